@@ -1,0 +1,256 @@
+"""Reading attention rows while a model runs, and nothing else about it.
+
+A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder is
+set, computes softmax in fp32 for the few rows that were asked for. Nothing is stored on the model: the
+recorder lives in a `ContextVar`, so threads and tasks that share a model do not see each other.
+
+A batch comes in one of two layouts:
+
+    padded   [B, N] with transformers' own mask; row spans count padded positions
+    packed   [1, n_0 + n_1 + ...]: sequences end to end, no padding, each attending only to itself and
+             to the keys that were kept for it; positions are passed explicitly
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from tamis.probes.errors import ProxyUnsupported
+
+ATTENTION = "tamis"
+"""The name to load a model with: `attn_implementation=ATTENTION`."""
+
+RowGroup = Literal["question", "question_mean", "last"]
+"""`question`: every row from the question's first token to the prompt's end. `question_mean`: their
+mean. `last`: the prompt's last row alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a method looks at, stated before any model runs.
+
+    Attributes:
+        layers: model layers whose attention is read, ascending. The model is cut above the last.
+        rows: the query rows, as groups.
+        keep: also return keys and values of every layer, so that the passage can be asked again.
+    """
+
+    layers: tuple[int, ...]
+    rows: tuple[RowGroup, ...] = ("question_mean",)
+    keep: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many layers of the model have to run."""
+        return max(self.layers) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLayer:
+    """Keys and values of one layer, rotated: each `[Hkv, N, d]`."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What one forward pass should record, and what it has recorded.
+
+    Attributes:
+        layers: layers to record.
+        row_spans: per sequence, the half-open span of query positions to record, counted within the
+            sequence's own new tokens (packed) or within the padded row (padded).
+        lengths: new tokens of each packed sequence; None for a padded batch.
+        past: per packed sequence, what was kept for it, layer by layer; None for nothing.
+        groups: how recorded rows are reduced before they are stored.
+        keep: store keys and values of the new tokens.
+        stop_after: raise `Enough` once this layer has been recorded.
+        weights: per sequence, per recorded layer in order, `[H, R, N_keys]` fp32.
+        kept: per packed sequence, per layer in order.
+    """
+
+    layers: frozenset[int]
+    row_spans: Sequence[tuple[int, int]]
+    lengths: Sequence[int] | None = None
+    past: Sequence[Sequence[KeptLayer] | None] | None = None
+    groups: tuple[RowGroup, ...] = ("question",)
+    keep: bool = False
+    stop_after: int | None = None
+    weights: list[list[Tensor]] = field(default_factory=list)
+    kept: list[list[KeptLayer]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.weights = [[] for _ in self.row_spans]
+        self.kept = [[] for _ in self.row_spans]
+
+
+class Enough(Exception):  # noqa: N818 - control flow, not an error
+    """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
+
+
+_recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Records the forward passes of this thread or task until the block ends."""
+    token = _recorder.set(recorder)
+    try:
+        yield recorder
+    except Enough:
+        pass
+    finally:
+        _recorder.reset(token)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers wants it, with the recorder's rows on the side.
+
+    `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
+    """
+    if kwargs.get("softcap") is not None:
+        raise ProxyUnsupported(
+            f"{type(module).__name__} caps its attention logits, which fused attention leaves out; "
+            "choose a proxy without soft-capping"
+        )
+    recorder = _recorder.get()
+    scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    if recorder is None or recorder.lengths is None:
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scale, **kwargs
+        )
+        if recorder is not None:
+            _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
+        return out, None
+    return _packed(recorder, module.layer_idx, query, key, value, scale, sliding_window), None
+
+
+def _record_padded(
+    recorder: Recorder, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
+) -> None:
+    """Records rows of a padded batch; the mask handed over already knows padding and window."""
+    if layer not in recorder.layers:
+        return
+    past = key.shape[2] - query.shape[2]
+    for b, (start, stop) in enumerate(recorder.row_spans):
+        if mask is None:
+            seen = _causal(start + past, stop + past, key.shape[2], None, query.device)
+        else:
+            seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
+        weights = rows(query[b, :, start:stop], key[b], seen, scale)
+        recorder.weights[b].append(grouped(weights, recorder.groups))
+    if layer == recorder.stop_after:
+        raise Enough
+
+
+def _packed(
+    recorder: Recorder,
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int | None,
+) -> Tensor:
+    """Attends sequence by sequence over one packed row, joined with what was kept for each."""
+    last = layer == recorder.stop_after
+    outs, start = [], 0
+    for s, length in enumerate(recorder.lengths or ()):
+        # [0, past) kept keys   [past, past + length) this sequence's new tokens
+        q = query[0, :, start : start + length]
+        k = key[0, :, start : start + length]
+        v = value[0, :, start : start + length]
+        start += length
+        if recorder.keep:
+            recorder.kept[s].append(KeptLayer(k.clone(), v.clone()))
+        before = recorder.past[s] if recorder.past is not None else None
+        past = 0
+        if before is not None:
+            past = before[layer].keys.shape[1]
+            k = torch.cat((before[layer].keys.to(k), k), dim=1)
+            if not last:
+                v = torch.cat((before[layer].values.to(v), v), dim=1)
+        if layer in recorder.layers:
+            first, stop = recorder.row_spans[s]
+            seen = _causal(first + past, stop + past, past + length, window, q.device)
+            recorder.weights[s].append(grouped(rows(q[:, first:stop], k, seen, scale), recorder.groups))
+        if not last:
+            outs.append(_sdpa(q, k, v, past, scale, window))
+    if last:
+        raise Enough
+    return torch.cat(outs, dim=1).transpose(0, 1)[None]
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, past: int, scale: float, window: int | None) -> Tensor:
+    """Causal attention of new tokens over kept and new keys: `[H, Nq, d]`."""
+    new, every = q.shape[1], k.shape[1]
+    plain = past == 0 and (window is None or every <= window)
+    mask = None if plain else _causal(past, past + new, every, window, q.device)
+    return scaled_dot_product_attention(
+        q[None], k[None], v[None], attn_mask=mask, is_causal=plain, scale=scale, enable_gqa=q.shape[0] != k.shape[0]
+    )[0]
+
+
+def _causal(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
+    row = torch.arange(start, stop, device=device)[:, None]
+    column = torch.arange(keys, device=device)[None]
+    seen = column <= row
+    return seen if window is None else seen & (column > row - window)
+
+
+def rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
+    """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `seen [R, N]` to `[H, R, N]`.
+
+    Query heads that share a key head are multiplied with it together, so keys are not copied.
+    """
+    H, R, d = query.shape
+    shared = query.float().reshape(key.shape[0], -1, d) * scale
+    logits = (shared @ key.float().transpose(1, 2)).view(H, R, -1)
+    return logits.masked_fill_(~seen, -torch.inf).softmax(-1)
+
+
+def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Recorded rows `[H, R, N]` reduced to the groups asked for, in order: `[H, R', N]`."""
+    parts = {
+        "question": lambda: weights,
+        "question_mean": lambda: weights.mean(1, keepdim=True),
+        "last": lambda: weights[:, -1:],
+    }
+    return torch.cat([parts[group]() for group in groups], dim=1)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The mask function that belongs to `attend`: SDPA's, or none where sequences are packed."""
+    recorder = _recorder.get()
+    if recorder is not None and recorder.lengths is not None:
+        return None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, _mask)

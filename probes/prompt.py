@@ -1,0 +1,146 @@
+"""Lays out passage and question, and knows where every character went.
+
+A prompt has three pieces, tokenised separately, when a passage is read for the first time and when it is
+asked again alike (joined, some ids differ, and a kept passage would silently score differently):
+
+    [0, a)  head: the template's opening; the same for every prompt, so its keys are kept once
+    [a, b)  title line and passage: the only part a method scores
+    [b, n)  ask: the template's words, the question, the end. The question's rows are [q, n)
+
+Special tokens come from the template alone. In titles, passages and questions they are text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from tamis.probes.tokens import Encoded, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The words around passage and question. A probe is valid only for the template it was fitted with.
+
+    Attributes:
+        name: what a probe's card says.
+        head: before the passage. Never empty: the first token of a prompt draws most attention, and
+            must not be the caller's text.
+        ask: between passage and question.
+        end: after the question.
+    """
+
+    name: str
+    head: str
+    ask: str
+    end: str
+
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        Template(
+            "chatml",
+            "<|im_start|>user\nGiven the following information:\n",
+            "\nQuestion:",
+            "<|im_end|>\n<|im_start|>assistant\nAnswer:",
+        ),
+        Template("plain", "Given the following information:\n", "\nQuestion:", "\nAnswer:"),
+        # Sentinel's own words (arXiv 2505.23277, §3), no chat template
+        Template(
+            "sentinel",
+            "Given the following information: ",
+            "\nAnswer the following question based on the given information with one or few words:",
+            "\nAnswer:",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The readable part of one prompt: a title line and a passage, as tokens.
+
+    Attributes:
+        ids: token ids of the title line and the passage.
+        start: how many of them belong to the title line.
+        spans: per unit, its half-open token span within the passage's own tokens.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The question piece of a prompt, as tokens; rows are `[rows, len(ids))`."""
+
+    ids: tuple[int, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt for the proxy: what is read, and what is asked of it."""
+
+    read: Read
+    ask: Ask
+
+    def __len__(self) -> int:
+        """Tokens that a cold reading runs, the kept head aside."""
+        return len(self.read.ids) + len(self.ask.ids)
+
+
+class Layout:
+    """Turns passages and questions into prompts for one tokenizer and one template."""
+
+    def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
+        self.template = template
+        self.tokens = Tokens(tokenizer, name)
+        trusted = Tokenizer.from_str(tokenizer.to_str())
+        trusted.encode_special_tokens = False
+        self.head = tuple(trusted.encode(template.head, add_special_tokens=False).ids)
+        self._ask = tuple(trusted.encode(template.ask, add_special_tokens=False).ids)
+        self._end = tuple(trusted.encode(template.end, add_special_tokens=False).ids)
+
+    def ask(self, question: str) -> Ask:
+        """The question piece; its rows start at the question's own first token.
+
+        A blank joins it to the template's words, so that its first word is tokenised as inside a line.
+        """
+        ids = self.tokens.encode(f" {question}").ids
+        return Ask((*self._ask, *ids, *self._end), len(self._ask))
+
+    def read(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> Read:
+        """The passage piece.
+
+        Args:
+            text: the passage.
+            units: half-open code-point spans, in order; they may leave gaps.
+            title: read on a line of its own before the passage; never part of a unit.
+        """
+        line = self.tokens.encode(f"{title}\n").ids if title else []
+        encoded = self.tokens.encode(text)
+        return Read((*line, *encoded.ids), len(line), tuple(token_spans(encoded, units)))
+
+
+
+def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """For each unit, the half-open span of tokens that share a character with it.
+
+    A token that straddles two units belongs to both. Units come in order of their start; offsets of
+    tokens never decrease, so one walk finds them all.
+    """
+    offsets, spans = encoded.offsets, []
+    first = 0
+    for start, stop in units:
+        while first < len(offsets) and offsets[first][1] <= start:
+            first += 1
+        last = first
+        while last < len(offsets) and offsets[last][0] < stop:
+            last += 1
+        spans.append((first, last))
+    return spans

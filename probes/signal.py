@@ -1,0 +1,52 @@
+"""What a reading saw: attention weights with their axes named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Pool = Literal["sum", "mean", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Attention that some rows of one prompt pay to the tokens of its passage.
+
+    Attributes:
+        weights: `[L, H, R, N]` float32, softmax over the whole prompt, cut to the N passage tokens.
+        layers: the L model layers, ascending.
+        rows: the R row groups as `Want.rows` names them; a group of single rows takes several places.
+    """
+
+    weights: Tensor
+    layers: tuple[int, ...]
+    rows: tuple[str, ...]
+
+    def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
+        """The weights of token spans, one row a span: `[U, L, H, R]`.
+
+        An empty span pools to zero. Spans may overlap: a token that straddles two sentences
+        counts for both.
+        """
+        return pool_tokens(self.weights, spans, how)
+
+
+def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) -> Tensor:
+    """Sums, averages or takes the largest of `weights[..., a:b]` for each span: `[U, ...]`."""
+    if how == "max":
+        return torch.stack(
+            [weights[..., a:b].amax(-1) if b > a else weights.new_zeros(weights.shape[:-1]) for a, b in spans]
+        )
+    # fp64: sums are differences of running totals, and a tiny share must survive beside a sink of .9
+    total = torch.nn.functional.pad(weights.double().cumsum(-1), (1, 0))
+    starts = torch.tensor([a for a, _ in spans], device=weights.device)
+    stops = torch.tensor([b for _, b in spans], device=weights.device)
+    sums = (total[..., stops] - total[..., starts]).clamp_min(0).movedim(-1, 0)
+    if how == "mean":
+        width = (stops - starts).clamp_min(1).view(-1, *[1] * (sums.ndim - 1))
+        sums = sums / width
+    return sums.to(weights.dtype)

@@ -1,0 +1,88 @@
+"""Tokens of a text, with the characters they stand for.
+
+Two tokenizers meet in tamis and must not be mixed up: the *proxy's* says what fits into the proxy,
+the *budget's* says what the customer pays for. Both are this class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from tamis.probes.errors import UnknownTokenizer
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """The text with every lone surrogate replaced by U+FFFD: as many code points, so offsets hold.
+
+    Only the tokenizer sees this copy. What is returned to callers is sliced from their own string.
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of one text and, per token, the half-open code-point span it covers."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokens:
+    """A tokenizer that treats all text as text: `<|im_end|>` in a document stays characters."""
+
+    def __init__(self, tokenizer: Tokenizer, name: str) -> None:
+        plain = Tokenizer.from_str(tokenizer.to_str())
+        plain.no_padding()
+        plain.no_truncation()
+        plain.encode_special_tokens = True
+        self._plain = plain
+        self.name = name
+
+    @classmethod
+    def from_file(cls, path: str | Path, name: str | None = None) -> Tokens:
+        """Reads a `tokenizer.json`, or the one in a folder.
+
+        Raises:
+            UnknownTokenizer: there is no such file, or it is not a tokenizer.
+        """
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            return cls(Tokenizer.from_file(str(file)), name or str(path))
+        except Exception as error:  # the Rust side raises a bare Exception for any bad file
+            raise UnknownTokenizer(
+                f"{file} cannot be read as a tokenizer ({error}); "
+                "give a tokenizer.json, a folder that holds one, or 'proxy'"
+            ) from error
+
+    def encode(self, text: str) -> Encoded:
+        """Ids and offsets of a text, without special tokens."""
+        return _encoded(self._plain.encode(encodable(text), add_special_tokens=False))
+
+    def encode_many(self, texts: Sequence[str]) -> list[Encoded]:
+        """`encode` of each text, on all cores and without the GIL."""
+        whole = [encodable(text) for text in texts]
+        return [_encoded(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)]
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has, without special tokens."""
+        return len(self._plain.encode(encodable(text), add_special_tokens=False))
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        """`count` of each text."""
+        whole = [encodable(text) for text in texts]
+        return [len(e) for e in self._plain.encode_batch_fast(whole, add_special_tokens=False)]
+
+
+def _encoded(encoding: Encoding) -> Encoded:
+    return Encoded(encoding.ids, encoding.offsets)
