@@ -1,0 +1,30 @@
+"""From trust to text: one public file is one method; the folder is the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tamis.compressors._pipeline import Compressor as Compressor
+    from tamis.compressors._registry import build as build
+    from tamis.compressors._types import Budget as Budget
+    from tamis.compressors._types import Compressed as Compressed
+    from tamis.compressors._types import Rules as Rules
+
+_HOMES = {
+    "build": "_registry",
+    "Compressor": "_pipeline",
+    "Budget": "_types",
+    "Compressed": "_types",
+    "Rules": "_types",
+}
+__all__ = ["Budget", "Compressed", "Compressor", "Rules", "build"]  # noqa: RUF022 - see _HOMES
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name when it is first used: `import tamis.compressors` alone loads no model library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tamis.compressors.{_HOMES[name]}"), name)

@@ -1,14 +1,15 @@
 """Reading attention rows while a model runs, and nothing else about it.
 
-A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder is
-set, computes softmax in fp32 for the few rows that were asked for. Nothing is stored on the model: the
-recorder lives in a `ContextVar`, so threads and tasks that share a model do not see each other.
+A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder
+is set, computes softmax in fp32 for the few rows that were asked for. Nothing is stored on the
+model: the recorder lives in a `ContextVar`, so threads and tasks that share a model do not see each
+other.
 
 A batch comes in one of two layouts:
 
     padded   [B, N] with transformers' own mask; row spans count padded positions
-    packed   [1, n_0 + n_1 + ...]: sequences end to end, no padding, each attending only to itself and
-             to the keys that were kept for it; positions are passed explicitly
+    packed   [1, n_0 + n_1 + ...]: sequences end to end, no padding, each attending only to itself
+             and to the keys that were kept for it; positions are passed explicitly
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tamis.probes.errors import ProxyUnsupported
+from tamis.probes.errors import BadInput, ProxyUnsupported
 
 ATTENTION = "tamis"
 """The name to load a model with: `attn_implementation=ATTENTION`."""
@@ -50,6 +51,10 @@ class Want:
     layers: tuple[int, ...]
     rows: tuple[RowGroup, ...] = ("question_mean",)
     keep: bool = False
+
+    def __post_init__(self) -> None:
+        if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
+            raise BadInput(f"layers are {self.layers}; give each once, ascending, counted from 0")
 
     @property
     def depth(self) -> int:
@@ -91,13 +96,23 @@ class Recorder:
     stop_after: int | None = None
     weights: list[list[Tensor]] = field(default_factory=list)
     kept: list[list[KeptLayer]] = field(default_factory=list)
+    _masks: dict[tuple[int, int, int, int | None], Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.weights = [[] for _ in self.row_spans]
         self.kept = [[] for _ in self.row_spans]
 
+    def seen(
+        self, start: int, stop: int, keys: int, window: int | None, device: torch.device
+    ) -> Tensor:
+        """Which of `keys` positions the rows `[start, stop)` see; made once a pass: `[R, N]`."""
+        span = (start, stop, keys, window)
+        if span not in self._masks:
+            self._masks[span] = _causal(*span, device)
+        return self._masks[span]
 
-class Enough(Exception):  # noqa: N818 - control flow, not an error
+
+class Enough(Exception):  # control flow, not an error
     """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
 
 
@@ -131,11 +146,7 @@ def attend(
 
     `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
     """
-    if kwargs.get("softcap") is not None:
-        raise ProxyUnsupported(
-            f"{type(module).__name__} caps its attention logits, which fused attention leaves out; "
-            "choose a proxy without soft-capping"
-        )
+    _refuse(module, kwargs)
     recorder = _recorder.get()
     scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
     if recorder is None or recorder.lengths is None:
@@ -146,6 +157,24 @@ def attend(
             _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
         return out, None
     return _packed(recorder, module.layer_idx, query, key, value, scale, sliding_window), None
+
+
+def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
+    """Stops at attention that is not the causal softmax of query times key alone."""
+    reasons = {
+        "caps its attention logits": kwargs.get("softcap") is not None,
+        "adds sinks to its softmax": kwargs.get("s_aux") is not None,
+        "adds a bias to its attention logits": kwargs.get("position_bias") is not None,
+        "lets tokens see what follows them": kwargs.get(
+            "is_causal", getattr(module, "is_causal", True)
+        )
+        is False,
+    }
+    if why := [reason for reason, holds in reasons.items() if holds]:
+        raise ProxyUnsupported(
+            f"{type(module).__name__} {' and '.join(why)}; "
+            "choose a decoder such as Llama, Qwen or Gemma 3"
+        )
 
 
 def _record_padded(
@@ -195,22 +224,30 @@ def _packed(
                 v = torch.cat((before[layer].values.to(v), v), dim=1)
         if layer in recorder.layers:
             first, stop = recorder.row_spans[s]
-            seen = _causal(first + past, stop + past, past + length, window, q.device)
-            recorder.weights[s].append(grouped(rows(q[:, first:stop], k, seen, scale), recorder.groups))
+            seen = recorder.seen(first + past, stop + past, past + length, window, q.device)
+            recorder.weights[s].append(
+                grouped(rows(q[:, first:stop], k, seen, scale), recorder.groups)
+            )
         if not last:
-            outs.append(_sdpa(q, k, v, past, scale, window))
+            mask = None
+            if past or (window is not None and length > window):
+                mask = recorder.seen(past, past + length, past + length, window, q.device)
+            outs.append(_sdpa(q, k, v, mask, scale))
     if last:
         raise Enough
     return torch.cat(outs, dim=1).transpose(0, 1)[None]
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, past: int, scale: float, window: int | None) -> Tensor:
-    """Causal attention of new tokens over kept and new keys: `[H, Nq, d]`."""
-    new, every = q.shape[1], k.shape[1]
-    plain = past == 0 and (window is None or every <= window)
-    mask = None if plain else _causal(past, past + new, every, window, q.device)
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of new tokens over all keys, `[H, Nq, d]`; causal where there is no mask."""
     return scaled_dot_product_attention(
-        q[None], k[None], v[None], attn_mask=mask, is_causal=plain, scale=scale, enable_gqa=q.shape[0] != k.shape[0]
+        q[None],
+        k[None],
+        v[None],
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scale,
+        enable_gqa=q.shape[0] != k.shape[0],
     )[0]
 
 

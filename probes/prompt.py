@@ -1,7 +1,8 @@
 """Lays out passage and question, and knows where every character went.
 
-A prompt has three pieces, tokenised separately, when a passage is read for the first time and when it is
-asked again alike (joined, some ids differ, and a kept passage would silently score differently):
+A prompt has three pieces, tokenised separately, when a passage is read for the first time and when
+it is asked again alike (joined, some ids differ, and a kept passage would silently score
+differently):
 
     [0, a)  head: the template's opening; the same for every prompt, so its keys are kept once
     [a, b)  title line and passage: the only part a method scores
@@ -22,7 +23,7 @@ from tamis.probes.tokens import Encoded, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words around passage and question. A probe is valid only for the template it was fitted with.
+    """The words around passage and question; a probe is valid only for the ones it was fitted with.
 
     Attributes:
         name: what a probe's card says.
@@ -98,7 +99,7 @@ class Layout:
     """Turns passages and questions into prompts for one tokenizer and one template."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
-        self.template = template
+        self.template, self._tokenizer = template, tokenizer
         self.tokens = Tokens(tokenizer, name)
         trusted = Tokenizer.from_str(tokenizer.to_str())
         trusted.encode_special_tokens = False
@@ -106,10 +107,14 @@ class Layout:
         self._ask = tuple(trusted.encode(template.ask, add_special_tokens=False).ids)
         self._end = tuple(trusted.encode(template.end, add_special_tokens=False).ids)
 
+    def with_template(self, template: Template) -> Layout:
+        """The same tokenizer, in other words."""
+        return Layout(self._tokenizer, template, self.tokens.name)
+
     def ask(self, question: str) -> Ask:
         """The question piece; its rows start at the question's own first token.
 
-        A blank joins it to the template's words, so that its first word is tokenised as inside a line.
+        A blank joins it to the template's words, so its first word is tokenised as inside a line.
         """
         ids = self.tokens.encode(f" {question}").ids
         return Ask((*self._ask, *ids, *self._end), len(self._ask))
@@ -127,12 +132,11 @@ class Layout:
         return Read((*line, *encoded.ids), len(line), tuple(token_spans(encoded, units)))
 
 
-
 def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """For each unit, the half-open span of tokens that share a character with it.
 
-    A token that straddles two units belongs to both. Units come in order of their start; offsets of
-    tokens never decrease, so one walk finds them all.
+    A token that straddles two units belongs to both; an empty unit has none. Units come in order of
+    their start; offsets of tokens never decrease, so one walk finds them all.
     """
     offsets, spans = encoded.offsets, []
     first = 0
@@ -140,7 +144,7 @@ def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tupl
         while first < len(offsets) and offsets[first][1] <= start:
             first += 1
         last = first
-        while last < len(offsets) and offsets[last][0] < stop:
+        while start < stop and last < len(offsets) and offsets[last][0] < stop:
             last += 1
         spans.append((first, last))
     return spans

@@ -17,9 +17,9 @@ class Signal:
     """Attention that some rows of one prompt pay to the tokens of its passage.
 
     Attributes:
-        weights: `[L, H, R, N]` float32, softmax over the whole prompt, cut to the N passage tokens.
+        weights: `[L, H, R, N]` fp32, softmax over the whole prompt, cut to the N passage tokens.
         layers: the L model layers, ascending.
-        rows: the R row groups as `Want.rows` names them; a group of single rows takes several places.
+        rows: the row groups as `Want.rows` names them; `question` takes a place a row.
     """
 
     weights: Tensor
@@ -37,11 +37,16 @@ class Signal:
 
 def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) -> Tensor:
     """Sums, averages or takes the largest of `weights[..., a:b]` for each span: `[U, ...]`."""
+    if not spans:
+        return weights.new_zeros((0, *weights.shape[:-1]))
     if how == "max":
         return torch.stack(
-            [weights[..., a:b].amax(-1) if b > a else weights.new_zeros(weights.shape[:-1]) for a, b in spans]
+            [
+                weights[..., a:b].amax(-1) if b > a else weights.new_zeros(weights.shape[:-1])
+                for a, b in spans
+            ]
         )
-    # fp64: sums are differences of running totals, and a tiny share must survive beside a sink of .9
+    # fp64: sums are differences of running totals; a tiny share must survive beside a sink of .9
     total = torch.nn.functional.pad(weights.double().cumsum(-1), (1, 0))
     starts = torch.tensor([a for a, _ in spans], device=weights.device)
     stops = torch.tensor([b for _, b in spans], device=weights.device)

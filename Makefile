@@ -1,0 +1,56 @@
+# The commands of this project; `make help` lists them.
+
+PY ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+QUESTION := May allow_origins be a wildcard when allow_credentials is True?
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models demo types check format test test-data bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv and install tamis with its development tools
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PY) is missing or older than Python 3.11; name another: make PY=python3.13 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PY) -m venv .venv || \
+	  { rm -rf .venv; echo "$(PY) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+models: setup ## fetch the default proxy (92.9 MB, once)
+	$(BIN)/tamis models pull smollm2-135m
+
+demo: models ## compress the example pages to 300 tokens and show what was kept
+	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
+
+types: ## link the folders under the names they install as, for mypy
+	@mkdir -p .types/tamis
+	@for path in $(wildcard probes compressors retrieval service service/front/*.py*); do \
+	  ln -sfn ../../$$path .types/tamis/$${path##*/}; done
+
+check: setup types ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## rewrite the files as `make check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: models check ## check, then every test that needs no data set
+	$(BIN)/python -m pytest -m "not data"
+
+test-data: models ## the tests that measure on ../shared/data
+	$(BIN)/python -m pytest -m data
+
+bench: models ## how much evidence each method keeps, at which budget
+	$(BIN)/tamis bench evidence
+
+clean: ## remove what can be made again, the models aside
+	rm -rf .venv .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,34 @@
+"""What a method is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from tamis.compressors._types import Scores
+from tamis.probes.text import Passage, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What `tamis methods` says of a method.
+
+    Attributes:
+        summary: one line. source: the paper, or whose idea it is.
+        needs: the model it cannot do without.
+    """
+
+    summary: str
+    source: str
+    needs: Literal["nothing", "proxy", "encoder"] = "nothing"
+
+
+class Scorer(Protocol):
+    """Scores every unit of some passages against a question."""
+
+    info: ClassVar[Info]
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a unit and one a passage; higher is better."""
+        ...

@@ -1,0 +1,167 @@
+"""One request: segment, score, select, render.
+
+    passages ─ segment ─► units ─ method ─► scores ─ select under the budget ─► text, spans, counts
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tamis.compressors._method import Scorer
+from tamis.compressors._select import select, whole
+from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores, Selection
+from tamis.probes.errors import BadInput
+from tamis.probes.segment import units_of
+from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import Tokens
+
+DEFAULT_RULES = Rules()
+
+
+class Compressor:
+    """A method with a tokenizer that counts the budget."""
+
+    def __init__(self, scorer: Scorer, name: str, counter: Tokens) -> None:
+        self.scorer, self.name, self.counter = scorer, name, counter
+
+    def compress(
+        self,
+        question: str,
+        passages: Sequence[Passage | str | Mapping[str, Any]],
+        budget: Budget,
+        rules: Rules = DEFAULT_RULES,
+        *,
+        language: str = "en",
+        counter: Tokens | None = None,
+    ) -> Compressed:
+        """Keeps the sentences that answer the question, verbatim, within the budget.
+
+        A context that fits is returned whole, and no model is asked; so is one that a budget in tokens
+        does not limit.
+
+        Args:
+            question: what is asked.
+            passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
+            budget: how much may be kept.
+            rules: how units are chosen and shown.
+            language: of the passages, for finding sentences.
+            counter: the tokenizer to count with, instead of the compressor's own.
+
+        Raises:
+            BadInput: an empty question, a malformed passage or rule.
+            BudgetTooSmall: not even the shortest sentence fits.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise BadInput("the question is empty; compression keeps what answers a question")
+        clock = time.perf_counter()
+        given = tuple(passage_of(p, i) for i, p in enumerate(passages))
+        units = units_of(given, language)
+        counter = counter or self.counter
+        tokens_in = counter.count(whole(given, units, rules))
+        limit = budget.tokens(tokens_in)
+        segmented = time.perf_counter()
+        timings = {"segment": (segmented - clock) * 1e3}
+        if not units or (limit is not None and tokens_in <= limit and rules.top_n is None):
+            return self._whole(given, units, tokens_in, rules, counter, timings)
+        scores = self.scorer.scores(question, given, units)
+        if budget.threshold is not None and not scores.calibrated:
+            raise BadInput(
+                f"{self.name} gives no probabilities here, so a threshold means nothing; "
+                "give max_tokens or ratio, or a method with a calibrated probe"
+            )
+        scored = time.perf_counter()
+        kept = select(given, units, scores.values, scores.passages, budget, rules, counter)
+        timings |= scores.timings_ms
+        timings["select"] = (time.perf_counter() - scored) * 1e3
+        timings["total"] = (time.perf_counter() - clock) * 1e3
+        return self._result(given, units, scores, kept, tokens_in, counter, timings)
+
+    def _result(
+        self,
+        passages: tuple[Passage, ...],
+        units: Sequence[Unit],
+        scores: Scores,
+        kept: Selection,
+        tokens_in: int,
+        counter: Tokens,
+        timings: dict[str, float],
+    ) -> Compressed:
+        return Compressed(
+            text=kept.text,
+            kept=tuple(Kept(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units),
+            passages=passages,
+            units=tuple(units),
+            scores=scores.values,
+            passage_scores=scores.passages,
+            tokens_in=tokens_in,
+            tokens_out=kept.tokens,
+            tokenizer=counter.name,
+            method=self.name,
+            status="ok",
+            windows=scores.windows,
+            tokens_read=scores.tokens_read,
+            timings_ms=timings,
+            warnings=kept.warnings,
+        )
+
+    def _whole(
+        self,
+        passages: tuple[Passage, ...],
+        units: Sequence[Unit],
+        tokens_in: int,
+        rules: Rules,
+        counter: Tokens,
+        timings: dict[str, float],
+    ) -> Compressed:
+        """The context as it is: it fits, so nothing is scored and nothing is left out."""
+        timings["total"] = timings["segment"]
+        return Compressed(
+            text=whole(passages, units, rules),
+            kept=tuple(Kept(u.passage, *u.visible, 1.0, i) for i, u in enumerate(units)),
+            passages=passages,
+            units=tuple(units),
+            scores=(),
+            passage_scores=(),
+            tokens_in=tokens_in,
+            tokens_out=tokens_in,
+            tokenizer=counter.name,
+            method=self.name,
+            status="passthrough",
+            timings_ms=timings,
+        )
+
+
+_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
+
+
+def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
+    """A caller's document as a passage; its text is taken as it is.
+
+    Raises:
+        BadInput: it has no text, or fields that are not known, with its place in the list.
+    """
+    if isinstance(given, Passage):
+        return given
+    if isinstance(given, str):
+        return Passage(given)
+    if not isinstance(given, Mapping) or not isinstance(given.get("text"), str):
+        raise BadInput(
+            f"passage {index} is {type(given).__name__} without a 'text' string; "
+            "give a string, or an object with 'text' and maybe 'id', 'title', 'metadata'"
+        )
+    if unknown := sorted(set(map(str, given)) - set(_FIELDS)):
+        raise BadInput(f"passage {index} has unknown fields {unknown}; known are {list(_FIELDS)}")
+    for name in ("id", "title"):
+        if given.get(name) is not None and not isinstance(given[name], str):
+            raise BadInput(f"passage {index}: {name!r} is {given[name]!r}; give a string or leave it out")
+    spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
+    return Passage(
+        given["text"],
+        given.get("id"),
+        given.get("title"),
+        given.get("metadata") or {},
+        spans,
+        int(given.get("min_tokens") or 0),
+    )

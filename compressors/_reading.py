@@ -1,0 +1,136 @@
+"""Passages as a proxy reads them: in windows of whole units, each on its own or all in one prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tamis.probes.capture import Want
+from tamis.probes.prompt import Layout, Prompt, Read, Template, token_spans
+from tamis.probes.proxy import Card
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage, Unit
+
+WINDOW_TOKENS = 512
+"""Longest window. Attention costs more per token beyond, and reads no better (LOG.md)."""
+
+
+class Reader(Protocol):
+    """What methods need of a proxy; `Proxy` and `Scripted` are two."""
+
+    card: Card
+    layout: Layout
+
+    def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
+        """The signal of each prompt, in order."""
+        ...
+
+    def with_template(self, template: Template) -> Reader:
+        """The same model, in other words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive units of one passage, as tokens: units `[first, stop)` of the request."""
+
+    passage: int
+    first: int
+    stop: int
+    read: Read
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of every unit.
+
+    Attributes:
+        features: `[U, F]` fp32, one row a unit, in order.
+        tokens: proxy tokens of each unit.
+        windows: prompts that were read. tokens_read: tokens that ran through the model.
+    """
+
+    features: Tensor
+    tokens: tuple[int, ...]
+    windows: int
+    tokens_read: int
+    timings_ms: dict[str, float]
+
+
+def windows(
+    layout: Layout, passages: Sequence[Passage], units: Sequence[Unit], limit: int = WINDOW_TOKENS
+) -> list[Window]:
+    """Cuts passages into windows of whole units of at most `limit` tokens.
+
+    A passage is tokenised once, whole. A unit longer than the limit is a window of its own.
+    """
+    encoded = layout.tokens.encode_many([passage.text for passage in passages])
+    lines = [f"{passage.title}\n" if passage.title else "" for passage in passages]
+    titles = layout.tokens.encode_many(lines)
+    found: list[Window] = []
+    for first, stop in _runs(units):
+        p = units[first].passage
+        spans = token_spans(encoded[p], [units[u].visible for u in range(first, stop)])
+        for a, b in _cuts(spans, limit):
+            start, end = spans[a][0], max(spans[b - 1][1], spans[a][0])
+            inner = tuple((x - start, y - start) for x, y in spans[a:b])
+            ids = (*titles[p].ids, *encoded[p].ids[start:end])
+            found.append(Window(p, first + a, first + b, Read(ids, len(titles[p]), inner)))
+    return found
+
+
+def _runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+    """Half-open runs of units that share a passage."""
+    first = 0
+    for u in range(1, len(units) + 1):
+        if u == len(units) or units[u].passage != units[first].passage:
+            yield first, u
+            first = u
+
+
+def _cuts(spans: Sequence[tuple[int, int]], limit: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of spans that cover at most `limit` tokens, or a single longer span."""
+    first = 0
+    for i in range(1, len(spans) + 1):
+        if i == len(spans) or spans[i][1] - spans[first][0] > limit:
+            yield first, i
+            first = i
+
+
+def read_alone(
+    reader: Reader,
+    question: str,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+    want: Want,
+    pool: Callable[[Signal, Sequence[tuple[int, int]]], Tensor],
+    limit: int = WINDOW_TOKENS,
+) -> Look:
+    """Reads each window in a prompt of its own: no passage can change what is seen of another.
+
+    Args:
+        pool: a window's signal and its units' token spans to features `[U, F]`. A window's signal is
+            dropped as soon as it is pooled, so memory does not grow with the input.
+    """
+    clock = time.perf_counter()
+    cut = windows(reader.layout, passages, units, limit)
+    ask = reader.layout.ask(question)
+    prompts = [Prompt(window.read, ask) for window in cut]
+    tokenised = time.perf_counter()
+    rows = [
+        pool(signal, window.read.spans)
+        for window, signal in zip(cut, reader.read(prompts, want), strict=True)
+    ]
+    read = time.perf_counter()
+    return Look(
+        torch.cat(rows) if rows else torch.zeros(0, 0),
+        tuple(b - a for window in cut for a, b in window.read.spans),
+        len(cut),
+        sum(len(prompt) for prompt in prompts),
+        {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
+    )

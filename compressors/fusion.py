@@ -1,0 +1,82 @@
+"""Several signals as one: attention, words, and sentence cosine where an encoder is there.
+
+Scores are standardised within the request and summed with weights (a linear combination of z-scores, the
+usual score fusion; Fox & Shaw 1994, CombSUM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from tamis.compressors._method import Info, Scorer
+from tamis.compressors._types import Scores
+from tamis.compressors.lexical import best_of_passage
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage, Unit
+
+
+class Fusion:
+    """A weighted sum of standardised scores."""
+
+    info: ClassVar[Info] = Info(
+        "question_rows + lexical + embedding when there, z-scores summed", "CombSUM, Fox & Shaw 1994", "proxy"
+    )
+
+    def __init__(self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None) -> None:
+        """Parts by name, with a weight each (1 unless given).
+
+        Raises:
+            BadInput: a weight for a part that is not there, or a weight that is not finite.
+        """
+        weights = dict(weights or {})
+        if unknown := sorted(set(weights) - set(parts)):
+            raise BadInput(f"weights are given for {unknown}; the parts are {sorted(parts)}")
+        if bad := [name for name, weight in weights.items() if not np.isfinite(weight)]:
+            raise BadInput(f"the weights of {bad} are not finite numbers")
+        self.parts = dict(parts)
+        self.weights = {name: weights.get(name, 1.0) for name in parts}
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """The weighted sum of each part's z-scores."""
+        seen = {name: part.scores(question, passages, units) for name, part in self.parts.items()}
+        return fused(seen, self.weights, passages, units)
+
+
+def fused(
+    seen: Mapping[str, Scores], weights: Mapping[str, float], passages: Sequence[Passage], units: Sequence[Unit]
+) -> Scores:
+    """Scores of several methods for the same units as one."""
+    total = np.zeros(len(units))
+    for name, part in seen.items():
+        total += weights[name] * _standard(_opened(part))
+    timings: dict[str, float] = {}
+    for part in seen.values():
+        for stage, ms in part.timings_ms.items():
+            timings[stage] = timings.get(stage, 0.0) + ms
+    values = tuple(total.tolist())
+    return Scores(
+        values,
+        best_of_passage(values, units, len(passages)),
+        windows=sum(part.windows for part in seen.values()),
+        tokens_read=sum(part.tokens_read for part in seen.values()),
+        timings_ms=timings,
+    )
+
+
+def _opened(part: Scores) -> np.ndarray:
+    """Probabilities as log odds, so that the best units stand apart; other scores as they are."""
+    values = np.array(part.values)
+    if not part.calibrated:
+        return values
+    p = values.clip(1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return np.asarray((values - values.mean()) / (values.std() + 1e-9)) if len(values) else values
+
+
+Method = Fusion

@@ -1,0 +1,161 @@
+"""The default: every question row looks back, a linear probe weighs the heads, words and a second step help.
+
+Idea: Sentinel (arXiv 2505.23277, §3) reads how the last prompt token attends to each sentence and weighs
+the heads by a logistic regression. Departures, each measured in LOG.md:
+
+1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
+2. passages are read alone, in windows of whole units, so none changes what is seen of another;
+3. features: log of a unit's attention mass per token, and of its best token, of each head, not
+   renormalised inside the context;
+4. the words of question and unit (BM25, rare words covered, titles) beside the heads;
+5. a second step: what the best units of the first name, by title or by rare words, is looked at again;
+6. weights: a listwise softmax over the units of a question, not a classifier of single sentences.
+
+With `isolated=True` steps 4 and 5 are left out: a unit's score then depends on the question and its own
+window alone, and no passage can move the score of another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tamis.compressors._method import Info
+from tamis.compressors._probes import chosen_probe, shipped
+from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, read_alone
+from tamis.compressors._types import Scores
+from tamis.compressors._words import HOP_FEATURES, Lexicon, hop_features, word_features
+from tamis.compressors.lexical import best_of_passage
+from tamis.probes.capture import Want
+from tamis.probes.fit import Calibration
+from tamis.probes.linear import LinearProbe
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage, Unit
+
+_TINY = 1e-9
+_MIDDLE = (0.45, 0.75)
+"""Where, as a share of depth, the heads that look back are in every model measured so far."""
+
+
+def pooled(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Log mean and log maximum of the question rows' attention to each unit: `[U, 2·L·H]`."""
+    mean, best = signal.pool(spans, "mean"), signal.pool(spans, "max")
+    return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
+
+
+class QuestionRows:
+    """Attention of all question rows, passages alone, with words and a second step."""
+
+    info: ClassVar[Info] = Info(
+        "attention of every question row, passages alone, linear probe, second step (default)",
+        "after Sentinel, arXiv 2505.23277; departures in the file",
+        "proxy",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        probe: LinearProbe | Path | Literal["auto"] | None = "auto",
+        isolated: bool = False,
+        window_tokens: int = WINDOW_TOKENS,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            reader: the proxy.
+            probe: fitted for this proxy; `auto` is the one that ships with tamis, None is none: then
+                heads at 45 to 75 % of depth are averaged, and scores are not probabilities.
+            isolated: score each window on its own, without words and second step.
+
+        Raises:
+            ProbeMismatch: the probe is for another model, revision or template.
+        """
+        self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
+        self.probe = chosen_probe("question_rows", reader, probe)
+        self.layers = self.probe.card.layers if self.probe else _middle(reader.card.layers)[1]
+
+    @classmethod
+    def depth(cls, model: str) -> int | None:
+        """How many layers of a model have to be loaded; None for all."""
+        probe = shipped("question_rows", model)
+        return probe.card.layers if probe else None
+
+    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+        """Reads every window once; the costly half."""
+        want = Want(tuple(range(self.layers)), ("question_mean",))
+        return read_alone(self.reader, question, passages, units, want, pooled, self.window_tokens)
+
+    def judge(
+        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """Scores what was seen; no model runs."""
+        clock = time.perf_counter()
+        if not units:
+            values = torch.zeros(0)
+        elif self.probe is None:
+            values = untrained(look.features, self.reader.card.layers, self.layers, self.reader.card.heads)
+        else:
+            values = self._probabilities(self.probe, look, question, passages, units)
+        each = tuple(values.tolist())
+        timings = look.timings_ms | {"score": (time.perf_counter() - clock) * 1e3}
+        ranks = best_of_passage(each, units, len(passages))
+        return Scores(each, ranks, self.probe is not None, look.windows, look.tokens_read, timings)
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """Probabilities that each unit is needed for the answer; a passage ranks by its best unit."""
+        return self.judge(self.look(question, passages, units), question, passages, units)
+
+    def _probabilities(
+        self,
+        probe: LinearProbe,
+        look: Look,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+    ) -> Tensor:
+        if self.isolated:
+            z = lone_features(look) @ _flat(probe, "alone", 2 * probe.card.layers * probe.card.heads + 1)
+            return Calibration(*_flat(probe, "alone_calibration", 4).tolist())(z)
+        lexicon = Lexicon(question, passages, units)
+        first = first_features(look, question, lexicon)
+        z = first @ _flat(probe, "first", first.shape[1])
+        second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
+        return Calibration(*_flat(probe, "calibration", 4).tolist())(
+            second @ _flat(probe, "hop", len(HOP_FEATURES))
+        )
+
+
+def lone_features(look: Look) -> Tensor:
+    """What is known of each unit from its own window: heads, and its length: `[U, 2·L·H + 1]`."""
+    return torch.cat([look.features, torch.tensor(look.tokens).float().log1p()[:, None]], 1)
+
+
+def first_features(look: Look, question: str, lexicon: Lexicon) -> Tensor:
+    """The first step's features: heads, then words: `[U, 2·L·H + len(WORD_FEATURES)]`."""
+    said = word_features(question, lexicon, look.tokens)
+    return torch.cat([look.features, torch.from_numpy(said)], 1)
+
+
+def untrained(features: Tensor, depth: int, layers: int, heads: int) -> Tensor:
+    """Without a probe: the log maximum, averaged over the heads in the middle of the model."""
+    start, stop = _middle(depth)
+    best = features[:, features.shape[1] // 2 :].view(len(features), layers, heads)
+    return best[:, start : min(stop, layers)].mean((1, 2))
+
+
+def _middle(depth: int) -> tuple[int, int]:
+    start = int(_MIDDLE[0] * depth)
+    return start, max(start + 1, int(np.ceil(_MIDDLE[1] * depth)))
+
+
+def _flat(probe: LinearProbe, name: str, size: int) -> Tensor:
+    return probe.get(name, (size,))
+
+
+Method = QuestionRows

@@ -1,0 +1,117 @@
+"""Sentinel as published: the last prompt token's attention, every head, a logistic regression.
+
+Source: "Sentinel: Decoding Context Utilization via Attention Probing", arXiv 2505.23277, §3 and App.
+Plain prompt without chat template; the whole context in one prompt, in chunks of 1,024 tokens that hold
+whole sentences; the last token's row, softmax over the whole prompt, rescaled to sum to 1 inside the
+context, averaged over the sentence's tokens (the released code; the third version's text writes a sum);
+L·H features; logistic regression with balanced classes.
+
+Departures: tamis's own sentences; documents are joined by a blank line, under their titles; training on
+the project's data, without the paper's filter for questions that the proxy answers only with the context;
+units are chosen by tamis's selection, which fills the budget, where the paper stops at the first sentence
+that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tamis.compressors._method import Info
+from tamis.compressors._probes import chosen_probe
+from tamis.compressors._reading import Look, Reader, read_alone
+from tamis.compressors._types import Scores
+from tamis.compressors.lexical import best_of_passage
+from tamis.probes.capture import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.linear import LinearProbe
+from tamis.probes.prompt import TEMPLATES
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage, Unit
+
+CHUNK_TOKENS = 1024
+
+
+def in_context(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Each sentence's mean share of the context's attention, head by head: `[U, L·H]`."""
+    total = signal.weights.sum(-1, keepdim=True).clamp_min(1e-8)
+    shares = Signal(signal.weights / total, signal.layers, signal.rows)
+    return shares.pool(spans, "mean").flatten(1)
+
+
+def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
+    """All passages as one text, a blank line between them, and the units at their new places."""
+    text, starts = "", []
+    for passage in passages:
+        text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
+        starts.append(len(text))
+        text += passage.text
+    moved = [
+        Unit(0, u.start + s, u.stop + s, (u.visible[0] + s, u.visible[1] + s), u.kind)
+        for u in units
+        for s in (starts[u.passage],)
+    ]
+    return Passage(text), moved
+
+
+class Sentinel:
+    """The published reading, as the method to beat."""
+
+    info: ClassVar[Info] = Info(
+        "the last row of one prompt, every head, logistic regression", "Sentinel, arXiv 2505.23277", "proxy"
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        probe: LinearProbe | Path | Literal["auto"] = "auto",
+        chunk_tokens: int = CHUNK_TOKENS,
+    ) -> None:
+        """A method over one proxy, laid out by Sentinel's own template.
+
+        Raises:
+            ProbeMismatch: the probe is for another model or revision.
+            BadInput: there is no probe for this proxy.
+        """
+        self.reader = reader.with_template(TEMPLATES["sentinel"])
+        found = chosen_probe("sentinel", self.reader, probe)
+        if found is None:
+            raise BadInput(
+                f"sentinel has no probe for {reader.card.name}; fit one: "
+                f"tamis probe train --method sentinel --proxy {reader.card.name} --data FILE"
+            )
+        self.probe, self.chunk_tokens = found, chunk_tokens
+
+    @classmethod
+    def depth(cls, model: str) -> int | None:
+        """Every layer is read."""
+        return None
+
+    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+        """Reads the joined context, chunk by chunk."""
+        whole, moved = joined(passages, units)
+        want = Want(tuple(range(self.reader.card.layers)), ("last",))
+        return read_alone(self.reader, question, [whole], moved, want, in_context, self.chunk_tokens)
+
+    def judge(
+        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """The regression's probabilities; classes were balanced, so they are no rates."""
+        values: Tensor = torch.zeros(0)
+        if units:
+            w = self.probe.get("head", (look.features.shape[1],))
+            values = torch.sigmoid(look.features @ w + self.probe.get("bias", (1,)))
+        each = tuple(values.tolist())
+        ranks = best_of_passage(each, units, len(passages))
+        return Scores(each, ranks, False, look.windows, look.tokens_read, look.timings_ms)
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a sentence; a passage ranks by its best sentence."""
+        return self.judge(self.look(question, passages, units), question, passages, units)
+
+
+Method = Sentinel

@@ -1,0 +1,188 @@
+"""Labelled questions to a linear probe.
+
+A question is a matrix of features, one row a unit, and a vector that says which units answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamis.probes.errors import BadInput
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Features `[U, F]` fp32 of one question's units, and `[U]` bool: which of them answer it."""
+
+    features: Tensor
+    gold: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Questions end to end, standardised, with what it takes to undo that."""
+
+    features: Tensor
+    gold: Tensor
+    group: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, questions: Sequence[Question]) -> _Stack:
+        if not questions:
+            raise BadInput("no question has both a gold unit and another; nothing can be fitted")
+        x = torch.cat([q.features for q in questions]).float()
+        gold = torch.cat([q.gold for q in questions]).float()
+        sizes = torch.tensor([len(q.gold) for q in questions])
+        group = torch.repeat_interleave(torch.arange(len(questions)), sizes)
+        mean, spread = x.mean(0), x.std(0).clamp_min(1e-6)
+        return cls((x - mean) / spread, gold, group, mean, spread)
+
+
+def listwise(questions: Sequence[Question], l2: float = 0.01, steps: int = 80) -> tuple[Tensor, float]:
+    """Weights `[F]` under a softmax over the units of each question.
+
+    The loss of a question is the mean over its gold units of -log softmax(score), so easy negatives cost
+    nothing and every question counts the same, however many units it has. `l2` weighs the squared norm of
+    the weights of standardised features. Adding a number to all scores of a question changes nothing, so
+    the bias returned only centres the training scores.
+    """
+    stack = _Stack.of(questions)
+    groups = len(questions)
+    golds = torch.zeros(groups).index_add(0, stack.group, stack.gold)
+    share = stack.gold / golds[stack.group].clamp_min(1)
+
+    def loss(w: Tensor) -> Tensor:
+        z = stack.features @ w
+        top = torch.full((groups,), -torch.inf).scatter_reduce(0, stack.group, z.detach(), "amax")
+        norm = torch.zeros(groups).index_add(0, stack.group, (z - top[stack.group]).exp()).log() + top
+        return -(share * (z - norm[stack.group])).sum() / groups + l2 * w.square().sum()
+
+    return _unstandardised(_minimised(loss, stack.features.shape[1], steps), stack)
+
+
+def logistic(questions: Sequence[Question], l2: float = 0.001, steps: int = 80) -> tuple[Tensor, float]:
+    """Weights `[F]` and bias of a logistic regression over single units, classes balanced."""
+    stack = _Stack.of(questions)
+    ones = stack.gold.mean()
+    weight = torch.where(stack.gold > 0, 0.5 / ones, 0.5 / (1 - ones))
+    x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
+
+    def loss(w: Tensor) -> Tensor:
+        z = x @ w
+        each = torch.nn.functional.binary_cross_entropy_with_logits(z, stack.gold, weight, reduction="mean")
+        return each + l2 * w[:-1].square().sum()
+
+    w = _minimised(loss, x.shape[1], steps)
+    weights, bias = _unstandardised(w[:-1], stack)
+    return weights, bias + float(w[-1])
+
+
+def _minimised(loss: object, size: int, steps: int) -> Tensor:
+    w = torch.zeros(size, requires_grad=True)
+    solver = torch.optim.LBFGS([w], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        value: Tensor = loss(w)  # type: ignore[operator]
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(closure)  # type: ignore[no-untyped-call]
+    return w.detach()
+
+
+def _unstandardised(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
+    weights = w / stack.spread
+    return weights, -float(weights @ stack.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Scores of one request to probabilities: sigmoid(a·z + b·max z + c·logsumexp z + d).
+
+    A listwise fit knows which unit is best, not whether any is good: the best score of the request and
+    the sum tell that. `a + b + c` is the slope common to all units; order within a request is that of z.
+    """
+
+    a: float
+    b: float
+    c: float
+    d: float
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Probabilities `[U]` of scores `[U]`."""
+        if not len(z):
+            return z
+        return torch.sigmoid(self.a * z + self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d)
+
+
+def calibrated(scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False) -> Calibration:
+    """A logistic regression of gold on the score, the request's best and its logsumexp.
+
+    Args:
+        absolute: use the score alone, so that one passage cannot move the probability of another.
+    """
+    rows = [torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z)], 1) for z in scores]
+    if absolute:
+        rows = [row[:, :1] for row in rows]
+    questions = [Question(row, gold) for row, gold in zip(rows, golds, strict=True)]
+    stack = _Stack.of(questions)
+    x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
+
+    def loss(w: Tensor) -> Tensor:
+        plain = torch.nn.functional.binary_cross_entropy_with_logits(x @ w, stack.gold)
+        return plain + 1e-6 * w[:-1].square().sum()
+
+    w = _minimised(loss, x.shape[1], 200)
+    weights, bias = _unstandardised(w[:-1], stack)
+    a, *rest = weights.tolist()
+    b, c = rest or (0.0, 0.0)
+    if a <= 0:
+        raise BadInput(f"a higher score does not mean a better unit here (slope {a:.3g}); the probe fits nothing")
+    return Calibration(a, b, c, bias + float(w[-1]))
+
+
+def brier_skill(p: Array, gold: Array, group: NDArray[np.int64], draws: int = 1000) -> tuple[float, float, float]:
+    """1 - Brier / Brier of the base rate, with a 95 % interval from resampling whole questions."""
+    rate = gold.mean()
+    own, base = _per_question((p - gold) ** 2, group), _per_question((rate - gold) ** 2, group)
+    chance = np.random.default_rng(0)
+    picks = chance.integers(0, len(own), (draws, len(own)))
+    drawn = 1 - own[picks].sum(1) / base[picks].sum(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(1 - own.sum() / base.sum()), float(low), float(high)
+
+
+def _per_question(values: Array, group: NDArray[np.int64]) -> Array:
+    return np.bincount(group, weights=values)
+
+
+def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]:
+    """Per tenth of the probability scale: how many units, their mean probability, their rate of gold."""
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    return [
+        {"from": b / bins, "units": int(m.sum()), "mean_p": float(p[m].mean()), "rate": float(gold[m].mean())}
+        for b in range(bins)
+        if (m := place == b).any()
+    ]
+
+
+def auc(values: Array, gold: Array) -> float:
+    """The chance that a gold unit scores above another, ties counting half."""
+    order = np.argsort(values, kind="stable")
+    _, inverse, counts = np.unique(values[order], return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    ranks = np.empty(len(values))
+    ranks[order] = ((ends - counts + 1 + ends) / 2)[inverse]
+    ones = gold.sum()
+    return float((ranks[gold > 0].sum() - ones * (ones + 1) / 2) / (ones * (len(gold) - ones)))

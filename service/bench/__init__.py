@@ -1,0 +1,1 @@
+"""Measuring: labelled records, runs over them, and tables with intervals."""

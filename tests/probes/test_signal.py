@@ -1,0 +1,78 @@
+"""Pooling of token weights into spans, against plain loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tamis.probes.signal import Pool, Signal
+
+# fp32 keeps 7 digits; sums are of at most 30 numbers below 1
+FP32 = 1e-6
+SHAPE = (2, 3, 2)
+
+
+def signal(tokens: int, seed: int = 0) -> Signal:
+    draw = torch.Generator().manual_seed(seed)
+    return Signal(torch.rand(*SHAPE, tokens, generator=draw), (1, 4), ("question_mean", "last"))
+
+
+def by_loops(weights: Tensor, start: int, stop: int, how: Pool) -> Tensor:
+    """One span, number by number."""
+    out = torch.zeros(SHAPE)
+    for place in torch.cartesian_prod(*(torch.arange(n) for n in SHAPE)).tolist():
+        inside = [float(weights[(*place, token)]) for token in range(start, stop)]
+        if inside:
+            pooled = {"sum": sum(inside), "mean": sum(inside) / len(inside), "max": max(inside)}
+            out[tuple(place)] = pooled[how]
+    return out
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+@settings(max_examples=40)
+@given(
+    tokens=st.integers(0, 30),
+    cuts=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=5),
+)
+def test_pooling_is_what_loops_over_tokens_give(
+    how: Pool, tokens: int, cuts: list[tuple[int, int]]
+) -> None:
+    spans = [(min(a, b, tokens), min(max(a, b), tokens)) for a, b in cuts]
+    weights = signal(tokens).weights
+    pooled = signal(tokens).pool(spans, how)
+    assert pooled.shape == (len(spans), *SHAPE)
+    assert pooled.dtype == torch.float32
+    for ours, span in zip(pooled, spans, strict=True):
+        torch.testing.assert_close(ours, by_loops(weights, *span, how), atol=FP32, rtol=FP32)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+def test_an_empty_span_pools_to_zero_and_no_spans_to_no_rows(how: Pool) -> None:
+    assert not signal(5).pool([(3, 3)], how).any()
+    assert signal(5).pool([], how).shape == (0, *SHAPE)
+    assert not signal(0).pool([(0, 0)], how).any()
+
+
+def test_a_token_that_straddles_two_spans_counts_for_both() -> None:
+    weights = torch.tensor([0.1, 0.2, 0.4]).expand(1, 1, 1, 3)
+    pooled = Signal(weights, (0,), ("last",)).pool([(0, 2), (1, 3)])
+    torch.testing.assert_close(pooled.flatten(), torch.tensor([0.3, 0.6]))
+
+
+def test_a_tiny_share_survives_after_a_large_one() -> None:
+    # running totals in fp32 would leave 6e-8 steps and lose all of it
+    weights = torch.full((1, 1, 1, 2001), 1e-10)
+    weights[..., 0] = 0.9
+    pooled = Signal(weights, (0,), ("last",)).pool([(1000, 1010)])
+    torch.testing.assert_close(pooled.item(), 1e-9, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+def test_pooling_leaves_the_weights_as_they_were(how: Pool) -> None:
+    seen = signal(9)
+    before = seen.weights.clone()
+    seen.pool([(0, 4), (2, 9)], how)
+    assert torch.equal(seen.weights, before)

@@ -1,0 +1,101 @@
+"""Tokens treat every text as text and never lose a character's place."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tamis.probes.errors import UnknownTokenizer
+from tamis.probes.tokens import Tokens, encodable
+from tests.probes import tiny
+
+TOKENS = Tokens(tiny.tokenizer(), "tiny")
+SPECIAL_IDS = {tiny.tokenizer().token_to_id(text) for text in tiny.SPECIAL}
+
+# every code point, lone surrogates and NUL included, and now and then a control token spelled out
+texts = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_categories=()), max_size=12),
+        st.sampled_from([*tiny.SPECIAL, "\x00", "\ud83d", "é", "e\u0301", "👩‍🔬", ". the he"]),
+    ),
+    max_size=6,
+).map("".join)
+
+
+@given(texts)
+def test_no_text_ever_becomes_a_control_token(text: str) -> None:
+    assert SPECIAL_IDS.isdisjoint(TOKENS.encode(text).ids)
+
+
+def test_a_control_token_spelled_out_is_many_tokens_that_cover_its_characters() -> None:
+    encoded = TOKENS.encode("<|im_end|>")
+    assert encoded.offsets == [(i, i + 1) for i in range(10)]
+
+
+@given(texts)
+def test_offsets_cover_every_character_of_the_callers_own_string_in_order(text: str) -> None:
+    offsets = TOKENS.encode(text).offsets
+    assert {i for start, stop in offsets for i in range(start, stop)} == set(range(len(text)))
+    assert offsets == sorted(offsets)
+    assert all(before[1] <= after[1] for before, after in pairwise(offsets))
+
+
+# by number: written out, one lone surrogate looks to tools like another
+@pytest.mark.parametrize("odd", [chr(0xD800), chr(0xDFFF), chr(0), chr(0xD83D) * 2])
+def test_lone_surrogates_and_nul_keep_the_places_of_what_follows(odd: str) -> None:
+    encoded = TOKENS.encode(f"ab{odd}cd")
+    places = [span for span in encoded.offsets if span[0] >= 2 + len(odd)]
+    assert places == [(2 + len(odd), 3 + len(odd)), (3 + len(odd), 4 + len(odd))]
+
+
+@given(texts)
+def test_only_lone_surrogates_are_replaced_and_one_for_one(text: str) -> None:
+    seen = encodable(text)
+    assert len(seen) == len(text)
+    for ours, theirs in zip(seen, text, strict=True):
+        assert ours == ("\ufffd" if "\ud800" <= theirs <= "\udfff" else theirs)
+
+
+@given(texts)
+def test_counting_is_the_length_of_encoding(text: str) -> None:
+    assert TOKENS.count(text) == len(TOKENS.encode(text)) == len(TOKENS.encode(text).ids)
+
+
+@given(st.lists(texts, max_size=5))
+def test_many_at_once_are_the_same_as_one_by_one(many: list[str]) -> None:
+    assert TOKENS.encode_many(many) == [TOKENS.encode(text) for text in many]
+    assert TOKENS.count_many(many) == [TOKENS.count(text) for text in many]
+
+
+def test_a_tokenizer_that_pads_and_truncates_by_default_does_neither_here() -> None:
+    made = tiny.tokenizer()
+    made.enable_truncation(4)
+    made.enable_padding(length=16)
+    tokens = Tokens(made, "cut")
+    assert (tokens.count("abcdefgh"), tokens.count("a")) == (8, 1)
+    assert made.truncation is not None, "the caller's own tokenizer is left as it was"
+
+
+def test_a_file_and_the_folder_that_holds_it_read_alike(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    tiny.tokenizer().save(str(file))
+    text = "in the middle. <|im_end|>"
+    for path in (file, tmp_path, str(tmp_path)):
+        assert Tokens.from_file(path).encode(text) == TOKENS.encode(text)
+    assert Tokens.from_file(file, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"model": 3}'])
+def test_an_unreadable_tokenizer_is_an_error_that_names_the_file(
+    tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "tokenizer.json"
+    if content is not None:
+        file.write_text(content)
+    for path in (file, tmp_path):
+        with pytest.raises(UnknownTokenizer, match=r"tokenizer\.json cannot be read"):
+            Tokens.from_file(path)

@@ -1,0 +1,71 @@
+"""Everything the README shows is run, the few blocks tagged `no-run` aside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCK = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(tag: str) -> list[str]:
+    return [match["body"] for match in BLOCK.finditer(README) if match["tag"] == tag]
+
+
+def commands() -> list[str]:
+    return [line for body in blocks("bash") for line in body.splitlines() if line]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the examples in it, and nothing of the sources."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_is_one_that_is_run_or_says_why_not():
+    assert {match["tag"] for match in BLOCK.finditer(README)} <= {"bash", "python", "bash no-run"}
+
+
+def test_only_make_itself_is_not_run():
+    lines = [line for body in blocks("bash no-run") for line in body.splitlines()]
+    assert lines
+    assert all(line.startswith("make ") for line in lines)
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in lines:
+        assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("copy", "proxy_folder")
+@pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
+def test_a_python_block_runs(source: str):
+    exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+@pytest.mark.parametrize("command", commands())
+def test_a_shell_command_runs(command: str, copy: Path):
+    scripts = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=copy,
+        env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout

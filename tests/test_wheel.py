@@ -1,0 +1,79 @@
+"""What the wheel carries: every module under its installed name, the probes, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("probes", "compressors", "retrieval", "service")
+SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy, so that no stale build folder can lend it files."""
+    home = tmp_path_factory.mktemp("wheel")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / name).exists():
+            shutil.copy(ROOT / name, home / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (home / "dist").glob("tamis-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def members(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def installed_name(path: Path) -> str:
+    """Where a file of the repository lies in the wheel."""
+    file = path.relative_to(ROOT).as_posix()
+    front = "service/front/"
+    return f"tamis/{file.removeprefix(front)}" if file.startswith(front) else f"tamis/{file}"
+
+
+def sources(pattern: str) -> set[str]:
+    return {installed_name(path) for folder in FOLDERS for path in (ROOT / folder).rglob(pattern)}
+
+
+def test_every_module_of_the_four_folders_is_in_the_wheel(members: set[str]):
+    assert sources("*.py") - members == set()
+
+
+def test_the_trained_probes_and_the_type_markers_are_in_the_wheel(members: set[str]):
+    wanted = sources("py.typed") | sources("weights/*.safetensors") | sources("weights/*.json")
+    assert wanted - members == set()
+    assert "tamis/py.typed" in members
+    assert any(name.startswith("tamis/compressors/weights/") for name in members)
+
+
+def test_nothing_else_is_in_the_wheel(members: set[str]):
+    """No tests, no deployment files, and the front door once, under its own name."""
+    ours = {name for name in members if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in ours} == {"tamis"}
+    assert not [name for name in ours if name.startswith(("tamis/service/front/", "tamis/tests/"))]
+    assert not [name for name in ours if "test_" in name or "/deploy/" in name]
+
+
+def test_the_licence_is_in_the_wheel(members: set[str]):
+    assert [name for name in members if name.endswith(".dist-info/licenses/LICENSE")]
