@@ -55,6 +55,8 @@ class Compressor:
         """
         if not isinstance(question, str) or not question.strip():
             raise BadInput("the question is empty; compression keeps what answers a question")
+        if isinstance(passages, str | Passage | Mapping):
+            raise BadInput(f"passages is one {type(passages).__name__}; give a list of passages")
         clock = time.perf_counter()
         given = tuple(passage_of(p, i) for i, p in enumerate(passages))
         units = units_of(given, language)
@@ -156,12 +158,19 @@ def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     for name in ("id", "title"):
         if given.get(name) is not None and not isinstance(given[name], str):
             raise BadInput(f"passage {index}: {name!r} is {given[name]!r}; give a string or leave it out")
-    spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
-    return Passage(
-        given["text"],
-        given.get("id"),
-        given.get("title"),
-        given.get("metadata") or {},
-        spans,
-        int(given.get("min_tokens") or 0),
-    )
+    if not isinstance(given.get("metadata") or {}, Mapping):
+        raise BadInput(f"passage {index}: 'metadata' is {given['metadata']!r}; give an object")
+    metadata, (keep, least) = given.get("metadata") or {}, _promised(given, index)
+    return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, least)
+
+
+def _promised(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, int], ...], int]:
+    """What must be kept of a document: spans, and a number of tokens."""
+    try:
+        spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
+        return spans, int(given.get("min_tokens") or 0)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"passage {index}: 'keep' or 'min_tokens' cannot be read ({error}); "
+            "give pairs of whole numbers [start, stop], and a whole number"
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,15 @@ def build(
         given["reader"] = load_proxy(proxy, depth(name, proxy) if isinstance(proxy, str) else None, root)
     elif kind.info.needs == "encoder":
         given["encoder"] = _encoder(encoder, root)
-    accepted = set(inspect.signature(kind).parameters) - {"reader", "encoder"}
-    if unknown := sorted(set(options) - accepted):
-        raise BadInput(f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}")
+    _check_options(name, kind, options)
     method: Scorer = kind(**given, **options)
     return method
+
+
+def _check_options(name: str, kind: Any, options: Mapping[str, Any]) -> None:
+    accepted = set(inspect.signature(kind).parameters) - {"reader", "encoder", "parts"}
+    if unknown := sorted(set(options) - accepted):
+        raise BadInput(f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}")
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
@@ -106,6 +111,7 @@ def _encoder(encoder: Any, root: Path | None) -> Any:
 
 def _fusion(proxy: Any, encoder: Any, root: Path | None, options: dict[str, Any]) -> Scorer:
     """Attention and words always; the encoder only where it is already on this machine."""
+    _check_options("fusion", method_class("fusion"), options)
     parts: dict[str, Scorer] = {
         "attention": build(DEFAULT, proxy=proxy, root=root),
         "lexical": build("lexical"),
@@ -113,7 +119,7 @@ def _fusion(proxy: Any, encoder: Any, root: Path | None, options: dict[str, Any]
     try:
         parts["embedding"] = build("embedding", encoder=encoder, root=root)
     except ProxyMissing:
-        if "embedding" in options.get("weights", {}):
+        if "embedding" in (options.get("weights") or {}):
             raise
     fusion: Scorer = method_class("fusion")(parts, **options)
     return fusion

@@ -91,6 +91,8 @@ def select(
 
 def _fill(sieve: Sieve, walk: Sequence[int], free: Sequence[int], ranking: Sequence[int]) -> None:
     """Offers units in the order of the rules; `walk` is all that may be shown, best first."""
+    if sieve.limit < math.inf and sieve.take_all(walk):
+        return
     for u in walk:
         if u in sieve.must:
             sieve.offer(u)
@@ -198,6 +200,17 @@ class Sieve:
             return self._try(u)
         self._add(step, cost)
         self._loose += 1
+        return True
+
+    def take_all(self, walk: Sequence[int]) -> bool:
+        """Takes everything if it fits together: a part with elisions may be longer."""
+        surplus = sum(self.tokens[u] for u in walk) - self.limit
+        if self._echoes or surplus > _DOUBT_TOKENS * len(walk):
+            return False
+        tokens = self.count(walk)
+        if tokens > self.limit:
+            return False
+        self.held, self.used = set(walk), tokens
         return True
 
     def top_up(self, free: Sequence[int]) -> None:

@@ -4,8 +4,6 @@ A block is given by a mark: where it begins and what it is. It lasts until the n
 blank lines after it. Every reader takes whole lines and looks at each a bounded number of times.
 """
 
-# ruff: noqa: RUF001 - the characters that look alike are the ones looked for
-
 from __future__ import annotations
 
 import re

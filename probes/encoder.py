@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from tamis.probes.convert import quiet
 from tamis.probes.errors import BadModelFile, ProxyMissing
-from tamis.probes.proxy import choose_device
+from tamis.probes.weights import choose_device
 from tamis.probes.tokens import Tokens
 
 WINDOW_TOKENS = 256

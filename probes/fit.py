@@ -164,7 +164,7 @@ def brier_skill(p: Array, gold: Array, group: NDArray[np.int64], draws: int = 10
 
 
 def _per_question(values: Array, group: NDArray[np.int64]) -> Array:
-    return np.bincount(group, weights=values)
+    return np.asarray(np.bincount(group, weights=values), dtype=np.float64)
 
 
 def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]:

@@ -17,6 +17,12 @@ from tamis.probes.errors import BadModelFile, ProbeMismatch
 from tamis.probes.proxy import Card
 
 FORMAT = 1
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("method", "model", "revision", "template", "weights_sha256"), str),
+    **dict.fromkeys(("layers", "heads"), int),
+    **dict.fromkeys(("rows", "trained_on"), list),
+    "figures": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +126,8 @@ def _card(path: Path) -> ProbeCard:
         raise BadModelFile(f"{path} is not a probe's card; missing or unknown: {odd}")
     if facts["format"] != FORMAT:
         raise BadModelFile(f"{path} has format {facts['format']}; this version reads {FORMAT}")
+    if odd := [name for name, kind in _KINDS.items() if type(facts[name]) is not kind]:
+        raise BadModelFile(f"{path} is not a probe's card; of the wrong kind: {odd}")
+    if odd := [name for name in ("layers", "heads") if facts[name] < 1]:
+        raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
     return ProbeCard(**facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +11,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as hf_logging
 
 from tamis.probes.capture import ATTENTION, KeptLayer, Recorder, Want, recording
-from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
-from tamis.probes.prompt import TEMPLATES, Layout, Prompt, Template
+from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.prompt import Layout, Prompt, Template
 from tamis.probes.signal import Signal
+from tamis.probes.weights import folder_revision, guess_template, load_folder, readable
 
 Kept = tuple[KeptLayer, ...]
 """Keys and values of some tokens, layer by layer."""
@@ -39,13 +36,6 @@ class Card:
     revision: str
     layers: int
     heads: int
-
-
-_DTYPES = {
-    **dict.fromkeys(("bf16", "bfloat16"), torch.bfloat16),
-    **dict.fromkeys(("fp16", "float16"), torch.float16),
-    **dict.fromkeys(("fp32", "float32"), torch.float32),
-}
 
 
 class Proxy:
@@ -122,25 +112,9 @@ class Proxy:
             ProxyUnsupported: a model whose attention cannot be read.
         """
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise ProxyMissing(
-                f"{folder} holds no config.json; give a folder with a model in safetensors"
-            )
-        if layers is not None and layers < 1:
-            raise BadInput(f"layers is {layers}; give at least 1, or None for all")
-        where = choose_device(device)
-        kind = choose_dtype(dtype, where)
-        with _reading(folder):
-            config = AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        whole = readable(config)
-        model = _load(folder, min(layers or whole[0], whole[0]), kind)
+        model, tokenizer, whole = load_folder(folder, layers, dtype, device)
         card = card or Card(folder.resolve().name, folder_revision(folder), *whole)
-        return cls(
-            model.to(where), tokenizer, card, template or guess_template(tokenizer), batch_tokens
-        )
+        return cls(model, tokenizer, card, template or guess_template(tokenizer), batch_tokens)
 
     @classmethod
     def from_model(
@@ -336,117 +310,3 @@ def _joined(head: Kept, kept: Sequence[KeptLayer]) -> Kept:
         KeptLayer(torch.cat((a.keys, b.keys), 1), torch.cat((a.values, b.values), 1))
         for a, b in zip(head, kept, strict=True)
     )
-
-
-def readable(config: Any) -> tuple[int, int]:
-    """Layers and heads of a decoder whose attention tamis reads faithfully.
-
-    Raises:
-        ProxyUnsupported: what the model does beside causal softmax attention, full or sliding.
-    """
-    kind = getattr(config, "model_type", type(config).__name__)
-    sizes = [getattr(config, f"num_{axis}", 0) for axis in ("hidden_layers", "attention_heads")]
-    kinds = set(getattr(config, "layer_types", None) or ())
-    reasons = {
-        "is no text decoder": not all(sizes),
-        "caps its attention logits": getattr(config, "attn_logit_softcapping", None) is not None,
-        "lets tokens see what follows them": not getattr(config, "is_causal", True)
-        or getattr(config, "use_bidirectional_attention", False),
-        "has layers that do not attend by softmax over all keys or a window": not kinds
-        <= {"full_attention", "sliding_attention"},
-    }
-    if why := [reason for reason, holds in reasons.items() if holds]:
-        raise ProxyUnsupported(
-            f"{kind} {' and '.join(why)}; choose a decoder such as Llama, Qwen or Gemma 3"
-        )
-    return int(sizes[0]), int(sizes[1])
-
-
-def _load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
-    """The first layers of a model, without its head."""
-    with _reading(folder), _quiet():
-        model, found = AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            num_hidden_layers=layers,
-            attn_implementation=ATTENTION,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    # transformers fills a missing tensor with random numbers and only warns
-    if missing := sorted(found["missing_keys"]):
-        raise BadModelFile(
-            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}; fetch it again"
-        )
-    return model
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Turns whatever the readers of transformers and tokenizers raise into one error."""
-    try:
-        yield
-    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
-        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto`, or any name torch knows. BadInput: another."""
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise BadInput(f"device is {device!r}; give auto, cpu, mps, cuda or cuda:N") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """`auto`, a torch dtype, or its name. BadInput: another name; it lists the ones there are."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype in _DTYPES:
-        return _DTYPES[dtype]
-    if dtype != "auto":
-        raise BadInput(f"dtype is {dtype!r}; give auto or one of {', '.join(sorted(_DTYPES))}")
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-    able_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if able_gpu else torch.float16
-
-
-def guess_template(tokenizer: Tokenizer) -> Template:
-    """ChatML where the tokenizer has its turn tokens, else plain words."""
-    return TEMPLATES["chatml" if tokenizer.token_to_id("<|im_start|>") is not None else "plain"]
-
-
-def folder_revision(folder: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over the folder's weights, in name order."""
-    digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadModelFile(f"{folder} holds no *.safetensors; pickled weights are not loaded")
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers' report of the layers that were left on disk, here and only here."""
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -1,10 +1,10 @@
 """A reader without a model: attention written by hand, for tests of methods and of what uses them.
 
-    reader = Scripted.pointing_at("Jane Roe")      # every method that needs a proxy takes it instead
+    reader = Scripted.pointing_at("Jane Roe")      # every method that needs a proxy takes it
     reader.prompts_read                            # what a test asks: was the model called?
 
-Nothing is loaded and nothing is drawn at random. The tokenizer is byte level: a token is a byte, its
-id is the byte, and the special tokens of ChatML come behind.
+Nothing is loaded and nothing is drawn at random. The tokenizer is byte level: a token is a byte,
+its id is the byte, and the special tokens of ChatML come behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Weigh = Callable[[str, str], Sequence[float]]
 """Question and passage to one weight a character of the passage, none negative."""
 
 MASS = 0.9
-"""The most attention a passage gets; the rest is the template's, as a model's first token draws it."""
+"""The most attention a passage gets; the rest is drawn by the template, as in models."""
 
 _GLANCE = 1e-4
 """What `pointing_at` gives a character beside its needles; one inside gets 1."""
@@ -38,11 +38,11 @@ _GLANCE = 1e-4
 class Scripted:
     """Reads like a proxy and sees what `weigh` says; the same at every call and in every thread.
 
-    A character's weight is shared out over its tokens. Weights stay as they are if they sum to at most
-    `MASS`, and are scaled down to it if not. Heads and rows differ, so that a test which takes the wrong
-    one fails: with `k` of `L·H` heads before it and `r` of `R` rows before it, a row sees
-    `x = (k + 1) / (L·H) · (r + 1) / R` parts of the script and `1 - x` parts of its mean over the passage.
-    The last row of the last head is the script itself.
+    A character's weight is shared out over its tokens. Weights stay as they are if they sum to at
+    most `MASS`, and are scaled down to it if not. Heads and rows differ, so that a test which takes
+    the wrong one fails: with `k` of `L·H` heads and `r` of `R` rows before it, a row sees
+    `x = (k + 1) / (L·H) · (r + 1) / R` parts of the script and `1 - x` parts of the script's mean
+    over the passage. The last row of the last head is the script itself.
 
     Attributes:
         card: what a probe for this reader has to name.
@@ -97,7 +97,7 @@ class Scripted:
             weights = np.full(len(passage), _GLANCE)
             for start, stop in _occurrences(passage, sharp):
                 weights[start:stop] = 1.0
-            return weights.tolist()  # type: ignore[no-any-return]
+            return weights.tolist()
 
         return cls(weigh, layers=layers, heads=heads, name=name)
 
@@ -116,7 +116,7 @@ class Scripted:
         """The signal of each prompt, in order: `[L, H, R, N]` over the passage's own tokens.
 
         Raises:
-            BadInput: a layer that this reader does not have, or a script that does not fit the text.
+            BadInput: a layer that is not there, or a script that does not fit the text.
         """
         if want.depth > self.card.layers:
             raise BadInput(
@@ -188,10 +188,13 @@ def _checked(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (len(passage),):
         raise BadInput(
-            f"the script has shape {given.shape} for {len(passage)} characters; give one number each"
+            f"the script has shape {given.shape} for {len(passage)} characters; "
+            "give one number each"
         )
     if wrong := int((~np.isfinite(given) | (given < 0)).sum()):
-        raise BadInput(f"{wrong} of {len(passage)} weights are negative or not finite; give 0 or more")
+        raise BadInput(
+            f"{wrong} of {len(passage)} weights are negative or not finite; give 0 or more"
+        )
     return given
 
 
@@ -199,4 +202,5 @@ def _shared_out(weights: NDArray[np.float64], data: bytes) -> NDArray[np.float64
     """Each character's weight, in equal parts, on its bytes."""
     starts = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80  # 10xxxxxx continues a character
     character = np.cumsum(starts) - 1
-    return weights[character] / np.bincount(character, minlength=len(weights))[character]
+    sizes = np.bincount(character, minlength=len(weights))
+    return np.asarray(weights[character] / sizes[character])

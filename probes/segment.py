@@ -6,8 +6,6 @@ sentences where a sentence begins inside a block        probes/sentences.py
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
 """
 
-# ruff: noqa: RUF001 - the characters that look alike are the ones looked for
-
 from __future__ import annotations
 
 import re

@@ -5,8 +5,6 @@ ends where it ends; one that was only wrapped at the margin goes on. Then senten
 abbreviations of many languages, with the misses repaired that were seen on XQuAD, SQuAD, HotpotQA.
 """
 
-# ruff: noqa: RUF001, RUF003 - the characters that look alike are the ones looked for
-
 from __future__ import annotations
 
 import re

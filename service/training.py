@@ -121,7 +121,8 @@ def look_key(method: Any) -> str:
     kind = type(method).__name__
     window = getattr(method, "window_tokens", getattr(method, "chunk_tokens", WINDOW_TOKENS))
     layers = getattr(method, "layers", card.layers)
-    return f"{kind} {card.name} {card.revision} {template} layers={layers} window={window} v1"
+    dtype = str(getattr(method.reader, "proxy", method.reader).dtype).removeprefix("torch.")
+    return f"{kind} {card.name} {card.revision} {dtype} {template} {layers=} {window=}"
 
 
 def train(

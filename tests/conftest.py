@@ -23,6 +23,15 @@ def encoder_folder() -> Path:
     return _installed("minilm-l6")
 
 
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Labelled records beside the repository. Tests that use it are marked `data`."""
+    folder = Path(__file__).parents[2] / "shared/data"
+    if not folder.is_dir():
+        pytest.fail("there is no ../shared/data; leave these tests out with -m 'not data'")
+    return folder
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One core for tiny models: beside other work, two threads took 25 times as long as one."""

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "retrieval": {"probes", "retrieval"},
     "service": set(FOLDERS),
 }
-TRANSFORMERS = {f"probes/{name}.py" for name in ("capture", "proxy", "encoder", "convert")}
+TRANSFORMERS = {f"probes/{name}.py" for name in ("capture", "weights", "encoder", "convert")}
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 
 

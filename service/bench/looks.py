@@ -28,7 +28,7 @@ class Keeping:
     Data sets ask many questions of the same passages; so read, they cost a fraction.
     """
 
-    def __init__(self, proxy: Proxy, most_tokens: int = 200_000) -> None:
+    def __init__(self, proxy: Proxy, most_tokens: int = 60_000) -> None:
         self.proxy, self.most_tokens = proxy, most_tokens
         self.card, self.layout = proxy.card, proxy.layout
         self._kept: OrderedDict[Read, Kept] = OrderedDict()
@@ -72,9 +72,8 @@ class Looks:
         path = self.folder / f"{name}.safetensors"
         if path.is_file():
             return _loaded(path)
-        seen = look(question, passages, units)
-        _save(path, seen)
-        return seen
+        _save(path, look(question, passages, units))
+        return _loaded(path)  # rounded to fp16, as every later run will find it
 
 
 def _save(path: Path, look: Look) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from tamis.compressors._render import render, whole
-from tamis.compressors._select import select
+from tamis.compressors._select import Echoes, select
 from tamis.compressors._types import Budget, Rules, Selection
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
@@ -224,6 +224,45 @@ def test_estimates_choose_what_counting_every_candidate_would_choose(
         assert got.units == slow
 
 
+class Steep(Tokens):
+    """The square of the words: a text has far more tokens than its parts together."""
+
+    def count(self, text: str) -> int:
+        return super().count(text) ** 2
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        return [self.count(text) for text in texts]
+
+
+@some
+@given(contexts(ADDITIVE), all_rules(), st.integers(1, 60))
+def test_estimates_that_are_far_too_low_never_break_the_budget(
+    context: dict[str, Any], rules: Rules, tokens: int
+) -> None:
+    steep = Steep(words()._plain, "steep")
+    try:
+        got = select(**context, budget=Budget(tokens), rules=rules, counter=steep)
+    except BudgetTooSmall:
+        return
+    assert steep.count(got.text) == got.tokens <= tokens
+
+
+def test_all_that_was_taken_by_estimate_may_have_to_go() -> None:
+    steep = Steep(words()._plain, "steep")
+    passages = [Passage("a. " * 40)]
+    units = split(passages)
+    got = select(passages, units, [1.0] * 40, [0], Budget(20), PLAIN, steep)
+    assert got.tokens == 16
+
+
+def test_what_repeats_a_unit_that_had_to_go_may_come_instead() -> None:
+    steep = Steep(words()._plain, "steep")
+    passages = [Passage("y. a b c d d. a b c d.")]
+    # the first two make 36 tokens, by estimate 1 + 25; the first and the third make 25
+    got = select(passages, split(passages), [9, 8, 7], [0], Budget(35), Rules(dedup=0.9), steep)
+    assert got.units == (0, 2)
+
+
 class Metered(Tokens):
     """Counts the characters that are tokenised one text at a time."""
 
@@ -257,11 +296,25 @@ def test_a_unit_that_does_not_fit_is_skipped_not_final() -> None:
     assert (got.units, got.text, got.tokens) == ((0, 2), "a b. g h.", 4)
 
 
+def test_a_unit_skipped_before_is_taken_once_closing_an_elision_pays_for_it() -> None:
+    passages = [Passage("a. b b b. c. d."), Passage("z z z z z z z z z.")]
+    # a and d take 6 with the elision, b does not fit, c does, and then b saves 4 for its 3
+    got = chosen(passages, [9, 7, 6, 8, 0], 8, Rules(elision="left out: a lot"))
+    assert got.units == (0, 1, 2, 3)
+
+
 def test_costly_white_space_that_is_not_shown_is_not_paid_for() -> None:
     passages = [Passage("a \u2028\u2028\u2028b")]
     units = [Unit(0, 0, 5, (0, 1)), Unit(0, 5, 6, (5, 6))]
     assert pairs().count("\u2028") > 1
     assert select(passages, units, [0, 1], [0], Budget(1), PLAIN, pairs()).units == (1,)
+
+
+def test_a_whole_that_fits_is_kept_though_each_part_with_an_elision_is_longer() -> None:
+    rules = Rules(elision="left out: a lot")
+    text = "a. b b b. c c c. d."
+    assert chosen(text, [1, 0, 0, 2], 8, rules).units == (0, 1, 2, 3)
+    assert chosen(text, [1, 0, 0, 2], 7, rules).text == "a. left out: a lot d."
 
 
 def test_of_equal_values_the_earlier_unit_is_taken() -> None:
@@ -328,6 +381,7 @@ def test_neighbours_follow_a_unit_before_those_of_lower_value() -> None:
 def test_neighbours_of_a_mandatory_unit_come_after_all_mandatory_ones() -> None:
     rules = Rules(context_window=1, protect=(r"\d",))
     assert chosen("a. 1. b. c. d. 2. e.", [0, 9, 0, 0, 0, 1, 0], 3, rules).units == (0, 1, 5)
+    assert chosen("a. 1. b. c.", [0, 5, 0, 3], 2, rules).units == (0, 1)
 
 
 def test_a_unit_that_repeats_a_better_one_is_left_out() -> None:
@@ -337,6 +391,14 @@ def test_a_unit_that_repeats_a_better_one_is_left_out() -> None:
     assert chosen(text, values, 99, Rules(dedup=0.9)).units == (1, 2, 3)
     assert chosen(text, values, 99, Rules(dedup=0.8)).units == (1, 3)
     assert chosen(text, values, 99).units == (0, 1, 2, 3)
+
+
+def test_a_text_that_was_given_back_has_no_echo() -> None:
+    echoes = Echoes(["a b c d e", "e d c b a", "a b c d f"], 0.9)
+    echoes.add(0)
+    assert [echoes.has(u) for u in range(3)] == [True, True, False]
+    echoes.remove(0)
+    assert not any(echoes.has(u) for u in range(3))
 
 
 def test_a_mandatory_unit_is_kept_though_it_repeats_another() -> None:

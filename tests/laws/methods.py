@@ -27,11 +27,12 @@ from tamis.probes.scripted import Scripted
 from tests.laws.texts import NEEDLE
 
 LAYERS, HEADS = 4, 2
+CHUNK_TOKENS = 4096
 SIZE = 64
 
 
 class ScriptedEncoder:
-    """An encoder without a model: hashed bags of words, as unit vectors; counts the texts it reads."""
+    """An encoder without a model: hashed bags of words, as unit vectors; keeps what it reads."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -133,7 +134,9 @@ def _rows(trained: bool = True, isolated: bool = False) -> Built:
 
 def _sentinel() -> Built:
     reader = scripted()
-    return Built(Sentinel(reader, sentinel_probe(reader)), (reader,))
+    # one chunk for most contexts: shares are rescaled chunk by chunk, as published, so that in a
+    # short last chunk any sentence stands out beside a needle in a full one
+    return Built(Sentinel(reader, sentinel_probe(reader), CHUNK_TOKENS), (reader,))
 
 
 def _embedding() -> Built:

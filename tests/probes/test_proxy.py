@@ -18,7 +18,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
 from tamis.probes.prompt import TEMPLATES, Prompt
-from tamis.probes.proxy import Proxy, choose_device, choose_dtype, packed, readable
+from tamis.probes.proxy import Proxy, packed
+from tamis.probes.weights import choose_device, choose_dtype, readable
 from tamis.probes.signal import Signal
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -19,9 +19,7 @@ EXACT = 1e-6
 """fp32 beside fp64."""
 
 
-def prompt(
-    reader: Scripted, text: str, question: str = "Who?", title: str | None = None
-) -> Prompt:
+def prompt(reader: Scripted, text: str, question: str = "Who?", title: str | None = None) -> Prompt:
     return Prompt(reader.layout.read(text, [(0, len(text))], title), reader.layout.ask(question))
 
 

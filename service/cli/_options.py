@@ -1,0 +1,177 @@
+"""The options of `tamis compress`: what each is called, and what its help says."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MAX_TOKENS = 500
+MAX_INPUT_TOKENS = 1_000_000
+
+_SELECTION, _OUTPUT, _INPUT = "Selection", "Output", "Input"
+
+
+class Order(enum.StrEnum):
+    """Of the passages in the output."""
+
+    original = "original"
+    score = "score"
+    edges = "edges"
+
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATHS",
+        help="Files and folders; `-` is standard input. Without any, what is piped in. "
+        "JSON and JSON Lines may hold documents and a question.",
+        show_default=False,
+    ),
+]
+Question = Annotated[
+    str | None, typer.Option("--question", "-q", help="What the kept sentences shall answer.")
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", help=f"Keep at most N tokens; {MAX_TOKENS} if no budget is given."
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option("--ratio", help="Keep at most this share of the tokens, such as 0.2."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Keep every sentence of at least this probability."),
+]
+Tokenizer = Annotated[
+    str,
+    typer.Option(
+        "--tokenizer", help="Counts the budget: `proxy`, a tokenizer.json, or a folder with one."
+    ),
+]
+Method = Annotated[
+    str, typer.Option("--method", help="How sentences are scored: see `tamis methods`.")
+]
+Proxy = Annotated[
+    str, typer.Option("--proxy", help="The model that reads: its name, a folder, or a hub id.")
+]
+
+Protect = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protect",
+        metavar="REGEX",
+        help="Always keep sentences that match; repeatable.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+ContextWindow = Annotated[
+    int,
+    typer.Option(
+        "--context-window",
+        help="Also keep so many neighbours on both sides.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+Dedup = Annotated[
+    float | None,
+    typer.Option(
+        "--dedup",
+        help="Leave out what shares this much of its words with a better one, such as 0.9.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+TopN = Annotated[
+    int | None,
+    typer.Option(
+        "--top-n", help="Keep text of the N best passages only.", rich_help_panel=_SELECTION
+    ),
+]
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object: text, spans, scores, counts.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Print every sentence with its score, kept or not.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", help="Also write the heat map as a web page.", rich_help_panel=_OUTPUT),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Write the text or the JSON here.", rich_help_panel=_OUTPUT),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No summary on standard error.", rich_help_panel=_OUTPUT)
+]
+Citations = Annotated[
+    str | None,
+    typer.Option(
+        "--citations",
+        metavar="TEMPLATE",
+        help="Shown before each passage, with {doc}, {id} and {unit}, such as '({doc})'.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Titles = Annotated[
+    bool,
+    typer.Option("--titles", help="Show each passage's title before it.", rich_help_panel=_OUTPUT),
+]
+Elision = Annotated[
+    str | None,
+    typer.Option(
+        "--elision",
+        metavar="MARK",
+        help="Shown where sentences were left out, such as '…'.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Separator = Annotated[
+    str,
+    typer.Option(
+        "--separator",
+        help=r"Between passages; `\n` is a line break, `\t` a tab.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+OrderBy = Annotated[
+    Order,
+    typer.Option("--order", help="Of the passages in the output.", rich_help_panel=_OUTPUT),
+]
+
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language", help="Of the documents, for finding sentences.", rich_help_panel=_INPUT
+    ),
+]
+Encoding = Annotated[
+    str,
+    typer.Option("--encoding", help="Of the files, such as latin-1.", rich_help_panel=_INPUT),
+]
+MaxInput = Annotated[
+    int,
+    typer.Option(
+        "--max-input", min=1, help="Refuse more tokens than this.", rich_help_panel=_INPUT
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Never fetch the default proxy.", rich_help_panel=_INPUT),
+]

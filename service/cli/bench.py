@@ -1,0 +1,292 @@
+"""`tamis bench`: run a method over labelled records; compare methods by the evidence they keep."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli._errors import reported
+
+app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
+NEIGHBOUR = Path("../shared/data/dev")
+PIPE_WIDTH = 160
+
+ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N records.")]
+
+
+@app.command("run")
+@reported()
+def run_records(
+    records: Annotated[Path, typer.Argument(help="Labelled records, .jsonl or .jsonl.gz.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Result lines; a run that was cut short goes on.")
+    ],
+    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = "question_rows",
+    keep: Annotated[
+        float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")
+    ] = 0.1,
+    limit: Limit = None,
+    distractors: Annotated[int, typer.Option(help="Other passages beside each record's own.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the distractors.")] = 0,
+    proxy: ProxyName = "smollm2-135m",
+    language: Annotated[
+        str, typer.Option(help="Of the documents; auto is each record's lang.")
+    ] = "auto",
+    gold_out: Annotated[
+        Path | None, typer.Option("--gold-out", help="Also write the records as they were used.")
+    ] = None,
+) -> None:
+    """Compress every record of a file and write what was kept, a line a record.
+
+    Example: tamis bench run dev.jsonl.gz --method lexical --keep 0.1 --out results.jsonl
+    """
+    from tamis.service.bench import run as bench
+    from tamis.service.calls import compressor, counter_of
+
+    settings = bench.Settings(keep, method, distractors, seed, proxy, language)
+    rows = bench.records_for(records, settings)
+    built = compressor(method, proxy, counter_of("proxy", proxy))
+    results = bench.Results(out, bench.fingerprint(settings, rows))
+    rows = rows[:limit]
+    if gold_out:
+        bench.write_gold(gold_out, rows, records, out)
+    due = [row for row in rows if row["id"] not in results.done]
+    with _progress() as progress:
+        task = progress.add_task(f"{method} on {records.name}", total=len(due))
+        for _ in bench.run(due, built, settings, results):
+            progress.advance(task)
+    skipped, failed = (
+        len(rows) - len(due),
+        f", {results.failed} with errors" if results.failed else "",
+    )
+    typer.echo(f"{out}: {len(due)} records done, {skipped} were there before{failed}", err=True)
+
+
+@app.command()
+@reported()
+def evidence(
+    data: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Names of files, with commas.")] = (
+        "xquad_en,hotpotqa,2wikimultihopqa,covid_qa"
+    ),
+    methods: Annotated[
+        str, typer.Option(help="Names of methods, fusion and bm25+minilm included.")
+    ] = ("question_rows,fusion,lexical,embedding,bm25+minilm,sentinel,lead"),
+    budgets: Annotated[
+        str, typer.Option(help="Up to 1 a share, above whole tokens.")
+    ] = "0.05,0.1,0.2,0.33",
+    limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 100,
+    full: Annotated[bool, typer.Option("--full", help="All records.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for evidence.json and evidence.png.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures here.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Annotated[
+        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
+    ] = None,
+) -> None:
+    """Compare methods by the share of gold sentences they keep at each budget.
+
+    Example: tamis bench evidence --sets hotpotqa --methods question_rows,lexical --limit 50
+    """
+    from tamis.service.bench.evidence import surroundings
+    from tamis.service.bench.methods import assemble
+    from tamis.service.bench.plot import figure_class
+    from tamis.service.bench.table import footnote, table
+
+    shares, names = _budgets(budgets), _listed(methods, "methods")
+    files = _files(data, _listed(sets, "sets"))
+    if out:
+        figure_class()  # an hour of reading must not end in a missing package
+        _make(out)
+    models = assemble(names, proxy, cache or platformdirs.user_cache_path("tamis") / "looks")
+    found = _measured(files, models.panel, shares, None if full else limit, seed, proxy)
+    report = {
+        "command": ["tamis", *sys.argv[1:]],
+        "seed": seed,
+        "proxies": list(models.proxies),
+        **surroundings(),
+        "sets": found,
+    }
+    for name, of in found.items():
+        _console().print(table(name, of))
+    _console().print(footnote(found))
+    _save(report, out, json_file)
+
+
+@app.command()
+@reported()
+def speed(
+    text: Annotated[Path, typer.Option("--text", help="A file of prose; passages are cut from it.")],
+    tokens: Annotated[str, typer.Option(help="Sizes of the context, with commas.")] = (
+        "1000,4500,16000"
+    ),
+    passage_tokens: Annotated[int, typer.Option(min=1, help="About so many a passage.")] = 170,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds; medians are shown.")] = 3,
+    proxy: ProxyName = "smollm2-135m",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time whole requests beside the bare forward pass of the same batches.
+
+    Example: tamis bench speed --text book.txt --tokens 1000,4500
+    """
+    from dataclasses import asdict
+
+    from tamis.service.bench.speed import measure
+    from tamis.service.bench.table import speed_table
+
+    sizes = [int(size) for size in _listed(tokens, "sizes")]
+    prose = _prose(text)
+    rows = list(measure(prose, sizes, passage_tokens, proxy, rounds))
+    if as_json:
+        typer.echo(json.dumps({"rows": [asdict(row) for row in rows]}))
+    else:
+        _console().print(speed_table(rows))
+
+
+def _prose(path: Path) -> str:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf8") as file:
+            return str(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _measured(
+    files: Mapping[str, Path],
+    panel: Any,
+    budgets: list[float],
+    limit: int | None,
+    seed: int,
+    proxy: str,
+) -> dict[str, Any]:
+    """Figures of every set, with a bar for each."""
+    from tamis.service.bench.evidence import figures, records_of, sha256_of, tally
+    from tamis.service.calls import counter_of
+
+    counter, found = counter_of("proxy", proxy), {}
+    with _progress() as progress:
+        for name, path in files.items():
+            rows, distractors = records_of(path, limit, seed)
+            report = _reporter(progress, name, len(rows))
+            counts = tally(rows, panel, budgets, counter, distractors, report)
+            found[name] = figures(counts, seed) | {"sha256": sha256_of(path)}
+    return found
+
+
+def _budgets(given: str) -> list[float]:
+    """Budgets from a list with commas. BadInput: one that is none."""
+    from tamis.service.bench.run import budget_of
+
+    try:
+        found = [float(word) for word in _listed(given, "budgets")]
+    except ValueError as error:
+        raise BadInput(
+            f"budgets is {given!r}; give numbers with commas, such as 0.05,0.1"
+        ) from error
+    for budget in found:
+        budget_of(budget)
+    return found
+
+
+def _listed(given: str, what: str) -> list[str]:
+    names = list(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if not names:
+        raise BadInput(f"{what} is {given!r}; name at least one")
+    return names
+
+
+def _files(data: Path | None, names: list[str]) -> dict[str, Path]:
+    from tamis.service.bench.evidence import file_of
+
+    folder = data or NEIGHBOUR
+    if not folder.is_dir():
+        raise BadInput(
+            f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
+        )
+    return {name: file_of(folder, name) for name in names}
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error}") from error
+
+
+def _save(report: Mapping[str, Any], out: Path | None, json_file: Path | None) -> None:
+    from tamis.service.bench.plot import draw
+
+    text = json.dumps(report, indent=1) + "\n"
+    for path in (json_file, out / "evidence.json" if out else None):
+        if path:
+            try:
+                path.write_text(text, "utf8")
+            except OSError as error:
+                raise BadInput(f"{path} cannot be written: {error}") from error
+            typer.echo(f"wrote {path}", err=True)
+    if out:
+        draw(report["sets"], out / "evidence.png")
+        typer.echo(f"wrote {out / 'evidence.png'}", err=True)
+
+
+class Rate(ProgressColumn):
+    """Records a second."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of late, or a dash."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", "progress.data.speed")
+
+
+def _reporter(progress: Progress, name: str, total: int) -> Callable[[int], None]:
+    """A new bar, and what moves it."""
+    task = progress.add_task(name, total=total)
+    return lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar with rate and time left, on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+def _console() -> Console:
+    """A pipe has no width: a table must not be cut for whoever reads it."""
+    return Console(width=None if Console().is_terminal else PIPE_WIDTH)

@@ -1,0 +1,209 @@
+"""`tamis compress`: files, folders or a pipe in, the sentences that answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage
+from tamis.service.cli import _options as opt
+from tamis.service.cli._errors import reported
+from tamis.service.cli.answer import Source, as_json, dumped, sources
+from tamis.service.cli.inputs import Reading, gather
+from tamis.service.cli.models import Home, models_folder
+
+if TYPE_CHECKING:
+    from tamis.probes.tokens import Tokens
+
+# no language needs so many bytes a token: what is longer is over the limit, uncounted
+_BYTES_A_TOKEN = 64
+_LISTED_SOURCES = 10
+_PIPE_WIDTH = 100
+EPILOG = """
+**Examples**
+
+`tamis compress docs/ -q "How are keys rotated?" --max-tokens 800`
+
+`tamis compress docs/ -q "How are keys rotated?" --explain --html heat.html`
+
+`cat manual.md | tamis compress -q "What is the default port?" --ratio 0.1 > short.md`
+
+`tamis compress request.json --citations "({id})" --json`, where request.json holds
+`{"question": "...", "documents": ["...", {"id": "a", "title": "...", "text": "..."}]}`
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Where the answer goes, and in which form."""
+
+    json: bool
+    explain: bool
+    html: Path | None
+    out: Path | None
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        if self.json and self.explain:
+            raise BadInput("--json and --explain both want the output; give one, or --html FILE")
+
+
+@reported()
+def compress(
+    paths: opt.Paths = None,
+    question: opt.Question = None,
+    max_tokens: opt.MaxTokens = None,
+    ratio: opt.Ratio = None,
+    threshold: opt.Threshold = None,
+    tokenizer: opt.Tokenizer = "proxy",
+    method: opt.Method = "question_rows",
+    proxy: opt.Proxy = "smollm2-135m",
+    protect: opt.Protect = None,
+    context_window: opt.ContextWindow = 0,
+    dedup: opt.Dedup = None,
+    top_n: opt.TopN = None,
+    json: opt.Json = False,
+    explain: opt.Explain = False,
+    html: opt.Html = None,
+    out: opt.Out = None,
+    quiet: opt.Quiet = False,
+    citations: opt.Citations = None,
+    titles: opt.Titles = False,
+    elision: opt.Elision = None,
+    separator: opt.Separator = "\\n\\n",
+    order: opt.OrderBy = opt.Order.original,
+    language: opt.Language = "en",
+    encoding: opt.Encoding = "utf-8",
+    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
+    offline: opt.Offline = False,
+    root: Home = None,
+) -> None:
+    """Keep the sentences that answer a question, verbatim, within a token budget."""
+    show = Show(json, explain, html, out, quiet)
+    budget = _budget(max_tokens, ratio, threshold)
+    rules = Rules(
+        tuple(protect or ()),
+        context_window,
+        dedup,
+        order.value,
+        separator.replace("\\n", "\n").replace("\\t", "\t"),
+        elision,
+        citations,
+        titles,
+        top_n,
+    )
+    reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
+    found = gather(paths or (), typer.get_binary_stream("stdin"), reading)
+    if found.skipped and not quiet:
+        typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
+    asked = found.question(question)
+
+    from tamis.compressors._pipeline import Compressor
+    from tamis.service.cli._loading import Late, counter_of, ensure_default
+
+    scorer = Late(method, proxy, models_folder(root))
+    ensure_default(scorer, tokenizer, offline)
+    counter = counter_of(tokenizer, scorer)
+    _check_size(found.passages, counter, max_input)
+    result = Compressor(scorer, method, counter).compress(
+        asked, found.passages, budget, rules, language=language
+    )
+    _put(show, asked, result, sources(result, rules, counter))
+
+
+def _budget(max_tokens: int | None, ratio: float | None, threshold: float | None) -> Budget:
+    """The one budget that was given; `MAX_TOKENS` tokens if none was."""
+    given = [name for name, value in _flags(max_tokens, ratio, threshold) if value is not None]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
+    return Budget(max_tokens if given else opt.MAX_TOKENS, ratio, threshold)
+
+
+def _flags(*values: float | None) -> list[tuple[str, float | None]]:
+    return list(zip(("--max-tokens", "--ratio", "--threshold"), values, strict=True))
+
+
+def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:
+    """Refuses an input that would be read for hours by mistake."""
+    if sum(len(passage.text.encode("utf-8", "replace")) for passage in passages) <= most:
+        return  # a token is a byte at least
+    tokens = sum(counter.count_many([passage.text for passage in passages]))
+    if tokens > most:
+        raise BadInput(
+            f"the input has {tokens:,} tokens and at most {most:,} are read; "
+            f"name fewer files, or allow it with --max-input {tokens}"
+        )
+
+
+def _put(show: Show, question: str, result: Compressed, found: Sequence[Source]) -> None:
+    """Writes the answer in the form asked for, and a summary to standard error."""
+    if show.html is not None:
+        from tamis.service.cli.page import page
+
+        _write(show.html, page(question, result, found).encode())
+    data = _bytes_of(dumped(as_json(result, found)) if show.json else result.text)
+    if show.out is not None:
+        _write(show.out, data)
+    elif not show.explain:
+        stdout = typer.get_binary_stream("stdout")
+        stdout.write(data)
+        stdout.flush()
+    if show.explain:
+        _print_explained(question, result, found)
+    elif not show.json and not show.quiet:
+        _print_summary(result, found)
+
+
+def _bytes_of(text: str) -> bytes:
+    """The text and a line feed in UTF-8, whatever the terminal's encoding."""
+    from tamis.probes.tokens import encodable
+
+    written = encodable(text)
+    if written != text:
+        typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
+    return f"{written}\n".encode()
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
+
+
+def _print_explained(question: str, result: Compressed, found: Sequence[Source]) -> None:
+    from tamis.service.cli.heat import explained
+
+    console = _console(stderr=False)
+    for part in explained(question, result, found):
+        console.print(part)
+
+
+def _print_summary(result: Compressed, found: Sequence[Source]) -> None:
+    """What was kept, of which sources, and what it took."""
+    from tamis.service.cli.heat import source_table, totals
+
+    console = _console(stderr=True)
+    best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
+    console.print(source_table(best[:_LISTED_SOURCES]))
+    if more := len(best) - _LISTED_SOURCES:
+        if more > 0:
+            console.print(f"and {more} more sources", style="dim")
+    console.print(totals(result))
+
+
+def _console(stderr: bool) -> Console:
+    """A pipe has no width: eighty columns would cut tables for whoever reads it."""
+    console = Console(stderr=stderr, highlight=False)
+    return (
+        console
+        if console.is_terminal
+        else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    )

@@ -1,0 +1,54 @@
+"""`tamis methods`: how sentences can be scored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tamis.service.cli._errors import reported
+from tamis.service.cli.answer import dumped
+
+_PIPE_WIDTH = 160
+EPILOG = """
+**Examples**
+
+`tamis methods`
+
+`tamis methods --json`
+
+`tamis compress docs/ -q "..." --method lexical` needs no model but a tokenizer
+"""
+
+
+@reported()
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the methods, what each needs and where it comes from. No model is loaded."""
+    rows = _rows()
+    if as_json:
+        typer.echo(dumped(rows))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    console.print(table)
+
+
+def _rows() -> list[dict[str, str]]:
+    from tamis.compressors._registry import info, names
+
+    found = [(name, asdict(info(name))) for name in names()]
+    return [
+        {"name": name, "kind": "compression"}
+        | {field: facts[field] for field in ("needs", "summary", "source")}
+        for name, facts in found
+    ]

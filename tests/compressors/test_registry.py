@@ -1,0 +1,143 @@
+"""Methods by name: found by their files, built with their options, refused with a way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tamis.compressors import _probes, _registry
+from tamis.compressors._registry import build, depth, info, method_class, names
+from tamis.compressors.fusion import Fusion
+from tamis.compressors.question_rows import QuestionRows
+from tamis.probes.errors import BadInput, ProbeMismatch, ProxyMissing, UnknownMethod
+from tamis.probes.linear import LinearProbe, ProbeCard
+from tamis.probes.scripted import Scripted
+from tamis.probes.segment import units_of
+from tamis.probes.text import Passage
+from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
+
+FOLDER = Path(_registry.__file__).parent
+ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
+
+
+def test_every_public_file_is_a_method_and_says_what_it_is():
+    public = {path.stem for path in FOLDER.glob("*.py") if path.stem[0] != "_"}
+    assert set(names()) == public >= {"question_rows", "sentinel", "lexical"}
+    for name in names():
+        last = (FOLDER / f"{name}.py").read_text("utf-8").splitlines()[-1]
+        assert last == f"Method = {method_class(name).__name__}"
+        assert info(name).summary
+        assert info(name).source
+        assert info(name).needs in ("nothing", "proxy", "encoder")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("sentinal", "did you mean 'sentinel'"),
+        ("LEXICAL", "there are: "),
+        ("_words", "there are: "),
+    ],
+)
+def test_an_unknown_method_is_refused_with_the_nearest_there_is(typed: str, says: str):
+    with pytest.raises(UnknownMethod, match=says):
+        method_class(typed)
+
+
+@pytest.mark.parametrize("typed", ["../zoo", "os", "", "question_rows.py", "lead;"])
+def test_only_files_of_the_folder_are_methods(typed: str):
+    with pytest.raises(UnknownMethod):
+        build(typed)
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_option_that_a_method_does_not_have_is_refused_and_named(name: str):
+    with pytest.raises(BadInput, match=rf"{name} has no option \['colour'\]"):
+        build(name, proxy=Scripted.pointing_at("x"), encoder=ScriptedEncoder(), colour=1)
+
+
+def test_a_model_is_given_as_a_model_and_not_as_an_option():
+    with pytest.raises(BadInput, match=r"no option \['reader'\]"):
+        build("question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y"))
+
+
+def test_options_reach_the_method():
+    reader = Scripted.pointing_at("pin")
+    probe = question_probe(reader)
+    made = build("question_rows", proxy=reader, probe=probe, isolated=True, window_tokens=7)
+    assert (made.reader, made.probe, made.isolated, made.window_tokens) == (reader, probe, True, 7)
+    assert build("sentinel", proxy=reader, probe=sentinel_probe(reader)).scores(
+        "Where?", ROOM, units_of(ROOM)
+    )
+
+
+@pytest.mark.parametrize("name", ["lead", "lexical"])
+def test_a_method_that_needs_no_model_asks_for_none(name: str, tmp_path: Path):
+    assert build(name, proxy="nowhere", encoder="nowhere", root=tmp_path).scores("Q", [], [])
+
+
+@pytest.mark.parametrize("name", ["question_rows", "sentinel", "embedding", "fusion"])
+def test_a_model_that_is_not_here_is_not_fetched(name: str, tmp_path: Path):
+    with pytest.raises(ProxyMissing):
+        build(name, root=tmp_path)
+
+
+def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
+    reader = Scripted.pointing_at("pin")
+    made = build("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
+    assert isinstance(made, Fusion)
+    assert made.weights == {"attention": 1.0, "lexical": 0.5}
+    assert build("fusion", proxy=reader, root=tmp_path, weights=None).weights["lexical"] == 1.0
+    whole = build("fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0})
+    assert whole.weights == {"attention": 1.0, "lexical": 1.0, "embedding": 2.0}
+
+
+def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
+    with pytest.raises(ProxyMissing):
+        build("fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0})
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Shipped probes, in a folder of the test's own."""
+    monkeypatch.setattr(_probes, "WEIGHTS", tmp_path)
+    _probes.shipped.cache_clear()
+    yield tmp_path
+    _probes.shipped.cache_clear()
+
+
+def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
+    assert {name: depth(name, "someone/else") for name in names()} == dict.fromkeys(names())
+
+
+def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Path):
+    reader = Scripted.pointing_at("pin", name="org/bot")
+    probe = question_probe(reader)
+    probe.save(_probes.weights_file("question_rows", "org/bot"))
+    assert (shelf / "question_rows.org--bot.safetensors").is_file()
+    assert depth("question_rows", "org/bot") == depth("fusion", "org/bot") == 4
+    assert depth("sentinel", "org/bot") is None
+    made = build("question_rows", proxy=reader)
+    assert isinstance(made, QuestionRows)
+    assert made.scores("Where?", ROOM, units_of(ROOM)).calibrated
+    assert build("question_rows", proxy=reader, probe=None).probe is None
+
+
+def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
+    reader = Scripted.pointing_at("pin")
+    path = tmp_path / "mine.safetensors"
+    question_probe(reader).save(path)
+    assert build("question_rows", proxy=reader, probe=path).probe.card.model == "scripted"
+    with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
+        build("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
+
+
+def test_a_probe_of_another_depth_is_refused_before_anything_is_read():
+    """The card speaks of twice the layers the reader has."""
+    reader = Scripted.pointing_at("pin")
+    card = ProbeCard("question_rows", "scripted", "scripted", "chatml", 8, 2, ("question_mean",))
+    made = build("question_rows", proxy=reader, probe=LinearProbe({}, card))
+    with pytest.raises(BadInput, match="layer 7 is wanted and scripted has 4"):
+        made.scores("Where?", ROOM, units_of(ROOM))
+    assert reader.prompts_read == 0

@@ -1,0 +1,83 @@
+"""The script itself: how it starts, and how it ends when others misbehave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from tests.service.cli_kit import SCRIPT, process, tamis, word_tokenizer
+
+HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["compress", "--help"], ["doctor", "--help"]])
+def test_help_loads_no_heavy_library(words):
+    code = f"""
+import sys
+from tamis.service.cli.main import app
+sys.argv = ["tamis", *{words!r}]
+try:
+    app()
+finally:
+    print(sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Examples" in done.stdout
+
+
+def test_the_version_is_that_of_the_package():
+    done = tamis("--version")
+    assert (done.exit_code, done.stdout) == (0, f"tamis {version('tamis')}\n")
+
+
+def test_every_command_is_there():
+    shown = tamis("--help").stdout
+    for command in ("compress", "methods", "doctor", "models", "bench", "probe"):
+        assert f" {command} " in shown
+
+
+def test_invalid_utf_8_is_exit_code_2_with_file_and_offset_and_no_traceback(tmp_path):
+    (tmp_path / "old.txt").write_bytes(b"caf\xe9")
+    done = process("compress", tmp_path / "old.txt", "-q", "Q")
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"old.txt is not utf-8: byte 0xe9 at offset 3" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_text_is_piped_in_and_out_byte_by_byte(tmp_path):
+    words = word_tokenizer(tmp_path)
+    text = "Déjà vu.\r\n\r\nA  second\tline. \u2028 漢字".encode()
+    free = ("--method", "lexical", "--tokenizer", words, "--quiet")
+    done = process(
+        "compress", "-q", "Q", *free, input=text, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == text + b"\n"
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path):
+    """Short output stays in a buffer: unless it is flushed in time, the interpreter complains."""
+    (tmp_path / "a.txt").write_text("A sentence of some length stands here.")
+    free = ("--method", "lexical", "--tokenizer", word_tokenizer(tmp_path), "--quiet")
+    run = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            *map(str, ("compress", tmp_path / "a.txt", "-q", "Q", *free)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    assert run.wait(timeout=60) == 1
+    run.stderr.close()
