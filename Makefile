@@ -44,6 +44,7 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff format .
 
 test: models check ## check, then every test that needs no data set
+	$(BIN)/tamis models pull minilm-l6
 	$(BIN)/python -m pytest -m "not data"
 
 test-data: models ## the tests that measure on ../shared/data

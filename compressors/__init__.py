@@ -18,11 +18,11 @@ _HOMES = {
     "Compressed": "_types",
     "Rules": "_types",
 }
-__all__ = ["Budget", "Compressed", "Compressor", "Rules", "build"]  # noqa: RUF022 - see _HOMES
+__all__ = ["Budget", "Compressed", "Compressor", "Rules", "build"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name when it is first used: `import tamis.compressors` alone loads no model library."""
+    """Loads a name when it is first used: `import tamis.compressors` alone loads no model."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

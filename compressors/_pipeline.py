@@ -1,6 +1,6 @@
 """One request: segment, score, select, render.
 
-    passages ─ segment ─► units ─ method ─► scores ─ select under the budget ─► text, spans, counts
+passages ─ segment ─► units ─ method ─► scores ─ select under the budget ─► text, spans, counts
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ class Compressor:
     ) -> Compressed:
         """Keeps the sentences that answer the question, verbatim, within the budget.
 
-        A context that fits is returned whole, and no model is asked; so is one that a budget in tokens
-        does not limit.
+        A context that fits is returned whole, and no model is asked; so is one that a budget in
+        tokens does not limit.
 
         Args:
             question: what is asked.
-            passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
+            passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or
+                `Passage`s.
             budget: how much may be kept.
             rules: how units are chosen and shown.
             language: of the passages, for finding sentences.
@@ -92,7 +93,9 @@ class Compressor:
     ) -> Compressed:
         return Compressed(
             text=kept.text,
-            kept=tuple(Kept(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units),
+            kept=tuple(
+                Kept(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units
+            ),
             passages=passages,
             units=tuple(units),
             scores=scores.values,
@@ -157,7 +160,9 @@ def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
         raise BadInput(f"passage {index} has unknown fields {unknown}; known are {list(_FIELDS)}")
     for name in ("id", "title"):
         if given.get(name) is not None and not isinstance(given[name], str):
-            raise BadInput(f"passage {index}: {name!r} is {given[name]!r}; give a string or leave it out")
+            raise BadInput(
+                f"passage {index}: {name!r} is {given[name]!r}; give a string or leave it out"
+            )
     if not isinstance(given.get("metadata") or {}, Mapping):
         raise BadInput(f"passage {index}: 'metadata' is {given['metadata']!r}; give an object")
     metadata, (keep, least) = given.get("metadata") or {}, _promised(given, index)

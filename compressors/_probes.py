@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from tamis.compressors._reading import Reader
 from tamis.probes.linear import LinearProbe
@@ -25,17 +24,27 @@ def shipped(method: str, model: str) -> LinearProbe | None:
 
 
 def chosen_probe(
-    method: str, reader: Reader, probe: LinearProbe | Path | Literal["auto"] | None
+    method: str, reader: Reader, probe: LinearProbe | Path | str | None
 ) -> LinearProbe | None:
     """The probe to use, checked against the reader.
 
+    Args:
+        probe: a probe, the path of one, `auto` for the one that ships, or None for none.
+
     Raises:
-        ProbeMismatch: it is for another model, revision or template. BadModelFile: it cannot be read.
+        ProbeMismatch: it is for another model, revision or template.
+        BadModelFile: it cannot be read.
     """
-    if probe == "auto":
-        found = shipped(method, reader.card.name)
-    else:
-        found = LinearProbe.load(probe) if isinstance(probe, Path) else probe
+    found = shipped(method, reader.card.name) if probe == "auto" else opened(probe)
     if found is not None:
         found.check(reader.card, reader.layout.template.name)
     return found
+
+
+def opened(probe: LinearProbe | Path | str | None) -> LinearProbe | None:
+    """A probe as it is, or read from its path.
+
+    Raises:
+        BadModelFile: it cannot be read.
+    """
+    return LinearProbe.load(Path(probe)) if isinstance(probe, str | Path) else probe

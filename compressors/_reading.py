@@ -1,4 +1,4 @@
-"""Passages as a proxy reads them: in windows of whole units, each on its own or all in one prompt."""
+"""Passages as a proxy reads them: in windows of whole units, each in a prompt of its own."""
 
 from __future__ import annotations
 
@@ -63,11 +63,18 @@ class Look:
 
 
 def windows(
-    layout: Layout, passages: Sequence[Passage], units: Sequence[Unit], limit: int = WINDOW_TOKENS
+    layout: Layout,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+    limit: int = WINDOW_TOKENS,
+    lead: bool = False,
 ) -> list[Window]:
     """Cuts passages into windows of whole units of at most `limit` tokens.
 
     A passage is tokenised once, whole. A unit longer than the limit is a window of its own.
+
+    Args:
+        lead: whether a window also holds the text between its first unit and the window before it.
     """
     encoded = layout.tokens.encode_many([passage.text for passage in passages])
     lines = [f"{passage.title}\n" if passage.title else "" for passage in passages]
@@ -76,8 +83,9 @@ def windows(
     for first, stop in _runs(units):
         p = units[first].passage
         spans = token_spans(encoded[p], [units[u].visible for u in range(first, stop)])
-        for a, b in _cuts(spans, limit):
-            start, end = spans[a][0], max(spans[b - 1][1], spans[a][0])
+        starts = _starts(spans, lead)
+        for a, b in _cuts(spans, starts, limit):
+            start, end = starts[a], max(spans[b - 1][1], starts[a])
             inner = tuple((x - start, y - start) for x, y in spans[a:b])
             ids = (*titles[p].ids, *encoded[p].ids[start:end])
             found.append(Window(p, first + a, first + b, Read(ids, len(titles[p]), inner)))
@@ -93,11 +101,23 @@ def _runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
             first = u
 
 
-def _cuts(spans: Sequence[tuple[int, int]], limit: int) -> Iterator[tuple[int, int]]:
+def _starts(spans: Sequence[tuple[int, int]], lead: bool) -> list[int]:
+    """For each span, where a window that begins with it starts."""
+    if not lead:
+        return [start for start, _ in spans]
+    # [0, a) title  [a, b) unit  [b, c) gap  [c, d) unit: windows start at 0 and b, and where a
+    # token straddles two units, at the token
+    ends = [0, *(stop for _, stop in spans)]
+    return [min(start, end) for (start, _), end in zip(spans, ends, strict=False)]
+
+
+def _cuts(
+    spans: Sequence[tuple[int, int]], starts: Sequence[int], limit: int
+) -> Iterator[tuple[int, int]]:
     """Half-open runs of spans that cover at most `limit` tokens, or a single longer span."""
     first = 0
     for i in range(1, len(spans) + 1):
-        if i == len(spans) or spans[i][1] - spans[first][0] > limit:
+        if i == len(spans) or spans[i][1] - starts[first] > limit:
             yield first, i
             first = i
 
@@ -110,15 +130,17 @@ def read_alone(
     want: Want,
     pool: Callable[[Signal, Sequence[tuple[int, int]]], Tensor],
     limit: int = WINDOW_TOKENS,
+    lead: bool = False,
 ) -> Look:
     """Reads each window in a prompt of its own: no passage can change what is seen of another.
 
     Args:
-        pool: a window's signal and its units' token spans to features `[U, F]`. A window's signal is
-            dropped as soon as it is pooled, so memory does not grow with the input.
+        pool: a window's signal and its units' token spans to features `[U, F]`. A window's signal
+            is dropped as soon as it is pooled, so memory does not grow with the input.
+        limit, lead: as for `windows`.
     """
     clock = time.perf_counter()
-    cut = windows(reader.layout, passages, units, limit)
+    cut = windows(reader.layout, passages, units, limit, lead)
     ask = reader.layout.ask(question)
     prompts = [Prompt(window.read, ask) for window in cut]
     tokenised = time.perf_counter()

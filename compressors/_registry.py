@@ -1,17 +1,21 @@
-"""The folder is the registry: one public file is one method, and its last line is `Method = TheClass`."""
+"""The folder is the registry: a public file is a method, and its last line `Method = TheClass`."""
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors._method import Info, Scorer
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod
-from tamis.probes.proxy import Proxy
+
+if TYPE_CHECKING:
+    from tamis.probes.linear import LinearProbe
+    from tamis.probes.proxy import Proxy
 
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
@@ -29,32 +33,72 @@ def method_class(name: str) -> Any:
     Raises:
         UnknownMethod: with the nearest name there is.
     """
+    _check_name(name)
+    return importlib.import_module(f"tamis.compressors.{name}").Method
+
+
+def _check_name(name: str) -> None:
     if name not in names():
         near = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(names())}")
-    return importlib.import_module(f"tamis.compressors.{name}").Method
 
 
 def info(name: str) -> Info:
-    """What a method is, in a line, and where it comes from."""
+    """What a method is, in a line, and where it comes from.
+
+    Read from the method's source where it is written there in plain words: to import most methods
+    takes seconds, for torch.
+
+    Raises:
+        UnknownMethod: with the nearest name there is.
+    """
+    _check_name(name)
+    if (written := _written_info(Path(__file__).parent / f"{name}.py")) is not None:
+        return written
     found: Info = method_class(name).info
     return found
 
 
-def depth(name: str, proxy: str = DEFAULT_PROXY) -> int | None:
-    """How many layers of a proxy a method needs; None for all."""
+def _written_info(file: Path) -> Info | None:
+    """`Info("...", ...)` of a file, if it is there once and made of literals."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Info"
+    ]
+    if len(calls) != 1 or not all(isinstance(arg, ast.Constant) for arg in _arguments(calls[0])):
+        return None
+    given = {word.arg or "": ast.literal_eval(word.value) for word in calls[0].keywords}
+    return Info(*map(ast.literal_eval, calls[0].args), **given)
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(word.value for word in call.keywords)]
+
+
+def depth(
+    name: str,
+    proxy: str | Path = DEFAULT_PROXY,
+    probe: LinearProbe | Path | str | None = "auto",
+) -> int | None:
+    """How many layers of a proxy a method needs with a probe; None for all."""
+    if probe != "auto":
+        from tamis.compressors._probes import opened
+
+        found = opened(probe)
+        return found.card.layers if found else None
     if name == "fusion":
         name = DEFAULT
     deep = getattr(method_class(name), "depth", None)
-    layers: int | None = deep(proxy) if deep else None
+    layers: int | None = deep(str(proxy)) if deep else None
     return layers
 
 
 def build(
     name: str = DEFAULT,
     *,
-    proxy: Proxy | Any | str = DEFAULT_PROXY,
+    proxy: Proxy | Any | str | Path = DEFAULT_PROXY,
     encoder: Any | str = DEFAULT_ENCODER,
     root: Path | None = None,
     **options: Any,
@@ -63,7 +107,7 @@ def build(
 
     Args:
         name: a method of this folder.
-        proxy: a loaded proxy, or the name of one that is on this machine.
+        proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
         root: where models are; by default the user's cache.
         options: the method's own, as its class documents them.
@@ -75,25 +119,36 @@ def build(
     kind = method_class(name)
     if name == "fusion":
         return _fusion(proxy, encoder, root, options)
+    check_options(name, options)
     given: dict[str, Any] = {}
     if kind.info.needs == "proxy":
-        given["reader"] = load_proxy(proxy, depth(name, proxy) if isinstance(proxy, str) else None, root)
+        layers = None
+        if isinstance(proxy, str | Path):
+            layers = depth(name, proxy, options.get("probe", "auto"))
+        given["reader"] = load_proxy(proxy, layers, root)
     elif kind.info.needs == "encoder":
         given["encoder"] = _encoder(encoder, root)
-    _check_options(name, kind, options)
     method: Scorer = kind(**given, **options)
     return method
 
 
-def _check_options(name: str, kind: Any, options: Mapping[str, Any]) -> None:
-    accepted = set(inspect.signature(kind).parameters) - {"reader", "encoder", "parts"}
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses what a method has no option for, before any model is loaded.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: an option that the method does not have.
+    """
+    models = {"reader", "encoder", "parts"}
+    accepted = set(inspect.signature(method_class(name)).parameters) - models
     if unknown := sorted(set(options) - accepted):
-        raise BadInput(f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}")
+        raise BadInput(
+            f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}"
+        )
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
-    """A proxy by name, with as many layers as are read; a loaded one as it is."""
-    if not isinstance(proxy, str):
+    """A proxy by name or folder, with as many layers as are read; a loaded one as it is."""
+    if not isinstance(proxy, str | Path):
         return proxy
     from tamis.probes.zoo import load_proxy as load
 
@@ -111,7 +166,7 @@ def _encoder(encoder: Any, root: Path | None) -> Any:
 
 def _fusion(proxy: Any, encoder: Any, root: Path | None, options: dict[str, Any]) -> Scorer:
     """Attention and words always; the encoder only where it is already on this machine."""
-    _check_options("fusion", method_class("fusion"), options)
+    check_options("fusion", options)
     parts: dict[str, Scorer] = {
         "attention": build(DEFAULT, proxy=proxy, root=root),
         "lexical": build("lexical"),

@@ -28,10 +28,16 @@ class Budget:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("max_tokens", "ratio", "threshold") if getattr(self, name) is not None]
+        given = [
+            name for name in ("max_tokens", "ratio", "threshold") if getattr(self, name) is not None
+        ]
         if len(given) != 1:
-            raise BadInput(f"give exactly one of max_tokens, ratio and threshold; got {given or 'none'}")
-        if self.max_tokens is not None and (isinstance(self.max_tokens, bool) or self.max_tokens < 1):
+            raise BadInput(
+                f"give exactly one of max_tokens, ratio and threshold; got {given or 'none'}"
+            )
+        if self.max_tokens is not None and (
+            isinstance(self.max_tokens, bool) or self.max_tokens < 1
+        ):
             raise BadInput(f"max_tokens is {self.max_tokens}; give a whole number of at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise BadInput(f"ratio is {self.ratio}; give the share to keep, above 0 and up to 1")
@@ -53,7 +59,8 @@ class Rules:
     Attributes:
         protect: regular expressions; a unit with a match is kept, whatever its score.
         context_window: also keep so many neighbours on both sides of a kept unit, if they fit.
-        dedup: drop a unit whose words overlap a better one's by at least this Jaccard share; None for never.
+        dedup: drop a unit whose words overlap a better one's by at least this Jaccard share; None
+            for never.
         order: of the passages in the output: as given, best first, or best at both ends.
         separator: between passages.
         elision: shown where text was left out inside a passage; None for nothing.

@@ -1,4 +1,4 @@
-"""What the words alone say of a unit: seen before any model runs, and again once the first facts are known."""
+"""What the words alone say of a unit: before any model runs, and once the first facts are known."""
 
 from __future__ import annotations
 
@@ -62,26 +62,29 @@ class Lexicon:
         self.question = frozenset(map(stem, words(question)))
         self.stems = [frozenset(map(stem, words(text))) for text in self.texts]
         self.title_stems = [frozenset(map(stem, words(title))) for title in self.titles]
-        with_title = [s | self.title_stems[u.passage] for s, u in zip(self.stems, units, strict=True)]
+        with_title = [
+            s | self.title_stems[u.passage] for s, u in zip(self.stems, units, strict=True)
+        ]
         self.titled = with_title
         self._units_with = Counter(term for terms in with_title for term in terms)
 
     def weight(self, stems: frozenset[str]) -> float:
         """The summed idf of some stems."""
         total = len(self.units)
-        # fsum: a set of words has another order in every process, and sums would differ in the last digit
+        # fsum: a set of words has another order in every process, and plain sums would differ
         return math.fsum(
-            math.log(1 + (total - self._units_with[s] + 0.5) / (self._units_with[s] + 0.5)) for s in stems
+            math.log(1 + (total - self._units_with[s] + 0.5) / (self._units_with[s] + 0.5))
+            for s in stems
         )
 
 
-def word_features(
-    question: str, lexicon: Lexicon, tokens: Sequence[int]
-) -> Features:
+def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
     """What the question's words say of each unit: `[U, len(WORD_FEATURES)]`."""
     units, asked = lexicon.units, words(question)
     bm25 = np.array(Collection(lexicon.texts).score(asked))
-    named = [f"{lexicon.titles[u.passage]} {text}" for u, text in zip(units, lexicon.texts, strict=True)]
+    named = [
+        f"{lexicon.titles[u.passage]} {text}" for u, text in zip(units, lexicon.texts, strict=True)
+    ]
     titled = np.array(Collection(named).score(asked))
     whole = lexicon.weight(lexicon.question) + 1e-6
     place = np.array([unit.passage for unit in units])
@@ -104,8 +107,8 @@ def word_features(
 def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     """What the best units of a first reading say of the others: `[U, len(HOP_FEATURES)]`.
 
-    The second fact of a question with two hops is not named by the question but by the first fact: by
-    words they share beyond the question's, or by the title of the passage it stands in.
+    The second fact of a question with two hops is not named by the question but by the first fact:
+    by words they share beyond the question's, or by the title of the passage it stands in.
 
     Args:
         first: one score a unit from the first reading.
@@ -125,11 +128,21 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     neighbours[1:, 0] = np.where(together, below[:-1], _FLOOR)
     neighbours[:-1, 1] = np.where(together, below[1:], _FLOOR)
     passage_below = of_passage[place] - top
-    columns = [first, below, *linked.T, passage_below, *neighbours.T, share, linked[:, 1] * passage_below]
+    columns = [
+        first,
+        below,
+        *linked.T,
+        passage_below,
+        *neighbours.T,
+        share,
+        linked[:, 1] * passage_below,
+    ]
     return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
 
 
-def _links(lexicon: Lexicon, i: int, best: Sequence[int]) -> tuple[float, float, float, float, float]:
+def _links(
+    lexicon: Lexicon, i: int, best: Sequence[int]
+) -> tuple[float, float, float, float, float]:
     """How unit i is tied to the best units: the columns `words_shared` to `same_passage`."""
     here, title = lexicon.units[i].passage, lexicon.title_stems[lexicon.units[i].passage]
     shared = named = names = titles = same = 0.0
@@ -142,7 +155,9 @@ def _links(lexicon: Lexicon, i: int, best: Sequence[int]) -> tuple[float, float,
             continue
         named = max(named, _share(title, lexicon.stems[t]))
         names = max(names, float(_share(lexicon.title_stems[there], lexicon.stems[i]) == 1))
-        titles = max(titles, lexicon.weight((title & lexicon.title_stems[there]) - lexicon.question))
+        titles = max(
+            titles, lexicon.weight((title & lexicon.title_stems[there]) - lexicon.question)
+        )
     return math.log1p(shared), named, names, math.log1p(titles), same
 
 

@@ -1,7 +1,7 @@
 """Sentence cosine: the peer to beat.
 
-A sentence encoder (by default all-MiniLM-L6-v2, Wang et al. 2020, trained by Reimers & Gurevych) embeds
-question and sentences; a sentence scores by the cosine with the question.
+A sentence encoder (by default all-MiniLM-L6-v2, Wang et al. 2020, trained by Reimers & Gurevych)
+embeds question and sentences; a sentence scores by the cosine with the question.
 """
 
 from __future__ import annotations

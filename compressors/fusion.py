@@ -1,7 +1,7 @@
 """Several signals as one: attention, words, and sentence cosine where an encoder is there.
 
-Scores are standardised within the request and summed with weights (a linear combination of z-scores, the
-usual score fusion; Fox & Shaw 1994, CombSUM).
+Scores are standardised within the request and summed with weights (a linear combination of
+z-scores, the usual score fusion; Fox & Shaw 1994, CombSUM).
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ class Fusion:
     """A weighted sum of standardised scores."""
 
     info: ClassVar[Info] = Info(
-        "question_rows + lexical + embedding when there, z-scores summed", "CombSUM, Fox & Shaw 1994", "proxy"
+        "question_rows + lexical + embedding when there, z-scores summed",
+        "CombSUM, Fox & Shaw 1994",
+        "proxy",
     )
 
-    def __init__(self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None
+    ) -> None:
         """Parts by name, with a weight each (1 unless given).
 
         Raises:
@@ -46,7 +50,10 @@ class Fusion:
 
 
 def fused(
-    seen: Mapping[str, Scores], weights: Mapping[str, float], passages: Sequence[Passage], units: Sequence[Unit]
+    seen: Mapping[str, Scores],
+    weights: Mapping[str, float],
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
 ) -> Scores:
     """Scores of several methods for the same units as one."""
     total = np.zeros(len(units))

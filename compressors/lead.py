@@ -13,7 +13,9 @@ from tamis.probes.text import Passage, Unit
 class Lead:
     """Every passage's first unit before any second; the question is not read."""
 
-    info: ClassVar[Info] = Info("the first sentences of every passage; ignores the question", "the usual floor")
+    info: ClassVar[Info] = Info(
+        "the first sentences of every passage; ignores the question", "the usual floor"
+    )
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """1, 1/2, 1/3, ... by a unit's place in its passage; passages keep their order."""

@@ -1,9 +1,9 @@
 """BM25 over sentences: the free baseline, and a feature of the methods that read.
 
 Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), §3.
-Departures: a unit is a document and the units of one request are the collection; idf is
-log(1 + (N - n + .5) / (n + .5)), which is never negative. Words are runs of letters and digits, case
-folded; scripts without blanks between words are indexed by pairs of characters.
+Departures: a unit is a document and the units of one request are the collection; idf is log(1 + (N
+- n + .5) / (n + .5)), which is never negative. Words are runs of letters and digits, case folded;
+scripts without blanks between words are indexed by pairs of characters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tamis.probes.text import Passage, Unit
 
 _WORD = re.compile(r"[^\W_]+")
 # Han, kana, Thai, Lao, Khmer, Myanmar: written without blanks between words
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+)
 
 
 def words(text: str) -> list[str]:
@@ -77,8 +79,10 @@ def visible_texts(passages: Sequence[Passage], units: Sequence[Unit]) -> list[st
     return [passages[unit.passage].text[slice(*unit.visible)] for unit in units]
 
 
-def best_of_passage(values: Sequence[float], units: Sequence[Unit], passages: int) -> tuple[float, ...]:
-    """One number a passage for ranking: its best unit's value; the lowest of all for an empty one."""
+def best_of_passage(
+    values: Sequence[float], units: Sequence[Unit], passages: int
+) -> tuple[float, ...]:
+    """One number a passage, for ranking: its best unit's value; an empty one gets the lowest."""
     floor = min(values, default=0.0)
     best = [floor] * passages
     for value, unit in zip(values, units, strict=True):

@@ -1,18 +1,18 @@
-"""The default: every question row looks back, a linear probe weighs the heads, words and a second step help.
+"""The default: every question row looks back, a linear probe weighs the heads, words help.
 
-Idea: Sentinel (arXiv 2505.23277, §3) reads how the last prompt token attends to each sentence and weighs
-the heads by a logistic regression. Departures, each measured in LOG.md:
+Idea: Sentinel (arXiv 2505.23277, §3) reads how the last prompt token attends to each sentence and
+weighs the heads by a logistic regression. Departures, each measured in LOG.md:
 
 1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
 2. passages are read alone, in windows of whole units, so none changes what is seen of another;
 3. features: log of a unit's attention mass per token, and of its best token, of each head, not
    renormalised inside the context;
 4. the words of question and unit (BM25, rare words covered, titles) beside the heads;
-5. a second step: what the best units of the first name, by title or by rare words, is looked at again;
+5. a second step: what the first step's best units name, by title or rare words, is looked at again;
 6. weights: a listwise softmax over the units of a question, not a classifier of single sentences.
 
-With `isolated=True` steps 4 and 5 are left out: a unit's score then depends on the question and its own
-window alone, and no passage can move the score of another.
+With `isolated=True` steps 4 and 5 are left out: a unit's score then depends on the question and its
+own window alone, and no passage can move the score of another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from tamis.compressors._types import Scores
 from tamis.compressors._words import HOP_FEATURES, Lexicon, hop_features, word_features
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.capture import Want
+from tamis.probes.errors import BadModelFile
 from tamis.probes.fit import Calibration
 from tamis.probes.linear import LinearProbe
 from tamis.probes.signal import Signal
@@ -61,7 +62,7 @@ class QuestionRows:
     def __init__(
         self,
         reader: Reader,
-        probe: LinearProbe | Path | Literal["auto"] | None = "auto",
+        probe: LinearProbe | Path | str | None = "auto",
         isolated: bool = False,
         window_tokens: int = WINDOW_TOKENS,
     ) -> None:
@@ -69,16 +70,20 @@ class QuestionRows:
 
         Args:
             reader: the proxy.
-            probe: fitted for this proxy; `auto` is the one that ships with tamis, None is none: then
-                heads at 45 to 75 % of depth are averaged, and scores are not probabilities.
+            probe: fitted for this proxy, or its path. `auto` is the one that ships with tamis, None
+                is none: then heads at 45 to 75 % of depth are averaged, and scores are not
+                probabilities.
             isolated: score each window on its own, without words and second step.
 
         Raises:
             ProbeMismatch: the probe is for another model, revision or template.
+            BadModelFile: it cannot be read, or its calibration would break the isolation.
         """
         self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
         self.probe = chosen_probe("question_rows", reader, probe)
         self.layers = self.probe.card.layers if self.probe else _middle(reader.card.layers)[1]
+        if isolated and self.probe:
+            _check_isolation(self.probe)
 
     @classmethod
     def depth(cls, model: str) -> int | None:
@@ -99,7 +104,9 @@ class QuestionRows:
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
-            values = untrained(look.features, self.reader.card.layers, self.layers, self.reader.card.heads)
+            values = untrained(
+                look.features, self.reader.card.layers, self.layers, self.reader.card.heads
+            )
         else:
             values = self._probabilities(self.probe, look, question, passages, units)
         each = tuple(values.tolist())
@@ -108,7 +115,7 @@ class QuestionRows:
         return Scores(each, ranks, self.probe is not None, look.windows, look.tokens_read, timings)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """Probabilities that each unit is needed for the answer; a passage ranks by its best unit."""
+        """The probability that each unit answers; a passage ranks by its best unit."""
         return self.judge(self.look(question, passages, units), question, passages, units)
 
     def _probabilities(
@@ -120,7 +127,9 @@ class QuestionRows:
         units: Sequence[Unit],
     ) -> Tensor:
         if self.isolated:
-            z = lone_features(look) @ _flat(probe, "alone", 2 * probe.card.layers * probe.card.heads + 1)
+            z = lone_features(look) @ _flat(
+                probe, "alone", 2 * probe.card.layers * probe.card.heads + 1
+            )
             return Calibration(*_flat(probe, "alone_calibration", 4).tolist())(z)
         lexicon = Lexicon(question, passages, units)
         first = first_features(look, question, lexicon)
@@ -147,6 +156,16 @@ def untrained(features: Tensor, depth: int, layers: int, heads: int) -> Tensor:
     start, stop = _middle(depth)
     best = features[:, features.shape[1] // 2 :].view(len(features), layers, heads)
     return best[:, start : min(stop, layers)].mean((1, 2))
+
+
+def _check_isolation(probe: LinearProbe) -> None:
+    """The request's best and sum would let one passage move the score of another."""
+    _, b, c, _ = _flat(probe, "alone_calibration", 4).tolist()
+    if b or c:
+        raise BadModelFile(
+            f"the probe's alone_calibration weighs the request's best ({b:g}) and sum ({c:g}), so "
+            "scores would not be isolated; both must be 0: fit it again with tamis probe calibrate"
+        )
 
 
 def _middle(depth: int) -> tuple[int, int]:

@@ -1,22 +1,22 @@
 """Sentinel as published: the last prompt token's attention, every head, a logistic regression.
 
-Source: "Sentinel: Decoding Context Utilization via Attention Probing", arXiv 2505.23277, §3 and App.
-Plain prompt without chat template; the whole context in one prompt, in chunks of 1,024 tokens that hold
-whole sentences; the last token's row, softmax over the whole prompt, rescaled to sum to 1 inside the
-context, averaged over the sentence's tokens (the released code; the third version's text writes a sum);
-L·H features; logistic regression with balanced classes.
+Source: "Sentinel: Decoding Context Utilization via Attention Probing", arXiv 2505.23277, §3 and
+App. Plain prompt without chat template; the whole context in one prompt, in chunks of 1,024 tokens
+that hold whole sentences; the last token's row, softmax over the whole prompt, rescaled to sum to 1
+inside the context, averaged over the sentence's tokens (the released code; the third version's text
+writes a sum); L·H features; logistic regression with balanced classes.
 
-Departures: tamis's own sentences; documents are joined by a blank line, under their titles; training on
-the project's data, without the paper's filter for questions that the proxy answers only with the context;
-units are chosen by tamis's selection, which fills the budget, where the paper stops at the first sentence
-that does not fit.
+Departures: tamis's own sentences; documents are joined by a blank line, under their titles;
+training on the project's data, without the paper's filter for questions that the proxy answers only
+with the context; units are chosen by tamis's selection, which fills the budget, where the paper
+stops at the first sentence that does not fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,7 +44,10 @@ def in_context(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
-    """All passages as one text, a blank line between them, and the units at their new places."""
+    """All passages as one text, a blank line between them, and the units at their new places.
+
+    Titles stand between units: only windows with their `lead` hold them.
+    """
     text, starts = "", []
     for passage in passages:
         text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
@@ -62,13 +65,17 @@ class Sentinel:
     """The published reading, as the method to beat."""
 
     info: ClassVar[Info] = Info(
-        "the last row of one prompt, every head, logistic regression", "Sentinel, arXiv 2505.23277", "proxy"
+        "the last row of one prompt, every head, logistic regression",
+        "Sentinel, arXiv 2505.23277",
+        "proxy",
     )
+    reading: ClassVar[int] = 2
+    """Counts the changes of what `look` sees: stored readings of an earlier one are not used."""
 
     def __init__(
         self,
         reader: Reader,
-        probe: LinearProbe | Path | Literal["auto"] = "auto",
+        probe: LinearProbe | Path | str = "auto",
         chunk_tokens: int = CHUNK_TOKENS,
     ) -> None:
         """A method over one proxy, laid out by Sentinel's own template.
@@ -95,7 +102,9 @@ class Sentinel:
         """Reads the joined context, chunk by chunk."""
         whole, moved = joined(passages, units)
         want = Want(tuple(range(self.reader.card.layers)), ("last",))
-        return read_alone(self.reader, question, [whole], moved, want, in_context, self.chunk_tokens)
+        return read_alone(
+            self.reader, question, [whole], moved, want, in_context, self.chunk_tokens, lead=True
+        )
 
     def judge(
         self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]

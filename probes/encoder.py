@@ -13,8 +13,8 @@ from transformers import AutoModel
 
 from tamis.probes.convert import quiet
 from tamis.probes.errors import BadModelFile, ProxyMissing
-from tamis.probes.weights import choose_device
 from tamis.probes.tokens import Tokens
+from tamis.probes.weights import choose_device
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""

@@ -1,16 +1,16 @@
 """Everything that can go wrong, in one tree.
 
-    TamisError
-    ├── BadInput            the caller's fault; the message says what, the numbers, the way out
-    │   ├── BudgetTooSmall  not even one unit fits
-    │   ├── UnknownMethod   no such file in compressors/
-    │   ├── UnknownTokenizer
-    │   └── ProbeMismatch   a probe fitted for another model, template or depth
-    ├── ProxyMissing        the proxy model is not on this machine
-    ├── ProxyUnsupported    a model tamis cannot read attention from
-    ├── BadModelFile        wrong hash, torn file, missing tensor
-    ├── DownloadFailed      no network, no disk, registry said no
-    └── MissingExtra        an optional package is not installed
+TamisError
+├── BadInput            the caller's fault; the message says what, the numbers, the way out
+│   ├── BudgetTooSmall  not even one unit fits
+│   ├── UnknownMethod   no such file in compressors/
+│   ├── UnknownTokenizer
+│   └── ProbeMismatch   a probe fitted for another model, template or depth
+├── ProxyMissing        the proxy model is not on this machine
+├── ProxyUnsupported    a model tamis cannot read attention from
+├── BadModelFile        wrong hash, torn file, missing tensor
+├── DownloadFailed      no network, no disk, registry said no
+└── MissingExtra        an optional package is not installed
 """
 
 from __future__ import annotations

@@ -48,13 +48,15 @@ class _Stack:
         return cls((x - mean) / spread, gold, group, mean, spread)
 
 
-def listwise(questions: Sequence[Question], l2: float = 0.01, steps: int = 80) -> tuple[Tensor, float]:
+def listwise(
+    questions: Sequence[Question], l2: float = 0.01, steps: int = 80
+) -> tuple[Tensor, float]:
     """Weights `[F]` under a softmax over the units of each question.
 
-    The loss of a question is the mean over its gold units of -log softmax(score), so easy negatives cost
-    nothing and every question counts the same, however many units it has. `l2` weighs the squared norm of
-    the weights of standardised features. Adding a number to all scores of a question changes nothing, so
-    the bias returned only centres the training scores.
+    The loss of a question is the mean over its gold units of -log softmax(score), so easy negatives
+    cost nothing and every question counts the same, however many units it has. `l2` weighs the
+    squared norm of the weights of standardised features. Adding a number to all scores of a
+    question changes nothing, so the bias returned only centres the training scores.
     """
     stack = _Stack.of(questions)
     groups = len(questions)
@@ -64,13 +66,17 @@ def listwise(questions: Sequence[Question], l2: float = 0.01, steps: int = 80) -
     def loss(w: Tensor) -> Tensor:
         z = stack.features @ w
         top = torch.full((groups,), -torch.inf).scatter_reduce(0, stack.group, z.detach(), "amax")
-        norm = torch.zeros(groups).index_add(0, stack.group, (z - top[stack.group]).exp()).log() + top
+        norm = (
+            torch.zeros(groups).index_add(0, stack.group, (z - top[stack.group]).exp()).log() + top
+        )
         return -(share * (z - norm[stack.group])).sum() / groups + l2 * w.square().sum()
 
     return _unstandardised(_minimised(loss, stack.features.shape[1], steps), stack)
 
 
-def logistic(questions: Sequence[Question], l2: float = 0.001, steps: int = 80) -> tuple[Tensor, float]:
+def logistic(
+    questions: Sequence[Question], l2: float = 0.001, steps: int = 80
+) -> tuple[Tensor, float]:
     """Weights `[F]` and bias of a logistic regression over single units, classes balanced."""
     stack = _Stack.of(questions)
     ones = stack.gold.mean()
@@ -79,7 +85,9 @@ def logistic(questions: Sequence[Question], l2: float = 0.001, steps: int = 80) 
 
     def loss(w: Tensor) -> Tensor:
         z = x @ w
-        each = torch.nn.functional.binary_cross_entropy_with_logits(z, stack.gold, weight, reduction="mean")
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            z, stack.gold, weight, reduction="mean"
+        )
         return each + l2 * w[:-1].square().sum()
 
     w = _minimised(loss, x.shape[1], steps)
@@ -110,8 +118,9 @@ def _unstandardised(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
 class Calibration:
     """Scores of one request to probabilities: sigmoid(a·z + b·max z + c·logsumexp z + d).
 
-    A listwise fit knows which unit is best, not whether any is good: the best score of the request and
-    the sum tell that. `a + b + c` is the slope common to all units; order within a request is that of z.
+    A listwise fit knows which unit is best, not whether any is good: the best score of the request
+    and the sum tell that. `a + b + c` is the slope common to all units; order within a request is
+    that of z.
     """
 
     a: float
@@ -123,16 +132,23 @@ class Calibration:
         """Probabilities `[U]` of scores `[U]`."""
         if not len(z):
             return z
-        return torch.sigmoid(self.a * z + self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d)
+        return torch.sigmoid(
+            self.a * z + self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d
+        )
 
 
-def calibrated(scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False) -> Calibration:
+def calibrated(
+    scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False
+) -> Calibration:
     """A logistic regression of gold on the score, the request's best and its logsumexp.
 
     Args:
         absolute: use the score alone, so that one passage cannot move the probability of another.
     """
-    rows = [torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z)], 1) for z in scores]
+    rows = [
+        torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z)], 1)
+        for z in scores
+    ]
     if absolute:
         rows = [row[:, :1] for row in rows]
     questions = [Question(row, gold) for row, gold in zip(rows, golds, strict=True)]
@@ -148,11 +164,16 @@ def calibrated(scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool
     a, *rest = weights.tolist()
     b, c = rest or (0.0, 0.0)
     if a <= 0:
-        raise BadInput(f"a higher score does not mean a better unit here (slope {a:.3g}); the probe fits nothing")
+        raise BadInput(
+            f"a higher score does not mean a better unit here (slope {a:.3g}); "
+            "the probe fits nothing"
+        )
     return Calibration(a, b, c, bias + float(w[-1]))
 
 
-def brier_skill(p: Array, gold: Array, group: NDArray[np.int64], draws: int = 1000) -> tuple[float, float, float]:
+def brier_skill(
+    p: Array, gold: Array, group: NDArray[np.int64], draws: int = 1000
+) -> tuple[float, float, float]:
     """1 - Brier / Brier of the base rate, with a 95 % interval from resampling whole questions."""
     rate = gold.mean()
     own, base = _per_question((p - gold) ** 2, group), _per_question((rate - gold) ** 2, group)
@@ -168,10 +189,15 @@ def _per_question(values: Array, group: NDArray[np.int64]) -> Array:
 
 
 def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]:
-    """Per tenth of the probability scale: how many units, their mean probability, their rate of gold."""
+    """Per tenth of the scale: how many units, their mean probability, their rate of gold."""
     place = np.minimum((p * bins).astype(int), bins - 1)
     return [
-        {"from": b / bins, "units": int(m.sum()), "mean_p": float(p[m].mean()), "rate": float(gold[m].mean())}
+        {
+            "from": b / bins,
+            "units": int(m.sum()),
+            "mean_p": float(p[m].mean()),
+            "rate": float(gold[m].mean()),
+        }
         for b in range(bins)
         if (m := place == b).any()
     ]

@@ -1,4 +1,4 @@
-"""A linear probe on disk: named weights in safetensors, and a JSON card that says what they are for."""
+"""A linear probe on disk: named weights in safetensors, and a JSON card that says what for."""
 
 from __future__ import annotations
 
@@ -107,11 +107,17 @@ class LinearProbe:
             data = path.with_suffix(".safetensors").read_bytes()
             weights = load(data)
         except Exception as error:  # safetensors raises its own exception for any torn file
-            raise BadModelFile(f"{path.with_suffix('.safetensors')} cannot be read: {error}") from error
+            raise BadModelFile(
+                f"{path.with_suffix('.safetensors')} cannot be read: {error}"
+            ) from error
         if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-            raise BadModelFile(f"{path.with_suffix('.safetensors')} does not belong to its card: hashes differ")
+            raise BadModelFile(
+                f"{path.with_suffix('.safetensors')} does not belong to its card: hashes differ"
+            )
         if not all(torch.isfinite(w).all() for w in weights.values()):
-            raise BadModelFile(f"{path.with_suffix('.safetensors')} holds values that are not finite")
+            raise BadModelFile(
+                f"{path.with_suffix('.safetensors')} holds values that are not finite"
+            )
         return cls(weights, card)
 
 
@@ -130,4 +136,6 @@ def _card(path: Path) -> ProbeCard:
         raise BadModelFile(f"{path} is not a probe's card; of the wrong kind: {odd}")
     if odd := [name for name in ("layers", "heads") if facts[name] < 1]:
         raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
-    return ProbeCard(**facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])})
+    return ProbeCard(
+        **facts | {"rows": tuple(facts["rows"]), "trained_on": tuple(facts["trained_on"])}
+    )

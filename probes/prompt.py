@@ -13,8 +13,9 @@ Special tokens come from the template alone. In titles, passages and questions t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -148,3 +149,18 @@ def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tupl
             last += 1
         spans.append((first, last))
     return spans
+
+
+def packed(prompts: Sequence[Any], batch_tokens: int, length: Any = len) -> Iterator[list[Any]]:
+    """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch."""
+    batch: list[Any] = []
+    total = 0
+    for prompt in prompts:
+        size = length(prompt)
+        if batch and total + size > batch_tokens:
+            yield batch
+            batch, total = [], 0
+        batch.append(prompt)
+        total += size
+    if batch:
+        yield batch

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tamis.probes.capture import ATTENTION, KeptLayer, Recorder, Want, recording
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.prompt import Layout, Prompt, Template
+from tamis.probes.prompt import Layout, Prompt, Template, packed
 from tamis.probes.signal import Signal
 from tamis.probes.weights import folder_revision, guess_template, load_folder, readable
 
@@ -279,21 +279,6 @@ def _deeper(depth: int, layers: int) -> str:
     if depth <= layers:
         return f"load it with layers={depth} (the whole model has {layers})"
     return f"the whole model has {layers}: want layers below {layers}, or choose a deeper proxy"
-
-
-def packed(prompts: Sequence[Any], batch_tokens: int, length: Any = len) -> Iterator[list[Any]]:
-    """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch."""
-    batch: list[Any] = []
-    total = 0
-    for prompt in prompts:
-        size = length(prompt)
-        if batch and total + size > batch_tokens:
-            yield batch
-            batch, total = [], 0
-        batch.append(prompt)
-        total += size
-    if batch:
-        yield batch
 
 
 def _signal(recorder: Recorder, s: int, prompt: Prompt, want: Want, head: int) -> Signal:

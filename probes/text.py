@@ -1,6 +1,7 @@
 """Text as the rest of tamis sees it: passages, and the units they are kept or dropped by.
 
-Offsets are half-open code-point indexes into the caller's own string. Nothing is stripped or normalised.
+Offsets are half-open code-point indexes into the caller's own string. Nothing is stripped or
+normalised.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["sentence", "heading", "list_item", "code", "table_header", "table_row", "json", "html"]
+Kind = Literal[
+    "sentence", "heading", "list_item", "code", "table_header", "table_row", "json", "html"
+]
 
 
 @dataclass(frozen=True, slots=True)

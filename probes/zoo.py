@@ -25,6 +25,7 @@ __all__ = [
     "Installed",
     "Progress",
     "ZooEntry",
+    "folder_of",
     "installed",
     "load_proxy",
     "locate",
@@ -190,6 +191,17 @@ def load_proxy(
     return Proxy.from_folder(
         folder, layers=layers, dtype=dtype, device=device, card=card, template=template
     )
+
+
+def folder_of(model: str | Path, root: Path | None = None) -> Path:
+    """Where a model's files are, by whatever `load_proxy` takes; nothing is fetched.
+
+    Raises:
+        ProxyMissing: not on this machine. BadModelFile: it is not whole. BadInput: no name at all.
+    """
+    if str(model) in ZOO:
+        return locate(str(model), root)
+    return Path(model) if Path(model).is_dir() else hub.snapshot(str(model), online=False)
 
 
 def _entry(name: str) -> ZooEntry:

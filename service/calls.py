@@ -4,20 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tamis.compressors._method import Info, Scorer
 from tamis.compressors._pipeline import DEFAULT_RULES, Compressor
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, build
-from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, build, check_options, info
+from tamis.compressors._types import Budget, Compressed, Rules, Scores
+from tamis.probes import zoo
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 
+_PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
+_counters: dict[str, Tokens] = {}
 _lock = threading.Lock()
+
+
+class Late:
+    """A method whose model is loaded when it first scores: a context that fits needs none.
+
+    Threads may share it; the model is loaded once.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: an option that the method does not have.
+    """
+
+    info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
+
+    def __init__(self, name: str, proxy: Any, root: Path | None = None, **options: Any) -> None:
+        self.needs_proxy = info(name).needs == "proxy"
+        if own := {word: value for word, value in options.items() if word != "encoder"}:
+            check_options(name, own)
+        self.name, self.proxy, self.root, self.options = name, proxy, root, options
+        self._method: Scorer | None = None
+        self._loading = threading.Lock()
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """As the method behind; the timings also say how long it took to load."""
+        clock = time.perf_counter()
+        method = self._loaded()
+        load_ms = (time.perf_counter() - clock) * 1e3
+        found = method.scores(question, passages, units)
+        return replace(found, timings_ms={"load": load_ms, **found.timings_ms})
+
+    def _loaded(self) -> Scorer:
+        with self._loading:
+            if self._method is None:
+                self._method = build(self.name, proxy=self.proxy, root=self.root, **self.options)
+            return self._method
 
 
 def compress(
@@ -32,12 +72,13 @@ def compress(
     proxy: Any = DEFAULT_PROXY,
     rules: Rules = DEFAULT_RULES,
     language: str = "en",
+    root: Path | None = None,
     **options: Any,
 ) -> Compressed:
     """Keeps the sentences that answer the question, verbatim, within the budget.
 
-    Give one of `max_tokens`, `ratio` and `threshold`. Models are loaded at the first call and kept; calls
-    from several threads are safe. Nothing is fetched: a missing proxy raises `ProxyMissing`.
+    Give one of `max_tokens`, `ratio` and `threshold`. Models are loaded at the first call and kept;
+    calls from several threads are safe. Nothing is fetched: a missing proxy raises `ProxyMissing`.
 
     Args:
         question: what is asked.
@@ -46,17 +87,20 @@ def compress(
         threshold: keep every sentence with at least this probability.
         method: see `tamis methods`.
         tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or `Tokens`.
-        proxy: a zoo name, a folder, or a loaded `Proxy`.
+        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
         language: of the passages, for finding sentences.
-        options: the method's own.
+        root: the folder models are kept in; by default the user's cache.
+        options: the method's own, such as `probe`, the path of one that `tamis probe train` wrote.
 
     Raises:
-        BadInput: and its kinds, for whatever cannot be served. ProxyMissing: no model on this machine.
+        BadInput: and its kinds, for whatever cannot be served.
+        ProxyMissing: the model is not on this machine.
+        BadModelFile: its files, or the probe's, are not whole.
     """
     budget = Budget(max_tokens, ratio, threshold)
-    counter = counter_of(tokenizer, proxy)
-    return compressor(method, proxy, counter, **options).compress(
+    counter = counter_of(tokenizer, proxy, root)
+    return compressor(method, proxy, counter, root=root, **options).compress(
         question, passages, budget, rules, language=language, counter=counter
     )
 
@@ -68,16 +112,30 @@ async def acompress(question: str, passages: Sequence[Any], **arguments: Any) ->
     )
 
 
-def compressor(method: str, proxy: Any, counter: Tokens, **options: Any) -> Compressor:
-    """A compressor for these choices, built once and shared."""
-    key = (method, proxy if isinstance(proxy, str) else id(proxy), repr(sorted(options.items())))
+def compressor(
+    method: str, proxy: Any, counter: Tokens, *, root: Path | None = None, **options: Any
+) -> Compressor:
+    """A compressor for these choices, built once and shared; its model is loaded when first asked.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: an option that the method does not have.
+    """
+    chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
+    key = (method, _key(proxy), _key(root), chosen)
     with _lock:
         if key not in _built:
-            _built[key] = Compressor(build(method, proxy=proxy, **options), method, counter)
+            _built[key] = Compressor(Late(method, proxy, root, **options), method, counter)
         return _built[key]
 
 
-def counter_of(tokenizer: str | Path | Tokens, proxy: Any = DEFAULT_PROXY) -> Tokens:
+def _key(value: Any) -> Any:
+    """Plain values by what they are, objects by which they are: `_built` keeps those alive."""
+    return (type(value), value) if isinstance(value, _PLAIN) else id(value)
+
+
+def counter_of(
+    tokenizer: str | Path | Tokens, proxy: Any = DEFAULT_PROXY, root: Path | None = None
+) -> Tokens:
     """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
 
     Raises:
@@ -86,30 +144,22 @@ def counter_of(tokenizer: str | Path | Tokens, proxy: Any = DEFAULT_PROXY) -> To
     if isinstance(tokenizer, Tokens):
         return tokenizer
     if tokenizer == "proxy":
-        return _proxy_counter(proxy)
+        return _proxy_counter(proxy, root)
     path = Path(tokenizer)
     if not path.exists():
         raise UnknownTokenizer(
-            f"there is no tokenizer {str(tokenizer)!r}; give 'proxy', a tokenizer.json or a folder with one"
+            f"there is no tokenizer {str(tokenizer)!r}; "
+            "give 'proxy', a tokenizer.json or a folder with one"
         )
     return Tokens.from_file(path)
 
 
-def _proxy_counter(proxy: Any) -> Tokens:
-    if not isinstance(proxy, str):
+def _proxy_counter(proxy: Any, root: Path | None) -> Tokens:
+    if not isinstance(proxy, str | Path):
         tokens: Tokens = proxy.layout.tokens
         return tokens
-    from tamis.probes.zoo import locate
-
-    folder = Path(proxy) if Path(proxy).is_dir() else locate(proxy)
-    return _from_folder(str(folder), proxy)
-
-
-def _from_folder(folder: str, name: str) -> Tokens:
+    folder, name = zoo.folder_of(proxy, root), str(proxy)
     with _lock:
-        if (found := _counters.get(folder)) is None:
-            found = _counters[folder] = Tokens.from_file(folder, name)
+        if (found := _counters.get(str(folder))) is None:
+            found = _counters[str(folder)] = Tokens.from_file(folder, name)
         return found
-
-
-_counters: dict[str, Tokens] = {}

@@ -1,7 +1,7 @@
-"""Labelled questions to the default method's probe: read once, fit in seconds, judged on articles it never saw.
+"""Labelled questions to the default method's probe, judged on articles it never saw.
 
-    records ─ read (cached) ─► features ─ listwise fit ─► first step ─ out of fold ─► second step ─► calibration
-                                    └ a fifth of the articles is held out for the figures on the card
+records ─ read (cached) ─► features ─ fit ─► first step ─ out of fold ─► second step ─► calibration
+                              └ a fifth of the articles is held out for the figures on the card
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors._reading import WINDOW_TOKENS, Look
+from tamis.compressors._reading import WINDOW_TOKENS
 from tamis.compressors._words import HOP_FEATURES, Lexicon, hop_features
 from tamis.compressors.question_rows import QuestionRows, first_features, lone_features
 from tamis.probes.errors import BadInput
@@ -81,7 +81,9 @@ def records_of(source: Source) -> list[Record]:
     """
     rows = [r for r in load(source.path) if r.get("answerable", True) and gold_spans(r)]
     if not rows:
-        raise BadInput(f"{source.path} has no answerable record with gold sentences; nothing can be learnt")
+        raise BadInput(
+            f"{source.path} has no answerable record with gold sentences; nothing can be learnt"
+        )
     if lone(rows):
         rows = with_distractors(rows)
     if source.limit and source.limit < len(rows):
@@ -96,7 +98,9 @@ def fold_of(record: Record) -> int:
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
 
 
-def read_cases(method: QuestionRows, sources: Sequence[Source], cache: Path, report: Report) -> Iterator[Case]:
+def read_cases(
+    method: QuestionRows, sources: Sequence[Source], cache: Path, report: Report
+) -> Iterator[Case]:
     """Reads every record of every source, or finds what was read before."""
     looks = Looks(cache, look_key(method))
     for source in sources:
@@ -110,7 +114,14 @@ def read_cases(method: QuestionRows, sources: Sequence[Source], cache: Path, rep
                 lexicon = Lexicon(record["question"], passages, units)
                 first = first_features(look, record["question"], lexicon)
                 yield Case(
-                    name, fold_of(record), record, first, lone_features(look), lexicon, gold, look.tokens
+                    name,
+                    fold_of(record),
+                    record,
+                    first,
+                    lone_features(look),
+                    lexicon,
+                    gold,
+                    look.tokens,
                 )
             report(name, i, len(records))
 
@@ -122,7 +133,8 @@ def look_key(method: Any) -> str:
     window = getattr(method, "window_tokens", getattr(method, "chunk_tokens", WINDOW_TOKENS))
     layers = getattr(method, "layers", card.layers)
     dtype = str(getattr(method.reader, "proxy", method.reader).dtype).removeprefix("torch.")
-    return f"{kind} {card.name} {card.revision} {dtype} {template} {layers=} {window=}"
+    version = f" {reading=}" if (reading := getattr(method, "reading", None)) else ""
+    return f"{kind} {card.name} {card.revision} {dtype} {template} {layers=} {window=}{version}"
 
 
 def train(
@@ -147,7 +159,8 @@ def train(
     fitted = [case for case in cases if case.fold]
     if len({case.fold for case in fitted}) < 2 or len(fitted) == len(cases):
         raise BadInput(
-            f"{len(cases)} questions on too few articles: the fit needs articles to hold out; give more data"
+            f"{len(cases)} questions on too few articles: the fit needs articles to hold out; "
+            "give more data"
         )
     weights = _weights(fitted, LOSSES[loss], l2)
     card = ProbeCard(
@@ -189,7 +202,7 @@ def _second(case: Case, first: Tensor) -> Question:
 def _out_of_fold(
     cases: Sequence[Case], questions: Sequence[Question], fit: Fit, l2: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """Weights from all questions, and each question's scores by weights that never saw its article."""
+    """Weights from all questions; each question's scores by weights that never saw its article."""
     scores: dict[int, Tensor] = {}
     for fold in {case.fold for case in cases}:
         w, bias = fit([q for q, c in zip(questions, cases, strict=True) if c.fold != fold], l2)
@@ -197,7 +210,7 @@ def _out_of_fold(
             if case.fold == fold:
                 scores[i] = question.features @ w + bias
     w, bias = fit(questions, l2)
-    # the same weights with the fold fits' centring, so that absolute scores mean the same everywhere
+    # with the centring of the fits a fold, so that absolute scores mean the same everywhere
     return w, [scores[i] - bias for i in range(len(cases))]
 
 
@@ -205,7 +218,9 @@ def _vector(calibration: Calibration) -> Tensor:
     return torch.tensor([calibration.a, calibration.b, calibration.c, calibration.d])
 
 
-def figures_of(probe: LinearProbe, cases: Sequence[Case], shares: Sequence[float] = (0.1, 0.2)) -> dict[str, Any]:
+def figures_of(
+    probe: LinearProbe, cases: Sequence[Case], shares: Sequence[float] = (0.1, 0.2)
+) -> dict[str, Any]:
     """What a probe reaches on cases: evidence at a share of the tokens, AUC, calibration."""
     p = [probabilities(probe, case) for case in cases]
     flat, gold = torch.cat(p).double().numpy(), torch.cat([c.gold for c in cases]).double().numpy()
@@ -216,7 +231,9 @@ def figures_of(probe: LinearProbe, cases: Sequence[Case], shares: Sequence[float
         "units": len(flat),
         "auc": round(auc(flat, gold), 4),
         "brier_skill": [round(x, 4) for x in skill],
-        "reliability": [{k: round(v, 4) for k, v in row.items()} for row in reliability(flat, gold)],
+        "reliability": [
+            {k: round(v, 4) for k, v in row.items()} for row in reliability(flat, gold)
+        ],
         "evidence": {
             name: {str(share): evidence(p, cases, share, name) for share in shares}
             for name in sorted({case.source for case in cases})
@@ -247,7 +264,7 @@ def recalibrated(probe: LinearProbe, cases: Sequence[Case]) -> LinearProbe:
 
 
 def evidence(p: Sequence[Tensor], cases: Sequence[Case], share: float, source: str) -> list[float]:
-    """Share of gold units kept, and of questions with all of them, at a share of the proxy's tokens."""
+    """Share of gold units kept, of questions with all of it, at a share of tokens; questions."""
     kept = total = whole = questions = 0
     for scores, case in zip(p, cases, strict=True):
         if case.source != source:

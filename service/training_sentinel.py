@@ -2,7 +2,7 @@
 
 Two recipes circulate, and both are here:
 
-    published   one gold and one other sentence a question, from short lone contexts, sentences shuffled
+    published   one gold and one other sentence a question, from short lone contexts, shuffled
     like-cases  every sentence, from contexts as users have them: titles, order, distractors
 """
 
@@ -23,7 +23,14 @@ from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
 from tamis.service.bench.looks import Looks
-from tamis.service.bench.records import Record, annotated_units, gold_spans, labels, load, passages_of
+from tamis.service.bench.records import (
+    Record,
+    annotated_units,
+    gold_spans,
+    labels,
+    load,
+    passages_of,
+)
 from tamis.service.training import Report, Source, described, fold_of, look_key, records_of
 
 Recipe = Literal["published", "like-cases"]
@@ -35,14 +42,15 @@ _SHORT_CHARS = 2000
 def train_sentinel(
     proxy: Proxy, sources: Sequence[Source], cache: Path, recipe: Recipe, report: Report
 ) -> LinearProbe:
-    """Fits Sentinel's logistic regression: liblinear, balanced classes, C by grouped cross-validated AUC.
+    """Fits Sentinel's regression: liblinear, balanced classes, C by grouped cross-validated AUC.
 
     Raises:
         BadInput: no usable question in the files.
     """
     method = Sentinel(proxy, LinearProbe({}, _card(proxy, sources, {})))
     looks = Looks(cache, look_key(method))
-    x, y, group, held = [], [], [], []
+    x, y, group = [], [], []
+    held: list[bool] = []
     for source in sources:
         records = _shuffled(source) if recipe == "published" else records_of(source)
         for i, record in enumerate(records, 1):
@@ -64,7 +72,9 @@ def train_sentinel(
     w, bias = fitted
     figure = auc(np.array(x)[out] @ w + bias, np.array(y)[out].astype(float))
     card = _card(proxy, sources, {"recipe": recipe, "held_out_auc": round(figure, 4)})
-    return LinearProbe({"head": torch.tensor(w).float(), "bias": torch.tensor([bias]).float()}, card)
+    return LinearProbe(
+        {"head": torch.tensor(w).float(), "bias": torch.tensor([bias]).float()}, card
+    )
 
 
 def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
@@ -74,7 +84,8 @@ def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
     from sklearn.preprocessing import StandardScaler
 
     steps = make_pipeline(
-        StandardScaler(), LogisticRegression(solver="liblinear", class_weight="balanced", max_iter=2000)
+        StandardScaler(),
+        LogisticRegression(solver="liblinear", class_weight="balanced", max_iter=2000),
     )
     search = GridSearchCV(steps, {"logisticregression__C": _C}, scoring="roc_auc", cv=GroupKFold(5))
     search.fit(x, y, groups=group)
@@ -88,7 +99,9 @@ def _shuffled(source: Source) -> list[Record]:
     rows = [r for r in load(source.path) if r.get("answerable", True) and gold_spans(r)]
     rows = [r for r in rows if sum(len(d["text"]) for d in r["docs"]) <= _SHORT_CHARS]
     chance = random.Random(0)
-    return [_mixed(r, chance) for r in chance.sample(rows, min(len(rows), source.limit or len(rows)))]
+    return [
+        _mixed(r, chance) for r in chance.sample(rows, min(len(rows), source.limit or len(rows)))
+    ]
 
 
 def _mixed(record: Record, chance: random.Random) -> Record:
@@ -109,7 +122,9 @@ def _mixed(record: Record, chance: random.Random) -> Record:
 
 def _pair(gold: Sequence[bool], seed: str) -> list[int]:
     chance = random.Random(seed)
-    return [chance.choice([u for u, g in enumerate(gold) if g is wanted]) for wanted in (True, False)]
+    return [
+        chance.choice([u for u, g in enumerate(gold) if g is wanted]) for wanted in (True, False)
+    ]
 
 
 def _card(proxy: Proxy, sources: Sequence[Source], figures: dict[str, Any]) -> ProbeCard:

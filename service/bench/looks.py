@@ -1,4 +1,4 @@
-"""Readings kept on disk: what a proxy saw of one case serves every method, and every refit, again."""
+"""Readings kept on disk: what a proxy saw of one case serves every method and refit again."""
 
 from __future__ import annotations
 
@@ -79,8 +79,15 @@ class Looks:
 def _save(path: Path, look: Look) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
-    tensors = {"features": look.features.half(), "tokens": torch.tensor(look.tokens, dtype=torch.int32)}
-    facts = {"windows": look.windows, "tokens_read": look.tokens_read, "timings_ms": look.timings_ms}
+    tensors = {
+        "features": look.features.half(),
+        "tokens": torch.tensor(look.tokens, dtype=torch.int32),
+    }
+    facts = {
+        "windows": look.windows,
+        "tokens_read": look.tokens_read,
+        "timings_ms": look.timings_ms,
+    }
     save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
     os.replace(temporary, path)
 

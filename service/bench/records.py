@@ -41,7 +41,9 @@ def _parsed(line: str, path: Path, number: int) -> Record:
     except ValueError as error:
         raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(row, dict):
-        raise BadInput(f"{path}, line {number}: a record is a JSON object, got {type(row).__name__}")
+        raise BadInput(
+            f"{path}, line {number}: a record is a JSON object, got {type(row).__name__}"
+        )
     return row
 
 
@@ -55,11 +57,15 @@ def load(path: str | Path) -> list[Record]:
     rows = list(read_jsonl(path))
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("question"), str) or not isinstance(row.get("docs"), list):
-            raise BadInput(f"{path}, record {number}: 'question' (text) and 'docs' (a list) are needed")
+            raise BadInput(
+                f"{path}, record {number}: 'question' (text) and 'docs' (a list) are needed"
+            )
     if any("ref" in doc for row in rows for doc in row["docs"]):
         stored = {doc["doc_id"]: doc for doc in read_jsonl(_beside(path))}
         for row in rows:
-            row["docs"] = [stored[d["ref"]] | {"gold": d["gold"]} if "ref" in d else d for d in row["docs"]]
+            row["docs"] = [
+                stored[d["ref"]] | {"gold": d["gold"]} if "ref" in d else d for d in row["docs"]
+            ]
     return rows
 
 
@@ -77,11 +83,13 @@ def lone(records: Sequence[Record]) -> bool:
     return all(len(r["docs"]) == 1 for r in records) and sum(sizes) < 3000 * len(sizes)
 
 
-def with_distractors(records: Sequence[Record], count: int = DISTRACTORS, seed: int = 0) -> list[Record]:
+def with_distractors(
+    records: Sequence[Record], count: int = DISTRACTORS, seed: int = 0
+) -> list[Record]:
     """Each record among `count` other passages of its set, shuffled.
 
-    Up to half of them stand under the same title, where there are so many. What a record gets depends on
-    its id and the seed alone, given the set.
+    Up to half of them stand under the same title, where there are so many. What a record gets
+    depends on its id and the seed alone, given the set.
     """
     pool = list({doc["text"]: doc for record in records for doc in record["docs"]}.values())
     if len(pool) <= count:
@@ -114,7 +122,10 @@ def _among(
 
 def passages_of(record: Record) -> list[Passage]:
     """The documents of a record as passages."""
-    return [Passage(doc["text"], str(i), doc.get("title") or None) for i, doc in enumerate(record["docs"])]
+    return [
+        Passage(doc["text"], str(i), doc.get("title") or None)
+        for i, doc in enumerate(record["docs"])
+    ]
 
 
 def annotated_units(record: Record) -> list[Unit]:
@@ -129,7 +140,9 @@ def annotated_units(record: Record) -> list[Unit]:
 
 def gold_spans(record: Record) -> list[tuple[int, int, int]]:
     """The gold sentences: document index, start, stop."""
-    return [(d, *doc["sents"][i]) for d, doc in enumerate(record["docs"]) for i in doc.get("gold", ())]
+    return [
+        (d, *doc["sents"][i]) for d, doc in enumerate(record["docs"]) for i in doc.get("gold", ())
+    ]
 
 
 def visible_chars(text: str) -> int:
@@ -139,12 +152,14 @@ def visible_chars(text: str) -> int:
 
 def is_covered(text: str, kept: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
     """Whether enough of one gold sentence lies in kept spans, which do not overlap."""
-    inside = sum(visible_chars(text[max(a, start) : min(b, stop)]) for a, b in kept if a < stop and start < b)
+    inside = sum(
+        visible_chars(text[max(a, start) : min(b, stop)]) for a, b in kept if a < stop and start < b
+    )
     return inside >= _SHARE * visible_chars(text[start:stop]) - 1e-9
 
 
 def labels(record: Record, units: Sequence[Unit]) -> list[bool]:
-    """Which units answer: those that share at least half of themselves, or of a gold sentence, with gold."""
+    """Which units answer: half of the unit, or of a gold sentence, is shared with gold."""
     gold = gold_spans(record)
     return [any(_overlaps(unit, span) for span in gold) for unit in units]
 

@@ -1,7 +1,8 @@
 """How fast a request is, beside the bare forward pass of the same batches.
 
-The bare pass is the proxy's own model, cut to the same layers, over the same packed token batches, with
-no row recorded and no unit scored: what is left of its speed is what tamis costs around the model.
+The bare pass is the proxy's own model, cut to the same layers, over the same packed token batches,
+with no row recorded and no unit scored: what is left of its speed is what tamis costs around the
+model.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from tamis.compressors._registry import DEFAULT, build, depth, load_proxy
 from tamis.compressors._types import Budget
 from tamis.probes.capture import Recorder, recording
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import Prompt
-from tamis.probes.proxy import Proxy, packed
+from tamis.probes.prompt import Prompt, packed
+from tamis.probes.proxy import Proxy
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
 
-QUESTION = "Which of the settings described here has to be changed before a browser may send its cookies along?"
+QUESTION = (
+    "Which of the settings described here has to be changed "
+    "before a browser may send its cookies along?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Speed:
 
 
 def workload(text: str, proxy: Proxy, tokens: int, passage_tokens: int) -> list[Passage]:
-    """Passages of whole sentences, about `passage_tokens` each, `tokens` in all; the text is repeated.
+    """Passages of whole sentences, about `passage_tokens` each, `tokens` in all; text is repeated.
 
     Raises:
         BadInput: the text is empty.
@@ -121,7 +125,9 @@ def _forward(proxy: Proxy, batch: Sequence[Prompt]) -> None:
     flat = torch.tensor([token for one in ids for token in one])[None]
     with torch.inference_mode(), recording(recorder):
         proxy.model(
-            input_ids=flat.to(proxy.device), position_ids=positions.to(proxy.device), use_cache=False
+            input_ids=flat.to(proxy.device),
+            position_ids=positions.to(proxy.device),
+            use_cache=False,
         )
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tamis.service.bench.speed import Speed
 
 
-
-
 def table(name: str, found: Mapping[str, Any]) -> Table:
     """One set: gold kept (records with all of it); below, how far the reference is ahead.
 

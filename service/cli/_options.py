@@ -60,6 +60,12 @@ Method = Annotated[
 Proxy = Annotated[
     str, typer.Option("--proxy", help="The model that reads: its name, a folder, or a hub id.")
 ]
+Probe = Annotated[
+    Path | None,
+    typer.Option(
+        "--probe", help="What weighs its heads: a file of `tamis probe train`.", show_default=False
+    ),
+]
 
 Protect = Annotated[
     list[str] | None,
@@ -105,6 +111,14 @@ Explain = Annotated[
     bool,
     typer.Option(
         "--explain",
+        help="Print the kept sentences and their neighbours with their scores.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ExplainAll = Annotated[
+    bool,
+    typer.Option(
+        "--explain-all",
         help="Print every sentence with its score, kept or not.",
         rich_help_panel=_OUTPUT,
     ),

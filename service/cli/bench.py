@@ -145,7 +145,9 @@ def evidence(
 @app.command()
 @reported()
 def speed(
-    text: Annotated[Path, typer.Option("--text", help="A file of prose; passages are cut from it.")],
+    text: Annotated[
+        Path, typer.Option("--text", help="A file of prose; passages are cut from it.")
+    ],
     tokens: Annotated[str, typer.Option(help="Sizes of the context, with commas.")] = (
         "1000,4500,16000"
     ),
@@ -163,13 +165,21 @@ def speed(
     from tamis.service.bench.speed import measure
     from tamis.service.bench.table import speed_table
 
-    sizes = [int(size) for size in _listed(tokens, "sizes")]
+    sizes = _sizes(tokens)
     prose = _prose(text)
     rows = list(measure(prose, sizes, passage_tokens, proxy, rounds))
     if as_json:
         typer.echo(json.dumps({"rows": [asdict(row) for row in rows]}))
     else:
         _console().print(speed_table(rows))
+
+
+def _sizes(given: str) -> list[int]:
+    """Sizes from a list with commas. BadInput: one that is none."""
+    words = _listed(given, "sizes")
+    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
+        raise BadInput(f"sizes has {wrong[0]!r}; give whole numbers of at least 1, with commas")
+    return [int(word) for word in words]
 
 
 def _prose(path: Path) -> str:

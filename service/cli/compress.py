@@ -42,17 +42,19 @@ EPILOG = """
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Where the answer goes, and in which form."""
+    """Where the answer goes, and in which form; `everything` explains what was left out, too."""
 
     json: bool
     explain: bool
+    everything: bool
     html: Path | None
     out: Path | None
     quiet: bool
 
     def __post_init__(self) -> None:
         if self.json and self.explain:
-            raise BadInput("--json and --explain both want the output; give one, or --html FILE")
+            word = "--explain-all" if self.everything else "--explain"
+            raise BadInput(f"--json and {word} both want the output; give one, or --html FILE")
 
 
 @reported()
@@ -65,12 +67,14 @@ def compress(
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = "question_rows",
     proxy: opt.Proxy = "smollm2-135m",
+    probe: opt.Probe = None,
     protect: opt.Protect = None,
     context_window: opt.ContextWindow = 0,
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
     json: opt.Json = False,
     explain: opt.Explain = False,
+    explain_all: opt.ExplainAll = False,
     html: opt.Html = None,
     out: opt.Out = None,
     quiet: opt.Quiet = False,
@@ -86,7 +90,7 @@ def compress(
     root: Home = None,
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
-    show = Show(json, explain, html, out, quiet)
+    show = Show(json, explain or explain_all, explain_all, html, out, quiet)
     budget = _budget(max_tokens, ratio, threshold)
     rules = Rules(
         tuple(protect or ()),
@@ -106,11 +110,13 @@ def compress(
     asked = found.question(question)
 
     from tamis.compressors._pipeline import Compressor
-    from tamis.service.cli._loading import Late, counter_of, ensure_default
+    from tamis.service.calls import Late, counter_of
+    from tamis.service.cli._loading import ensure_default
 
-    scorer = Late(method, proxy, models_folder(root))
+    models, options = models_folder(root), {} if probe is None else {"probe": probe}
+    scorer = Late(method, proxy, models, **options)
     ensure_default(scorer, tokenizer, offline)
-    counter = counter_of(tokenizer, scorer)
+    counter = counter_of(tokenizer, proxy, models)
     _check_size(found.passages, counter, max_input)
     result = Compressor(scorer, method, counter).compress(
         asked, found.passages, budget, rules, language=language
@@ -156,7 +162,7 @@ def _put(show: Show, question: str, result: Compressed, found: Sequence[Source])
         stdout.write(data)
         stdout.flush()
     if show.explain:
-        _print_explained(question, result, found)
+        _print_explained(question, result, found, show.everything)
     elif not show.json and not show.quiet:
         _print_summary(result, found)
 
@@ -178,11 +184,13 @@ def _write(file: Path, data: bytes) -> None:
         raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
 
 
-def _print_explained(question: str, result: Compressed, found: Sequence[Source]) -> None:
+def _print_explained(
+    question: str, result: Compressed, found: Sequence[Source], everything: bool
+) -> None:
     from tamis.service.cli.heat import explained
 
     console = _console(stderr=False)
-    for part in explained(question, result, found):
+    for part in explained(question, result, found, everything):
         console.print(part)
 
 

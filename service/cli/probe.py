@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,19 +21,30 @@ if TYPE_CHECKING:
     from tamis.service.training import Report, Source
 
 app = typer.Typer(
-    help="Fit, judge and look at the linear probes that weigh a proxy's heads.", no_args_is_help=True
+    help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
+    no_args_is_help=True,
 )
 Data = Annotated[
     list[str],
-    typer.Option("--data", help="Labelled JSONL, maybe as FILE:LIMIT to use LIMIT questions. Repeatable."),
+    typer.Option(
+        "--data", help="Labelled JSONL, maybe as FILE:LIMIT to use LIMIT questions. Repeatable."
+    ),
 ]
-ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")]
+ProxyName = Annotated[
+    str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")
+]
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", help="Where readings are kept; a refit then takes seconds. Default: the user's cache."),
+    typer.Option(
+        "--cache",
+        help="Where readings are kept; a refit then takes seconds. Default: the user's cache.",
+    ),
 ]
 ProbeFile = Annotated[
-    Path | None, typer.Argument(help="A probe's .safetensors; by default the one that ships.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="A probe's .safetensors; by default the one that ships.", show_default=False
+    ),
 ]
 
 
@@ -41,13 +52,19 @@ ProbeFile = Annotated[
 @reported()
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
+    ],
     proxy: ProxyName = "smollm2-135m",
     method: Annotated[str, typer.Option(help="question_rows, or sentinel.")] = "question_rows",
-    layers: Annotated[int | None, typer.Option(help="Read the first N layers; default two thirds.")] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Read the first N layers; default two thirds.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="listwise, or logistic.")] = "listwise",
     l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
-    recipe: Annotated[str, typer.Option(help="sentinel only: published, or like-cases.")] = "published",
+    recipe: Annotated[
+        str, typer.Option(help="sentinel only: published, or like-cases.")
+    ] = "published",
     cache: Cache = None,
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
@@ -58,11 +75,19 @@ def train(
     from tamis.service.training import train as fit
     from tamis.service.training_sentinel import train_sentinel
 
+    _check_choice("method", method, ("question_rows", "sentinel"))
+    _check_choice("recipe", recipe, ("published", "like-cases"))
     files = [source_of(name) for name in data]
     with _progress() as report:
         if method == "sentinel":
             reader = load_proxy(proxy, None)
-            probe = train_sentinel(reader, files, _cache(cache), "published" if recipe == "published" else "like-cases", report)
+            probe = train_sentinel(
+                reader,
+                files,
+                _cache(cache),
+                "published" if recipe == "published" else "like-cases",
+                report,
+            )
         else:
             reader = load_proxy(proxy, layers)
             depth = layers or max(1, reader.card.layers * 2 // 3)
@@ -113,7 +138,9 @@ def calibrate(
 @reported()
 def show(
     probe: ProbeFile = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Also draw the map as an image.")
+    ] = None,
     method: Annotated[str, typer.Option(help="Which shipped probe.")] = "question_rows",
     proxy: ProxyName = "smollm2-135m",
 ) -> None:
@@ -132,6 +159,13 @@ def source_of(name: str) -> Source:
 
     path, _, limit = name.rpartition(":")
     return Source(Path(path), int(limit)) if path and limit.isdigit() else Source(Path(name))
+
+
+def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
+    from tamis.probes.errors import BadInput
+
+    if given not in choices:
+        raise BadInput(f"--{option} is {given!r}; give {' or '.join(choices)}")
 
 
 def head_map(probe: LinearProbe) -> Any:
@@ -161,31 +195,48 @@ def _terminal_map(grid: Any) -> Text:
 
 
 def _draw(grid: Any, path: Path, probe: LinearProbe) -> None:
-    from tamis.probes.errors import MissingExtra
+    from tamis.probes.errors import BadInput, MissingExtra
 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"') from error
     peak = float(grid.abs().max())
-    figure = Figure(figsize=(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25), layout="constrained")
+    figure = Figure(
+        figsize=(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25), layout="constrained"
+    )
     axes = figure.add_subplot()
-    image = axes.imshow(grid.numpy(), cmap="RdYlGn", vmin=-peak, vmax=peak, origin="lower", aspect="auto")
+    image = axes.imshow(
+        grid.numpy(), cmap="RdYlGn", vmin=-peak, vmax=peak, origin="lower", aspect="auto"
+    )
     axes.set(xlabel="head", ylabel="layer", title=f"{probe.card.method}, {probe.card.model}")
     figure.colorbar(image, label="weight of a head's log attention")
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
-def _read(probe: Path | None, proxy: str, data: list[str], cache: Path | None) -> tuple[LinearProbe, list[Any]]:
+def _read(
+    probe: Path | None, proxy: str, data: list[str], cache: Path | None
+) -> tuple[LinearProbe, list[Any]]:
     from tamis.compressors._registry import load_proxy
     from tamis.compressors.question_rows import QuestionRows
+    from tamis.probes.errors import BadInput
     from tamis.service.bench.looks import Keeping
     from tamis.service.training import read_cases
 
     found = _probe(probe, "question_rows", proxy)
     method = QuestionRows(Keeping(load_proxy(proxy, found.card.layers)), found)
     with _progress() as report:
-        return found, list(read_cases(method, [source_of(name) for name in data], _cache(cache), report))
+        files = [source_of(name) for name in data]
+        cases = list(read_cases(method, files, _cache(cache), report))
+    if not cases:
+        raise BadInput(
+            f"no question of {', '.join(data)} has both gold and other sentences; "
+            "nothing can be judged"
+        )
+    return found, cases
 
 
 def _probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
@@ -195,7 +246,9 @@ def _probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
 
     found = LinearProbe.load(path) if path else shipped(method, proxy)
     if found is None:
-        raise BadInput(f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train")
+        raise BadInput(
+            f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train"
+        )
     return found
 
 
@@ -216,7 +269,9 @@ def _show_figures(figures: Any) -> None:
     Console().print(table)
     bins = Table("p from", "sentences", "mean p", "rate")
     for row in held["reliability"]:
-        bins.add_row(f"{row['from']:.1f}", str(row["units"]), f"{row['mean_p']:.3f}", f"{row['rate']:.3f}")
+        bins.add_row(
+            f"{row['from']:.1f}", str(row["units"]), f"{row['mean_p']:.3f}", f"{row['rate']:.3f}"
+        )
     Console().print(bins)
 
 
@@ -235,7 +290,12 @@ def _cache(cache: Path | None) -> Path:
 @contextmanager
 def _progress() -> Iterator[Report]:
     """A bar on stderr with what is left, one a file."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, Any] = {}
 

@@ -1,8 +1,8 @@
-"""tamis keeps the sentences of a retrieved context that answer a question, verbatim, within a token budget.
+"""tamis keeps the sentences of a context that answer a question, verbatim, within a token budget.
 
-    import tamis
-    short = tamis.compress("Who wrote it?", ["First document ...", "Second ..."], max_tokens=500)
-    short.text, short.kept, short.tokens_out
+import tamis
+short = tamis.compress("Who wrote it?", ["First document ...", "Second ..."], max_tokens=500)
+short.text, short.kept, short.tokens_out
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ _HOMES = {
     "Proxy": "tamis.probes.proxy",
     "Passage": "tamis.probes.text",
 }
-__all__ = ["Budget", "Compressed", "Passage", "Proxy", "Rules", "__version__", "acompress", "compress"]
+__all__ = [
+    "Budget",
+    "Compressed",
+    "Passage",
+    "Proxy",
+    "Rules",
+    "__version__",
+    "acompress",
+    "compress",
+]
 
 
 def __getattr__(name: str) -> Any:

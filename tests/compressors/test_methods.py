@@ -188,6 +188,14 @@ def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
         assert seen.features.sum(1).argmax() == 2
 
 
+def test_sentinel_reads_the_title_of_every_document_the_first_included():
+    passages = [Passage("Ab. Cd.", title="First"), Passage("Ef.", title="Second")]
+    method = sentinel(layers=4, heads=2)
+    method.reader = Scripted.pointing_at("Ab")
+    method.look("Q?", passages, units_of(passages))
+    assert method.reader.seen == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
+
+
 def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
     with pytest.raises(
         BadInput, match=r"no probe for nobody.* tamis probe train --method sentinel"

@@ -12,7 +12,7 @@ from tamis.probes.capture import Want
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
 from tamis.probes.signal import Signal
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 
 LONG = "This sentence is far longer than any window that is tried here, and still is one unit."
 TEXTS = [
@@ -53,6 +53,24 @@ def test_a_text_is_tokenised_whole_so_that_windows_cut_no_token():
     passages = [Passage("你好。你好。你好。")]
     cut = windows(Scripted.pointing_at("x").layout, passages, units_of(passages, "zh"), 10)
     assert [bytes(w.read.ids).decode() for w in cut] == ["你好。"] * 3
+
+
+@pytest.mark.parametrize("limit", [1, 8, 16, 1000])
+def test_with_lead_a_window_also_holds_what_stands_between_it_and_the_one_before(limit: int):
+    passages, units = (
+        [Passage("T\nAb. Cd.\n\nU\nEf. ")],
+        [Unit(0, a, b, (a, b)) for a, b in ((2, 5), (6, 9), (13, 16))],
+    )
+    layout = Scripted.pointing_at("x").layout
+    cut = windows(layout, passages, units, limit, lead=True)
+    assert "".join(bytes(w.read.ids).decode() for w in cut) == "T\nAb. Cd.\n\nU\nEf."
+    for window in cut:
+        data = bytes(window.read.ids)
+        said = [data[a:b].decode() for a, b in window.read.spans]
+        assert said == [
+            passages[0].text[slice(*u.visible)] for u in units[window.first : window.stop]
+        ]
+        assert len(said) == 1 or len(data) <= limit
 
 
 def mass(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tamis.compressors import _probes, _registry
 from tamis.compressors._registry import build, depth, info, method_class, names
 from tamis.compressors.fusion import Fusion
 from tamis.compressors.question_rows import QuestionRows
-from tamis.probes.errors import BadInput, ProbeMismatch, ProxyMissing, UnknownMethod
+from tamis.probes.errors import (
+    BadInput,
+    BadModelFile,
+    ProbeMismatch,
+    ProxyMissing,
+    UnknownMethod,
+)
 from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
@@ -30,6 +37,22 @@ def test_every_public_file_is_a_method_and_says_what_it_is():
         assert info(name).summary
         assert info(name).source
         assert info(name).needs in ("nothing", "proxy", "encoder")
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
+    assert _registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == info(name)
+
+
+def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Path):
+    for code in (
+        "info = Info(f'{1}', 'b')",
+        "Info('a', 'b')\nInfo('c', 'd')",
+        "",
+        "info = a.Info()",
+    ):
+        (tmp_path / "odd.py").write_text(code)
+        assert _registry._written_info(tmp_path / "odd.py") is None
 
 
 @pytest.mark.parametrize(
@@ -128,9 +151,31 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
     reader = Scripted.pointing_at("pin")
     path = tmp_path / "mine.safetensors"
     question_probe(reader).save(path)
-    assert build("question_rows", proxy=reader, probe=path).probe.card.model == "scripted"
+    for given in (path, str(path)):
+        assert build("question_rows", proxy=reader, probe=given).probe.card.model == "scripted"
+        assert depth("question_rows", "whoever", given) == reader.card.layers
     with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
         build("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
+
+
+def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
+    """Without a probe heads up to 75 % of depth are read: the probe's depth may be less."""
+    question_probe(Scripted.pointing_at("pin", name="bot")).save(
+        _probes.weights_file("question_rows", "bot")
+    )
+    assert depth("question_rows", "bot") == 4
+    assert depth("question_rows", "bot", None) is None
+
+
+def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():
+    reader = Scripted.pointing_at("pin")
+    good = question_probe(reader)
+    for calibration in ([0.8, 0.1, 0.0, 0.2], [0.8, 0.0, -0.1, 0.2]):
+        weights = {**good.weights, "alone_calibration": torch.tensor(calibration)}
+        leaky = LinearProbe(weights, good.card)
+        with pytest.raises(BadModelFile, match="both must be 0"):
+            build("question_rows", proxy=reader, probe=leaky, isolated=True)
+        assert build("question_rows", proxy=reader, probe=leaky).probe is leaky
 
 
 def test_a_probe_of_another_depth_is_refused_before_anything_is_read():

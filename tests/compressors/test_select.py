@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from tamis.compressors._render import render, whole
-from tamis.compressors._select import Echoes, select
+from tamis.compressors._select import select
+from tamis.compressors._sieve import Echoes
 from tamis.compressors._types import Budget, Rules, Selection
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit

@@ -17,10 +17,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
-from tamis.probes.prompt import TEMPLATES, Prompt
-from tamis.probes.proxy import Proxy, packed
-from tamis.probes.weights import choose_device, choose_dtype, readable
+from tamis.probes.prompt import TEMPLATES, Prompt, packed
+from tamis.probes.proxy import Proxy
 from tamis.probes.signal import Signal
+from tamis.probes.weights import choose_device, choose_dtype, readable
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 

@@ -132,7 +132,8 @@ def test_the_options_reach_the_rules(docs, free):
         (["{docs}", "-q", "Q", "--max-input", "20"], "25 tokens and at most 20"),
         (["{docs}", "-q", "Q", "--max-tokens", "9", "--protect", "("], "no regular expression"),
         (["{docs}", "-q", "Q", "--citations", "{{nope}}"], "'nope' is no field"),
-        (["{docs}", "-q", "Q", "--json", "--explain"], "--json and --explain"),
+        (["{docs}", "-q", "Q", "--json", "--explain"], "--json and --explain both"),
+        (["{docs}", "-q", "Q", "--json", "--explain-all"], "--json and --explain-all both"),
         (["{docs}", "-q", "Q", "--out", "{docs}/no/where"], "cannot be written"),
         (["{docs}", "-q", "Q", "--tokenizer", "proxy", "--offline"], "tamis models pull"),
         (["{docs}", "-q", "Q", "--tokenizer", "proxy", "--proxy", "minilm-l6"], "minilm-l6 is not"),
@@ -196,8 +197,8 @@ def test_out_and_html_are_written_to_files_and_stdout_stays_empty(docs, free, tm
     assert ANSWER in (tmp_path / "heat.html").read_text("utf-8")
 
 
-def test_explain_shows_every_sentence_with_its_score_and_what_it_cost(docs, free):
-    done = tamis("compress", docs, "-q", QUESTION, "--max-tokens", 9, "--explain", *free)
+def test_explain_all_shows_every_sentence_with_its_score_and_what_it_cost(docs, free):
+    done = tamis("compress", docs, "-q", QUESTION, "--max-tokens", 9, "--explain-all", *free)
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert QUESTION in lines[0]
@@ -206,6 +207,26 @@ def test_explain_shows_every_sentence_with_its_score_and_what_it_cost(docs, free
     assert sum(line.startswith("·") for line in lines) == 4
     assert "kept 1 of 5 sentences, 25 → 9 tokens (36.0%)" in lines[-1]
     assert "total" in lines[-1]
+
+
+def test_explain_passes_over_what_is_far_from_anything_kept(docs, free):
+    words = ("compress", docs, "-q", QUESTION, "--max-tokens", 9, "--html", docs.parent / "h.html")
+    done = tamis(*words, "--explain", *free)
+    assert done.exit_code == 0
+    rows = [line for line in done.stdout.splitlines() if line[:1] in "●·" and line]
+    assert [row.split()[-1] for row in rows[:-1]] == ["spring.", "1907.", "why."]
+    assert "2 more, best 0." in rows[-1]
+    assert "A loaf cost two pennies." in (docs.parent / "h.html").read_text("utf-8")
+
+
+def test_a_probe_that_cannot_be_used_is_exit_code_2(docs, free, tmp_path):
+    words = ("compress", docs, "-q", QUESTION, "--max-tokens", 9, *free)
+    for method, why in (("lexical", "no option ['probe']"), ("question_rows", "not installed")):
+        done = tamis(
+            *words, "--method", method, "--probe", tmp_path / "no.safetensors", "--offline"
+        )
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert why in done.stderr
 
 
 @pytest.mark.model

@@ -15,8 +15,8 @@ from tamis.compressors._types import Budget, Rules
 from tamis.compressors.lexical import Lexical
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
-from tamis.service.cli.answer import shown, sources
-from tamis.service.cli.heat import explained, heats, shade
+from tamis.service.cli.answer import Source, shown, sources
+from tamis.service.cli.heat import explained, heats, passed_over, runs, shade
 from tamis.service.cli.page import page
 
 HOSTILE = (
@@ -102,11 +102,41 @@ def test_a_page_says_each_score_on_hover(made):
 def test_a_terminal_gets_no_control_characters_of_a_document(made):
     screen = io.StringIO()
     console = Console(file=screen, width=100, color_system=None)
-    for part in explained(QUESTION, *made):
+    for part in explained(QUESTION, *made, everything=True):
         console.print(part)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", screen.getvalue())
     assert "␛[31mred" in screen.getvalue()
     assert "<b id=" in screen.getvalue()
+
+
+def source(kept: tuple[int, ...], units: range = range(10, 20)) -> Source:
+    return Source(0, Passage(""), None, tuple(units), kept, "", 0, 0)
+
+
+def test_kept_units_and_their_neighbours_are_shown_and_runs_between_are_passed_over():
+    found = list(runs(source((12, 18))))
+    assert found == [
+        ((10,), False),
+        ((11, 12, 13), True),
+        ((14, 15, 16), False),
+        ((17, 18, 19), True),
+    ]
+    assert list(runs(source((10, 12)))) == [
+        ((10, 11, 12, 13), True),
+        ((14, 15, 16, 17, 18, 19), False),
+    ]
+
+
+def test_a_source_with_nothing_kept_is_one_run_unless_everything_is_shown():
+    assert list(runs(source(()))) == [(tuple(range(10, 20)), False)]
+    assert list(runs(source((), range(0)))) == []
+    assert list(runs(source((), range(3)), everything=True)) == [((0, 1, 2), True)]
+
+
+def test_a_run_that_is_passed_over_says_how_many_and_the_best_score(made):
+    result, _ = made
+    best = max(result.scores[:3])
+    assert passed_over((0, 1, 2), result) == f"3 more, best {best:.2f}"
 
 
 def test_what_is_shown_has_as_many_code_points_and_keeps_ordinary_text():

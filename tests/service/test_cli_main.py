@@ -31,6 +31,33 @@ finally:
     assert "Examples" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["compress", "methods"])
+def test_what_needs_no_model_loads_no_model_library(command, tmp_path):
+    (tmp_path / "in.txt").write_text("Ships came. The harbour was closed. Nobody knew.")
+    words = {
+        "compress": (
+            *(tmp_path / "in.txt", "-q", "harbour?", "--max-tokens", 4, "--method", "lexical"),
+            *("--tokenizer", word_tokenizer(tmp_path)),
+        ),
+        "methods": ("--json",),
+    }[command]
+    code = f"""
+import sys
+from tamis.service.cli.main import app
+sys.argv = ["tamis", {command!r}, *{list(map(str, words))!r}]
+try:
+    app()
+finally:
+    print(sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert {"compress": "The harbour was closed.", "methods": "question_rows"}[
+        command
+    ] in done.stdout
+
+
 def test_the_version_is_that_of_the_package():
     done = tamis("--version")
     assert (done.exit_code, done.stdout) == (0, f"tamis {version('tamis')}\n")
