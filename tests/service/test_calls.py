@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -41,10 +42,14 @@ def folder(tmp_path):
 def built(monkeypatch):
     """What was built, in order; the cache of compressors is empty before."""
     names, build = [], calls.build
+
+    def slow(name, **how):
+        names.append(name)
+        time.sleep(0.02)  # long enough for other threads to ask meanwhile
+        return build(name, **how)
+
     monkeypatch.setattr(calls, "_built", {})
-    monkeypatch.setattr(
-        calls, "build", lambda name, **how: names.append(name) or build(name, **how)
-    )
+    monkeypatch.setattr(calls, "build", slow)
     return names
 
 
@@ -109,9 +114,11 @@ def test_probes_that_look_alike_are_not_taken_for_each_other(built):
 
 
 def test_root_is_where_models_are_looked_for(tmp_path, built):
-    for tokenizer in ("proxy", Tokens(tiny.tokenizer(), "tiny")):
+    """The tokenizer that counts, and the model that reads: what fits needs the first alone."""
+    words = Tokens(tiny.tokenizer(), "tiny")
+    for how in ({"max_tokens": 10_000}, {"max_tokens": 9, "tokenizer": words}):
         with pytest.raises(ProxyMissing, match=re.escape(str(tmp_path))):
-            tamis.compress(ASKED, TEXTS, max_tokens=9, tokenizer=tokenizer, root=tmp_path)
+            tamis.compress(ASKED, TEXTS, root=tmp_path, **how)
 
 
 def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
