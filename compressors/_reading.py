@@ -17,7 +17,7 @@ from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 512
-"""Longest window. Attention costs more per token beyond, and reads no better (LOG.md)."""
+"""Longest window. Attention grows with its square, so longer ones cost more a token."""
 
 
 class Reader(Protocol):

@@ -26,8 +26,6 @@ BLENDS = {
     "bm25+minilm": ("lexical", "embedding"),
 }
 """Methods made of others' scores, every weight 1; all else is a method of compressors/."""
-KEPT_TOKENS = 60_000
-"""Passages kept to be asked again: 2 GB for 20 layers of the default proxy in fp32."""
 
 
 class Panel:
@@ -90,7 +88,7 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
 
     @cache
     def reader(layers: int | None) -> Keeping:
-        return Keeping(registry.load_proxy(proxy, layers), KEPT_TOKENS)
+        return Keeping(registry.load_proxy(proxy, layers))
 
     sources: dict[str, Source] = {}
     proxies: dict[int, dict[str, Any]] = {}
