@@ -9,6 +9,8 @@ from typing import ClassVar, Literal, Protocol
 from tamis.compressors._types import Scores
 from tamis.probes.text import Passage, Unit
 
+Kind = Literal["compression", "reranking", "ordering"]
+
 
 @dataclass(frozen=True, slots=True)
 class Info:
@@ -17,11 +19,13 @@ class Info:
     Attributes:
         summary: one line. source: the paper, or whose idea it is.
         needs: the model it cannot do without.
+        kind: what it is for. A method of compression ranks passages too, by its passage scores.
     """
 
     summary: str
     source: str
     needs: Literal["nothing", "proxy", "encoder"] = "nothing"
+    kind: Kind = "compression"
 
 
 class Scorer(Protocol):

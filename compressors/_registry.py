@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors._method import Info, Scorer
+from tamis.compressors._method import Info, Kind, Scorer
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 
 
-def names() -> list[str]:
-    """Every method, by its file name."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+def names(kind: Kind | None = "compression") -> list[str]:
+    """The methods of a kind, or all of them, by their file names."""
+    files = Path(__file__).parent.glob("*.py")
+    found = sorted(p.stem for p in files if not p.stem.startswith("_"))
+    return found if kind is None else [name for name in found if info(name).kind == kind]
 
 
 def method_class(name: str) -> Any:
@@ -38,10 +40,10 @@ def method_class(name: str) -> Any:
 
 
 def _check_name(name: str) -> None:
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 1)
+    if name not in (there := names(None)):
+        near = difflib.get_close_matches(name, there, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(names())}")
+        raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(there)}")
 
 
 def info(name: str) -> Info:

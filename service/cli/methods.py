@@ -46,9 +46,8 @@ def methods(
 def _rows() -> list[dict[str, str]]:
     from tamis.compressors._registry import info, names
 
-    found = [(name, asdict(info(name))) for name in names()]
+    found = [(name, asdict(info(name))) for name in names(None)]
     return [
-        {"name": name, "kind": "compression"}
-        | {field: facts[field] for field in ("needs", "summary", "source")}
+        {"name": name} | {field: facts[field] for field in ("kind", "needs", "summary", "source")}
         for name, facts in found
     ]
