@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,13 +30,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.rows import RowGroup as RowGroup
+from tamis.probes.rows import causal, grouped
+from tamis.probes.rows import rows as rows
 
 ATTENTION = "tamis"
 """The name to load a model with: `attn_implementation=ATTENTION`."""
-
-RowGroup = Literal["question", "question_mean", "last"]
-"""`question`: every row from the question's first token to the prompt's end. `question_mean`: their
-mean. `last`: the prompt's last row alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,22 @@ class KeptLayer:
     values: Tensor
 
 
+class Attends(Protocol):
+    """Attention of another shape than one packed row; `asking.Asking` is it."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `Enough`."""
+        ...
+
+
 @dataclass(slots=True)
 class Recorder:
     """What one forward pass should record, and what it has recorded.
@@ -82,9 +98,13 @@ class Recorder:
         past: per packed sequence, what was kept for it, layer by layer; None for nothing.
         groups: how recorded rows are reduced before they are stored.
         keep: store keys and values of the new tokens.
+        keep_tokens: of how many of each sequence's new tokens; None for all.
+        asking: attends in place of the packed code, for questions to passages read before.
+        states: store the query states of the rows (packed only).
         stop_after: raise `Enough` once this layer has been recorded.
         weights: per sequence, per recorded layer in order, `[H, R, N_keys]` fp32.
         kept: per packed sequence, per layer in order.
+        queries: likewise `[H, R, d]`, rotated and scaled: times a rotated key, they are logits.
     """
 
     layers: frozenset[int]
@@ -93,14 +113,19 @@ class Recorder:
     past: Sequence[Sequence[KeptLayer] | None] | None = None
     groups: tuple[RowGroup, ...] = ("question",)
     keep: bool = False
+    keep_tokens: Sequence[int] | None = None
+    asking: Attends | None = None
+    states: bool = False
     stop_after: int | None = None
     weights: list[list[Tensor]] = field(default_factory=list)
     kept: list[list[KeptLayer]] = field(default_factory=list)
+    queries: list[list[Tensor]] = field(default_factory=list)
     _masks: dict[tuple[int, int, int, int | None], Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.weights = [[] for _ in self.row_spans]
         self.kept = [[] for _ in self.row_spans]
+        self.queries = [[] for _ in self.row_spans]
 
     def seen(
         self, start: int, stop: int, keys: int, window: int | None, device: torch.device
@@ -108,7 +133,7 @@ class Recorder:
         """Which of `keys` positions the rows `[start, stop)` see; made once a pass: `[R, N]`."""
         span = (start, stop, keys, window)
         if span not in self._masks:
-            self._masks[span] = _causal(*span, device)
+            self._masks[span] = causal(*span, device)
         return self._masks[span]
 
 
@@ -156,7 +181,8 @@ def attend(
         if recorder is not None:
             _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
         return out, None
-    return _packed(recorder, module.layer_idx, query, key, value, scale, sliding_window), None
+    run = recorder.asking.attend if recorder.asking else partial(_packed, recorder)
+    return run(module.layer_idx, query, key, value, scale, sliding_window), None
 
 
 def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
@@ -186,7 +212,7 @@ def _record_padded(
     past = key.shape[2] - query.shape[2]
     for b, (start, stop) in enumerate(recorder.row_spans):
         if mask is None:
-            seen = _causal(start + past, stop + past, key.shape[2], None, query.device)
+            seen = causal(start + past, stop + past, key.shape[2], None, query.device)
         else:
             seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
         weights = rows(query[b, :, start:stop], key[b], seen, scale)
@@ -214,7 +240,8 @@ def _packed(
         v = value[0, :, start : start + length]
         start += length
         if recorder.keep:
-            recorder.kept[s].append(KeptLayer(k.clone(), v.clone()))
+            most = recorder.keep_tokens[s] if recorder.keep_tokens is not None else length
+            recorder.kept[s].append(KeptLayer(k[:, :most].clone(), v[:, :most].clone()))
         before = recorder.past[s] if recorder.past is not None else None
         past = 0
         if before is not None:
@@ -224,6 +251,8 @@ def _packed(
                 v = torch.cat((before[layer].values.to(v), v), dim=1)
         if layer in recorder.layers:
             first, stop = recorder.row_spans[s]
+            if recorder.states:
+                recorder.queries[s].append(q[:, first:stop].float() * scale)
             seen = recorder.seen(first + past, stop + past, past + length, window, q.device)
             recorder.weights[s].append(
                 grouped(rows(q[:, first:stop], k, seen, scale), recorder.groups)
@@ -249,35 +278,6 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) ->
         scale=scale,
         enable_gqa=q.shape[0] != k.shape[0],
     )[0]
-
-
-def _causal(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
-    row = torch.arange(start, stop, device=device)[:, None]
-    column = torch.arange(keys, device=device)[None]
-    seen = column <= row
-    return seen if window is None else seen & (column > row - window)
-
-
-def rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
-    """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `seen [R, N]` to `[H, R, N]`.
-
-    Query heads that share a key head are multiplied with it together, so keys are not copied.
-    """
-    H, R, d = query.shape
-    shared = query.float().reshape(key.shape[0], -1, d) * scale
-    logits = (shared @ key.float().transpose(1, 2)).view(H, R, -1)
-    return logits.masked_fill_(~seen, -torch.inf).softmax(-1)
-
-
-def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Recorded rows `[H, R, N]` reduced to the groups asked for, in order: `[H, R', N]`."""
-    parts = {
-        "question": lambda: weights,
-        "question_mean": lambda: weights.mean(1, keepdim=True),
-        "last": lambda: weights[:, -1:],
-    }
-    return torch.cat([parts[group]() for group in groups], dim=1)
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

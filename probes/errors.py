@@ -9,6 +9,8 @@ TamisError
 ├── ProxyMissing        the proxy model is not on this machine
 ├── ProxyUnsupported    a model tamis cannot read attention from
 ├── BadModelFile        wrong hash, torn file, missing tensor
+├── BadIndex            an index on disk that is damaged, or of another format
+├── IndexBusy           another process is writing the index
 ├── DownloadFailed      no network, no disk, registry said no
 └── MissingExtra        an optional package is not installed
 """
@@ -58,3 +60,11 @@ class DownloadFailed(TamisError):
 
 class MissingExtra(TamisError, ImportError):
     """An optional package is not installed; the message is the command that installs it."""
+
+
+class BadIndex(TamisError):
+    """An index on disk that is damaged, or in a format this version does not read."""
+
+
+class IndexBusy(TamisError):
+    """Another process is writing the index: one at a time."""

@@ -5,37 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
-from tamis.probes.capture import ATTENTION, KeptLayer, Recorder, Want, recording
+from tamis.probes.asking import Asked, Asking
+from tamis.probes.capture import ATTENTION, Recorder, Want, recording
+from tamis.probes.card import Card as Card
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.held import Held, joined, passages_of
+from tamis.probes.held import Kept as Kept
 from tamis.probes.prompt import Layout, Prompt, Template, packed
 from tamis.probes.signal import Signal
 from tamis.probes.weights import folder_revision, guess_template, load_folder, readable
-
-Kept = tuple[KeptLayer, ...]
-"""Keys and values of some tokens, layer by layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a probe must match: which model, and how deep it is.
-
-    Attributes:
-        name: as users type it.
-        revision: changes whenever the weights do.
-        layers, heads: of the whole model, before any cut.
-    """
-
-    name: str
-    revision: str
-    layers: int
-    heads: int
 
 
 class Proxy:
@@ -165,16 +150,30 @@ class Proxy:
         Raises:
             BadInput: a layer that this proxy was not loaded with, or a prompt beyond its context.
         """
+        yield from (signal for signal, _ in self._read(prompts, want, keep=False))
+
+    def read_keeping(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, Kept]]:
+        """Like `read`; each signal comes with its passage's keys and values, which `ask` takes.
+
+        Of the title line and the passage, the template's opening aside, in `want.depth` layers.
+        """
+        return self._read(prompts, want, keep=True)
+
+    def _read(
+        self, prompts: Sequence[Prompt], want: Want, keep: bool
+    ) -> Iterator[tuple[Signal, Kept]]:
+        head = len(self.layout.head)
         for batch in packed(prompts, self.batch_tokens):
             recorder = self._run(
                 [(*p.read.ids, *p.ask.ids) for p in batch],
                 [(len(p.read.ids) + p.ask.rows, len(p)) for p in batch],
                 [self.head()] * len(batch),
                 want,
+                keep_tokens=[len(p.read.ids) for p in batch] if keep else None,
             )
-            yield from (
-                _signal(recorder, s, p, want, len(self.layout.head)) for s, p in enumerate(batch)
-            )
+            for s, prompt in enumerate(batch):
+                weights = torch.stack([w[..., head:] for w in recorder.weights[s]])
+                yield _signal(weights, prompt, want), tuple(recorder.kept[s])
 
     def keep(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Kept]:
         """Keys and values of each prompt's head and passage, to be asked again with `ask`."""
@@ -187,28 +186,31 @@ class Proxy:
             recorder = self._run(
                 [p.read.ids for p in batch], [(0, 0)] * len(batch), heads, keeping, record=False
             )
-            yield from (_joined(self.head(), recorder.kept[s]) for s in range(len(batch)))
+            yield from (joined(self.head(), recorder.kept[s]) for s in range(len(batch)))
 
-    def ask(self, prompts: Sequence[Prompt], kept: Sequence[Kept], want: Want) -> Iterator[Signal]:
+    def ask(self, prompts: Sequence[Prompt], kept: Sequence[Held], want: Want) -> Iterator[Signal]:
         """Like `read`, with the passages' keys and values already there: only the questions run.
+
+        Args:
+            kept: of each prompt's passage, with the template's opening or without it.
 
         Raises:
             BadInput: as `read`, or keys that were kept for other passages or by a shallower proxy.
         """
-        self._check_kept(prompts, kept, want)
+        passages = passages_of(prompts, kept, len(self.layout.head), want.depth)
         start = 0
         for batch in packed(prompts, self.batch_tokens, lambda p: len(p.ask.ids)):
-            past = kept[start : start + len(batch)]
+            asked = [
+                Asked(passage, len(p.ask.ids), p.ask.rows)
+                for p, passage in zip(batch, passages[start:], strict=False)
+            ]
             start += len(batch)
-            recorder = self._run(
-                [p.ask.ids for p in batch],
-                [(p.ask.rows, len(p.ask.ids)) for p in batch],
-                past,
-                want,
-            )
-            yield from (
-                _signal(recorder, s, p, want, len(self.layout.head)) for s, p in enumerate(batch)
-            )
+            asking = Asking(self.head(), asked, want.layers, want.rows, self.device)
+            places = [len(self.layout.head) + one.kept for one in asked]
+            recorder = Recorder(frozenset(), (), lengths=(), asking=asking)
+            self._forward([p.ask.ids for p in batch], places, recorder, want)
+            for prompt, weights in zip(batch, asking.weights(), strict=True):
+                yield _signal(weights, prompt, want, cached=len(prompt.read.ids))
 
     def head(self) -> Kept:
         """Keys and values of the template's opening, computed once."""
@@ -218,19 +220,6 @@ class Proxy:
             self._head = tuple(recorder.kept[0])
         return self._head
 
-    def _check_kept(self, prompts: Sequence[Prompt], kept: Sequence[Kept], want: Want) -> None:
-        """Foreign keys would score without complaint, and wrong."""
-        if len(kept) != len(prompts):
-            raise BadInput(f"{len(prompts)} prompts and {len(kept)} kept passages; give one each")
-        for p, (prompt, layers) in enumerate(zip(prompts, kept, strict=True)):
-            there = layers[0].keys.shape[1] if layers else 0
-            due = len(self.layout.head) + len(prompt.read.ids)
-            if there != due or len(layers) < want.depth:
-                raise BadInput(
-                    f"prompt {p} needs {due} kept tokens in {want.depth} layers and was given "
-                    f"{there} in {len(layers)}; keep the passage again with this proxy"
-                )
-
     def _run(
         self,
         sequences: Sequence[Sequence[int]],
@@ -238,14 +227,36 @@ class Proxy:
         past: Sequence[Kept] | None,
         want: Want,
         record: bool = True,
+        keep_tokens: Sequence[int] | None = None,
     ) -> Recorder:
         """One forward pass over packed sequences."""
+        recorder = Recorder(
+            layers=frozenset(want.layers) if record else frozenset(),
+            row_spans=row_spans,
+            lengths=[len(sequence) for sequence in sequences],
+            past=past,
+            groups=want.rows,
+            keep=want.keep or keep_tokens is not None,
+            keep_tokens=keep_tokens,
+            stop_after=None if want.keep else want.depth - 1,
+        )
+        starts = [past[s][0].keys.shape[1] if past else 0 for s in range(len(sequences))]
+        self._forward(sequences, starts, recorder, want)
+        return recorder
+
+    def _forward(
+        self,
+        sequences: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        recorder: Recorder,
+        want: Want,
+    ) -> None:
+        """Runs the sequences end to end, each from its own position on."""
         if want.depth > self.depth:
             raise BadInput(
                 f"layer {want.depth - 1} is wanted and {self.card.name} was loaded with "
                 f"{self.depth} layers; {_deeper(want.depth, self.card.layers)}"
             )
-        starts = [past[s][0].keys.shape[1] if past else 0 for s in range(len(sequences))]
         longest = max(start + len(ids) for start, ids in zip(starts, sequences, strict=True))
         if longest > self.context_tokens:
             raise BadInput(
@@ -256,22 +267,12 @@ class Proxy:
             [torch.arange(a, a + len(ids)) for a, ids in zip(starts, sequences, strict=True)]
         )
         ids = torch.tensor([token for sequence in sequences for token in sequence])
-        recorder = Recorder(
-            layers=frozenset(want.layers) if record else frozenset(),
-            row_spans=row_spans,
-            lengths=[len(sequence) for sequence in sequences],
-            past=past,
-            groups=want.rows,
-            keep=want.keep,
-            stop_after=None if want.keep else want.depth - 1,
-        )
         with self._lock, torch.inference_mode(), recording(recorder):
             self.model(
                 input_ids=ids[None].to(self.device),
                 position_ids=positions[None].to(self.device),
                 use_cache=False,
             )
-        return recorder
 
 
 def _deeper(depth: int, layers: int) -> str:
@@ -281,17 +282,8 @@ def _deeper(depth: int, layers: int) -> str:
     return f"the whole model has {layers}: want layers below {layers}, or choose a deeper proxy"
 
 
-def _signal(recorder: Recorder, s: int, prompt: Prompt, want: Want, head: int) -> Signal:
-    """The recorded rows of one sequence, cut to its passage's own tokens."""
-    # [0, head) kept opening   [head, head + start) title   [.., stop) passage   then the question
-    start, stop = head + prompt.read.start, head + len(prompt.read.ids)
-    return Signal(
-        torch.stack([w[..., start:stop] for w in recorder.weights[s]]), want.layers, want.rows
-    )
-
-
-def _joined(head: Kept, kept: Sequence[KeptLayer]) -> Kept:
-    return tuple(
-        KeptLayer(torch.cat((a.keys, b.keys), 1), torch.cat((a.values, b.values), 1))
-        for a, b in zip(head, kept, strict=True)
-    )
+def _signal(weights: Tensor, prompt: Prompt, want: Want, cached: int = 0) -> Signal:
+    """Rows over what was read, `[L, H, R', N]`, cut to the passage's own tokens."""
+    # [0, start) title   [start, stop) passage   then the question
+    start, stop = prompt.read.start, len(prompt.read.ids)
+    return Signal(weights[..., start:stop], want.layers, want.rows, cached)

@@ -35,6 +35,8 @@ _OPENING = "\"'“„«‘‹(\\["
 _CLOSING = "\"'”’»›)\\]}」』）】》〉"
 # an apostrophe or a backtick may pair up with a far one, and what lies between is then one sentence
 _LETTER_LIKE = re.compile(r"[`´]|(?<=\w)['’](?=\w)")
+# sentencex fails on "C\u00a0." for every blank of more than one byte
+_WIDE_BLANK = re.compile(r"[^\S\x00-\x7f](?=[^\w\s])")
 _PAIRED = re.compile("[\"“”„«»()（）「」『』'‘’]")
 _MISSED = re.compile(
     rf"[。！？]+[{_CLOSING}]*"  # '…？2011年…': no split before a digit
@@ -122,7 +124,7 @@ def _windowed(text: str, start: int, stop: int, tongue: str) -> Iterator[int]:
     """sentencex's starts after the first, read in windows that begin where a sentence does."""
     while start < stop:
         end = _window_end(text, start, stop)
-        read = _LETTER_LIKE.sub("ʼ", text[start:end])
+        read = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
         found = [start + at for at in _read(read, tongue)]
         yield from found[1:]
         start = found[-1] if len(found) > 1 and end < stop else end

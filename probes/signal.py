@@ -20,11 +20,13 @@ class Signal:
         weights: `[L, H, R, N]` fp32, softmax over the whole prompt, cut to the N passage tokens.
         layers: the L model layers, ascending.
         rows: the row groups as `Want.rows` names them; `question` takes a place a row.
+        cached: how many of the prompt's tokens did not run, because they were read before.
     """
 
     weights: Tensor
     layers: tuple[int, ...]
     rows: tuple[str, ...]
+    cached: int = 0
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
         """The weights of token spans, one row a span: `[U, L, H, R]`.

@@ -1,0 +1,53 @@
+"""Profiles of a model on disk: JSON with a format number."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tamis.probes.errors import BadInput, BadModelFile
+
+FORMAT = 1
+FOLDER = Path(__file__).parent / "profiles"
+
+
+def shipped_file(name: str, model: str) -> Path:
+    """Where the profile of a model lies in the wheel, whether or not there is one."""
+    return FOLDER / f"{name}.{model.replace('/', '--')}.json"
+
+
+def write(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
+    """Writes a profile whole or not at all.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps({"format": FORMAT, "kind": kind, **facts}) + "\n", "utf8")
+        os.replace(part, path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """The facts of a profile.
+
+    Raises:
+        BadModelFile: no such file, not JSON, of another kind or format.
+    """
+    try:
+        found = json.loads(path.read_text("utf8"))
+    except (OSError, ValueError) as error:
+        raise BadModelFile(f"{path} cannot be read as a profile: {error}") from error
+    if not isinstance(found, dict) or found.get("kind") != kind:
+        raise BadModelFile(f"{path} is no {kind} profile; make one with tamis heads")
+    if found.get("format") != FORMAT:
+        raise BadModelFile(
+            f"{path} has format {found.get('format')} and this tamis reads {FORMAT}; "
+            "make it again with tamis heads"
+        )
+    return {name: value for name, value in found.items() if name not in ("format", "kind")}

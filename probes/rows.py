@@ -1,0 +1,41 @@
+"""The arithmetic of attention rows: who sees whom, their softmax, and how rows are reduced."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+RowGroup = Literal["question", "question_mean", "last"]
+"""`question`: every row from the question's first token to the prompt's end. `question_mean`: their
+mean. `last`: the prompt's last row alone."""
+
+
+def causal(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
+    row = torch.arange(start, stop, device=device)[:, None]
+    column = torch.arange(keys, device=device)[None]
+    seen = column <= row
+    return seen if window is None else seen & (column > row - window)
+
+
+def rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
+    """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `seen [R, N]` to `[H, R, N]`.
+
+    Query heads that share a key head are multiplied with it together, so keys are not copied.
+    """
+    H, R, d = query.shape
+    shared = query.float().reshape(key.shape[0], -1, d) * scale
+    logits = (shared @ key.float().transpose(1, 2)).view(H, R, -1)
+    return logits.masked_fill_(~seen, -torch.inf).softmax(-1)
+
+
+def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Recorded rows `[..., R, N]` reduced to the groups asked for, in order: `[..., R', N]`."""
+    parts = {
+        "question": lambda: weights,
+        "question_mean": lambda: weights.mean(-2, keepdim=True),
+        "last": lambda: weights[..., -1:, :],
+    }
+    return torch.cat([parts[group]() for group in groups], dim=-2)
