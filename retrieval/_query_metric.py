@@ -1,0 +1,25 @@
+"""Distance between keys as queries see it.
+
+Two keys are near if the queries give them near logits. Over queries with second moment
+S = E[q qᵀ], the mean squared difference of two keys' logits is (a - b)ᵀ S (a - b): the squared
+Euclidean distance once keys are mapped by S^½. Queries mapped by S^-½ keep their inner products.
+Queries of a language model lie far from its keys and vary in few directions, so this differs much
+from the distance of keys as they are, and graphs built in it need fewer keys to be read.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-4
+"""Directions that queries hardly take keep this share of the strongest one's weight."""
+
+
+def query_metric(queries: Tensor) -> Tensor:
+    """S^½ of `[T, D]` queries: `[D, D]` fp32, symmetric and positive definite."""
+    moment = queries.double().T @ queries.double() / len(queries)
+    values, vectors = torch.linalg.eigh(moment)
+    floor = (values.max() * FLOOR).clamp_min(torch.finfo(torch.float32).tiny)
+    root: Tensor = (vectors * values.clamp_min(floor).sqrt()) @ vectors.T
+    return root.float()

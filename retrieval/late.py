@@ -1,0 +1,72 @@
+"""Late interaction: a question's queries against every key of every chunk.
+
+best      [H, R, C]   the best key of each chunk, for each query (ColBERT, arXiv 2004.12832)
+score     [C]         how far that stands out among the chunks, squared, over heads and queries
+
+ColBERT adds the best products up. A token such as `the` then counts as much as the name that is
+asked for, though every chunk has a key for it. So a query counts by how far a chunk's best key lies
+above the mean of all living chunks; squared, and over the spread to the power of one half. What is
+rare in the corpus counts most, as idf has it, with no table of words (figures in LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 127
+"""Keys have unit length: channels lie in [-1, 1] and are stored as whole 127ths."""
+Floats = NDArray[np.float32]
+
+
+def best_keys(
+    queries: Floats, keys: NDArray[Any], starts: NDArray[Any], heads: int, block: int = 8192
+) -> Floats:
+    """The largest inner product of each query with a key of each chunk: `[H, R, C]`.
+
+    Args:
+        queries: `[R, H·d]`. keys: `[N, H·d]` int8, in 127ths; read block by block.
+        starts: `[C + 1]`, where each chunk's keys begin. A chunk without keys has -inf.
+        block: about the most keys that are expanded to fp32 at a time.
+    """
+    rows = queries.reshape(len(queries), heads, -1) / np.float32(SCALE)
+    found = np.full((heads, len(queries), len(starts) - 1), -np.inf, np.float32)
+    for first, stop in _blocks(starts, block):
+        a, b = int(starts[first]), int(starts[stop])
+        filled = first + np.flatnonzero(np.diff(starts[first : stop + 1]))
+        if not len(filled):
+            continue
+        part = np.asarray(keys[a:b]).reshape(b - a, heads, -1).astype(np.float32)
+        for h in range(heads):
+            products = rows[:, h] @ part[:, h].T
+            found[h][:, filled] = np.maximum.reduceat(products, starts[filled] - a, axis=1)
+    return found
+
+
+def standing_out(best: Floats, live: NDArray[np.bool_]) -> Floats:
+    """How far each chunk's best keys stand out among those of the living: `[C]`, at least 0.
+
+    Args:
+        best: `[H, R, C]` of `best_keys`. live: `[C]` bool.
+    """
+    there = live & np.isfinite(best).all((0, 1)) if best.size else live
+    if not there.any():
+        return np.zeros(best.shape[2], np.float32)
+    of = best[..., there]
+    spread = np.maximum(of.std(2, keepdims=True), 1e-6)
+    above = np.maximum(best - of.mean(2, keepdims=True), 0)
+    scores: Floats = (above * above / spread).mean(1).sum(0)
+    return scores
+
+
+def _blocks(starts: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of chunks with at most so many keys together, at least one chunk each."""
+    first, count = 0, len(starts) - 1
+    while first < count:
+        stop = int(np.searchsorted(starts, starts[first] + most, "right")) - 1
+        stop = min(count, max(first + 1, stop))
+        yield first, stop
+        first = stop

@@ -1,0 +1,49 @@
+"""The newest state of an index, whole, though a writer may be at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tamis.probes.errors import BadIndex
+from tamis.retrieval.files import FileCard, Guarded
+from tamis.retrieval.manifest import Manifest
+from tamis.retrieval.segment import Segment
+
+_ATTEMPTS = 10
+
+
+def newest(home: Path) -> tuple[Manifest, list[Segment]]:
+    """The manifest and its segments, all files opened: nobody can take them away any more.
+
+    Tried again where a writer swept files away between the reading of the manifest and their
+    opening; then there is a newer manifest.
+
+    Raises:
+        BadInput: there is no index. BadIndex: it is damaged, or a file of it is missing.
+    """
+    missing = ""
+    for _ in range(_ATTEMPTS):
+        manifest = Manifest.read(home)
+        try:
+            return manifest, _segments(home, manifest)
+        except FileNotFoundError as error:
+            missing = str(error.filename)
+            if Manifest.read(home).generation == manifest.generation:
+                break
+    raise BadIndex(f"{missing} is missing from the index {home}; build the index again")
+
+
+def deletions(home: Path, card: FileCard | None) -> dict[int, set[int]]:
+    """Per segment number the documents that no longer count."""
+    dead: dict[int, set[int]] = {}
+    if card is not None:
+        guard = Guarded(home, card)
+        for segment, document in guard.array():
+            dead.setdefault(int(segment), set()).add(int(document))
+        guard.close()
+    return dead
+
+
+def _segments(home: Path, manifest: Manifest) -> list[Segment]:
+    dead = deletions(home, manifest.deleted)
+    return [Segment(home, card, sorted(dead.get(int(card.name), ()))) for card in manifest.segments]

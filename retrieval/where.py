@@ -1,0 +1,120 @@
+"""Conditions on metadata: `year>=2000`, `lang=en,de`, `tag!=draft`.
+
+A condition names a key of the documents' metadata, or `id` or `title` of the document itself. A
+document without the key meets none but `!=`. A value that is a list meets a condition if one of
+its members does (`!=`: if none is equal).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamis.probes.errors import BadInput
+
+_FORM = re.compile(r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+SIGNS = ("=", "!=", *_ORDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: a key, a sign, and values; of several, one suffices (`!=`: all)."""
+
+    key: str
+    sign: str
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if self.sign not in SIGNS:
+            raise BadInput(
+                f"a condition has the sign {self.sign!r}; give one of {', '.join(SIGNS)}"
+            )
+        if self.sign in _ORDER and len(self.values) != 1:
+            raise BadInput(f"{self.key}{self.sign} compares with one value, got {self.values}")
+
+    def met(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a document's metadata meet it."""
+        found = metadata.get(self.key)
+        members = found if isinstance(found, list | tuple) else [] if found is None else [found]
+        if self.sign == "!=":
+            return not any(_same(member, value) for member in members for value in self.values)
+        if self.sign == "=":
+            return any(_same(member, value) for member in members for value in self.values)
+        return any(_ordered(self.sign, member, self.values[0]) for member in members)
+
+
+def parsed(text: str) -> Condition:
+    """A condition as it is typed; commas part the values of `=` and `!=`.
+
+    Raises:
+        BadInput: it is none.
+    """
+    match = _FORM.fullmatch(text)
+    if match is None or not match[3]:
+        raise BadInput(
+            f"{text!r} is no condition; give key=value, key!=value, key=a,b or key>=number"
+        )
+    key, sign, value = match.groups()
+    values = value.split(",") if sign in ("=", "!=") else [value]
+    return Condition(key, sign, tuple(part.strip() for part in values))
+
+
+def conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[Condition, ...]:
+    """What a caller gave: conditions as text, or a mapping; all of them have to be met.
+
+    A mapping's values are one value, a list of which one suffices, or `{">=": 2000, "<": 2010}`.
+
+    Raises:
+        BadInput: something else.
+    """
+    if where is None:
+        return ()
+    if isinstance(where, str):
+        return (parsed(where),)
+    if not isinstance(where, Mapping):
+        return tuple(parsed(text) for text in where)
+    found: list[Condition] = []
+    for key, value in where.items():
+        if isinstance(value, Mapping):
+            found += [Condition(key, sign, _values(of)) for sign, of in value.items()]
+        else:
+            found.append(Condition(key, "=", _values(value)))
+    return tuple(found)
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple | set) else (value,)
+
+
+def _same(member: Any, value: Any) -> bool:
+    """Equal, or equal as a typed number or word would be: `2000` meets 2000, `true` True."""
+    if isinstance(value, str) and not isinstance(member, str):
+        if isinstance(member, bool):
+            return value.casefold() == str(member).casefold()
+        number = _number(value)
+        return number is not None and isinstance(member, int | float) and member == number
+    return bool(member == value) and isinstance(member, bool) == isinstance(value, bool)
+
+
+def _ordered(sign: str, member: Any, value: Any) -> bool:
+    """Numbers as numbers; texts as texts, so that dates such as 2024-05-01 compare."""
+    if isinstance(member, int | float) and not isinstance(member, bool):
+        number = _number(value)
+        return number is not None and _ORDER[sign](member, number)
+    return isinstance(member, str) and _ORDER[sign](member, str(value))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
