@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from tamis.compressors._types import Scores
+from tamis.compressors._types import Ranks, Scores
 from tamis.probes.text import Passage, Unit
 
 Kind = Literal["compression", "reranking", "ordering"]
@@ -35,4 +35,14 @@ class Scorer(Protocol):
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit and one a passage; higher is better."""
+        ...
+
+
+class Ranker(Protocol):
+    """Ranks whole passages; a method of compression may rank them so, too."""
+
+    info: ClassVar[Info]
+
+    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+        """One value a passage; higher is better."""
         ...

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tamis.compressors._method import Scorer
+from tamis.compressors._order import PLAIN, Orderer, Orderers
+from tamis.compressors._promise import (
+    check_policy,
+    check_threshold,
+    holds_nothing,
+    resolved,
+    without_answer,
+)
 from tamis.compressors._select import select, whole
+from tamis.compressors._tags import tagged
 from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores, Selection
 from tamis.probes.errors import BadInput
 from tamis.probes.segment import units_of
@@ -23,8 +34,12 @@ DEFAULT_RULES = Rules()
 class Compressor:
     """A method with a tokenizer that counts the budget."""
 
-    def __init__(self, scorer: Scorer, name: str, counter: Tokens) -> None:
+    def __init__(
+        self, scorer: Scorer, name: str, counter: Tokens, orderers: Orderers | None = None
+    ) -> None:
+        """`orderers` gives the methods of ordering that `Rules.order` may name."""
         self.scorer, self.name, self.counter = scorer, name, counter
+        self.orderers = orderers
 
     def compress(
         self,
@@ -58,8 +73,13 @@ class Compressor:
             raise BadInput("the question is empty; compression keeps what answers a question")
         if isinstance(passages, str | Passage | Mapping):
             raise BadInput(f"passages is one {type(passages).__name__}; give a list of passages")
+        check_policy(rules)
+        orderer = self._orderer(rules)
+        budget = resolved(budget, self.scorer, self.name)
         clock = time.perf_counter()
         given = tuple(passage_of(p, i) for i, p in enumerate(passages))
+        if rules.keep_tags:
+            given = tuple(tagged(p, i) for i, p in enumerate(given))
         units = units_of(given, language)
         counter = counter or self.counter
         tokens_in = counter.count(whole(given, units, rules))
@@ -69,17 +89,36 @@ class Compressor:
         if not units or (limit is not None and tokens_in <= limit and rules.top_n is None):
             return self._whole(given, units, tokens_in, rules, counter, timings)
         scores = self.scorer.scores(question, given, units)
-        if budget.threshold is not None and not scores.calibrated:
-            raise BadInput(
-                f"{self.name} gives no probabilities here, so a threshold means nothing; "
-                "give max_tokens or ratio, or a method with a calibrated probe"
-            )
+        check_threshold(budget, scores, self.name)
         scored = time.perf_counter()
-        kept = select(given, units, scores.values, scores.passages, budget, rules, counter)
+        if holds_nothing(scores, rules, self.name):
+            timings |= {**scores.timings_ms, "total": (scored - clock) * 1e3}
+            return self._unanswered(given, units, scores, tokens_in, rules, counter, timings)
+        chosen = partial(select, given, units, scores.values, scores.passages, budget)
+        plain = rules if orderer is None else replace(rules, order="original")
+        kept = chosen(plain, counter)
         timings |= scores.timings_ms
         timings["select"] = (time.perf_counter() - scored) * 1e3
+        if orderer is not None:
+            selected = time.perf_counter()
+            # chosen once more: the joined text has other joints, and the budget holds for it
+            order = _arrangement(orderer, question, given, units, scores, kept)
+            kept = chosen(rules, counter, order)
+            timings["order"] = (time.perf_counter() - selected) * 1e3
         timings["total"] = (time.perf_counter() - clock) * 1e3
-        return self._result(given, units, scores, kept, tokens_in, counter, timings)
+        result = self._result(given, units, scores, kept, tokens_in, counter, timings)
+        return replace(result, threshold=budget.threshold)
+
+    def _orderer(self, rules: Rules) -> Orderer | None:
+        """The method that `rules.order` names, if it is one."""
+        if rules.order in PLAIN:
+            return None
+        if self.orderers is None:
+            raise BadInput(
+                f"order is {rules.order!r}, and this compressor has no methods of ordering; "
+                f"give {', '.join(PLAIN)}, or orderers"
+            )
+        return self.orderers(rules.order)
 
     def _result(
         self,
@@ -109,7 +148,29 @@ class Compressor:
             tokens_read=scores.tokens_read,
             timings_ms=timings,
             warnings=kept.warnings,
+            tokens_cached=scores.tokens_cached,
+            answerability=scores.answerability,
         )
+
+    def _unanswered(
+        self,
+        passages: tuple[Passage, ...],
+        units: Sequence[Unit],
+        scores: Scores,
+        tokens_in: int,
+        rules: Rules,
+        counter: Tokens,
+        timings: dict[str, float],
+    ) -> Compressed:
+        """Nothing, or the context as it came, whatever the budget: as the rules have it."""
+        if rules.unanswerable == "nothing":
+            kept = Selection((), "", 0, (without_answer(rules, scores),))
+        else:
+            every = tuple(range(len(units)))
+            text = whole(passages, units, rules)
+            kept = Selection(every, text, tokens_in, (without_answer(rules, scores),))
+        result = self._result(passages, units, scores, kept, tokens_in, counter, timings)
+        return replace(result, status="unanswerable")
 
     def _whole(
         self,
@@ -136,6 +197,26 @@ class Compressor:
             status="passthrough",
             timings_ms=timings,
         )
+
+
+def _arrangement(
+    orderer: Orderer,
+    question: str,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+    scores: Scores,
+    kept: Selection,
+) -> list[int]:
+    """All passages, those with kept text first, as a method orders that text."""
+    by_passage: dict[int, list[str]] = {}
+    for u in kept.units:
+        unit = units[u]
+        text = passages[unit.passage].text[slice(*unit.visible)]
+        by_passage.setdefault(unit.passage, []).append(text)
+    shown = list(by_passage)
+    texts = [replace(passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
+    order = orderer.order(question, texts, [scores.passages[p] for p in shown])
+    return [*(shown[i] for i in order), *(p for p in range(len(passages)) if p not in by_passage)]
 
 
 _FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")

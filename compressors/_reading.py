@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.capture import Want
 from tamis.probes.prompt import Layout, Prompt, Read, Template, token_spans
-from tamis.probes.proxy import Card
+from tamis.probes.proxy import Card, Proxy
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
 
@@ -35,6 +36,13 @@ class Reader(Protocol):
         ...
 
 
+def remembering(reader: Any, cache: PassageCache | None) -> Any:
+    """A proxy that keeps passages in the cache; without one, or without a model, as it is."""
+    if cache is None or not isinstance(reader, Proxy):
+        return reader
+    return CachedReader(reader, cache)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Consecutive units of one passage, as tokens: units `[first, stop)` of the request."""
@@ -53,6 +61,7 @@ class Look:
         features: `[U, F]` fp32, one row a unit, in order.
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
+        tokens_cached: tokens whose keys and values were kept from before, and did not run.
     """
 
     features: Tensor
@@ -60,6 +69,12 @@ class Look:
     windows: int
     tokens_read: int
     timings_ms: dict[str, float]
+    tokens_cached: int = 0
+
+    @property
+    def cost(self) -> tuple[int, int, dict[str, float], int]:
+        """What `Scores` says of it, in that order."""
+        return self.windows, self.tokens_read, self.timings_ms, self.tokens_cached
 
 
 def windows(
@@ -144,15 +159,16 @@ def read_alone(
     ask = reader.layout.ask(question)
     prompts = [Prompt(window.read, ask) for window in cut]
     tokenised = time.perf_counter()
-    rows = [
-        pool(signal, window.read.spans)
-        for window, signal in zip(cut, reader.read(prompts, want), strict=True)
-    ]
+    rows, cached = [], 0
+    for window, signal in zip(cut, reader.read(prompts, want), strict=True):
+        rows.append(pool(signal, window.read.spans))
+        cached += signal.cached
     read = time.perf_counter()
     return Look(
         torch.cat(rows) if rows else torch.zeros(0, 0),
         tuple(b - a for window in cut for a, b in window.read.spans),
         len(cut),
-        sum(len(prompt) for prompt in prompts),
+        sum(len(prompt) for prompt in prompts) - cached,
         {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
+        cached,
     )

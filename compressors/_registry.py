@@ -83,8 +83,9 @@ def depth(
     name: str,
     proxy: str | Path = DEFAULT_PROXY,
     probe: LinearProbe | Path | str | None = "auto",
+    **options: Any,
 ) -> int | None:
-    """How many layers of a proxy a method needs with a probe; None for all."""
+    """How many layers of a proxy a method needs with a probe and options; None for all."""
     if probe != "auto":
         from tamis.compressors._probes import opened
 
@@ -93,7 +94,10 @@ def depth(
     if name == "fusion":
         name = DEFAULT
     deep = getattr(method_class(name), "depth", None)
-    layers: int | None = deep(str(proxy)) if deep else None
+    if deep is None:
+        return None
+    known = inspect.signature(deep).parameters
+    layers: int | None = deep(str(proxy), **{k: v for k, v in options.items() if k in known})
     return layers
 
 
@@ -126,7 +130,7 @@ def build(
     if kind.info.needs == "proxy":
         layers = None
         if isinstance(proxy, str | Path):
-            layers = depth(name, proxy, options.get("probe", "auto"))
+            layers = depth(name, proxy, **{"probe": "auto", **options})
         given["reader"] = load_proxy(proxy, layers, root)
     elif kind.info.needs == "encoder":
         given["encoder"] = _encoder(encoder, root)

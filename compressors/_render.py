@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from string import Formatter
 
+from tamis.compressors._order import at_both_ends
 from tamis.compressors._types import Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -62,6 +63,7 @@ class Sheet:
 
     Args:
         ranking: passages, best first: what `rules.order` goes by. Without it they stay as given.
+        arrangement: every passage, as they shall follow each other, whatever `rules.order` says.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Sheet:
         units: Sequence[Unit],
         rules: Rules,
         ranking: Sequence[int] = (),
+        arrangement: Sequence[int] | None = None,
     ) -> None:
         self.passages, self.units, self.rules = passages, units, rules
+        self.arrangement = arrangement
         self._rank = {passage: rank for rank, passage in enumerate(ranking)}
         self._citation = _parsed(rules.citations or "")
         self._first: dict[int, int] = {}
@@ -83,6 +87,7 @@ class Sheet:
         groups: dict[int, list[int]] = {}
         for u in sorted(set(chosen)):
             groups.setdefault(self.units[u].passage, []).append(u)
+        order = self.arrangement if order is None else order
         shown = self._arranged(groups) if order is None else [p for p in order if p in groups]
         written = (self._written(groups[passage]) for passage in shown)
         return self.rules.separator.join(text for text in written if text)
@@ -134,10 +139,7 @@ class Sheet:
         if not self._rank or self.rules.order == "original":
             return list(kept)
         ranked = sorted(kept, key=self._rank.__getitem__)
-        if self.rules.order == "score":
-            return ranked
-        # 0 2 4 .. 5 3 1: the best two stand at the ends
-        return ranked[::2] + ranked[1::2][::-1]
+        return ranked if self.rules.order == "score" else at_both_ends(ranked)
 
     def _written(self, chosen: Sequence[int]) -> str:
         """One passage with its heading; empty if nothing of it is visible."""

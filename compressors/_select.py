@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from tamis.compressors._order import PLAIN
 from tamis.compressors._render import Sheet, render, whole
 from tamis.compressors._sieve import Sieve
 from tamis.compressors._types import Budget, Rules, Selection
@@ -27,6 +28,7 @@ def select(
     budget: Budget,
     rules: Rules,
     counter: Tokens,
+    arrangement: Sequence[int] | None = None,
 ) -> Selection:
     """The units of highest value that fit into the budget, and their text.
 
@@ -44,6 +46,8 @@ def select(
         budget: tokens, share of the whole context's tokens, or threshold.
         rules: how units are chosen and shown.
         counter: the tokenizer that the budget is counted in.
+        arrangement: every passage, as they shall follow each other; needed where `rules.order` is
+            an ordering method's name.
 
     Raises:
         BudgetTooSmall: not even one unit fits.
@@ -52,8 +56,10 @@ def select(
     _check(values, len(units), "values", "units")
     _check(passage_scores, len(passages), "passage scores", "passages")
     _check_rules(rules)
+    if rules.order not in PLAIN and arrangement is None:
+        raise BadInput(f"order is {rules.order!r}; give original, score or edges, or arrangement")
     ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
-    sheet = Sheet(passages, units, rules, ranking)
+    sheet = Sheet(passages, units, rules, ranking, arrangement)
     must = _mandatory(sheet, _patterns(rules))
     if not units:
         return Selection((), "", 0)
@@ -181,5 +187,3 @@ def _check_rules(rules: Rules) -> None:
         raise BadInput(f"dedup is {rules.dedup}; give a share above 0 and up to 1, or None")
     if rules.top_n is not None and rules.top_n < 1:
         raise BadInput(f"top_n is {rules.top_n}; give at least 1 passage, or None")
-    if rules.order not in ("original", "score", "edges"):
-        raise BadInput(f"order is {rules.order!r}; give original, score or edges")

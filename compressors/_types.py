@@ -10,30 +10,34 @@ from typing import Literal
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
-Order = Literal["original", "score", "edges"]
+Order = Literal["original", "score", "edges", "attention_sorting", "attnrank"]
+Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may be kept: exactly one of the three is set.
+    """How much may be kept: exactly one of the four is set.
 
     Attributes:
         max_tokens: at most so many tokens of output, counted on the joined text.
         ratio: at most this share of the input's tokens, rounded down.
         threshold: every unit with at least this probability, however many tokens that is.
+        coverage: as few units as keep all the evidence with this probability, as far as the data at
+            hand are like those the method was calibrated on.
     """
 
     max_tokens: int | None = None
     ratio: float | None = None
     threshold: float | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
-        given = [
-            name for name in ("max_tokens", "ratio", "threshold") if getattr(self, name) is not None
-        ]
+        names = ("max_tokens", "ratio", "threshold", "coverage")
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
             raise BadInput(
-                f"give exactly one of max_tokens, ratio and threshold; got {given or 'none'}"
+                "give exactly one of max_tokens, ratio, threshold and coverage; "
+                f"got {given or 'none'}"
             )
         if self.max_tokens is not None and (
             isinstance(self.max_tokens, bool) or self.max_tokens < 1
@@ -43,9 +47,13 @@ class Budget:
             raise BadInput(f"ratio is {self.ratio}; give the share to keep, above 0 and up to 1")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise BadInput(f"threshold is {self.threshold}; give a probability from 0 to 1")
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise BadInput(
+                f"coverage is {self.coverage}; give a probability above 0 and below 1, such as 0.9"
+            )
 
     def tokens(self, tokens_in: int) -> int | None:
-        """The most tokens that may be kept of `tokens_in`; None under a threshold."""
+        """The most tokens that may be kept of `tokens_in`; None under a threshold or coverage."""
         if self.max_tokens is not None:
             return self.max_tokens
         # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
@@ -61,13 +69,18 @@ class Rules:
         context_window: also keep so many neighbours on both sides of a kept unit, if they fit.
         dedup: drop a unit whose words overlap a better one's by at least this Jaccard share; None
             for never.
-        order: of the passages in the output: as given, best first, or best at both ends.
+        order: of the passages in the output: as given, best first, best at both ends, or as a
+            method of ordering says.
         separator: between passages.
         elision: shown where text was left out inside a passage; None for nothing.
         citations: shown before each passage's text: `{doc}` is its 1-based place, `{id}` its id,
             `{unit}` the first kept unit's 1-based place; None for nothing.
         titles: show each passage's title on a line before its text.
         top_n: keep text of at most so many passages, the best by their best unit.
+        keep_tags: always keep what stands between `<keep>` and `</keep>` in a passage.
+        answerable_floor: below this answerability the context counts as holding no answer.
+        unanswerable: what is returned then: the best there is all the same, nothing, or the
+            context as it came, however long it is.
     """
 
     protect: tuple[str, ...] = ()
@@ -79,6 +92,9 @@ class Rules:
     citations: str | None = None
     titles: bool = False
     top_n: int | None = None
+    keep_tags: bool = False
+    answerable_floor: float = 0.0
+    unanswerable: Unanswerable = "best_effort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,9 @@ class Scores:
         values: one a unit, higher is better. Probabilities where `calibrated`.
         passages: one a passage, for ranking.
         calibrated: whether values are probabilities and a threshold means something.
+        answerability: the probability that the passages hold an answer at all; None where the
+            method cannot tell.
+        tokens_read: tokens that ran through the model. tokens_cached: those that were kept.
     """
 
     values: tuple[float, ...]
@@ -97,6 +116,31 @@ class Scores:
     windows: int = 0
     tokens_read: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    tokens_cached: int = 0
+    answerability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """How well each passage answers the question.
+
+    Attributes:
+        values: one a passage, higher is better.
+        units: one a unit where the method scores units, else empty.
+        calibrated: whether values are probabilities.
+        windows: prompts that were read. tokens_read: tokens that ran through the model.
+            tokens_cached: those that were kept from before, and did not run.
+        warnings: what a caller should know of the reading.
+    """
+
+    values: tuple[float, ...]
+    units: tuple[float, ...] = ()
+    calibrated: bool = False
+    windows: int = 0
+    tokens_read: int = 0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    tokens_cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +174,13 @@ class Compressed:
         passages: the input; `units`, `scores` and `passage_scores` go with it.
         tokens_in: tokens of the whole context, rendered the same way. tokens_out: of `text`.
         tokenizer: the name of the tokenizer that counted both.
-        status: `passthrough` when the whole context fitted and no model was asked.
+        status: `passthrough` when the whole context fitted and no model was asked; `unanswerable`
+            when it seems to hold no answer and `Rules.unanswerable` decided.
         windows, tokens_read: how the proxy read the input; nothing is cut off.
+        tokens_cached: tokens that were read for an earlier question and did not run again.
+        answerability: the probability that the context holds an answer; None where the method
+            cannot tell, or was not asked because the context fitted.
+        threshold: the probability down to which units were kept, under a threshold or coverage.
     """
 
     text: str
@@ -144,16 +193,37 @@ class Compressed:
     tokens_out: int
     tokenizer: str
     method: str
-    status: Literal["ok", "passthrough"]
+    status: Literal["ok", "passthrough", "unanswerable"]
     windows: int = 0
     tokens_read: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tokens_cached: int = 0
+    answerability: float | None = None
+    threshold: float | None = None
 
     @property
     def ratio(self) -> float:
         """Tokens out per token in."""
         return self.tokens_out / self.tokens_in if self.tokens_in else 1.0
+
+    def expand(self, passage: int, start: int, stop: int, neighbours: int = 1) -> tuple[int, int]:
+        """A span grown to whole units and so many units more on both sides, within its passage.
+
+        What was left out next to a kept sentence is then `passages[passage].text[start:stop]`.
+
+        Raises:
+            BadInput: no such passage, or a span that touches none of its units.
+        """
+        own = [unit for unit in self.units if unit.passage == passage]
+        touched = [i for i, unit in enumerate(own) if unit.start < stop and start < unit.stop]
+        if not touched:
+            raise BadInput(
+                f"[{start}, {stop}) touches no unit of passage {passage}; "
+                f"there are {len(self.passages)} passages"
+            )
+        first, last = max(0, touched[0] - neighbours), touched[-1] + neighbours
+        return own[first].visible[0], own[min(last, len(own) - 1)].visible[1]
 
     def spans(self, passage: int) -> list[tuple[int, int]]:
         """Kept spans of one passage, in order; units that touch are joined."""
@@ -170,3 +240,46 @@ class Compressed:
                 joined.append((kept.start, kept.stop))
                 ends.append(unit.stop)
         return joined
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One document's place.
+
+    Attributes:
+        index: its place in the caller's list.
+        score: what it was ranked by: `own`, or `own` and `first` fused.
+        own: the method's score, unfused.
+        first: the first stage's score, as given; None where there was no first stage.
+    """
+
+    index: int
+    score: float
+    own: float
+    first: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """Documents, best first, and what it cost to rank them.
+
+    Attributes:
+        results: best first, at most `top_n`; documents that tie keep the order they came in.
+        passages: the input, all of it. units, scores: its sentences and how well each answers,
+            where the method scores sentences; else empty.
+        calibrated: whether each result's `own` is a probability.
+        windows, tokens_read: how the model read the input; nothing is cut off.
+        tokens_cached: tokens that were read for an earlier question and did not run again.
+    """
+
+    results: tuple[Ranked, ...]
+    passages: tuple[Passage, ...]
+    units: tuple[Unit, ...]
+    scores: tuple[float, ...]
+    method: str
+    calibrated: bool = False
+    windows: int = 0
+    tokens_read: int = 0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    tokens_cached: int = 0

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.compressors.lexical import Collection, visible_texts, words
+from tamis.compressors.lexical import Collection, visible_texts
 from tamis.probes.text import Passage, Unit
+from tamis.probes.words import stem, words
 
 Features = NDArray[np.float32]
 
@@ -42,14 +43,6 @@ HOP_FEATURES = (
 _TOP = 2
 _FLOOR = -8.0
 """What a missing neighbour scores, below the best: about e^-8 of its share."""
-
-
-def stem(word: str) -> str:
-    """A word without its commonest English endings, so that `acted` meets `acting`."""
-    for ending in ("ies", "ing", "ed", "es", "s", "ly"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
 
 
 class Lexicon:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors._method import Info
-from tamis.compressors._types import Scores
-from tamis.compressors.lexical import best_of_passage, visible_texts
+from tamis.compressors._types import Ranks, Scores
+from tamis.compressors.lexical import best_of_passage, visible_texts, whole_texts
 from tamis.probes.encoder import Encoder
 from tamis.probes.text import Passage, Unit
 
@@ -34,6 +34,13 @@ class Embedding:
         values = tuple((vectors[1:] @ vectors[0]).tolist())
         timings = {"read": (time.perf_counter() - clock) * 1e3}
         return Scores(values, best_of_passage(values, units, len(passages)), timings_ms=timings)
+
+    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """One cosine a whole passage with its title; units are not scored."""
+        clock = time.perf_counter()
+        vectors = self.encoder.encode([question, *whole_texts(passages)])
+        values = tuple((vectors[1:] @ vectors[0]).tolist())
+        return Ranks(values, timings_ms={"read": (time.perf_counter() - clock) * 1e3})
 
 
 Method = Embedding

@@ -6,13 +6,15 @@ z-scores, the usual score fusion; Fox & Shaw 1994, CombSUM).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from tamis.compressors._method import Info, Scorer
-from tamis.compressors._types import Scores
+from tamis.compressors._rank import ranks_of
+from tamis.compressors._rank_fuse import opened, standard
+from tamis.compressors._types import Ranks, Scores
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -48,6 +50,22 @@ class Fusion:
         seen = {name: part.scores(question, passages, units) for name, part in self.parts.items()}
         return fused(seen, self.weights, passages, units)
 
+    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """The weighted sum of the z-scores that each part gives to passages."""
+        seen = {n: ranks_of(part, question, passages, units) for n, part in self.parts.items()}
+        total = np.zeros(len(passages))
+        for name, part in seen.items():
+            values = opened(part.values) if part.calibrated else part.values
+            total += self.weights[name] * standard(values)
+        return Ranks(
+            tuple(total.tolist()),
+            windows=sum(part.windows for part in seen.values()),
+            tokens_read=sum(part.tokens_read for part in seen.values()),
+            timings_ms=_summed(part.timings_ms for part in seen.values()),
+            warnings=tuple(told for part in seen.values() for told in part.warnings),
+            tokens_cached=sum(part.tokens_cached for part in seen.values()),
+        )
+
 
 def fused(
     seen: Mapping[str, Scores],
@@ -59,18 +77,24 @@ def fused(
     total = np.zeros(len(units))
     for name, part in seen.items():
         total += weights[name] * _standard(_opened(part))
-    timings: dict[str, float] = {}
-    for part in seen.values():
-        for stage, ms in part.timings_ms.items():
-            timings[stage] = timings.get(stage, 0.0) + ms
     values = tuple(total.tolist())
     return Scores(
         values,
         best_of_passage(values, units, len(passages)),
         windows=sum(part.windows for part in seen.values()),
         tokens_read=sum(part.tokens_read for part in seen.values()),
-        timings_ms=timings,
+        timings_ms=_summed(part.timings_ms for part in seen.values()),
+        tokens_cached=sum(part.tokens_cached for part in seen.values()),
     )
+
+
+def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The milliseconds of each stage, over all parts."""
+    timings: dict[str, float] = {}
+    for part in parts:
+        for stage, ms in part.items():
+            timings[stage] = timings.get(stage, 0.0) + ms
+    return timings
 
 
 def _opened(part: Scores) -> np.ndarray:

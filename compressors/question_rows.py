@@ -26,11 +26,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamis.compressors._answerable import ANSWER_FEATURES, answer_features
 from tamis.compressors._method import Info
 from tamis.compressors._probes import chosen_probe, shipped
+from tamis.compressors._promise import conformal_threshold
+from tamis.compressors._rank_probe import ranked
 from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, read_alone
-from tamis.compressors._types import Scores
-from tamis.compressors._words import HOP_FEATURES, Lexicon, hop_features, word_features
+from tamis.compressors._types import Ranks, Scores
+from tamis.compressors._words import (
+    HOP_FEATURES,
+    WORD_FEATURES,
+    Lexicon,
+    hop_features,
+    word_features,
+)
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadModelFile
@@ -101,43 +110,79 @@ class QuestionRows:
     ) -> Scores:
         """Scores what was seen; no model runs."""
         clock = time.perf_counter()
+        answerable = None
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
             values = untrained(
                 look.features, self.reader.card.layers, self.layers, self.reader.card.heads
             )
+        elif self.isolated:
+            values = lone_probabilities(self.probe, lone_features(look))
         else:
-            values = self._probabilities(self.probe, look, question, passages, units)
+            lexicon = Lexicon(question, passages, units)
+            first = first_features(look, question, lexicon)
+            values = probabilities(self.probe, z := stepped(self.probe, first, lexicon))
+            answerable = answerability(self.probe, first, z, lone_features(look))
         each = tuple(values.tolist())
         timings = look.timings_ms | {"score": (time.perf_counter() - clock) * 1e3}
         ranks = best_of_passage(each, units, len(passages))
-        return Scores(each, ranks, self.probe is not None, look.windows, look.tokens_read, timings)
+        cost = look.windows, look.tokens_read, timings, look.tokens_cached, answerable
+        return Scores(each, ranks, self.probe is not None, *cost)
+
+    def covering(self, coverage: float) -> float | None:
+        """The probability down to which units must be kept to keep all the evidence this often.
+
+        None without a probe that was calibrated for it.
+        """
+        name = "alone_lowest" if self.isolated else "lowest"
+        if self.probe is None or name not in self.probe.weights:
+            return None
+        return conformal_threshold(self.probe.weights[name], coverage)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The probability that each unit answers; a passage ranks by its best unit."""
         return self.judge(self.look(question, passages, units), question, passages, units)
 
-    def _probabilities(
-        self,
-        probe: LinearProbe,
-        look: Look,
-        question: str,
-        passages: Sequence[Passage],
-        units: Sequence[Unit],
+    def first_step(
+        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Tensor:
-        if self.isolated:
-            z = lone_features(look) @ _flat(
-                probe, "alone", 2 * probe.card.layers * probe.card.heads + 1
-            )
-            return Calibration(*_flat(probe, "alone_calibration", 4).tolist())(z)
-        lexicon = Lexicon(question, passages, units)
-        first = first_features(look, question, lexicon)
-        z = first @ _flat(probe, "first", first.shape[1])
-        second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
-        return Calibration(*_flat(probe, "calibration", 4).tolist())(
-            second @ _flat(probe, "hop", len(HOP_FEATURES))
-        )
+        """Scores of the first step, `[U]`; there is a probe."""
+        assert self.probe is not None
+        first = first_features(look, question, Lexicon(question, passages, units))
+        return first @ _flat(self.probe, "first", first.shape[1])
+
+    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """The probability that each passage answers, by all of it and its units."""
+        return ranked(self, question, passages, units)
+
+
+def stepped(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
+    """Scores of the second step `[U]`, from the first step's features `[U, F]`."""
+    z = first @ _flat(probe, "first", first.shape[1])
+    second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
+    return second @ _flat(probe, "hop", len(HOP_FEATURES))
+
+
+def probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
+    """That each unit answers, from its score of the second step."""
+    return Calibration(*_flat(probe, "calibration", 4).tolist())(z)
+
+
+def lone_probabilities(probe: LinearProbe, lone: Tensor) -> Tensor:
+    """That each unit answers, from what is known of it from its own window `[U, 2·L·H + 1]`."""
+    z = lone @ _flat(probe, "alone", 2 * probe.card.layers * probe.card.heads + 1)
+    return Calibration(*_flat(probe, "alone_calibration", 4).tolist())(z)
+
+
+def answerability(probe: LinearProbe, first: Tensor, z: Tensor, lone: Tensor) -> float | None:
+    """That the context holds an answer at all; None if the probe was not fitted for it."""
+    if not len(probe.weights.get("answerable", ())):
+        return None
+    weights = _flat(probe, "answerable", len(ANSWER_FEATURES) + 1)
+    alone = lone @ _flat(probe, "alone", lone.shape[1])
+    seen = answer_features(z, alone, first[:, -len(WORD_FEATURES) :])
+    return float(torch.sigmoid(seen @ weights[:-1] + weights[-1]))
 
 
 def lone_features(look: Look) -> Tensor:

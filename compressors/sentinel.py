@@ -116,7 +116,7 @@ class Sentinel:
             values = torch.sigmoid(look.features @ w + self.probe.get("bias", (1,)))
         each = tuple(values.tolist())
         ranks = best_of_passage(each, units, len(passages))
-        return Scores(each, ranks, False, look.windows, look.tokens_read, look.timings_ms)
+        return Scores(each, ranks, False, *look.cost)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a sentence; a passage ranks by its best sentence."""

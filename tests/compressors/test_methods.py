@@ -266,3 +266,27 @@ def test_embedding_is_the_cosine_with_the_question():
     assert found.values == pytest.approx([float(asked @ v) for v in vectors], abs=FP32)
     assert found.values[0] == pytest.approx(1.0)
     assert found.passages == found.values[:1]
+
+
+@pytest.mark.model
+def test_where_a_passage_stands_does_not_move_a_score(proxy_folder):
+    """Evidence first, in the middle or last: passages are read alone, so order cannot matter."""
+    from tamis.compressors._registry import build
+
+    method = build("question_rows", proxy=proxy_folder)
+    passages = [Passage(text) for text in (*_HAY, _GOLD)]
+    straight = method.scores(_ASKED, passages, units_of(passages, "en"))
+    for order in ((2, 0, 1), (0, 2, 1), (1, 2, 0)):
+        moved = [passages[i] for i in order]
+        found = method.scores(_ASKED, moved, units_of(moved, "en"))
+        for place, i in enumerate(order):
+            assert found.passages[place] == pytest.approx(straight.passages[i], abs=1e-5)
+        assert found.answerability == pytest.approx(straight.answerability, abs=1e-5)
+
+
+_ASKED = "When was the bridge of Aune opened?"
+_GOLD = "The bridge of Aune is old. It was opened in 1792 by the duke. Boats pass below."
+_HAY = (
+    "Cheese is made in the hills. It ripens for a year in caves.",
+    "The duke hunted in the woods of Aune. He kept forty dogs.",
+)

@@ -17,11 +17,15 @@ from torch import Tensor
 from tamis.compressors._method import Scorer
 from tamis.compressors._words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.embedding import Embedding
+from tamis.compressors.evaluator_heads import EvaluatorHeads
 from tamis.compressors.fusion import Fusion
+from tamis.compressors.infini import Infini
 from tamis.compressors.lead import Lead
 from tamis.compressors.lexical import Lexical, words
 from tamis.compressors.question_rows import QuestionRows
+from tamis.compressors.raw_attention import RawAttention
 from tamis.compressors.sentinel import Sentinel
+from tamis.probes.heads import HeadProfile
 from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
 from tests.laws.texts import NEEDLE
@@ -151,11 +155,54 @@ def _fusion() -> Built:
     return Built(Fusion(parts, {"attention": 2.0}), models)
 
 
+def head_profile(reader: Any, by: str = "needle") -> HeadProfile:
+    """Later heads score higher, as they do follow the script closer."""
+    card, template = reader.card, reader.layout.template.name
+    scores = tuple(
+        tuple(float(layer * card.heads + head) for head in range(card.heads))
+        for layer in range(card.layers)
+    )
+    return HeadProfile(
+        card.name, card.revision, template, card.layers, card.heads, by, scores, cases=1
+    )
+
+
+def _reading(make: Callable[[Scripted], Scorer]) -> Callable[[], Built]:
+    """A method over the scripted reader, nothing else to build."""
+
+    def build() -> Built:
+        reader = scripted()
+        return Built(make(reader), (reader,))
+
+    return build
+
+
 WAYS = {
     "question_rows": Way("question_rows", _rows, looks=True),
     "question_rows untrained": Way("question_rows", lambda: _rows(trained=False), True, True),
     "question_rows isolated": Way("question_rows", lambda: _rows(isolated=True), True, True),
     "sentinel": Way("sentinel", _sentinel, looks=True),
+    "raw_attention": Way(
+        "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
+    ),
+    "evaluator_heads": Way(
+        "evaluator_heads", _reading(lambda r: EvaluatorHeads(r, head_profile(r))), True, True
+    ),
+    "evaluator_heads by sentence, together": Way(
+        "evaluator_heads",
+        _reading(
+            lambda r: EvaluatorHeads(
+                r, head_profile(r), form="sentence", together=True, window_tokens=CHUNK_TOKENS
+            )
+        ),
+        looks=True,
+    ),
+    "infini": Way("infini", _reading(lambda r: Infini(r, window_tokens=CHUNK_TOKENS)), looks=True),
+    "infini independent": Way(
+        "infini",
+        _reading(lambda r: Infini(r, "independent", window_tokens=CHUNK_TOKENS)),
+        looks=True,
+    ),
     "fusion": Way("fusion", _fusion, looks=True),
     "embedding": Way("embedding", _embedding, alone=True),
     "lexical": Way("lexical", lambda: Built(Lexical())),

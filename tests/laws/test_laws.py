@@ -18,7 +18,10 @@ from tamis.compressors._pipeline import Compressor
 from tamis.compressors._registry import names
 from tamis.compressors._render import render, whole
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
+from tamis.compressors.evaluator_heads import EvaluatorHeads
+from tamis.compressors.infini import Infini
 from tamis.compressors.question_rows import QuestionRows
+from tamis.compressors.raw_attention import RawAttention
 from tamis.compressors.sentinel import Sentinel
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.segment import units_of
@@ -30,6 +33,7 @@ from tests.laws.methods import (
     LOOKING,
     WAYS,
     built,
+    head_profile,
     question_probe,
     sentinel_probe,
 )
@@ -312,6 +316,9 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "question_rows isolated": QuestionRows(proxy, probe, isolated=True),
         "question_rows untrained": QuestionRows(proxy, None),
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
+        "raw_attention": RawAttention(proxy, window_tokens=128),
+        "evaluator_heads": EvaluatorHeads(proxy, head_profile(proxy), heads=2),
+        "infini independent": Infini(proxy, "independent", window_tokens=128, carry_tokens=128),
     }
 
 

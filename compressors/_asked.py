@@ -1,0 +1,26 @@
+"""What is asked, in one text: an instruction, the turns before, and the question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tamis.probes.errors import BadInput
+
+
+def asked(question: str, instruction: str | None = None, history: Sequence[str] = ()) -> str:
+    """The question with what it depends on, a line each: the proxy reads rows of all of it.
+
+    Words of the instruction and of earlier turns count as words of the question, so "who founded
+    it?" finds what "it" was. Every window is asked all of it: long histories cost accordingly.
+
+    Raises:
+        BadInput: one of them is not text, or the question is empty.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise BadInput("the question is empty; compression keeps what answers a question")
+    if isinstance(history, str) or not all(isinstance(turn, str) for turn in history):
+        raise BadInput("history is a list of earlier turns, each a text, the oldest first")
+    if instruction is not None and not isinstance(instruction, str):
+        raise BadInput(f"instruction is {type(instruction).__name__}; give a text")
+    lines = (instruction or "", *history, question)
+    return "\n".join(line for line in lines if line.strip())
