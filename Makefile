@@ -6,10 +6,10 @@ STAMP := .venv/installed
 QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test test-data bench clean
+.PHONY: help setup models demo types check format test test-data test-integrations soak chaos bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv and install tamis with its development tools
 
@@ -49,6 +49,16 @@ test: models check ## check, then every test that needs no data set
 
 test-data: models ## the tests that measure on ../shared/data
 	$(BIN)/python -m pytest -m data
+
+test-integrations: models ## tamis inside other projects, each in an environment of its own
+	$(BIN)/tamis models pull minilm-l6
+	$(BIN)/python tests/integrations/environments.py
+
+soak: models ## the service under twice the load it can bear, ten minutes (MINUTES=3 for three)
+	$(BIN)/python -m tests.soak.load --minutes $(or $(MINUTES),10)
+
+chaos: setup ## kill a batch fifty times (KILLS=3 for three) and take it up again: nothing is lost
+	$(BIN)/python -m tests.chaos.batch $(or $(KILLS),50)
 
 bench: models ## how much evidence each method keeps, at which budget
 	$(BIN)/tamis bench evidence

@@ -9,16 +9,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from tamis.compressors._asked import asked
 from tamis.compressors._method import Info, Scorer
 from tamis.compressors._pipeline import DEFAULT_RULES, Compressor
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, build, check_options, info
+from tamis.compressors._registry import (
+    DEFAULT,
+    DEFAULT_PROXY,
+    build,
+    check_options,
+    depth,
+    info,
+    load_proxy,
+)
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
 from tamis.probes import zoo
 from tamis.probes.errors import UnknownTokenizer
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
+from tamis.service.ordering import orderers
+
+if TYPE_CHECKING:
+    from tamis.probes.cache import PassageCache
 
 _PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
@@ -37,8 +50,16 @@ class Late:
 
     info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
 
-    def __init__(self, name: str, proxy: Any, root: Path | None = None, **options: Any) -> None:
-        self.needs_proxy = info(name).needs == "proxy"
+    def __init__(
+        self,
+        name: str,
+        proxy: Any,
+        root: Path | None = None,
+        *,
+        cache: PassageCache | None = None,
+        **options: Any,
+    ) -> None:
+        self.cache, self.needs_proxy = cache, info(name).needs == "proxy"
         if own := {word: value for word, value in options.items() if word != "encoder"}:
             check_options(name, own)
         self.name, self.proxy, self.root, self.options = name, proxy, root, options
@@ -53,11 +74,31 @@ class Late:
         found = method.scores(question, passages, units)
         return replace(found, timings_ms={"load": load_ms, **found.timings_ms})
 
+    def covering(self, coverage: float) -> float | None:
+        """The method's threshold for a coverage; None where it promises none."""
+        promise = getattr(self._loaded(), "covering", None)
+        threshold: float | None = promise(coverage) if promise else None
+        return threshold
+
     def _loaded(self) -> Scorer:
         with self._loading:
             if self._method is None:
-                self._method = build(self.name, proxy=self.proxy, root=self.root, **self.options)
+                proxy = self.proxy
+                if self.cache and self.needs_proxy:
+                    probe = self.options.get("probe", "auto")
+                    proxy = reader_of(self.name, proxy, self.root, self.cache, probe)
+                self._method = build(self.name, proxy=proxy, root=self.root, **self.options)
             return self._method
+
+
+def reader_of(
+    method: str, proxy: Any, root: Path | None, cache: PassageCache | None, probe: Any = "auto"
+) -> Any:
+    """A method's proxy, as deep as the method reads, with passages kept in the cache."""
+    from tamis.compressors._reading import remembering
+
+    layers = depth(method, proxy, probe) if isinstance(proxy, str | Path) else None
+    return remembering(load_proxy(proxy, layers, root), cache)
 
 
 def compress(
@@ -67,30 +108,40 @@ def compress(
     max_tokens: int | None = None,
     ratio: float | None = None,
     threshold: float | None = None,
+    coverage: float | None = None,
+    instruction: str | None = None,
+    history: Sequence[str] = (),
     method: str = DEFAULT,
     tokenizer: str | Path | Tokens = "proxy",
     proxy: Any = DEFAULT_PROXY,
     rules: Rules = DEFAULT_RULES,
     language: str = "en",
     root: Path | None = None,
+    cache: PassageCache | None = None,
     **options: Any,
 ) -> Compressed:
     """Keeps the sentences that answer the question, verbatim, within the budget.
 
-    Give one of `max_tokens`, `ratio` and `threshold`. Models are loaded at the first call and kept;
-    calls from several threads are safe. Nothing is fetched: a missing proxy raises `ProxyMissing`.
+    Give one of `max_tokens`, `ratio`, `threshold` and `coverage`. Models are loaded at the first
+    call and kept; calls from several threads are safe. Nothing is fetched: a missing proxy raises
+    `ProxyMissing`.
 
     Args:
         question: what is asked.
         passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
         max_tokens: the most tokens of output. ratio: the largest share of the input's tokens.
         threshold: keep every sentence with at least this probability.
+        coverage: keep as few sentences as hold all the evidence with this probability.
+        instruction: what to look for, beside the question. history: earlier turns that the question
+            depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
         tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or `Tokens`.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
         language: of the passages, for finding sentences.
         root: the folder models are kept in; by default the user's cache.
+        cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
+            was.
         options: the method's own, such as `probe`, the path of one that `tamis probe train` wrote.
 
     Raises:
@@ -98,10 +149,15 @@ def compress(
         ProxyMissing: the model is not on this machine.
         BadModelFile: its files, or the probe's, are not whole.
     """
-    budget = Budget(max_tokens, ratio, threshold)
+    budget = Budget(max_tokens, ratio, threshold, coverage)
     counter = counter_of(tokenizer, proxy, root)
-    return compressor(method, proxy, counter, root=root, **options).compress(
-        question, passages, budget, rules, language=language, counter=counter
+    return compressor(method, proxy, counter, root=root, cache=cache, **options).compress(
+        asked(question, instruction, history),
+        passages,
+        budget,
+        rules,
+        language=language,
+        counter=counter,
     )
 
 
@@ -113,7 +169,13 @@ async def acompress(question: str, passages: Sequence[Any], **arguments: Any) ->
 
 
 def compressor(
-    method: str, proxy: Any, counter: Tokens, *, root: Path | None = None, **options: Any
+    method: str,
+    proxy: Any,
+    counter: Tokens,
+    *,
+    root: Path | None = None,
+    cache: PassageCache | None = None,
+    **options: Any,
 ) -> Compressor:
     """A compressor for these choices, built once and shared; its model is loaded when first asked.
 
@@ -121,10 +183,11 @@ def compressor(
         UnknownMethod: no such method. BadInput: an option that the method does not have.
     """
     chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
-    key = (method, _key(proxy), _key(root), chosen)
+    key = (method, _key(proxy), _key(root), _key(cache), chosen)
     with _lock:
         if key not in _built:
-            _built[key] = Compressor(Late(method, proxy, root, **options), method, counter)
+            late = Late(method, proxy, root, cache=cache, **options)
+            _built[key] = Compressor(late, method, counter, orderers(proxy, root))
         return _built[key]
 
 

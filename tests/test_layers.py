@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "retrieval": {"probes", "retrieval"},
     "service": set(FOLDERS),
 }
-TRANSFORMERS = {f"probes/{name}.py" for name in ("capture", "weights", "encoder", "convert")}
+TRANSFORMERS = {
+    f"probes/{name}.py" for name in ("capture", "weights", "encoder", "convert", "generate")
+}
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 
 

@@ -7,6 +7,7 @@ question, passages, units ─► question_rows  (reading on disk) ─┐
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,9 @@ from typing import Any
 from tamis.compressors import _registry as registry
 from tamis.compressors.fusion import fused
 from tamis.probes import zoo
+from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
-from tamis.service.bench.looks import Keeping, Looks
+from tamis.service.bench.looks import KEPT_TOKENS, Keeping, Looks
 from tamis.service.bench.sources import Filed, Remembered, Seen, Source, Stored, Timed, Vectors
 from tamis.service.training import look_key
 
@@ -25,7 +27,8 @@ BLENDS = {
     "fusion": ("question_rows", "lexical", "embedding"),
     "bm25+minilm": ("lexical", "embedding"),
 }
-"""Methods made of others' scores, every weight 1; all else is a method of compressors/."""
+"""Methods made of others' scores, every weight 1; all else is a method of compressors/, maybe with
+options, as `infini:form=independent:heads=16`."""
 
 
 class Panel:
@@ -59,12 +62,35 @@ def sources_of(names: Sequence[str]) -> list[str]:
     """The methods that have to be built for these, parts of blends included, each once.
 
     Raises:
-        UnknownMethod: neither a blend nor a method.
+        UnknownMethod: neither a blend nor a method. BadInput: a method of another kind, or an
+            option that it does not have.
     """
     parts = [part for name in names for part in BLENDS.get(name, (name,))]
     for part in parts:
-        registry.method_class(part)
+        name, options = spec(part)
+        registry.check_options(name, options)
+        if (kind := registry.info(name).kind) != "compression":
+            raise BadInput(f"{name} is a method of {kind}; it scores no sentences to keep")
     return list(dict.fromkeys(parts))
+
+
+def spec(given: str) -> tuple[str, dict[str, Any]]:
+    """`name:option=value:…` as a method's name and its options; values are JSON, else text.
+
+    Raises:
+        BadInput: an option without a value.
+    """
+    name, *words = given.split(":")
+    options: dict[str, Any] = {}
+    for word in words:
+        option, sign, value = word.partition("=")
+        if not sign:
+            raise BadInput(f"{given!r} has {word!r}; write {name}:option=value")
+        try:
+            options[option] = json.loads(value)
+        except ValueError:
+            options[option] = value
+    return name, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +112,37 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
         UnknownMethod: no such method. ProxyMissing: a model is not on this machine.
     """
 
+    parts = {name: spec(name) for name in sources_of(names)}
+    depths = {
+        registry.depth(method, proxy, **options)
+        for method, options in parts.values()
+        if registry.info(method).needs == "proxy"
+    }
+
     @cache
     def reader(layers: int | None) -> Keeping:
-        return Keeping(registry.load_proxy(proxy, layers))
+        return Keeping(registry.load_proxy(proxy, layers), KEPT_TOKENS // len(depths))
 
     sources: dict[str, Source] = {}
     proxies: dict[int, dict[str, Any]] = {}
-    for name in sources_of(names):
-        needs = registry.info(name).needs
+    for name, (method, options) in parts.items():
+        needs = registry.info(method).needs
         if needs == "proxy":
-            keeping = reader(registry.depth(name, proxy))
-            sources[name] = _read(registry.build(name, proxy=keeping), keeping, folder)
+            keeping = reader(registry.depth(method, proxy, **options))
+            built = registry.build(method, proxy=keeping, **options)
+            sources[name] = _read(built, folder)
             proxies[id(keeping)] = _facts(keeping)
         elif needs == "encoder":
             sources[name] = _embedded(name, folder)
         else:
-            sources[name] = Timed(registry.build(name))
+            sources[name] = Timed(registry.build(method, **options))
     return Models(tuple(proxies.values()), Panel(names, sources))
 
 
-def _read(method: Any, keeping: Keeping, folder: Path) -> Source:
-    """A method over a proxy; its readings are stored if it looks and judges apart."""
+def _read(method: Any, folder: Path) -> Source:
+    """A method over a proxy: what it saw is kept on disk, or what it said if it is one step."""
     if not hasattr(method, "look") or not hasattr(method, "judge"):
-        return Timed(method)
+        return Filed(Timed(method), folder, f"scores {look_key(method)}")
     return Stored(method, Looks(folder, look_key(method)))
 
 

@@ -19,6 +19,7 @@ from tamis.probes.text import Passage, Unit
 
 Record = dict[str, Any]
 DISTRACTORS = 5
+_BETWEEN = "\n\n"
 _SHARE = 0.9
 """A gold sentence counts as kept when so much of its visible text is."""
 
@@ -170,3 +171,38 @@ def _overlaps(unit: Unit, gold: tuple[int, int, int]) -> bool:
     if unit.passage != doc:
         return False
     return 2 * (min(b, stop) - max(a, start)) >= max(1, min(b - a, stop - start))
+
+
+def as_articles(records: Sequence[Record]) -> list[Record]:
+    """Each record with its whole article as one document: every passage of the set under its title.
+
+    Passages stand in the order of their first record, a blank line between them. A record whose
+    passages have several titles, or none, is left out.
+    """
+    articles: dict[str, dict[str, Record]] = {}
+    for record in records:
+        for doc in record["docs"]:
+            articles.setdefault(doc.get("title") or "", {})[doc["text"]] = doc
+    joined = {title: _joined(title, list(docs.values())) for title, docs in articles.items()}
+    kept = (r for r in records if len({d.get("title") for d in r["docs"]}) == 1)
+    return [_in_article(r, *joined[r["docs"][0]["title"]]) for r in kept if r["docs"][0]["title"]]
+
+
+def _joined(title: str, docs: Sequence[Record]) -> tuple[Record, dict[str, tuple[int, int]]]:
+    """One document, and per passage text where it starts: at which character, at which sentence."""
+    text, places = "", {}
+    sents: list[list[int]] = []
+    for doc in docs:
+        places[doc["text"]] = (len(text), len(sents))
+        sents += [[a + len(text), b + len(text)] for a, b in doc["sents"]]
+        text += doc["text"] + _BETWEEN
+    return {"title": title, "text": text.removesuffix(_BETWEEN), "sents": sents, "gold": []}, places
+
+
+def _in_article(record: Record, article: Record, places: dict[str, tuple[int, int]]) -> Record:
+    gold = [places[doc["text"]][1] + i for doc in record["docs"] for i in doc.get("gold", ())]
+    spans = [
+        [0, a + places[record["docs"][d]["text"]][0], b + places[record["docs"][d]["text"]][0]]
+        for d, a, b in record.get("answer_spans", ())
+    ]
+    return {**record, "docs": [{**article, "gold": sorted(gold)}], "answer_spans": spans}

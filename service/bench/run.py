@@ -108,13 +108,17 @@ class Results:
         done: the ids that have a line. failed: how many of them are errors.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], key: str = "id") -> None:
         """Opens a new file, or one of the same settings; half a line at its end is cut off.
+
+        Args:
+            key: what names a line.
 
         Raises:
             BadInput: a file of other settings, or one that is not of results; no such folder.
         """
         self.path, self._card = path, path.with_name(f"{path.name}.meta.json")
+        self.key = key
         self.done: set[str] = set()
         self.failed = 0
         try:
@@ -163,14 +167,14 @@ class Results:
         for number, line in enumerate(self.path.read_text("utf8").splitlines(), 1):
             try:
                 row = json.loads(line)
-                self._count({**row, "id": str(row["id"])})
+                self._count({**row, self.key: str(row[self.key])})
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(
                     f"{self.path}, line {number} is no result; name another --out"
                 ) from error
 
     def _count(self, row: Row) -> None:
-        self.done.add(row["id"])
+        self.done.add(row[self.key])
         self.failed += "error" in row
 
 

@@ -1,12 +1,17 @@
-"""How fast a request is, beside the bare forward pass of the same batches.
+"""How fast a request is: cold, through an empty passage cache, and of passages that are kept.
 
-The bare pass is the proxy's own model, cut to the same layers, over the same packed token batches,
-with no row recorded and no unit scored: what is left of its speed is what tamis costs around the
-model.
+    cold   no cache: every passage is read with the question
+    fill   the same through an empty cache, which keeps what is read
+    warm   every passage is in the cache from an earlier question; each round asks another question
+    bare   the proxy's own forward pass over the token batches of `cold`, nothing recorded or
+           scored: what is left of its speed is what tamis costs around the model
+
+All of a round follow each other, so that a noisy machine is noisy to all.
 """
 
 from __future__ import annotations
 
+import gc
 import resource
 import statistics
 import time
@@ -14,100 +19,222 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from tamis.compressors._pipeline import Compressor
-from tamis.compressors._reading import windows
-from tamis.compressors._registry import DEFAULT, build, depth, load_proxy
-from tamis.compressors._types import Budget
+from tamis.compressors._reading import WINDOW_TOKENS, windows
+from tamis.compressors._registry import DEFAULT, build
+from tamis.compressors._types import Budget, Compressed
+from tamis.probes.cache import CachedReader, PassageCache, Storage
 from tamis.probes.capture import Recorder, recording
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt, packed
 from tamis.probes.proxy import Proxy
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
+from tamis.service.bench.speed_work import Text
 
-QUESTION = (
-    "Which of the settings described here has to be changed "
-    "before a browser may send its cookies along?"
-)
+PATHS = ("cold", "fill", "warm")
+_ROOMY = 1 << 40  # a cache whose limits are never met
+_CUBE, _TRIES = 2048, 10
+_RATIO = 0.1  # of the context is kept, or as much as its longest unit takes
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """One row of the table: medians over rounds, in milliseconds and tokens a second."""
+class Plan:
+    """What to time.
 
-    tokens: int
-    passages: int
-    pipeline_ms: float
-    bare_ms: float
-    pipeline_tokens_s: float
-    bare_tokens_s: float
-    share_of_bare: float
-    stages_ms: dict[str, float]
-    peak_mb: float
-
-
-def workload(text: str, proxy: Proxy, tokens: int, passage_tokens: int) -> list[Passage]:
-    """Passages of whole sentences, about `passage_tokens` each, `tokens` in all; text is repeated.
-
-    Raises:
-        BadInput: the text is empty.
+    Attributes:
+        tokens: sizes of the context. paths: of `PATHS`, in that order.
+        rounds: timed ones; one more is run before.
+        storage: of kept passages.
     """
-    units = units_of([Passage(text)])
-    sizes = proxy.layout.tokens.count_many([text[u.start : u.stop] for u in units])
-    if not sum(sizes):
-        raise BadInput("the text for the workload is empty; give a file with prose")
-    passages: list[Passage] = []
-    total = held = start = at = 0
-    while total < tokens:
-        held, total = held + sizes[at], total + sizes[at]
-        if held >= passage_tokens or at == len(units) - 1 or total >= tokens:
-            passages.append(Passage(text[units[start].start : units[at].stop], str(len(passages))))
-            held, start = 0, (at + 1) % len(units)
-        at = (at + 1) % len(units)
-    return passages
+
+    tokens: Sequence[int]
+    paths: Sequence[str]
+    rounds: int
+    storage: Storage = "exact"
+
+    def __post_init__(self) -> None:
+        if wrong := [path for path in self.paths if path not in PATHS]:
+            raise BadInput(f"there is no path {wrong[0]!r}; give some of {', '.join(PATHS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The machine's own pace: the best of ten products of two 2048³ matrices.
+
+    Attributes:
+        flops: operations a second, in the proxy's dtype and number of threads.
+        weights: linear weights that a token is multiplied with; in the last layer, whose rows are
+            read and no more, those of query, key and value.
+    """
+
+    flops: float
+    weights: int
+
+    def share(self, tokens: int, ms: float) -> float:
+        """Operations that `tokens` need, over those that the machine could do in the time."""
+        return 2 * self.weights * tokens / (ms / 1e3) / self.flops
+
+
+def limit_of(proxy: Proxy) -> Limit:
+    """Times the machine."""
+    a = torch.randn(_CUBE, _CUBE, device=proxy.device).to(proxy.dtype)
+    best = min(_timed(lambda: _multiplied(a)) for _ in range(_TRIES))
+    linear = {
+        name: module.weight.numel()
+        for name, module in proxy.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    last = f"layers.{proxy.depth - 1}."
+    unread = [
+        name
+        for name in linear
+        if last in name and not any(part in name for part in ("q_proj", "k_proj", "v_proj", "qkv"))
+    ]
+    weights = sum(linear.values()) - sum(linear[name] for name in unread)
+    return Limit(2 * _CUBE**3 / (best / 1e3), weights)
 
 
 def measure(
-    text: str, sizes: Sequence[int], passage_tokens: int, proxy_name: str, rounds: int = 3
-) -> Iterator[Speed]:
-    """Times the cold pipeline and the bare pass in turn, after one untimed round of each."""
-    proxy = load_proxy(proxy_name, depth(DEFAULT, proxy_name))
-    compressor = Compressor(build(DEFAULT, proxy=proxy), DEFAULT, proxy.layout.tokens)
-    for tokens in sizes:
-        passages = workload(text, proxy, tokens, passage_tokens)
-        found: list[Any] = []
-
-        def cold(passages: list[Passage] = passages, found: list[Any] = found) -> None:
-            found.append(compressor.compress(QUESTION, passages, Budget(ratio=0.1)))
-
-        batches = _batches(proxy, passages)
-
-        def bare(batches: list[list[Prompt]] = batches) -> None:
-            for batch in batches:
-                _forward(proxy, batch)
-
-        pipeline_ms, bare_ms = _alternate(cold, bare, rounds)
-        ran = found[-1].tokens_read
-        stages = {name: round(ms, 1) for name, ms in found[-1].timings_ms.items()}
-        yield Speed(
-            tokens=found[-1].tokens_in,
-            passages=len(passages),
-            pipeline_ms=round(pipeline_ms, 1),
-            bare_ms=round(bare_ms, 1),
-            pipeline_tokens_s=round(ran / pipeline_ms * 1e3, 1),
-            bare_tokens_s=round(ran / bare_ms * 1e3, 1),
-            share_of_bare=round(bare_ms / pipeline_ms, 3),
-            stages_ms=stages,
-            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        )
+    text: Text, proxy: Proxy, plan: Plan, hear: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, size and its cell, one after the other; `hear` is called after every round."""
+    limit = limit_of(proxy)
+    for tokens in plan.tokens:
+        yield from _Size(text, proxy, plan, tokens).cells(limit, hear)
 
 
-def _batches(proxy: Proxy, passages: Sequence[Passage]) -> list[list[Prompt]]:
-    ask = proxy.layout.ask(QUESTION)
-    cut = windows(proxy.layout, passages, units_of(passages))
+class _Size:
+    """One size of the context: its passages, its requests, their times."""
+
+    def __init__(self, text: Text, proxy: Proxy, plan: Plan, tokens: int) -> None:
+        self.text, self.proxy, self.plan, self.tokens = text, proxy, plan, tokens
+        self.passages = text.passages(tokens)
+        self.budget = self._budget()
+        self.window_tokens = max(WINDOW_TOKENS, text.work.passage_tokens)
+        self.cache = PassageCache(_ROOMY, storage=plan.storage)
+        self.plain, self.kept = self._over(proxy), self._over(CachedReader(proxy, self.cache))
+        self.ms: dict[str, list[float]] = {path: [] for path in (*PATHS, "bare")}
+        self.cpu_ms: dict[str, list[float]] = {path: [] for path in PATHS}
+        self.found: dict[str, list[Compressed]] = {path: [] for path in PATHS}
+
+    def cells(
+        self, limit: Limit, hear: Callable[[], None]
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Times every round, then yields what came of it, path by path."""
+        for turn in range(self.plan.rounds + 1):
+            self._round(turn, self.text.question(turn))
+            hear()
+        for path in self.plan.paths:
+            yield path, str(self.tokens), self._cell(path, limit)
+
+    def _budget(self) -> Budget:
+        counter, units = self.proxy.layout.tokens, units_of(self.passages)
+        texts = [self.passages[u.passage].text[u.start : u.stop] for u in units]
+        return Budget(max(int(self.tokens * _RATIO), 2 + max(counter.count_many(texts))))
+
+    def _over(self, reader: Any) -> Compressor:
+        method = build(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
+        return Compressor(method, DEFAULT, self.proxy.layout.tokens)
+
+    def _round(self, turn: int, question: str) -> None:
+        """Every path once, and the bare pass; the first round warms up, and fills the cache."""
+        runs: dict[str, Callable[[], Any]] = {
+            "cold": lambda: self.plain.compress(question, self.passages, self.budget),
+            "fill": lambda: self._filling().compress(question, self.passages, self.budget),
+            "warm": lambda: self.kept.compress(question, self.passages, self.budget),
+        }
+        for path in self.plan.paths:
+            gc.collect()
+            clock, cpu = time.perf_counter(), time.process_time()
+            found = runs[path]()
+            if turn:
+                self.ms[path].append((time.perf_counter() - clock) * 1e3)
+                self.cpu_ms[path].append((time.process_time() - cpu) * 1e3)
+                self.found[path].append(found)
+        if "cold" in self.plan.paths:
+            batches = _batches(self.proxy, self.passages, question, self.window_tokens)
+            ms = _timed(lambda: _bare(self.proxy, batches))
+            self.ms["bare"] += [ms] if turn else []
+
+    def _filling(self) -> Compressor:
+        return self._over(CachedReader(self.proxy, PassageCache(_ROOMY, storage=self.plan.storage)))
+
+    def _cell(self, path: str, limit: Limit) -> dict[str, Any]:
+        """Times in milliseconds, and what they are of.
+
+        `tokens_per_s` counts the context's tokens; `share_of_limit` those that ran. `cpu_ms_p50` is
+        the processor's time, which is steadier on a busy machine.
+        """
+        ms, found = self.ms[path], self.found[path]
+        p50 = statistics.median(ms)
+        last = found[-1]
+        cell = {
+            "ms_p50": round(p50, 1),
+            "ms_p95": round(float(np.percentile(ms, 95)), 1),
+            "cpu_ms_p50": round(statistics.median(self.cpu_ms[path]), 1),
+            "tokens_per_s": round(last.tokens_in / p50 * 1e3, 1),
+            "rounds": len(ms),
+            "passages": len(self.passages),
+            "windows": last.windows,
+            "tokens_in": last.tokens_in,
+            "tokens_read": last.tokens_read,
+            "tokens_cached": last.tokens_cached,
+            "share_of_limit": round(limit.share(last.tokens_read, p50), 4),
+            "limit_gflops": round(limit.flops / 1e9, 1),
+            "linear_weights": limit.weights,
+            "stages_ms": _stages(found),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+        return cell | self._beside(path, p50)
+
+    def _beside(self, path: str, p50: float) -> dict[str, Any]:
+        """What compares a path with another, where both were timed."""
+        if path == "cold":
+            bare = statistics.median(self.ms["bare"])
+            return {"bare_ms_p50": round(bare, 1), "share_of_bare": round(bare / p50, 3)}
+        beside: dict[str, Any] = {}
+        if path == "warm":
+            beside |= {"cache_bytes": self.cache.stats().bytes, "storage": self.plan.storage}
+        if "cold" in self.plan.paths:
+            apart = [
+                abs(a - b)
+                for one, other in zip(self.found["cold"], self.found[path], strict=True)
+                for a, b in zip(one.scores, other.scores, strict=True)
+            ]
+            beside["faster_than_cold"] = _ratio(self.ms["cold"], self.ms[path])
+            beside["faster_than_cold_cpu"] = _ratio(self.cpu_ms["cold"], self.cpu_ms[path])
+            beside["max_score_difference"] = max(apart)
+        return beside
+
+
+def _ratio(cold: Sequence[float], other: Sequence[float]) -> float:
+    """The median over rounds of how many times as long the cold one took."""
+    return round(statistics.median(a / b for a, b in zip(cold, other, strict=True)), 2)
+
+
+def _stages(found: Sequence[Compressed]) -> dict[str, float]:
+    """The median of every stage."""
+    return {
+        stage: round(statistics.median(one.timings_ms[stage] for one in found), 2)
+        for stage in found[-1].timings_ms
+    }
+
+
+def _batches(
+    proxy: Proxy, passages: Sequence[Passage], question: str, limit: int
+) -> list[list[Prompt]]:
+    ask = proxy.layout.ask(question)
+    cut = windows(proxy.layout, passages, units_of(passages), limit)
     return list(packed([Prompt(window.read, ask) for window in cut], proxy.batch_tokens))
+
+
+def _bare(proxy: Proxy, batches: Sequence[Sequence[Prompt]]) -> None:
+    for batch in batches:
+        _forward(proxy, batch)
 
 
 def _forward(proxy: Proxy, batch: Sequence[Prompt]) -> None:
@@ -131,15 +258,14 @@ def _forward(proxy: Proxy, batch: Sequence[Prompt]) -> None:
         )
 
 
-def _alternate(
-    one: Callable[[], None], other: Callable[[], None], rounds: int
-) -> tuple[float, float]:
-    """Median milliseconds of both, run in turn so that a noisy machine is noisy to both."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(rounds + 1):
-        for run, kept in zip((one, other), times, strict=True):
-            clock = time.perf_counter()
-            run()
-            if turn:
-                kept.append((time.perf_counter() - clock) * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
+def _multiplied(a: torch.Tensor) -> None:
+    a @ a
+    if a.device.type == "cuda":
+        torch.cuda.synchronize(a.device)
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    """Milliseconds of one run."""
+    clock = time.perf_counter()
+    run()
+    return (time.perf_counter() - clock) * 1e3

@@ -11,17 +11,16 @@ from tamis.probes.errors import BadInput
 
 Figures = NDArray[np.float64]
 DRAWS = 2_000
-_TAILS = (2.5, 97.5)
 
 
 def paired_bootstrap(
-    a_num: Any, b_num: Any, den: Any, draws: int = DRAWS, seed: int = 0
+    a_num: Any, b_num: Any, den: Any, draws: int = DRAWS, seed: int = 0, sure: float = 0.95
 ) -> tuple[float, float, float]:
     """The difference of two ratios over the same records, and its 95 % interval.
 
     The statistic is `sum(a_num) / sum(den) - sum(b_num) / sum(den)`. Records are drawn with
     replacement, both methods' figures of a record together; the interval lies between the
-    percentiles 2.5 and 97.5.
+    percentiles 2.5 and 97.5, or as far apart as `sure` says.
 
     Args:
         a_num, b_num: one number a record for each method, such as gold sentences kept: `[R]`.
@@ -37,7 +36,7 @@ def paired_bootstrap(
     _check(a, b, of, draws)
     times = _times_drawn(len(of), draws, seed)
     drawn = (times @ (a - b)) / (times @ of)
-    low, high = np.percentile(drawn, _TAILS)
+    low, high = np.percentile(drawn, (50 * (1 - sure), 50 * (1 + sure)))
     return float((a - b).sum() / of.sum()), float(low), float(high)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from tamis.service.bench.speed import Speed
 
 
 def table(name: str, found: Mapping[str, Any]) -> Table:
@@ -60,23 +57,3 @@ def _cell(cell: Mapping[str, Any]) -> Text:
         style = "green" if low > 0 else "red" if high < 0 else "dim"
         shown.append(f"\n{difference:+.1f} [{low:.1f}, {high:.1f}]", style)
     return shown
-
-
-def speed_table(rows: Sequence[Speed]) -> Table:
-    """Whole requests beside the bare forward pass."""
-    table = Table("tokens", "passages", "request ms", "bare ms", "tokens/s", "share of bare")
-    table.add_column("stages ms")
-    table.add_column("peak MB")
-    for row in rows:
-        stages = ", ".join(f"{name} {ms:,.0f}" for name, ms in row.stages_ms.items())
-        table.add_row(
-            f"{row.tokens:,}",
-            f"{row.passages:,}",
-            f"{row.pipeline_ms:,.0f}",
-            f"{row.bare_ms:,.0f}",
-            f"{row.pipeline_tokens_s:,.0f}",
-            f"{row.share_of_bare:.2f}",
-            stages,
-            f"{row.peak_mb:,.0f}",
-        )
-    return table

@@ -6,6 +6,9 @@ size and where it comes from.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from tamis.compressors._registry import DEFAULT_PROXY
@@ -13,6 +16,9 @@ from tamis.probes import zoo
 from tamis.probes.errors import ProxyMissing
 from tamis.service.calls import Late
 from tamis.service.cli.models import bar, origin
+
+if TYPE_CHECKING:
+    from tamis.probes.cache import PassageCache
 
 
 def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
@@ -32,3 +38,16 @@ def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
         typer.echo(origin(DEFAULT_PROXY, None), err=True)
         with bar() as progress:
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
+
+
+def opened(folder: Path | None) -> PassageCache | None:
+    """The passages that are kept in a folder; None without one.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    if folder is None:
+        return None
+    from tamis.probes.cache import PassageCache
+
+    return PassageCache(folder=folder)

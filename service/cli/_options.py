@@ -10,6 +10,7 @@ import typer
 
 MAX_TOKENS = 500
 MAX_INPUT_TOKENS = 1_000_000
+ANSWERABLE_FLOOR = 0.3
 
 _SELECTION, _OUTPUT, _INPUT = "Selection", "Output", "Input"
 
@@ -20,6 +21,16 @@ class Order(enum.StrEnum):
     original = "original"
     score = "score"
     edges = "edges"
+    attention_sorting = "attention_sorting"
+    attnrank = "attnrank"
+
+
+class Unanswerable(enum.StrEnum):
+    """What is returned of a context that seems to hold no answer."""
+
+    best_effort = "best_effort"
+    nothing = "nothing"
+    pass_through = "pass_through"
 
 
 Paths = Annotated[
@@ -48,6 +59,22 @@ Threshold = Annotated[
     float | None,
     typer.Option("--threshold", help="Keep every sentence of at least this probability."),
 ]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        "--coverage",
+        help="Keep as few sentences as hold all the evidence with this probability, such as 0.9.",
+    ),
+]
+Instruction = Annotated[
+    str | None, typer.Option("--instruction", help="What to look for, beside the question.")
+]
+History = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--history", help="An earlier turn that the question depends on; repeatable, oldest first."
+    ),
+]
 Tokenizer = Annotated[
     str,
     typer.Option(
@@ -64,6 +91,16 @@ Probe = Annotated[
     Path | None,
     typer.Option(
         "--probe", help="What weighs its heads: a file of `tamis probe train`.", show_default=False
+    ),
+]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Keep what is read of the documents there; the next question then costs a fraction.",
+        show_default=False,
     ),
 ]
 
@@ -89,6 +126,30 @@ Dedup = Annotated[
     typer.Option(
         "--dedup",
         help="Leave out what shares this much of its words with a better one, such as 0.9.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+KeepTags = Annotated[
+    bool,
+    typer.Option(
+        "--keep-tags",
+        help="Always keep what stands between <keep> and </keep>.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+IfUnanswerable = Annotated[
+    Unanswerable,
+    typer.Option(
+        "--if-unanswerable",
+        help="What to return when the context seems to hold no answer.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+AnswerableFloor = Annotated[
+    float,
+    typer.Option(
+        "--answerable-floor",
+        help="Answerability below which that is so.",
         rich_help_panel=_SELECTION,
     ),
 ]
@@ -166,7 +227,12 @@ Separator = Annotated[
 ]
 OrderBy = Annotated[
     Order,
-    typer.Option("--order", help="Of the passages in the output.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--order",
+        help="Of the passages in the output: as given, best first, best at both ends, or by a "
+        "method of ordering (see `tamis methods`).",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 
 Language = Annotated[

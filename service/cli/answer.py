@@ -83,6 +83,7 @@ def as_json(result: Compressed, found: Sequence[Source]) -> dict[str, Any]:
             "output_tokens": result.tokens_out,
             "saved_tokens": result.tokens_in - result.tokens_out,
             "ratio": round(result.ratio, 4),
+            "cached_tokens": result.tokens_cached,
             "tokenizer": result.tokenizer,
             "estimated": False,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,9 +24,11 @@ from rich.progress import (
 from rich.text import Text
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli import bench_speed
 from tamis.service.cli._errors import reported
 
 app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
+app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
 NEIGHBOUR = Path("../shared/data/dev")
 PIPE_WIDTH = 160
 
@@ -140,55 +141,6 @@ def evidence(
         _console().print(table(name, of))
     _console().print(footnote(found))
     _save(report, out, json_file)
-
-
-@app.command()
-@reported()
-def speed(
-    text: Annotated[
-        Path, typer.Option("--text", help="A file of prose; passages are cut from it.")
-    ],
-    tokens: Annotated[str, typer.Option(help="Sizes of the context, with commas.")] = (
-        "1000,4500,16000"
-    ),
-    passage_tokens: Annotated[int, typer.Option(min=1, help="About so many a passage.")] = 170,
-    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds; medians are shown.")] = 3,
-    proxy: ProxyName = "smollm2-135m",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Time whole requests beside the bare forward pass of the same batches.
-
-    Example: tamis bench speed --text book.txt --tokens 1000,4500
-    """
-    from dataclasses import asdict
-
-    from tamis.service.bench.speed import measure
-    from tamis.service.bench.table import speed_table
-
-    sizes = _sizes(tokens)
-    prose = _prose(text)
-    rows = list(measure(prose, sizes, passage_tokens, proxy, rounds))
-    if as_json:
-        typer.echo(json.dumps({"rows": [asdict(row) for row in rows]}))
-    else:
-        _console().print(speed_table(rows))
-
-
-def _sizes(given: str) -> list[int]:
-    """Sizes from a list with commas. BadInput: one that is none."""
-    words = _listed(given, "sizes")
-    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
-        raise BadInput(f"sizes has {wrong[0]!r}; give whole numbers of at least 1, with commas")
-    return [int(word) for word in words]
-
-
-def _prose(path: Path) -> str:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf8") as file:
-            return str(file.read())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
 def _measured(

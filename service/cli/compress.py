@@ -33,6 +33,10 @@ EPILOG = """
 
 `tamis compress docs/ -q "How are keys rotated?" --explain --html heat.html`
 
+`tamis compress docs/ -q "How are keys rotated?" --order edges` puts the best at both ends
+
+`tamis compress docs/ -q "How are keys rotated?" --cache kept/` reads docs/ once for all questions
+
 `cat manual.md | tamis compress -q "What is the default port?" --ratio 0.1 > short.md`
 
 `tamis compress request.json --citations "({id})" --json`, where request.json holds
@@ -64,14 +68,21 @@ def compress(
     max_tokens: opt.MaxTokens = None,
     ratio: opt.Ratio = None,
     threshold: opt.Threshold = None,
+    coverage: opt.Coverage = None,
+    instruction: opt.Instruction = None,
+    history: opt.History = None,
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = "question_rows",
     proxy: opt.Proxy = "smollm2-135m",
     probe: opt.Probe = None,
+    cache: opt.Cache = None,
     protect: opt.Protect = None,
     context_window: opt.ContextWindow = 0,
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
+    keep_tags: opt.KeepTags = False,
+    if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
+    answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
     json: opt.Json = False,
     explain: opt.Explain = False,
     explain_all: opt.ExplainAll = False,
@@ -91,7 +102,7 @@ def compress(
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     show = Show(json, explain or explain_all, explain_all, html, out, quiet)
-    budget = _budget(max_tokens, ratio, threshold)
+    budget = _budget(max_tokens, ratio, threshold, coverage)
     rules = Rules(
         tuple(protect or ()),
         context_window,
@@ -102,38 +113,50 @@ def compress(
         citations,
         titles,
         top_n,
+        keep_tags,
+        answerable_floor,
+        if_unanswerable.value,
     )
     reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
     found = gather(paths or (), typer.get_binary_stream("stdin"), reading)
     if found.skipped and not quiet:
         typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
-    asked = found.question(question)
+    query = found.question(question)
 
+    from tamis.compressors._asked import asked
     from tamis.compressors._pipeline import Compressor
     from tamis.service.calls import Late, counter_of
-    from tamis.service.cli._loading import ensure_default
+    from tamis.service.cli._loading import ensure_default, opened
+    from tamis.service.ordering import orderers
 
     models, options = models_folder(root), {} if probe is None else {"probe": probe}
-    scorer = Late(method, proxy, models, **options)
+    scorer = Late(method, proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, proxy, models)
     _check_size(found.passages, counter, max_input)
-    result = Compressor(scorer, method, counter).compress(
-        asked, found.passages, budget, rules, language=language
+    result = Compressor(scorer, method, counter, orderers(proxy, models)).compress(
+        asked(query, instruction, history or ()),
+        found.passages,
+        budget,
+        rules,
+        language=language,
     )
-    _put(show, asked, result, sources(result, rules, counter))
+    _put(show, query, result, sources(result, rules, counter))
 
 
-def _budget(max_tokens: int | None, ratio: float | None, threshold: float | None) -> Budget:
+def _budget(
+    max_tokens: int | None, ratio: float | None, threshold: float | None, coverage: float | None
+) -> Budget:
     """The one budget that was given; `MAX_TOKENS` tokens if none was."""
-    given = [name for name, value in _flags(max_tokens, ratio, threshold) if value is not None]
+    flags = _flags(max_tokens, ratio, threshold, coverage)
+    given = [name for name, value in flags if value is not None]
     if len(given) > 1:
         raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
-    return Budget(max_tokens if given else opt.MAX_TOKENS, ratio, threshold)
+    return Budget(max_tokens if given else opt.MAX_TOKENS, ratio, threshold, coverage)
 
 
 def _flags(*values: float | None) -> list[tuple[str, float | None]]:
-    return list(zip(("--max-tokens", "--ratio", "--threshold"), values, strict=True))
+    return list(zip(("--max-tokens", "--ratio", "--threshold", "--coverage"), values, strict=True))
 
 
 def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:

@@ -7,7 +7,28 @@ from typing import Annotated
 
 import typer
 
-from tamis.service.cli import bench, compress, doctor, methods, models, probe
+from tamis.service.cli import (
+    ask_context,
+    batch,
+    bench,
+    bench_answers,
+    bench_needle,
+    bench_rerank,
+    bench_retrieval,
+    bench_selectors,
+    cache,
+    compress,
+    doctor,
+    heads,
+    index,
+    keys,
+    methods,
+    models,
+    probe,
+    probe_rank,
+    rerank,
+    serve,
+)
 
 EPILOG = """
 **Examples**
@@ -28,11 +49,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compress", epilog=compress.EPILOG)(compress.compress)
+app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
+app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.command("serve", epilog=serve.EPILOG)(serve.command)
+app.add_typer(keys.app, name="keys")
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
+bench.app.command("answers", epilog=bench_answers.EPILOG)(bench_answers.answers)
+bench.app.command("needle", epilog=bench_needle.EPILOG)(bench_needle.needle)
+bench.app.command("rerank", epilog=bench_rerank.EPILOG)(bench_rerank.rerank)
+bench.app.command("retrieval", epilog=bench_retrieval.EPILOG)(bench_retrieval.retrieval)
+bench.app.command("selectors", epilog=bench_selectors.EPILOG)(bench_selectors.selectors)
+app.add_typer(batch.app, name="batch")
 app.add_typer(bench.app, name="bench")
+probe.app.command("rank", epilog=probe_rank.EPILOG)(probe_rank.rank)
 app.add_typer(probe.app, name="probe")
+app.add_typer(heads.app, name="heads")
 
 
 def _print_version(asked: bool) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from tamis.service.cli._errors import reported
+from tamis.service.cli.probe_show import draw, draw_coverage, head_map, show_figures, terminal_map
 
 if TYPE_CHECKING:
     from tamis.probes.linear import LinearProbe
@@ -48,6 +48,16 @@ ProbeFile = Annotated[
 ]
 
 
+Articles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--articles",
+        help="Likewise, with all passages of a title joined into one long document; LIMIT counts "
+        "the questions on each. Repeatable.",
+    ),
+]
+
+
 @app.command()
 @reported()
 def train(
@@ -65,6 +75,7 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="sentinel only: published, or like-cases.")
     ] = "published",
+    articles: Articles = None,
     cache: Cache = None,
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
@@ -73,11 +84,12 @@ def train(
     """
     from tamis.compressors._registry import load_proxy
     from tamis.service.training import train as fit
-    from tamis.service.training_sentinel import train_sentinel
+    from tamis.service.training.sentinel import train_sentinel
 
     _check_choice("method", method, ("question_rows", "sentinel"))
     _check_choice("recipe", recipe, ("published", "like-cases"))
     files = [source_of(name) for name in data]
+    files += [replace(source_of(name), articles=True) for name in articles or ()]
     with _progress() as report:
         if method == "sentinel":
             reader = load_proxy(proxy, None)
@@ -93,7 +105,7 @@ def train(
             depth = layers or max(1, reader.card.layers * 2 // 3)
             probe, _ = fit(reader, files, _cache(cache), depth, report, loss, l2)
     probe.save(out)
-    _show_figures(probe.card.figures)
+    show_figures(probe.card.figures)
     Console(stderr=True).print(f"wrote {out}")
 
 
@@ -105,16 +117,22 @@ def evaluate(
     proxy: ProxyName = "smollm2-135m",
     cache: Cache = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", help="Also draw coverage asked against coverage reached."),
+    ] = None,
 ) -> None:
-    """Judge a probe on labelled questions it was not fitted on."""
-    from tamis.service.training import figures_of
+    """Judge a probe on labelled questions it was not fitted on: evidence, calibration, coverage."""
+    from tamis.service.training import figures_of, kept_promises
 
     found, cases = _read(probe, proxy, data, cache)
-    figures = figures_of(found, cases)
+    figures = {"held_out": figures_of(found, cases), "promises": kept_promises(found, cases)}
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(json.dumps(figures["held_out"] | {"promises": figures["promises"]}))
     else:
-        _show_figures({"held_out": figures})
+        show_figures(figures)
+    if png:
+        draw_coverage(found.card.figures.get("coverage", {}), figures["promises"], png)
 
 
 @app.command()
@@ -147,10 +165,10 @@ def show(
     """Draw which heads a probe trusts, layer by layer: green for, red against."""
     found = _probe(probe, method, proxy)
     grid = head_map(found)
-    Console().print(_terminal_map(grid))
-    _show_figures(found.card.figures)
+    Console().print(terminal_map(grid))
+    show_figures(found.card.figures)
     if png:
-        _draw(grid, png, found)
+        draw(grid, png, found)
 
 
 def source_of(name: str) -> Source:
@@ -166,55 +184,6 @@ def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
 
     if given not in choices:
         raise BadInput(f"--{option} is {given!r}; give {' or '.join(choices)}")
-
-
-def head_map(probe: LinearProbe) -> Any:
-    """`[L, H]`: how much each head's attention to a unit raises its first score."""
-    card = probe.card
-    name = "first" if "first" in probe.weights else "head"
-    cells = card.layers * card.heads
-    heads = probe.weights[name]
-    both = heads[:cells] + heads[cells : 2 * cells] if name == "first" else heads
-    return both.view(card.layers, card.heads)
-
-
-def _terminal_map(grid: Any) -> Text:
-    """One line a layer, one block a head, the deepest layer on top."""
-    peak = float(grid.abs().max()) or 1.0
-    lines = Text()
-    for layer in reversed(range(grid.shape[0])):
-        lines.append(f"layer {layer:>2} ")
-        for value in grid[layer].tolist():
-            strength = int(40 + 215 * min(1.0, abs(value) / peak))
-            colour = f"rgb(20,{strength},60)" if value > 0 else f"rgb({strength},30,40)"
-            lines.append("  " if abs(value) < 0.02 * peak else "██", style=colour)
-            lines.append(" ")
-        lines.append("\n")
-    lines.append(" " * 9 + "".join(f"{head:<3}" for head in range(grid.shape[1])) + "head\n")
-    return lines
-
-
-def _draw(grid: Any, path: Path, probe: LinearProbe) -> None:
-    from tamis.probes.errors import BadInput, MissingExtra
-
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"') from error
-    peak = float(grid.abs().max())
-    figure = Figure(
-        figsize=(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25), layout="constrained"
-    )
-    axes = figure.add_subplot()
-    image = axes.imshow(
-        grid.numpy(), cmap="RdYlGn", vmin=-peak, vmax=peak, origin="lower", aspect="auto"
-    )
-    axes.set(xlabel="head", ylabel="layer", title=f"{probe.card.method}, {probe.card.model}")
-    figure.colorbar(image, label="weight of a head's log attention")
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
 def _read(
@@ -250,33 +219,6 @@ def _probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
             f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train"
         )
     return found
-
-
-def _show_figures(figures: Any) -> None:
-    held = figures.get("held_out")
-    if not held:
-        Console().print(figures)
-        return
-    skill = held["brier_skill"]
-    Console().print(
-        f"{held['questions']} questions, {held['units']} sentences: AUC {held['auc']:.3f}, "
-        f"Brier skill {skill[0]:.3f} [{skill[1]:.3f}, {skill[2]:.3f}]"
-    )
-    table = Table("set", "questions", *(f"gold kept (all) at {share}" for share in _shares(held)))
-    for name, rows in held["evidence"].items():
-        cells = [f"{gold:.3f} ({whole:.3f})" for gold, whole, _ in rows.values()]
-        table.add_row(name, str(next(iter(rows.values()))[2]), *cells)
-    Console().print(table)
-    bins = Table("p from", "sentences", "mean p", "rate")
-    for row in held["reliability"]:
-        bins.add_row(
-            f"{row['from']:.1f}", str(row["units"]), f"{row['mean_p']:.3f}", f"{row['rate']:.3f}"
-        )
-    Console().print(bins)
-
-
-def _shares(held: Any) -> list[str]:
-    return list(next(iter(held["evidence"].values()), {}))
 
 
 def _cache(cache: Path | None) -> Path:

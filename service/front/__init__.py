@@ -14,17 +14,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tamis.compressors._types import Budget as Budget
     from tamis.compressors._types import Compressed as Compressed
+    from tamis.compressors._types import Ranked as Ranked
+    from tamis.compressors._types import Reranked as Reranked
     from tamis.compressors._types import Rules as Rules
     from tamis.probes.proxy import Proxy as Proxy
     from tamis.probes.text import Passage as Passage
+    from tamis.retrieval.store import CorpusIndex as CorpusIndex
+    from tamis.service.asking import ask_context as ask_context
     from tamis.service.calls import acompress as acompress
     from tamis.service.calls import compress as compress
+    from tamis.service.indexing import open_index as open_index
+    from tamis.service.reranking import arerank as arerank
+    from tamis.service.reranking import rerank as rerank
 
 _HOMES = {
     "compress": "tamis.service.calls",
     "acompress": "tamis.service.calls",
+    "ask_context": "tamis.service.asking",
+    "open_index": "tamis.service.indexing",
+    "CorpusIndex": "tamis.retrieval.store",
+    "rerank": "tamis.service.reranking",
+    "arerank": "tamis.service.reranking",
     "Budget": "tamis.compressors._types",
     "Compressed": "tamis.compressors._types",
+    "Ranked": "tamis.compressors._types",
+    "Reranked": "tamis.compressors._types",
     "Rules": "tamis.compressors._types",
     "Proxy": "tamis.probes.proxy",
     "Passage": "tamis.probes.text",
@@ -32,12 +46,19 @@ _HOMES = {
 __all__ = [
     "Budget",
     "Compressed",
+    "CorpusIndex",
     "Passage",
     "Proxy",
+    "Ranked",
+    "Reranked",
     "Rules",
     "__version__",
     "acompress",
+    "arerank",
+    "ask_context",
     "compress",
+    "open_index",
+    "rerank",
 ]
 
 

@@ -31,7 +31,14 @@ from tamis.service.bench.records import (
     load,
     passages_of,
 )
-from tamis.service.training import Report, Source, described, fold_of, look_key, records_of
+from tamis.service.training.cases import (
+    Report,
+    Source,
+    described,
+    fold_of,
+    look_key,
+    records_of,
+)
 
 Recipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)

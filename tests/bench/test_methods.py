@@ -10,12 +10,14 @@ from tamis.compressors._types import Scores
 from tamis.compressors.fusion import Fusion
 from tamis.compressors.lead import Lead
 from tamis.compressors.lexical import Lexical, best_of_passage
-from tamis.probes.errors import UnknownMethod
+from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.bench.looks import Looks
-from tamis.service.bench.methods import BLENDS, Panel, assemble, blended, sources_of
+from tamis.service.bench.methods import BLENDS, Panel, assemble, blended, sources_of, spec
 from tamis.service.bench.sources import Filed, Remembered, Seen, Stored, Timed, Vectors
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401
 
 PASSAGES = [
     Passage("Ann lives in Rome. Bob left."),
@@ -74,6 +76,40 @@ def test_methods_that_read_nothing_are_built_without_any_model(tmp_path):
     models = assemble(["lexical", "lead"], "no-such-proxy", tmp_path)
     assert models.proxies == ()
     assert models.panel.see(*CASE)["lead"].scores == Lead().scores(*CASE)
+
+
+def test_a_name_may_carry_options_and_stands_in_the_table_as_it_was_written(tmp_path):
+    assert spec("infini:form=independent:heads=16") == (
+        "infini",
+        {"form": "independent", "heads": 16},
+    )
+    models = assemble(["lexical", "lead"], "no-such-proxy", tmp_path)
+    assert models.panel.names == ("lexical", "lead")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("icr", "method of reranking"),
+        ("edges", "method of ordering"),
+        ("infini:heads", "infini:option=value"),
+        ("infini:colour=red", "no option"),
+    ],
+)
+def test_what_scores_no_sentences_or_has_no_such_option_is_refused(name, said):
+    with pytest.raises(BadInput, match=said):
+        sources_of([name])
+
+
+def test_one_method_with_other_options_is_another_source_with_its_own_files(tmp_path):
+    folder = tiny.save("llama", tmp_path / "llama")
+    names = ["raw_attention", "raw_attention:sigma=0", "infini", "infini:top_k=1"]
+    for cached in (False, True):
+        seen = assemble(names, str(folder), tmp_path / "kept").panel.see(*CASE)
+        assert list(seen) == names
+        assert [one.cached for one in seen.values()] == [cached] * 4
+    values = {one.scores.values for one in seen.values()}
+    assert len(values) == 4
 
 
 class Looking:

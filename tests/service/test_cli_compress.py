@@ -57,6 +57,7 @@ def test_json_has_the_shape_of_the_service_and_its_spans_slice_the_documents(doc
         "output_tokens": 9,
         "saved_tokens": 16,
         "ratio": 0.36,
+        "cached_tokens": 0,
         "tokenizer": str(free[3]),
         "estimated": False,
     }

@@ -1,0 +1,187 @@
+"""What the adapters of other frameworks have in common: their fields, and one request.
+
+pydantic comes with every framework that has an adapter; tamis alone does not need it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, info, names
+from tamis.compressors._types import Budget, Rules, Unanswerable
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage
+from tamis.service._backend import Backend, InProcess, Part, Plan, Short, whole
+
+logger = logging.getLogger("tamis")
+CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+"""A misspelt field is an error, not a default."""
+
+
+class Source(BaseModel):
+    """Where the work is done and by which method.
+
+    In this process, with `proxy`, `cache` and `options`; or by a tamis server, with `base_url`,
+    `api_key` and `timeout_s`.
+    """
+
+    model_config = CONFIG
+
+    method: str = Field(DEFAULT, description="how sentences are scored: see `tamis methods`")
+    language: str = Field("en", description="of the documents, for finding sentences")
+    proxy: Any = Field(DEFAULT_PROXY, description="a zoo name, a folder, or a loaded Proxy")
+    cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
+    options: dict[str, Any] = Field({}, description="the method's own, such as probe")
+    base_url: str | None = Field(None, description="of a tamis server; None is this process")
+    api_key: SecretStr | None = Field(None, description="of the server")
+    timeout_s: float = Field(60.0, gt=0, description="of one request to the server")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Any:
+        if self.base_url is None:
+            info(self.method)
+            if self.api_key is not None:
+                raise BadInput("api_key is for a server; give base_url, too, or leave it out")
+        elif self.proxy != DEFAULT_PROXY or self.cache is not None or self.options:
+            raise BadInput(
+                "proxy, cache and options are of this process and base_url is of a server, which "
+                "has its own; give one or the other"
+            )
+        return self
+
+    @property
+    def backend(self) -> Backend:
+        """Made for a request: a constructor loads nothing and calls nobody."""
+        if self.base_url is None:
+            return InProcess(self.proxy, self.cache, **self.options)
+        from tamis.service._by_url import server
+
+        key = self.api_key.get_secret_value() if self.api_key else None
+        return server(self.base_url, key, self.timeout_s)
+
+
+class Compression(Source):
+    """How much is kept, how it is shown, and what happens when it cannot be done.
+
+    Give one of `max_tokens`, `ratio`, `threshold` and `coverage`; or `top_n` alone, for whole
+    documents.
+    """
+
+    max_tokens: int | None = Field(None, description="the most tokens of all documents joined")
+    ratio: float | None = Field(None, description="the largest share of the input's tokens")
+    threshold: float | None = Field(None, description="keep sentences of at least this probability")
+    coverage: float | None = Field(None, description="keep all the evidence with this probability")
+    top_n: int | None = Field(None, ge=1, description="keep text of at most so many documents")
+    order: Literal["original", "score", "edges"] = Field(
+        "original", description="of documents: as given, best first, best at both ends"
+    )
+    context_window: int = Field(0, ge=0, description="neighbours to keep around a kept sentence")
+    protect: tuple[str, ...] = Field((), description="regular expressions; matches are kept")
+    dedup: float | None = Field(None, description="drop near-duplicates from this overlap on")
+    answerable_floor: float = Field(
+        0.0, description="below this probability that there is an answer, `unanswerable` decides"
+    )
+    unanswerable: Unanswerable = Field(
+        "best_effort", description="what to give then: best_effort, nothing or pass_through"
+    )
+    separator: str = Field("\n\n", description="what you will join the documents with")
+    elision: str | None = Field(None, description="shown where text was left out; None: nothing")
+    tokenizer: Any = Field("proxy", description="counts the budget: `proxy` or a tokenizer.json")
+    always_score: bool = Field(False, description="ask the model even if everything fits")
+    title_key: str | None = Field(None, description="metadata that holds a title, read before text")
+    metadata_prefix: str | None = Field("", description="of the keys added; None: add none")
+    on_error: Literal["raise", "passthrough"] = Field(
+        "raise", description="passthrough: log the error and give every document back whole"
+    )
+
+    @model_validator(mode="after")
+    def _served(self) -> Any:
+        self.plan(1)
+        if self.base_url is not None:
+            if not isinstance(self.tokenizer, str):
+                raise BadInput("tokenizer is an object; a server knows tokenizers by their names")
+        elif (kind := info(self.method).kind) != "compression":
+            raise BadInput(
+                f"{self.method} is a method of {kind} and keeps no sentences; give one of "
+                f"{', '.join(names())}"
+            )
+        return self
+
+    def plan(self, documents: int) -> Plan:
+        """A request for so many documents."""
+        given = (self.max_tokens, self.ratio, self.threshold, self.coverage)
+        alone = self.top_n is not None and set(given) == {None}
+        budget = Budget(ratio=1.0) if alone else Budget(*given)
+        # top_n has every document scored, even where all fits: an order by score needs scores
+        scored = self.always_score or self.order != "original"
+        rules = Rules(
+            protect=self.protect,
+            context_window=self.context_window,
+            dedup=self.dedup,
+            order=self.order,
+            separator=self.separator,
+            elision=self.elision,
+            answerable_floor=self.answerable_floor,
+            unanswerable=self.unanswerable,
+            top_n=self.top_n or (max(documents, 1) if scored else None),
+        )
+        return Plan(
+            budget=budget,
+            rules=rules,
+            method=self.method,
+            language=self.language,
+            tokenizer=self.tokenizer,
+        )
+
+    def short(self, question: str, passages: Sequence[Passage]) -> Short:
+        """What is kept of each passage; no passages are nothing to keep.
+
+        Raises:
+            TamisError: and its kinds, unless `on_error` is `passthrough`.
+        """
+        if not passages:
+            return Short((), "passthrough", self.method)
+        try:
+            return self.backend.compress(question, passages, self.plan(len(passages)))
+        except Exception as error:
+            return self._failed(passages, error)
+
+    async def ashort(self, question: str, passages: Sequence[Passage]) -> Short:
+        """`short`, with the event loop free; a task that is cancelled has not failed."""
+        if not passages:
+            return Short((), "passthrough", self.method)
+        try:
+            return await self.backend.acompress(question, passages, self.plan(len(passages)))
+        except Exception as error:
+            return self._failed(passages, error)
+
+    def _failed(self, passages: Sequence[Passage], error: Exception) -> Short:
+        """On the way out of an `except`: raised again, or every passage whole and a warning."""
+        if self.on_error == "raise":
+            raise
+        logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
+        return whole(passages, self.method, f"{type(error).__name__}: {error}")
+
+    def added(self, part: Part, short: Short, source_length: int) -> dict[str, Any]:
+        """What a document's metadata gets, under the keys that `metadata_prefix` begins.
+
+        `relevance_score` is None where everything fitted and no model was asked. Spans are
+        half-open code points of the document as it came in.
+        """
+        if self.metadata_prefix is None:
+            return {}
+        compression = {
+            "spans": [list(span) for span in part.spans],
+            "tokens_before": part.tokens_in,
+            "tokens_after": part.tokens_out,
+            "source_length": source_length,
+            "answerability": short.answerability,
+            "method": short.method,
+            "status": short.status,
+        }
+        prefix = self.metadata_prefix
+        return {f"{prefix}relevance_score": part.score, f"{prefix}compression": compression}

@@ -1,0 +1,28 @@
+"""Pairs of query and text, read query by query and answered in the order they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Rows = dict[str, tuple[list[int], list[str]]]
+"""For each query the places of its pairs, and their texts."""
+
+
+def by_query(pairs: Sequence[tuple[str, str]]) -> Rows:
+    """The pairs of each query, in the order in which queries first occur."""
+    rows: Rows = {}
+    for place, (query, text) in enumerate(pairs):
+        places, texts = rows.setdefault(query, ([], []))
+        places.append(place)
+        texts.append(text)
+    return rows
+
+
+def in_order(rows: Rows, found: Sequence[Sequence[float]]) -> list[float]:
+    """Scores of each query as one list, in the order of the pairs."""
+    scores = {
+        place: score
+        for (places, _), values in zip(rows.values(), found, strict=True)
+        for place, score in zip(places, values, strict=True)
+    }
+    return [scores[place] for place in range(len(scores))]

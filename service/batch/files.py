@@ -1,0 +1,145 @@
+"""Files here and elsewhere: opened through fsspec, unpacked by suffix, written in one piece."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import uuid
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tamis.probes.errors import BadInput, MissingExtra
+
+CODECS = (".gz", ".zst")
+_BUFFER = 1 << 20
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path on it.
+
+    Raises:
+        BadInput: no such protocol, or it cannot be reached.
+        MissingExtra: the package for that protocol is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        raise MissingExtra(f"{url} needs another package: {error}") from error
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{url} cannot be opened ({error}); give a path or a URL") from error
+    return fs, str(path)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether files are replaced by renaming; elsewhere a single put is whole or not there."""
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return protocol in ("file", "local")
+
+
+def opened(url: str) -> IO[bytes]:
+    """A file's bytes, unpacked where its name ends in .gz or .zst; seeks forward.
+
+    Raises:
+        BadInput: it cannot be opened. MissingExtra: .zst without the package for it.
+    """
+    fs, path = filesystem(url)
+    try:
+        raw = fs.open(path, "rb")
+    except OSError as error:
+        raise BadInput(f"{url} cannot be read ({reason(error)}); check the name") from error
+    if path.endswith(".gz"):
+        return cast(IO[bytes], io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), _BUFFER))
+    if path.endswith(".zst"):
+        whole = zstandard().ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return cast(IO[bytes], io.BufferedReader(whole, _BUFFER))
+    return cast(IO[bytes], raw)
+
+
+def packed(data: bytes, name: str) -> bytes:
+    """The bytes as a file of that name holds them; the same for the same data."""
+    if name.endswith(".gz"):
+        return gzip.compress(data, 6, mtime=0)
+    if name.endswith(".zst"):
+        return cast(bytes, zstandard().ZstdCompressor(level=3).compress(data))
+    return data
+
+
+def zstandard() -> Any:
+    """The package, or what installs it."""
+    try:
+        import zstandard as package
+    except ImportError as error:
+        raise MissingExtra('.zst needs a package: pip install "tamis[batch]"') from error
+    return package
+
+
+def pyarrow() -> Any:
+    """The package, or what installs it."""
+    try:
+        import pyarrow as package
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra('Parquet needs a package: pip install "tamis[batch]"') from error
+    return package
+
+
+def put(fs: Any, path: str, data: bytes, *, durable: bool = True) -> None:
+    """Writes a file in one piece: a reader finds all of it or none.
+
+    On a local disk: a file beside it, flushed to the disk, then renamed. Elsewhere one put, which
+    object stores show when it is complete.
+
+    Args:
+        durable: whether it has to outlive a power cut; else the system flushes it when it likes.
+
+    Raises:
+        BadInput: no space, no permission; nothing is left behind.
+    """
+    try:
+        if is_local(fs):
+            _put_local(Path(path), data, durable)
+        else:
+            fs.makedirs(fs._parent(path), exist_ok=True)
+            fs.pipe_file(path, data)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written ({reason(error)}); parts that are done are kept, "
+            "so make room and run the same command again"
+        ) from error
+
+
+def _put_local(path: Path, data: bytes, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with beside.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    if durable:
+        _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename outlives a power cut once its folder is on the disk; not all systems can do it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def reason(error: OSError) -> str:
+    """What the system said, in words."""
+    return error.strerror or str(error) or type(error).__name__

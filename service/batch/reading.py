@@ -1,0 +1,206 @@
+"""The rows of a part, read where they lie: forwards, so that no packed file is unpacked twice."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from tamis.probes.errors import BadInput
+from tamis.service.batch import files
+from tamis.service.batch.job import OUTPUTS, Job
+from tamis.service.batch.lines import lines
+from tamis.service.batch.plan import Part, open_parquet
+from tamis.service.batch.rows import Row, parsed, taken_fault
+from tamis.service.batch.sources import Source
+
+_SKIP_BYTES = 1 << 20
+_SKIP_ROWS = 1024
+
+
+class Reader:
+    """Reads parts; keeps the last source open, since parts mostly come in order."""
+
+    def __init__(self, sources: Sequence[Source], job: Job) -> None:
+        self.sources, self.job = sources, job
+        self._open: tuple[int, _Lines | _Table] | None = None
+
+    def rows(self, part: Part) -> list[Row]:
+        """The rows of a part, in order; a malformed one is told, not raised.
+
+        Raises:
+            BadInput: the source is not what it was when the plan was made.
+        """
+        found = list(self._rows(part))
+        if len(found) != part.rows:
+            raise BadInput(
+                f"{self.sources[part.source].url} changed while it was read: "
+                f"{len(found)} rows where {part.rows} were; start again with another output folder"
+            )
+        return found
+
+    def table(self, part: Part) -> Any:
+        """The rows of a part of a Parquet source as they are, an Arrow table."""
+        return self._opened(part).table(part)
+
+    def _rows(self, part: Part) -> Iterator[Row]:
+        source = self.sources[part.source]
+        if source.kind == "texts":
+            return _texts(source, part, self.job)
+        if source.kind == "parquet":
+            return rows_of(self.table(part), part.first, self.job)
+        rows: Iterator[Row] = self._opened(part).rows(part, self.job)
+        return rows
+
+    def _opened(self, part: Part) -> Any:
+        """The part's source, open at or before the part's first row."""
+        if self._open and self._open[0] == part.source and self._open[1].can_reach(part):
+            return self._open[1]
+        self.close()
+        source = self.sources[part.source]
+        kind = _Table if source.kind == "parquet" else _Lines
+        self._open = (part.source, kind(source.url))
+        return self._open[1]
+
+    def close(self) -> None:
+        """Closes the source that is open."""
+        if self._open:
+            self._open[1].close()
+            self._open = None
+
+
+class _Lines:
+    """A file of lines; `at` is where it stands in the unpacked bytes."""
+
+    def __init__(self, url: str) -> None:
+        self.packed = url.endswith(files.CODECS)
+        self.stream: IO[bytes] = files.opened(url)
+        self.at = 0
+
+    def can_reach(self, part: Part) -> bool:
+        return not self.packed or part.start >= self.at
+
+    def rows(self, part: Part, job: Job) -> Iterator[Row]:
+        self._go(part.start)
+        for number, (size, data) in enumerate(lines(self.stream), part.first):
+            self.at += size
+            if data is None or data.strip():
+                yield parsed(number, data, job, size)
+            if self.at >= part.stop:
+                return
+
+    def _go(self, start: int) -> None:
+        if not self.packed:
+            self.stream.seek(start)
+            self.at = start
+        while self.at < start:
+            read = len(self.stream.read(min(_SKIP_BYTES, start - self.at)))
+            if not read:
+                return  # shorter than planned: the count of rows will tell
+            self.at += read
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class _Table:
+    """A Parquet file, read batch by batch; `at` is the row it stands before, from 0."""
+
+    def __init__(self, url: str) -> None:
+        self.file = open_parquet(url)
+        counts = [
+            self.file.metadata.row_group(g).num_rows
+            for g in range(self.file.metadata.num_row_groups)
+        ]
+        self.bounds = [sum(counts[:g]) for g in range(len(counts))]
+        self.at: int | None = None
+        self.batches: Iterator[Any] = iter(())
+        self.rest: Any = None
+
+    def can_reach(self, part: Part) -> bool:
+        return True
+
+    def table(self, part: Part) -> Any:
+        """Rows `[first - 1, first - 1 + rows)` as one table."""
+        self._go(part.first - 1)
+        taken: list[Any] = []
+        missing = part.rows
+        while missing and (batch := self._next(missing)) is not None:
+            taken.append(batch)
+            missing -= batch.num_rows
+        return files.pyarrow().Table.from_batches(taken, self.file.schema_arrow)
+
+    def _go(self, row: int) -> None:
+        group = max(g for g, first in enumerate(self.bounds) if first <= row)
+        if self.at is None or row < self.at or self.bounds[group] > self.at:
+            groups = list(range(group, len(self.bounds)))
+            self.at, self.rest = self.bounds[group], None
+            self.batches = self.file.iter_batches(_SKIP_ROWS, groups, use_threads=False)
+        while self.at < row and self._next(row - self.at) is not None:
+            pass
+
+    def _next(self, most: int) -> Any:
+        """Up to so many of the next rows; None behind the last."""
+        if self.rest is None or not self.rest.num_rows:
+            self.rest = next(self.batches, None)
+        if self.rest is None:
+            return None
+        head, self.rest = self.rest.slice(0, most), self.rest.slice(most)
+        self.at = (self.at or 0) + head.num_rows
+        return head
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def rows_of(table: Any, first: int, job: Job) -> Iterator[Row]:
+    """An Arrow table's rows."""
+    if taken := sorted(set(map(job.name, OUTPUTS)) & set(table.column_names)):
+        raise BadInput(taken_fault(taken))
+    for number, value in enumerate(table.to_pylist(), first):
+        yield Row(number, None, value)
+
+
+def _texts(source: Source, part: Part, job: Job) -> Iterator[Row]:
+    """A file is a row: its name is the id, its text the context."""
+    fs, home = files.filesystem(source.url)
+    for number in range(part.first, part.first + part.rows):
+        name = source.names[number - 1]
+        data = fs.cat_file(f"{home.rstrip('/')}/{name}")
+        try:
+            text = data.decode(job.encoding)
+        except UnicodeDecodeError as error:
+            fault = f"byte 0x{data[error.start]:02x} at {error.start} is not {job.encoding}"
+            yield Row(number, as_json({job.fields.id: name}), fault=f"{fault}; give --encoding")
+            continue
+        value = {job.fields.id: name, job.fields.context: text}
+        yield Row(number, as_json(value), value)
+
+
+def as_json(value: Any) -> str:
+    """JSON that any reader takes: lone surrogates as escapes, dates and decimals as text, bytes in
+    base64.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    return text if text.isascii() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | datetime.timedelta):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

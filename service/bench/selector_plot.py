@@ -1,0 +1,44 @@
+"""Recall against keys read, a line a selector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tamis.probes.errors import BadInput
+from tamis.service.bench.plot import figure_class
+
+
+def ready(path: Path) -> None:
+    """An hour of measuring must not end in a plot that cannot be drawn.
+
+    Raises:
+        BadInput: an ending that is not drawn, or no such folder. MissingExtra: no matplotlib.
+    """
+    figure_class()
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise BadInput(f"{path} ends in {path.suffix or 'nothing'}; draw a .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {path.parent} for the plot")
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One panel a length of text; every effort tried of the first head is a point."""
+    lengths = sorted({row["tokens"] for row in rows})
+    figure = figure_class()(figsize=(6 * len(lengths), 4.5), layout="constrained")
+    panels = figure.subplots(1, len(lengths), squeeze=False)[0]
+    for panel, tokens in zip(panels, lengths, strict=True):
+        for row in (row for row in rows if row["tokens"] == tokens):
+            curve = row["heads"][0]["curve"]
+            shares = [100 * point["share_of_keys_read"] for point in curve]
+            panel.plot(shares, [p["recall_at_100"] for p in curve], "o-", label=row["selector"])
+        panel.set(
+            title=f"{tokens:,} tokens, head {rows[0]['heads'][0]['head']}",
+            xlabel="keys read (%)",
+            ylabel="recall@100",
+            xscale="log",
+        )
+        panel.grid(alpha=0.3)
+    panels[-1].legend(fontsize="small")
+    figure.savefig(path)

@@ -1,0 +1,150 @@
+"""`tamis bench needle`: a needle swept over depth and length of a haystack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli._errors import reported
+from tamis.service.cli.bench import _console, _listed, _progress, _reporter
+from tamis.service.cli.bench_speed import _prose, _sizes
+
+if TYPE_CHECKING:
+    from tamis.service.bench.needle import Cell, Remembering
+
+BOOKS = Path("../shared/data/haystack")
+EPILOG = """
+**Examples**
+
+`tamis bench needle --text book.txt --tokens 4000,16000,64000 --out needle.png`
+
+`tamis bench needle --text book.txt --methods question_rows,lexical,infini --depths 0,0.5,1`
+
+`tamis bench needle --text book.txt --needle "The key is under the mat." -q "Where is the key?"`
+
+A needle that shares its words with the question is found by word search, too: see the line of
+`lexical`.
+"""
+
+
+@reported()
+def needle(
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text",
+            help=f"Prose, maybe .gz; repeatable, for one long haystack. Default: the books in "
+            f"{BOOKS}.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Annotated[str, typer.Option(help="Lengths of the haystack, with commas.")] = (
+        "4000,16000,64000"
+    ),
+    depths: Annotated[str, typer.Option(help="From 0 to 1, with commas.")] = "0,0.25,0.5,0.75,1",
+    methods: Annotated[
+        str, typer.Option("--methods", "--method", help="Names of methods, with commas.")
+    ] = "question_rows,lexical",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Budget of the output.")] = 500,
+    needle: Annotated[
+        str | None, typer.Option(help="The sentence that is hidden.", show_default=False)
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="What asks for it.", show_default=False)
+    ] = None,
+    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
+        "smollm2-135m"
+    ),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the map here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every cell here.")] = None,
+) -> None:
+    """Hide a sentence at every depth of haystacks of every length, and look for it.
+
+    Windows that are read alone are read once for all depths and lengths.
+    """
+    from tamis.service.bench import needle as bench
+    from tamis.service.bench.methods import sources_of
+    from tamis.service.bench.needle_plot import draw, shown
+    from tamis.service.bench.plot import figure_class
+
+    if (needle is None) != (question is None):
+        raise BadInput("--needle and --question belong together; give both or neither")
+    hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
+    lengths, places = _sizes(tokens), _depths(depths)
+    names = sources_of(_listed(methods, "methods"))
+    if out:
+        figure_class()  # an hour of reading must not end in a missing package
+    from tamis.service.calls import counter_of
+
+    counter = counter_of("proxy", proxy)
+    haystack = bench.Haystack.of(_book(text), counter, max(lengths))
+    found: dict[str, list[Cell]] = {}
+    with _progress() as progress:
+        for name in names:
+            report = _reporter(progress, name, len(lengths) * len(places))
+            scorer, reader = _built(name, proxy)
+            cells = found.setdefault(name, [])
+            for cell in bench.sweep(
+                scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, asked
+            ):
+                cells.append(cell)
+                report(len(cells))
+    for name, cells in found.items():
+        _console().print(shown(name, cells), highlight=False)
+    _save(found, json_file)
+    if out:
+        draw(found, out)
+        typer.echo(f"wrote {out}", err=True)
+
+
+def _built(name: str, proxy: str) -> tuple[Any, Remembering | None]:
+    """A method, over a reader that remembers where it needs one."""
+    from tamis.compressors import _registry as registry
+    from tamis.service.bench.methods import spec
+    from tamis.service.bench.needle import Remembering
+
+    method, options = spec(name)
+    if registry.info(method).needs != "proxy":
+        return registry.build(method, **options), None
+    depth = registry.depth(method, proxy, **options)
+    reader = Remembering(registry.load_proxy(proxy, depth))
+    return registry.build(method, proxy=reader, **options), reader
+
+
+def _book(paths: Sequence[Path] | None) -> str:
+    files = list(paths or ()) or sorted(BOOKS.glob("*.txt.gz"))
+    if not files:
+        raise BadInput(f"there is no book in {BOOKS}; give --text with a file of prose")
+    return "\n\n".join(_prose(path) for path in files)
+
+
+def _depths(given: str) -> list[float]:
+    """Depths from a list with commas. BadInput: one that is none."""
+    try:
+        found = [float(word) for word in _listed(given, "depths")]
+    except ValueError as error:
+        raise BadInput(f"depths is {given!r}; give numbers from 0 to 1 with commas") from error
+    if wrong := [depth for depth in found if not 0 <= depth <= 1]:
+        raise BadInput(f"depths has {wrong[0]:g}; give numbers from 0 to 1 with commas")
+    return found
+
+
+def _save(found: dict[str, list[Cell]], path: Path | None) -> None:
+    if path is None:
+        return
+    report = {
+        "command": ["tamis", *sys.argv[1:]],
+        "methods": {name: [asdict(cell) for cell in cells] for name, cells in found.items()},
+    }
+    try:
+        path.write_text(json.dumps(report, indent=1) + "\n", "utf8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
+    typer.echo(f"wrote {path}", err=True)

@@ -1,0 +1,188 @@
+"""`tamis bench speed`: how long a request takes, cold and of passages that are kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli._errors import reported
+
+if TYPE_CHECKING:
+    from tamis.probes.proxy import Proxy
+    from tamis.service.bench.speed import Plan
+    from tamis.service.bench.speed_work import Text
+
+_PIPE_WIDTH = 160
+EPILOG = """
+**Examples**
+
+`tamis bench speed` times the documents of examples/, cold and warm
+
+`tamis bench speed --tokens 4500,16000 --passage-tokens 512 --paths cold,warm --json`
+
+`tamis bench speed --text book.txt --paths cold,fill,warm --storage int8 --rounds 9`
+
+**cold** reads every passage with the question. **warm** finds every passage in the passage cache,
+where an earlier question left it; each round asks another question. **fill** is a cold reading
+through an empty cache. **bare** is the forward pass of the same batches, and nothing else.
+`share of limit` is the arithmetic of the linear layers for the tokens that ran, over what the
+machine's best matrix product could do in that time.
+"""
+
+
+@reported()
+def speed(
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            help="A file of prose, maybe .gz; passages are cut from it. Default: the documents "
+            "of examples/.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Annotated[
+        str, typer.Option(help="Sizes of the context, with commas.")
+    ] = "1000,4500,16000",
+    passage_tokens: Annotated[
+        int, typer.Option(min=1, help="Of each passage, in the proxy's tokens.")
+    ] = 512,
+    paths: Annotated[str, typer.Option(help="Of cold, fill and warm, with commas.")] = "cold,warm",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
+    storage: Annotated[str, typer.Option(help="Of kept passages: exact or int8.")] = "exact",
+    seed: Annotated[int, typer.Option(help="Of the passages' order and the questions.")] = 0,
+    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
+        "smollm2-135m"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time whole requests: cold, and of passages that were read before."""
+    from tamis.compressors._registry import DEFAULT, depth, load_proxy
+    from tamis.service.bench.speed import Plan
+    from tamis.service.bench.speed_work import Text, examples
+
+    if storage not in ("exact", "int8"):
+        raise BadInput(f"storage is {storage!r}; give exact or int8")
+    plan = Plan(_sizes(tokens), _listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    prose, name = examples() if text is None else (_prose(text), str(text))
+    model = load_proxy(proxy, depth(DEFAULT, proxy))
+    source = Text(prose, name, model.layout, passage_tokens, seed)
+    cells = _measured(source, model, plan)
+    report = {**cells, "workload": source.work.as_json(), "machine": _machine(model)}
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        console = Console(width=None if Console().is_terminal else _PIPE_WIDTH)
+        console.print(_table(cells))
+        console.print(_footnote(report), style="dim")
+
+
+def _measured(source: Text, proxy: Proxy, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Cells by path and size, with a bar on stderr."""
+    from tamis.service.bench.speed import measure
+
+    cells: dict[str, dict[str, Any]] = {path: {} for path in plan.paths}
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("timing", total=len(plan.tokens) * (plan.rounds + 1))
+        for path, size, cell in measure(source, proxy, plan, lambda: progress.advance(task)):
+            cells[path][size] = cell
+    return cells
+
+
+def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    table = Table("path", "tokens", "ms p50", "ms p95", "tokens/s", "of the limit", "beside")
+    table.add_column("stages ms")
+    table.add_column("peak MB", justify="right")
+    for path, sizes in cells.items():
+        for size, cell in sizes.items():
+            stages = ", ".join(f"{name} {ms:,.0f}" for name, ms in cell["stages_ms"].items())
+            table.add_row(
+                path,
+                f"{int(size):,}",
+                f"{cell['ms_p50']:,.0f}",
+                f"{cell['ms_p95']:,.0f}",
+                f"{cell['tokens_per_s']:,.0f}",
+                f"{cell['share_of_limit']:.1%}",
+                _beside(cell),
+                stages,
+                f"{cell['peak_mb']:,.0f}",
+            )
+    return table
+
+
+def _beside(cell: Mapping[str, Any]) -> str:
+    if "share_of_bare" in cell:
+        return f"bare {cell['bare_ms_p50']:,.0f} ms, share {cell['share_of_bare']:.2f}"
+    if "faster_than_cold" in cell:
+        return (
+            f"{cell['faster_than_cold']:.1f}× as fast as cold, "
+            f"scores within {cell['max_score_difference']:.1e}"
+        )
+    return ""
+
+
+def _footnote(report: Mapping[str, Any]) -> str:
+    work, machine = report["workload"], report["machine"]
+    return (
+        f"{work['text']}: passages of {work['passage_tokens']} tokens, questions of "
+        f"{work['question_tokens']}, seed {work['seed']}. {machine['proxy']} in "
+        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}."
+    )
+
+
+def _machine(proxy: Proxy) -> dict[str, Any]:
+    import torch
+
+    return {
+        "device": str(proxy.device),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(proxy.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "proxy": proxy.card.name,
+        "layers": proxy.depth,
+        "batch_tokens": proxy.batch_tokens,
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells, else its kind."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text("utf8").splitlines() if listed.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _sizes(given: str) -> list[int]:
+    """Sizes from a list with commas. BadInput: one that is none."""
+    words = _listed(given, "tokens")
+    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
+        raise BadInput(f"tokens has {wrong[0]!r}; give whole numbers of at least 1, with commas")
+    return [int(word) for word in words]
+
+
+def _listed(given: str, what: str) -> Sequence[str]:
+    names = list(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if not names:
+        raise BadInput(f"{what} is {given!r}; name at least one")
+    return names
+
+
+def _prose(path: Path) -> str:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf8") as file:
+            return str(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -1,0 +1,101 @@
+"""`tamis probe rank`: fit the probe that ranks whole documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tamis.service.cli._errors import reported
+
+EPILOG = """
+**Examples**
+
+`tamis probe rank queries.jsonl.gz --corpus corpus.jsonl.gz --out rank.safetensors`
+
+`tamis probe rank queries.jsonl --corpus corpus.jsonl --data hotpotqa.jsonl:200 --weight queries=4
+--out rank.safetensors`
+
+Queries and corpus are those of `tamis bench rerank`; records are those of `tamis probe train`.
+"""
+
+
+@reported()
+def rank(
+    queries: Annotated[
+        Path, typer.Argument(help="Queries with qrels and candidates, JSON Lines, maybe .gz.")
+    ],
+    corpus: Annotated[Path, typer.Option("--corpus", help="The documents, JSON Lines, maybe .gz.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Labelled records beside, maybe as FILE:LIMIT. Repeatable."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=2, help="Candidates a query that are read.")] = 20,
+    first: Annotated[
+        str | None, typer.Option(help="Which candidates, where there are several lists.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="FILE=N", help="Count a file's queries N times."),
+    ] = None,
+    l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
+    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = "smollm2-135m",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where readings are kept; a refit then takes seconds."),
+    ] = None,
+) -> None:
+    """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
+    from tamis.compressors import _registry as registry
+    from tamis.service.bench.looks import Keeping
+    from tamis.service.bench.qrels import load_corpus, load_queries
+    from tamis.service.cli.probe import _cache, _progress, source_of
+    from tamis.service.training.cases import described
+    from tamis.service.training.ranking import Cases, Lists, fit
+
+    asked, _ = load_queries(queries, first)
+    files = [source_of(name) for name in data or ()]
+    held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
+    reader = Keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
+    method = registry.method_class("question_rows")(reader)
+    lists = Lists(queries.name.split(".")[0], asked, held, depth)
+    with _progress() as report:
+        reading = Cases(method, _cache(cache), report)
+        found = list(reading.of_lists(lists))
+        used = [described(source_of(str(queries)), len(found))]
+        for source in files:
+            mine = list(reading.of_records(source))
+            used.append(described(source, len(mine)))
+            found += mine
+    probe = fit(found, method, _weights(weight or ()), used, l2)
+    probe.save(out)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(_table(probe.card.figures["held_out"]))
+    Console(stderr=True).print(f"wrote {out}")
+
+
+def _weights(given: list[str] | tuple[()]) -> dict[str, int]:
+    from tamis.probes.errors import BadInput
+
+    found = {}
+    for word in given:
+        name, _, number = word.partition("=")
+        if not name or not number.isdecimal() or int(number) < 1:
+            raise BadInput(f"--weight is {word!r}; give FILE=N, such as queries=4")
+        found[name] = int(number)
+    return found
+
+
+def _table(held: dict[str, dict[str, float]]) -> Table:
+    """nDCG@10 of the queries held out, source by source."""
+    ways = list(next(iter(held.values())))
+    table = Table("source", *ways, title="nDCG@10 within the lists, queries held out")
+    for name, figures in held.items():
+        table.add_row(name, *(f"{figures[way]:g}" for way in ways))
+    return table

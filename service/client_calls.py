@@ -1,0 +1,103 @@
+"""What both clients share: what is sent, when it is sent again, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from tamis.probes.errors import TamisError
+from tamis.service.door.json import loads
+
+M = TypeVar("M", bound=BaseModel)
+Documents = Sequence[str | Mapping[str, Any]]
+_AGAIN = (429, 503)
+_LONGEST_PAUSE_S = 8.0
+
+
+class ServiceError(TamisError):
+    """The service refused, or could not be reached.
+
+    Attributes:
+        status: of HTTP; None where there was no answer. code: the service's word for it.
+        request_id: under which its log has the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id = status, code, request_id
+
+
+class Calls:
+    """Where the service is, and how often to try."""
+
+    def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
+        self.retries = retries
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.given: dict[str, Any] = {
+            "base_url": base_url.rstrip("/"),
+            "headers": {**headers, "Content-Type": "application/json"},
+            "timeout": timeout_s,
+        }
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait before each further try, where the service says nothing."""
+        yield from (min(0.25 * 2**i, _LONGEST_PAUSE_S) for i in range(self.retries))
+
+
+def compress_body(query: str | Sequence[str], documents: Documents, fields: Any) -> Any:
+    asked = {"query": query} if isinstance(query, str) else {"queries": list(query)}
+    return {**asked, "documents": list(documents), **fields}
+
+
+def search_body(query: str, k: int, index: str | None, where: Mapping[str, Any] | None) -> Any:
+    body = {"query": query, "k": k, "index": index, "where": where}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) -> Any:
+    asked = {"relevant_spans": {"mode": "enabled"}} if spans else {}
+    return {"query": query, "documents": list(documents), **asked, **fields}
+
+
+def wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
+    """How long to wait before the next try; None if there is none."""
+    if isinstance(answer, httpx.HTTPError):
+        # what was sent may have been done: only what never arrived is sent again
+        return next(pauses, None) if isinstance(answer, httpx.ConnectError) else None
+    if answer.status_code not in _AGAIN or (pause := next(pauses, None)) is None:
+        return None
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if said.isdigit() else pause
+
+
+def read(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
+    """The answer as what it is, or the error it is."""
+    if isinstance(answer, httpx.HTTPError):
+        raise ServiceError(
+            f"{url} could not be reached ({type(answer).__name__}: {answer})"
+        ) from answer
+    if answer.is_success:
+        return kind.model_validate(loads(answer.content))
+    message, code = _told(answer)
+    raise ServiceError(message, answer.status_code, code, answer.headers.get("X-Request-ID"))
+
+
+def _told(answer: httpx.Response) -> tuple[str, str | None]:
+    """The message and the code of an error, in whatever dialect."""
+    try:
+        body = loads(answer.content)
+    except ValueError:
+        return f"the service answered {answer.status_code}", None
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    if isinstance(error, str):
+        return error, body.get("error_type")
+    return str(error.get("message", f"status {answer.status_code}")), error.get("code")

@@ -1,0 +1,1 @@
+"""Many requests, one model: a bounded line, fair packing, one thread, and what if it dies."""

@@ -1,0 +1,159 @@
+"""The engine: a line, a worker, and someone who watches the worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tamis.compressors._reading import Reader
+from tamis.probes.prompt import Prompt
+from tamis.service.engine.line import Line, Load
+from tamis.service.engine.reader import EngineReader
+from tamis.service.engine.ticket import Ticket
+from tamis.service.engine.worker import Watcher, Worker
+from tamis.service.failures import OutOfTime, Unavailable, WorkerDied
+
+_LOOK_S = 0.02
+_LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much the engine takes on; see `Settings` for each."""
+
+    queue_tokens: int = 32768
+    max_requests: int = 128
+    max_request_tokens: int = 262144
+    batch_tokens: int = 1024
+    stall_s: float = 300.0
+
+
+class Silent:
+    """A watcher that writes nothing down."""
+
+    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+        """Nothing."""
+
+    def restarted(self) -> None:
+        """Nothing."""
+
+
+class Engine:
+    """One model for many requests.
+
+    Args:
+        load: loads the model; called in the worker's own thread, and again if that dies.
+        bounds: how much is taken on.
+        watcher: is told of batches and restarts.
+        size: tokens that reading a prompt costs; less than its length where it was kept.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Reader],
+        bounds: Bounds | None = None,
+        watcher: Watcher | None = None,
+        size: Callable[[Prompt], int] = len,
+    ) -> None:
+        self.bounds = bounds or Bounds()
+        self.line = Line(self.bounds.queue_tokens, self.bounds.max_requests)
+        self.restarts = 0
+        self.draining = False
+        self._load, self._size = load, size
+        self._watcher: Watcher = watcher or Silent()
+        self._loaded: Reader | None = None
+        self._stop = threading.Event()
+        self._worker = self._hired()
+        self._keeper = threading.Thread(target=self._keep, name="tamis-keeper", daemon=True)
+
+    def start(self, timeout_s: float = 600.0) -> EngineReader:
+        """Loads the model and says what methods may read with.
+
+        Raises:
+            TamisError: whatever kept the model from being loaded.
+        """
+        self._worker.start()
+        until = time.monotonic() + timeout_s
+        while not self._worker.ready.wait(_LOOK_S):
+            if self._worker.failed is not None:
+                raise self._worker.failed
+            if time.monotonic() > until:
+                raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
+        self._keeper.start()
+        assert self._loaded is not None  # the worker is ready
+        most = self.bounds.max_request_tokens
+        return EngineReader(self.line, self._loaded.card, self._loaded.layout, most, self._size)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is there and the service is not on its way out."""
+        worker = self._worker
+        return worker.is_alive() and worker.ready.is_set() and not self.draining
+
+    @property
+    def thread_id(self) -> int | None:
+        """Of the thread that owns the model."""
+        return self._worker.ident
+
+    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> Ticket:
+        """Lets a request in.
+
+        Raises:
+            Overloaded: there is no room. Unavailable: the model is away.
+        """
+        if self._worker.failed is not None:
+            raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
+        return self.line.admit(tokens, priority, deadline)
+
+    def leave(self, ticket: Ticket) -> None:
+        """The request is done with."""
+        self.line.leave(ticket)
+
+    def load(self) -> Load:
+        """How full the line is."""
+        return self.line.load()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Lets nobody in and waits for those who are; whether all were served in time."""
+        self.draining = True
+        self.line.close()
+        served = self.line.emptied(timeout_s)
+        for ticket in self.line.tickets():
+            ticket.end(OutOfTime("the service shut down before this was done", 1.0))
+            self.line.leave(ticket)
+        self._stop.set()
+        self._worker.join(1.0)
+        return served
+
+    def _hired(self) -> Worker:
+        return Worker(self.line, self._read_model, self.bounds.batch_tokens, self._watcher)
+
+    def _read_model(self) -> Reader:
+        self._loaded = self._load()
+        return self._loaded
+
+    def _keep(self) -> None:
+        """Replaces a worker that died or hangs, after a pause that grows if it dies again."""
+        pause_s = 0.0
+        while not self._stop.wait(_LOOK_S):
+            worker = self._worker
+            if worker.is_alive() and not self._hangs(worker):
+                if worker.ready.is_set() and worker.busy_since is None:
+                    pause_s = 0.0
+                continue
+            if self._stop.is_set() or (self.draining and not worker.is_alive()):
+                return
+            worker.drop(WorkerDied("the model's thread died with this request; try again", 1.0))
+            if self._stop.wait(pause_s):
+                return
+            pause_s = min(max(1.0, 2 * pause_s), _LONGEST_PAUSE_S)
+            self.restarts += 1
+            self._watcher.restarted()
+            self._worker = self._hired()
+            self._worker.start()
+
+    def _hangs(self, worker: Worker) -> bool:
+        since = worker.busy_since
+        return since is not None and time.monotonic() - since > self.bounds.stall_s

@@ -1,0 +1,79 @@
+"""What methods read with in the service: it looks like a proxy, and the line is behind it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+
+from tamis.probes.capture import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.prompt import Layout, Prompt, Template
+from tamis.probes.proxy import Card
+from tamis.probes.signal import Signal
+from tamis.service.engine.line import Line
+from tamis.service.engine.ticket import Job, Ticket, current
+from tamis.service.failures import OutOfTime, TooLarge
+
+
+class EngineReader:
+    """A `Reader` whose prompts are read together with those of other requests.
+
+    It reads for the ticket that its thread holds, and nothing of it is tied to a request: methods
+    are built once over it.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        card: Card,
+        layout: Layout,
+        most_tokens: int,
+        size: Callable[[Prompt], int] = len,
+    ) -> None:
+        self.line, self.card, self.layout = line, card, layout
+        self.most_tokens, self.size = most_tokens, size
+
+    def with_template(self, template: Template) -> EngineReader:
+        """The same engine, in other words."""
+        twin = copy(self)
+        twin.layout = self.layout.with_template(template)
+        return twin
+
+    def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
+        """The signal of each prompt, in order, as the model comes to it.
+
+        Raises:
+            TooLarge: more tokens than one request may have.
+            Refused: the request ended before its time. BadInput: the model cannot read a prompt.
+        """
+        if (ticket := current()) is None:
+            raise BadInput("the engine reads for requests; hold a ticket")
+        if ticket.replaying:
+            yield from _replayed(ticket, prompts)
+            return
+        tokens = sum(map(len, prompts))
+        if tokens > self.most_tokens:
+            raise TooLarge(
+                f"the request has {tokens:,} tokens and at most {self.most_tokens:,} are read; "
+                "send fewer or shorter documents"
+            )
+        answers: queue.SimpleQueue[Signal | Exception] = queue.SimpleQueue()
+        template = self.layout.template
+        jobs = [Job(ticket, p, want, template, max(1, self.size(p)), answers) for p in prompts]
+        ticket.waits_on(answers)
+        self.line.put(ticket, jobs)
+        for job in jobs:
+            yield ticket.next(job)
+
+
+def _replayed(ticket: Ticket, prompts: Sequence[Prompt]) -> Iterator[Signal]:
+    """What was read before time ran out, and no more."""
+    for prompt, (read, signal) in zip(prompts, ticket.done, strict=False):
+        if prompt != read:
+            break
+        yield signal
+    else:
+        if len(prompts) <= len(ticket.done):
+            return
+    raise OutOfTime("this was not read in time")

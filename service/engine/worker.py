@@ -1,0 +1,151 @@
+"""The one thread that owns the model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
+
+import torch
+
+from tamis.compressors._reading import Reader
+from tamis.probes.capture import RowGroup, Want
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Signal
+from tamis.service.engine.line import Line
+from tamis.service.engine.ticket import Job
+from tamis.service.failures import Refused
+
+_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
+_FADE = 0.8
+
+
+class Watcher(Protocol):
+    """Who is told of every batch, for the metrics."""
+
+    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+        """A batch was read."""
+        ...
+
+    def restarted(self) -> None:
+        """A worker died and another took its place."""
+        ...
+
+
+class Worker(threading.Thread):
+    """Loads the model, then reads batch after batch until the line is closed.
+
+    Attributes:
+        ready: set when the model is there and warm. failed: why it could not be loaded.
+        busy_since: when the batch in hand was begun; None between batches.
+        abandoned: set from outside if it hangs: what it still brings is dropped.
+    """
+
+    def __init__(
+        self, line: Line, load: Callable[[], Reader], batch_tokens: int, watcher: Watcher
+    ) -> None:
+        super().__init__(name="tamis-model", daemon=True)
+        self.line, self.load, self.batch_tokens, self.watcher = line, load, batch_tokens, watcher
+        self.ready = threading.Event()
+        self.failed: Exception | None = None
+        self.busy_since: float | None = None
+        self.abandoned = False
+        self._hand: list[Job] = []
+
+    def run(self) -> None:
+        """The life of the thread."""
+        try:
+            reader = self.load()
+        except Exception as error:
+            self.failed = error
+            return
+        self.ready.set()
+        while not self.abandoned:
+            self._hand = self.line.take(self.batch_tokens)
+            if not self._hand:
+                return
+            self._serve(reader)
+            self._hand = []
+
+    def drop(self, fault: Refused) -> None:
+        """Tells whoever waits for the batch in hand that it is lost."""
+        self.abandoned = True
+        for job in self._hand:
+            job.answers.put(fault)
+            self.line.finish(job)
+
+    def _serve(self, reader: Reader) -> None:
+        began = self.busy_since = time.monotonic()
+        for job in self._hand:
+            if job.ticket.submitted is not None:
+                job.ticket.queue_ms += (began - job.ticket.submitted) * 1e3
+        try:
+            for jobs in _alike(self._hand):
+                self._read(reader, jobs)
+        finally:
+            self.busy_since = None
+        seconds = time.monotonic() - began
+        tokens = sum(job.tokens for job in self._hand)
+        self.line.rate += (1 - _FADE) * (tokens / max(seconds, 1e-6) - self.line.rate)
+        now = time.monotonic()
+        for ticket in {job.ticket for job in self._hand}:
+            ticket.forward_ms += seconds * 1e3
+            ticket.submitted = now
+        self.watcher.batch(tokens, len(self._hand), seconds)
+
+    def _read(self, reader: Reader, jobs: Sequence[Job]) -> None:
+        """Reads jobs of one template together; if that fails, each request's alone."""
+        try:
+            signals = _signals(reader, jobs)
+        except Exception as error:
+            if len({job.ticket for job in jobs}) == 1:
+                self._answer(jobs, [error] * len(jobs))
+                return
+            for _, alone in groupby(jobs, key=lambda job: id(job.ticket)):
+                self._read(reader, list(alone))
+            return
+        self._answer(jobs, signals)
+
+    def _answer(self, jobs: Sequence[Job], answers: Iterable[Signal | Exception]) -> None:
+        if self.abandoned:
+            return
+        for job, answer in zip(jobs, answers, strict=True):
+            self.line.finish(job)
+            job.answers.put(answer)
+
+
+def _alike(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs of the same template, each request's in order."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.template.name, []).append(job)
+    yield from groups.values()
+
+
+def _signals(reader: Reader, jobs: Sequence[Job]) -> list[Signal]:
+    """One forward pass over everything, each job's signal cut to what it wants."""
+    want = union([job.want for job in jobs])
+    inner = reader.with_template(jobs[0].template)
+    read = list(inner.read([job.prompt for job in jobs], want))
+    return [cut(s, want, job.want, job.prompt) for job, s in zip(jobs, read, strict=True)]
+
+
+def union(wants: Sequence[Want]) -> Want:
+    """What serves all of them at once."""
+    layers = sorted({layer for want in wants for layer in want.layers})
+    rows = tuple(group for group in _GROUPS if any(group in want.rows for want in wants))
+    return Want(tuple(layers), rows)
+
+
+def cut(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Signal:
+    """The layers and rows of `want`, of a signal that was read for more: `[L, H, R, N]`."""
+    if read == want:
+        return signal
+    layers = [read.layers.index(layer) for layer in want.layers]
+    sizes = [len(prompt.ask.ids) - prompt.ask.rows if g == "question" else 1 for g in read.rows]
+    parts = dict(zip(read.rows, torch.split(signal.weights[layers], sizes, 2), strict=True))
+    return Signal(
+        torch.cat([parts[group] for group in want.rows], 2), want.layers, want.rows, signal.cached
+    )

@@ -1,0 +1,197 @@
+"""What can go wrong with a request, and what the caller is told: one table, for all dialects.
+
+The OpenAPI document takes its statuses from here, so that it says what the service does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tamis.probes.errors import (
+    BadInput,
+    BudgetTooSmall,
+    MissingExtra,
+    TamisError,
+    UnknownMethod,
+    UnknownTokenizer,
+)
+
+Dialect = Literal["openai", "tei", "cohere"]
+
+
+class Refused(TamisError):
+    """A request that is not served; `retry_after_s` says when to come back, where that helps."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Malformed(Refused):
+    """No JSON, or JSON that RFC 8259 does not know."""
+
+
+class Unauthorized(Refused):
+    """No key, or a key that nobody was given."""
+
+
+class NotFound(Refused):
+    """No such path, model or index."""
+
+
+class MethodNotAllowed(Refused):
+    """The path is there and the verb is not."""
+
+
+class SlowBody(Refused):
+    """The body did not arrive in time."""
+
+
+class TooLarge(Refused):
+    """More bytes or tokens than one request may have."""
+
+
+class WrongMediaType(Refused):
+    """A body that is neither plain nor gzipped JSON."""
+
+
+class Overloaded(Refused):
+    """The queue is full."""
+
+
+class RateLimited(Refused):
+    """The key has used up its share."""
+
+
+class Gone(Refused):
+    """The client hung up; nobody reads the answer."""
+
+
+class OutOfTime(Refused):
+    """The answer would come too late."""
+
+
+class WorkerDied(Refused):
+    """The thread that owned the model died with this request in its hands."""
+
+
+class Unavailable(Refused):
+    """The model cannot be loaded, or the service is on its way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a kind of error is answered.
+
+    Attributes:
+        status: of HTTP. type, code: OpenAI's. tei: TEI's `error_type`.
+        says: one line for the OpenAPI document.
+    """
+
+    status: int
+    type: str
+    code: str
+    tei: str
+    says: str
+
+
+_INVALID, _SERVER = "invalid_request_error", "server_error"
+INTERNAL = Failure(500, _SERVER, "internal_error", "backend", "A fault of the service.")
+TABLE: dict[type[Exception], Failure] = {
+    Malformed: Failure(400, _INVALID, "malformed_json", "validation", "The body is no JSON."),
+    Unauthorized: Failure(
+        401,
+        "authentication_error",
+        "invalid_api_key",
+        "validation",
+        "The API key is missing or wrong.",
+    ),
+    NotFound: Failure(404, _INVALID, "not_found", "validation", "No such path, model or index."),
+    UnknownMethod: Failure(
+        404, _INVALID, "model_not_found", "validation", "No such path, model or index."
+    ),
+    MethodNotAllowed: Failure(
+        405, _INVALID, "method_not_allowed", "validation", "The path does not know this verb."
+    ),
+    SlowBody: Failure(408, _INVALID, "body_timeout", "validation", "The body came too slowly."),
+    TooLarge: Failure(
+        413, _INVALID, "request_too_large", "validation", "More bytes or tokens than are taken."
+    ),
+    WrongMediaType: Failure(
+        415, _INVALID, "unsupported_media_type", "validation", "Send JSON, plain or gzipped."
+    ),
+    BudgetTooSmall: Failure(
+        422, _INVALID, "budget_too_small", "validation", "The request cannot be served as it is."
+    ),
+    UnknownTokenizer: Failure(
+        422, _INVALID, "unknown_tokenizer", "tokenizer", "The request cannot be served as it is."
+    ),
+    BadInput: Failure(
+        422, _INVALID, "bad_input", "validation", "The request cannot be served as it is."
+    ),
+    RateLimited: Failure(
+        429, "rate_limit_error", "rate_limit_exceeded", "overloaded", "Come back after Retry-After."
+    ),
+    Overloaded: Failure(
+        429, "rate_limit_error", "overloaded", "overloaded", "Come back after Retry-After."
+    ),
+    Gone: Failure(499, _INVALID, "client_closed_request", "validation", "The client hung up."),
+    MissingExtra: Failure(
+        501, _SERVER, "not_installed", "backend", "What this needs is not installed."
+    ),
+    WorkerDied: Failure(
+        503, _SERVER, "worker_died", "unhealthy", "The model is away; come back after Retry-After."
+    ),
+    Unavailable: Failure(
+        503, _SERVER, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+    ),
+    OutOfTime: Failure(504, _SERVER, "timeout", "backend", "The time was not enough."),
+    # ProxyMissing, BadModelFile and their like: the service was set up wrongly
+    TamisError: Failure(
+        503, _SERVER, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+    ),
+}
+ALWAYS = (500,)
+ON_POST = (400, 408, 413, 415, 422, 429, 503, 504)
+
+
+def failure_of(error: Exception) -> Failure:
+    """The row of the table that is nearest to the error's class."""
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def message_of(error: Exception) -> str:
+    """What the caller reads; of faults nobody foresaw, nothing but that they happened."""
+    if failure_of(error) is INTERNAL:
+        return "the service failed; its log has the request id and the place"
+    return str(error)
+
+
+def body_of(failure: Failure, message: str, dialect: Dialect, param: str | None = None) -> Any:
+    """The body of an error, as clients of the dialect read it."""
+    if dialect == "tei":
+        return {"error": message, "error_type": failure.tei}
+    if dialect == "cohere":
+        return {"message": message}
+    error = {"message": message, "type": failure.type, "param": param, "code": failure.code}
+    return {"error": error}
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """`Retry-After` in whole seconds where waiting helps, and how to log in where that does."""
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+    if (seconds := getattr(error, "retry_after_s", None)) is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return headers
+
+
+def dialect_of(path: str) -> Dialect:
+    """Whose errors a path speaks, as far as the path tells."""
+    return "cohere" if path == "/v2/rerank" else "openai"
+
+
+def says(status: int) -> str:
+    """A status in one line."""
+    return next((f.says for f in (*TABLE.values(), INTERNAL) if f.status == status), "")

@@ -1,0 +1,129 @@
+"""What Prometheus is told: seconds, tokens, and why requests were not served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+GAUGES = {
+    "queue_tokens": "Tokens that wait or are read.",
+    "queue_requests": "Requests that are in.",
+    "ready": "Whether the model is there.",
+}
+CONTENT_TYPE: str = CONTENT_TYPE_LATEST
+# what the timings of a result are called, and the stage they belong to
+STAGES = {
+    "queue": "queue",
+    "tokenize": "tokenize",
+    "segment": "segment",
+    "forward": "forward",
+    "score": "score",
+    "select": "select",
+}
+
+
+class _CacheMeters(Collector):
+    """Counts that the passage cache keeps itself."""
+
+    def __init__(self, stats: Callable[[], Any]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """Read anew each time."""
+        stats = self._stats()
+        for name in ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"):
+            yield CounterMetricFamily(
+                f"tamis_cache_{name}", f"Passages: {name}.", value=getattr(stats, name)
+            )
+        yield GaugeMetricFamily("tamis_cache_bytes", "Memory it takes.", value=stats.bytes)
+        yield GaugeMetricFamily("tamis_cache_entries", "Passages in it.", value=stats.entries)
+
+
+class Metrics:
+    """The meters of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        here = self.registry
+        self.requests = Counter(
+            "tamis_requests", "Requests by route and status.", ["route", "status"], registry=here
+        )
+        self.request_seconds = Histogram(
+            "tamis_request_seconds",
+            "Time of a request.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=here,
+        )
+        self.stage_seconds = Histogram(
+            "tamis_stage_seconds", "Where it went.", ["stage"], buckets=_SECONDS, registry=here
+        )
+        self.batch_tokens = Histogram(
+            "tamis_batch_tokens", "Tokens of a forward pass.", buckets=_TOKENS, registry=here
+        )
+        self.batch_prompts = Counter(
+            "tamis_batch_prompts", "Prompts that were read.", registry=here
+        )
+        self.model_seconds = Counter(
+            "tamis_model_seconds", "Time the model was busy.", registry=here
+        )
+        self.tokens_read = Counter("tamis_tokens_read", "Tokens the model has read.", registry=here)
+        self.tokens_in = Counter("tamis_tokens_in", "Tokens of the contexts given.", registry=here)
+        self.tokens_out = Counter(
+            "tamis_tokens_out", "Tokens of the texts returned.", registry=here
+        )
+        self.tokens_saved = Counter(
+            "tamis_tokens_saved", "Tokens left out.", ["key"], registry=here
+        )
+        self.cached_tokens = Counter(
+            "tamis_cached_tokens", "Tokens not read again, for the cache had them.", registry=here
+        )
+        self.refused = Counter(
+            "tamis_refused", "Requests not served, by reason.", ["code"], registry=here
+        )
+        self.fallbacks = Counter(
+            "tamis_fallback", "Answers that are not what was asked for.", ["reason"], registry=here
+        )
+        self.restarts = Counter("tamis_worker_restarts", "Model threads replaced.", registry=here)
+
+    def watch(self, name: str, value: Callable[[], float]) -> None:
+        """One of `GAUGES`, read when it is asked for."""
+        Gauge(f"tamis_{name}", GAUGES[name], registry=self.registry).set_function(value)
+
+    def watch_cache(self, stats: Callable[[], Any]) -> None:
+        """The passage cache, whose counts are its own."""
+        self.registry.register(_CacheMeters(stats))
+
+    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+        """A forward pass is done."""
+        self.batch_tokens.observe(tokens)
+        self.batch_prompts.inc(prompts)
+        self.model_seconds.inc(seconds)
+        self.tokens_read.inc(tokens)
+
+    def restarted(self) -> None:
+        """A model thread was replaced."""
+        self.restarts.inc()
+
+    def stages(self, timings_ms: Mapping[str, float]) -> None:
+        """Where the time of a request went."""
+        for name, stage in STAGES.items():
+            if name in timings_ms:
+                self.stage_seconds.labels(stage).observe(timings_ms[name] / 1e3)
+
+    def compressed(self, tokens_in: int, tokens_out: int, key: str) -> None:
+        """A context was compressed for the owner of a key."""
+        self.tokens_in.inc(tokens_in)
+        self.tokens_out.inc(tokens_out)
+        self.tokens_saved.labels(key).inc(max(0, tokens_in - tokens_out))
+
+    def page(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)

@@ -1,0 +1,92 @@
+"""What all routes have in common: how bodies are read, and which answers are documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from tamis.probes.errors import BadInput
+from tamis.service.door.json import Json, JsonRequest
+from tamis.service.door.record import Record, record_of
+from tamis.service.failures import ON_POST, Dialect, says
+from tamis.service.house import House
+from tamis.service.settings import Settings
+from tamis.service.wire.errors import CohereError, ErrorBody, TeiError
+
+_RETRY = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+}
+_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read by `door.json`, whatever type it claims to have."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with the request in our own words."""
+        inner = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            return await inner(JsonRequest(request.scope, request.receive))
+
+        return handler
+
+
+def router() -> APIRouter:
+    """A router of such routes."""
+    return APIRouter(route_class=JsonRoute)
+
+
+def answers(
+    *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, as the OpenAPI document has them."""
+    body = _BODIES[dialects[0]]
+    for dialect in dialects[1:]:
+        body = body | _BODIES[dialect]
+    statuses = sorted({401, 429, 500, *(ON_POST if post else ()), *extra})
+    return {
+        status: {"model": body, "description": says(status)}
+        | ({"headers": _RETRY} if status in (429, 503) else {})
+        for status in statuses
+    }
+
+
+def house_of(request: Request) -> House:
+    """The service that a request came to."""
+    house: House = request.app.state.house
+    return house
+
+
+def record(request: Request) -> Record:
+    """What is known of a request."""
+    return record_of(request.scope)
+
+
+def answer(model: BaseModel, exclude_none: bool = False) -> Json:
+    """A model as a response; text leaves as it came."""
+    return Json(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
+
+
+def check(settings: Settings, questions: Sequence[str], documents: int) -> None:
+    """Holds a request to the service's limits, before anything is done for it.
+
+    Raises:
+        BadInput: too many documents or questions, or a question that is too long.
+    """
+    if documents > settings.max_documents:
+        raise BadInput(
+            f"{documents:,} documents were given and {settings.max_documents:,} is the most; "
+            "send them in parts"
+        )
+    if len(questions) > settings.max_inputs:
+        raise BadInput(f"{len(questions)} queries were given and {settings.max_inputs} is the most")
+    if (longest := max(map(len, questions), default=0)) > settings.max_query_chars:
+        raise BadInput(
+            f"the query has {longest:,} characters and {settings.max_query_chars:,} is the most; "
+            "put long text into documents"
+        )

@@ -1,0 +1,195 @@
+"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+
+from tamis.compressors._types import Budget
+from tamis.probes.errors import TamisError
+from tamis.service.desk import attended, guessed_tokens
+from tamis.service.door.record import Record
+from tamis.service.engine.ticket import Ticket
+from tamis.service.failures import Gone, Overloaded, failure_of, message_of
+from tamis.service.house import House
+from tamis.service.routes.base import answer, answers, check, house_of, record, router
+from tamis.service.sifting import sift
+from tamis.service.wire.compress import CompressBatch, CompressRequest
+from tamis.service.wire.compressed import (
+    BatchItem,
+    BatchResult,
+    Compression,
+    CompressionList,
+    Writer,
+)
+from tamis.service.wire.errors import ErrorDetail
+from tamis.service.wire.explain import Explanation, explanation
+
+BESIDE = 4
+"""Questions or inputs of one call that are served at the same time."""
+_OURS = 500
+routes = router()
+
+
+@routes.post(
+    "/v1/compress",
+    response_model=Compression | CompressionList,
+    responses=answers(404),
+    summary="Keep the sentences that answer, verbatim, within a token budget",
+)
+async def compress(body: CompressRequest, request: Request) -> Response:
+    """Compresses documents for one question, or for each of many."""
+    house, seen = house_of(request), record(request)
+    questions = body.asked()
+    check(house.settings, questions, len(body.documents))
+    work = [_compression(house, body, question, seen) for question in questions]
+    found = await attended(request.receive, _beside(work))
+    return answer(found[0] if body.queries is None else CompressionList(data=found))
+
+
+@routes.post(
+    "/v1/explain",
+    response_model=Explanation,
+    responses=answers(404),
+    summary="The same, with every sentence and its score",
+)
+async def explain(body: CompressRequest, request: Request) -> Response:
+    """Everything of `/v1/compress`, and every unit with span, score, kept and tokens."""
+    house, seen = house_of(request), record(request)
+    if body.query is None:
+        body.asked()  # says what is wrong with none or both
+    question = body.query or body.asked()[0]
+    check(house.settings, [question], len(body.documents))
+    found = await attended(request.receive, _compression(house, body, question, seen, every=True))
+    budget, counter = body.budget(), house.serving.counter(body.tokenizer)
+    limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
+    told = explanation(found, counter, body.separator, limit, body.threshold)
+    return answer(told)
+
+
+@routes.post(
+    "/v1/compress/batch",
+    response_model=BatchResult,
+    responses=answers(404),
+    summary="Many requests in one call",
+)
+async def compress_batch(body: CompressBatch, request: Request) -> Response:
+    """Each input has a compression or an error of its own; one that fails harms no other."""
+    house, seen = house_of(request), record(request)
+    check(
+        house.settings,
+        [""] * len(body.inputs),
+        max((len(i.documents) for i in body.inputs), default=0),
+    )
+    work = [_item(house, i, given, seen) for i, given in enumerate(body.inputs)]
+    return answer(BatchResult(data=await attended(request.receive, _beside(work))))
+
+
+async def _beside(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """A few at a time, in order; the first that fails ends all."""
+    room = asyncio.Semaphore(BESIDE)
+
+    async def one(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async with room:
+            return await coroutine
+
+    tasks = [asyncio.ensure_future(one(coroutine)) for coroutine in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _item(house: House, index: int, body: CompressRequest, seen: Record) -> BatchItem:
+    """One input of a batch; where the line is full it waits, for the batch itself was let in."""
+    try:
+        (question,) = body.asked() if body.query is not None else (body.asked()[0],)
+        check(house.settings, body.asked(), len(body.documents))
+        while True:
+            try:
+                found = await _compression(house, body, question, seen)
+                return BatchItem(index=index, compression=found)
+            except Overloaded as full:
+                await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
+    except Gone:
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        told = ErrorDetail(
+            message=message_of(error), type=failure.type, param=None, code=failure.code
+        )
+        return BatchItem(index=index, error=told)
+
+
+async def _compression(
+    house: House, body: CompressRequest, question: str, seen: Record, every: bool = False
+) -> Compression:
+    """One question's answer."""
+    method = house.serving.named(body.model, body.method)
+    tokens = guessed_tokens(question, body.texts()) if house.reads(method) else 0
+
+    def work(ticket: Ticket) -> Compression:
+        return _compressed(house, body, question, method, ticket, every)
+
+    try:
+        found = await house.desk.run(work, tokens, body.priority, body.timeout_ms)
+    except TamisError as error:
+        failure = failure_of(error)
+        if body.on_error == "fail" or (failure.status < _OURS and failure.status != 429):
+            raise
+        house.metrics.fallbacks.labels(failure.code).inc()
+        found = await asyncio.to_thread(_whole, house, body, question, method, message_of(error))
+    usage = found.usage
+    house.metrics.compressed(usage.input_tokens, usage.output_tokens, seen.key)
+    seen.tokens_in = (seen.tokens_in or 0) + usage.input_tokens
+    seen.tokens_out = (seen.tokens_out or 0) + usage.output_tokens
+    return found
+
+
+def _compressed(
+    house: House, body: CompressRequest, question: str, method: str, ticket: Ticket, every: bool
+) -> Compression:
+    """The work itself, in a thread of the request's own."""
+    serving, order = house.serving, body.order_of(question, every)
+    counter = serving.counter(body.tokenizer)
+    sifted = sift(serving.scorer(method), method, counter, order, serving.orderers)
+    timings = {**sifted.result.timings_ms, "queue": ticket.queue_ms, "forward": ticket.forward_ms}
+    house.metrics.stages(timings)
+    house.metrics.cached_tokens.inc(sifted.result.tokens_cached)
+    if sifted.read < sifted.units:
+        house.metrics.fallbacks.labels("partial").inc()
+    shown = body.return_
+    card = (serving.reader.card.name, serving.reader.card.revision)
+    return Writer(sifted, order.rules, counter, body.offset_unit, card).compression(
+        ticket,
+        shown.spans,
+        "all" if every else shown.units,
+        shown.documents or every,
+        shown.text,
+    )
+
+
+def _whole(
+    house: House, body: CompressRequest, question: str, method: str, why: str
+) -> Compression:
+    """The documents as they are, for a caller who would rather have them than an error."""
+    plain = body.model_copy(
+        update={
+            "max_tokens": 2**31,
+            "ratio": None,
+            "threshold": None,
+            "coverage": None,
+            "adaptive": None,
+            "unanswerable": "best_effort",
+            "order": "original",
+            "top_n": None,
+        }
+    )
+    ticket = Ticket(0, 0.0, 0)
+    found = _compressed(house, plain, question, method, ticket, every=False)
+    found.warnings.append(f"nothing was left out, for the service could not: {why}")
+    return found

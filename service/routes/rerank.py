@@ -1,0 +1,162 @@
+"""`/v2/rerank`, `/v1/rerank`, `/rerank` and `/score`: told apart by path, then by keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Body, Request, Response
+from pydantic import Discriminator, Tag
+
+from tamis.compressors._types import Reranked
+from tamis.service.desk import attended, guessed_tokens
+from tamis.service.engine.ticket import Ticket
+from tamis.service.house import House
+from tamis.service.routes.base import answer, answers, check, house_of, record, router
+from tamis.service.wire.cohere import CohereAnswer, CohereRequest, cohere_answer
+from tamis.service.wire.jina import JinaAnswer, JinaRequest, jina_answer
+from tamis.service.wire.score import ScoreAnswer, ScoreRequest, score_answer
+from tamis.service.wire.tei import TeiAnswer, TeiRequest, tei_answer
+from tamis.service.wire.voyage import KEYS, VoyageAnswer, VoyageRequest, voyage_answer
+
+routes = router()
+
+
+def dialect(given: Any) -> str:
+    """Whose request a body is, by its keys."""
+    keys = given if isinstance(given, dict) else {}
+    if "texts" in keys:
+        return "tei"
+    return "voyage" if any(key in keys for key in KEYS) else "jina"
+
+
+def _of_v1(given: Any) -> str:
+    return "jina" if (found := dialect(given)) == "tei" else found
+
+
+_Jina = Annotated[JinaRequest, Tag("jina")]
+_Voyage = Annotated[VoyageRequest, Tag("voyage")]
+_Tei = Annotated[TeiRequest, Tag("tei")]
+_V1 = Annotated[_Jina | _Voyage, Discriminator(_of_v1), Body()]
+_Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(dialect), Body()]
+
+
+@routes.post(
+    "/v2/rerank",
+    response_model=CohereAnswer,
+    responses=answers(dialects=("cohere",)),
+    summary="Rerank, as Cohere v2; with relevant_spans",
+)
+async def rerank_v2(body: CohereRequest, request: Request) -> Response:
+    """Sorts documents; with `relevant_spans`, says which parts of each answer."""
+    found = await _ranked(
+        request, body.query, body.documents, body.top_n, body.model, body.priority
+    )
+    return answer(cohere_answer(body, found), exclude_none=True)
+
+
+@routes.post(
+    "/v1/rerank",
+    response_model=JinaAnswer | VoyageAnswer,
+    responses=answers(),
+    summary="Rerank, as Jina, Cohere v1, vLLM, infinity and Voyage",
+)
+async def rerank_v1(body: _V1, request: Request) -> Response:
+    """Sorts documents; Voyage's requests have `top_k` or `truncation`."""
+    return await _answered(request, body)
+
+
+@routes.post(
+    "/rerank",
+    response_model=TeiAnswer | JinaAnswer | VoyageAnswer,
+    responses=answers(dialects=("openai", "tei")),
+    summary="Rerank, as TEI, and as /v1/rerank",
+)
+async def rerank(body: _Any, request: Request) -> Response:
+    """Sorts documents; TEI's requests have `texts`, and its answer is a bare list."""
+    if not isinstance(body, TeiRequest):
+        return await _answered(request, body)
+    record(request).dialect = "tei"
+    found = await _ranked(request, body.query, body.texts, None, None)
+    return answer(tei_answer(body, found), exclude_none=True)
+
+
+@routes.post(
+    "/score",
+    response_model=ScoreAnswer,
+    responses=answers(),
+    summary="One score a pair, as vLLM",
+)
+async def score(body: ScoreRequest, request: Request) -> Response:
+    """Scores each pair on its own: no other pair of the call moves it."""
+    house = house_of(request)
+    questions, texts = body.sides()
+    check(house.settings, questions[:1], len(texts))
+    check(house.settings, questions, 0) if len(questions) > 1 else None
+    method = _method(house, body.model)
+    ranker = house.serving.reranker(method, isolated=True)
+
+    def work(_: Ticket) -> list[Reranked]:
+        if len(questions) == 1:
+            return [ranker.rerank(questions[0], texts)]
+        return [ranker.rerank(q, [t]) for q, t in zip(questions, texts, strict=True)]
+
+    tokens = guessed_tokens(questions[0], texts) if house.reads(method) else 0
+    found = await attended(request.receive, house.desk.run(work, tokens, body.priority))
+    scores = [score for one in found for score in _own(one)]
+    read, sure = sum(one.tokens_read for one in found), all(one.calibrated for one in found)
+    return answer(score_answer(scores, sure, read, house.serving.reader.card.name))
+
+
+routes.add_api_route(
+    "/v1/score",
+    score,
+    methods=["POST"],
+    response_model=ScoreAnswer,
+    responses=answers(),
+    summary="As /score",
+)
+
+
+async def _answered(request: Request, body: JinaRequest | VoyageRequest) -> Response:
+    texts, model = body.texts(), house_of(request).serving.reader.card.name
+    if isinstance(body, VoyageRequest):
+        found = await _ranked(request, body.query, texts, body.top_k, body.model)
+        return answer(voyage_answer(body, found, model, texts), exclude_none=True)
+    found = await _ranked(request, body.query, texts, body.top_n or None, body.model, body.priority)
+    return answer(jina_answer(body, found, model, texts), exclude_none=True)
+
+
+async def _ranked(
+    request: Request,
+    query: str,
+    texts: list[str],
+    top_n: int | None,
+    model: str | None,
+    priority: int = 0,
+) -> Reranked:
+    """The documents, ranked by the service's method or the one that `model` names."""
+    house = house_of(request)
+    check(house.settings, [query], len(texts))
+    method = _method(house, model)
+
+    def work(ticket: Ticket) -> Reranked:
+        found = house.serving.reranker(method).rerank(query, texts, top_n=top_n)
+        timings = {**found.timings_ms, "queue": ticket.queue_ms, "forward": ticket.forward_ms}
+        house.metrics.stages(timings)
+        house.metrics.cached_tokens.inc(found.tokens_cached)
+        return found
+
+    tokens = guessed_tokens(query, texts) if house.reads(method) else 0
+    return await attended(request.receive, house.desk.run(work, tokens, priority))
+
+
+def _method(house: House, model: str | None) -> str:
+    """Clients of other services name other models; theirs is served by the default."""
+    return model if model in house.serving.methods else house.settings.method
+
+
+def _own(found: Reranked) -> list[float]:
+    scores = [0.0] * len(found.passages)
+    for ranked in found.results:
+        scores[ranked.index] = ranked.score
+    return scores

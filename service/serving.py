@@ -1,0 +1,173 @@
+"""What a running service reads with: its methods, built once over the engine; its tokenizers."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tamis.compressors._method import Scorer
+from tamis.compressors._rank import Reranker, ranks_of
+from tamis.compressors._reading import Reader
+from tamis.compressors._registry import DEFAULT_ENCODER, build, depth, info, names
+from tamis.probes import zoo
+from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
+from tamis.probes.tokens import Tokens
+from tamis.service.ordering import orderers
+from tamis.service.settings import Settings
+
+
+class OneAtATime:
+    """A sentence encoder that one thread owns; requests wait for each other."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder, self.tokens = encoder, encoder.tokens
+        self._owner = ThreadPoolExecutor(1, "tamis-encoder")
+
+    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+        """As `Encoder.encode`: `[N, D]`."""
+        vectors: Tensor = self._owner.submit(self._encoder.encode, texts, batch_tokens).result()
+        return vectors
+
+
+def served_methods(settings: Settings) -> list[str]:
+    """The methods a service offers: those of its settings, or all that its proxy can serve.
+
+    Raises:
+        UnknownMethod: a method that is not there. BadInput: the default is not among them.
+    """
+    there = [*names("compression"), *names("reranking")]
+    chosen = list(settings.methods) or [name for name in there if _fits(name, settings.proxy)]
+    for name in chosen:
+        if name not in there:
+            info(name)  # raises for a name that nobody has
+            raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
+    if settings.method not in chosen:
+        raise BadInput(
+            f"the default method {settings.method!r} is not among those served: {chosen}"
+        )
+    return chosen
+
+
+def _fits(name: str, proxy: str) -> bool:
+    """Whether what a method needs to know of a proxy ships with tamis."""
+    try:
+        depth(name, proxy)
+    except BadInput:
+        return False
+    return True
+
+
+def layers_needed(settings: Settings) -> int | None:
+    """How many layers of the proxy its methods read; None for all."""
+    proxied = [n for n in served_methods(settings) if info(n).needs == "proxy" or n == "fusion"]
+    depths = [depth(name, settings.proxy) for name in proxied]
+    return None if None in depths else max((d for d in depths if d is not None), default=1)
+
+
+class Serving:
+    """Methods, tokenizers and names of one service.
+
+    Args:
+        reader: what methods read with: the engine's.
+    """
+
+    def __init__(self, settings: Settings, reader: Reader) -> None:
+        self.settings, self.reader = settings, reader
+        self.methods = served_methods(settings)
+        self.root = zoo.models_root(settings.home / "models" if settings.home else None)
+        self.counters = {"proxy": reader.layout.tokens} | {
+            name: Tokens.from_file(path, name) for name, path in pairs(settings.tokenizers)
+        }
+        self.orderers = orderers(reader, self.root)
+        self._built: dict[tuple[str, bool], Scorer] = {}
+        self._encoder: OneAtATime | None = None
+        self._building = threading.Lock()
+
+    def named(self, model: str | None, method: str | None = None) -> str:
+        """The method that a request means; `model` may be `default`, the proxy, or a method.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        chosen = method or model or "default"
+        if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
+            return self.settings.method
+        if chosen in self.methods:
+            return chosen
+        known = [*self.methods, "default", self.reader.card.name]
+        near = difflib.get_close_matches(chosen, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownMethod(f"there is no model {chosen!r} here; {hint}GET /v1/models lists them")
+
+    def counter(self, tokenizer: str) -> Tokens:
+        """The tokenizer that a budget is counted in.
+
+        Raises:
+            UnknownTokenizer: none of that name was set up.
+        """
+        if tokenizer not in self.counters:
+            raise UnknownTokenizer(
+                f"there is no tokenizer {tokenizer!r} here; there are: {', '.join(self.counters)}; "
+                "the service is started with others by --tokenizers name=tokenizer.json"
+            )
+        return self.counters[tokenizer]
+
+    def scorer(self, method: str, isolated: bool = False) -> Scorer:
+        """A method, built when it is first asked for.
+
+        Args:
+            isolated: no document moves the score of another, where the method can.
+
+        Raises:
+            UnknownMethod: not a method that scores sentences.
+        """
+        options = {"isolated": True} if isolated and method == "question_rows" else {}
+        with self._building:
+            key = (method, bool(options))
+            if key not in self._built:
+                self._built[key] = build(
+                    method,
+                    proxy=self.reader,
+                    encoder=self._shared_encoder(method),
+                    root=self.root,
+                    **options,
+                )
+            return self._built[key]
+
+    def reranker(self, method: str, isolated: bool = False) -> Reranker:
+        """A method as one that sorts documents."""
+        return Reranker(partial(ranks_of, self.scorer(method, isolated)), method)
+
+    def _shared_encoder(self, method: str) -> Any:
+        """One encoder for all methods; its name where it is not here, so that they can say so."""
+        if self._encoder is None and method in ("embedding", "fusion"):
+            from tamis.probes.encoder import Encoder
+
+            try:
+                found = Encoder.from_folder(zoo.locate(DEFAULT_ENCODER, self.root))
+            except ProxyMissing:
+                return DEFAULT_ENCODER
+            self._encoder = OneAtATime(found)
+        return self._encoder or DEFAULT_ENCODER
+
+
+def pairs(settings: Sequence[str]) -> list[tuple[str, Path]]:
+    """`name=path` as names and paths.
+
+    Raises:
+        BadInput: one of them is something else.
+    """
+    found = []
+    for pair in settings:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise BadInput(f"{pair!r} is not name=path")
+        found.append((name, Path(path)))
+    return found

@@ -1,0 +1,91 @@
+"""What the dialects have in common: text that is never touched, models that say what they take."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+import uuid
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a string")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
+"""Any string Python can hold: pydantic's own refuses lone surrogates."""
+
+
+def _question(value: Any) -> str:
+    if not _text(value).strip():
+        raise PydanticCustomError("empty", "Input should be a question and is blank")
+    return str(value)
+
+
+Question = Annotated[
+    str,
+    PlainValidator(_question),
+    WithJsonSchema({"type": "string", "pattern": r"\S", "minLength": 1}),
+]
+Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
+
+
+class Asked(BaseModel):
+    """A request of ours: a field that is not known is a mistake, and is told so."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for name in given:
+                if name not in cls.model_fields and _alias(cls, name) is None:
+                    near = difflib.get_close_matches(str(name), cls.model_fields, 1)
+                    hint = f"did you mean {near[0]!r}?" if near else "it is not known"
+                    raise PydanticCustomError(
+                        "unknown", "no field {name}; {hint}", {"name": repr(name), "hint": hint}
+                    )
+        return given
+
+
+class Foreign(BaseModel):
+    """A request of another service's clients: fields that mean nothing here are passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Told(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+def _alias(model: type[BaseModel], name: Any) -> str | None:
+    return next((f for f, field in model.model_fields.items() if field.alias == name), None)
+
+
+def new_id(prefix: str) -> str:
+    """A new id, such as `cmp_…`."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
+
+
+def probability(score: float, calibrated: bool = True) -> float:
+    """A score as dialects promise it, in [0, 1] and in the same order.
+
+    One that is no probability goes through a sigmoid; a document without text, -inf, has 0.
+    """
+    if calibrated:
+        return min(1.0, max(0.0, score))
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0

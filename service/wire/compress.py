@@ -1,0 +1,218 @@
+"""`POST /v1/compress`: what may be asked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import regex
+from pydantic import ConfigDict, Field
+
+from tamis.compressors._asked import asked
+from tamis.compressors._types import Budget, Rules, Unanswerable
+from tamis.compressors._types import Order as Arrangement
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage
+from tamis.service.sifting import Adaptive, Order
+from tamis.service.wire.base import Asked, Question, Text
+from tamis.service.wire.offsets import Ruler, Unit
+
+MAX_TOKENS = 500
+PATTERN_S = 0.25
+NUMBERS, URLS = r"\d", r"(?:https?|ftp)://\S|\bwww\.\S"
+OnError = Literal["fail", "passthrough"]
+Place = Annotated[int, Field(ge=0, le=2**53)]
+KeepSpan = Annotated[list[Place], Field(min_length=2, max_length=2)]
+
+
+class Document(Asked):
+    """A document with what is known of it; `keep` and `min_tokens` are promises about its text."""
+
+    id: Text | None = None
+    text: Text
+    title: Text | None = None
+    metadata: dict[str, Any] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
+    keep: Annotated[list[KeepSpan], Field(default_factory=list)]
+
+
+class Protect(Asked):
+    """Sentences that stay whatever their score: those that match."""
+
+    regex: Annotated[list[Text], Field(max_length=32, default_factory=list)]
+    numbers: bool = False
+    urls: bool = False
+
+    def patterns(self) -> list[str]:
+        """All of it as regular expressions."""
+        return [*self.regex, *[NUMBERS] * self.numbers, *[URLS] * self.urls]
+
+
+class AdaptiveBudget(Asked):
+    """So many tokens as the text deserves, within two bounds: tokens in for one token out."""
+
+    min_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 1.5
+    max_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 10.0
+
+
+class Return(Asked):
+    """What the answer holds."""
+
+    spans: bool = True
+    units: Literal["kept", "all", "none"] = "none"
+    documents: bool = True
+    text: bool = True
+
+
+class CompressRequest(Asked):
+    """What to compress, for which question, and to how much.
+
+    Give one of `max_tokens`, `ratio`, `threshold`, `coverage` and `adaptive`; without any, 500
+    tokens are kept.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "How are keys rotated?",
+                    "documents": ["Keys are rotated every 90 days. Rooms are painted in spring."],
+                    "max_tokens": 10,
+                }
+            ]
+        }
+    )
+
+    model: Text | None = None
+    method: Text | None = None
+    query: Question | None = None
+    queries: Annotated[list[Question], Field(min_length=1)] | None = None
+    instruction: Text | None = None
+    history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
+    documents: list[Text | Document]
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
+    adaptive: AdaptiveBudget | None = None
+    tokenizer: Text = "proxy"
+    granularity: Literal["sentence"] = "sentence"
+    language: Text = "en"
+    top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    order: Arrangement = "original"
+    context_window: Annotated[int, Field(ge=0, le=1000)] = 0
+    protect: Protect | None = None
+    keep_tags: bool = False
+    answerable_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    unanswerable: Unanswerable = "best_effort"
+    dedup: Annotated[float, Field(gt=0, le=1)] | None = None
+    elision: Text | None = None
+    citations: Text | None = None
+    titles: bool = False
+    separator: Text = "\n\n"
+    return_: Annotated[Return, Field(alias="return")] = Return()
+    offset_unit: Unit = "codepoint"
+    on_error: OnError = "fail"
+    timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    priority: Annotated[int, Field(ge=0, le=999)] = 0
+    seed: int | None = None
+    user: Text | None = None
+
+    def asked(self) -> list[str]:
+        """The questions.
+
+        Raises:
+            BadInput: neither `query` nor `queries`, or both.
+        """
+        if (self.query is None) == (self.queries is None):
+            raise BadInput("give query, or queries for many questions on the same documents")
+        return [self.query] if self.query is not None else list(self.queries or ())
+
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [d if isinstance(d, str) else d.text for d in self.documents]
+
+    def budget(self) -> Budget | Adaptive:
+        """The budget.
+
+        Raises:
+            BadInput: more than one was given.
+        """
+        names = ("max_tokens", "ratio", "threshold", "coverage", "adaptive")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
+        if self.adaptive is not None:
+            return Adaptive(self.adaptive.min_ratio, self.adaptive.max_ratio)
+        most = self.max_tokens if given else MAX_TOKENS
+        return Budget(most, self.ratio, self.threshold, self.coverage)
+
+    def order_of(self, question: str, always: bool = False) -> Order:
+        """The order for one of the questions."""
+        return Order(
+            question=asked(question, self.instruction, self.history),
+            passages=self.passages(),
+            budget=self.budget(),
+            rules=Rules(
+                context_window=self.context_window,
+                dedup=self.dedup,
+                order=self.order,
+                separator=self.separator,
+                elision=self.elision,
+                citations=self.citations,
+                titles=self.titles,
+                top_n=self.top_n,
+                keep_tags=self.keep_tags,
+                answerable_floor=self.answerable_floor,
+                unanswerable=self.unanswerable,
+            ),
+            language=self.language,
+            always=always,
+        )
+
+    def passages(self) -> list[Passage]:
+        """The documents; what must be kept of each, by span or pattern, as spans.
+
+        Raises:
+            BadInput: a span or a pattern that cannot be followed.
+        """
+        patterns = [_compiled(p) for p in (self.protect.patterns() if self.protect else [])]
+        return [_passage(document, patterns, self.offset_unit) for document in self.documents]
+
+
+class CompressBatch(Asked):
+    """Many requests in one; each has an answer or an error of its own."""
+
+    inputs: list[CompressRequest]
+
+
+def _passage(given: str | Document, patterns: list[Any], unit: Unit) -> Passage:
+    text = given if isinstance(given, str) else given.text
+    matched = tuple(span for pattern in patterns for span in _matches(pattern, text))
+    if isinstance(given, str):
+        return Passage(text, keep=matched)
+    ruler = Ruler(text, unit)
+    kept = tuple((ruler.into(start), ruler.into(stop)) for start, stop in given.keep)
+    metadata = given.metadata or {}
+    return Passage(text, given.id, given.title, metadata, (*kept, *matched), given.min_tokens)
+
+
+def _compiled(pattern: str) -> Any:
+    try:
+        return regex.compile(pattern)
+    except (regex.error, ValueError, OverflowError, RecursionError) as error:
+        raise BadInput(
+            f"protect has {pattern!r}, which is no regular expression ({error}); "
+            "escape characters that are meant literally with a backslash"
+        ) from error
+
+
+def _matches(pattern: Any, text: str) -> list[tuple[int, int]]:
+    """Spans of the matches. A caller's pattern may take for ever, so it gets a quarter second."""
+    try:
+        found = pattern.finditer(text, timeout=PATTERN_S)
+        return [match.span() for match in found if match.end() > match.start()]
+    except TimeoutError:
+        raise BadInput(
+            f"the pattern {pattern.pattern!r} of protect took more than {PATTERN_S:g} s on one "
+            "document; write it without nested repetition"
+        ) from None

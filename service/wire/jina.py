@@ -1,0 +1,138 @@
+"""`POST /v1/rerank` and `/rerank` with `documents`: Jina, Cohere v1, vLLM and infinity.
+
+One answer serves them: each reads its own fields and passes over the others'. Documents come back
+as `{"text": …}`; for infinity, whose requests have `raw_scores`, as strings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from tamis.compressors._types import Reranked
+from tamis.probes.errors import BadInput
+from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, now
+from tamis.service.wire.tei import score_of
+
+
+class JinaDocument(Foreign):
+    """A document as an object; Cohere v1 ranks by the fields that `rank_fields` names."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    text: Text | None = None
+
+
+class JinaRequest(Foreign):
+    """Which documents answer the query best."""
+
+    model: Text | None = None
+    query: Question
+    documents: list[Text | JinaDocument]
+    top_n: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    return_documents: bool | None = None
+    rank_fields: list[Text] | None = None
+    max_chunks_per_doc: int | None = None
+    raw_scores: bool | None = None
+    priority: Annotated[int, Field(ge=0, le=999)] = 0
+
+    def texts(self) -> list[str]:
+        """What is ranked of each document.
+
+        Raises:
+            BadInput: a document that has none of it.
+        """
+        return [self._text(i, d) for i, d in enumerate(self.documents)]
+
+    def _text(self, index: int, document: str | JinaDocument) -> str:
+        if isinstance(document, str):
+            return document
+        fields = {**(document.model_extra or {}), "text": document.text}
+        names = self.rank_fields or ["text"]
+        found = [fields[name] for name in names if isinstance(fields.get(name), str)]
+        if not found:
+            raise BadInput(f"document {index} has no text in {names}")
+        return "\n".join(found)
+
+
+class JinaText(Told):
+    """A document that comes back; `multi_modal` is vLLM's, and is always null."""
+
+    text: Text
+    multi_modal: None = None
+
+
+class JinaResult(Told):
+    """One document's place."""
+
+    index: int
+    relevance_score: float
+    document: JinaText | Text | None = None
+
+
+class JinaUsage(Told):
+    """What was read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class JinaBilled(Told):
+    """Cohere v1's unit."""
+
+    search_units: int
+
+
+class JinaVersion(Told):
+    """Of Cohere's dialect."""
+
+    version: Literal["1"] = "1"
+
+
+class JinaMeta(Told):
+    """Cohere v1's account."""
+
+    api_version: JinaVersion = JinaVersion()
+    billed_units: JinaBilled
+
+
+class JinaAnswer(Told):
+    """Documents, best first."""
+
+    id: str
+    object: Literal["rerank"] = "rerank"
+    created: int
+    model: str
+    results: list[JinaResult]
+    usage: JinaUsage
+    meta: JinaMeta
+
+
+def jina_answer(request: JinaRequest, found: Reranked, model: str, texts: list[str]) -> JinaAnswer:
+    """The answer in the words of Jina and its like."""
+    return JinaAnswer(
+        id=new_id("rerank"),
+        created=now(),
+        model=model,
+        results=[
+            JinaResult(
+                index=ranked.index,
+                relevance_score=score_of(
+                    ranked.score, found.calibrated, request.raw_scores or False
+                ),
+                document=_shown(request, texts[ranked.index]),
+            )
+            for ranked in found.results
+        ],
+        usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
+        meta=JinaMeta(billed_units=JinaBilled(search_units=-(-len(texts) // 100))),
+    )
+
+
+def _shown(request: JinaRequest, text: str) -> Any:
+    """By default documents come back, as of Jina and vLLM; not of infinity and Cohere v1."""
+    quiet = request.raw_scores is not None or request.max_chunks_per_doc is not None
+    if not (not quiet if request.return_documents is None else request.return_documents):
+        return None
+    return text if request.raw_scores is not None else JinaText(text=text)

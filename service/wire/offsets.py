@@ -1,0 +1,50 @@
+"""Offsets in the units of the caller's language: code points, UTF-8 bytes, UTF-16 code units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.probes.errors import BadInput
+
+Unit = Literal["codepoint", "utf8", "utf16"]
+
+
+class Ruler:
+    """Measures one text; a lone surrogate is three bytes, or one code unit."""
+
+    def __init__(self, text: str, unit: Unit) -> None:
+        self.unit, self._last = unit, len(text)
+        self._at: NDArray[np.int64] | None = None if unit == "codepoint" else _starts(text, unit)
+
+    def out(self, index: int) -> int:
+        """An offset in code points, in the caller's unit."""
+        return index if self._at is None else int(self._at[index])
+
+    def into(self, offset: int) -> int:
+        """An offset of the caller's, in code points.
+
+        Raises:
+            BadInput: it lies beyond the text, or inside a character.
+        """
+        if self._at is None:
+            if offset > self._last:
+                raise BadInput(
+                    f"the offset {offset} lies beyond the text, which ends at {self._last}"
+                )
+            return offset
+        index = int(np.searchsorted(self._at, offset))
+        if index == len(self._at) or self._at[index] != offset:
+            raise BadInput(f"the offset {offset} is not where a character starts, in {self.unit}")
+        return index
+
+
+def _starts(text: str, unit: Unit) -> NDArray[np.int64]:
+    """Where each character starts, and where the text ends: `[N + 1]`."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    bounds: Sequence[int] = (0x80, 0x800, 0x10000) if unit == "utf8" else (0x10000,)
+    widths = 1 + sum((points >= bound).astype(np.int64) for bound in bounds)
+    return np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)

@@ -1,0 +1,166 @@
+"""The needle sweep: where the needle lies, what is read again, and the map."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tamis.compressors.evaluator_heads import EvaluatorHeads
+from tamis.compressors.infini import Infini
+from tamis.compressors.lexical import Lexical
+from tamis.compressors.question_rows import QuestionRows
+from tamis.probes.errors import BadInput
+from tamis.probes.scripted import Scripted
+from tamis.probes.text import Passage
+from tamis.probes.tokens import Tokens
+from tamis.service.bench.needle import (
+    NEEDLE,
+    PASSAGE_TOKENS,
+    QUESTION,
+    Haystack,
+    Remembering,
+    sweep,
+    with_needle,
+)
+from tests.bench.records import counting_folder
+from tests.laws.methods import head_profile
+from tests.probes import tiny
+from tests.service.cli_kit import tamis
+
+BOOK = " ".join(f"The {i}th day was as long as the one before it, and as dull." for i in range(400))
+
+
+@pytest.fixture(scope="module")
+def counter() -> Tokens:
+    return Tokens(tiny.tokenizer(), "tiny")
+
+
+@pytest.fixture(scope="module")
+def haystack(counter) -> Haystack:
+    return Haystack.of(BOOK, counter, 6000)
+
+
+def test_a_haystack_is_the_texts_opening_in_passages_of_whole_sentences(haystack, counter):
+    text = "".join(passage.text for passage in haystack.passages)
+    assert BOOK.startswith(text)
+    assert 6000 <= counter.count(text) < 6000 + 2 * PASSAGE_TOKENS
+    assert all(passage.text.rstrip().endswith("dull.") for passage in haystack.passages)
+    assert max(haystack.tokens) <= PASSAGE_TOKENS
+    assert haystack.upto(1000) == haystack.passages[: len(haystack.upto(1000))]
+    assert sum(haystack.tokens[: len(haystack.upto(1000))]) >= 1000
+    with pytest.raises(BadInput, match="longer --text"):
+        Haystack.of(BOOK, counter, 10**6)
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.13, 0.5, 0.99, 1.0])
+def test_the_needle_stands_whole_between_sentences_at_its_depth(haystack, depth):
+    passages, place = with_needle(haystack.passages, NEEDLE, depth)
+    text, hay = "".join(p.text for p in passages), "".join(p.text for p in haystack.passages)
+    assert passages[place].text.count(NEEDLE) == 1
+    assert text.index(NEEDLE) / len(hay) == pytest.approx(depth, abs=0.02)
+    assert text.replace(f"{NEEDLE} ", "") == hay
+    before = text[: text.index(NEEDLE)].rstrip()
+    assert not before or before.endswith("dull.")
+    if depth == 1.0:
+        assert text.endswith(f"{NEEDLE} ")
+
+
+def cells(scorer, reader, haystack, counter, sizes=(1500, 6000), depths=(0.0, 0.5, 1.0)):
+    return list(sweep(scorer, reader, haystack, sizes, depths, 100, counter))
+
+
+METHODS = {
+    "question_rows": lambda reader: QuestionRows(reader, None),
+    "evaluator_heads": lambda reader: EvaluatorHeads(reader, head_profile(reader)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_haystack_is_read_once_and_then_only_the_needles_window(method, haystack, counter):
+    reader = Remembering(Scripted.pointing_at(NEEDLE))
+    found = cells(METHODS[method](reader), reader, haystack, counter)
+    assert [cell.rank for cell in found] == [1] * 6
+    assert all(cell.kept for cell in found)
+    assert [cell.length for cell in found] == [1500] * 3 + [6000] * 3
+    first, again, _, long, *_, last = (cell.tokens_read for cell in found)
+    assert again < first
+    # what the short haystack had is known; of the last, one passage and the needle are new
+    assert last < long / 3
+    assert reader.tokens_read == sum(cell.tokens_read for cell in found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_remembered_scores_as_what_is_read(method, haystack, counter):
+    reader = Remembering(Scripted.pointing_at(NEEDLE))
+    kept = METHODS[method](reader)
+    cells(kept, reader, haystack, counter, (1500,))
+    fresh = METHODS[method](Scripted.pointing_at(NEEDLE))
+    from tamis.probes.segment import units_of
+
+    passages, _ = with_needle(haystack.upto(1500), NEEDLE, 0.5)
+    case = QUESTION, passages, units_of(passages)
+    assert kept.scores(*case).values == fresh.scores(*case).values
+
+
+def test_a_needle_that_is_not_seen_is_lost(haystack, counter):
+    reader = Remembering(Scripted.pointing_at("dull"))
+    found = cells(QuestionRows(reader, None), reader, haystack, counter, (1500,), (0.5,))
+    assert not found[0].kept
+    assert found[0].rank > 1
+
+
+def test_methods_without_a_model_read_nothing_and_sequential_ones_everything(haystack, counter):
+    assert {c.tokens_read for c in cells(Lexical(), None, haystack, counter, (1500,))} == {0}
+    reader = Remembering(Scripted.pointing_at(NEEDLE))
+    method = Infini(reader, carry_tokens=256)
+    found = cells(method, reader, haystack, counter, (1500,), (0.5, 0.9))
+    assert min(cell.tokens_read for cell in found) > 1500
+
+
+def run(folder, *words):
+    book = folder / "book.txt"
+    book.write_text(BOOK)
+    return tamis("bench", "needle", "--text", book, "--proxy", folder / "proxy", *words)
+
+
+def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
+    counting_folder(tmp_path / "proxy")
+    done = run(
+        tmp_path,
+        *("--methods", "lexical,lead", "--tokens", "600,2000", "--depths", "0,1"),
+        *("--max-tokens", 120, "--out", tmp_path / "map.png", "--json", tmp_path / "cells.json"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "lexical: kept in 4 of 4 cells" in done.stdout
+    assert "lost" in done.stdout
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "cells.json").read_text())["methods"]
+    assert [cell["kept"] for cell in found["lead"]][-1] is False
+    assert len(found["lexical"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--depths", "0,2"), "from 0 to 1"),
+        (("--depths", "deep"), "from 0 to 1"),
+        (("--tokens", "many"), "whole numbers"),
+        (("--tokens", "9000000"), "longer --text"),
+        (("--needle", "A key."), "belong together"),
+        (("--methods", "lexicl"), "did you mean 'lexical'"),
+        (("--methods", "edges"), "method of ordering"),
+        (("--methods", "lexical:k"), "option=value"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_in_a_line(tmp_path, words, said):
+    counting_folder(tmp_path / "proxy")
+    done = run(tmp_path, *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_passages_of_a_single_unit_are_opened_before_or_after_it():
+    for depth, due in ((0.0, f"{NEEDLE} Hay."), (1.0, f"Hay. {NEEDLE} ")):
+        passages, place = with_needle([Passage("Hay.")], NEEDLE, depth)
+        assert (passages[place].text, place) == (due, 0)

@@ -1,0 +1,151 @@
+"""`tamis bench rerank`: figures worked out by hand, runs that go on, files that are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from tamis.compressors._rank import Reranker
+from tamis.compressors._types import Ranks
+from tamis.probes.errors import BadInput
+from tamis.service.bench import rerank as bench
+from tamis.service.bench.gains import ndcg, recall
+from tamis.service.bench.qrels import load_corpus, load_queries
+from tests.bench.records import read, write
+from tests.service.cli_kit import tamis
+
+DOCS = [
+    {"docid": "a", "title": "Bread", "text": "Bread was cheap."},
+    {"docid": "b", "title": "", "text": "The harbour of Malo was closed."},
+    {"docid": "c", "title": "Ships", "text": "Ships came to the harbour."},
+    {"docid": "d", "title": "", "text": "Nobody knew."},
+]
+QUERIES = [
+    {
+        "qid": f"q{i}",
+        "query": "When was the harbour of Malo closed?",
+        "qrels": {"b": 1, "z": 1, "a": 0},
+        "candidates": {"bm25": [["a", 3.0], ["c", 2.0], ["b", 1.5], ["d", 1.0]]},
+    }
+    for i in range(3)
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    return write(tmp_path / "queries.jsonl", QUERIES), write(tmp_path / "corpus.jsonl", DOCS)
+
+
+def run(files, *words):
+    return tamis(
+        "bench",
+        "rerank",
+        files[0],
+        "--corpus",
+        files[1],
+        "--method",
+        "lexical",
+        "--no-minilm",
+        *words,
+    )
+
+
+def test_ndcg_and_recall_are_those_of_trec_eval():
+    """Relevant at ranks 2 and 4, a third one never found: gains 1/log2 3 + 1/log2 5 of the ideal."""
+    qrels = {"b": 1.0, "d": 1.0, "z": 1.0}
+    ideal = 1 + 1 / math.log2(3) + 1 / 2
+    got = 1 / math.log2(3) + 1 / math.log2(5)
+    assert ndcg(["a", "b", "c", "d"], qrels) == pytest.approx(got / ideal)
+    assert ndcg(["a", "b", "c", "d"], qrels, 3) == pytest.approx(1 / math.log2(3) / ideal)
+    assert ndcg(["x", "y"], {"x": 2.0, "y": 1.0}) == 1
+    assert ndcg(["y", "x"], {"x": 2.0, "y": 1.0}) == pytest.approx(
+        (1 + 2 / math.log2(3)) / (2 + 1 / math.log2(3))
+    )
+    assert recall(["a", "b", "c"], qrels, 2) == pytest.approx(1 / 3)
+
+
+def test_rankings_hold_every_candidate_those_below_the_depth_as_they_were(files, tmp_path):
+    out = tmp_path / "rankings.jsonl"
+    done = run(files, "--depth", 3, "--fuse", "none", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    rows = read(out)
+    assert [row["qid"] for row in rows] == ["q0", "q1", "q2"]
+    assert rows[0]["ranking"] == ["b", "c", "a", "d"]
+    fused = tmp_path / "fused.jsonl"
+    assert run(files, "--depth", 3, "--fuse", 0, "--out", fused).exit_code == 0
+    assert read(fused)[0]["ranking"] == ["a", "c", "b", "d"]
+
+
+def test_a_run_that_was_cut_short_goes_on_and_other_settings_are_refused(files, tmp_path):
+    out = tmp_path / "rankings.jsonl"
+    assert run(files, "--limit", 1, "--out", out).exit_code == 0
+    first = out.read_text("utf8")
+    out.write_text(first + '{"qid": "q1", "rank', "utf8")
+    assert run(files, "--out", out).exit_code == 0
+    assert out.read_text("utf8").startswith(first)
+    assert [row["qid"] for row in read(out)] == ["q0", "q1", "q2"]
+    other = run(files, "--depth", 2, "--out", out)
+    assert other.exit_code == 2
+    assert "depth 30 (now 2)" in other.stderr
+
+
+def test_json_has_alone_and_fused_with_intervals_and_costs(files):
+    report = json.loads(run(files, "--json", "--fuse", "rrf").stdout)
+    systems = report["systems"]
+    assert set(systems) == {"bm25", "lexical", "lexical+bm25"}
+    ideal = 1 + 1 / math.log2(3)
+    assert systems["lexical"]["ndcg@10"] == pytest.approx(1 / ideal)
+    assert systems["bm25"]["ndcg@10"] == pytest.approx(0.5 / ideal)
+    ahead = systems["bm25"]["ahead"]["lexical"]
+    assert ahead["low"] == pytest.approx(ahead["high"]) == pytest.approx(0.5 / ideal)
+    assert report["median"]["tokens_read"] == 0
+    assert "lexical+bm25" in run(files).stdout
+
+
+def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
+    queries, system = load_queries(files[0])
+    corpus = load_corpus(files[1], ["a", "b", "c", "d"])
+
+    class Encoder:
+        seen: list[str] = []
+
+        def encode(self, texts):
+            import torch
+
+            self.seen += texts
+            return torch.tensor([[1.0, len(text)] for text in texts])
+
+    peer = bench.Cosine(Encoder(), corpus, 3)
+    settings = bench.Settings("x", 3, "rrf", system, "none")
+    ranker = Reranker(lambda q, ps, us: Ranks(tuple(float(len(p.text)) for p in ps)), "x")
+    rows = {row["qid"]: row for row in bench.run(queries, corpus, ranker, settings, None)}
+    found = bench.systems(queries, rows, settings, peer)
+    assert list(found) == ["bm25", "minilm", "minilm+bm25", "x", "x+bm25"]
+    assert len(Encoder.seen) == 4
+    assert "Bread\nBread was cheap." in Encoder.seen
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda q, d: q[0].pop("qrels"), "no query with candidates"),
+        (lambda q, d: q[0].update(qid="q1"), "same 'qid'"),
+        (lambda q, d: q[0].update(query=" "), "query is empty"),
+        (lambda q, d: q[0]["candidates"].update(other=[]), "choose one with --first"),
+        (lambda q, d: q[0]["candidates"]["bm25"].append(["a", 0]), "twice"),
+        (lambda q, d: d.pop(), "not in"),
+        (lambda q, d: d[0].pop("text"), "'docid' and 'text'"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, says):
+    queries, docs = json.loads(json.dumps([QUERIES, DOCS]))
+    spoil(queries, docs)
+    files = write(tmp_path / "q.jsonl", queries), write(tmp_path / "c.jsonl", docs)
+    with pytest.raises(BadInput, match=says):
+        asked, _ = load_queries(files[0])
+        load_corpus(files[1], [d for query in asked for d, _ in query.candidates])
+    done = run(files)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.stderr

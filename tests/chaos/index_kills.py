@@ -1,0 +1,164 @@
+"""Kills writers of an index with SIGKILL, at any moment, and looks at what is left.
+
+    python -m tests.chaos.index_kills --kills 200
+
+A child puts, replaces, deletes and compacts small documents without end and says after each commit
+that it is done; the parent kills it somewhere between its first commit and the last that it would
+make. What is then on disk must be the state after all acknowledged changes, or after the one that
+was under way, too; every byte must match its checksum, and the next writer must be let in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import select
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tamis.retrieval.chunks import Document
+from tamis.retrieval.manifest import Settings
+from tamis.retrieval.sessions import creating, writing
+from tamis.retrieval.store import CorpusIndex
+from tamis.retrieval.writer import Writer
+
+State = dict[str, str]
+Change = tuple[str, list[Document], list[str]]
+LAST = 12
+"""Changes of one child; it is killed before the last is made, or after."""
+
+
+def change(number: int, state: State) -> Change:
+    """The change of that number, made to that state: the same one for parent and child."""
+    draw = random.Random(number)
+    kind = draw.choice(["put", "put", "put", "delete", "compact"])
+    if kind == "delete" and state:
+        return "delete", [], draw.sample(sorted(state), min(len(state), draw.randint(1, 3)))
+    if kind == "compact":
+        return "compact", [], []
+    ids = draw.sample(range(30), draw.randint(1, 5))
+    documents = [Document(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids]
+    return "put", documents, []
+
+
+def after(state: State, of: Change) -> State:
+    """The state a change leads to: texts by id."""
+    _, documents, gone = of
+    kept = {doc: text for doc, text in state.items() if doc not in gone}
+    return kept | {document.id: document.text for document in documents}
+
+
+def apply(writer: Writer, of: Change) -> None:
+    """Makes a change to an index."""
+    kind, documents, gone = of
+    if kind == "put":
+        writer.put(documents)
+    elif kind == "delete":
+        writer.delete(gone)
+    else:
+        writer.compact()
+
+
+def on_disk(home: Path) -> State:
+    """The texts that an index serves, every byte of it verified."""
+    index = CorpusIndex.open(home)
+    faults = index.verify()
+    assert not faults, faults
+    hits = index.search("word0 " + " ".join(f"word{i}" for i in range(30)), 10_000, by=["bm25"])
+    texts: dict[str, list[tuple[int, str]]] = {}
+    for hit in hits:
+        texts.setdefault(hit.doc, []).append((hit.start, hit.text))
+    index.close()
+    return {doc: "".join(text for _, text in sorted(parts)) for doc, parts in texts.items()}
+
+
+def child(home: Path, first: int, state: State, say: Callable[[bytes], object]) -> None:
+    """Makes changes and acknowledges each; the first writer builds."""
+    door = writing(home) if (home / "manifest.json").exists() else creating(home, Settings())
+    with door as writer:
+        say(b"o")
+        for number in range(first, first + LAST):
+            of = change(number, state)
+            apply(writer, of)
+            state = after(state, of)
+            say(b"a")
+
+
+def killed(home: Path, first: int, state: State, draw: random.Random) -> tuple[int, bool]:
+    """One child, killed; how many changes it acknowledged, and whether it was still at work."""
+    ears, mouth = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(home, first, state, lambda word: os.write(mouth, word))
+        finally:
+            os._exit(0)
+    os.close(mouth)
+    heard, wanted = b"", draw.randint(1, LAST - 2)
+    while heard.count(b"a") < wanted and (word := os.read(ears, 64)):
+        heard += word
+    _wait(ears, draw.random() * 0.15)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    while word := os.read(ears, 64):
+        heard += word
+    os.close(ears)
+    acknowledged = heard.count(b"a")
+    return acknowledged, acknowledged < LAST
+
+
+def _wait(ears: int, seconds: float) -> None:
+    """A moment, so that the kill falls anywhere inside a change."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        select.select([], [], [], left)
+
+
+def run(home: Path, kills: int, seed: int = 0) -> dict[str, int]:
+    """Kills so many writers; raises AssertionError at the first index that is not as it must be."""
+    draw, state, number, between, halfway = random.Random(seed), State(), 0, 0, 0
+    for _ in range(kills):
+        acknowledged, at_work = killed(home, number, state, draw)
+        for n in range(number, number + acknowledged):
+            state = after(state, change(n, state))
+        number += acknowledged
+        found = on_disk(home)
+        if found != state:  # the change under way was committed, and not acknowledged any more
+            state = after(state, change(number, state))
+            number += 1
+            halfway += 1
+            assert found == state, "the index is in a state that no change led to"
+        between += at_work and acknowledged > 0
+    with writing(home) as writer:
+        writer.compact()
+    assert on_disk(home) == state
+    return {
+        "kills": kills,
+        "between_first_and_last_commit": between,
+        "commits": number,
+        "committed_unacknowledged": halfway,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp())
+    try:
+        clock = time.monotonic()
+        found = run(folder / "index", given.kills, given.seed)
+        print(found, f"{time.monotonic() - clock:.0f} s")  # noqa: T201
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

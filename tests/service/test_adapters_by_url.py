@@ -1,0 +1,129 @@
+"""LangChain and LlamaIndex by a server's URL: what comes back is what this process would give."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from tamis.probes.errors import BadInput
+from tamis.probes.scripted import Scripted
+from tamis.service.client import ServiceError
+from tamis.service.langchain import TamisCompressor, TamisCrossEncoder
+from tamis.service.llamaindex import TamisPostprocessor
+from tests.service.adapter_kit import ASKED, PIN, TEXTS
+from tests.service.app_kit import served
+
+KEY = "tms-a-long-enough-key-for-tests"
+LONG = [*TEXTS, f"Straw… 🐐 lies here.  {PIN}\nAnother line lies there. Tea is brewed."]
+
+
+@pytest.fixture(scope="module")
+def url():
+    with served(Scripted.pointing_at(PIN), api_keys=(f"tests:{KEY}",)) as running:
+        yield running.url
+
+
+@pytest.fixture
+def there(url):
+    return {"base_url": url, "api_key": KEY, "method": "lexical"}
+
+
+def here():
+    """As the server does it, in this process."""
+    return {"proxy": Scripted.pointing_at(PIN), "method": "lexical"}
+
+
+def documents():
+    made = [Document(text, id=f"id-{i}", metadata={"n": i}) for i, text in enumerate(LONG)]
+    made[1].metadata["title"] = "Of barns"
+    return made
+
+
+WISHES = [
+    {"max_tokens": 30},
+    {"max_tokens": 80, "order": "score"},
+    {"max_tokens": 120, "order": "edges", "elision": "…"},
+    {"ratio": 0.4, "separator": " | ", "context_window": 1},
+    {"ratio": 0.3, "protect": ("Tea",), "dedup": 0.9, "title_key": "title"},
+    {"top_n": 2, "order": "score"},
+    {"max_tokens": 10_000},
+    {"max_tokens": 10_000, "always_score": True},
+]
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=str)
+def test_documents_are_the_same_as_in_this_process(there, wish):
+    near = TamisCompressor(**wish, **here()).compress_documents(documents(), ASKED)
+    far = TamisCompressor(**wish, **there)
+    assert far.compress_documents(documents(), ASKED) == near
+    assert asyncio.run(far.acompress_documents(documents(), ASKED)) == near
+
+
+def test_metadata_is_not_sent_and_need_not_be_json(there):
+    given = [Document(TEXTS[1], metadata={"handle": (thing := object)})]
+    (kept,) = TamisCompressor(max_tokens=30, **there).compress_documents(given, ASKED)
+    assert kept.metadata["handle"] is thing
+
+
+def test_scores_are_the_same_as_in_this_process(there):
+    pairs = [(ASKED, text) for text in LONG] + [("Is tea brewed?", LONG[3]), (ASKED, "")]
+    near = TamisCrossEncoder(**here()).score(pairs)
+    assert TamisCrossEncoder(**there).score(pairs) == pytest.approx(near, abs=1e-9)
+    assert asyncio.run(TamisCrossEncoder(**there).ascore(pairs)) == pytest.approx(near, abs=1e-9)
+
+
+def test_nodes_are_the_same_as_in_this_process(there):
+    nodes = [
+        NodeWithScore(node=TextNode(text=t, id_=str(i)), score=0.5) for i, t in enumerate(LONG)
+    ]
+    near = TamisPostprocessor(max_tokens=60, **here()).postprocess_nodes(nodes, query_str=ASKED)
+    far = TamisPostprocessor(max_tokens=60, **there).postprocess_nodes(nodes, query_str=ASKED)
+    assert [node.to_dict() for node in far] == [node.to_dict() for node in near]
+
+
+def test_what_the_server_refuses_is_raised_or_passed_through(there, caplog):
+    with pytest.raises(ServiceError, match="budget is 1"):
+        TamisCompressor(max_tokens=1, **there).compress_documents(documents(), ASKED)
+    wrong = there | {"api_key": "tms-wrong"}
+    with pytest.raises(ServiceError) as refused:
+        TamisCompressor(max_tokens=30, **wrong).compress_documents(documents(), ASKED)
+    assert refused.value.status == 401
+    kept = TamisCompressor(max_tokens=30, on_error="passthrough", **wrong).compress_documents(
+        documents(), ASKED
+    )
+    assert [d.page_content for d in kept] == LONG
+
+
+def test_a_server_that_is_not_there_is_named(there):
+    nobody = {"base_url": "http://127.0.0.1:9", "method": "lexical"}
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 could not be reached"):
+        TamisCompressor(max_tokens=30, **nobody).compress_documents(documents(), ASKED)
+
+
+def test_many_at_once_and_in_loop_after_loop(there):
+    compressor = TamisCompressor(max_tokens=30, **there)
+
+    async def crowd():
+        asked = (compressor.acompress_documents(documents(), ASKED) for _ in range(8))
+        return await asyncio.gather(*asked)
+
+    first = compressor.compress_documents(documents(), ASKED)
+    for _ in range(3):
+        assert asyncio.run(crowd()) == [first] * 8
+
+
+def test_a_blank_question_is_an_error_in_both_places(there):
+    with pytest.raises(ServiceError, match="blank"):
+        TamisCompressor(max_tokens=30, **there).compress_documents(documents(), " ")
+    with pytest.raises(BadInput, match="empty"):
+        TamisCompressor(max_tokens=30, **here()).compress_documents(documents(), " ")
+
+
+def test_the_model_s_own_scores_come_through(url):
+    """With attention, not words: the scripted reader stands behind both."""
+    far = TamisCompressor(max_tokens=30, base_url=url, api_key=KEY, always_score=True)
+    near = TamisCompressor(max_tokens=30, proxy=Scripted.pointing_at(PIN), always_score=True)
+    assert far.compress_documents(documents(), ASKED) == near.compress_documents(documents(), ASKED)

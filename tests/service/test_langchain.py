@@ -1,0 +1,407 @@
+"""tamis in LangChain: documents keep their ids and metadata, the budget holds, the loop is free."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import json
+import logging
+import math
+import warnings
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.load import dumps, loads
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+
+import tamis
+from tamis.probes.errors import BadInput, BudgetTooSmall, UnknownTokenizer
+from tamis.probes.scripted import Scripted
+from tamis.probes.tokens import Tokens
+from tamis.retrieval.chunks import Document as IndexDocument
+from tamis.retrieval.manifest import Settings
+from tamis.retrieval.sessions import creating, writing
+from tamis.retrieval.store import CorpusIndex
+from tamis.service.langchain import (
+    TamisCompressor,
+    TamisCrossEncoder,
+    TamisDocumentTransformer,
+    TamisRetriever,
+)
+from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate
+from tests.service.cli_kit import word_tokenizer
+
+
+@pytest.fixture
+def words(tmp_path):
+    return Tokens.from_file(word_tokenizer(tmp_path))
+
+
+@pytest.fixture
+def free(words):
+    """Fields with which no model is needed."""
+    return {"method": "lexical", "tokenizer": words}
+
+
+@pytest.fixture
+def looking(words):
+    """Fields with a model that looks at the pin."""
+    reader = Scripted.pointing_at(PIN)
+    return {"proxy": reader, "options": {"probe": None}, "tokenizer": words}
+
+
+def documents():
+    return [
+        Document(text, id=f"id-{i}", metadata={"source": {"file": f"{i}.md", "tags": ["x"]}})
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+class Fixed(BaseRetriever):
+    """A retriever that finds the same documents whatever is asked."""
+
+    found: list[Document]
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return self.found
+
+
+def test_what_answers_comes_back_verbatim_with_its_id_and_its_place(looking):
+    given = documents()
+    (kept,) = TamisCompressor(max_tokens=WORDS, **looking).compress_documents(given, ASKED)
+    assert (kept.page_content, kept.id) == (PIN, "id-1")
+    added = kept.metadata["compression"]
+    assert [given[1].page_content[a:b] for a, b in added["spans"]] == [PIN]
+    assert added["source_length"] == len(given[1].page_content)
+    assert (added["tokens_before"], added["tokens_after"]) == (13, 6)
+    assert (added["status"], added["method"]) == ("ok", "question_rows")
+    assert isinstance(kept.metadata["relevance_score"], float)
+    json.dumps(kept.metadata)
+
+
+def test_the_caller_s_documents_are_not_touched_and_nothing_is_shared_with_them(free):
+    given = documents()
+    before = copy.deepcopy(given)
+    for kept in TamisCompressor(ratio=0.5, **free).compress_documents(given, ASKED):
+        kept.metadata["source"]["tags"].append("mine")
+    assert given == before
+
+
+@pytest.mark.parametrize("max_tokens", [6, 9, 13, 20, 25])
+@pytest.mark.parametrize("order", ["original", "score", "edges"])
+def test_the_documents_joined_are_what_the_library_keeps_within_the_budget(
+    free, words, max_tokens, order
+):
+    fields = {"max_tokens": max_tokens, "order": order}
+    kept = TamisCompressor(**fields, **free).compress_documents(documents(), ASKED)
+    joined = "\n\n".join(document.page_content for document in kept)
+    rules = tamis.Rules(order=order, top_n=None if order == "original" else 3)
+    short = tamis.compress(
+        ASKED, TEXTS, max_tokens=max_tokens, rules=rules, method="lexical", tokenizer=words
+    )
+    assert joined == short.text
+    assert words.count(joined) <= max_tokens
+
+
+def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(looking):
+    given = documents()
+    kept = TamisCompressor(max_tokens=1000, **looking).compress_documents(given, ASKED)
+    assert [d.page_content for d in kept] == TEXTS
+    assert looking["proxy"].prompts_read == 0
+    assert {d.metadata["compression"]["status"] for d in kept} == {"passthrough"}
+    assert {d.metadata["relevance_score"] for d in kept} == {None}
+
+
+@pytest.mark.parametrize("wish", [{"always_score": True}, {"order": "score"}, {"top_n": 3}])
+def test_scores_are_there_when_they_are_wished_for_even_if_all_fits(looking, wish):
+    kept = TamisCompressor(max_tokens=1000, **wish, **looking).compress_documents(
+        documents(), ASKED
+    )
+    scores = {d.id: d.metadata["relevance_score"] for d in kept}
+    assert max(scores, key=scores.get) == "id-1"
+    assert [d.page_content for d in sorted(kept, key=lambda d: d.id)] == TEXTS
+
+
+def test_top_n_alone_keeps_the_best_documents_whole_best_first(looking):
+    fields = {"top_n": 1, "order": "score"}
+    (kept,) = TamisCompressor(**fields, **looking).compress_documents(documents(), ASKED)
+    assert kept.page_content == TEXTS[1]
+
+
+def test_nothing_in_is_nothing_out_and_documents_that_keep_nothing_are_dropped(free):
+    compressor = TamisCompressor(max_tokens=100, **free)
+    assert compressor.compress_documents([], ASKED) == []
+    blank = [Document(""), Document(" \n"), Document("Hay.")]
+    assert [d.page_content for d in compressor.compress_documents(blank, ASKED)] == ["Hay."]
+
+
+def test_metadata_keys_can_be_prefixed_or_left_out(free):
+    given = [Document(TEXTS[1], metadata={"relevance_score": 0.5})]
+    named = TamisCompressor(max_tokens=6, metadata_prefix="tamis_", **free)
+    (kept,) = named.compress_documents(given, ASKED)
+    assert kept.metadata["relevance_score"] == 0.5
+    assert set(kept.metadata) == {"relevance_score", "tamis_relevance_score", "tamis_compression"}
+    bare = TamisCompressor(max_tokens=6, metadata_prefix=None, **free)
+    assert bare.compress_documents(given, ASKED)[0].metadata == {"relevance_score": 0.5}
+
+
+def test_a_title_in_the_metadata_is_read_and_not_shown(words):
+    seen = []
+
+    def weigh(question, passage):
+        seen.append(passage)
+        return [1.0] * len(passage)
+
+    compressor = TamisCompressor(
+        max_tokens=6,
+        title_key="title",
+        proxy=Scripted(weigh),
+        options={"probe": None},
+        tokenizer=words,
+    )
+    given = [Document(TEXTS[1], metadata={"title": "Of barns"})]
+    (kept,) = compressor.compress_documents(given, ASKED)
+    assert "Of barns" not in kept.page_content
+    titled = compressor.passages(given)[0]
+    assert (titled.title, titled.text, titled.metadata) == ("Of barns", TEXTS[1], {})
+
+
+def test_an_error_is_raised_or_every_document_comes_back_whole_and_it_is_logged(free, caplog):
+    with pytest.raises(BudgetTooSmall, match="budget is 1"):
+        TamisCompressor(max_tokens=1, **free).compress_documents(documents(), ASKED)
+    given = documents()
+    with caplog.at_level(logging.WARNING, "tamis"):
+        kept = TamisCompressor(max_tokens=1, on_error="passthrough", **free).compress_documents(
+            given, ASKED
+        )
+    assert [(d.page_content, d.id) for d in kept] == [(d.page_content, d.id) for d in given]
+    assert {d.metadata["compression"]["status"] for d in kept} == {"failed"}
+    assert "3 documents are passed through uncompressed" in caplog.text
+    assert "budget is 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words_said"),
+    [
+        ({}, "exactly one of max_tokens, ratio"),
+        ({"max_tokens": 10, "ratio": 0.5}, "exactly one"),
+        ({"max_tokens": 10, "method": "lexcal"}, "did you mean 'lexical'"),
+        ({"max_tokens": 10, "method": "attention_sorting"}, "is a method of ordering"),
+        ({"max_tokens": 10, "maxtokens": 10}, "Extra inputs are not permitted"),
+        ({"max_tokens": 10, "order": "attnrank"}, "'original', 'score' or 'edges'"),
+        ({"max_tokens": 10, "api_key": "k"}, "give base_url"),
+        ({"max_tokens": 10, "base_url": "http://localhost", "tokenizer": object()}, "their names"),
+        ({"max_tokens": 10, "base_url": "http://localhost", "cache": object()}, "one or the other"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_the_constructor(fields, words_said):
+    with pytest.raises(ValueError, match=words_said):
+        TamisCompressor(**fields)
+
+
+def test_a_misspelt_tokenizer_is_refused_when_it_is_needed(free):
+    compressor = TamisCompressor(max_tokens=6, **(free | {"tokenizer": "gpt-9"}))
+    with pytest.raises(UnknownTokenizer, match="gpt-9"):
+        compressor.compress_documents(documents(), ASKED)
+
+
+def read_back(text, **how):
+    """What `dumps` wrote; langchain-core 1.0 has no list of classes that may be made."""
+    if "allowed_objects" in inspect.signature(loads).parameters:
+        how["allowed_objects"] = [TamisCompressor, TamisDocumentTransformer]
+    with warnings.catch_warnings(action="ignore"):  # `loads` says that it is in beta
+        return loads(text, valid_namespaces=["tamis"], **how)
+
+
+def test_langchain_s_own_serialisation_and_pydantic_s_both_round_trip():
+    made = TamisCompressor(
+        max_tokens=9, method="lexical", protect=("[0-9]",), metadata_prefix=None, separator=""
+    )
+    text = dumps(made)
+    assert read_back(text) == made
+    assert TamisCompressor.model_validate_json(made.model_dump_json()) == made
+    transformer = TamisDocumentTransformer(ratio=0.5, method="lexical", query=ASKED)
+    assert read_back(dumps(transformer)) == transformer
+
+
+def test_an_api_key_is_written_as_a_name_only():
+    made = TamisCompressor(max_tokens=9, base_url="http://localhost:1", api_key="tms-secret")
+    for written in (dumps(made), repr(made), made.model_dump_json()):
+        assert "tms-secret" not in written
+    assert "TAMIS_API_KEY" in dumps(made)
+    back = read_back(dumps(made), secrets_map={"TAMIS_API_KEY": "tms-secret"})
+    assert back.api_key.get_secret_value() == "tms-secret"
+
+
+def test_async_gives_the_same_documents(looking):
+    compressor = TamisCompressor(max_tokens=WORDS, **looking)
+    kept = asyncio.run(compressor.acompress_documents(documents(), ASKED))
+    assert kept == compressor.compress_documents(documents(), ASKED)
+    assert asyncio.run(compressor.acompress_documents([], ASKED)) == []
+
+
+def gated(gate, words, **fields):
+    return TamisCompressor(
+        max_tokens=WORDS,
+        proxy=gate.reader(),
+        options={"probe": None},
+        tokenizer=words,
+        **fields,
+    )
+
+
+def test_the_event_loop_runs_while_the_model_reads(words):
+    gate = Gate()
+
+    async def both():
+        reading = asyncio.ensure_future(gated(gate, words).acompress_documents(documents(), ASKED))
+        assert await asyncio.to_thread(gate.begun)
+        gate.open()  # nobody would come here if the loop were blocked
+        return await reading
+
+    assert [d.page_content for d in asyncio.run(both())] == [PIN]
+
+
+def test_a_cancelled_question_is_let_go_at_once_and_never_begun_if_it_still_waits(words):
+    gate = Gate()
+    compressor = gated(gate, words, on_error="passthrough")
+
+    async def crowd():
+        first = [
+            asyncio.ensure_future(compressor.acompress_documents(documents(), f"{ASKED} {i}"))
+            for i in range(4)
+        ]
+        for _ in first:
+            assert await asyncio.to_thread(gate.begun)
+        late = asyncio.ensure_future(compressor.acompress_documents(documents(), "Too late?"))
+        await asyncio.sleep(0.05)
+        for task in (late, first[0]):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        gate.open()
+        return await asyncio.gather(*first[1:])
+
+    for kept in asyncio.run(crowd()):
+        assert [d.page_content for d in kept] == [PIN]
+    assert not any("Too late?" in asked for asked in gate.asked)
+
+
+def test_a_transformer_takes_its_query_from_the_call_the_document_or_the_constructor(free):
+    fields = {"max_tokens": WORDS, **free}
+    by_call = TamisDocumentTransformer(query="What about straw?", **fields)
+    assert [d.page_content for d in by_call.transform_documents(documents(), query=ASKED)] == [PIN]
+    assert "id-2" in [d.id for d in by_call.transform_documents(documents())]
+    assert "id-1" not in [d.id for d in by_call.transform_documents(documents())]
+    own = documents()
+    own[1].metadata["query"] = ASKED
+    own[2].metadata["query"] = "Is there straw?"
+    kept = TamisDocumentTransformer(**fields).transform_documents(own[1:])
+    assert [(d.page_content, d.id) for d in kept] == [(PIN, "id-1"), (TEXTS[2], "id-2")]
+    assert kept == asyncio.run(TamisDocumentTransformer(**fields).atransform_documents(own[1:]))
+
+
+def test_a_transformer_without_a_query_says_so_and_names_the_three_ways(free):
+    lone = TamisDocumentTransformer(max_tokens=WORDS, **free)
+    with pytest.raises(BadInput, match=r"document 0 of 3 has no query; .*metadata\['query'\]"):
+        lone.transform_documents(documents())
+    with pytest.raises(TypeError, match="quest"):
+        lone.transform_documents(documents(), quest=ASKED)
+    assert lone.transform_documents([]) == []
+
+
+def test_a_cross_encoder_scores_every_pair_in_order_and_reads_a_query_s_texts_once(looking):
+    looking.pop("tokenizer")
+    encoder = TamisCrossEncoder(**looking)
+    pairs = [(ASKED, TEXTS[0]), ("Is there straw?", TEXTS[2]), (ASKED, TEXTS[1])]
+    scores = encoder.score(pairs)
+    assert scores[2] > scores[0]
+    assert all(type(score) is float for score in scores)
+    assert scores == asyncio.run(encoder.ascore(pairs))
+    ranked = tamis.rerank(ASKED, [TEXTS[0], TEXTS[1]], proxy=looking["proxy"], probe=None)
+    logits = {result.index: result.own for result in ranked.results}
+    sigmoid = [1 / (1 + math.exp(-logits[i])) for i in (0, 1)]
+    assert [scores[0], scores[2]] == pytest.approx(sigmoid)
+    assert encoder.score([]) == []
+
+
+def test_a_retriever_goes_around_any_other_and_is_a_step_of_a_chain(looking):
+    retriever = TamisRetriever(retriever=Fixed(found=documents()), max_tokens=WORDS, **looking)
+    assert [d.id for d in retriever.invoke(ASKED)] == ["id-1"]
+    assert asyncio.run(retriever.ainvoke(ASKED)) == retriever.invoke(ASKED)
+    chain = retriever | RunnableLambda(lambda found: found[0].page_content)
+    assert chain.invoke(ASKED) == PIN
+
+
+def test_the_inner_retriever_s_run_is_a_child_of_the_outer_one(free):
+    runs = []
+
+    class Tracer(BaseCallbackHandler):
+        def on_retriever_start(self, serialized, query, *, run_id, parent_run_id=None, **_):
+            runs.append((run_id, parent_run_id))
+
+    retriever = TamisRetriever(retriever=Fixed(found=documents()), max_tokens=WORDS, **free)
+    retriever.invoke(ASKED, {"callbacks": [Tracer()]})
+    (outer, none), (_, parent) = runs
+    assert (none, parent) == (None, outer)
+
+
+def test_a_retriever_needs_one_origin(free):
+    for both in ({}, {"retriever": Fixed(found=[]), "index": "folder"}):
+        with pytest.raises(ValueError, match="give a retriever, or an index"):
+            TamisRetriever(max_tokens=WORDS, **both, **free)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    settings = Settings()
+    with creating(tmp_path / "index", settings) as writer:
+        metadata = {"tags": ["farm"]}
+        writer.put([IndexDocument("farm", TEXTS[1], "Of barns", metadata)])
+        writer.put([IndexDocument("fields", TEXTS[2])])
+        writer.finish()
+    return tmp_path / "index"
+
+
+def test_a_retriever_finds_in_an_index_and_says_where_each_passage_stands(corpus, free):
+    fields = {"max_tokens": WORDS, "title_key": "title", **free}
+    for index in (str(corpus), corpus, CorpusIndex.open(corpus)):
+        retriever = TamisRetriever(index=index, k=1, **fields)
+        (kept,) = retriever.invoke(ASKED)
+        assert kept.page_content == PIN
+        hit = kept.metadata["hit"]
+        assert (hit["doc"], TEXTS[1][hit["start"] : hit["stop"]]) == ("farm", TEXTS[1])
+        assert (kept.metadata["title"], kept.metadata["tags"]) == ("Of barns", ["farm"])
+        assert asyncio.run(retriever.ainvoke(ASKED)) == [kept]
+
+
+def test_a_retriever_sees_what_came_into_its_index_since(corpus, free):
+    retriever = TamisRetriever(index=corpus, max_tokens=100, **free)
+    assert retriever.invoke("goat") == []
+    with writing(corpus) as writer:
+        writer.put([IndexDocument("goat", "A goat lives there.")])
+        writer.finish()
+    assert [d.page_content for d in retriever.invoke("goat")] == ["A goat lives there."]
+
+
+def test_a_compressor_is_a_step_of_a_chain(free):
+    step = TamisCompressor(max_tokens=WORDS, **free).as_runnable()
+    retriever = Fixed(found=documents())
+    chain = {"documents": retriever, "question": RunnablePassthrough()} | step
+    assert [d.page_content for d in chain.invoke(ASKED)] == [PIN]
+    assert asyncio.run(chain.ainvoke(ASKED)) == chain.invoke(ASKED)
+
+
+@pytest.mark.model
+def test_the_default_proxy_keeps_the_answer_and_scores_its_document_highest(proxy_folder):
+    fields = {"proxy": str(proxy_folder), "max_tokens": 12, "always_score": True}
+    kept = TamisCompressor(**fields).compress_documents(documents(), ASKED)
+    best = max(kept, key=lambda d: d.metadata["relevance_score"])
+    assert best.id == "id-1"
+    assert PIN in best.page_content
+    scores = TamisCrossEncoder(proxy=str(proxy_folder)).score([(ASKED, text) for text in TEXTS])
+    assert max(range(3), key=scores.__getitem__) == 1
+    assert all(0 <= score <= 1 for score in scores)
