@@ -136,7 +136,8 @@ class InContext:
 
     def _pages(self, passages: Sequence[Passage], ask_tokens: int) -> list[Page]:
         layout = self.reader.layout
-        longest = int(getattr(self.reader, "context_tokens", _CONTEXT_TOKENS))
+        proxy = getattr(self.reader, "proxy", self.reader)  # behind a cache
+        longest = int(getattr(proxy, "context_tokens", _CONTEXT_TOKENS))
         room = min(self.window_tokens or longest, longest) - len(layout.head) - ask_tokens
         if room < _LEAST_TOKENS:
             raise BadInput(

@@ -8,7 +8,9 @@ M tokens of the highest sums are the compressed prompt.
 
 From tokens to units: tamis keeps whole units, so `form="token"` ranks a unit by its best pooled
 token, which is the order in which units are first touched as M grows. `form="sentence"`, tamis's
-own, lets the unit itself be the window: the mean over its tokens, with no other pooling.
+own and the default, lets the unit itself be the window: the mean over its tokens, with no other
+pooling. A window of 32 tokens reaches over the ends of sentences and lends one's attention to the
+next: of three RULER records at a tenth of the tokens, the token form lost one, this none (LOG.md).
 `EvaluatorHeads.tokens` gives the published token choice, as spans.
 
 Departures: the last rows never reach back beyond the question's first token, so a short question
@@ -65,7 +67,7 @@ class EvaluatorHeads:
     """Needle heads of one layer."""
 
     info: ClassVar[Info] = Info(
-        "eight needle heads of one layer, the last 16 rows, pooled over 32 tokens",
+        "eight needle heads of one layer, the last 16 rows; by sentence, or pooled as published",
         "EHPC, arXiv 2501.12959",
         "proxy",
     )
@@ -77,7 +79,7 @@ class EvaluatorHeads:
         heads: int = HEADS,
         observed_rows: int = OBSERVED_ROWS,
         pool_tokens: int = POOL_TOKENS,
-        form: Form = "token",
+        form: Form = "sentence",
         together: bool = False,
         window_tokens: int = WINDOW_TOKENS,
     ) -> None:
@@ -88,7 +90,7 @@ class EvaluatorHeads:
             heads: so many of the best layer.
             observed_rows: so many rows before the prompt's end, its own included.
             pool_tokens: width of the pooling window of the token form.
-            form: `token` as published, or `sentence`.
+            form: `sentence`, or `token` as published.
             together: read the passages joined, as published.
             window_tokens: longest window.
 
@@ -115,7 +117,9 @@ class EvaluatorHeads:
 
     @classmethod
     def depth(cls, model: str, profile: HeadProfile | Path | str = "auto") -> int | None:
-        """Up to the evaluator layer."""
+        """Up to the evaluator layer; all layers while there is no profile that says which."""
+        if profile == "auto" and not HeadProfile.ships("needle", model):
+            return None
         return profile_of(profile, "needle", model).best_layer() + 1
 
     def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:

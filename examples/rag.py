@@ -128,13 +128,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("question", nargs="?", help="one of yours; by default all that are here")
     parser.add_argument("--max-tokens", type=int, default=300, help="of context (%(default)s)")
     parser.add_argument("--k", type=int, default=8, help="passages to find (%(default)s)")
+    parser.add_argument("--method", default="question_rows", help="see `tamis methods`")
     parser.add_argument("--first", type=int, help="ask only so many questions")
     given = parser.parse_args(words)
     console = Console()
     with console.status("embedding the pages"):
         nearest = FaissRetriever.over(list(pages()), MiniLM(), given.k)
     # the same passages are found again and again: with a cache each is read once
-    short = TamisRetriever(retriever=nearest, max_tokens=given.max_tokens, cache=PassageCache())
+    short = TamisRetriever(
+        retriever=nearest, max_tokens=given.max_tokens, method=given.method, cache=PassageCache()
+    )
     if given.question is None:
         report(console, nearest, short, given.first)
     else:

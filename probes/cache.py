@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from tamis.probes.cache_files import CacheFiles, Fault
 from tamis.probes.cache_key import UNVERSIONED, fingerprint
 from tamis.probes.capture import KeptLayer, Want
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.held import Held
+from tamis.probes.held import Held, moved
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.proxy import Proxy
 from tamis.probes.rounded import Rounded, RoundedLayer
@@ -91,13 +93,16 @@ class PassageCache:
         )
         self._lock = threading.Lock()
 
-    def get(self, key: str, layers: int) -> Held | None:
-        """An entry of at least so many layers; None, and counted as a miss, if there is none."""
+    def get(self, key: str, layers: int, device: str | torch.device = "cpu") -> Held | None:
+        """An entry of at least so many layers; None, and counted as a miss, if there is none.
+
+        What comes from disk is put on the device, and stays there.
+        """
         with self._lock:
             held = self._kept.get(key)
             if held is not None:
                 self._kept.move_to_end(key)
-        found = held if held is not None else self._from_disk(key)
+        found = held if held is not None else self._from_disk(key, device)
         enough = found is not None and len(found) >= layers
         self._count("hits" if enough else "misses")
         if enough and held is None:
@@ -141,7 +146,7 @@ class PassageCache:
             self.files.drop(fault.file.stem)
         return faults
 
-    def _from_disk(self, key: str) -> Held | None:
+    def _from_disk(self, key: str, device: str | torch.device) -> Held | None:
         if self.files is None:
             return None
         try:
@@ -150,8 +155,10 @@ class PassageCache:
             self.files.drop(key)
             self._count("dropped")
             return None
-        if held is not None:
-            self._remember(key, held)
+        if held is None:
+            return None
+        held = moved(held, device)
+        self._remember(key, held)
         return held
 
     def _remember(self, key: str, held: Held) -> None:
@@ -225,7 +232,7 @@ class CachedReader:
             if key in turn.cold:  # the same passage again: once it is kept, it need only be asked
                 yield from self._run(turn, want)
                 turn = _Turn(self.proxy.batch_tokens)
-            held = self.cache.get(key, want.depth)
+            held = self.cache.get(key, want.depth, self.proxy.device)
             if turn.is_full(prompt, held):
                 yield from self._run(turn, want)
                 turn = _Turn(self.proxy.batch_tokens)

@@ -131,6 +131,11 @@ class HeadProfile:
         """
         return _shipped(by, model)
 
+    @staticmethod
+    def ships(by: By, model: str) -> bool:
+        """Whether a profile of this way and model ships with tamis."""
+        return profile_file.shipped_file(by, model).is_file()
+
     def _check_k(self, k: int, most: int) -> None:
         if not 1 <= k <= most:
             raise BadInput(f"{k} heads are wanted of {most}; give 1 to {most}")

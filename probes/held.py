@@ -61,3 +61,13 @@ def _behind(head: int, layers: Held) -> Held:
         for one in layers
         if isinstance(one, KeptLayer)
     ]
+
+
+def moved(held: Held, device: str | torch.device) -> Held:
+    """The same on another device; what is there already is not copied."""
+    return [
+        KeptLayer(one.keys.to(device), one.values.to(device))
+        if isinstance(one, KeptLayer)
+        else RoundedLayer(one.keys.to(device), one.values.to(device))
+        for one in held
+    ]

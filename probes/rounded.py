@@ -34,6 +34,10 @@ class Rounded:
         """Of the vectors."""
         return self.codes.shape
 
+    def to(self, device: str | torch.device) -> Rounded:
+        """The same on another device."""
+        return Rounded(self.codes.to(device), self.scales.to(device))
+
     def into(self, place: Tensor) -> None:
         """Writes the vectors, in the dtype of the place."""
         torch.mul(self.codes, self.scales, out=place)

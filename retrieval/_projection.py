@@ -34,7 +34,7 @@ def candidates(nearest: NDArray[np.int64], N: int, most: int) -> Table:
     )
     shared: Any = (links.T @ links).tocoo()
     rows, columns, counts = shared.row, shared.col, shared.data
-    other = rows == rows
+    other = rows != columns
     rows, columns, counts = rows[other], columns[other], counts[other]
     order = np.lexsort((columns, -counts, rows))
     rows, columns = rows[order], columns[order]

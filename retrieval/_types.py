@@ -59,6 +59,12 @@ def checked(vectors: Tensor, width: int | None, what: str) -> Tensor:
     return found
 
 
+def check_effort(effort: int | None) -> None:
+    """BadInput: an effort less than 1; None is the index's own."""
+    if effort is not None and effort < 1:
+        raise BadInput(f"the effort is {effort}; give at least 1")
+
+
 def check_k(k: int) -> None:
     """BadInput: k is less than 1."""
     if k < 1:

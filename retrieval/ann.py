@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval._faiss import array, counted, faiss, tensors
-from tamis.retrieval._types import Hits, check_k, checked
+from tamis.retrieval._types import Hits, check_effort, check_k, checked
 from tamis.retrieval.exact import padded
 
 Form = Literal["ip", "augmented_l2"]
@@ -146,15 +146,17 @@ class Ann:
             effort: probes of ivf or beam of hnsw, in place of what the index was built with.
 
         Raises:
-            BadInput: queries of another width, or no keys were added.
+            BadInput: queries of another width, an effort below 1, or no keys were added.
         """
         check_k(k)
+        check_effort(effort)
         if not len(self):
             raise BadInput("the index is empty; add keys before searching")
         queries = checked(queries, self._keys.shape[1], "queries").cpu()
         asked = array(queries if self.form == "ip" else torch.nn.functional.pad(queries, (0, 1)))
-        effort = effort or (self.chosen[self._kind.effort] if self._kind.effort else 1)
-        best, params = min(k, len(self)), self._kind.params(max(effort, 1))
+        if effort is None:
+            effort = self.chosen[self._kind.effort] if self._kind.effort else 1
+        best, params = min(k, len(self)), self._kind.params(effort)
         found, read = counted(lambda: self._index.search(asked, best, params=params))
         ids = tensors(found)[1]
         # distances are small differences of large numbers: scores come from the keys themselves

@@ -39,7 +39,7 @@ from tamis.retrieval._host import Table, hosted, neighbours
 from tamis.retrieval._projection import candidates, joined, pruned
 from tamis.retrieval._query_metric import query_metric
 from tamis.retrieval._reach import connected
-from tamis.retrieval._types import Hits, check_k, checked
+from tamis.retrieval._types import Hits, check_effort, check_k, checked
 from tamis.retrieval.exact import Exact, padded
 
 
@@ -103,7 +103,7 @@ class AttentionGraph:
 
     def __init__(self, queries: Tensor, *, beam: int = 200, recipe: Recipe | None = None) -> None:
         faiss()
-        check_k(beam)
+        check_effort(beam)
         self._queries = checked(queries, None, "training queries").cpu()
         if not len(self._queries):
             raise BadInput("there are no training queries; give some, or use ann.build('hnsw')")
@@ -128,9 +128,10 @@ class AttentionGraph:
         """The best keys that a walk of the graph finds; `beam` is at least k.
 
         Raises:
-            BadInput: queries of another width, or no keys were added.
+            BadInput: queries of another width, a beam below 1, or no keys were added.
         """
         check_k(k)
+        check_effort(beam)
         if self.graph is None:
             raise BadInput("the graph is empty; add keys before searching")
         queries = checked(queries, self.graph.keys.shape[1], "queries").cpu()

@@ -8,14 +8,13 @@ question ─┬─ terms ───► BM25 ────────────�
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.chunks import chunk_id, read_title
+from tamis.retrieval.chunks import chunk_id
 from tamis.retrieval.files import digest_of
 from tamis.retrieval.fusing import (
     RANK_DEPTH,
@@ -26,6 +25,7 @@ from tamis.retrieval.fusing import (
     reciprocal_ranks,
     standard_scores,
 )
+from tamis.retrieval.hit import Hit as Hit
 from tamis.retrieval.late import best_keys, standing_out
 from tamis.retrieval.manifest import Manifest
 from tamis.retrieval.models import Models
@@ -36,33 +36,6 @@ from tamis.retrieval.segment import Segment
 from tamis.retrieval.where import Condition, conditions
 
 LEGS = ("bm25", "keys", "vectors")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One chunk that was found: `text` is code points `[start, stop)` of document `doc`.
-
-    Attributes:
-        id: of the chunk, `doc#start-stop`; the same as long as the document's text is.
-        score: for ranking these hits. scores: what each leg gave it.
-        title, heading: of the document, and of the section it lies in.
-    """
-
-    id: str
-    doc: str
-    text: str
-    start: int
-    stop: int
-    score: float
-    metadata: Mapping[str, Any]
-    title: str | None = None
-    heading: str | None = None
-    scores: Mapping[str, float] | None = None
-
-    @property
-    def read_title(self) -> str | None:
-        """The line it was indexed under."""
-        return read_title(self.title, self.heading)
 
 
 class CorpusIndex:

@@ -68,7 +68,9 @@ def _typed(hint: Any) -> Any:
 
 
 def _split(value: Any) -> Any:
-    return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
+    """A variable has commas; a flag may be given more than once, and have commas, too."""
+    given = [value] if isinstance(value, str) else value
+    return [part.strip() for text in given for part in text.split(",") if part.strip()]
 
 
 def _bounded(knob: Field[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from tamis.service.door.access import OPEN_PATHS
 from tamis.service.house import House
 
 _SCHEME = "ApiKey"
+_HERE = "#/components/schemas/"
 _UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -51,6 +53,10 @@ def _named(document: dict[str, Any], house: House | None) -> dict[str, Any]:
     """The names that a field may have here: methods, tokenizers, indexes."""
     if house is None:
         return document
+    schemas = document["components"]["schemas"]
+    # an input of a batch with a name that is not there is answered, with an error of its own
+    schemas["CompressInput"] = deepcopy(schemas["CompressRequest"])
+    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_HERE}CompressInput"
     serving = house.serving
     names = {
         "model": ["default", serving.reader.card.name, *serving.methods],
@@ -59,7 +65,7 @@ def _named(document: dict[str, Any], house: House | None) -> dict[str, Any]:
         "index": list(house.indexes),
     }
     for schema in ("CompressRequest", "SearchRequest", "TokenizeRequest"):
-        for field, value in document["components"]["schemas"][schema]["properties"].items():
+        for field, value in schemas[schema]["properties"].items():
             if field in names and not (schema == "TokenizeRequest" and field == "model"):
                 strings = [part for part in value.get("anyOf", [value]) if part["type"] == "string"]
                 for string in strings if names[field] else ():

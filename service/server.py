@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -76,13 +78,17 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drains for `drain_delay_s`, serving on; a second signal ends at once."""
-        house = getattr(self.app.state, "house", None)
-        if house is None or house.engine.draining or not self.settings.drain_delay_s:
+        if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
             return
+        # not uvicorn's own: it would die of the signal after all was well, with status 143
+        house = getattr(self.app.state, "house", None)
+        if house is None or house.engine.draining or not self.settings.drain_delay_s:
+            self.should_exit = True
+            return
         house.engine.draining = True
-        loop, leave = asyncio.get_running_loop(), super().handle_exit
-        loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave, sig, frame)
+        loop, leave = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
+        loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave)
 
 
 def server(settings: Settings, app: Any = None) -> Server:
@@ -109,28 +115,9 @@ def run(settings: Settings) -> None:
     Raises:
         TamisError: what keeps it from starting.
     """
-    check_free(settings.host, settings.port)
     running = server(settings)
     try:
         running.run()
     except SystemExit:
         failure: Exception | None = getattr(running.app.state, "failure", None)
         raise failure or BadInput("the service could not be started; see the lines above") from None
-
-
-def check_free(host: str, port: int) -> None:
-    """Sees whether the address can be listened on, before a model is loaded for nothing.
-
-    Raises:
-        BadInput: it cannot.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
-    except OSError as error:
-        raise BadInput(
-            f"{host}:{port} cannot be listened on ({error.strerror}); "
-            "choose another with --host and --port"
-        ) from error

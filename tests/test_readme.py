@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tamis.compressors._registry import depth, load_proxy
+from tests.service.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,7 +38,12 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_block_is_one_that_is_run_or_says_why_not():
-    assert {match["tag"] for match in BLOCK.finditer(README)} <= {"bash", "python", "bash no-run"}
+    assert {match["tag"] for match in BLOCK.finditer(README)} <= {
+        "bash",
+        "python",
+        "bash service",
+        "bash no-run",
+    }
 
 
 def test_only_make_itself_is_not_run():
@@ -50,6 +60,26 @@ def test_only_make_itself_is_not_run():
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
 def test_a_python_block_runs(source: str):
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.fixture(scope="module")
+def service(proxy_folder: Path) -> Iterator[str]:
+    """The service as the README starts it, on a free port."""
+    reader = load_proxy(proxy_folder, depth("question_rows"))
+    with served(reader) as running:
+        yield running.url
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "command", [line for body in blocks("bash service") for line in body.splitlines()]
+)
+def test_a_request_to_the_service_is_answered(command: str, service: str):
+    assert "localhost:8080" in command
+    here = command.replace("localhost:8080", service.removeprefix("http://"))
+    done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert "Keys are rotated" in told.get("text", "") or told["results"][0]["index"] == 1
 
 
 @pytest.mark.model

@@ -9,8 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from tamis.probes.errors import BadInput
-from tamis.retrieval._types import Hits, check_k, checked
+from tamis.retrieval._types import Hits, check_effort, check_k, checked
 from tamis.retrieval.exact import padded
 
 BATCH_VALUES = 2**24
@@ -58,8 +57,7 @@ def steps(low: float, high: float, count: int = 10) -> list[int]:
 def asked(queries: Tensor, keys: Tensor, k: int, effort: int) -> Tensor:
     """Queries as the selectors use them. BadInput: another width, k or effort below 1."""
     check_k(k)
-    if effort < 1:
-        raise BadInput(f"the effort is {effort}; give at least 1")
+    check_effort(effort)
     return checked(queries, keys.shape[1], "queries").to(keys)
 
 

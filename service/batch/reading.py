@@ -27,6 +27,7 @@ class Reader:
     def __init__(self, sources: Sequence[Source], job: Job) -> None:
         self.sources, self.job = sources, job
         self._open: tuple[int, _Lines | _Table] | None = None
+        self._last: tuple[Part, Any] | None = None
 
     def rows(self, part: Part) -> list[Row]:
         """The rows of a part, in order; a malformed one is told, not raised.
@@ -44,7 +45,9 @@ class Reader:
 
     def table(self, part: Part) -> Any:
         """The rows of a part of a Parquet source as they are, an Arrow table."""
-        return self._opened(part).table(part)
+        if self._last is None or self._last[0] != part:
+            self._last = (part, self._opened(part).table(part))
+        return self._last[1]
 
     def _rows(self, part: Part) -> Iterator[Row]:
         source = self.sources[part.source]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import _registry as registry
-from tamis.compressors.fusion import fused
+from tamis.compressors.fusion import WEIGHTS, fused
 from tamis.probes import zoo
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -24,10 +24,14 @@ from tamis.service.bench.sources import Filed, Remembered, Seen, Source, Stored,
 from tamis.service.training import look_key
 
 BLENDS = {
-    "fusion": ("question_rows", "lexical", "embedding"),
-    "bm25+minilm": ("lexical", "embedding"),
+    "fusion": {
+        "question_rows": WEIGHTS["attention"],
+        "lexical": WEIGHTS["lexical"],
+        "embedding": WEIGHTS["embedding"],
+    },
+    "bm25+minilm": {"lexical": 1.0, "embedding": 1.0},
 }
-"""Methods made of others' scores, every weight 1; all else is a method of compressors/, maybe with
+"""Methods made of others' scores, with the weight of each; all else is a method of compressors/, maybe with
 options, as `infini:form=independent:heads=16`."""
 
 
@@ -44,18 +48,25 @@ class Panel:
         """Every method's scores of one case; no source is asked twice."""
         seen = {name: s.see(question, passages, units) for name, s in self.sources.items()}
         return {
-            name: blended([seen[part] for part in BLENDS[name]], passages, units)
-            if name in BLENDS
-            else seen[name]
+            name: blended(seen, BLENDS[name], passages, units) if name in BLENDS else seen[name]
             for name in self.names
         }
 
 
-def blended(parts: Sequence[Seen], passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
-    """Scores fused with weights of 1, as `Fusion` does unless told otherwise."""
-    scores = {str(i): part.scores for i, part in enumerate(parts)}
-    total = fused(scores, dict.fromkeys(scores, 1.0), passages, units)
-    return Seen(total, sum(part.ms for part in parts), any(part.cached for part in parts))
+def blended(
+    seen: Mapping[str, Seen],
+    weights: Mapping[str, float],
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+) -> Seen:
+    """Scores of some methods as one, fused as `Fusion` does."""
+    parts = {name: seen[name] for name in weights}
+    total = fused({name: part.scores for name, part in parts.items()}, weights, passages, units)
+    return Seen(
+        total,
+        sum(part.ms for part in parts.values()),
+        any(part.cached for part in parts.values()),
+    )
 
 
 def sources_of(names: Sequence[str]) -> list[str]:

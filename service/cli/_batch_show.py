@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -23,6 +25,17 @@ from tamis.service.batch.run import Summary
 
 _PLAIN_SECONDS = 10.0
 _LISTED = 10
+
+
+@contextlib.contextmanager
+def surveying(quiet: bool) -> Iterator[None]:
+    """A sign of life while the input is read for its parts, which takes minutes if it is large."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status("reading the input once, to see which rows make which part"):
+        yield
 
 
 class Show:

@@ -11,6 +11,7 @@ from tamis.compressors._types import Ranked, Reranked
 from tamis.service.cli.answer import shown
 
 _SNIPPET_CHARS = 160
+_LABEL_CHARS = 44
 
 
 def as_json(result: Reranked) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def ranking_table(result: Reranked) -> Table:
     table.add_column("#", justify="right")
     for name in ("score", "own", "first") if fused else ("score",):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("document", overflow="fold", max_width=40)
+    table.add_column("document", no_wrap=True)
     table.add_column("best sentence" if result.units else "text", no_wrap=True, ratio=1)
     for place, ranked in enumerate(result.results, 1):
         numbers = [ranked.score, ranked.own, ranked.first] if fused else [ranked.score]
@@ -74,7 +75,9 @@ def _number(value: float | None) -> str:
 
 def _label(ranked: Ranked, result: Reranked) -> Text:
     passage = result.passages[ranked.index]
-    return Text(shown(passage.id or passage.title or f"document {ranked.index + 1}"))
+    name = passage.id or passage.title or f"document {ranked.index + 1}"
+    # the end of a path tells files apart; --json has names whole
+    return Text(shown(name if len(name) <= _LABEL_CHARS else f"…{name[1 - _LABEL_CHARS :]}"))
 
 
 def _snippet(ranked: Ranked, result: Reranked) -> Text:

@@ -150,7 +150,7 @@ def run(
         fields=Fields(id_field, query_field, docs_field, context_field, text_field),
         max_input=max_input,
         prefix=prefix,
-        format=_format(format, inputs),
+        format=_format(format, inputs, out),
         cut=Cut(part_rows, part_mb << 20),
         root=str(models_folder(root)),
         share=share,
@@ -193,10 +193,11 @@ def _check(job: Job, offline: bool) -> None:
 def _carry_out(job: Job, call: bat.Call, quiet: bool) -> None:
     from tamis.service.batch.run import begin, run
     from tamis.service.batch.worker import RowFailed
-    from tamis.service.cli._batch_show import Show, say_summary
+    from tamis.service.cli._batch_show import Show, say_summary, surveying
 
     clock = time.monotonic()
-    begun = begin(job, call)
+    with surveying(quiet):
+        begun = begin(job, call)
     rows_now = begun.rows_left
     if begun.summary.parts and not quiet:
         typer.echo(f"{begun.summary.parts:,} of {begun.parts:,} parts are done already", err=True)
@@ -242,12 +243,14 @@ def _forecast(job: Job, call: bat.Call) -> None:
     typer.echo(forecast(estimate(job, agreed(job, call, before)), call.workers))
 
 
-def _format(given: str | None, inputs: list[str]) -> Format:
+def _format(given: str | None, inputs: list[str], out: str) -> Format:
     """The one asked for, else Parquet where every input is Parquet."""
     from tamis.service.batch.job import FORMATS
+    from tamis.service.batch.sources import find_sources
 
     if given is None:
-        return "parquet" if all(name.endswith(".parquet") for name in inputs) else "jsonl"
+        kinds = {source.kind for source in find_sources(inputs, out)}
+        return "parquet" if kinds == {"parquet"} else "jsonl"
     for known in FORMATS:
         if given == known:
             return known

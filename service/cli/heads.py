@@ -80,8 +80,9 @@ def find(
     """Score every head of a proxy on labelled questions.
 
     needle: the last row's mass on a sentence made up and hidden in the records' texts (EHPC).
-    copy: answer tokens copied from gold sentences (retrieval heads). contrast: gold documents against the others (CoRe). qr: mass on gold beyond
-    what an empty question draws (QRHead). probe: the weights of a fitted probe; reads nothing.
+    copy: answer tokens copied from gold sentences (retrieval heads). contrast: gold documents
+    against the others (CoRe). qr: mass on gold beyond what an empty question draws (QRHead).
+    probe: the weights of a fitted probe; reads nothing.
     """
     from tamis.compressors._registry import load_proxy
     from tamis.service import heads as finding

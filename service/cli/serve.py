@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Callable
 from dataclasses import Field
 from pathlib import Path
@@ -35,13 +36,15 @@ def serve(**flags: Any) -> None:
     """Serve compression and reranking over HTTP, to the clients of Cohere, Jina, Voyage and TEI."""
     try:
         from tamis.service.environment import load_settings
+
+        settings = load_settings(flags)
+        check_public(settings)
+        check_free(settings.host, settings.port)
         from tamis.service.server import run
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed: pip install 'tamis[service]'"
         ) from error
-    settings = load_settings(flags)
-    check_public(settings)
     run(settings)
 
 
@@ -57,6 +60,24 @@ def check_public(settings: Settings) -> None:
             f"{settings.host} can be reached from outside and there is no API key; make one with "
             "`tamis keys new NAME --file keys.txt` and give --keys-file, or say --allow-public"
         )
+
+
+def check_free(host: str, port: int) -> None:
+    """Sees whether the address can be listened on, before a model is loaded for nothing.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise BadInput(
+            f"{host}:{port} cannot be listened on ({error.strerror}); "
+            "choose another with --host and --port"
+        ) from error
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tamis.compressors._types import Ranked as Ranked
     from tamis.compressors._types import Reranked as Reranked
     from tamis.compressors._types import Rules as Rules
+    from tamis.probes.cache import PassageCache as PassageCache
     from tamis.probes.proxy import Proxy as Proxy
     from tamis.probes.text import Passage as Passage
     from tamis.retrieval.store import CorpusIndex as CorpusIndex
@@ -40,6 +41,7 @@ _HOMES = {
     "Ranked": "tamis.compressors._types",
     "Reranked": "tamis.compressors._types",
     "Rules": "tamis.compressors._types",
+    "PassageCache": "tamis.probes.cache",
     "Proxy": "tamis.probes.proxy",
     "Passage": "tamis.probes.text",
 }
@@ -48,6 +50,7 @@ __all__ = [
     "Compressed",
     "CorpusIndex",
     "Passage",
+    "PassageCache",
     "Proxy",
     "Ranked",
     "Reranked",

@@ -48,15 +48,18 @@ def test_a_panel_asks_each_source_once_however_many_blends_it_is_in():
 
 def test_a_blend_scores_as_fusion_does():
     parts = {"lexical": Lexical(), "lead": Lead()}
-    expected = Fusion(parts).scores(*CASE)
-    got = blended([Timed(part).see(*CASE) for part in parts.values()], PASSAGES, UNITS)
+    weights = {"lexical": 0.1, "lead": 2.0}
+    expected = Fusion(parts, weights).scores(*CASE)
+    seen = {name: Timed(part).see(*CASE) for name, part in parts.items()}
+    got = blended(seen, weights, PASSAGES, UNITS)
     assert got.scores.values == pytest.approx(expected.values)
     assert got.scores.passages == pytest.approx(expected.passages)
 
 
 def test_a_blend_takes_as_long_as_its_parts_and_is_cached_if_one_is():
     fast, slow = Counted(1, 2, 3, 4, ms=2.0), Counted(1, 2, 3, 4, ms=5.0, cached=True)
-    got = blended([fast.see(), slow.see()], PASSAGES, UNITS)
+    seen = {"fast": fast.see(), "slow": slow.see(), "other": slow.see()}
+    got = blended(seen, {"fast": 1.0, "slow": 1.0}, PASSAGES, UNITS)
     assert (got.ms, got.cached) == (7.0, True)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from tamis.compressors._rank import Reranker
 from tamis.compressors._types import Ranks
@@ -53,7 +54,7 @@ def run(files, *words):
 
 
 def test_ndcg_and_recall_are_those_of_trec_eval():
-    """Relevant at ranks 2 and 4, a third one never found: gains 1/log2 3 + 1/log2 5 of the ideal."""
+    """Relevant at ranks 2 and 4, a third never found: 1/log2 3 + 1/log2 5 of the ideal."""
     qrels = {"b": 1.0, "d": 1.0, "z": 1.0}
     ideal = 1 + 1 / math.log2(3) + 1 / 2
     got = 1 / math.log2(3) + 1 / math.log2(5)
@@ -108,13 +109,11 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
     queries, system = load_queries(files[0])
     corpus = load_corpus(files[1], ["a", "b", "c", "d"])
 
+    seen = []
+
     class Encoder:
-        seen: list[str] = []
-
         def encode(self, texts):
-            import torch
-
-            self.seen += texts
+            seen.extend(texts)
             return torch.tensor([[1.0, len(text)] for text in texts])
 
     peer = bench.Cosine(Encoder(), corpus, 3)
@@ -123,8 +122,8 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
     rows = {row["qid"]: row for row in bench.run(queries, corpus, ranker, settings, None)}
     found = bench.systems(queries, rows, settings, peer)
     assert list(found) == ["bm25", "minilm", "minilm+bm25", "x", "x+bm25"]
-    assert len(Encoder.seen) == 4
-    assert "Bread\nBread was cheap." in Encoder.seen
+    assert len(seen) == 4
+    assert "Bread\nBread was cheap." in seen
 
 
 @pytest.mark.parametrize(
@@ -144,8 +143,12 @@ def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, says):
     spoil(queries, docs)
     files = write(tmp_path / "q.jsonl", queries), write(tmp_path / "c.jsonl", docs)
     with pytest.raises(BadInput, match=says):
-        asked, _ = load_queries(files[0])
-        load_corpus(files[1], [d for query in asked for d, _ in query.candidates])
+        _loaded(*files)
     done = run(files)
     assert done.exit_code == 2
     assert "Traceback" not in done.stderr
+
+
+def _loaded(queries, corpus):
+    asked, _ = load_queries(queries)
+    return load_corpus(corpus, [d for query in asked for d, _ in query.candidates])

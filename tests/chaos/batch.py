@@ -20,9 +20,9 @@ from pathlib import Path
 from tests.service.batch.kit import files_of, rows, write_lines
 from tests.service.cli_kit import SCRIPT, word_tokenizer
 
-ROWS_A_KILL, PART_ROWS = 200, 10
+ROWS_A_KILL, PART_ROWS = 40, 10
 SHARE_BETWEEN = 0.9
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Report:
 def storm(folder: Path, kills: int, seed: int, workers: int = 1) -> Report:
     """Runs batches under fire: when one is through, its output is compared and the next begins."""
     draw = random.Random(seed)
-    source = write_lines(folder / "in.jsonl", rows(max(1000, ROWS_A_KILL * kills // 3)))
+    source = write_lines(folder / "in.jsonl", rows(max(600, ROWS_A_KILL * kills)))
     words = word_tokenizer(folder)
     _finished(_started(source, folder / "calm", words, 1))
     calm = files_of(folder / "calm")

@@ -108,15 +108,20 @@ def scores(method, text=HAY) -> list[float]:
 
 def test_ehpc_scores_differ_with_rows_heads_and_pooling():
     reader = Scripted.pointing_at("pin")
-    profile = head_profile(reader)
-    base = scores(EvaluatorHeads(reader, profile, heads=1))
+
+    def ehpc(heads: int = 1, **options) -> list[float]:
+        return scores(EvaluatorHeads(reader, head_profile(reader), heads, **options))
+
+    base = ehpc(form="token")
     for other in (
-        EvaluatorHeads(reader, profile, heads=2),
-        EvaluatorHeads(reader, profile, heads=1, observed_rows=1),
-        EvaluatorHeads(reader, profile, heads=1, pool_tokens=4),
-        EvaluatorHeads(reader, profile, heads=1, form="sentence"),
+        ehpc(form="token", heads=2),
+        ehpc(form="token", observed_rows=1),
+        ehpc(form="token", pool_tokens=4),
+        ehpc(),
     ):
-        assert scores(other) != pytest.approx(base, rel=1e-3)
+        assert other != pytest.approx(base, rel=1e-3)
+    # the sentence is its own window
+    assert ehpc(pool_tokens=4) == ehpc()
 
 
 def test_ehpc_runs_only_up_to_its_layer():
@@ -135,8 +140,9 @@ def test_ehpc_runs_only_up_to_its_layer():
 def test_only_the_layers_that_the_options_ask_for_are_loaded():
     """The default proxy has 30; its needle and contrast heads lie at two thirds of its depth."""
     assert depth("raw_attention") is None
-    assert depth("infini") is None
-    assert depth("infini", heads=4) < 30
+    assert depth("infini", heads=0) is None
+    assert depth("infini", heads=1) <= depth("infini") < 30
+    assert depth("infini", "someone/else") is depth("evaluator_heads", "someone/else") is None
     assert depth("evaluator_heads") < 30
     scores_of = tuple((float(layer == 1),) for layer in range(3))
     shallow = HeadProfile("m", "r", "chatml", 3, 1, "needle", scores_of)

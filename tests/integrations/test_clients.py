@@ -7,6 +7,7 @@ import litellm
 import pytest
 import voyageai
 from huggingface_hub import InferenceClient
+from huggingface_hub.utils import build_hf_headers, get_session
 
 from tamis.probes.zoo import load_proxy
 from tests.service.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
@@ -68,18 +69,16 @@ def test_voyage(service):
 
 
 def test_tei_by_huggingface_hub(service):
-    """The hub's client has no call for /rerank of its own, so its wire carries TEI's request."""
-    client = InferenceClient(base_url=service.url, api_key=KEY)
-    assert client.base_url == service.url
-    import httpx
-
-    headers = {"Authorization": f"Bearer {KEY}"}
-    found = httpx.post(
-        f"{client.base_url}/rerank",
+    """`InferenceClient` has no call for `/rerank`; its session and headers carry TEI's request."""
+    client = InferenceClient(model=service.url, token=KEY)
+    answer = get_session().post(
+        f"{client.model}/rerank",
         json={"query": QUESTION, "texts": TEXTS, "return_text": True, "truncate": True},
-        headers=headers,
+        headers=build_hf_headers(token=client.token),
         timeout=60,
-    ).json()
+    )
+    answer.raise_for_status()
+    found = answer.json()
     assert found[0]["index"] == 1
     assert found[0]["text"] == TEXTS[1]
     assert found[0]["score"] >= found[1]["score"] >= found[2]["score"]

@@ -185,15 +185,16 @@ WAYS = {
     "raw_attention": Way(
         "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
     ),
-    "evaluator_heads": Way(
-        "evaluator_heads", _reading(lambda r: EvaluatorHeads(r, head_profile(r))), True, True
+    "evaluator_heads by token": Way(
+        "evaluator_heads",
+        _reading(lambda r: EvaluatorHeads(r, head_profile(r), form="token")),
+        True,
+        True,
     ),
-    "evaluator_heads by sentence, together": Way(
+    "evaluator_heads together": Way(
         "evaluator_heads",
         _reading(
-            lambda r: EvaluatorHeads(
-                r, head_profile(r), form="sentence", together=True, window_tokens=CHUNK_TOKENS
-            )
+            lambda r: EvaluatorHeads(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
         ),
         looks=True,
     ),

@@ -68,6 +68,8 @@ def test_bad_efforts_queries_and_keys_are_refused(name, built):
         built[name].search(clouds.queries(2)[:, :5], K, 10)
     with pytest.raises(BadInput):
         built[name].search(clouds.queries(2), 0, 10)
+    with pytest.raises(BadInput, match="effort is 0"):
+        built[name].search(clouds.queries(2), K, 0)
     with pytest.raises(BadInput, match="finite"):
         _registry.build(name, clouds.keys(30) / 0, clouds.queries(5))
     with pytest.raises(BadInput, match="training queries"):

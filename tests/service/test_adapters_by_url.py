@@ -10,6 +10,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
+from tamis.service._by_url import _documents
 from tamis.service.client import ServiceError
 from tamis.service.langchain import TamisCompressor, TamisCrossEncoder
 from tamis.service.llamaindex import TamisPostprocessor
@@ -60,6 +61,12 @@ def test_documents_are_the_same_as_in_this_process(there, wish):
     far = TamisCompressor(**wish, **there)
     assert far.compress_documents(documents(), ASKED) == near
     assert asyncio.run(far.acompress_documents(documents(), ASKED)) == near
+
+
+def test_titles_are_sent_and_neither_ids_nor_metadata(there):
+    compressor = TamisCompressor(max_tokens=30, title_key="title", **there)
+    sent = _documents(compressor.passages(documents()))
+    assert sent[:2] == [{"text": LONG[0]}, {"text": LONG[1], "title": "Of barns"}]
 
 
 def test_metadata_is_not_sent_and_need_not_be_json(there):

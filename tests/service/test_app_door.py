@@ -292,7 +292,8 @@ def test_a_flag_goes_before_a_variable_before_the_default(monkeypatch):
     assert load_settings().port == 9000
     assert load_settings({"port": "9001"}).port == 9001
     assert load_settings().cors_origins == ("http://a", "http://b")
-    assert load_settings({"cors_origins": ["http://c"]}).cors_origins == ("http://c",)
+    both = load_settings({"cors_origins": ["http://c", "http://d,http://e"]})
+    assert both.cors_origins == ("http://c", "http://d", "http://e")
     for name, value in (("PORT", "x"), ("PORT", "70000"), ("DEVICE", "tpu"), ("TIMEOUT_S", "-1")):
         monkeypatch.setenv(f"TAMIS_{name}", value)
         with pytest.raises(BadInput, match=f"TAMIS_{name}"):

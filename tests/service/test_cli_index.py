@@ -116,7 +116,7 @@ def test_parquet_rows_are_documents(tmp_path):
         ('{"id": 1, "text": 5}', "there is no text in 'text'"),
     ],
 )
-def test_a_row_that_is_no_document_is_named_and_what_came_before_stays(tmp_path, row, said):
+def test_a_row_that_is_no_document_is_named_with_its_place(tmp_path, row, said):
     (tmp_path / "rows.jsonl").write_text(f'{{"id": 0, "text": "A quay."}}\n{row}\n')
     assert said in refused(
         "index", "build", tmp_path / "rows.jsonl", "-o", tmp_path / "i", "--no-model"

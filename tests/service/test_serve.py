@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -48,15 +47,16 @@ def test_it_serves_and_finishes_what_is_in_hand_before_it_leaves(proxy_folder):
     """On SIGTERM it says unready while it still serves, then ends with everything answered."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = started(port, "--drain-delay-s", "4", "--methods", "question_rows,lexical")
+    process = started(port, "--drain-delay-s", "8", "--methods", "question_rows,lexical")
     try:
         wait_until(lambda: answers(url) or process.poll() is not None, 120)
         room = " ".join(f"Room {i} is painted in spring." for i in range(60))
         body = {"query": QUESTION, "documents": [*DOCUMENTS, room], "max_tokens": 20}
+        assert process.poll() is None, process.stderr.read()
         with ThreadPoolExecutor(4) as pool, httpx.Client(base_url=url, timeout=60) as http:
             assert http.get("/info").json()["layers_loaded"] == 20
             work = [pool.submit(http.post, "/v1/compress", json=body) for _ in range(4)]
-            time.sleep(0.1)
+            wait_until(lambda: http.get("/readyz").json()["queue_tokens"] > 0)
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: http.get("/readyz").status_code == 503, 5)
             assert http.get("/readyz").json()["reason"] == "draining"
