@@ -31,8 +31,8 @@ BLENDS = {
     },
     "bm25+minilm": {"lexical": 1.0, "embedding": 1.0},
 }
-"""Methods made of others' scores, with the weight of each; all else is a method of compressors/, maybe with
-options, as `infini:form=independent:heads=16`."""
+"""Methods made of others' scores, with the weight of each; all else is a method of compressors/,
+maybe with options, as `infini:form=independent:heads=16`."""
 
 
 class Panel:

@@ -1,6 +1,6 @@
 """Queries with the documents a first stage found for them, and what is relevant.
 
-A query is `{"qid", "query", "qrels": {docid: grade}, "candidates": {system: [[docid, score], ...]}}`
+A query is `{"qid", "query", "qrels": {docid: grade}, "candidates": {system: [[docid, score], …]}}`
 with the best first, a document of the corpus `{"docid", "title", "text"}`; both a line each, JSON.
 """
 

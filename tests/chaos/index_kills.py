@@ -29,8 +29,10 @@ from tamis.retrieval.writer import Writer
 
 State = dict[str, str]
 Change = tuple[str, list[Document], list[str]]
-LAST = 12
-"""Changes of one child; it is killed before the last is made, or after."""
+LAST = 10_000
+"""Changes of one child: more than it makes before it is killed, however fast the disk."""
+SOON = 10
+"""A child is killed a moment after it has acknowledged up to so many."""
 
 
 def change(number: int, state: State) -> Change:
@@ -99,7 +101,7 @@ def killed(home: Path, first: int, state: State, draw: random.Random) -> tuple[i
         finally:
             os._exit(0)
     os.close(mouth)
-    heard, wanted = b"", draw.randint(1, LAST - 2)
+    heard, wanted = b"", draw.randint(1, SOON)
     while heard.count(b"a") < wanted and (word := os.read(ears, 64)):
         heard += word
     _wait(ears, draw.random() * 0.15)

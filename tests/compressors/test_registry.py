@@ -9,7 +9,7 @@ import torch
 
 from tamis.compressors import _probes, _registry
 from tamis.compressors._registry import build, depth, info, method_class, names
-from tamis.compressors.fusion import Fusion
+from tamis.compressors.fusion import WEIGHTS, Fusion
 from tamis.compressors.question_rows import QuestionRows
 from tamis.probes.errors import (
     BadInput,
@@ -112,9 +112,11 @@ def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
     made = build("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
     assert isinstance(made, Fusion)
     assert made.weights == {"attention": 1.0, "lexical": 0.5}
-    assert build("fusion", proxy=reader, root=tmp_path, weights=None).weights["lexical"] == 1.0
+    assert build("fusion", proxy=reader, root=tmp_path, weights=None).weights == {
+        name: WEIGHTS[name] for name in ("attention", "lexical")
+    }
     whole = build("fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0})
-    assert whole.weights == {"attention": 1.0, "lexical": 1.0, "embedding": 2.0}
+    assert whole.weights == {**WEIGHTS, "embedding": 2.0}
 
 
 def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
