@@ -156,7 +156,10 @@ def test_headers_that_never_end_close_the_connection(service):
 def test_a_second_request_may_not_dawdle_either(service):
     slow = _connected(service)
     slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert b"200 OK" in slow.recv(1000)
+    answer = b""
+    while not answer.endswith(b"}"):  # head and body may come apart
+        answer += slow.recv(1000)
+    assert b"200 OK" in answer
     slow.sendall(b"GET /livez HTTP/1.1\r\n")
     assert slow.recv(1000) == b""
     slow.close()
