@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from tamis.compressors._types import Budget
-from tamis.probes.errors import BadInput
-from tamis.service.cli._options import MAX_TOKENS
-
 if TYPE_CHECKING:
     from tamis.service.batch.run import Call as Call
 
@@ -132,15 +128,3 @@ Target = Annotated[
     str,
     typer.Option("--out", "-o", help="The file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet."),
 ]
-
-
-def budget_of(
-    max_tokens: int | None, ratio: float | None, threshold: float | None, coverage: float | None
-) -> Budget:
-    """The one budget that was given; `MAX_TOKENS` tokens if none was."""
-    words = ("--max-tokens", "--ratio", "--threshold", "--coverage")
-    values = (max_tokens, ratio, threshold, coverage)
-    given = [word for word, value in zip(words, values, strict=True) if value is not None]
-    if len(given) > 1:
-        raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
-    return Budget(max_tokens if given else MAX_TOKENS, ratio, threshold, coverage)

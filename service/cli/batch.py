@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from tamis.compressors._types import Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import Cut, Fields, Format, Job
 from tamis.service.cli import _batch_options as bat
 from tamis.service.cli import _options as opt
+from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
 from tamis.service.cli.models import Home, models_folder
 
@@ -123,22 +123,22 @@ def run(
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.run import Call
 
-    rules = Rules(
-        tuple(protect or ()),
-        context_window,
-        dedup,
-        order.value,
-        separator.replace("\\n", "\n").replace("\\t", "\t"),
-        elision,
-        citations,
-        titles,
-        top_n,
-        keep_tags,
-        answerable_floor,
-        if_unanswerable.value,
+    rules = rules_of(
+        protect=protect,
+        context_window=context_window,
+        dedup=dedup,
+        order=order,
+        separator=separator,
+        elision=elision,
+        citations=citations,
+        titles=titles,
+        top_n=top_n,
+        keep_tags=keep_tags,
+        answerable_floor=answerable_floor,
+        if_unanswerable=if_unanswerable,
     )
     job = Job(
-        budget=bat.budget_of(max_tokens, ratio, threshold, coverage),
+        budget=budget_of(max_tokens, ratio, threshold, coverage),
         rules=rules,
         method=method,
         proxy=proxy,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.compressors._types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service.cli import _options as opt
+from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import Source, as_json, dumped, sources
 from tamis.service.cli.inputs import Reading, gather
@@ -102,20 +103,20 @@ def compress(
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     show = Show(json, explain or explain_all, explain_all, html, out, quiet)
-    budget = _budget(max_tokens, ratio, threshold, coverage)
-    rules = Rules(
-        tuple(protect or ()),
-        context_window,
-        dedup,
-        order.value,
-        separator.replace("\\n", "\n").replace("\\t", "\t"),
-        elision,
-        citations,
-        titles,
-        top_n,
-        keep_tags,
-        answerable_floor,
-        if_unanswerable.value,
+    budget = budget_of(max_tokens, ratio, threshold, coverage)
+    rules = rules_of(
+        protect=protect,
+        context_window=context_window,
+        dedup=dedup,
+        order=order,
+        separator=separator,
+        elision=elision,
+        citations=citations,
+        titles=titles,
+        top_n=top_n,
+        keep_tags=keep_tags,
+        answerable_floor=answerable_floor,
+        if_unanswerable=if_unanswerable,
     )
     reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
     found = gather(paths or (), typer.get_binary_stream("stdin"), reading)
@@ -142,21 +143,6 @@ def compress(
         language=language,
     )
     _put(show, query, result, sources(result, rules, counter))
-
-
-def _budget(
-    max_tokens: int | None, ratio: float | None, threshold: float | None, coverage: float | None
-) -> Budget:
-    """The one budget that was given; `MAX_TOKENS` tokens if none was."""
-    flags = _flags(max_tokens, ratio, threshold, coverage)
-    given = [name for name, value in flags if value is not None]
-    if len(given) > 1:
-        raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
-    return Budget(max_tokens if given else opt.MAX_TOKENS, ratio, threshold, coverage)
-
-
-def _flags(*values: float | None) -> list[tuple[str, float | None]]:
-    return list(zip(("--max-tokens", "--ratio", "--threshold", "--coverage"), values, strict=True))
 
 
 def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,7 @@ def without_gold(case: Case) -> Case | None:
     tokens = tuple(case.tokens[i] for i in kept)
     look = Look(case.lone[torch.tensor(kept), :-1], tokens, 0, 0, {})
     bare = case_of(case.source, record, look, torch.zeros(len(kept), dtype=torch.bool))
-    return Case(bare.source, case.fold, *(getattr(bare, f) for f in _REST))
-
-
-_REST = ("record", "first", "lone", "lexicon", "gold", "tokens")
+    return replace(bare, fold=case.fold)
 
 
 def answer_weights(steps: Steps, present: Sequence[Case], absent: Sequence[Case]) -> Tensor:
@@ -88,18 +85,13 @@ def answer_weights(steps: Steps, present: Sequence[Case], absent: Sequence[Case]
         return torch.zeros(0)
     x = torch.stack([steps.features(case) for case in (*present, *lacking)]).numpy()
     y = np.array([1] * len(present) + [0] * len(lacking))
-    weight = _evened(present, absent, len(lacking))
+    weight = np.where(y == 1, len(lacking) / len(present), 1.0)
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=_C, max_iter=5000))
     fit.fit(x, y, logisticregression__sample_weight=weight)
     scaler, line = fit[0], fit[1]
     w = torch.from_numpy(line.coef_[0] / scaler.scale_)
     bias = torch.tensor(line.intercept_[0]) - w @ torch.from_numpy(scaler.mean_)
     return torch.cat([w, bias[None]]).float()
-
-
-def _evened(present: Sequence[Case], absent: Sequence[Case], lacking: int) -> np.ndarray:
-    """Half of the weight to questions with an answer, half to those without."""
-    return np.array([1 / len(present)] * len(present) + [1 / lacking] * lacking) * lacking
 
 
 def answer_figures(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.compressors._promise import conformal_threshold
-from tamis.compressors.question_rows import lone_probabilities, probabilities, stepped
+from tamis.compressors.question_rows import lone_probabilities
 from tamis.probes.linear import LinearProbe
 from tamis.service.training.cases import Case
+from tamis.service.training.figures import judged
 
 ASKED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SPLITS = 200
@@ -22,16 +23,12 @@ Floats = NDArray[np.float64]
 
 def promised(probe: LinearProbe, cases: Sequence[Case]) -> dict[str, Tensor]:
     """Per question the lowest probability of its gold, ascending: with all that is known, alone."""
-    together = [_lowest(_together(probe, case), case) for case in cases]
+    together = [_lowest(judged(probe, case), case) for case in cases]
     alone = [_lowest(lone_probabilities(probe, case.lone), case) for case in cases]
     return {
         "lowest": torch.tensor(together).sort().values,
         "alone_lowest": torch.tensor(alone).sort().values,
     }
-
-
-def _together(probe: LinearProbe, case: Case) -> Tensor:
-    return probabilities(probe, stepped(probe, case.first, case.lexicon))
 
 
 def _lowest(p: Tensor, case: Case) -> float:
@@ -49,10 +46,10 @@ def coverage_figures(
     """
     if len({_article(case) for case in cases}) < 2:
         return {}
-    judged = _Judged.of(probe, cases)
+    seen = _Judged.of(probe, cases)
     chance = np.random.default_rng(0)
     halves = [_half(cases, chance) for _ in range(_SPLITS)]
-    return {str(ask): _reached(ask, judged, halves) for ask in asked}
+    return {str(ask): _reached(ask, seen, halves) for ask in asked}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class _Judged:
 
     @classmethod
     def of(cls, probe: LinearProbe, cases: Sequence[Case]) -> _Judged:
-        p = [_together(probe, case) for case in cases]
+        p = [judged(probe, case) for case in cases]
         return cls(
             torch.cat(p).double().numpy(),
             np.concatenate([np.array(case.tokens, dtype=np.float64) for case in cases]),
@@ -100,8 +97,8 @@ def kept_promises(
 
 def _kept_promise(probe: LinearProbe, cases: Sequence[Case], ask: float) -> dict[str, float]:
     threshold = conformal_threshold(probe.weights["lowest"], ask)
-    judged = _Judged.of(probe, cases)
-    whole, tokens = judged.lowest >= threshold, judged.shares(threshold)
+    seen = _Judged.of(probe, cases)
+    whole, tokens = seen.lowest >= threshold, seen.shares(threshold)
     return _rounded(float(whole.mean()), float(tokens.mean()), len(cases))
 
 
@@ -122,12 +119,12 @@ def _half(cases: Sequence[Case], chance: np.random.Generator) -> NDArray[np.bool
     return np.array([_article(case) in drawn for case in cases])
 
 
-def _reached(ask: float, judged: _Judged, halves: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
+def _reached(ask: float, seen: _Judged, halves: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
     whole, tokens = [], []
     for calibrating in halves:
-        threshold = conformal_threshold(torch.from_numpy(judged.lowest[calibrating]), ask)
-        whole.append((judged.lowest[~calibrating] >= threshold).mean())
-        tokens.append(judged.shares(threshold)[~calibrating].mean())
-    threshold = conformal_threshold(torch.from_numpy(judged.lowest), ask)
-    found = _rounded(float(np.mean(whole)), float(np.mean(tokens)), len(judged.lowest))
+        threshold = conformal_threshold(torch.from_numpy(seen.lowest[calibrating]), ask)
+        whole.append((seen.lowest[~calibrating] >= threshold).mean())
+        tokens.append(seen.shares(threshold)[~calibrating].mean())
+    threshold = conformal_threshold(torch.from_numpy(seen.lowest), ask)
+    found = _rounded(float(np.mean(whole)), float(np.mean(tokens)), len(seen.lowest))
     return found | {"threshold": round(threshold, 6)}
