@@ -20,12 +20,14 @@ class Info:
         summary: one line. source: the paper, or whose idea it is.
         needs: the model it cannot do without.
         kind: what it is for. A method of compression ranks passages too, by its passage scores.
+        reads_words: whether its score means something for a unit of one word.
     """
 
     summary: str
     source: str
     needs: Literal["nothing", "proxy", "encoder"] = "nothing"
     kind: Kind = "compression"
+    reads_words: bool = False
 
 
 class Scorer(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from tamis.compressors._granularity import blocks, check_granularity, words
 from tamis.compressors._method import Scorer
 from tamis.compressors._order import PLAIN, Orderer, Orderers
 from tamis.compressors._promise import (
@@ -74,6 +75,7 @@ class Compressor:
         if isinstance(passages, str | Passage | Mapping):
             raise BadInput(f"passages is one {type(passages).__name__}; give a list of passages")
         check_policy(rules)
+        check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
         budget = resolved(budget, self.scorer, self.name)
         clock = time.perf_counter()
@@ -81,6 +83,8 @@ class Compressor:
         if rules.keep_tags:
             given = tuple(tagged(p, i) for i, p in enumerate(given))
         units = units_of(given, language)
+        if rules.granularity == "token":
+            units = words(given, units)
         counter = counter or self.counter
         tokens_in = counter.count(whole(given, units, rules))
         limit = budget.tokens(tokens_in)
@@ -89,6 +93,8 @@ class Compressor:
         if not units or (limit is not None and tokens_in <= limit and rules.top_n is None):
             return self._whole(given, units, tokens_in, rules, counter, timings)
         scores = self.scorer.scores(question, given, units)
+        if rules.granularity == "block":
+            units, scores = blocks(given, units, scores)
         check_threshold(budget, scores, self.name)
         scored = time.perf_counter()
         if holds_nothing(scores, rules, self.name):

@@ -10,7 +10,10 @@ from typing import Literal
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
-Order = Literal["original", "score", "edges", "attention_sorting", "attnrank"]
+Order = Literal[
+    "original", "score", "edges", "attention_sorting", "attnrank", "found_in_the_middle"
+]
+Granularity = Literal["sentence", "block", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 
 
@@ -81,6 +84,8 @@ class Rules:
         answerable_floor: below this answerability the context counts as holding no answer.
         unanswerable: what is returned then: the best there is all the same, nothing, or the
             context as it came, however long it is.
+        granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table),
+            or a word, where the method can score one.
     """
 
     protect: tuple[str, ...] = ()
@@ -95,6 +100,7 @@ class Rules:
     keep_tags: bool = False
     answerable_floor: float = 0.0
     unanswerable: Unanswerable = "best_effort"
+    granularity: Granularity = "sentence"
 
 
 @dataclass(frozen=True, slots=True)

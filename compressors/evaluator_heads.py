@@ -70,6 +70,7 @@ class EvaluatorHeads:
         "eight needle heads of one layer, the last 16 rows; by sentence, or pooled as published",
         "EHPC, arXiv 2501.12959",
         "proxy",
+        reads_words=True,
     )
 
     def __init__(

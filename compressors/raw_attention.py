@@ -46,6 +46,7 @@ class RawAttention:
         "the last row of the last layer, mean of heads, no training",
         "QUITO, arXiv 2408.00274",
         "proxy",
+        reads_words=True,
     )
 
     def __init__(

@@ -85,6 +85,7 @@ def _fields(plan: Plan) -> dict[str, Any]:
         "coverage": budget.coverage,
         "top_n": rules.top_n,
         "order": rules.order,
+        "granularity": rules.granularity,
         "context_window": rules.context_window,
         "protect": {"regex": list(rules.protect)} if rules.protect else None,
         "dedup": rules.dedup,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, info, names
-from tamis.compressors._types import Budget, Rules, Unanswerable
+from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service._backend import Backend, InProcess, Part, Plan, Short, whole
@@ -79,6 +79,9 @@ class Compression(Source):
     order: Literal["original", "score", "edges"] = Field(
         "original", description="of documents: as given, best first, best at both ends"
     )
+    granularity: Granularity = Field(
+        "sentence", description="what is kept as one: sentence, block or token"
+    )
     context_window: int = Field(0, ge=0, description="neighbours to keep around a kept sentence")
     protect: tuple[str, ...] = Field((), description="regular expressions; matches are kept")
     dedup: float | None = Field(None, description="drop near-duplicates from this overlap on")
@@ -120,6 +123,7 @@ class Compression(Source):
         scored = self.always_score or self.order != "original"
         rules = Rules(
             protect=self.protect,
+            granularity=self.granularity,
             context_window=self.context_window,
             dedup=self.dedup,
             order=self.order,

@@ -60,6 +60,7 @@ class Late:
         **options: Any,
     ) -> None:
         self.cache, self.needs_proxy = cache, info(name).needs == "proxy"
+        self.reads_words = info(name).reads_words
         if own := {word: value for word, value in options.items() if word != "encoder"}:
             check_options(name, own)
         self.name, self.proxy, self.root, self.options = name, proxy, root, options

@@ -80,8 +80,15 @@ class Timely:
 
     scorer: Scorer
     read: int | None = None
+    units: int = 0
     found: Scores | None = None
     info: ClassVar[Info] = Info("another method, within a deadline", "")
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the method can score single words."""
+        words: bool | None = getattr(self.scorer, "reads_words", None)
+        return self.scorer.info.reads_words if words is None else words
 
     def covering(self, coverage: float) -> float | None:
         """The method's threshold for a coverage; None where it promises none."""
@@ -97,6 +104,7 @@ class Timely:
         """
         if self.found is not None:
             return self.found
+        self.units = len(units)
         try:
             self.found = self.scorer.scores(question, passages, units)
             self.read = len(units)
@@ -162,8 +170,8 @@ def sift(
         scores = timely.scores(order.question, result.passages, result.units)
         result = _scored(result, scores)
     calibrated = timely.found is not None and timely.found.calibrated
-    read = len(result.units) if timely.read is None else timely.read
-    return Sifted(result, calibrated, read, len(result.units))
+    units = timely.units or len(result.units)
+    return Sifted(result, calibrated, units if timely.read is None else timely.read, units)
 
 
 def _compressed(compressor: Compressor, order: Order, counter: Tokens) -> Compressed:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors._pipeline import Compressor
+from tamis.compressors._reading import remembering
 from tamis.compressors._registry import build, depth, info, load_proxy
+from tamis.probes.cache import PassageCache
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.batch.job import Job
 from tamis.service.batch.outcome import Outcome
@@ -49,7 +51,7 @@ class Rows:
             from tamis.service.batch.pooling import Pooled
 
             proxy = load_proxy(job.proxy, depth(job.method, job.proxy, job.probe or "auto"), root)
-            self.pool = given["proxy"] = Pooled(proxy)
+            self.pool = given["proxy"] = Pooled(remembering(proxy, _kept(job)))
             self.batch_chars = proxy.batch_tokens * _CHARS_A_TOKEN if job.share else 0
         self.compressor = Compressor(
             build(job.method, root=root, **given),
@@ -138,6 +140,10 @@ def groups(chars: Sequence[int], batch_chars: int) -> Iterator[list[int]]:
         held += chars[place]
     if group:
         yield group
+
+
+def _kept(job: Job) -> PassageCache | None:
+    return None if job.cache is None else PassageCache(folder=Path(job.cache))
 
 
 def _failed(error: Exception) -> Outcome:

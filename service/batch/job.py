@@ -18,13 +18,17 @@ RAW = "raw"
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the input's fields are called; `text` is the one inside a document."""
+    """What the input's fields are called; `text` is the one inside a document.
+
+    `history` is a row's earlier turns; None: rows have none.
+    """
 
     id: str = "id"
     query: str = "query"
     documents: str = "documents"
     context: str = "context"
     text: str = "text"
+    history: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Job:
 
     Attributes:
         query: asked of every row, instead of the row's own.
+        instruction: what to look for in every row, beside its question.
+        cache: folder of passages that were read before, by any run; None for no cache.
         max_input: proxy tokens of the longest row that is read; a longer one is an error row.
         prefix: before the name of every field that is added.
         root: where models are; None for the user's cache.
@@ -63,6 +69,8 @@ class Job:
     language: str = "en"
     encoding: str = "utf-8"
     query: str | None = None
+    instruction: str | None = None
+    cache: str | None = None
     fields: Fields = field(default_factory=Fields)
     max_input: int = 1_000_000
     prefix: str = ""
@@ -103,8 +111,8 @@ class Job:
         return cls(**{**given, **parts})
 
 
-# where models are and how long a row may be changes no row that was read
-_IRRELEVANT = ("root", "max_input")
+# where models and kept passages are and how long a row may be changes no row that was read
+_IRRELEVANT = ("root", "cache", "max_input")
 
 
 def settings(job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tamis.compressors._asked import asked
 from tamis.compressors._pipeline import passage_of
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
@@ -80,7 +81,8 @@ def request_of(row: Row, job: Job) -> Request:
     """
     if row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
-    return Request(_question(row.value, job), _passages(row.value, job.fields))
+    question = asked(_question(row.value, job), job.instruction, _history(row.value, job.fields))
+    return Request(question, _passages(row.value, job.fields))
 
 
 def _question(value: Mapping[str, Any], job: Job) -> str:
@@ -95,6 +97,16 @@ def _question(value: Mapping[str, Any], job: Job) -> str:
         f"there is no field {job.fields.query!r}, but {_names(value)}; name it with --query-field, "
         "or ask one question of all rows with --query"
     )
+
+
+def _history(value: Mapping[str, Any], fields: Fields) -> Sequence[str]:
+    """A row's earlier turns; Parquet has None where a row has no list."""
+    turns = value.get(fields.history) if fields.history else None
+    if turns is None:
+        return ()
+    if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
+        raise BadInput(f"{fields.history!r} is {_said(turns)}; give a list of earlier turns")
+    return turns
 
 
 def _passages(value: Mapping[str, Any], fields: Fields) -> tuple[Passage, ...]:

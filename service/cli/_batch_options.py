@@ -79,6 +79,15 @@ IdField = Annotated[
 QueryField = Annotated[
     str, typer.Option("--query-field", help="Where a row's question is.", rich_help_panel=_ROWS)
 ]
+HistoryField = Annotated[
+    str | None,
+    typer.Option(
+        "--history-field",
+        help="Where a row's earlier turns are, a list of texts, if its question depends on them.",
+        show_default=False,
+        rich_help_panel=_ROWS,
+    ),
+]
 DocsField = Annotated[
     str,
     typer.Option("--docs-field", help="Where a row's documents are.", rich_help_panel=_ROWS),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tamis.compressors._types import Budget, Rules
 from tamis.probes.errors import BadInput
-from tamis.service.cli._options import MAX_TOKENS, Order, Unanswerable
+from tamis.service.cli._options import MAX_TOKENS, Granularity, Order, Unanswerable
 
 
 def budget_of(
@@ -35,6 +35,7 @@ def rules_of(
     keep_tags: bool,
     answerable_floor: float,
     if_unanswerable: Unanswerable,
+    granularity: Granularity,
 ) -> Rules:
     r"""The rules; `\n` and `\t` in a separator are what a shell cannot easily say."""
     return Rules(
@@ -50,4 +51,5 @@ def rules_of(
         keep_tags,
         answerable_floor,
         if_unanswerable.value,
+        granularity.value,
     )

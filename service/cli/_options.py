@@ -23,6 +23,15 @@ class Order(enum.StrEnum):
     edges = "edges"
     attention_sorting = "attention_sorting"
     attnrank = "attnrank"
+    found_in_the_middle = "found_in_the_middle"
+
+
+class Granularity(enum.StrEnum):
+    """What is kept or dropped as one."""
+
+    sentence = "sentence"
+    block = "block"
+    token = "token"
 
 
 class Unanswerable(enum.StrEnum):
@@ -134,6 +143,15 @@ KeepTags = Annotated[
     typer.Option(
         "--keep-tags",
         help="Always keep what stands between <keep> and </keep>.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+GranularityOf = Annotated[
+    Granularity,
+    typer.Option(
+        "--granularity",
+        help="What is kept or dropped as one: a sentence, a paragraph, list or table, or a word "
+        "(`evaluator_heads` and `raw_attention` only).",
         rich_help_panel=_SELECTION,
     ),
 ]

@@ -75,10 +75,12 @@ def run(
     ratio: opt.Ratio = None,
     threshold: opt.Threshold = None,
     coverage: opt.Coverage = None,
+    instruction: opt.Instruction = None,
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = "question_rows",
     proxy: opt.Proxy = "smollm2-135m",
     probe: opt.Probe = None,
+    cache: opt.Cache = None,
     engine: Annotated[
         Engine, typer.Option("--engine", help="`ray` also runs on other machines.")
     ] = Engine.local,
@@ -95,6 +97,7 @@ def run(
     quiet: bat.Quiet = False,
     id_field: bat.IdField = "id",
     query_field: bat.QueryField = "query",
+    history_field: bat.HistoryField = None,
     docs_field: bat.DocsField = "documents",
     context_field: bat.ContextField = "context",
     text_field: bat.TextField = "text",
@@ -108,6 +111,7 @@ def run(
     top_n: opt.TopN = None,
     keep_tags: opt.KeepTags = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
+    granularity: opt.GranularityOf = opt.Granularity.sentence,
     answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
     citations: opt.Citations = None,
     titles: opt.Titles = False,
@@ -136,6 +140,7 @@ def run(
         keep_tags=keep_tags,
         answerable_floor=answerable_floor,
         if_unanswerable=if_unanswerable,
+        granularity=granularity,
     )
     job = Job(
         budget=budget_of(max_tokens, ratio, threshold, coverage),
@@ -147,7 +152,9 @@ def run(
         language=language,
         encoding=encoding,
         query=query,
-        fields=Fields(id_field, query_field, docs_field, context_field, text_field),
+        instruction=instruction,
+        cache=None if cache is None else str(cache.absolute()),
+        fields=Fields(id_field, query_field, docs_field, context_field, text_field, history_field),
         max_input=max_input,
         prefix=prefix,
         format=_format(format, inputs, out),
@@ -201,6 +208,12 @@ def _carry_out(job: Job, call: bat.Call, quiet: bool) -> None:
     rows_now = begun.rows_left
     if begun.summary.parts and not quiet:
         typer.echo(f"{begun.summary.parts:,} of {begun.parts:,} parts are done already", err=True)
+    if begun.parts < call.workers and not quiet:
+        typer.echo(
+            f"{begun.parts:,} parts for {call.workers} workers: some have nothing to do; "
+            "--part-rows cuts smaller ones",
+            err=True,
+        )
     in_here = call.engine == "local" and call.workers == 1
     try:
         with _stopping(), Show(rows_now, quiet) as show:

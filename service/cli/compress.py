@@ -83,6 +83,7 @@ def compress(
     top_n: opt.TopN = None,
     keep_tags: opt.KeepTags = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
+    granularity: opt.GranularityOf = opt.Granularity.sentence,
     answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
     json: opt.Json = False,
     explain: opt.Explain = False,
@@ -117,6 +118,7 @@ def compress(
         keep_tags=keep_tags,
         answerable_floor=answerable_floor,
         if_unanswerable=if_unanswerable,
+        granularity=granularity,
     )
     reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
     found = gather(paths or (), typer.get_binary_stream("stdin"), reading)

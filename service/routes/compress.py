@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Body, Request, Response
+from pydantic import Discriminator, Tag
 
 from tamis.compressors._types import Budget
-from tamis.probes.errors import TamisError
+from tamis.probes.errors import BadInput, TamisError
 from tamis.service.desk import attended, guessed_tokens
 from tamis.service.door.record import Record
 from tamis.service.engine.ticket import Ticket
@@ -27,6 +28,8 @@ from tamis.service.wire.compressed import (
 )
 from tamis.service.wire.errors import ErrorDetail
 from tamis.service.wire.explain import Explanation, explanation
+from tamis.service.wire.messages import Conversation, MessagesAnswer, MessagesRequest
+from tamis.service.wire.token_company import InputAnswer, InputRequest, input_answer
 
 BESIDE = 4
 """Questions or inputs of one call that are served at the same time."""
@@ -34,20 +37,55 @@ _OURS = 500
 routes = router()
 
 
+def dialect(given: Any) -> str:
+    """Whose request a body is, by its keys."""
+    keys = given if isinstance(given, dict) and "documents" not in given else {}
+    return next((name for name in ("messages", "input") if name in keys), "documents")
+
+
+_Ours = Annotated[CompressRequest, Tag("documents")]
+_Messages = Annotated[MessagesRequest, Tag("messages")]
+_Input = Annotated[InputRequest, Tag("input")]
+_Any = Annotated[_Ours | _Messages | _Input, Discriminator(dialect), Body()]
+
+
 @routes.post(
     "/v1/compress",
-    response_model=Compression | CompressionList,
+    response_model=Compression | CompressionList | MessagesAnswer | InputAnswer,
     responses=answers(404),
     summary="Keep the sentences that answer, verbatim, within a token budget",
 )
-async def compress(body: CompressRequest, request: Request) -> Response:
-    """Compresses documents for one question, or for each of many."""
+async def compress(body: _Any, request: Request) -> Response:
+    """Compresses documents for one question, or for each of many.
+
+    With `messages` the tool results of a conversation, with `input` one text; each is answered in
+    its own shape.
+    """
+    if isinstance(body, MessagesRequest):
+        return await _conversation(body, request)
+    ours = body.request() if isinstance(body, InputRequest) else body
+    found = await _answered(ours, request)
+    if isinstance(body, InputRequest):
+        return answer(input_answer(found[0]))
+    return answer(found[0] if ours.queries is None else CompressionList(data=found))
+
+
+async def _conversation(body: MessagesRequest, request: Request) -> Response:
+    count = house_of(request).serving.counter("proxy").count
+    talk = await asyncio.to_thread(Conversation, body, count)
+    ours = talk.request()
+    found = (await _answered(ours, request))[0] if ours else None
+    return answer(await asyncio.to_thread(talk.answer, found))
+
+
+async def _answered(body: CompressRequest, request: Request) -> list[Compression]:
+    """One compression a question."""
     house, seen = house_of(request), record(request)
     questions = body.asked()
     check(house.settings, questions, len(body.documents))
     work = [_compression(house, body, question, seen) for question in questions]
-    found = await attended(request.receive, _beside(work))
-    return answer(found[0] if body.queries is None else CompressionList(data=found))
+    found: list[Compression] = await attended(request.receive, _beside(work))
+    return found
 
 
 @routes.post(
@@ -107,8 +145,13 @@ async def _beside(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
 async def _item(house: House, index: int, body: CompressRequest, seen: Record) -> BatchItem:
     """One input of a batch; where the line is full it waits, for the batch itself was let in."""
     try:
-        (question,) = body.asked() if body.query is not None else (body.asked()[0],)
-        check(house.settings, body.asked(), len(body.documents))
+        if len(questions := body.asked()) > 1:
+            raise BadInput(
+                f"input {index} has {len(questions)} queries; in a batch give each an input of "
+                "its own, or send queries to /v1/compress"
+            )
+        question = questions[0]
+        check(house.settings, questions, len(body.documents))
         while True:
             try:
                 found = await _compression(house, body, question, seen)

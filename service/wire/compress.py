@@ -8,7 +8,7 @@ import regex
 from pydantic import ConfigDict, Field
 
 from tamis.compressors._asked import asked
-from tamis.compressors._types import Budget, Rules, Unanswerable
+from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.compressors._types import Order as Arrangement
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
@@ -95,7 +95,7 @@ class CompressRequest(Asked):
     coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
     adaptive: AdaptiveBudget | None = None
     tokenizer: Text = "proxy"
-    granularity: Literal["sentence"] = "sentence"
+    granularity: Granularity = "sentence"
     language: Text = "en"
     top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
     order: Arrangement = "original"
@@ -164,6 +164,7 @@ class CompressRequest(Asked):
                 keep_tags=self.keep_tags,
                 answerable_floor=self.answerable_floor,
                 unanswerable=self.unanswerable,
+                granularity=self.granularity,
             ),
             language=self.language,
             always=always,

@@ -59,6 +59,7 @@ SAME = 1e-5
 
 RULES = {
     "plain": Rules(),
+    "blocks": Rules(granularity="block"),
     "all shown": Rules(titles=True, citations="[{doc}:{id}:{unit}]", elision="[…]"),
     "all rules": Rules(
         protect=(r"\d",), context_window=1, dedup=0.8, order="edges", separator="\n---\n", top_n=2

@@ -45,6 +45,7 @@ def documents():
 
 WISHES = [
     {"max_tokens": 30},
+    {"max_tokens": 120, "granularity": "block"},
     {"max_tokens": 80, "order": "score"},
     {"max_tokens": 120, "order": "edges", "elision": "…"},
     {"ratio": 0.4, "separator": " | ", "context_window": 1},

@@ -131,6 +131,31 @@ def test_names_of_fields_can_be_given_and_one_query_asked_of_all(free, tmp_path)
     assert two["tamis_compressed"] == expected.text
 
 
+def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_path):
+    late = "after years of quarrels about money, and nobody there was sorry to see it go."
+    malo, brest = f"Malo closed in 1910 {late}", f"Brest closed in 1920 {late}"
+    bread = f"Bread was cheap {late}"
+    text = f"{malo} {brest} {bread}"
+    asks = [["Tell me of Malo."], ["Tell me of Brest."], None]
+    given = [{"query": "When did it close?", "documents": [text], "turns": turns} for turns in asks]
+    source = write_lines(tmp_path / "in.jsonl", given)
+    out = tmp_path / "out"
+    free.done(source, "-o", out, "--history-field", "turns")
+    kept = [row["compressed"] for row in read(out)]
+    assert kept[:2] == [malo, brest]
+    free.done(source, "-o", tmp_path / "two", "--instruction", "Bread, bread")
+    assert [row["compressed"] for row in read(tmp_path / "two")] == [bread] * 3
+    wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
+    result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
+    assert result.exit_code == 2
+    assert "line 1: 'turns' is 'Malo'; give a list of earlier turns" in result.stderr
+
+
+def test_fewer_parts_than_workers_are_told(free, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", rows(3))
+    assert "1 parts for 2 workers" in free.done(source, "-o", tmp_path / "o", "--workers", 2).stderr
+
+
 def test_in_a_folder_a_text_file_is_a_row_and_files_of_rows_are_read_as_such(free, tmp_path):
     home = tmp_path / "in"
     (home / "deep").mkdir(parents=True)

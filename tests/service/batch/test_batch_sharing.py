@@ -142,6 +142,18 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
         assert outcome.scores == result.passage_scores
 
 
+@pytest.mark.model
+def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_thread, tmp_path):
+    job = Job(Budget(ratio=0.3), cache=str(tmp_path / "kept"))
+    given = [passages(row) for row in rows(2)]
+    first = [o.compressed for o in Rows(job).outcomes(given)]
+    read = Rows(job)
+    assert [o.compressed for o in read.outcomes(given)] == first
+    found = read.pool.reader.cache.stats()
+    assert found.hits >= 4
+    assert found.misses == 0
+
+
 class Lead:
     """Scores by place, but for one question."""
 
