@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,43 +14,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tamis.compressors._reading import Look
-from tamis.probes.capture import Want
-from tamis.probes.prompt import Prompt, Read, Template
-from tamis.probes.proxy import Kept, Proxy
-from tamis.probes.signal import Signal
+from tamis.probes.cache import CachedReader, PassageCache
+from tamis.probes.proxy import Proxy
 from tamis.probes.text import Passage, Unit
 
-KEPT_TOKENS = 60_000
-"""Passages kept to be asked again: 2 GB for 20 layers of the default proxy in fp32."""
+KEPT_BYTES = 2 << 30
+"""Of passages kept to be asked again: data sets ask many questions of the same ones."""
 
 
-class Keeping:
-    """A reader that keeps the keys and values of passages it has read, and only asks again.
+def keeping(proxy: Proxy, share: int = 1) -> CachedReader:
+    """The proxy, with passages it has read kept in memory; a second question costs a fraction.
 
-    Data sets ask many questions of the same passages; so read, they cost a fraction.
+    `share` is how many such readers share the memory.
     """
-
-    def __init__(self, proxy: Proxy, most_tokens: int = KEPT_TOKENS) -> None:
-        self.proxy, self.most_tokens = proxy, most_tokens
-        self.card, self.layout = proxy.card, proxy.layout
-        self._kept: OrderedDict[Read, Kept] = OrderedDict()
-        self._tokens = 0
-
-    def with_template(self, template: Template) -> Keeping:
-        """The same model, in other words; nothing kept is shared."""
-        return Keeping(self.proxy.with_template(template), self.most_tokens)
-
-    def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
-        """Like `Proxy.read`; equal to it within the rounding of the dtype."""
-        new = list({p.read: p for p in prompts if p.read not in self._kept}.values())
-        fresh = dict(zip([p.read for p in new], self.proxy.keep(new, want), strict=True))
-        kept = [fresh.get(p.read) or self._kept[p.read] for p in prompts]
-        yield from self.proxy.ask(prompts, kept, want)
-        self._kept.update(fresh)
-        self._tokens += sum(len(read.ids) for read in fresh)
-        while self._tokens > self.most_tokens:
-            read, _ = self._kept.popitem(last=False)
-            self._tokens -= len(read.ids)
+    return CachedReader(proxy, PassageCache(max_bytes=KEPT_BYTES // share))
 
 
 class Looks:

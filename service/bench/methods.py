@@ -17,9 +17,10 @@ from typing import Any
 from tamis.compressors import _registry as registry
 from tamis.compressors.fusion import WEIGHTS, fused
 from tamis.probes import zoo
+from tamis.probes.cache import CachedReader
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
-from tamis.service.bench.looks import KEPT_TOKENS, Keeping, Looks
+from tamis.service.bench.looks import Looks, keeping
 from tamis.service.bench.sources import Filed, Remembered, Seen, Source, Stored, Timed, Vectors
 from tamis.service.training import look_key
 
@@ -131,18 +132,18 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
     }
 
     @cache
-    def reader(layers: int | None) -> Keeping:
-        return Keeping(registry.load_proxy(proxy, layers), KEPT_TOKENS // len(depths))
+    def reader(layers: int | None) -> CachedReader:
+        return keeping(registry.load_proxy(proxy, layers), len(depths))
 
     sources: dict[str, Source] = {}
     proxies: dict[int, dict[str, Any]] = {}
     for name, (method, options) in parts.items():
         needs = registry.info(method).needs
         if needs == "proxy":
-            keeping = reader(registry.depth(method, proxy, **options))
-            built = registry.build(method, proxy=keeping, **options)
+            made = reader(registry.depth(method, proxy, **options))
+            built = registry.build(method, proxy=made, **options)
             sources[name] = _read(built, folder)
-            proxies[id(keeping)] = _facts(keeping)
+            proxies[id(made)] = _facts(made)
         elif needs == "encoder":
             sources[name] = _embedded(name, folder)
         else:
@@ -166,9 +167,9 @@ def _embedded(name: str, folder: Path) -> Source:
     return Filed(Remembered(scorer, vectors), folder, key)
 
 
-def _facts(keeping: Keeping) -> dict[str, Any]:
+def _facts(reader: CachedReader) -> dict[str, Any]:
     """A proxy as JSON: a figure means nothing without it."""
-    proxy = keeping.proxy
+    proxy = reader.proxy
     return {
         "name": proxy.card.name,
         "revision": proxy.card.revision,

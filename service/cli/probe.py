@@ -192,11 +192,11 @@ def _read(
     from tamis.compressors._registry import load_proxy
     from tamis.compressors.question_rows import QuestionRows
     from tamis.probes.errors import BadInput
-    from tamis.service.bench.looks import Keeping
+    from tamis.service.bench.looks import keeping
     from tamis.service.training import read_cases
 
     found = _probe(probe, "question_rows", proxy)
-    method = QuestionRows(Keeping(load_proxy(proxy, found.card.layers)), found)
+    method = QuestionRows(keeping(load_proxy(proxy, found.card.layers)), found)
     with _progress() as report:
         files = [source_of(name) for name in data]
         cases = list(read_cases(method, files, _cache(cache), report))

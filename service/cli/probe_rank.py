@@ -53,7 +53,7 @@ def rank(
 ) -> None:
     """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
     from tamis.compressors import _registry as registry
-    from tamis.service.bench.looks import Keeping
+    from tamis.service.bench.looks import keeping
     from tamis.service.bench.qrels import load_corpus, load_queries
     from tamis.service.cli.probe import _cache, _progress, source_of
     from tamis.service.training.cases import described
@@ -62,7 +62,7 @@ def rank(
     asked, _ = load_queries(queries, first)
     files = [source_of(name) for name in data or ()]
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
-    reader = Keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
+    reader = keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
     method = registry.method_class("question_rows")(reader)
     lists = Lists(queries.name.split(".")[0], asked, held, depth)
     with _progress() as report:

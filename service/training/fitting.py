@@ -19,7 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.fit import Calibration, Question, calibrated, listwise, logistic
 from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.proxy import Proxy
-from tamis.service.bench.looks import Keeping
+from tamis.service.bench.looks import keeping
 from tamis.service.training.absence import Folded, Steps, answer_figures, answer_weights
 from tamis.service.training.cases import (
     Case,
@@ -52,7 +52,7 @@ def train(
     """
     if loss not in LOSSES:
         raise BadInput(f"there is no loss {loss!r}; there are {sorted(LOSSES)}")
-    method = QuestionRows(Keeping(proxy), probe=None)
+    method = QuestionRows(keeping(proxy), probe=None)
     method.layers = layers
     cases = list(read_cases(method, sources, cache, report))
     fitted, held = _split(cases)

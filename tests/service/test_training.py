@@ -12,7 +12,7 @@ from tamis.probes.fit import Question
 from tamis.probes.linear import LinearProbe
 from tamis.probes.segment import units_of
 from tamis.service import training
-from tamis.service.bench.looks import Keeping
+from tamis.service.bench.looks import keeping
 from tamis.service.bench.records import annotated_units, passages_of
 from tamis.service.training import fitting
 from tamis.service.training.cases import FOLDS
@@ -195,13 +195,13 @@ def test_a_limit_takes_the_same_questions_every_time(source):
 
 def test_readings_are_kept_apart_by_all_that_changes_them(trained):
     proxy = trained[0]
-    method = QuestionRows(Keeping(proxy), None)
+    method = QuestionRows(keeping(proxy), None)
     keys = [training.look_key(method)]
     method.layers = 1
     keys.append(training.look_key(method))
-    keys.append(training.look_key(QuestionRows(Keeping(proxy), None, window_tokens=64)))
-    keys.append(training.look_key(QuestionRows(Keeping(tiny.proxy("qwen2")), None)))
-    keys.append(training.look_key(QuestionRows(Keeping(tiny.proxy(dtype=torch.bfloat16)), None)))
+    keys.append(training.look_key(QuestionRows(keeping(proxy), None, window_tokens=64)))
+    keys.append(training.look_key(QuestionRows(keeping(tiny.proxy("qwen2")), None)))
+    keys.append(training.look_key(QuestionRows(keeping(tiny.proxy(dtype=torch.bfloat16)), None)))
     assert len(set(keys)) == len(keys)
 
 

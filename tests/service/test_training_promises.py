@@ -7,7 +7,7 @@ import torch
 
 from tamis.compressors.question_rows import QuestionRows
 from tamis.service import training
-from tamis.service.bench.looks import Keeping
+from tamis.service.bench.looks import keeping
 from tamis.service.bench.records import annotated_units, as_articles, gold_spans, passages_of
 from tamis.service.training.absence import answer_figures, without_gold
 from tamis.service.training.cases import absent_records, case_of, records_of
@@ -44,7 +44,7 @@ def bare(rows):
 
 def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     proxy, _, cases = trained
-    method = QuestionRows(Keeping(proxy), probe=None)
+    method = QuestionRows(keeping(proxy), probe=None)
     method.layers = LAYERS
     for case in cases[:5]:
         found = without_gold(case)
