@@ -16,6 +16,7 @@ from tamis.service.door.record import Record
 from tamis.service.engine.ticket import Ticket
 from tamis.service.failures import Gone, Overloaded, failure_of, message_of
 from tamis.service.house import House
+from tamis.service.languages import served_warning
 from tamis.service.routes.base import answer, answers, check, house_of, record, router
 from tamis.service.sifting import sift
 from tamis.service.wire.compress import CompressBatch, CompressRequest
@@ -187,9 +188,11 @@ async def _compression(
         house.metrics.fallbacks.labels(failure.code).inc()
         found = await asyncio.to_thread(_whole, house, body, question, method, message_of(error))
     usage = found.usage
-    house.metrics.compressed(usage.input_tokens, usage.output_tokens, seen.key)
+    # in shadow nothing is saved yet
+    tokens_out = usage.input_tokens if body.shadow else usage.output_tokens
+    house.metrics.compressed(usage.input_tokens, tokens_out, seen.key)
     seen.tokens_in = (seen.tokens_in or 0) + usage.input_tokens
-    seen.tokens_out = (seen.tokens_out or 0) + usage.output_tokens
+    seen.tokens_out = (seen.tokens_out or 0) + tokens_out
     return found
 
 
@@ -207,13 +210,18 @@ def _compressed(
         house.metrics.fallbacks.labels("partial").inc()
     shown = body.return_
     card = (serving.reader.card.name, serving.reader.card.revision)
-    return Writer(sifted, order.rules, counter, body.offset_unit, card).compression(
+    found = Writer(sifted, order.rules, counter, body.offset_unit, card).compression(
         ticket,
         shown.spans,
         "all" if every else shown.units,
         shown.documents or every,
         shown.text,
+        body.shadow,
     )
+    note = served_warning(card[0], method, body.language, question, body.texts())
+    if note and sifted.result.status != "passthrough":
+        found.warnings.append(note)
+    return found
 
 
 def _whole(

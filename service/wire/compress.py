@@ -11,6 +11,7 @@ from tamis.compressors._asked import asked
 from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.compressors._types import Order as Arrangement
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.sifting import Adaptive, Order
 from tamis.service.wire.base import Asked, Question, Text
@@ -96,7 +97,7 @@ class CompressRequest(Asked):
     adaptive: AdaptiveBudget | None = None
     tokenizer: Text = "proxy"
     granularity: Granularity = "sentence"
-    language: Text = "en"
+    language: Text = AUTO
     top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
     order: Arrangement = "original"
     context_window: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -114,6 +115,12 @@ class CompressRequest(Asked):
     on_error: OnError = "fail"
     timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
+    shadow: Annotated[
+        bool,
+        Field(
+            description="Give the documents back whole; spans, kept and usage say what would be."
+        ),
+    ] = False
     seed: int | None = None
     user: Text | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from tamis.compressors._render import whole
 from tamis.compressors._types import Compressed, Rules
 from tamis.probes.tokens import Tokens
 from tamis.service.engine.ticket import Ticket
@@ -12,7 +13,7 @@ from tamis.service.wire.base import Text, Told, new_id, now
 from tamis.service.wire.errors import ErrorDetail
 from tamis.service.wire.offsets import Ruler, Unit
 
-Status = Literal["ok", "passthrough", "partial", "unanswerable"]
+Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
 
 class SpanScore(Told):
@@ -132,13 +133,20 @@ class Writer:
         from tamis.service.cli.answer import sources
 
         self.sifted, self.result, self.card, self.counter = sifted, sifted.result, card, counter
+        self.rules = rules
         self.sources = sources(self.result, rules, counter)
         self.rulers = [Ruler(p.text, unit) for p in self.result.passages]
 
     def compression(
-        self, ticket: Ticket, spans: bool, units: str, documents: bool, text: bool
+        self,
+        ticket: Ticket,
+        spans: bool,
+        units: str,
+        documents: bool,
+        text: bool,
+        shadow: bool = False,
     ) -> Compression:
-        """The whole answer, as full as it was asked for."""
+        """The whole answer, as full as it was asked for; in `shadow`, with the text as it came."""
         result, read = self.result, self.sifted.read
         late = read < self.sifted.units and result.status == "ok"
         warnings = list(result.warnings)
@@ -154,8 +162,8 @@ class Writer:
             model_revision=self.card[1],
             method=result.method,
             calibrated=self.sifted.calibrated,
-            text=result.text if text else None,
-            results=self._documents(spans, units, text) if documents else None,
+            text=self._text(shadow) if text else None,
+            results=self._documents(spans, units, text, shadow) if documents else None,
             answerability=result.answerability,
             coverage=Coverage(
                 windows=result.windows,
@@ -165,11 +173,17 @@ class Writer:
             ),
             usage=usage_of(result),
             timings=_timings(result, ticket),
-            status="partial" if late else result.status,
+            status="shadow" if shadow else "partial" if late else result.status,
             warnings=warnings,
         )
 
-    def _documents(self, spans: bool, units: str, text: bool) -> list[DocumentResult]:
+    def _text(self, shadow: bool) -> str:
+        """What was kept; in shadow, all there was."""
+        if not shadow:
+            return self.result.text
+        return whole(self.result.passages, self.result.units, self.rules)
+
+    def _documents(self, spans: bool, units: str, text: bool, shadow: bool) -> list[DocumentResult]:
         tokens = self._unit_tokens() if units == "all" else None
         return [
             DocumentResult(
@@ -177,7 +191,7 @@ class Writer:
                 id=source.passage.id,
                 relevance_score=_finite(source.score),
                 kept=bool(source.kept),
-                text=source.text if text else None,
+                text=(source.passage.text if shadow else source.text) if text else None,
                 relevant_spans=[self._span(u) for u in source.kept] if spans else None,
                 units=None
                 if units == "none"

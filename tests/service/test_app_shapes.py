@@ -120,3 +120,15 @@ def test_granularity_is_what_is_kept_as_one(service, granularity, most):
     found = service.post("/v1/compress", **body, max_tokens=most, granularity=granularity).json()
     blocks = {"sentence": NEEDLE, "block": f"{NEEDLE} Walls are blue."}
     assert found["text"] == blocks[granularity]
+
+
+def test_in_shadow_the_text_comes_back_whole_and_the_spans_say_what_would_be(service):
+    body = {"query": QUESTION, "documents": [LONG, "Walls are blue."], "max_tokens": 60}
+    short = service.post("/v1/compress", **body).json()
+    found = service.post("/v1/compress", **body, shadow=True).json()
+    assert found["status"] == "shadow"
+    assert found["text"] == f"{LONG}\n\nWalls are blue."
+    assert [d["text"] for d in found["results"]] == body["documents"]
+    for name in ("relevant_spans", "kept", "tokens_after", "relevance_score"):
+        assert [d[name] for d in found["results"]] == [d[name] for d in short["results"]]
+    assert found["usage"] == short["usage"]
