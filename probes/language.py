@@ -1,0 +1,115 @@
+"""Which language a text is in, as far as choosing a proxy and finding sentences needs to know.
+
+Letters say the script; where that is Latin, the commonest little words say the language. No model
+and no table of n-grams: what no list knows is read as English, as it always was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+AUTO = "auto"
+"""Instead of a code: look at the text."""
+DEFAULT = "en"
+LOOKED_AT = 16
+"""Passages that are looked at, evenly spread."""
+CHARS = 16_000
+"""Characters that are looked at, shared among them."""
+
+# a Han character is half a word, a Latin letter a fifth of one; and code, names and addresses are
+# in Latin letters whatever the language around them is
+_SCRIPTS = {
+    "latin": (re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"), 1),
+    "han": (re.compile("[\u3400-\u9fff\uf900-\ufaff]"), 6),
+    "kana": (re.compile("[\u3041-\u30ff]"), 6),
+    "hangul": (re.compile("[\uac00-\ud7af]"), 4),
+    "thai": (re.compile("[\u0e01-\u0e4e]"), 2),
+    "cyrillic": (re.compile("[\u0400-\u04ff]"), 2),
+    "greek": (re.compile("[\u0386-\u03ff]"), 2),
+    "arabic": (re.compile("[\u0620-\u06d3]"), 2),
+    "hebrew": (re.compile("[\u05d0-\u05ea]"), 2),
+    "devanagari": (re.compile("[\u0900-\u097f]"), 2),
+}
+_LANGUAGE_OF = {
+    "han": "zh",
+    "kana": "ja",
+    "hangul": "ko",
+    "thai": "th",
+    "cyrillic": "ru",  # or Ukrainian, by its own letters
+    "greek": "el",
+    "arabic": "ar",
+    "hebrew": "he",
+    "devanagari": "hi",
+}
+# the commonest little words, without those that mean something in a neighbour's list or in code
+_LITTLE = {
+    "en": "the of and to is was with that for are from by which this what how who it or be",
+    "de": "der die das und ist von den dem ein eine zu mit nicht auf für wird wie sich welche wer",
+    "es": "el los las una del que por con para es fue como más se su cuál qué en y al cómo quién",
+    "fr": "le les des une est du et dans pour qui que sur par avec ce au sont quel quelle il",
+    "pt": "o os uma do dos das que em para com não é foi mais ao pelo um são qual como",
+    "it": "il gli della di che è per una del sono nel alla più dei le quale come chi dal",
+    "nl": "het een van dat niet op met voor zijn wordt aan door ook bij werd naar uit welke wie",
+    "sv": "och att det som är på av för till har inte ett från kan ska vid blev vilka vilken",
+    "pl": "w na nie się z jest że jak przez od są być jego oraz który która gdzie czy",
+    "tr": "ve bir bu için ile olarak olan daha gibi çok ne değil kadar sonra hangi nedir",
+    "vi": "của và là các có được trong cho không một những với người này đã khi từ như năm",
+}
+_LISTS = {code: frozenset(said.split()) for code, said in _LITTLE.items()}
+_WORD = re.compile(r"[^\W\d_]+")
+_UKRAINIAN = re.compile("[іїєґ]")
+
+
+def spoken(language: str, question: str, texts: Sequence[str]) -> str:
+    """The code that was given, or under `auto` the language of question and texts."""
+    return guessed(question, texts) if language == AUTO else language
+
+
+def guessed(question: str, texts: Sequence[str]) -> str:
+    """The language of a question and the passages beside it; the passages decide, being longer.
+
+    Looks at no more than `LOOKED_AT` passages and `CHARS` characters: a millisecond or two, however
+    much there is.
+    """
+    spread = list(_spread(texts))
+    most = CHARS // (len(spread) + 1)
+    looked = [text[:most] for text in (question, *spread)]
+    script = _script(looked)
+    if script == "latin":
+        return _latin(looked)
+    if script == "cyrillic" and any(_UKRAINIAN.search(text) for text in looked):
+        return "uk"
+    return _LANGUAGE_OF[script]
+
+
+def family(language: str) -> str:
+    """A code without its region or script: `zh` of `zh-hant`."""
+    return language.replace("_", "-").partition("-")[0].lower()
+
+
+def _spread(texts: Sequence[str]) -> Iterator[str]:
+    return islice(iter(texts[:: max(1, len(texts) // LOOKED_AT)]), LOOKED_AT)
+
+
+def _script(texts: Sequence[str]) -> str:
+    """The script most of the words are in; kana make Han Japanese."""
+    if all(text.isascii() for text in texts):
+        return "latin"
+    said = "".join(texts)
+    counts = {
+        name: weight * len(letters.findall(said)) for name, (letters, weight) in _SCRIPTS.items()
+    }
+    if counts["kana"] * 10 > counts["han"]:
+        counts["kana"] += counts.pop("han")
+    return max(counts, key=counts.__getitem__)
+
+
+def _latin(texts: Sequence[str]) -> str:
+    """The language whose little words are the commonest; English unless another has more."""
+    said = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    hits = {code: sum(said[word] for word in words) for code, words in _LISTS.items()}
+    best = max(hits, key=hits.__getitem__)
+    return best if hits[best] > hits[DEFAULT] else DEFAULT
