@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tamis.compressors._granularity import blocks, check_granularity, words
@@ -23,8 +22,9 @@ from tamis.compressors._promise import (
 )
 from tamis.compressors._select import select, whole
 from tamis.compressors._tags import tagged
-from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores, Selection
+from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores, Selection, Status
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO, spoken
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
@@ -49,7 +49,7 @@ class Compressor:
         budget: Budget,
         rules: Rules = DEFAULT_RULES,
         *,
-        language: str = "en",
+        language: str = AUTO,
         counter: Tokens | None = None,
     ) -> Compressed:
         """Keeps the sentences that answer the question, verbatim, within the budget.
@@ -63,7 +63,7 @@ class Compressor:
                 `Passage`s.
             budget: how much may be kept.
             rules: how units are chosen and shown.
-            language: of the passages, for finding sentences.
+            language: of the passages, for finding sentences; `auto` looks at them.
             counter: the tokenizer to count with, instead of the compressor's own.
 
         Raises:
@@ -78,42 +78,41 @@ class Compressor:
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
         budget = resolved(budget, self.scorer, self.name)
+        counter = counter or self.counter
         clock = time.perf_counter()
         given = tuple(passage_of(p, i) for i, p in enumerate(passages))
         if rules.keep_tags:
             given = tuple(tagged(p, i) for i, p in enumerate(given))
-        units = units_of(given, language)
+        units = units_of(given, spoken(language, question, [p.text for p in given]))
         if rules.granularity == "token":
             units = words(given, units)
-        counter = counter or self.counter
         tokens_in = counter.count(whole(given, units, rules))
+        case = _Case(question, given, units, budget, rules, counter, tokens_in, clock)
+        case.timings["segment"] = (time.perf_counter() - clock) * 1e3
         limit = budget.tokens(tokens_in)
-        segmented = time.perf_counter()
-        timings = {"segment": (segmented - clock) * 1e3}
         if not units or (limit is not None and tokens_in <= limit and rules.top_n is None):
-            return self._whole(given, units, tokens_in, rules, counter, timings)
-        scores = self.scorer.scores(question, given, units)
-        if rules.granularity == "block":
-            units, scores = blocks(given, units, scores)
-        check_threshold(budget, scores, self.name)
-        scored = time.perf_counter()
-        if holds_nothing(scores, rules, self.name):
-            timings |= {**scores.timings_ms, "total": (scored - clock) * 1e3}
-            return self._unanswered(given, units, scores, tokens_in, rules, counter, timings)
-        chosen = partial(select, given, units, scores.values, scores.passages, budget)
-        plain = rules if orderer is None else replace(rules, order="original")
-        kept = chosen(plain, counter)
-        timings |= scores.timings_ms
-        timings["select"] = (time.perf_counter() - scored) * 1e3
+            return self._whole(case)
+        return self._scored(case, orderer)
+
+    def _scored(self, case: _Case, orderer: Orderer | None) -> Compressed:
+        """What is kept by the method's scores, or what the rules say where there is no answer."""
+        scores = self.scorer.scores(case.question, case.passages, case.units)
+        if case.rules.granularity == "block":
+            case.units, scores = blocks(case.passages, case.units, scores)
+        check_threshold(case.budget, scores, self.name)
+        case.timings |= scores.timings_ms
+        if holds_nothing(scores, case.rules, self.name):
+            return self._unanswered(case, scores)
+        clock = time.perf_counter()
+        kept = case.selected(scores, case.rules if orderer is None else _unordered(case.rules))
+        case.timings["select"] = (time.perf_counter() - clock) * 1e3
         if orderer is not None:
-            selected = time.perf_counter()
+            clock = time.perf_counter()
             # chosen once more: the joined text has other joints, and the budget holds for it
-            order = _arrangement(orderer, question, given, units, scores, kept)
-            kept = chosen(rules, counter, order)
-            timings["order"] = (time.perf_counter() - selected) * 1e3
-        timings["total"] = (time.perf_counter() - clock) * 1e3
-        result = self._result(given, units, scores, kept, tokens_in, counter, timings)
-        return replace(result, threshold=budget.threshold)
+            order = _arrangement(orderer, case, scores, kept)
+            kept = case.selected(scores, case.rules, order)
+            case.timings["order"] = (time.perf_counter() - clock) * 1e3
+        return self._result(case, scores, kept)
 
     def _orderer(self, rules: Rules) -> Orderer | None:
         """The method that `rules.order` names, if it is one."""
@@ -127,102 +126,100 @@ class Compressor:
         return self.orderers(rules.order)
 
     def _result(
-        self,
-        passages: tuple[Passage, ...],
-        units: Sequence[Unit],
-        scores: Scores,
-        kept: Selection,
-        tokens_in: int,
-        counter: Tokens,
-        timings: dict[str, float],
+        self, case: _Case, scores: Scores, kept: Selection, status: Status = "ok"
     ) -> Compressed:
+        units = case.units
+        case.timings["total"] = (time.perf_counter() - case.clock) * 1e3
         return Compressed(
             text=kept.text,
             kept=tuple(
                 Kept(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units
             ),
-            passages=passages,
+            passages=case.passages,
             units=tuple(units),
             scores=scores.values,
             passage_scores=scores.passages,
-            tokens_in=tokens_in,
+            tokens_in=case.tokens_in,
             tokens_out=kept.tokens,
-            tokenizer=counter.name,
+            tokenizer=case.counter.name,
             method=self.name,
-            status="ok",
+            status=status,
             windows=scores.windows,
             tokens_read=scores.tokens_read,
-            timings_ms=timings,
+            timings_ms=case.timings,
             warnings=kept.warnings,
             tokens_cached=scores.tokens_cached,
             answerability=scores.answerability,
+            threshold=case.budget.threshold if status == "ok" else None,
         )
 
-    def _unanswered(
-        self,
-        passages: tuple[Passage, ...],
-        units: Sequence[Unit],
-        scores: Scores,
-        tokens_in: int,
-        rules: Rules,
-        counter: Tokens,
-        timings: dict[str, float],
-    ) -> Compressed:
+    def _unanswered(self, case: _Case, scores: Scores) -> Compressed:
         """Nothing, or the context as it came, whatever the budget: as the rules have it."""
-        if rules.unanswerable == "nothing":
-            kept = Selection((), "", 0, (without_answer(rules, scores),))
+        why = (without_answer(case.rules, scores),)
+        if case.rules.unanswerable == "nothing":
+            kept = Selection((), "", 0, why)
         else:
-            every = tuple(range(len(units)))
-            text = whole(passages, units, rules)
-            kept = Selection(every, text, tokens_in, (without_answer(rules, scores),))
-        result = self._result(passages, units, scores, kept, tokens_in, counter, timings)
-        return replace(result, status="unanswerable")
+            text = whole(case.passages, case.units, case.rules)
+            kept = Selection(tuple(range(len(case.units))), text, case.tokens_in, why)
+        return self._result(case, scores, kept, "unanswerable")
 
-    def _whole(
-        self,
-        passages: tuple[Passage, ...],
-        units: Sequence[Unit],
-        tokens_in: int,
-        rules: Rules,
-        counter: Tokens,
-        timings: dict[str, float],
-    ) -> Compressed:
+    def _whole(self, case: _Case) -> Compressed:
         """The context as it is: it fits, so nothing is scored and nothing is left out."""
-        timings["total"] = timings["segment"]
+        case.timings["total"] = case.timings["segment"]
         return Compressed(
-            text=whole(passages, units, rules),
-            kept=tuple(Kept(u.passage, *u.visible, 1.0, i) for i, u in enumerate(units)),
-            passages=passages,
-            units=tuple(units),
+            text=whole(case.passages, case.units, case.rules),
+            kept=tuple(Kept(u.passage, *u.visible, 1.0, i) for i, u in enumerate(case.units)),
+            passages=case.passages,
+            units=tuple(case.units),
             scores=(),
             passage_scores=(),
-            tokens_in=tokens_in,
-            tokens_out=tokens_in,
-            tokenizer=counter.name,
+            tokens_in=case.tokens_in,
+            tokens_out=case.tokens_in,
+            tokenizer=case.counter.name,
             method=self.name,
             status="passthrough",
-            timings_ms=timings,
+            timings_ms=case.timings,
         )
 
 
-def _arrangement(
-    orderer: Orderer,
-    question: str,
-    passages: Sequence[Passage],
-    units: Sequence[Unit],
-    scores: Scores,
-    kept: Selection,
-) -> list[int]:
+@dataclass(slots=True)
+class _Case:
+    """One request on its way; `clock` is when it began, `timings` in ms fill as it goes."""
+
+    question: str
+    passages: tuple[Passage, ...]
+    units: list[Unit]
+    budget: Budget
+    rules: Rules
+    counter: Tokens
+    tokens_in: int
+    clock: float
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def selected(
+        self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
+    ) -> Selection:
+        """The units that stay."""
+        seen = scores.values, scores.passages
+        return select(self.passages, self.units, *seen, self.budget, rules, self.counter, order)
+
+
+def _unordered(rules: Rules) -> Rules:
+    return replace(rules, order="original")
+
+
+def _arrangement(orderer: Orderer, case: _Case, scores: Scores, kept: Selection) -> list[int]:
     """All passages, those with kept text first, as a method orders that text."""
     by_passage: dict[int, list[str]] = {}
     for u in kept.units:
-        unit = units[u]
-        text = passages[unit.passage].text[slice(*unit.visible)]
+        unit = case.units[u]
+        text = case.passages[unit.passage].text[slice(*unit.visible)]
         by_passage.setdefault(unit.passage, []).append(text)
     shown = list(by_passage)
-    texts = [replace(passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
-    order = orderer.order(question, texts, [scores.passages[p] for p in shown])
-    return [*(shown[i] for i in order), *(p for p in range(len(passages)) if p not in by_passage)]
+    texts = [replace(case.passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
+    order = orderer.order(case.question, texts, [scores.passages[p] for p in shown])
+    rest = (p for p in range(len(case.passages)) if p not in by_passage)
+    return [*(shown[i] for i in order), *rest]
 
 
 _FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")

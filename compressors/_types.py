@@ -13,6 +13,7 @@ from tamis.probes.text import Passage, Unit
 Order = Literal[
     "original", "score", "edges", "attention_sorting", "attnrank", "found_in_the_middle"
 ]
+Status = Literal["ok", "passthrough", "unanswerable"]
 Granularity = Literal["sentence", "block", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 
@@ -199,7 +200,7 @@ class Compressed:
     tokens_out: int
     tokenizer: str
     method: str
-    status: Literal["ok", "passthrough", "unanswerable"]
+    status: Status
     windows: int = 0
     tokens_read: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
