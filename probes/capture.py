@@ -15,7 +15,7 @@ A batch comes in one of two layouts:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,12 +24,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from tamis.probes import packs
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.packs import Enough as Enough
 from tamis.probes.rows import RowGroup as RowGroup
 from tamis.probes.rows import causal, grouped
 from tamis.probes.rows import rows as rows
@@ -120,25 +121,40 @@ class Recorder:
     weights: list[list[Tensor]] = field(default_factory=list)
     kept: list[list[KeptLayer]] = field(default_factory=list)
     queries: list[list[Tensor]] = field(default_factory=list)
-    _masks: dict[tuple[int, int, int, int | None], Tensor] = field(default_factory=dict, repr=False)
+    _masks: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.weights = [[] for _ in self.row_spans]
         self.kept = [[] for _ in self.row_spans]
         self.queries = [[] for _ in self.row_spans]
 
-    def seen(
-        self, start: int, stop: int, keys: int, window: int | None, device: torch.device
-    ) -> Tensor:
-        """Which of `keys` positions the rows `[start, stop)` see; made once a pass: `[R, N]`."""
-        span = (start, stop, keys, window)
+    def later(self, start: int, stop: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+        """0 where the rows `[start, stop)` see one of the last keys, else -inf: `[R, C]`.
+
+        C is as few as hide anything: without a window, a row sees every key before the first row.
+        Made once a pass, in the dtype and place of `like`.
+        """
+        span = (start, stop, keys, window, like.dtype)
         if span not in self._masks:
-            self._masks[span] = causal(*span, device)
+            hidden = ~causal(start, stop, keys, window, like.device)
+            hidden = hidden[:, 0 if window is not None else start :]
+            self._masks[span] = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         return self._masks[span]
 
+    def mask(self, start: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+        """The same over all keys, for the rows from `start` to the last: `[R, N]`."""
+        span = (start, keys, keys, -1, like.dtype)
+        if window is not None or not start:
+            return self.later(start, keys, keys, window, like)
+        if span not in self._masks:
+            later = self.later(start, keys, keys, None, like)
+            self._masks[span] = torch.nn.functional.pad(later, (start, 0))
+        return self._masks[span]
 
-class Enough(Exception):  # control flow, not an error
-    """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
+    def keep_states(self, s: int, keys: Tensor, values: Tensor) -> None:
+        """Keeps a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
+        most = self.keep_tokens[s] if self.keep_tokens is not None else keys.shape[1]
+        self.kept[s].append(KeptLayer(keys[:, :most].clone(), values[:, :most].clone()))
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
@@ -181,8 +197,13 @@ def attend(
         if recorder is not None:
             _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
         return out, None
-    run = recorder.asking.attend if recorder.asking else partial(_packed, recorder)
+    run = attending(recorder)
     return run(module.layer_idx, query, key, value, scale, sliding_window), None
+
+
+def attending(recorder: Recorder) -> Callable[..., Tensor]:
+    """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
+    return recorder.asking.attend if recorder.asking else partial(packs.attend, recorder)
 
 
 def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
@@ -219,65 +240,6 @@ def _record_padded(
         recorder.weights[b].append(grouped(weights, recorder.groups))
     if layer == recorder.stop_after:
         raise Enough
-
-
-def _packed(
-    recorder: Recorder,
-    layer: int,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    window: int | None,
-) -> Tensor:
-    """Attends sequence by sequence over one packed row, joined with what was kept for each."""
-    last = layer == recorder.stop_after
-    outs, start = [], 0
-    for s, length in enumerate(recorder.lengths or ()):
-        # [0, past) kept keys   [past, past + length) this sequence's new tokens
-        q = query[0, :, start : start + length]
-        k = key[0, :, start : start + length]
-        v = value[0, :, start : start + length]
-        start += length
-        if recorder.keep:
-            most = recorder.keep_tokens[s] if recorder.keep_tokens is not None else length
-            recorder.kept[s].append(KeptLayer(k[:, :most].clone(), v[:, :most].clone()))
-        before = recorder.past[s] if recorder.past is not None else None
-        past = 0
-        if before is not None:
-            past = before[layer].keys.shape[1]
-            k = torch.cat((before[layer].keys.to(k), k), dim=1)
-            if not last:
-                v = torch.cat((before[layer].values.to(v), v), dim=1)
-        if layer in recorder.layers:
-            first, stop = recorder.row_spans[s]
-            if recorder.states:
-                recorder.queries[s].append(q[:, first:stop].float() * scale)
-            seen = recorder.seen(first + past, stop + past, past + length, window, q.device)
-            recorder.weights[s].append(
-                grouped(rows(q[:, first:stop], k, seen, scale), recorder.groups)
-            )
-        if not last:
-            mask = None
-            if past or (window is not None and length > window):
-                mask = recorder.seen(past, past + length, past + length, window, q.device)
-            outs.append(_sdpa(q, k, v, mask, scale))
-    if last:
-        raise Enough
-    return torch.cat(outs, dim=1).transpose(0, 1)[None]
-
-
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of new tokens over all keys, `[H, Nq, d]`; causal where there is no mask."""
-    return scaled_dot_product_attention(
-        q[None],
-        k[None],
-        v[None],
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=scale,
-        enable_gqa=q.shape[0] != k.shape[0],
-    )[0]
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

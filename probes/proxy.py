@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tamis.probes.asking import Asked, Asking
-from tamis.probes.capture import ATTENTION, Recorder, Want, recording
+from tamis.probes.capture import ATTENTION, Recorder, Want, attending, recording
 from tamis.probes.card import Card as Card
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.forward import Passes
 from tamis.probes.held import Held, joined, passages_of
 from tamis.probes.held import Kept as Kept
 from tamis.probes.prompt import Layout, Prompt, Template, packed
@@ -37,6 +38,7 @@ class Proxy:
         card: Card,
         template: Template,
         batch_tokens: int | None = None,
+        owned: bool = False,
     ) -> None:
         if any(getattr(module, "is_causal", True) is False for module in model.modules()):
             raise ProxyUnsupported(
@@ -47,8 +49,9 @@ class Proxy:
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
         self.layout = Layout(tokenizer, template, card.name)
-        self.batch_tokens = batch_tokens or (1024 if self.device.type == "cpu" else 16384)
+        self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
+        self._passes = Passes(self.model, owned)
         self._head: Kept | None = None
 
     @property
@@ -99,7 +102,8 @@ class Proxy:
         folder = Path(folder)
         model, tokenizer, whole = load_folder(folder, layers, dtype, device)
         card = card or Card(folder.resolve().name, folder_revision(folder), *whole)
-        return cls(model, tokenizer, card, template or guess_template(tokenizer), batch_tokens)
+        template = template or guess_template(tokenizer)
+        return cls(model, tokenizer, card, template, batch_tokens, owned=True)
 
     @classmethod
     def from_model(
@@ -267,12 +271,12 @@ class Proxy:
             [torch.arange(a, a + len(ids)) for a, ids in zip(starts, sequences, strict=True)]
         )
         ids = torch.tensor([token for sequence in sequences for token in sequence])
+        ids, positions = ids.to(self.device), positions.to(self.device)
         with self._lock, torch.inference_mode(), recording(recorder):
-            self.model(
-                input_ids=ids[None].to(self.device),
-                position_ids=positions[None].to(self.device),
-                use_cache=False,
-            )
+            if (ours := self._passes.own()) is not None:
+                ours.run(ids, positions, attending(recorder))
+            else:
+                self.model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
 
 
 def _deeper(depth: int, layers: int) -> str:

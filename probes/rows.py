@@ -39,3 +39,28 @@ def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
         "last": lambda: weights[..., -1:, :],
     }
     return torch.cat([parts[group]() for group in groups], dim=-2)
+
+
+def reduced(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Softmax rows in fp32 in groups: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
+
+    Args:
+        later: `[R, C]`, added to the logits of the last C keys: -inf where a row must not see.
+    """
+    H, R, d = query.shape
+    logits = query.reshape(key.shape[0], -1, d) @ key.float().transpose(1, 2)
+    logits = logits.view(H, R, -1)
+    logits[..., logits.shape[-1] - later.shape[1] :] += later
+    return shared_out(logits, groups)
+
+
+def shared_out(logits: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Softmax of logits `[..., R, N]`, in groups: `[..., R', N]`. The logits are used up.
+
+    The mean divides last, and what it divides is smaller by the number of rows.
+    """
+    if groups != ("question_mean",) or not logits.shape[-2]:
+        return grouped(logits.softmax(-1), groups)
+    grown = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+    sums = grown.sum(-1, keepdim=True)
+    return (sums.reciprocal_() / logits.shape[-2]).transpose(-2, -1) @ grown

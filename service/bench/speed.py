@@ -3,8 +3,10 @@
     cold   no cache: every passage is read with the question
     fill   the same through an empty cache, which keeps what is read
     warm   every passage is in the cache from an earlier question; each round asks another question
-    bare   the proxy's own forward pass over the token batches of `cold`, nothing recorded or
-           scored: what is left of its speed is what tamis costs around the model
+    batch  eight questions about the same passages, one after the other, through an empty cache
+    minilm the same request by a sentence encoder, which is what many rank with: a peer of `warm`
+    bare   transformers' forward pass over the token batches of `cold`, nothing recorded or scored:
+           what is left of its speed is what tamis costs around the model
 
 All of a round follow each other, so that a noisy machine is noisy to all.
 """
@@ -29,13 +31,17 @@ from tamis.compressors._types import Budget, Compressed
 from tamis.probes.cache import CachedReader, PassageCache, Storage
 from tamis.probes.capture import Recorder, recording
 from tamis.probes.errors import BadInput
+from tamis.probes.forward_linear import Packed
 from tamis.probes.prompt import Prompt, packed
 from tamis.probes.proxy import Proxy
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.bench.speed_work import Text
 
-PATHS = ("cold", "fill", "warm")
+PATHS = ("cold", "fill", "warm", "batch", "minilm")
+QUESTIONS = 8
+"""Asked of the same passages by one run of `batch`."""
+
 _ROOMY = 1 << 40  # a cache whose limits are never met
 _CUBE, _TRIES = 2048, 10
 _RATIO = 0.1  # of the context is kept, or as much as its longest unit takes
@@ -74,7 +80,7 @@ class Limit:
     flops: float
     weights: int
 
-    def share(self, tokens: int, ms: float) -> float:
+    def share(self, tokens: float, ms: float) -> float:
         """Operations that `tokens` need, over those that the machine could do in the time."""
         return 2 * self.weights * tokens / (ms / 1e3) / self.flops
 
@@ -84,9 +90,9 @@ def limit_of(proxy: Proxy) -> Limit:
     a = torch.randn(_CUBE, _CUBE, device=proxy.device).to(proxy.dtype)
     best = min(_timed(lambda: _multiplied(a)) for _ in range(_TRIES))
     linear = {
-        name: module.weight.numel()
+        name: module.in_features * module.out_features
         for name, module in proxy.model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, torch.nn.Linear | Packed)
     }
     last = f"layers.{proxy.depth - 1}."
     unread = [
@@ -113,6 +119,7 @@ class _Size:
     def __init__(self, text: Text, proxy: Proxy, plan: Plan, tokens: int) -> None:
         self.text, self.proxy, self.plan, self.tokens = text, proxy, plan, tokens
         self.passages = text.passages(tokens)
+        counter = proxy.layout.tokens
         self.budget = self._budget()
         self.window_tokens = max(WINDOW_TOKENS, text.work.passage_tokens)
         self.cache = PassageCache(_ROOMY, storage=plan.storage)
@@ -120,13 +127,15 @@ class _Size:
         self.ms: dict[str, list[float]] = {path: [] for path in (*PATHS, "bare")}
         self.cpu_ms: dict[str, list[float]] = {path: [] for path in PATHS}
         self.found: dict[str, list[Compressed]] = {path: [] for path in PATHS}
+        encoded = "minilm" in plan.paths
+        self.encoder = Compressor(build("embedding"), "embedding", counter) if encoded else None
 
     def cells(
         self, limit: Limit, hear: Callable[[], None]
     ) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Times every round, then yields what came of it, path by path."""
         for turn in range(self.plan.rounds + 1):
-            self._round(turn, self.text.question(turn))
+            self._round(turn)
             hear()
         for path in self.plan.paths:
             yield path, str(self.tokens), self._cell(path, limit)
@@ -140,25 +149,32 @@ class _Size:
         method = build(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
         return Compressor(method, DEFAULT, self.proxy.layout.tokens)
 
-    def _round(self, turn: int, question: str) -> None:
+    def _round(self, turn: int) -> None:
         """Every path once, and the bare pass; the first round warms up, and fills the cache."""
-        runs: dict[str, Callable[[], Any]] = {
-            "cold": lambda: self.plain.compress(question, self.passages, self.budget),
-            "fill": lambda: self._filling().compress(question, self.passages, self.budget),
-            "warm": lambda: self.kept.compress(question, self.passages, self.budget),
-        }
         for path in self.plan.paths:
+            asked = [self.text.question(turn)]
+            if path == "batch":
+                asked += [self.text.question(1000 * turn + n) for n in range(1, QUESTIONS)]
+            over = self._reader(path)
             gc.collect()
             clock, cpu = time.perf_counter(), time.process_time()
-            found = runs[path]()
+            found = [over.compress(question, self.passages, self.budget) for question in asked]
             if turn:
-                self.ms[path].append((time.perf_counter() - clock) * 1e3)
-                self.cpu_ms[path].append((time.process_time() - cpu) * 1e3)
-                self.found[path].append(found)
+                self.ms[path].append((time.perf_counter() - clock) * 1e3 / len(asked))
+                self.cpu_ms[path].append((time.process_time() - cpu) * 1e3 / len(asked))
+                self.found[path] += found
         if "cold" in self.plan.paths:
-            batches = _batches(self.proxy, self.passages, question, self.window_tokens)
+            asked = [self.text.question(turn)]
+            batches = _batches(self.proxy, self.passages, asked[0], self.window_tokens)
             ms = _timed(lambda: _bare(self.proxy, batches))
             self.ms["bare"] += [ms] if turn else []
+
+    def _reader(self, path: str) -> Compressor:
+        if path in ("fill", "batch"):
+            return self._filling()
+        if path == "minilm" and self.encoder is not None:
+            return self.encoder
+        return self.plain if path == "cold" else self.kept
 
     def _filling(self) -> Compressor:
         return self._over(CachedReader(self.proxy, PassageCache(_ROOMY, storage=self.plan.storage)))
@@ -166,12 +182,13 @@ class _Size:
     def _cell(self, path: str, limit: Limit) -> dict[str, Any]:
         """Times in milliseconds, and what they are of.
 
-        `tokens_per_s` counts the context's tokens; `share_of_limit` those that ran. `cpu_ms_p50` is
-        the processor's time, which is steadier on a busy machine.
+        Of a question each. `tokens_per_s` counts the context's tokens; `share_of_limit` those that
+        ran. `cpu_ms_p50` is the processor's time, which is steadier on a busy machine.
         """
         ms, found = self.ms[path], self.found[path]
         p50 = statistics.median(ms)
         last = found[-1]
+        read = statistics.mean(one.tokens_read for one in found)
         cell = {
             "ms_p50": round(p50, 1),
             "ms_p95": round(float(np.percentile(ms, 95)), 1),
@@ -183,12 +200,12 @@ class _Size:
             "tokens_in": last.tokens_in,
             "tokens_read": last.tokens_read,
             "tokens_cached": last.tokens_cached,
-            "share_of_limit": round(limit.share(last.tokens_read, p50), 4),
-            "limit_gflops": round(limit.flops / 1e9, 1),
-            "linear_weights": limit.weights,
             "stages_ms": _stages(found),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
+        if path != "minilm":
+            cell["share_of_limit"] = round(limit.share(read, p50), 4)
+            cell |= {"limit_gflops": round(limit.flops / 1e9, 1), "linear_weights": limit.weights}
         return cell | self._beside(path, p50)
 
     def _beside(self, path: str, p50: float) -> dict[str, Any]:
@@ -198,8 +215,14 @@ class _Size:
             return {"bare_ms_p50": round(bare, 1), "share_of_bare": round(bare / p50, 3)}
         beside: dict[str, Any] = {}
         if path == "warm":
-            beside |= {"cache_bytes": self.cache.stats().bytes, "storage": self.plan.storage}
-        if "cold" in self.plan.paths:
+            held, tokens = self.cache.stats().bytes, self.found[path][-1].tokens_cached
+            beside |= {"cache_bytes": held, "storage": self.plan.storage}
+            beside["cache_bytes_per_1k_tokens"] = round(held / max(1, tokens) * 1000)
+            if "minilm" in self.plan.paths:
+                beside["faster_than_minilm"] = _ratio(self.ms["minilm"], self.ms[path])
+        if path == "batch" and "cold" in self.plan.paths:
+            beside["faster_than_cold"] = _ratio(self.ms["cold"], self.ms[path])
+        if path in ("fill", "warm") and "cold" in self.plan.paths:
             apart = [
                 abs(a - b)
                 for one, other in zip(self.found["cold"], self.found[path], strict=True)

@@ -32,9 +32,17 @@ EPILOG = """
 
 `tamis bench speed --text book.txt --paths cold,fill,warm --storage int8 --rounds 9`
 
+`tamis bench speed --text book.txt --tokens 1000,4500,16000,128000 --plot speed.png` draws it, too
+
+`tamis bench speed --paths cold,batch,minilm` beside a sentence encoder on the same passages
+
+`tamis bench speed --against HEAD~3 --rounds 5` takes turns with another commit
+
 **cold** reads every passage with the question. **warm** finds every passage in the passage cache,
 where an earlier question left it; each round asks another question. **fill** is a cold reading
-through an empty cache. **bare** is the forward pass of the same batches, and nothing else.
+through an empty cache. **batch** asks eight questions of the same passages through an empty cache;
+its times are of one. **minilm** ranks the same sentences by a sentence encoder. **bare** is
+transformers' forward pass over the batches of cold, and nothing else.
 `share of limit` is the arithmetic of the linear layers for the tokens that ran, over what the
 machine's best matrix product could do in that time.
 """
@@ -57,13 +65,23 @@ def speed(
     passage_tokens: Annotated[
         int, typer.Option(min=1, help="Of each passage, in the proxy's tokens.")
     ] = 512,
-    paths: Annotated[str, typer.Option(help="Of cold, fill and warm, with commas.")] = "cold,warm",
+    paths: Annotated[
+        str, typer.Option(help="Of cold, fill, warm, batch and minilm, with commas.")
+    ] = "cold,warm",
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
     storage: Annotated[str, typer.Option(help="Of kept passages: exact or int8.")] = "exact",
     seed: Annotated[int, typer.Option(help="Of the passages' order and the questions.")] = 0,
     proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
         "smollm2-135m"
     ),
+    against: Annotated[
+        str | None,
+        typer.Option(help="A commit to take turns with; `--rounds` turns.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw times and shares into this image.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
@@ -74,10 +92,22 @@ def speed(
     if storage not in ("exact", "int8"):
         raise BadInput(f"storage is {storage!r}; give exact or int8")
     plan = Plan(_sizes(tokens), _listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    if against is not None:
+        if plot is not None:
+            raise BadInput("--plot draws one commit; leave out --plot, or --against")
+        words = ["--passage-tokens", passage_tokens, "--tokens", tokens, "--paths", paths]
+        words += ["--storage", storage, "--seed", seed, "--proxy", proxy, "--rounds", 1]
+        words += ["--text", text.resolve()] if text is not None else []
+        _show_turns(_turns(against, [str(word) for word in words], rounds), against, as_json)
+        return
     prose, name = examples() if text is None else (_prose(text), str(text))
     model = load_proxy(proxy, depth(DEFAULT, proxy))
     source = Text(prose, name, model.layout, passage_tokens, seed)
     cells = _measured(source, model, plan)
+    if plot is not None:
+        from tamis.service.bench.speed_plot import draw
+
+        draw(cells, plot)
     report = {**cells, "workload": source.work.as_json(), "machine": _machine(model)}
     if as_json:
         typer.echo(json.dumps(report))
@@ -100,6 +130,34 @@ def _measured(source: Text, proxy: Proxy, plan: Plan) -> dict[str, dict[str, Any
     return cells
 
 
+def _turns(revision: str, words: list[str], turns: int) -> dict[str, dict[str, Any]]:
+    """What the two sides took, with a bar on stderr."""
+    from tamis.service.bench.speed_against import against
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("taking turns", total=2 * turns)
+        return against(revision, words, turns, lambda: progress.advance(task))
+
+
+def _show_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({**cells, "against": revision}))
+        return
+    table = Table("path", "tokens", "ms p50", f"ms p50 of {revision}", "times as fast", "turns")
+    for path, sizes in cells.items():
+        for size, cell in sizes.items():
+            table.add_row(
+                path,
+                f"{int(size):,}",
+                f"{cell['ms_p50']:,.0f}",
+                f"{cell['their_ms_p50']:,.0f}",
+                f"{cell['faster']:.2f} ({cell['faster_least']:.2f} to {cell['faster_most']:.2f})",
+                str(cell["turns"]),
+            )
+    Console(width=None if Console().is_terminal else _PIPE_WIDTH).print(table)
+
+
 def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
     table = Table("path", "tokens", "ms p50", "ms p95", "tokens/s", "of the limit", "beside")
     table.add_column("stages ms")
@@ -113,7 +171,7 @@ def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
                 f"{cell['ms_p50']:,.0f}",
                 f"{cell['ms_p95']:,.0f}",
                 f"{cell['tokens_per_s']:,.0f}",
-                f"{cell['share_of_limit']:.1%}",
+                f"{cell['share_of_limit']:.1%}" if "share_of_limit" in cell else "",
                 _beside(cell),
                 stages,
                 f"{cell['peak_mb']:,.0f}",
@@ -124,12 +182,14 @@ def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
 def _beside(cell: Mapping[str, Any]) -> str:
     if "share_of_bare" in cell:
         return f"bare {cell['bare_ms_p50']:,.0f} ms, share {cell['share_of_bare']:.2f}"
+    said = []
     if "faster_than_cold" in cell:
-        return (
-            f"{cell['faster_than_cold']:.1f}× as fast as cold, "
-            f"scores within {cell['max_score_difference']:.1e}"
-        )
-    return ""
+        said.append(f"{cell['faster_than_cold']:.1f}× as fast as cold")
+    if "max_score_difference" in cell:
+        said.append(f"scores within {cell['max_score_difference']:.1e}")
+    if "faster_than_minilm" in cell:
+        said.append(f"{cell['faster_than_minilm']:.1f}× as fast as minilm")
+    return ", ".join(said)
 
 
 def _footnote(report: Mapping[str, Any]) -> str:
@@ -137,8 +197,17 @@ def _footnote(report: Mapping[str, Any]) -> str:
     return (
         f"{work['text']}: passages of {work['passage_tokens']} tokens, questions of "
         f"{work['question_tokens']}, seed {work['seed']}. {machine['proxy']} in "
-        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}."
+        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}{_limit(report)}."
     )
+
+
+def _limit(report: Mapping[str, Any]) -> str:
+    """The best product of the machine, which shares are of."""
+    cells = (
+        cell for path in set(report) - {"workload", "machine"} for cell in report[path].values()
+    )
+    found = [cell["limit_gflops"] for cell in cells if "limit_gflops" in cell]
+    return f"; the limit is {found[0]:,.0f} GFLOP/s, ten products of 2,048³" if found else ""
 
 
 def _machine(proxy: Proxy) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tamis.probes.errors import BadInput
 from tamis.service.bench.speed import limit_of
+from tamis.service.bench.speed_against import ROOT, _compared
 from tamis.service.bench.speed_work import QUESTION_TOKENS, Text, examples
 from tamis.service.cli.bench import app
 from tests.probes import tiny
@@ -18,6 +19,7 @@ PROSE = "Cats sit on mats. Dogs run. Emus hop very far over the hills. It rains.
 LONG = examples()[0][:6000]
 # bf16 where the processor multiplies it: kept keys are summed in another order
 BF16 = 1e-2
+TURNS = ((10.0, 30.0), (20.0, 40.0), (50.0, 50.0))
 
 
 @pytest.fixture(scope="module")
@@ -156,5 +158,55 @@ def test_the_table_has_a_row_a_path_and_size(tmp_path):
 )
 def test_what_cannot_be_timed_is_exit_code_2(tmp_path, words):
     done = run(tmp_path, *words)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_batch_reads_the_passages_once_for_all_its_questions(tmp_path):
+    words = ("--tokens", "200", "--passage-tokens", 50, "--paths", "cold,batch", "--json")
+    found = json.loads(run(tmp_path, *words).stdout)
+    cold, batch = found["cold"]["200"], found["batch"]["200"]
+    assert batch["rounds"] == 2
+    # the last question found every passage kept, and asked no more than itself of each
+    assert batch["tokens_read"] + batch["tokens_cached"] >= cold["tokens_read"] - 5
+    assert batch["tokens_read"] < cold["tokens_read"]
+    assert 0 < batch["share_of_limit"]
+
+
+def test_the_plot_is_an_image_and_a_wrong_name_is_an_error(tmp_path):
+    words = ("--tokens", "100,200", "--passage-tokens", 50, "--paths", "cold,warm", "--plot")
+    done = run(tmp_path, *words, tmp_path / "speed.png")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    done = run(tmp_path, *words, tmp_path / "speed.nothing")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.output
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no commits here to compare with")
+def test_another_commit_takes_turns_with_this_tree(tmp_path):
+    done = run(
+        *(tmp_path, "--tokens", "100", "--passage-tokens", 50, "--paths", "cold", "--json"),
+        *("--against", "HEAD", "--rounds", 1),
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["against"] == "HEAD"
+    cell = found["cold"]["100"]
+    assert cell["turns"] == 1
+    assert 0 < cell["ms_p50"]
+    assert 0 < cell["faster_least"] <= cell["faster"] <= cell["faster_most"]
+
+
+def test_the_ratio_of_turns_is_theirs_over_ours():
+    sides = [({"cold": {"9": {"ms_p50": a}}}, {"cold": {"9": {"ms_p50": b}}}) for a, b in TURNS]
+    cell = _compared(sides)["cold"]["9"]
+    assert (cell["ms_p50"], cell["their_ms_p50"]) == (20.0, 40.0)
+    assert (cell["faster_least"], cell["faster"], cell["faster_most"]) == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("revision", ["no-such-commit", "--exec=true", ""])
+def test_a_commit_that_is_none_is_exit_code_2(tmp_path, revision):
+    done = run(tmp_path, "--tokens", "100", f"--against={revision}")
     assert done.exit_code == 2, done.output
     assert "Traceback" not in done.output

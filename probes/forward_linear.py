@@ -1,0 +1,129 @@
+"""Products with weights, in the layout that the processor multiplies fastest.
+
+oneDNN multiplies bf16 in blocks. Weights in rows are brought into that layout at every product,
+which takes a third of the time of a product with few tokens; here they are brought into it once
+and stay. The rows are given up: `Packed` stands in the model where the linear layer stood, does
+what it did, and makes them again for whoever asks for `weight`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+_POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_REORDER: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
+_AT_ONCE = 1024  # tokens that the layout is chosen for
+
+
+_HEAP_BYTES = 30 << 20
+
+
+def settle_heap() -> None:
+    """Tells glibc that blocks as large as a layer's states come and go.
+
+    It gives memory back to the system as soon as twice the largest block that was ever freed is
+    free, and a pass of 2,048 tokens then faults its pages in again at every product, for a tenth of
+    its time. To free one large block is how it learns; other allocators do not care.
+    """
+    torch.empty(_HEAP_BYTES, dtype=torch.uint8)
+
+
+def _able() -> bool:
+    """Whether this build of torch, on this processor, multiplies bf16 by oneDNN's blocks."""
+    there = None not in (_POINTWISE, _REORDER) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+_ABLE = _able()
+
+
+def fused(states: Tensor) -> bool:
+    """Whether products of these states take the step that follows them along."""
+    return _ABLE and states.dtype == torch.bfloat16 and states.device.type == "cpu"
+
+
+class Product:
+    """`x @ weight.T + bias`, alone or with a step behind it.
+
+    Args:
+        weight: `[out, in]`, in rows or in oneDNN's layout.
+        bias: `[out]` or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+        self._blocks = weight.is_mkldnn
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """`[N, in]` to `[N, out]`."""
+        return (
+            self._with(states, "none") if self._blocks else linear(states, self.weight, self.bias)
+        )
+
+    def silu(self, states: Tensor) -> Tensor:
+        """With SiLU behind it; only where `fused`."""
+        return self._with(states, "swish")
+
+    def times(self, states: Tensor, other: Tensor) -> Tensor:
+        """Times another `[N, out]`; only where `fused`."""
+        made: Tensor = _POINTWISE.binary(states, other, self.weight, self.bias, "mul")
+        return made
+
+    def _with(self, states: Tensor, step: str) -> Tensor:
+        made: Tensor = _POINTWISE(states, self.weight, self.bias, step, [], "")
+        return made
+
+
+class Packed(nn.Module):
+    """A linear layer whose weight is, perhaps with others, in oneDNN's layout.
+
+    Args:
+        blocks: the weights of several layers, one under the other.
+        rows: the half-open span of them that is this layer's.
+        bias: this layer's, or None.
+    """
+
+    def __init__(self, blocks: Tensor, rows: tuple[int, int], bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.blocks, self.rows, self.bias = blocks, rows, bias
+        self.out_features, self.in_features = rows[1] - rows[0], blocks.shape[1]
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows `[out, in]`, made again; a change to them changes nothing."""
+        return self.blocks.to_dense()[slice(*self.rows)]
+
+    def forward(self, states: Tensor) -> Tensor:
+        """As the linear layer; where gradients are kept, by the rows."""
+        return linear(states, self.weight, self.bias)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.weight
+
+
+def pack(parent: nn.Module, names: tuple[str, ...]) -> None:
+    """Packs linear layers that are multiplied with the same states, in place of their rows."""
+    layers = [getattr(parent, name) for name in names]
+    if all(isinstance(layer, Packed) for layer in layers):
+        return
+    joined = torch.cat([layer.weight.detach() for layer in layers])
+    blocks = _REORDER(joined, _AT_ONCE)
+    start = 0
+    for name, layer in zip(names, layers, strict=True):
+        stop = start + layer.out_features
+        setattr(parent, name, Packed(blocks, (start, stop), layer.bias))
+        start = stop
+
+
+def product(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
+    """The product of layers that see the same states: one if they are packed, else one each."""
+    layers = [getattr(parent, name) for name in names]
+    if not isinstance(layers[0], Packed):
+        return tuple(Product(layer.weight, layer.bias) for layer in layers)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return (Product(layers[0].blocks, torch.cat(biases) if biases else None),)
