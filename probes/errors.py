@@ -58,6 +58,10 @@ class DownloadFailed(TamisError):
     """A model could not be fetched; the message says how to bring it by hand."""
 
 
+class TermsNotAccepted(TamisError):
+    """A model's licence must be accepted before it is fetched; the message names it and how."""
+
+
 class MissingExtra(TamisError, ImportError):
     """An optional package is not installed; the message is the command that installs it."""
 

@@ -50,6 +50,8 @@ TEMPLATES = {
             "<|im_end|>\n<|im_start|>assistant\nAnswer:",
         ),
         Template("plain", "Given the following information:\n", "\nQuestion:", "\nAnswer:"),
+        # Gemma reads nothing well without its first token: perplexity 39 with it, 450 without
+        Template("gemma", "<bos>Given the following information:\n", "\nQuestion:", "\nAnswer:"),
         # Sentinel's own words (arXiv 2505.23277, §3), no chat template
         Template(
             "sentinel",

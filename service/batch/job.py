@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tamis.compressors._types import Budget, Rules
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
@@ -66,7 +67,7 @@ class Job:
     proxy: str = "smollm2-135m"
     probe: str | None = None
     tokenizer: str = "proxy"
-    language: str = "en"
+    language: str = AUTO
     encoding: str = "utf-8"
     query: str | None = None
     instruction: str | None = None
@@ -155,12 +156,17 @@ def _revisions(job: Job) -> dict[str, str]:
 
 
 def _revision(proxy: str, root: Any) -> str:
-    from tamis.probes import zoo
+    from pathlib import Path
+
+    from tamis.probes import sharpened, zoo
     from tamis.probes.weights import folder_revision
+    from tamis.probes.wheel import sha256
 
     if proxy in zoo.ZOO:
         return zoo.ZOO[proxy].revision
-    return folder_revision(zoo.folder_of(proxy, root))
+    found = folder_revision(zoo.folder_of(proxy, root))
+    learnt = sharpened.adapters_of(Path(proxy))
+    return sharpened.revision(found, sha256(learnt / sharpened.WEIGHTS)) if learnt else found
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

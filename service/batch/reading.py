@@ -6,7 +6,9 @@ import base64
 import datetime
 import decimal
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import IO, Any
 
 from tamis.probes.errors import BadInput
@@ -42,6 +44,11 @@ class Reader:
                 f"{len(found)} rows where {part.rows} were; start again with another output folder"
             )
         return found
+
+    def first(self, source: int, most: int) -> list[Row]:
+        """The first rows of a source, without a plan."""
+        most = min(most, len(self.sources[source].names) or most)
+        return list(islice(self._rows(Part(0, source, 1, most, 0, sys.maxsize)), most))
 
     def table(self, part: Part) -> Any:
         """The rows of a part of a Parquet source as they are, an Arrow table."""

@@ -192,25 +192,38 @@ def _probes(models: Path) -> Iterator[Finding]:
     files = sorted(WEIGHTS.glob("*.safetensors"))
     for file in files:
         card = LinearProbe.load(file).card
-        entry = zoo.ZOO.get(card.model)
+        entry, name = zoo.ZOO.get(card.model), f"probe of {card.method}, {card.model}"
         if entry is None or entry.revision == card.revision:
-            seen = f"fits {card.model}, reads {card.layers} layers"
-            yield Finding(f"probe of {card.method}", "ok", seen)
+            seen = f"fits, reads {card.layers} layers"
+            yield Finding(name, "ok", seen)
         else:
             seen = f"is for {card.model} {card.revision}; tamis pins {entry.revision}"
-            yield Finding(f"probe of {card.method}", "fail", seen, "install tamis anew")
+            yield Finding(name, "fail", seen, "install tamis anew")
     if not any(file.name.startswith(f"question_rows.{DEFAULT}.") for file in files):
         seen = f"none ships for {DEFAULT}: heads are averaged, scores are no probabilities"
         yield Finding("probes", "warn", seen, "tamis probe train --help")
 
 
 def _languages(models: Path) -> Iterator[Finding]:
-    yield Finding(
-        "languages",
-        "ok",
-        "measured on English; elsewhere words and uncalibrated heads decide",
-        "measure yours with tamis bench run",
-    )
+    """What each proxy was measured to keep in each language, and where another keeps more."""
+    from tamis.service.language_table import lines_of
+    from tamis.service.languages import measured
+
+    here = {one.entry.name for one in zoo.installed(models) if one.fault is None}
+    for name in measured()["proxies"]:
+        if name in here:
+            yield Finding(f"languages of {name}", "ok", "\n".join(lines_of(name)))
+        elif better := _better_in(name):
+            seen = f"{name} keeps more in {', '.join(better)}, and is not installed"
+            yield Finding(f"languages of {name}", "ok", seen, f"tamis models pull {name}")
+    seen = f"measured in {', '.join(measured()['languages'])}; no other language was"
+    yield Finding("languages", "ok", seen, "measure yours with tamis bench languages --data DIR")
+
+
+def _better_in(proxy: str) -> list[str]:
+    from tamis.service.languages import best_for, measured
+
+    return [code for code in measured()["languages"] if best_for(code) == proxy != DEFAULT]
 
 
 def _reading(models: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from tamis.probes import zoo
-from tamis.service.cli._errors import reported
+from tamis.service.cli._errors import REFUSED, reported
 
 app = typer.Typer(
     help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
@@ -40,11 +41,27 @@ Wheel = Annotated[
     Path | None,
     typer.Option(
         "--from",
-        help="The wheel, brought by hand to a machine without a network.",
+        help="The wheel, or the folder with its wheels, brought by hand to a machine without a "
+        "network.",
         show_default=False,
     ),
 ]
+AcceptTerms = Annotated[
+    bool,
+    typer.Option(
+        "--accept-terms", help="Accept the terms of a model that has some, without being asked."
+    ),
+]
 PIPE_WIDTH = 400
+PULL_EPILOG = """
+**Examples**
+
+`tamis models pull smollm2-135m` the default proxy
+
+`tamis models pull gemma3-270m` shows its terms and asks; `--accept-terms` where nobody can answer
+
+`tamis models pull gemma3-270m --from wheels/ --accept-terms` on a machine without a network
+"""
 STAGES = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}
 
 
@@ -71,14 +88,36 @@ def list_models(root: Home = None) -> None:
     Console(width=None if Console().is_terminal else PIPE_WIDTH).print(table)
 
 
-@app.command("pull")
+@app.command("pull", epilog=PULL_EPILOG)
 @reported()
-def pull_model(name: PullName, source: Wheel = None, root: Home = None) -> None:
-    """Fetch a model, check its hash and install it; a model that is here is left alone."""
+def pull_model(
+    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, root: Home = None
+) -> None:
+    """Fetch a model, check its hash and install it; a model that is here is left alone.
+
+    A model whose licence has terms shows them first and asks; without a terminal it is refused
+    unless --accept-terms is given.
+    """
+    place = models_folder(root)
     typer.echo(origin(name, source), err=True)
+    if zoo.needs_terms(name, place):
+        accept_terms = _agreed(zoo.ZOO[name], accept_terms)
     with bar() as progress:
-        folder = zoo.pull(name, models_folder(root), source, progress)
+        folder = zoo.pull(name, place, source, progress, accept_terms=accept_terms)
     typer.echo(folder)
+
+
+def _agreed(entry: zoo.ZooEntry, accepted: bool) -> bool:
+    """Shows a model's terms; whether they are accepted, by the option or at the terminal."""
+    assert entry.terms is not None
+    lines = [f"{entry.name} is under the {entry.terms.name}", f"  {entry.terms.address}"]
+    typer.echo("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.asks)]), err=True)
+    if accepted or not sys.stdin.isatty():
+        return accepted
+    if typer.confirm("Do you accept these terms?", err=True):
+        return True
+    typer.echo(f"tamis: {entry.name} was not fetched", err=True)
+    raise typer.Exit(REFUSED)
 
 
 @app.command("info")
@@ -121,7 +160,8 @@ def origin(name: str, source: Path | None) -> str:
     entry = zoo.ZOO.get(name)
     if entry is None:
         return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
-    place = str(source) if source else f"{entry.wheel_name} from your package index"
+    more = f" and its {len(entry.parts)} parts" if entry.parts else ""
+    place = str(source) if source else f"{entry.wheel_name}{more} from your package index"
     return f"{name}: {decimal(entry.size_bytes)}, {place}, {entry.licence}"
 
 
@@ -131,8 +171,12 @@ def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
     yield "kind", entry.kind
     yield "summary", entry.summary
     yield "licence", entry.licence
-    yield "origin", f"{entry.wheel_name} ({decimal(entry.size_bytes)})"
-    yield "sha256", entry.wheel_sha256
+    if entry.terms is not None:
+        yield "terms", entry.terms.address
+    for pin in entry.wheels:
+        yield "origin", pin.wheel_name
+        yield "sha256", pin.wheel_sha256
+    yield "size", decimal(entry.size_bytes)
     yield "revision", entry.revision
     yield (
         "installed",

@@ -82,6 +82,19 @@ def test_what_answers_comes_back_verbatim_with_its_id_and_its_place(looking):
     json.dumps(kept.metadata)
 
 
+def test_in_shadow_documents_come_back_whole_and_metadata_says_what_would_be(looking, caplog):
+    given = documents()
+    caplog.set_level("INFO", "tamis")
+    found = TamisCompressor(max_tokens=WORDS, shadow=True, **looking).compress_documents(
+        given, ASKED
+    )
+    assert [d.page_content for d in found] == TEXTS
+    spans = [d.metadata["compression"]["spans"] for d in found]
+    assert [len(s) for s in spans] == [int(PIN in text) for text in TEXTS]
+    assert {d.metadata["compression"]["status"] for d in found} == {"shadow"}
+    assert "1 of 3 documents" in caplog.text
+
+
 def test_the_caller_s_documents_are_not_touched_and_nothing_is_shared_with_them(free):
     given = documents()
     before = copy.deepcopy(given)

@@ -1,0 +1,130 @@
+"""`tamis bench languages`: the evidence each proxy keeps, language by language."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli._errors import reported
+from tamis.service.cli.bench import _budgets, _console, _files, _listed, _progress, _reporter
+
+EPILOG = """
+**Examples**
+
+`tamis bench languages --limit 50`
+
+`tamis bench languages --languages zh --proxies smollm2-135m,gemma3-270m --json zh.json`
+
+`tamis bench languages --data my-sets/ --set faq` reads `my-sets/faq_en.jsonl` and its like
+"""
+
+
+@reported()
+def languages(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the sets. Default: ../shared/data/dev.", show_default=False),
+    ] = None,
+    of: Annotated[
+        str, typer.Option("--set", help="What the files are called before `_` and the language.")
+    ] = "xquad",
+    tongues: Annotated[
+        str, typer.Option("--languages", help="Codes of languages, with commas.")
+    ] = "en,es,de,zh",
+    proxies: Annotated[
+        str, typer.Option(help="Names of proxies with commas; the first is the default one.")
+    ] = "smollm2-135m,gemma3-270m",
+    budgets: Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")] = "0.1,0.2",
+    limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 150,
+    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all figures here.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
+    ] = None,
+) -> None:
+    """Compare proxies by language with BM25, MiniLM and both: gold kept, paired differences.
+
+    Budgets are counted in the last proxy's tokens, for all methods.
+    """
+    from tamis.service.language_table import shown
+
+    names, shares = _listed(proxies, "proxies"), _budgets(budgets)
+    codes = _listed(tongues, "languages")
+    files = _files(data, [f"{of}_{code}" for code in codes])
+    folder = cache or platformdirs.user_cache_path("tamis") / "looks"
+    measured = _measured(files, codes, names, shares, limit, seed, folder)
+    report = _report(measured, of, names, limit, seed)
+    _console().print(shown(report))
+    if json_file:
+        try:
+            json_file.write_text(json.dumps(report, indent=1) + "\n", "utf8")
+        except OSError as error:
+            raise BadInput(f"{json_file} cannot be written: {error}") from error
+        typer.echo(f"wrote {json_file}", err=True)
+
+
+def _measured(
+    files: Mapping[str, Path],
+    codes: list[str],
+    proxies: list[str],
+    budgets: list[float],
+    limit: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Figures of every language, with a bar for each."""
+    from tamis.service.bench.evidence import records_of, sha256_of, tally
+    from tamis.service.bench.languages import language_figures, panel_of
+    from tamis.service.calls import counter_of
+
+    panel, counter, found = panel_of(proxies, folder), counter_of("proxy", proxies[-1]), {}
+    with _progress() as progress:
+        for code, (name, path) in zip(codes, files.items(), strict=True):
+            rows, distractors = records_of(path, limit, seed)
+            report = _reporter(progress, name, len(rows))
+            counts = tally(rows, panel, budgets, counter, distractors, report)
+            found[code] = language_figures(counts, proxies, seed) | {"sha256": sha256_of(path)}
+    return found
+
+
+def _commit() -> str | None:
+    """The commit a checkout stands at, `-dirty` with changes; None elsewhere."""
+    home = Path(__file__).parent
+    command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _report(
+    found: dict[str, Any], of: str, proxies: list[str], limit: int, seed: int
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    from tamis.probes.zoo import ZOO
+    from tamis.service.bench.evidence import surroundings
+
+    return {
+        "command": ["tamis", *sys.argv[1:]],
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "set": of,
+        "limit": limit,
+        "seed": seed,
+        "tokens_of": proxies[-1],
+        "proxies": {name: ZOO[name].revision if name in ZOO else None for name in proxies},
+        **surroundings(),
+        "languages": found,
+    }
