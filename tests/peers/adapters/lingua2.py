@@ -1,0 +1,31 @@
+"""LLMLingua-2 from a folder of weights: a token classifier that never sees the question.
+
+The package counts with a tiktoken encoding that it fetches; the classifier's own tokenizer stands
+in for it, so the rate, and not a number of tokens, carries the budget over. It tells word starts by
+the folder's name, which must hold `xlm-roberta-large` or `bert-base-multilingual-cased`.
+"""
+
+from __future__ import annotations
+
+import tiktoken
+from protocol import serve
+from transformers import AutoTokenizer
+
+
+def load(settings):
+    counter = AutoTokenizer.from_pretrained(settings["weights"])
+    tiktoken.encoding_for_model = lambda name: counter
+    from llmlingua import PromptCompressor
+
+    compressor = PromptCompressor(settings["weights"], device_map="cpu", use_llmlingua2=True)
+
+    def keep(case):
+        rate = case["budget_tokens"] / case["context_tokens"]
+        done = compressor.compress_prompt_llmlingua2([case["context"]], rate=rate)
+        return done["compressed_prompt"]
+
+    return keep
+
+
+if __name__ == "__main__":
+    serve(load, "llmlingua", "transformers", "torch")

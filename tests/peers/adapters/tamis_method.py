@@ -1,0 +1,51 @@
+"""A method of tamis as its users run it: `Compressor.compress` under a budget in tokens.
+
+`warm` asks another question of the same passages first, off the clock: the passage cache then holds
+them, as it does in a service whose passages come back.
+"""
+
+from __future__ import annotations
+
+from protocol import serve
+
+from tamis.compressors import _registry as registry
+from tamis.compressors._pipeline import Compressor
+from tamis.compressors._types import Budget
+from tamis.probes.cache import CachedReader, PassageCache
+from tamis.probes.text import Passage
+from tamis.service.calls import counter_of
+
+
+def load(settings):
+    return Keep(settings["method"], settings["model"], settings.get("warm", False))
+
+
+class Keep:
+    """One method over one proxy."""
+
+    def __init__(self, method, proxy, warm):
+        needs = registry.info(method).needs
+        reader = proxy
+        if needs == "proxy":
+            reader = registry.load_proxy(proxy, registry.depth(method, proxy))
+            reader = CachedReader(reader, PassageCache()) if warm else reader
+        self.warm = warm
+        scorer = registry.build(method, proxy=reader)
+        self.compressor = Compressor(scorer, method, counter_of("proxy", proxy))
+
+    def __call__(self, case):
+        return self._keep(case["question"], case)
+
+    def before(self, case):
+        if self.warm:
+            self._keep(case["other_question"], case)
+
+    def _keep(self, question, case):
+        passages = [
+            Passage(doc["text"], str(i), doc["title"] or None) for i, doc in enumerate(case["docs"])
+        ]
+        return self.compressor.compress(question, passages, Budget(case["budget_tokens"])).text
+
+
+if __name__ == "__main__":
+    serve(load, "tamis", "transformers", "torch")

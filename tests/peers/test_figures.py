@@ -1,0 +1,71 @@
+"""From rows to figures: ratios with intervals, the frontier, failures that are counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.service.bench.peers import HOME, Field
+from tamis.service.bench.peers_figures import complete, figures, frontier, ratio_of_medians
+from tamis.service.bench.peers_run import key
+from tests.peers.kit import cases
+
+
+def row(case, peer, ms, evidence, **more):
+    return {
+        "key": key(case, peer),
+        "case": case.id,
+        "peer": peer.name,
+        "tokens_in": case.tokens,
+        "tokens_out": case.budget_tokens,
+        "budget_tokens": case.budget_tokens,
+        "ms": ms,
+        "cpu_ms": ms / 2,
+        "peak_mib": 100.0,
+        "evidence": evidence,
+        "all": evidence == 1,
+        "words": evidence,
+        "answer": True,
+        "versions": {},
+    } | more
+
+
+def test_a_ratio_of_medians_with_an_interval_that_holds_it():
+    ours = [10.0, 11.0, 12.0, 13.0, 50.0]
+    assert ratio_of_medians(ours, ours)[0] == 1.0
+    ratio, low, high = ratio_of_medians([3 * ms for ms in ours], ours)
+    assert (ratio, low, high) == pytest.approx((3.0, 3.0, 3.0))
+    ratio, low, high = ratio_of_medians([20.0, 90.0, 30.0, 10.0, 70.0], ours)
+    assert low < ratio < high
+
+
+def test_figures_compare_cases_that_both_did_and_count_the_others(tmp_path):
+    field, of = Field.of(HOME), cases(tmp_path, 3)
+    tamis, bm25 = field.named(["tamis", "bm25"])
+    rows = [row(case, tamis, 100.0, 1.0) for case in of]
+    rows += [row(case, bm25, 20.0, 0.5) for case in of[:2]]
+    rows += [{"key": key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}]
+    rows += [row(of[0], bm25, 9e9, 0.0) | {"key": "of another run"}]
+    found = figures(of, [tamis, bm25], rows, field)
+    theirs = found["peers"]["bm25"]
+    assert (theirs["cases"], theirs["errors"], theirs["evidence"]) == (3, 1, 0.5)
+    assert theirs["times_reference_ms"]["ratio"] == pytest.approx(0.2)
+    assert theirs["reference_evidence_ahead"]["difference"] == pytest.approx(0.5)
+    assert found["frontier"] == ["bm25", "tamis"]
+    assert theirs["kept"] == pytest.approx(0.25, abs=0.03)
+
+
+def test_nobody_on_the_frontier_is_beaten_by_a_faster_one():
+    peers = {
+        name: {"ms_p50": ms, "evidence": kept}
+        for name, ms, kept in (("d", 9, 0.9), ("a", 1, 0.5), ("b", 2, 0.4), ("c", 3, 0.7))
+    } | {"failed": {}}
+    assert frontier(peers) == ["a", "c", "d"]
+
+
+def test_only_cases_that_all_have_done_are_shown_failed_ones_too(tmp_path):
+    field, of = Field.of(HOME), cases(tmp_path, 3)
+    tamis, bm25 = field.named(["tamis", "bm25"])
+    rows = [row(case, tamis, 100.0, 1.0) for case in of] + [row(of[0], bm25, 1.0, 1.0)]
+    rows += [{"key": key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}]
+    assert complete(of, [tamis, bm25], rows) == [of[0], of[2]]
+    assert complete(of, [tamis], rows) == of

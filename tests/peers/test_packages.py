@@ -1,0 +1,105 @@
+"""Peers as their packages come, in the environments that `environments.py` makes: `make peers`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tamis.probes.tokens import Tokens
+from tamis.service.bench.peers import HOME, Field
+from tamis.service.bench.peers_cases import cases_of
+from tamis.service.bench.peers_run import Surroundings, run
+from tests.peers.kit import data, results
+
+pytestmark = pytest.mark.model
+TINY = """
+import sys
+from transformers import BertConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import BertForSequenceClassification, BertForTokenClassification
+kind, source, folder = sys.argv[1:]
+size = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+config = BertConfig(vocab_size=49200, num_labels={"rank": 1, "drop": 2}[kind], **size)
+model = {"rank": BertForSequenceClassification, "drop": BertForTokenClassification}[kind]
+model(config).save_pretrained(folder)
+PreTrainedTokenizerFast(
+    tokenizer_file=source + "/tokenizer.json", pad_token="<|im_end|>", unk_token="<|endoftext|>",
+    bos_token="<|im_start|>", eos_token="<|im_end|>", cls_token="<|im_start|>",
+    sep_token="<|im_end|>", model_max_length=512,
+).save_pretrained(folder)
+"""
+
+
+@pytest.fixture
+def kept(tmp_path, proxy_folder):
+    """Text that a peer keeps of two cases, each of which it must answer."""
+    counter = Tokens.from_file(proxy_folder / "tokenizer.json")
+    field = Field.of(HOME)
+
+    def of(name, weights=None):
+        (peer,) = field.named([name])
+        assert field.missing(peer, {name: weights} if weights else {}) is None
+        cases = cases_of("people", data(tmp_path), 2, 0.4, counter)
+        given = {name: weights} if weights else {}
+        around = Surroundings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
+        rows = list(run(cases, [peer], field, around, results(tmp_path), counter))
+        assert [row.get("error") for row in rows] == [None, None]
+        return list(zip(cases, (row["text"] for row in rows), strict=True))
+
+    return of
+
+
+def test_minilm_keeps_whole_sentences(kept):
+    for case, text in kept("minilm"):
+        assert text
+        assert all(line in case.asked["context"] for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", ["llmlingua", "longllmlingua"])
+def test_lingua_keeps_words_of_the_context_and_not_the_question(kept, name):
+    for case, text in kept(name):
+        assert text
+        assert case.asked["question"] not in text
+        assert len(text) <= len(case.asked["context"])
+
+
+def test_infini_retri_keeps_sentences_within_the_budget(kept):
+    for case, text in kept("infini_retri"):
+        assert text
+        assert all(s.strip() in case.asked["context"] for s in text.split(".") if s.strip())
+        assert len(text) < len(case.asked["context"])
+
+
+def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
+    """Of a text with blanks that 4.46 would tidy, and of several scripts."""
+    text = "It 's here , they say .  Don't!\n\n東京タワー — naïve café\t1,234.5"
+    script = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from older import older\n"
+        "from transformers import AutoTokenizer, AutoConfig\n"
+        "folder = older(sys.argv[2], sys.argv[3]); made = AutoTokenizer.from_pretrained(folder)\n"
+        "ids = made(sys.argv[4])\n"
+        "print(json.dumps([sorted(ids), ids['input_ids'], made.decode(ids['input_ids']),"
+        " AutoConfig.from_pretrained(folder).rope_theta, bool(made.chat_template)]))"
+    )
+    field = Field.of(HOME)
+    python = field.python(field.peers["llmlingua"])
+    given = [HOME / "adapters", proxy_folder, tmp_path / "old", text]
+    done = subprocess.run([python, "-c", script, *given], capture_output=True, check=True)
+    names, ids, back, theta, template = json.loads(done.stdout.splitlines()[-1])
+    assert names == ["attention_mask", "input_ids"]
+    assert ids == list(Tokens.from_file(proxy_folder / "tokenizer.json").encode(text).ids)
+    assert (back, theta, template) == (text, 100_000.0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cross_encoder", "rank"), ("llmlingua2", "drop")], ids=["rank", "drop"]
+)
+def test_peers_with_weights_of_their_own_read_a_folder(kept, tmp_path, proxy_folder, name, kind):
+    """Of random weights: that the folder is read, not what it knows."""
+    field = Field.of(HOME)
+    python = field.python(field.peers[name])
+    folder = tmp_path / "bert-base-multilingual-cased-tiny"
+    subprocess.run([python, "-c", TINY, kind, proxy_folder, folder], check=True)
+    for case, text in kept(name, folder):
+        assert 0 < len(text) < len(case.asked["context"])

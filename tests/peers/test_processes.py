@@ -1,0 +1,122 @@
+"""Peers are real processes: what they keep, how they fail, and how a run goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tamis import compress
+from tamis.probes.tokens import Tokens
+from tamis.service.bench.peers import HOME, Field, PeerFailed
+from tamis.service.bench.peers_cases import cases_of
+from tamis.service.bench.peers_run import Surroundings, key, run
+from tests.peers.kit import around, cases, counter, data, odd, results
+
+
+def rows_of(folder, field, names, of=None, timeout_s=60.0, **settings):
+    peers = field.named(names)
+    got = run(
+        of or cases(folder),
+        peers,
+        field,
+        around(folder, timeout_s),
+        results(folder, **settings),
+        counter(folder),
+    )
+    return list(got)
+
+
+def test_truncation_keeps_the_first_tokens_and_no_peer_exceeds_the_budget(tmp_path):
+    of = cases(tmp_path)
+    rows = rows_of(tmp_path, Field.of(HOME), ["truncation", "bm25", "tamis_lexical"], of)
+    assert len(rows) == 9
+    assert [row for row in rows if "error" in row] == []
+    contexts = {case.id: case.asked["context"] for case in of}
+    for row in rows:
+        assert row["tokens_out"] <= row["budget_tokens"]
+        assert row["ms"] > 0
+        assert 10 < row["peak_mib"] < 4000
+        if row["peer"] == "truncation":
+            assert contexts[row["case"]].startswith(row["text"])
+            assert row["text"].split() == contexts[row["case"]].split()[: row["budget_tokens"]]
+        else:  # the sentence with the question's words
+            assert row["evidence"] == 1.0
+
+
+def test_peers_take_turns_and_each_case_begins_with_another(tmp_path):
+    rows = rows_of(tmp_path, Field.of(HOME), ["truncation", "bm25"])
+    assert [row["peer"] for row in rows] == [
+        *("truncation", "bm25"),
+        *("bm25", "truncation"),
+        *("truncation", "bm25"),
+    ]
+
+
+@pytest.mark.parametrize(("does", "said"), [("raise", "a word of mine"), ("hang", "within 1 s")])
+def test_a_peer_that_fails_has_its_error_in_every_row(tmp_path, does, said):
+    rows = rows_of(
+        tmp_path, odd(tmp_path, does), ["odd", "truncation"], timeout_s=1.0 + 9 * (does == "raise")
+    )
+    by_peer = {name: [row for row in rows if row["peer"] == name] for name in ("odd", "truncation")}
+    assert [said in row["error"] for row in by_peer["odd"]] == [True] * 3
+    assert all("error" not in row for row in by_peer["truncation"])
+
+
+def test_a_process_that_dies_is_told_and_started_again_for_the_next_case(tmp_path):
+    field = odd(tmp_path, "die")
+    (case, *others) = cases(tmp_path)
+    # it dies once, in the untimed call before the first case, and comes back for the timed one
+    rows = rows_of(tmp_path, field, ["odd"], [case, *others])
+    assert [row.get("error") for row in rows] == [None] * 3
+    assert all(
+        row["text"] == c.asked["context"] for row, c in zip(rows, [case, *others], strict=True)
+    )
+
+
+def test_a_peer_that_does_not_load_ends_the_run_with_its_own_words(tmp_path):
+    with pytest.raises(PeerFailed, match=r"odd\.py failed: .*code 1 \(.*no such model here"):
+        rows_of(tmp_path, odd(tmp_path, "not load"), ["odd"])
+
+
+def test_a_run_goes_on_where_it_ended(tmp_path):
+    field, of = Field.of(HOME), cases(tmp_path)
+    peers, store = field.named(["truncation", "bm25"]), results(tmp_path)
+    going = run(of, peers, field, around(tmp_path), store, counter(tmp_path))
+    first = [next(going), next(going), next(going)]
+    going.close()
+    before = (tmp_path / "rows.jsonl").read_text()
+    rest = rows_of(tmp_path, field, ["truncation", "bm25"])
+    text = (tmp_path / "rows.jsonl").read_text()
+    assert text.startswith(before)
+    assert [json.loads(line)["key"] for line in text.splitlines()] == [
+        row["key"] for row in [*first, *rest]
+    ]
+    assert {row["key"] for row in [*first, *rest]} == {key(c, p) for c in of for p in peers}
+    assert rows_of(tmp_path, field, ["truncation", "bm25"]) == []
+
+
+def test_a_row_counts_only_for_what_the_peer_was_given(tmp_path):
+    (peer,) = Field.of(HOME).named(["bm25"])
+    names = {key(cases(tmp_path, 1, budget)[0], peer) for budget in (0.25, 0.3)}
+    assert len(names) == 2
+
+
+@pytest.mark.model
+def test_tamis_with_passages_cached_keeps_what_a_direct_call_keeps(tmp_path, proxy_folder):
+    words = Tokens.from_file(proxy_folder / "tokenizer.json")
+    of = cases_of("people", data(tmp_path), 1, 0.25, words)
+    field = Field.of(HOME)
+    here = Surroundings("smollm2-135m", proxy_folder, {}, 1, 120, tmp_path)
+    (warm,) = run(of, field.named(["tamis_warm"]), field, here, results(tmp_path), words)
+    passages = [{"text": doc["text"], "title": doc["title"]} for doc in of[0].asked["docs"]]
+    direct = compress(of[0].asked["question"], passages, max_tokens=of[0].budget_tokens)
+    assert (warm["text"], warm["evidence"]) == (direct.text, 1.0)
+
+
+def test_a_run_with_no_time_left_begins_no_case_and_says_what_is_left(tmp_path):
+    field, of = Field.of(HOME), cases(tmp_path)
+    peers = field.named(["truncation"])
+    here, words = around(tmp_path), counter(tmp_path)
+    assert list(run(of, peers, field, here, results(tmp_path), words, minutes=0)) == []
+    assert len(list(run(of, peers, field, here, results(tmp_path), words, minutes=9))) == 3
