@@ -15,6 +15,7 @@ from tamis.compressors._pipeline import passage_of
 from tamis.compressors._rank_fuse import FirstStage, Fuse, first_scores, fused
 from tamis.compressors._types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO, spoken
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage, Unit
 
@@ -59,7 +60,7 @@ class Reranker:
         top_n: int | None = None,
         first_stage: FirstStage | None = None,
         fuse: Fuse | None = None,
-        language: str = "en",
+        language: str = AUTO,
     ) -> Reranked:
         """Ranks documents by how well they answer the question.
 
@@ -74,7 +75,7 @@ class Reranker:
             first_stage: what found them thought of each: a score a document, higher is better, or
                 `"order"` where the documents come best first.
             fuse: how both are joined, as `_rank_fuse.fused` says; None is `"fitted"`.
-            language: of the documents, for finding sentences.
+            language: of the documents, for finding sentences; `auto` looks at them.
 
         Raises:
             BadInput: an empty question, a malformed document, scores that do not fit, a `fuse`
@@ -85,6 +86,7 @@ class Reranker:
         given = tuple(passage_of(document, i) for i, document in enumerate(documents))
         first = first_scores(first_stage, len(given), fuse)
         distinct = _Distinct.of(given)
+        language = spoken(language, question, [p.text for p in distinct.passages])
         units = units_of(distinct.passages, language)
         segmented = time.perf_counter()
         ranks = self._asked(question, distinct, units)

@@ -13,7 +13,6 @@ The last keeps the result within the budget, the first two leave out no unit tha
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -23,6 +22,7 @@ from itertools import pairwise
 from tamis.compressors._render import Sheet
 from tamis.probes.text import Unit
 from tamis.probes.tokens import Tokens
+from tamis.probes.words import words
 
 # a unit has two ends, and a heading one more, at which tokens may merge or split
 _DOUBT_TOKENS = 3
@@ -33,7 +33,6 @@ _REACH_UNITS = 2
 _TRIALS = 1000
 _ECHO_WORDS = 4
 _HAIR = 1e-9
-_WORD = re.compile(r"\w+")
 
 
 class Sieve:
@@ -207,7 +206,7 @@ class Echoes:
 
     def __init__(self, texts: Iterable[str], share: float) -> None:
         self._share = share
-        self._words = [frozenset(_WORD.findall(text.casefold())) for text in texts]
+        self._words = [frozenset(words(text)) for text in texts]
         self._texts_with = Counter(word for words in self._words for word in words)
         self._taken: dict[str, set[int]] = defaultdict(set)
 

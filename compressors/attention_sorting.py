@@ -66,31 +66,43 @@ class AttentionSorting:
         order = list(range(len(passages)))
         if len(order) < 2:
             return tuple(order)
-        encode = self.reader.layout.tokens.encode
-        shown = [
-            tuple(encode(f"{p.title}\n{p.text}\n\n" if p.title else f"{p.text}\n\n").ids)
-            for p in passages
-        ]
+        shown = document_ids(self.reader, passages)
         ask = self.reader.layout.ask(question)
         for _ in range(self.rounds):
             before = order
-            seen = dict(zip(order, self._attention([shown[p] for p in order], ask), strict=True))
+            looks = mean_attention(self.reader, [shown[p] for p in order], ask, self.window_tokens)
+            seen = dict(zip(order, looks, strict=True))
             order = sorted(order, key=seen.__getitem__)
             if order == before:
                 break
         return tuple(order)
 
-    def _attention(self, documents: Sequence[tuple[int, ...]], ask: Ask) -> Iterator[float]:
-        """The mean attention a token of each document, in the order given."""
-        want = Want(tuple(range(getattr(self.reader, "depth", self.reader.card.layers))), ("last",))
-        prompts, spans = [], []
-        for group in packed(documents, self.window_tokens):
-            ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()
-            spans.append(list(pairwise(ends)))
-            ids = tuple(token for document in group for token in document)
-            prompts.append(Prompt(Read(ids, 0, ()), ask))
-        for signal, inside in zip(self.reader.read(prompts, want), spans, strict=True):
-            yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
+
+def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int, ...]]:
+    """Each document as tokens: its title on a line, its text, a blank line."""
+    encode = reader.layout.tokens.encode
+    return [
+        tuple(encode(f"{p.title}\n{p.text}\n\n" if p.title else f"{p.text}\n\n").ids)
+        for p in passages
+    ]
+
+
+def mean_attention(
+    reader: Reader, documents: Sequence[tuple[int, ...]], ask: Ask, window_tokens: int
+) -> Iterator[float]:
+    """The last row's attention to each document, averaged over its tokens, all layers and heads.
+
+    Documents of more than `window_tokens` together are read in several prompts, in order.
+    """
+    want = Want(tuple(range(getattr(reader, "depth", reader.card.layers))), ("last",))
+    prompts, spans = [], []
+    for group in packed(documents, window_tokens):
+        ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()
+        spans.append(list(pairwise(ends)))
+        ids = tuple(token for document in group for token in document)
+        prompts.append(Prompt(Read(ids, 0, ()), ask))
+    for signal, inside in zip(reader.read(prompts, want), spans, strict=True):
+        yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
 
 
 Method = AttentionSorting

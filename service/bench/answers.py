@@ -1,6 +1,6 @@
 """Does my LLM still answer? The same questions with the whole context, a compressed one, and none.
 
-record ─► contexts: none, full, method at each share ─► reader ─► exact match, F1
+record ─► contexts: none, full, method at each share and order ─► reader ─► exact match, F1
 
 Answers are kept in a file, one a line, so that a run that was cut short goes on.
 """
@@ -21,6 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.bench.records import Record, lone, with_distractors
 from tamis.service.bench.stats import paired_bootstrap
 
+ORIGINAL = "original"
 SYSTEM = (
     "Answer the question in as few words as possible. Use the context if there is one. "
     "Give the answer alone, no sentence around it."
@@ -43,9 +44,22 @@ class Answering(Protocol):
 class Short(Protocol):
     """Makes the context of a record for a share of its tokens."""
 
-    def __call__(self, record: Record, share: float) -> tuple[str, int, int]:
-        """The context, its tokens, and those of the whole."""
+    def __call__(self, record: Record, share: float, **order: str) -> tuple[str, int, int]:
+        """The context, its tokens, and those of the whole; `order` says how passages stand."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One context of every question.
+
+    Attributes:
+        share: of the tokens; 0 for no context at all. order: of the passages that are shown.
+    """
+
+    name: str
+    share: float
+    order: str = ORIGINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +69,29 @@ class Settings:
     Attributes:
         method: of compression. shares: of the tokens, each a condition.
         max_tokens: of an answer.
+        orders: of what was kept; each share is asked in each.
     """
 
     method: str
     shares: tuple[float, ...]
     max_tokens: int = 32
+    orders: tuple[str, ...] = (ORIGINAL,)
 
-    def conditions(self) -> list[str]:
-        """`none`, `full`, and the method at each share."""
-        return ["none", "full", *(f"{self.method} {share:g}" for share in self.shares)]
+    def conditions(self) -> list[Condition]:
+        """`none`, `full`, and the method at each share, in each order."""
+        return [
+            Condition("none", 0.0),
+            Condition("full", 1.0),
+            *(
+                Condition(f"{self.method} {share:g}{_said(order)}", share, order)
+                for share in self.shares
+                for order in self.orders
+            ),
+        ]
+
+
+def _said(order: str) -> str:
+    return "" if order == ORIGINAL else f" {order}"
 
 
 def normalised(answer: str) -> list[str]:
@@ -130,16 +158,16 @@ def run(
                     known[name] = reader.answer(asked, settings.max_tokens)
                     file.write(json.dumps({"key": name, "answer": known[name]}) + "\n")
                     file.flush()
-                rows.append(_row(record, condition, known[name], tokens, whole))
+                rows.append(_row(record, condition.name, known[name], tokens, whole))
             report(i, len(records))
     return rows
 
 
-def _context(record: Record, condition: str, short: Short) -> tuple[str, int, int]:
-    if condition == "none":
+def _context(record: Record, condition: Condition, short: Short) -> tuple[str, int, int]:
+    if not condition.share:
         return "", 0, 1
-    share = 1.0 if condition == "full" else float(condition.rsplit(" ", 1)[1])
-    return short(record, share)
+    order = {} if condition.order == ORIGINAL else {"order": condition.order}
+    return short(record, condition.share, **order)
 
 
 def _name(reader: str, asked: Any, max_tokens: int) -> str:

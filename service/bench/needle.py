@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tamis.compressors._method import Scorer
@@ -25,6 +26,7 @@ from tamis.probes.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
+from tamis.service.bench.signals import Signals
 
 PASSAGE_TOKENS = 400
 NEEDLE = (
@@ -38,25 +40,40 @@ class Remembering:
     """A reader that keeps what it saw of each prompt: the same prompt is not read again.
 
     Attributes:
-        tokens_read: tokens of the prompts that were read.
+        tokens_read: tokens of the prompts that were read, now or by an earlier run.
+        ms_before: what reading took in earlier runs, of the prompts that were not read again.
     """
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, reader: Any, folder: Path | None = None) -> None:
+        """With a folder, what was seen outlives the run."""
         self.reader, self.card, self.layout = reader, reader.card, reader.layout
-        self.tokens_read = 0
+        self.tokens_read, self.ms_before, self.folder = 0, 0.0, folder
+        self._kept = Signals(folder, reader) if folder else None
         self._seen: dict[tuple[Read, Ask, Want], Signal] = {}
 
     def with_template(self, template: Template) -> Remembering:
         """The same model, in other words; nothing seen is shared."""
-        return Remembering(self.reader.with_template(template))
+        return Remembering(self.reader.with_template(template), self.folder)
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
         """The signal of each prompt, in order."""
         new = {(p.read, p.ask, want): p for p in prompts if (p.read, p.ask, want) not in self._seen}
-        for key, signal in zip(new, self.reader.read(list(new.values()), want), strict=True):
-            self._seen[key] = signal
         self.tokens_read += sum(map(len, new.values()))
+        due = {key: p for key, p in new.items() if not self._found(key, p)}
+        clock = time.perf_counter()
+        for key, signal in zip(due, self.reader.read(list(due.values()), want), strict=True):
+            ms, clock = (time.perf_counter() - clock) * 1e3, time.perf_counter()
+            kept = self._kept.put(due[key], want, signal, ms).signal if self._kept else signal
+            self._seen[key] = kept
         yield from (self._seen[p.read, p.ask, want] for p in prompts)
+
+    def _found(self, key: tuple[Read, Ask, Want], prompt: Prompt) -> bool:
+        """Whether an earlier run saw a prompt; then it is remembered."""
+        kept = self._kept.get(prompt, key[2]) if self._kept else None
+        if kept is not None:
+            self._seen[key] = kept.signal
+            self.ms_before += kept.ms
+        return kept is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +173,20 @@ def sweep(
     for size in sorted(sizes):
         for depth in depths:
             passages, place = with_needle(haystack.upto(size), needle, depth)
-            before = reader.tokens_read if reader else 0
-            cell = _cell(scorer, passages, place, needle, question, Budget(max_tokens), counter)
-            read = (reader.tokens_read if reader else 0) - before
+            tokens_before, ms_before = _spent(reader)
+            rank, kept, units, ms = _cell(
+                scorer, passages, place, needle, question, Budget(max_tokens), counter
+            )
+            tokens_read, ms_earlier = _spent(reader)
             tokens = sum(counter.count_many([passage.text for passage in passages]))
-            yield Cell(size, depth, tokens, *cell, tokens_read=read)
+            ms += ms_earlier - ms_before
+            read = tokens_read - tokens_before
+            yield Cell(size, depth, tokens, rank, kept, units, ms, read)
+
+
+def _spent(reader: Remembering | None) -> tuple[int, float]:
+    """Tokens read so far, and the milliseconds of earlier runs that they took."""
+    return (reader.tokens_read, reader.ms_before) if reader else (0, 0.0)
 
 
 def _cell(

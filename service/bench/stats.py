@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,34 @@ def paired_bootstrap(
     drawn = (times @ (a - b)) / (times @ of)
     low, high = np.percentile(drawn, (50 * (1 - sure), 50 * (1 + sure)))
     return float((a - b).sum() / of.sum()), float(low), float(high)
+
+
+def spread_bootstrap(
+    nums: Sequence[Any], den: Any, draws: int = DRAWS, seed: int = 0, sure: float = 0.95
+) -> tuple[float, float, float]:
+    """The largest less the smallest of several ratios over the same records, and its interval.
+
+    Never below 0, and above it even where all ratios are the same but for chance: the upper end is
+    what a bound is held against.
+
+    Args:
+        nums: per condition one number a record: `[C][R]`. den: what all are a share of: `[R]`.
+
+    Returns:
+        spread, low, high. Records are drawn as for `paired_bootstrap`.
+
+    Raises:
+        BadInput: as for `paired_bootstrap`, or no condition.
+    """
+    if not len(nums):
+        raise BadInput("there is no condition to compare; give at least one")
+    found, of = np.asarray(nums, dtype=np.float64), np.asarray(den, dtype=np.float64)
+    for row in found:
+        _check(row, row, of, draws)
+    times = _times_drawn(len(of), draws, seed)
+    drawn = (times @ found.T) / (times @ of)[:, None]
+    low, high = np.percentile(np.ptp(drawn, axis=1), (50 * (1 - sure), 50 * (1 + sure)))
+    return float(np.ptp(found.sum(1) / of.sum())), float(low), float(high)
 
 
 def _times_drawn(records: int, draws: int, seed: int) -> Figures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -15,10 +15,15 @@ from rich.table import Table
 from tamis.probes.errors import BadInput
 from tamis.service.cli._errors import reported
 
+_CACHE_BYTES = 1 << 28
+_WEAK = 50
+"""F1, in per cent, below which a reader fails more often than not with everything before it."""
 EPILOG = """
 **Examples**
 
 `tamis bench answers records.jsonl.gz --reader smollm2-135m --limit 50`
+
+`tamis bench answers records.jsonl.gz --keep 0.5 --orders original,score,edges,attnrank`
 
 `tamis bench answers records.jsonl.gz --reader http://localhost:8000/v1 --reader-model my-llm
 --keep 0.1,0.3 --png answers.png`
@@ -44,6 +49,10 @@ def answers(
     ] = None,
     method: Annotated[str, typer.Option(help="How contexts are compressed.")] = "question_rows",
     keep: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2,0.5",
+    orders: Annotated[
+        str,
+        typer.Option(help="In which the kept passages stand, with commas; see `tamis methods`."),
+    ] = "original",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 32,
     kept: Annotated[
@@ -57,7 +66,7 @@ def answers(
     from tamis.service.bench.readers import reader_of
     from tamis.service.bench.records import load
 
-    settings = Settings(method, _shares(keep), max_tokens)
+    settings = Settings(method, _shares(keep), max_tokens, _orders(orders))
     rows = usable(load(records), limit)
     who = reader_of(reader, reader_model, api_key)
     columns = (TextColumn("questions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -77,8 +86,9 @@ def answers(
         typer.echo(json.dumps({"reader": who.identity, "method": method, "conditions": found}))
     else:
         Console().print(_table(found, who.identity))
+        Console().print(_strength(found), highlight=False)
     if png:
-        _draw(found, png)
+        _draw(found, who.identity, png)
 
 
 def _shares(keep: str) -> tuple[float, ...]:
@@ -91,24 +101,58 @@ def _shares(keep: str) -> tuple[float, ...]:
     return shares
 
 
+def _orders(given: str) -> tuple[str, ...]:
+    """Orders that there are. BadInput: one that there is not."""
+    from tamis.compressors import _registry as registry
+    from tamis.compressors._order import PLAIN
+
+    known = sorted({*PLAIN, *registry.names("ordering")})
+    found = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if not found or set(found) - set(known):
+        raise BadInput(f"--orders is {given!r}; there are: {', '.join(known)}")
+    return found
+
+
 def _short(method: str) -> Any:
     """Contexts as a caller would get them: titles shown, counted with the proxy's tokenizer."""
-    from tamis.compressors._types import Rules
+    from tamis.compressors._types import Order, Rules
+    from tamis.probes.cache import PassageCache
     from tamis.probes.errors import BudgetTooSmall
     from tamis.service.bench.records import passages_of
     from tamis.service.calls import compress
 
-    def short(record: Mapping[str, Any], share: float) -> tuple[str, int, int]:
-        passages = passages_of(dict(record))
+    cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once a condition
+
+    def short(
+        record: Mapping[str, Any], share: float, order: str = "original"
+    ) -> tuple[str, int, int]:
+        passages, rules = passages_of(dict(record)), Rules(titles=True, order=cast(Order, order))
         try:
             found = compress(
-                record["question"], passages, ratio=share, method=method, rules=Rules(titles=True)
+                record["question"],
+                passages,
+                ratio=share,
+                method=method,
+                rules=rules,
+                cache=cache,
             )
         except BudgetTooSmall:
             return "", 0, 1
         return found.text, found.tokens_out, found.tokens_in
 
     return short
+
+
+def _strength(found: Mapping[str, Any]) -> str:
+    """How far the reader's figures can be trusted to tell contexts apart."""
+    full, none = (100 * found[name]["f1"] for name in ("full", "none"))
+    said = f"F1 with the whole context {full:.0f}, without any {none:.0f}."
+    if full >= _WEAK:
+        return said
+    return (
+        f"{said} A weak reader: it misses most answers that lie before it, so contexts differ less "
+        "than they would for a better one."
+    )
 
 
 def _table(found: Mapping[str, Any], reader: str) -> Table:
@@ -128,24 +172,28 @@ def _table(found: Mapping[str, Any], reader: str) -> Table:
     return table
 
 
-def _draw(found: Mapping[str, Any], path: Path) -> None:
+def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
+    """F1 and exact match against the share kept, with the whole context and none as levels."""
     from tamis.service.bench.plot import figure_class
 
     figure = figure_class()(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    compressed = [row for name, row in found.items() if name not in ("none", "full")]
-    for measure in ("f1", "exact_match"):
+    compressed = {name: row for name, row in found.items() if name.count(" ") == 1}
+    for measure, label in (("f1", "F1"), ("exact_match", "exact match")):
         line = axes.plot(
-            [row["share_of_tokens"] for row in compressed],
-            [row[measure] for row in compressed],
+            [row["share_of_tokens"] for row in compressed.values()],
+            [row[measure] for row in compressed.values()],
             "o-",
-            label=measure.replace("_", " "),
+            label=label,
         )[0]
         for name, style in (("full", "--"), ("none", ":")):
-            label = f"{measure.replace('_', ' ')}, {name}"
-            axes.axhline(found[name][measure], linestyle=style, color=line.get_color(), label=label)
-    axes.set(xlabel="share of tokens kept", ylabel="of the reader's answers", ylim=(0, 1))
-    axes.legend(fontsize="small")
+            level, colour = found[name][measure], line.get_color()
+            axes.axhline(level, linestyle=style, color=colour, label=f"{label}, {name}")
+    axes.set(xlabel="share of tokens kept", ylabel="of the reader's answers")
+    axes.set_ylim(0, 1.25 * max(0.1, *(row["f1"] for row in found.values())))
+    questions = found["full"]["questions"]
+    axes.set_title(f"{questions} questions, reader {reader.rsplit('/', 1)[-1]}", fontsize=10)
+    axes.legend(fontsize="small", ncols=2)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:

@@ -62,6 +62,10 @@ def needle(
     proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
         "smollm2-135m"
     ),
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep what was seen in, .4 kB a token: a run then goes on."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the map here.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every cell here.")] = None,
 ) -> None:
@@ -89,7 +93,7 @@ def needle(
     with _progress() as progress:
         for name in names:
             report = _reporter(progress, name, len(lengths) * len(places))
-            scorer, reader = _built(name, proxy)
+            scorer, reader = _built(name, proxy, cache)
             cells = found.setdefault(name, [])
             for cell in bench.sweep(
                 scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, asked
@@ -104,7 +108,7 @@ def needle(
         typer.echo(f"wrote {out}", err=True)
 
 
-def _built(name: str, proxy: str) -> tuple[Any, Remembering | None]:
+def _built(name: str, proxy: str, cache: Path | None) -> tuple[Any, Remembering | None]:
     """A method, over a reader that remembers where it needs one."""
     from tamis.compressors import _registry as registry
     from tamis.service.bench.methods import spec
@@ -114,7 +118,7 @@ def _built(name: str, proxy: str) -> tuple[Any, Remembering | None]:
     if registry.info(method).needs != "proxy":
         return registry.build(method, **options), None
     depth = registry.depth(method, proxy, **options)
-    reader = Remembering(registry.load_proxy(proxy, depth))
+    reader = Remembering(registry.load_proxy(proxy, depth), cache)
     return registry.build(method, proxy=reader, **options), reader
 
 
@@ -139,8 +143,11 @@ def _depths(given: str) -> list[float]:
 def _save(found: dict[str, list[Cell]], path: Path | None) -> None:
     if path is None:
         return
+    import resource  # not on Windows
+
     report = {
         "command": ["tamis", *sys.argv[1:]],
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "methods": {name: [asdict(cell) for cell in cells] for name, cells in found.items()},
     }
     try:

@@ -62,6 +62,10 @@ def rerank(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = "smollm2-135m",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep readings in: with another probe a run takes seconds."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
@@ -76,7 +80,10 @@ def rerank(
     settings = bench.Settings(method, depth, joined, system, proxy, options)
     asked = asked[:limit]
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
-    built = reranker(method, proxy, **options)
+    if cache:
+        built = bench.keeping(method, proxy, options, cache)
+    else:
+        built = reranker(method, proxy, **options)
     peer = bench.Cosine(_encoder(), held, depth) if minilm else None
     results = Results(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
     rows = bench.stored(out) if out else {}

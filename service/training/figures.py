@@ -44,14 +44,15 @@ def evidence(p: Sequence[Tensor], cases: Sequence[Case], share: float, source: s
     for scores, case in zip(p, cases, strict=True):
         if case.source != source:
             continue
-        chosen = _filled(scores, case.tokens, share)
+        chosen = filled(scores, case.tokens, share)
         hits = sum(bool(g) for g in case.gold[chosen])
         kept, total = kept + hits, total + int(case.gold.sum())
         whole, questions = whole + (hits == int(case.gold.sum())), questions + 1
     return [round(kept / max(1, total), 4), round(whole / max(1, questions), 4), questions]
 
 
-def _filled(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
+def filled(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
+    """The best units, in order of score, that fit a share of all tokens."""
     room, chosen = int(share * sum(tokens) + 1e-9), []
     for unit in scores.argsort(descending=True, stable=True).tolist():
         if tokens[unit] <= room:

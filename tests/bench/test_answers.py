@@ -11,6 +11,7 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.service.bench.answers import Settings, exact_match, f1, figures, run, usable
 from tamis.service.bench.readers import Local, Served
+from tamis.service.cli.bench_answers import _strength
 from tests.bench.records import doc, record, write
 from tests.service.cli_kit import tamis
 
@@ -63,6 +64,33 @@ def test_every_condition_has_its_own_context_and_figures(tmp_path):
     assert table["full"]["f1"] == table["lexical 0.5"]["f1"] > 0.5
     assert table["lexical 0.5"]["share_of_tokens"] == 0.5
     assert table["lexical 0.5"]["f1_less_full"]["difference"] == 0
+
+
+def test_each_share_is_asked_in_each_order_and_the_whole_once(tmp_path):
+    seen = []
+
+    def ordered(row, share, order="original"):
+        seen.append((share, order))
+        text = [d["text"] for d in row["docs"]]
+        return "\n\n".join(text[::-1] if order == "edges" else text), 5, 10
+
+    settings = Settings("lexical", (0.3, 0.5), 16, ("original", "edges"))
+    reader = Parrot()
+    table = figures(run(rows(), ordered, reader, settings, tmp_path / "a.jsonl", lambda *_: None))
+    assert list(table) == [
+        *("none", "full", "lexical 0.3", "lexical 0.3 edges"),
+        *("lexical 0.5", "lexical 0.5 edges"),
+    ]
+    assert seen == [(1, "original"), *((s, o) for s in (0.3, 0.5) for o in ("original", "edges"))]
+    # none, and each text once: the same prompt is not asked again
+    assert len(reader.asked) == 3
+
+
+def test_an_order_that_is_none_is_refused_before_anything_is_read(tmp_path):
+    file = write(tmp_path / "records.jsonl", rows())
+    done = tamis("bench", "answers", file, "--orders", "original,sideways")
+    assert done.exit_code == 2
+    assert "found_in_the_middle" in done.stderr
 
 
 def test_a_run_that_was_cut_short_asks_nothing_again(tmp_path):
@@ -146,3 +174,10 @@ def test_a_local_reader_says_the_same_twice_and_refuses_what_is_too_long(proxy_f
     assert reader.answer(asked, 8) == first
     with pytest.raises(BadInput, match="the reader takes"):
         reader.answer([{"role": "user", "content": "word " * 9000}], 8)
+
+
+@pytest.mark.parametrize(("full", "weak"), [(0.31, True), (0.72, False)])
+def test_a_weak_reader_is_called_one(full, weak):
+    said = _strength({"full": {"f1": full}, "none": {"f1": 0.08}})
+    assert f"{100 * full:.0f}, without any 8" in said
+    assert ("weak reader" in said) == weak

@@ -103,6 +103,25 @@ def test_what_is_remembered_scores_as_what_is_read(method, haystack, counter):
     assert kept.scores(*case).values == fresh.scores(*case).values
 
 
+def test_a_run_that_was_cut_short_reads_only_what_it_had_not_seen(haystack, counter, tmp_path):
+    first = Scripted.pointing_at(NEEDLE)
+    before = cells(
+        QuestionRows(Remembering(first, tmp_path), None), None, haystack, counter, (1500,)
+    )
+    again = Scripted.pointing_at(NEEDLE)
+    reader = Remembering(again, tmp_path)
+    after = cells(QuestionRows(reader, None), reader, haystack, counter, (1500,))
+    assert first.prompts_read > again.prompts_read == 0
+    assert [cell.rank for cell in after] == [cell.rank for cell in before]
+    assert sum(cell.tokens_read for cell in after) == reader.tokens_read > 1500
+    assert reader.ms_before > 0
+    for file in tmp_path.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:20])
+    torn = Scripted.pointing_at(NEEDLE)
+    cells(QuestionRows(Remembering(torn, tmp_path), None), None, haystack, counter, (1500,))
+    assert torn.prompts_read == first.prompts_read
+
+
 def test_a_needle_that_is_not_seen_is_lost(haystack, counter):
     reader = Remembering(Scripted.pointing_at("dull"))
     found = cells(QuestionRows(reader, None), reader, haystack, counter, (1500,), (0.5,))

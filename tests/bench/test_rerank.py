@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from tamis.compressors import _registry
 from tamis.compressors._rank import Reranker
 from tamis.compressors._types import Ranks
 from tamis.probes.errors import BadInput
@@ -15,6 +16,7 @@ from tamis.service.bench import rerank as bench
 from tamis.service.bench.gains import ndcg, recall
 from tamis.service.bench.qrels import load_corpus, load_queries
 from tests.bench.records import read, write
+from tests.laws.methods import question_probe, scripted
 from tests.service.cli_kit import tamis
 
 DOCS = [
@@ -152,3 +154,28 @@ def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, says):
 def _loaded(queries, corpus):
     asked, _ = load_queries(queries)
     return load_corpus(corpus, [d for query in asked for d, _ in query.candidates])
+
+
+def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_path, monkeypatch):
+    reader = scripted()
+    reader.dtype = torch.float32
+    monkeypatch.setattr(_registry, "load_proxy", lambda *_: reader)
+    queries, _ = load_queries(files[0])
+    corpus = load_corpus(files[1], ["a", "b", "c", "d"])
+    settings = bench.Settings("question_rows", 4, None, "bm25", "scripted")
+    probe = question_probe(reader)
+
+    def ranked(given):
+        kept = bench.keeping("question_rows", "scripted", {"probe": given}, tmp_path / "looks")
+        return list(bench.run(queries[:1], corpus, kept, settings, None))
+
+    (first,) = ranked(probe)
+    read = reader.prompts_read
+    assert read
+    (again,) = ranked(probe)
+    (other,) = ranked(question_probe(reader, seed=1))
+    assert reader.prompts_read == read
+    assert again["own"] == first["own"] != other["own"]
+    assert again["tokens_read"] == first["tokens_read"]
+    with pytest.raises(BadInput, match="keeps no readings"):
+        bench.keeping("icr", "scripted", {}, tmp_path / "looks")

@@ -30,7 +30,13 @@ def basin(*shares: float) -> PositionProfile:
 
 
 def test_every_ordering_method_is_built_by_its_name():
-    assert names("ordering") == ["attention_sorting", "attnrank", "edges", "original"]
+    assert names("ordering") == [
+        "attention_sorting",
+        "attnrank",
+        "edges",
+        "found_in_the_middle",
+        "original",
+    ]
     assert isinstance(build("edges"), Edges)
 
 

@@ -1,0 +1,109 @@
+"""`tamis bench sinks`: what each treatment of attention sinks does to the evidence kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+import typer
+from rich.table import Table
+
+from tamis.service.cli._errors import reported
+from tamis.service.cli.bench import (
+    NEIGHBOUR,
+    _budgets,
+    _console,
+    _files,
+    _listed,
+    _progress,
+    _reporter,
+)
+
+EPILOG = """
+**Examples**
+
+`tamis bench sinks --sets hotpotqa,xquad_en --limit 60 --out sinks.png`
+
+`tamis bench sinks --data mine/ --sets contracts --budgets 0.05,0.1`
+
+Every question is read twice, for itself and for "N/A"; readings are kept, so that a second run
+takes seconds. Fits judge only articles that they did not see.
+"""
+
+
+@reported()
+def sinks(
+    data: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Names of files, with commas.")] = "xquad_en,hotpotqa",
+    budgets: Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")] = "0.1,0.2",
+    limit: Annotated[int, typer.Option(min=2, help="Records a set, from all over it.")] = 60,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Draw it here, at the last budget.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
+    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
+        "smollm2-135m"
+    ),
+    cache: Annotated[
+        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
+    from tamis.compressors import _registry as registry
+    from tamis.service.bench import sinks as bench
+    from tamis.service.bench.evidence import records_of, surroundings
+    from tamis.service.bench.looks import keeping
+    from tamis.service.bench.plot import figure_class
+    from tamis.service.bench.sinks_plot import draw
+    from tamis.service.calls import counter_of
+
+    shares = _budgets(budgets)
+    files = _files(data, _listed(sets, "sets"))
+    if out:
+        figure_class()  # an hour of reading must not end in a missing package
+    reader = keeping(registry.load_proxy(proxy, bench.LAYERS))
+    folder = cache or platformdirs.user_cache_path("tamis") / "looks"
+    cases: dict[str, list[Any]] = {}
+    with _progress() as progress:
+        for name, path in files.items():
+            rows, _ = records_of(path, limit, seed)
+            report = _reporter(progress, name, len(rows))
+            cases[name] = list(bench.cases_of(reader, rows, folder, report))
+    found = bench.compare(cases, shares, counter_of("proxy", proxy), seed)
+    if as_json:
+        facts = {"command": ["tamis", *sys.argv[1:]], **surroundings(), "sets": found}
+        typer.echo(json.dumps(facts))
+    else:
+        for name, of in found.items():
+            _console().print(_table(name, of))
+    if out:
+        draw(found, f"{shares[-1]:g}", out)
+        typer.echo(f"wrote {out}", err=True)
+
+
+def _table(name: str, found: dict[str, Any]) -> Table:
+    """A row a way and mix; under a share, how far raw attention's plain mean is ahead."""
+    table = Table(
+        title=f"{name}: {found['records']} questions; per cent of gold sentences kept; in brackets "
+        "the 95 % interval of what raw attention's mean of heads keeps more",
+        title_justify="left",
+    )
+    table.add_column("way", no_wrap=True)
+    for budget in next(iter(found["methods"].values()))["budgets"]:
+        table.add_column(budget, justify="right", no_wrap=True)
+    for way, of in found["methods"].items():
+        table.add_row(way, *map(_cell, of["budgets"].values()))
+    return table
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    ahead = cell.get("reference_gold_ahead")
+    shown = f"{100 * cell['gold_kept']:.1f}"
+    return f"{shown} [{100 * ahead['low']:.1f}, {100 * ahead['high']:.1f}]" if ahead else shown
