@@ -1,0 +1,224 @@
+"""The site builds without a warning, what it shows is run, and its reference is the code's.
+
+A page's Python blocks are run one after the other, in one session, as its reader runs them. What
+cannot be run here is tagged `no-run`: commands of other programs, or files of the reader's own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tamis
+from tamis.compressors._registry import depth, load_proxy
+from tests.service.app_kit import served
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(r"^```(?P<tag>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run"}
+OWN = {"new_method.md", "service.md", "scale.md", "break_even.md", "languages.md"}
+"""Pages whose blocks are run by tests of their own, or hold arithmetic alone."""
+
+
+def named(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+GUIDES = [page for page in PAGES if named(page) not in OWN]
+
+
+def blocks(page: Path, tag: str) -> list[str]:
+    text = page.read_text("utf-8")
+    return [found["body"] for found in BLOCK.finditer(text) if found["tag"] == tag]
+
+
+def lines(tag: str) -> list[tuple[str, str]]:
+    """Commands of all guides with their page, each once; long ones of the README are run there."""
+    shown = (ROOT / "README.md").read_text("utf-8").splitlines() if tag == "bash" else []
+    found = {
+        line: named(page)
+        for page in GUIDES
+        for body in blocks(page, tag)
+        for line in body.splitlines()
+    }
+    return [(page, line) for line, page in found.items() if line and line not in shown]
+
+
+SESSIONS = [page for page in GUIDES if blocks(page, "python")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the examples in it, and nothing of the sources."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_is_one_that_is_run_or_says_that_it_is_not():
+    tags = {(named(page), f["tag"]) for page in GUIDES for f in BLOCK.finditer(page.read_text())}
+    assert {(page, tag) for page, tag in tags if tag not in TAGS} == set()
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("desk", "proxy_folder")
+@pytest.mark.parametrize("page", SESSIONS, ids=named)
+def test_the_python_of_a_page_runs(page: Path):
+    session = {"__name__": page.stem}
+    for body in blocks(page, "python"):
+        exec(compile(body, named(page), "exec"), session)
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+@pytest.mark.parametrize(("page", "command"), lines("bash"), ids=lambda text: text[:40])
+def test_a_command_runs(page: str, command: str, desk: Path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=desk,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, (page, done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stdout
+
+
+@pytest.fixture(scope="module")
+def service(proxy_folder: Path) -> Iterator[str]:
+    with served(load_proxy(proxy_folder, depth("question_rows"))) as running:
+        yield running.url
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("page", "command"), lines("bash service"))
+def test_a_request_is_answered(page: str, command: str, service: str):
+    assert "localhost:8080" in command, page
+    here = command.replace("localhost:8080", service.removeprefix("http://"))
+    done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=False)
+    assert "Keys are rotated" in json.loads(done.stdout)["text"]
+
+
+def test_commands_that_are_shown_but_not_run_exist_with_their_options():
+    """They need files of the reader's own; their names can be checked all the same."""
+    from typer.main import get_command
+
+    from tamis.service.cli.main import app
+
+    shown = [
+        line
+        for page in PAGES
+        for tag in ("bash no-run",)
+        for b in blocks(page, tag)
+        for line in b.splitlines()
+    ]
+    asked = [line.split("#")[0].split() for line in shown if line.startswith("tamis ")]
+    assert len(asked) > 10
+    for words in asked:
+        command, path = get_command(app), words[1:]
+        while hasattr(command, "commands") and path and path[0] in command.commands:
+            command = command.commands[path.pop(0)]
+        assert not hasattr(command, "commands") or not path, words
+        known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+        assert {w for w in path if w.startswith("-")} <= known, words
+
+
+def test_what_make_targets_are_spoken_of_there_are():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    told = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {
+        name for page in told for name in re.findall(r"`make ([a-z-]+)", page.read_text("utf-8"))
+    }
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
+
+
+def test_every_figure_of_a_guide_stands_in_the_log_or_the_readme():
+    """As .839, or as the log's 83.9 %: a figure that was measured again is changed in both."""
+    told = "".join((ROOT / name).read_text("utf-8") for name in ("LOG.md", "README.md"))
+    found = {
+        (named(p), n) for p in GUIDES for n in re.findall(r"(?<![\d.])(\.\d{3})\b", p.read_text())
+    }
+    assert len(found) > 30
+    lost = {(p, n) for p, n in found if n not in told and f"{n[1:3]}.{n[3]}" not in told}
+    assert lost == set()
+
+
+def test_files_that_are_spoken_of_there_are():
+    told = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+    found = {
+        name
+        for page in told
+        for name in re.findall(
+            r"`((?:deploy|tests|probes|compressors|retrieval|service)/[\w./-]*\w)`",
+            page.read_text("utf-8"),
+        )
+    }
+    assert {name for name in found if not (ROOT / name).exists()} == set()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it."""
+    place = tmp_path_factory.mktemp("site")
+    subprocess.run(["make", "-C", ROOT, "types"], check=True, capture_output=True)
+    words = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return place
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(GUIDES)
+    for page in pages:
+        text = page.read_text("utf-8")
+        loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(https?:[^\"]+)", text)
+        assert loaded == [], page
+
+
+@pytest.mark.slow
+def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers(site: Path):
+    from typer.main import get_command
+
+    from tamis.service.cli.main import app
+
+    shown = (site / "reference/cli.html").read_text("utf-8")
+    for name, command in get_command(app).commands.items():
+        for path in [f"{name} {below}" for below in getattr(command, "commands", {})] or [name]:
+            assert f">tamis {path}<" in shown, path
+    python = (site / "reference/python.html").read_text("utf-8")
+    offered = [name for name in tamis.__all__ if not name.startswith("_")]
+    assert [name for name in offered if not re.search(rf'id="tamis[\w.]*\.{name}"', python)] == []
+
+
+def test_the_pages_of_the_root_are_linked_by_name():
+    spec = importlib.util.spec_from_file_location("docs_site", DOCS / "_site.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+
+    class Page:
+        class file:
+            src_uri = "how-to/budget.md"
+
+    told = made.on_page_markdown(
+        "[log](../../LOG.md) [x](../../tests/a.py) [b](../benchmarks.md)", Page
+    )
+    assert told == "[log](../log.md) x (`tests/a.py`) [b](../benchmarks.md)"
