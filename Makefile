@@ -6,7 +6,7 @@ STAMP := .venv/installed
 QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test test-data test-integrations soak chaos bench clean
+.PHONY: help setup models demo types check format test test-data test-integrations soak chaos mutations image chroot docs dist release-check bench bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -57,11 +57,39 @@ test-integrations: models ## tamis inside other projects, each in an environment
 soak: models ## the service under twice the load it can bear, ten minutes (MINUTES=3 for three)
 	$(BIN)/python -m tests.soak.load --minutes $(or $(MINUTES),10)
 
-chaos: setup ## kill a batch fifty times (KILLS=3 for three) and take it up again: nothing is lost
-	$(BIN)/python -m tests.chaos.batch $(or $(KILLS),50)
+chaos: models ## every fault test, each with its promise (SHARE=0.1 for a tenth of the faults)
+	$(BIN)/python -m tests.chaos --share $(or $(SHARE),1)
+
+mutations: models ## ten faults in a copy of the source, each of which some test must notice
+	$(BIN)/python -m tests.mutations
+
+image: ## the image of the service, with docker (TARGET=cuda for GPUs)
+	docker build -f deploy/Dockerfile --target $(or $(TARGET),cpu) -t tamis:$(or $(TARGET),cpu) .
+
+chroot: ## the image's steps where there is no engine, then the smoke test; as root
+	python3 deploy/chroot.py build deploy/Dockerfile --target cpu
+	python3 deploy/chroot.py run deploy/Dockerfile --target cpu
+
+docs: setup types ## the site, into site/; every warning is an error
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+dist: setup ## wheel and source distribution, into dist/
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+
+release-check: dist ## open both, install the wheel into empty environments, ask it, list licences
+	$(BIN)/python -m tests.release dist
+
+bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with random weights
+	$(BIN)/python -m tamis.service.bench.speed_gpu
+
+peers: models ## tamis and published compressors side by side, each in an environment of its own
+	$(BIN)/python tests/peers/environments.py
+	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py
+	$(BIN)/tamis bench peers
 
 bench: models ## how much evidence each method keeps, at which budget
 	$(BIN)/tamis bench evidence
 
 clean: ## remove what can be made again, the models aside
-	rm -rf .venv .types build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -124,7 +124,7 @@ class LinearProbe:
 def _card(path: Path) -> ProbeCard:
     try:
         facts = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadModelFile(f"{path} cannot be read as a probe's card: {error}") from error
     names = {f.name for f in fields(ProbeCard)}
     if not isinstance(facts, dict) or set(facts) != names:

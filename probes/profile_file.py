@@ -41,7 +41,7 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text("utf8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadModelFile(f"{path} cannot be read as a profile: {error}") from error
     if not isinstance(found, dict) or found.get("kind") != kind:
         raise BadModelFile(f"{path} is no {kind} profile; make one with tamis heads")

@@ -92,6 +92,9 @@ class Guarded:
 
     def __init__(self, home: Path, card: FileCard) -> None:
         self.card, self.path = card, home / card.path
+        # whoever made the index wrote the manifest: it may name the files of its own folder only
+        if Path(card.path).is_absolute() or ".." in Path(card.path).parts:
+            raise BadIndex(f"{home} names {card.path}, a file outside the index; do not use it")
         self._lock, self._sound = threading.Lock(), False
         # a handle kept open: a writer may unlink the file, and the reader's view stays whole
         self._stream = self.path.open("rb")

@@ -109,7 +109,7 @@ class Manifest:
         try:
             body = json.loads(data)
             checksum = body.pop("checksum")
-        except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadIndex(
                 f"{path} is damaged: it is no manifest; build the index again"
             ) from error
@@ -120,7 +120,10 @@ class Manifest:
                 f"{path} has format {body.get('format')} and this tamis reads {FORMAT}; "
                 "build the index again, or use the tamis that made it"
             )
-        return _manifest(body)
+        try:
+            return _manifest(body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadIndex(f"{path} is no manifest ({error}); build the index again") from error
 
 
 def _canonical(body: dict[str, Any]) -> bytes:

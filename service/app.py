@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from tamis.compressors._reading import Reader
+from tamis.probes import zoo
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.door.access import Guarded
 from tamis.service.door.body import Measured
@@ -29,6 +31,7 @@ from tamis.service.door.record import HEADER, Recorded, record_of, refusal
 from tamis.service.failures import Malformed, MethodNotAllowed, NotFound
 from tamis.service.house import House
 from tamis.service.keys import Keyring, given_keys, read_keys
+from tamis.service.languages import Choice, chosen
 from tamis.service.logs import logger
 from tamis.service.metrics import Metrics
 from tamis.service.openapi import described
@@ -60,15 +63,19 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         try:
-            house = await asyncio.to_thread(House.opened, settings, metrics, reader)
+            choice = await asyncio.to_thread(served_by, settings)
+            served = replace(settings, proxy=choice.proxy)
+            house = await asyncio.to_thread(House.opened, served, metrics, reader)
         except TamisError as error:
             app.state.failure = error  # for whoever runs the app, to say it in a sentence
             raise
         app.state.house = house
-        log.info("ready", proxy=settings.proxy, methods=len(house.serving.methods))
+        if choice.warning:
+            log.warning("another proxy would keep more", told=choice.warning)
+        log.info("ready", proxy=served.proxy, methods=len(house.serving.methods))
         yield
-        served = await asyncio.to_thread(house.close)
-        log.info("closed", everything_served=served)
+        finished = await asyncio.to_thread(house.close)
+        log.info("closed", everything_served=finished)
 
     app = FastAPI(
         title="tamis",
@@ -98,6 +105,12 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         )
     app.add_middleware(Recorded, metrics=metrics, log=log)
     return app
+
+
+def served_by(settings: Settings) -> Choice:
+    """The proxy a service reads with: the one that is set, or by its language."""
+    root = zoo.models_root(settings.home / "models" if settings.home else None)
+    return chosen(settings.proxy, settings.method, settings.language, "", (), root)
 
 
 def keys_of(settings: Settings) -> Keyring:

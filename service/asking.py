@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors._registry import DEFAULT
 from tamis.compressors._types import Compressed, Rules
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
+from tamis.probes.language import DEFAULT as DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
 from tamis.retrieval.store import CorpusIndex, Hit
 from tamis.service.calls import compress
@@ -73,7 +75,7 @@ def ask_context(
     where: Mapping[str, Any] | Sequence[str] | str | None = None,
     by: Sequence[str] | None = None,
     method: str = DEFAULT,
-    proxy: Any = DEFAULT_PROXY,
+    proxy: Any = AUTO,
     rules: Rules = RULES,
     root: Path | None = None,
     cache: Any = None,
@@ -110,7 +112,7 @@ def ask_context(
         method=method,
         proxy=proxy,
         rules=rules,
-        language=opened.manifest.settings.language,
+        language=language_of(opened),
         root=root,
         **({} if cache is None else {"cache": cache}),
         **options,
@@ -126,6 +128,12 @@ def ask_context(
         replace(result, timings_ms=timings),
         timings,
     )
+
+
+def language_of(index: CorpusIndex) -> str:
+    """The language an index was built for; one that was built for none in particular says `en`."""
+    language = index.manifest.settings.language
+    return AUTO if language == DEFAULT_LANGUAGE else language
 
 
 def _opened(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:

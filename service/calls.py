@@ -26,8 +26,10 @@ from tamis.compressors._registry import (
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
 from tamis.probes import zoo
 from tamis.probes.errors import UnknownTokenizer
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
+from tamis.service.languages import chosen
 from tamis.service.ordering import orderers
 
 if TYPE_CHECKING:
@@ -114,9 +116,9 @@ def compress(
     history: Sequence[str] = (),
     method: str = DEFAULT,
     tokenizer: str | Path | Tokens = "proxy",
-    proxy: Any = DEFAULT_PROXY,
+    proxy: Any = AUTO,
     rules: Rules = DEFAULT_RULES,
-    language: str = "en",
+    language: str = AUTO,
     root: Path | None = None,
     cache: PassageCache | None = None,
     **options: Any,
@@ -137,9 +139,10 @@ def compress(
             depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
         tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or `Tokens`.
-        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`.
+        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
+            measured best in the language, of those on this machine.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
-        language: of the passages, for finding sentences.
+        language: of the passages, such as `de`; `auto` looks at them and at the question.
         root: the folder models are kept in; by default the user's cache.
         cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
             was.
@@ -151,15 +154,18 @@ def compress(
         BadModelFile: its files, or the probe's, are not whole.
     """
     budget = Budget(max_tokens, ratio, threshold, coverage)
-    counter = counter_of(tokenizer, proxy, root)
-    return compressor(method, proxy, counter, root=root, cache=cache, **options).compress(
+    choice = chosen(proxy, method, language, question, passages, root)
+    counter = counter_of(tokenizer, choice.proxy, root)
+    built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
+    result = built.compress(
         asked(question, instruction, history),
         passages,
         budget,
         rules,
-        language=language,
+        language=choice.language,
         counter=counter,
     )
+    return choice.noted(result)
 
 
 async def acompress(question: str, passages: Sequence[Any], **arguments: Any) -> Compressed:

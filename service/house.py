@@ -141,7 +141,7 @@ def _bounds(settings: Settings, reader: Reader | None) -> Bounds:
 
 
 def _batch(settings: Settings) -> int:
-    """As `Proxy` has it by default."""
+    """On a CPU half of what `Proxy` takes by default: a short request waits for one to end."""
     from tamis.probes.weights import choose_device
 
     return 1024 if choose_device(settings.device).type == "cpu" else 16384

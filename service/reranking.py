@@ -16,8 +16,10 @@ from tamis.compressors._rank_fuse import FirstStage, Fuse
 from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY, info, names
 from tamis.compressors._types import Ranks, Reranked
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.service.calls import Late, _key
+from tamis.service.languages import chosen
 
 if TYPE_CHECKING:
     from tamis.probes.cache import PassageCache
@@ -46,8 +48,8 @@ def rerank(
     method: str = DEFAULT,
     first_stage: FirstStage | None = None,
     fuse: Fuse | None = None,
-    proxy: Any = DEFAULT_PROXY,
-    language: str = "en",
+    proxy: Any = AUTO,
+    language: str = AUTO,
     root: Path | None = None,
     cache: PassageCache | None = None,
     **options: Any,
@@ -67,8 +69,9 @@ def rerank(
             or `"order"` where they come best first.
         fuse: `"rrf"`, `"fitted"`, or the weight of the method's own scores from 0 to 1; None is
             `"fitted"`. Each result also has the score of either side alone.
-        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`.
-        language: of the documents, for finding sentences.
+        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
+            measured best in the language, of those on this machine.
+        language: of the documents, such as `de`; `auto` looks at them and at the question.
         root: the folder models are kept in; by default the user's cache.
         cache: a `PassageCache`, so that a document is read once, whoever asks.
         options: the method's own.
@@ -77,14 +80,16 @@ def rerank(
         BadInput: and its kinds, for whatever cannot be served.
         ProxyMissing: the model is not on this machine.
     """
-    return reranker(method, proxy, root=root, cache=cache, **options).rerank(
+    choice = chosen(proxy, method, language, question, documents, root)
+    result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
         documents,
         top_n=top_n,
         first_stage=first_stage,
         fuse=fuse,
-        language=language,
+        language=choice.language,
     )
+    return choice.noted(result)
 
 
 async def arerank(question: str, documents: Sequence[Any], **arguments: Any) -> Reranked:

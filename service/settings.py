@@ -51,8 +51,9 @@ class Settings:
     )
 
     proxy: str = knob(
-        "smollm2-135m", "The model that reads: its name, a folder, or a hub id.", "Model"
+        "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
     )
+    language: str = knob("en", "Of most documents: it chooses the proxy under auto.", "Model")
     home: Path | None = knob(
         None,
         "Cache folder of tamis; models lie in its models/. Default: the user's cache.",

@@ -16,6 +16,7 @@ from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores
 from tamis.compressors.lexical import Method as Lexical
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 from tamis.service.engine.ticket import Ticket, current
@@ -55,7 +56,7 @@ class Order:
     passages: Sequence[Passage]
     budget: Budget | Adaptive
     rules: Rules
-    language: str = "en"
+    language: str = AUTO
     always: bool = False
 
 

@@ -62,6 +62,7 @@ def test_every_module_of_the_four_folders_is_in_the_wheel(members: set[str]):
 
 def test_the_trained_probes_and_the_type_markers_are_in_the_wheel(members: set[str]):
     wanted = sources("py.typed") | sources("weights/*.safetensors") | sources("weights/*.json")
+    wanted |= sources("sharp/*/adapters.*")
     assert wanted - members == set()
     assert "tamis/py.typed" in members
     assert any(name.startswith("tamis/compressors/weights/") for name in members)

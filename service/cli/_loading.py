@@ -6,6 +6,7 @@ size and where it comes from.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ import typer
 from tamis.compressors._registry import DEFAULT_PROXY
 from tamis.probes import zoo
 from tamis.probes.errors import ProxyMissing
+from tamis.probes.language import AUTO
 from tamis.service.calls import Late
 from tamis.service.cli.models import bar, origin
 
 if TYPE_CHECKING:
     from tamis.probes.cache import PassageCache
+    from tamis.service.batch.job import Job
 
 
 def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
@@ -38,6 +41,18 @@ def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
         typer.echo(origin(DEFAULT_PROXY, None), err=True)
         with bar() as progress:
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
+
+
+def read_by(job: Job, inputs: list[str], out: str) -> Job:
+    """A batch with its proxy chosen, where that is left to the language; says what that costs."""
+    from tamis.service.batch.choosing import proxy_of
+
+    if job.proxy != AUTO:
+        return job
+    choice = proxy_of(job, inputs, out)
+    if choice.warning:
+        typer.echo(f"tamis: {choice.warning}", err=True)
+    return replace(job, proxy=choice.proxy)
 
 
 def opened(folder: Path | None) -> PassageCache | None:

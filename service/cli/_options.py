@@ -94,7 +94,12 @@ Method = Annotated[
     str, typer.Option("--method", help="How sentences are scored: see `tamis methods`.")
 ]
 Proxy = Annotated[
-    str, typer.Option("--proxy", help="The model that reads: its name, a folder, or a hub id.")
+    str,
+    typer.Option(
+        "--proxy",
+        help="The model that reads: its name, a folder, or a hub id; auto is the one of this "
+        "machine that was measured best in the documents' language, see `tamis doctor`.",
+    ),
 ]
 Probe = Annotated[
     Path | None,
@@ -257,6 +262,14 @@ Language = Annotated[
     str,
     typer.Option(
         "--language", help="Of the documents, for finding sentences.", rich_help_panel=_INPUT
+    ),
+]
+Spoken = Annotated[
+    str,
+    typer.Option(
+        "--language",
+        help="Of the documents, such as de; auto looks at them. Chooses sentences and proxy.",
+        rich_help_panel=_INPUT,
     ),
 ]
 Encoding = Annotated[

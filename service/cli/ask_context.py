@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
+from tamis.probes.language import AUTO
 from tamis.service.cli import _options as opt
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import dumped
@@ -37,7 +38,7 @@ def ask_context(
     where: Where = None,
     by: By = None,
     method: opt.Method = DEFAULT,
-    proxy: opt.Proxy = DEFAULT_PROXY,
+    proxy: opt.Proxy = AUTO,
     cache: Annotated[
         Path | None, typer.Option(help="Folder where what was read is kept for the next question.")
     ] = None,
@@ -49,13 +50,16 @@ def ask_context(
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
     from tamis.retrieval.store import CorpusIndex
     from tamis.service.asking import ask_context as asked
+    from tamis.service.asking import language_of
     from tamis.service.calls import Late
     from tamis.service.cli._loading import ensure_default
+    from tamis.service.languages import chosen
 
     models = models_folder(root)
-    keys_of = None if proxy == DEFAULT_PROXY else proxy
+    keys_of = None if proxy in (AUTO, DEFAULT_PROXY) else proxy
     found = CorpusIndex.open(index, proxy=keys_of, root=models)
-    ensure_default(Late(method, proxy, models), "proxy", offline)
+    choice = chosen(proxy, method, language_of(found), question, (), models)
+    ensure_default(Late(method, choice.proxy, models), "proxy", offline)
     result = asked(
         found,
         question,

@@ -78,7 +78,7 @@ def run(
     instruction: opt.Instruction = None,
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = "question_rows",
-    proxy: opt.Proxy = "smollm2-135m",
+    proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     cache: opt.Cache = None,
     engine: Annotated[
@@ -118,7 +118,7 @@ def run(
     elision: opt.Elision = None,
     separator: opt.Separator = "\\n\\n",
     order: opt.OrderBy = opt.Order.original,
-    language: opt.Language = "en",
+    language: opt.Spoken = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
@@ -126,6 +126,7 @@ def run(
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.run import Call
+    from tamis.service.cli._loading import read_by
 
     rules = rules_of(
         protect=protect,
@@ -162,6 +163,7 @@ def run(
         root=str(models_folder(root)),
         share=share,
     )
+    job = read_by(job, inputs, out)
     call = Call(
         tuple(inputs),
         out,

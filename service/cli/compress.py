@@ -74,7 +74,7 @@ def compress(
     history: opt.History = None,
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = "question_rows",
-    proxy: opt.Proxy = "smollm2-135m",
+    proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     cache: opt.Cache = None,
     protect: opt.Protect = None,
@@ -96,7 +96,7 @@ def compress(
     elision: opt.Elision = None,
     separator: opt.Separator = "\\n\\n",
     order: opt.OrderBy = opt.Order.original,
-    language: opt.Language = "en",
+    language: opt.Spoken = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
@@ -130,20 +130,23 @@ def compress(
     from tamis.compressors._pipeline import Compressor
     from tamis.service.calls import Late, counter_of
     from tamis.service.cli._loading import ensure_default, opened
+    from tamis.service.languages import chosen
     from tamis.service.ordering import orderers
 
     models, options = models_folder(root), {} if probe is None else {"probe": probe}
-    scorer = Late(method, proxy, models, cache=opened(cache), **options)
+    choice = chosen(proxy, method, language, query, found.passages, models)
+    scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
-    counter = counter_of(tokenizer, proxy, models)
+    counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
-    result = Compressor(scorer, method, counter, orderers(proxy, models)).compress(
+    result = Compressor(scorer, method, counter, orderers(choice.proxy, models)).compress(
         asked(query, instruction, history or ()),
         found.passages,
         budget,
         rules,
-        language=language,
+        language=choice.language,
     )
+    result = choice.noted(result)
     _put(show, query, result, sources(result, rules, counter))
 
 

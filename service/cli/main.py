@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -12,10 +13,15 @@ from tamis.service.cli import (
     batch,
     bench,
     bench_answers,
+    bench_break_even,
+    bench_languages,
     bench_needle,
+    bench_peers,
+    bench_places,
     bench_rerank,
     bench_retrieval,
     bench_selectors,
+    bench_sinks,
     cache,
     compress,
     doctor,
@@ -25,10 +31,16 @@ from tamis.service.cli import (
     methods,
     models,
     probe,
+    probe_lists,
     probe_rank,
+    probe_sharpen,
     rerank,
     serve,
 )
+
+# read when torch is loaded: threads that wait for each other sleep, and do not spin. Beside another
+# busy process, two that spin take ten times as long as one
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 EPILOG = """
 **Examples**
@@ -59,13 +71,20 @@ app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 bench.app.command("answers", epilog=bench_answers.EPILOG)(bench_answers.answers)
+bench.app.command("break-even", epilog=bench_break_even.EPILOG)(bench_break_even.break_even)
+bench.app.command("languages", epilog=bench_languages.EPILOG)(bench_languages.languages)
 bench.app.command("needle", epilog=bench_needle.EPILOG)(bench_needle.needle)
+bench.app.command("peers", epilog=bench_peers.EPILOG)(bench_peers.peers)
+bench.app.command("places", epilog=bench_places.EPILOG)(bench_places.places)
 bench.app.command("rerank", epilog=bench_rerank.EPILOG)(bench_rerank.rerank)
 bench.app.command("retrieval", epilog=bench_retrieval.EPILOG)(bench_retrieval.retrieval)
 bench.app.command("selectors", epilog=bench_selectors.EPILOG)(bench_selectors.selectors)
+bench.app.command("sinks", epilog=bench_sinks.EPILOG)(bench_sinks.sinks)
 app.add_typer(batch.app, name="batch")
 app.add_typer(bench.app, name="bench")
+probe.app.command("lists", epilog=probe_lists.EPILOG)(probe_lists.lists)
 probe.app.command("rank", epilog=probe_rank.EPILOG)(probe_rank.rank)
+probe.app.command("sharpen", epilog=probe_sharpen.EPILOG)(probe_sharpen.sharpen)
 app.add_typer(probe.app, name="probe")
 app.add_typer(heads.app, name="heads")
 

@@ -72,7 +72,7 @@ def rerank(
     method: Method = "question_rows",
     first_stage: FirstStage = None,
     fuse: FuseBy = None,
-    proxy: opt.Proxy = "smollm2-135m",
+    proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     as_object: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")
@@ -80,7 +80,7 @@ def rerank(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Neither progress nor summary on standard error.")
     ] = False,
-    language: opt.Language = "en",
+    language: opt.Spoken = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
@@ -94,10 +94,13 @@ def rerank(
 
     from tamis.compressors._rank import Reranker
     from tamis.service.cli._loading import ensure_default
+    from tamis.service.languages import chosen
     from tamis.service.reranking import LateRanker
 
     options: dict[str, Any] = {} if probe is None else {"probe": probe}
-    late = LateRanker(method, proxy, models_folder(root), **options)
+    models = models_folder(root)
+    choice = chosen(proxy, method, language, asked, found.passages, models)
+    late = LateRanker(method, choice.proxy, models, **options)
     if late.needs_proxy:
         ensure_default(late, "", offline)
     with watching(late, options, quiet):
@@ -107,9 +110,9 @@ def rerank(
             top_n=top_n,
             first_stage=stage,
             fuse=joined,
-            language=language,
+            language=choice.language,
         )
-    put(result, as_object, quiet)
+    put(choice.noted(result), as_object, quiet)
 
 
 def first_of(given: str | None) -> Any:

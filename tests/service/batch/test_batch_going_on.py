@@ -57,7 +57,7 @@ def test_a_torn_receipt_and_a_half_written_part_cost_only_their_part(free, tmp_p
     [
         (("--context-window", 1), "rules.context_window was 0 and is 1"),
         (("--part-rows", 5), "cut.rows was 4 and is 5"),
-        (("--language", "de"), "language was 'en' and is 'de'"),
+        (("--language", "de"), "language was 'auto' and is 'de'"),
         (("--method", "lead"), "method was 'lexical' and is 'lead'"),
     ],
 )
