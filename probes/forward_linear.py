@@ -8,6 +8,7 @@ what it did, and makes them again for whoever asks for `weight`.
 
 from __future__ import annotations
 
+from platform import machine
 from typing import Any
 
 import torch
@@ -33,9 +34,11 @@ def settle_heap() -> None:
 
 
 def _able() -> bool:
-    """Whether this build of torch, on this processor, multiplies bf16 by oneDNN's blocks."""
-    there = None not in (_POINTWISE, _REORDER) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether this build of torch multiplies bf16 by oneDNN's blocks; tried on x86 alone."""
+    tells: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    if None in (_POINTWISE, _REORDER, tells) or machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return torch.backends.mkldnn.is_available() and bool(tells())  # type: ignore[no-untyped-call]
 
 
 _ABLE = _able()

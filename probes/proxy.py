@@ -29,6 +29,9 @@ class Proxy:
 
     One proxy may be shared by threads: nothing is stored on the model, and a lock keeps two forward
     passes from fighting over the same cores.
+
+    Decoders of Llama's kind run in a pass of our own, see `forward`; others as transformers runs
+    them. `owned` says that nobody else holds the model: its weights may then be packed, in place.
     """
 
     def __init__(

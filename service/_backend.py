@@ -133,7 +133,8 @@ class InProcess:
     def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
         """What is kept of each passage."""
         root = self._given.get("root")
-        choice = chosen(self.proxy, plan.method, plan.language, question, passages, root)
+        probe = self._given.get("probe", AUTO)
+        choice = chosen(self.proxy, plan.method, plan.language, question, passages, root, probe)
         counter = counter_of(plan.tokenizer, choice.proxy, root)
         budget = plan.budget
         short = compress(

@@ -154,7 +154,8 @@ def compress(
         BadModelFile: its files, or the probe's, are not whole.
     """
     budget = Budget(max_tokens, ratio, threshold, coverage)
-    choice = chosen(proxy, method, language, question, passages, root)
+    probe = options.get("probe", AUTO)
+    choice = chosen(proxy, method, language, question, passages, root, probe)
     counter = counter_of(tokenizer, choice.proxy, root)
     built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
     result = built.compress(

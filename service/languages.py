@@ -14,13 +14,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tamis.compressors._registry import DEFAULT_PROXY
+from tamis.compressors._probes import opened, weights_file
+from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes import zoo
 from tamis.probes.errors import TamisError
 from tamis.probes.language import AUTO, family, spoken
 
 T = TypeVar("T")
 FILE = Path(__file__).with_name("languages.json")
+SHARP = f"{DEFAULT_PROXY}-sharp"
+"""The default proxy, taught where to look (`tamis probe sharpen`): nothing more is fetched for it,
+and it reads English, the language it was taught in."""
 MEASURED_METHODS = ("question_rows", "fusion")
 """The methods the figures speak for: others stay with the default proxy."""
 BUDGET = "0.2"
@@ -58,6 +62,7 @@ def chosen(
     question: str,
     passages: Sequence[Any] = (),
     root: Path | None = None,
+    probe: Any = AUTO,
 ) -> Choice:
     """The proxy that reads a request: the one that is set, or under `auto` the best that is here.
 
@@ -66,6 +71,7 @@ def chosen(
         language: a code, or `auto`: then question and passages tell.
         passages: as callers give them; what has no text is passed over, to be refused later.
         root: the folder models are kept in.
+        probe: of the method's options: one that is given decides, for it fits one model only.
 
     Returns:
         The choice. Where a better proxy is not installed its warning names the loss that was
@@ -74,8 +80,10 @@ def chosen(
     code = spoken(language, question if isinstance(question, str) else "", list(_texts(passages)))
     if proxy != AUTO:
         return Choice(proxy, code)
+    if probe != AUTO:
+        return Choice(_fitted_for(probe), code)
     if method not in MEASURED_METHODS or family(code) == _ENGLISH:
-        return Choice(DEFAULT_PROXY, code)
+        return Choice(english(method), code)
     best = best_for(code)
     if best != DEFAULT_PROXY and not _is_here(best, root):
         return Choice(DEFAULT_PROXY, code, _loss(code, DEFAULT_PROXY, best))
@@ -85,12 +93,20 @@ def chosen(
 def served_warning(proxy: str, method: str, language: str, question: str, texts: Any) -> str | None:
     """What a service that reads with one proxy says of a request in another's language."""
     code = spoken(language, question, list(_texts(texts)))
+    # the sharpened proxy was not measured in other languages; its base was
+    proxy = DEFAULT_PROXY if proxy == SHARP else proxy
     if method not in MEASURED_METHODS or proxy not in measured()["proxies"]:
         return None
     best = DEFAULT_PROXY if family(code) == _ENGLISH else best_for(code)
     if best == proxy:
         return None
     return _loss(code, proxy, best, f"start the service with --proxy {best}")
+
+
+def english(method: str) -> str:
+    """What reads English: the sharpened proxy, for the methods that have a probe for it."""
+    fitted = method in MEASURED_METHODS and weights_file(DEFAULT, SHARP).is_file()
+    return SHARP if fitted else DEFAULT_PROXY
 
 
 def best_for(language: str) -> str:
@@ -105,6 +121,16 @@ def best_for(language: str) -> str:
         return max(ahead, key=lambda name: _kept(found[code], name), default=DEFAULT_PROXY)
     votes = [best_for(other) for other in found if other != _ENGLISH]
     return statistics.mode(votes) if votes else DEFAULT_PROXY
+
+
+def _fitted_for(probe: Any) -> str:
+    """The model that a probe is for, if it is one that can be found by name."""
+    try:
+        found = opened(probe)
+    except TamisError:
+        found = None  # whoever uses it says what is wrong with it
+    name = found.card.model if found is not None else DEFAULT_PROXY
+    return name if name in zoo.ZOO else DEFAULT_PROXY
 
 
 def _others() -> list[str]:

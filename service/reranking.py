@@ -80,7 +80,8 @@ def rerank(
         BadInput: and its kinds, for whatever cannot be served.
         ProxyMissing: the model is not on this machine.
     """
-    choice = chosen(proxy, method, language, question, documents, root)
+    probe = options.get("probe", AUTO)
+    choice = chosen(proxy, method, language, question, documents, root, probe)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
         documents,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.service.batch.job import Job
 from tamis.service.batch.reading import Reader
 from tamis.service.batch.rows import Request, request_of
@@ -30,7 +31,8 @@ def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> Choice:
     question = "\n".join(request.question for request in requests)
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
-    return chosen(job.proxy, job.method, job.language, question, passages, root)
+    probe = job.probe or AUTO
+    return chosen(job.proxy, job.method, job.language, question, passages, root, probe)
 
 
 def _first(job: Job, inputs: Sequence[str], out: str | None) -> Iterator[Request]:

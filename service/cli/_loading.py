@@ -18,6 +18,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.language import AUTO
 from tamis.service.calls import Late
 from tamis.service.cli.models import bar, origin
+from tamis.service.languages import SHARP
 
 if TYPE_CHECKING:
     from tamis.probes.cache import PassageCache
@@ -31,7 +32,7 @@ def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
         ProxyMissing: it is not here, and `offline`. DownloadFailed: it could not be fetched.
     """
     needed = tokenizer == "proxy" or method.needs_proxy
-    if method.proxy != DEFAULT_PROXY or not needed:
+    if method.proxy not in (DEFAULT_PROXY, SHARP) or not needed:
         return
     try:
         zoo.locate(DEFAULT_PROXY, method.root)

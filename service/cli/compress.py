@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tamis.compressors._types import Compressed
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.cli import _options as opt
 from tamis.service.cli._chosen import budget_of, rules_of
@@ -134,7 +135,7 @@ def compress(
     from tamis.service.ordering import orderers
 
     models, options = models_folder(root), {} if probe is None else {"probe": probe}
-    choice = chosen(proxy, method, language, query, found.passages, models)
+    choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
     scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, choice.proxy, models)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.compressors._types import Reranked
 from tamis.probes.errors import BadInput
+from tamis.probes.language import AUTO
 from tamis.service.cli import _options as opt
 from tamis.service.cli._errors import reported
 from tamis.service.cli._ranks import as_json, ranking_table, totals
@@ -99,7 +100,7 @@ def rerank(
 
     options: dict[str, Any] = {} if probe is None else {"probe": probe}
     models = models_folder(root)
-    choice = chosen(proxy, method, language, asked, found.passages, models)
+    choice = chosen(proxy, method, language, asked, found.passages, models, probe or AUTO)
     late = LateRanker(method, choice.proxy, models, **options)
     if late.needs_proxy:
         ensure_default(late, "", offline)

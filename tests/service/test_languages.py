@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tamis.compressors._probes import weights_file
 from tamis.probes import zoo
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.language import AUTO
@@ -88,7 +89,7 @@ def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
 
 @pytest.mark.parametrize(
     ("texts", "proxy"),
-    [([CHINESE], "gemma3-270m"), ([GERMAN], "smollm2-135m"), ([ENGLISH], "smollm2-135m")],
+    [([CHINESE], "gemma3-270m"), ([GERMAN], "smollm2-135m"), ([ENGLISH], "smollm2-135m-sharp")],
 )
 def test_auto_looks_at_the_text_in_whatever_shape_it_comes(table, here, texts, proxy):
     from tamis.probes.text import Passage
@@ -104,8 +105,22 @@ def test_a_named_language_goes_before_the_text_and_a_named_proxy_before_both(tab
     assert chosen("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).warning is None
 
 
-def test_english_stays_with_the_default_though_another_was_ahead(table, here):
-    assert chosen(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m"
+def test_english_is_read_by_the_sharpened_default_though_another_was_ahead(table, here):
+    assert chosen(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m-sharp"
+
+
+def test_without_a_probe_for_it_the_sharpened_proxy_reads_nothing(table, here, monkeypatch):
+    monkeypatch.setattr(languages, "SHARP", "smollm2-135m-blunt")
+    assert chosen(AUTO, "question_rows", "en", "?", []).proxy == "smollm2-135m"
+    assert chosen(AUTO, "sentinel", "en", "?", []).proxy == "smollm2-135m"
+
+
+def test_a_probe_that_is_given_decides_for_it_fits_one_model(table, here):
+    for model in ("smollm2-135m", "smollm2-135m-sharp"):
+        probe = weights_file("question_rows", model)
+        given = chosen(AUTO, "question_rows", "zh", "?", [CHINESE], None, probe)
+        assert given.proxy == model
+    assert chosen(AUTO, "question_rows", "en", "?", [], None, None).proxy == "smollm2-135m"
 
 
 def test_a_method_that_was_not_measured_stays_with_the_default(table, here):
