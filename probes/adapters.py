@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tamis.probes.errors import BadModelFile, ProbeMismatch
+from tamis.probes.forward_linear import unpack
 from tamis.probes.proxy import Proxy
 from tamis.probes.sharpened import CARD, WEIGHTS, revision
 
@@ -139,6 +140,7 @@ def merge(model: Any, adapters: Adapters) -> None:
     Raises:
         BadModelFile: a projection is missing or has another shape.
     """
+    unpack(model)  # a proxy that was read before
     there = dict(model.named_modules())
     for name, (a, b) in adapters.pairs.items():
         if _layer(name) >= int(model.config.num_hidden_layers):

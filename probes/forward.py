@@ -194,7 +194,7 @@ class Passes:
         """Ours over the model as it is now; None where transformers has to run it."""
         if not known(self.model):
             return None
-        if self._forward is None:
+        if self._forward is None or not self._forward.fresh():
             self._forward = Forward(self.model, self.owned)
         return self._forward
 

@@ -123,6 +123,17 @@ def pack(parent: nn.Module, names: tuple[str, ...]) -> None:
         start = stop
 
 
+def unpack(model: nn.Module) -> None:
+    """Puts linear layers, with rows that may be changed, where packed ones stand."""
+    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, Packed)]
+    for name, layer in packed:
+        plain = nn.Linear(1, 1, bias=False)  # replaced whole: no weights are drawn for nothing
+        plain.in_features, plain.out_features = layer.in_features, layer.out_features
+        plain.weight, plain.bias = nn.Parameter(layer.weight.clone()), layer.bias
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, plain)
+
+
 def product(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
     """The product of layers that see the same states: one if they are packed, else one each."""
     layers = [getattr(parent, name) for name in names]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.forward_linear import unpack
 
 _PROJECTION = re.compile(r"(?:^|\.)layers\.(\d+)\.\w+\.(?:q_proj|k_proj)$")
 
@@ -82,6 +83,7 @@ def projections(model: Any, layers: Sequence[int]) -> dict[str, nn.Linear]:
     Raises:
         ProxyUnsupported: one of the layers has none of its own.
     """
+    unpack(model)
     found: dict[str, nn.Linear] = {}
     for name, module in model.named_modules():
         place = _PROJECTION.search(name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tamis.probes import forward_linear
 from tamis.probes.capture import Want
 from tamis.probes.forward import known
-from tamis.probes.forward_linear import Packed, Product, fused, pack
+from tamis.probes.forward_linear import Packed, Product, fused, pack, unpack
 from tamis.probes.forward_parts import RmsNorm, Rotation, gated
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.proxy import Proxy
@@ -132,6 +132,27 @@ def test_packed_weights_are_held_once(tmp_path: Path) -> None:
     held = [name for name, _ in proxy.model.layers.named_parameters()]
     assert held, "the norms"
     assert all("norm" in name for name in held)
+
+
+@blocks
+def test_an_unpacked_model_has_linear_layers_that_can_be_changed(tmp_path: Path) -> None:
+    folder = tiny.save("qwen2", tmp_path)
+    proxy, plain = (Proxy.from_folder(folder, dtype="bf16", device="cpu") for _ in range(2))
+    before = [signal.weights for signal in proxy.read(prompts(proxy), WANT)]
+    unpack(proxy.model)
+    ours, theirs = proxy.model.state_dict(), plain.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for one, other in zip(before, proxy.read(prompts(proxy), WANT), strict=True):
+        assert torch.equal(one, other.weights)
+    unpack(proxy.model)
+    for p in (proxy, plain):
+        with torch.no_grad():
+            p.model.layers[1].self_attn.q_proj.weight.mul_(1.5)
+        p._head = None
+    changed, expected = (list(p.read(prompts(p), WANT)) for p in (proxy, plain))
+    assert all(torch.equal(a.weights, b.weights) for a, b in zip(changed, expected, strict=True))
+    assert not torch.equal(changed[0].weights, before[0])
 
 
 def test_a_model_that_somebody_else_holds_keeps_its_layers() -> None:
