@@ -129,7 +129,8 @@ def unpack(model: nn.Module) -> None:
     for name, layer in packed:
         plain = nn.Linear(1, 1, bias=False)  # replaced whole: no weights are drawn for nothing
         plain.in_features, plain.out_features = layer.in_features, layer.out_features
-        plain.weight, plain.bias = nn.Parameter(layer.weight.clone()), layer.bias
+        plain.weight = nn.Parameter(layer.weight.clone())
+        plain.register_parameter("bias", layer.bias)
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, plain)
 

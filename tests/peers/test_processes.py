@@ -110,7 +110,9 @@ def test_tamis_with_passages_cached_keeps_what_a_direct_call_keeps(tmp_path, pro
     here = Surroundings("smollm2-135m", proxy_folder, {}, 1, 120, tmp_path)
     (warm,) = run(of, field.named(["tamis_warm"]), field, here, results(tmp_path), words)
     passages = [{"text": doc["text"], "title": doc["title"]} for doc in of[0].asked["docs"]]
-    direct = compress(of[0].asked["question"], passages, max_tokens=of[0].budget_tokens)
+    direct = compress(
+        of[0].asked["question"], passages, max_tokens=of[0].budget_tokens, proxy="smollm2-135m"
+    )
     assert (warm["text"], warm["evidence"]) == (direct.text, 1.0)
 
 
