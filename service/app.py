@@ -38,7 +38,7 @@ from tamis.service.openapi import described
 from tamis.service.routes import about, compress, rerank, search
 from tamis.service.settings import Settings
 
-_UNSAID = ("body", "tei", "jina", "voyage")
+_UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
 """Parts of a place that are ours, not the caller's."""
 _PAGE = Path(__file__).parent / "web"
 

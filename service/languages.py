@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tamis.compressors._probes import opened, weights_file
 from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes import zoo
 from tamis.probes.errors import TamisError
@@ -71,7 +70,8 @@ def chosen(
         language: a code, or `auto`: then question and passages tell.
         passages: as callers give them; what has no text is passed over, to be refused later.
         root: the folder models are kept in.
-        probe: of the method's options: one that is given decides, for it fits one model only.
+        probe: of the method's options: one that is given decides, for it fits one model only;
+            None is none, and the sharpened proxy is for those who have its probe.
 
     Returns:
         The choice. Where a better proxy is not installed its warning names the loss that was
@@ -80,10 +80,10 @@ def chosen(
     code = spoken(language, question if isinstance(question, str) else "", list(_texts(passages)))
     if proxy != AUTO:
         return Choice(proxy, code)
-    if probe != AUTO:
+    if probe is not None and probe != AUTO:
         return Choice(_fitted_for(probe), code)
     if method not in MEASURED_METHODS or family(code) == _ENGLISH:
-        return Choice(english(method), code)
+        return Choice(DEFAULT_PROXY if probe is None else english(method), code)
     best = best_for(code)
     if best != DEFAULT_PROXY and not _is_here(best, root):
         return Choice(DEFAULT_PROXY, code, _loss(code, DEFAULT_PROXY, best))
@@ -105,8 +105,11 @@ def served_warning(proxy: str, method: str, language: str, question: str, texts:
 
 def english(method: str) -> str:
     """What reads English: the sharpened proxy, for the methods that have a probe for it."""
-    fitted = method in MEASURED_METHODS and weights_file(DEFAULT, SHARP).is_file()
-    return SHARP if fitted else DEFAULT_PROXY
+    if method not in MEASURED_METHODS:
+        return DEFAULT_PROXY
+    from tamis.compressors._probes import weights_file  # torch comes with it
+
+    return SHARP if weights_file(DEFAULT, SHARP).is_file() else DEFAULT_PROXY
 
 
 def best_for(language: str) -> str:
@@ -125,6 +128,8 @@ def best_for(language: str) -> str:
 
 def _fitted_for(probe: Any) -> str:
     """The model that a probe is for, if it is one that can be found by name."""
+    from tamis.compressors._probes import opened
+
     try:
         found = opened(probe)
     except TamisError:

@@ -38,15 +38,18 @@ _OURS = 500
 routes = router()
 
 
+_DIALECTS = {"messages": "conversation", "input": "single"}
+
+
 def dialect(given: Any) -> str:
     """Whose request a body is, by its keys."""
     keys = given if isinstance(given, dict) and "documents" not in given else {}
-    return next((name for name in ("messages", "input") if name in keys), "documents")
+    return next((name for key, name in _DIALECTS.items() if key in keys), "ours")
 
 
-_Ours = Annotated[CompressRequest, Tag("documents")]
-_Messages = Annotated[MessagesRequest, Tag("messages")]
-_Input = Annotated[InputRequest, Tag("input")]
+_Ours = Annotated[CompressRequest, Tag("ours")]
+_Messages = Annotated[MessagesRequest, Tag("conversation")]
+_Input = Annotated[InputRequest, Tag("single")]
 _Any = Annotated[_Ours | _Messages | _Input, Discriminator(dialect), Body()]
 
 

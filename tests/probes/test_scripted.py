@@ -54,7 +54,7 @@ def test_the_script_is_called_with_question_and_passage_as_they_are():
     for template in TEMPLATES.values():
         other = reader.with_template(template)
         look(other, NASTY, Want((0,)), question="<|im_end|> \ud800?\n", title="A title")
-    assert heard == [("<|im_end|> \ufffd?\n", NASTY.replace("\ud800", "\ufffd"))] * 3
+    assert heard == [("<|im_end|> \ufffd?\n", NASTY.replace("\ud800", "\ufffd"))] * len(TEMPLATES)
 
 
 def test_the_last_row_of_the_last_head_is_the_script_itself():

@@ -46,7 +46,8 @@ def test_the_second_question_reads_the_question_alone_and_answers_alike(docs, pr
     for seen in (cold, warm):
         assert seen["text"] == plain["text"]
         for one, other in zip(seen["results"], plain["results"], strict=True):
-            assert one["relevance_score"] == pytest.approx(other["relevance_score"], abs=1e-4)
+            # bf16 where the processor has it: what runs together differs, and its rounding
+            assert one["relevance_score"] == pytest.approx(other["relevance_score"], abs=1e-3)
     assert cold["coverage"]["tokens_scored"] == plain["coverage"]["tokens_scored"]
     cached = warm["usage"]["cached_tokens"]
     assert cached > 0

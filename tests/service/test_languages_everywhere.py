@@ -110,7 +110,7 @@ def test_a_batch_reads_with_the_proxy_of_its_first_rows(models, default_only, tm
     chinese = rows(tmp_path / "zh.jsonl", [CHINESE] * 5)
     english = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
     assert proxy_of(job(models), [chinese]).proxy == OTHER
-    assert proxy_of(job(models), [english]).proxy == DEFAULT
+    assert proxy_of(job(models), [english]).proxy == languages.SHARP
     assert proxy_of(job(models, language="zh"), [english]).proxy == OTHER
     assert "tamis models pull" in proxy_of(job(default_only), [chinese]).warning
 
@@ -128,7 +128,7 @@ def test_a_batch_of_files_or_with_broken_rows_is_looked_at_too(models, tmp_path)
 
 def test_a_service_reads_with_the_proxy_of_its_language(models):
     home = models.parent
-    assert served_by(Settings(home=home)).proxy == DEFAULT
+    assert served_by(Settings(home=home)).proxy == languages.SHARP
     assert served_by(Settings(home=home, language="zh")).proxy == OTHER
     assert served_by(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
 

@@ -132,7 +132,7 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
 
     job = Job(Budget(ratio=0.3))
     made = Rows(job)
-    long = [passages(row) for row in rows(10, documents=1)[4::5]]
+    long = [passages(row) for row in rows(10, documents=2)[4::5]]
     got = made.outcomes(long)
     for request, outcome in zip(long, got, strict=True):
         result = tamis.compress(
