@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
-_counters: dict[str, Tokens] = {}
+_counters: dict[tuple[str, str], Tokens] = {}
 _lock = threading.Lock()
 
 
@@ -231,6 +231,7 @@ def _proxy_counter(proxy: Any, root: Path | None) -> Tokens:
         return tokens
     folder, name = zoo.folder_of(proxy, root), str(proxy)
     with _lock:
-        if (found := _counters.get(str(folder))) is None:
-            found = _counters[str(folder)] = Tokens.from_file(folder, name)
+        # a sharpened model lies in its base's folder, and has a name of its own
+        if (found := _counters.get((str(folder), name))) is None:
+            found = _counters[str(folder), name] = Tokens.from_file(folder, name)
         return found

@@ -24,6 +24,7 @@ from tamis.probes.linear import LinearProbe
 from tamis.probes.scripted import Scripted
 from tamis.probes.tokens import Tokens
 from tamis.service import calls
+from tamis.service.calls import counter_of
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -143,3 +144,10 @@ def test_the_asynchronous_call_gives_the_same(built):
     how = {"max_tokens": 30, "proxy": reader}
     out = asyncio.run(tamis.acompress(ASKED, TEXTS, **how))
     assert out.text == tamis.compress(ASKED, TEXTS, **how).text == PIN
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_a_sharpened_model_counts_under_its_own_name_in_the_folder_of_its_base():
+    for name in ("smollm2-135m", "smollm2-135m-sharp", "smollm2-135m"):
+        assert counter_of("proxy", name).name == name
