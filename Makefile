@@ -52,7 +52,7 @@ test-data: models ## the tests that measure on ../shared/data
 
 test-integrations: models ## tamis inside other projects, each in an environment of its own
 	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/python tests/integrations/environments.py
+	$(BIN)/python -m tests.integrations.environments
 
 soak: models ## the service under twice the load it can bear, ten minutes (MINUTES=3 for three)
 	$(BIN)/python -m tests.soak.load --minutes $(or $(MINUTES),10)
@@ -84,7 +84,7 @@ bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with ran
 	$(BIN)/python -m tamis.service.bench.speed_gpu
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own
-	$(BIN)/python tests/peers/environments.py
+	$(BIN)/python -m tests.peers.environments
 	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py
 	$(BIN)/tamis bench peers
 

@@ -34,12 +34,17 @@ def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
         raise BadInput(
             f"granularity is {granularity!r}; give one of {', '.join(get_args(Granularity))}"
         )
-    words = getattr(scorer, "reads_words", None)
-    if granularity == "token" and not (scorer.info.reads_words if words is None else words):
+    if granularity == "token" and not reads_words(scorer):
         raise BadInput(
             f"{method} scores sentences, not words; take granularity sentence or block, or "
             "method evaluator_heads or raw_attention"
         )
+
+
+def reads_words(scorer: Scorer) -> bool:
+    """Whether a method can score a word; one that stands for another says so itself."""
+    said: bool = getattr(scorer, "reads_words", scorer.info.reads_words)
+    return said
 
 
 def words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from tamis.probes.card_file import card_facts
 from tamis.probes.errors import BadModelFile, ProbeMismatch
 from tamis.probes.forward_linear import unpack
 from tamis.probes.proxy import Proxy
@@ -162,17 +163,7 @@ def _layer(name: str) -> int:
 
 
 def _card(path: Path) -> AdapterCard:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadModelFile(f"{path} cannot be read as the card of adapters: {error}") from error
     names = {f.name for f in fields(AdapterCard)}
-    if not isinstance(facts, dict) or set(facts) != names:
-        odd = sorted(names ^ set(facts)) if isinstance(facts, dict) else type(facts).__name__
-        raise BadModelFile(f"{path} is no card of adapters; missing or unknown: {odd}")
-    if facts["format"] != FORMAT:
-        raise BadModelFile(f"{path} has format {facts['format']}; this version reads {FORMAT}")
-    if odd := [name for name, kind in _KINDS.items() if not isinstance(facts[name], kind)]:
-        raise BadModelFile(f"{path} is no card of adapters; of the wrong kind: {odd}")
+    facts = card_facts(path, names, _KINDS, FORMAT, "the card of adapters")
     tuples = {name: tuple(facts[name]) for name in ("layers", "trained_on")}
     return AdapterCard(**facts | tuples)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tamis.probes.card_file import card_facts
 from tamis.probes.errors import BadModelFile, ProbeMismatch
 from tamis.probes.proxy import Card
 
@@ -122,18 +123,8 @@ class LinearProbe:
 
 
 def _card(path: Path) -> ProbeCard:
-    try:
-        facts = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadModelFile(f"{path} cannot be read as a probe's card: {error}") from error
     names = {f.name for f in fields(ProbeCard)}
-    if not isinstance(facts, dict) or set(facts) != names:
-        odd = sorted(names ^ set(facts)) if isinstance(facts, dict) else type(facts).__name__
-        raise BadModelFile(f"{path} is not a probe's card; missing or unknown: {odd}")
-    if facts["format"] != FORMAT:
-        raise BadModelFile(f"{path} has format {facts['format']}; this version reads {FORMAT}")
-    if odd := [name for name, kind in _KINDS.items() if type(facts[name]) is not kind]:
-        raise BadModelFile(f"{path} is not a probe's card; of the wrong kind: {odd}")
+    facts = card_facts(path, names, _KINDS, FORMAT, "a probe's card")
     if odd := [name for name in ("layers", "heads") if facts[name] < 1]:
         raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
     return ProbeCard(

@@ -32,7 +32,7 @@ def base_of(folder: Path) -> str:
     """
     try:
         return str(json.loads((folder / CARD).read_text(encoding="utf-8"))["base"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadModelFile(
             f"{folder / CARD} does not name the model its adapters are for ({error!r})"
         ) from error

@@ -23,7 +23,6 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from tamis.compressors._reading import Reader
-from tamis.probes import zoo
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.door.access import Guarded
 from tamis.service.door.body import Measured
@@ -109,8 +108,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
 def served_by(settings: Settings) -> Choice:
     """The proxy a service reads with: the one that is set, or by its language."""
-    root = zoo.models_root(settings.home / "models" if settings.home else None)
-    return chosen(settings.proxy, settings.method, settings.language, "", (), root)
+    return chosen(settings.proxy, settings.method, settings.language, "", (), settings.models)
 
 
 def keys_of(settings: Settings) -> Keyring:

@@ -114,9 +114,12 @@ def _loader(
 
 
 def _proxy(settings: Settings, layers: int | None) -> Reader:
-    root = zoo.models_root(settings.home / "models" if settings.home else None)
     return zoo.load_proxy(
-        settings.proxy, layers=layers, dtype=settings.dtype, device=settings.device, root=root
+        settings.proxy,
+        layers=layers,
+        dtype=settings.dtype,
+        device=settings.device,
+        root=settings.models,
     )
 
 

@@ -81,7 +81,7 @@ class Serving:
     def __init__(self, settings: Settings, reader: Reader) -> None:
         self.settings, self.reader = settings, reader
         self.methods = served_methods(settings)
-        self.root = zoo.models_root(settings.home / "models" if settings.home else None)
+        self.root = settings.models
         self.counters = {"proxy": reader.layout.tokens} | {
             name: Tokens.from_file(path, name) for name, path in pairs(settings.tokenizers)
         }

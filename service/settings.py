@@ -124,6 +124,13 @@ class Settings:
     log_format: LogFormat = knob("auto", "auto is console on a terminal, else json.", "Log")
     log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
 
+    @property
+    def models(self) -> Path:
+        """The folder models are kept in."""
+        from tamis.probes.zoo import models_root
+
+        return models_root(self.home / "models" if self.home else None)
+
 
 KNOBS: tuple[Field[Any], ...] = fields(Settings)
 

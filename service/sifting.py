@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tamis.compressors._granularity import reads_words
 from tamis.compressors._method import Info, Scorer
 from tamis.compressors._order import Orderers
 from tamis.compressors._pipeline import Compressor
@@ -87,9 +88,8 @@ class Timely:
 
     @property
     def reads_words(self) -> bool:
-        """Whether the method can score single words."""
-        words: bool | None = getattr(self.scorer, "reads_words", None)
-        return self.scorer.info.reads_words if words is None else words
+        """Whether the method behind can score single words."""
+        return reads_words(self.scorer)
 
     def covering(self, coverage: float) -> float | None:
         """The method's threshold for a coverage; None where it promises none."""

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ import pytest
 
 import tamis
 from tamis.compressors._registry import depth, load_proxy
+from tests import fences
 from tests.service.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-BLOCK = re.compile(r"^```(?P<tag>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run"}
 OWN = {"new_method.md", "service.md", "scale.md", "break_even.md", "languages.md"}
 """Pages whose blocks are run by tests of their own, or hold arithmetic alone."""
@@ -39,8 +38,7 @@ GUIDES = [page for page in PAGES if named(page) not in OWN]
 
 
 def blocks(page: Path, tag: str) -> list[str]:
-    text = page.read_text("utf-8")
-    return [found["body"] for found in BLOCK.finditer(text) if found["tag"] == tag]
+    return fences.blocks(page.read_text("utf-8"), tag)
 
 
 def lines(tag: str) -> list[tuple[str, str]]:
@@ -58,16 +56,8 @@ def lines(tag: str) -> list[tuple[str, str]]:
 SESSIONS = [page for page in GUIDES if blocks(page, "python")]
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the examples in it, and nothing of the sources."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_every_block_is_one_that_is_run_or_says_that_it_is_not():
-    tags = {(named(page), f["tag"]) for page in GUIDES for f in BLOCK.finditer(page.read_text())}
+    tags = {(named(page), tag) for page in GUIDES for tag in fences.tags(page.read_text("utf-8"))}
     assert {(page, tag) for page, tag in tags if tag not in TAGS} == set()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,31 +13,23 @@ from pathlib import Path
 import pytest
 
 from tamis.compressors._registry import depth, load_proxy
+from tests import fences
 from tests.service.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCK = re.compile(r"^```(?P<tag>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(tag: str) -> list[str]:
-    return [match["body"] for match in BLOCK.finditer(README) if match["tag"] == tag]
+    return fences.blocks(README, tag)
 
 
 def commands() -> list[str]:
     return [line for body in blocks("bash") for line in body.splitlines() if line]
 
 
-@pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the examples in it, and nothing of the sources."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_every_block_is_one_that_is_run_or_says_why_not():
-    assert {match["tag"] for match in BLOCK.finditer(README)} <= {
+    assert fences.tags(README) <= {
         "bash",
         "python",
         "bash service",
@@ -56,7 +47,7 @@ def test_only_make_itself_is_not_run():
 
 
 @pytest.mark.model
-@pytest.mark.usefixtures("copy", "proxy_folder")
+@pytest.mark.usefixtures("desk", "proxy_folder")
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
 def test_a_python_block_runs(source: str):
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
@@ -85,11 +76,11 @@ def test_a_request_to_the_service_is_answered(command: str, service: str):
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder")
 @pytest.mark.parametrize("command", commands())
-def test_a_shell_command_runs(command: str, copy: Path):
+def test_a_shell_command_runs(command: str, desk: Path):
     scripts = Path(sys.executable).parent
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
-        cwd=copy,
+        cwd=desk,
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,

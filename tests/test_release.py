@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -16,25 +13,7 @@ from tests import release
 
 pytestmark = pytest.mark.slow
 ROOT = release.ROOT
-SOURCES = (*release.FOLDERS, "pyproject.toml", "README.md", "LICENSE")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both distributions, built from a copy, so that no stale build folder can lend them files."""
-    home = tmp_path_factory.mktemp("dist")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, home / name)
-    words = ["-m", "build", "--no-isolation", "--outdir", "dist", "."]
-    done = subprocess.run(
-        [sys.executable, *words], cwd=home, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return home / "dist"
 
 
 def test_the_source_distribution_builds_the_wheel_that_holds_every_file(dist: Path, tmp_path: Path):

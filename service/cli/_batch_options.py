@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -11,6 +12,21 @@ if TYPE_CHECKING:
 
 _ROWS, _RUN = "Rows", "Run"
 
+
+class Engine(enum.StrEnum):
+    """What runs the workers."""
+
+    local = "local"
+    ray = "ray"
+
+
+class OnError(enum.StrEnum):
+    """What a row that fails does."""
+
+    keep = "keep"
+    stop = "stop"
+
+
 Inputs: TypeAlias = Annotated[
     list[str],
     typer.Argument(
@@ -18,6 +34,12 @@ Inputs: TypeAlias = Annotated[
         help="JSON Lines (also .gz, .zst), Parquet, folders, globs, URLs. A text file is a row.",
         show_default=False,
     ),
+]
+
+
+EngineOf = Annotated[Engine, typer.Option("--engine", help="`ray` also runs on other machines.")]
+IfFailing = Annotated[
+    OnError, typer.Option("--on-error", help="Keep a failing row as an error row, or stop.")
 ]
 Out = Annotated[str, typer.Option("--out", "-o", help="The output folder, here or a URL.")]
 Query = Annotated[

@@ -118,6 +118,8 @@ Cache = Annotated[
     ),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 Protect = Annotated[
     list[str] | None,
     typer.Option(

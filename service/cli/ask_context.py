@@ -42,7 +42,7 @@ def ask_context(
     cache: Annotated[
         Path | None, typer.Option(help="Folder where what was read is kept for the next question.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     offline: opt.Offline = False,
     root: Home = None,

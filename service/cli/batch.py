@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import re
 import time
 from collections.abc import Iterator
@@ -51,20 +50,6 @@ app = typer.Typer(
 ROWS_FAILED = 1
 
 
-class Engine(enum.StrEnum):
-    """What runs the workers."""
-
-    local = "local"
-    ray = "ray"
-
-
-class OnError(enum.StrEnum):
-    """What a row that fails does."""
-
-    keep = "keep"
-    stop = "stop"
-
-
 @app.command("run", epilog=EPILOG)
 @reported()
 def run(
@@ -81,16 +66,12 @@ def run(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     cache: opt.Cache = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="`ray` also runs on other machines.")
-    ] = Engine.local,
+    engine: bat.EngineOf = bat.Engine.local,
     workers: bat.Workers = 1,
     gpus: bat.Gpus = 0.0,
     shard: bat.Shard = "1/1",
     dry_run: bat.DryRun = False,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="Keep a failing row as an error row, or stop.")
-    ] = OnError.keep,
+    on_error: bat.IfFailing = bat.OnError.keep,
     share: bat.Share = True,
     retry_errors: bat.RetryErrors = False,
     overwrite: bat.Overwrite = False,
@@ -171,7 +152,7 @@ def run(
         workers,
         gpus,
         _shard(shard),
-        on_error is OnError.stop,
+        on_error is bat.OnError.stop,
         retry_errors,
         overwrite,
     )

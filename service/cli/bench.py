@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli import bench_speed
+from tamis.service.cli._bench import (
+    NEIGHBOUR,
+    ProxyName,
+    Readings,
+    Seed,
+    Shares,
+    bars,
+    budgets_of,
+    files_of,
+    listed,
+    reporter,
+    table_console,
+)
 from tamis.service.cli._errors import reported
 
 app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
 app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
-NEIGHBOUR = Path("../shared/data/dev")
-PIPE_WIDTH = 160
 
-ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N records.")]
 
 
@@ -73,7 +71,7 @@ def run_records(
     if gold_out:
         bench.write_gold(gold_out, rows, records, out)
     due = [row for row in rows if row["id"] not in results.done]
-    with _progress() as progress:
+    with bars() as progress:
         task = progress.add_task(f"{method} on {records.name}", total=len(due))
         for _ in bench.run(due, built, settings, results):
             progress.advance(task)
@@ -97,9 +95,7 @@ def evidence(
     methods: Annotated[
         str, typer.Option(help="Names of methods, fusion and bm25+minilm included.")
     ] = ("question_rows,fusion,lexical,embedding,bm25+minilm,sentinel,lead"),
-    budgets: Annotated[
-        str, typer.Option(help="Up to 1 a share, above whole tokens.")
-    ] = "0.05,0.1,0.2,0.33",
+    budgets: Shares = "0.05,0.1,0.2,0.33",
     limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 100,
     full: Annotated[bool, typer.Option("--full", help="All records.")] = False,
     out: Annotated[
@@ -108,11 +104,9 @@ def evidence(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures here.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
+    seed: Seed = 0,
     proxy: ProxyName = "smollm2-135m",
-    cache: Annotated[
-        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
-    ] = None,
+    cache: Readings = None,
 ) -> None:
     """Compare methods by the share of gold sentences they keep at each budget.
 
@@ -123,8 +117,8 @@ def evidence(
     from tamis.service.bench.plot import figure_class
     from tamis.service.bench.table import footnote, table
 
-    shares, names = _budgets(budgets), _listed(methods, "methods")
-    files = _files(data, _listed(sets, "sets"))
+    shares, names = budgets_of(budgets), listed(methods, "methods")
+    files = files_of(data, listed(sets, "sets"))
     if out:
         figure_class()  # an hour of reading must not end in a missing package
         _make(out)
@@ -138,8 +132,8 @@ def evidence(
         "sets": found,
     }
     for name, of in found.items():
-        _console().print(table(name, of))
-    _console().print(footnote(found))
+        table_console().print(table(name, of))
+    table_console().print(footnote(found))
     _save(report, out, json_file)
 
 
@@ -156,46 +150,13 @@ def _measured(
     from tamis.service.calls import counter_of
 
     counter, found = counter_of("proxy", proxy), {}
-    with _progress() as progress:
+    with bars() as progress:
         for name, path in files.items():
             rows, distractors = records_of(path, limit, seed)
-            report = _reporter(progress, name, len(rows))
+            report = reporter(progress, name, len(rows))
             counts = tally(rows, panel, budgets, counter, distractors, report)
             found[name] = figures(counts, seed) | {"sha256": sha256_of(path)}
     return found
-
-
-def _budgets(given: str) -> list[float]:
-    """Budgets from a list with commas. BadInput: one that is none."""
-    from tamis.service.bench.run import budget_of
-
-    try:
-        found = [float(word) for word in _listed(given, "budgets")]
-    except ValueError as error:
-        raise BadInput(
-            f"budgets is {given!r}; give numbers with commas, such as 0.05,0.1"
-        ) from error
-    for budget in found:
-        budget_of(budget)
-    return found
-
-
-def _listed(given: str, what: str) -> list[str]:
-    names = list(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
-    if not names:
-        raise BadInput(f"{what} is {given!r}; name at least one")
-    return names
-
-
-def _files(data: Path | None, names: list[str]) -> dict[str, Path]:
-    from tamis.service.bench.evidence import file_of
-
-    folder = data or NEIGHBOUR
-    if not folder.is_dir():
-        raise BadInput(
-            f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
-        )
-    return {name: file_of(folder, name) for name in names}
 
 
 def _make(folder: Path) -> None:
@@ -219,36 +180,3 @@ def _save(report: Mapping[str, Any], out: Path | None, json_file: Path | None) -
     if out:
         draw(report["sets"], out / "evidence.png")
         typer.echo(f"wrote {out / 'evidence.png'}", err=True)
-
-
-class Rate(ProgressColumn):
-    """Records a second."""
-
-    def render(self, task: Task) -> Text:
-        """The speed of late, or a dash."""
-        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", "progress.data.speed")
-
-
-def _reporter(progress: Progress, name: str, total: int) -> Callable[[int], None]:
-    """A new bar, and what moves it."""
-    task = progress.add_task(name, total=total)
-    return lambda done: progress.update(task, completed=done)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar with rate and time left, on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield progress
-
-
-def _console() -> Console:
-    """A pipe has no width: a table must not be cut for whoever reads it."""
-    return Console(width=None if Console().is_terminal else PIPE_WIDTH)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
 
 _CACHE_BYTES = 1 << 28
 _WEAK = 50
@@ -59,7 +60,7 @@ def answers(
         Path, typer.Option("--answers", help="Where answers are kept between runs.")
     ] = Path("answers.jsonl"),
     png: Annotated[Path | None, typer.Option("--png", help="Also draw it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
     from tamis.service.bench.answers import Settings, figures, run, usable

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
 
 if TYPE_CHECKING:
     from tamis.service.bench.break_even import Setting, Verdict
@@ -42,7 +43,7 @@ def break_even(
     keep: Annotated[float, typer.Option(help="Share of the tokens that is kept.")] = 0.2,
     fixed_ms: Annotated[float, typer.Option(help="Milliseconds a request, beside.")] = 0,
     tokens: Annotated[int, typer.Option(help="Of a request's context.")] = 4000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What compression costs and saves a request, and from which price and slowness on it pays."""
     from tamis.service.bench.break_even import Setting

@@ -13,8 +13,18 @@ import platformdirs
 import typer
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import (
+    Readings,
+    Seed,
+    Shares,
+    bars,
+    budgets_of,
+    files_of,
+    listed,
+    reporter,
+    table_console,
+)
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import _budgets, _console, _files, _listed, _progress, _reporter
 
 EPILOG = """
 **Examples**
@@ -42,15 +52,13 @@ def languages(
     proxies: Annotated[
         str, typer.Option(help="Names of proxies with commas; the first is the default one.")
     ] = "smollm2-135m,gemma3-270m",
-    budgets: Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")] = "0.1,0.2",
+    budgets: Shares = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 150,
-    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
+    seed: Seed = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all figures here.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
-    ] = None,
+    cache: Readings = None,
 ) -> None:
     """Compare proxies by language with BM25, MiniLM and both: gold kept, paired differences.
 
@@ -58,13 +66,13 @@ def languages(
     """
     from tamis.service.language_table import shown
 
-    names, shares = _listed(proxies, "proxies"), _budgets(budgets)
-    codes = _listed(tongues, "languages")
-    files = _files(data, [f"{of}_{code}" for code in codes])
+    names, shares = listed(proxies, "proxies"), budgets_of(budgets)
+    codes = listed(tongues, "languages")
+    files = files_of(data, [f"{of}_{code}" for code in codes])
     folder = cache or platformdirs.user_cache_path("tamis") / "looks"
     measured = _measured(files, codes, names, shares, limit, seed, folder)
     report = _report(measured, of, names, limit, seed)
-    _console().print(shown(report))
+    table_console().print(shown(report))
     if json_file:
         try:
             json_file.write_text(json.dumps(report, indent=1) + "\n", "utf8")
@@ -88,10 +96,10 @@ def _measured(
     from tamis.service.calls import counter_of
 
     panel, counter, found = panel_of(proxies, folder), counter_of("proxy", proxies[-1]), {}
-    with _progress() as progress:
+    with bars() as progress:
         for code, (name, path) in zip(codes, files.items(), strict=True):
             rows, distractors = records_of(path, limit, seed)
-            report = _reporter(progress, name, len(rows))
+            report = reporter(progress, name, len(rows))
             counts = tally(rows, panel, budgets, counter, distractors, report)
             found[code] = language_figures(counts, proxies, seed) | {"sha256": sha256_of(path)}
     return found

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import (
+    ProxyName,
+    bars,
+    listed,
+    prose_of,
+    reporter,
+    sizes_of,
+    table_console,
+)
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import _console, _listed, _progress, _reporter
-from tamis.service.cli.bench_speed import _prose, _sizes
 
 if TYPE_CHECKING:
     from tamis.service.bench.needle import Cell, Remembering
@@ -59,9 +66,7 @@ def needle(
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="What asks for it.", show_default=False)
     ] = None,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
+    proxy: ProxyName = "smollm2-135m",
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder to keep what was seen in, .4 kB a token: a run then goes on."),
@@ -81,8 +86,8 @@ def needle(
     if (needle is None) != (question is None):
         raise BadInput("--needle and --question belong together; give both or neither")
     hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
-    lengths, places = _sizes(tokens), _depths(depths)
-    names = sources_of(_listed(methods, "methods"))
+    lengths, places = sizes_of(tokens), _depths(depths)
+    names = sources_of(listed(methods, "methods"))
     if out:
         figure_class()  # an hour of reading must not end in a missing package
     from tamis.service.calls import counter_of
@@ -90,9 +95,9 @@ def needle(
     counter = counter_of("proxy", proxy)
     haystack = bench.Haystack.of(_book(text), counter, max(lengths))
     found: dict[str, list[Cell]] = {}
-    with _progress() as progress:
+    with bars() as progress:
         for name in names:
-            report = _reporter(progress, name, len(lengths) * len(places))
+            report = reporter(progress, name, len(lengths) * len(places))
             scorer, reader = _built(name, proxy, cache)
             cells = found.setdefault(name, [])
             for cell in bench.sweep(
@@ -101,7 +106,7 @@ def needle(
                 cells.append(cell)
                 report(len(cells))
     for name, cells in found.items():
-        _console().print(shown(name, cells), highlight=False)
+        table_console().print(shown(name, cells), highlight=False)
     _save(found, json_file)
     if out:
         draw(found, out)
@@ -126,13 +131,13 @@ def _book(paths: Sequence[Path] | None) -> str:
     files = list(paths or ()) or sorted(BOOKS.glob("*.txt.gz"))
     if not files:
         raise BadInput(f"there is no book in {BOOKS}; give --text with a file of prose")
-    return "\n\n".join(_prose(path) for path in files)
+    return "\n\n".join(prose_of(path) for path in files)
 
 
 def _depths(given: str) -> list[float]:
     """Depths from a list with commas. BadInput: one that is none."""
     try:
-        found = [float(word) for word in _listed(given, "depths")]
+        found = [float(word) for word in listed(given, "depths")]
     except ValueError as error:
         raise BadInput(f"depths is {given!r}; give numbers from 0 to 1 with commas") from error
     if wrong := [depth for depth in found if not 0 <= depth <= 1]:

@@ -14,8 +14,8 @@ import platformdirs
 import typer
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import NEIGHBOUR, ProxyName, bars, listed, table_console
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import NEIGHBOUR, _console, _listed, _progress
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import Tokens
@@ -72,9 +72,7 @@ def peers(
     against: Annotated[
         str | None, typer.Option(help="Peer that all are compared with. Default: tamis.")
     ] = None,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
+    proxy: ProxyName = "smollm2-135m",
     weights: Annotated[
         list[str] | None,
         typer.Option(help="PEER=FOLDER, for peers with a model of their own; repeatable."),
@@ -115,7 +113,7 @@ def peers(
     counter, cores = counter_of("proxy", proxy), threads or len(os.sched_getaffinity(0))
     by_set = {
         name: cases_of(name, _folder(data), cases, budget, counter, seed)
-        for name in _listed(sets, "sets")
+        for name in listed(sets, "sets")
     }
     settings = {"budget": budget, "proxy": proxy, "threads": cores, "seed": seed}
     results = _results(out, settings)
@@ -131,7 +129,7 @@ def _chosen(
     field: Field, names: str | None, weights: Mapping[str, Path]
 ) -> tuple[list[Peer], list[str]]:
     """Those that run, and why the others do not. BadInput: one that was named cannot run."""
-    wanted = field.named(_listed(names, "peers") if names else list(field.peers))
+    wanted = field.named(listed(names, "peers") if names else list(field.peers))
     field.named(list(weights))
     why = {peer.name: said for peer in wanted if (said := field.missing(peer, weights))}
     if names and why:
@@ -185,7 +183,7 @@ def _measure(
 
     keys = [key(case, peer) for case in cases for peer in peers]
     there = len(results.done.intersection(keys))
-    with _progress() as progress:
+    with bars() as progress:
         bar = progress.add_task("peers", total=len(keys), completed=there)
 
         def hear(said: str) -> None:
@@ -234,7 +232,7 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report, indent=1))
         return
-    console = _console()
+    console = table_console()
     for name, found in report["sets"].items():
         console.print(*tables(name, found))
         console.print(bought(found), "\n", highlight=False)

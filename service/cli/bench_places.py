@@ -12,8 +12,19 @@ import platformdirs
 import typer
 from rich.table import Table
 
+from tamis.service.cli._bench import (
+    ProxyName,
+    Readings,
+    Seed,
+    Shares,
+    bars,
+    budgets_of,
+    listed,
+    reporter,
+    table_console,
+)
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import _budgets, _console, _listed, _progress, _reporter
+from tamis.service.cli._options import AsJson
 
 EPILOG = """
 **Examples**
@@ -33,19 +44,15 @@ def places(
     methods: Annotated[
         str, typer.Option("--methods", "--method", help="Names of methods, with commas.")
     ] = "question_rows",
-    budgets: Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")] = "0.1,0.2",
+    budgets: Shares = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=1, help="Records, from all over the file.")] = 200,
     joined: Annotated[
         bool, typer.Option("--joined", help="Make one document of each record's.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
-    cache: Annotated[
-        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Readings = None,
+    as_json: AsJson = False,
 ) -> None:
     """Gold sentences kept by where the evidence stands, and how far the places lie apart.
 
@@ -56,14 +63,14 @@ def places(
     from tamis.service.bench.places import movable, sweep
     from tamis.service.calls import counter_of
 
-    shares, names = _budgets(budgets), _listed(methods, "methods")
+    shares, names = budgets_of(budgets), listed(methods, "methods")
     found, distractors = records_of(records, None, seed)
     rows = movable(found)
     rows = [rows[i * len(rows) // limit] for i in range(limit)] if limit < len(rows) else rows
     models = assemble(names, proxy, cache or platformdirs.user_cache_path("tamis") / "looks")
     counter = counter_of("proxy", proxy)
-    with _progress() as progress:
-        report = _reporter(progress, records.name, len(rows))
+    with bars() as progress:
+        report = reporter(progress, records.name, len(rows))
         figures = sweep(rows, models.panel, shares, counter, joined, report, seed)
     facts = {
         "command": ["tamis", *sys.argv[1:]],
@@ -77,7 +84,7 @@ def places(
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    _console().print(_table(figures, len(rows), joined))
+    table_console().print(_table(figures, len(rows), joined))
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], questions: int, joined: bool) -> Table:

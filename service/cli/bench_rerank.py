@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
 from tamis.service.cli.rerank import fuse_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def rerank(
         Path | None,
         typer.Option(help="Folder to keep readings in: with another probe a run takes seconds."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     from tamis.service.bench import rerank as bench

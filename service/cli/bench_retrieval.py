@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import ProxyName, bars, table_console
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import ProxyName, _console, _progress
+from tamis.service.cli._options import AsJson
 
 if TYPE_CHECKING:
     from tamis.service.bench.retrieval import Task
@@ -53,7 +54,7 @@ def retrieval(
         Path | None, typer.Option(help="Where indexes are kept. Default: the user's cache.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare BM25, attention keys, sentence vectors and their fusion at finding documents.
 
@@ -75,15 +76,15 @@ def retrieval(
         readers = None if (folder / "manifest.json").is_file() else readers_for(settings)
         _indexed(folder, task, settings, readers)
         index = open_index(folder)
-        with _progress() as progress:
+        with bars() as progress:
             bar = progress.add_task(f"{task.name}: asking", total=len(task.queries))
             found[task.name] = measure(index, task, partial(progress.advance, bar), seed)
     if as_json:
         typer.echo(json.dumps({"chunk_chars": settings.chunk_chars, "tasks": found}, indent=1))
         return
     for name, of in found.items():
-        _console().print(_table(name, of))
-        _console().print(_differences(of))
+        table_console().print(_table(name, of))
+        table_console().print(_differences(of))
 
 
 def _tasks(
@@ -128,7 +129,7 @@ def _indexed(folder: Path, task: Task, settings: Any, readers: Any) -> None:
 
     if (folder / "manifest.json").is_file() and Manifest.read(folder).complete:
         return
-    with _progress() as progress, creating(folder, settings, readers or readers_for(settings)) as w:
+    with bars() as progress, creating(folder, settings, readers or readers_for(settings)) as w:
         bar = progress.add_task(f"{task.name}: reading", total=len(task.documents))
         w.put(task.documents, lambda *_: progress.advance(bar))
         w.finish()

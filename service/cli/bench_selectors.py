@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import ProxyName, bars, listed, table_console
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import _console, _listed, _progress
 
 if TYPE_CHECKING:
     from tamis.service.bench.selector_run import Step
@@ -79,9 +79,7 @@ def selectors(
     plot: Annotated[
         Path | None, typer.Option(help="Draw recall against keys read here (.png, .svg).")
     ] = None,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
+    proxy: ProxyName = "smollm2-135m",
     cache: Annotated[
         Path | None, typer.Option(help="Where keys are kept. Default: the user's cache.")
     ] = None,
@@ -93,17 +91,17 @@ def selectors(
     from tamis.service.bench.selector_plot import draw, ready
     from tamis.service.bench.selector_run import Run, Settings, heads_of
 
-    chosen = _listed(names, "selectors") if names else _registry.names()
+    chosen = listed(names, "selectors") if names else _registry.names()
     for name in chosen:
         _registry.selector_class(name)
-    read = heads_of(_listed(heads, "heads"))
+    read = heads_of(listed(heads, "heads"))
     settings = Settings(_lengths(tokens), tuple(chosen), read, window, queries, recall)
     material = _material(text, train, test)
     if plot:
         ready(plot)
     model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
     folder = cache or platformdirs.user_cache_path("tamis") / "keys"
-    with _progress() as progress:
+    with bars() as progress:
         report = Run(model, material, settings, folder).report(_bars(progress))
     for note in report["notes"]:
         typer.echo(f"tamis: {note}", err=True)
@@ -118,7 +116,7 @@ def selectors(
 
 
 def _lengths(tokens: str) -> tuple[int, ...]:
-    words = _listed(tokens, "tokens")
+    words = listed(tokens, "tokens")
     if odd := [word for word in words if not word.replace("_", "").isdecimal()]:
         raise BadInput(f"tokens are {odd}; give whole numbers with commas, such as 32000,128000")
     return tuple(int(word) for word in words)
@@ -175,7 +173,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{row['build_s']:.1f}",
             style=style,
         )
-    console: Console = _console()
+    console: Console = table_console()
     console.print(table)
     console.print(
         f"Means over heads {', '.join(report['heads'])}; {report['test_queries']} queries each, "

@@ -11,16 +11,21 @@ import platformdirs
 import typer
 from rich.table import Table
 
-from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import (
+from tamis.service.cli._bench import (
     NEIGHBOUR,
-    _budgets,
-    _console,
-    _files,
-    _listed,
-    _progress,
-    _reporter,
+    ProxyName,
+    Readings,
+    Seed,
+    Shares,
+    bars,
+    budgets_of,
+    files_of,
+    listed,
+    reporter,
+    table_console,
 )
+from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
 
 EPILOG = """
 **Examples**
@@ -41,19 +46,15 @@ def sinks(
         typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
     ] = None,
     sets: Annotated[str, typer.Option(help="Names of files, with commas.")] = "xquad_en,hotpotqa",
-    budgets: Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")] = "0.1,0.2",
+    budgets: Shares = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=2, help="Records a set, from all over it.")] = 60,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw it here, at the last budget.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of distractors and intervals.")] = 0,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
-    cache: Annotated[
-        Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Seed = 0,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Readings = None,
+    as_json: AsJson = False,
 ) -> None:
     """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
     from tamis.compressors import _registry as registry
@@ -64,17 +65,17 @@ def sinks(
     from tamis.service.bench.sinks_plot import draw
     from tamis.service.calls import counter_of
 
-    shares = _budgets(budgets)
-    files = _files(data, _listed(sets, "sets"))
+    shares = budgets_of(budgets)
+    files = files_of(data, listed(sets, "sets"))
     if out:
         figure_class()  # an hour of reading must not end in a missing package
     reader = keeping(registry.load_proxy(proxy, bench.LAYERS))
     folder = cache or platformdirs.user_cache_path("tamis") / "looks"
     cases: dict[str, list[Any]] = {}
-    with _progress() as progress:
+    with bars() as progress:
         for name, path in files.items():
             rows, _ = records_of(path, limit, seed)
-            report = _reporter(progress, name, len(rows))
+            report = reporter(progress, name, len(rows))
             cases[name] = list(bench.cases_of(reader, rows, folder, report))
     found = bench.compare(cases, shares, counter_of("proxy", proxy), seed)
     if as_json:
@@ -82,7 +83,7 @@ def sinks(
         typer.echo(json.dumps(facts))
     else:
         for name, of in found.items():
-            _console().print(_table(name, of))
+            table_console().print(_table(name, of))
     if out:
         draw(found, f"{shares[-1]:g}", out)
         typer.echo(f"wrote {out}", err=True)

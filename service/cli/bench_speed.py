@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import ProxyName, listed, prose_of, sizes_of, table_console
 from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
 
 if TYPE_CHECKING:
     from tamis.probes.proxy import Proxy
     from tamis.service.bench.speed import Plan
     from tamis.service.bench.speed_work import Text
 
-_PIPE_WIDTH = 160
 EPILOG = """
 **Examples**
 
@@ -71,9 +71,7 @@ def speed(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
     storage: Annotated[str, typer.Option(help="Of kept passages: exact or int8.")] = "exact",
     seed: Annotated[int, typer.Option(help="Of the passages' order and the questions.")] = 0,
-    proxy: Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")] = (
-        "smollm2-135m"
-    ),
+    proxy: ProxyName = "smollm2-135m",
     against: Annotated[
         str | None,
         typer.Option(help="A commit to take turns with; `--rounds` turns.", show_default=False),
@@ -82,7 +80,7 @@ def speed(
         Path | None,
         typer.Option(help="Draw times and shares into this image.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
     from tamis.compressors._registry import DEFAULT, depth, load_proxy
@@ -91,7 +89,7 @@ def speed(
 
     if storage not in ("exact", "int8"):
         raise BadInput(f"storage is {storage!r}; give exact or int8")
-    plan = Plan(_sizes(tokens), _listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    plan = Plan(sizes_of(tokens), listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:
         if plot is not None:
             raise BadInput("--plot draws one commit; leave out --plot, or --against")
@@ -100,7 +98,7 @@ def speed(
         words += ["--text", text.resolve()] if text is not None else []
         _show_turns(_turns(against, [str(word) for word in words], rounds), against, as_json)
         return
-    prose, name = examples() if text is None else (_prose(text), str(text))
+    prose, name = examples() if text is None else (prose_of(text), str(text))
     model = load_proxy(proxy, depth(DEFAULT, proxy))
     source = Text(prose, name, model.layout, passage_tokens, seed)
     cells = _measured(source, model, plan)
@@ -112,7 +110,7 @@ def speed(
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        console = Console(width=None if Console().is_terminal else _PIPE_WIDTH)
+        console = table_console()
         console.print(_table(cells))
         console.print(_footnote(report), style="dim")
 
@@ -155,7 +153,7 @@ def _show_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: 
                 f"{cell['faster']:.2f} ({cell['faster_least']:.2f} to {cell['faster_most']:.2f})",
                 str(cell["turns"]),
             )
-    Console(width=None if Console().is_terminal else _PIPE_WIDTH).print(table)
+    table_console().print(table)
 
 
 def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
@@ -231,27 +229,3 @@ def _processor() -> str:
     lines = listed.read_text("utf8").splitlines() if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _sizes(given: str) -> list[int]:
-    """Sizes from a list with commas. BadInput: one that is none."""
-    words = _listed(given, "tokens")
-    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
-        raise BadInput(f"tokens has {wrong[0]!r}; give whole numbers of at least 1, with commas")
-    return [int(word) for word in words]
-
-
-def _listed(given: str, what: str) -> Sequence[str]:
-    names = list(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
-    if not names:
-        raise BadInput(f"{what} is {given!r}; name at least one")
-    return names
-
-
-def _prose(path: Path) -> str:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf8") as file:
-            return str(file.read())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tamis.service.cli._bench import Readings
 from tamis.service.cli._errors import reported
-from tamis.service.cli.probe import _probe, _progress, source_of
+from tamis.service.cli._options import AsJson
+from tamis.service.cli._probing import file_bars, probe_of, source_of
 
 if TYPE_CHECKING:
     from tamis.probes.heads import HeadProfile
@@ -50,9 +52,7 @@ ProxyName = Annotated[
 By = Annotated[str, typer.Option("--by", help=f"{', '.join(WAYS)}.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here, as JSON.")]
 Png = Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")]
-Cache = Annotated[
-    Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
-]
+Cache = Readings
 Best = Annotated[int, typer.Option("--k", min=1, help="How many heads to name.")]
 
 
@@ -90,11 +90,11 @@ def find(
     way = _way(by)
     if by == "probe":
         reader = load_proxy(proxy, 1)
-        profile = finding.from_probe(reader, _probe(probe, "question_rows", proxy))
+        profile = finding.from_probe(reader, probe_of(probe, "question_rows", proxy))
     else:
         sources = _sources(data, limit, by)
         reader = load_proxy(proxy, None)
-        with _progress() as report:
+        with file_bars() as report:
             profile = finding.find(
                 reader, way, sources, _cache(cache), report, prompt_tokens, temperature
             )
@@ -135,7 +135,7 @@ def overlap(
     ] = None,
     proxy: ProxyName = "smollm2-135m",
     k: Best = 16,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how far several ways to find heads agree: shared heads of the best k, and Jaccard."""
     from tamis.probes.heads import overlap as jaccard
@@ -183,7 +183,7 @@ def basin(
         profile = PositionProfile.shipped(proxy)
     else:
         sources, reader = _sources(data, limit, "basin"), load_proxy(proxy, None)
-        with _progress() as report:
+        with file_bars() as report:
             profile = measure(reader, sources, documents, document_tokens, report)
     _console().print(terminal_basin(profile))
     ratio = basin_ratio(profile.shares)

@@ -208,7 +208,7 @@ def search(
     k: Annotated[int, typer.Option("--top-k", "-k", help="At most so many chunks.")] = 10,
     where: Where = None,
     by: By = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: opt.AsJson = False,
     proxy: Proxy = None,
     root: Home = None,
 ) -> None:
@@ -231,9 +231,7 @@ def search(
 
 @app.command("stats", epilog=EPILOG)
 @reported()
-def stats(
-    index: Folder, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def stats(index: Folder, json: opt.AsJson = False) -> None:
     """Say what an index holds and how it was made."""
     from tamis.retrieval.store import CorpusIndex
 

@@ -10,8 +10,8 @@ import typer
 
 from tamis.compressors._registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
+from tamis.service.cli._bench import bars
 from tamis.service.cli._errors import reported
-from tamis.service.cli.bench import _progress
 from tamis.service.cli.models import Home, models_folder
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def fit(
     passages, cases = _pool(records, limit)
     loaded = load_proxy(proxy, layers=layers, root=models_folder(root))
     names = ", ".join(path.name.split(".")[0] for path in records)
-    with _progress() as progress:
+    with bars() as progress:
         bar = progress.add_task("looking", total=len(cases) + loaded.depth)
         found = fitting.fit(
             loaded,

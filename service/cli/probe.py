@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tamis.service.cli._errors import reported
+from tamis.service.cli._options import AsJson
+from tamis.service.cli._probing import file_bars, probe_of, readings, source_of
 from tamis.service.cli.probe_show import draw, draw_coverage, head_map, show_figures, terminal_map
 
 if TYPE_CHECKING:
     from tamis.probes.linear import LinearProbe
-    from tamis.service.training import Report, Source
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
@@ -90,20 +89,20 @@ def train(
     _check_choice("recipe", recipe, ("published", "like-cases"))
     files = [source_of(name) for name in data]
     files += [replace(source_of(name), articles=True) for name in articles or ()]
-    with _progress() as report:
+    with file_bars() as report:
         if method == "sentinel":
             reader = load_proxy(proxy, None)
             probe = train_sentinel(
                 reader,
                 files,
-                _cache(cache),
+                readings(cache),
                 "published" if recipe == "published" else "like-cases",
                 report,
             )
         else:
             reader = load_proxy(proxy, layers)
             depth = layers or max(1, reader.card.layers * 2 // 3)
-            probe, _ = fit(reader, files, _cache(cache), depth, report, loss, l2)
+            probe, _ = fit(reader, files, readings(cache), depth, report, loss, l2)
     probe.save(out)
     show_figures(probe.card.figures)
     Console(stderr=True).print(f"wrote {out}")
@@ -116,7 +115,7 @@ def evaluate(
     probe: ProbeFile = None,
     proxy: ProxyName = "smollm2-135m",
     cache: Cache = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     png: Annotated[
         Path | None,
         typer.Option("--png", help="Also draw coverage asked against coverage reached."),
@@ -163,20 +162,12 @@ def show(
     proxy: ProxyName = "smollm2-135m",
 ) -> None:
     """Draw which heads a probe trusts, layer by layer: green for, red against."""
-    found = _probe(probe, method, proxy)
+    found = probe_of(probe, method, proxy)
     grid = head_map(found)
     Console().print(terminal_map(grid))
     show_figures(found.card.figures)
     if png:
         draw(grid, png, found)
-
-
-def source_of(name: str) -> Source:
-    """`FILE` or `FILE:LIMIT` as a training source."""
-    from tamis.service.training import Source
-
-    path, _, limit = name.rpartition(":")
-    return Source(Path(path), int(limit)) if path and limit.isdigit() else Source(Path(name))
 
 
 def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
@@ -195,55 +186,14 @@ def _read(
     from tamis.service.bench.looks import keeping
     from tamis.service.training import read_cases
 
-    found = _probe(probe, "question_rows", proxy)
+    found = probe_of(probe, "question_rows", proxy)
     method = QuestionRows(keeping(load_proxy(proxy, found.card.layers)), found)
-    with _progress() as report:
+    with file_bars() as report:
         files = [source_of(name) for name in data]
-        cases = list(read_cases(method, files, _cache(cache), report))
+        cases = list(read_cases(method, files, readings(cache), report))
     if not cases:
         raise BadInput(
             f"no question of {', '.join(data)} has both gold and other sentences; "
             "nothing can be judged"
         )
     return found, cases
-
-
-def _probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
-    from tamis.compressors._probes import shipped
-    from tamis.probes.errors import BadInput
-    from tamis.probes.linear import LinearProbe
-
-    found = LinearProbe.load(path) if path else shipped(method, proxy)
-    if found is None:
-        raise BadInput(
-            f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train"
-        )
-    return found
-
-
-def _cache(cache: Path | None) -> Path:
-    if cache is not None:
-        return cache
-    from platformdirs import user_cache_path
-
-    return user_cache_path("tamis") / "looks"
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A bar on stderr with what is left, one a file."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
-
-        yield report

@@ -41,7 +41,7 @@ def lists(
 ) -> None:
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
     from tamis.service.bench.records import load, read_jsonl
-    from tamis.service.cli.probe import _progress
+    from tamis.service.cli._probing import file_bars
     from tamis.service.training.lists import Held, lists_of
 
     rows = load(records)
@@ -53,7 +53,7 @@ def lists(
         frozenset(str(row.get("query", "")).casefold() for row in asked),
         frozenset(str(docid) for row in asked for docid in row.get("qrels") or {}),
     )
-    with _progress() as report:
+    with file_bars() as report:
         found, left = lists_of(
             rows, documents, held, depth, cited, lambda n: report(records.name, n, len(rows))
         )

@@ -55,7 +55,7 @@ def rank(
     from tamis.compressors import _registry as registry
     from tamis.service.bench.looks import keeping
     from tamis.service.bench.qrels import load_corpus, load_queries
-    from tamis.service.cli.probe import _cache, _progress, source_of
+    from tamis.service.cli._probing import file_bars, readings, source_of
     from tamis.service.training.cases import described
     from tamis.service.training.ranking import Cases, Lists, fit
 
@@ -65,8 +65,8 @@ def rank(
     reader = keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
     method = registry.method_class("question_rows")(reader)
     lists = Lists(queries.name.split(".")[0], asked, held, depth)
-    with _progress() as report:
-        reading = Cases(method, _cache(cache), report)
+    with file_bars() as report:
+        reading = Cases(method, readings(cache), report)
         found = list(reading.of_lists(lists))
         used = [described(source_of(str(queries)), len(found))]
         for source in files:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tamis.service.cli._errors import reported
-
-if TYPE_CHECKING:
-    from tamis.service.sharpening.loop import Report
 
 EPILOG = """
 **Examples**
@@ -81,7 +76,7 @@ def sharpen(
     curve. Adapters are merged when the folder is loaded, so reading costs what it cost before.
     """
     from tamis.compressors._registry import load_proxy
-    from tamis.service.cli.probe import source_of
+    from tamis.service.cli._probing import file_bars, source_of
     from tamis.service.sharpening import Recipe, lessons
     from tamis.service.sharpening.outcome import outcome
 
@@ -91,7 +86,7 @@ def sharpen(
     recipe = Recipe(depth=depth, first_layer=first, rank=rank, rate=rate, seed=seed)
     files = [source_of(given) for given in data]
     run = lessons(reader, files, recipe, out, questions, judge, every)
-    with _progress() as report:
+    with file_bars() as report:
         curve = run.run(report)
     learnt = outcome(run, curve, name or out.resolve().name, _place(proxy))
     learnt.save(out)
@@ -128,9 +123,9 @@ def _table(curve: Sequence[dict[str, Any]]) -> Table:
 
 def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
     """Loss on the left, gold kept by file on the right, over the questions learnt from."""
-    from tamis.service.cli.probe_show import _figure, _save
+    from tamis.service.cli.probe_show import figure_of, save_figure
 
-    figure = _figure(10, 4.5)
+    figure = figure_of(10, 4.5)
     left, right = figure.subplots(1, 2)
     seen = [row["questions"] for row in curve]
     learnt = [row for row in curve if row["loss"] is not None]
@@ -145,30 +140,9 @@ def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
         right.plot(seen, kept, ".-", label=source)
     right.set(xlabel="questions learnt from", ylabel="held-out gold kept in a fifth of the tokens")
     right.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / max(1, len(found))
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """Bars on stderr with what is left and how the loss goes."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(name: str, done: int, total: int, note: str) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total, note=note)
-            bar.update(tasks[name], completed=done, note=note)
-
-        yield report

@@ -42,14 +42,14 @@ def terminal_map(grid: Any) -> Text:
 def draw(grid: Any, path: Path, probe: LinearProbe) -> None:
     """The map of `head_map` as an image."""
     peak = float(grid.abs().max())
-    figure = _figure(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25)
+    figure = figure_of(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25)
     axes = figure.add_subplot()
     image = axes.imshow(
         grid.numpy(), cmap="RdYlGn", vmin=-peak, vmax=peak, origin="lower", aspect="auto"
     )
     axes.set(xlabel="head", ylabel="layer", title=f"{probe.card.method}, {probe.card.model}")
     figure.colorbar(image, label="weight of a head's log attention")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_coverage(
@@ -61,7 +61,7 @@ def draw_coverage(
         calibrated: as on the probe's card: halves of the held-out articles against each other.
         promises: per set, as `kept_promises` gives them.
     """
-    figure = _figure(10, 4.5)
+    figure = figure_of(10, 4.5)
     left, right = figure.subplots(1, 2)
     lines = {"held-out articles of the training sets": calibrated} | promises
     for n, (name, rows) in enumerate(lines.items()):
@@ -75,10 +75,10 @@ def draw_coverage(
     left.set(xlabel="coverage asked", ylabel="all evidence kept, ± 3 standard errors")
     right.set(xlabel="share of tokens kept", ylabel="all evidence kept")
     right.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
     from tamis.probes.errors import MissingExtra
 
     try:
@@ -88,7 +88,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     from tamis.probes.errors import BadInput
 
     try:

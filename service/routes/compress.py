@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
@@ -11,6 +12,7 @@ from pydantic import Discriminator, Tag
 
 from tamis.compressors._types import Budget
 from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.language import spoken
 from tamis.service.desk import attended, guessed_tokens
 from tamis.service.door.record import Record
 from tamis.service.engine.ticket import Ticket
@@ -203,7 +205,8 @@ def _compressed(
     house: House, body: CompressRequest, question: str, method: str, ticket: Ticket, every: bool
 ) -> Compression:
     """The work itself, in a thread of the request's own."""
-    serving, order = house.serving, body.order_of(question, every)
+    serving, language = house.serving, spoken(body.language, question, body.texts())
+    order = replace(body.order_of(question, every), language=language)
     counter = serving.counter(body.tokenizer)
     sifted = sift(serving.scorer(method), method, counter, order, serving.orderers)
     timings = {**sifted.result.timings_ms, "queue": ticket.queue_ms, "forward": ticket.forward_ms}
@@ -221,7 +224,7 @@ def _compressed(
         shown.text,
         body.shadow,
     )
-    note = served_warning(card[0], method, body.language, question, body.texts())
+    note = served_warning(card[0], method, language, question, body.texts())
     if note and sifted.result.status != "passthrough":
         found.warnings.append(note)
     return found

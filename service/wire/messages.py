@@ -93,12 +93,15 @@ class Conversation:
         self.body, self.count = body, count
         given = [m.model_dump(mode="python", exclude_unset=True) for m in body.messages]
         self.messages: list[dict[str, Any]] = deepcopy(given)
-        self.texts = [
-            slot for i, message in enumerate(self.messages) for slot in _slots(i, message)
-        ]
-        self.tokens_before = self._tokens(self.texts)
+        texts = [slot for i, message in enumerate(self.messages) for slot in _slots(i, message)]
+        # the last message in which a user says something; -1 without any
+        self.asks = max((i for i, m in enumerate(self.messages) if _said(i, m)), default=-1)
+        tokens = [count(slot.text) for slot in texts]
+        self.tokens_before = sum(tokens)
         least = body.config.min_tokens_to_compress
-        self.free = [s for s in self.texts if self._may_be_shorter(s) and count(s.text) >= least]
+        free = [(s, n) for s, n in zip(texts, tokens, strict=True) if n >= least]
+        self.free = [(slot, n) for slot, n in free if self._may_be_shorter(slot)]
+        self.tokens_free = sum(n for _, n in self.free)
 
     def request(self) -> CompressRequest | None:
         """What to compress; None where nothing may be.
@@ -110,7 +113,7 @@ class Conversation:
             return None
         most = self.body.token_budget
         if most is not None:
-            fixed = self.tokens_before - self._tokens(self.free)
+            fixed = self.tokens_before - self.tokens_free
             if fixed >= most:
                 raise BadInput(
                     f"token_budget is {most:,} and the messages that stay as they are take "
@@ -121,16 +124,17 @@ class Conversation:
             model=self.body.model,
             query=self._question(),
             history=[],
-            documents=[slot.text for slot in self.free],
+            documents=[slot.text for slot, _ in self.free],
             max_tokens=most,
             ratio=self.body.config.target_ratio if most is None else None,
         )
 
     def answer(self, found: Compression | None) -> MessagesAnswer:
         """The messages, with what was kept of each text in its place."""
-        for slot, result in zip(self.free, (found and found.results) or [], strict=True):
+        after = self.tokens_before - self.tokens_free
+        for (slot, _), result in zip(self.free, (found and found.results) or [], strict=True):
             slot.holder[slot.key] = result.text or ""
-        after = self._tokens(self.texts)
+            after += self.count(slot.text)
         applied = [f"tamis:{found.method}"] if found else []
         nothing = ["no text was free and long enough to compress"]
         return MessagesAnswer(
@@ -145,9 +149,6 @@ class Conversation:
             ccr_hashes=[],
         )
 
-    def _tokens(self, slots: list[Slot]) -> int:
-        return sum(self.count(slot.text) for slot in slots)
-
     def _may_be_shorter(self, slot: Slot) -> bool:
         config, role = self.body.config, self.messages[slot.place]["role"]
         if slot.place >= len(self.messages) - config.protect_recent:
@@ -156,18 +157,14 @@ class Conversation:
             return True
         if role in _SYSTEM:
             return config.compress_system_messages
-        return role == "user" and config.compress_user_messages and slot.place != self._last()
-
-    def _last(self) -> int:
-        """The place of the last message in which a user says something; -1 without any."""
-        return max((i for i, m in enumerate(self.messages) if _said(i, m)), default=-1)
+        return role == "user" and config.compress_user_messages and slot.place != self.asks
 
     def _question(self) -> str:
         if self.body.query is not None:
             return self.body.query
-        if (last := self._last()) < 0:
+        if self.asks < 0:
             raise BadInput("no user message asks anything; add one, or give query")
-        return _said(last, self.messages[last])
+        return _said(self.asks, self.messages[self.asks])
 
 
 def _said(place: int, message: dict[str, Any]) -> str:

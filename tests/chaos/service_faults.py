@@ -20,18 +20,14 @@ import httpx
 
 from tests.chaos.promise import Told
 from tests.service.app_kit import (
-    DOCUMENTS,
     NEEDLE,
-    QUESTION,
     Gated,
     Running,
     pointing,
     served,
     wait_until,
 )
-from tests.service.test_app_faults import kill
-
-BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+from tests.service.test_app_faults import BODY, kill
 
 
 def right(answer: httpx.Response) -> bool:

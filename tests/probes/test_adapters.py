@@ -135,6 +135,10 @@ def _no_json(folder):
     (folder / sharpened.CARD).write_text("{")
 
 
+def _deep(folder):
+    (folder / sharpened.CARD).write_text("[" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -145,6 +149,7 @@ def _no_json(folder):
         (_changed(rank="8"), "of the wrong kind: \\['rank'\\]"),
         (_changed(more=1), "missing or unknown: \\['more'\\]"),
         (_no_json, "cannot be read as the card"),
+        (_deep, "cannot be read as the card"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(made, harm, says):

@@ -1,0 +1,120 @@
+"""What the benches have in common: words of the command line, bars, and tables for a pipe."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from tamis.probes.errors import BadInput
+
+NEIGHBOUR = Path("../shared/data/dev")
+PIPE_WIDTH = 160
+
+ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")]
+Shares = Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")]
+Seed = Annotated[int, typer.Option(help="Of distractors and intervals.")]
+Readings = Annotated[
+    Path | None, typer.Option(help="Where readings are kept. Default: the user's cache.")
+]
+
+
+def budgets_of(given: str) -> list[float]:
+    """Budgets from a list with commas. BadInput: one that is none."""
+    from tamis.service.bench.run import budget_of
+
+    try:
+        found = [float(word) for word in listed(given, "budgets")]
+    except ValueError as error:
+        raise BadInput(
+            f"budgets is {given!r}; give numbers with commas, such as 0.05,0.1"
+        ) from error
+    for budget in found:
+        budget_of(budget)
+    return found
+
+
+def listed(given: str, what: str) -> list[str]:
+    """Names from a list with commas, each once. BadInput: there is none."""
+    names = list(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if not names:
+        raise BadInput(f"{what} is {given!r}; name at least one")
+    return names
+
+
+def files_of(data: Path | None, names: list[str]) -> dict[str, Path]:
+    """The files of sets by name, in the folder given or beside the project. BadInput: no folder."""
+    from tamis.service.bench.evidence import file_of
+
+    folder = data or NEIGHBOUR
+    if not folder.is_dir():
+        raise BadInput(
+            f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
+        )
+    return {name: file_of(folder, name) for name in names}
+
+
+def sizes_of(given: str) -> list[int]:
+    """Sizes from a list with commas. BadInput: one that is none."""
+    words = listed(given, "tokens")
+    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
+        raise BadInput(f"tokens has {wrong[0]!r}; give whole numbers of at least 1, with commas")
+    return [int(word) for word in words]
+
+
+def prose_of(path: Path) -> str:
+    """The text of a file, maybe .gz. BadInput: it is none."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf8") as file:
+            return str(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+class Rate(ProgressColumn):
+    """Records a second."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of late, or a dash."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", "progress.data.speed")
+
+
+def reporter(progress: Progress, name: str, total: int) -> Callable[[int], None]:
+    """A new bar, and what moves it."""
+    task = progress.add_task(name, total=total)
+    return lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A bar with rate and time left, on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+def table_console() -> Console:
+    """A pipe has no width: a table must not be cut for whoever reads it."""
+    return Console(width=None if Console().is_terminal else PIPE_WIDTH)
