@@ -44,6 +44,7 @@ QUESTIONS = 8
 
 _ROOMY = 1 << 40  # a cache whose limits are never met
 _CUBE, _TRIES = 2048, 10
+_ATTENDING = ("q_proj", "k_proj", "v_proj", "qkv")
 _RATIO = 0.1  # of the context is kept, or as much as its longest unit takes
 
 
@@ -89,19 +90,21 @@ def limit_of(proxy: Proxy) -> Limit:
     """Times the machine."""
     a = torch.randn(_CUBE, _CUBE, device=proxy.device).to(proxy.dtype)
     best = min(_timed(lambda: _multiplied(a)) for _ in range(_TRIES))
-    linear = {
-        name: module.in_features * module.out_features
-        for name, module in proxy.model.named_modules()
+    return Limit(2 * _CUBE**3 / (best / 1e3), linear_weights(proxy, proxy.depth))
+
+
+def linear_weights(proxy: Proxy, depth: int) -> int:
+    """Linear weights that a token is multiplied with where the first `depth` layers are read.
+
+    Of the last one only those of query, key and value: its rows are read and no more.
+    """
+    return sum(
+        module.in_features * module.out_features
+        for number, layer in enumerate(proxy.model.layers[:depth])
+        for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear | Packed)
-    }
-    last = f"layers.{proxy.depth - 1}."
-    unread = [
-        name
-        for name in linear
-        if last in name and not any(part in name for part in ("q_proj", "k_proj", "v_proj", "qkv"))
-    ]
-    weights = sum(linear.values()) - sum(linear[name] for name in unread)
-    return Limit(2 * _CUBE**3 / (best / 1e3), weights)
+        and (number < depth - 1 or any(part in name for part in _ATTENDING))
+    )
 
 
 def measure(

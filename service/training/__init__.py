@@ -11,6 +11,9 @@ from tamis.service.training.cases import read_cases as read_cases
 from tamis.service.training.cases import records_of as records_of
 from tamis.service.training.figures import evidence as evidence
 from tamis.service.training.figures import figures_of as figures_of
+from tamis.service.training.fitting import card_of as card_of
+from tamis.service.training.fitting import ordering as ordering
+from tamis.service.training.fitting import parted as parted
 from tamis.service.training.fitting import recalibrated as recalibrated
 from tamis.service.training.fitting import train as train
 from tamis.service.training.promises import kept_promises as kept_promises

@@ -34,6 +34,8 @@ from tamis.service.training.promises import coverage_figures, promised
 
 Fit = Callable[[Sequence[Question], float], tuple[Tensor, float]]
 LOSSES: dict[str, Fit] = {"listwise": listwise, "logistic": logistic}
+L2 = 0.01
+"""Weight of the squared norm in the first step."""
 
 
 def train(
@@ -43,7 +45,7 @@ def train(
     layers: int,
     report: Report,
     loss: str = "listwise",
-    l2: float = 0.01,
+    l2: float = L2,
 ) -> tuple[LinearProbe, list[Case]]:
     """Fits a probe for a proxy on all folds but the first, which the figures on its card come from.
 
@@ -55,15 +57,22 @@ def train(
     method = QuestionRows(keeping(proxy), probe=None)
     method.layers = layers
     cases = list(read_cases(method, sources, cache, report))
-    fitted, held = _split(cases)
-    if len({case.fold for case in fitted}) < 2 or not held:
-        raise BadInput(
-            f"{len(cases)} questions on too few articles: the fit needs articles to hold out; "
-            "give more data"
-        )
+    fitted, held = parted(cases)
     absent, held_absent = _split(list(read_absent(method, sources, cache, report)))
     weights = _weights(fitted, absent, LOSSES[loss], l2)
-    card = ProbeCard(
+    card = card_of(proxy, layers, sources, cases)
+    probe = LinearProbe(weights | promised(LinearProbe(weights, card), held), card)
+    figures = {"loss": loss, "l2": l2, "fitted": len(fitted), "held_out": figures_of(probe, held)}
+    figures["coverage"] = coverage_figures(probe, held)
+    figures["answerability"] = answer_figures(probe, held, held_absent)
+    return LinearProbe(probe.weights, ProbeCard(**_fields(card) | {"figures": figures})), cases
+
+
+def card_of(
+    proxy: Proxy, layers: int, sources: Sequence[Source], cases: Sequence[Case]
+) -> ProbeCard:
+    """The card of a probe fitted on these cases, without figures."""
+    return ProbeCard(
         method="question_rows",
         model=proxy.card.name,
         revision=proxy.card.revision,
@@ -73,11 +82,17 @@ def train(
         rows=("question_mean",),
         trained_on=tuple(described(source, _used(source, cases)) for source in sources),
     )
-    probe = LinearProbe(weights | promised(LinearProbe(weights, card), held), card)
-    figures = {"loss": loss, "l2": l2, "fitted": len(fitted), "held_out": figures_of(probe, held)}
-    figures["coverage"] = coverage_figures(probe, held)
-    figures["answerability"] = answer_figures(probe, held, held_absent)
-    return LinearProbe(probe.weights, ProbeCard(**_fields(card) | {"figures": figures})), cases
+
+
+def parted(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """To fit on, and to judge by. BadInput: too few articles for two folds and one held out."""
+    fitted, held = _split(cases)
+    if len({case.fold for case in fitted}) < 2 or not held:
+        raise BadInput(
+            f"{len(cases)} questions on too few articles: the fit needs articles to hold out; "
+            "give more data"
+        )
+    return fitted, held
 
 
 def _split(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
@@ -90,20 +105,29 @@ def _weights(
 ) -> dict[str, Tensor]:
     """Both steps and their calibrations, each later one fitted on scores out of fold."""
     gold = [case.gold for case in cases]
-    first, z = _out_of_fold(cases, [Question(c.first, c.gold) for c in cases], fit, l2)
-    second = [_second(case, scores) for case, scores in zip(cases, z, strict=True)]
-    hop, z = _out_of_fold(cases, second, listwise, 1e-3)
+    weights, first, hop = ordering(cases, fit, l2)
     lone = [Question(c.lone, c.gold) for c in cases]
     alone, z_alone = _out_of_fold(cases, lone, logistic, 1e-3)
     steps = Steps(first, hop, alone)
-    return {
-        "first": first.whole,
-        "hop": hop.whole,
-        "calibration": _vector(calibrated(z, gold)),
+    return weights | {
         "alone": alone.whole,
         "alone_calibration": _vector(calibrated(z_alone, gold, absolute=True)),
         "answerable": answer_weights(steps, cases, absent),
     }
+
+
+def ordering(
+    cases: Sequence[Case], fit: Fit = listwise, l2: float = L2
+) -> tuple[dict[str, Tensor], Folded, Folded]:
+    """The weights that put units in order and say how probable each is, and both steps' fits.
+
+    `first` has a weight for each column of `Case.first`, whatever those are: `[F]`.
+    """
+    first, z = _out_of_fold(cases, [Question(c.first, c.gold) for c in cases], fit, l2)
+    second = [_second(case, scores) for case, scores in zip(cases, z, strict=True)]
+    hop, z = _out_of_fold(cases, second, listwise, 1e-3)
+    calibration = _vector(calibrated(z, [case.gold for case in cases]))
+    return {"first": first.whole, "hop": hop.whole, "calibration": calibration}, first, hop
 
 
 def _second(case: Case, first: Tensor) -> Question:
