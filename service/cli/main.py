@@ -15,6 +15,7 @@ from tamis.service.cli import (
     bench_answers,
     bench_break_even,
     bench_depth,
+    bench_hops,
     bench_languages,
     bench_needle,
     bench_peers,
@@ -74,6 +75,7 @@ app.add_typer(cache.app, name="cache")
 bench.app.command("answers", epilog=bench_answers.EPILOG)(bench_answers.answers)
 bench.app.command("break-even", epilog=bench_break_even.EPILOG)(bench_break_even.break_even)
 bench.app.command("depth", epilog=bench_depth.EPILOG)(bench_depth.depth)
+bench.app.command("hops", epilog=bench_hops.EPILOG)(bench_hops.hops)
 bench.app.command("languages", epilog=bench_languages.EPILOG)(bench_languages.languages)
 bench.app.command("needle", epilog=bench_needle.EPILOG)(bench_needle.needle)
 bench.app.command("peers", epilog=bench_peers.EPILOG)(bench_peers.peers)
