@@ -4,9 +4,10 @@
                         own tokens   [h + R, h + R + N_t) passage t, then padding
 
 Prompts that follow each other and have equally long questions are attended to in tiles: their kept
-keys are laid side by side in one buffer, in fp32, and multiplied at once. The softmax that is
-recorded is the one that the model goes on with, so attention is computed once, not once for the
-model and once for the reader. A tile is as large as a processor's cache, or a part of a GPU's
+keys are laid side by side in one buffer and multiplied at once: in fp32, or in bf16 where the model
+is and `row_blocks` are used (rounded logits are no further from cold ones, see LOG.md). The softmax
+that is recorded is the one that the model goes on with, so attention is computed once, not once for
+the model and once for the reader. A tile is as large as a processor's cache, or a part of a GPU's
 memory.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tamis.probes import row_blocks
 from tamis.probes.capture import Enough, KeptLayer
 from tamis.probes.held import Held
 from tamis.probes.rounded import Rounded
@@ -108,7 +110,7 @@ class Asking:
         outs = []
         for tile in self._tiles:
             q, k, v = (_cut(part[0], tile) for part in (query, key, value))
-            grown, sums = self._softmax(tile, layer, q.float() * scale, k, window)
+            grown, sums = self._softmax(tile, layer, q, k, scale, window)
             if layer in self.layers:
                 seen = _reduced(grown, sums, tile.prompts[0].rows, self.groups)
                 tile.weights.append(seen[..., self._opening + tile.asked :].clone())
@@ -142,30 +144,38 @@ class Asking:
         yield _Tile(run, start)
 
     def _softmax(
-        self, tile: _Tile, layer: int, q: Tensor, k: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor]:
-        """Softmax in fp32, undivided: `[T, H, R, C]`, and its sums `[T, H, R, 1]`.
+        self, tile: _Tile, layer: int, q: Tensor, k: Tensor, scale: float, window: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Softmax `[T, H, R, C]`; in fp32 undivided, and its sums `[T, H, R, 1]`.
 
-        To divide what comes of it, which is smaller, is less work.
+        To divide what comes of it, which is smaller, is less work. In bf16 it is divided.
         """
         T, H, R, d = q.shape
+        dtype = q.dtype if row_blocks.able(q) else torch.float32
         kept = [prompt.passage[layer].keys for prompt in tile.prompts]
-        keys = self._laid("keys", torch.float32, self.head[layer].keys, k, kept)
+        keys = self._laid("keys", dtype, self.head[layer].keys, k, kept)
         heads, columns = keys.shape[1:3]
-        logits = self._room("logits", (T, heads, H // heads * R, columns), torch.float32)
-        torch.matmul(q.reshape(T, heads, -1, d), keys.transpose(2, 3), out=logits)
+        logits = self._room("logits", (T, heads, H // heads * R, columns), dtype)
+        looking = (q.to(dtype) * scale).reshape(T, heads, -1, d)
+        torch.matmul(looking, keys.transpose(2, 3), out=logits)
         grown = logits.view(T, H, R, columns)
         self._hide(tile, grown, window)
+        if dtype != torch.float32:
+            return grown.softmax(-1), None
         grown.sub_(grown.amax(-1, keepdim=True)).exp_()
         return grown, grown.sum(-1, keepdim=True)
 
-    def _weighed(self, tile: _Tile, layer: int, grown: Tensor, v: Tensor, sums: Tensor) -> Tensor:
+    def _weighed(
+        self, tile: _Tile, layer: int, grown: Tensor, v: Tensor, sums: Tensor | None
+    ) -> Tensor:
         """The values, weighed by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
         kept = [prompt.passage[layer].values for prompt in tile.prompts]
         values = self._laid("values", v.dtype, self.head[layer].values, v, kept)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
-        out = (out.view(T, H, R, -1) / sums).to(v.dtype)
+        out = out.view(T, H, R, -1)
+        if sums is not None:
+            out = (out / sums).to(v.dtype)
         return out.transpose(1, 2).reshape(T * R, H, -1)
 
     def _laid(
@@ -234,9 +244,14 @@ def _cut(part: Tensor, tile: _Tile) -> Tensor:
     return new.view(part.shape[0], T, R, -1).transpose(0, 1)
 
 
-def _reduced(grown: Tensor, sums: Tensor, rows: int, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Rows of the softmax `grown / sums`, from `rows` on, in groups: `[T, H, R', C]`."""
-    looking, sums = grown[:, :, rows:], sums[:, :, rows:]
+def _reduced(grown: Tensor, sums: Tensor | None, rows: int, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Rows of the softmax `grown / sums`, from `rows` on, in groups: `[T, H, R', C]` fp32."""
+    looking = grown[:, :, rows:]
+    if sums is None:
+        if groups == ("question_mean",):
+            return looking.sum(2, keepdim=True, dtype=torch.float32).div_(looking.shape[2])
+        return grouped(looking.float(), groups)
+    sums = sums[:, :, rows:]
     if groups == ("question_mean",):
         return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ looking
     return grouped(looking / sums, groups)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tamis.probes import packs_varlen
+from tamis.probes import packs_varlen, row_blocks
 from tamis.probes.rows import reduced
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def _seen(
     length, keys = q.shape[1], k.shape[1]
     past = keys - length
     masked = window is not None and keys > window
+    if not masked and row_blocks.able(q):
+        return row_blocks.attend(q, k, v, scale)
     if masked or (past and keys <= BLOCK):
         mask = recorder.mask(past, keys, window, q)
         return _sdpa(q, k, v, mask, scale).transpose(0, 1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tamis.probes import row_blocks
 from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.cache_files import CacheFiles
 from tamis.probes.capture import KeptLayer, Want
@@ -25,6 +26,8 @@ from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 FP32 = 1e-5
+# logits and weights of eight bits in four layers, as in test_capture
+BF16 = 2.5e-2
 # rows of an 8-bit cache, on random weights drawn wide; the real proxy's loss stands in LOG.md
 INT8 = 5e-2
 WANT = Want((0, 1, 2, 3), ("question", "question_mean", "last"))
@@ -120,6 +123,23 @@ def test_questions_of_any_length_are_asked_in_one_batch():
     questions = ["Why?", "Why?", "Who in the end sat on the mat?", "", "Why?", "What?"]
     mixed = [Prompt(p.read, ask(q)) for p, q in zip(asked(proxy), questions, strict=True)]
     close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
+def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypatch):
+    """Logits in bf16, where the processor is quick at them, and in fp32."""
+    monkeypatch.setattr(row_blocks, "able", lambda query: blocks and query.dtype == torch.bfloat16)
+    proxy, want = versioned(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
+    reader = CachedReader(proxy, PassageCache())
+    cold = weights(reader, asked(proxy), want)
+    warm = weights(reader, asked(proxy), want)
+    assert all(part.dtype == torch.float32 for part in warm)
+    for one, other in zip(warm, cold, strict=True):
+        torch.testing.assert_close(one, other, atol=BF16, rtol=0)
+        # of a whole passage, what is rounded up and down cancels out
+        torch.testing.assert_close(one.sum(-1), other.sum(-1), atol=BF16, rtol=BF16)
+    close(cold, weights(versioned(), asked(proxy), want), BF16)
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
