@@ -12,13 +12,15 @@ from torch import Tensor
 
 from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.capture import Want
-from tamis.probes.prompt import Layout, Prompt, Read, Template, token_spans
+from tamis.probes.prompt import Layout, Prompt, Read, Template, packed, token_spans
 from tamis.probes.proxy import Card, Proxy
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 512
 """Longest window. Attention grows with its square, so longer ones cost more a token."""
+TURN_TOKENS = 16384
+"""Of windows that are asked everything before the next are read."""
 
 
 class Reader(Protocol):
@@ -146,6 +148,7 @@ def read_alone(
     pool: Callable[[Signal, Sequence[tuple[int, int]]], Tensor],
     limit: int = WINDOW_TOKENS,
     lead: bool = False,
+    beside: Sequence[str] = (),
 ) -> Look:
     """Reads each window in a prompt of its own: no passage can change what is seen of another.
 
@@ -153,22 +156,36 @@ def read_alone(
         pool: a window's signal and its units' token spans to features `[U, F]`. A window's signal
             is dropped as soon as it is pooled, so memory does not grow with the input.
         limit, lead: as for `windows`.
+        beside: further questions to ask of every window; their features come behind, in order.
     """
     clock = time.perf_counter()
     cut = windows(reader.layout, passages, units, limit, lead)
-    ask = reader.layout.ask(question)
-    prompts = [Prompt(window.read, ask) for window in cut]
+    asks = [reader.layout.ask(asked) for asked in (question, *beside)]
     tokenised = time.perf_counter()
-    rows, cached = [], 0
-    for window, signal in zip(cut, reader.read(prompts, want), strict=True):
-        rows.append(pool(signal, window.read.spans))
-        cached += signal.cached
+    rows, ran, cached = [], 0, 0
+    for turn in _turns(reader, cut, len(asks)):
+        prompts = [Prompt(window.read, ask) for ask in asks for window in turn]
+        pooled = []
+        for n, (prompt, signal) in enumerate(zip(prompts, reader.read(prompts, want), strict=True)):
+            pooled.append(pool(signal, prompt.read.spans))
+            ran += len(prompt) - signal.cached
+            # what the first question has just read was not kept from before
+            cached += signal.cached if n < len(turn) else 0
+        each = [torch.cat(pooled[i : i + len(turn)]) for i in range(0, len(pooled), len(turn))]
+        rows.append(torch.cat(each, -1))
     read = time.perf_counter()
     return Look(
         torch.cat(rows) if rows else torch.zeros(0, 0),
         tuple(b - a for window in cut for a, b in window.read.spans),
         len(cut),
-        sum(len(prompt) for prompt in prompts) - cached,
+        ran,
         {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
         cached,
     )
+
+
+def _turns(reader: Reader, cut: list[Window], asks: int) -> list[list[Window]]:
+    """All windows at once; with several questions, so many as a cache holds until the last."""
+    if asks > 1 and isinstance(reader, CachedReader):
+        return list(packed(cut, TURN_TOKENS, lambda window: len(window.read.ids)))
+    return [cut] if cut else []

@@ -13,27 +13,38 @@ pooling. A window of 32 tokens reaches over the ends of sentences and lends one'
 next: of three RULER records at a tenth of the tokens, the token form lost one, this none (LOG.md).
 `EvaluatorHeads.tokens` gives the published token choice, as spans.
 
-Departures: the last rows never reach back beyond the question's first token, so a short question
-has fewer than 16; passages are read alone, in windows of whole units, where the paper reads one
-prompt (`together=True` joins them, a blank line between, in windows of `window_tokens`); the mean
-at the ends of a window is over the tokens that are there.
+Departure of the sentence form: from a unit's mean, what the last rows of the question "N/A" pay to
+it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not. These heads look
+at places whatever is asked: at the first unit of a window, and at every token of a short one. Among
+50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are kept without the
+subtraction, 75 with it (LOG.md). The window's keys are kept, so it costs one more question, not one
+more reading. `calibrate=False` leaves it out; the token form never has it. As published:
+`form="token", together=True`.
+
+Departures of both: the last rows never reach back beyond the question's first token, so a short
+question has fewer than 16; passages are read alone, in windows of whole units, where the paper
+reads one prompt (`together=True` joins them, a blank line between, in windows of `window_tokens`);
+the mean at the ends of a window is over the tokens that are there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from tamis.compressors._in_context import EMPTY_QUERY
 from tamis.compressors._method import Info
-from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, read_alone
+from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, read_alone, remembering
 from tamis.compressors._smooth import box
 from tamis.compressors._types import Scores
 from tamis.compressors.lexical import best_of_passage
 from tamis.compressors.sentinel import joined
+from tamis.probes.cache import PassageCache
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.heads import HeadProfile, profile_of
@@ -42,6 +53,8 @@ from tamis.probes.signal import Signal, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32
+_KEPT_BYTES = 1 << 29
+"""Of windows, from the question to "N/A", where the reader does not keep them anyway."""
 Form = Literal["token", "sentence"]
 
 
@@ -67,7 +80,8 @@ class EvaluatorHeads:
     """Needle heads of one layer."""
 
     info: ClassVar[Info] = Info(
-        "eight needle heads of one layer, the last 16 rows; by sentence, or pooled as published",
+        "eight needle heads of one layer, the last 16 rows, minus what the query N/A draws; "
+        "or as published",
         "EHPC, arXiv 2501.12959",
         "proxy",
         reads_words=True,
@@ -83,6 +97,7 @@ class EvaluatorHeads:
         form: Form = "sentence",
         together: bool = False,
         window_tokens: int = WINDOW_TOKENS,
+        calibrate: bool = True,
     ) -> None:
         """A method over one proxy.
 
@@ -94,6 +109,7 @@ class EvaluatorHeads:
             form: `sentence`, or `token` as published.
             together: read the passages joined, as published.
             window_tokens: longest window.
+            calibrate: subtract what the question "N/A" draws, of the sentence form alone.
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
@@ -113,8 +129,12 @@ class EvaluatorHeads:
         self.layer, self.chosen = chosen[0][0], tuple(head for _, head in chosen)
         self.reader, self.form, self.together = reader, form, together
         self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
+        self.calibrate = calibrate and form == "sentence"
         self.layers = self.layer + 1
-        self.reading = f"1 {self.layer}-{self.chosen} {observed_rows=} {pool_tokens=} {together=}"
+        self.reading = (
+            f"2 {self.layer}-{self.chosen} {observed_rows=} {pool_tokens=} {together=} "
+            f"calibrate={self.calibrate}"
+        )
 
     @classmethod
     def depth(cls, model: str, profile: HeadProfile | Path | str = "auto") -> int | None:
@@ -124,7 +144,11 @@ class EvaluatorHeads:
         return profile_of(profile, "needle", model).best_layer() + 1
 
     def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
-        """Reads every window once; both forms are made of what is seen."""
+        """Reads every window once, and asks "N/A" of it if calibrated.
+
+        Features `[U, 3]` are the best pooled token, the mean of raw tokens, and that mean minus the
+        mean of N/A; the last one only if calibrated.
+        """
 
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
             return unit_features(signal, spans, self.chosen, self.rows, self.pool_tokens)
@@ -133,8 +157,9 @@ class EvaluatorHeads:
         if self.together:
             whole, units = joined(passages, units)
             given = [whole]
-        return read_alone(
-            self.reader,
+        kept = PassageCache(_KEPT_BYTES) if self.calibrate else None
+        seen = read_alone(
+            remembering(self.reader, kept),
             question,
             given,
             units,
@@ -142,13 +167,19 @@ class EvaluatorHeads:
             pool,
             self.window_tokens,
             lead=self.together,
+            beside=(EMPTY_QUERY,) if self.calibrate else (),
         )
+        if not self.calibrate or not units:
+            return seen
+        best, mean, _, empty = seen.features.unbind(1)
+        return replace(seen, features=torch.stack([best, mean, mean - empty], 1))
 
     def judge(
         self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """The form's column; no probabilities."""
-        values = look.features[:, 0 if self.form == "token" else 1] if units else torch.zeros(0)
+        column = 0 if self.form == "token" else 2 if self.calibrate else 1
+        values = look.features[:, column] if units else torch.zeros(0)
         each = tuple(values.tolist())
         ranks = best_of_passage(each, units, len(passages))
         return Scores(each, ranks, False, *look.cost)

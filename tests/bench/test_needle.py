@@ -66,6 +66,14 @@ def test_the_needle_stands_whole_between_sentences_at_its_depth(haystack, depth)
         assert text.endswith(f"{NEEDLE} ")
 
 
+def looking() -> Scripted:
+    """A reader that looks at the needle if it is asked for it, and at nothing if not."""
+    found = Scripted.pointing_at(NEEDLE)
+    return Scripted(
+        lambda asked, text: found.weigh(asked, text) if asked == QUESTION else [1e-4] * len(text)
+    )
+
+
 def cells(scorer, reader, haystack, counter, sizes=(1500, 6000), depths=(0.0, 0.5, 1.0)):
     return list(sweep(scorer, reader, haystack, sizes, depths, 100, counter))
 
@@ -78,7 +86,7 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_haystack_is_read_once_and_then_only_the_needles_window(method, haystack, counter):
-    reader = Remembering(Scripted.pointing_at(NEEDLE))
+    reader = Remembering(looking())
     found = cells(METHODS[method](reader), reader, haystack, counter)
     assert [cell.rank for cell in found] == [1] * 6
     assert all(cell.kept for cell in found)
@@ -92,10 +100,10 @@ def test_the_haystack_is_read_once_and_then_only_the_needles_window(method, hays
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_remembered_scores_as_what_is_read(method, haystack, counter):
-    reader = Remembering(Scripted.pointing_at(NEEDLE))
+    reader = Remembering(looking())
     kept = METHODS[method](reader)
     cells(kept, reader, haystack, counter, (1500,))
-    fresh = METHODS[method](Scripted.pointing_at(NEEDLE))
+    fresh = METHODS[method](looking())
     from tamis.probes.segment import units_of
 
     passages, _ = with_needle(haystack.upto(1500), NEEDLE, 0.5)

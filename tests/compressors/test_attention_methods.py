@@ -13,6 +13,7 @@ from tamis.compressors._smooth import box, gaussian
 from tamis.compressors.evaluator_heads import EvaluatorHeads, observed, unit_features
 from tamis.compressors.infini import Infini
 from tamis.compressors.raw_attention import RawAttention, best_words
+from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.heads import HeadProfile
@@ -22,6 +23,8 @@ from tamis.probes.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
 from tests.laws.methods import head_profile
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
 ASKED = "Where is the pin?"
 HAY = "Straw here. More straw there. The pin is here. Straw again. And again."
@@ -122,6 +125,94 @@ def test_ehpc_scores_differ_with_rows_heads_and_pooling():
         assert other != pytest.approx(base, rel=1e-3)
     # the sentence is its own window
     assert ehpc(pool_tokens=4) == ehpc()
+    assert ehpc(calibrate=False) != pytest.approx(ehpc(), rel=1e-3)
+
+
+class Fixed(Scripted):
+    """Two heads see what is written here for a question, row by row, whatever is read."""
+
+    def __init__(self, **seen: list[list[float]]) -> None:
+        super().__init__(lambda question, text: [0.0] * len(text), layers=1)
+        self.by_question = {self.layout.ask(q).ids: rows for q, rows in seen.items()}
+
+    def read(self, prompts, want):
+        for prompt in prompts:
+            rows = torch.tensor(self.by_question[prompt.ask.ids])
+            yield Signal(torch.stack([rows, 2 * rows])[None], want.layers, want.rows)
+
+
+NINES = [9.0] * 7
+
+
+def fixed() -> Fixed:
+    """ "Ab. Cd." as seven bytes; a first row of nines is no row to observe."""
+    asked = [[0.3] * 3 + [0.0] + [0.1] * 3, [0.1] * 3 + [0.0] + [0.3] * 3]
+    empty = [[0.2] * 3 + [0.0] + [0.1] * 3, [0.1] * 3 + [0.0] + [0.0] * 3]
+    return Fixed(**{"Who?": [NINES, *asked], "N/A": [NINES, *empty]})
+
+
+def by_fixed(**options) -> list[float]:
+    reader, given = fixed(), [Passage("Ab. Cd.")]
+    method = EvaluatorHeads(reader, head_profile(reader), observed_rows=2, **options)
+    return list(method.scores("Who?", given, units_of(given)).values)
+
+
+def test_ehpc_takes_off_what_the_same_rows_of_an_empty_question_draw():
+    """Means of the last two rows .2 and .2, of N/A .15 and .05; heads 1 + 2."""
+    assert by_fixed() == pytest.approx([3 * (0.2 - 0.15), 3 * (0.2 - 0.05)])
+    assert by_fixed(calibrate=False) == pytest.approx([3 * 0.2, 3 * 0.2])
+
+
+def test_ehpc_as_published_knows_no_empty_question():
+    """The token form asks nothing else, whatever `calibrate` says, and takes nothing off."""
+    reader = Fixed(**{"Who?": [NINES, [0.3] * 3 + [0.0] + [0.1] * 3]})
+    given = [Passage("Ab. Cd.")]
+    for calibrate in (True, False):
+        method = EvaluatorHeads(
+            reader,
+            head_profile(reader),
+            observed_rows=1,
+            pool_tokens=1,
+            form="token",
+            calibrate=calibrate,
+        )
+        found = method.scores("Who?", given, units_of(given)).values
+        assert found == pytest.approx([3 * 0.3, 3 * 0.1])
+
+
+def test_a_place_that_every_question_looks_at_does_not_outrank_the_needle():
+    """A window's opening draws more than the pin does, asked or not."""
+
+    def weigh(question: str, text: str) -> list[float]:
+        pin = text.find("The pin is here.")
+        inside = range(pin, pin + 16) if question == ASKED and pin >= 0 else range(0)
+        return [0.02 if i < 11 else 0.01 if i in inside else 0.0 for i in range(len(text))]
+
+    reader = Scripted(weigh)
+    plain, less = (
+        scores(EvaluatorHeads(reader, head_profile(reader), calibrate=calibrate))
+        for calibrate in (False, True)
+    )
+    assert max(range(5), key=plain.__getitem__) == 0
+    assert max(range(5), key=less.__getitem__) == 2
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_empty_question_costs_itself_and_no_second_reading(cached):
+    proxy = tiny.proxy()
+    reader = CachedReader(proxy, PassageCache()) if cached else proxy
+    given = [Passage(HAY), Passage("Another straw. And one.", title="T")]
+    once, twice = (
+        EvaluatorHeads(reader, head_profile(reader), heads=2, calibrate=calibrate)
+        for calibrate in (False, True)
+    )
+    plain = once.scores(ASKED, given, units_of(given))
+    if cached:
+        reader.cache.clear()
+    found = twice.scores(ASKED, given, units_of(given))
+    more = found.windows * len(proxy.layout.ask("N/A").ids)
+    assert found.tokens_read == plain.tokens_read + more
+    assert found.tokens_cached == plain.tokens_cached == 0
 
 
 def test_ehpc_runs_only_up_to_its_layer():

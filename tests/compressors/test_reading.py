@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import torch
 from torch import Tensor
 
+from tamis.compressors import _reading
 from tamis.compressors._reading import read_alone, windows
+from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.capture import Want
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
 LONG = "This sentence is far longer than any window that is tried here, and still is one unit."
 TEXTS = [
@@ -93,6 +98,43 @@ def test_reading_alone_gives_one_row_a_unit_in_order_and_counts_what_it_reads():
     assert [text for _, text in reader.seen] == ["Hay here.", "The pin. Hay.", "Hay. A pin too."]
     assert seen.tokens_read == sum(len(text) for _, text in reader.seen) + 2 * 2 + 3 * ask
     assert set(seen.timings_ms) == {"tokenize", "read"}
+
+
+@pytest.mark.parametrize("turn_tokens", [1, 20, 10_000])
+def test_questions_beside_the_first_are_asked_of_every_window(turn_tokens, monkeypatch):
+    """Their features stand behind, as if each had been asked alone; passages run once."""
+    monkeypatch.setattr(_reading, "TURN_TOKENS", turn_tokens)
+    proxy = tiny.proxy()
+    passages = [Passage("Hay here. The pin. Hay.", title="T"), Passage("Hay. A pin too.")]
+    asked = ("Where?", "N/A", "Who, then?")
+    given = passages, units_of(passages), Want((1, 3), ("last",)), mass
+    reader = CachedReader(proxy, PassageCache())
+    seen = read_alone(reader, asked[0], *given, limit=4, beside=asked[1:])
+    alone = [read_alone(proxy, question, *given, limit=4) for question in asked]
+    torch.testing.assert_close(
+        seen.features, torch.cat([look.features for look in alone], 1), atol=1e-5, rtol=1e-4
+    )
+    asks = [len(proxy.layout.ask(question).ids) for question in asked]
+    assert seen.windows == alone[0].windows > 2
+    assert seen.tokens_read == alone[0].tokens_read + seen.windows * sum(asks[1:])
+    again = read_alone(reader, asked[0], *given, limit=4, beside=asked[1:])
+    assert again.tokens_read == again.windows * sum(asks)
+    assert again.tokens_cached == alone[0].tokens_read - seen.windows * asks[0]
+
+
+def test_a_cache_of_one_turn_is_enough_to_ask_all_windows_twice(monkeypatch):
+    """All windows read before the second question comes would have pushed each other out."""
+    proxy, passages = tiny.proxy(), [Passage("Hay here. The pin. Hay. A pin too. Straw. Hay.")]
+    given = passages, units_of(passages), Want((1,), ("last",)), mass
+    whole = CachedReader(proxy, PassageCache())
+    once = read_alone(whole, "Where?", *given, limit=4)
+    stats = whole.cache.stats()
+    assert stats.entries == once.windows > 2
+    monkeypatch.setattr(_reading, "TURN_TOKENS", 1)
+    small = CachedReader(proxy, PassageCache(max_bytes=stats.bytes // 2))
+    seen = read_alone(small, "Where?", *given, limit=4, beside=["N/A"])
+    more = seen.windows * len(proxy.layout.ask("N/A").ids)
+    assert seen.tokens_read == once.tokens_read + more
 
 
 def test_nothing_to_read_is_no_read():

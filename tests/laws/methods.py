@@ -185,6 +185,9 @@ WAYS = {
     "raw_attention": Way(
         "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
     ),
+    "evaluator_heads": Way(
+        "evaluator_heads", _reading(lambda r: EvaluatorHeads(r, head_profile(r))), True, True
+    ),
     "evaluator_heads by token": Way(
         "evaluator_heads",
         _reading(lambda r: EvaluatorHeads(r, head_profile(r), form="token")),
