@@ -23,7 +23,7 @@ from tamis.probes import row_blocks
 from tamis.probes.capture import Enough, KeptLayer
 from tamis.probes.held import Held
 from tamis.probes.rounded import Rounded
-from tamis.probes.rows import RowGroup, grouped
+from tamis.probes.rows import RowGroup, divided, grouped
 
 TILE_BYTES = 2 << 20
 """Keys and values of one tile on a CPU: what a core's second-level cache holds, see LOG.md."""
@@ -248,9 +248,7 @@ def _reduced(grown: Tensor, sums: Tensor | None, rows: int, groups: tuple[RowGro
     """Rows of the softmax `grown / sums`, from `rows` on, in groups: `[T, H, R', C]` fp32."""
     looking = grown[:, :, rows:]
     if sums is None:
-        if groups == ("question_mean",):
-            return looking.sum(2, keepdim=True, dtype=torch.float32).div_(looking.shape[2])
-        return grouped(looking.float(), groups)
+        return divided(looking, groups)
     sums = sums[:, :, rows:]
     if groups == ("question_mean",):
         return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ looking

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes import packs_varlen, row_blocks
-from tamis.probes.rows import reduced
+from tamis.probes.rows import divided, reduced
 
 if TYPE_CHECKING:
     from tamis.probes.capture import Recorder
@@ -41,7 +41,7 @@ def attend(
     """
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
-    at_once = packs_varlen.able(query)
+    at_once, blocks = packs_varlen.able(query), row_blocks.able(query)
     keys, values, outs, start = [], [], [], 0
     for s, length in enumerate(lengths):
         q, k, v = (part[0, :, start : start + length] for part in (query, key, value))
@@ -52,6 +52,9 @@ def attend(
         if before is not None:
             k = torch.cat((before[layer].keys.to(k), k), dim=1)
             v = v if last else torch.cat((before[layer].values.to(v), v), dim=1)
+        if blocks and (window is None or k.shape[1] <= window):
+            outs.append(_by_blocks(recorder, s, layer, q, k, v, scale))
+            continue
         if layer in recorder.layers:
             _record(recorder, s, q, k, scale, window)
         if at_once:
@@ -79,6 +82,22 @@ def _record(
     recorder.weights[s].append(reduced(looking, k, later, recorder.groups))
 
 
+def _by_blocks(
+    recorder: Recorder, s: int, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float
+) -> Tensor:
+    """What new tokens see, `[n, H, d]`; rows that end the sequence are recorded on the way."""
+    first, stop = recorder.row_spans[s]
+    wanted, through = layer in recorder.layers, layer != recorder.stop_after
+    few = 0 < stop - first <= row_blocks.MOST_ROWS
+    if wanted and few and stop == q.shape[1] and not recorder.states:
+        seen, weights = row_blocks.attend(q, k, v, scale, stop - first, through)
+        recorder.weights[s].append(divided(weights, recorder.groups))
+        return seen
+    if wanted:
+        _record(recorder, s, q, k, scale, None)
+    return row_blocks.attend(q, k, v, scale, 0, through)[0]
+
+
 def _seen(
     recorder: Recorder, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
 ) -> Tensor:
@@ -89,8 +108,6 @@ def _seen(
     length, keys = q.shape[1], k.shape[1]
     past = keys - length
     masked = window is not None and keys > window
-    if not masked and row_blocks.able(q):
-        return row_blocks.attend(q, k, v, scale)
     if masked or (past and keys <= BLOCK):
         mask = recorder.mask(past, keys, window, q)
         return _sdpa(q, k, v, mask, scale).transpose(0, 1)

@@ -65,7 +65,7 @@ class Proxy:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights; attention rows are fp32 whatever it is."""
+        """The dtype of the weights; attention rows are given in fp32 whatever it is."""
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 

@@ -41,6 +41,13 @@ def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     return torch.cat([parts[group]() for group in groups], dim=-2)
 
 
+def divided(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Rows `[..., R, N]` of a softmax in any dtype, in groups: `[..., R', N]` fp32."""
+    if groups == ("question_mean",) and weights.shape[-2]:
+        return weights.sum(-2, keepdim=True, dtype=torch.float32).div_(weights.shape[-2])
+    return grouped(weights.float(), groups)
+
+
 def reduced(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Softmax rows in fp32 in groups: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
 

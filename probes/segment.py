@@ -15,12 +15,16 @@ from itertools import pairwise
 
 from tamis.probes.blocks import BLOCK_CHARS, Mark, code_marks, markdown_marks, paragraph_marks
 from tamis.probes.markup import html_marks, json_marks
+from tamis.probes.recent import Recent
 from tamis.probes.sentences import sentence_starts
 from tamis.probes.text import Kind, Passage, Piece, Unit
 from tamis.probes.tokens import encodable
 
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
 ITEM_CHARS = 400  # longer list items and HTML blocks are read sentence by sentence
+
+_RECENT: Recent[tuple[Piece, ...]] = Recent(2_000_000)
+"""The pieces of the last texts, in characters: a passage that is asked again is not cut again."""
 
 _INK = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
@@ -53,8 +57,14 @@ def units_of(
     return [
         Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
         for index, passage in enumerate(passages)
-        for piece in segment(passage.text, language, structure)
+        for piece in _recent(passage.text, language, structure)
     ]
+
+
+def _recent(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
+    """As `segment`; what was cut a moment ago is still there."""
+    key = (text, language, structure)
+    return _RECENT.get(key, len(text), lambda: tuple(segment(text, language, structure)))
 
 
 def _marks(text: str, structure: bool) -> list[Mark]:

@@ -40,7 +40,7 @@ from tamis.service.cli import (
     serve,
 )
 
-# read when torch is loaded: threads that wait for each other spin for some microseconds, then sleep.
+# read when torch is loaded: threads that wait for each other spin for microseconds, then sleep.
 # To spin for long, as is the default, takes ten times as long beside another busy process; to sleep
 # at once takes a fifth longer beside none
 if "OMP_WAIT_POLICY" not in os.environ:

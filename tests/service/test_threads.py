@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
-
 OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def spins(**given: str) -> int:
-    """How often the OpenMP library of torch looks before it sleeps, with the command line loaded."""
+    """How often torch's OpenMP looks before it sleeps, once the command line is loaded."""
     around = {name: value for name, value in os.environ.items() if name not in OURS}
     done = subprocess.run(
         [sys.executable, "-c", "import tamis.service.cli.main, torch; torch.ones(9).sum()"],
