@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from tamis.compressors._types import Ranks, Scores
+from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
 Kind = Literal["compression", "reranking", "ordering"]
@@ -38,6 +39,15 @@ class Scorer(Protocol):
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit and one a passage; higher is better."""
         ...
+
+
+def check_scores(info: Info, method: str) -> None:
+    """BadInput: a method that scores no sentences, so that nothing can be kept by it."""
+    if info.kind != "compression":
+        raise BadInput(
+            f"{method} is a method of {info.kind} and scores no sentences to keep; rank or order "
+            "with it, and compress with one that `tamis methods` lists under compression"
+        )
 
 
 class Ranker(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tamis.compressors._granularity import blocks, check_granularity, words
-from tamis.compressors._method import Scorer
+from tamis.compressors._method import Scorer, check_scores
 from tamis.compressors._order import PLAIN, Orderer, Orderers
 from tamis.compressors._promise import (
     check_policy,
@@ -38,7 +38,12 @@ class Compressor:
     def __init__(
         self, scorer: Scorer, name: str, counter: Tokens, orderers: Orderers | None = None
     ) -> None:
-        """`orderers` gives the methods of ordering that `Rules.order` may name."""
+        """`orderers` gives the methods of ordering that `Rules.order` may name.
+
+        Raises:
+            BadInput: a method that scores no sentences.
+        """
+        check_scores(scorer.info, name)
         self.scorer, self.name, self.counter = scorer, name, counter
         self.orderers = orderers
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tamis.compressors._asked import asked
-from tamis.compressors._method import Info, Scorer
+from tamis.compressors._method import Info, Scorer, check_scores
 from tamis.compressors._pipeline import DEFAULT_RULES, Compressor
 from tamis.compressors._registry import (
     DEFAULT,
@@ -47,7 +47,8 @@ class Late:
     Threads may share it; the model is loaded once.
 
     Raises:
-        UnknownMethod: no such method. BadInput: an option that the method does not have.
+        UnknownMethod: no such method. BadInput: an option that the method does not have, or a
+            method that scores no sentences.
     """
 
     info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
@@ -61,8 +62,10 @@ class Late:
         cache: PassageCache | None = None,
         **options: Any,
     ) -> None:
-        self.cache, self.needs_proxy = cache, info(name).needs == "proxy"
-        self.reads_words = info(name).reads_words
+        behind = info(name)
+        check_scores(behind, name)
+        self.cache, self.needs_proxy = cache, behind.needs == "proxy"
+        self.reads_words = behind.reads_words
         if own := {word: value for word, value in options.items() if word != "encoder"}:
             check_options(name, own)
         self.name, self.proxy, self.root, self.options = name, proxy, root, options

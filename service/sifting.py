@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from tamis.compressors._granularity import reads_words
-from tamis.compressors._method import Info, Scorer
+from tamis.compressors._method import Info, Scorer, check_scores
 from tamis.compressors._order import Orderers
 from tamis.compressors._pipeline import Compressor
 from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores
@@ -157,6 +157,7 @@ def sift(
         BadInput: and its kinds, for what cannot be served.
         OutOfTime: nothing was read in time, and the budget needs probabilities.
     """
+    check_scores(scorer.info, name)
     timely = Timely(scorer)
     compressor = Compressor(timely, name, counter, orderers)
     try:

@@ -126,6 +126,8 @@ def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
     reader = Scripted.pointing_at(PIN)
     for wrong, error in (
         ({"method": "lexicl"}, UnknownMethod),
+        ({"method": "icr"}, BadInput),
+        ({"method": "attention_sorting"}, BadInput),
         ({"colour": 1}, BadInput),
         ({"tokenizer": "gpt-9"}, UnknownTokenizer),
     ):
