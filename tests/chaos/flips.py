@@ -23,7 +23,7 @@ from tamis.retrieval.store import CorpusIndex
 from tamis.retrieval.writer import Readers
 from tests.chaos.promise import Told
 from tests.probes import tiny
-from tests.probes.test_cache import filled
+from tests.probes.cache_kit import filled
 from tests.probes.test_linear import CARD, WEIGHTS
 from tests.retrieval.corpora import many
 from tests.retrieval.test_keys import recipe_for

@@ -20,14 +20,16 @@ import httpx
 
 from tests.chaos.promise import Told
 from tests.service.app_kit import (
+    BODY,
     NEEDLE,
     Gated,
     Running,
+    connected,
     pointing,
     served,
     wait_until,
 )
-from tests.service.test_app_faults import BODY, kill
+from tests.service.test_app_faults import kill
 
 
 def right(answer: httpx.Response) -> bool:
@@ -92,7 +94,7 @@ def hanging_up(_: Path, times: int, draw: random.Random) -> Told:
                 [draw.randrange(1, len(head)), draw.randrange(len(head), len(sent)), -1]
             )
             where["whole request" if cut < 0 else "headers" if cut < len(head) else "body"] += 1
-            with _connected(service) as client:
+            with connected(service) as client:
                 client.sendall(sent if cut < 0 else sent[:cut])
                 time.sleep(draw.choice([0.0, 0.0, 0.002, 0.01]))
                 if draw.random() < 0.5:  # a reset instead of a farewell
@@ -126,14 +128,9 @@ def garbage(_: Path, times: int, draw: random.Random) -> Told:
     return Told(times, survived, lost, shown)
 
 
-def _connected(service: Running) -> socket.socket:
-    host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
-
-
 def _status(service: Running, said: bytes) -> int:
     """What bytes are answered with; 0 where the connection is closed without a word."""
-    with _connected(service) as client:
+    with connected(service) as client:
         try:
             client.sendall(said)
             told = client.recv(64)

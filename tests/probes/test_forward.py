@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tamis.probes import forward_linear
 from tamis.probes.capture import Want
 from tamis.probes.forward import known
-from tamis.probes.forward_linear import Packed, Product, fused, pack, unpack
+from tamis.probes.forward_linear import Product
 from tamis.probes.forward_parts import RmsNorm, Rotation, gated
-from tamis.probes.prompt import TEMPLATES, Prompt
+from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
 from tests.probes import tiny
+from tests.probes.forward_kit import OURS, WANT, by_transformers, prompts, readings
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
-OURS = ("llama", "qwen2", "qwen3")
 FP32 = 1e-5
-# bf16 rounds states to 8 bits once more or once less in each of four layers
-BF16 = 2.5e-2
-WANT = Want((0, 1, 3), ("question", "question_mean", "last"))
-
-blocks = pytest.mark.skipif(
-    not fused(torch.empty(1, dtype=torch.bfloat16)), reason="no bf16 blocks in this processor"
-)
-
-
-def prompts(proxy: Proxy) -> list[Prompt]:
-    asked = (("Cats sit. " * 3, "Who?"), ("It rains in the hills. " * 20, "Where?"), ("", "Why?"))
-    # longer than the 512 keys that attention takes at once
-    asked += (("Emus hop over the low hills, very far. " * 18, "Who hops over the hills?"),)
-    return [
-        Prompt(proxy.layout.read(text, [(0, len(text))], "On animals"), proxy.layout.ask(question))
-        for text, question in asked
-    ]
-
-
-def by_transformers(proxy: Proxy) -> Proxy:
-    """A proxy over a copy of the model that somebody hooks into: transformers runs it."""
-    twin = Proxy.from_model(deepcopy(proxy.model), tiny.tokenizer(), template=TEMPLATES["chatml"])
-    twin.model.layers[0].register_forward_hook(lambda *_: None)
-    assert not known(twin.model)
-    return twin
-
-
-def readings(proxy: Proxy) -> Iterator[Tensor]:
-    """Weights of every way to read: cold, keeping, kept."""
-    asked = prompts(proxy)
-    kept = list(proxy.keep(asked, WANT))
-    yield from (signal.weights for signal in proxy.read(asked, WANT))
-    for signal, states in proxy.read_keeping(asked, WANT):
-        yield signal.weights
-        yield from (part for layer in states for part in (layer.keys, layer.values))
-    yield from (signal.weights for signal in proxy.ask(asked, kept, WANT))
 
 
 def close(ours: Proxy, theirs: Proxy, within: float) -> None:
@@ -87,79 +47,6 @@ def test_a_pass_of_ours_equals_transformers_in_fp32(kind: str, config: dict[str,
     proxy = Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])
     assert known(proxy.model)
     close(proxy, by_transformers(proxy), FP32)
-
-
-def off(ours: Proxy, exact: Proxy) -> float:
-    """How far all readings are from exact ones: the root of the sum of squares."""
-    pairs = zip(readings(ours), readings(exact), strict=True)
-    return float(sum((a.double() - b.double()).square().sum() for a, b in pairs)) ** 0.5
-
-
-@pytest.mark.parametrize("kind", OURS)
-def test_a_packed_model_is_no_further_from_fp32_than_transformers_is(
-    kind: str, tmp_path: Path
-) -> None:
-    folder = tiny.save(kind, tmp_path)
-    packed, rows = (Proxy.from_folder(folder, dtype="bf16", device="cpu") for _ in range(2))
-    theirs = by_transformers(rows)
-    exact = by_transformers(rows)
-    exact.model.float()
-    assert off(packed, exact) <= 1.1 * off(theirs, exact)
-
-
-@pytest.mark.parametrize("kind", OURS)
-def test_a_packed_model_still_runs_in_transformers_and_has_its_weights(
-    kind: str, tmp_path: Path
-) -> None:
-    packed = Proxy.from_folder(tiny.save(kind, tmp_path), dtype="bf16", device="cpu")
-    ids = torch.tensor([tiny.ids(30)])
-    weights = {name: weight.clone() for name, weight in packed.model.state_dict().items()}
-    with torch.inference_mode():
-        before = packed.model(input_ids=ids).last_hidden_state
-        packed.head()
-        after = packed.model(input_ids=ids).last_hidden_state
-    assert torch.equal(before, after)
-    again = packed.model.state_dict()
-    assert weights.keys() == again.keys()
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
-
-
-@blocks
-def test_packed_weights_are_held_once(tmp_path: Path) -> None:
-    proxy = Proxy.from_folder(tiny.save("llama", tmp_path), dtype="bf16", device="cpu")
-    proxy.head()
-    assert not any(isinstance(module, nn.Linear) for module in proxy.model.layers.modules())
-    held = [name for name, _ in proxy.model.layers.named_parameters()]
-    assert held, "the norms"
-    assert all("norm" in name for name in held)
-
-
-@blocks
-def test_an_unpacked_model_has_linear_layers_that_can_be_changed(tmp_path: Path) -> None:
-    folder = tiny.save("qwen2", tmp_path)
-    proxy, plain = (Proxy.from_folder(folder, dtype="bf16", device="cpu") for _ in range(2))
-    before = [signal.weights for signal in proxy.read(prompts(proxy), WANT)]
-    unpack(proxy.model)
-    ours, theirs = proxy.model.state_dict(), plain.model.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    for one, other in zip(before, proxy.read(prompts(proxy), WANT), strict=True):
-        assert torch.equal(one, other.weights)
-    unpack(proxy.model)
-    for p in (proxy, plain):
-        with torch.no_grad():
-            p.model.layers[1].self_attn.q_proj.weight.mul_(1.5)
-        p._head = None
-    changed, expected = (list(p.read(prompts(p), WANT)) for p in (proxy, plain))
-    assert all(torch.equal(a.weights, b.weights) for a, b in zip(changed, expected, strict=True))
-    assert not torch.equal(changed[0].weights, before[0])
-
-
-def test_a_model_that_somebody_else_holds_keeps_its_layers() -> None:
-    model = tiny.model("llama", dtype=torch.bfloat16)
-    before = list(model.modules())
-    list(readings(Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])))
-    assert list(model.modules()) == before
 
 
 class Own(nn.Linear):
@@ -266,37 +153,3 @@ def test_gate_and_rotation_are_their_formulas(dtype: torch.dtype) -> None:
     turned = heads.float() * angles.cos()[:, None].float()
     turned += torch.cat((-b, a), -1) * angles.sin()[:, None].float()
     torch.testing.assert_close(out.float(), turned, atol=within, rtol=within)
-
-
-@blocks
-def test_a_packed_layer_is_its_rows_where_gradients_are_kept() -> None:
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(32, 48), nn.Linear(32, 16)
-
-    pair = Pair().bfloat16()
-    rows = {name: getattr(pair, name).weight.detach().clone() for name in "ab"}
-    biases = {name: getattr(pair, name).bias.detach().clone() for name in "ab"}
-    pack(pair, ("a", "b"))
-    states = torch.randn(5, 32).bfloat16().requires_grad_()
-    for name in "ab":
-        layer = getattr(pair, name)
-        assert isinstance(layer, Packed)
-        assert torch.equal(layer.weight, rows[name])
-        expected = nn.functional.linear(states, rows[name], biases[name])
-        assert torch.equal(layer(states), expected)
-        (grad,) = torch.autograd.grad(layer(states).sum(), states)
-        assert torch.equal(grad, torch.autograd.grad(expected.sum(), states)[0])
-
-
-def test_without_blocks_bf16_runs_by_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tiny.save("llama", tmp_path)
-    monkeypatch.setattr(forward_linear, "_ABLE", False)
-    proxy = Proxy.from_folder(folder, dtype="bf16", device="cpu")
-    rows = [signal.weights for signal in proxy.read(prompts(proxy), WANT)]
-    assert all(type(layer.mlp.up_proj) is nn.Linear for layer in proxy.model.layers)
-    monkeypatch.undo()
-    again = Proxy.from_folder(folder, dtype="bf16", device="cpu")
-    for one, other in zip(rows, again.read(prompts(again), WANT), strict=True):
-        torch.testing.assert_close(one, other.weights, atol=BF16, rtol=BF16)

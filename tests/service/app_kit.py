@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ DOCUMENTS = [
     "Nothing is said here. Nobody knows why.",
 ]
 QUESTION = "How often are keys rotated?"
+BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 
 
 @dataclass
@@ -74,6 +76,12 @@ def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
         running.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def connected(service: Running) -> socket.socket:
+    """A bare connection, for what no client would send."""
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -1,23 +1,14 @@
-"""Keys, limits, bodies, ids: what a request passes before anything is done for it."""
+"""Bodies, ids, slow callers: what a request passes before anything is done for it."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import socket
 import time
 
 import pytest
 
-from tamis.probes.errors import BadInput
-from tamis.service.cli.serve import check_public
-from tamis.service.environment import load_settings
-from tamis.service.keys import Keyring, given_keys, new_key, read_keys
-from tamis.service.settings import KNOBS, Settings, variable
-from tests.service.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
-from tests.service.cli_kit import tamis as run
-
-BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+from tests.service.app_kit import BODY, NEEDLE, QUESTION, connected, served
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +126,8 @@ def test_a_hundred_thousand_documents_are_refused_with_the_number():
     assert "100,000 documents" in answer.json()["error"]["message"]
 
 
-def _connected(service) -> socket.socket:
-    host, port = service.url.removeprefix("http://").split(":")
-    made = socket.create_connection((host, int(port)), timeout=10)
-    return made
-
-
 def test_headers_that_never_end_close_the_connection(service):
-    slow = _connected(service)
+    slow = connected(service)
     slow.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: x\r\n")
     began = time.monotonic()
     for _ in range(3):
@@ -154,7 +139,7 @@ def test_headers_that_never_end_close_the_connection(service):
 
 
 def test_a_second_request_may_not_dawdle_either(service):
-    slow = _connected(service)
+    slow = connected(service)
     slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
     while not answer.endswith(b"}"):  # head and body may come apart
@@ -166,7 +151,7 @@ def test_a_second_request_may_not_dawdle_either(service):
 
 
 def test_a_body_that_dribbles_is_408_and_holds_up_nobody(service):
-    slow = _connected(service)
+    slow = connected(service)
     head = b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     slow.sendall(head + b"Content-Length: 5000\r\n\r\n{")
     assert service.post("/v1/compress", **BODY).status_code == 200
@@ -204,118 +189,3 @@ def test_meters_count_and_no_text_is_logged(capfd):
     told = [line for line in lines if line.get("route") == "/v1/compress"]
     assert told[0]["tokens_in"] > told[0]["tokens_out"] > 0
     assert not any(word in json.dumps(lines) for word in ("zebra", "rotated", "painted"))
-
-
-def test_keys_open_the_service_and_are_kept_as_hashes(tmp_path):
-    secret, key = new_key("ada")
-    file = tmp_path / "keys.txt"
-    file.write_text(f"# who may\n{key.line()}\n\n")
-    assert secret not in file.read_text()
-    with served(keys_file=file, api_keys=("bob:0123456789abcdef",)) as service:
-        wrong = [{}, {"authorization": "Bearer no"}, {"authorization": f"Basic {secret}"}]
-        for headers in wrong:
-            answer = service.http.post("/v1/compress", json=BODY, headers=headers)
-            assert answer.status_code == 401
-            assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.json()["error"]["code"] == "invalid_api_key"
-        for right in (secret, "0123456789abcdef"):
-            headers = {"authorization": f"Bearer {right}"}
-            assert service.http.post("/v1/compress", json=BODY, headers=headers).status_code == 200
-        assert service.http.post("/v2/rerank", json={}).json().keys() == {"message"}
-        for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
-            assert service.http.get(path).status_code == 200
-        assert 'key="ada"' in service.http.get("/metrics").text
-
-
-def test_a_body_is_not_read_before_the_key_is_known():
-    with served(api_keys=("bob:0123456789abcdef",)) as service:
-        early = _connected(service)
-        early.sendall(b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
-        assert b"401" in early.recv(4096)
-        early.close()
-
-
-def test_a_key_has_its_own_limit_and_is_told_when_to_come_back(tmp_path):
-    secret, key = new_key("slow", "2/minute")
-    file = tmp_path / "keys.txt"
-    file.write_text(key.line())
-    with served(keys_file=file, api_keys=("fast:0123456789abcdef",)) as service:
-        sent = [
-            service.http.post(
-                "/v1/compress", json=BODY, headers={"authorization": f"Bearer {secret}"}
-            )
-            for _ in range(3)
-        ]
-        other = {"authorization": "Bearer 0123456789abcdef"}
-        assert service.http.post("/v1/compress", json=BODY, headers=other).status_code == 200
-    assert [a.status_code for a in sent] == [200, 200, 429]
-    assert 1 <= int(sent[2].headers["retry-after"]) <= 60
-
-
-def test_keys_files_and_plain_keys_that_are_wrong_are_said(tmp_path):
-    file = tmp_path / "keys.txt"
-    for text, says in (
-        ("ada", "line 1"),
-        ("ada sha256:12", "line 1"),
-        ("a sha256:" + "0" * 64 + " x", "x"),
-    ):
-        file.write_text(text)
-        with pytest.raises(BadInput, match=says):
-            read_keys(file)
-    with pytest.raises(BadInput, match="at least 16"):
-        given_keys(["ada:short"])
-    with pytest.raises(BadInput, match="more than one key"):
-        Keyring([*given_keys(["a:0123456789abcdef", "a:0123456789abcdeg"])])
-
-
-def test_tamis_keys_new_shows_a_key_once_and_adds_its_hash(tmp_path):
-    file = tmp_path / "keys.txt"
-    made = run("keys", "new", "ada", "--file", file, "--limit", "60/minute")
-    assert made.exit_code == 0
-    secret = made.stdout.strip()
-    assert Keyring(read_keys(file)).owner(f"Bearer {secret}") == "ada"
-    assert secret not in file.read_text()
-    assert run("keys", "new", "ada", "--file", file).exit_code == 2
-    assert run("keys", "new", "b c", "--file", file).exit_code == 2
-    assert run("keys", "new", "eve", "--limit", "often").exit_code == 2
-
-
-def test_a_misspelt_variable_stops_the_start_with_the_nearest_name(monkeypatch):
-    monkeypatch.setenv("TAMIS_PRT", "1")
-    with pytest.raises(BadInput, match="did you mean TAMIS_PORT"):
-        load_settings()
-    assert run("serve").exit_code == 2
-    monkeypatch.delenv("TAMIS_PRT")
-    assert run("serve", "--prt", "1").exit_code == 2
-
-
-def test_a_flag_goes_before_a_variable_before_the_default(monkeypatch):
-    monkeypatch.setenv("TAMIS_PORT", "9000")
-    monkeypatch.setenv("TAMIS_CORS_ORIGINS", "http://a, http://b")
-    assert load_settings().port == 9000
-    assert load_settings({"port": "9001"}).port == 9001
-    assert load_settings().cors_origins == ("http://a", "http://b")
-    both = load_settings({"cors_origins": ["http://c", "http://d,http://e"]})
-    assert both.cors_origins == ("http://c", "http://d", "http://e")
-    for name, value in (("PORT", "x"), ("PORT", "70000"), ("DEVICE", "tpu"), ("TIMEOUT_S", "-1")):
-        monkeypatch.setenv(f"TAMIS_{name}", value)
-        with pytest.raises(BadInput, match=f"TAMIS_{name}"):
-            load_settings()
-        monkeypatch.delenv(f"TAMIS_{name}")
-
-
-def test_every_knob_is_a_flag_and_a_variable_in_the_help():
-    shown = run("serve", "--help")
-    assert shown.exit_code == 0
-    squeezed = "".join(c for c in shown.output if c.isalnum() or c in "_-")
-    for knob in KNOBS:
-        assert variable(knob.name) in squeezed
-        assert knob.name.replace("_", "-") in squeezed
-
-
-def test_a_public_address_needs_a_key_or_the_word():
-    with pytest.raises(BadInput, match="tamis keys new"):
-        check_public(Settings(host="0.0.0.0"))
-    check_public(Settings(host="0.0.0.0", allow_public=True))
-    check_public(Settings(host="0.0.0.0", api_keys=("a:b",)))
-    check_public(Settings())

@@ -14,9 +14,9 @@ import pytest
 from tamis.probes.zoo import load_proxy
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.app_kit import (
+    BODY,
     DOCUMENTS,
     NEEDLE,
-    QUESTION,
     Gated,
     Running,
     pointing,
@@ -24,7 +24,6 @@ from tests.service.app_kit import (
     wait_until,
 )
 
-BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 PLAIN = {
     "query": "why the cat?",
     "documents": ["the cat in. a bat. the hat is in."],

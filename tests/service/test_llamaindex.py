@@ -22,20 +22,8 @@ from llama_index.core.schema import (
 import tamis
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
-from tamis.probes.tokens import Tokens
 from tamis.service.llamaindex import TamisPostprocessor
 from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate
-from tests.service.cli_kit import word_tokenizer
-
-
-@pytest.fixture
-def words(tmp_path):
-    return Tokens.from_file(word_tokenizer(tmp_path))
-
-
-@pytest.fixture
-def free(words):
-    return {"method": "lexical", "tokenizer": words}
 
 
 def nodes():

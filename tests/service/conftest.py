@@ -1,0 +1,32 @@
+"""What the adapters are made with: fields that need no model, or one without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tamis.probes.scripted import Scripted
+from tamis.probes.tokens import Tokens
+from tests.service.adapter_kit import PIN
+from tests.service.cli_kit import word_tokenizer
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Tokens:
+    """A counter of words."""
+    return Tokens.from_file(word_tokenizer(tmp_path))
+
+
+@pytest.fixture
+def free(words: Tokens) -> dict[str, Any]:
+    """Fields with which no model is needed."""
+    return {"method": "lexical", "tokenizer": words}
+
+
+@pytest.fixture
+def looking(words: Tokens) -> dict[str, Any]:
+    """Fields with a model that looks at the pin."""
+    reader = Scripted.pointing_at(PIN)
+    return {"proxy": reader, "options": {"probe": None}, "tokenizer": words}
