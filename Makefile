@@ -43,9 +43,9 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: models check ## check, then every test that needs no data set
+test: models check ## check, then every test that needs no data set (ORDER=random shuffles them)
 	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/python -m pytest -m "not data"
+	$(BIN)/python -m pytest -m "not data" $(if $(filter random,$(ORDER)),--random-order)
 
 test-data: models ## the tests that measure on ../shared/data
 	$(BIN)/python -m pytest -m data
