@@ -52,6 +52,7 @@ class Late:
     """
 
     info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
+    compresses: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class Late:
         **options: Any,
     ) -> None:
         behind = info(name)
-        check_scores(behind, name)
+        if self.compresses:
+            check_scores(behind, name)
         self.cache, self.needs_proxy = cache, behind.needs == "proxy"
         self.reads_words = behind.reads_words
         if own := {word: value for word, value in options.items() if word != "encoder"}:

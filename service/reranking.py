@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tamis.compressors._rank import Reranker, ranks_of
 from tamis.compressors._rank_fuse import FirstStage, Fuse
@@ -30,6 +30,8 @@ _lock = threading.Lock()
 
 class LateRanker(Late):
     """A ranking method whose model is loaded when it is first asked; threads may share it."""
+
+    compresses: ClassVar[bool] = False
 
     def ranks(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """As the method behind; the timings also say how long it took to load."""

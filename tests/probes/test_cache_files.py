@@ -203,7 +203,9 @@ def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int
 
 
 def test_a_process_killed_while_it_writes_leaves_no_half_entry(tmp_path):
-    assert killed_while_writing(tmp_path, 5, random.Random(1)) > 0
+    chance = random.Random(1)
+    # one in three to six is hit in the middle of a file, depending on the machine
+    assert any(killed_while_writing(tmp_path, 5, chance) for _ in range(20))
 
 
 def test_two_processes_write_the_same_entries_while_others_read(tmp_path):
