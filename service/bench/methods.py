@@ -143,7 +143,7 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
             made = reader(registry.depth(method, proxy, **options))
             built = registry.build(method, proxy=made, **options)
             sources[name] = _read(built, folder)
-            proxies[id(made)] = _facts(made)
+            proxies[id(made)] = facts_of(made)
         elif needs == "encoder":
             sources[name] = _embedded(name, folder)
         else:
@@ -167,7 +167,7 @@ def _embedded(name: str, folder: Path) -> Source:
     return Filed(Remembered(scorer, vectors), folder, key)
 
 
-def _facts(reader: CachedReader) -> dict[str, Any]:
+def facts_of(reader: CachedReader) -> dict[str, Any]:
     """A proxy as JSON: a figure means nothing without it."""
     proxy = reader.proxy
     return {

@@ -69,6 +69,7 @@ def hops(
     from tamis.service.bench.hops_readings import one_thread
     from tamis.service.bench.hops_ways import Ways, chosen
     from tamis.service.bench.looks import keeping
+    from tamis.service.bench.methods import facts_of
     from tamis.service.calls import counter_of
 
     names, shares = chosen(listed(ways, "ways")), budgets_of(budgets)
@@ -78,7 +79,7 @@ def hops(
     seen = Ways(reader, layers or reader.card.layers, readings(cache))
     counter = counter_of("proxy", proxy)
     with one_thread(), file_bars() as bar:
-        facts = {"command": ["tamis", *sys.argv[1:]], "proxy": _facts(reader), **surroundings()}
+        facts = {"command": ["tamis", *sys.argv[1:]], "proxy": facts_of(reader), **surroundings()}
         facts |= compare(seen, names, fit_on, judge_by, shares, counter, bar, seed)
     for name, of in facts["sets"].items():
         table_console().print(_table(name, of))
@@ -101,18 +102,6 @@ def _once(names: Sequence[str]) -> None:
             f"{twice[0]} is given {names.count(twice[0])} times; figures are by name, and what "
             "weights were fitted on says nothing about them: give each file once"
         )
-
-
-def _facts(reader: Any) -> dict[str, Any]:
-    """The proxy as JSON: a figure means nothing without it."""
-    proxy = reader.proxy
-    return {
-        "name": proxy.card.name,
-        "revision": proxy.card.revision,
-        "layers": proxy.depth,
-        "dtype": str(proxy.dtype).removeprefix("torch."),
-        "device": proxy.device.type,
-    }
 
 
 def _table(name: str, found: Mapping[str, Any]) -> Table:
