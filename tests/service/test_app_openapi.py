@@ -16,7 +16,7 @@ from tests.service.app_kit import served
 schemathesis = pytest.importorskip("schemathesis")
 CASES = int(os.environ.get("CASES", "8"))
 # what a schema cannot say: a budget smaller than any sentence, two budgets, a pattern, a span
-pytestmark = pytest.mark.timeout(300 + 10 * CASES)
+pytestmark = [pytest.mark.timeout(300 + 10 * CASES), pytest.mark.random_order(disabled=True)]
 REFUSED_FOR_REASONS = [422, 404]
 seen: Counter[tuple[str, int]] = Counter()
 
