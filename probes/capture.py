@@ -1,7 +1,7 @@
 """Reading attention rows while a model runs, and nothing else about it.
 
 A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder
-is set, computes softmax in fp32 for the few rows that were asked for. Nothing is stored on the
+is set, gives the few rows of softmax that were asked for, in fp32. Nothing is stored on the
 model: the recorder lives in a `ContextVar`, so threads and tasks that share a model do not see each
 other.
 

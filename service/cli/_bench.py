@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -113,6 +114,15 @@ def bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield progress
+
+
+def write_json(report: Mapping[str, Any], path: Path) -> None:
+    """A report as a file, and a line that says where. BadInput: it cannot be written."""
+    try:
+        path.write_text(json.dumps(report, indent=1) + "\n", "utf8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
+    typer.echo(f"wrote {path}", err=True)
 
 
 def table_console() -> Console:

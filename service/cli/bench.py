@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from tamis.service.cli._bench import (
     listed,
     reporter,
     table_console,
+    write_json,
 )
 from tamis.service.cli._errors import reported
 
@@ -169,14 +169,9 @@ def _make(folder: Path) -> None:
 def _save(report: Mapping[str, Any], out: Path | None, json_file: Path | None) -> None:
     from tamis.service.bench.plot import draw
 
-    text = json.dumps(report, indent=1) + "\n"
     for path in (json_file, out / "evidence.json" if out else None):
         if path:
-            try:
-                path.write_text(text, "utf8")
-            except OSError as error:
-                raise BadInput(f"{path} cannot be written: {error}") from error
-            typer.echo(f"wrote {path}", err=True)
+            write_json(report, path)
     if out:
         draw(report["sets"], out / "evidence.png")
         typer.echo(f"wrote {out / 'evidence.png'}", err=True)

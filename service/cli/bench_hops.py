@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tamis.service.cli._bench import (
     budgets_of,
     listed,
     table_console,
+    write_json,
 )
 from tamis.service.cli._errors import reported
 from tamis.service.cli._probing import file_bars, readings, source_of
@@ -84,7 +84,7 @@ def hops(
     for name, of in facts["sets"].items():
         table_console().print(_table(name, of))
     if json_file:
-        _write(facts, json_file)
+        write_json(facts, json_file)
 
 
 def _files(train: Sequence[str], judge: Sequence[str]) -> tuple[list[Source], list[Source]]:
@@ -129,11 +129,3 @@ def _table(name: str, found: Mapping[str, Any]) -> Table:
 def _cell(cell: Mapping[str, Any], kind: str) -> str:
     over, shown = cell.get(f"{kind}_over_alone"), f"{100 * cell[f'{kind}_kept']:.1f}"
     return f"{shown} [{100 * over['low']:+.1f}, {100 * over['high']:+.1f}]" if over else shown
-
-
-def _write(facts: Mapping[str, Any], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(facts, indent=1) + "\n", "utf8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error}") from error
-    typer.echo(f"wrote {path}", err=True)

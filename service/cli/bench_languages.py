@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
-from tamis.probes.errors import BadInput
 from tamis.service.cli._bench import (
     Readings,
     Seed,
@@ -23,6 +21,7 @@ from tamis.service.cli._bench import (
     listed,
     reporter,
     table_console,
+    write_json,
 )
 from tamis.service.cli._errors import reported
 
@@ -74,11 +73,7 @@ def languages(
     report = _report(measured, of, names, limit, seed)
     table_console().print(shown(report))
     if json_file:
-        try:
-            json_file.write_text(json.dumps(report, indent=1) + "\n", "utf8")
-        except OSError as error:
-            raise BadInput(f"{json_file} cannot be written: {error}") from error
-        typer.echo(f"wrote {json_file}", err=True)
+        write_json(report, json_file)
 
 
 def _measured(

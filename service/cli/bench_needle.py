@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from tamis.service.cli._bench import (
     reporter,
     sizes_of,
     table_console,
+    write_json,
 )
 from tamis.service.cli._errors import reported
 
@@ -155,8 +155,4 @@ def _save(found: dict[str, list[Cell]], path: Path | None) -> None:
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "methods": {name: [asdict(cell) for cell in cells] for name, cells in found.items()},
     }
-    try:
-        path.write_text(json.dumps(report, indent=1) + "\n", "utf8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error}") from error
-    typer.echo(f"wrote {path}", err=True)
+    write_json(report, path)
