@@ -107,7 +107,7 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
         first: one score a unit from the first reading.
     """
     best = np.argsort(-first, kind="stable")[: _TOP + 1]
-    top = first.max()
+    top = first[best[0]]
     share = np.exp(first - top)
     share /= share.sum()
     place = np.array([unit.passage for unit in lexicon.units])

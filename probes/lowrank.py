@@ -11,8 +11,8 @@ product in the model's dtype. PyTorch's own runs bf16 several times slower back 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,10 @@ class _FrozenProduct(torch.autograd.Function):
         return linear(grads[0], ctx.turned), None, None, None
 
 
+# `apply` is typed in some releases of torch and not in others
+_product = cast("Callable[..., Tensor]", _FrozenProduct.apply)
+
+
 class FrozenLinear(nn.Module):
     """A linear layer that no longer learns, as fast back as forth."""
 
@@ -49,8 +53,7 @@ class FrozenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., I]` to `[..., O]`."""
-        product: Tensor = _FrozenProduct.apply(x, self.weight, self.turned, self.bias)  # type: ignore[no-untyped-call]
-        return product
+        return _product(x, self.weight, self.turned, self.bias)
 
 
 class LowRank(nn.Module):

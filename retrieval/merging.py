@@ -97,7 +97,7 @@ def _copy_keys(writer: SegmentWriter, old: Sequence[Segment]) -> None:
         if part is None:
             continue
         keys, begins = part
-        for chunk in np.flatnonzero(segment.live):
+        for chunk in np.flatnonzero(segment.live).tolist():
             rows = keys[begins[chunk] : begins[chunk + 1]]
             out[at : at + len(rows)] = rows
             at += len(rows)
