@@ -24,6 +24,9 @@ for name in null zero full random urandom; do
 done
 mkdir -m 1777 "$root/dev/shm"
 ln -s /proc/self/fd "$root/dev/fd"
+mkdir "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 [ "$online" = 0 ] || mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
 [ ! -e "$root$CERTIFICATES" ] || mount --bind "$CERTIFICATES" "$root$CERTIFICATES"
 "$@"

@@ -9,9 +9,8 @@ reading of a shallower model. Cases are those of `bench evidence`, whose stored 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +26,7 @@ from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.proxy import Proxy
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
-from tamis.service.bench.evidence import Tally, records_of, tally
+from tamis.service.bench.evidence import Tally, counted, records_of, tally
 from tamis.service.bench.looks import Looks, keeping
 from tamis.service.bench.methods import Panel
 from tamis.service.bench.sources import Seen
@@ -219,10 +218,6 @@ def judged(
     found = {}
     for file in files:
         rows, distractors = records_of(file.path, file.limit, seed)
-        heard: Callable[[int], None] = partial(_heard, report, f"{file.name}, judged", len(rows))
-        found[file.name] = tally(rows, panel, budgets, counter, distractors, heard)
+        bar = counted(report, f"{file.name}, judged", len(rows))
+        found[file.name] = tally(rows, panel, budgets, counter, distractors, bar)
     return found
-
-
-def _heard(report: Report, name: str, total: int, done: int) -> None:
-    report(name, done, total)

@@ -115,6 +115,11 @@ def file_of(folder: Path, name: str) -> Path:
     raise BadInput(f"there is no set {name!r} in {folder}; there are: {', '.join(there) or 'none'}")
 
 
+def counted(report: Callable[[str, int, int], None], name: str, total: int) -> Report:
+    """A named bar over `total` records, as `tally` moves it."""
+    return lambda done: report(name, done, total)
+
+
 def tally(
     records: Sequence[Record],
     panel: Panel,

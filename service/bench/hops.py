@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from tamis.compressors.lexical import best_of_passage
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
-from tamis.service.bench.evidence import figures, records_of, sha256_of, tally
+from tamis.service.bench.evidence import counted, figures, records_of, sha256_of, tally
 from tamis.service.bench.hops_ways import REFERENCE, Ways, Weights
 from tamis.service.bench.methods import Panel
 from tamis.service.bench.records import Record, annotated_units, labels, passages_of
@@ -81,7 +80,7 @@ def compare(
     weights = fitted(ways, names, [row for rows in fit_on.values() for row in rows], report)
     sets = {}
     for source, rows in due.items():
-        bar = partial(_judging, report, source.name, len(rows))
+        bar = counted(report, f"judge, {source.name}", len(rows))
         of = judged(ways, weights, rows, budgets, counter, bar, seed)
         sets[source.name] = {**of, **_left_out(asked, due, source)}
         sets[source.name]["sha256"] = sha256_of(source.path)
@@ -93,10 +92,6 @@ def _left_out(
     given: Mapping[Source, Sequence[Record]], kept: Mapping[Source, Sequence[Record]], of: Source
 ) -> dict[str, int]:
     return {"too_long": len(given[of]) - len(kept[of])}
-
-
-def _judging(report: Report, name: str, total: int, done: int) -> None:
-    report(f"judge, {name}", done, total)
 
 
 def readable(
