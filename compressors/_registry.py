@@ -101,6 +101,16 @@ def depth(
     return layers
 
 
+def fits(name: str, proxy: str | Path = DEFAULT_PROXY) -> bool:
+    """Whether all that a method has to know of a proxy ships with tamis: its probe, its heads."""
+    try:
+        depth(name, proxy)
+    except BadInput:
+        return False
+    ships = getattr(method_class(name), "ships", None)
+    return ships is None or bool(ships(str(proxy)))
+
+
 def build(
     name: str = DEFAULT,
     *,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors._method import Info
-from tamis.compressors._probes import chosen_probe
+from tamis.compressors._probes import chosen_probe, shipped
 from tamis.compressors._reading import Look, Reader, read_alone
 from tamis.compressors._types import Scores
 from tamis.compressors.lexical import best_of_passage
@@ -92,6 +92,11 @@ class Sentinel:
                 f"tamis probe train --method sentinel --proxy {reader.card.name} --data FILE"
             )
         self.probe, self.chunk_tokens = found, chunk_tokens
+
+    @classmethod
+    def ships(cls, model: str) -> bool:
+        """Whether there is a probe for a model."""
+        return shipped("sentinel", model) is not None
 
     @classmethod
     def depth(cls, model: str) -> int | None:

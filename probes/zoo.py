@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from tamis.probes import hub, sharpened, shelf
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, TermsNotAccepted
+from tamis.probes.home import cache_home
 from tamis.probes.install import Progress, disk_error, given_wheels, install
 from tamis.probes.pins import ZOO, ZooEntry, stored
 
@@ -51,8 +50,8 @@ class Installed:
 
 
 def models_root(root: Path | None = None) -> Path:
-    """The folder models are kept in; by default the user's cache folder for tamis."""
-    return root if root is not None else platformdirs.user_cache_path("tamis") / "models"
+    """The folder models are kept in; by default the one in `cache_home()`."""
+    return root if root is not None else cache_home() / "models"
 
 
 def pull(

@@ -17,6 +17,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
@@ -24,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from tamis.compressors._reading import Reader
 from tamis.probes.errors import BadInput, TamisError
-from tamis.service.door.access import Guarded
+from tamis.service.door.access import DOCS_ASSETS, Guarded
 from tamis.service.door.body import Measured
 from tamis.service.door.record import HEADER, Recorded, record_of, refusal
 from tamis.service.failures import Malformed, MethodNotAllowed, NotFound
@@ -76,7 +77,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         finished = await asyncio.to_thread(house.close)
         log.info("closed", everything_served=finished)
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        static_url=DOCS_ASSETS,
         title="tamis",
         version=version("tamis"),
         summary="Context compression and reranking by reading a small model's attention",
@@ -112,8 +114,17 @@ def served_by(settings: Settings) -> Choice:
 
 
 def keys_of(settings: Settings) -> Keyring:
-    """The keys that settings name, of the file and in plain."""
+    """The keys that settings name, of the file and in plain.
+
+    Raises:
+        BadInput: a keys file without a key, which would leave the door open; or see `read_keys`.
+    """
     written = read_keys(settings.keys_file) if settings.keys_file else []
+    if settings.keys_file and not written:
+        raise BadInput(
+            f"the keys file {settings.keys_file} holds no key, so anybody could come in; make one "
+            f"with `tamis keys new NAME --file {settings.keys_file}`, or leave --keys-file out"
+        )
     return Keyring([*written, *given_keys(settings.api_keys)], settings.rate_limit)
 
 

@@ -19,8 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tamis.probes.errors import BadInput
 from tamis.service.settings import KNOBS, PREFIX, Settings, flag, variable
 
-_OTHERS: frozenset[str] = frozenset()
-"""Variables with the prefix that other parts of tamis read; `TAMIS_HOME` is a knob here, too."""
+_OTHERS = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
+"""Variables with the prefix that clients, the smoke test and the compose file read."""
 
 
 class _Variables(BaseSettings):

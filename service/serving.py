@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,15 @@ from torch import Tensor
 from tamis.compressors._method import Scorer
 from tamis.compressors._rank import Reranker, ranks_of
 from tamis.compressors._reading import Reader
-from tamis.compressors._registry import DEFAULT_ENCODER, build, depth, info, names
+from tamis.compressors._registry import (
+    DEFAULT_ENCODER,
+    build,
+    depth,
+    fits,
+    info,
+    method_class,
+    names,
+)
 from tamis.probes import zoo
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.tokens import Tokens
@@ -37,17 +46,23 @@ class OneAtATime:
 
 
 def served_methods(settings: Settings) -> list[str]:
-    """The methods a service offers: those of its settings, or all that its proxy can serve.
+    """The methods a service offers: those of its settings, or all that its models can serve.
 
     Raises:
-        UnknownMethod: a method that is not there. BadInput: the default is not among them.
+        UnknownMethod: a method that is not there. BadInput: the default is not among them, or one
+            cannot promise what `isolated` asks for.
     """
     there = [*names("compression"), *names("reranking")]
-    chosen = list(settings.methods) or [name for name in there if _fits(name, settings.proxy)]
+    able = [name for name in there if name == settings.method or _can_serve(name, settings)]
+    if settings.isolated:
+        able = [name for name in able if name == settings.method or isolates(name)]
+    chosen = list(settings.methods) or able
     for name in chosen:
         if name not in there:
             info(name)  # raises for a name that nobody has
             raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
+        if settings.isolated and not isolates(name):
+            raise BadInput(f"{name} compares documents with one another; isolated leaves it out")
     if settings.method not in chosen:
         raise BadInput(
             f"the default method {settings.method!r} is not among those served: {chosen}"
@@ -55,13 +70,19 @@ def served_methods(settings: Settings) -> list[str]:
     return chosen
 
 
-def _fits(name: str, proxy: str) -> bool:
-    """Whether what a method needs to know of a proxy ships with tamis."""
-    try:
-        depth(name, proxy)
-    except BadInput:
-        return False
-    return True
+def isolates(method: str) -> bool:
+    """Whether a method can score documents so that none moves the score of another."""
+    return "isolated" in inspect.signature(method_class(method)).parameters
+
+
+def _can_serve(name: str, settings: Settings) -> bool:
+    """Whether its probe, its heads and its encoder are here."""
+    if info(name).needs == "encoder":
+        try:
+            zoo.locate(DEFAULT_ENCODER, settings.models)
+        except ProxyMissing:
+            return False
+    return fits(name, settings.proxy)
 
 
 def layers_needed(settings: Settings) -> int | None:
@@ -128,7 +149,8 @@ class Serving:
         Raises:
             UnknownMethod: not a method that scores sentences.
         """
-        options = {"isolated": True} if isolated and method == "question_rows" else {}
+        alone = isolated or self.settings.isolated
+        options = {"isolated": True} if alone and isolates(method) else {}
         with self._building:
             key = (method, bool(options))
             if key not in self._built:

@@ -63,6 +63,11 @@ class Settings:
     methods: tuple[str, ...] = knob(
         (), "The methods that are served; all of them if none is named.", "Model"
     )
+    isolated: bool = knob(
+        False,
+        "No document moves the score of another; only methods that can promise it are served.",
+        "Model",
+    )
     device: Device = knob("auto", "Where the model runs.", "Model")
     dtype: Dtype = knob(
         "auto", "Its numbers; auto is bfloat16 where the processor has it.", "Model"
@@ -123,6 +128,16 @@ class Settings:
     )
     log_format: LogFormat = knob("auto", "auto is console on a terminal, else json.", "Log")
     log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
+
+    def __post_init__(self) -> None:
+        """Refuses what would be ignored. BadInput: a place for a cache that there is not."""
+        if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
+            from tamis.probes.errors import BadInput
+
+            raise BadInput(
+                "cache_folder and cache_storage say how passages are kept, and cache_bytes is 0, "
+                "so that none are; give cache_bytes, such as 2000000000, or leave them out"
+            )
 
     @property
     def models(self) -> Path:

@@ -26,6 +26,18 @@ from tamis.probes.errors import BadInput
 
 NEIGHBOUR = Path("../shared/data/dev")
 PIPE_WIDTH = 160
+SHARP = "smollm2-135m-sharp"
+"""What reads English where nothing is chosen: what a bench measures is what users get."""
+RECORDS = """
+**Labelled records** are JSON Lines, maybe gzipped: a line a question, spans half-open in code
+points, `gold` the places among `sents` of the sentences that answer it
+
+`{"id": "1", "question": "How are keys rotated?", "docs": [{"title": "Keys", "text": "Keys are
+rotated every 90 days. Rooms are painted in spring.", "sents": [[0, 31], [32, 60]], "gold": [0]}]}`
+
+Documents that many questions share may stand in `NAME_docs.jsonl` beside `NAME.jsonl`, as
+`{"doc_id", "title", "text", "sents"}`; a record then has `{"ref": DOC_ID, "gold": [...]}` instead.
+"""
 
 ProxyName = Annotated[str, typer.Option("--proxy", help="A zoo name, or a folder.")]
 Shares = Annotated[str, typer.Option(help="Up to 1 a share, above whole tokens.")]

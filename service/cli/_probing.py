@@ -41,9 +41,9 @@ def readings(cache: Path | None) -> Path:
     """The folder readings are kept in."""
     if cache is not None:
         return cache
-    from platformdirs import user_cache_path
+    from tamis.probes.home import cache_home
 
-    return user_cache_path("tamis") / "looks"
+    return cache_home() / "looks"
 
 
 @contextmanager

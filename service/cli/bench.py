@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import typer
 
 from tamis.probes.errors import BadInput
+from tamis.probes.home import cache_home
 from tamis.service.cli import bench_speed
 from tamis.service.cli._bench import (
     NEIGHBOUR,
+    RECORDS,
+    SHARP,
     ProxyName,
     Readings,
     Seed,
@@ -28,13 +30,14 @@ from tamis.service.cli._bench import (
 )
 from tamis.service.cli._errors import reported
 
+METHODS = ("question_rows", "fusion", "lexical", "embedding", "bm25+minilm", "sentinel", "lead")
 app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
 app.command("speed", epilog=bench_speed.EPILOG)(bench_speed.speed)
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N records.")]
 
 
-@app.command("run")
+@app.command("run", epilog=RECORDS)
 @reported()
 def run_records(
     records: Annotated[Path, typer.Argument(help="Labelled records, .jsonl or .jsonl.gz.")],
@@ -48,7 +51,7 @@ def run_records(
     limit: Limit = None,
     distractors: Annotated[int, typer.Option(help="Other passages beside each record's own.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the distractors.")] = 0,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     language: Annotated[
         str, typer.Option(help="Of the documents; auto is each record's lang.")
     ] = "auto",
@@ -82,7 +85,7 @@ def run_records(
     typer.echo(f"{out}: {len(due)} records done, {skipped} were there before{failed}", err=True)
 
 
-@app.command()
+@app.command(epilog=RECORDS)
 @reported()
 def evidence(
     data: Annotated[
@@ -93,8 +96,13 @@ def evidence(
         "xquad_en,hotpotqa,2wikimultihopqa,covid_qa"
     ),
     methods: Annotated[
-        str, typer.Option(help="Names of methods, fusion and bm25+minilm included.")
-    ] = ("question_rows,fusion,lexical,embedding,bm25+minilm,sentinel,lead"),
+        str | None,
+        typer.Option(
+            help=f"Names of methods, with commas. Default: {', '.join(METHODS)}; of these, what "
+            "has a probe for the proxy.",
+            show_default=False,
+        ),
+    ] = None,
     budgets: Shares = "0.05,0.1,0.2,0.33",
     limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 100,
     full: Annotated[bool, typer.Option("--full", help="All records.")] = False,
@@ -105,24 +113,26 @@ def evidence(
         Path | None, typer.Option("--json", help="Write all figures here.")
     ] = None,
     seed: Seed = 0,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     cache: Readings = None,
 ) -> None:
     """Compare methods by the share of gold sentences they keep at each budget.
 
-    Example: tamis bench evidence --sets hotpotqa --methods question_rows,lexical --limit 50
+    Example: tamis bench evidence --data mine/ --sets support,wiki --methods question_rows,lexical
+    reads mine/support.jsonl and mine/wiki.jsonl (or .jsonl.gz).
     """
     from tamis.service.bench.evidence import surroundings
     from tamis.service.bench.methods import assemble
     from tamis.service.bench.plot import figure_class
     from tamis.service.bench.table import footnote, table
 
-    shares, names = budgets_of(budgets), listed(methods, "methods")
+    shares = budgets_of(budgets)
+    names = listed(methods, "methods") if methods else _usual(proxy)
     files = files_of(data, listed(sets, "sets"))
     if out:
         figure_class()  # an hour of reading must not end in a missing package
         _make(out)
-    models = assemble(names, proxy, cache or platformdirs.user_cache_path("tamis") / "looks")
+    models = assemble(names, proxy, cache or cache_home() / "looks")
     found = _measured(files, models.panel, shares, None if full else limit, seed, proxy)
     report = {
         "command": ["tamis", *sys.argv[1:]],
@@ -135,6 +145,17 @@ def evidence(
         table_console().print(table(name, of))
     table_console().print(footnote(found))
     _save(report, out, json_file)
+
+
+def _usual(proxy: str) -> list[str]:
+    """The usual methods; one that knows nothing of the proxy is left out, and that is said."""
+    from tamis.compressors._registry import fits
+    from tamis.service.bench.methods import BLENDS
+
+    names = [name for name in METHODS if name in BLENDS or fits(name, proxy)]
+    if left_out := [name for name in METHODS if name not in names]:
+        typer.echo(f"left out: {', '.join(left_out)} has no probe for {proxy}", err=True)
+    return names
 
 
 def _measured(

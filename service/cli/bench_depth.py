@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli._bench import (
+    SHARP,
     ProxyName,
     Readings,
     Seed,
@@ -64,7 +65,7 @@ def depth(
     ] = "90,60,30,16,8",
     budgets: Shares = "0.1,0.2",
     seed: Seed = 0,
-    proxy: ProxyName = "smollm2-135m-sharp",
+    proxy: ProxyName = SHARP,
     cache: Readings = None,
     as_json: AsJson = False,
     png: Annotated[Path | None, typer.Option("--png", help="Also draw what is lost.")] = None,

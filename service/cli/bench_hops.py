@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli._bench import (
+    SHARP,
     ProxyName,
     Readings,
     Seed,
@@ -53,7 +54,7 @@ def hops(
     ] = "again1,again2,packs,whole,shared,shares",
     budgets: Shares = "0.1,0.2",
     seed: Seed = 0,
-    proxy: ProxyName = "smollm2-135m-sharp",
+    proxy: ProxyName = SHARP,
     cache: Readings = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all figures here.")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import typer
 
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import (
     Readings,
     Seed,
@@ -68,7 +68,7 @@ def languages(
     names, shares = listed(proxies, "proxies"), budgets_of(budgets)
     codes = listed(tongues, "languages")
     files = files_of(data, [f"{of}_{code}" for code in codes])
-    folder = cache or platformdirs.user_cache_path("tamis") / "looks"
+    folder = cache or cache_home() / "looks"
     measured = _measured(files, codes, names, shares, limit, seed, folder)
     report = _report(measured, of, names, limit, seed)
     table_console().print(shown(report))

@@ -12,6 +12,7 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli._bench import (
+    SHARP,
     ProxyName,
     bars,
     listed,
@@ -66,7 +67,7 @@ def needle(
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="What asks for it.", show_default=False)
     ] = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder to keep what was seen in, .4 kB a token: a run then goes on."),

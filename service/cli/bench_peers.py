@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 
 from tamis.probes.errors import BadInput
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import NEIGHBOUR, ProxyName, bars, listed, table_console
 from tamis.service.cli._errors import reported
 
@@ -157,8 +157,8 @@ def _results(out: Path | None, settings: Mapping[str, Any]) -> Results:
     made = dict(settings) | {"tamis": version("tamis")}
     if out is None:
         name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
-        out = platformdirs.user_cache_path("tamis", ensure_exists=True) / "peers" / f"{name}.jsonl"
-        out.parent.mkdir(exist_ok=True)
+        out = cache_home() / "peers" / f"{name}.jsonl"
+        out.parent.mkdir(parents=True, exist_ok=True)
     return Results(out, made, "key")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import typer
 from rich.table import Table
 
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import (
+    SHARP,
     ProxyName,
     Readings,
     Seed,
@@ -50,7 +51,7 @@ def places(
         bool, typer.Option("--joined", help="Make one document of each record's.")
     ] = False,
     seed: Seed = 0,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     cache: Readings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +68,7 @@ def places(
     found, distractors = records_of(records, None, seed)
     rows = movable(found)
     rows = [rows[i * len(rows) // limit] for i in range(limit)] if limit < len(rows) else rows
-    models = assemble(names, proxy, cache or platformdirs.user_cache_path("tamis") / "looks")
+    models = assemble(names, proxy, cache or cache_home() / "looks")
     counter = counter_of("proxy", proxy)
     with bars() as progress:
         report = reporter(progress, records.name, len(rows))

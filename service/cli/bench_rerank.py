@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
+from tamis.service.cli._bench import SHARP
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli.rerank import fuse_of
@@ -62,7 +63,7 @@ def rerank(
         typer.Option("--option", metavar="NAME=VALUE", help="Of the method; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
-    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = "smollm2-135m",
+    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = SHARP,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder to keep readings in: with another probe a run takes seconds."),

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from tamis.probes.errors import BadInput
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import ProxyName, bars, table_console
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
@@ -63,7 +63,7 @@ def retrieval(
     from tamis.service.bench.retrieval import measure
     from tamis.service.indexing import open_index, readers_for, settings_for
 
-    home = cache or platformdirs.user_cache_path("tamis") / "retrieval"
+    home = cache or cache_home() / "retrieval"
     settings = settings_for(
         model=not no_model,
         vectors=None if vectors == "none" else vectors,

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import ProxyName, bars, listed, table_console
 from tamis.service.cli._errors import reported
 
@@ -100,7 +100,7 @@ def selectors(
     if plot:
         ready(plot)
     model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
-    folder = cache or platformdirs.user_cache_path("tamis") / "keys"
+    folder = cache or cache_home() / "keys"
     with bars() as progress:
         report = Run(model, material, settings, folder).report(_bars(progress))
     for note in report["notes"]:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import platformdirs
 import typer
 from rich.table import Table
 
+from tamis.probes.home import cache_home
 from tamis.service.cli._bench import (
     NEIGHBOUR,
     ProxyName,
@@ -70,7 +70,7 @@ def sinks(
     if out:
         figure_class()  # an hour of reading must not end in a missing package
     reader = keeping(registry.load_proxy(proxy, bench.LAYERS))
-    folder = cache or platformdirs.user_cache_path("tamis") / "looks"
+    folder = cache or cache_home() / "looks"
     cases: dict[str, list[Any]] = {}
     with bars() as progress:
         for name, path in files.items():

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli._bench import ProxyName, listed, prose_of, sizes_of, table_console
+from tamis.service.cli._bench import SHARP, ProxyName, listed, prose_of, sizes_of, table_console
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -71,7 +71,7 @@ def speed(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
     storage: Annotated[str, typer.Option(help="Of kept passages: exact or int8.")] = "exact",
     seed: Annotated[int, typer.Option(help="Of the passages' order and the questions.")] = 0,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     against: Annotated[
         str | None,
         typer.Option(help="A commit to take turns with; `--rounds` turns.", show_default=False),

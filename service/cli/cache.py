@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tamis.probes.errors import BadInput
+from tamis.probes.home import cache_home
 from tamis.service.cli._errors import reported
 from tamis.service.cli.models import Home
 
@@ -51,7 +51,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def passages_folder(home: Path | None) -> Path:
     """Where passages lie under a cache folder; None is the user's own."""
-    return (home or platformdirs.user_cache_path("tamis")) / "passages"
+    return (home or cache_home()) / "passages"
 
 
 @app.command("stats")

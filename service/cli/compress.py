@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -83,6 +83,7 @@ def compress(
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
     keep_tags: opt.KeepTags = False,
+    isolated: opt.Isolated = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
     granularity: opt.GranularityOf = opt.Granularity.sentence,
     answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
@@ -134,7 +135,8 @@ def compress(
     from tamis.service.languages import chosen
     from tamis.service.ordering import orderers
 
-    models, options = models_folder(root), {} if probe is None else {"probe": probe}
+    models = models_folder(root)
+    options = _options(probe, isolated)
     choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
     scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
@@ -149,6 +151,12 @@ def compress(
     )
     result = choice.noted(result)
     _put(show, query, result, sources(result, rules, counter))
+
+
+def _options(probe: Path | None, isolated: bool) -> dict[str, Any]:
+    """The method's own options: those that were given."""
+    given = {"probe": probe, "isolated": isolated or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:

@@ -267,9 +267,9 @@ def _named(heads: Sequence[tuple[int, int]]) -> str:
 
 
 def _cache(cache: Path | None) -> Path:
-    from platformdirs import user_cache_path
+    from tamis.probes.home import cache_home
 
-    return cache if cache is not None else user_cache_path("tamis") / "heads"
+    return cache if cache is not None else cache_home() / "heads"
 
 
 def _console() -> Console:

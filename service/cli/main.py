@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tamis.probes.home import keep_in
 from tamis.service.cli import (
     ask_context,
     batch,
@@ -53,7 +55,7 @@ EPILOG = """
 
 `tamis compress docs/ -q "How are keys rotated?" --max-tokens 500`
 
-`tamis compress docs/ -q "How are keys rotated?" --explain` shows every sentence with its score
+`tamis compress docs/ -q "How are keys rotated?" --explain-all` shows every sentence
 """
 
 app = typer.Typer(
@@ -103,6 +105,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -111,6 +114,9 @@ def main(
     ] = False,
 ) -> None:
     """See the help of `app`."""
+    if named := os.environ.get("TAMIS_HOME"):
+        keep_in(Path(named))
+        context.call_on_close(lambda: keep_in(None))
 
 
 def run() -> None:

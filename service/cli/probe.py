@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from tamis.service.cli._bench import RECORDS, SHARP
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, probe_of, readings, source_of
@@ -57,14 +58,14 @@ Articles = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=RECORDS)
 @reported()
 def train(
     data: Data,
     out: Annotated[
         Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
     ],
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     method: Annotated[str, typer.Option(help="question_rows, or sentinel.")] = "question_rows",
     layers: Annotated[
         int | None, typer.Option(min=1, help="Read the first N layers; default two thirds.")
@@ -108,12 +109,12 @@ def train(
     Console(stderr=True).print(f"wrote {out}")
 
 
-@app.command("eval")
+@app.command("eval", epilog=RECORDS)
 @reported()
 def evaluate(
     data: Data,
     probe: ProbeFile = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     cache: Cache = None,
     as_json: AsJson = False,
     png: Annotated[
@@ -134,13 +135,13 @@ def evaluate(
         draw_coverage(found.card.figures.get("coverage", {}), figures["promises"], png)
 
 
-@app.command()
+@app.command(epilog=RECORDS)
 @reported()
 def calibrate(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Where to write the calibrated probe.")],
     probe: ProbeFile = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     cache: Cache = None,
 ) -> None:
     """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
@@ -159,7 +160,7 @@ def show(
         Path | None, typer.Option("--png", help="Also draw the map as an image.")
     ] = None,
     method: Annotated[str, typer.Option(help="Which shipped probe.")] = "question_rows",
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
 ) -> None:
     """Draw which heads a probe trusts, layer by layer: green for, red against."""
     found = probe_of(probe, method, proxy)

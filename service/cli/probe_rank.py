@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tamis.service.cli._bench import SHARP
 from tamis.service.cli._errors import reported
 
 EPILOG = """
@@ -45,7 +46,7 @@ def rank(
         typer.Option("--weight", metavar="FILE=N", help="Count a file's queries N times."),
     ] = None,
     l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
-    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = "smollm2-135m",
+    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = SHARP,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where readings are kept; a refit then takes seconds."),

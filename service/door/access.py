@@ -12,7 +12,8 @@ OPEN_PATHS = frozenset(
     {"/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics", "/openapi.json", "/docs"}
 )
 """Open to all: probes, meters, and the page, which asks for a key itself."""
-_OPEN_FOLDER = "/assets/"
+DOCS_ASSETS = "/docs-assets"
+_OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
 
 
 class Guarded:
@@ -40,4 +41,4 @@ class Guarded:
 
 def _is_open(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path in OPEN_PATHS or path.startswith(_OPEN_FOLDER) or scope["method"] == "OPTIONS"
+    return path in OPEN_PATHS or path.startswith(_OPEN_FOLDERS) or scope["method"] == "OPTIONS"

@@ -9,13 +9,21 @@ import re
 import time
 import traceback
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.service.door.json import Json
-from tamis.service.failures import Dialect, body_of, dialect_of, failure_of, headers_of, message_of
+from tamis.service.failures import (
+    INTERNAL,
+    Dialect,
+    body_of,
+    dialect_of,
+    failure_of,
+    headers_of,
+    message_of,
+)
 from tamis.service.keys import OPEN
 from tamis.service.metrics import Metrics
 
@@ -32,6 +40,7 @@ class Record:
     Attributes:
         dialect: whose errors its client reads. key: whose key it came with.
         route: as the routes are written, so that there are few of them. error: the code, if any.
+        faults: places of faults nobody foresaw, those that the answer hides included.
     """
 
     id: str
@@ -41,6 +50,12 @@ class Record:
     error: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, error: Exception) -> None:
+        """Has the log say where a fault is that nobody foresaw; others say so themselves."""
+        if failure_of(error) is INTERNAL:
+            self.faults.append(_place(error))
 
 
 def record_of(scope: Any) -> Record:
@@ -84,7 +99,7 @@ class Recorded:
         try:
             await self.app(scope, receive, sent)
         except Exception as error:
-            self.log.error("failed", request_id=record.id, **_place(error))
+            record.note(error)
             if not status:
                 await refusal(scope, error)(scope, receive, sent)
         finally:
@@ -97,6 +112,8 @@ class Recorded:
         self.metrics.request_seconds.labels(record.route).observe(seconds)
         if record.error is not None:
             self.metrics.refused.labels(record.error).inc()
+        for fault in record.faults:
+            self.log.error("failed", request_id=record.id, **fault)
         told = {
             "request_id": record.id,
             "method": scope["method"],

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from tamis.compressors._registry import info
 from tamis.probes.errors import BadInput
+from tamis.probes.weights import choose_device, choose_dtype
 from tamis.service.door.json import Json
 from tamis.service.house import House
 from tamis.service.metrics import CONTENT_TYPE
@@ -112,10 +113,11 @@ async def about(request: Request) -> Response:
 
 def _info(house: House) -> Info:
     settings, serving, engine = house.settings, house.serving, house.engine
+    dtype = choose_dtype(settings.dtype, choose_device(settings.device))
     return Info(
         model_id=serving.reader.card.name,
         model_sha=serving.reader.card.revision,
-        model_dtype=settings.dtype,
+        model_dtype=str(dtype).removeprefix("torch."),
         served_model_name=serving.reader.card.name,
         model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
         max_concurrent_requests=settings.max_requests,

@@ -11,7 +11,7 @@ from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
 from tamis.compressors._types import Budget
-from tamis.probes.errors import BadInput, TamisError
+from tamis.probes.errors import BadInput
 from tamis.probes.language import spoken
 from tamis.service.desk import attended, guessed_tokens
 from tamis.service.door.record import Record
@@ -167,6 +167,7 @@ async def _item(house: House, index: int, body: CompressRequest, seen: Record) -
     except Gone:
         raise
     except Exception as error:
+        seen.note(error)
         failure = failure_of(error)
         told = ErrorDetail(
             message=message_of(error), type=failure.type, param=None, code=failure.code
@@ -186,10 +187,11 @@ async def _compression(
 
     try:
         found = await house.desk.run(work, tokens, body.priority, body.timeout_ms)
-    except TamisError as error:
+    except Exception as error:
         failure = failure_of(error)
         if body.on_error == "fail" or (failure.status < _OURS and failure.status != 429):
             raise
+        seen.note(error)
         house.metrics.fallbacks.labels(failure.code).inc()
         found = await asyncio.to_thread(_whole, house, body, question, method, message_of(error))
     usage = found.usage

@@ -12,6 +12,7 @@ from tamis.service.desk import attended, guessed_tokens
 from tamis.service.engine.ticket import Ticket
 from tamis.service.house import House
 from tamis.service.routes.base import answer, answers, check, house_of, record, router
+from tamis.service.serving import isolates
 from tamis.service.wire.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.wire.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.wire.score import ScoreAnswer, ScoreRequest, score_answer
@@ -96,9 +97,10 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     ranker = house.serving.reranker(method, isolated=True)
 
     def work(_: Ticket) -> list[Reranked]:
-        if len(questions) == 1:
+        if len(questions) == 1 and isolates(method):
             return [ranker.rerank(questions[0], texts)]
-        return [ranker.rerank(q, [t]) for q, t in zip(questions, texts, strict=True)]
+        asked = questions if len(questions) > 1 else questions * len(texts)
+        return [ranker.rerank(q, [t]) for q, t in zip(asked, texts, strict=True)]
 
     tokens = guessed_tokens(questions[0], texts) if house.reads(method) else 0
     found = await attended(request.receive, house.desk.run(work, tokens, body.priority))

@@ -121,8 +121,10 @@ class CompressRequest(Asked):
             description="Give the documents back whole; spans, kept and usage say what would be."
         ),
     ] = False
-    seed: int | None = None
-    user: Text | None = None
+    seed: Annotated[
+        int | None, Field(description="Not used: the same request has the same answer.")
+    ] = None
+    user: Annotated[Text | None, Field(description="Not used, and not logged.")] = None
 
     def asked(self) -> list[str]:
         """The questions.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from tamis.probes.tokens import Tokens
 from tamis.service.bench import run as bench
-from tamis.service.cli.bench import app
+from tamis.service.cli._bench import RECORDS
+from tamis.service.cli.bench import _usual, app
 from tests.bench.records import counting_folder, doc, people, read, record, write
+from tests.service.cli_kit import tamis as run
 
 
 @pytest.fixture
@@ -215,3 +218,27 @@ def test_the_settings_beside_the_results_say_how_they_were_made(place):
     tamis(place, "--seed", 4)
     card = json.loads((place / "out.jsonl.meta.json").read_text())
     assert (card["method"], card["keep"], card["seed"]) == ("lexical", 0.5, 4)
+
+
+def test_the_record_that_help_shows_is_one(tmp_path):
+    """As its reader copies it: the line of the help, in a file of their own."""
+    (shown,) = re.findall(r"^`(\{\"id\".*?\})`$", RECORDS, re.MULTILINE | re.DOTALL)
+    text = shown.replace("\n", " ")  # one passage each, so seven: five are put beside each
+    write(tmp_path / "mine.jsonl", [json.loads(text.replace("90", f"9{i}")) for i in range(7)])
+    words = ("--data", tmp_path, "--sets", "mine", "--methods", "lexical", "--budgets", "0.6")
+    done = run("bench", "evidence", *words, "--json", tmp_path / "found.json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads((tmp_path / "found.json").read_text())["sets"].values()
+    assert found["gold"] == 7
+    done = run(
+        "bench", "run", tmp_path / "mine.jsonl", "--method", "lexical", "--keep", "0.6",
+        "--out", tmp_path / "out.jsonl", "--language", "en",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+
+
+def test_the_usual_methods_are_those_that_know_the_proxy(capsys):
+    assert "sentinel" in _usual("smollm2-135m")
+    assert capsys.readouterr().err == ""
+    assert "sentinel" not in _usual("smollm2-135m-sharp")
+    assert "left out: sentinel" in capsys.readouterr().err

@@ -14,7 +14,10 @@ from tamis.probes.errors import BadInput
 from tamis.probes.proxy import Proxy
 from tamis.probes.text import Passage
 from tamis.probes.zoo import load_proxy
+from tamis.service.serving import served_methods
+from tamis.service.settings import Settings
 from tests.laws.texts import NEEDLE, OTHER, PLAIN, QUESTION
+from tests.service.app_kit import served
 
 pytestmark = pytest.mark.model
 HONEST = (f"{OTHER} {NEEDLE}", PLAIN)
@@ -109,3 +112,20 @@ def test_with_tags_asked_for_a_document_can_have_the_request_refused(reader):
 def test_a_method_that_cannot_isolate_says_so():
     with pytest.raises((BadInput, TypeError)):
         build("lexical", isolated=True)
+
+
+def test_a_service_in_isolation_gives_the_promise_and_serves_no_method_without_it(reader):
+    hostile = HOSTILE["a stolen answer"]
+
+    def scores(service, documents):
+        body = {"query": QUESTION, "documents": documents, "max_tokens": 30}
+        found = service.post("/v1/explain", **body).json()
+        return [s["score"] for d in found["results"][: len(HONEST)] for s in d["units"]]
+
+    with served(reader, isolated=True) as service:
+        alone = scores(service, list(HONEST))
+        assert scores(service, [*HONEST, hostile]) == pytest.approx(alone, abs=MOVED, rel=0)
+        listed = {model["id"] for model in service.http.get("/v1/models").json()["data"]}
+    assert listed == {"default", "question_rows"}
+    with pytest.raises(BadInput, match="isolated"):
+        served_methods(Settings(isolated=True, methods=("question_rows", "lexical")))

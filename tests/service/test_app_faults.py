@@ -108,14 +108,18 @@ def test_a_model_that_fails_is_500_without_a_word_of_the_text(capfd):
     with served(Broken(pointing()), warmup=False, log_format="json") as service:
         answer = service.post("/v1/compress", **BODY, on_error="fail")
         passed = service.post("/v1/compress", **BODY, on_error="passthrough")
+        items = service.post("/v1/compress/batch", inputs=[BODY, BODY]).json()["data"]
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"
     assert answer.headers["x-request-id"]
     assert "Keys" not in answer.text
     logged = capfd.readouterr().err
-    assert "RuntimeError" in logged
+    assert logged.count("RuntimeError") == 4  # alone, passed over, and both of the batch
     assert "Keys" not in logged
-    assert passed.status_code in (200, 500)
+    assert passed.status_code == 200
+    assert passed.json()["text"] == "\n\n".join(BODY["documents"])
+    assert "the service failed" in " ".join(passed.json()["warnings"])
+    assert [item["error"]["code"] for item in items] == ["internal_error"] * 2
 
 
 def test_a_proxy_that_is_not_here_stops_the_start_with_the_way_out(tmp_path):

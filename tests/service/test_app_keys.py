@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.service.app import create_app
 from tamis.service.keys import Keyring, given_keys, new_key, read_keys
+from tamis.service.settings import Settings
 from tests.service.app_kit import BODY, connected, served
 from tests.service.cli_kit import tamis as run
 
@@ -70,6 +72,16 @@ def test_keys_files_and_plain_keys_that_are_wrong_are_said(tmp_path):
         given_keys(["ada:short"])
     with pytest.raises(BadInput, match="more than one key"):
         Keyring([*given_keys(["a:0123456789abcdef", "a:0123456789abcdeg"])])
+
+
+@pytest.mark.parametrize("text", ["", "# nobody yet\n\n"])
+def test_a_keys_file_without_a_key_does_not_open_the_service(tmp_path, text):
+    file = tmp_path / "keys.txt"
+    file.write_text(text)
+    with pytest.raises(BadInput, match="holds no key"):
+        create_app(Settings(keys_file=file, host="0.0.0.0"))
+    with pytest.raises(BadInput, match="holds no key"):
+        create_app(Settings(keys_file=file, api_keys=("bob:0123456789abcdef",)))
 
 
 def test_tamis_keys_new_shows_a_key_once_and_adds_its_hash(tmp_path):

@@ -120,6 +120,15 @@ def test_no_pair_moves_the_score_of_another(service):
     assert [d["score"] for d in many[:2]] == pytest.approx([d["score"] for d in few], abs=1e-5)
 
 
+def test_no_pair_moves_another_by_methods_that_compare_documents_either(service):
+    def scores(texts):
+        body = {"model": "lexical", "text_1": QUESTION, "text_2": texts}
+        return [d["score"] for d in service.post("/score", **body).json()["data"]]
+
+    alone = [score for text in DOCUMENTS for score in scores([text])]
+    assert scores([*DOCUMENTS, *DOCUMENTS, BLANK])[: len(DOCUMENTS)] == alone
+
+
 @pytest.mark.parametrize(
     ("path", "body", "shape"),
     [

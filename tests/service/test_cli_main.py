@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 import pytest
 
+from tamis.probes.home import cache_home
+from tests.bench.records import people, write
 from tests.service.cli_kit import SCRIPT, process, tamis, word_tokenizer
 
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
@@ -108,3 +110,19 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
     assert run.stderr.read() == b""
     assert run.wait(timeout=60) == 1
     run.stderr.close()
+
+
+def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch):
+    """Whatever reads with a model: not compress and serve alone, whose --root it is."""
+    before = cache_home()
+    monkeypatch.setenv("TAMIS_HOME", str(tmp_path / "home"))
+    data = write(tmp_path / "people.jsonl", people())
+    for words in (
+        ("bench", "run", data, "--out", tmp_path / "out.jsonl"),
+        ("probe", "train", "--data", data, "--out", tmp_path / "p.safetensors"),
+        ("heads", "find", "--by", "contrast", "--data", data),
+    ):
+        asked = tamis(*words)
+        assert asked.exit_code != 0, words
+        assert "models pull" in asked.output, asked.output
+    assert cache_home() == before

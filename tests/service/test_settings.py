@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tamis.probes.errors import BadInput
@@ -42,6 +44,21 @@ def test_every_knob_is_a_flag_and_a_variable_in_the_help():
     for knob in KNOBS:
         assert variable(knob.name) in squeezed
         assert knob.name.replace("_", "-") in squeezed
+
+
+def test_a_cache_without_room_is_refused_not_ignored(monkeypatch):
+    monkeypatch.setenv("TAMIS_CACHE_FOLDER", "kept")
+    with pytest.raises(BadInput, match="cache_bytes"):
+        load_settings()
+    assert load_settings({"cache_bytes": 1000}).cache_folder == Path("kept")
+    with pytest.raises(BadInput, match="cache_storage"):
+        Settings(cache_storage="int8")
+
+
+def test_variables_of_clients_and_of_compose_do_not_stop_a_service(monkeypatch):
+    for name in ("TAMIS_API_KEY", "TAMIS_TARGET", "TAMIS_KEYS"):
+        monkeypatch.setenv(name, "x")
+    assert load_settings() == Settings()
 
 
 def test_a_public_address_needs_a_key_or_the_word():
