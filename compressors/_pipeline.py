@@ -77,8 +77,8 @@ class Compressor:
         """
         if not isinstance(question, str) or not question.strip():
             raise BadInput("the question is empty; compression keeps what answers a question")
-        if isinstance(passages, str | Passage | Mapping):
-            raise BadInput(f"passages is one {type(passages).__name__}; give a list of passages")
+        if passages is None or isinstance(passages, str | Passage | Mapping):
+            raise BadInput(f"passages is a {type(passages).__name__}; give a list of passages")
         check_policy(rules)
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
@@ -86,6 +86,7 @@ class Compressor:
         counter = counter or self.counter
         clock = time.perf_counter()
         given = tuple(passage_of(p, i) for i, p in enumerate(passages))
+        _check_keep(given)
         if rules.keep_tags:
             given = tuple(tagged(p, i) for i, p in enumerate(given))
         units = units_of(given, spoken(language, question, [p.text for p in given]))
@@ -256,6 +257,17 @@ def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
         raise BadInput(f"passage {index}: 'metadata' is {given['metadata']!r}; give an object")
     metadata, (keep, least) = given.get("metadata") or {}, _promised(given, index)
     return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, least)
+
+
+def _check_keep(passages: Sequence[Passage]) -> None:
+    """Refuses spans to keep that lie nowhere: what was meant would be lost in silence."""
+    for i, passage in enumerate(passages):
+        for start, stop in passage.keep:
+            if not 0 <= start <= stop <= len(passage.text):
+                raise BadInput(
+                    f"passage {i} has {len(passage.text)} characters and keep has "
+                    f"[{start}, {stop}]; give 0 <= start <= stop <= {len(passage.text)}"
+                )
 
 
 def _promised(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, int], ...], int]:

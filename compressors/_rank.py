@@ -6,9 +6,10 @@ documents ─ each distinct one once ─ method ─► own scores ─┬─ fuse
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors._pipeline import passage_of
@@ -64,8 +65,8 @@ class Reranker:
     ) -> Reranked:
         """Ranks documents by how well they answer the question.
 
-        A document that occurs twice is read once. A document without text ranks behind all others
-        of the method's own order. Documents that tie keep the order they came in.
+        A document that occurs twice is read once. A document without text is not read: its own
+        score is minus infinity, behind all others. Documents that tie keep the order they came in.
 
         Args:
             question: what is asked.
@@ -91,9 +92,8 @@ class Reranker:
         segmented = time.perf_counter()
         ranks = self._asked(question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
-        empty = [not passage.text.strip() for passage in given]
         score = own if first is None else fused(own, first, fuse, self.name, ranks.calibrated)
-        order = sorted(range(len(given)), key=lambda i: (-score[i], empty[i], i))
+        order = sorted(range(len(given)), key=lambda i: (-score[i], own[i] == -math.inf, i))
         shown, scores = distinct.spread(given, units, ranks.units, language)
         timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
         timings["total"] = (time.perf_counter() - clock) * 1e3
@@ -115,10 +115,19 @@ class Reranker:
         )
 
     def _asked(self, question: str, distinct: _Distinct, units: Sequence[Unit]) -> Ranks:
-        """The method's values; where there is no text, no model is asked."""
-        if not units:
-            return Ranks((0.0,) * len(distinct.passages))
-        return self.ask(question, distinct.passages, units)
+        """The method's values; no method is asked of passages without text."""
+        there = sorted({unit.passage for unit in units})
+        if not there:
+            return Ranks((-math.inf,) * len(distinct.passages))
+        if len(there) == len(distinct.passages):
+            return self.ask(question, distinct.passages, units)
+        place = {passage: i for i, passage in enumerate(there)}
+        moved = [replace(unit, passage=place[unit.passage]) for unit in units]
+        found = self.ask(question, [distinct.passages[p] for p in there], moved)
+        values = [-math.inf] * len(distinct.passages)
+        for passage, value in zip(there, found.values, strict=True):
+            values[passage] = value
+        return replace(found, values=tuple(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def fused(
             standardised scores, 1 - it that of `first`; `"fitted"` and None take the weight that
             was fitted for the method.
         calibrated: `own` are probabilities, summed as log odds, so that the best stand apart.
+            Minus infinity, of a document without text, counts as the lowest of the others.
 
     Raises:
         BadInput: another `fuse`.
@@ -87,6 +88,8 @@ def fused(
     weight = FITTED.get(method, FITTED_ELSE) if fuse in (None, "fitted") else fuse
     if isinstance(weight, str | bool) or not 0 <= weight <= 1:
         raise BadInput(f"fuse is {fuse!r}; give 'rrf', 'fitted', or a weight from 0 to 1")
+    least = min((value for value in own if value > -math.inf), default=0.0)
+    own = [max(value, least) for value in own]
     mixed = weight * standard(opened(own) if calibrated else own) + (1 - weight) * standard(first)
     return [float(score) for score in mixed]
 

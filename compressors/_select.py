@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tamis.compressors._order import PLAIN
@@ -108,7 +109,7 @@ def _reach_minimums(sieve: Sieve, walk: Sequence[int], ranking: Sequence[int]) -
 
 def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
     """Units of the same passage around `u`, the nearest first."""
-    for distance in range(1, reach + 1):
+    for distance in range(1, min(reach, len(units)) + 1):
         for near in (u - distance, u + distance):
             if 0 <= near < len(units) and units[near].passage == units[u].passage:
                 yield near
@@ -138,15 +139,31 @@ def _selection(sieve: Sieve, walk: Sequence[int], budget: Budget) -> Selection:
 
 def _mandatory(sheet: Sheet, patterns: Sequence[re.Pattern[str]]) -> set[int]:
     """Units that a span to keep touches, or a protected pattern matches."""
+    kept = [_merged(passage.keep) for passage in sheet.passages]
+
+    def touched(unit: Unit) -> bool:
+        starts, stops = kept[unit.passage]
+        first = bisect_right(stops, unit.start)  # the first span that ends behind the unit's start
+        return first < len(starts) and starts[first] < unit.stop
+
     return {
         u
         for u, unit in enumerate(sheet.units)
-        if any(
-            max(start, unit.start) < min(stop, unit.stop)
-            for start, stop in sheet.passages[unit.passage].keep
-        )
-        or any(pattern.search(sheet.visible(u)) for pattern in patterns)
+        if touched(unit) or any(pattern.search(sheet.visible(u)) for pattern in patterns)
     }
+
+
+def _merged(spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Starts and stops of spans, ascending and apart; empty ones touch nothing."""
+    starts: list[int] = []
+    stops: list[int] = []
+    for start, stop in sorted(span for span in spans if span[0] < span[1]):
+        if stops and start <= stops[-1]:
+            stops[-1] = max(stops[-1], stop)
+        else:
+            starts.append(start)
+            stops.append(stop)
+    return starts, stops
 
 
 def _of_best_passages(sheet: Sheet, ranking: Sequence[int]) -> set[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tamis.compressors._checks import check_budget, check_rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
@@ -36,25 +37,7 @@ class Budget:
     coverage: float | None = None
 
     def __post_init__(self) -> None:
-        names = ("max_tokens", "ratio", "threshold", "coverage")
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise BadInput(
-                "give exactly one of max_tokens, ratio, threshold and coverage; "
-                f"got {given or 'none'}"
-            )
-        if self.max_tokens is not None and (
-            isinstance(self.max_tokens, bool) or self.max_tokens < 1
-        ):
-            raise BadInput(f"max_tokens is {self.max_tokens}; give a whole number of at least 1")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise BadInput(f"ratio is {self.ratio}; give the share to keep, above 0 and up to 1")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise BadInput(f"threshold is {self.threshold}; give a probability from 0 to 1")
-        if self.coverage is not None and not 0 < self.coverage < 1:
-            raise BadInput(
-                f"coverage is {self.coverage}; give a probability above 0 and below 1, such as 0.9"
-            )
+        check_budget(self)
 
     def tokens(self, tokens_in: int) -> int | None:
         """The most tokens that may be kept of `tokens_in`; None under a threshold or coverage."""
@@ -102,6 +85,9 @@ class Rules:
     answerable_floor: float = 0.0
     unanswerable: Unanswerable = "best_effort"
     granularity: Granularity = "sentence"
+
+    def __post_init__(self) -> None:
+        check_rules(self)
 
 
 @dataclass(frozen=True, slots=True)

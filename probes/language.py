@@ -10,10 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
+
+from tamis.probes.errors import BadInput
 
 AUTO = "auto"
 """Instead of a code: look at the text."""
 DEFAULT = "en"
+CODE = re.compile(r"[A-Za-z0-9]{1,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
 LOOKED_AT = 16
 """Passages that are looked at, evenly spread."""
 CHARS = 16_000
@@ -64,8 +68,23 @@ _UKRAINIAN = re.compile("[іїєґ]")
 
 
 def spoken(language: str, question: str, texts: Sequence[str]) -> str:
-    """The code that was given, or under `auto` the language of question and texts."""
-    return guessed(question, texts) if language == AUTO else language
+    """The code that was given, or under `auto` the language of question and texts.
+
+    Raises:
+        BadInput: what was given is no code.
+    """
+    return guessed(question, texts) if checked(language) == AUTO else language
+
+
+def checked(language: Any) -> str:
+    """A code of a language, or `auto`, as it is.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    if not isinstance(language, str) or not CODE.fullmatch(language):
+        raise BadInput(f"language is {language!r}; give a code such as en or zh-hant, or {AUTO}")
+    return language
 
 
 def guessed(question: str, texts: Sequence[str]) -> str:

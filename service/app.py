@@ -8,6 +8,7 @@ request ─ record ─ key ─ body ─ route ─ desk ─ thread ─ method ─
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -40,6 +41,8 @@ from tamis.service.settings import Settings
 
 _UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
 """Parts of a place that are ours, not the caller's."""
+_TAG = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
+"""Parts of a place that say which of several types was tried."""
 _PAGE = Path(__file__).parent / "web"
 
 
@@ -174,13 +177,30 @@ def _as_ours(error: HTTPException, request: Request) -> Exception:
     return Malformed(str(error.detail))
 
 
+def _place(error: Any) -> tuple[str, ...]:
+    """Where a fault is, in the caller's words: no tags of unions, no names of models."""
+    said = (str(part) for part in error["loc"] if part not in _UNSAID)
+    return tuple(part for part in said if not _TAG.fullmatch(part))
+
+
+def _nearest(errors: Any) -> Any:
+    """The first fault; of an object that may also be a text, what is wrong with the object."""
+    first = errors[0]
+    if isinstance(first["input"], dict) and first["type"] == "string_type":
+        inside = [e for e in errors[1:] if e["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+        return next(iter(inside), first)
+    return first
+
+
 def _first_fault(errors: Any) -> tuple[Exception, str | None]:
     """The first thing that is wrong with a body, with the field's place in it."""
-    first = errors[0]
+    first = _nearest(errors)
     if first["type"] == "json_invalid":
         return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
-    place = [str(part) for part in first["loc"] if part not in _UNSAID]
-    told = ".".join(place)
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["loc"] == ("body",) and first["type"] == "missing":
+        return Malformed("the body is empty; send JSON"), None
+    told = ".".join(_place(first))
+    others = len({_place(error) for error in errors} - {_place(first)})
+    more = f" (and {others} more)" if others else ""
     message = first["msg"].removeprefix("Value error, ")
     return BadInput(f"{told or 'the body'}: {message}{more}"), told or None

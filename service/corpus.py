@@ -14,6 +14,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.chunks import Document
+from tamis.service.batch.cells import cells
 from tamis.service.batch.files import opened, pyarrow
 from tamis.service.batch.lines import lines
 from tamis.service.batch.plan import open_parquet
@@ -162,9 +163,11 @@ def _parquet(path: str) -> Iterator[tuple[int, Any]]:
     file = open_parquet(path)
     try:
         for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
+            for row in cells(batch):
                 number += 1
                 yield number, _plain(row)
+    except BadInput as error:
+        raise BadInput(f"{path}, row {number}: {error}") from error
     except (arrow.ArrowException, OSError) as error:
         raise BadInput(f"{path} is damaged after row {number}: {error}") from error
 

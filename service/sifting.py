@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -184,13 +184,30 @@ def _compressed(compressor: Compressor, order: Order, counter: Tokens) -> Compre
 
     if isinstance(order.budget, Budget):
         return within(order.budget)
-    # one reading, up to three selections: the scorer remembers
+    # one reading, some selections: the scorer remembers
     free = within(Budget(threshold=ADAPTIVE_THRESHOLD))
     most = math.floor(free.tokens_in / order.budget.min_ratio)
     least = math.ceil(free.tokens_in / order.budget.max_ratio)
-    if least <= free.tokens_out <= most or not free.units:
+    if not free.units:
         return free
-    return within(Budget(max_tokens=max(1, most if free.tokens_out > most else least)))
+    found = free if free.tokens_out >= least else _at_least(least, free, within)
+    return found if found.tokens_out <= most else within(Budget(max_tokens=max(1, most)))
+
+
+def _at_least(
+    tokens: int, free: Compressed, within: Callable[[Budget], Compressed]
+) -> Compressed:
+    """The fewest of the best units that together have so many tokens; all that may be kept if they
+    have not."""
+    values = sorted(set(free.scores), reverse=True)
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if within(Budget(threshold=values[middle])).tokens_out >= tokens:
+            high = middle
+        else:
+            low = middle + 1
+    return within(Budget(threshold=values[low]))
 
 
 def _scored(result: Compressed, scores: Scores) -> Compressed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from tamis.service.batch import files
 from tamis.service.batch.job import differences
 from tamis.service.batch.output import MANIFEST, Output, Plan, Receipt, digest
 from tamis.service.batch.plan import Part
-from tamis.service.batch.writing import read_back, unpacked
+from tamis.service.batch.writing import count_rows, read_table, unpacked
 
 _BLOCK = 1 << 20
 
@@ -74,7 +73,7 @@ def _fault(output: Output, plan: Plan, part: Part, receipt: Receipt) -> str | No
     data = output.get(name)
     if digest(data) != receipt.sha256:
         return f"{len(data):,} bytes are not the {receipt.bytes:,} that were written"
-    if (rows := len(read_back(data, name))) != part.rows:
+    if (rows := count_rows(data, name)) != part.rows:
         return f"{rows} rows where {part.rows} belong"
     return None
 
@@ -175,7 +174,7 @@ def _write_parquet(stream: Any, pieces: Iterator[bytes]) -> None:
     arrow = files.pyarrow()
     writer = None
     for data in pieces:
-        table = arrow.parquet.read_table(io.BytesIO(data))
+        table = read_table(data)
         if writer is None:
             writer = arrow.parquet.ParquetWriter(stream, table.schema, compression="zstd")
         if not table.schema.equals(writer.schema):

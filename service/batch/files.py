@@ -7,6 +7,9 @@ import gzip
 import io
 import os
 import uuid
+import zlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -14,6 +17,8 @@ from tamis.probes.errors import BadInput, MissingExtra
 
 CODECS = (".gz", ".zst")
 _BUFFER = 1 << 20
+_PIECE = 1 << 12
+"""Of a .zst: 4 KiB may unpack to 128 MiB and no more, so a bomb does not fill the memory."""
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -41,22 +46,76 @@ def is_local(fs: Any) -> bool:
 
 
 def opened(url: str) -> IO[bytes]:
-    """A file's bytes, unpacked where its name ends in .gz or .zst; seeks forward.
+    """A file's bytes, unpacked where its name ends in .gz or .zst; those are only read forwards.
 
     Raises:
-        BadInput: it cannot be opened. MissingExtra: .zst without the package for it.
+        BadInput: it cannot be opened; while it is read, where it is packed: it is damaged or cut
+            off. MissingExtra: .zst without the package for it.
     """
     fs, path = filesystem(url)
     try:
         raw = fs.open(path, "rb")
     except OSError as error:
         raise BadInput(f"{url} cannot be read ({reason(error)}); check the name") from error
-    if path.endswith(".gz"):
-        return cast(IO[bytes], io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), _BUFFER))
-    if path.endswith(".zst"):
-        whole = zstandard().ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return cast(IO[bytes], io.BufferedReader(whole, _BUFFER))
-    return cast(IO[bytes], raw)
+    codec = codec_of(path)
+    if codec is None:
+        return cast(IO[bytes], raw)
+    blocks = _members(raw) if codec == ".gz" else _frames(raw, zstandard())
+    return cast(IO[bytes], io.BufferedReader(cast(Any, _Unpacked(url, raw, blocks)), _BUFFER))
+
+
+def codec_of(name: str) -> str | None:
+    """How a file of that name is packed, in whatever case; None for one that is not."""
+    return next((codec for codec in CODECS if name.lower().endswith(codec)), None)
+
+
+class _Unpacked(io.RawIOBase):
+    """Blocks of bytes as a stream; what is wrong with the packing is told with the file's name."""
+
+    def __init__(self, url: str, raw: Any, blocks: Iterator[bytes]) -> None:
+        self.url, self.raw, self.blocks = url, raw, blocks
+        self.rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        try:
+            while not self.rest and (block := next(self.blocks, None)) is not None:
+                self.rest = memoryview(block)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise BadInput(f"{self.url} is damaged ({error}); bring a whole copy") from error
+        except OSError as error:
+            raise BadInput(
+                f"{self.url} cannot be read any further ({reason(error)}); try again"
+            ) from error
+        size = min(len(target), len(self.rest))
+        target[:size], self.rest = self.rest[:size], self.rest[size:]
+        return size
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+def _members(raw: Any) -> Iterator[bytes]:
+    return iter(partial(gzip.GzipFile(fileobj=raw).read1, _BUFFER), b"")
+
+
+def _frames(raw: Any, package: Any) -> Iterator[bytes]:
+    """Frame by frame: a reader across frames does not tell that the last one has no end."""
+    unpacker, frame = package.ZstdDecompressor(), None
+    try:
+        while piece := raw.read(_PIECE):
+            while piece:
+                frame = frame or unpacker.decompressobj()
+                yield frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    except package.ZstdError as error:
+        raise EOFError(str(error)) from error
+    if frame is not None:
+        raise EOFError("the file ends before its last frame does")
 
 
 def packed(data: bytes, name: str) -> bytes:

@@ -85,6 +85,7 @@ class Job:
             raise BadInput(f"there is no format {self.format!r}; choose from {', '.join(FORMATS)}")
         if self.query is not None and not self.query.strip():
             raise BadInput("the query is empty; ask what the kept sentences shall answer")
+        _check_encoding(self.encoding)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -110,6 +111,18 @@ class Job:
             "cut": Cut(**given["cut"]),
         }
         return cls(**{**given, **parts})
+
+
+def _check_encoding(name: str) -> None:
+    """Refuses what Python knows no text encoding of; of no bytes at all it would take any name."""
+    try:
+        b"a".decode(name)
+    except UnicodeError:
+        return  # such as UTF-16, which has no such text
+    except (LookupError, ValueError) as error:
+        raise BadInput(
+            f"there is no encoding {name!r}; give utf-8, latin-1 or another that Python knows"
+        ) from error
 
 
 # where models and kept passages are and how long a row may be changes no row that was read

@@ -86,8 +86,13 @@ def stamp(source: Source) -> str:
     for one in paths:
         facts = fs.info(one)
         when = next((facts[name] for name in _WHEN if facts.get(name)), None)
-        told.update(f"{one}\0{facts.get('size')}\0{when}\n".encode())
+        told.update(_bytes(f"{one}\0{facts.get('size')}\0{when}\n"))
     return told.hexdigest()[:16]
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, and where a file's name is none, still something that tells it from others."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 _WHEN = ("mtime", "ETag", "etag", "LastModified", "updated", "created")  # as file systems say it
@@ -104,7 +109,7 @@ def _lines(source: Source, cut: Cut, digest: Any) -> Iterator[Bounds]:
                     yield first, rows, start, at
                     first, rows, start = number, 0, at
                 rows, at = rows + (not blank), at + size
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise BadInput(f"{source.url} is damaged ({error}); bring a whole copy") from error
     if rows:
         yield first, rows, start, at
@@ -131,7 +136,7 @@ def _texts(source: Source, cut: Cut, digest: Any) -> Iterator[Bounds]:
             while block := stream.read(1 << 20):
                 content.update(block)
                 size += len(block)
-        digest.update(f"{name}\0{content.hexdigest()}\n".encode())
+        digest.update(_bytes(f"{name}\0{content.hexdigest()}\n"))
         if rows and (rows >= cut.rows or held + size > cut.bytes):
             yield first, rows, 0, 0
             first, rows, held = number, 0, 0

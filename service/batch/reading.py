@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -13,7 +9,8 @@ from typing import IO, Any
 
 from tamis.probes.errors import BadInput
 from tamis.service.batch import files
-from tamis.service.batch.job import OUTPUTS, Job
+from tamis.service.batch.cells import as_json, cells
+from tamis.service.batch.job import OUTPUTS, RAW, Job
 from tamis.service.batch.lines import lines
 from tamis.service.batch.plan import Part, open_parquet
 from tamis.service.batch.rows import Row, parsed, taken_fault
@@ -86,7 +83,7 @@ class _Lines:
     """A file of lines; `at` is where it stands in the unpacked bytes."""
 
     def __init__(self, url: str) -> None:
-        self.packed = url.endswith(files.CODECS)
+        self.packed = files.codec_of(url) is not None
         self.stream: IO[bytes] = files.opened(url)
         self.at = 0
 
@@ -120,7 +117,7 @@ class _Table:
     """A Parquet file, read batch by batch; `at` is the row it stands before, from 0."""
 
     def __init__(self, url: str) -> None:
-        self.file = open_parquet(url)
+        self.url, self.file = url, open_parquet(url)
         counts = [
             self.file.metadata.row_group(g).num_rows
             for g in range(self.file.metadata.num_row_groups)
@@ -144,13 +141,26 @@ class _Table:
         return files.pyarrow().Table.from_batches(taken, self.file.schema_arrow)
 
     def _go(self, row: int) -> None:
+        if not self.bounds:
+            self.at = row  # a file without a row group has no rows to go to
+            return
         group = max(g for g, first in enumerate(self.bounds) if first <= row)
         if self.at is None or row < self.at or self.bounds[group] > self.at:
-            groups = list(range(group, len(self.bounds)))
             self.at, self.rest = self.bounds[group], None
-            self.batches = self.file.iter_batches(_SKIP_ROWS, groups, use_threads=False)
+            self.batches = self._batches(group)
         while self.at < row and self._next(row - self.at) is not None:
             pass
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        """Of this row group and those behind it."""
+        for group in range(first, len(self.bounds)):
+            try:
+                yield from self.file.iter_batches(_SKIP_ROWS, [group], use_threads=False)
+            except (files.pyarrow().ArrowException, OSError) as error:
+                raise BadInput(
+                    f"{self.url} is damaged in row group {group} of {len(self.bounds)}, from 0 "
+                    f"({error}); bring a whole copy"
+                ) from error
 
     def _next(self, most: int) -> Any:
         """Up to so many of the next rows; None behind the last."""
@@ -167,15 +177,16 @@ class _Table:
 
 
 def rows_of(table: Any, first: int, job: Job) -> Iterator[Row]:
-    """An Arrow table's rows."""
+    """An Arrow table's rows; a cell becomes Python where it is used."""
     if taken := sorted(set(map(job.name, OUTPUTS)) & set(table.column_names)):
         raise BadInput(taken_fault(taken))
-    for number, value in enumerate(table.to_pylist(), first):
+    for number, value in enumerate(cells(table), first):
         yield Row(number, None, value)
 
 
 def _texts(source: Source, part: Part, job: Job) -> Iterator[Row]:
     """A file is a row: its name is the id, its text the context."""
+    _check_names(job)
     fs, home = files.filesystem(source.url)
     for number in range(part.first, part.first + part.rows):
         name = source.names[number - 1]
@@ -190,27 +201,18 @@ def _texts(source: Source, part: Part, job: Job) -> Iterator[Row]:
         yield Row(number, as_json(value), value)
 
 
-def as_json(value: Any) -> str:
-    """JSON that any reader takes: lone surrogates as escapes, dates and decimals as text, bytes in
-    base64.
-    """
-    text = json.dumps(value, ensure_ascii=False, default=_plain)
-    return text if text.isascii() else _escaped(text)
-
-
-def _escaped(text: str) -> str:
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError:
-        return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal | datetime.timedelta):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+def _check_names(job: Job) -> None:
+    """Refuses a name for a text file's name or text that something else has already."""
+    fields = job.fields
+    if fields.id in (others := (fields.context, fields.documents, fields.history)):
+        option = ("--context-field", "--docs-field", "--history-field")[others.index(fields.id)]
+        raise BadInput(
+            f"--id-field and {option} are both {fields.id!r}, and the names of text files would "
+            "be lost or read as text; give --id-field another name"
+        )
+    added = {*map(job.name, OUTPUTS), job.name(RAW)}
+    if taken := sorted({fields.id, fields.context} & added):
+        raise BadInput(
+            f"of text files, name and text would go to {taken}, which are added to every row; give "
+            "--id-field or --context-field another name, or the added ones --prefix tamis_"
+        )

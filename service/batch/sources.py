@@ -61,7 +61,7 @@ def kind_of(name: str) -> Literal["lines", "parquet", "texts"] | None:
     """What a file of that name holds, packed or not; None for something else."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
-    if suffix in files.CODECS:
+    if files.codec_of(name):
         suffix = PurePosixPath(path.stem).suffix.lower()
         return "lines" if suffix in LINES else None
     if suffix in LINES:

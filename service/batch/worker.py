@@ -93,8 +93,7 @@ class Worker:
     def _kept(self, part: Part) -> list[Outcome | None]:
         """The outcomes of an earlier run; None for the rows that failed."""
         name = self.plan.file(part)
-        rows = read_back(self.output.get(name), name)
-        outcomes = [Outcome.from_row(row, self.job) for row in rows]
+        outcomes = read_back(self.output.get(name), name, self.job)
         return [None if outcome.status == "error" else outcome for outcome in outcomes]
 
     def _completed(

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tamis.service.batch import files
+from tamis.service.batch.cells import as_json
 from tamis.service.batch.job import OUTPUTS, RAW, Job
 from tamis.service.batch.outcome import Outcome
-from tamis.service.batch.reading import as_json
 from tamis.service.batch.rows import Row
 
 Columns = tuple[tuple[str, str], ...]
@@ -43,11 +43,15 @@ def _one_line(raw: str, value: Mapping[str, Any]) -> str:
 
 
 def schema_of(rows: Iterable[Row]) -> Columns:
-    """The columns that some rows have: plain types where all agree, JSON text for all else."""
+    """The columns that some rows have: plain types where all agree, JSON text for all else.
+
+    A name that is not UTF-8 can be no column: its field goes to `raw`.
+    """
     kinds: dict[str, set[str]] = {}
     for row in rows:
         for name, value in (row.value or {}).items():
-            kinds.setdefault(name, set()).add(_kind(value))
+            if sound(name) == name:
+                kinds.setdefault(name, set()).add(_kind(value))
     return tuple((name, _common(found - {"null"})) for name, found in kinds.items())
 
 
@@ -165,12 +169,28 @@ def _holds(kind: str, value: Any) -> bool:
     return _kind(value) == kind
 
 
-def read_back(data: bytes, name: str) -> list[dict[str, Any]]:
-    """The rows of a part that was written."""
+def read_table(data: bytes, columns: Sequence[str] | None = None) -> Any:
+    """A part that was written as Parquet, or those of its columns."""
+    return files.pyarrow().parquet.ParquetFile(io.BytesIO(data)).read(columns)
+
+
+def read_back(data: bytes, name: str, job: Job) -> list[Outcome]:
+    """The outcomes in a part that was written; its other fields may be nothing for Python."""
     if name.endswith(".parquet"):
-        arrow = files.pyarrow()
-        rows: list[dict[str, Any]] = arrow.parquet.read_table(io.BytesIO(data)).to_pylist()
-        return rows
+        rows = read_table(data, [job.name(output) for output in OUTPUTS]).to_pylist()
+    else:
+        rows = _objects(data, name)
+    return [Outcome.from_row(row, job) for row in rows]
+
+
+def count_rows(data: bytes, name: str) -> int:
+    """How many rows a part holds, each read."""
+    if name.endswith(".parquet"):
+        return int(read_table(data).num_rows)
+    return len(_objects(data, name))
+
+
+def _objects(data: bytes, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in unpacked(data, name).split(b"\n") if line]
 
 

@@ -107,6 +107,7 @@ def run(
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.run import Call
+    from tamis.service.batch.servable import check
     from tamis.service.cli._loading import read_by
 
     rules = rules_of(
@@ -144,6 +145,7 @@ def run(
         root=str(models_folder(root)),
         share=share,
     )
+    check(job)
     job = read_by(job, inputs, out)
     call = Call(
         tuple(inputs),
@@ -156,26 +158,20 @@ def run(
         retry_errors,
         overwrite,
     )
-    _check(job, offline)
+    _fetch(job, offline)
     if dry_run:
         _forecast(job, call)
     else:
         _carry_out(job, call, quiet)
 
 
-def _check(job: Job, offline: bool) -> None:
-    """Refuses what no row could be served with, and fetches the default proxy if it may."""
+def _fetch(job: Job, offline: bool) -> None:
+    """Fetches the default proxy if it is needed and missing, and may be."""
     from pathlib import Path
 
-    from tamis.compressors._registry import info
     from tamis.service.calls import Late
     from tamis.service.cli._loading import ensure_default
 
-    if (kind := info(job.method).kind) != "compression":
-        raise BadInput(
-            f"{job.method} is a method of {kind} and keeps no sentences; "
-            "choose one of compression: see `tamis methods`"
-        )
     root = Path(job.root) if job.root else None
     ensure_default(Late(job.method, job.proxy, root, **job.options), job.tokenizer, offline)
 
@@ -284,7 +280,8 @@ def verify(outs: bat.Outs) -> None:
     for kind in ("missing", "damaged", "stray", "failed"):
         found = getattr(verdict, kind)
         for one in found[:10]:
-            typer.echo(f"{kind}: {one}")
+            # names of files may be none in UTF-8, which standard output refuses
+            typer.echo(f"{kind}: {one.encode('utf-8', 'backslashreplace').decode()}")
         if len(found) > 10:
             typer.echo(f"{kind}: and {len(found) - 10:,} more")
     state = "whole" if verdict.whole else "not whole"

@@ -13,7 +13,8 @@ from tamis.service.door.record import refusal
 from tamis.service.failures import Gone, Malformed, Refused, SlowBody, TooLarge, WrongMediaType
 
 _GZIP = 31  # zlib's word for a gzip header and the largest window
-_PLAIN = ("", "identity")
+_PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip")
+_PIECE, _MOST_MEMBERS = 1 << 16, 1000
 
 
 class Measured:
@@ -41,7 +42,7 @@ class Measured:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        if coding not in (*_PLAIN, "gzip"):
+        if coding not in (*_PLAIN, *_PACKED):
             raise WrongMediaType(f"Content-Encoding is {coding!r}; send gzip or nothing")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.most_bytes:
@@ -51,7 +52,7 @@ class Measured:
                 packed = await self._arrived(receive)
         except TimeoutError:
             raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
-        return packed if coding in _PLAIN else self._unpacked(packed)
+        return packed if coding in _PLAIN else await asyncio.to_thread(self._unpacked, packed)
 
     async def _arrived(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
@@ -67,21 +68,30 @@ class Measured:
         return b"".join(parts)
 
     def _unpacked(self, packed: bytes) -> bytes:
-        """Never unpacks more than one byte over the bound, whatever the body claims to hold."""
+        """Never unpacks more than one byte over the bound, whatever the body claims to hold.
+
+        Piece by piece: what follows a member is copied, and there may be many members.
+        """
         parts: list[bytes] = []
-        left = self.most_bytes + 1
-        while packed:
-            stream = zlib.decompressobj(_GZIP)
-            try:
-                parts.append(stream.decompress(packed, left))
-            except zlib.error as error:
-                raise Malformed(f"the body is not gzip ({error})") from None
-            left -= len(parts[-1])
-            if left <= 0:
-                raise self._too_large(self.most_bytes + 1)
-            if not stream.eof:
-                raise Malformed("the gzipped body ends too soon")
-            packed = stream.unused_data  # another member
+        left, members = self.most_bytes + 1, 1
+        stream = zlib.decompressobj(_GZIP)
+        for start in range(0, len(packed), _PIECE):
+            piece = packed[start : start + _PIECE]
+            while piece:
+                if stream.eof:
+                    stream, members = zlib.decompressobj(_GZIP), members + 1
+                if members > _MOST_MEMBERS:
+                    raise Malformed(f"the gzipped body has over {_MOST_MEMBERS:,} members")
+                try:
+                    parts.append(stream.decompress(piece, left))
+                except zlib.error as error:
+                    raise Malformed(f"the body is not gzip ({error})") from None
+                left -= len(parts[-1])
+                if left <= 0:
+                    raise self._too_large(self.most_bytes + 1)
+                piece = stream.unused_data
+        if packed and not stream.eof:
+            raise Malformed("the gzipped body ends too soon")
         return b"".join(parts)
 
     def _too_large(self, size: int) -> TooLarge:

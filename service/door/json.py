@@ -25,7 +25,7 @@ def loads(data: bytes) -> Any:
         json.JSONDecodeError: no JSON, numbers no JSON has, or deeper than 64.
     """
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError:
         raise
@@ -45,7 +45,7 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        return json.dumps(value, ensure_ascii=True, allow_nan=False).encode()
+        return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False).encode()
 
 
 class Json(Response):
@@ -70,6 +70,15 @@ class JsonRequest(Request):
         if not hasattr(self, "_json"):
             self._json = loads(await self.body())
         return self._json
+
+
+def _plain(value: Any) -> Any:
+    """As orjson writes it: numbers that JSON has not are null."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _no_constant(name: str) -> Any:

@@ -37,12 +37,16 @@ _UNREADY: dict[int | str, dict[str, Any]] = {
 }
 
 
+@routes.head("/livez", include_in_schema=False)
 @routes.get("/livez", response_model=Alive, summary="Whether it runs")
 async def livez() -> Response:
     """Answers while the process does."""
     return answer(Alive())
 
 
+@routes.head("/readyz", include_in_schema=False)
+@routes.head("/health", include_in_schema=False)
+@routes.head("/ping", include_in_schema=False)
 @routes.get("/readyz", response_model=Health, responses=_UNREADY, summary="Whether it can serve")
 @routes.get("/health", response_model=Health, responses=_UNREADY, summary="As /readyz")
 @routes.get("/ping", response_model=Health, responses=_UNREADY, summary="As /readyz")

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from tamis.probes.errors import BadInput
 from tamis.service.door.json import Json, JsonRequest
 from tamis.service.door.record import Record, record_of
-from tamis.service.failures import ON_POST, Dialect, says
+from tamis.service.failures import ON_POST, Dialect, TooLarge, says
 from tamis.service.house import House
 from tamis.service.settings import Settings
 from tamis.service.wire.errors import CohereError, ErrorBody, TeiError
 
+_MOST_CHARS_A_TOKEN = 6
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -72,12 +73,25 @@ def answer(model: BaseModel, exclude_none: bool = False) -> Json:
     return Json(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
 
 
-def check(settings: Settings, questions: Sequence[str], documents: int) -> None:
+def check(
+    settings: Settings, questions: Sequence[str], documents: int, characters: int = 0
+) -> None:
     """Holds a request to the service's limits, before anything is done for it.
+
+    Args:
+        questions: each with all that is asked with it.
+        characters: of all documents, with what is written around them.
 
     Raises:
         BadInput: too many documents or questions, or a question that is too long.
+        TooLarge: more text than any tokenizer makes `max_request_tokens` of. Methods that read
+            count tokens, too.
     """
+    if characters > _MOST_CHARS_A_TOKEN * (most := settings.max_request_tokens):
+        raise TooLarge(
+            f"the documents have {characters:,} characters, with what is written around each, and "
+            f"{most:,} tokens is the most; send them in parts"
+        )
     if documents > settings.max_documents:
         raise BadInput(
             f"{documents:,} documents were given and {settings.max_documents:,} is the most; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Annotated, Any
@@ -69,7 +70,7 @@ async def compress(body: _Any, request: Request) -> Response:
     """
     if isinstance(body, MessagesRequest):
         return await _conversation(body, request)
-    ours = body.request() if isinstance(body, InputRequest) else body
+    ours = _served(body.request(), request) if isinstance(body, InputRequest) else body
     found = await _answered(ours, request)
     if isinstance(body, InputRequest):
         return answer(input_answer(found[0]))
@@ -80,16 +81,23 @@ async def _conversation(body: MessagesRequest, request: Request) -> Response:
     count = house_of(request).serving.counter("proxy").count
     talk = await asyncio.to_thread(Conversation, body, count)
     ours = talk.request()
-    found = (await _answered(ours, request))[0] if ours else None
+    found = (await _answered(_served(ours, request), request))[0] if ours else None
     return answer(await asyncio.to_thread(talk.answer, found))
+
+
+def _served(body: CompressRequest, request: Request) -> CompressRequest:
+    """Clients of other services name models of their own, and the default serves them."""
+    methods = house_of(request).serving.methods
+    return body if body.model in methods else body.model_copy(update={"model": None})
 
 
 async def _answered(body: CompressRequest, request: Request) -> list[Compression]:
     """One compression a question."""
     house, seen = house_of(request), record(request)
     questions = body.asked()
-    check(house.settings, questions, len(body.documents))
-    work = [_compression(house, body, question, seen) for question in questions]
+    _check(house, body, questions)
+    began = time.monotonic()
+    work = [_compression(house, body, question, seen, began=began) for question in questions]
     found: list[Compression] = await attended(request.receive, _beside(work))
     return found
 
@@ -106,7 +114,7 @@ async def explain(body: CompressRequest, request: Request) -> Response:
     if body.query is None:
         body.asked()  # says what is wrong with none or both
     question = body.query or body.asked()[0]
-    check(house.settings, [question], len(body.documents))
+    _check(house, body, [question])
     found = await attended(request.receive, _compression(house, body, question, seen, every=True))
     budget, counter = body.budget(), house.serving.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
@@ -132,13 +140,21 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     return answer(BatchResult(data=await attended(request.receive, _beside(work))))
 
 
+def _check(house: House, body: CompressRequest, questions: list[str]) -> None:
+    wanted = [body.wanted(question) for question in questions]
+    check(house.settings, wanted, len(body.documents), body.characters())
+
+
 async def _beside(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
     """A few at a time, in order; the first that fails ends all."""
     room = asyncio.Semaphore(BESIDE)
 
     async def one(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        async with room:
-            return await coroutine
+        try:
+            async with room:
+                return await coroutine
+        finally:
+            coroutine.close()  # one that another's failure kept from its turn
 
     tasks = [asyncio.ensure_future(one(coroutine)) for coroutine in work]
     try:
@@ -157,7 +173,7 @@ async def _item(house: House, index: int, body: CompressRequest, seen: Record) -
                 "its own, or send queries to /v1/compress"
             )
         question = questions[0]
-        check(house.settings, questions, len(body.documents))
+        _check(house, body, questions)
         while True:
             try:
                 found = await _compression(house, body, question, seen)
@@ -176,17 +192,25 @@ async def _item(house: House, index: int, body: CompressRequest, seen: Record) -
 
 
 async def _compression(
-    house: House, body: CompressRequest, question: str, seen: Record, every: bool = False
+    house: House,
+    body: CompressRequest,
+    question: str,
+    seen: Record,
+    every: bool = False,
+    began: float | None = None,
 ) -> Compression:
-    """One question's answer."""
+    """One question's answer; `timeout_ms` counts from when its call began, not from its turn."""
     method = house.serving.named(body.model, body.method)
-    tokens = guessed_tokens(question, body.texts()) if house.reads(method) else 0
+    tokens = guessed_tokens(body.wanted(question), body.texts()) if house.reads(method) else 0
 
     def work(ticket: Ticket) -> Compression:
         return _compressed(house, body, question, method, ticket, every)
 
+    timeout_ms = body.timeout_ms
+    if timeout_ms is not None and began is not None:
+        timeout_ms = max(1, timeout_ms - round((time.monotonic() - began) * 1e3))
     try:
-        found = await house.desk.run(work, tokens, body.priority, body.timeout_ms)
+        found = await house.desk.run(work, tokens, body.priority, timeout_ms)
     except Exception as error:
         failure = failure_of(error)
         if body.on_error == "fail" or (failure.status < _OURS and failure.status != 429):

@@ -13,6 +13,7 @@ from tamis.service.engine.ticket import Ticket
 from tamis.service.house import House
 from tamis.service.routes.base import answer, answers, check, house_of, record, router
 from tamis.service.serving import isolates
+from tamis.service.wire.base import probability
 from tamis.service.wire.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.wire.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.wire.score import ScoreAnswer, ScoreRequest, score_answer
@@ -91,7 +92,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores each pair on its own: no other pair of the call moves it."""
     house = house_of(request)
     questions, texts = body.sides()
-    check(house.settings, questions[:1], len(texts))
+    check(house.settings, questions[:1], len(texts), sum(map(len, texts)))
     check(house.settings, questions, 0) if len(questions) > 1 else None
     method = _method(house, body.model)
     ranker = house.serving.reranker(method, isolated=True)
@@ -102,11 +103,12 @@ async def score(body: ScoreRequest, request: Request) -> Response:
         asked = questions if len(questions) > 1 else questions * len(texts)
         return [ranker.rerank(q, [t]) for q, t in zip(asked, texts, strict=True)]
 
-    tokens = guessed_tokens(questions[0], texts) if house.reads(method) else 0
+    longest = max(questions, key=len)
+    tokens = guessed_tokens(longest, texts) if house.reads(method) else 0
     found = await attended(request.receive, house.desk.run(work, tokens, body.priority))
-    scores = [score for one in found for score in _own(one)]
-    read, sure = sum(one.tokens_read for one in found), all(one.calibrated for one in found)
-    return answer(score_answer(scores, sure, read, house.serving.reader.card.name))
+    scores = [probability(score, one.calibrated) for one in found for score in _own(one)]
+    read = sum(one.tokens_read for one in found)
+    return answer(score_answer(scores, read, house.serving.reader.card.name))
 
 
 routes.add_api_route(
@@ -138,7 +140,7 @@ async def _ranked(
 ) -> Reranked:
     """The documents, ranked by the service's method or the one that `model` names."""
     house = house_of(request)
-    check(house.settings, [query], len(texts))
+    check(house.settings, [query], len(texts), sum(map(len, texts)))
     method = _method(house, model)
 
     def work(ticket: Ticket) -> Reranked:

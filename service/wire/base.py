@@ -11,6 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from tamis.probes.errors import BadInput
+from tamis.probes.language import CODE, checked
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
@@ -28,6 +31,30 @@ def _question(value: Any) -> str:
     return str(value)
 
 
+def _short(value: Any) -> str:
+    if len(_text(value)) > MOST_SHORT:
+        told = {"given": len(value), "most": MOST_SHORT}
+        raise PydanticCustomError("too_long", "it has {given} characters, {most} is the most", told)
+    return str(value)
+
+
+MOST_SHORT = 256
+Short = Annotated[
+    str, PlainValidator(_short), WithJsonSchema({"type": "string", "maxLength": MOST_SHORT})
+]
+"""What is written again and again around the texts."""
+
+
+def _language(value: Any) -> str:
+    try:
+        return checked(_text(value))
+    except BadInput as error:
+        raise PydanticCustomError("language", "{told}", {"told": str(error)}) from None
+
+
+Language = Annotated[
+    str, PlainValidator(_language), WithJsonSchema({"type": "string", "pattern": CODE.pattern})
+]
 Question = Annotated[
     str,
     PlainValidator(_question),

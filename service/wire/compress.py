@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import regex
 from pydantic import ConfigDict, Field
 
 from tamis.compressors._asked import asked
@@ -14,12 +13,12 @@ from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.sifting import Adaptive, Order
-from tamis.service.wire.base import Asked, Question, Text
+from tamis.service.wire.base import Asked, Language, Question, Short, Text
 from tamis.service.wire.offsets import Ruler, Unit
+from tamis.service.wire.patterns import compiled, spans
 
 MAX_TOKENS = 500
-PATTERN_S = 0.25
-NUMBERS, URLS = r"\d", r"(?:https?|ftp)://\S|\bwww\.\S"
+NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
 OnError = Literal["fail", "passthrough"]
 Place = Annotated[int, Field(ge=0, le=2**53)]
 KeepSpan = Annotated[list[Place], Field(min_length=2, max_length=2)]
@@ -97,7 +96,7 @@ class CompressRequest(Asked):
     adaptive: AdaptiveBudget | None = None
     tokenizer: Text = "proxy"
     granularity: Granularity = "sentence"
-    language: Text = AUTO
+    language: Language = AUTO
     top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
     order: Arrangement = "original"
     context_window: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -106,10 +105,10 @@ class CompressRequest(Asked):
     answerable_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
     unanswerable: Unanswerable = "best_effort"
     dedup: Annotated[float, Field(gt=0, le=1)] | None = None
-    elision: Text | None = None
-    citations: Text | None = None
+    elision: Short | None = None
+    citations: Short | None = None
     titles: bool = False
-    separator: Text = "\n\n"
+    separator: Short = "\n\n"
     return_: Annotated[Return, Field(alias="return")] = Return()
     offset_unit: Unit = "codepoint"
     on_error: OnError = "fail"
@@ -140,6 +139,20 @@ class CompressRequest(Asked):
         """The documents' texts."""
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
+    def characters(self) -> int:
+        """Of all that is shown and counted: texts, and what is written around each."""
+        cited = self.citations or ""
+        size = 0
+        for given in self.documents:
+            of = Document(text=given, keep=[]) if isinstance(given, str) else given
+            size += len(of.text) + len(self.separator) + len(cited)
+            size += len(of.title or "") * self.titles + len(of.id or "") * cited.count("{id}")
+        return size
+
+    def wanted(self, question: str) -> str:
+        """A question with its instruction and history, in one text."""
+        return asked(question, self.instruction, self.history)
+
     def budget(self) -> Budget | Adaptive:
         """The budget.
 
@@ -158,7 +171,7 @@ class CompressRequest(Asked):
     def order_of(self, question: str, always: bool = False) -> Order:
         """The order for one of the questions."""
         return Order(
-            question=asked(question, self.instruction, self.history),
+            question=self.wanted(question),
             passages=self.passages(),
             budget=self.budget(),
             rules=Rules(
@@ -185,7 +198,7 @@ class CompressRequest(Asked):
         Raises:
             BadInput: a span or a pattern that cannot be followed.
         """
-        patterns = [_compiled(p) for p in (self.protect.patterns() if self.protect else [])]
+        patterns = [compiled(p) for p in (self.protect.patterns() if self.protect else [])]
         return [_passage(document, patterns, self.offset_unit) for document in self.documents]
 
 
@@ -197,32 +210,10 @@ class CompressBatch(Asked):
 
 def _passage(given: str | Document, patterns: list[Any], unit: Unit) -> Passage:
     text = given if isinstance(given, str) else given.text
-    matched = tuple(span for pattern in patterns for span in _matches(pattern, text))
+    matched = tuple(span for pattern in patterns for span in spans(pattern, text))
     if isinstance(given, str):
         return Passage(text, keep=matched)
     ruler = Ruler(text, unit)
     kept = tuple((ruler.into(start), ruler.into(stop)) for start, stop in given.keep)
     metadata = given.metadata or {}
     return Passage(text, given.id, given.title, metadata, (*kept, *matched), given.min_tokens)
-
-
-def _compiled(pattern: str) -> Any:
-    try:
-        return regex.compile(pattern)
-    except (regex.error, ValueError, OverflowError, RecursionError) as error:
-        raise BadInput(
-            f"protect has {pattern!r}, which is no regular expression ({error}); "
-            "escape characters that are meant literally with a backslash"
-        ) from error
-
-
-def _matches(pattern: Any, text: str) -> list[tuple[int, int]]:
-    """Spans of the matches. A caller's pattern may take for ever, so it gets a quarter second."""
-    try:
-        found = pattern.finditer(text, timeout=PATTERN_S)
-        return [match.span() for match in found if match.end() > match.start()]
-    except TimeoutError:
-        raise BadInput(
-            f"the pattern {pattern.pattern!r} of protect took more than {PATTERN_S:g} s on one "
-            "document; write it without nested repetition"
-        ) from None

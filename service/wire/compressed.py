@@ -196,13 +196,13 @@ class Writer:
                 units=None
                 if units == "none"
                 else [
-                    self._unit(u, set(source.kept), tokens)
+                    self._unit(u, kept, tokens)
                     for u in (source.kept if units == "kept" else source.units)
                 ],
                 tokens_before=source.tokens_before,
                 tokens_after=source.tokens_after,
             )
-            for source in self.sources
+            for source, kept in ((source, set(source.kept)) for source in self.sources)
         ]
 
     def _place(self, u: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ cache. Every message keeps its place and all its fields; nothing is rewritten.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -125,16 +126,25 @@ class Conversation:
             query=self._question(),
             history=[],
             documents=[slot.text for slot, _ in self.free],
-            max_tokens=most,
+            max_tokens=self._at_most(most),
             ratio=self.body.config.target_ratio if most is None else None,
         )
+
+    def _at_most(self, tokens: int | None) -> int | None:
+        """A budget in tokens, and the share of what is free that is wished for, if both are."""
+        share = self.body.config.target_ratio
+        if tokens is None or share is None:
+            return tokens
+        return min(tokens, max(1, math.floor(share * self.tokens_free)))
 
     def answer(self, found: Compression | None) -> MessagesAnswer:
         """The messages, with what was kept of each text in its place."""
         after = self.tokens_before - self.tokens_free
-        for (slot, _), result in zip(self.free, (found and found.results) or [], strict=True):
-            slot.holder[slot.key] = result.text or ""
-            after += self.count(slot.text)
+        for (slot, tokens), result in zip(self.free, (found and found.results) or [], strict=True):
+            if not (found and self._fits(found)):
+                slot.holder[slot.key] = result.text or ""
+                tokens = self.count(slot.text)
+            after += tokens
         applied = [f"tamis:{found.method}"] if found else []
         nothing = ["no text was free and long enough to compress"]
         return MessagesAnswer(
@@ -148,6 +158,11 @@ class Conversation:
             transforms_summary=dict.fromkeys(applied, len(self.free)),
             ccr_hashes=[],
         )
+
+    def _fits(self, found: Compression) -> bool:
+        """Whether all of it may stay as it is, white space around it included."""
+        most = self.body.token_budget
+        return found.status == "passthrough" and (most is None or self.tokens_before <= most)
 
     def _may_be_shorter(self, slot: Slot) -> bool:
         config, role = self.body.config, self.messages[slot.place]["role"]

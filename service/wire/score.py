@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, now, probability
+from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, now
 from tamis.service.wire.jina import JinaUsage
 
 _NAMES = (
@@ -73,11 +73,9 @@ class ScoreAnswer(Told):
     usage: JinaUsage
 
 
-def score_answer(scores: list[float], calibrated: bool, tokens: int, model: str) -> ScoreAnswer:
-    """The answer in vLLM's words."""
-    data = [
-        ScoreItem(index=i, score=probability(score, calibrated)) for i, score in enumerate(scores)
-    ]
+def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
+    """The answer in vLLM's words; scores in [0, 1]."""
+    data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
     usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
     return ScoreAnswer(id=new_id("score"), created=now(), model=model, data=data, usage=usage)
 

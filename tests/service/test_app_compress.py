@@ -196,6 +196,13 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         ({"max_tokens": True}, "bad_input", "max_tokens"),
         ({"documents": ["a"] * 1001}, "bad_input", "1,000 is the most"),
         ({"query": "x" * 9000}, "bad_input", "8,192 is the most"),
+        (
+            {"documents": [{"txt": "a"}]},
+            "bad_input",
+            "documents.0: no field 'txt'; did you mean 'text'?",
+        ),
+        ({"documents": [["a"]]}, "bad_input", "documents.0: Input should be a string"),
+        ({"language": "English, please"}, "bad_input", "language: language is"),
         ({"method": "icr"}, "bad_input", "icr is a method of reranking"),
     ],
 )

@@ -42,7 +42,7 @@ def test_an_id_that_could_break_a_log_is_replaced(service, given):
         (b'{"query": "a", "documents": [], "seed": 1' + b"0" * 5000 + b"}", 400, "digits"),
         (b"null", 422, "the body"),
         (b"[]", 422, "the body"),
-        (b"", 422, "the body"),
+        (b"", 400, "the body is empty"),
         (b'{"query": "a"}', 422, "documents"),
     ],
 )  # fmt: skip

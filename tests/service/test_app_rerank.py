@@ -120,6 +120,23 @@ def test_no_pair_moves_the_score_of_another(service):
     assert [d["score"] for d in many[:2]] == pytest.approx([d["score"] for d in few], abs=1e-5)
 
 
+def test_a_text_without_words_has_no_score_and_moves_nobody_s(service):
+    pairs = {"queries": [QUESTION, QUESTION], "documents": DOCUMENTS}
+    few = [d["score"] for d in service.post("/score", **pairs).json()["data"]]
+    with_empty = {"queries": [QUESTION, QUESTION, "Who?"], "documents": [*DOCUMENTS, ""]}
+    many = [d["score"] for d in service.post("/score", **with_empty).json()["data"]]
+    assert many[:2] == pytest.approx(few, abs=1e-5)
+    assert many[2] == 0
+    for path in ("/v1/rerank", "/v2/rerank"):
+        found = asked(service, path, model="x", documents=["", *DOCUMENTS, " \n"])["results"]
+        assert [r["relevance_score"] for r in found if r["index"] in (0, 3)] == [0, 0]
+        assert {r["index"] for r in found[-2:]} == {0, 3}
+    blank = asked(service, "/rerank", texts=["", DOCUMENTS[0]], raw_scores=True)
+    assert all(math.isfinite(r["score"]) for r in blank)
+    nothing = asked(service, "/rerank", documents=["", " "])["results"]
+    assert [r["relevance_score"] for r in nothing] == [0, 0]
+
+
 def test_no_pair_moves_another_by_methods_that_compare_documents_either(service):
     def scores(texts):
         body = {"model": "lexical", "text_1": QUESTION, "text_2": texts}

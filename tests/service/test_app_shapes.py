@@ -79,6 +79,32 @@ def test_instructions_and_earlier_turns_are_compressed_only_if_asked(service):
     assert found[2] == talk[2]
 
 
+def test_clients_of_other_services_name_models_of_their_own(service):
+    body = {"messages": TALK, "config": {"target_ratio": 0.1}}
+    talk = service.post("/v1/compress", **body, model="gpt-4o")
+    assert talk.status_code == 200
+    assert service.post("/v1/compress", **body).json() == talk.json()
+    single = service.post("/v1/compress", input=LONG, query=QUESTION, model="bear-2")
+    assert single.status_code == 200
+    ours = service.post("/v1/compress", query=QUESTION, documents=[LONG], model="gpt-4o")
+    assert ours.status_code == 404
+
+
+def test_a_tool_result_that_fits_keeps_the_white_space_around_it(service):
+    code = "    def f():\n        return 1\n\n" * 60
+    talk = [TALK[-1], {"role": "tool", "tool_call_id": "a", "content": code}]
+    found = service.post("/v1/compress", messages=talk, token_budget=100_000).json()
+    assert found["messages"] == talk
+    assert found["tokens_after"] == found["tokens_before"]
+
+
+def test_a_share_is_wished_for_beside_a_budget(service):
+    config = {"target_ratio": 0.05}
+    little = service.post("/v1/compress", messages=TALK, token_budget=4000, config=config).json()
+    much = service.post("/v1/compress", messages=TALK, token_budget=4000).json()
+    assert little["tokens_after"] < much["tokens_after"] <= 4000
+
+
 def test_messages_without_a_question_are_refused(service):
     answer = service.post("/v1/compress", messages=[TALK[3]], token_budget=80)
     assert answer.status_code == 422

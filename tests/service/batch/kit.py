@@ -11,6 +11,7 @@ from click.testing import Result
 
 from tests.service.cli_kit import tamis, word_tokenizer
 
+QUERY = "When was the old harbour of Malo closed?"
 SENTENCES = (
     "The old harbour of Malo was closed in {n}.",
     "Ships came in spring and left with the first frost of {n}.",
@@ -76,3 +77,11 @@ def read(out: Path, pattern: str = "part-*.jsonl") -> list[dict[str, Any]]:
 def files_of(out: Path) -> dict[str, bytes]:
     """The parts of an output, byte by byte."""
     return {path.name: path.read_bytes() for path in sorted(out.glob("part-*"))}
+
+
+def refused(result: Result, told: str, out: Path) -> None:
+    """One sentence, status 2, nothing written."""
+    assert result.exit_code == 2, (result.exit_code, result.exception, result.stderr)
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not out.exists()

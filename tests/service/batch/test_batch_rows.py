@@ -11,9 +11,7 @@ import pytest
 import zstandard
 
 import tamis
-from tests.service.batch.kit import read, rows, write_lines
-
-QUERY = "When was the old harbour of Malo closed?"
+from tests.service.batch.kit import QUERY, read, rows, write_lines
 
 
 def library(row, free, **changed):

@@ -1,0 +1,63 @@
+"""What callers may say of a budget and of rules, before anything is done for them."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from tamis.probes.errors import BadInput
+
+if TYPE_CHECKING:
+    from tamis.compressors._types import Budget, Rules
+
+BUDGETS = ("max_tokens", "ratio", "threshold", "coverage")
+
+
+def check_budget(budget: Budget) -> None:
+    """Exactly one of the four, and a number that it can be.
+
+    Raises:
+        BadInput: anything else, with what was given.
+    """
+    given = [name for name in BUDGETS if getattr(budget, name) is not None]
+    if len(given) != 1:
+        raise BadInput(
+            f"give exactly one of max_tokens, ratio, threshold and coverage; got {given or 'none'}"
+        )
+    value = getattr(budget, given[0])
+    if given == ["max_tokens"] and not (_is_whole(value) and value >= 1):
+        raise BadInput(f"max_tokens is {value!r}; give a whole number of at least 1")
+    if given == ["ratio"] and not (_is_number(value) and 0 < value <= 1):
+        raise BadInput(f"ratio is {value!r}; give the share to keep, above 0 and up to 1")
+    if given == ["threshold"] and not (_is_number(value) and 0 <= value <= 1):
+        raise BadInput(f"threshold is {value!r}; give a probability from 0 to 1")
+    if given == ["coverage"] and not (_is_number(value) and 0 < value < 1):
+        raise BadInput(
+            f"coverage is {value!r}; give a probability above 0 and below 1, such as 0.9"
+        )
+
+
+def check_rules(rules: Rules) -> None:
+    """Texts where texts are meant and whole numbers where those are; `select` bounds the numbers.
+
+    Raises:
+        BadInput: something else, by its name.
+    """
+    if isinstance(rules.protect, str) or not all(isinstance(p, str) for p in rules.protect):
+        raise BadInput(f"protect is {rules.protect!r}; give a tuple of regular expressions")
+    if not isinstance(rules.separator, str):
+        raise BadInput(f"separator is {rules.separator!r}; give a text, maybe an empty one")
+    for name in ("elision", "citations"):
+        if not isinstance(getattr(rules, name), str | None):
+            raise BadInput(f"{name} is {getattr(rules, name)!r}; give a text, or None")
+    for name in ("context_window", "top_n"):
+        if (given := getattr(rules, name)) is not None and not _is_whole(given):
+            raise BadInput(f"{name} is {given!r}; give a whole number")
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, Real) and not isinstance(given, bool)
+
+
+def _is_whole(given: Any) -> bool:
+    return isinstance(given, Integral) and not isinstance(given, bool)

@@ -1,0 +1,90 @@
+"""Regular expressions of callers: compiled only if that is cheap, matched only for so long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import regex
+
+from tamis.probes.errors import BadInput
+
+MATCH_S = 0.25
+MOST_CHARS, MOST_STATES = 1000, 10_000
+_COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")
+
+
+def compiled(pattern: str) -> Any:
+    """A pattern, ready to match.
+
+    Raises:
+        BadInput: it is no regular expression, too long, or unrolls into too many states.
+    """
+    if len(pattern) > MOST_CHARS or states(pattern) > MOST_STATES:
+        raise BadInput(
+            f"protect has a pattern of {len(pattern):,} characters and about {states(pattern):,} "
+            f"states; at most {MOST_CHARS:,} and {MOST_STATES:,} are taken: counts in braces "
+            "multiply where they are nested"
+        )
+    try:
+        return regex.compile(pattern)
+    except (regex.error, ValueError, OverflowError, RecursionError) as error:
+        raise BadInput(
+            f"protect has {pattern!r}, which is no regular expression ({error}); "
+            "escape characters that are meant literally with a backslash"
+        ) from error
+
+
+def states(pattern: str) -> int:
+    """About how many states a pattern has once its counted repeats are written out.
+
+    Each character is one; a count in braces multiplies what stands before it. Nothing is parsed but
+    escapes, classes and groups: what is no regular expression has some number, too.
+    """
+    sums, last, i = [0], 0, 0
+    while i < len(pattern):
+        char = pattern[i]
+        count = _COUNT.match(pattern, i) if char == "{" else None
+        if count and (count[1] or count[3]):
+            times = int(count[3] or count[1])
+            sums[-1] += last * (max(times, 1) - 1)
+            last *= max(times, 1)
+            i = count.end()
+            continue
+        if char == "(":
+            sums.append(0)
+        elif char == ")" and len(sums) > 1:
+            last = max(sums.pop(), 1)
+            sums[-1] += last
+        elif char not in "*+?|)":
+            last = 1
+            sums[-1] += 1
+        i = _behind(pattern, i)
+    return sum(sums)
+
+
+def _behind(pattern: str, i: int) -> int:
+    """The place behind a character, an escape or a class."""
+    if pattern[i] == "\\":
+        return i + 2
+    if pattern[i] != "[":
+        return i + 1
+    i += 2  # a bracket that comes first is a member
+    while i < len(pattern) and pattern[i] != "]":
+        i += 2 if pattern[i] == "\\" else 1
+    return i + 1
+
+
+def spans(pattern: Any, text: str) -> list[tuple[int, int]]:
+    """Spans of the matches that are not empty.
+
+    Raises:
+        BadInput: it took more than a quarter second: a caller's pattern may take for ever.
+    """
+    try:
+        found = pattern.finditer(text, timeout=MATCH_S)
+        return [match.span() for match in found if match.end() > match.start()]
+    except TimeoutError:
+        raise BadInput(
+            f"the pattern {pattern.pattern!r} of protect took more than {MATCH_S:g} s on one "
+            "document; write it without nested repetition"
+        ) from None

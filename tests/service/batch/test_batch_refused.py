@@ -1,0 +1,71 @@
+"""Calls that no row could be served by: refused in one sentence, before any row is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.batch.kit import QUERY, read, refused, rows, write_lines
+
+
+@pytest.mark.parametrize("name", ["nope", "hex", "a\0b", ""])
+def test_an_encoding_that_does_not_exist_is_refused(free, tmp_path, name):
+    source = write_lines(tmp_path / "in.jsonl", rows(2))
+    out = tmp_path / "out"
+    refused(free.run(source, "-o", out, "--encoding", name), "there is no encoding", out)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--id-field", "status"), "['status'], which are added to every row"),
+        (("--id-field", "raw"), "['raw'], which are added to every row"),
+        (("--context-field", "error"), "['error'], which are added to every row"),
+        (("--id-field", "t_spans", "--prefix", "t_"), "['t_spans']"),
+        (("--id-field", "context"), "--id-field and --context-field are both 'context'"),
+        (("--id-field", "documents"), "--id-field and --docs-field are both 'documents'"),
+        (("--id-field", "x", "--history-field", "x"), "--id-field and --history-field are both"),
+    ],
+)
+def test_a_text_files_name_takes_no_others_place(free, tmp_path, words, told):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text("Malo was closed. " * 20)
+    out = tmp_path / "out"
+    refused(free.run(tmp_path / "in", "-o", out, "-q", QUERY, *words), told, out)
+    free.done(tmp_path / "in", "-o", out, "-q", QUERY, "--id-field", "status", "--prefix", "t_")
+    (got,) = read(out)
+    assert (got["status"], got["t_status"]) == ("a.txt", "ok")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--protect", "("), "'(', which is no regular expression"),
+        (("--citations", "{x}"), "citations is '{x}' and 'x' is no field"),
+        (("--top-n", "0"), "top_n is 0"),
+        (("--dedup", "3"), "dedup is 3"),
+        (("--context-window", "-1"), "context_window is -1"),
+        (("--granularity", "token"), "lexical scores sentences, not words"),
+        (("--answerable-floor", "3"), "answerable_floor is 3"),
+        (("--if-unanswerable", "nothing"), "lexical cannot tell whether"),
+        (("--method", "attnrank"), "is a method of ordering"),
+    ],
+)
+def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(free, tmp_path, words, told):
+    source = write_lines(tmp_path / "in.jsonl", ["{broken"])
+    free.options = (*free.options, *words)
+    refused(free.run(source, "-o", tmp_path / "out", "--proxy", "auto"), told, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "told"),
+    [
+        ("lexical", ("--threshold", ".5"), "lexical gives no probabilities"),
+        ("lead", ("--threshold", "0"), "lead gives no probabilities"),
+        ("lexical", ("--coverage", ".9"), "lexical has no calibrated coverage"),
+        ("raw_attention", ("--coverage", ".9"), "raw_attention has no calibrated coverage"),
+    ],
+)
+def test_a_probability_is_asked_only_of_methods_that_have_one(free, tmp_path, method, words, told):
+    source = write_lines(tmp_path / "in.jsonl", rows(2))
+    free.options = ("--method", method, *words)
+    refused(free.run(source, "-o", tmp_path / "out"), told, tmp_path / "out")
