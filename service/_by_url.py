@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,13 +13,19 @@ from tamis.probes.text import Passage
 from tamis.service._backend import Part, Plan, Ranking, Short, arranged
 
 try:
-    from tamis.service.client import AsyncClient, Client
+    from tamis.service.client import AsyncClient, Client, ServiceError
+    from tamis.service.wire.about import Info, Limits
     from tamis.service.wire.cohere import CohereAnswer
     from tamis.service.wire.compressed import Compression, DocumentResult
+    from tamis.service.wire.score import ScoreAnswer
 except ModuleNotFoundError as error:
     raise MissingExtra(
         f'base_url needs {error.name}, which is not installed; pip install "tamis[service]"'
     ) from error
+
+
+_KNOWN_S = 30.0
+"""How long it is taken for granted what a server said of itself."""
 
 
 @lru_cache(maxsize=32)
@@ -35,6 +42,7 @@ class ByUrl:
         self._timeout_s = timeout_s
         self._client = Client(*self._where, timeout_s=timeout_s)
         self._loop: tuple[asyncio.AbstractEventLoop, AsyncClient] | None = None
+        self._info: tuple[float, Info] | None = None
 
     def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
         """What is kept of each passage."""
@@ -48,13 +56,48 @@ class ByUrl:
         return _short(found, passages, plan)
 
     def rank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
-        """One score a text, from 0 to 1, in the order of the texts."""
-        return _scores(self._client.rerank(question, texts, model=how.method))
+        """One score a text, from 0 to 1, in the order of the texts.
+
+        As in this process they are read together; more than the server takes at once, each alone.
+
+        Raises:
+            ServiceError: it has no such method, which it would pass over in silence.
+        """
+        limits = self._limits(self._known() or self._client.info(), how.method)
+        if len(texts) <= limits.max_documents:
+            return _scores(self._client.rerank(question, texts, model=how.method))
+        parts = _slices(texts, limits)
+        return _joined(self._client.score(question, part, model=how.method) for part in parts)
 
     async def arank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
         """`rank`, with the event loop free meanwhile; cancelled, the request is dropped."""
         client = self._of_this_loop()
-        return _scores(await client.rerank(question, texts, model=how.method))
+        limits = self._limits(self._known() or await client.info(), how.method)
+        if len(texts) <= limits.max_documents:
+            return _scores(await client.rerank(question, texts, model=how.method))
+        parts = _slices(texts, limits)
+        return _joined([await client.score(question, part, model=how.method) for part in parts])
+
+    def _known(self) -> Info | None:
+        held = self._info
+        return held[1] if held and time.monotonic() - held[0] < _KNOWN_S else None
+
+    def _limits(self, info: Info, method: str) -> Limits:
+        """What one request may have.
+
+        Raises:
+            ServiceError: the server has no such method.
+        """
+        if self._known() is not info:
+            self._info = (time.monotonic(), info)
+        if method not in (*info.methods, "default", info.model_id):
+            raise ServiceError(
+                f"there is no method {method!r} at {self._where[0]}; give one of "
+                f"{', '.join(info.methods)}, or start it with others by --methods",
+                404,
+                "model_not_found",
+            )
+        return info.limits
 
     def _of_this_loop(self) -> AsyncClient:
         """Connections belong to the loop they were opened in, and `asyncio.run` makes many loops.
@@ -129,3 +172,24 @@ def _part(result: DocumentResult, text: str) -> Part:
 def _scores(answer: CohereAnswer) -> tuple[float, ...]:
     scores = {result.index: result.relevance_score for result in answer.results}
     return tuple(scores[i] for i in range(len(scores)))
+
+
+def _slices(texts: Sequence[str], limits: Limits) -> Iterator[Sequence[str]]:
+    """The texts in parts, none with more than a request may have; a character is a token at most.
+
+    A text that is longer goes alone, and the server says what it thinks of it.
+    """
+    start, chars = 0, 0
+    for stop, text in enumerate(texts):
+        full = stop - start == limits.max_documents
+        if stop > start and (full or chars + len(text) > limits.max_request_tokens):
+            yield texts[start:stop]
+            start, chars = stop, 0
+        chars += len(text)
+    yield texts[start:]
+
+
+def _joined(answers: Iterable[ScoreAnswer]) -> tuple[float, ...]:
+    return tuple(
+        item.score for answer in answers for item in sorted(answer.data, key=lambda d: d.index)
+    )

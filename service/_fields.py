@@ -6,7 +6,8 @@ pydantic comes with every framework that has an adapter; tamis alone does not ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -186,11 +187,14 @@ class Compression(Source):
         logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
         return whole(passages, self.method, f"{type(error).__name__}: {error}")
 
-    def added(self, part: Part, short: Short, source_length: int) -> dict[str, Any]:
+    def added(
+        self, part: Part, short: Short, source_length: int, held: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What a document's metadata gets, under the keys that `metadata_prefix` begins.
 
-        `relevance_score` is None where everything fitted and no model was asked. Spans are
-        half-open code points of the document as it came in.
+        `relevance_score` is None where everything fitted and no model was asked, unless `held`,
+        the metadata as it came, has one: that stays. Spans are half-open code points of the
+        document as it came in.
         """
         if self.metadata_prefix is None:
             return {}
@@ -204,4 +208,21 @@ class Compression(Source):
             "status": short.status,
         }
         prefix = self.metadata_prefix
-        return {f"{prefix}relevance_score": part.score, f"{prefix}compression": compression}
+        scored = f"{prefix}relevance_score"
+        score = held.get(scored) if part.score is None else part.score
+        return {scored: score, f"{prefix}compression": compression}
+
+
+def copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in depth; what cannot be copied, such as a lock or a connection, is shared."""
+    try:
+        return dict(deepcopy(metadata))
+    except Exception:
+        return {key: _copied(value) for key, value in metadata.items()}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception:
+        return value

@@ -19,10 +19,10 @@ def by_query(pairs: Sequence[tuple[str, str]]) -> Rows:
 
 
 def in_order(rows: Rows, found: Sequence[Sequence[float]]) -> list[float]:
-    """Scores of each query as one list, in the order of the pairs."""
+    """Scores of each query as one list, in the order of the pairs; a text without words has 0."""
     scores = {
-        place: score
-        for (places, _), values in zip(rows.values(), found, strict=True)
-        for place, score in zip(places, values, strict=True)
+        place: score if text.strip() else 0.0
+        for (places, texts), values in zip(rows.values(), found, strict=True)
+        for place, text, score in zip(places, texts, values, strict=True)
     }
     return [scores[place] for place in range(len(scores))]

@@ -25,6 +25,7 @@ from tamis.service.client_calls import (
     compress_body,
     read,
     rerank_body,
+    score_body,
     search_body,
     wait_s,
 )
@@ -33,6 +34,7 @@ from tamis.service.wire.about import Health, Info, Models
 from tamis.service.wire.cohere import CohereAnswer
 from tamis.service.wire.compressed import BatchResult, Compression, CompressionList
 from tamis.service.wire.explain import Explanation
+from tamis.service.wire.score import ScoreAnswer
 from tamis.service.wire.search import SearchAnswer
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]
@@ -100,6 +102,10 @@ class Client(Calls):
         """`POST /v2/rerank`; with `spans`, says which parts of each document answer."""
         body = rerank_body(query, documents, spans, fields)
         return self._post("/v2/rerank", body, CohereAnswer)
+
+    def score(self, query: str, texts: Sequence[str], **fields: Any) -> ScoreAnswer:
+        """`POST /score`: a score a text, that no other text moves."""
+        return self._post("/score", score_body(query, texts, fields), ScoreAnswer)
 
     def search(
         self,
@@ -196,6 +202,10 @@ class AsyncClient(Calls):
         """As `Client.rerank`."""
         body = rerank_body(query, documents, spans, fields)
         return await self._post("/v2/rerank", body, CohereAnswer)
+
+    async def score(self, query: str, texts: Sequence[str], **fields: Any) -> ScoreAnswer:
+        """As `Client.score`."""
+        return await self._post("/score", score_body(query, texts, fields), ScoreAnswer)
 
     async def search(
         self,

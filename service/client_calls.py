@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from tamis.probes.errors import TamisError
 from tamis.service.door.json import loads
@@ -15,6 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 Documents = Sequence[str | Mapping[str, Any]]
 _AGAIN = (429, 503)
 _LONGEST_PAUSE_S = 8.0
+_EXCERPT_BYTES = 120
 
 
 class ServiceError(TamisError):
@@ -68,6 +69,10 @@ def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) 
     return {"query": query, "documents": list(documents), **asked, **fields}
 
 
+def score_body(query: str, texts: Sequence[str], fields: Any) -> Any:
+    return {"queries": query, "documents": list(texts), **fields}
+
+
 def wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
     """How long to wait before the next try; None if there is none."""
     if isinstance(answer, httpx.HTTPError):
@@ -76,19 +81,64 @@ def wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) ->
     if answer.status_code not in _AGAIN or (pause := next(pauses, None)) is None:
         return None
     said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdigit() else pause
+    return float(said) if said.isdecimal() else pause
 
 
 def read(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
-    """The answer as what it is, or the error it is."""
+    """The answer as what it is; fields that a newer service adds are passed over.
+
+    Raises:
+        ServiceError: no answer, an error, or an answer that no tamis service gives.
+    """
     if isinstance(answer, httpx.HTTPError):
         raise ServiceError(
             f"{url} could not be reached ({type(answer).__name__}: {answer})"
         ) from answer
     if answer.is_success:
-        return kind.model_validate(loads(answer.content))
+        return _understood(answer, kind, url)
     message, code = _told(answer)
     raise ServiceError(message, answer.status_code, code, answer.headers.get("X-Request-ID"))
+
+
+def _understood(answer: httpx.Response, kind: type[M], url: str) -> M:
+    try:
+        return _lenient(kind, loads(answer.content))
+    except ValueError as error:  # no JSON, or JSON of another shape
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = ".".join(map(str, (*first["loc"], first["msg"])))
+        raise ServiceError(
+            f"{url} answered {answer.status_code} with what is no {kind.__name__} ({why}): "
+            f"{_excerpt(answer)}; check that base_url is that of a tamis service",
+            answer.status_code,
+            request_id=answer.headers.get("X-Request-ID"),
+        ) from error
+
+
+def _lenient(kind: type[M], value: Any) -> M:
+    """The value as that kind, without the fields that it does not know.
+
+    Raises:
+        ValidationError: it has another shape.
+    """
+    while True:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            extra = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+            if not any([_without(value, place) for place in extra]):
+                raise
+
+
+def _without(value: Any, place: Sequence[int | str]) -> bool:
+    """Takes away the field at a place; steps that name a type of a union lead nowhere."""
+    for step in place[:-1]:
+        if isinstance(value, list) and isinstance(step, int):
+            value = value[step]
+        elif isinstance(value, dict):
+            value = value.get(step, value)
+    return isinstance(value, dict) and value.pop(place[-1], value) is not value
 
 
 def _told(answer: httpx.Response) -> tuple[str, str | None]:
@@ -96,8 +146,19 @@ def _told(answer: httpx.Response) -> tuple[str, str | None]:
     try:
         body = loads(answer.content)
     except ValueError:
-        return f"the service answered {answer.status_code}", None
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    if isinstance(error, str):
-        return error, body.get("error_type")
-    return str(error.get("message", f"status {answer.status_code}")), error.get("code")
+        body = None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    told, code = error, body.get("error_type") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        told, code = error.get("message"), error.get("code")
+    if not isinstance(told, str) or not told:
+        told = f"the service answered {answer.status_code}: {_excerpt(answer)}"
+    return told, code if isinstance(code, str) else None
+
+
+def _excerpt(answer: httpx.Response) -> str:
+    """The beginning of a body, such that it stays a line."""
+    if not answer.content:
+        return "an empty body"
+    more = "…" if len(answer.content) > _EXCERPT_BYTES else ""
+    return repr(answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace")) + more

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +49,7 @@ except ImportError as error:
 from pydantic import Field, PrivateAttr, model_validator
 
 from tamis.service._backend import Ranking, Short, off_loop
-from tamis.service._fields import CONFIG, Compression, Source
+from tamis.service._fields import CONFIG, Compression, Source, copied
 from tamis.service._pairs import by_query, in_order
 
 __all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
@@ -73,8 +72,8 @@ class _Documents(Compression):
             Document(
                 page_content=part.text,
                 id=(document := documents[part.passage]).id,
-                metadata=deepcopy(document.metadata)
-                | self.added(part, short, len(document.page_content)),
+                metadata=copied(document.metadata)
+                | self.added(part, short, len(document.page_content), document.metadata),
             )
             for part in short.parts
         ]
@@ -177,9 +176,12 @@ class TamisDocumentTransformer(_Documents, _Portable, BaseDocumentTransformer):
         return [d for query, group in groups.items() for d in await self.akeep(group, query)]
 
     def _groups(
-        self, documents: Sequence[Document], query: str | None = None
+        self, documents: Sequence[Document], query: str | None = None, **_: Any
     ) -> dict[str, list[Document]]:
-        """The documents of each query, in the order in which the queries first occur."""
+        """The documents of each query, in the order in which the queries first occur.
+
+        Other words of the call are for other transformers of the same pipeline.
+        """
         groups: dict[str, list[Document]] = {}
         for place, document in enumerate(documents):
             found = query or document.metadata.get(self.query_key) or self.query

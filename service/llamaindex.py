@@ -19,7 +19,7 @@ except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
 from tamis.service._backend import Part, Short
-from tamis.service._fields import CONFIG, Compression
+from tamis.service._fields import CONFIG, Compression, copied
 
 __all__ = ["TamisPostprocessor"]
 
@@ -69,13 +69,20 @@ class TamisPostprocessor(Compression, BaseNodePostprocessor):
         return [both[place] for place in (sorted(both) if self.order == "original" else both)]
 
     def _shortened(self, found: NodeWithScore, part: Part, short: Short) -> NodeWithScore:
-        node: BaseNode = found.node.model_copy(deep=True)
-        added = self.added(part, short, len(_text(found)))
+        node = _copied(found.node)
+        added = self.added(part, short, len(_text(found)), found.node.metadata)
         node.set_content(part.text)
         node.metadata |= added
         for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
             hidden += [key for key in added if key not in hidden]
         return NodeWithScore(node=node, score=found.score)
+
+
+def _copied(node: BaseNode) -> BaseNode:
+    """A node that shares nothing with this one but what cannot be copied."""
+    bare = node.model_copy(update={"metadata": {}}).model_copy(deep=True)
+    bare.metadata = copied(node.metadata)
+    return bare
 
 
 def _with_text(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.table import Table
@@ -12,6 +13,7 @@ from tamis.service.cli.answer import shown
 
 _SNIPPET_CHARS = 160
 _LABEL_CHARS = 44
+_LABEL_SHARE = 3
 
 
 def as_json(result: Reranked) -> dict[str, Any]:
@@ -35,9 +37,9 @@ def _result(ranked: Ranked, result: Reranked) -> dict[str, Any]:
     row: dict[str, Any] = {
         "index": ranked.index,
         "id": result.passages[ranked.index].id,
-        "relevance_score": ranked.score,
-        "own_score": ranked.own,
-        "first_stage_score": ranked.first,
+        "relevance_score": _finite(ranked.score),
+        "own_score": _finite(ranked.own),
+        "first_stage_score": _finite(ranked.first),
         "relevant_spans": [],
     }
     if best is not None:
@@ -46,45 +48,58 @@ def _result(ranked: Ranked, result: Reranked) -> dict[str, Any]:
     return row
 
 
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity: a document without text, -inf, has no score."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def best_unit(index: int, result: Reranked) -> int | None:
     """The sentence of a document that answers best; None where sentences were not scored."""
     mine = [u for u, unit in enumerate(result.units) if unit.passage == index]
     return max(mine, key=lambda u: (result.scores[u], -u), default=None)
 
 
-def ranking_table(result: Reranked) -> Table:
-    """A row a document: score, name, and its best sentence or its opening."""
+def ranking_table(result: Reranked, width: int) -> Table:
+    """A row a document: score, name, and its best sentence or its opening.
+
+    Only the last column gives way on a screen of `width`: rich shrinks what may not wrap to
+    nothing once no column may.
+    """
     fused = any(ranked.first is not None for ranked in result.results)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", no_wrap=True)
     for name in ("score", "own", "first") if fused else ("score",):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("document", no_wrap=True)
-    table.add_column("best sentence" if result.units else "text", no_wrap=True, ratio=1)
-    for place, ranked in enumerate(result.results, 1):
+    chars = max(1, min(_LABEL_CHARS, width // _LABEL_SHARE))
+    table.add_column("document", overflow="fold", max_width=chars)
+    table.add_column("best sentence" if result.units else "text")
+    labels = _labels(result, chars)
+    for place, (ranked, label) in enumerate(zip(result.results, labels, strict=True), 1):
         numbers = [ranked.score, ranked.own, ranked.first] if fused else [ranked.score]
         table.add_row(
-            str(place), *map(_number, numbers), _label(ranked, result), _snippet(ranked, result)
+            str(place), *map(_number, numbers), Text(shown(label)), _snippet(ranked, result)
         )
     return table
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if _finite(value) is None else f"{value:.4g}"
 
 
-def _label(ranked: Ranked, result: Reranked) -> Text:
-    passage = result.passages[ranked.index]
-    name = passage.id or passage.title or f"document {ranked.index + 1}"
-    # the end of a path tells files apart; --json has names whole
-    return Text(shown(name if len(name) <= _LABEL_CHARS else f"…{name[1 - _LABEL_CHARS :]}"))
+def _labels(result: Reranked, chars: int) -> list[str]:
+    """Names, of long ones the end: it tells files apart, and where it does not, all is shown."""
+    passages = [(ranked.index, result.passages[ranked.index]) for ranked in result.results]
+    names = [p.id or p.title or f"document {i + 1}" for i, p in passages]
+    cut = [name if len(name) <= chars else f"…{name[len(name) - chars + 1 :]}" for name in names]
+    return cut if len(set(cut)) == len(set(names)) else names
 
 
 def _snippet(ranked: Ranked, result: Reranked) -> Text:
     text = result.passages[ranked.index].text
     best = best_unit(ranked.index, result)
     said = text if best is None else text[slice(*result.units[best].visible)]
-    return Text(shown(" ".join(said[:_SNIPPET_CHARS].split())), overflow="ellipsis")
+    line = " ".join(said[:_SNIPPET_CHARS].split())
+    return Text(shown(line), no_wrap=True, overflow="ellipsis")
 
 
 def totals(result: Reranked) -> str:

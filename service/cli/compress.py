@@ -18,7 +18,7 @@ from tamis.service.cli import _options as opt
 from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import Source, as_json, dumped, sources
-from tamis.service.cli.inputs import Reading, gather
+from tamis.service.cli.inputs import Reading, gather, standard_input
 from tamis.service.cli.models import Home, models_folder
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def compress(
         granularity=granularity,
     )
     reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
-    found = gather(paths or (), typer.get_binary_stream("stdin"), reading)
+    found = gather(paths or (), standard_input(), reading)
     if found.skipped and not quiet:
         typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
     query = found.question(question)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 import os
+import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any, BinaryIO
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
+from tamis.service.cli._records import JSONS, STDIN, called, record_of
 
-STDIN = "-"
-JSONS = (".json", ".jsonl")
 TEXTS = (".txt", ".md", ".markdown", ".rst", ".html", ".htm", ".py", *JSONS)
+_PACKED = ".gz"
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _SNIFFED_BYTES = 8192
 
 
@@ -62,16 +65,21 @@ class Reading:
     max_bytes: int = 1 << 30
 
 
-def gather(paths: Sequence[str], stdin: BinaryIO, reading: Reading) -> Gathered:
+def standard_input() -> BinaryIO | None:
+    """Its bytes; None where it is closed, as under some supervisors."""
+    return getattr(sys.stdin, "buffer", None)
+
+
+def gather(paths: Sequence[str], stdin: BinaryIO | None, reading: Reading) -> Gathered:
     """Reads paths in order; without any, standard input if it is a pipe or a file.
 
-    Text is taken as it is, line ends included.
+    Text is taken as it is, line ends included; files that end in .gz are unpacked.
 
     Raises:
         BadInput: a path is missing, unreadable, empty of text files or not in that encoding; JSON
-            documents are malformed; there is no text at all, or more than `max_bytes`.
+            is broken or its documents are; there is no text at all, or more than `max_bytes`.
     """
-    if not paths and stdin.isatty():
+    if not paths and (stdin is None or stdin.isatty()):
         raise BadInput("there is nothing to compress; name files or folders, or pipe text in")
     found, total_bytes = Gathered(), 0
     for name, data in _contents(paths or (STDIN,), stdin, found, reading.max_bytes + 1):
@@ -90,26 +98,29 @@ def gather(paths: Sequence[str], stdin: BinaryIO, reading: Reading) -> Gathered:
 
 
 def _contents(
-    paths: Sequence[str], stdin: BinaryIO, found: Gathered, most: int
+    paths: Sequence[str], stdin: BinaryIO | None, found: Gathered, most: int
 ) -> Iterator[tuple[str, bytes]]:
     """Names of everything to read, and its first `most` bytes."""
     for path in paths:
-        if path == STDIN:
+        if path == STDIN and stdin is None:
+            raise BadInput("standard input is closed; name files or folders, or pipe text in")
+        if path == STDIN and stdin is not None:
             yield STDIN, stdin.read(most)
         elif Path(path).is_dir():
             yield from _texts_in(Path(path), found, most)
         elif not Path(path).exists():
             raise BadInput(f"there is no file or folder {path}; check the name")
         else:
-            yield path, _bytes_of(Path(path), most)
+            yield path, _bytes_of(Path(path), most, unpack=True)
 
 
 def _texts_in(folder: Path, found: Gathered, most: int) -> Iterator[tuple[str, bytes]]:
     """The text files below a folder, sorted; hidden ones are passed over, others counted."""
     texts, others = 0, len(found.skipped)
     for file in _files_in(folder):
-        data = _bytes_of(file, most)
-        if file.suffix.lower() in TEXTS or _is_text(data):
+        named = _suffix(str(file)) in TEXTS
+        data = _bytes_of(file, most, unpack=named)
+        if named or _is_text(data):
             texts += 1
             yield str(file), data
         else:
@@ -129,10 +140,20 @@ def _files_in(folder: Path) -> Iterator[Path]:
                 yield Path(home, name)
 
 
-def _bytes_of(file: Path, most: int) -> bytes:
+def _suffix(name: str) -> str:
+    """What kind of file it is, whether it is packed or not."""
+    return Path(name.lower().removesuffix(_PACKED)).suffix
+
+
+def _bytes_of(file: Path, most: int, unpack: bool) -> bytes:
+    """The first `most` bytes; of a .gz, of what is packed in it, and no more is ever held."""
+    opened = gzip.open if unpack and file.suffix.lower() == _PACKED else open
     try:
-        with file.open("rb") as stream:
-            return stream.read(most)
+        with opened(file, "rb") as stream:
+            data: bytes = stream.read(most)
+            return data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadInput(f"{file} is no whole gzip file ({error}); pack it again") from error
     except OSError as error:
         raise BadInput(
             f"{file} cannot be read ({error.strerror}); check its permissions"
@@ -153,7 +174,7 @@ def _is_text(data: bytes) -> bool:
 def _add(found: Gathered, name: str, data: bytes, encoding: str) -> None:
     """Adds one input: its documents if it is JSON that holds some, else all of it as a passage."""
     text = decoded(data, name, encoding)
-    record = _record(text, name)
+    record = record_of(text, name, _suffix(name))
     if record is None:
         found.passages.append(Passage(text, None if name == STDIN else name))
         return
@@ -167,54 +188,29 @@ def decoded(data: bytes, name: str, encoding: str) -> str:
     """Bytes as text.
 
     Raises:
-        BadInput: they are not in that encoding, with the offset; or there is no such encoding.
+        BadInput: they are packed or not in that encoding, with the offset; or there is no such
+            encoding.
     """
+    if packing := next((word for magic, word in _MAGIC.items() if data.startswith(magic)), None):
+        raise BadInput(
+            f"{called(name)} is packed with {packing}; unpack it, or name a file that ends in .gz"
+        )
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{name} is not {encoding}: byte 0x{data[error.start]:02x} at offset {error.start} "
-            "cannot be read; name its encoding, such as --encoding latin-1"
+            f"{called(name)} is not {encoding}: byte 0x{data[error.start : error.start + 1].hex()} "
+            f"at offset {error.start} cannot be read; name its encoding, such as --encoding latin-1"
         ) from error
-    except LookupError as error:
+    except UnicodeError as error:  # of codecs that are none for text: no offset
+        raise BadInput(
+            f"{called(name)} cannot be read as {encoding} ({error}); name its encoding, such as "
+            "utf-8"
+        ) from error
+    except (LookupError, ValueError) as error:
         raise BadInput(
             f"there is no encoding {encoding!r}; give utf-8, latin-1 or another that Python knows"
         ) from error
-
-
-def _record(text: str, name: str) -> dict[str, Any] | None:
-    """`documents` and maybe a question, if that is what the text holds."""
-    suffix = Path(name).suffix.lower()
-    plain = text.removeprefix("\ufeff")
-    if suffix not in JSONS and not (name == STDIN and plain.lstrip()[:1] in ("{", "[")):
-        return None
-    value = _parsed(plain)
-    if isinstance(value, dict):
-        for key in ("documents", "passages"):
-            if isinstance(value.get(key), list):
-                return {**value, "documents": value[key]}
-    elif isinstance(value, list) and value and all(map(_is_document, value)):
-        return {"documents": value}
-    return None if suffix == ".json" else _record_of_lines(plain)
-
-
-def _record_of_lines(text: str) -> dict[str, Any] | None:
-    """JSON Lines of documents; lines end at line feeds alone, U+2028 may stand in a string."""
-    values = [_parsed(line) for line in text.split("\n") if line.strip()]
-    return {"documents": values} if values and all(map(_is_document, values)) else None
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_document(value: Any) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, dict) and isinstance(value.get("text"), str)
-    )
 
 
 def _passages(documents: list[Any], name: str) -> list[Passage]:
@@ -223,4 +219,4 @@ def _passages(documents: list[Any], name: str) -> list[Passage]:
     try:
         return [passage_of(document, index) for index, document in enumerate(documents)]
     except (BadInput, TypeError, ValueError) as error:
-        raise BadInput(f"{name}: {error}") from error
+        raise BadInput(f"{called(name)}: {error}") from error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +44,9 @@ from tamis.service.cli import (
     rerank,
     serve,
 )
+from tamis.service.cli._errors import REFUSED
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 # read when torch is loaded: threads that wait for each other spin for microseconds, then sleep.
 # To spin for long, as is the default, takes ten times as long beside another busy process; to sleep
@@ -120,5 +126,30 @@ def main(
 
 
 def run() -> None:
-    """What the `tamis` script calls."""
-    app(prog_name="tamis")
+    """What the `tamis` script calls; output that cannot be written is a line and exit code 2."""
+    if sys.stdout is None:  # closed: who writes to it is told, who writes nothing need not be
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    try:
+        try:
+            app(prog_name="tamis")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        if error.errno not in _UNWRITABLE:
+            raise
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        told = f"tamis: the output cannot be written ({why}); make room, or send it elsewhere"
+        with suppress(OSError):
+            typer.echo(told, err=True)
+        sys.exit(REFUSED)
+
+
+def _drop_output() -> None:
+    """What is still in a buffer: the interpreter would try again and complain."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -19,7 +19,7 @@ from tamis.service.cli import _options as opt
 from tamis.service.cli._errors import reported
 from tamis.service.cli._ranks import as_json, ranking_table, totals
 from tamis.service.cli.answer import dumped
-from tamis.service.cli.inputs import Reading, gather
+from tamis.service.cli.inputs import Reading, gather, standard_input
 from tamis.service.cli.models import Home, models_folder
 
 _BYTES_A_TOKEN = 64
@@ -89,7 +89,7 @@ def rerank(
 ) -> None:
     """Sort documents by how well they answer a question; as many and as long as they are."""
     reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
-    found = gather(paths or (), typer.get_binary_stream("stdin"), reading)
+    found = gather(paths or (), standard_input(), reading)
     asked, stage = found.question(question), first_of(first_stage)
     joined = None if fuse is None else fuse_of(fuse)
 
@@ -187,7 +187,7 @@ def put(result: Reranked, as_object: bool, quiet: bool) -> None:
         typer.echo(dumped(as_json(result)))
         return
     console = _console(stderr=False)
-    console.print(ranking_table(result))
+    console.print(ranking_table(result, console.width))
     if not quiet:
         for line in (totals(result), *result.warnings):
             _console(stderr=True).print(line, style="dim", markup=False)

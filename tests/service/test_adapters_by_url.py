@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from langchain_core.documents import Document
@@ -10,8 +11,8 @@ from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
-from tamis.service._by_url import _documents
-from tamis.service.client import ServiceError
+from tamis.service._by_url import _documents, _slices
+from tamis.service.client import Client, ServiceError
 from tamis.service.langchain import TamisCompressor, TamisCrossEncoder
 from tamis.service.llamaindex import TamisPostprocessor
 from tests.service.adapter_kit import ASKED, PIN, TEXTS
@@ -135,3 +136,52 @@ def test_the_model_s_own_scores_come_through(url):
     far = TamisCompressor(max_tokens=30, base_url=url, api_key=KEY, always_score=True)
     near = TamisCompressor(max_tokens=30, proxy=Scripted.pointing_at(PIN), always_score=True)
     assert far.compress_documents(documents(), ASKED) == near.compress_documents(documents(), ASKED)
+
+
+def test_a_method_that_the_server_has_not_is_refused_by_all_adapters():
+    with served(Scripted.pointing_at(PIN), methods=("question_rows",)) as running:
+        fields = {"base_url": running.url, "method": "lexical"}
+        for ask in (
+            lambda: TamisCompressor(max_tokens=30, **fields).compress_documents(documents(), ASKED),
+            lambda: TamisCrossEncoder(**fields).score([(ASKED, PIN)]),
+            lambda: asyncio.run(TamisCrossEncoder(**fields).ascore([(ASKED, PIN)])),
+        ):
+            with pytest.raises(ServiceError, match="'lexical'") as refused:
+                ask()
+            assert (refused.value.status, refused.value.code) == (404, "model_not_found")
+        here = TamisCrossEncoder(base_url=running.url).score([(ASKED, PIN)])
+        assert TamisCrossEncoder(base_url=running.url, method="default").score([(ASKED, PIN)]) == (
+            here
+        )
+
+
+def test_more_texts_than_the_server_takes_at_once_are_scored_each_alone():
+    with served(Scripted.pointing_at(PIN), max_documents=4) as running:
+        encoder = TamisCrossEncoder(base_url=running.url)
+        texts = [f"Hay {i}. {PIN if i in (2, 9) else 'Straw.'}" for i in range(11)]
+        pairs = [(ASKED, text) for text in texts] + [("Is there straw?", texts[0])]
+        scores = encoder.score(pairs)
+        assert asyncio.run(encoder.ascore(pairs)) == scores
+        assert sorted(range(11), key=lambda i: -scores[i])[:2] in ([2, 9], [9, 2])
+        with Client(running.url) as client:
+            alone = [client.score(ASKED, [text]).data[0].score for text in texts]
+        assert scores[:11] == pytest.approx(alone, abs=1e-9)
+
+
+def test_slices_hold_no_more_than_a_request_may_and_every_text_once():
+    limits = SimpleNamespace(max_documents=3, max_request_tokens=10)
+    texts = ["aaaa", "aaaa", "aaaa", "", "", "", "", "a" * 50, "b"]
+    parts = list(_slices(texts, limits))
+    assert [text for part in parts for text in part] == texts
+    assert [len(part) for part in parts] == [2, 3, 2, 1, 1]
+
+
+@pytest.mark.parametrize("method", ["lexical", "question_rows"])
+def test_a_text_without_words_scores_0_in_both_places(url, method):
+    near = {"proxy": Scripted.pointing_at(PIN), "method": method}
+    pairs = [(ASKED, PIN), (ASKED, ""), ("third?", " \n"), (ASKED, TEXTS[0])]
+    for fields in (near, {"base_url": url, "api_key": KEY, "method": method}):
+        scores = TamisCrossEncoder(**fields).score(pairs)
+        assert scores[1:3] == [0.0, 0.0]
+        assert all(0 <= score <= 1 for score in scores)
+        assert scores[0] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -152,3 +153,88 @@ def test_a_terminal_is_not_waited_for():
 
     with pytest.raises(BadInput, match="nothing to compress"):
         gather([], Terminal(), Reading())
+
+
+FINE = '{"text": "One."}'
+TORN = '{"text": "Two."'
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "line"),
+    [
+        ("in.jsonl", f"{FINE}\n\n{TORN}\n{FINE}\n", 3),
+        ("in.jsonl", f'{{"event": 1}}\n{TORN}', 2),
+        ("in.jsonl", "Prose.\n", 1),
+        ("in.json", f"[{FINE},\n{TORN},\n{FINE}]", 3),
+        ("in.json", '["One.",\n"Two"', 2),
+        ("in.json", '{"question": "Q?",\n"documents": ["One."\n', 3),
+        ("in.json", '{"max_tokens": 5,\n"documents": ["One.",]}', 2),
+        ("-", f"{FINE}\n{TORN}\n", 2),
+        ("-", '{"query": "Q?"\n"documents": ["One."]}', 2),
+    ],
+)
+def test_broken_json_that_was_meant_as_documents_is_refused_with_its_line(
+    tmp_path, monkeypatch, name, held, line
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(held)
+    called = "standard input" if name == "-" else name
+    with pytest.raises(BadInput, match=rf"{called}, line {line}: no JSON .*\.txt"):
+        read(name, say=held.encode())
+
+
+@pytest.mark.parametrize(
+    "held", ['{"name": "tamis",}', '// settings\n{"query": 1}', '{"a": [{"text": 1},]}']
+)
+def test_broken_json_of_any_other_kind_is_text(tmp_path, held):
+    (tmp_path / "in.json").write_text(held)
+    assert [passage.text for passage in read(tmp_path / "in.json").passages] == [held]
+
+
+def test_a_line_that_is_no_document_among_documents_is_refused(tmp_path):
+    (tmp_path / "in.jsonl").write_text(f'{FINE}\n{{"txt": "Two."}}\n"Three."\n')
+    with pytest.raises(BadInput, match=r"in\.jsonl, line 2: neither .* as 2 of 3 lines are"):
+        read(tmp_path / "in.jsonl")
+
+
+def test_a_gzipped_file_is_read_as_what_is_in_it(tmp_path):
+    (tmp_path / "a.TXT.gz").write_bytes(gzip.compress("Déjà.\r\n".encode()) * 2)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'"One."\n{"text": "Two."}'))
+    (tmp_path / "c.bin.gz").write_bytes(gzip.compress(b"\0"))
+    found = read(tmp_path)
+    assert [p.text for p in found.passages] == ["Déjà.\r\n" * 2, "One.", "Two."]
+    assert found.passages[0].id == str(tmp_path / "a.TXT.gz")
+    assert [path.name for path in found.skipped] == ["c.bin.gz"]
+
+
+def test_what_is_packed_counts_unpacked_and_no_more_is_unpacked_than_allowed(tmp_path):
+    file = tmp_path / "bomb.txt.gz"
+    file.write_bytes(gzip.compress(b"a" * 100_000))
+    assert len(read(file, max_bytes=100_000).passages[0].text) == 100_000
+    with pytest.raises(BadInput, match="more than 99,999 bytes"):
+        read(file, max_bytes=99_999)
+
+
+def test_torn_or_unnamed_gzip_is_told_as_what_it_is(tmp_path):
+    whole = gzip.compress(b"Some words." * 100)
+    for data in (whole[:-9], b"Plain words.", whole[:20] + b"\xff" + whole[21:]):
+        (tmp_path / "a.txt.gz").write_bytes(data)
+        with pytest.raises(BadInput, match=r"a\.txt\.gz is no whole gzip file"):
+            read(tmp_path / "a.txt.gz")
+    for encoding in ("utf-8", "latin-1"):
+        with pytest.raises(BadInput, match="standard input is packed with gzip; unpack it"):
+            read(say=whole, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["punycode", "undefined", "nope", "base64", "a\0b"])
+def test_an_encoding_that_reads_no_text_is_refused(encoding):
+    with pytest.raises(BadInput, match=r"encoding.*(utf-8|latin-1)"):
+        read(say=b"Plain words, \xff.", encoding=encoding)
+
+
+def test_a_closed_standard_input_is_an_error_only_if_it_is_wanted(tmp_path):
+    (tmp_path / "a.txt").write_text("Words.")
+    assert gather([str(tmp_path / "a.txt")], None, Reading()).passages[0].text == "Words."
+    for paths, why in (([], "nothing to compress"), (["-"], "standard input is closed")):
+        with pytest.raises(BadInput, match=why):
+            gather(paths, None, Reading())

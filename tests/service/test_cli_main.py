@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -126,3 +127,52 @@ def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch
         assert asked.exit_code != 0, words
         assert "models pull" in asked.output, asked.output
     assert cache_home() == before
+
+
+def shell(redirected, *words):
+    """One run by a shell that redirects its streams."""
+    line = shlex.join([sys.executable, "-c", SCRIPT, *map(str, words)])
+    return subprocess.run(
+        ["sh", "-c", f"{line} {redirected}"], capture_output=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("command", ["compress", "rerank"])
+def test_a_closed_standard_input_is_nothing_to_whoever_named_a_file(tmp_path, command):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    words = ("--method", "lexical", "--quiet")
+    counted = ("--tokenizer", word_tokenizer(tmp_path)) if command == "compress" else ()
+    done = shell("<&-", command, tmp_path / "a.txt", "-q", "keys", *words, *counted)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Keys turn." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirected", "why"), [(">&-", b"it is closed"), (">/dev/full", b"No space left")]
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compress", "{file}", "-q", "keys", "--tokenizer", "{words}", "--method", "lexical"),
+        ("compress", "{file}", "-q", "k", "--tokenizer", "{words}", "--method=lexical", "--json"),
+        ("rerank", "{file}", "-q", "keys", "--method", "lexical"),
+        ("--version",),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(
+    tmp_path, redirected, why, words
+):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    names = {"file": tmp_path / "a.txt", "words": word_tokenizer(tmp_path)}
+    done = shell(redirected, *(word.format(**names) for word in words))
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_standard_output_is_nothing_to_whoever_writes_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    free = ("--method", "lexical", "--tokenizer", word_tokenizer(tmp_path), "--quiet")
+    out = tmp_path / "out.txt"
+    done = shell(">&-", "compress", tmp_path / "a.txt", "-q", "keys", *free, "--out", out)
+    assert (done.returncode, done.stderr, out.read_text()) == (0, b"", "Keys turn.\n")

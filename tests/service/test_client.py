@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
+import httpx
 import pytest
 
 from tamis.service.client import AsyncClient, Client, ServiceError
@@ -133,3 +134,90 @@ def test_a_key_goes_along():
             tamis.info()
     assert told.value.status == 401
     assert json.dumps(told.value.code) == '"invalid_api_key"'
+
+
+HEALTHY = {"status": "ok", "queue_tokens": 0, "queue_fraction": 0.0}
+
+
+def answering(status, body):
+    """A client, sync and async, of something that always answers this."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=content))
+    there = {"retries": 0, "transport": transport}
+    return Client("http://there", **there), AsyncClient("http://there", **there)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"<html>\n<p>Welcome to nginx!", "Welcome to nginx"),
+        (b"", "an empty body"),
+        (b"\xff\xfe", "not UTF-8"),
+        ([], "valid dictionary"),
+        (None, "null"),
+        (HEALTHY | {"status": "fine"}, "status"),
+        ({"status": "ok", "new": 1}, "queue_tokens"),
+        (b"[" * 500, "Expecting value"),
+    ],
+)
+def test_a_success_that_is_no_answer_is_a_service_error_with_an_excerpt(body, why):
+    sync, later = answering(200, body)
+    with pytest.raises(ServiceError, match=why) as told:
+        sync.health()
+    assert told.value.status == 200
+    assert "http://there answered 200 with what is no Health" in str(told.value)
+    assert len(str(told.value)) < 500
+    assert "\n" not in str(told.value)
+    with pytest.raises(ServiceError) as same:
+        asyncio.run(later.health())
+    assert str(same.value) == str(told.value)
+
+
+def test_fields_that_a_newer_service_adds_are_passed_over_at_any_depth():
+    assert answering(200, HEALTHY | {"since": {"a": 1}})[0].health().status == "ok"
+    with served() as service:
+        told = service.post(
+            "/v1/explain", query=QUESTION, documents=DOCUMENTS, max_tokens=40
+        ).json()
+    old = answering(200, told)[0].explain(QUESTION, DOCUMENTS)
+    told["new"], told["usage"]["new"] = 1, [2]
+    for result in told["results"]:
+        result["new"] = None
+        for span in result["relevant_spans"] or ():
+            span["new"] = "x"
+    assert answering(200, told)[0].explain(QUESTION, DOCUMENTS) == old
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "code"),
+    [
+        ({"error": None}, "answered 500: '{\"error\": null}'", None),
+        ({"error": ["a"]}, "answered 500", None),
+        ({"error": 3, "error_type": 4}, "answered 500", None),
+        ({"error": {"message": None, "code": 5}}, "answered 500", None),
+        ({"error": ""}, "answered 500", None),
+        (["a"], "answered 500", None),
+        (b"<html>Bad gateway", "answered 500: '<html>Bad gateway'", None),
+        (b"", "answered 500: an empty body", None),
+        ({"error": "full", "error_type": "overloaded"}, "full", "overloaded"),
+        ({"error": {"message": "no", "code": "x"}}, "no", "x"),
+        ({"message": "of cohere"}, "of cohere", None),
+    ],
+)
+def test_an_error_of_any_shape_is_a_service_error(body, says, code):
+    with pytest.raises(ServiceError) as told:
+        answering(500, body)[0].health()
+    assert says in str(told.value)
+    assert (told.value.status, told.value.code) == (500, code)
+
+
+def test_scores_are_those_of_the_pairs_alone(service):
+    with Client(service.url) as tamis:
+        both = [item.score for item in tamis.score(QUESTION, DOCUMENTS).data]
+        assert both == [tamis.score(QUESTION, [d]).data[0].score for d in DOCUMENTS]
+
+    async def later():
+        async with AsyncClient(service.url) as tamis:
+            return [item.score for item in (await tamis.score(QUESTION, DOCUMENTS)).data]
+
+    assert asyncio.run(later()) == both

@@ -7,6 +7,7 @@ import copy
 import inspect
 import json
 import logging
+import threading
 import warnings
 
 import pytest
@@ -240,3 +241,24 @@ def test_a_cancelled_question_is_let_go_at_once_and_never_begun_if_it_still_wait
     for kept in asyncio.run(crowd()):
         assert [d.page_content for d in kept] == [PIN]
     assert not any("Too late?" in asked for asked in gate.asked)
+
+
+def test_a_score_from_upstream_stays_where_no_model_was_asked(free):
+    given = [Document(TEXTS[1], metadata={"relevance_score": 0.9}), Document("Hay.")]
+    whole = TamisCompressor(max_tokens=1000, **free).compress_documents(given, ASKED)
+    assert [d.metadata["relevance_score"] for d in whole] == [0.9, None]
+    failed = TamisCompressor(max_tokens=1, on_error="passthrough", **free)
+    assert failed.compress_documents(given[:1], ASKED)[0].metadata["relevance_score"] == 0.9
+    scored = TamisCompressor(max_tokens=1000, always_score=True, **free)
+    assert scored.compress_documents(given, ASKED)[0].metadata["relevance_score"] != 0.9
+
+
+def test_metadata_that_cannot_be_copied_is_shared_and_the_rest_is_copied(free):
+    held = {"lock": threading.Lock(), "tags": ["x"]}
+    (kept,) = TamisCompressor(max_tokens=6, **free).compress_documents(
+        [Document(TEXTS[1], metadata=held)], ASKED
+    )
+    assert kept.metadata["lock"] is held["lock"]
+    assert kept.metadata["tags"] == ["x"]
+    assert kept.metadata["tags"] is not held["tags"]
+    assert "compression" not in held

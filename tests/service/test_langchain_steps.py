@@ -43,7 +43,7 @@ def test_a_transformer_without_a_query_says_so_and_names_the_three_ways(free):
     lone = TamisDocumentTransformer(max_tokens=WORDS, **free)
     with pytest.raises(BadInput, match=r"document 0 of 3 has no query; .*metadata\['query'\]"):
         lone.transform_documents(documents())
-    with pytest.raises(TypeError, match="quest"):
+    with pytest.raises(BadInput, match="has no query"):
         lone.transform_documents(documents(), quest=ASKED)
     assert lone.transform_documents([]) == []
 
@@ -140,3 +140,21 @@ def test_the_default_proxy_keeps_the_answer_and_scores_its_document_highest(prox
     scores = TamisCrossEncoder(proxy=str(proxy_folder)).score([(ASKED, text) for text in TEXTS])
     assert max(range(3), key=scores.__getitem__) == 1
     assert all(0 <= score <= 1 for score in scores)
+
+
+def test_a_transformer_passes_over_words_of_the_call_that_are_for_others(free):
+    made = TamisDocumentTransformer(max_tokens=WORDS, **free)
+    kept = made.transform_documents(documents(), query=ASKED)
+    assert made.transform_documents(documents(), query=ASKED, foo=1) == kept
+    later = made.atransform_documents(documents(), query=ASKED, foo=1)
+    assert asyncio.run(later) == kept
+
+
+def test_a_text_without_words_scores_0_and_every_score_is_a_number_from_0_to_1(looking):
+    looking.pop("tokenizer")
+    pairs = [(ASKED, PIN), (ASKED, ""), ("third?", ""), (ASKED, " \n")]
+    encoder = TamisCrossEncoder(**looking)
+    scores = encoder.score(pairs)
+    assert scores[1:] == [0.0, 0.0, 0.0]
+    assert 0 < scores[0] <= 1
+    assert asyncio.run(encoder.ascore(pairs)) == scores

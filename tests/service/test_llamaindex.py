@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 from llama_index.core import Settings as LlamaSettings
@@ -150,3 +151,19 @@ def test_a_query_engine_prompts_with_what_was_kept(free, monkeypatch):
     assert [found.node.node_id for found in answer.source_nodes] == ["id-1"]
     assert PIN in prompts[0]
     assert "Nothing to see" not in prompts[0]
+
+
+def test_a_score_from_upstream_and_metadata_that_cannot_be_copied_stay(free):
+    lock = threading.Lock()
+    (given, *_) = nodes()
+    given.node.metadata = {"relevance_score": 0.9, "lock": lock, "tags": ["x"]}
+    (kept,) = TamisPostprocessor(max_tokens=1000, **free).postprocess_nodes(
+        [given], query_str=ASKED
+    )
+    assert kept.node.metadata["relevance_score"] == 0.9
+    assert kept.node.metadata["lock"] is lock
+    kept.node.metadata["tags"].append("mine")
+    kept.node.excluded_llm_metadata_keys.append("mine")
+    assert given.node.metadata == {"relevance_score": 0.9, "lock": lock, "tags": ["x"]}
+    assert given.node.excluded_llm_metadata_keys == []
+    assert kept.node.relationships == given.node.relationships

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 
 import pytest
+from rich.console import Console
 
 import tamis as front
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.scripted import Scripted
+from tamis.service.cli._ranks import ranking_table
 from tamis.service.cli._watch import Watched
 from tests.service.cli_kit import tamis
 
@@ -136,3 +140,40 @@ def test_the_default_proxy_finds_the_document_that_answers(proxy_folder, method)
     assert len(found.results) == 5
     own = {one.index: one.own for one in found.results}
     assert own[0] == own[4]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 140])
+@pytest.mark.parametrize("first", [None, [3, 1, 2]])
+def test_the_table_keeps_places_scores_and_names_apart_at_any_width(width, first):
+    names = [f"a/long/way/down/to/the/folder/of/{name}.md" for name in ("one", "two", "three")]
+    documents = [{"id": n, "text": text * 9} for n, text in zip(names, DOCS, strict=True)]
+    found = front.rerank(QUESTION, documents, method="lexical", first_stage=first)
+    console = Console(width=width, file=io.StringIO())
+    console.print(ranking_table(found, width))
+    shown = console.file.getvalue()
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert re.findall(r"^(\d) ", shown, re.MULTILINE) == ["1", "2", "3"]
+    assert "score" in shown
+    assert f"{found.results[0].score:.4g}" in shown
+    if first is None:
+        assert all(name.rsplit("/", 1)[1] in shown for name in names)
+        assert len(shown.splitlines()) == 4
+
+
+def test_names_that_end_alike_are_shown_whole():
+    ends = "the/very/same/long/path/below/them/README.md"
+    documents = [
+        {"id": f"{top}/{ends}", "text": text} for top, text in zip("xyz", DOCS, strict=True)
+    ]
+    found = front.rerank(QUESTION, documents, method="lexical")
+    console = Console(width=80, file=io.StringIO())
+    console.print(ranking_table(found, 80))
+    assert all(f" {top}/the/" in console.file.getvalue() for top in "xyz")
+
+
+def test_a_document_without_text_is_null_in_json_and_a_dash_in_the_table(folder):
+    (folder / "d.txt").write_text(" ")
+    words = ("rerank", folder, "-q", QUESTION, "--method", "lexical")
+    last = json.loads(tamis(*words, "--json").stdout, parse_constant=pytest.fail)["results"][-1]
+    assert (last["id"], last["relevance_score"]) == (str(folder / "d.txt"), None)
+    assert tamis(*words).stdout.splitlines()[-1].split()[:2] == ["4", "-"]
