@@ -21,7 +21,6 @@ from tamis.compressors._registry import (
     check_options,
     depth,
     info,
-    load_proxy,
 )
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
 from tamis.probes import zoo
@@ -30,6 +29,7 @@ from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 from tamis.service.languages import chosen
+from tamis.service.loaded import shared
 from tamis.service.ordering import orderers
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Late:
         behind = info(name)
         if self.compresses:
             check_scores(behind, name)
-        self.cache, self.needs_proxy = cache, behind.needs == "proxy"
+        self.cache, self.needs_proxy = cache, behind.needs == "proxy" or name == "fusion"
         self.reads_words = behind.reads_words
         if own := {word: value for word, value in options.items() if word != "encoder"}:
             check_options(name, own)
@@ -92,21 +92,22 @@ class Late:
         with self._loading:
             if self._method is None:
                 proxy = self.proxy
-                if self.cache and self.needs_proxy:
-                    probe = self.options.get("probe", "auto")
-                    proxy = reader_of(self.name, proxy, self.root, self.cache, probe)
+                if self.needs_proxy:
+                    proxy = reader_of(self.name, proxy, self.root, self.cache, **self.options)
                 self._method = build(self.name, proxy=proxy, root=self.root, **self.options)
             return self._method
 
 
 def reader_of(
-    method: str, proxy: Any, root: Path | None, cache: PassageCache | None, probe: Any = "auto"
+    method: str, proxy: Any, root: Path | None, cache: PassageCache | None, **options: Any
 ) -> Any:
     """A method's proxy, as deep as the method reads, with passages kept in the cache."""
     from tamis.compressors._reading import remembering
 
-    layers = depth(method, proxy, probe) if isinstance(proxy, str | Path) else None
-    return remembering(load_proxy(proxy, layers, root), cache)
+    layers = None
+    if isinstance(proxy, str | Path):
+        layers = depth(method, proxy, **{"probe": "auto", **options})
+    return remembering(shared(proxy, layers, root), cache)
 
 
 def compress(

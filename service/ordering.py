@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tamis.compressors._order import Orderer, Orderers
-from tamis.compressors._registry import build, names
+from tamis.compressors._registry import build, depth, info, names
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
+from tamis.service.loaded import shared
 
 
 class LateOrder:
@@ -40,9 +41,15 @@ class LateOrder:
             if self._method is None:
                 # the profile of the proxy that reads, where one ships
                 of = {"model": _name(self.proxy)} if self.name == "attnrank" else {}
-                made = build(self.name, proxy=self.proxy, root=self.root, **of)
+                made = build(self.name, proxy=self._reader(), root=self.root, **of)
                 self._method = cast(Orderer, made)
             return self._method
+
+    def _reader(self) -> Any:
+        """The proxy, loaded where the method reads with one."""
+        if info(self.name).needs != "proxy" or not isinstance(self.proxy, str | Path):
+            return self.proxy
+        return shared(self.proxy, depth(self.name, self.proxy), self.root)
 
 
 def orderers(proxy: Any, root: Path | None = None) -> Orderers:

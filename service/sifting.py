@@ -194,9 +194,7 @@ def _compressed(compressor: Compressor, order: Order, counter: Tokens) -> Compre
     return found if found.tokens_out <= most else within(Budget(max_tokens=max(1, most)))
 
 
-def _at_least(
-    tokens: int, free: Compressed, within: Callable[[Budget], Compressed]
-) -> Compressed:
+def _at_least(tokens: int, free: Compressed, within: Callable[[Budget], Compressed]) -> Compressed:
     """The fewest of the best units that together have so many tokens; all that may be kept if they
     have not."""
     values = sorted(set(free.scores), reverse=True)
