@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,16 @@ from tamis.probes.errors import ProxyMissing
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("probes", "compressors", "retrieval", "service")
 SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_kept() -> Iterator[None]:
+    """What a file's tests had loaded by `tamis.compress` and `rerank` goes with them: gigabytes."""
+    yield
+    for name in ("tamis.service.calls", "tamis.service.reranking"):
+        if name in sys.modules:
+            sys.modules[name]._built.clear()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
