@@ -74,6 +74,7 @@ class QuestionRows:
         probe: LinearProbe | Path | str | None = "auto",
         isolated: bool = False,
         window_tokens: int = WINDOW_TOKENS,
+        exit_layer: int | None = None,
     ) -> None:
         """A method over one proxy.
 
@@ -83,21 +84,25 @@ class QuestionRows:
                 is none: then heads at 45 to 75 % of depth are averaged, and scores are not
                 probabilities.
             isolated: score each window on its own, without words and second step.
+            exit_layer: stop reading after so many layers, for a little time and some of the
+                evidence (`tamis bench depth`); None is as deep as the probe was fitted.
 
         Raises:
             ProbeMismatch: the probe is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
+            BadInput: no probe ships that stops there.
         """
         self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
-        self.probe = chosen_probe("question_rows", reader, probe)
+        self.probe = chosen_probe("question_rows", reader, probe, exit_layer)
+        self.exit_layer = exit_layer
         self.layers = self.probe.card.layers if self.probe else _middle(reader.card.layers)[1]
         if isolated and self.probe:
             _check_isolation(self.probe)
 
     @classmethod
-    def depth(cls, model: str) -> int | None:
+    def depth(cls, model: str, exit_layer: int | None = None) -> int | None:
         """How many layers of a model have to be loaded; None for all."""
-        probe = shipped("question_rows", model)
+        probe = shipped("question_rows", model, exit_layer)
         return probe.card.layers if probe else None
 
     def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:

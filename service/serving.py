@@ -75,6 +75,10 @@ def isolates(method: str) -> bool:
     return "isolated" in inspect.signature(method_class(method)).parameters
 
 
+def _may_exit(method: str) -> bool:
+    return "exit_layer" in inspect.signature(method_class(method)).parameters
+
+
 def _can_serve(name: str, settings: Settings) -> bool:
     """Whether its probe, its heads and its encoder are here."""
     if info(name).needs == "encoder":
@@ -88,7 +92,8 @@ def _can_serve(name: str, settings: Settings) -> bool:
 def layers_needed(settings: Settings) -> int | None:
     """How many layers of the proxy its methods read; None for all."""
     proxied = [n for n in served_methods(settings) if info(n).needs == "proxy" or n == "fusion"]
-    depths = [depth(name, settings.proxy) for name in proxied]
+    early: dict[str, Any] = {"exit_layer": settings.exit_layer}
+    depths = [depth(name, settings.proxy, **(early if _may_exit(name) else {})) for name in proxied]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
 
 
@@ -150,9 +155,11 @@ class Serving:
             UnknownMethod: not a method that scores sentences.
         """
         alone = isolated or self.settings.isolated
-        options = {"isolated": True} if alone and isolates(method) else {}
+        options: dict[str, Any] = {"isolated": True} if alone and isolates(method) else {}
+        if self.settings.exit_layer and _may_exit(method):
+            options["exit_layer"] = self.settings.exit_layer
         with self._building:
-            key = (method, bool(options))
+            key = (method, "isolated" in options)
             if key not in self._built:
                 self._built[key] = build(
                     method,

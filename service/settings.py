@@ -63,6 +63,13 @@ class Settings:
     methods: tuple[str, ...] = knob(
         (), "The methods that are served; all of them if none is named.", "Model"
     )
+    exit_layer: int | None = knob(
+        None,
+        "Stop reading after so many layers: sooner, and some evidence is lost. Default: as deep as "
+        "the probe was fitted.",
+        "Model",
+        ge=1,
+    )
     isolated: bool = knob(
         False,
         "No document moves the score of another; only methods that can promise it are served.",

@@ -153,15 +153,6 @@ KeepTags = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
-Isolated = Annotated[
-    bool,
-    typer.Option(
-        "--isolated",
-        help="No document moves the score of another: for documents by people who gain by being "
-        "chosen. Keeps less where facts are chained.",
-        rich_help_panel=_SELECTION,
-    ),
-]
 GranularityOf = Annotated[
     Granularity,
     typer.Option(

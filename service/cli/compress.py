@@ -17,6 +17,7 @@ from tamis.probes.text import Passage
 from tamis.service.cli import _options as opt
 from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
+from tamis.service.cli._method_options import ExitLayer, Isolated
 from tamis.service.cli.answer import Source, as_json, dumped, sources
 from tamis.service.cli.inputs import Reading, gather, standard_input
 from tamis.service.cli.models import Home, models_folder
@@ -77,13 +78,14 @@ def compress(
     method: opt.Method = "question_rows",
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
+    exit_layer: ExitLayer = None,
     cache: opt.Cache = None,
     protect: opt.Protect = None,
     context_window: opt.ContextWindow = 0,
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
     keep_tags: opt.KeepTags = False,
-    isolated: opt.Isolated = False,
+    isolated: Isolated = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
     granularity: opt.GranularityOf = opt.Granularity.sentence,
     answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
@@ -136,7 +138,7 @@ def compress(
     from tamis.service.ordering import orderers
 
     models = models_folder(root)
-    options = _options(probe, isolated)
+    options = _options(probe, isolated, exit_layer)
     choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
     scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
@@ -153,9 +155,9 @@ def compress(
     _put(show, query, result, sources(result, rules, counter))
 
 
-def _options(probe: Path | None, isolated: bool) -> dict[str, Any]:
+def _options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
     """The method's own options: those that were given."""
-    given = {"probe": probe, "isolated": isolated or None}
+    given = {"probe": probe, "isolated": isolated or None, "exit_layer": exit_layer}
     return {name: value for name, value in given.items() if value is not None}
 
 

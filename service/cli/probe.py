@@ -70,6 +70,13 @@ def train(
     layers: Annotated[
         int | None, typer.Option(min=1, help="Read the first N layers; default two thirds.")
     ] = None,
+    read_layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Read so many and use the first --layers: one reading serves several depths.",
+        ),
+    ] = None,
     loss: Annotated[str, typer.Option(help="listwise, or logistic.")] = "listwise",
     l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
     recipe: Annotated[
@@ -101,9 +108,9 @@ def train(
                 report,
             )
         else:
-            reader = load_proxy(proxy, layers)
+            reader = load_proxy(proxy, read_layers or layers)
             depth = layers or max(1, reader.card.layers * 2 // 3)
-            probe, _ = fit(reader, files, readings(cache), depth, report, loss, l2)
+            probe, _ = fit(reader, files, readings(cache), depth, report, loss, l2, read_layers)
     probe.save(out)
     show_figures(probe.card.figures)
     Console(stderr=True).print(f"wrote {out}")

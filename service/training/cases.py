@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,16 @@ def fold_of(record: Record) -> int:
 
 
 def read_cases(
-    method: QuestionRows, sources: Sequence[Source], cache: Path, report: Report
+    method: QuestionRows,
+    sources: Sequence[Source],
+    cache: Path,
+    report: Report,
+    exit_layer: int | None = None,
 ) -> Iterator[Case]:
-    """Reads every record of every source, or finds what was read before."""
+    """Reads every record of every source, or finds what was read before.
+
+    Of a deeper reading than is wanted, the layers up to `exit_layer` are taken.
+    """
     looks = Looks(cache, look_key(method))
     for source in sources:
         records = records_of(source)
@@ -127,12 +134,16 @@ def read_cases(
             units = annotated_units(record)
             gold = torch.tensor(labels(record, units))
             if gold.any() and not gold.all():
-                yield _case(source.name, record, looks, method, gold)
+                yield _case(source.name, record, looks, method, gold, exit_layer)
             report(source.name, i, len(records))
 
 
 def read_absent(
-    method: QuestionRows, sources: Sequence[Source], cache: Path, report: Report
+    method: QuestionRows,
+    sources: Sequence[Source],
+    cache: Path,
+    report: Report,
+    exit_layer: int | None = None,
 ) -> Iterator[Case]:
     """Likewise every record that holds no answer; none of its units is gold."""
     looks = Looks(cache, look_key(method))
@@ -141,14 +152,32 @@ def read_absent(
         for i, record in enumerate(records, 1):
             if units := annotated_units(record):
                 gold = torch.zeros(len(units), dtype=torch.bool)
-                yield _case(source.name, record, looks, method, gold)
+                yield _case(source.name, record, looks, method, gold, exit_layer)
             report(f"{source.name}, no answer", i, len(records))
 
 
-def _case(name: str, record: Record, looks: Looks, method: QuestionRows, gold: Tensor) -> Case:
+def _case(
+    name: str,
+    record: Record,
+    looks: Looks,
+    method: QuestionRows,
+    gold: Tensor,
+    exit_layer: int | None,
+) -> Case:
     passages, units = passages_of(record), annotated_units(record)
     look = looks.get(record["question"], passages, units, method.look)
+    if exit_layer:
+        look = shallower(look, method.layers, exit_layer)
     return case_of(name, record, look, gold)
+
+
+def shallower(look: Look, layers: int, exit_layer: int) -> Look:
+    """The reading of fewer layers in one of `layers`: no attention depends on what follows it.
+
+    Features are `[U, 2·L·H]`, the means of all heads layer by layer, then their maxima.
+    """
+    by_layer = look.features.view(len(look.features), 2, layers, -1)
+    return replace(look, features=by_layer[:, :, :exit_layer].flatten(1))
 
 
 def case_of(name: str, record: Record, look: Look, gold: Tensor) -> Case:

@@ -46,8 +46,13 @@ def train(
     report: Report,
     loss: str = "listwise",
     l2: float = L2,
+    read_layers: int | None = None,
 ) -> tuple[LinearProbe, list[Case]]:
     """Fits a probe for a proxy on all folds but the first, which the figures on its card come from.
+
+    Args:
+        layers: that the probe uses. read_layers: that are read, if more: one reading then serves
+            probes of several depths.
 
     Raises:
         BadInput: an unknown loss, or files without enough to learn from.
@@ -55,10 +60,13 @@ def train(
     if loss not in LOSSES:
         raise BadInput(f"there is no loss {loss!r}; there are {sorted(LOSSES)}")
     method = QuestionRows(keeping(proxy), probe=None)
-    method.layers = layers
-    cases = list(read_cases(method, sources, cache, report))
+    method.layers = read_layers or layers
+    if method.layers < layers:
+        raise BadInput(f"layers is {layers} and only {read_layers} are read; read more")
+    early = layers if method.layers > layers else None
+    cases = list(read_cases(method, sources, cache, report, early))
     fitted, held = parted(cases)
-    absent, held_absent = _split(list(read_absent(method, sources, cache, report)))
+    absent, held_absent = _split(list(read_absent(method, sources, cache, report, early)))
     weights = _weights(fitted, absent, LOSSES[loss], l2)
     card = card_of(proxy, layers, sources, cases)
     probe = LinearProbe(weights | promised(LinearProbe(weights, card), held), card)

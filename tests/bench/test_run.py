@@ -224,12 +224,13 @@ def test_the_record_that_help_shows_is_one(tmp_path):
     """As its reader copies it: the line of the help, in a file of their own."""
     (shown,) = re.findall(r"^`(\{\"id\".*?\})`$", RECORDS, re.MULTILINE | re.DOTALL)
     text = shown.replace("\n", " ")  # one passage each, so seven: five are put beside each
-    write(tmp_path / "mine.jsonl", [json.loads(text.replace("90", f"9{i}")) for i in range(7)])
+    rows = [json.loads(text.replace("90", f"9{i}")) | {"id": f"{i}"} for i in range(7)]
+    write(tmp_path / "mine.jsonl", rows)
     words = ("--data", tmp_path, "--sets", "mine", "--methods", "lexical", "--budgets", "0.6")
     done = run("bench", "evidence", *words, "--json", tmp_path / "found.json")
     assert done.exit_code == 0, done.output
     (found,) = json.loads((tmp_path / "found.json").read_text())["sets"].values()
-    assert found["gold"] == 7
+    assert found["gold_sentences"] == 7
     done = run(
         "bench", "run", tmp_path / "mine.jsonl", "--method", "lexical", "--keep", "0.6",
         "--out", tmp_path / "out.jsonl", "--language", "en",
