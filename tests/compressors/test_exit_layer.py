@@ -33,7 +33,7 @@ def test_probes_ship_for_several_exits_each_with_its_own_promises():
         assert probe.card.layers == layer
         assert probe.card.figures["held_out"]["auc"] > 0.9
         assert depth("question_rows", SHARP, exit_layer=layer) == layer
-    assert shipped("question_rows", SHARP, 20) == shipped("question_rows", SHARP)
+    assert shipped("question_rows", SHARP, 20).card == shipped("question_rows", SHARP).card
 
 
 def test_an_exit_without_a_probe_is_refused_with_those_that_have_one():
