@@ -161,7 +161,9 @@ class Sieve:
         if not self._trials or u in self._refused:
             return False
         step = self.step(u)
-        if self.used + self._added_tokens(step) <= self.limit:
+        # in another order than the input's, neighbours in the text are not those in the input
+        elsewhere = self.sheet.rules.order != "original"
+        if elsewhere or self.used + self._added_tokens(step) <= self.limit:
             tokens = self.count(self.held | set(step))
             if tokens <= self.limit:
                 self._add(step, tokens - self.used)

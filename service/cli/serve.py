@@ -14,6 +14,7 @@ import typer
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.cli._errors import reported
+from tamis.service.heaps import share_heaps
 from tamis.service.settings import KNOBS, Settings, flag, variable
 
 EPILOG = """
@@ -38,6 +39,7 @@ def serve(**flags: Any) -> None:
         from tamis.service.environment import load_settings
 
         settings = load_settings(flags)
+        share_heaps()
         check_public(settings)
         check_free(settings.host, settings.port)
         from tamis.service.server import run
