@@ -33,18 +33,19 @@ def shipped(method: str, model: str, exit_layer: int | None = None) -> LinearPro
     Raises:
         BadInput: none that stops after `exit_layer`; it names those there are.
     """
-    path = weights_file(method, model)
-    usual = LinearProbe.load(path) if path.is_file() else None
-    if exit_layer is None or (usual and usual.card.layers == exit_layer):
+    path = weights_file(method, model, exit_layer)
+    if exit_layer is None:
+        return LinearProbe.load(path) if path.is_file() else None
+    usual = shipped(method, model)
+    if usual and usual.card.layers == exit_layer:
         return usual
-    early = weights_file(method, model, exit_layer)
-    if not early.is_file():
+    if not path.is_file():
         there = ", ".join(map(str, exits(method, model))) or "none"
         raise BadInput(
             f"exit_layer is {exit_layer}, and probes for {model} ship for {there}; fit one: "
             f"tamis probe train --proxy {model} --layers {exit_layer} --data FILE"
         )
-    return LinearProbe.load(early)
+    return LinearProbe.load(path)
 
 
 def chosen_probe(

@@ -72,11 +72,11 @@ def served_methods(settings: Settings) -> list[str]:
 
 def isolates(method: str) -> bool:
     """Whether a method can score documents so that none moves the score of another."""
-    return "isolated" in inspect.signature(method_class(method)).parameters
+    return _takes(method, "isolated")
 
 
-def _may_exit(method: str) -> bool:
-    return "exit_layer" in inspect.signature(method_class(method)).parameters
+def _takes(method: str, option: str) -> bool:
+    return option in inspect.signature(method_class(method)).parameters
 
 
 def _can_serve(name: str, settings: Settings) -> bool:
@@ -93,7 +93,10 @@ def layers_needed(settings: Settings) -> int | None:
     """How many layers of the proxy its methods read; None for all."""
     proxied = [n for n in served_methods(settings) if info(n).needs == "proxy" or n == "fusion"]
     early: dict[str, Any] = {"exit_layer": settings.exit_layer}
-    depths = [depth(name, settings.proxy, **(early if _may_exit(name) else {})) for name in proxied]
+    depths = [
+        depth(name, settings.proxy, **(early if _takes(name, "exit_layer") else {}))
+        for name in proxied
+    ]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
 
 
@@ -156,7 +159,7 @@ class Serving:
         """
         alone = isolated or self.settings.isolated
         options: dict[str, Any] = {"isolated": True} if alone and isolates(method) else {}
-        if self.settings.exit_layer and _may_exit(method):
+        if self.settings.exit_layer and _takes(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
         with self._building:
             key = (method, "isolated" in options)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.service.batch import files
+from tamis.service.finite import finite
 
 # what Arrow raises of nanoseconds, years and zones that Python has not, and of broken text
 _UNHELD = (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, ImportError)
@@ -105,20 +105,12 @@ def as_json(value: Any) -> str:
     try:
         text = _dumped(value)
     except ValueError:
-        text = _dumped(_finite(value))
+        text = _dumped(finite(value))
     return text if text.isascii() else _escaped(text)
 
 
 def _dumped(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _escaped(text: str) -> str:

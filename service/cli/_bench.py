@@ -23,11 +23,10 @@ from rich.progress import (
 from rich.text import Text
 
 from tamis.probes.errors import BadInput
+from tamis.service.languages import SHARP as SHARP  # what a bench measures is what users get
 
 NEIGHBOUR = Path("../shared/data/dev")
 PIPE_WIDTH = 160
-SHARP = "smollm2-135m-sharp"
-"""What reads English where nothing is chosen: what a bench measures is what users get."""
 RECORDS = """
 **Labelled records** are JSON Lines, maybe gzipped: a line a question, spans half-open in code
 points, `gold` the places among `sents` of the sentences that answer it

@@ -14,6 +14,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tamis.service.finite import finite
+
 MOST_DEEP = 64
 TYPE = "application/json"
 
@@ -45,7 +47,7 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False).encode()
+        return json.dumps(finite(value), ensure_ascii=True, allow_nan=False).encode()
 
 
 class Json(Response):
@@ -70,15 +72,6 @@ class JsonRequest(Request):
         if not hasattr(self, "_json"):
             self._json = loads(await self.body())
         return self._json
-
-
-def _plain(value: Any) -> Any:
-    """As orjson writes it: numbers that JSON has not are null."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _no_constant(name: str) -> Any:

@@ -142,11 +142,11 @@ class CompressRequest(Asked):
     def characters(self) -> int:
         """Of all that is shown and counted: texts, and what is written around each."""
         cited = self.citations or ""
-        size = 0
-        for given in self.documents:
-            of = Document(text=given, keep=[]) if isinstance(given, str) else given
-            size += len(of.text) + len(self.separator) + len(cited)
-            size += len(of.title or "") * self.titles + len(of.id or "") * cited.count("{id}")
+        size = (len(self.separator) + len(cited)) * len(self.documents)
+        size += sum(map(len, self.texts()))
+        for of in self.documents:
+            if isinstance(of, Document):
+                size += len(of.title or "") * self.titles + len(of.id or "") * cited.count("{id}")
         return size
 
     def wanted(self, question: str) -> str:
