@@ -10,28 +10,34 @@ from tamis.probes.errors import BadInput
 if TYPE_CHECKING:
     from tamis.compressors._types import Budget, Rules
 
-BUDGETS = ("max_tokens", "ratio", "threshold", "coverage")
+LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
+BUDGETS = LIMITS + FLOORS
 
 
 def check_budget(budget: Budget) -> None:
-    """Exactly one of the four, and a number that it can be.
+    """A limit, a floor, or one of each, and numbers that they can be.
 
     Raises:
         BadInput: anything else, with what was given.
     """
     given = [name for name in BUDGETS if getattr(budget, name) is not None]
-    if len(given) != 1:
+    if not given or any(len(set(given) & set(names)) > 1 for names in (LIMITS, FLOORS)):
         raise BadInput(
-            f"give exactly one of max_tokens, ratio, threshold and coverage; got {given or 'none'}"
+            "give one of max_tokens and ratio, one of threshold and coverage, or one of each; "
+            f"got {' and '.join(given) or 'none'}"
         )
-    value = getattr(budget, given[0])
-    if given == ["max_tokens"] and not (_is_whole(value) and value >= 1):
+    for name in given:
+        _check_number(name, getattr(budget, name))
+
+
+def _check_number(name: str, value: Any) -> None:
+    if name == "max_tokens" and not (_is_whole(value) and value >= 1):
         raise BadInput(f"max_tokens is {value!r}; give a whole number of at least 1")
-    if given == ["ratio"] and not (_is_number(value) and 0 < value <= 1):
+    if name == "ratio" and not (_is_number(value) and 0 < value <= 1):
         raise BadInput(f"ratio is {value!r}; give the share to keep, above 0 and up to 1")
-    if given == ["threshold"] and not (_is_number(value) and 0 <= value <= 1):
+    if name == "threshold" and not (_is_number(value) and 0 <= value <= 1):
         raise BadInput(f"threshold is {value!r}; give a probability from 0 to 1")
-    if given == ["coverage"] and not (_is_number(value) and 0 < value < 1):
+    if name == "coverage" and not (_is_number(value) and 0 < value < 1):
         raise BadInput(
             f"coverage is {value!r}; give a probability above 0 and below 1, such as 0.9"
         )

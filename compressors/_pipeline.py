@@ -20,7 +20,7 @@ from tamis.compressors._promise import (
     resolved,
     without_answer,
 )
-from tamis.compressors._select import select, whole
+from tamis.compressors._select import given, select, whole
 from tamis.compressors._tags import tagged
 from tamis.compressors._types import Budget, Compressed, Kept, Rules, Scores, Selection, Status
 from tamis.probes.errors import BadInput
@@ -60,7 +60,7 @@ class Compressor:
         """Keeps the sentences that answer the question, verbatim, within the budget.
 
         A context that fits is returned whole, and no model is asked; so is one that a budget in
-        tokens does not limit.
+        tokens does not limit. A threshold or a coverage asks the model all the same.
 
         Args:
             question: what is asked.
@@ -85,19 +85,22 @@ class Compressor:
         budget = resolved(budget, self.scorer, self.name)
         counter = counter or self.counter
         clock = time.perf_counter()
-        given = tuple(passage_of(p, i) for i, p in enumerate(passages))
-        _check_keep(given)
+        context = tuple(passage_of(p, i) for i, p in enumerate(passages))
+        _check_keep(context)
         if rules.keep_tags:
-            given = tuple(tagged(p, i) for i, p in enumerate(given))
-        units = units_of(given, spoken(language, question, [p.text for p in given]))
+            context = tuple(tagged(p, i) for i, p in enumerate(context))
+        units = units_of(context, spoken(language, question, [p.text for p in context]))
         if rules.granularity == "token":
-            units = words(given, units)
-        tokens_in = counter.count(whole(given, units, rules))
-        case = _Case(question, given, units, budget, rules, counter, tokens_in, clock)
+            units = words(context, units)
+        tokens_in = counter.count(given(context, units, rules))
+        case = _Case(question, context, units, budget, rules, counter, tokens_in, clock)
         case.timings["segment"] = (time.perf_counter() - clock) * 1e3
-        limit = budget.tokens(tokens_in)
-        if not units or (limit is not None and tokens_in <= limit and rules.top_n is None):
-            return self._whole(case)
+        limit, everything = budget.tokens(tokens_in), case.whole()
+        fits = budget.threshold is None and (limit is None or everything.tokens <= limit)
+        if not units:  # white space at most
+            return self._whole(case, everything if fits else Selection((), "", 0))
+        if fits and rules.top_n is None:
+            return self._whole(case, everything)
         return self._scored(case, orderer)
 
     def _scored(self, case: _Case, orderer: Orderer | None) -> Compressed:
@@ -165,22 +168,21 @@ class Compressor:
         if case.rules.unanswerable == "nothing":
             kept = Selection((), "", 0, why)
         else:
-            text = whole(case.passages, case.units, case.rules)
-            kept = Selection(tuple(range(len(case.units))), text, case.tokens_in, why)
+            kept = replace(case.whole(), warnings=why)
         return self._result(case, scores, kept, "unanswerable")
 
-    def _whole(self, case: _Case) -> Compressed:
+    def _whole(self, case: _Case, everything: Selection) -> Compressed:
         """The context as it is: it fits, so nothing is scored and nothing is left out."""
-        case.timings["total"] = case.timings["segment"]
+        case.timings["total"] = (time.perf_counter() - case.clock) * 1e3
         return Compressed(
-            text=whole(case.passages, case.units, case.rules),
+            text=everything.text,
             kept=tuple(Kept(u.passage, *u.visible, 1.0, i) for i, u in enumerate(case.units)),
             passages=case.passages,
             units=tuple(case.units),
             scores=(),
             passage_scores=(),
             tokens_in=case.tokens_in,
-            tokens_out=case.tokens_in,
+            tokens_out=everything.tokens,
             tokenizer=case.counter.name,
             method=self.name,
             status="passthrough",
@@ -201,6 +203,12 @@ class _Case:
     tokens_in: int
     clock: float
     timings: dict[str, float] = field(default_factory=dict)
+
+    def whole(self) -> Selection:
+        """The context as it came, with what the rules show around it."""
+        text = whole(self.passages, self.units, self.rules)
+        tokens = self.counter.count(text) if self.rules.citations else self.tokens_in
+        return Selection(tuple(range(len(self.units))), text, tokens)
 
     def selected(
         self, scores: Scores, rules: Rules, order: Sequence[int] | None = None

@@ -9,6 +9,7 @@ evidence with at least that probability. Nothing is promised on data unlike the 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors._types import Budget, Rules, Scores
@@ -16,6 +17,8 @@ from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_EVEN_ODDS = 0.5
 
 
 def conformal_threshold(lowest: Tensor, coverage: float) -> float:
@@ -45,7 +48,7 @@ def resolved(budget: Budget, scorer: Any, name: str) -> Budget:
             f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
             "question_rows with its probe, or calibrate your own: tamis probe calibrate"
         )
-    return Budget(threshold=threshold)
+    return replace(budget, coverage=None, threshold=threshold)
 
 
 def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
@@ -60,6 +63,9 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
 def holds_nothing(scores: Scores, rules: Rules, name: str) -> bool:
     """Whether the context counts as holding no answer, and something is to be done about it.
 
+    A unit that answers with even odds or better is an answer, whatever is said of the whole: in
+    contexts far shorter than those of the fit answerability is too low.
+
     Raises:
         BadInput: a policy that does not exist, or a method that cannot tell.
     """
@@ -70,7 +76,8 @@ def holds_nothing(scores: Scores, rules: Rules, name: str) -> bool:
             f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
             "best_effort, or use question_rows with its probe"
         )
-    return scores.answerability < rules.answerable_floor
+    likely = scores.calibrated and max(scores.values, default=0.0) >= _EVEN_ODDS
+    return scores.answerability < rules.answerable_floor and not likely
 
 
 def check_policy(rules: Rules) -> None:

@@ -3,13 +3,18 @@
     context   passage  separator  passage  separator ...
     passage   [title \\n]  [citation ' ']  unit unit [' … '] unit
 
-A unit is written with the white space that follows it in its passage, so units that touch read as
-they did. The first starts and the last ends where it is visible. Nothing is stripped or normalised.
+Units that touch are written with the white space between them, so they read as they did. Between
+units with something left out stands the strongest break of what was left out (a blank line, a line,
+a blank), and the next unit keeps its indentation: a list, YAML or code stays what it was, and text
+from under another heading does not join the paragraph. The last unit ends where it is visible, and
+so does the first begin, but for the indentation of what is not prose. Nothing is normalised.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from string import Formatter
 
@@ -19,6 +24,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
 _FIELDS = ("doc", "id", "unit")
+_PROSE = ("sentence", "heading")
 
 
 def render(
@@ -50,12 +56,21 @@ def render(
 
 
 def whole(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
-    """The whole context, rendered like a selection of all units in the order given.
+    """The whole context: every passage as it came, to its last blank, in the order given.
 
     Raises:
         BadInput: citations has an unknown field.
     """
-    return Sheet(passages, units, rules).text(range(len(units)))
+    return Sheet(passages, units, rules).whole()
+
+
+def given(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
+    """The whole context without what the rules add to it: citations. What a budget is a share of.
+
+    Raises:
+        BadInput: citations has an unknown field.
+    """
+    return whole(passages, units, replace(rules, citations=None))
 
 
 class Sheet:
@@ -79,8 +94,14 @@ class Sheet:
         self._rank = {passage: rank for rank, passage in enumerate(ranking)}
         self._citation = _parsed(rules.citations or "")
         self._first: dict[int, int] = {}
+        self._paragraphs: list[int] = []  # units with a blank line behind them
+        self._lines: list[int] = []  # and those with a line's end
         for u, unit in enumerate(units):
             self._first.setdefault(unit.passage, u)
+            if ends := self._blank(u).count("\n"):
+                self._lines.append(u)
+                if ends > 1:
+                    self._paragraphs.append(u)
 
     def text(self, chosen: Collection[int], order: Sequence[int] | None = None) -> str:
         """The chosen units, joined."""
@@ -91,6 +112,13 @@ class Sheet:
         shown = self._arranged(groups) if order is None else [p for p in order if p in groups]
         written = (self._written(groups[passage]) for passage in shown)
         return self.rules.separator.join(text for text in written if text)
+
+    def whole(self) -> str:
+        """Every passage that has any text, as it came, with what stands before it."""
+        heads = {passage: self._head(u) for passage, u in self._first.items()}
+        texts = [passage.text for passage in self.passages]
+        shown = (heads.get(i, "") + text for i, text in enumerate(texts) if text)
+        return self.rules.separator.join(shown)
 
     def visible(self, u: int) -> str:
         """The text of a unit without the white space around it."""
@@ -111,15 +139,38 @@ class Sheet:
 
     def joint(self, here: int, after: int) -> str:
         """What stands between two units of a passage that follow each other in the output."""
-        blank = self._blank(here)
-        if after == here + 1 or not self.rules.elision:
-            return blank
+        if after == here + 1:
+            return self._blank(here)
+        if not self.rules.elision:
+            return self._gap(here, after)
         # a line break on either side of what was left out stays: "- a\n…\n- c"
-        before, behind = (s if "\n" in s else " " for s in (blank, self._blank(after - 1)))
+        blanks = (self._blank(here), self._blank(after - 1))
+        before, behind = (blank if "\n" in blank else " " for blank in blanks)
         return f"{before}{self.rules.elision}{behind}"
 
+    def _gap(self, here: int, after: int) -> str:
+        """The strongest break between two units, and the indentation of the second."""
+        behind = self._blank(after - 1)
+        for breaks in (self._paragraphs, self._lines):
+            at = bisect_left(breaks, here)
+            if at < len(breaks) and breaks[at] < after:
+                blank, (_, line, indentation) = self._blank(breaks[at]), behind.rpartition("\n")
+                return blank[: blank.rindex("\n") + 1] + (indentation if line else "")
+        return self._blank(here) or behind
+
     def heading(self, u: int) -> str:
-        """What stands before a passage whose first chosen unit is `u`: title line and citation."""
+        """What stands before a passage whose first chosen unit is `u`.
+
+        A line with its title, a citation, and the unit's indentation if it is not prose.
+        """
+        unit = self.units[u]
+        text, at = self.passages[unit.passage].text, unit.visible[0]
+        blanks = text[text.rfind("\n", 0, at) + 1 : at]
+        indented = unit.kind not in _PROSE and blanks.isspace()
+        return self._head(u) + (blanks if indented else "")
+
+    def _head(self, u: int) -> str:
+        """The title line and the citation of a passage whose first chosen unit is `u`."""
         unit = self.units[u]
         passage = self.passages[unit.passage]
         title = f"{passage.title}\n" if self.rules.titles and passage.title else ""

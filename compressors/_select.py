@@ -11,14 +11,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tamis.compressors._order import PLAIN
-from tamis.compressors._render import Sheet, render, whole
+from tamis.compressors._render import Sheet, given, render, whole
 from tamis.compressors._sieve import Sieve
 from tamis.compressors._types import Budget, Rules, Selection
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 
-__all__ = ["render", "select", "whole"]
+__all__ = ["given", "render", "select", "whole"]
 
 
 def select(
@@ -37,14 +37,16 @@ def select(
     and no eligible unit left out would still fit. Mandatory units (touched by `Passage.keep` or
     matching `Rules.protect`) come first, then each passage's `min_tokens`, then the rest by value,
     each followed by its neighbours within `Rules.context_window`. A table row brings its header.
-    Under a threshold there is no limit, and what is left out is what lies below it.
+    A heading or a table's header over nothing that is kept gives its room to text first, unless it
+    is mandatory or the best unit of all. Under a threshold what lies below it is left out, and
+    headings are units like others.
 
     Args:
         passages: the input.
         units: all units of all passages, passage by passage, in text order.
         values: one a unit; equal values are taken from the front.
         passage_scores: one a passage.
-        budget: tokens, share of the whole context's tokens, or threshold.
+        budget: tokens or a share of the context's, a threshold, or both.
         rules: how units are chosen and shown.
         counter: the tokenizer that the budget is counted in.
         arrangement: every passage, as they shall follow each other; needed where `rules.order` is
@@ -64,20 +66,22 @@ def select(
     must = _mandatory(sheet, _patterns(rules))
     if not units:
         return Selection((), "", 0)
-    tokens_in = 0 if budget.ratio is None else counter.count(whole(passages, units, rules))
+    tokens_in = 0 if budget.ratio is None else counter.count(given(passages, units, rules))
     limit = budget.tokens(tokens_in)
     sieve = Sieve(sheet, counter, math.inf if limit is None else limit, must)
     walk = sorted(range(len(units)), key=lambda u: (-values[u], u))
     shown = must | _of_best_passages(sheet, ranking)
     walk = [u for u in walk if u in shown]
     floor = -math.inf if budget.threshold is None else budget.threshold
-    _fill(sieve, walk, [u for u in walk if values[u] >= floor], ranking)
-    return _selection(sieve, walk, budget)
+    free = [u for u in walk if values[u] >= floor]
+    _fill(sieve, walk, free, ranking)
+    return _selection(sieve, walk, free, floor)
 
 
 def _fill(sieve: Sieve, walk: Sequence[int], free: Sequence[int], ranking: Sequence[int]) -> None:
     """Offers units in the order of the rules; `walk` is all that may be shown, best first."""
-    if sieve.limit < math.inf and sieve.take_all(walk):
+    floored = len(free) < len(walk)
+    if sieve.limit < math.inf and not floored and sieve.take_all(walk):
         return
     for u in walk:
         if u in sieve.must:
@@ -92,6 +96,21 @@ def _fill(sieve: Sieve, walk: Sequence[int], free: Sequence[int], ranking: Seque
     sieve.settle()
     if sieve.limit < math.inf:
         sieve.top_up(free)
+        if not floored:
+            _text_before_headings(sieve, free)
+
+
+def _text_before_headings(sieve: Sieve, free: Sequence[int]) -> None:
+    """Gives back headings over nothing that is kept, and offers their room to the rest first."""
+    fixed = sieve.must | set(free[:1])
+    lone = sieve.sections.alone(sieve.held) - fixed
+    if not lone:
+        return
+    sieve.release(lone)
+    sieve.top_up([u for u in free if u not in sieve.sections])
+    idle = sieve.sections.alone(sieve.held, free)
+    sieve.top_up([u for u in free if u not in idle])
+    sieve.top_up(free)
 
 
 def _reach_minimums(sieve: Sieve, walk: Sequence[int], ranking: Sequence[int]) -> None:
@@ -115,14 +134,14 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
                 yield near
 
 
-def _selection(sieve: Sieve, walk: Sequence[int], budget: Budget) -> Selection:
+def _selection(sieve: Sieve, walk: Sequence[int], free: Sequence[int], floor: float) -> Selection:
     warnings = []
-    if not sieve.held and budget.threshold is not None:
+    if not sieve.held and not free:
         warnings.append(
-            f"none of {len(walk)} units reaches the threshold {budget.threshold:g}; nothing is kept"
+            f"none of {len(walk)} units reaches the threshold {floor:g}; nothing is kept"
         )
     elif not sieve.held:
-        shortest = sieve.shortest(walk)
+        shortest = sieve.shortest(free)
         raise BudgetTooSmall(
             f"the shortest unit has {shortest} tokens as rendered and the budget is "
             f"{int(sieve.limit)}; raise the budget"
@@ -132,6 +151,19 @@ def _selection(sieve: Sieve, walk: Sequence[int], budget: Budget) -> Selection:
         warnings.append(
             f"{len(sieve.must)} units are mandatory and take {needed} tokens, the budget is "
             f"{int(sieve.limit)}; {left} of them were left out; raise the budget or protect less"
+        )
+    if free and free[0] not in sieve.held:
+        needed = sieve.count(sieve.step(free[0]))
+        if needed > sieve.limit:
+            warnings.append(
+                f"the best unit has {needed} tokens as rendered, the budget is "
+                f"{int(sieve.limit)}, and it was left out; raise the budget to keep it"
+            )
+    left = [u for u in free if u not in sieve.held and not sieve.is_echo(u)]
+    if left and math.isfinite(sieve.limit) and math.isfinite(floor):
+        warnings.append(
+            f"{len(left)} of {len(free)} units of at least {floor:g} were left out: the limit is "
+            f"{int(sieve.limit)} tokens; raise it to keep what the floor asks for"
         )
     text = sieve.sheet.text(sieve.held)
     return Selection(tuple(sorted(sieve.held)), text, sieve.used, tuple(warnings))

@@ -20,7 +20,7 @@ from heapq import nsmallest
 from itertools import pairwise
 
 from tamis.compressors._render import Sheet
-from tamis.probes.text import Unit
+from tamis.compressors._sections import Sections
 from tamis.probes.tokens import Tokens
 from tamis.probes.words import words
 
@@ -40,6 +40,7 @@ class Sieve:
 
     Attributes:
         held: the units taken. must: those that no rule but the limit keeps out.
+        sections: what headings and table headers head.
         used: their tokens as joined; an estimate until `settle`.
         tokens: per unit, its own, about.
     """
@@ -57,7 +58,7 @@ class Sieve:
         rules = sheet.rules
         self._elision_tokens = self._lead(f" {rules.elision} ") if rules.elision else 0
         self._echoes = Echoes(map(sheet.visible, everything), rules.dedup) if rules.dedup else None
-        self._headers = _headers(sheet.units)
+        self.sections = Sections(sheet.units)
         self._ordered: list[int] = []
         self._steps: list[tuple[tuple[int, ...], int]] = []
         self._refused: set[int] = set()
@@ -78,7 +79,7 @@ class Sieve:
             return False
         step = self.step(u)
         cost = self._cost(step)
-        if cost > room + doubt or (self._echoes and u not in self.must and self._echoes.has(u)):
+        if cost > room + doubt or self.is_echo(u):
             return False
         if careful or cost > room - doubt:
             return self._try(u)
@@ -102,6 +103,17 @@ class Sieve:
         while any([self.offer(u, careful=True) for u in free]):
             pass
 
+    def is_echo(self, u: int) -> bool:
+        """Whether the rules drop a unit, since one taken says the same."""
+        return self._echoes is not None and u not in self.must and self._echoes.has(u)
+
+    def release(self, units: Collection[int]) -> None:
+        """Gives these back, whatever was taken after them."""
+        steps = ((tuple(u for u in step if u not in units), cost) for step, cost in self._steps)
+        self._steps = [(step, cost) for step, cost in steps if step]
+        self._forget(units)
+        self.used, self._loose = self.count(self.held), 0
+
     def settle(self) -> None:
         """Counts the joined text; if it is over the limit, gives back what was taken last."""
         if self._loose:
@@ -118,7 +130,7 @@ class Sieve:
 
     def step(self, u: int) -> tuple[int, ...]:
         """What is taken together: a unit, after its table's header unless that is there already."""
-        header = self._headers.get(u)
+        header = self.sections.headers.get(u)
         return (u,) if header is None or header in self.held else (header, u)
 
     def shortest(self, walk: Iterable[int]) -> int:
@@ -190,13 +202,16 @@ class Sieve:
     def _drop(self) -> int:
         """Gives back the last step; its cost."""
         step, cost = self._steps.pop()
-        self.held.difference_update(step)
+        self._forget(step)
+        return cost
+
+    def _forget(self, units: Collection[int]) -> None:
+        self.held.difference_update(units)
         self._refused.clear()
-        for u in step:
+        for u in units:
             self._ordered.remove(u)
             if self._echoes:
                 self._echoes.remove(u)
-        return cost
 
 
 class Echoes:
@@ -237,17 +252,3 @@ class Echoes:
     def _jaccard(self, u: int, v: int) -> float:
         one, other = self._words[u], self._words[v]
         return len(one & other) / len(one | other)
-
-
-def _headers(units: Sequence[Unit]) -> dict[int, int]:
-    """For each table row, the header above it with only rows between."""
-    found: dict[int, int] = {}
-    header: int | None = None
-    for u, unit in enumerate(units):
-        if unit.kind == "table_header":
-            header = u
-        elif header is None or unit.kind != "table_row" or unit.passage != units[header].passage:
-            header = None
-        else:
-            found[u] = header
-    return found

@@ -21,11 +21,15 @@ Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may be kept: exactly one of the four is set.
+    """How much may be kept: a limit, a floor, or one of each.
+
+    With both, what the floor asks for is kept as far as the limit lets it, the best first; the
+    result warns if that was not far enough.
 
     Attributes:
         max_tokens: at most so many tokens of output, counted on the joined text.
-        ratio: at most this share of the input's tokens, rounded down.
+        ratio: at most this share of the input's tokens, rounded down; 1 is no limit, citations may
+            make the output longer.
         threshold: every unit with at least this probability, however many tokens that is.
         coverage: as few units as keep all the evidence with this probability, as far as the data at
             hand are like those the method was calibrated on.
@@ -40,11 +44,13 @@ class Budget:
         check_budget(self)
 
     def tokens(self, tokens_in: int) -> int | None:
-        """The most tokens that may be kept of `tokens_in`; None under a threshold or coverage."""
+        """The most tokens that may be kept of `tokens_in`; None without a limit."""
         if self.max_tokens is not None:
             return self.max_tokens
+        if self.ratio is None or self.ratio == 1:
+            return None
         # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
-        return math.floor(self.ratio * tokens_in + 1e-9) if self.ratio is not None else None
+        return math.floor(self.ratio * tokens_in + 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ class Rules:
         titles: show each passage's title on a line before its text.
         top_n: keep text of at most so many passages, the best by their best unit.
         keep_tags: always keep what stands between `<keep>` and `</keep>` in a passage.
-        answerable_floor: below this answerability the context counts as holding no answer.
+        answerable_floor: below this answerability the context counts as holding no answer, unless
+            a unit answers with a probability of .5 or more.
         unanswerable: what is returned then: the best there is all the same, nothing, or the
             context as it came, however long it is.
         granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table),

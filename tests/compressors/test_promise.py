@@ -11,7 +11,7 @@ from tamis.compressors._pipeline import Compressor
 from tamis.compressors._promise import conformal_threshold
 from tamis.compressors._tags import tagged
 from tamis.compressors._types import Budget, Rules, Scores
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
@@ -98,7 +98,7 @@ def test_a_context_without_an_answer_is_treated_as_the_policy_says(
     status,
     text,
 ):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5], answerability=0.1), "fixed", counter)
+    compressor = Compressor(Fixed([0.2, 0.4, 0.3], answerability=0.1), "fixed", counter)
     rules = Rules(answerable_floor=0.3, unanswerable=policy)
     result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
     assert (result.status, result.text, result.answerability) == (status, text, 0.1)
@@ -111,6 +111,13 @@ def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
     rules = Rules(answerable_floor=0.3, unanswerable="nothing")
     result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
     assert (result.status, result.text) == ("ok", "The grass is green.")
+
+
+def test_a_context_with_a_unit_that_likely_answers_holds_an_answer(counter):
+    rules = Rules(answerable_floor=0.3, unanswerable="nothing")
+    for best, status in ((0.49, "unanswerable"), (0.5, "ok")):
+        compressor = Compressor(Fixed([0.2, best, 0.1], answerability=0.1), "fixed", counter)
+        assert compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules).status == status
 
 
 def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
@@ -162,3 +169,29 @@ def test_instruction_and_history_come_before_the_question():
     assert asked(" Who? ") == " Who? "
     with pytest.raises(BadInput, match="history is a list"):
         asked("Who?", history="It is a ship.")
+
+
+def test_a_floor_and_a_limit_hold_together(counter):
+    scorer = Fixed([0.9, 0.4, 0.1], threshold=0.3)
+    compressor = Compressor(scorer, "fixed", counter)
+    for floor in ({"threshold": 0.3}, {"coverage": 0.9}):
+        free = compressor.compress("What?", [TEXT], Budget(**floor))
+        for limit in ({"max_tokens": 40}, {"ratio": 0.8}, {"max_tokens": 1000}):
+            result = compressor.compress("What?", [TEXT], Budget(**limit, **floor))
+            assert (result.text, result.warnings) == (free.text, ()), (limit, floor)
+            assert result.status == "ok"
+        tight = compressor.compress("What?", [TEXT], Budget(max_tokens=20, **floor))
+        assert kept(tight) == ["The sky is blue."]
+        assert "1 of 2 units" in tight.warnings[0]
+        nothing = compressor.compress("What?", [TEXT], Budget(max_tokens=20, threshold=0.95))
+        assert nothing.text == ""
+        with pytest.raises(BudgetTooSmall, match="shortest unit has 16 tokens"):
+            compressor.compress("What?", [TEXT], Budget(max_tokens=15, **floor))
+
+
+@pytest.mark.parametrize(
+    "given", [{"max_tokens": 9, "ratio": 0.5}, {"threshold": 0.1, "coverage": 0.9}]
+)
+def test_two_limits_or_two_floors_are_refused(given):
+    with pytest.raises(BadInput, match=" and ".join(given)):
+        Budget(**given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -63,14 +64,31 @@ def test_every_chosen_unit_is_in_the_output_verbatim_and_in_order(
 
 @settings(deadline=None)
 @given(NASTY)
-def test_a_whole_passage_is_its_text_between_its_visible_ends(text: str) -> None:
-    assert whole([Passage(text)], split([Passage(text)]), PLAIN) == text.strip()
+def test_a_whole_passage_is_its_text_to_the_last_blank(text: str) -> None:
+    assert whole([Passage(text)], split([Passage(text)]), PLAIN) == text
 
 
 def test_units_are_joined_by_their_own_white_space() -> None:
     assert shown(" A one.  B two.\n\nC three. ", chosen=[1, 0]) == "A one.  B two."
     assert shown("A one.  B two.\n\nC three.", chosen=[1, 2]) == "B two.\n\nC three."
-    assert shown("A one.  B two.\n\nC three.", chosen=[0, 2]) == "A one.  C three."
+    assert shown("A one.  B two.  C three.", chosen=[0, 2]) == "A one.  C three."
+
+
+def test_the_strongest_break_of_what_was_left_out_stays() -> None:
+    assert shown("A one.  B two.\n\nC three.", chosen=[0, 2]) == "A one.\n\nC three."
+    assert shown("A. B.\n\nC.\nD. E.", chosen=[0, 4]) == "A.\n\nE."
+    assert shown("A.\n\n\n\nB.\n\nC.", chosen=[0, 2]) == "A.\n\n\n\nC."
+    assert shown("# Up\n\nA.\n\n# Down\n\nB.", chosen=[1, 3]) == "A.\n\nB."
+
+
+def test_a_unit_keeps_its_own_indentation_and_no_other() -> None:
+    nested = "- a\n  - b\n  - c\n- d\n"
+    assert shown(nested, chosen=[1, 3]) == "- b\n- d"  # as prose
+    items = [replace(unit, kind="list_item") for unit in split([Passage(nested)])]
+    assert render([Passage(nested)], items, [1, 3], PLAIN) == "  - b\n- d"
+    assert shown(nested, chosen=[0, 2]) == "- a\n  - c"
+    assert shown(nested, chosen=[0, 3]) == "- a\n- d"
+    assert shown("A. B.\n    C. D.", chosen=[0, 3]) == "A.\nD."
 
 
 def test_nothing_is_put_between_units_without_white_space() -> None:

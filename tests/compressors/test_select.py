@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.compressors._render import render, whole
+from tamis.compressors._render import render
 from tamis.compressors._select import select
 from tamis.compressors._types import Budget, Rules, Selection
 from tamis.probes.errors import BudgetTooSmall
@@ -137,11 +137,12 @@ def test_the_same_input_gives_the_same_selection(
 def test_a_generous_budget_keeps_everything(
     context: dict[str, Any], rules: Rules, counter: Tokens
 ) -> None:
-    text = whole(context["passages"], context["units"], rules)
+    everything = range(len(context["units"]))
+    text = render(context["passages"], context["units"], everything, rules)
     exact = Budget(max_tokens=max(1, counter.count(text)))
     for budget in (exact, Budget(max_tokens=10_000), Budget(ratio=1.0), Budget(threshold=0.0)):
         got = select(**context, budget=budget, rules=rules, counter=counter)
-        assert (got.text, got.units) == (text, tuple(range(len(context["units"]))))
+        assert (got.text, got.units) == (text, tuple(everything))
 
 
 # units that blanks part, so that counts of words add up

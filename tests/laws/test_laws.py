@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from tamis.compressors._registry import names
-from tamis.compressors._render import render, whole
+from tamis.compressors._render import given, render
 from tamis.compressors._types import Budget, Compressed, Rules
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Unit
@@ -86,7 +86,7 @@ def test_the_joined_text_is_within_the_budget(way: str):
 @every_way
 def test_counts_are_honest(way: str):
     for context, rules, out in all_halves(way):
-        everything = whole(out.passages, out.units, RULES[rules])
+        everything = given(out.passages, out.units, RULES[rules])
         assert out.tokens_out == counter().count(out.text), (context, rules)
         assert out.tokens_in == counter().count(everything), (context, rules)
         assert out.tokenizer == "tiny"
@@ -97,7 +97,7 @@ def test_counts_are_honest(way: str):
 def test_a_generous_budget_changes_nothing_and_asks_no_model(way: str, context: str):
     before = built(way).calls
     out = compressor(way).compress(QUESTION, CONTEXTS[context], Budget(ratio=1.0))
-    texts = [passage.text.strip() for passage in CONTEXTS[context]]
+    texts = [passage.text for passage in CONTEXTS[context]]
     assert out.text == "\n\n".join(text for text in texts if text)
     assert out.status == "passthrough"
     assert built(way).calls == before
