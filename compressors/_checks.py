@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
 BUDGETS = LIMITS + FLOORS
+ONE_OF_EACH = (
+    "give one of max_tokens and ratio, one of threshold and coverage, or one of each: "
+    "a limit and a floor"
+)
 
 
 def check_budget(budget: Budget) -> None:
@@ -21,13 +26,26 @@ def check_budget(budget: Budget) -> None:
         BadInput: anything else, with what was given.
     """
     given = [name for name in BUDGETS if getattr(budget, name) is not None]
-    if not given or any(len(set(given) & set(names)) > 1 for names in (LIMITS, FLOORS)):
-        raise BadInput(
-            "give one of max_tokens and ratio, one of threshold and coverage, or one of each; "
-            f"got {' and '.join(given) or 'none'}"
-        )
+    if not given:
+        raise BadInput(f"no budget is given; {ONE_OF_EACH}")
+    check_together(given)
     for name in given:
         _check_number(name, getattr(budget, name))
+
+
+def check_together(given: Sequence[str], spelt: Callable[[str], str] = str) -> None:
+    """At most one limit and one floor.
+
+    Args:
+        given: names of budgets. spelt: how the caller's user writes such a name.
+
+    Raises:
+        BadInput: two of a kind, with both.
+    """
+    for names in (LIMITS, FLOORS):
+        if len(two := [name for name in given if name in names]) > 1:
+            told = " and ".join(map(spelt, two))
+            raise BadInput(f"{told} cannot be met together; {ONE_OF_EACH}")
 
 
 def _check_number(name: str, value: Any) -> None:

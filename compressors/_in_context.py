@@ -14,7 +14,9 @@ Departures from all three: documents that do not fit into one prompt are read in
 order given, none of which overlap (the papers slide a window or cut documents at 300 words); a
 document longer than a prompt is read in pieces and ranks by its best; documents, instruction and
 query are tokenised apart, as everywhere in tamis; the deviation is that of all tokens (N, not
-N - 1), so that a document of one token has one.
+N - 1), so that a document of one token has one. Where all layers are read, those with a sliding
+window shorter than the prompt are left out (Gemma), as they see the last documents alone; chosen
+heads are read wherever they are. A model that needs its opening token gets it before the words.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors._far_layers import far_layers, opening_token
 from tamis.compressors._reading import Reader
 from tamis.compressors._types import Ranks
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput
+from tamis.probes.heads_scores import masked_sum as masked_sum
 from tamis.probes.prompt import Ask, Layout, Prompt, Read, Template, token_spans
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
@@ -65,12 +69,17 @@ class Form:
     calibrate: bool = True
     answer: bool = False
 
-    def template(self, chat: bool) -> Template:
-        """The words of the prompt, in a user's turn where the model knows turns."""
-        opening = "<|im_start|>user\n" if chat else ""
+    def template(self, chat: bool, opening: str = "") -> Template:
+        """The words of the prompt, in a user's turn where the model knows turns.
+
+        Args:
+            opening: the token that the model's prompts must begin with.
+        """
+        name = "in_context_chat" if chat else "in_context_opened" if opening else "in_context"
+        opening = "<|im_start|>user\n" if chat else opening
         closing = "<|im_end|>\n<|im_start|>assistant\n" if chat else "\n"
         return Template(
-            "in_context_chat" if chat else "in_context",
+            name,
             f"{opening}Here are some paragraphs:\n\n",
             f"{FIND[self.answer]}\n\nQuery:",
             closing if self.suffix else "",
@@ -101,8 +110,9 @@ class InContext:
         Raises:
             BadInput: a window too short to hold anything.
         """
-        chat = reader.layout.template.name == "chatml"
-        self.reader, self.form = reader.with_template(form.template(chat)), form
+        own = reader.layout.template
+        words = form.template(own.name == "chatml", opening_token(own))
+        self.reader, self.form = reader.with_template(words), form
         self.heads = heads
         self.window_tokens = window_tokens
         if window_tokens is not None and window_tokens < _LEAST_TOKENS:
@@ -136,9 +146,7 @@ class InContext:
 
     def _pages(self, passages: Sequence[Passage], ask_tokens: int) -> list[Page]:
         layout = self.reader.layout
-        proxy = getattr(self.reader, "proxy", self.reader)  # behind a cache
-        longest = int(getattr(proxy, "context_tokens", _CONTEXT_TOKENS))
-        room = min(self.window_tokens or longest, longest) - len(layout.head) - ask_tokens
+        room = self._longest() - len(layout.head) - ask_tokens
         if room < _LEAST_TOKENS:
             raise BadInput(
                 f"query and instruction take {ask_tokens} tokens and leave {room} for documents; "
@@ -146,9 +154,17 @@ class InContext:
             )
         return list(pages(layout, passages, self.form, room))
 
+    def _longest(self) -> int:
+        """Tokens of the longest prompt."""
+        proxy = getattr(self.reader, "proxy", self.reader)  # behind a cache
+        longest = int(getattr(proxy, "context_tokens", _CONTEXT_TOKENS))
+        return min(self.window_tokens or longest, longest)
+
     def _read(self, page: Page, asks: Sequence[Ask]) -> list[Tensor]:
         """The score of each document on a page."""
-        wanted = {layer for layer, _ in self.heads or ()} or range(self.reader.card.layers)
+        wanted = {layer for layer, _ in self.heads or ()} or far_layers(
+            self.reader, self._longest()
+        )
         want = Want(tuple(sorted(wanted)), ("question_mean",))
         seen = [
             summed(signal, self.heads)
@@ -173,14 +189,6 @@ def summed(signal: Signal, heads: Sequence[Head] | None) -> Tensor:
     if heads is None:
         return weights.sum((0, 1))
     return torch.stack([weights[signal.layers.index(layer), head] for layer, head in heads]).sum(0)
-
-
-def masked_sum(scores: Tensor) -> Tensor:
-    """The sum of a document's token scores `[N]` without those at or below mean - 2·deviation."""
-    spread = scores.std(correction=0)
-    if not spread:
-        return scores.sum()
-    return scores[scores > scores.mean() - 2 * spread].sum()
 
 
 def pages(layout: Layout, passages: Sequence[Passage], form: Form, room: int) -> Iterator[Page]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors._method import Info, Kind, Scorer
+from tamis.compressors._option_kinds import fits_kind, option_kinds, told
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod
 
 if TYPE_CHECKING:
@@ -152,14 +153,19 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuses what a method has no option for, before any model is loaded.
 
     Raises:
-        UnknownMethod: no such method. BadInput: an option that the method does not have.
+        UnknownMethod: no such method. BadInput: an option that the method does not have, or a value
+            of another kind than the option takes.
     """
-    models = {"reader", "encoder", "parts"}
-    accepted = set(inspect.signature(method_class(name)).parameters) - models
-    if unknown := sorted(set(options) - accepted):
+    accepted = option_kinds(method_class(name))
+    if unknown := sorted(set(options) - set(accepted)):
         raise BadInput(
             f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}"
         )
+    for option, value in options.items():
+        if not fits_kind(value, accepted[option]):
+            raise BadInput(
+                f"{name}: {option} is {value!r:.80}; give {' or '.join(told(accepted[option]))}"
+            )
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:

@@ -159,10 +159,10 @@ def _selection(sieve: Sieve, walk: Sequence[int], free: Sequence[int], floor: fl
                 f"the best unit has {needed} tokens as rendered, the budget is "
                 f"{int(sieve.limit)}, and it was left out; raise the budget to keep it"
             )
-    left = [u for u in free if u not in sieve.held and not sieve.is_echo(u)]
-    if left and math.isfinite(sieve.limit) and math.isfinite(floor):
+    short = [u for u in free if u not in sieve.held and not sieve.is_echo(u)]
+    if short and math.isfinite(sieve.limit) and math.isfinite(floor):
         warnings.append(
-            f"{len(left)} of {len(free)} units of at least {floor:g} were left out: the limit is "
+            f"{len(short)} of {len(free)} units of at least {floor:g} were left out: the limit is "
             f"{int(sieve.limit)} tokens; raise it to keep what the floor asks for"
         )
     text = sieve.sheet.text(sieve.held)

@@ -7,7 +7,8 @@ it, ascending; both steps are repeated, 1 to 5 times.
 
 Departures: the proxy sorts for the model that answers; the sorting stops early where it changes
 nothing; documents beyond `window_tokens` are read in several prompts, whole documents each, and
-compared by the same means.
+compared by the same means; layers with a sliding window of no more than `window_tokens` are left
+out (Gemma): they see the last documents alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import ClassVar
 
 import torch
 
+from tamis.compressors._far_layers import far_layers
 from tamis.compressors._method import Info
 from tamis.compressors._reading import Reader
 from tamis.probes.capture import Want
@@ -88,13 +90,18 @@ def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int,
 
 
 def mean_attention(
-    reader: Reader, documents: Sequence[tuple[int, ...]], ask: Ask, window_tokens: int
+    reader: Reader,
+    documents: Sequence[tuple[int, ...]],
+    ask: Ask,
+    window_tokens: int,
+    far_tokens: int | None = None,
 ) -> Iterator[float]:
     """The last row's attention to each document, averaged over its tokens, all layers and heads.
 
-    Documents of more than `window_tokens` together are read in several prompts, in order.
+    Documents of more than `window_tokens` together are read in several prompts, in order. Layers
+    that see no more than `far_tokens` back are left out, by default `window_tokens`.
     """
-    want = Want(tuple(range(getattr(reader, "depth", reader.card.layers))), ("last",))
+    want = Want(far_layers(reader, far_tokens or window_tokens), ("last",))
     prompts, spans = [], []
     for group in packed(documents, window_tokens):
         ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()

@@ -9,6 +9,8 @@ are ICR's. The layers above the deepest head are not loaded, as the paper prunes
 
 Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
 the proxy's own template; the released code's rows reach one token into the suffix, these do not.
+A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
+such a model (Gemma) a head may be chosen that sees no further than the last documents.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ K readings a request (`each=True`); by default all places hold a dummy at once a
 "N/A", so the biases depend only on how many places there are and how long they are, and are kept:
 one reading a request once a shape was seen. Dummies are a neutral text, repeated and cut to the
 documents' mean length, rounded up to 32 tokens; with `each` to the very length. The proxy
-calibrates for the model that answers, whose own attention the paper rescales.
+calibrates for the model that answers, whose own attention the paper rescales. Layers with a sliding
+window of no more than `window_tokens` are left out (Gemma), as in `attention_sorting`.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class FoundInTheMiddle:
         found: list[float] = []
         ask = self.reader.layout.ask(question)
         for group in packed(document_ids(self.reader, passages), self.window_tokens):
-            drawn = mean_attention(self.reader, group, ask, _whole(group))
+            drawn = self._drawn(group, ask)
             bias = self._one_dummy_each(group, ask) if self.each else self._shape(group)
             found += [own - place for own, place in zip(drawn, bias, strict=True)]
         return found
@@ -109,12 +110,16 @@ class FoundInTheMiddle:
     def _all_dummies(self, places: int, tokens: int) -> tuple[float, ...]:
         dummies = [self._cut(tokens)] * places
         ask = self.reader.layout.ask(EMPTY_QUERY)
-        return tuple(mean_attention(self.reader, dummies, ask, places * tokens))
+        return tuple(self._drawn(dummies, ask))
 
     def _one_dummy_each(self, group: Sequence[tuple[int, ...]], ask: Ask) -> Iterator[float]:
         for place, document in enumerate(group):
             shown = [*group[:place], self._cut(len(document)), *group[place + 1 :]]
-            yield list(mean_attention(self.reader, shown, ask, _whole(shown)))[place]
+            yield self._drawn(shown, ask)[place]
+
+    def _drawn(self, group: Sequence[tuple[int, ...]], ask: Ask) -> list[float]:
+        """What each of these draws, all in one prompt, by the same layers however long they are."""
+        return list(mean_attention(self.reader, group, ask, _whole(group), self.window_tokens))
 
     def _cut(self, tokens: int) -> tuple[int, ...]:
         return tuple(islice(cycle(self._dummy), tokens))

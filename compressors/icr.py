@@ -6,7 +6,8 @@ query; the rows of instruction, query and suffix, averaged; all layers and heads
 same for the query "N/A"; in each document tokens at or below mean - 2·deviation dropped, the rest
 summed, not divided by its length. The document given first comes last, next to the query.
 
-Departures: those of `_in_context`; titles stand on a line before their document.
+Departures: those of `_in_context`, so of a model with sliding windows only the layers without one
+are "all layers"; titles stand on a line before their document.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ questions (`tamis heads find --by qr`).
 
 Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
 the proxy's own template, not in this prompt's words.
+A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
+such a model (Gemma) a head may be chosen that sees no further than the last documents.
 """
 
 from __future__ import annotations

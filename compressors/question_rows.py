@@ -42,7 +42,7 @@ from tamis.compressors._words import (
 )
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.capture import Want
-from tamis.probes.errors import BadModelFile
+from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.fit import Calibration
 from tamis.probes.linear import LinearProbe
 from tamis.probes.signal import Signal
@@ -90,8 +90,10 @@ class QuestionRows:
         Raises:
             ProbeMismatch: the probe is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
-            BadInput: no probe ships that stops there.
+            BadInput: no probe ships that stops there, or windows below 1 token.
         """
+        if window_tokens < 1:
+            raise BadInput(f"window_tokens is {window_tokens}; give 1 or more")
         self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
         self.probe = chosen_probe("question_rows", reader, probe, exit_layer)
         self.exit_layer = exit_layer

@@ -8,19 +8,26 @@ writes a sum); L·H features; logistic regression with balanced classes.
 
 Departures: tamis's own sentences; documents are joined by a blank line, under their titles;
 training on the project's data, without the paper's filter for questions that the proxy answers only
-with the context; units are chosen by tamis's selection, which fills the budget, where the paper
-stops at the first sentence that does not fit.
+with the context; the probe that ships was fitted by the recipe `like-cases`: every sentence of a
+question, in its own order, of documents among distractors, where the paper takes one gold and one
+other sentence of a short shuffled context (`published`); C is the one of five with the best
+cross-validated AUC; units are chosen by tamis's selection, which fills the budget, where the paper
+stops at the first sentence that does not fit. A model that needs its opening token (Gemma) gets it
+before the words. Layers with a sliding window shorter than a chunk are features like all others:
+they see the chunk's end alone, and the regression has to learn that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors._far_layers import opening_token
 from tamis.compressors._method import Info
 from tamis.compressors._probes import chosen_probe, shipped
 from tamis.compressors._reading import Look, Reader, read_alone
@@ -29,7 +36,7 @@ from tamis.compressors.lexical import best_of_passage
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.linear import LinearProbe
-from tamis.probes.prompt import TEMPLATES
+from tamis.probes.prompt import TEMPLATES, Template
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage, Unit
 
@@ -41,6 +48,14 @@ def in_context(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
     total = signal.weights.sum(-1, keepdim=True).clamp_min(1e-8)
     shares = Signal(signal.weights / total, signal.layers, signal.rows)
     return shares.pool(spans, "mean").flatten(1)
+
+
+def words_for(own: Template) -> Template:
+    """Sentinel's words, behind the opening token that a proxy's own template begins with."""
+    words = TEMPLATES["sentinel"]
+    if not (token := opening_token(own)):
+        return words
+    return replace(words, name=f"{words.name}_opened", head=token + words.head)
 
 
 def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
@@ -82,9 +97,11 @@ class Sentinel:
 
         Raises:
             ProbeMismatch: the probe is for another model or revision.
-            BadInput: there is no probe for this proxy.
+            BadInput: there is no probe for this proxy, or chunks below 1 token.
         """
-        self.reader = reader.with_template(TEMPLATES["sentinel"])
+        if chunk_tokens < 1:
+            raise BadInput(f"chunk_tokens is {chunk_tokens}; give 1 or more")
+        self.reader = reader.with_template(words_for(reader.layout.template))
         found = chosen_probe("sentinel", self.reader, probe)
         if found is None:
             raise BadInput(

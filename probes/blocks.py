@@ -1,71 +1,38 @@
-"""Blocks of plain text: paragraphs, Markdown and reStructuredText, source code.
+"""Blocks of plain text: Markdown and reStructuredText, line by line.
 
-A block is given by a mark: where it begins and what it is. It lasts until the next mark, with the
-blank lines after it. Every reader takes whole lines and looks at each a bounded number of times.
+Every reader takes whole lines and looks at each a bounded number of times.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from tamis.probes.text import Kind
+from tamis.probes.lines import Lines, Mark, lines_of
+from tamis.probes.listing import FENCE, fence_cuts
+from tamis.probes.records import entry_lines
 
-Mark = tuple[int, Kind]
-
-BLOCK_CHARS = 1_200  # code and JSON up to this length stay whole
-
-
-class Lines(NamedTuple):
-    """Lines of a text: where each begins, and what it says without the white space at its end."""
-
-    starts: list[int]
-    rows: list[str]
-
-    def chars(self, first: int, last: int) -> int:
-        """How many characters the lines `[first, last)` take, the last line's end aside."""
-        return self.starts[last - 1] + len(self.rows[last - 1]) - self.starts[first]
-
-
-def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
-    """The lines of `text[start:stop]`, with offsets into the whole text."""
-    cut = text[start:stop].splitlines(keepends=True)
-    starts = list(accumulate(map(len, cut), initial=start))
-    return Lines(starts[: len(cut)], [row.rstrip() for row in cut])
-
-
-def paragraph_marks(text: str) -> list[Mark]:
-    """What blank lines part, and nothing else."""
-    lines = lines_of(text)
-    above = ["", *lines.rows]
-    return [
-        (at, "sentence")
-        for at, row, last in zip(lines.starts, lines.rows, above, strict=False)
-        if row and not last
-    ]
-
-
-# ---- Markdown ----
-
-_FENCE = re.compile(r"\s*(`{3,}+|~{3,}+)([^`]*)$")
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$")
-_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\))\s+\S")
+_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
 # a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
 _INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
+# '12.3 The Supplier …' after a line that ends as a clause does is the next clause
+_NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
+_CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
+_DIRECTIVE = re.compile(r"\s*\.\. (?:code|code-block|sourcecode|parsed-literal)::")
 
 _Read = tuple[list[Mark], int]
 
 
 def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[Mark]:
-    """Fences, headings, tables, list items and paragraphs of `text[start:stop]`.
+    """Fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
 
     CommonMark and GFM as far as lines decide it, and reStructuredText's underlined headings. Not
     code: lines indented by four blanks, which in retrieved text are mostly lists and quotations.
     """
     lines = lines_of(text, start, stop)
+    lines = lines._replace(entries=entry_lines(lines.rows))
     closings = _closings(lines.rows)
     marks: list[Mark] = []
     at = 0
@@ -80,7 +47,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
 
 def _block(lines: Lines, at: int) -> _Read:
     """The block that begins on a line, and the line after it."""
-    for read in (_heading, _table, _item):
+    for read in (_entry, _heading, _table, _item, _directive):
         found, after = read(lines, at)
         if found:
             return found, after
@@ -91,11 +58,11 @@ def _block(lines: Lines, at: int) -> _Read:
 
 
 def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
-    """Whether a paragraph or list item is over before a line."""
-    if at >= len(lines.rows) or not lines.rows[at]:
+    """Whether a paragraph, list item or entry is over before a line."""
+    if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
         return True
     row = lines.rows[at]
-    opens = any(mark.match(row) for mark in (_FENCE, _ATX, _RULE, item))
+    opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
     return opens or _is_table(lines.rows, at)
 
 
@@ -108,7 +75,7 @@ def _closings(rows: Sequence[str]) -> dict[int, int]:
     closings: dict[int, int] = {}
     stacks: dict[str, list[tuple[int, int]]] = {"`": [], "~": []}
     for at in range(len(rows) - 1, -1, -1):
-        fence = _FENCE.match(rows[at])
+        fence = FENCE.match(rows[at])
         if fence is None:
             continue
         size, stack, bare = len(fence[1]), stacks[fence[1][0]], not fence[2].strip()
@@ -124,11 +91,7 @@ def _closings(rows: Sequence[str]) -> dict[int, int]:
 
 def _fence(lines: Lines, at: int, closings: dict[int, int]) -> _Read:
     after = closings[at]
-    if lines.chars(at, after) <= BLOCK_CHARS:
-        return [(lines.starts[at], "code")], after
-    return [
-        (lines.starts[line], "code") for line in _code_lines(lines, at, after, _CODE_CUTS)
-    ], after
+    return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
 
 
 def _heading(lines: Lines, at: int) -> _Read:
@@ -172,86 +135,30 @@ def _item(lines: Lines, at: int) -> _Read:
     if not _ITEM.match(lines.rows[at]):
         return [], at
     after = at + 1
-    while not _ends_block(lines, after, _ITEM):
+    while not (_ends_block(lines, after, _ITEM) or _is_next_clause(lines.rows, after)):
         after += 1
     return [(lines.starts[at], "list_item")], after
 
 
-# ---- source code ----
-
-_CODE_END = ("{", "}", ";", ":", ")", ",", "(", "[", "]")
-_CODE_START = re.compile(
-    r"\s*(?:def|class|import|from|return|async|await|raise|assert|with|elif|else:|try:|except|package|using|public"
-    r"|private|static|func|fn|let|const|var|struct|enum|#include|#|//|/\*|@\w)(?:\b|\s|$)|\s*\"\"\""
-)
-_CODE_FORM = re.compile(
-    r"[\w\])] ?[-+*/]?= ?[\w\"'\[({]|\w\(|^\s*[{}\])]+[;,]?$|^\s*@\w|[{;]$"
-    r"|^\s*(?:def|class|import|from \S+ import) ?"
-)
-
-_DEFINITION = re.compile(
-    r"\s*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import \w|from \S+ import |func \w|#include )"
-)
+def _is_next_clause(rows: Sequence[str], at: int) -> bool:
+    return rows[at - 1].endswith(_CLAUSE_END) and _NUMBERED.match(rows[at]) is not None
 
 
-def code_marks(text: str) -> list[Mark]:
-    """The pieces of a source file, or none if the text does not look like one.
-
-    Pieces begin at the left margin after a blank line; longer ones are cut at every blank line.
-    """
-    lines = lines_of(text)
-    if not _is_code([row for row in lines.rows if row]):
-        return []
-    return [
-        (lines.starts[line], "code") for line in _code_lines(lines, 0, len(lines.rows), _CODE_CUTS)
-    ]
+def _entry(lines: Lines, at: int) -> _Read:
+    if at not in lines.entries:
+        return [], at
+    after = at + 1
+    while not _ends_block(lines, after, _INTERRUPTING_ITEM):
+        after += 1
+    return [(lines.starts[at], "entry")], after
 
 
-def _is_code(rows: Sequence[str]) -> bool:
-    """Whether lines, none empty, are source code.
-
-    They are if the first begins as code does and three define or import something (docstrings may
-    hold most of the text), or if three in five begin or end as code does and one in three has a
-    call, an assignment or a brace. A fence at the margin says Markdown.
-    """
-    if len(rows) < 3 or any(row[0] in "`~" and _FENCE.match(row) for row in rows):
-        return False
-    if _CODE_START.match(rows[0]) and sum(_DEFINITION.match(row) is not None for row in rows) >= 3:
-        return True
-    edges = sum(row.endswith(_CODE_END) or _CODE_START.match(row) is not None for row in rows)
-    forms = sum(_CODE_FORM.search(row) is not None for row in rows)
-    return 5 * edges >= 3 * len(rows) and 3 * forms >= len(rows)
-
-
-def _after_blank(rows: Sequence[str], at: int) -> bool:
-    return bool(rows[at]) and not rows[at - 1]
-
-
-def _at_margin(rows: Sequence[str], at: int) -> bool:
-    return _after_blank(rows, at) and not rows[at][0].isspace()
-
-
-_CutRule = Callable[[Sequence[str], int], bool]
-_CODE_CUTS: tuple[_CutRule, ...] = (_at_margin, _after_blank)
-
-
-def _code_lines(lines: Lines, first: int, last: int, rules: Sequence[_CutRule]) -> Iterator[int]:
-    """The lines where pieces of code begin: by the first rule; what stays too long by the next."""
-    if not rules:
-        yield from _packed_lines(lines, first, last)
-        return
-    cuts = [first, *(at for at in range(first + 1, last) if rules[0](lines.rows, at)), last]
-    for start, stop in pairwise(cuts):
-        if lines.chars(start, stop) <= BLOCK_CHARS:
-            yield start
-        else:
-            yield from _code_lines(lines, start, stop, rules[1:])
-
-
-def _packed_lines(lines: Lines, first: int, last: int) -> Iterator[int]:
-    """As many lines to a piece as it holds."""
-    yield first
-    for at in range(first + 1, last):
-        if lines.chars(first, at + 1) > BLOCK_CHARS:
-            first = at
-            yield at
+def _directive(lines: Lines, at: int) -> _Read:
+    """reStructuredText's code: a directive and the lines that are indented deeper."""
+    row = lines.rows[at]
+    if not _DIRECTIVE.match(row):
+        return [], at
+    after, edge = at + 1, len(row) - len(row.lstrip())
+    while after < len(lines.rows) and not lines.rows[after][: edge + 1].strip():
+        after += 1
+    return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after

@@ -114,9 +114,9 @@ class CacheFiles:
             self._writes, self._left = self._writes + 1, self._left - len(data)
             return True
 
-    def drop(self, key: str) -> None:
-        """Deletes an entry, if it is there."""
-        _delete(self.path(key))
+    def drop(self, key: str) -> bool:
+        """Deletes an entry, if it is there; whether it is gone."""
+        return _delete(self.path(key))
 
     def faults(self) -> Iterator[Fault | None]:
         """Reads every file whole: one fault, or None, a file."""
@@ -133,9 +133,8 @@ class CacheFiles:
         """Deletes every entry and what killed processes left; the number of bytes that frees."""
         freed = 0
         for file in [*self.files(), *self.folder.glob(f"*/{_TEMPORARY}*")]:
-            if found := _stat(file):
+            if (found := _stat(file)) and _delete(file):
                 freed += found.st_size
-                _delete(file)
         return freed
 
     def _write(self, file: Path, data: bytes) -> None:
@@ -164,8 +163,7 @@ class CacheFiles:
         for _, size, file in there:
             if total + needed <= self.max_bytes * 9 // 10:
                 break
-            _delete(file)
-            total -= size
+            total -= size if _delete(file) else 0
         return self.max_bytes - total
 
     def _touch(self, file: Path) -> None:
@@ -194,7 +192,10 @@ def _stat(file: Path) -> os.stat_result | None:
         return None
 
 
-def _delete(file: Path) -> None:
-    """Best effort: what cannot be deleted is replaced when it is written again."""
-    with suppress(OSError):
+def _delete(file: Path) -> bool:
+    """Best effort: what cannot be deleted is replaced when it is written again. Whether it went."""
+    try:
         file.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -5,6 +5,7 @@ A question is a matrix of features, one row a unit, and a vector that says which
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 Array = NDArray[np.float64]
+
+
+def check_l2(l2: float) -> None:
+    """BadInput: no weight of a squared norm."""
+    if not 0 <= l2 < math.inf:
+        raise BadInput(f"l2 is {l2:g}; give a number from 0 on")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ end, axes `[L, H, R, N]`. A span is half-open, in tokens of the passage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -46,14 +47,20 @@ def contrast(masses: Tensor, gold: Sequence[int], temperature: float) -> Tensor:
         BadInput: no gold document, or no other one, or a temperature of 0 or below.
     """
     negatives = [d for d in range(len(masses)) if d not in set(gold)]
-    if not gold or not negatives or temperature <= 0:
+    check_temperature(temperature)
+    if not gold or not negatives:
         raise BadInput(
-            f"{len(gold)} gold documents, {len(negatives)} others and temperature {temperature}; "
-            "contrast needs one of each and a temperature above 0"
+            f"{len(gold)} gold documents and {len(negatives)} others; contrast needs one of each"
         )
     scaled = masses / temperature
     shares = [scaled[[d, *negatives]].softmax(0)[0] for d in gold]
     return torch.stack(shares).mean(0)
+
+
+def check_temperature(temperature: float) -> None:
+    """BadInput: masses cannot be divided by it."""
+    if not 0 < temperature < math.inf:
+        raise BadInput(f"temperature is {temperature:g}; contrast needs a number above 0")
 
 
 def calibrated_mass(
@@ -62,20 +69,25 @@ def calibrated_mass(
     """Mass on the gold documents beyond what an empty question draws: `[L, H]`.
 
     Source: QRHead (arXiv 2506.09944, §3), with the calibration of ICR (arXiv 2410.02642): mean over
-    rows, minus the same of the question "N/A"; in each document, tokens below mean − 2·std are left
-    out; the rest is summed.
+    rows, minus the same of the question "N/A"; in each document, what is above mean − 2·deviation
+    is summed.
 
     Args:
         asked, empty: the same passage read with the question and with "N/A".
     """
     scores = asked.weights.mean(2) - empty.weights.mean(2)  # [L, H, N]
-    return torch.stack([_unmasked(scores[..., slice(*documents[d])]) for d in gold]).sum(0)
+    return torch.stack([masked_sum(scores[..., slice(*documents[d])]) for d in gold]).sum(0)
 
 
-def _unmasked(tokens: Tensor) -> Tensor:
-    """The sum of `[L, H, n]` without what is abnormally low: `[L, H]`."""
-    floor = tokens.mean(-1, keepdim=True) - 2 * tokens.std(-1, keepdim=True, correction=0)
-    return tokens.masked_fill(tokens < floor, 0.0).sum(-1)
+def masked_sum(tokens: Tensor) -> Tensor:
+    """The sum of a document's tokens `[..., n]` without those that are abnormally low: `[...]`.
+
+    Source: ICR (arXiv 2410.02642, §3): kept are those above mean − 2·deviation; where all are the
+    same, all are.
+    """
+    spread = tokens.std(-1, keepdim=True, correction=0)
+    kept = (tokens > tokens.mean(-1, keepdim=True) - 2 * spread) | (spread == 0)
+    return tokens.masked_fill(~kept, 0.0).sum(-1)
 
 
 def copy_score(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
-_told: Path | None = None
+_named: Callable[[], Path | None] | None = None
 
 
 def cache_home() -> Path:
-    """The user's cache folder for tamis, or the one that `keep_in` named."""
-    return _told or platformdirs.user_cache_path("tamis")
+    """The user's cache folder for tamis, or the one that is named otherwise at the moment."""
+    return (_named and _named()) or platformdirs.user_cache_path("tamis")
 
 
-def keep_in(folder: Path | None) -> None:
-    """Names another folder for this process; None is the user's own again.
+def ask(named: Callable[[], Path | None] | None) -> None:
+    """Says who is asked for another folder each time; None, or its None, is the user's own.
 
-    Nothing below the service reads the environment: the command line says what TAMIS_HOME says.
+    Nothing below the service reads the environment: the front door asks what TAMIS_HOME says.
     """
-    global _told
-    _told = folder
+    global _named
+    _named = named

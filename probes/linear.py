@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tamis.probes.card_file import card_facts
-from tamis.probes.errors import BadModelFile, ProbeMismatch
+from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.proxy import Card
 
 FORMAT = 1
@@ -88,13 +88,25 @@ class LinearProbe:
             raise BadModelFile(f"the probe's weight {name!r} is {has}; {shape} is needed")
         return found
 
-    def save(self, path: Path) -> None:
-        """Writes `path` (safetensors) and the card beside it (`.json`)."""
+    def save(self, path: Path) -> Path:
+        """Writes `path` (safetensors) and the card beside it (`.json`).
+
+        Returns:
+            The file of the weights: `path` with `.safetensors`, if it does not end so.
+
+        Raises:
+            BadInput: a file cannot be written.
+        """
         data = save({name: w.float().contiguous() for name, w in sorted(self.weights.items())})
         card = asdict(self.card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".safetensors").write_bytes(data)
-        path.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+        weights, beside = probe_files(path)
+        try:
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            weights.write_bytes(data)
+            beside.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
+        except OSError as error:
+            raise BadInput(f"{weights} cannot be written ({error}); name another file") from error
+        return weights
 
     @classmethod
     def load(cls, path: Path) -> LinearProbe:
@@ -103,23 +115,25 @@ class LinearProbe:
         Raises:
             BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
         """
-        card = _card(path.with_suffix(".json"))
+        path, beside = probe_files(path)
+        card = _card(beside)
         try:
-            data = path.with_suffix(".safetensors").read_bytes()
+            data = path.read_bytes()
             weights = load(data)
         except Exception as error:  # safetensors raises its own exception for any torn file
-            raise BadModelFile(
-                f"{path.with_suffix('.safetensors')} cannot be read: {error}"
-            ) from error
+            raise BadModelFile(f"{path} cannot be read: {error}") from error
         if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-            raise BadModelFile(
-                f"{path.with_suffix('.safetensors')} does not belong to its card: hashes differ"
-            )
+            raise BadModelFile(f"{path} does not belong to its card: hashes differ")
         if not all(torch.isfinite(w).all() for w in weights.values()):
-            raise BadModelFile(
-                f"{path.with_suffix('.safetensors')} holds values that are not finite"
-            )
+            raise BadModelFile(f"{path} holds values that are not finite")
         return cls(weights, card)
+
+
+def probe_files(path: Path) -> tuple[Path, Path]:
+    """Weights and card of a probe, whichever of both is named, or what they have in common."""
+    known = path.suffix in (".safetensors", ".json")
+    stem = path.name.removesuffix(path.suffix) if known else path.name
+    return path.with_name(f"{stem}.safetensors"), path.with_name(f"{stem}.json")
 
 
 def _card(path: Path) -> ProbeCard:

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from tamis.probes.blocks import BLOCK_CHARS, Mark, lines_of, markdown_marks
+from tamis.probes.blocks import markdown_marks
+from tamis.probes.lines import Mark, lines_of
+from tamis.probes.listing import CODE_CHARS, fence_cuts
 from tamis.probes.text import Kind
 
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]')
@@ -18,7 +20,7 @@ _NUMBER_OR_WORD = re.compile(r"\s*[-\dtfn]")
 
 
 def json_marks(text: str) -> list[Mark]:
-    """One block a member of the top object or array, deeper where a member exceeds `BLOCK_CHARS`.
+    """One block a member of the top object or array, deeper where a member exceeds `CODE_CHARS`.
 
     Numbers, true, false and null in an array stay together. JSON Lines: one block a line. No marks
     if the text is not JSON.
@@ -59,7 +61,7 @@ def _member_starts(text: str) -> list[int]:
             member = after
         elif sign in "]}":
             known, member, _ = above.pop()
-            if above and after - member <= BLOCK_CHARS:
+            if above and after - member <= CODE_CHARS:
                 del starts[known:]
         elif sign == ",":
             member = after
@@ -104,6 +106,10 @@ def _with_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "html")]):
         if kind == "html" and text.find("<", start, stop) < 0:
             yield from markdown_marks(text, start, stop)
+        elif kind == "code":
+            lines = lines_of(text, start, stop)
+            cuts = fence_cuts(lines, 0, len(lines.rows))
+            yield from ((lines.starts[line], kind) for line in cuts)
         else:
             yield start, kind
 

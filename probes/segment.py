@@ -1,7 +1,8 @@
-"""Text to units: blocks (code, tables, lists, JSON, HTML), then sentences, cut where too long.
+"""Text to units: blocks (code, tables, lists, chats, JSON), then sentences, cut where too long.
 
 text      one string                                    nothing is stripped, normalised or dropped
-marks     where a block begins, and what it is          probes/blocks.py, probes/markup.py
+marks     where a block begins, and what it is          probes/blocks.py, listing.py, keyed.py,
+                                                        records.py, markup.py
 sentences where a sentence begins inside a block        probes/sentences.py
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
 """
@@ -13,15 +14,19 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from tamis.probes.blocks import BLOCK_CHARS, Mark, code_marks, markdown_marks, paragraph_marks
+from tamis.probes.blocks import markdown_marks
+from tamis.probes.keyed import keyed_marks
+from tamis.probes.lines import Mark, paragraph_marks
+from tamis.probes.listing import LINE_CHARS, code_marks
 from tamis.probes.markup import html_marks, json_marks
 from tamis.probes.recent import Recent
+from tamis.probes.records import table_marks
 from tamis.probes.sentences import sentence_starts
 from tamis.probes.text import Kind, Passage, Piece, Unit
 from tamis.probes.tokens import encodable
 
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
-ITEM_CHARS = 400  # longer list items and HTML blocks are read sentence by sentence
+ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
 
 _RECENT: Recent[tuple[Piece, ...]] = Recent(2_000_000)
 """The pieces of the last texts, in characters: a passage that is asked again is not cut again."""
@@ -30,6 +35,8 @@ _INK = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
 _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
+_READ_IF_LONG = frozenset({"list_item", "entry", "html"})
+_READERS = (json_marks, table_marks, keyed_marks, code_marks, html_marks)
 
 
 def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
@@ -38,13 +45,14 @@ def segment(text: str, language: str = "en", structure: bool = True) -> list[Pie
     The first piece starts at 0, each stop is the next start, the last stop is `len(text)`. White
     space belongs to the piece before it; at the very front, to the first piece. A text of white
     space alone has no pieces. `visible` is never empty and never longer than `PIECE_CHARS`
-    (`BLOCK_CHARS` for code and JSON): what is longer is cut at a clause, at white space, or between
+    (`LINE_CHARS` for code and JSON): what is longer is cut at a clause, at white space, or between
     two characters. Takes time linear in the text.
 
     Args:
         text: any string, lone surrogates and NUL included.
         language: a code such as `en`, `de` or `zh-hant`; an unknown one is read by general rules.
-        structure: find code, tables, headings, lists, JSON and HTML first; else only paragraphs.
+        structure: find code, settings, tables, headings, lists, chats, logs, JSON and HTML first;
+            else only paragraphs.
     """
     safe = encodable(text)
     return _pieces(safe, _spans(safe, _starts(safe, _marks(safe, structure), language)))
@@ -71,13 +79,16 @@ def _marks(text: str, structure: bool) -> list[Mark]:
     """The blocks of a text, by the first reader that recognises it."""
     if not structure:
         return paragraph_marks(text)
-    return json_marks(text) or code_marks(text) or html_marks(text) or markdown_marks(text)
+    for read in _READERS:
+        if marks := read(text):
+            return marks
+    return markdown_marks(text)
 
 
 def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
     """The marks, and between them those of the sentences inside a block."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
-        long = kind in ("list_item", "html") and len(text[start:stop].strip()) > ITEM_CHARS
+        long = kind in _READ_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
         if kind == "sentence" or long:
             yield from ((at, kind) for at in sentence_starts(text, start, stop, language))
         else:
@@ -93,7 +104,7 @@ def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, Kind]]:
         stop = start + len(text[start:stop].rstrip())
         cuts = [
             *_cuts(
-                text, ink.start(), stop, BLOCK_CHARS if kind in ("code", "json") else PIECE_CHARS
+                text, ink.start(), stop, LINE_CHARS if kind in ("code", "json") else PIECE_CHARS
             ),
             stop,
         ]

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from sentencex import get_sentence_boundaries
 
-from tamis.probes.blocks import Lines, lines_of
+from tamis.probes.lines import Lines, lines_of
 
 # sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take it 0.6 s
 WINDOW_CHARS = 2_000

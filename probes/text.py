@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "sentence", "heading", "list_item", "code", "table_header", "table_row", "json", "html"
+    "sentence",
+    "heading",
+    "list_item",
+    "entry",
+    "code",
+    "table_header",
+    "table_row",
+    "json",
+    "html",
 ]
 
 

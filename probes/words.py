@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import cache
+from itertools import groupby
 
 _WORD = re.compile(r"[^\W_]+")
 # Han, kana, Thai, Lao, Khmer, Myanmar: written without blanks between words
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
+# below are Latin letters that need no care; Greek, punctuation and Han have no marks either
+_CARE = re.compile("[\u0300-\u036f\u0400-\u1fff\u20d0-\u20ff\u2c00-\u33ff\ua000-\U0010ffff]")
+# points and vowel signs of Hebrew and Arabic, stress in Cyrillic: most texts are written without
+_UNWRITTEN = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]"
+    "|(?<=[\u0400-\u04ff])[\u0300\u0301]"
+)
+_SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 
 
 def words(text: str) -> list[str]:
     """The index terms of a text, case folded, in order.
 
-    Words are runs of letters and digits; scripts without blanks between words are indexed by pairs
-    of characters.
+    Words are runs of letters, digits and the marks upon them (vowel signs, accents), however they
+    are encoded; scripts without blanks between words are indexed by pairs of characters.
     """
+    folded, word = text.casefold(), _WORD
+    if not folded.isascii() and _CARE.search(folded):
+        # a dotted capital I is folded to i and a dot upon it
+        folded = unicodedata.normalize("NFC", folded).replace("i\u0307", "i")
+        folded, word = _UNWRITTEN.sub("", folded), _marked()
     terms: list[str] = []
-    for match in _WORD.finditer(text.casefold()):
+    for match in word.finditer(folded):
         terms.extend(_terms(match.group()))
     return terms
+
+
+@cache
+def _marked() -> re.Pattern[str]:
+    """Words with their marks; `re` has no class of these, and the table takes 20 ms to make."""
+    ranges = ((0x300, 0x20000), (0xE0100, 0xE01F0))
+    marks = [
+        code
+        for first, stop in ranges
+        for code in range(first, stop)
+        if unicodedata.category(chr(code)) in ("Mn", "Mc") and code not in _SELECTORS
+    ]
+    runs = [
+        [code for _, code in run]
+        for _, run in groupby(enumerate(marks), lambda place: place[1] - place[0])
+    ]
+    mark = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
+    return re.compile(rf"[^\W_]+(?:[{mark}]+[^\W_]*)*")
 
 
 def _terms(word: str) -> list[str]:

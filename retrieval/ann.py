@@ -13,7 +13,7 @@ Centring keys takes the same number off all scores of a query, so it changes no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -36,6 +36,7 @@ class _Kind:
     options: Mapping[str, int]
     effort: str | None = None
     gpu: bool = True
+    least: Mapping[str, int] = field(default_factory=dict)
 
 
 def _flat(N: int, D: int, metric: int, chosen: Mapping[str, int]) -> Any:
@@ -69,6 +70,7 @@ _KINDS = {
         {"degree": 32, "construction": 100, "beam": 200},
         "beam",
         gpu=False,
+        least={"degree": 3},  # FAISS does not survive graphs of one link a key
     ),
 }
 
@@ -95,8 +97,9 @@ def build(name: str, *, form: Form = "ip", device: str = "cpu", **options: int) 
     kind = _KINDS[name]
     if odd := sorted(set(options) - set(kind.options)):
         raise BadInput(f"{name} has no option {odd}; its options are {[*kind.options] or 'none'}")
-    if low := [f"{key}={value}" for key, value in options.items() if value < 1]:
-        raise BadInput(f"{', '.join(low)} is too small; give at least 1")
+    for key, value in options.items():
+        if value < (least := kind.least.get(key, 1)):
+            raise BadInput(f"{key}={value} is too small; give at least {least}")
     if device == "cuda":
         _check_gpu(name, kind)
     return Ann(kind, form, device, {**kind.options, **options})

@@ -7,6 +7,7 @@ chunks     [0, c) [c, d) …  [y, n)                 runs of units; a heading be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.probes.segment import segment
 from tamis.probes.text import Piece
+from tamis.retrieval.pages import seen
 
 CHUNK_CHARS = 1_200
 """About 300 tokens of English: a paragraph or two, and one window of the proxy."""
 _SHORT = 4
 """A heading begins a chunk once the one before has a quarter of its room; shorter ones join."""
+
+_MARKED = frozenset({"heading", "table_row", "table_header", "code"})
+_BLOCK = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,38 @@ class Document:
             raise BadInput(f"a document's id is {self.id!r}; give a text that is not empty")
         if not isinstance(self.text, str):
             raise BadInput(f"document {self.id!r} has {type(self.text).__name__} as its text")
+        if self.title is not None and not isinstance(self.title, str):
+            raise BadInput(
+                f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
+            )
+        if not isinstance(self.metadata, Mapping) or (odd := _unheld(dict(self.metadata))):
+            said = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
+            raise BadInput(
+                f"document {self.id!r} has metadata that JSON has not: {said}; give texts, "
+                "numbers, true, false, null, lists and mappings by text, dates as their text"
+            )
+
+
+_DIGITS_BITS = 10_000
+"""Whole numbers up to about 3,000 digits: Python writes and reads no more than 4,300."""
+
+
+def _unheld(metadata: Any) -> str:
+    """What of it JSON has not, in words; empty where it has all."""
+    left = [metadata]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if odd := [key for key in value if not isinstance(key, str)]:
+                return f"the key {odd[0]!r}"
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+        elif value is not None and not isinstance(value, str | int | float):
+            return f"{value!r} ({type(value).__name__})"
+        elif isinstance(value, int) and value.bit_length() > _DIGITS_BITS:
+            return f"a whole number of {value.bit_length():,} bits"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +86,8 @@ class Chunk:
 
     Attributes:
         heading: the last heading before it, where it does not begin with one itself.
-        units: visible spans of its units, counted from `start`. html: whether any is HTML.
+        units: visible spans of its units, counted from `start`.
+        html: whether the document is HTML, of which a reader sees no tags.
     """
 
     start: int
@@ -78,14 +116,31 @@ def chunks_of(
     A chunk holds whole units up to `chunk_chars` code points; a longer unit is one by itself.
     """
     pieces = segment(document.text, language)
+    html = any(_of_page(document.text, piece) for piece in pieces)
     heading: str | None = None
     for first, stop in _runs(pieces, chunk_chars):
         run = pieces[first:stop]
         starts_with_heading = run[0].kind == "heading"
-        yield _chunk(run, None if starts_with_heading else heading)
+        yield _chunk(run, None if starts_with_heading else heading, html)
         for piece in run:
             if piece.kind == "heading":
-                heading = document.text[slice(*piece.visible)].strip("#= \t") or heading
+                heading = _heading(document.text[slice(*piece.visible)], html) or heading
+
+
+def _of_page(text: str, piece: Piece) -> bool:
+    """Whether a piece is of HTML: a page may have rows, headings and code alone."""
+    if piece.kind not in _MARKED:
+        return piece.kind == "html"
+    start, stop = piece.visible
+    return text.startswith("<", start) and _BLOCK.search(text, start, stop) is not None
+
+
+def _heading(text: str, html: bool) -> str:
+    """The words of a heading: no tags, no marks, and of an underlined one its first line."""
+    if html and "<" in text:
+        return " ".join(seen(text).split())
+    lines = text.strip().splitlines()
+    return lines[0].strip("#= \t") if lines else ""
 
 
 def _runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
@@ -115,12 +170,12 @@ def _begins(pieces: Sequence[Piece], first: int, i: int, held: int, most: int) -
     )
 
 
-def _chunk(run: Sequence[Piece], heading: str | None) -> Chunk:
+def _chunk(run: Sequence[Piece], heading: str | None, html: bool) -> Chunk:
     start = run[0].start
     return Chunk(
         start,
         run[-1].stop,
         heading,
         tuple((piece.visible[0] - start, piece.visible[1] - start) for piece in run),
-        any(piece.kind == "html" for piece in run),
+        html,
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import math
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ from tamis.probes.errors import BadIndex, BadInput, IndexBusy
 PART = ".part"
 LOCK = "lock"
 _BLOCK_BYTES, _HEADER_BYTES = 1 << 20, 4096
+_SMALL_BYTES = 1 << 16
+"""A file up to this size is read when it is opened, and let go: small segments hold no handles."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -96,13 +100,19 @@ class Guarded:
         if Path(card.path).is_absolute() or ".." in Path(card.path).parts:
             raise BadIndex(f"{home} names {card.path}, a file outside the index; do not use it")
         self._lock, self._sound = threading.Lock(), False
+        self._array: NDArray[Any] | None = None
         # a handle kept open: a writer may unlink the file, and the reader's view stays whole
         self._stream = self.path.open("rb")
         size = os.fstat(self._stream.fileno()).st_size
         if size != card.size:
+            self._stream.close()
             raise BadIndex(
                 f"{self.path} has {size} bytes and {card.size} were written; build the index again"
             )
+        self._held: bytes | mmap.mmap | None = None
+        if size <= _SMALL_BYTES:
+            with self._stream:
+                self._held = self._stream.read()
 
     def check(self) -> None:
         """Compares the bytes with the checksum, once.
@@ -113,32 +123,44 @@ class Guarded:
         with self._lock:
             if self._sound:
                 return
-            found = hashlib.blake2b(digest_size=16)
-            at = 0
-            while block := os.pread(self._stream.fileno(), _BLOCK_BYTES, at):
-                found.update(block)
-                at += len(block)
-            if found.hexdigest() != self.card.blake2b:
+            if not self._matches():
                 raise BadIndex(
                     f"{self.path} is damaged: its bytes do not match the checksum in the manifest; "
                     "build the index again"
                 )
             self._sound = True
 
+    def matches(self) -> bool:
+        """Reads every byte again, through the handle, and compares with the checksum."""
+        with self._lock:
+            return self._matches()
+
+    def _matches(self) -> bool:
+        found = hashlib.blake2b(digest_size=16)
+        for at in range(0, self.card.size, _BLOCK_BYTES):
+            found.update(self.read(at, min(at + _BLOCK_BYTES, self.card.size)))
+        return found.hexdigest() == self.card.blake2b
+
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes `[start, stop)`, unchecked: for records that carry checksums of their own."""
-        return os.pread(
-            self._stream.fileno(), (self.card.size if stop is None else stop) - start, start
-        )
+        stop = self.card.size if stop is None else stop
+        if self._held is not None:
+            return self._held[start:stop]
+        return os.pread(self._stream.fileno(), stop - start, start)
 
-    def array(self, checked: bool = True) -> NDArray[Any]:
-        """The array of a .npy file, memory-mapped.
+    def array(self) -> NDArray[Any]:
+        """The array of a .npy file, memory-mapped unless it is small; the same one every time.
 
         Raises:
             BadIndex: the bytes are not those that were written, or no array.
         """
-        if checked:
-            self.check()
+        self.check()
+        with self._lock:
+            if self._array is None:
+                self._array = self._opened_array()
+            return self._array
+
+    def _opened_array(self) -> NDArray[Any]:
         head = io.BytesIO(self.read(0, _HEADER_BYTES))
         try:
             read = _HEADERS[np.lib.format.read_magic(head)]
@@ -147,15 +169,16 @@ class Guarded:
             raise BadIndex(f"{self.path} holds no array: {error}") from error
         if 0 in shape:
             return np.zeros(shape, dtype)
-        where: Any = self._stream
-        found: NDArray[Any] = np.memmap(
-            where, dtype, "r", head.tell(), shape=shape, order="F" if fortran else "C"
-        )
-        return found
+        if self._held is None:  # a map has a handle of its own
+            self._held = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._stream.close()
+        flat: NDArray[Any] = np.frombuffer(self._held, dtype, math.prod(shape), head.tell())
+        return flat.reshape(shape, order="F" if fortran else "C")
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Lets the file go; arrays that were handed out stay readable."""
         self._stream.close()
+        self._array = self._held = None
 
 
 @contextmanager

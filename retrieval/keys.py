@@ -44,6 +44,13 @@ class KeyReader:
                 f"the keys are those of {wanted[0]} ({wanted[1][:12]}, template {wanted[2]}) and "
                 f"this proxy is {card[0]} ({card[1][:12]}, template {card[2]}); load that one"
             )
+        depth, heads = recipe.layers[-1] + 1, 1 + max(head for _, head in recipe.heads)
+        if depth > proxy.card.layers or heads > proxy.card.heads:
+            raise ProbeMismatch(
+                f"the recipe looks at layer {depth - 1} and head {heads - 1}, and {card[0]} has "
+                f"{proxy.card.layers} layers of {proxy.card.heads} heads; fit one with "
+                "`tamis index fit`"
+            )
         self.proxy, self.recipe = proxy, recipe
         self._key_means = torch.tensor(recipe.key_means)
         self._query_means = torch.tensor(recipe.query_means)

@@ -1,6 +1,7 @@
 """The manifest: the one file that says what an index is at this moment.
 
 DIR/manifest.json            generation, settings, segments with files and checksums, deletions
+DIR/building.json            the same of an index that is built to replace it; readers pass it over
 DIR/segments/000001/…        immutable; named by the manifest or left over from a crash
 DIR/deleted-000007.npy       [K, 2] segment, document: what no longer counts
 DIR/lock                     held by the one writer
@@ -21,8 +22,11 @@ from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.files import FileCard, digest, write_durably
 
 MANIFEST = "manifest.json"
+BUILDING = "building.json"
 SEGMENTS = "segments"
-FORMAT = 1
+FORMAT = 2
+"""2: other terms (marks are letters, HTML is decoded), and what a build reads."""
+_AGAIN = "build the index again with --overwrite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Manifest:
         complete: false while the first build is under way or was cut short.
         next_segment: the number of the next segment; numbers are never used twice.
         deleted: the file of deletions; None for none.
+        sources: which corpus is being built; None where it is complete, or nobody said.
     """
 
     settings: Settings
@@ -75,6 +80,7 @@ class Manifest:
     next_segment: int = 1
     segments: tuple[SegmentCard, ...] = ()
     deleted: FileCard | None = None
+    sources: str | None = None
     format: int = FORMAT
     tamis: str = field(default_factory=lambda: version("tamis"))
 
@@ -82,25 +88,25 @@ class Manifest:
         """The next generation."""
         return replace(self, generation=self.generation + 1, tamis=version("tamis"), **changes)
 
-    def write(self, home: Path) -> None:
+    def write(self, home: Path, name: str = MANIFEST) -> None:
         """Makes this the state of the index: one rename, after everything it names is on disk."""
         body = asdict(self)
         text = json.dumps({**body, "checksum": digest(_canonical(body))}, indent=1)
-        write_durably(home / MANIFEST, text.encode())
+        write_durably(home / name, text.encode())
 
     @classmethod
-    def read(cls, home: Path) -> Manifest:
+    def read(cls, home: Path, name: str = MANIFEST) -> Manifest:
         """The state of an index.
 
         Raises:
             BadInput: there is no index. BadIndex: the manifest is damaged, or of another format.
         """
-        path = home / MANIFEST
+        path = home / name
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
             if (home / SEGMENTS).is_dir() and any((home / SEGMENTS).iterdir()):
-                raise BadIndex(f"{path} is missing; build the index again") from error
+                raise BadIndex(f"{path} is missing; {_AGAIN}") from error
             raise BadInput(
                 f"there is no index in {home}; make one with `tamis index build CORPUS -o {home}`"
             ) from error
@@ -110,20 +116,18 @@ class Manifest:
             body = json.loads(data)
             checksum = body.pop("checksum")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BadIndex(
-                f"{path} is damaged: it is no manifest; build the index again"
-            ) from error
+            raise BadIndex(f"{path} is damaged: it is no manifest; {_AGAIN}") from error
         if checksum != digest(_canonical(body)):
-            raise BadIndex(f"{path} is damaged: its checksum does not match; build the index again")
+            raise BadIndex(f"{path} is damaged: its checksum does not match; {_AGAIN}")
         if body.get("format") != FORMAT:
             raise BadIndex(
                 f"{path} has format {body.get('format')} and this tamis reads {FORMAT}; "
-                "build the index again, or use the tamis that made it"
+                f"{_AGAIN}, or use the tamis that made it"
             )
         try:
             return _manifest(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadIndex(f"{path} is no manifest ({error}); build the index again") from error
+            raise BadIndex(f"{path} is no manifest ({error}); {_AGAIN}") from error
 
 
 def _canonical(body: dict[str, Any]) -> bytes:

@@ -1,8 +1,9 @@
 """Several segments made one: copied, not read again, and without what was deleted.
 
 Segments come in tiers, each eight times the size of the one below; as soon as eight of a tier have
-gathered they become one of the next (as in log-structured merge trees, O'Neil et al. 1996). So an
-index has few files however often it is added to, and each chunk is copied a few times at most.
+gathered they become one of the next, or as many of them as fit into one (as in log-structured merge
+trees, O'Neil et al. 1996). So an index has few files however often it is added to, and each chunk
+is copied a few times at most.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ def due(
     for card in segments:
         tiers.setdefault(_tier(card), []).append(card)
     for tier in sorted(tiers):
-        if len(tiers[tier]) >= FANOUT and sum(c.chunks for c in tiers[tier]) <= MOST_CHUNKS:
-            return tiers[tier]
+        if len(tiers[tier]) >= FANOUT:
+            run = _fitting(sorted(tiers[tier], key=lambda card: card.chunks), 0)
+            if len(run) > 1:
+                return run
     return []
 
 

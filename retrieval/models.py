@@ -23,7 +23,7 @@ class Models:
     def key_reader(self, recipe: KeyRecipe) -> KeyReader:
         """What reads questions as the index's chunks were read."""
         with self._lock:
-            if self._key_reader is None:
+            if self._key_reader is None or self._key_reader.recipe != recipe:  # built anew
                 from tamis.probes.zoo import load_proxy
                 from tamis.retrieval.keys import KeyReader
 

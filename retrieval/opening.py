@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
-from tamis.probes.errors import BadIndex
+from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.files import FileCard, Guarded
 from tamis.retrieval.manifest import Manifest
 from tamis.retrieval.segment import Segment
@@ -28,8 +29,10 @@ def newest(home: Path) -> tuple[Manifest, list[Segment]]:
             return manifest, _segments(home, manifest)
         except FileNotFoundError as error:
             missing = str(error.filename)
-            if Manifest.read(home).generation == manifest.generation:
+            if Manifest.read(home) == manifest:
                 break
+        except OSError as error:
+            raise _unopened(home, manifest, error) from error
     raise BadIndex(f"{missing} is missing from the index {home}; build the index again")
 
 
@@ -46,4 +49,23 @@ def deletions(home: Path, card: FileCard | None) -> dict[int, set[int]]:
 
 def _segments(home: Path, manifest: Manifest) -> list[Segment]:
     dead = deletions(home, manifest.deleted)
-    return [Segment(home, card, sorted(dead.get(int(card.name), ()))) for card in manifest.segments]
+    found: list[Segment] = []
+    try:
+        for card in manifest.segments:
+            found.append(Segment(home, card, sorted(dead.get(int(card.name), ()))))
+    except BaseException:
+        for segment in found:
+            segment.close()
+        raise
+    return found
+
+
+def _unopened(home: Path, manifest: Manifest, error: OSError) -> Exception:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return BadInput(f"{error.filename} cannot be read ({error.strerror}); check the index")
+    files = sum(len(card.files) for card in manifest.segments)
+    return BadInput(
+        f"the index {home} has {files} files in {len(manifest.segments)} segments and this process "
+        f"may open no more ({error.strerror}); merge them with `tamis index compact {home}`, or "
+        "allow more with `ulimit -n`"
+    )

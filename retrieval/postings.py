@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,16 +23,16 @@ from numpy.typing import NDArray
 
 from tamis.probes.words import stem, words
 from tamis.retrieval.files import Guarded, save_array, write_durably
+from tamis.retrieval.pages import seen
 
 K1, B = 1.2, 0.75
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_TAG = re.compile(r"<[^<>]*>")
 
 
 def terms_of(text: str, language: str, html: bool = False) -> list[str]:
-    """The index terms of a text: stems where it is English; tags of HTML are none."""
-    found = words(_TAG.sub(" ", text) if html else text)
+    """The index terms of a text: stems where it is English; of HTML what a reader sees."""
+    found = words(seen(text) if html else text)
     return [stem(word) for word in found] if language.startswith("en") else found
 
 

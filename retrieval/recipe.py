@@ -6,6 +6,7 @@ Imports no model library: an index is opened, and words are searched, without on
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,12 @@ class KeyRecipe:
             BadIndex: it holds none.
         """
         try:
-            frozen = {name: _frozen(value) for name, value in body.items()}
-            recipe = cls(**frozen)
-            sizes = {len(recipe.heads), len(recipe.weights), len(recipe.query_means)}
-            if len(sizes | {len(recipe.key_means)}) != 1 or not recipe.heads:
-                raise ValueError("its lists differ in length")
-        except (TypeError, ValueError) as error:
-            raise BadIndex(f"this is no recipe for keys: {error}") from error
+            recipe = cls(**{name: _frozen(value) for name, value in body.items()})
+            _check(recipe)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise BadIndex(
+                f"this is no recipe for keys: {error}; make one with `tamis index fit`"
+            ) from error
         return recipe
 
 
@@ -68,6 +68,24 @@ def shipped(model: str) -> KeyRecipe | None:
     """The recipe that comes with tamis for a model; None where there is none."""
     path = RECIPES / f"{model}.json"
     return KeyRecipe.from_json(json.loads(path.read_text("utf8"))) if path.is_file() else None
+
+
+def _check(recipe: KeyRecipe) -> None:
+    """ValueError or TypeError: a part that is missing, or of another kind or size."""
+    for name in ("model", "revision", "template", "fitted_on"):
+        if not isinstance(getattr(recipe, name), str):
+            raise ValueError(f"its {name} is no text")
+    lists = (recipe.heads, recipe.weights, recipe.query_means, recipe.key_means)
+    if len({len(of) for of in lists}) != 1 or not recipe.heads:
+        raise ValueError("its lists are empty or differ in length")
+    for head in recipe.heads:
+        if len(head) != 2 or not all(type(number) is int and number >= 0 for number in head):
+            raise ValueError(f"a head is its layer and its number, got {list(head)}")
+    means = (*recipe.query_means, *recipe.key_means)
+    if len({len(mean) for mean in means}) != 1 or not means[0]:
+        raise ValueError("its means differ in length")
+    if not all(math.isfinite(value) for row in (recipe.weights, *means) for value in row):
+        raise ValueError("a number of it is not finite")
 
 
 def _frozen(value: Any) -> Any:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tamis.retrieval.chunks import Chunk, Document, read_title
 from tamis.retrieval.files import PART, Guarded, card_of, save_array, sync_file
 from tamis.retrieval.manifest import SEGMENTS, SegmentCard
+from tamis.retrieval.pages import blanked
 from tamis.retrieval.postings import Mask, Postings, PostingsWriter, terms_of
 from tamis.retrieval.records import Records, RecordWriter
 
@@ -43,8 +44,8 @@ class Segment:
 
     def __init__(self, home: Path, card: SegmentCard, dead: Sequence[int] = ()) -> None:
         self.card = card
-        files = {Path(file.path).name: Guarded(home, file) for file in card.files}
-        self.files: Mapping[str, Guarded] = files
+        self.files: Mapping[str, Guarded] = _opened(home, card)
+        files = self.files
         self.docs = Records(files["docs.jsonl"], files["docs.npy"])
         self.chunks = Records(files["chunks.jsonl"], files["chunks.npy"])
         self.postings = Postings(files)
@@ -75,6 +76,19 @@ class Segment:
             file.close()
 
 
+def _opened(home: Path, card: SegmentCard) -> dict[str, Guarded]:
+    """Every file of a segment, or none of them."""
+    found: dict[str, Guarded] = {}
+    try:
+        for file in card.files:
+            found[Path(file.path).name] = Guarded(home, file)
+    except BaseException:
+        for guard in found.values():
+            guard.close()
+        raise
+    return found
+
+
 class SegmentWriter:
     """A new segment, in a folder that gets its name when everything in it is on disk."""
 
@@ -91,10 +105,14 @@ class SegmentWriter:
 
     def add(self, document: Document, chunks: Sequence[Chunk]) -> None:
         """A document and its chunks."""
+        page = any(chunk.html for chunk in chunks)
+        shown = blanked(document.text) if page else document.text  # a script may be in two chunks
         for chunk in chunks:
             text = document.text[chunk.start : chunk.stop]
-            title = read_title(document.title, chunk.heading)
-            self._postings.add(terms_of(f"{title or ''}\n{text}", self.language, chunk.html))
+            title = read_title(document.title, chunk.heading) or ""
+            terms = terms_of(title, self.language)
+            terms += terms_of(shown[chunk.start : chunk.stop], self.language, page)
+            self._postings.add(terms)
             self._add_chunk(
                 {
                     "start": chunk.start,

@@ -7,6 +7,7 @@ question ─┬─ terms ───► BM25 ────────────�
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.chunks import chunk_id
-from tamis.retrieval.files import digest_of
 from tamis.retrieval.fusing import (
     RANK_DEPTH,
     Fusion,
@@ -33,6 +33,7 @@ from tamis.retrieval.opening import newest
 from tamis.retrieval.postings import bm25, terms_of
 from tamis.retrieval.recipe import KeyRecipe
 from tamis.retrieval.segment import Segment
+from tamis.retrieval.verifying import MISMATCH
 from tamis.retrieval.where import Condition, conditions
 
 LEGS = ("bm25", "keys", "vectors")
@@ -68,7 +69,7 @@ class CorpusIndex:
 
     def refreshed(self) -> CorpusIndex:
         """This, or the state that was committed since; models are shared."""
-        if Manifest.read(self.home).generation == self.manifest.generation:
+        if Manifest.read(self.home) == self.manifest:
             return self
         return CorpusIndex(self.home, *newest(self.home), self.models)
 
@@ -106,13 +107,14 @@ class CorpusIndex:
             BadIndex: bytes that are not those that were written; nothing of them is served.
             ProxyMissing: the model that reads questions is not on this machine.
         """
-        if k < 1:
-            raise BadInput(f"k is {k}; ask for at least 1 hit")
+        k = _whole(k)
         allowed = self._allowed(conditions(where))
         scored = self.scores(question, by)
-        fused = self.fused(scored, fuse, weights, max(RANK_DEPTH, k))
+        fused = self.fused(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no find
             allowed = allowed & (fused > 0)
+        elif fuse == "ranks" and len(scored) > 1:  # nor is one that no leg ranked
+            allowed = allowed & (fused != 0)
         return [
             self._hit(int(c), float(fused[c]), {leg: float(of[c]) for leg, of in scored.items()})
             for c in best(fused, allowed, k)
@@ -134,14 +136,20 @@ class CorpusIndex:
         fuse: Fusion = "standard",
         weights: Mapping[str, float] | None = None,
         depth: int = RANK_DEPTH,
+        allowed: Mask | None = None,
     ) -> Values:
-        """Several legs' scores made one, `[C]`; a single leg's are as they are."""
+        """Several legs' scores made one, `[C]`; a single leg's are as they are.
+
+        Args:
+            allowed: the chunks that ranks are counted among; by default all that live.
+        """
         if fuse not in ("standard", "ranks"):
             raise BadInput(f"fuse is {fuse!r}; give 'standard' or 'ranks'")
         if len(scored) == 1:
             return next(iter(scored.values()))
         if fuse == "ranks":
-            return reciprocal_ranks(scored, self._live(), depth, weights or {})
+            ranked = self._live() if allowed is None else allowed
+            return reciprocal_ranks(scored, ranked, depth, weights or {})
         return standard_scores(scored, self._live(), weights or {})
 
     def chunk_documents(self) -> list[str | None]:
@@ -185,18 +193,17 @@ class CorpusIndex:
         }
 
     def verify(self) -> list[str]:
-        """Reads every byte; the faults found, each with its file. None: all is as written."""
-        faults = []
-        cards = [card for segment in self._segments for card in segment.card.files]
-        if self.manifest.deleted:
-            cards.append(self.manifest.deleted)
-        for card in cards:
-            try:
-                if digest_of(self.home / card.path) != card.blake2b:
-                    faults.append(f"{card.path}: its bytes do not match the checksum")
-            except OSError as error:
-                faults.append(f"{card.path}: {error.strerror}")
-        return faults
+        """Reads every byte of this state; the faults found, each with its file. None: all is whole.
+
+        A writer may have merged since: the files of this state are read through the handles that
+        it holds. `retrieval/verifying.py` reads those that lie on disk now.
+        """
+        return [
+            f"{guard.card.path}: {MISMATCH}"
+            for segment in self._segments
+            for guard in segment.files.values()
+            if not guard.matches()
+        ]
 
     def close(self) -> None:
         """Lets the files go."""
@@ -269,6 +276,18 @@ class CorpusIndex:
         )
 
 
+def _whole(k: Any) -> int:
+    try:
+        found = operator.index(k)
+    except TypeError as error:
+        raise BadInput(f"k is {k!r}; give a whole number of hits") from error
+    if found < 1:
+        raise BadInput(f"k is {found}; ask for at least 1 hit")
+    return found
+
+
 def _meets(document: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
-    known = {"id": document["id"], "title": document["title"], **document["metadata"]}
+    known = {**document["metadata"], "id": document["id"]}  # the document's own come first
+    if document["title"] is not None:
+        known["title"] = document["title"]
     return all(condition.met(known) for condition in wanted)

@@ -1,8 +1,8 @@
 """Conditions on metadata: `year>=2000`, `lang=en,de`, `tag!=draft`.
 
-A condition names a key of the documents' metadata, or `id` or `title` of the document itself. A
-document without the key meets none but `!=`. A value that is a list meets a condition if one of
-its members does (`!=`: if none is equal).
+A condition names a key of the documents' metadata, or `id` or `title` of the document itself, which
+hide metadata of the same name. A document without the key meets none but `!=`. A value that is a
+list meets a condition if one of its members does (`!=`: if none is equal).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 SIGNS = ("=", "!=", *_ORDER)
+_USAGE = "give key=value, key!=value, key=a,b or key>=number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class Condition:
             )
         if self.sign in _ORDER and len(self.values) != 1:
             raise BadInput(f"{self.key}{self.sign} compares with one value, got {self.values}")
+        if self.sign in _ORDER and not _comparable(self.values[0]):
+            raise BadInput(
+                f"{self.key}{self.sign} compares with a number or a text, got {self.values[0]!r}"
+            )
 
     def met(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a document's metadata meet it."""
@@ -58,12 +63,15 @@ def parsed(text: str) -> Condition:
     Raises:
         BadInput: it is none.
     """
-    match = _FORM.fullmatch(text)
-    if match is None or not match[3]:
-        raise BadInput(
-            f"{text!r} is no condition; give key=value, key!=value, key=a,b or key>=number"
-        )
+    match = _FORM.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not match[3].strip(" ,"):
+        raise BadInput(f"{text!r} is no condition; {_USAGE}")
     key, sign, value = match.groups()
+    if value[0] in "=!<>" or (sign in _ORDER and re.search("[<>]", value)):
+        raise BadInput(
+            f"{text!r} has more than one sign; {_USAGE}, and two conditions for a range: "
+            "key>=low and key<high"
+        )
     values = value.split(",") if sign in ("=", "!=") else [value]
     return Condition(key, sign, tuple(part.strip() for part in values))
 
@@ -80,11 +88,20 @@ def conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[C
         return ()
     if isinstance(where, str):
         return (parsed(where),)
-    if not isinstance(where, Mapping):
+    if isinstance(where, list | tuple):
         return tuple(parsed(text) for text in where)
+    if not isinstance(where, Mapping):
+        raise BadInput(f"where is {where!r}; give a mapping, a condition, or a list of conditions")
     found: list[Condition] = []
     for key, value in where.items():
+        if not isinstance(key, str):
+            raise BadInput(f"where names the key {key!r}; keys of metadata are texts")
         if isinstance(value, Mapping):
+            if not value:
+                raise BadInput(
+                    f"where says nothing of {key!r}; give a value, or a sign with one, such as "
+                    '{">=": 2000}'
+                )
             found += [Condition(key, sign, _values(of)) for sign, of in value.items()]
         else:
             found.append(Condition(key, "=", _values(value)))
@@ -108,7 +125,7 @@ def _same(member: Any, value: Any) -> bool:
 def _ordered(sign: str, member: Any, value: Any) -> bool:
     """Numbers as numbers; texts as texts, so that dates such as 2024-05-01 compare."""
     if isinstance(member, int | float) and not isinstance(member, bool):
-        number = _number(value)
+        number = value if type(value) is int else _number(value)  # exact, however large
         return number is not None and _ORDER[sign](member, number)
     return isinstance(member, str) and _ORDER[sign](member, str(value))
 
@@ -116,5 +133,12 @@ def _ordered(sign: str, member: Any, value: Any) -> bool:
 def _number(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _comparable(value: Any) -> bool:
+    """Numbers and texts, and dates, whose text compares as they do."""
+    return not isinstance(value, bool) and (
+        isinstance(value, str | int | float) or hasattr(value, "isoformat")
+    )

@@ -8,9 +8,8 @@ beside the segments. Small segments are merged as they gather, copied and never 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,11 @@ import numpy as np
 from tamis.probes.errors import BadInput
 from tamis.retrieval.chunks import Chunk, Document, chunks_of, read_title
 from tamis.retrieval.files import FileCard, card_of, save_array, sync_file
-from tamis.retrieval.manifest import SEGMENTS, Manifest, SegmentCard
+from tamis.retrieval.manifest import BUILDING, MANIFEST, Manifest, SegmentCard
 from tamis.retrieval.merging import due, merge
 from tamis.retrieval.opening import deletions
 from tamis.retrieval.segment import Segment, SegmentWriter, fingerprint
+from tamis.retrieval.sweeping import next_number, sweep
 
 if TYPE_CHECKING:
     from tamis.probes.encoder import Encoder
@@ -38,13 +38,18 @@ Place = tuple[int, int]
 
 @dataclass(slots=True)
 class Counted:
-    """What became of the documents that were put."""
+    """What became of the documents that were put.
+
+    Attributes:
+        repeated: those whose id had come before in the same call; the later one counts.
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
     deleted: int = 0
     chunks: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,20 @@ class Readers:
 
 
 class Writer:
-    """The one that holds the lock; see `retrieval/sessions.py`."""
+    """The one that holds the lock; see `retrieval/sessions.py`.
 
-    def __init__(self, home: Path, manifest: Manifest, readers: Readers) -> None:
-        self.home, self.manifest, self.readers = home, manifest, readers
-        self._sweep()
+    Args:
+        name: the manifest it commits to: that of the readers, or of a rebuild under way.
+    """
+
+    def __init__(
+        self, home: Path, manifest: Manifest, readers: Readers, name: str = MANIFEST
+    ) -> None:
+        self.home, self.readers, self._name = home, readers, name
+        sweep(home, name, manifest)
+        # a rebuild that waits beside this index has given numbers away, too
+        self.manifest = replace(manifest, next_segment=next_number(home))
+        self._seen: set[str] = set()
         self.dead = deletions(home, manifest.deleted)
         self._places: dict[str, tuple[Place, str]] = {}
         for card in manifest.segments:
@@ -83,8 +97,11 @@ class Writer:
             report: told of each document, and whether it was new or changed.
         """
         counted, batch, chunks = Counted(), dict[str, tuple[Document, list[Chunk]]](), 0
+        seen = set[str]()
         most = READ_BATCH_CHUNKS if self.readers.keys or self.readers.vectors else BATCH_CHUNKS
         for document in documents:
+            counted.repeated += document.id in seen
+            seen.add(document.id)
             known = self._places.get(document.id)
             if known and known[1] == fingerprint(document) and document.id not in batch:
                 counted.unchanged += 1
@@ -95,11 +112,12 @@ class Writer:
                 batch[document.id] = (document, cut)
             if report:
                 report(document, document.id in batch)
-            if chunks >= most:
+            if max(chunks, len(batch)) >= most:
                 self._commit_batch(batch, counted)
                 batch, chunks = {}, 0
         if batch:
             self._commit_batch(batch, counted)
+        self._seen |= seen
         return counted
 
     def delete(self, docs: Sequence[str]) -> int:
@@ -124,12 +142,22 @@ class Writer:
         while run := due(self.manifest.segments, self.dead, everything=True):
             self._merge(run)
 
-    def finish(self) -> None:
-        """Merges what the build left in small segments, and says that it is complete."""
-        if len(self.manifest.segments) > 1:
+    def finish(self, exact: bool = False) -> None:
+        """Merges what the build left in small segments, and says that it is complete.
+
+        What was built to replace an index takes its place now, by one rename.
+
+        Args:
+            exact: the index holds what this writer has put, and nothing of an earlier attempt.
+        """
+        if exact and (gone := [doc for doc in self._places if doc not in self._seen]):
+            self.delete(gone)
+        if len(self.manifest.segments) > 1 or self.dead:
             self.compact()
-        if not self.manifest.complete:
-            self._swap(self.manifest.after(complete=True))
+        if self.manifest.complete and self._name == MANIFEST:
+            return
+        self._name = MANIFEST
+        self._swap(self.manifest.after(complete=True, sources=None), last=True)
 
     def _cut(self, document: Document) -> list[Chunk]:
         of = self.manifest.settings
@@ -198,16 +226,20 @@ class Writer:
         pairs = [(s, d) for s, documents in sorted(self.dead.items()) for d in sorted(documents)]
         if not pairs:
             return None
-        path = self.home / f"deleted-{self.manifest.generation + 1:06d}.npy"
+        number = self.manifest.generation + 1
+        while (path := self.home / f"deleted-{number:06d}.npy").exists():
+            number += 1  # the other manifest's
         save_array(path, np.array(pairs, dtype=np.int64))
         sync_file(self.home)
         return card_of(self.home, path)
 
-    def _swap(self, manifest: Manifest) -> None:
+    def _swap(self, manifest: Manifest, last: bool = False) -> None:
         """The commit: from here on readers see the new state. Files of the old one go."""
-        manifest.write(self.home)
+        manifest.write(self.home, self._name)
         self.manifest = manifest
-        self._sweep()
+        if last:
+            (self.home / BUILDING).unlink(missing_ok=True)
+        sweep(self.home, self._name, manifest)
 
     def _learn(self, card: SegmentCard) -> None:
         segment = Segment(self.home, card)
@@ -217,17 +249,6 @@ class Writer:
                     self._places[record["id"]] = ((int(card.name), number), record["fingerprint"])
         finally:
             segment.close()
-
-    def _sweep(self) -> None:
-        """Removes what no manifest names: halves that a crash left, and files of older states."""
-        named = {card.name for card in self.manifest.segments}
-        for folder in (self.home / SEGMENTS).iterdir():
-            if folder.name not in named:
-                shutil.rmtree(folder, ignore_errors=True)
-        deleted = self.manifest.deleted
-        for file in self.home.glob("deleted-*.npy"):
-            if deleted is None or file.name != deleted.path:
-                file.unlink(missing_ok=True)
 
 
 def _no_keys(writer: Writer) -> Any:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tamis.compressors._order import at_both_ends, best_first
 from tamis.compressors._registry import DEFAULT
 from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.probes.errors import TamisError
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
@@ -81,6 +83,7 @@ class Short:
             it came back whole because that was asked for.
         answerability: the probability that it holds one; None where the method cannot tell.
         warnings: what a caller should know.
+        model: the proxy's name; None where nothing came of it.
     """
 
     parts: tuple[Part, ...]
@@ -88,6 +91,7 @@ class Short:
     method: str
     answerability: float | None = None
     warnings: tuple[str, ...] = ()
+    model: str | None = None
 
 
 def shadowed(short: Short, passages: Sequence[Passage]) -> Short:
@@ -152,8 +156,14 @@ class InProcess:
             **self._given,
         )
         short = choice.noted(short)
-        parts = parts_of(short, plan.rules, counter)
-        return Short(parts, short.status, plan.method, short.answerability, short.warnings)
+        return Short(
+            parts_of(short, plan.rules, counter),
+            short.status,
+            plan.method,
+            short.answerability,
+            short.warnings,
+            _name_of(choice.proxy),
+        )
 
     async def acompress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
         """`compress` in a thread.
@@ -179,6 +189,13 @@ class InProcess:
     async def arank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
         """`rank` in a thread, cancelled as `acompress`."""
         return await off_loop(partial(self.rank, question, texts, how))
+
+
+def _name_of(proxy: Any) -> str:
+    """What a proxy's card says it is called; it need not be loaded for that."""
+    if not isinstance(proxy, str | Path):
+        return str(proxy.card.name)
+    return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)
 
 
 def parts_of(short: Compressed, rules: Rules, counter: Tokens) -> tuple[Part, ...]:
@@ -213,6 +230,11 @@ def whole(passages: Sequence[Passage], method: str, why: str) -> Short:
     """Every passage as it is, because of an error."""
     parts = (Part(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
     return Short(tuple(parts), "failed", method, warnings=(why,))
+
+
+def broke_down(error: Exception) -> bool:
+    """Whether the model or the server failed, and not the request or how things were set up."""
+    return not isinstance(error, TamisError) or getattr(error, "broke_down", False)
 
 
 async def off_loop(call: Callable[[], T]) -> T:

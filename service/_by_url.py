@@ -148,6 +148,7 @@ def _short(found: Compression, passages: Sequence[Passage], plan: Plan) -> Short
         found.method,
         found.answerability,
         tuple(found.warnings),
+        found.model,
     )
 
 
@@ -159,11 +160,13 @@ def _part(result: DocumentResult, text: str) -> Part:
             spans[-1] = (spans[-1][0], span.end)
         else:
             spans.append((span.start, span.end))
+    # as the method has it, as in this process; a server of before had that as relevance_score
+    score = result.relevance_score if result.raw_score is None else result.raw_score
     return Part(
         result.index,
         result.text or "",
         tuple(spans),
-        result.relevance_score,
+        score,
         result.tokens_before,
         result.tokens_after,
     )

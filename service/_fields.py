@@ -8,20 +8,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from tamis.compressors._registry import DEFAULT, info, names
 from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service._backend import Backend, InProcess, Part, Plan, Short, shadowed, whole
+from tamis.service._backend import (
+    Backend,
+    InProcess,
+    Part,
+    Plan,
+    Short,
+    broke_down,
+    shadowed,
+    whole,
+)
+from tamis.service.cli._options import MAX_TOKENS
 
 logger = logging.getLogger("tamis")
-CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-"""A misspelt field is an error, not a default."""
+CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+"""A misspelt field is an error, not a default; no error shows what was given: it may be a key."""
+OnError = Annotated[
+    Literal["passthrough", "fail", "raise"],
+    AfterValidator(lambda given: "fail" if given == "raise" else given),
+]
+"""In the words of `POST /v1/compress`; `raise` is another word for `fail`."""
 
 
 class Source(BaseModel):
@@ -46,6 +62,10 @@ class Source(BaseModel):
     def _one_place(self) -> Any:
         if self.base_url is None:
             info(self.method)
+            if not isinstance(self.proxy, str | Path) and not hasattr(self.proxy, "layout"):
+                raise BadInput(
+                    f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
+                )
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
         elif self.proxy != AUTO or self.cache is not None or self.options:
@@ -69,11 +89,13 @@ class Source(BaseModel):
 class Compression(Source):
     """How much is kept, how it is shown, and what happens when it cannot be done.
 
-    Give one of `max_tokens`, `ratio`, `threshold` and `coverage`; or `top_n` alone, for whole
-    documents.
+    Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each;
+    without any, 500 tokens are kept. `top_n` alone keeps whole documents.
     """
 
-    max_tokens: int | None = Field(None, description="the most tokens of all documents joined")
+    max_tokens: int | None = Field(
+        None, description="the most tokens of all documents joined; 500 if no budget is given"
+    )
     ratio: float | None = Field(None, description="the largest share of the input's tokens")
     threshold: float | None = Field(None, description="keep sentences of at least this probability")
     coverage: float | None = Field(None, description="keep all the evidence with this probability")
@@ -102,8 +124,10 @@ class Compression(Source):
     )
     title_key: str | None = Field(None, description="metadata that holds a title, read before text")
     metadata_prefix: str | None = Field("", description="of the keys added; None: add none")
-    on_error: Literal["raise", "passthrough"] = Field(
-        "raise", description="passthrough: log the error and give every document back whole"
+    on_error: OnError = Field(
+        "passthrough",
+        description="where the model or the server breaks down: passthrough logs it and gives "
+        "every document back whole, fail raises; what is wrong with a field or a query is raised",
     )
 
     @model_validator(mode="after")
@@ -122,8 +146,8 @@ class Compression(Source):
     def plan(self, documents: int) -> Plan:
         """A request for so many documents."""
         given = (self.max_tokens, self.ratio, self.threshold, self.coverage)
-        alone = self.top_n is not None and set(given) == {None}
-        budget = Budget(ratio=1.0) if alone else Budget(*given)
+        none = Budget(MAX_TOKENS) if self.top_n is None else Budget(ratio=1.0)
+        budget = none if set(given) == {None} else Budget(*given)
         # top_n has every document scored, even where all fits: an order by score needs scores
         scored = self.always_score or self.order != "original"
         rules = Rules(
@@ -150,7 +174,8 @@ class Compression(Source):
         """What is kept of each passage; no passages are nothing to keep.
 
         Raises:
-            TamisError: and its kinds, unless `on_error` is `passthrough`.
+            BadInput: and its kinds, for what cannot be served. ProxyMissing: the model is not here.
+            ServiceError: what the server refuses; where it broke down, under `on_error="fail"`.
         """
         if not passages:
             return Short((), "passthrough", self.method)
@@ -171,7 +196,13 @@ class Compression(Source):
             return self._failed(passages, error)
 
     def _shown(self, short: Short, passages: Sequence[Passage]) -> Short:
-        """The answer; in shadow, every passage as it came, and a line in the log."""
+        """The answer; in shadow, every passage as it came, and a line in the log.
+
+        Warnings are logged where no document is left whose metadata could say them.
+        """
+        if self.metadata_prefix is None or not short.parts:
+            for warning in short.warnings:
+                logger.warning("%d documents: %s", len(passages), warning)
         if not self.shadow:
             return short
         kept = sum(part.tokens_out or 0 for part in short.parts)
@@ -181,8 +212,11 @@ class Compression(Source):
         return shadowed(short, passages)
 
     def _failed(self, passages: Sequence[Passage], error: Exception) -> Short:
-        """On the way out of an `except`: raised again, or every passage whole and a warning."""
-        if self.on_error == "raise":
+        """On the way out of an `except`: raised again, or every passage whole and a warning.
+
+        What would go wrong each time is raised whatever `on_error` says: nobody would notice.
+        """
+        if self.on_error == "fail" or not broke_down(error):
             raise
         logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
         return whole(passages, self.method, f"{type(error).__name__}: {error}")
@@ -194,7 +228,7 @@ class Compression(Source):
 
         `relevance_score` is None where everything fitted and no model was asked, unless `held`,
         the metadata as it came, has one: that stays. Spans are half-open code points of the
-        document as it came in.
+        document as it came in. Warnings are of the request, the same in all its documents.
         """
         if self.metadata_prefix is None:
             return {}
@@ -204,8 +238,10 @@ class Compression(Source):
             "tokens_after": part.tokens_out,
             "source_length": source_length,
             "answerability": short.answerability,
+            "model": short.model,
             "method": short.method,
             "status": short.status,
+            "warnings": list(short.warnings),
         }
         prefix = self.metadata_prefix
         scored = f"{prefix}relevance_score"

@@ -23,7 +23,7 @@ from tamis.compressors._registry import (
     info,
 )
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
-from tamis.probes import zoo
+from tamis.probes import sharpened, zoo
 from tamis.probes.errors import UnknownTokenizer
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
@@ -131,8 +131,9 @@ def compress(
 ) -> Compressed:
     """Keeps the sentences that answer the question, verbatim, within the budget.
 
-    Give one of `max_tokens`, `ratio`, `threshold` and `coverage`. Models are loaded at the first
-    call and kept; calls from several threads are safe. Nothing is fetched: a missing proxy raises
+    Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each:
+    what the floor asks for, as far as the limit lets it. Models are loaded at the first call and
+    kept; calls from several threads are safe. Nothing is fetched: a missing proxy raises
     `ProxyMissing`.
 
     Args:
@@ -149,7 +150,8 @@ def compress(
             measured best in the language, of those on this machine.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
         language: of the passages, such as `de`; `auto` looks at them and at the question.
-        root: the folder models are kept in; by default the user's cache.
+        root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
+            or in the user's cache.
         cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
             was.
         options: the method's own, such as `probe`, the path of one that `tamis probe train` wrote.
@@ -235,9 +237,17 @@ def _proxy_counter(proxy: Any, root: Path | None) -> Tokens:
     if not isinstance(proxy, str | Path):
         tokens: Tokens = proxy.layout.tokens
         return tokens
-    folder, name = zoo.folder_of(proxy, root), str(proxy)
+    folder, name = zoo.folder_of(proxy, root), _counted_as(proxy)
     with _lock:
-        # a sharpened model lies in its base's folder, and has a name of its own
         if (found := _counters.get((str(folder), name))) is None:
             found = _counters[str(folder), name] = Tokens.from_file(folder, name)
         return found
+
+
+def _counted_as(proxy: str | Path) -> str:
+    """What the tokenizer of a proxy is called once it is loaded: a sharpened one has its base's."""
+    if entry := zoo.ZOO.get(str(proxy)):
+        return entry.base or entry.name
+    if (folder := sharpened.adapters_of(Path(proxy))) is not None:
+        return _counted_as(sharpened.base_of(folder))
+    return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from tamis.probes.errors import TamisError
+from tamis.probes.errors import BadInput, TamisError
 from tamis.service.door.json import loads
 
 M = TypeVar("M", bound=BaseModel)
@@ -16,6 +17,7 @@ Documents = Sequence[str | Mapping[str, Any]]
 _AGAIN = (429, 503)
 _LONGEST_PAUSE_S = 8.0
 _EXCERPT_BYTES = 120
+_NO_KEY = re.compile(r"^ |[^ -~]| $")
 
 
 class ServiceError(TamisError):
@@ -36,12 +38,27 @@ class ServiceError(TamisError):
         super().__init__(message)
         self.status, self.code, self.request_id = status, code, request_id
 
+    @property
+    def broke_down(self) -> bool:
+        """Whether the service could not: away, overloaded, or at fault; else the caller is."""
+        return self.status is None or self.status == 429 or self.status >= 500
+
 
 class Calls:
-    """Where the service is, and how often to try."""
+    """Where the service is, and how often to try.
+
+    Raises:
+        BadInput: a key with characters that no header may have.
+    """
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
         self.retries = retries
+        if api_key and _NO_KEY.search(api_key):
+            # the libraries below would show the header, and the key with it
+            raise BadInput(
+                "api_key has blanks around it, a line break or a character beyond ASCII, which no "
+                "header may have; strip what it was read from"
+            )
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.given: dict[str, Any] = {
             "base_url": base_url.rstrip("/"),

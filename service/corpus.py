@@ -6,7 +6,10 @@ or Parquet is one, known by its id. Nothing is held but the row at hand.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.chunks import Document
+from tamis.retrieval.manifest import MANIFEST, SEGMENTS
 from tamis.service.batch.cells import cells
 from tamis.service.batch.files import opened, pyarrow
 from tamis.service.batch.lines import lines
@@ -52,13 +56,18 @@ class Source:
 
 
 def sources(paths: Sequence[str]) -> list[Source]:
-    """The files of a corpus, folders walked and sorted; hidden ones are passed over.
+    """The files of a corpus, folders walked and sorted; hidden ones and indexes are passed over.
 
     Raises:
-        BadInput: a path that is not there, or a folder without a file that can be read.
+        BadInput: a path that is not there or lies in an index, a folder without a file that can be
+            read, or two files that would go by one name.
     """
     found: list[Source] = []
     for path in paths:
+        if not path.strip():
+            raise BadInput("a corpus has an empty name; name a file or a folder, `.` for this one")
+        if index := _index_around(path):
+            raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
             inside = [s for s in _walk(Path(path)) if s.kind in (*ROWS, *TEXTS)]
             if not inside:
@@ -71,14 +80,47 @@ def sources(paths: Sequence[str]) -> list[Source]:
             found.append(Source(path, path))
         else:
             raise BadInput(f"there is no file or folder {path}; check the name")
-    return found
+    return _named_once(found)
+
+
+def fingerprint(paths: Sequence[str]) -> str:
+    """Which corpus it is, by what was named: a build that was cut short goes on with the same."""
+    named = sorted({path if "://" in path else str(Path(path).resolve()) for path in paths})
+    return hashlib.blake2b("\0".join(named).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _named_once(found: Sequence[Source]) -> list[Source]:
+    """Each file once; files of different folders must not go by one name."""
+    known: dict[str, Source] = {}
+    for source in found:
+        other = known.setdefault(source.name, source)
+        if os.path.realpath(other.path) != os.path.realpath(source.path):
+            raise BadInput(
+                f"{other.path} and {source.path} would both be the document {source.name!r}; name "
+                "the folder above them, or the files themselves, which go by the path as given"
+            )
+    return list(known.values())
 
 
 def _walk(folder: Path) -> Iterator[Source]:
-    for file in sorted(folder.rglob("*")):
-        below = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") for part in below.parts):
-            yield Source(str(file), below.as_posix())
+    files: list[Path] = []
+    for at, folders, names in os.walk(folder):
+        here = Path(at)
+        folders[:] = [n for n in folders if not n.startswith(".") and not _is_index(here / n)]
+        files += [here / name for name in names if not name.startswith(".")]
+    for file in sorted(files):
+        if file.is_file():
+            yield Source(str(file), file.relative_to(folder).as_posix())
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() and (folder / SEGMENTS).is_dir()
+
+
+def _index_around(path: str) -> Path | None:
+    """The index that a path lies in or is."""
+    whole = Path(path).resolve()
+    return next((folder for folder in (whole, *whole.parents) if _is_index(folder)), None)
 
 
 def count(found: Sequence[Source]) -> int:
@@ -108,7 +150,8 @@ def documents(found: Sequence[Source], fields: Fields, encoding: str) -> Iterato
             yield from _of_rows(source, _json_lines(source.path), fields)
         else:
             with opened(source.path) as stream:
-                yield Document(source.name, _decoded(stream.read(), source.path, encoding))
+                text = _decoded(stream.read(), source.path, encoding)
+            yield Document(source.name, text.removeprefix("\ufeff"))
 
 
 def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) -> Iterator[Document]:
@@ -121,25 +164,51 @@ def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) ->
 
 def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> Document:
     """A row as a document: what is neither id, text nor title is metadata."""
-    text_field = fields.text or next((word for word in _WORDS if word in row), "text")
+    text_field = fields.text or _first(row, _WORDS) or "text"
     if not isinstance(row.get(text_field), str):
+        said = f"the text in {text_field!r} is null" if text_field in row else ""
+        if row.get(text_field) is not None:
+            said = f"there is no text in {text_field!r} but {type(row[text_field]).__name__}"
         raise BadInput(
-            f"{place}: there is no text in {text_field!r}; its fields are {sorted(row)}; "
-            "name the right one with --text-field"
+            f"{place}: {said or f'there is no text in {text_field!r}'}; its fields are "
+            f"{sorted(row)}; name the right one with --text-field"
         )
-    id_field = fields.id or next((word for word in _IDS if word in row), None)
+    id_field = fields.id or _first(row, _IDS)
     if fields.id and row.get(fields.id) is None:
         raise BadInput(f"{place}: there is no id in {fields.id!r}; its fields are {sorted(row)}")
     given = row.get(id_field) if id_field else None
     title = row.get(fields.title)
-    rest = {k: v for k, v in row.items() if k not in (id_field, text_field, fields.title)}
-    inner = rest.pop("metadata", None)
-    return Document(
-        name if given is None else str(given),
-        row[text_field],
-        title if isinstance(title, str) and title else None,
-        {**rest, **inner} if isinstance(inner, Mapping) else rest,
-    )
+    titled = isinstance(title, str | int | float) and not isinstance(title, bool) and title == title
+    empty = {key for key in (*_WORDS, *_IDS, fields.title) if row.get(key) is None}
+    taken = {id_field, text_field, *empty} | ({fields.title} if titled else set())
+    try:
+        return Document(
+            name if given is None else str(given),
+            row[text_field],
+            (str(title) or None) if titled else None,
+            _metadata({key: value for key, value in row.items() if key not in taken}),
+        )
+    except BadInput as error:
+        raise BadInput(f"{place}: {error}") from error
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of the usual names that the row has a value for, else that it has."""
+    there = [name for name in names if name in row]
+    return next((name for name in there if row[name] is not None), there[0] if there else None)
+
+
+def _metadata(rest: dict[str, Any]) -> dict[str, Any]:
+    """The row's own fields, and those of an object in `metadata`, as it is or as JSON text."""
+    inner = rest.get("metadata")
+    if isinstance(inner, str):
+        try:
+            inner = json.loads(inner)
+        except (ValueError, RecursionError):
+            return rest
+    if inner is not None and not isinstance(inner, Mapping):
+        return rest
+    return {**{key: of for key, of in rest.items() if key != "metadata"}, **(inner or {})}
 
 
 def _json_lines(path: str) -> Iterator[tuple[int, Any]]:
@@ -173,11 +242,13 @@ def _parquet(path: str) -> Iterator[tuple[int, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say; dates and the like become their text, so that they compare."""
+    """What JSON can say: dates and the like as text, so that they compare; bytes as base64."""
     if isinstance(value, Mapping):
         return {str(key): _plain(of) for key, of in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(of) for of in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 

@@ -33,6 +33,10 @@ class Malformed(Refused):
     """No JSON, or JSON that RFC 8259 does not know."""
 
 
+class Empty(Refused):
+    """A list without anything in it, where a dialect has a status of its own for that."""
+
+
 class Unauthorized(Refused):
     """No key, or a key that nobody was given."""
 
@@ -101,6 +105,7 @@ _INVALID, _SERVER = "invalid_request_error", "server_error"
 INTERNAL = Failure(500, _SERVER, "internal_error", "backend", "A fault of the service.")
 TABLE: dict[type[Exception], Failure] = {
     Malformed: Failure(400, _INVALID, "malformed_json", "validation", "The body is no JSON."),
+    Empty: Failure(400, _INVALID, "empty", "empty", "There is nothing to rank."),
     Unauthorized: Failure(
         401,
         "authentication_error",
@@ -154,6 +159,9 @@ TABLE: dict[type[Exception], Failure] = {
     ),
 }
 ALWAYS = (500,)
+TEI_PATHS = ("/rerank", "/reranking")
+"""Where TEI's clients ask, among others: the body tells, and what is refused before it is read is
+refused in TEI's words."""
 ON_POST = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -187,9 +195,11 @@ def headers_of(error: Exception) -> dict[str, str]:
     return headers
 
 
-def dialect_of(path: str) -> Dialect:
-    """Whose errors a path speaks, as far as the path tells."""
-    return "cohere" if path == "/v2/rerank" else "openai"
+def dialect_of(path: str, body: Any = None) -> Dialect:
+    """Whose errors a path speaks; `body`, once it was read, tells Jina's requests from TEI's."""
+    if path not in TEI_PATHS:
+        return "cohere" if path == "/v2/rerank" else "openai"
+    return "openai" if isinstance(body, dict) and "texts" not in body else "tei"
 
 
 def says(status: int) -> str:

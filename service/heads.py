@@ -21,9 +21,9 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 from tamis.probes.heads import By, HeadProfile
 from tamis.probes.heads_bootstrap import stability
-from tamis.probes.heads_scores import contrast, probe_weights
+from tamis.probes.heads_scores import check_temperature, contrast, probe_weights
 from tamis.probes.linear import LinearProbe
-from tamis.service.bench.records import Record
+from tamis.service.bench.records import Record, id_of
 from tamis.service.heads_cases import (
     PROMPT_TOKENS,
     Case,
@@ -33,7 +33,7 @@ from tamis.service.heads_cases import (
     seen_when_calibrated,
 )
 from tamis.service.heads_needle import needle_case, seen_by_needle
-from tamis.service.training import Source, described, records_of
+from tamis.service.training import Source, described, distinct, records_of
 
 Report = Callable[[str, int, int], None]
 TEMPERATURE = 0.01
@@ -47,7 +47,7 @@ READINGS: dict[str, tuple[Build, See]] = {
     "copy": (case_of, seen_when_answered),
 }
 """How a record becomes a prompt, and what is seen of it; `probe` reads nothing."""
-_READING = 1
+_READING = 2
 """Counts the changes of what is read: stored readings of an earlier one are not used."""
 
 
@@ -65,7 +65,9 @@ class Sights:
     def get(self, record: Record, by: By) -> dict[str, Tensor]:
         """The stored reading of a record, or a new one, stored; empty where nothing can be read."""
         build, see = READINGS[by]
-        named = json.dumps([see.__name__, record["question"], record["docs"]], sort_keys=True)
+        # the id draws what stands where, the spans say which answer is looked for
+        drawn = [id_of(record), record["question"], record["docs"], record.get("answer_spans")]
+        named = json.dumps([see.__name__, *drawn], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.safetensors"
         if not path.is_file():
             case = build(record, self.reader, self.most_tokens)
@@ -95,7 +97,7 @@ def every_case(
             found = scores_of(sights.get(record, by), by, temperature)
             if found is not None:
                 yield source, found
-            report(source.path.name.split(".")[0], i, len(records))
+            report(source.name, i, len(records))
 
 
 def find(
@@ -115,8 +117,12 @@ def find(
         temperature: of `contrast`.
 
     Raises:
-        BadInput: no record serves: `copy` needs answers, `contrast` a document that is not gold.
+        BadInput: a temperature of 0 or below, or no record serves: `copy` needs answers, `contrast`
+            a document that is not gold.
     """
+    if by == "contrast":
+        check_temperature(temperature)
+    sources = distinct(sources)
     sights = Sights(cache, reader, most_tokens)
     found = list(every_case(sights, sources, by, report, temperature))
     if not found:

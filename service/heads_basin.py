@@ -15,8 +15,8 @@ from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.heads_scores import document_masses
 from tamis.probes.prompt import Prompt, Read, token_spans
-from tamis.service.bench.records import Record
-from tamis.service.training import Source, described, records_of
+from tamis.service.bench.records import Record, id_of
+from tamis.service.training import Source, described, distinct, records_of
 
 Report = Callable[[str, int, int], None]
 DOCUMENTS, DOCUMENT_TOKENS = 10, 100
@@ -46,7 +46,7 @@ def shares(record: Record, reader: Any, documents: int, most_tokens: int) -> Ten
     texts = [t for doc in record["docs"] if (t := opening(doc, reader, most_tokens)).strip()]
     if len(texts) < documents:
         return None
-    order = random.Random(f"{record['id']}").sample(range(len(texts)), documents)
+    order = random.Random(id_of(record)).sample(range(len(texts)), documents)
     text, spans = "", []
     for d in order:
         text += "\n\n" if text else ""
@@ -69,7 +69,7 @@ def every_list(
         for i, record in enumerate(records, 1):
             if (found := shares(record, reader, documents, most_tokens)) is not None:
                 yield source, found
-            report(source.path.name.split(".")[0], i, len(records))
+            report(source.name, i, len(records))
 
 
 def measure(
@@ -86,6 +86,7 @@ def measure(
     """
     if documents < 3:
         raise BadInput(f"{documents} documents have no middle; give at least 3")
+    sources = distinct(sources)
     found = list(every_list(reader, sources, documents, most_tokens, report))
     if not found:
         raise BadInput(

@@ -17,7 +17,7 @@ from tamis.probes.heads_scores import (
     document_masses,
 )
 from tamis.probes.prompt import Ask, Prompt, Read, token_spans
-from tamis.service.bench.records import Record, gold_spans
+from tamis.service.bench.records import Record, gold_spans, id_of
 
 TokenSpan = tuple[int, int]
 PROMPT_TOKENS = 1000
@@ -42,7 +42,7 @@ class Case:
 
 def case_of(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> Case:
     """The documents of a record in an order drawn by its id: gold ones, and others that fit."""
-    chance = random.Random(f"{record['id']}")
+    chance = random.Random(id_of(record))
     encode = reader.layout.tokens.encode
     needed = sorted({d for d, _, _ in gold_spans(record)})
     sizes = [len(encode(_shown(doc)).ids) + 2 for doc in record["docs"]]

@@ -13,7 +13,7 @@ from torch import Tensor
 from tamis.compressors._reading import Reader
 from tamis.probes.heads_scores import needle_mass
 from tamis.probes.prompt import Prompt, Read, token_spans
-from tamis.service.bench.records import Record
+from tamis.service.bench.records import Record, id_of
 from tamis.service.heads_cases import Case, every_row
 
 NEEDLES = (
@@ -27,7 +27,7 @@ KEYS = ("Marlow", "Quentin", "Isadora", "Tallinn", "Brisbane", "Ottoline", "Vald
 
 def needle_case(record: Record, reader: Reader, most_tokens: int) -> Case:
     """The record's sentences, as many as fit, with the needle among them."""
-    chance = random.Random(f"needle {record['id']}")
+    chance = random.Random(f"needle {id_of(record)}")
     said, asked = chance.choice(NEEDLES)
     key, value = chance.choice(KEYS), str(chance.randrange(10**5, 10**6))
     hay = _sentences(record, reader, most_tokens)

@@ -23,6 +23,7 @@ from tamis.service.metrics import Metrics
 from tamis.service.passages import Passages
 from tamis.service.serving import Serving, layers_needed, pairs
 from tamis.service.settings import Settings
+from tamis.service.shelf import Shelved
 
 _WARM_TOKENS = 256
 _SWITCH_S = 0.0005
@@ -157,4 +158,4 @@ def _opened_index(folder: Path, root: Path) -> Any:
         raise MissingExtra(
             f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
         ) from error
-    return CorpusIndex.open(folder, root=root)
+    return Shelved(CorpusIndex.open(folder, root=root))

@@ -9,14 +9,14 @@ from typing import Any
 
 from tamis.compressors._registry import DEFAULT_PROXY
 from tamis.probes import zoo
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.chunks import CHUNK_CHARS
 from tamis.retrieval.manifest import Manifest, Settings
 from tamis.retrieval.recipe import KeyRecipe, shipped
 from tamis.retrieval.sessions import creating, writing
 from tamis.retrieval.store import CorpusIndex
 from tamis.retrieval.writer import Counted, Readers, Report
-from tamis.service.corpus import Fields, documents, sources
+from tamis.service.corpus import Fields, documents, fingerprint, sources
 
 VECTORS = {"minilm": "minilm-l6"}
 
@@ -79,9 +79,9 @@ def build(
     """
     found = sources(paths)
     readers = readers_for(settings, proxy, root)
-    with creating(home, settings, readers, overwrite) as writer:
+    with creating(home, settings, readers, overwrite, fingerprint(paths)) as writer:
         counted = writer.put(documents(found, fields, encoding), report)
-        writer.finish()
+        writer.finish(exact=True)
     return counted
 
 
@@ -128,7 +128,7 @@ def _recipe(proxy: str, file: Path | None) -> KeyRecipe:
     if file is not None:
         try:
             return KeyRecipe.from_json(json.loads(file.read_text("utf8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, BadIndex) as error:
             raise BadInput(f"{file} cannot be read as a recipe: {error}") from error
     found = shipped(Path(proxy).name)
     if found is None:

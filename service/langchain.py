@@ -110,8 +110,12 @@ class TamisCompressor(_Documents, _Portable, BaseDocumentCompressor):
     """Keeps the sentences of documents that answer a query, verbatim, within a budget.
 
     One document out for each that keeps something; joined by `separator`, they are within the
-    budget. The documents given are not touched. Ids stay, metadata is copied in depth and gets
-    `relevance_score` and `compression`: spans, tokens before and after, length, method, status.
+    budget: 500 tokens if none is given. The documents given are not touched. Ids stay, metadata is
+    copied in depth and gets `relevance_score` and `compression`: spans, tokens before and after,
+    source length, answerability, model, method, status, warnings.
+
+    Where the model or the server breaks down, every document comes back whole with the status
+    `failed`, its warning says why, and it is logged; `on_error="fail"` raises instead.
     """
 
     model_config = CONFIG
@@ -122,7 +126,8 @@ class TamisCompressor(_Documents, _Portable, BaseDocumentCompressor):
         """The documents, with what they say to the query.
 
         Raises:
-            TamisError: and its kinds, unless `on_error` is `passthrough`.
+            TamisError: and its kinds, where the request or the set-up is wrong. Whatever breaks
+                down, under `on_error="fail"`.
         """
         return self.keep(documents, query)
 
@@ -163,7 +168,8 @@ class TamisDocumentTransformer(_Documents, _Portable, BaseDocumentTransformer):
 
         Raises:
             BadInput: a document without a query.
-            TamisError: and its kinds, unless `on_error` is `passthrough`.
+            TamisError: and its kinds, where the request or the set-up is wrong. Whatever breaks
+                down, under `on_error="fail"`.
         """
         groups = self._groups(documents, **kwargs)
         return [d for query, group in groups.items() for d in self.keep(group, query)]

@@ -28,9 +28,12 @@ class TamisPostprocessor(Compression, BaseNodePostprocessor):
     """Keeps the sentences of nodes that answer the query, verbatim, within a budget.
 
     One node out for each that keeps something; joined by `separator`, their texts are within the
-    budget. The nodes given are not touched. Ids, relationships, metadata and the retriever's scores
-    stay; `relevance_score` and `compression` are added to the metadata, hidden from the language
-    model and from embeddings. A node without text, such as an image, stays as it is.
+    budget: 500 tokens if none is given. The nodes given are not touched. Ids, relationships,
+    metadata and the retriever's scores stay; `relevance_score` and `compression` are added to the
+    metadata, hidden from the language model and from embeddings. A node without text, such as an
+    image, stays as it is. Where the model or the server breaks down, every node stays whole,
+    `compression` has the status `failed` and a warning that says why, and it is logged;
+    `on_error="fail"` raises instead.
 
     The budget counts texts. What `MetadataMode.LLM` writes before them is yours and comes on top.
     """

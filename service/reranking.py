@@ -74,7 +74,8 @@ def rerank(
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         language: of the documents, such as `de`; `auto` looks at them and at the question.
-        root: the folder models are kept in; by default the user's cache.
+        root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
+            or in the user's cache.
         cache: a `PassageCache`, so that a document is read once, whoever asks.
         options: the method's own.
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from tamis.probes.errors import BadInput
 from tamis.retrieval._types import Hits, check_effort, check_k, checked
 from tamis.retrieval.exact import padded
 
@@ -52,6 +53,13 @@ def steps(low: float, high: float, count: int = 10) -> list[int]:
     """Whole numbers from low to high, each a fixed factor above the one before."""
     ratio = max(high / low, 1.0) ** (1 / (count - 1))
     return sorted({max(1, round(low * ratio**i)) for i in range(count)})
+
+
+def checked_some(keys: Tensor) -> Tensor:
+    """Keys that a structure is made of. BadInput: there are none, or they have no width."""
+    if not keys.numel():
+        raise BadInput(f"keys have shape {list(keys.shape)}; give at least one, of a width")
+    return keys
 
 
 def asked(queries: Tensor, keys: Tensor, k: int, effort: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tamis.retrieval._types import Hits
-from tamis.retrieval.selectors._selector import Info, asked, best_of, steps
+from tamis.retrieval.selectors._selector import Info, asked, best_of, checked_some, steps
 
 SHARE = 0.25
 
@@ -29,8 +29,9 @@ class Loki:
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
-        self._keys = keys
-        axes = torch.linalg.eigh(torch.cov(keys.double().T)).eigenvectors.flip(1)
+        self._keys = checked_some(keys)
+        spread = torch.cov(keys.double().T, correction=0)  # one key has no spread, and no axes
+        axes = torch.linalg.eigh(spread.view(-1, keys.shape[1])).eigenvectors.flip(1)
         width = max(1, round(SHARE * keys.shape[1]))
         self._axes = axes[:, :width].to(keys)
         self._short = keys @ self._axes

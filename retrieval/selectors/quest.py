@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tamis.retrieval._types import Hits
-from tamis.retrieval.selectors._selector import Info, asked, best_of, steps
+from tamis.retrieval.selectors._selector import Info, asked, best_of, checked_some, steps
 
 PAGE = 16
 
@@ -29,7 +29,7 @@ class Quest:
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
-        self._keys = keys
+        self._keys = checked_some(keys)
         self._pages = -(-len(keys) // PAGE)
         short = self._pages * PAGE - len(keys)
         # the last page is filled with its own last key, which moves no bound

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tamis.retrieval._types import Hits
-from tamis.retrieval.selectors._selector import Info, asked, best_of, steps
+from tamis.retrieval.selectors._selector import Info, asked, best_of, checked_some, steps
 
 SEGMENT, CLUSTER, ROUNDS = 8192, 16, 10
 
@@ -32,7 +32,7 @@ class RetroInfer:
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
-        self._keys = keys
+        self._keys = checked_some(keys)
         centroids, owners = [], []
         before = 0
         for segment in torch.split(keys, SEGMENT):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tamis.probes.errors import BadInput
-from tamis.service.bench.records import Record, lone, with_distractors
+from tamis.service.bench.records import Record, id_of, lone, with_distractors
 from tamis.service.bench.stats import paired_bootstrap
 
 ORIGINAL = "original"
@@ -128,8 +128,16 @@ def usable(records: Sequence[Record], limit: int | None) -> list[Record]:
     """Records with answers to compare with; lone passages get distractors.
 
     Raises:
-        BadInput: none has one.
+        BadInput: none has one, one's are no list of texts, or it has no documents.
     """
+    for record in records:
+        given = record.get("answers") or []
+        if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+            raise BadInput(
+                f"record {id_of(record)} has the 'answers' {given!r:.60}; give a list of texts"
+            )
+        if given and not any(doc["text"].strip() for doc in record["docs"]):
+            raise BadInput(f"record {id_of(record)} has no text in 'docs'; there is no context")
     rows = [r for r in records if r.get("answerable", True) and r.get("answers")]
     if not rows:
         raise BadInput("no record has 'answers' (a list of texts); there is nothing to compare")
@@ -188,7 +196,7 @@ def _known(kept: Path) -> Iterator[tuple[str, str]]:
 def _row(record: Record, condition: str, answer: str, tokens: int, whole: int) -> dict[str, Any]:
     truths = record["answers"]
     return {
-        "id": record["id"],
+        "id": id_of(record),
         "condition": condition,
         "answer": answer,
         "exact_match": exact_match(answer, truths),

@@ -25,6 +25,7 @@ from tamis.service.bench.evidence import file_of
 from tamis.service.bench.records import (
     Record,
     gold_spans,
+    id_of,
     load,
     lone,
     passages_of,
@@ -117,7 +118,7 @@ def _longer(
     record: Record, pool: Sequence[Record], tokens: int, counter: Tokens, seed: int
 ) -> Record:
     """A record among so many passages of others that one more would be too many, shuffled."""
-    chance = random.Random(f"{seed}:{record['id']}:{tokens}")
+    chance = random.Random(f"{seed}:{id_of(record)}:{tokens}")
     docs, titles = list(record["docs"]), {doc.get("title") for doc in record["docs"]}
     total = counter.count(_context(docs))
     for other in chance.sample(pool, len(pool)):
@@ -164,4 +165,4 @@ def _case(name: str, record: Record, other: str, budget: float, counter: Tokens)
     }
     gold = tuple(docs[d]["text"][a:b] for d, a, b in gold_spans(record))
     answers = tuple(str(answer) for answer in record.get("answers") or ())
-    return Case(name, record["id"], gold, answers, asked)
+    return Case(name, id_of(record), gold, answers, asked)

@@ -6,6 +6,7 @@ with the best first, a document of the corpus `{"docid", "title", "text"}`; both
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ def _query(row: Record, path: Path, number: int, system: str) -> Query:
     try:
         qrels = {str(d): float(g) for d, g in row["qrels"].items() if float(g) > 0}
         found = tuple((str(d), float(s)) for d, s in row["candidates"][system])
+        if not all(map(math.isfinite, (*qrels.values(), *(score for _, score in found)))):
+            raise ValueError("a grade or score is not finite")
         text, qid = row["query"], str(row["qid"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
@@ -98,4 +101,5 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
 
 def _passage(docid: str, row: Mapping[str, Any]) -> Passage:
     title = row.get("title")
-    return Passage(row["text"], docid, title if isinstance(title, str) and title else None)
+    titled = isinstance(title, str | int | float) and not isinstance(title, bool)
+    return Passage(row["text"], docid, str(title) or None if titled else None)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,14 @@ def read_jsonl(path: Path) -> Iterator[Record]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _parsed(line, path, number)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
 
 def _parsed(line: str, path: Path, number: int) -> Record:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise BadInput(
@@ -52,22 +54,105 @@ def load(path: str | Path) -> list[Record]:
     """The records of a file with their documents in place.
 
     Raises:
-        BadInput: no such file, a line that is not a record, or a reference without its document.
+        BadInput: no such file, a line that is not a record, a span outside its text, or a reference
+            without its document.
     """
     path = Path(path)
     rows = list(read_jsonl(path))
     for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("question"), str) or not isinstance(row.get("docs"), list):
+        docs = row.get("docs")
+        if not isinstance(row.get("question"), str) or not isinstance(docs, list):
             raise BadInput(
                 f"{path}, record {number}: 'question' (text) and 'docs' (a list) are needed"
             )
+        if not all(isinstance(doc, dict) for doc in docs):
+            raise BadInput(f"{path}, record {number}: a document is a JSON object with 'text'")
+    stored = {}
     if any("ref" in doc for row in rows for doc in row["docs"]):
-        stored = {doc["doc_id"]: doc for doc in read_jsonl(_beside(path))}
-        for row in rows:
-            row["docs"] = [
-                stored[d["ref"]] | {"gold": d["gold"]} if "ref" in d else d for d in row["docs"]
-            ]
-    return rows
+        stored = _stored(_beside(path))
+    return [_checked(row, stored, path, number) for number, row in enumerate(rows, 1)]
+
+
+def _stored(path: Path) -> dict[str, Record]:
+    """Documents by their `doc_id`."""
+    found = {}
+    for number, doc in enumerate(read_jsonl(path), 1):
+        if told := _doc_fault(doc) or ("" if isinstance(doc.get("doc_id"), str) else "no 'doc_id'"):
+            raise BadInput(f"{path}, document {number}: {told}")
+        found[doc["doc_id"]] = doc
+    return found
+
+
+def _checked(record: Record, stored: Mapping[str, Record], path: Path, number: int) -> Record:
+    """A record with its documents in place. BadInput: labels that point at nothing."""
+    docs, told = [], ""
+    for d, doc in enumerate(record["docs"]):
+        if "ref" in doc:
+            if not isinstance(doc["ref"], str) or doc["ref"] not in stored:
+                told = f"refers to {doc['ref']!r}, which is not in {path.stem.split('.')[0]}_docs"
+            else:
+                doc = stored[doc["ref"]] | {"gold": doc.get("gold", [])}
+        else:
+            told = _doc_fault(doc)
+        if told := told or _gold_fault(doc):
+            raise BadInput(f"{path}, record {number}: document {d} {told}")
+        docs.append(doc)
+    record["docs"] = docs
+    if not _are_answers(record.get("answer_spans", []), docs):
+        raise BadInput(
+            f"{path}, record {number}: 'answer_spans' is {record['answer_spans']!r:.80}; give "
+            "[document, start, stop] each, inside the document's text"
+        )
+    return record
+
+
+def _doc_fault(doc: Record) -> str:
+    """What is wrong with a document, in a clause; empty if nothing is."""
+    text, title = doc.get("text"), doc.get("title")
+    if not isinstance(text, str) or not isinstance(title, str | None):
+        return f"has the 'text' {text!r:.40} and the 'title' {title!r:.40}; give texts"
+    if not isinstance(sents := doc.get("sents"), list):
+        return f"has the 'sents' {sents!r:.40}; give a list of [start, stop]"
+    size = len(text)
+    try:
+        whole = set(map(type, chain.from_iterable(sents))) <= {int}
+        outside = next((pair for pair in sents if not 0 <= pair[0] <= pair[1] <= size), None)
+        whole = whole and all(map((2).__eq__, map(len, sents)))
+    except (TypeError, LookupError):
+        whole = False
+    if not whole:
+        return f"has the 'sents' {sents!r:.80}; give [start, stop] each"
+    if outside is not None:
+        return f"has the sentence {outside} outside its text of {size} characters"
+    return ""
+
+
+def _gold_fault(doc: Record) -> str:
+    gold, most = doc.get("gold", []), len(doc.get("sents", ()))
+    if not isinstance(gold, list) or not all(type(i) is int and 0 <= i < most for i in gold):
+        return f"has the 'gold' {gold!r:.80}; give places among its {most} 'sents', from 0"
+    return ""
+
+
+def _are_answers(spans: Any, docs: Sequence[Record]) -> bool:
+    try:
+        return all(
+            type(d) is type(a) is type(b) is int
+            and 0 <= d < len(docs)
+            and 0 <= a <= b <= len(docs[d]["text"])
+            for d, a, b in spans
+        )
+    except (TypeError, ValueError):
+        return False
+
+
+def id_of(record: Record) -> str:
+    """What a record is called. BadInput: it has no name, and chance is drawn by it."""
+    if not isinstance(name := record.get("id"), str | int):
+        raise BadInput(
+            f"the record of {record['question']!r:.60} has the 'id' {name!r}; give each its own"
+        )
+    return str(name)
 
 
 def _beside(path: Path) -> Path:
@@ -104,7 +189,7 @@ def with_distractors(
 def _among(
     record: Record, pool: list[Record], by_title: dict[str, list[Record]], count: int, seed: int
 ) -> Record:
-    chance = random.Random(f"{seed}:{record['id']}")
+    chance = random.Random(f"{seed}:{id_of(record)}")
     own = {doc["text"] for doc in record["docs"]}
     near = [d for d in by_title[record["docs"][0].get("title") or ""] if d["text"] not in own]
     picked = chance.sample(near, min(len(near), count // 2))
@@ -152,11 +237,15 @@ def visible_chars(text: str) -> int:
 
 
 def is_covered(text: str, kept: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
-    """Whether enough of one gold sentence lies in kept spans, which do not overlap."""
+    """Whether enough of one gold sentence lies in kept spans, which do not overlap.
+
+    Never of a sentence without a visible character: there is nothing to keep.
+    """
+    visible = visible_chars(text[start:stop])
     inside = sum(
         visible_chars(text[max(a, start) : min(b, stop)]) for a, b in kept if a < stop and start < b
     )
-    return inside >= _SHARE * visible_chars(text[start:stop]) - 1e-9
+    return visible > 0 and inside >= _SHARE * visible - 1e-9
 
 
 def labels(record: Record, units: Sequence[Unit]) -> list[bool]:

@@ -8,6 +8,7 @@ both ─► alone and fused with the first stage ─► nDCG@10, recall@10, pair
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ from tamis.service.bench.records import read_jsonl
 from tamis.service.bench.run import Results, Row
 from tamis.service.bench.sources import Vectors
 from tamis.service.bench.stats import paired_bootstrap
+from tamis.service.finite import finite
 from tamis.service.training import look_key
 
 SURE = 0.9
@@ -117,7 +119,7 @@ def result_of(
     return {
         "qid": query.qid,
         "ranking": mixed(query, own, settings, found.calibrated),
-        "own": own,
+        "own": finite(own),
         "calibrated": found.calibrated,
         "tokens_read": found.tokens_read,
         "windows": found.windows,
@@ -172,12 +174,17 @@ def systems(
             cosine = peer(query)
             shown["minilm"] = mixed(query, cosine, alone, False)
             shown |= _fused("minilm", query, cosine, join, False)
-        shown[settings.method] = mixed(query, row["own"], alone, row["calibrated"])
-        shown |= _fused(settings.method, query, row["own"], join, row["calibrated"])
+        shown[settings.method] = mixed(query, own := _own(row), alone, row["calibrated"])
+        shown |= _fused(settings.method, query, own, join, row["calibrated"])
         for name, ranking in shown.items():
             found.setdefault(name, []).append(ranking)
         report(done)
     return found
+
+
+def _own(row: Row) -> list[float]:
+    """A line's scores; what was not ranked at all has none, and comes last."""
+    return [-math.inf if score is None else score for score in row["own"]]
 
 
 def _with(settings: Settings, fuse: Fuse | None) -> Settings:

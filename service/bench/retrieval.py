@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,20 @@ def judged(name: str, corpus: Path, queries: Path) -> Task:
     """
     documents = tuple(_document(row, corpus) for row in read_jsonl(corpus))
     known = {document.id for document in documents}
+    if len(known) < len(documents):
+        twice = next(d for d, n in Counter(of.id for of in documents).items() if n > 1)
+        raise BadInput(
+            f"{corpus} has {len(documents):,} documents under {len(known):,} ids, {twice!r} more "
+            "than once; number them"
+        )
     found = []
     for number, row in enumerate(read_jsonl(queries), 1):
         text, grades = row.get("query", row.get("question")), row.get("qrels")
-        if not isinstance(text, str) or not isinstance(grades, dict):
+        if not isinstance(text, str) or not text.strip() or not isinstance(grades, dict):
             raise BadInput(
                 f"{queries}, row {number}: 'query' and 'qrels' (grades by id) are needed"
             )
+        grades = _grades(grades, f"{queries}, row {number}")
         if missing := set(grades) - known:
             raise BadInput(f"{queries}, row {number}: {corpus} holds no document {min(missing)!r}")
         if any(grade > 0 for grade in grades.values()):
@@ -199,7 +207,22 @@ def _document(row: Mapping[str, Any], corpus: Path) -> Document:
     name = next((row[key] for key in ("docid", "id", "_id", "doc_id") if key in row), None)
     if name is None or not isinstance(row.get("text"), str):
         raise BadInput(f"{corpus}: a document has 'docid' or 'id', and 'text'; got {sorted(row)}")
-    return Document(str(name), row["text"], row.get("title") or None)
+    title = row.get("title")
+    titled = isinstance(title, str | int | float) and not isinstance(title, bool)
+    try:
+        return Document(str(name), row["text"], str(title) or None if titled else None)
+    except BadInput as error:
+        raise BadInput(f"{corpus}: {error}") from error
+
+
+def _grades(given: Mapping[str, Any], place: str) -> dict[str, float]:
+    try:
+        found = {doc: float(grade) for doc, grade in given.items()}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{place}: the grades in 'qrels' are numbers ({error})") from error
+    if odd := [doc for doc, grade in found.items() if not math.isfinite(grade)]:
+        raise BadInput(f"{place}: the grade of {odd[0]!r} is not finite")
+    return found
 
 
 def _checked(task: Task, *files: Path) -> Task:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -123,7 +124,7 @@ class Capture:
         """A shard from disk if it holds these heads, else made and added to what is there."""
         path = self.folder / f"{what}-{self._name(ids)}.safetensors"
         wanted = {f"{layer}.{head}" for layer, head in heads}
-        there = load_file(path) if path.is_file() else {}
+        there = _shard(path)
         if not wanted <= set(there):
             there |= {name: tensor.contiguous() for name, tensor in make().items()}
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +138,14 @@ class Capture:
         card, template = self.proxy.card, self.proxy.layout.template
         facts = (card.revision, template, self.proxy.dtype, self.window, tuple(ids))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+
+
+def _shard(path: Path) -> dict[str, Tensor]:
+    """What an earlier run left; a damaged file is as good as none, and is written again."""
+    try:
+        return load_file(path) if path.is_file() else {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _joined(shards: Sequence[dict[str, Tensor]]) -> dict[Head, Tensor]:

@@ -123,6 +123,11 @@ class Run:
 
     def _cases(self, captured: Captured, tokens: int) -> Iterator[Case]:
         words = captured.words[:tokens]
+        if not words.any():
+            raise BadInput(
+                f"none of the first {tokens:,} tokens of the text has a letter or a digit; "
+                "give more text, or another"
+            )
         for layer, head in self.settings.heads:
             keys = captured.keys[layer, self.capture.kv(head)][:tokens][words].float()
             test = captured.test[layer, head]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,5 +85,5 @@ def _is_records(path: Path) -> bool:
 def _unpacked(path: Path) -> str:
     try:
         return gzip.decompress(path.read_bytes()).decode("utf8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error

@@ -29,6 +29,7 @@ from tamis.compressors._reading import WINDOW_TOKENS, Look, windows
 from tamis.compressors._types import Scores
 from tamis.compressors.lexical import best_of_passage
 from tamis.probes.capture import Want
+from tamis.probes.errors import BadInput
 from tamis.probes.fit import Question, listwise
 from tamis.probes.prompt import Prompt
 from tamis.probes.segment import units_of
@@ -169,6 +170,11 @@ def fitted(cases: Sequence[Case], way: str, signed: bool) -> list[Tensor]:
             for case, own in zip(cases, folds, strict=True)
             if own != fold and case.gold.any() and not case.gold.all()
         ]
+        if not others:
+            raise BadInput(
+                f"all {len(cases)} questions to fit on are on the articles that are judged; give "
+                "more sets, or a higher --limit"
+            )
         weights[fold] = listwise(others, _L2)[0] if signed else from_zero(others, _L2)
     return [case.logs(way) @ weights[fold] for case, fold in zip(cases, folds, strict=True)]
 

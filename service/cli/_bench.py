@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +97,7 @@ def prose_of(path: Path) -> str:
     try:
         with opener(path, "rt", encoding="utf8") as file:
             return str(file.read())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
@@ -125,6 +127,31 @@ def bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield progress
+
+
+def check_targets(*paths: Path | None) -> None:
+    """BadInput: a file that could not be written at the end; said before anything is read."""
+    for path in paths:
+        if path is None:
+            continue
+        why = ""
+        if path.is_dir():
+            why = "it is a folder"
+        elif not path.parent.is_dir():
+            why = f"there is no folder {path.parent}"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            why = "permission denied"
+        if why:
+            raise BadInput(f"{path} cannot be written: {why}; name another file")
+
+
+def check_probe_target(path: Path) -> None:
+    """Likewise of a probe, whose folder is made where there is none."""
+    from tamis.probes.linear import probe_files
+
+    for file in probe_files(path):
+        there = next(folder for folder in (file.parent, *file.parent.parents) if folder.exists())
+        check_targets(there / file.name if there != file.parent else file)
 
 
 def write_json(report: Mapping[str, Any], path: Path) -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import typer
 
+from tamis.compressors._checks import BUDGETS, check_together
 from tamis.compressors._types import Budget, Rules
-from tamis.probes.errors import BadInput
 from tamis.service.cli._options import MAX_TOKENS, Granularity, Order, Unanswerable
 
 
 def budget_of(
     max_tokens: int | None, ratio: float | None, threshold: float | None, coverage: float | None
 ) -> Budget:
-    """The one budget that was given; `MAX_TOKENS` tokens if none was."""
-    words = ("--max-tokens", "--ratio", "--threshold", "--coverage")
-    values = (max_tokens, ratio, threshold, coverage)
-    given = [word for word, value in zip(words, values, strict=True) if value is not None]
-    if len(given) > 1:
-        raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
+    """The limit and the floor that were given; `MAX_TOKENS` tokens if none was."""
+    values = zip(BUDGETS, (max_tokens, ratio, threshold, coverage), strict=True)
+    given = [name for name, value in values if value is not None]
+    check_together(given, lambda name: f"--{name.replace('_', '-')}")
     return Budget(max_tokens if given else MAX_TOKENS, ratio, threshold, coverage)
 
 
 def rules_of(
     *,
-    protect: Sequence[str] | None,
+    protect: tuple[str, ...],
     context_window: int,
     dedup: float | None,
     order: Order,
@@ -38,8 +36,14 @@ def rules_of(
     granularity: Granularity,
 ) -> Rules:
     r"""The rules; `\n` and `\t` in a separator are what a shell cannot easily say."""
+    if if_unanswerable is not Unanswerable.best_effort and answerable_floor == 0:
+        typer.echo(
+            f"tamis: --if-unanswerable {if_unanswerable.value} does nothing at a floor of 0; give "
+            "one with it, such as --answerable-floor 0.3",
+            err=True,
+        )
     return Rules(
-        tuple(protect or ()),
+        protect,
         context_window,
         dedup,
         order.value,

@@ -47,6 +47,11 @@ def say(home: Path, counted: Counted, clock: float, quiet: bool) -> None:
         f"{time.perf_counter() - clock:.1f} s",
         err=True,
     )
+    if counted.repeated:
+        typer.echo(
+            f"{home}: {counted.repeated:,} documents had an id that came again; the later counts",
+            err=True,
+        )
 
 
 def row(hit: Hit) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from tamis.compressors._types import Rules
+
 MAX_TOKENS = 500
 MAX_INPUT_TOKENS = 1_000_000
-ANSWERABLE_FLOOR = 0.3
+ANSWERABLE_FLOOR = Rules().answerable_floor
 
 _SELECTION, _OUTPUT, _INPUT = "Selection", "Output", "Input"
 
@@ -120,15 +122,6 @@ Cache = Annotated[
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-Protect = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--protect",
-        metavar="REGEX",
-        help="Always keep sentences that match; repeatable.",
-        rich_help_panel=_SELECTION,
-    ),
-]
 ContextWindow = Annotated[
     int,
     typer.Option(
@@ -145,14 +138,6 @@ Dedup = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
-KeepTags = Annotated[
-    bool,
-    typer.Option(
-        "--keep-tags",
-        help="Always keep what stands between <keep> and </keep>.",
-        rich_help_panel=_SELECTION,
-    ),
-]
 GranularityOf = Annotated[
     Granularity,
     typer.Option(
@@ -166,7 +151,7 @@ IfUnanswerable = Annotated[
     Unanswerable,
     typer.Option(
         "--if-unanswerable",
-        help="What to return when the context seems to hold no answer.",
+        help="What to return when the context seems to hold no answer: give a floor for that.",
         rich_help_panel=_SELECTION,
     ),
 ]
@@ -174,7 +159,7 @@ AnswerableFloor = Annotated[
     float,
     typer.Option(
         "--answerable-floor",
-        help="Answerability below which that is so.",
+        help="Answerability below which that is so, such as 0.3; at 0 it never is.",
         rich_help_panel=_SELECTION,
     ),
 ]

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 def source_of(name: str) -> Source:
-    """`FILE` or `FILE:LIMIT` as a training source."""
+    """`FILE` or `FILE:LIMIT` as a training source. BadInput: a limit below 1."""
+    from tamis.probes.errors import BadInput
     from tamis.service.training import Source
 
     path, _, limit = name.rpartition(":")
-    return Source(Path(path), int(limit)) if path and limit.isdigit() else Source(Path(name))
+    if not path or not limit.removeprefix("-").isdecimal():
+        return Source(Path(name))
+    if int(limit) < 1:
+        raise BadInput(f"--data is {name!r}; use at least 1 question, or leave :LIMIT out for all")
+    return Source(Path(path), int(limit))
 
 
 def probe_of(path: Path | None, method: str, proxy: str) -> LinearProbe:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.text import Passage
+from tamis.service.finite import finite
 
 if TYPE_CHECKING:
     from tamis.compressors._types import Compressed, Rules
@@ -113,8 +114,10 @@ def _span(u: int, result: Compressed) -> dict[str, Any]:
 
 
 def dumped(value: Mapping[str, Any] | Sequence[Any]) -> str:
-    """JSON for people and programs; a lone surrogate is written as its escape, so none is lost."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    """JSON for people and programs: a lone surrogate is written as its escape, so none is lost; NaN
+    and infinity, which JSON has not, as null.
+    """
+    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, indent=2)
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

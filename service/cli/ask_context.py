@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tamis.compressors._registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors._registry import DEFAULT
 from tamis.probes.language import AUTO
 from tamis.service.cli import _options as opt
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import dumped
-from tamis.service.cli.index import By, Folder, Where
+from tamis.service.cli.index import By, Folder, Where, legs_of
 from tamis.service.cli.models import Home, models_folder
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def ask_context(
     from tamis.service.languages import chosen
 
     models = models_folder(root)
-    keys_of = None if proxy in (AUTO, DEFAULT_PROXY) else proxy
-    found = CorpusIndex.open(index, proxy=keys_of, root=models)
+    # the index's keys are read with the model that made them, whatever reads the sentences
+    found = CorpusIndex.open(index, root=models)
     choice = chosen(proxy, method, language_of(found), question, (), models)
     ensure_default(Late(method, choice.proxy, models), "proxy", offline)
     result = asked(
@@ -66,7 +66,7 @@ def ask_context(
         max_tokens=max_tokens,
         top_k=top_k,
         where=where,
-        by=[word.strip() for word in by.split(",")] if by else None,
+        by=legs_of(by),
         method=method,
         proxy=proxy,
         root=models,

@@ -14,6 +14,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.batch.job import Cut, Fields, Format, Job
 from tamis.service.cli import _batch_options as bat
 from tamis.service.cli import _options as opt
+from tamis.service.cli import _protect as pro
 from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
 from tamis.service.cli.models import Home, models_folder
@@ -86,11 +87,13 @@ def run(
     format: bat.FormatOf = None,
     part_rows: bat.PartRows = 256,
     part_mb: bat.PartMb = 8,
-    protect: opt.Protect = None,
+    protect: pro.Protect = None,
+    protect_numbers: pro.Numbers = False,
+    protect_urls: pro.Urls = False,
     context_window: opt.ContextWindow = 0,
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
-    keep_tags: opt.KeepTags = False,
+    keep_tags: pro.KeepTags = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
     granularity: opt.GranularityOf = opt.Granularity.sentence,
     answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
@@ -111,7 +114,7 @@ def run(
     from tamis.service.cli._loading import read_by
 
     rules = rules_of(
-        protect=protect,
+        protect=pro.patterns_of(protect, protect_numbers, protect_urls),
         context_window=context_window,
         dedup=dedup,
         order=order,

@@ -22,6 +22,7 @@ from tamis.service.cli._bench import (
     Shares,
     bars,
     budgets_of,
+    check_targets,
     files_of,
     listed,
     reporter,
@@ -66,6 +67,7 @@ def run_records(
     from tamis.service.bench import run as bench
     from tamis.service.calls import compressor, counter_of
 
+    check_targets(out, gold_out)
     settings = bench.Settings(keep, method, distractors, seed, proxy, language)
     rows = bench.records_for(records, settings)
     built = compressor(method, proxy, counter_of("proxy", proxy))
@@ -126,6 +128,7 @@ def evidence(
     from tamis.service.bench.plot import figure_class
     from tamis.service.bench.table import footnote, table
 
+    check_targets(json_file)
     shares = budgets_of(budgets)
     names = listed(methods, "methods") if methods else _usual(proxy)
     files = files_of(data, listed(sets, "sets"))

@@ -18,6 +18,7 @@ from tamis.service.cli._bench import (
     Seed,
     Shares,
     budgets_of,
+    check_targets,
     listed,
     table_console,
     write_json,
@@ -73,6 +74,7 @@ def hops(
     from tamis.service.bench.methods import facts_of
     from tamis.service.calls import counter_of
 
+    check_targets(json_file)
     names, shares = chosen(listed(ways, "ways")), budgets_of(budgets)
     fit_on, judge_by = _files(train, judge)
     layers = registry.depth(registry.DEFAULT, proxy)

@@ -17,6 +17,7 @@ from tamis.service.cli._bench import (
     Shares,
     bars,
     budgets_of,
+    check_targets,
     files_of,
     listed,
     reporter,
@@ -65,6 +66,7 @@ def languages(
     """
     from tamis.service.language_table import shown
 
+    check_targets(json_file)
     names, shares = listed(proxies, "proxies"), budgets_of(budgets)
     codes = listed(tongues, "languages")
     files = files_of(data, [f"{of}_{code}" for code in codes])

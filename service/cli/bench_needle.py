@@ -15,6 +15,7 @@ from tamis.service.cli._bench import (
     SHARP,
     ProxyName,
     bars,
+    check_targets,
     listed,
     prose_of,
     reporter,
@@ -86,9 +87,13 @@ def needle(
 
     if (needle is None) != (question is None):
         raise BadInput("--needle and --question belong together; give both or neither")
+    if any(given is not None and not given.strip() for given in (needle, question)):
+        raise BadInput("--needle or --question is blank; give a sentence and what asks for it")
     hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
+    check_targets(out, json_file)
     lengths, places = sizes_of(tokens), _depths(depths)
-    names = sources_of(listed(methods, "methods"))
+    names = listed(methods, "methods")
+    sources_of(names)  # refuses what is no method before anything is read
     if out:
         figure_class()  # an hour of reading must not end in a missing package
     from tamis.service.calls import counter_of
@@ -115,11 +120,16 @@ def needle(
 
 
 def _built(name: str, proxy: str, cache: Path | None) -> tuple[Any, Remembering | None]:
-    """A method, over a reader that remembers where it needs one."""
+    """A method or a blend of some, over a reader that remembers where it needs one."""
     from tamis.compressors import _registry as registry
-    from tamis.service.bench.methods import spec
+    from tamis.compressors.fusion import Fusion
+    from tamis.service.bench.methods import BLENDS, spec
     from tamis.service.bench.needle import Remembering
 
+    if name in BLENDS:
+        parts = {part: _built(part, proxy, cache) for part in BLENDS[name]}
+        reader = next((reader for _, reader in parts.values() if reader), None)
+        return Fusion({part: scorer for part, (scorer, _) in parts.items()}, BLENDS[name]), reader
     method, options = spec(name)
     if registry.info(method).needs != "proxy":
         return registry.build(method, **options), None

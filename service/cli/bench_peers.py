@@ -14,7 +14,14 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.probes.home import cache_home
-from tamis.service.cli._bench import NEIGHBOUR, ProxyName, bars, listed, table_console
+from tamis.service.cli._bench import (
+    NEIGHBOUR,
+    ProxyName,
+    bars,
+    check_targets,
+    listed,
+    table_console,
+)
 from tamis.service.cli._errors import reported
 
 if TYPE_CHECKING:
@@ -105,6 +112,7 @@ def peers(
     from tamis.service.bench.selector_plot import ready
     from tamis.service.calls import counter_of
 
+    check_targets(plot)
     if plot:
         ready(plot)
     field, given = Field.of(adapters or HOME), weights_of(weights or ())

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
-from tamis.service.cli._bench import SHARP
+from tamis.service.cli._bench import SHARP, check_targets
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli.rerank import fuse_of
@@ -76,6 +76,7 @@ def rerank(
     from tamis.service.bench.run import Results
     from tamis.service.reranking import reranker
 
+    check_targets(out)
     asked, system = load_queries(queries, first)
     options = dict(map(_option, option or ()))
     joined = None if fuse == "none" else fuse_of(fuse)

@@ -115,7 +115,9 @@ def _tasks(
 
 def _key(task: Task, settings: Any) -> str:
     """An index belongs to one corpus and one way of reading it."""
-    found = hashlib.blake2b(repr(settings).encode(), digest_size=8)
+    from tamis.retrieval.manifest import FORMAT
+
+    found = hashlib.blake2b(repr((FORMAT, settings)).encode(), digest_size=8)
     for document in task.documents:
         found.update(repr((document.id, document.title, document.text)).encode())
     return found.hexdigest()

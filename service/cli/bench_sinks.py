@@ -19,6 +19,7 @@ from tamis.service.cli._bench import (
     Shares,
     bars,
     budgets_of,
+    check_targets,
     files_of,
     listed,
     reporter,
@@ -65,6 +66,7 @@ def sinks(
     from tamis.service.bench.sinks_plot import draw
     from tamis.service.calls import counter_of
 
+    check_targets(out)
     shares = budgets_of(budgets)
     files = files_of(data, listed(sets, "sets"))
     if out:

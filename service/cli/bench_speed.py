@@ -14,7 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli._bench import SHARP, ProxyName, listed, prose_of, sizes_of, table_console
+from tamis.service.cli._bench import (
+    SHARP,
+    ProxyName,
+    check_targets,
+    listed,
+    prose_of,
+    sizes_of,
+    table_console,
+)
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -89,6 +97,7 @@ def speed(
 
     if storage not in ("exact", "int8"):
         raise BadInput(f"storage is {storage!r}; give exact or int8")
+    check_targets(plot)
     plan = Plan(sizes_of(tokens), listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:
         if plot is not None:

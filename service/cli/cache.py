@@ -30,7 +30,7 @@ EPILOG = """
 
 A damaged file is never served, verified or not: it is found when it is read, and read again.
 """
-DAMAGED = 1
+DAMAGED = LEFT = 1
 
 app = typer.Typer(
     help="Show, check and clear the passages that are kept on disk.",
@@ -82,7 +82,16 @@ def clear(
     entries, _ = files.size()
     if not yes:
         typer.confirm(f"Delete {entries:,} passages from {files.folder}?", abort=True, err=True)
-    typer.echo(f"{files.folder}: {entries:,} passages deleted, {decimal(files.clear())} freed")
+    freed, left = files.clear(), files.size()[0]
+    gone = max(0, entries - left)
+    typer.echo(f"{files.folder}: {gone:,} passages deleted, {decimal(freed)} freed")
+    if left:
+        typer.echo(
+            f"tamis: {left:,} passages could not be deleted; check the permissions of "
+            f"{files.folder}",
+            err=True,
+        )
+        raise typer.Exit(LEFT)
 
 
 @app.command("verify")
@@ -97,15 +106,15 @@ def verify(
     files = _opened(folder, root)
     entries, _ = files.size()
     faults = _faults(files, entries)
-    for fault in faults if remove else ():
-        files.drop(fault.file.stem)
+    gone = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
     if as_json:
         named = [{"file": str(fault.file), "why": fault.why} for fault in faults]
-        found = {"entries": entries, "damaged": named, "removed": len(faults) * remove}
+        found = {"entries": entries, "damaged": named, "removed": len(gone)}
         typer.echo(json.dumps({"folder": str(files.folder), **found}))
     else:
         for fault in faults:
-            typer.echo(f"{fault.file}: {fault.why}{'; removed' if remove else ''}")
+            done = "; removed" if fault.file in gone else "; not removed" if remove else ""
+            typer.echo(f"{fault.file}: {fault.why}{done}")
         typer.echo(f"{files.folder}: {entries:,} passages, {len(faults):,} damaged")
     if faults:
         raise typer.Exit(DAMAGED)

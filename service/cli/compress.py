@@ -15,6 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.cli import _options as opt
+from tamis.service.cli import _protect as pro
 from tamis.service.cli._chosen import budget_of, rules_of
 from tamis.service.cli._errors import reported
 from tamis.service.cli._method_options import ExitLayer, Isolated
@@ -80,11 +81,13 @@ def compress(
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
     cache: opt.Cache = None,
-    protect: opt.Protect = None,
+    protect: pro.Protect = None,
+    protect_numbers: pro.Numbers = False,
+    protect_urls: pro.Urls = False,
     context_window: opt.ContextWindow = 0,
     dedup: opt.Dedup = None,
     top_n: opt.TopN = None,
-    keep_tags: opt.KeepTags = False,
+    keep_tags: pro.KeepTags = False,
     isolated: Isolated = False,
     if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
     granularity: opt.GranularityOf = opt.Granularity.sentence,
@@ -110,7 +113,7 @@ def compress(
     show = Show(json, explain or explain_all, explain_all, html, out, quiet)
     budget = budget_of(max_tokens, ratio, threshold, coverage)
     rules = rules_of(
-        protect=protect,
+        protect=pro.patterns_of(protect, protect_numbers, protect_urls),
         context_window=context_window,
         dedup=dedup,
         order=order,

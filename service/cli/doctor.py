@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from tamis.probes import zoo
+from tamis.probes import sharpened, zoo
 from tamis.probes.errors import TamisError
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import dumped
@@ -37,11 +37,14 @@ NEEDLE = "The key is painted blue."
 _PIPE_WIDTH = 160
 _SMOKE_MS = 1000
 EPILOG = """
+Exit status: 0 the default model is here and reads, whatever is warned of; 1 something fails, and
+the line below it says how to mend it; 2 the call cannot be carried out.
+
 **Examples**
 
 `tamis doctor`
 
-`tamis doctor --json` for a support request; the exit code is 1 if anything fails
+`tamis doctor --json` for a support request
 """
 
 
@@ -173,16 +176,28 @@ def _models(models: Path) -> Iterator[Finding]:
     for name, entry in zoo.ZOO.items():
         one, pull = here.get(name), f"tamis models pull {name}"
         if one is None and name == DEFAULT:
-            yield Finding(name, "warn", "not installed", f"{pull} ({decimal(entry.size_bytes)})")
+            yield Finding(name, "fail", "not installed", f"{pull} ({decimal(entry.size_bytes)})")
         elif one is None:
             yield Finding(name, "ok", f"not installed: {entry.summary}", pull)
         elif one.fault:
             yield Finding(name, "fail", one.fault, pull)
+        elif fault := _adapters_fault(entry):
+            yield Finding(name, "fail", fault, "install tamis anew")
         else:
             size = f"{decimal(one.size_bytes)}, every file has its size"
             yield Finding(
                 name, "ok", f"{entry.kind}, {size}", f"tamis models info {name} --verify hashes"
             )
+
+
+def _adapters_fault(entry: zoo.ZooEntry) -> str:
+    """What is wrong with the adapters that ship for a model, if it has any."""
+    try:
+        if entry.base:
+            sharpened.check(entry.name, entry.adapters_sha256)
+    except TamisError as error:
+        return str(error)
+    return ""
 
 
 def _probes(models: Path) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tamis.service.cli._bench import Readings
+from tamis.service.cli._bench import Readings, check_targets
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, probe_of, source_of
@@ -85,9 +85,13 @@ def find(
     probe: the weights of a fitted probe; reads nothing.
     """
     from tamis.compressors._registry import load_proxy
+    from tamis.probes.heads_scores import check_temperature
     from tamis.service import heads as finding
 
     way = _way(by)
+    check_targets(out, png)
+    if by == "contrast":
+        check_temperature(temperature)
     if by == "probe":
         reader = load_proxy(proxy, 1)
         profile = finding.from_probe(reader, probe_of(probe, "question_rows", proxy))
@@ -179,6 +183,7 @@ def basin(
     from tamis.service.cli.headmap import draw_basin, terminal_basin
     from tamis.service.heads_basin import measure
 
+    check_targets(out, png)
     if not data:
         profile = PositionProfile.shipped(proxy)
     else:
@@ -226,7 +231,9 @@ def _profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile
     from tamis.probes.heads import HeadProfile
 
     if paths:
-        found = {path.stem: HeadProfile.load(path) for path in paths}
+        stems = [path.stem for path in paths]
+        named = {path: str(path) if stems.count(path.stem) > 1 else path.stem for path in paths}
+        found = {name: HeadProfile.load(path) for path, name in named.items()}
     else:
         there = [by for by in ways if profile_file.shipped_file(by, proxy).is_file()]
         found = {by: HeadProfile.shipped(by, proxy) for by in there}

@@ -91,7 +91,10 @@ def build(
         Path | None, typer.Option(help="Which heads to use: a file of `tamis index fit`.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an index that is there.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace an index that is there, once the new one is finished."
+        ),
     ] = False,
     id_field: IdField = None,
     text_field: TextField = None,
@@ -216,9 +219,8 @@ def search(
     from tamis.retrieval.store import CorpusIndex
 
     found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
-    legs = [word.strip() for word in by.split(",")] if by else None
     clock = time.perf_counter()
-    hits = found.search(question, k, where, by=legs)
+    hits = found.search(question, k, where, by=legs_of(by))
     ms = (time.perf_counter() - clock) * 1e3
     if json:
         rows = [row(hit) for hit in hits]
@@ -233,6 +235,7 @@ def search(
 @reported()
 def stats(index: Folder, json: opt.AsJson = False) -> None:
     """Say what an index holds and how it was made."""
+    from tamis.retrieval.manifest import BUILDING
     from tamis.retrieval.store import CorpusIndex
 
     found = CorpusIndex.open(index).stats()
@@ -246,6 +249,12 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
     console().print(listed)
     if not found["complete"]:
         typer.echo("its first build was cut short: run the same command again", err=True)
+    if (index / BUILDING).exists():
+        typer.echo(
+            "it is being rebuilt, or that was cut short: run the same command again, with "
+            "--overwrite, to go on",
+            err=True,
+        )
 
 
 @app.command("verify", epilog=EPILOG)
@@ -253,15 +262,20 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 def verify(index: Folder) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.store import CorpusIndex
+    from tamis.retrieval.verifying import faults
 
-    found = CorpusIndex.open(index)
-    faults = found.verify()
-    if faults:
+    if found := faults(index):
         raise BadIndex(
-            f"{index} is damaged in {len(faults)} files: {'; '.join(faults)}; build it again"
+            f"{index} is damaged in {len(found)} files: {'; '.join(found)}; build it again with "
+            "--overwrite"
         )
-    size = found.stats()["bytes"]
+    size = CorpusIndex.open(index).stats()["bytes"]
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
+
+
+def legs_of(by: str | None) -> list[str] | None:
+    """What `--by` names; None where it was not given."""
+    return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
 
 
 def _fetch(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:

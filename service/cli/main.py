@@ -7,12 +7,10 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tamis.probes.home import keep_in
 from tamis.service.cli import (
     ask_context,
     batch,
@@ -111,7 +109,6 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def main(
-    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -120,9 +117,6 @@ def main(
     ] = False,
 ) -> None:
     """See the help of `app`."""
-    if named := os.environ.get("TAMIS_HOME"):
-        keep_in(Path(named))
-        context.call_on_close(lambda: keep_in(None))
 
 
 def run() -> None:

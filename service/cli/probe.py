@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
-from tamis.service.cli._bench import RECORDS, SHARP
+from tamis.service.cli._bench import RECORDS, SHARP, check_probe_target, check_targets
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, probe_of, readings, source_of
@@ -77,11 +77,16 @@ def train(
             help="Read so many and use the first --layers: one reading serves several depths.",
         ),
     ] = None,
-    loss: Annotated[str, typer.Option(help="listwise, or logistic.")] = "listwise",
-    l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
+    loss: Annotated[
+        str | None, typer.Option(help="listwise, or logistic. Default: listwise.")
+    ] = None,
+    l2: Annotated[
+        float | None, typer.Option(help="Weight of the squared norm. Default: .01.")
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="sentinel only: published, or like-cases.")
-    ] = "published",
+        str | None,
+        typer.Option(help="sentinel only: published, or like-cases. Default: published."),
+    ] = None,
     articles: Articles = None,
     cache: Cache = None,
 ) -> None:
@@ -90,30 +95,34 @@ def train(
     Example: tamis probe train --proxy ./my-model --data train.jsonl.gz --out my-probe.safetensors
     """
     from tamis.compressors._registry import load_proxy
+    from tamis.probes.fit import check_l2
     from tamis.service.training import train as fit
-    from tamis.service.training.sentinel import train_sentinel
+    from tamis.service.training.sentinel import Recipe, train_sentinel
 
     _check_choice("method", method, ("question_rows", "sentinel"))
-    _check_choice("recipe", recipe, ("published", "like-cases"))
+    if recipe is not None:
+        _check_choice("recipe", recipe, ("published", "like-cases"))
+    given = {"layers": layers, "read-layers": read_layers, "loss": loss, "l2": l2}
+    if method == "sentinel":
+        published = recipe != "like-cases"
+        _refuse_unused(method, given | ({"articles": articles or None} if published else {}))
+    else:
+        _refuse_unused(method, {"recipe": recipe})
+    check_l2(l2 := 0.01 if l2 is None else l2)
+    check_probe_target(out)
     files = [source_of(name) for name in data]
     files += [replace(source_of(name), articles=True) for name in articles or ()]
     with file_bars() as report:
         if method == "sentinel":
-            reader = load_proxy(proxy, None)
-            probe = train_sentinel(
-                reader,
-                files,
-                readings(cache),
-                "published" if recipe == "published" else "like-cases",
-                report,
-            )
+            reader, way = load_proxy(proxy, None), "published" if published else "like-cases"
+            probe = train_sentinel(reader, files, readings(cache), cast(Recipe, way), report)
         else:
             reader = load_proxy(proxy, read_layers or layers)
-            depth = layers or max(1, reader.card.layers * 2 // 3)
+            depth, loss = layers or max(1, reader.card.layers * 2 // 3), loss or "listwise"
             probe, _ = fit(reader, files, readings(cache), depth, report, loss, l2, read_layers)
-    probe.save(out)
+    written = probe.save(out)
     show_figures(probe.card.figures)
-    Console(stderr=True).print(f"wrote {out}")
+    Console(stderr=True).print(f"wrote {written}")
 
 
 @app.command("eval", epilog=RECORDS)
@@ -132,6 +141,7 @@ def evaluate(
     """Judge a probe on labelled questions it was not fitted on: evidence, calibration, coverage."""
     from tamis.service.training import figures_of, kept_promises
 
+    check_targets(png)
     found, cases = _read(probe, proxy, data, cache)
     figures = {"held_out": figures_of(found, cases), "promises": kept_promises(found, cases)}
     if as_json:
@@ -154,9 +164,10 @@ def calibrate(
     """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
     from tamis.service.training import recalibrated
 
+    check_probe_target(out)
     found, cases = _read(probe, proxy, data, cache)
-    recalibrated(found, cases).save(out)
-    Console(stderr=True).print(f"wrote {out}, calibrated on {len(cases)} questions")
+    written = recalibrated(found, cases).save(out)
+    Console(stderr=True).print(f"wrote {written}, calibrated on {len(cases)} questions")
 
 
 @app.command()
@@ -185,6 +196,14 @@ def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
         raise BadInput(f"--{option} is {given!r}; give {' or '.join(choices)}")
 
 
+def _refuse_unused(method: str, given: Mapping[str, Any]) -> None:
+    """BadInput: an option that the method does not use."""
+    from tamis.probes.errors import BadInput
+
+    if used := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise BadInput(f"{method} does not use {', '.join(used)}; leave out what is not used")
+
+
 def _read(
     probe: Path | None, proxy: str, data: list[str], cache: Path | None
 ) -> tuple[LinearProbe, list[Any]]:
@@ -192,12 +211,12 @@ def _read(
     from tamis.compressors.question_rows import QuestionRows
     from tamis.probes.errors import BadInput
     from tamis.service.bench.looks import keeping
-    from tamis.service.training import read_cases
+    from tamis.service.training import distinct, read_cases
 
     found = probe_of(probe, "question_rows", proxy)
     method = QuestionRows(keeping(load_proxy(proxy, found.card.layers)), found)
     with file_bars() as report:
-        files = [source_of(name) for name in data]
+        files = distinct([source_of(name) for name in data])
         cases = list(read_cases(method, files, readings(cache), report))
     if not cases:
         raise BadInput(

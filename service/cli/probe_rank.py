@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tamis.service.cli._bench import SHARP
+from tamis.service.cli._bench import SHARP, check_probe_target
 from tamis.service.cli._errors import reported
 
 EPILOG = """
@@ -54,34 +55,40 @@ def rank(
 ) -> None:
     """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
     from tamis.compressors import _registry as registry
+    from tamis.probes.fit import check_l2
     from tamis.service.bench.looks import keeping
     from tamis.service.bench.qrels import load_corpus, load_queries
     from tamis.service.cli._probing import file_bars, readings, source_of
-    from tamis.service.training.cases import described
+    from tamis.service.training.cases import described, distinct
     from tamis.service.training.ranking import Cases, Lists, fit
 
+    check_l2(l2)
+    check_probe_target(out)
     asked, _ = load_queries(queries, first)
-    files = [source_of(name) for name in data or ()]
+    own = source_of(str(queries))
+    own, *files = distinct([own, *(source_of(name) for name in data or ())])
+    counted = _weights(weight or (), [own.name, *(source.name for source in files)])
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
     reader = keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
     method = registry.method_class("question_rows")(reader)
-    lists = Lists(queries.name.split(".")[0], asked, held, depth)
+    lists = Lists(own.name, asked, held, depth)
     with file_bars() as report:
         reading = Cases(method, readings(cache), report)
         found = list(reading.of_lists(lists))
-        used = [described(source_of(str(queries)), len(found))]
+        used = [described(own, len(found))]
         for source in files:
             mine = list(reading.of_records(source))
             used.append(described(source, len(mine)))
             found += mine
-    probe = fit(found, method, _weights(weight or ()), used, l2)
-    probe.save(out)
+    probe = fit(found, method, counted, used, l2)
+    written = probe.save(out)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(_table(probe.card.figures["held_out"]))
-    Console(stderr=True).print(f"wrote {out}")
+    Console(stderr=True).print(f"wrote {written}")
 
 
-def _weights(given: list[str] | tuple[()]) -> dict[str, int]:
+def _weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
+    """How often each source counts. BadInput: no number, or no such source."""
     from tamis.probes.errors import BadInput
 
     found = {}
@@ -89,6 +96,8 @@ def _weights(given: list[str] | tuple[()]) -> dict[str, int]:
         name, _, number = word.partition("=")
         if not name or not number.isdecimal() or int(number) < 1:
             raise BadInput(f"--weight is {word!r}; give FILE=N, such as queries=4")
+        if name not in sources:
+            raise BadInput(f"--weight is for {name!r}; the files are {', '.join(sources)}")
         found[name] = int(number)
     return found
 

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 def head_map(probe: LinearProbe) -> Any:
     """`[L, H]`: how much each head's attention to a unit raises its first score."""
+    from tamis.probes.errors import BadInput
+
     card = probe.card
-    name = "first" if "first" in probe.weights else "head"
+    name = next((name for name in ("first", "head", "document") if name in probe.weights), None)
     cells = card.layers * card.heads
+    if name is None or len(probe.weights[name]) < cells:
+        raise BadInput(f"the probe of {card.method} has no weights of heads; there is no map of it")
     heads = probe.weights[name]
-    both = heads[:cells] + heads[cells : 2 * cells] if name == "first" else heads
+    both = heads[:cells] + heads[cells : 2 * cells] if name == "first" else heads[:cells]
     return both.view(card.layers, card.heads)
 
 
@@ -99,7 +103,7 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def show_figures(figures: Any) -> None:
     held = figures.get("held_out")
-    if not held:
+    if not held or "brier_skill" not in held:  # of sentinel, or of the probe that ranks
         Console().print(figures)
         return
     skill = held["brier_skill"]

@@ -28,8 +28,9 @@ from tamis.service.keys import OPEN
 from tamis.service.metrics import Metrics
 
 HEADER = b"x-request-id"
+PASSED = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_UNKNOWN = "unknown"
+_UNKNOWN, _WRONG = "unknown", 400
 _ATTRIBUTE = "tamis.record"
 
 
@@ -40,6 +41,7 @@ class Record:
     Attributes:
         dialect: whose errors its client reads. key: whose key it came with.
         route: as the routes are written, so that there are few of them. error: the code, if any.
+        passed: codes of what kept contexts from being compressed that came back whole instead.
         faults: places of faults nobody foresaw, those that the answer hides included.
     """
 
@@ -50,7 +52,15 @@ class Record:
     error: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    passed: list[str] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def headers(self, status: int) -> list[tuple[bytes, bytes]]:
+        """What an answer of this status says in its headers."""
+        told = [(HEADER, self.id.encode())]
+        if self.passed and status < _WRONG:
+            told.append((PASSED, ", ".join(dict.fromkeys(self.passed)).encode()))
+        return told
 
     def note(self, error: Exception) -> None:
         """Has the log say where a fault is that nobody foresaw; others say so themselves."""
@@ -90,10 +100,7 @@ class Recorded:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {
-                    **message,
-                    "headers": [*message["headers"], (HEADER, record.id.encode())],
-                }
+                message = {**message, "headers": [*message["headers"], *record.headers(status)]}
             await send(message)
 
         try:
@@ -106,8 +113,7 @@ class Recorded:
             self._write(scope, record, status, time.perf_counter() - began)
 
     def _write(self, scope: Scope, record: Record, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        record.route = getattr(route, "path", None) or record.route
+        record.route = getattr(scope.get("route"), "path", None) or _asked(scope)
         self.metrics.requests.labels(record.route, str(status)).inc()
         self.metrics.request_seconds.labels(record.route).observe(seconds)
         if record.error is not None:
@@ -122,12 +128,22 @@ class Recorded:
             "ms": round(seconds * 1e3, 1),
             "key": record.key,
             "error": record.error,
+            "passed": record.passed or None,
             "tokens_in": record.tokens_in,
             "tokens_out": record.tokens_out,
         }
         quiet = record.route in ("/livez", "/readyz", "/health", "/ping", "/metrics")
         write = self.log.debug if quiet and status < 400 else self.log.info
         write("request", **{name: value for name, value in told.items() if value is not None})
+
+
+def _asked(scope: Scope) -> str:
+    """The route that a request asked for, where it was refused before it got there.
+
+    Only paths that are described are told: what anybody may send is no label of a meter.
+    """
+    path: str = scope["path"]
+    return path if path in scope["app"].openapi()["paths"] else _UNKNOWN
 
 
 def _id_of(scope: Scope) -> str:

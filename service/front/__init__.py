@@ -11,6 +11,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from tamis.probes import home as _home
+from tamis.service.home import named_home as _named_home
+
 if TYPE_CHECKING:
     from tamis.compressors._types import Budget as Budget
     from tamis.compressors._types import Compressed as Compressed
@@ -63,6 +66,9 @@ __all__ = [
     "open_index",
     "rerank",
 ]
+
+# whatever of tamis is imported, this is run before: models lie where TAMIS_HOME says
+_home.ask(_named_home)
 
 
 def __getattr__(name: str) -> Any:

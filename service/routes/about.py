@@ -128,6 +128,7 @@ def _info(house: House) -> Info:
         max_input_length=settings.max_request_tokens,
         max_batch_tokens=engine.bounds.batch_tokens,
         max_client_batch_size=settings.max_documents,
+        tokenization_workers=settings.max_requests,  # each request in a thread of its own
         version=version("tamis"),
         layers_loaded=house.layers,
         methods=serving.methods,

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tamis.probes.errors import BadInput
 from tamis.service.door.json import Json, JsonRequest
 from tamis.service.door.record import Record, record_of
-from tamis.service.failures import ON_POST, Dialect, TooLarge, says
+from tamis.service.failures import ON_POST, Dialect, TooLarge, dialect_of, says
 from tamis.service.house import House
 from tamis.service.settings import Settings
 from tamis.service.wire.errors import CohereError, ErrorBody, TeiError
@@ -21,7 +21,32 @@ _MOST_CHARS_A_TOKEN = 6
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
+PASSED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "X-Tamis-Passthrough-Reason": {
+                "description": "Under `on_error: passthrough`, the code of the error that kept the "
+                "documents from being compressed.",
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
 _BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
+
+
+class SpokenRequest(JsonRequest):
+    """A request that is answered in its body's dialect, where its path alone does not tell."""
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            json.JSONDecodeError: as `JsonRequest.json`.
+        """
+        body = await super().json()
+        record_of(self.scope).dialect = dialect_of(self.scope["path"], body)
+        return body
 
 
 class JsonRoute(APIRoute):
@@ -32,7 +57,7 @@ class JsonRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            return await inner(JsonRequest(request.scope, request.receive))
+            return await inner(SpokenRequest(request.scope, request.receive))
 
         return handler
 

@@ -1,4 +1,4 @@
-"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`."""
+"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`; `/v1/expand` stands beside them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tamis.service.engine.ticket import Ticket
 from tamis.service.failures import Gone, Overloaded, failure_of, message_of
 from tamis.service.house import House
 from tamis.service.languages import served_warning
-from tamis.service.routes.base import answer, answers, check, house_of, record, router
+from tamis.service.routes import expand
+from tamis.service.routes.base import PASSED, answer, answers, check, house_of, record, router
 from tamis.service.sifting import sift
 from tamis.service.wire.compress import CompressBatch, CompressRequest
 from tamis.service.wire.compressed import (
@@ -39,8 +40,7 @@ BESIDE = 4
 """Questions or inputs of one call that are served at the same time."""
 _OURS = 500
 routes = router()
-
-
+routes.include_router(expand.routes)
 _DIALECTS = {"messages": "conversation", "input": "single"}
 
 
@@ -59,7 +59,7 @@ _Any = Annotated[_Ours | _Messages | _Input, Discriminator(dialect), Body()]
 @routes.post(
     "/v1/compress",
     response_model=Compression | CompressionList | MessagesAnswer | InputAnswer,
-    responses=answers(404),
+    responses=PASSED | answers(404),
     summary="Keep the sentences that answer, verbatim, within a token budget",
 )
 async def compress(body: _Any, request: Request) -> Response:
@@ -105,7 +105,7 @@ async def _answered(body: CompressRequest, request: Request) -> list[Compression
 @routes.post(
     "/v1/explain",
     response_model=Explanation,
-    responses=answers(404),
+    responses=PASSED | answers(404),
     summary="The same, with every sentence and its score",
 )
 async def explain(body: CompressRequest, request: Request) -> Response:
@@ -125,7 +125,7 @@ async def explain(body: CompressRequest, request: Request) -> Response:
 @routes.post(
     "/v1/compress/batch",
     response_model=BatchResult,
-    responses=answers(404),
+    responses=PASSED | answers(404),
     summary="Many requests in one call",
 )
 async def compress_batch(body: CompressBatch, request: Request) -> Response:
@@ -216,6 +216,7 @@ async def _compression(
         if body.on_error == "fail" or (failure.status < _OURS and failure.status != 429):
             raise
         seen.note(error)
+        seen.passed.append(failure.code)
         house.metrics.fallbacks.labels(failure.code).inc()
         found = await asyncio.to_thread(_whole, house, body, question, method, message_of(error))
     usage = found.usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
@@ -10,29 +11,28 @@ from pydantic import Discriminator, Tag
 from tamis.compressors._types import Reranked
 from tamis.service.desk import attended, guessed_tokens
 from tamis.service.engine.ticket import Ticket
+from tamis.service.failures import Empty
 from tamis.service.house import House
-from tamis.service.routes.base import answer, answers, check, house_of, record, router
+from tamis.service.routes.base import answer, answers, check, house_of, router
+from tamis.service.routes.tei import described_headers, headers
 from tamis.service.serving import isolates
 from tamis.service.wire.base import probability
 from tamis.service.wire.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.wire.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.wire.score import ScoreAnswer, ScoreRequest, score_answer
 from tamis.service.wire.tei import TeiAnswer, TeiRequest, tei_answer
-from tamis.service.wire.voyage import KEYS, VoyageAnswer, VoyageRequest, voyage_answer
+from tamis.service.wire.voyage import VoyageAnswer, VoyageRequest, is_voyage, voyage_answer
 
 routes = router()
 
 
 def dialect(given: Any) -> str:
     """Whose request a body is, by its keys."""
-    keys = given if isinstance(given, dict) else {}
-    if "texts" in keys:
-        return "tei"
-    return "voyage" if any(key in keys for key in KEYS) else "jina"
+    return "tei" if isinstance(given, dict) and "texts" in given else _of_v1(given)
 
 
 def _of_v1(given: Any) -> str:
-    return "jina" if (found := dialect(given)) == "tei" else found
+    return "voyage" if isinstance(given, dict) and is_voyage(given) else "jina"
 
 
 _Jina = Annotated[JinaRequest, Tag("jina")]
@@ -40,6 +40,8 @@ _Voyage = Annotated[VoyageRequest, Tag("voyage")]
 _Tei = Annotated[TeiRequest, Tag("tei")]
 _V1 = Annotated[_Jina | _Voyage, Discriminator(_of_v1), Body()]
 _Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(dialect), Body()]
+_Told = TeiAnswer | JinaAnswer | VoyageAnswer
+_TOLD = {200: {"headers": described_headers()}, **answers(dialects=("openai", "tei"))}
 
 
 @routes.post(
@@ -63,23 +65,32 @@ async def rerank_v2(body: CohereRequest, request: Request) -> Response:
     summary="Rerank, as Jina, Cohere v1, vLLM, infinity and Voyage",
 )
 async def rerank_v1(body: _V1, request: Request) -> Response:
-    """Sorts documents; Voyage's requests have `top_k` or `truncation`."""
+    """Sorts documents; Voyage's requests have `top_k`, `truncation` or one of its models."""
     return await _answered(request, body)
 
 
 @routes.post(
     "/rerank",
-    response_model=TeiAnswer | JinaAnswer | VoyageAnswer,
-    responses=answers(dialects=("openai", "tei")),
+    response_model=_Told,
+    responses=_TOLD,
     summary="Rerank, as TEI, and as /v1/rerank",
+)
+@routes.post(
+    "/reranking",
+    response_model=_Told,
+    responses=_TOLD,
+    summary="As /rerank, as llama.cpp calls it",
 )
 async def rerank(body: _Any, request: Request) -> Response:
     """Sorts documents; TEI's requests have `texts`, and its answer is a bare list."""
     if not isinstance(body, TeiRequest):
         return await _answered(request, body)
-    record(request).dialect = "tei"
+    if not body.texts:
+        raise Empty("texts is empty; give at least one")
     found = await _ranked(request, body.query, body.texts, None, None)
-    return answer(tei_answer(body, found), exclude_none=True)
+    told = answer(tei_answer(body, found), exclude_none=True)
+    told.headers.update(headers(body, found, house_of(request).settings.device))
+    return told
 
 
 @routes.post(
@@ -108,7 +119,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     found = await attended(request.receive, house.desk.run(work, tokens, body.priority))
     scores = [probability(score, one.calibrated) for one in found for score in _own(one)]
     read = sum(one.tokens_read for one in found)
-    return answer(score_answer(scores, read, house.serving.reader.card.name))
+    return answer(score_answer(scores, read, _named(house, body.model, method)))
 
 
 routes.add_api_route(
@@ -122,12 +133,21 @@ routes.add_api_route(
 
 
 async def _answered(request: Request, body: JinaRequest | VoyageRequest) -> Response:
-    texts, model = body.texts(), house_of(request).serving.reader.card.name
+    house, texts = house_of(request), body.texts()
+    model = _named(house, body.model, _method(house, body.model))
     if isinstance(body, VoyageRequest):
         found = await _ranked(request, body.query, texts, body.top_k, body.model)
         return answer(voyage_answer(body, found, model, texts), exclude_none=True)
     found = await _ranked(request, body.query, texts, body.top_n or None, body.model, body.priority)
-    return answer(jina_answer(body, found, model, texts), exclude_none=True)
+    quiet = body.of_infinity or body.of_cohere or _from_cohere(request)
+    return answer(jina_answer(body, found, model, texts, quiet))
+
+
+def _from_cohere(request: Request) -> bool:
+    """Whether Cohere's SDK sent it: what its version 1 sends looks like Jina's."""
+    given = request.headers
+    names = (given.get("user-agent", ""), given.get("x-fern-sdk-name", ""))
+    return "x-client-name" in given or any(name.lower().startswith("cohere") for name in names)
 
 
 async def _ranked(
@@ -148,7 +168,7 @@ async def _ranked(
         timings = {**found.timings_ms, "queue": ticket.queue_ms, "forward": ticket.forward_ms}
         house.metrics.stages(timings)
         house.metrics.cached_tokens.inc(found.tokens_cached)
-        return found
+        return replace(found, timings_ms=timings)
 
     tokens = guessed_tokens(query, texts) if house.reads(method) else 0
     return await attended(request.receive, house.desk.run(work, tokens, priority))
@@ -157,6 +177,14 @@ async def _ranked(
 def _method(house: House, model: str | None) -> str:
     """Clients of other services name other models; theirs is served by the default."""
     return model if model in house.serving.methods else house.settings.method
+
+
+def _named(house: House, asked: str | None, method: str) -> str:
+    """What an answer calls its model: a method that was asked for, else the proxy that read.
+
+    A method that reads with no proxy goes by its own name.
+    """
+    return method if asked == method or not house.reads(method) else house.serving.reader.card.name
 
 
 def _own(found: Reranked) -> list[float]:

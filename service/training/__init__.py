@@ -4,6 +4,7 @@ from tamis.service.training.cases import Case as Case
 from tamis.service.training.cases import Report as Report
 from tamis.service.training.cases import Source as Source
 from tamis.service.training.cases import described as described
+from tamis.service.training.cases import distinct as distinct
 from tamis.service.training.cases import fold_of as fold_of
 from tamis.service.training.cases import look_key as look_key
 from tamis.service.training.cases import read_absent as read_absent

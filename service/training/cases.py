@@ -22,6 +22,7 @@ from tamis.service.bench.records import (
     annotated_units,
     as_articles,
     gold_spans,
+    id_of,
     labels,
     load,
     lone,
@@ -40,16 +41,37 @@ class Source:
     Attributes:
         limit: the most questions; of a file read as articles, the most on each.
         articles: join all passages under one title into one long document, and ask of that.
+        called: what figures call it, where its file's name is not its own.
     """
 
     path: Path
     limit: int | None = None
     articles: bool = False
+    called: str | None = None
 
     @property
     def name(self) -> str:
         """What figures call it."""
+        if self.called is not None:
+            return self.called
         return self.path.name.split(".")[0] + ("_articles" if self.articles else "")
+
+
+def distinct(sources: Sequence[Source]) -> list[Source]:
+    """The same, each under a name of its own: figures go by name.
+
+    Files of one name are called by their folders too, and numbered where that is not enough.
+    """
+    names = [source.name for source in sources]
+    longer = [
+        f"{source.path.resolve().parent.name}/{name}" if names.count(name) > 1 else name
+        for source, name in zip(sources, names, strict=True)
+    ]
+    found = []
+    for i, (source, name) in enumerate(zip(sources, longer, strict=True)):
+        before = longer[:i].count(name)
+        found.append(replace(source, called=f"{name} {before + 1}" if before else name))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +134,7 @@ def fold_of(record: Record) -> int:
     """A number below `FOLDS` that all questions on one article share."""
     docs = [record["docs"][d] for d, _, _ in gold_spans(record)] or record["docs"]
     title = next((doc.get("title") for doc in docs), None)
-    key = (title or record["id"]).replace("_", " ").casefold()
+    key = (title or id_of(record)).replace("_", " ").casefold()
     return hashlib.sha256(key.encode()).digest()[0] % FOLDS
 
 

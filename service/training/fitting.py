@@ -16,7 +16,7 @@ from torch import Tensor
 from tamis.compressors._words import hop_features
 from tamis.compressors.question_rows import QuestionRows, stepped
 from tamis.probes.errors import BadInput
-from tamis.probes.fit import Calibration, Question, calibrated, listwise, logistic
+from tamis.probes.fit import Calibration, Question, calibrated, check_l2, listwise, logistic
 from tamis.probes.linear import LinearProbe, ProbeCard
 from tamis.probes.proxy import Proxy
 from tamis.service.bench.looks import keeping
@@ -26,6 +26,7 @@ from tamis.service.training.cases import (
     Report,
     Source,
     described,
+    distinct,
     read_absent,
     read_cases,
 )
@@ -55,10 +56,12 @@ def train(
             probes of several depths.
 
     Raises:
-        BadInput: an unknown loss, or files without enough to learn from.
+        BadInput: an unknown loss, an l2 below 0, or files without enough to learn from.
     """
     if loss not in LOSSES:
         raise BadInput(f"there is no loss {loss!r}; there are {sorted(LOSSES)}")
+    check_l2(l2)
+    sources = distinct(sources)
     method = QuestionRows(keeping(proxy), probe=None)
     method.layers = read_layers or layers
     if method.layers < layers:

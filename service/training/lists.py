@@ -18,7 +18,7 @@ import numpy as np
 from tamis.compressors.lexical import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.words import stem, words
-from tamis.service.bench.records import Record
+from tamis.service.bench.records import Record, id_of
 
 K1, B = 0.9, 0.4
 STOP_WORDS = frozenset(
@@ -138,7 +138,7 @@ def _query(
             return
         qrels = dict.fromkeys(relevant, 1)
         yield {
-            "qid": str(record["id"]),
+            "qid": id_of(record),
             "query": record["question"],
             "qrels": qrels,
             "candidates": {"bm25": found},

@@ -13,6 +13,7 @@ from torch import Tensor
 from tamis.compressors._promise import conformal_threshold
 from tamis.compressors.question_rows import lone_probabilities
 from tamis.probes.linear import LinearProbe
+from tamis.service.bench.records import id_of
 from tamis.service.training.cases import Case
 from tamis.service.training.figures import judged
 
@@ -109,7 +110,7 @@ def _rounded(reached: float, tokens: float, questions: int) -> dict[str, float]:
 
 def _article(case: Case) -> str:
     docs = case.record["docs"]
-    return str(next((d.get("title") for d in docs if d.get("gold")), None) or case.record["id"])
+    return str(next((d.get("title") for d in docs if d.get("gold")), None) or id_of(case.record))
 
 
 def _half(cases: Sequence[Case], chance: np.random.Generator) -> NDArray[np.bool_]:

@@ -80,7 +80,7 @@ class Cases:
 
     def of_records(self, source: Source) -> Iterator[RankCase]:
         """The records of a file: documents with gold sentences are relevant."""
-        records, name = records_of(source), source.path.name.split(".")[0]
+        records, name = records_of(source), source.name
         for done, record in enumerate(records, 1):
             answering = {d for d, _, _ in gold_spans(record)}
             passages = passages_of(record)

@@ -16,17 +16,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tamis.compressors.sentinel import Sentinel
+from tamis.compressors.sentinel import Sentinel, words_for
 from tamis.probes.errors import BadInput
 from tamis.probes.fit import auc
 from tamis.probes.linear import LinearProbe, ProbeCard
-from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
 from tamis.service.bench.looks import Looks
 from tamis.service.bench.records import (
     Record,
     annotated_units,
     gold_spans,
+    id_of,
     labels,
     load,
     passages_of,
@@ -35,6 +35,7 @@ from tamis.service.training.cases import (
     Report,
     Source,
     described,
+    distinct,
     fold_of,
     look_key,
     records_of,
@@ -42,6 +43,7 @@ from tamis.service.training.cases import (
 
 Recipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)
+_FOLDS = 5
 _SHORT_CHARS = 2000
 """About 500 tokens: the paper keeps training contexts below that."""
 
@@ -54,37 +56,46 @@ def train_sentinel(
     Raises:
         BadInput: no usable question in the files.
     """
-    method = Sentinel(proxy, LinearProbe({}, _card(proxy, sources, {})))
+    sources = distinct(sources)
+    method = Sentinel(proxy, LinearProbe({}, _card(proxy, (), {})))
     looks = Looks(cache, look_key(method))
     x, y, group = [], [], []
     held: list[bool] = []
+    used = []
     for source in sources:
+        before = len(held)
         records = _shuffled(source) if recipe == "published" else records_of(source)
         for i, record in enumerate(records, 1):
             passages, units = passages_of(record), annotated_units(record)
             gold = labels(record, units)
-            report(source.path.name, i, len(records))
+            report(source.name, i, len(records))
             if not any(gold) or all(gold):
                 continue
             features = looks.get(record["question"], passages, units, method.look).features.numpy()
-            picked = _pair(gold, record["id"]) if recipe == "published" else range(len(gold))
+            picked = _pair(gold, id_of(record)) if recipe == "published" else range(len(gold))
             x += [features[u] for u in picked]
             y += [gold[u] for u in picked]
             group += [len(held)] * len(picked)
             held.append(fold_of(record) == 0)
+        used.append(described(source, len(held) - before))
     if not any(held) or all(held):
         raise BadInput("no question can be held out; give more data")
     out = np.array(held)[group]
     fitted = _regression(np.array(x)[~out], np.array(y)[~out], np.array(group)[~out])
     w, bias = fitted
     figure = auc(np.array(x)[out] @ w + bias, np.array(y)[out].astype(float))
-    card = _card(proxy, sources, {"recipe": recipe, "held_out_auc": round(figure, 4)})
+    card = _card(proxy, used, {"recipe": recipe, "held_out_auc": round(figure, 4)})
     return LinearProbe(
         {"head": torch.tensor(w).float(), "bias": torch.tensor([bias]).float()}, card
     )
 
 
 def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
+    if (questions := len(set(group.tolist()))) < _FOLDS:
+        raise BadInput(
+            f"{questions} questions are left to fit on; C is chosen over {_FOLDS} folds of "
+            f"questions: give data with at least {_FOLDS} beside those held out"
+        )
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
     from sklearn.pipeline import make_pipeline
@@ -94,7 +105,8 @@ def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
         StandardScaler(),
         LogisticRegression(solver="liblinear", class_weight="balanced", max_iter=2000),
     )
-    search = GridSearchCV(steps, {"logisticregression__C": _C}, scoring="roc_auc", cv=GroupKFold(5))
+    folds = GroupKFold(_FOLDS)
+    search = GridSearchCV(steps, {"logisticregression__C": _C}, scoring="roc_auc", cv=folds)
     search.fit(x, y, groups=group)
     scale, model = (step for _, step in search.best_estimator_.steps)
     w = model.coef_[0] / scale.scale_
@@ -134,15 +146,15 @@ def _pair(gold: Sequence[bool], seed: str) -> list[int]:
     ]
 
 
-def _card(proxy: Proxy, sources: Sequence[Source], figures: dict[str, Any]) -> ProbeCard:
+def _card(proxy: Proxy, trained_on: Sequence[dict[str, Any]], figures: dict[str, Any]) -> ProbeCard:
     return ProbeCard(
         method="sentinel",
         model=proxy.card.name,
         revision=proxy.card.revision,
-        template=TEMPLATES["sentinel"].name,
+        template=words_for(proxy.layout.template).name,
         layers=proxy.card.layers,
         heads=proxy.card.heads,
         rows=("last",),
-        trained_on=tuple(described(source, source.limit) for source in sources),
+        trained_on=tuple(trained_on),
         figures=figures,
     )

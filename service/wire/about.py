@@ -42,7 +42,7 @@ class Limits(Told):
 
 
 class Info(Told):
-    """What runs here; the first fields are TEI's."""
+    """What runs here; the first fields are TEI's, null where there is no such thing or number."""
 
     model_id: str
     model_sha: str
@@ -52,9 +52,13 @@ class Info(Told):
     max_concurrent_requests: int
     max_input_length: int
     max_batch_tokens: int
+    max_batch_requests: int | None = None
     max_client_batch_size: int
     auto_truncate: bool = False
+    tokenization_workers: int | None = None
     version: str
+    sha: str | None = None
+    docker_label: str | None = None
     layers_loaded: int | None
     methods: list[str]
     tokenizers: list[Text]

@@ -6,6 +6,7 @@ import difflib
 import math
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
@@ -63,6 +64,26 @@ Question = Annotated[
 Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
 
 
+_ALSO_CALLED = {
+    "query": ("question", "prompt", "q"),
+    "queries": ("questions", "prompts"),
+    "documents": ("texts", "text", "document", "passages", "context", "contexts", "chunks", "docs"),
+    "max_tokens": ("budget", "token_budget", "target_token", "target_tokens"),
+    "ratio": ("rate", "target_ratio", "compression_ratio"),
+    "top_n": ("top_k", "k"),
+    "k": ("top_n", "top_k", "limit"),
+    "model": ("model_name", "model_id"),
+    "text": ("content", "page_content", "passage", "document"),
+    "metadata": ("meta",),
+    "index": ("document", "passage"),
+    "start": ("begin", "from"),
+    "end": ("stop", "to"),
+    "neighbours": ("neighbors", "context_window", "window"),
+    "spans": ("kept", "relevant_spans"),
+}
+"""Fields of ours, and what they are called elsewhere."""
+
+
 class Asked(BaseModel):
     """A request of ours: a field that is not known is a mistake, and is told so."""
 
@@ -74,8 +95,8 @@ class Asked(BaseModel):
         if isinstance(given, dict):
             for name in given:
                 if name not in cls.model_fields and _alias(cls, name) is None:
-                    near = difflib.get_close_matches(str(name), cls.model_fields, 1)
-                    hint = f"did you mean {near[0]!r}?" if near else "it is not known"
+                    meant = _meant(str(name), cls.model_fields)
+                    hint = f"did you mean {meant!r}?" if meant else "it is not known"
                     raise PydanticCustomError(
                         "unknown", "no field {name}; {hint}", {"name": repr(name), "hint": hint}
                     )
@@ -94,6 +115,13 @@ class Told(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
+def _meant(name: str, fields: Iterable[str]) -> str | None:
+    """The field that was probably meant: one that means the same, else one that looks the same."""
+    known = list(fields)
+    same = [field for field in known if name.lower() in _ALSO_CALLED.get(field, ())]
+    return next(iter(same or difflib.get_close_matches(name, known, 1)), None)
+
+
 def _alias(model: type[BaseModel], name: Any) -> str | None:
     return next((f for f, field in model.model_fields.items() if field.alias == name), None)
 
@@ -101,6 +129,11 @@ def _alias(model: type[BaseModel], name: Any) -> str | None:
 def new_id(prefix: str) -> str:
     """A new id, such as `cmp_…`."""
     return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def plain_id() -> str:
+    """A new id that is a UUID and nothing else, as Cohere's are."""
+    return str(uuid.uuid4())
 
 
 def now() -> int:

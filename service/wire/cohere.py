@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tamis.compressors._types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, probability
+from tamis.service.wire.base import Foreign, Question, Text, Told, plain_id, probability
 
 DOCUMENTS_A_UNIT = 100
 
@@ -106,7 +106,7 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
         for ranked in found.results
     ]
     return CohereAnswer(
-        id=new_id("rank"),
+        id=plain_id(),
         results=results,
         meta=CohereMeta(
             billed_units=BilledUnits(search_units=-(-len(request.documents) // DOCUMENTS_A_UNIT)),

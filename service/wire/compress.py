@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from tamis.compressors._asked import asked
+from tamis.compressors._checks import BUDGETS, check_together
 from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
 from tamis.compressors._types import Order as Arrangement
 from tamis.probes.errors import BadInput
@@ -66,8 +67,8 @@ class Return(Asked):
 class CompressRequest(Asked):
     """What to compress, for which question, and to how much.
 
-    Give one of `max_tokens`, `ratio`, `threshold`, `coverage` and `adaptive`; without any, 500
-    tokens are kept.
+    Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), one of each, or
+    `adaptive`; without any, 500 tokens are kept.
     """
 
     model_config = ConfigDict(
@@ -157,13 +158,15 @@ class CompressRequest(Asked):
         """The budget.
 
         Raises:
-            BadInput: more than one was given.
+            BadInput: some were given that cannot be met together.
         """
-        names = ("max_tokens", "ratio", "threshold", "coverage", "adaptive")
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise BadInput(f"{' and '.join(given)} cannot be met together; give one of them")
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        check_together(given)
         if self.adaptive is not None:
+            if given:
+                raise BadInput(
+                    f"adaptive and {' and '.join(given)} cannot be met together; give one of them"
+                )
             return Adaptive(self.adaptive.min_ratio, self.adaptive.max_ratio)
         most = self.max_tokens if given else MAX_TOKENS
         return Budget(most, self.ratio, self.threshold, self.coverage)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tamis.compressors._render import whole
 from tamis.compressors._types import Compressed, Rules
 from tamis.probes.tokens import Tokens
 from tamis.service.engine.ticket import Ticket
 from tamis.service.sifting import Sifted
-from tamis.service.wire.base import Text, Told, new_id, now
+from tamis.service.wire.base import Text, Told, new_id, now, probability
 from tamis.service.wire.errors import ErrorDetail
 from tamis.service.wire.offsets import Ruler, Unit
+
+if TYPE_CHECKING:
+    from tamis.service.cli.answer import Source
 
 Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
@@ -37,11 +40,17 @@ class UnitScore(Told):
 
 
 class DocumentResult(Told):
-    """What became of one document; `text` is what was kept of it, verbatim."""
+    """What became of one document; `text` is what was kept of it, verbatim.
+
+    `relevance_score` is that of its best sentence, in [0, 1] whatever the method; `raw_score` is
+    the same as the method has it. Both are null where nothing was scored; a document without a
+    sentence has 0 and null.
+    """
 
     index: int
     id: Text | None
     relevance_score: float | None
+    raw_score: float | None = None
     kept: bool
     text: Text | None = None
     relevant_spans: list[SpanScore] | None = None
@@ -189,7 +198,8 @@ class Writer:
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
-                relevance_score=_finite(source.score),
+                relevance_score=self._relevance(source),
+                raw_score=_finite(source.score) if source.units else None,
                 kept=bool(source.kept),
                 text=(source.passage.text if shadow else source.text) if text else None,
                 relevant_spans=[self._span(u) for u in source.kept] if spans else None,
@@ -204,6 +214,11 @@ class Writer:
             )
             for source, kept in ((source, set(source.kept)) for source in self.sources)
         ]
+
+    def _relevance(self, source: Source) -> float | None:
+        if source.score is None:
+            return None
+        return probability(source.score, self.sifted.calibrated) if source.units else 0.0
 
     def _place(self, u: int) -> tuple[int, int]:
         unit = self.result.units[u]

@@ -1,19 +1,24 @@
 """`POST /v1/rerank` and `/rerank` with `documents`: Jina, Cohere v1, vLLM and infinity.
 
 One answer serves them: each reads its own fields and passes over the others'. Documents come back
-as `{"text": …}`; for infinity, whose requests have `raw_scores`, as strings.
+as `{"text": …}`. Infinity, whose requests have `raw_scores`, has strings, or null where it did not
+ask for them; for Cohere they come only if it asked, and there is no such field if not.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from tamis.compressors._types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, now
+from tamis.service.wire.base import Foreign, Question, Text, Told, now, plain_id
 from tamis.service.wire.tei import score_of
+
+COHERE = re.compile(r"rerank-(?:v\d|english|multilingual)")
+"""What Cohere's models are called, from their beginning on."""
 
 
 class JinaDocument(Foreign):
@@ -36,6 +41,17 @@ class JinaRequest(Foreign):
     max_chunks_per_doc: int | None = None
     raw_scores: bool | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
+
+    @property
+    def of_infinity(self) -> bool:
+        """Whether one of infinity's clients sent it."""
+        return self.raw_scores is not None
+
+    @property
+    def of_cohere(self) -> bool:
+        """Whether it has what only Cohere's clients send; its SDK also says so in its headers."""
+        own = self.max_chunks_per_doc is not None or self.rank_fields is not None
+        return own or COHERE.match(self.model or "") is not None
 
     def texts(self) -> list[str]:
         """What is ranked of each document.
@@ -64,11 +80,16 @@ class JinaText(Told):
 
 
 class JinaResult(Told):
-    """One document's place."""
+    """One document's place; a `document` that was not set is left out, one that is null is not."""
 
     index: int
     relevance_score: float
     document: JinaText | Text | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = written(self)
+        return {name: fields[name] for name in fields if name in self.model_fields_set}
 
 
 class JinaUsage(Told):
@@ -109,10 +130,17 @@ class JinaAnswer(Told):
     meta: JinaMeta
 
 
-def jina_answer(request: JinaRequest, found: Reranked, model: str, texts: list[str]) -> JinaAnswer:
-    """The answer in the words of Jina and its like."""
+def jina_answer(
+    request: JinaRequest, found: Reranked, model: str, texts: list[str], quiet: bool = False
+) -> JinaAnswer:
+    """The answer in the words of Jina and its like.
+
+    Args:
+        quiet: documents come back only if they were asked for.
+    """
+    shown = not quiet if request.return_documents is None else request.return_documents
     return JinaAnswer(
-        id=new_id("rerank"),
+        id=plain_id(),
         created=now(),
         model=model,
         results=[
@@ -121,7 +149,7 @@ def jina_answer(request: JinaRequest, found: Reranked, model: str, texts: list[s
                 relevance_score=score_of(
                     ranked.score, found.calibrated, request.raw_scores or False
                 ),
-                document=_shown(request, texts[ranked.index]),
+                **_document(request, texts[ranked.index] if shown else None),
             )
             for ranked in found.results
         ],
@@ -130,9 +158,8 @@ def jina_answer(request: JinaRequest, found: Reranked, model: str, texts: list[s
     )
 
 
-def _shown(request: JinaRequest, text: str) -> Any:
-    """By default documents come back, as of Jina and vLLM; not of infinity and Cohere v1."""
-    quiet = request.raw_scores is not None or request.max_chunks_per_doc is not None
-    if not (not quiet if request.return_documents is None else request.return_documents):
-        return None
-    return text if request.raw_scores is not None else JinaText(text=text)
+def _document(request: JinaRequest, text: str | None) -> dict[str, Any]:
+    """The field that a document comes back in, if there is one; None is one that does not."""
+    if request.of_infinity:
+        return {"document": text}
+    return {} if text is None else {"document": JinaText(text=text)}

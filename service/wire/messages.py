@@ -4,7 +4,8 @@ messages ─ what tools returned ─► documents ─ compressed for the last qu
 
 Only what tools returned is compressed, unless more is asked for: instructions and turns are what a
 model must see as written, and a prompt whose beginning stays the same stays in its provider's
-cache. Every message keeps its place and all its fields; nothing is rewritten.
+cache. What stands before the last `cache_control`, its own block included, is therefore left as it
+is. Every message keeps its place and all its fields; nothing is rewritten.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from tamis.probes.errors import BadInput
 from tamis.service.wire.base import Foreign, Question, Text, Told
@@ -31,6 +32,10 @@ class MessagesConfig(Foreign):
 
     compress_user_messages: bool = False
     compress_system_messages: bool = False
+    compress_cached: Annotated[
+        bool,
+        Field(description="Also what stands before the last cache_control: it is cached anew."),
+    ] = False
     protect_recent: Annotated[int, Field(ge=0, le=2**31)] = 0
     target_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     min_tokens_to_compress: Annotated[int, Field(ge=0, le=2**31)] = 250
@@ -43,6 +48,19 @@ class Message(Foreign):
 
     role: Text
     content: Text | list[dict[str, Any]] | None = None
+    _given: Any = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _kept(cls, given: Any, handler: ModelWrapValidatorHandler[Message]) -> Message:
+        message = handler(given)
+        message._given = given
+        return message
+
+    def copied(self) -> dict[str, Any]:
+        """The message as it came, its fields in their order."""
+        copy: dict[str, Any] = deepcopy(self._given)
+        return copy
 
 
 class MessagesRequest(Foreign):
@@ -92,16 +110,17 @@ class Conversation:
 
     def __init__(self, body: MessagesRequest, count: Callable[[str], int]) -> None:
         self.body, self.count = body, count
-        given = [m.model_dump(mode="python", exclude_unset=True) for m in body.messages]
-        self.messages: list[dict[str, Any]] = deepcopy(given)
-        texts = [slot for i, message in enumerate(self.messages) for slot in _slots(i, message)]
+        self.messages = [message.copied() for message in body.messages]
+        marked = [slot for i, message in enumerate(self.messages) for slot in _marked(i, message)]
+        texts = [slot for slot in marked if slot is not None]
+        cached = 0 if body.config.compress_cached else _cached(marked)
         # the last message in which a user says something; -1 without any
         self.asks = max((i for i, m in enumerate(self.messages) if _said(i, m)), default=-1)
         tokens = [count(slot.text) for slot in texts]
         self.tokens_before = sum(tokens)
         least = body.config.min_tokens_to_compress
-        free = [(s, n) for s, n in zip(texts, tokens, strict=True) if n >= least]
-        self.free = [(slot, n) for slot, n in free if self._may_be_shorter(slot)]
+        free = list(zip(texts, tokens, strict=True))[cached:]
+        self.free = [(slot, n) for slot, n in free if n >= least and self._may_be_shorter(slot)]
         self.tokens_free = sum(n for _, n in self.free)
 
     def request(self) -> CompressRequest | None:
@@ -190,10 +209,23 @@ def _said(place: int, message: dict[str, Any]) -> str:
 
 def _slots(place: int, message: dict[str, Any]) -> Iterator[Slot]:
     """The texts of a message: its content, its parts, and what tool results hold."""
+    return (slot for slot in _marked(place, message) if slot is not None)
+
+
+def _marked(place: int, message: dict[str, Any]) -> Iterator[Slot | None]:
+    """The texts of a message in order, and None behind each block that `cache_control` marks."""
     yield from _held(place, message, "content", message["role"] in _TOOLS)
+    if message.get("cache_control"):
+        yield None
 
 
-def _held(place: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[Slot]:
+def _cached(marked: list[Slot | None]) -> int:
+    """How many texts stand before the last breakpoint of the provider's cache."""
+    last = max((i for i, slot in enumerate(marked) if slot is None), default=0)
+    return sum(slot is not None for slot in marked[:last])
+
+
+def _held(place: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[Slot | None]:
     content = holder.get(key)
     if isinstance(content, str):
         yield Slot(place, holder, key, tool)
@@ -204,3 +236,5 @@ def _held(place: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[
             yield from _held(place, part, "content", True)
         elif isinstance(part.get("text"), str):
             yield Slot(place, part, "text", tool)
+        if part.get("cache_control"):
+            yield None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.wire.base import Foreign, Question, Text, Told, new_id, now
+from tamis.service.wire.base import Foreign, Question, Text, Told, now, plain_id
 from tamis.service.wire.jina import JinaUsage
 
 _NAMES = (
@@ -77,7 +77,7 @@ def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
     """The answer in vLLM's words; scores in [0, 1]."""
     data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
     usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return ScoreAnswer(id=new_id("score"), created=now(), model=model, data=data, usage=usage)
+    return ScoreAnswer(id=f"score-{plain_id()}", created=now(), model=model, data=data, usage=usage)
 
 
 def _listed(given: str | list[str]) -> list[str]:

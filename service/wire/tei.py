@@ -18,10 +18,10 @@ _LEAST, _MOST = 1e-9, 1e30
 
 
 class TeiRequest(Foreign):
-    """Which texts answer the query best."""
+    """Which texts answer the query best; that there are none is no 422, as in TEI."""
 
     query: Question
-    texts: Annotated[list[Text], Field(min_length=1)]
+    texts: Annotated[list[Text], Field(json_schema_extra={"minItems": 1})]
     truncate: bool | None = None
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
     raw_scores: bool = False

@@ -1,8 +1,9 @@
-"""`POST /v1/rerank` with `top_k` or `truncation`: Voyage (voyageai: `RerankingObject`)."""
+"""`POST /v1/rerank` with `top_k`, `truncation` or one of Voyage's models (`RerankingObject`)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,6 +11,18 @@ from tamis.compressors._types import Reranked
 from tamis.service.wire.base import Foreign, Question, Text, Told, probability
 
 KEYS = ("top_k", "truncation")
+MODELS = re.compile(r"rerank-(?:lite-)?\d")
+"""What Voyage's models are called, from their beginning on; Cohere's have a word or a v there."""
+_NOT_ITS_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
+
+
+def is_voyage(body: dict[str, Any]) -> bool:
+    """Whether Voyage's clients send such a body; by its model only if no field says otherwise."""
+    if any(key in body for key in KEYS):
+        return True
+    model = body.get("model")
+    named = isinstance(model, str) and MODELS.match(model) is not None
+    return named and not any(key in body for key in _NOT_ITS_KEYS)
 
 
 class VoyageRequest(Foreign):

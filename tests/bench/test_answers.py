@@ -108,6 +108,21 @@ def test_records_without_answers_are_nothing_to_compare():
         usable([record("a", "Q?", doc(GOLD, gold=[0]))], None)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"answers": "the barn"}, "record a has the 'answers' 'the barn'; give a list of texts"),
+        ({"answers": [7]}, "give a list of texts"),
+        ({"docs": []}, "record a has no text in 'docs'"),
+        ({"docs": [doc("")]}, "record a has no text in 'docs'"),
+    ],
+)
+def test_answers_that_are_no_texts_and_questions_without_context_are_refused(change, says):
+    with pytest.raises(BadInput) as refused:
+        usable([{**rows()[0], **change}], None)
+    assert says in str(refused.value)
+
+
 class OpenAI(BaseHTTPRequestHandler):
     """The one call of the protocol, by hand."""
 

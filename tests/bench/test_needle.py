@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tamis.compressors import _registry
 from tamis.compressors.evaluator_heads import EvaluatorHeads
 from tamis.compressors.infini import Infini
 from tamis.compressors.lexical import Lexical
@@ -14,6 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
+from tamis.service.bench.methods import BLENDS
 from tamis.service.bench.needle import (
     NEEDLE,
     PASSAGE_TOKENS,
@@ -23,8 +25,9 @@ from tamis.service.bench.needle import (
     sweep,
     with_needle,
 )
+from tamis.service.cli import bench_needle
 from tests.bench.records import counting_folder
-from tests.laws.methods import head_profile
+from tests.laws.methods import ScriptedEncoder, head_profile
 from tests.probes import tiny
 from tests.service.cli_kit import tamis
 
@@ -175,6 +178,8 @@ def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
         (("--tokens", "many"), "whole numbers"),
         (("--tokens", "9000000"), "longer --text"),
         (("--needle", "A key."), "belong together"),
+        (("--needle", "", "-q", "Where?"), "is blank"),
+        (("--needle", "A key.", "-q", " "), "is blank"),
         (("--methods", "lexicl"), "did you mean 'lexical'"),
         (("--methods", "edges"), "method of ordering"),
         (("--methods", "lexical:k"), "option=value"),
@@ -185,6 +190,27 @@ def test_what_cannot_be_swept_is_said_in_a_line(tmp_path, words, said):
     done = run(tmp_path, *words)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_a_blend_is_measured_as_one_method_with_its_parts(monkeypatch):
+    reader = Scripted.pointing_at(NEEDLE)
+    monkeypatch.setattr(_registry, "load_proxy", lambda proxy, layers, root=None: reader)
+    monkeypatch.setattr(_registry, "_encoder", lambda encoder, root: ScriptedEncoder())
+    scorer, remembering = bench_needle._built("fusion", "scripted", None)
+    assert set(scorer.parts) == {"question_rows", "lexical", "embedding"}
+    assert scorer.weights == BLENDS["fusion"]
+    assert remembering.reader is reader
+    scorer, remembering = bench_needle._built("bm25+minilm", "scripted", None)
+    assert (scorer.weights, remembering) == (BLENDS["bm25+minilm"], None)
+
+
+def test_the_command_names_a_blend_and_not_its_parts(tmp_path, monkeypatch):
+    counting_folder(tmp_path / "proxy")
+    monkeypatch.setitem(BLENDS, "words", {"lexical": 1.0, "lead": 0.1})
+    done = run(tmp_path, "--methods", "words", "--tokens", "600", "--depths", "0,1")
+    assert done.exit_code == 0, done.output
+    assert "words: kept in" in done.stdout
+    assert "lead:" not in done.stdout
 
 
 def test_passages_of_a_single_unit_are_opened_before_or_after_it():

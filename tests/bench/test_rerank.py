@@ -136,6 +136,8 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
         (lambda q, d: q[0].update(query=" "), "query is empty"),
         (lambda q, d: q[0]["candidates"].update(other=[]), "choose one with --first"),
         (lambda q, d: q[0]["candidates"]["bm25"].append(["a", 0]), "twice"),
+        (lambda q, d: q[0]["candidates"]["bm25"].append(["d2", math.nan]), "not finite"),
+        (lambda q, d: q[0]["qrels"].update(b=math.inf), "not finite"),
         (lambda q, d: d.pop(), "not in"),
         (lambda q, d: d[0].pop("text"), "'docid' and 'text'"),
     ],
@@ -154,6 +156,18 @@ def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, says):
 def _loaded(queries, corpus):
     asked, _ = load_queries(queries)
     return load_corpus(corpus, [d for query in asked for d, _ in query.candidates])
+
+
+def test_a_document_without_a_score_comes_last_and_its_line_is_json(files):
+    queries, held = load_queries(files[0])[0], _loaded(*files)
+    settings = bench.Settings("lexical", 4, None, "bm25", "nobody", {})
+    ranks = Ranks((0.5, -math.inf, 0.7, 0.1))
+    row = bench.result_of(queries[0], held, Reranker(lambda *_: ranks, "lexical"), settings)
+    line = json.dumps(row, allow_nan=False)
+    assert row["own"] == [0.5, None, 0.7, 0.1]
+    assert row["ranking"] == ["b", "a", "d", "c"]
+    found = bench.systems(queries[:1], {"q0": json.loads(line)}, settings, None)
+    assert found["lexical"] == [["b", "a", "d", "c"]]
 
 
 def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_path, monkeypatch):

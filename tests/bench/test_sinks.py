@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tamis.compressors import _registry
+from tamis.probes.errors import BadInput
 from tamis.probes.fit import Question, listwise
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
@@ -141,6 +142,16 @@ def test_a_fit_never_sees_the_article_it_judges(monkeypatch):
     folds = [sinks.fold_of(case.record) for case in cases]
     assert seen == [sum(own != fold for own in folds) for fold in sorted(set(folds))]
     assert max(seen) < len(cases)
+
+
+def test_questions_on_one_article_leave_nothing_to_fit_on():
+    row = rows()[0]
+    units = units_of(passages_of(row))
+    seen = torch.zeros(5, len(units), 8)
+    case = sinks.Case(row, units, seen, torch.tensor([False, True, False, False]))
+    for signed in (True, False):
+        with pytest.raises(BadInput, match=r"all 1 questions to fit on .* give more sets"):
+            sinks.fitted([case], "raw", signed)
 
 
 def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):

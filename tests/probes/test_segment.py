@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.probes.blocks import BLOCK_CHARS
+from tamis.probes.listing import LINE_CHARS
 from tamis.probes.segment import PIECE_CHARS, segment, units_of
 from tamis.probes.text import Passage
 from tests.probes.segment_kit import shown
@@ -31,6 +31,16 @@ NASTY = [
     "</td></tr>",
     "<pre>a\n\nb</pre>",
     "def f(x):\n    return g(x)\n\n",
+    "@a\n# b\nclass A:\n    def f(\n        self,\n    ):\n        pass\n",
+    '"""\n',
+    "server:\n  port: 80\n  - a\n",
+    "[client]\nname = a\n; b\n",
+    "[09:06] Anna: hi. Yes.\n",
+    "USER: a. B.\n\nBOT: c\n",
+    "2024-01-05 09:06:00 INFO a. B.\n",
+    'a,b,c\n1,"x\ny",2\n',
+    "a\tb\n",
+    ".. code-block:: c\n\n  a\n",
     "\n\n",
     " \t\u2028\x85\u3000",
     "Dr. No said “go.” ",
@@ -58,7 +68,7 @@ def test_pieces_partition_every_text(text: str, language: str, structure: bool) 
         start, stop = piece.visible
         assert text[piece.start : piece.stop].strip() == text[start:stop] != ""
         assert place == 0 or start == piece.start
-        assert stop - start <= (BLOCK_CHARS if piece.kind in ("code", "json") else PIECE_CHARS)
+        assert stop - start <= (LINE_CHARS if piece.kind in ("code", "json") else PIECE_CHARS)
 
 
 @settings(max_examples=50, deadline=None)

@@ -25,7 +25,21 @@ SLOW = {
     "json": '{"a": [',
     "accents": "\u0301",
     "blanks": "x" + " " * 50,
+    "fenced statements": "x = f(1)\n",
+    "keys": "a:\n  b: 1\n",
+    "long key": "  b: 1\n",
+    "pairs": "a = 1\n",
+    "sections": "[a]\nb = 1\nc = 2\n",
+    "chat": "[09:06] Anna: hi. Yes\n",
+    "roles": "USER: a\nBOT: b\n",
+    "values": "a,b,c\n",
+    "open quotes": 'a,"b,c\n',
+    "comments": "# a\n",
+    "definitions": "def f(x):\n    return (x\n",
+    "braces": "}\n",
 }
+
+FENCED = {SLOW["fenced statements"], SLOW["long key"]}
 
 
 def seconds(text: str) -> float:
@@ -41,8 +55,18 @@ def seconds(text: str) -> float:
 @pytest.mark.parametrize("unit", SLOW.values(), ids=SLOW.keys())
 def test_four_times_the_text_takes_about_four_times_the_time(unit: str) -> None:
     """9 rather than 4, and a hundredth of a second, leave room for noise; quadratic is 16."""
-    once = unit * (30_000 // len(unit))
+    once = ("```\n" if unit in FENCED else "") + unit * (30_000 // len(unit))
     assert seconds(once * 4) <= 9 * seconds(once) + 0.01
+
+
+def deep(lines: int) -> str:
+    """A fence in which every line is indented deeper than the last, and then many that are not."""
+    return "```\n" + "".join(" " * n + "if x:\n" for n in range(300)) + "}\n" * lines + "```"
+
+
+def test_deep_nesting_does_not_read_the_lines_below_it_once_for_each_level() -> None:
+    assert seconds(deep(40_000)) <= 9 * seconds(deep(10_000)) + 0.01
+    assert seconds(deep(40_000)) < 1.5
 
 
 def test_fences_that_are_never_closed_do_not_search_the_rest_again_and_again() -> None:

@@ -146,3 +146,9 @@ def test_without_faiss_the_error_names_the_extra():
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.stdout.startswith("MissingExtra")
     assert "pip install 'tamis[retrieval]'" in run.stdout
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_graph_of_one_link_a_key_is_refused(degree):
+    with pytest.raises(BadInput, match="at least 3"):
+        ann.build("hnsw", degree=degree)

@@ -105,3 +105,12 @@ def test_retroinfers_clusters_are_as_many_as_sixteenths_and_hold_nearer_keys_tha
     alike = directions @ directions.T
     together = owner[:, None] == owner[None]
     assert alike[together].mean() > alike[~together].mean() + 0.2
+
+
+@pytest.mark.parametrize("name", sorted(set(_registry.names()) - {"exact", "sparq"}))
+def test_a_structure_of_no_keys_is_refused_and_one_of_one_key_finds_it(name):
+    train = torch.ones(3, 1)
+    with pytest.raises(BadInput):
+        _registry.build(name, torch.empty(0, 1), train)
+    selector = _registry.build(name, torch.ones(1, 1), train)
+    assert selector.search(train, 5, max(selector.efforts)).ids[:, 0].tolist() == [0, 0, 0]

@@ -37,8 +37,23 @@ def test_not_met(where):
 
 
 @pytest.mark.parametrize(
-    "where", ["year", "=3", "year=", "", {"year": {"~": 1}}, "year>=", {"a": {">": [1, 2]}}]
-)
+    "where",
+    [
+        "year", "=3", "year=", "", {"year": {"~": 1}}, "year>=", {"a": {">": [1, 2]}},
+        "id==d3", "year>3<5", "year=!3", "year=,", "year>==3",
+    ],
+)  # fmt: skip
 def test_what_is_no_condition_is_refused(where):
     with pytest.raises(BadInput):
         conditions(where)
+
+
+def test_a_value_may_hold_signs_that_begin_nothing():
+    (condition,) = conditions("url!=http://x/?a=b<c")
+    assert condition.values == ("http://x/?a=b<c",)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_whole_numbers_compare_however_large(number):
+    assert conditions({"year": {"<": number}})[0].met(METADATA) == (number > 0)
+    assert not conditions({"year": str(number)})[0].met(METADATA)

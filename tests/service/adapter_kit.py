@@ -18,6 +18,15 @@ WORDS = 6
 """A budget for `PIN` and nothing beside it, in words."""
 
 
+def broken() -> Scripted:
+    """A model that breaks down whatever it reads."""
+
+    def weigh(question: str, passage: str) -> Sequence[float]:
+        raise RuntimeError("the card fell off the bus")
+
+    return Scripted(weigh)
+
+
 class Gate:
     """A model that looks at the pin, but only after somebody opened the gate."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -93,23 +94,35 @@ def test_nodes_are_the_same_as_in_this_process(there):
     assert [node.to_dict() for node in far] == [node.to_dict() for node in near]
 
 
-def test_what_the_server_refuses_is_raised_or_passed_through(there, caplog):
+def test_what_the_server_refuses_is_raised(there):
     with pytest.raises(ServiceError, match="budget is 1"):
         TamisCompressor(max_tokens=1, **there).compress_documents(documents(), ASKED)
     wrong = there | {"api_key": "tms-wrong"}
     with pytest.raises(ServiceError) as refused:
         TamisCompressor(max_tokens=30, **wrong).compress_documents(documents(), ASKED)
     assert refused.value.status == 401
-    kept = TamisCompressor(max_tokens=30, on_error="passthrough", **wrong).compress_documents(
-        documents(), ASKED
-    )
-    assert [d.page_content for d in kept] == LONG
 
 
-def test_a_server_that_is_not_there_is_named(there):
+def test_a_server_that_is_not_there_is_named(there, caplog):
     nobody = {"base_url": "http://127.0.0.1:9", "method": "lexical"}
-    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 could not be reached"):
-        TamisCompressor(max_tokens=30, **nobody).compress_documents(documents(), ASKED)
+    named = r"127\.0\.0\.1:9 could not be reached"
+    with pytest.raises(ServiceError, match=named):
+        TamisCompressor(max_tokens=30, on_error="fail", **nobody).compress_documents(
+            documents(), ASKED
+        )
+    kept = TamisCompressor(max_tokens=30, **nobody).compress_documents(documents(), ASKED)
+    assert [d.page_content for d in kept] == LONG
+    (told,) = kept[0].metadata["compression"]["warnings"]
+    assert re.search(named, told)
+    assert told.split(": ", 1)[1] in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "broke_down"),
+    [(None, True), (500, True), (503, True), (504, True), (429, True), (200, False), (404, False)],
+)
+def test_a_server_s_own_faults_are_told_from_the_caller_s(status, broke_down):
+    assert ServiceError("why", status).broke_down == broke_down
 
 
 def test_many_at_once_and_in_loop_after_loop(there):

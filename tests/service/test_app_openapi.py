@@ -45,7 +45,8 @@ def test_every_route_is_described_with_its_errors(service):
     found = service.http.get("/openapi.json").json()
     assert set(found["paths"]) >= {
         "/v1/compress", "/v1/compress/batch", "/v1/explain", "/v2/rerank", "/v1/rerank", "/rerank",
-        "/score", "/v1/score", "/v1/search", "/v1/models", "/info", "/tokenize", "/livez",
+        "/score", "/v1/score", "/v1/search", "/v1/models",
+        "/v1/expand", "/reranking", "/info", "/tokenize", "/livez",
         "/readyz", "/health", "/ping", "/metrics",
     }  # fmt: skip
     for path, operations in found["paths"].items():

@@ -59,7 +59,7 @@ def test_jina_and_vllm(service, here):
     found = asked(
         service, "/v1/rerank", model="jina-reranker-v3", documents=[{"text": BLANK}, *DOCUMENTS]
     )
-    assert found["results"][0]["document"] == {"text": DOCUMENTS[0]}
+    assert found["results"][0]["document"] == {"text": DOCUMENTS[0], "multi_modal": None}
     assert found["usage"]["total_tokens"] == found["usage"]["prompt_tokens"] > 0
     scores = {r["index"]: r["relevance_score"] for r in found["results"]}
     assert scores == pytest.approx(here, abs=1e-5)

@@ -49,7 +49,7 @@ def test_a_budget_spent_on_what_stays_is_told_with_the_numbers(service):
 def test_tool_results_of_anthropics_shape_are_compressed_in_place(service):
     parts = [
         {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": LONG}]},
-        {"type": "text", "text": QUESTION, "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": QUESTION},
     ]
     body = {"messages": [{"role": "user", "content": parts}], "config": {"target_ratio": 0.1}}
     found = service.post("/v1/compress", **body).json()["messages"][0]["content"]

@@ -113,3 +113,23 @@ def test_a_cache_that_cannot_be_written_is_exit_code_2_before_anything_is_read(d
     done = tamis("compress", *docs, "-q", "Why?", "--proxy", proxy, "--cache", docs[0])
     assert done.exit_code == 2
     assert "cannot be written" in done.stderr
+
+
+def test_what_could_not_be_deleted_is_not_reported_as_deleted(docs, proxy, folder, monkeypatch):
+    compress(docs, proxy, folder)
+    file = next(folder.rglob("*.safetensors"))
+    file.write_bytes(b"damaged")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    done = tamis("cache", "verify", "--folder", folder, "--remove")
+    assert f"{file}: " in done.stdout
+    assert "; not removed" in done.stdout
+    found = json.loads(tamis("cache", "verify", "--folder", folder, "--remove", "--json").stdout)
+    assert found["removed"] == 0
+    done = tamis("cache", "clear", "--folder", folder, "--yes")
+    assert done.exit_code == 1
+    assert "0 passages deleted, 0 bytes freed" in done.stdout
+    assert "2 passages could not be deleted" in done.stderr

@@ -235,7 +235,7 @@ def test_a_probe_that_cannot_be_used_is_exit_code_2(docs, free, tmp_path):
 def test_by_default_the_proxy_counts_and_reads(docs):
     got = answer(docs, "-q", QUESTION, "--max-tokens", 20)
     assert ANSWER in got["text"]
-    assert got["usage"]["tokenizer"] == "smollm2-135m-sharp"
+    assert got["usage"]["tokenizer"] == "smollm2-135m"
     assert got["usage"]["output_tokens"] <= 20
     assert got["coverage"]["windows"] == 2
     assert got["coverage"]["tokens_scored"] > 0

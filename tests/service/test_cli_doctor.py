@@ -18,11 +18,12 @@ def checks(*words):
     return done.exit_code, {check["name"]: check for check in got["checks"]}
 
 
-def test_a_machine_without_models_is_warned_and_does_not_fail(tmp_path):
+def test_a_machine_without_the_default_model_fails_and_says_what_to_do(tmp_path):
     code, found = checks("--root", tmp_path)
-    assert code == 0
+    assert code == 1
     assert {found[name]["state"] for name in ("python", "torch", "transformers", "dtype")} == {"ok"}
-    assert found["smollm2-135m"]["state"] == "warn"
+    failing = [name for name, check in found.items() if check["state"] == "fail"]
+    assert failing == ["smollm2-135m"]
     assert "tamis models pull smollm2-135m" in found["smollm2-135m"]["way_out"]
     assert found["minilm-l6"]["state"] == "ok"
     assert found["reading"]["state"] == "warn"
@@ -66,6 +67,25 @@ def test_a_full_disk_is_warned_about(tmp_path, monkeypatch):
     (found,) = doctor._cache(tmp_path)
     assert found.state == "warn"
     assert "10 bytes free" in found.seen
+
+
+def test_adapters_that_ship_and_are_damaged_fail(tmp_path, monkeypatch):
+    (entry,) = [entry for entry in doctor.zoo.ZOO.values() if entry.base]
+    assert doctor._adapters_fault(entry) == ""
+    monkeypatch.setattr(doctor.sharpened, "SHIPPED", tmp_path)
+    assert "is pinned; install tamis anew" in doctor._adapters_fault(entry)
+
+
+def test_its_help_says_what_every_exit_code_means():
+    shown = " ".join(tamis("doctor", "--help").stdout.split())
+    assert "Exit status: 0 the default model is here" in shown
+    assert "1 something fails" in shown
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder", "one_thread")
+def test_a_machine_with_the_default_model_is_well():
+    assert checks()[0] == 0
 
 
 @pytest.mark.model

@@ -86,6 +86,14 @@ def test_overlap_compares_profiles_pair_by_pair(place):
     assert "in all:" in tamis("heads", "overlap", *files, "--k", 4).stdout
 
 
+def test_profiles_of_one_file_name_are_told_apart_by_their_folders(place, tmp_path):
+    (tmp_path / "qr.json").write_bytes((place / "needle.json").read_bytes())
+    files = [place / "qr.json", tmp_path / "qr.json", place / "copy.json"]
+    done = tamis("heads", "overlap", *files, "--k", 4, "--json")
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)["best"]) == {*map(str, files[:2]), "copy"}
+
+
 def test_show_draws_one_line_a_layer_with_the_best_heads_by_rank(place):
     done = tamis("heads", "show", place / "qr.json", "--k", 3)
     assert [line for line in done.stdout.splitlines() if line.startswith("layer")]
@@ -108,6 +116,11 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("find", "--by", "needle"), "--data FILE"),
         (("show", "nowhere.json"), "nowhere.json"),
         (("show", "--proxy", "nobody"), "tamis heads find --by contrast --proxy nobody"),
+        (("find", "--by", "contrast", "--data", "no", "--temperature", "nan"), "temperature is nan"),
+        (("find", "--by", "contrast", "--data", "no", "--temperature", "-1"), "temperature is -1"),
+        (("find", "--by", "qr", "--data", "no", "--out", "no/where.json"), "no folder no"),
+        (("find", "--by", "qr", "--data", "no:0"), "at least 1 question"),
+        (("basin", "--data", "no", "--png", "no/where.png"), "no folder no"),
         (("overlap", "--proxy", "nobody"), "at least two"),
         (("basin", "--proxy", "nobody"), "tamis heads basin --proxy nobody"),
     ],

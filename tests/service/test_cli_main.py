@@ -126,6 +126,7 @@ def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch
         asked = tamis(*words)
         assert asked.exit_code != 0, words
         assert "models pull" in asked.output, asked.output
+    monkeypatch.delenv("TAMIS_HOME")
     assert cache_home() == before
 
 

@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 
+from tamis.probes.errors import BadInput
 from tamis.probes.linear import LinearProbe
 from tamis.service.cli.probe import head_map, source_of
+from tamis.service.training import distinct
 from tests.bench.records import doc, record, write
-from tests.laws.methods import question_probe
+from tests.laws.methods import probe_for, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli_kit import tamis
@@ -111,6 +113,8 @@ def test_sentinel_is_trained_and_shown(place):
     done = probe(place, "train", "--method", "sentinel", "--out", out)
     assert done.exit_code == 0, done.output
     assert LinearProbe.load(out).card.method == "sentinel"
+    (used,) = LinearProbe.load(out).card.trained_on
+    assert used["questions"] == len(lessons())
     assert tamis("probe", "show", out).exit_code == 0
 
 
@@ -124,6 +128,21 @@ def test_sentinel_is_trained_and_shown(place):
         (["train", "--data", "{bad}", "--out", "o", "--method", "x"], "--method is 'x'"),
         (["train", "--data", "{bad}", "--out", "o", "--recipe", "x"], "--recipe is 'x'"),
         (["train", "--data", "{place}/lessons.jsonl", "--out", "o", "--layers", "9"], "layer 8"),
+        (["train", "--data", "{bad}", "--out", "o", "--l2", "-1"], "l2 is -1"),
+        (["train", "--data", "{bad}", "--out", "o", "--l2", "nan"], "l2 is nan"),
+        (["train", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
+        (["train", "--data", "{bad}", "--out", "o", "--recipe", "published"], "not use --recipe"),
+        (
+            ["train", "--data", "{bad}", "--out", "o", "--method", "sentinel", "--layers", "2"]
+            + ["--loss", "logistic", "--articles", "{bad}"],
+            "sentinel does not use --layers, --loss, --articles",
+        ),
+        (
+            ["train", "--data", "{place}/lessons.jsonl:4", "--out", "o", "--method", "sentinel"],
+            "give",
+        ),
+        (["calibrate", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
+        (["eval", "--data", "{bad}", "--png", "{bad}/o.png"], "cannot be written"),
         (["eval", "{place}/mine.safetensors", "--data", "{all}"], "nothing can be judged"),
         (["eval", "{place}/none.safetensors", "--data", "{bad}"], "probe's card"),
         (["eval", "--data", "{bad}"], "no probe for question_rows"),
@@ -141,6 +160,60 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(place, tmp_path, wo
     assert not (tmp_path / "o.safetensors").exists()
 
 
+def test_a_probe_is_written_under_the_whole_name_that_was_given(place, tmp_path):
+    found = LinearProbe.load(place / "mine.safetensors")
+    for given, due in (
+        ("v1.2", "v1.2.safetensors"),
+        ("v1.safetensors", "v1.safetensors"),
+        ("v2.json", "v2.safetensors"),
+        ("new/v3", "new/v3.safetensors"),
+    ):
+        assert found.save(tmp_path / given) == tmp_path / due
+        assert (tmp_path / due).with_name(due.split("/")[-1][:-11] + "json").is_file()
+        assert LinearProbe.load(tmp_path / given).card.model == "llama"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        found.save(tmp_path / "file" / "v1")
+
+
+def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(place, tmp_path):
+    for folder, part in (("a", lessons()[:18]), ("b", lessons()[18:])):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "set.jsonl", part)
+    both = [word for f in "ab" for word in ("--data", tmp_path / f / "set.jsonl")]
+    done = tamis(
+        *("probe", "train", "--proxy", place / "llama", *both, "--layers", 2),
+        *("--out", tmp_path / "two", "--cache", place / "looks"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "two.safetensors" in done.stderr.replace("\n", "")
+    card = LinearProbe.load(tmp_path / "two").card
+    assert [(each["name"], each["questions"]) for each in card.trained_on] == [
+        ("a/set", 18),
+        ("b/set", 15),
+    ]
+    judged = tamis(
+        *("probe", "eval", tmp_path / "two", "--proxy", place / "llama", *both, "--json"),
+        *("--cache", place / "looks"),
+    )
+    assert set(json.loads(judged.stdout)["evidence"]) == {"a/set", "b/set"}
+
+
+def test_names_are_distinct_however_files_are_given(tmp_path):
+    given = [source_of(f"{tmp_path}/{name}") for name in ("a/x.jsonl", "b/x.jsonl", "c.jsonl")]
+    assert [s.name for s in distinct(given)] == ["a/x", "b/x", "c"]
+    assert [s.name for s in distinct([given[0], given[0]])] == ["a/x", "a/x 2"]
+
+
+def test_the_map_of_the_probe_that_ranks_is_of_its_heads_and_none_is_made_up():
+    done = tamis("probe", "show", "--method", "rank")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("layer")
+    empty = probe_for(tiny.proxy(), "other", {"calibration": [0.0] * 4})
+    with pytest.raises(BadInput, match="no weights of heads"):
+        head_map(empty)
+
+
 def test_a_source_is_a_file_and_maybe_a_limit():
     for given, path, limit in (
         ("a.jsonl", "a.jsonl", None),
@@ -150,3 +223,6 @@ def test_a_source_is_a_file_and_maybe_a_limit():
     ):
         found = source_of(given)
         assert (str(found.path), found.limit) == (path, limit)
+    for none in ("a.jsonl:0", "a.jsonl:-3"):
+        with pytest.raises(BadInput, match="at least 1 question"):
+            source_of(none)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+from math import exp
+
 import pytest
 import torch
 
 from tamis.probes.scripted import Scripted
 from tamis.probes.signal import Signal
+from tamis.service import heads
+from tamis.service.cli import heads as cli_heads
 from tamis.service.heads_basin import opening, shares
-from tamis.service.heads_cases import case_of, seen_by_question, seen_when_answered
+from tamis.service.heads_cases import (
+    case_of,
+    seen_by_question,
+    seen_when_answered,
+    seen_when_calibrated,
+)
 from tamis.service.heads_needle import needle_case, seen_by_needle
 from tests.bench.records import doc, record
 from tests.service.test_cli_heads import answered
@@ -52,6 +62,68 @@ def test_the_gold_document_draws_most_where_the_reader_looks_at_its_answer(reade
     masses = seen_by_question(case, reader)["masses"]
     assert masses.shape == (3, 4, 2)
     assert masses[:, -1, -1].argmax().item() == case.gold[0]
+
+
+class Told(Scripted):
+    """Its first row sees the first byte of Rome, half as much if the question is empty; keeps what
+    it was asked.
+    """
+
+    def read(self, prompts, want):
+        for prompt in prompts:
+            question = self._question(prompt.ask)
+            self.asked.append((question, want.layers, want.rows))
+            weights = torch.zeros(4, 2, len(prompt.ask.ids) - prompt.ask.rows, len(prompt.read.ids))
+            weights[:, :, 0, bytes(prompt.read.ids).index(b"Rome")] = 0.3 + 0.3 * (
+                question != "N/A"
+            )
+            yield Signal(weights, want.layers, want.rows)
+
+
+@pytest.fixture
+def told() -> Told:
+    found = Told.pointing_at("Rome")
+    found.asked = []
+    return found
+
+
+def rows(reader, question: str) -> int:
+    ask = reader.layout.ask(question)
+    return len(ask.ids) - ask.rows
+
+
+EVERY = (0, 1, 2, 3)
+
+
+def test_masses_are_the_mean_of_every_row_from_the_question_on_in_every_layer(told):
+    case = case_of(answered(1), told, 1000)
+    seen = seen_by_question(case, told)
+    assert told.asked == [(case.question, EVERY, ("question",))]
+    assert seen["gold"].tolist() == list(case.gold)
+    due = torch.zeros(3, 4, 2)
+    due[case.gold[0]] = 0.6 / rows(told, case.question)
+    torch.testing.assert_close(seen["masses"], due)
+
+
+def test_what_the_empty_question_draws_is_taken_off_what_the_question_does(told):
+    case = case_of(answered(1), told, 1000)
+    found = seen_when_calibrated(case, told)["qr"]
+    whole = (EVERY, ("question",))
+    assert told.asked == [(case.question, *whole), ("N/A", *whole)]
+    due = 0.6 / rows(told, case.question) - 0.3 / rows(told, "N/A")
+    assert due > 0
+    assert found.flatten().tolist() == pytest.approx([due] * 8)
+
+
+def test_contrast_divides_masses_by_its_temperature_and_needs_a_document_that_is_not_gold():
+    masses = torch.tensor([0.02, 0.01, 0.0])[:, None, None]
+    seen = {"masses": masses, "gold": torch.tensor([0])}
+    assert inspect.signature(heads.find).parameters["temperature"].default == 0.01
+    assert inspect.signature(cli_heads.find).parameters["temperature"].default == 0.01
+    due = [1 / (1 + exp(-1 / t * 0.01) + exp(-1 / t * 0.02)) for t in (0.01, 0.1)]
+    found = [heads.scores_of(seen, "contrast", t).item() for t in (0.01, 0.1)]
+    assert found == pytest.approx(due)
+    assert heads.scores_of({**seen, "gold": torch.tensor([0, 1, 2])}, "contrast", 0.01) is None
 
 
 class Copying(Scripted):
@@ -117,6 +189,26 @@ def test_documents_of_a_list_are_opened_at_whole_sentences(reader):
     long = doc("One two.", "Three four.", "Five six.")
     assert opening(long, reader, 21) == "One two. Three four."
     assert opening(long, reader, 1) == "One two."
+
+
+class Listing(Scripted):
+    """Keeps what it was asked."""
+
+    def read(self, prompts, want):
+        self.asked.append((want.layers, want.rows))
+        return super().read(prompts, want)
+
+
+def test_places_are_drawn_by_the_record_and_read_by_every_row_of_every_layer():
+    """A document draws its share where it stands, and stands elsewhere in another list."""
+    reader = Listing.pointing_at("Ann")
+    reader.asked = []
+    best = {shares(answered(i), reader, 3, 100)[:, -1].argmax().item() for i in range(12)}
+    assert best == {0, 1, 2}
+    assert set(reader.asked) == {(EVERY, ("question_mean",))}
+    for i, (_, text) in enumerate(list(reader.seen)):
+        place = shares(answered(i), reader, 3, 100)[:, -1].argmax().item()
+        assert text.split("\n\n")[place].startswith("Ann")
 
 
 def test_shares_of_places_sum_to_one_and_need_enough_documents(reader):

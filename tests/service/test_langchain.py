@@ -15,9 +15,9 @@ from langchain_core.documents import Document
 from langchain_core.load import dumps, loads
 
 import tamis
-from tamis.probes.errors import BudgetTooSmall, UnknownTokenizer
+from tamis.probes.errors import BadInput, BudgetTooSmall, ProxyMissing, UnknownTokenizer
 from tamis.service.langchain import TamisCompressor, TamisDocumentTransformer
-from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate
+from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken
 from tests.service.langchain_kit import documents
 
 
@@ -122,25 +122,49 @@ def test_a_title_in_the_metadata_is_read_and_not_shown(looking):
     assert (first.title, first.text, second.title) == ("Of barns", TEXTS[1], None)
 
 
-def test_an_error_is_raised_or_every_document_comes_back_whole_and_it_is_logged(free, caplog):
-    with pytest.raises(BudgetTooSmall, match="budget is 1"):
-        TamisCompressor(max_tokens=1, **free).compress_documents(documents(), ASKED)
+def test_a_model_that_breaks_down_passes_every_document_through_and_it_is_told(looking, caplog):
     given = documents()
+    failing = TamisCompressor(max_tokens=WORDS, **looking | {"proxy": broken()})
     with caplog.at_level(logging.WARNING, "tamis"):
-        kept = TamisCompressor(max_tokens=1, on_error="passthrough", **free).compress_documents(
-            given, ASKED
-        )
+        kept = failing.compress_documents(given, ASKED)
     assert [(d.page_content, d.id) for d in kept] == [(d.page_content, d.id) for d in given]
     assert {d.metadata["compression"]["status"] for d in kept} == {"failed"}
-    assert "3 documents are passed through uncompressed" in caplog.text
-    assert "budget is 1" in caplog.text
+    why = ["RuntimeError: the card fell off the bus"]
+    assert [d.metadata["compression"]["warnings"] for d in kept] == [why] * len(given)
+    assert "3 documents are passed through uncompressed: the card fell off" in caplog.text
+    assert asyncio.run(failing.acompress_documents(given, ASKED)) == kept
+
+
+@pytest.mark.parametrize("word", ["fail", "raise"])
+def test_or_it_is_raised_in_the_words_of_http_and_of_before(looking, word):
+    failing = TamisCompressor(max_tokens=WORDS, on_error=word, **looking | {"proxy": broken()})
+    assert failing.on_error == "fail"
+    with pytest.raises(RuntimeError, match="fell off"):
+        failing.compress_documents(documents(), ASKED)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"max_tokens": 1}, BudgetTooSmall),
+        ({"max_tokens": 6, "tokenizer": "gpt-9"}, UnknownTokenizer),
+        ({"max_tokens": 6, "method": "question_rows", "proxy": "smollm2-135m"}, ProxyMissing),
+    ],
+)
+def test_what_would_go_wrong_each_time_is_raised_all_the_same(free, tmp_path, fields, error):
+    wrong = free | {"options": {"root": tmp_path}} | fields
+    with pytest.raises(error):
+        TamisCompressor(on_error="passthrough", **wrong).compress_documents(documents(), ASKED)
+    if fields == {"max_tokens": 1}:
+        with pytest.raises(BadInput, match="empty"):
+            TamisCompressor(**free).compress_documents(documents(), " ")
 
 
 @pytest.mark.parametrize(
     ("fields", "words_said"),
     [
-        ({}, "exactly one of max_tokens, ratio"),
-        ({"max_tokens": 10, "ratio": 0.5}, "exactly one"),
+        ({"max_tokens": 10, "ratio": 0.5}, "max_tokens.* and .*ratio"),
+        ({"max_tokens": 10, "proxy": None}, "proxy is NoneType; give a name"),
         ({"max_tokens": 10, "method": "lexcal"}, "did you mean 'lexical'"),
         ({"max_tokens": 10, "method": "attention_sorting"}, "is a method of ordering"),
         ({"max_tokens": 10, "maxtokens": 10}, "Extra inputs are not permitted"),
@@ -153,12 +177,6 @@ def test_an_error_is_raised_or_every_document_comes_back_whole_and_it_is_logged(
 def test_a_wrong_field_is_refused_by_the_constructor(fields, words_said):
     with pytest.raises(ValueError, match=words_said):
         TamisCompressor(**fields)
-
-
-def test_a_misspelt_tokenizer_is_refused_when_it_is_needed(free):
-    compressor = TamisCompressor(max_tokens=6, **(free | {"tokenizer": "gpt-9"}))
-    with pytest.raises(UnknownTokenizer, match="gpt-9"):
-        compressor.compress_documents(documents(), ASKED)
 
 
 def read_back(text, **how):
@@ -247,7 +265,8 @@ def test_a_score_from_upstream_stays_where_no_model_was_asked(free):
     given = [Document(TEXTS[1], metadata={"relevance_score": 0.9}), Document("Hay.")]
     whole = TamisCompressor(max_tokens=1000, **free).compress_documents(given, ASKED)
     assert [d.metadata["relevance_score"] for d in whole] == [0.9, None]
-    failed = TamisCompressor(max_tokens=1, on_error="passthrough", **free)
+    failing = free | {"method": "question_rows", "proxy": broken(), "options": {"probe": None}}
+    failed = TamisCompressor(max_tokens=6, **failing)
     assert failed.compress_documents(given[:1], ASKED)[0].metadata["relevance_score"] == 0.9
     scored = TamisCompressor(max_tokens=1000, always_score=True, **free)
     assert scored.compress_documents(given, ASKED)[0].metadata["relevance_score"] != 0.9

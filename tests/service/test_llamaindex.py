@@ -24,7 +24,7 @@ import tamis
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tamis.service.llamaindex import TamisPostprocessor
-from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate
+from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken
 
 
 def nodes():
@@ -104,12 +104,18 @@ def test_nothing_in_is_nothing_out_and_a_query_is_needed(free):
         processor.postprocess_nodes(nodes())
 
 
-def test_an_error_can_pass_the_nodes_through(free, caplog):
-    processor = TamisPostprocessor(max_tokens=1, on_error="passthrough", **free)
+def test_a_model_that_breaks_down_passes_the_nodes_through_and_bad_input_is_raised(
+    free, looking, caplog
+):
+    processor = TamisPostprocessor(max_tokens=WORDS, **looking | {"proxy": broken()})
     with caplog.at_level(logging.WARNING, "tamis"):
         kept = processor.postprocess_nodes(nodes(), query_str=ASKED)
     assert [text(found) for found in kept] == TEXTS
-    assert "budget is 1" in caplog.text
+    told = [found.node.metadata["compression"]["warnings"] for found in kept]
+    assert told == [["RuntimeError: the card fell off the bus"]] * len(TEXTS)
+    assert "fell off the bus" in caplog.text
+    with pytest.raises(BadInput, match="budget is 1"):
+        TamisPostprocessor(max_tokens=1, **free).postprocess_nodes(nodes(), query_str=ASKED)
 
 
 def test_async_leaves_the_event_loop_free_and_gives_the_same(words):

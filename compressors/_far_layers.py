@@ -1,0 +1,35 @@
+"""What a model asks of those who read it whole: its opening token, and layers that see far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tamis.probes.prompt import Template
+
+_OPENINGS = ("<bos>", "<s>", "<|begin_of_text|>")
+
+
+def opening_token(template: Template) -> str:
+    """The token that a proxy's own prompts must begin with, as Gemma's; empty for most."""
+    return next((token for token in _OPENINGS if template.head.startswith(token)), "")
+
+
+def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
+    """The layers whose rows see more than so many tokens back; all, if none does.
+
+    A layer with a sliding window pays nothing to what lies before it, so its sums say where a
+    document stands, not what it holds.
+    """
+    every = tuple(range(getattr(reader, "depth", reader.card.layers)))
+    while not hasattr(reader, "model") and (behind := _behind(reader)) is not None:
+        reader = behind
+    config = getattr(getattr(reader, "model", None), "config", None)
+    if not (window := getattr(config, "sliding_window", None)) or window > tokens:
+        return every
+    kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
+    return tuple(x for x in every if kinds[x] != "sliding_attention") or every
+
+
+def _behind(reader: Any) -> Any:
+    """The reader that one wraps, such as a cache's proxy."""
+    return getattr(reader, "proxy", None) or getattr(reader, "reader", None)

@@ -1,0 +1,61 @@
+"""Options of methods: a value of another kind is refused by name, with what to give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tamis.compressors._registry import build, check_options
+from tamis.compressors.question_rows import QuestionRows
+from tamis.compressors.sentinel import Sentinel
+from tamis.probes.errors import BadInput
+from tamis.probes.scripted import Scripted
+from tests.laws.methods import head_profile, question_probe, sentinel_probe
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "give"),
+    [
+        ("evaluator_heads", "calibrate", "False", "true or false"),
+        ("question_rows", "isolated", 1, "true or false"),
+        ("infini", "top_k", "abc", "a whole number"),
+        ("infini", "heads", True, "a whole number or null"),
+        ("infini", "form", "backwards", "'sequential' or 'independent'"),
+        ("raw_attention", "sigma", "x", "a number"),
+        ("icr", "window_tokens", "abc", "a whole number or null"),
+        ("qr_heads", "heads", 2.5, "a whole number"),
+        ("core_heads", "profile", [1], "a HeadProfile or a Path or a text"),
+        ("fusion", "weights", "all", "a Mapping or null"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, option, value, give):
+    with pytest.raises(BadInput) as refused:
+        build(name, proxy="nobody", root=Path("nowhere"), **{option: value})
+    assert str(refused.value) == f"{name}: {option} is {value!r}; give {give}"
+
+
+def test_values_of_the_right_kind_pass():
+    reader = Scripted.pointing_at("pin")
+    check_options("qr_heads", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
+    check_options("core_heads", {"profile": "auto", "calibrate": False})
+    check_options("raw_attention", {"sigma": 2})
+    check_options("question_rows", {"probe": question_probe(reader), "exit_layer": None})
+    check_options("fusion", {"weights": {"lexical": 1}})
+
+
+def test_a_weight_that_is_no_number_is_refused():
+    with pytest.raises(BadInput, match="not finite numbers"):
+        build("fusion", proxy=Scripted.pointing_at("x"), weights={"lexical": "much"})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda r: Sentinel(r, sentinel_probe(r), chunk_tokens=0),
+        lambda r: QuestionRows(r, None, window_tokens=0),
+    ],
+)
+def test_windows_below_a_token_are_refused(make):
+    with pytest.raises(BadInput, match="give 1 or more"):
+        make(Scripted.pointing_at("pin"))

@@ -1,0 +1,50 @@
+"""The help of every command: markdown eats what looks like a tag, a link or emphasis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import typer.main
+from click.testing import CliRunner
+from typer import rich_utils
+
+from tamis.service.cli.main import app
+
+ROOT = typer.main.get_command(app)
+WIDE = 2000
+"""Columns: no text is broken over lines, whose parts would stand among those of other columns."""
+
+
+def commands(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command and group."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*words, name))
+
+
+def found(words: tuple[str, ...]) -> object:
+    command = ROOT
+    for word in words:
+        command = command.commands[word]
+    return command
+
+
+def plain(text: str) -> str:
+    """What is left of a text without the signs of markdown that are meant, on one line."""
+    return " ".join(re.sub(r"`|\*\*", "", text).split())
+
+
+@pytest.mark.parametrize("words", list(commands(ROOT)), ids=lambda words: " ".join(words) or "-")
+def test_whatever_the_help_says_is_shown(words, monkeypatch):
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDE)
+    shown = CliRunner().invoke(ROOT, [*words, "--help"], env={"COLUMNS": str(WIDE)}).output
+    shown = " ".join(shown.split())
+    command = found(words)
+    for param in command.params:
+        if getattr(param, "help", None) and not getattr(param, "hidden", False):
+            assert plain(param.help) in shown, param.opts
+    for text in (command.help, command.epilog):
+        for line in (text or "").split("\n\n"):
+            assert plain(line) in shown
