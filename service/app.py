@@ -36,7 +36,7 @@ from tamis.service.languages import Choice, chosen
 from tamis.service.logs import logger
 from tamis.service.metrics import Metrics
 from tamis.service.openapi import described
-from tamis.service.routes import about, compress, rerank, search
+from tamis.service.routes import about, base, compress, rerank, search, tei
 from tamis.service.settings import Settings
 
 _UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
@@ -105,7 +105,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[HEADER.decode(), "Retry-After"],
+            expose_headers=[HEADER.decode(), "Retry-After", *base.PASSED_HEADERS, *tei.HEADERS],
         )
     app.add_middleware(Recorded, metrics=metrics, log=log)
     return app

@@ -23,6 +23,7 @@ from tamis.service.client_calls import (
     M,
     ServiceError,
     compress_body,
+    expand_body,
     read,
     rerank_body,
     score_body,
@@ -33,6 +34,7 @@ from tamis.service.door.json import dumps
 from tamis.service.wire.about import Health, Info, Models
 from tamis.service.wire.cohere import CohereAnswer
 from tamis.service.wire.compressed import BatchResult, Compression, CompressionList
+from tamis.service.wire.expand import Expansion
 from tamis.service.wire.explain import Explanation
 from tamis.service.wire.score import ScoreAnswer
 from tamis.service.wire.search import SearchAnswer
@@ -117,6 +119,12 @@ class Client(Calls):
     ) -> SearchAnswer:
         """Passages of an index."""
         return self._post("/v1/search", search_body(query, k, index, where), SearchAnswer)
+
+    def expand(
+        self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
+    ) -> Expansion:
+        """What stands around spans (`index`, `start`, `end`) of an answer, by whole sentences."""
+        return self._post("/v1/expand", expand_body(documents, spans, neighbours), Expansion)
 
     def models(self) -> Models:
         """What `model` may be."""
@@ -217,6 +225,12 @@ class AsyncClient(Calls):
     ) -> SearchAnswer:
         """As `Client.search`."""
         return await self._post("/v1/search", search_body(query, k, index, where), SearchAnswer)
+
+    async def expand(
+        self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
+    ) -> Expansion:
+        """As `Client.expand`."""
+        return await self._post("/v1/expand", expand_body(documents, spans, neighbours), Expansion)
 
     async def models(self) -> Models:
         """As `Client.models`."""

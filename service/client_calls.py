@@ -81,6 +81,10 @@ def search_body(query: str, k: int, index: str | None, where: Mapping[str, Any] 
     return {name: value for name, value in body.items() if value is not None}
 
 
+def expand_body(documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int) -> Any:
+    return {"documents": list(documents), "spans": list(spans), "neighbours": neighbours}
+
+
 def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) -> Any:
     asked = {"relevant_spans": {"mode": "enabled"}} if spans else {}
     return {"query": query, "documents": list(documents), **asked, **fields}

@@ -11,13 +11,18 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
+from tamis.service.bench.record_checks import (
+    check_labels,
+    check_shape,
+    checked_document,
+    put_in_place,
+)
 
 Record = dict[str, Any]
 DISTRACTORS = 5
@@ -60,90 +65,16 @@ def load(path: str | Path) -> list[Record]:
     path = Path(path)
     rows = list(read_jsonl(path))
     for number, row in enumerate(rows, 1):
-        docs = row.get("docs")
-        if not isinstance(row.get("question"), str) or not isinstance(docs, list):
-            raise BadInput(
-                f"{path}, record {number}: 'question' (text) and 'docs' (a list) are needed"
-            )
-        if not all(isinstance(doc, dict) for doc in docs):
-            raise BadInput(f"{path}, record {number}: a document is a JSON object with 'text'")
-    stored = {}
+        check_shape(row, path, number)
     if any("ref" in doc for row in rows for doc in row["docs"]):
-        stored = _stored(_beside(path))
-    return [_checked(row, stored, path, number) for number, row in enumerate(rows, 1)]
-
-
-def _stored(path: Path) -> dict[str, Record]:
-    """Documents by their `doc_id`."""
-    found = {}
-    for number, doc in enumerate(read_jsonl(path), 1):
-        if told := _doc_fault(doc) or ("" if isinstance(doc.get("doc_id"), str) else "no 'doc_id'"):
-            raise BadInput(f"{path}, document {number}: {told}")
-        found[doc["doc_id"]] = doc
-    return found
-
-
-def _checked(record: Record, stored: Mapping[str, Record], path: Path, number: int) -> Record:
-    """A record with its documents in place. BadInput: labels that point at nothing."""
-    docs, told = [], ""
-    for d, doc in enumerate(record["docs"]):
-        if "ref" in doc:
-            if not isinstance(doc["ref"], str) or doc["ref"] not in stored:
-                told = f"refers to {doc['ref']!r}, which is not in {path.stem.split('.')[0]}_docs"
-            else:
-                doc = stored[doc["ref"]] | {"gold": doc.get("gold", [])}
-        else:
-            told = _doc_fault(doc)
-        if told := told or _gold_fault(doc):
-            raise BadInput(f"{path}, record {number}: document {d} {told}")
-        docs.append(doc)
-    record["docs"] = docs
-    if not _are_answers(record.get("answer_spans", []), docs):
-        raise BadInput(
-            f"{path}, record {number}: 'answer_spans' is {record['answer_spans']!r:.80}; give "
-            "[document, start, stop] each, inside the document's text"
+        beside = _beside(path)
+        stored = dict(
+            checked_document(doc, beside, n) for n, doc in enumerate(read_jsonl(beside), 1)
         )
-    return record
-
-
-def _doc_fault(doc: Record) -> str:
-    """What is wrong with a document, in a clause; empty if nothing is."""
-    text, title = doc.get("text"), doc.get("title")
-    if not isinstance(text, str) or not isinstance(title, str | None):
-        return f"has the 'text' {text!r:.40} and the 'title' {title!r:.40}; give texts"
-    if not isinstance(sents := doc.get("sents"), list):
-        return f"has the 'sents' {sents!r:.40}; give a list of [start, stop]"
-    size = len(text)
-    try:
-        whole = set(map(type, chain.from_iterable(sents))) <= {int}
-        outside = next((pair for pair in sents if not 0 <= pair[0] <= pair[1] <= size), None)
-        whole = whole and all(map((2).__eq__, map(len, sents)))
-    except (TypeError, LookupError):
-        whole = False
-    if not whole:
-        return f"has the 'sents' {sents!r:.80}; give [start, stop] each"
-    if outside is not None:
-        return f"has the sentence {outside} outside its text of {size} characters"
-    return ""
-
-
-def _gold_fault(doc: Record) -> str:
-    gold, most = doc.get("gold", []), len(doc.get("sents", ()))
-    if not isinstance(gold, list) or not all(type(i) is int and 0 <= i < most for i in gold):
-        return f"has the 'gold' {gold!r:.80}; give places among its {most} 'sents', from 0"
-    return ""
-
-
-def _are_answers(spans: Any, docs: Sequence[Record]) -> bool:
-    try:
-        return all(
-            type(d) is type(a) is type(b) is int
-            and 0 <= d < len(docs)
-            and 0 <= a <= b <= len(docs[d]["text"])
-            for d, a, b in spans
-        )
-    except (TypeError, ValueError):
-        return False
+        for number, row in enumerate(rows, 1):
+            row["docs"] = [put_in_place(doc, stored, path, number) for doc in row["docs"]]
+    check_labels(rows, path)
+    return rows
 
 
 def id_of(record: Record) -> str:

@@ -78,9 +78,9 @@ class Worker(threading.Thread):
 
     def _serve(self, reader: Reader) -> None:
         began = self.busy_since = time.monotonic()
-        for job in self._hand:
-            if job.ticket.submitted is not None:
-                job.ticket.queue_ms += (began - job.ticket.submitted) * 1e3
+        for ticket in {job.ticket for job in self._hand}:
+            if ticket.submitted is not None:
+                ticket.queue_ms += (began - ticket.submitted) * 1e3
         try:
             for jobs in _alike(self._hand):
                 self._read(reader, jobs)

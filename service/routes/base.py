@@ -21,17 +21,14 @@ _MOST_CHARS_A_TOKEN = 6
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
-PASSED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "headers": {
-            "X-Tamis-Passthrough-Reason": {
-                "description": "Under `on_error: passthrough`, the code of the error that kept the "
-                "documents from being compressed.",
-                "schema": {"type": "string"},
-            }
-        }
+PASSED_HEADERS = {
+    "X-Tamis-Passthrough-Reason": {
+        "description": "Under `on_error: passthrough`, the code of the error that kept the "
+        "documents from being compressed.",
+        "schema": {"type": "string"},
     }
 }
+PASSED: dict[int | str, dict[str, Any]] = {200: {"headers": PASSED_HEADERS}}
 _BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
 
 

@@ -19,9 +19,9 @@ def one(**changes):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (record("r", "Who?", "ref"), "a document is a JSON object"),
-        (one(text=7), "document 1 has the 'text' 7"),
-        (one(title=7), "document 1 has the 'text'"),
+        (record("r", "Who?", "ref"), "document 0 has no 'text'"),
+        (one(text=7), "document 1 has no 'text' but 7"),
+        (one(title=7), "document 1 has the 'title' 7"),
         (one(sents=None), "document 1 has the 'sents' None"),
         (one(sents=[[0, 4, 5], [5, 9]]), "give [start, stop] each"),
         (one(sents=[[0, "4"], [5, 9]]), "give [start, stop] each"),
@@ -35,6 +35,7 @@ def one(**changes):
         (one(gold=None), "document 1 has the 'gold' None"),
         (one(gold=[True]), "document 1 has the 'gold' [True]"),
         ({**one(), "answer_spans": [[2, 0, 3]]}, "'answer_spans' is [[2, 0, 3]]"),
+        ({**one(), "answer_spans": [[-1, 0, 3]]}, "'answer_spans' is [[-1, 0, 3]]"),
         ({**one(), "answer_spans": [[0, 0, 30]]}, "inside the document's text"),
         ({**one(), "answer_spans": [[0, 3]]}, "give [document, start, stop] each"),
         ({**one(), "answer_spans": 7}, "give [document, start, stop] each"),
@@ -51,10 +52,10 @@ def test_a_record_that_labels_nothing_is_refused_by_its_number(tmp_path, row, sa
 @pytest.mark.parametrize(
     ("stored", "ref", "says"),
     [
-        ({**doc("Ann."), "doc_id": "a"}, "b", "record 1: document 0 refers to 'b'"),
-        ({**doc("Ann."), "doc_id": "a"}, ["a"], "record 1: document 0 refers to ['a']"),
+        ({**doc("Ann."), "doc_id": "a"}, "b", "record 1: a document refers to 'b'"),
+        ({**doc("Ann."), "doc_id": "a"}, ["a"], "record 1: a document refers to ['a']"),
         (doc("Ann."), "a", "set_docs.jsonl, document 1: no 'doc_id'"),
-        ({"doc_id": "a"}, "a", "set_docs.jsonl, document 1: has the 'text' None"),
+        ({"doc_id": "a"}, "a", "set_docs.jsonl, document 1: has no 'text' but None"),
     ],
 )
 def test_a_reference_without_its_document_is_refused(tmp_path, stored, ref, says):

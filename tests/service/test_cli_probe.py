@@ -133,8 +133,10 @@ def test_sentinel_is_trained_and_shown(place):
         (["train", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
         (["train", "--data", "{bad}", "--out", "o", "--recipe", "published"], "not use --recipe"),
         (
-            ["train", "--data", "{bad}", "--out", "o", "--method", "sentinel", "--layers", "2"]
-            + ["--loss", "logistic", "--articles", "{bad}"],
+            [
+                *("train", "--data", "{bad}", "--out", "o", "--method", "sentinel"),
+                *("--layers", "2", "--loss", "logistic", "--articles", "{bad}"),
+            ],
             "sentinel does not use --layers, --loss, --articles",
         ),
         (

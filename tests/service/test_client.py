@@ -55,6 +55,16 @@ def test_sync_and_async_give_the_same(service):
         assert tamis.info().limits.max_documents == 1000
 
 
+def test_what_was_left_out_around_a_span_is_fetched(service):
+    text = "The sky is blue. The grass is green. The door is shut. The cat is old."
+    with Client(service.url) as tamis:
+        spans = [{"index": 0, "start": 20, "end": 25}]
+        grown = tamis.expand([text], spans, neighbours=0).results[0]
+        more = tamis.expand([text], spans, neighbours=1).results[0]
+    assert grown.text == "The grass is green."
+    assert more.text == "The sky is blue. The grass is green. The door is shut."
+
+
 def test_text_that_utf8_cannot_hold_goes_there_and_back(service):
     text = "\ud800 and \x00. So."
     with Client(service.url) as tamis:

@@ -204,6 +204,23 @@ def test_a_batch_mixes_requests():
     engine.drain(5)
 
 
+def test_a_request_of_many_prompts_waits_no_longer_than_one():
+    gated = Gated(script())
+    engine = Engine(lambda: gated, Bounds(batch_tokens=4096))
+    reader = engine.start()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(_read, engine, reader, "a")
+        wait_until(lambda: gated.calls == 1)  # the worker has its hands full
+        began = time.monotonic()
+        many = pool.submit(_read, engine, reader, *"bcdefghi")
+        time.sleep(0.3)
+        gated.open()
+        _, ticket = many.result()
+        waited_ms = (time.monotonic() - began) * 1e3
+    assert 200 <= ticket.queue_ms <= waited_ms
+    engine.drain(5)
+
+
 def _read(engine, reader, *texts: str, deadline: float | None = None):
     ticket = engine.admit(10, deadline=deadline)
     try:
