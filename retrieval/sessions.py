@@ -37,7 +37,8 @@ def creating(
 
     Args:
         over: replace an index that is there; readers are served the old one until `finish`.
-        sources: what the index is of; another corpus does not go on where this one stopped.
+        sources: what the index is of; another corpus does not go on where this one stopped, and
+            where it is not said a replacement begins anew.
 
     Raises:
         BadInput: a complete index is there, or a part of one with other settings or of another
@@ -49,7 +50,7 @@ def creating(
         found = _replacement(home) if name == BUILDING else _there(home)
         if found is not None and not over:
             _check_resumable(home, found, settings, sources)
-        elif found is None or _differs(found, settings, sources):
+        elif found is None or sources is None or _differs(found, settings, sources):
             # numbers go on, so that no reader mixes old files with new
             first = Manifest(settings, next_segment=next_number(home), sources=sources)
             first.write(home, name)
