@@ -12,13 +12,15 @@ Record = dict[str, Any]
 
 
 def check_shape(record: Record, path: Path, number: int) -> None:
-    """BadInput: no question, or no list of documents."""
+    """Documents without labels have no sentences. BadInput: no question, or no documents."""
     docs = record.get("docs")
     if not isinstance(record.get("question"), str) or not isinstance(docs, list):
         raise BadInput(f"{path}, record {number}: 'question' (text) and 'docs' (a list) are needed")
     for d, doc in enumerate(docs):
         if not isinstance(doc, dict):
             raise BadInput(f"{path}, record {number}: document {d} has no 'text'")
+        if "ref" not in doc:
+            doc.setdefault("sents", [])
 
 
 def checked_document(doc: Record, path: Path, number: int) -> tuple[str, Record]:
