@@ -49,13 +49,13 @@ def check_together(given: Sequence[str], spelt: Callable[[str], str] = str) -> N
 
 
 def _check_number(name: str, value: Any) -> None:
-    if name == "max_tokens" and not (_is_whole(value) and value >= 1):
+    if name == "max_tokens" and not (is_whole(value) and value >= 1):
         raise BadInput(f"max_tokens is {value!r}; give a whole number of at least 1")
-    if name == "ratio" and not (_is_number(value) and 0 < value <= 1):
+    if name == "ratio" and not (is_number(value) and 0 < value <= 1):
         raise BadInput(f"ratio is {value!r}; give the share to keep, above 0 and up to 1")
-    if name == "threshold" and not (_is_number(value) and 0 <= value <= 1):
+    if name == "threshold" and not (is_number(value) and 0 <= value <= 1):
         raise BadInput(f"threshold is {value!r}; give a probability from 0 to 1")
-    if name == "coverage" and not (_is_number(value) and 0 < value < 1):
+    if name == "coverage" and not (is_number(value) and 0 < value < 1):
         raise BadInput(
             f"coverage is {value!r}; give a probability above 0 and below 1, such as 0.9"
         )
@@ -75,13 +75,15 @@ def check_rules(rules: Rules) -> None:
         if not isinstance(getattr(rules, name), str | None):
             raise BadInput(f"{name} is {getattr(rules, name)!r}; give a text, or None")
     for name in ("context_window", "top_n"):
-        if (given := getattr(rules, name)) is not None and not _is_whole(given):
+        if (given := getattr(rules, name)) is not None and not is_whole(given):
             raise BadInput(f"{name} is {given!r}; give a whole number")
 
 
-def _is_number(given: Any) -> bool:
+def is_number(given: Any) -> bool:
+    """A number; true and false are none."""
     return isinstance(given, Real) and not isinstance(given, bool)
 
 
-def _is_whole(given: Any) -> bool:
+def is_whole(given: Any) -> bool:
+    """A whole number; true and false are none."""
     return isinstance(given, Integral) and not isinstance(given, bool)

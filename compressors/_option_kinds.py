@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tamis.compressors._checks import is_number, is_whole
 
 _MODELS = {"reader", "encoder", "parts"}
 _WORDS = {
@@ -37,8 +38,7 @@ def fits_kind(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return any(type(value) is type(one) and value == one for one in get_args(kind))
     if kind in (int, float):
-        number = Integral if kind is int else Real
-        return isinstance(value, number) and not isinstance(value, bool)
+        return is_whole(value) if kind is int else is_number(value)
     try:
         return kind is Any or isinstance(value, get_origin(kind) or kind)
     except TypeError:  # a protocol: nothing can be said of it

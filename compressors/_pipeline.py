@@ -92,10 +92,10 @@ class Compressor:
         units = units_of(context, spoken(language, question, [p.text for p in context]))
         if rules.granularity == "token":
             units = words(context, units)
-        tokens_in = counter.count(given(context, units, rules))
-        case = _Case(question, context, units, budget, rules, counter, tokens_in, clock)
+        everything, tokens_in = counted(context, units, rules, counter)
+        case = _Case(question, context, units, budget, rules, counter, tokens_in, everything, clock)
         case.timings["segment"] = (time.perf_counter() - clock) * 1e3
-        limit, everything = budget.tokens(tokens_in), case.whole()
+        limit = budget.tokens(tokens_in)
         fits = budget.threshold is None and (limit is None or everything.tokens <= limit)
         if not units:  # white space at most
             return self._whole(case, everything if fits else Selection((), "", 0))
@@ -168,7 +168,7 @@ class Compressor:
         if case.rules.unanswerable == "nothing":
             kept = Selection((), "", 0, why)
         else:
-            kept = replace(case.whole(), warnings=why)
+            kept = replace(case.everything, warnings=why)
         return self._result(case, scores, kept, "unanswerable")
 
     def _whole(self, case: _Case, everything: Selection) -> Compressed:
@@ -192,7 +192,11 @@ class Compressor:
 
 @dataclass(slots=True)
 class _Case:
-    """One request on its way; `clock` is when it began, `timings` in ms fill as it goes."""
+    """One request on its way.
+
+    `everything` is the context as it came, with what the rules show around it, and `tokens_in` its
+    tokens without that; `clock` is when the request began, `timings` in ms fill as it goes.
+    """
 
     question: str
     passages: tuple[Passage, ...]
@@ -201,14 +205,9 @@ class _Case:
     rules: Rules
     counter: Tokens
     tokens_in: int
+    everything: Selection
     clock: float
     timings: dict[str, float] = field(default_factory=dict)
-
-    def whole(self) -> Selection:
-        """The context as it came, with what the rules show around it."""
-        text = whole(self.passages, self.units, self.rules)
-        tokens = self.counter.count(text) if self.rules.citations else self.tokens_in
-        return Selection(tuple(range(len(self.units))), text, tokens)
 
     def selected(
         self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
@@ -216,6 +215,16 @@ class _Case:
         """The units that stay."""
         seen = scores.values, scores.passages
         return select(self.passages, self.units, *seen, self.budget, rules, self.counter, order)
+
+
+def counted(
+    passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: Tokens
+) -> tuple[Selection, int]:
+    """The context as it came, with what the rules show around it, and its tokens without that."""
+    text = whole(passages, units, rules)
+    tokens = counter.count(text)
+    tokens_in = counter.count(given(passages, units, rules)) if rules.citations else tokens
+    return Selection(tuple(range(len(units))), text, tokens), tokens_in
 
 
 def _unordered(rules: Rules) -> Rules:

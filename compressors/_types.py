@@ -17,6 +17,8 @@ Order = Literal[
 Status = Literal["ok", "passthrough", "unanswerable"]
 Granularity = Literal["sentence", "block", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
+MAX_TOKENS = 500
+"""What is kept where the command line, the service, a chain or an index is given no budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 
+from tamis.compressors._checks import is_number
 from tamis.compressors._method import Info, Scorer
 from tamis.compressors._rank import ranks_of
 from tamis.compressors._rank_fuse import opened, standard
@@ -47,7 +47,11 @@ class Fusion:
         weights = dict(weights or {})
         if unknown := sorted(set(weights) - set(parts)):
             raise BadInput(f"weights are given for {unknown}; the parts are {sorted(parts)}")
-        if bad := [name for name, weight in weights.items() if not _is_finite(weight)]:
+        if bad := [
+            name
+            for name, weight in weights.items()
+            if not (is_number(weight) and math.isfinite(weight))
+        ]:
             raise BadInput(f"the weights of {bad} are not finite numbers")
         self.parts = dict(parts)
         self.weights = {name: weights.get(name, WEIGHTS.get(name, 1.0)) for name in parts}
@@ -93,10 +97,6 @@ def fused(
         timings_ms=_summed(part.timings_ms for part in seen.values()),
         tokens_cached=sum(part.tokens_cached for part in seen.values()),
     )
-
-
-def _is_finite(weight: object) -> bool:
-    return isinstance(weight, Real) and not isinstance(weight, bool) and math.isfinite(weight)
 
 
 def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from tamis.compressors._registry import DEFAULT, info, names
-from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
+from tamis.compressors._types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage
@@ -28,7 +28,6 @@ from tamis.service._backend import (
     shadowed,
     whole,
 )
-from tamis.service.cli._options import MAX_TOKENS
 
 logger = logging.getLogger("tamis")
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)

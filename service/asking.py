@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors._registry import DEFAULT
-from tamis.compressors._types import Compressed, Rules
+from tamis.compressors._types import MAX_TOKENS, Compressed, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.language import DEFAULT as DEFAULT_LANGUAGE
@@ -21,7 +21,7 @@ from tamis.probes.text import Passage
 from tamis.retrieval.store import CorpusIndex, Hit
 from tamis.service.calls import compress
 
-TOP_K, MAX_TOKENS = 20, 500
+TOP_K = 20
 CITATIONS = "[{id}]\n"
 RULES = Rules(order="score", citations=CITATIONS)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from tamis.compressors._types import MAX_TOKENS as MAX_TOKENS
 from tamis.compressors._types import Rules
 
-MAX_TOKENS = 500
 MAX_INPUT_TOKENS = 1_000_000
 ANSWERABLE_FLOOR = Rules().answerable_floor
 

@@ -48,6 +48,6 @@ def patterns_of(given: Sequence[str] | None, numbers: bool, urls: bool) -> tuple
     """All that is protected as regular expressions; the presets are those of the service."""
     if not (numbers or urls):
         return tuple(given or ())
-    from tamis.service.wire.compress import NUMBERS, URLS
+    from tamis.service.wire.patterns import NUMBERS, URLS
 
     return (*(given or ()), *[NUMBERS] * numbers, *[URLS] * urls)

@@ -28,7 +28,7 @@ from tamis.service.keys import OPEN
 from tamis.service.metrics import Metrics
 
 HEADER = b"x-request-id"
-PASSED = b"x-tamis-passthrough-reason"
+REASON = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _UNKNOWN, _WRONG = "unknown", 400
 _ATTRIBUTE = "tamis.record"
@@ -59,7 +59,7 @@ class Record:
         """What an answer of this status says in its headers."""
         told = [(HEADER, self.id.encode())]
         if self.passed and status < _WRONG:
-            told.append((PASSED, ", ".join(dict.fromkeys(self.passed)).encode()))
+            told.append((REASON, ", ".join(dict.fromkeys(self.passed)).encode()))
         return told
 
     def note(self, error: Exception) -> None:

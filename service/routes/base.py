@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
 from tamis.service.door.json import Json, JsonRequest
-from tamis.service.door.record import Record, record_of
+from tamis.service.door.record import REASON, Record, record_of
 from tamis.service.failures import ON_POST, Dialect, TooLarge, dialect_of, says
 from tamis.service.house import House
 from tamis.service.settings import Settings
@@ -22,7 +22,7 @@ _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
 PASSED_HEADERS = {
-    "X-Tamis-Passthrough-Reason": {
+    REASON.decode().title(): {
         "description": "Under `on_error: passthrough`, the code of the error that kept the "
         "documents from being compressed.",
         "schema": {"type": "string"},

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from tamis.compressors._asked import asked
 from tamis.compressors._checks import BUDGETS, check_together
-from tamis.compressors._types import Budget, Granularity, Rules, Unanswerable
+from tamis.compressors._types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
 from tamis.compressors._types import Order as Arrangement
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
@@ -16,10 +16,8 @@ from tamis.probes.text import Passage
 from tamis.service.sifting import Adaptive, Order
 from tamis.service.wire.base import Asked, Language, Question, Short, Text
 from tamis.service.wire.offsets import Ruler, Unit
-from tamis.service.wire.patterns import compiled, spans
+from tamis.service.wire.patterns import NUMBERS, URLS, compiled, spans
 
-MAX_TOKENS = 500
-NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
 OnError = Literal["fail", "passthrough"]
 Place = Annotated[int, Field(ge=0, le=2**53)]
 KeepSpan = Annotated[list[Place], Field(min_length=2, max_length=2)]

@@ -93,11 +93,14 @@ def _expanded(request: ExpandRequest) -> Iterator[Expanded]:
     units: dict[int, list[Unit]] = {}
     for unit in units_of(passages, spoken(request.language, request.query or "", texts)):
         units.setdefault(unit.passage, []).append(unit)
+    rulers: dict[int, Ruler] = {}
     for span in request.spans:
         if span.index >= len(texts):
             raise BadInput(f"a span is of document {span.index}; there are {len(texts)}, from 0 on")
         text = texts[span.index]
-        ruler = Ruler(text, request.offset_unit)
+        if span.index not in rulers:
+            rulers[span.index] = Ruler(text, request.offset_unit)
+        ruler = rulers[span.index]
         own = _compressed(passages, tuple(units.get(span.index, ())))
         given = ruler.into(span.start), ruler.into(span.end)
         start, end = own.expand(span.index, *given, request.neighbours)

@@ -8,6 +8,8 @@ import regex
 
 from tamis.probes.errors import BadInput
 
+NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
+"""What `protect.numbers` and `protect.urls` say in short."""
 MATCH_S = 0.25
 MOST_CHARS, MOST_STATES = 1000, 10_000
 _COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")

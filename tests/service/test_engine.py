@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from tamis.probes.capture import Want
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
 from tamis.service.engine.engine import Bounds, Engine
-from tamis.service.engine.line import Line
-from tamis.service.engine.ticket import Job, Ticket
 from tamis.service.engine.worker import cut, union
-from tamis.service.failures import OutOfTime, Overloaded, TooLarge, Unavailable, WorkerDied
+from tamis.service.failures import OutOfTime, TooLarge, Unavailable, WorkerDied
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.app_kit import Gated, wait_until
 
@@ -27,122 +26,9 @@ def script() -> Scripted:
     return Scripted.pointing_at("b")
 
 
-def job(ticket: Ticket, tokens: int) -> Job:
-    prompt = Prompt(Read(tuple(range(tokens)), 0, ()), Ask((1,), 0))
-    return Job(ticket, prompt, WANT, script().layout.template, tokens, None)
-
-
 def prompts(reader, *texts: str, question: str = "why?"):
     ask = reader.layout.ask(question)
     return [Prompt(reader.layout.read(text, [(0, len(text))]), ask) for text in texts]
-
-
-def taken(line: Line, batch_tokens: int) -> list[tuple[Ticket, int]]:
-    return [(job.ticket, job.tokens) for job in line.take(batch_tokens)]
-
-
-def test_the_line_is_bounded_in_tokens_and_says_how_long_to_wait():
-    line = Line(1000, 100)
-    line.rate = 100.0
-    line.admit(800)
-    with pytest.raises(Overloaded) as refused:
-        line.admit(700)
-    assert refused.value.retry_after_s == pytest.approx(5.0)  # 500 tokens over, 100 a second
-    assert line.load().tokens == 800
-
-
-def test_requests_are_bounded_in_number_too():
-    line = Line(1000, 2)
-    line.admit(0), line.admit(0)
-    with pytest.raises(Overloaded):
-        line.admit(0)
-
-
-def test_one_request_larger_than_the_line_is_served_when_nothing_else_is_there():
-    line = Line(1000, 100)
-    big = line.admit(5000)
-    with pytest.raises(Overloaded):
-        line.admit(1)
-    line.leave(big)
-    line.admit(1)
-
-
-def test_what_leaves_gives_back_all_it_held():
-    line = Line(1000, 100)
-    ticket = line.admit(100)
-    line.put(ticket, [job(ticket, 300), job(ticket, 200)])
-    assert line.load().tokens == 500
-    line.finish(line.take(300)[0])
-    assert line.load().tokens == 200
-    line.leave(ticket)
-    assert line.load().tokens == 0
-
-
-def test_a_short_request_overtakes_a_long_one_and_a_batch_is_the_longest_it_waits():
-    line = Line(100_000, 100)
-    long = line.admit(10_000)
-    line.put(long, [job(long, 500) for _ in range(20)])
-    assert taken(line, 1000) == [(long, 500)] * 2
-    short = line.admit(300)
-    line.put(short, [job(short, 300)])
-    assert taken(line, 1000) == [(short, 300), (long, 500)]
-
-
-def test_a_long_request_is_not_overtaken_for_ever():
-    line = Line(100_000, 1000)
-    line.rate = 1e6  # a long request of 10,000 tokens is due 40 ms after it came
-    long = line.admit(10_000)
-    line.put(long, [job(long, 500)])
-    time.sleep(0.06)
-    for _ in range(10):
-        short = line.admit(300)
-        line.put(short, [job(short, 300)])
-    assert taken(line, 500)[0] == (long, 500)
-
-
-def test_priority_goes_before_due():
-    line = Line(100_000, 100)
-    patient, urgent = line.admit(10, priority=5), line.admit(10_000, priority=0)
-    line.put(patient, [job(patient, 10)])
-    line.put(urgent, [job(urgent, 400)])
-    assert taken(line, 400) == [(urgent, 400)]
-
-
-def test_batches_are_filled_over_requests_and_never_beyond_their_size():
-    line = Line(100_000, 100)
-    for tokens in (400, 400, 150, 90):
-        ticket = line.admit(tokens)
-        line.put(ticket, [job(ticket, tokens)])
-    sizes = [tokens for _, tokens in taken(line, 1000)]
-    assert sum(sizes) <= 1000
-    assert len(sizes) == 3
-
-
-def test_a_prompt_larger_than_a_batch_is_a_batch_of_its_own():
-    line = Line(100_000, 100)
-    ticket = line.admit(10)
-    line.put(ticket, [job(ticket, 5000), job(ticket, 10)])
-    assert taken(line, 100) == [(ticket, 5000)]
-
-
-def test_jobs_of_a_request_that_left_are_never_read():
-    line = Line(100_000, 100)
-    gone, there = line.admit(10), line.admit(10)
-    line.put(gone, [job(gone, 10)])
-    line.put(there, [job(there, 10)])
-    line.leave(gone)
-    assert taken(line, 100) == [(there, 10)]
-
-
-def test_a_closed_line_lets_nobody_in_and_hands_out_what_is_left():
-    line = Line(1000, 10)
-    ticket = line.admit(10)
-    line.put(ticket, [job(ticket, 10)])
-    line.close()
-    with pytest.raises(Unavailable):
-        line.admit(1)
-    assert taken(line, 100) == [(ticket, 10)]
-    assert line.take(100) == []
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -189,28 +75,30 @@ def test_a_union_serves_each_want_and_a_cut_gives_it_back():
         torch.testing.assert_close(cut(whole, both, want, prompt).weights, alone.weights)
 
 
-def test_a_batch_mixes_requests():
+@contextmanager
+def busy():
+    """An engine whose worker has its hands full until the gate opens, and threads that ask it."""
     gated = Gated(script())
     engine = Engine(lambda: gated, Bounds(batch_tokens=4096))
     reader = engine.start()
     with ThreadPoolExecutor(8) as pool:
         pool.submit(_read, engine, reader, "a")
-        wait_until(lambda: gated.calls == 1)  # the worker has its hands full
+        wait_until(lambda: gated.calls == 1)
+        yield gated, engine, reader, pool
+    engine.drain(5)
+
+
+def test_a_batch_mixes_requests():
+    with busy() as (gated, engine, reader, pool):
         for text in "bcdefgh":
             pool.submit(_read, engine, reader, text)
         wait_until(lambda: len(engine.line._jobs) == 7)
         gated.open()
     assert sorted(map(len, gated.reads)) == [1, 7]
-    engine.drain(5)
 
 
 def test_a_request_of_many_prompts_waits_no_longer_than_one():
-    gated = Gated(script())
-    engine = Engine(lambda: gated, Bounds(batch_tokens=4096))
-    reader = engine.start()
-    with ThreadPoolExecutor(2) as pool:
-        pool.submit(_read, engine, reader, "a")
-        wait_until(lambda: gated.calls == 1)  # the worker has its hands full
+    with busy() as (gated, engine, reader, pool):
         began = time.monotonic()
         many = pool.submit(_read, engine, reader, *"bcdefghi")
         time.sleep(0.3)
@@ -218,7 +106,6 @@ def test_a_request_of_many_prompts_waits_no_longer_than_one():
         _, ticket = many.result()
         waited_ms = (time.monotonic() - began) * 1e3
     assert 200 <= ticket.queue_ms <= waited_ms
-    engine.drain(5)
 
 
 def _read(engine, reader, *texts: str, deadline: float | None = None):
