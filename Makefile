@@ -5,6 +5,9 @@ BIN := .venv/bin
 STAMP := .venv/installed
 QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 
+# a process a core, each with one thread and some 2 GB; a file's tests stay together
+SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help setup models demo types check format test test-data test-integrations soak chaos mutations image chroot docs dist release-check bench bench-gpu peers clean
 
@@ -43,9 +46,9 @@ format: setup ## rewrite the files as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: models check ## check, then every test that needs no data set (ORDER=random shuffles them)
+test: models check ## check, then every test that needs no data set (ORDER=random, WORKERS=1)
 	$(BIN)/tamis models pull minilm-l6
-	$(BIN)/python -m pytest -m "not data" $(if $(filter random,$(ORDER)),--random-order)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
 
 test-data: models ## the tests that measure on ../shared/data
 	$(BIN)/python -m pytest -m data

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tamis.probes.linear import LinearProbe
     from tamis.probes.proxy import Proxy
 
+_FOLDER = Path(__file__).parent
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
@@ -25,9 +27,14 @@ DEFAULT_ENCODER = "minilm-l6"
 
 def names(kind: Kind | None = "compression") -> list[str]:
     """The methods of a kind, or all of them, by their file names."""
-    files = Path(__file__).parent.glob("*.py")
-    found = sorted(p.stem for p in files if not p.stem.startswith("_"))
-    return found if kind is None else [name for name in found if info(name).kind == kind]
+    found = _names(_FOLDER, _FOLDER.stat().st_mtime_ns)
+    return [name for name in found if kind is None or info(name).kind == kind]
+
+
+@lru_cache(maxsize=8)
+def _names(folder: Path, changed_ns: int) -> tuple[str, ...]:
+    """Of the folder as it was changed last: a service asks with every request."""
+    return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
 
 
 def method_class(name: str) -> Any:
@@ -57,7 +64,7 @@ def info(name: str) -> Info:
         UnknownMethod: with the nearest name there is.
     """
     _check_name(name)
-    if (written := _written_info(Path(__file__).parent / f"{name}.py")) is not None:
+    if (written := _written_info(_FOLDER / f"{name}.py")) is not None:
         return written
     found: Info = method_class(name).info
     return found
@@ -65,6 +72,12 @@ def info(name: str) -> Info:
 
 def _written_info(file: Path) -> Info | None:
     """`Info("...", ...)` of a file, if it is there once and made of literals."""
+    return _parsed_info(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed_info(file: Path, changed_ns: int) -> Info | None:
+    """Of the file as it was changed last: to parse it takes milliseconds."""
     calls = [
         node
         for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))

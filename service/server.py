@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tamis.probes.errors import BadInput
 from tamis.service.app import create_app
+from tamis.service.heaps import settle
 from tamis.service.logs import logger
 from tamis.service.settings import Settings
 
@@ -71,6 +72,7 @@ class Server(uvicorn.Server):
         """Opens the door when the model is there."""
         await super().startup(sockets)
         if self.started:
+            settle()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             log = logger(self.settings.log_format, self.settings.log_level)

@@ -22,7 +22,7 @@ def shown(tmp_path, monkeypatch):
     """The page's code in a folder of its own, where the registry looks for methods."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S)
     (tmp_path / "brightest.py").write_text(code, "utf8")
-    monkeypatch.setattr(_registry, "__file__", str(tmp_path / "_registry.py"))
+    monkeypatch.setattr(_registry, "_FOLDER", tmp_path)
     monkeypatch.setattr(compressors, "__path__", [*compressors.__path__, str(tmp_path)])
     return code
 

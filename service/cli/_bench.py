@@ -28,7 +28,6 @@ from tamis.probes.errors import BadInput
 from tamis.service.languages import SHARP as SHARP  # what a bench measures is what users get
 
 NEIGHBOUR = Path("../shared/data/dev")
-PIPE_WIDTH = 160
 RECORDS = """
 **Labelled records** are JSON Lines, maybe gzipped: a line a question, spans half-open in code
 points, `gold` the places among `sents` of the sentences that answer it
@@ -161,8 +160,3 @@ def write_json(report: Mapping[str, Any], path: Path) -> None:
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error}") from error
     typer.echo(f"wrote {path}", err=True)
-
-
-def table_console() -> Console:
-    """A pipe has no width: a table must not be cut for whoever reads it."""
-    return Console(width=None if Console().is_terminal else PIPE_WIDTH)

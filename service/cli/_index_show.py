@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tamis.retrieval.store import Hit
     from tamis.retrieval.writer import Counted, Report
 
-_PIPE_WIDTH, _SNIPPET = 120, 160
+_SNIPPET = 160
 
 
 @contextmanager
@@ -76,7 +76,3 @@ def table(hits: Sequence[Hit]) -> Table:
         text = line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…"
         table.add_row(f"{hit.score:.4f}", shown(hit.id), shown(text))
     return table
-
-
-def console() -> Console:
-    return Console(width=None if Console().is_terminal else _PIPE_WIDTH, markup=False)

@@ -26,9 +26,9 @@ from tamis.service.cli._bench import (
     files_of,
     listed,
     reporter,
-    table_console,
     write_json,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
 METHODS = ("question_rows", "fusion", "lexical", "embedding", "bm25+minilm", "sentinel", "lead")
@@ -145,8 +145,8 @@ def evidence(
         "sets": found,
     }
     for name, of in found.items():
-        table_console().print(table(name, of))
-    table_console().print(footnote(found))
+        screen().print(table(name, of))
+    screen().print(footnote(found))
     _save(report, out, json_file)
 
 

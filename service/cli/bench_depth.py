@@ -22,8 +22,8 @@ from tamis.service.cli._bench import (
     budgets_of,
     check_targets,
     listed,
-    table_console,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, readings, source_of
@@ -93,7 +93,7 @@ def depth(
         typer.echo(json.dumps(facts))
     else:
         for table in _tables(found):
-            table_console().print(table)
+            screen().print(table)
         typer.echo(facts["verdict"])
     if png:
         draw(found["cuts"], png)

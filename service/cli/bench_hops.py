@@ -20,9 +20,9 @@ from tamis.service.cli._bench import (
     budgets_of,
     check_targets,
     listed,
-    table_console,
     write_json,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._probing import file_bars, readings, source_of
 
@@ -85,7 +85,7 @@ def hops(
         facts = {"command": ["tamis", *sys.argv[1:]], "proxy": facts_of(reader), **surroundings()}
         facts |= compare(seen, names, fit_on, judge_by, shares, counter, bar, seed)
     for name, of in facts["sets"].items():
-        table_console().print(_table(name, of))
+        screen().print(_table(name, of))
     if json_file:
         write_json(facts, json_file)
 

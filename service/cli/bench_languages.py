@@ -21,9 +21,9 @@ from tamis.service.cli._bench import (
     files_of,
     listed,
     reporter,
-    table_console,
     write_json,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
 EPILOG = """
@@ -73,7 +73,7 @@ def languages(
     folder = cache or cache_home() / "looks"
     measured = _measured(files, codes, names, shares, limit, seed, folder)
     report = _report(measured, of, names, limit, seed)
-    table_console().print(shown(report))
+    screen().print(shown(report))
     if json_file:
         write_json(report, json_file)
 

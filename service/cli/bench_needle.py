@@ -20,9 +20,9 @@ from tamis.service.cli._bench import (
     prose_of,
     reporter,
     sizes_of,
-    table_console,
     write_json,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def needle(
                 cells.append(cell)
                 report(len(cells))
     for name, cells in found.items():
-        table_console().print(shown(name, cells), highlight=False)
+        screen().print(shown(name, cells), highlight=False)
     _save(found, json_file)
     if out:
         draw(found, out)

@@ -20,8 +20,8 @@ from tamis.service.cli._bench import (
     bars,
     check_targets,
     listed,
-    table_console,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _show(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report, indent=1))
         return
-    console = table_console()
+    console = screen()
     for name, found in report["sets"].items():
         console.print(*tables(name, found))
         console.print(bought(found), "\n", highlight=False)

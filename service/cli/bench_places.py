@@ -22,8 +22,8 @@ from tamis.service.cli._bench import (
     budgets_of,
     listed,
     reporter,
-    table_console,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -85,7 +85,7 @@ def places(
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    table_console().print(_table(figures, len(rows), joined))
+    screen().print(_table(figures, len(rows), joined))
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], questions: int, joined: bool) -> Table:

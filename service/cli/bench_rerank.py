@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.service.cli._bench import SHARP, check_targets
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli.rerank import fuse_of
@@ -21,7 +22,6 @@ from tamis.service.cli.rerank import fuse_of
 if TYPE_CHECKING:
     from tamis.service.bench.rerank import Settings
 
-_PIPE_WIDTH = 140
 EPILOG = """
 **Examples**
 
@@ -139,8 +139,7 @@ def _put(report: Mapping[str, Any], settings: Settings, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
-    console = Console()
-    console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    console = screen()
     console.print(_table(report, settings))
     took = report["median"]
     console.print(

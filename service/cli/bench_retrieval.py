@@ -15,7 +15,8 @@ from rich.text import Text
 
 from tamis.probes.errors import BadInput
 from tamis.probes.home import cache_home
-from tamis.service.cli._bench import ProxyName, bars, table_console
+from tamis.service.cli._bench import ProxyName, bars
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -83,8 +84,8 @@ def retrieval(
         typer.echo(json.dumps({"chunk_chars": settings.chunk_chars, "tasks": found}, indent=1))
         return
     for name, of in found.items():
-        table_console().print(_table(name, of))
-        table_console().print(_differences(of))
+        screen().print(_table(name, of))
+        screen().print(_differences(of))
 
 
 def _tasks(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.probes.home import cache_home
-from tamis.service.cli._bench import ProxyName, bars, listed, table_console
+from tamis.service.cli._bench import ProxyName, bars, listed
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{row['build_s']:.1f}",
             style=style,
         )
-    console: Console = table_console()
+    console = screen()
     console.print(table)
     console.print(
         f"Means over heads {', '.join(report['heads'])}; {report['test_queries']} queries each, "

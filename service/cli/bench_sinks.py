@@ -23,8 +23,8 @@ from tamis.service.cli._bench import (
     files_of,
     listed,
     reporter,
-    table_console,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -85,7 +85,7 @@ def sinks(
         typer.echo(json.dumps(facts))
     else:
         for name, of in found.items():
-            table_console().print(_table(name, of))
+            screen().print(_table(name, of))
     if out:
         draw(found, f"{shares[-1]:g}", out)
         typer.echo(f"wrote {out}", err=True)

@@ -21,8 +21,8 @@ from tamis.service.cli._bench import (
     listed,
     prose_of,
     sizes_of,
-    table_console,
 )
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -119,7 +119,7 @@ def speed(
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        console = table_console()
+        console = screen()
         console.print(_table(cells))
         console.print(_footnote(report), style="dim")
 
@@ -162,7 +162,7 @@ def _show_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: 
                 f"{cell['faster']:.2f} ({cell['faster_least']:.2f} to {cell['faster_most']:.2f})",
                 str(cell["turns"]),
             )
-    table_console().print(table)
+    screen().print(table)
 
 
 def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:

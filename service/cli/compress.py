@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from tamis.compressors._types import Compressed
 from tamis.probes.errors import BadInput
@@ -17,6 +16,7 @@ from tamis.probes.text import Passage
 from tamis.service.cli import _options as opt
 from tamis.service.cli import _protect as pro
 from tamis.service.cli._chosen import budget_of, rules_of
+from tamis.service.cli._console import UNCUT, screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._method_options import ExitLayer, Isolated
 from tamis.service.cli.answer import Source, as_json, dumped, sources
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # no language needs so many bytes a token: what is longer is over the limit, uncounted
 _BYTES_A_TOKEN = 64
 _LISTED_SOURCES = 10
-_PIPE_WIDTH = 100
+_LINE = 100
 EPILOG = """
 **Examples**
 
@@ -217,7 +217,7 @@ def _print_explained(
 ) -> None:
     from tamis.service.cli.heat import explained
 
-    console = _console(stderr=False)
+    console = screen(pipe_width=_LINE)
     for part in explained(question, result, found, everything):
         console.print(part)
 
@@ -226,20 +226,10 @@ def _print_summary(result: Compressed, found: Sequence[Source]) -> None:
     """What was kept, of which sources, and what it took."""
     from tamis.service.cli.heat import source_table, totals
 
-    console = _console(stderr=True)
+    console = screen(stderr=True, pipe_width=UNCUT)
     best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
     console.print(source_table(best[:_LISTED_SOURCES]))
     if more := len(best) - _LISTED_SOURCES:
         if more > 0:
             console.print(f"and {more} more sources", style="dim")
     console.print(totals(result))
-
-
-def _console(stderr: bool) -> Console:
-    """A pipe has no width: eighty columns would cut tables for whoever reads it."""
-    console = Console(stderr=stderr, highlight=False)
-    return (
-        console
-        if console.is_terminal
-        else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
-    )

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from tamis.probes import sharpened, zoo
 from tamis.probes.errors import TamisError
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import dumped
 from tamis.service.cli.models import Home, models_folder
@@ -34,7 +34,6 @@ DEVICES = {
     "cpu": "no GPU that torch can use; enough for the default proxy",
 }
 NEEDLE = "The key is painted blue."
-_PIPE_WIDTH = 160
 _SMOKE_MS = 1000
 EPILOG = """
 Exit status: 0 the default model is here and reads, whatever is warned of; 1 something fails, and
@@ -275,6 +274,4 @@ def _print(found: list[Finding]) -> None:
         if finding.way_out:
             seen.append(f"\n→ {finding.way_out}", "dim" if finding.state == "ok" else "bold")
         table.add_row(Text(finding.state, STYLES[finding.state]), Text(finding.name), seen)
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
-    console.print(table)
+    screen().print(table)

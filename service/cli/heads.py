@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tamis.service.cli._bench import Readings, check_targets
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, probe_of, source_of
@@ -36,7 +36,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 WAYS = ("needle", "copy", "contrast", "qr", "probe")
-PIPE_WIDTH = 120
 
 Data = Annotated[
     list[str] | None,
@@ -154,9 +153,9 @@ def overlap(
     for a in best:
         shared = (len(set(best[a]) & set(best[b])) for b in best)
         table.add_row(a, *(f"{n} ({pairs[a][b]:.2f})" for n, b in zip(shared, best, strict=True)))
-    _console().print(table)
+    screen().print(table)
     common = set.intersection(*map(set, best.values()))
-    _console().print(f"in all: {_named(sorted(common)) or 'none'}", highlight=False)
+    screen().print(f"in all: {_named(sorted(common)) or 'none'}", highlight=False)
 
 
 @app.command()
@@ -190,10 +189,10 @@ def basin(
         sources, reader = _sources(data, limit, "basin"), load_proxy(proxy, None)
         with file_bars() as report:
             profile = measure(reader, sources, documents, document_tokens, report)
-    _console().print(terminal_basin(profile))
+    screen().print(terminal_basin(profile))
     ratio = basin_ratio(profile.shares)
     told = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
-    _console().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
+    screen().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
     if out:
         profile.save(out)
         typer.echo(f"wrote {out}", err=True)
@@ -246,7 +245,7 @@ def _show(profile: HeadProfile, k: int) -> None:
     from tamis.service.cli.headmap import terminal_map
 
     k = min(k, profile.layers * profile.heads)
-    console = _console()
+    console = screen()
     console.print(terminal_map(profile, k))
     best = profile.best(k)
     table = Table("rank", "layer-head", "score", box=None, header_style="bold")
@@ -277,8 +276,3 @@ def _cache(cache: Path | None) -> Path:
     from tamis.probes.home import cache_home
 
     return cache if cache is not None else cache_home() / "heads"
-
-
-def _console() -> Console:
-    """A pipe has no width: a table must not be cut for whoever reads it."""
-    return Console(width=None if Console().is_terminal else PIPE_WIDTH)

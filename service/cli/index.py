@@ -14,8 +14,9 @@ from tamis.compressors._registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli import _options as opt
 from tamis.service.cli import index_fit
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
-from tamis.service.cli._index_show import console, progress, row, say, table
+from tamis.service.cli._index_show import progress, row, say, table
 from tamis.service.cli.answer import dumped
 from tamis.service.cli.models import Home, models_folder
 
@@ -226,7 +227,7 @@ def search(
         rows = [row(hit) for hit in hits]
         typer.echo(dumped({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
         return
-    console().print(table(hits))
+    screen(markup=False).print(table(hits))
     if not hits:
         typer.echo("nothing was found; loosen --where, or ask in other words", err=True)
 
@@ -246,7 +247,7 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
     for name, value in found.items():
         said = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
         listed.add_row(name.replace("_", " "), str(said))
-    console().print(listed)
+    screen(markup=False).print(listed)
     if not found["complete"]:
         typer.echo("its first build was cut short: run the same command again", err=True)
     if (index / BUILDING).exists():

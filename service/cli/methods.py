@@ -6,13 +6,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli.answer import dumped
 
-_PIPE_WIDTH = 160
 EPILOG = """
 **Examples**
 
@@ -38,9 +37,7 @@ def methods(
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
-    console.print(table)
+    screen().print(table)
 
 
 def _rows() -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from tamis.probes import zoo
+from tamis.service.cli._console import UNCUT, screen
 from tamis.service.cli._errors import REFUSED, reported
 
 app = typer.Typer(
@@ -52,7 +53,6 @@ AcceptTerms = Annotated[
         "--accept-terms", help="Accept the terms of a model that has some, without being asked."
     ),
 ]
-PIPE_WIDTH = 400
 PULL_EPILOG = """
 **Examples**
 
@@ -84,8 +84,7 @@ def list_models(root: Home = None) -> None:
         table.add_row(
             entry.name, entry.kind, size, entry.licence, state, str(one.folder) if one else ""
         )
-    # a pipe has no width: paths must not be cut for whoever reads it
-    Console(width=None if Console().is_terminal else PIPE_WIDTH).print(table)
+    screen(pipe_width=UNCUT).print(table)
 
 
 @app.command("pull", epilog=PULL_EPILOG)

@@ -16,6 +16,7 @@ from tamis.compressors._types import Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.service.cli import _options as opt
+from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._ranks import as_json, ranking_table, totals
 from tamis.service.cli.answer import dumped
@@ -23,7 +24,6 @@ from tamis.service.cli.inputs import Reading, gather, standard_input
 from tamis.service.cli.models import Home, models_folder
 
 _BYTES_A_TOKEN = 64
-_PIPE_WIDTH = 120
 EPILOG = """
 **Examples**
 
@@ -186,18 +186,8 @@ def put(result: Reranked, as_object: bool, quiet: bool) -> None:
     if as_object:
         typer.echo(dumped(as_json(result)))
         return
-    console = _console(stderr=False)
+    console = screen()
     console.print(ranking_table(result, console.width))
     if not quiet:
         for line in (totals(result), *result.warnings):
-            _console(stderr=True).print(line, style="dim", markup=False)
-
-
-def _console(stderr: bool) -> Console:
-    """A pipe has no width: eighty columns would cut the table for whoever reads it."""
-    console = Console(stderr=stderr, highlight=False)
-    return (
-        console
-        if console.is_terminal
-        else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
-    )
+            screen(stderr=True, markup=False).print(line, style="dim")

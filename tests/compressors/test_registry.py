@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from tamis.probes.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
 
+PARSE = ast.parse
 FOLDER = Path(_registry.__file__).parent
 ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
 
@@ -54,6 +57,25 @@ def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Pat
     ):
         (tmp_path / "odd.py").write_text(code)
         assert _registry._written_info(tmp_path / "odd.py") is None
+
+
+def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_seen(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(_registry, "_FOLDER", tmp_path)
+    parsed = []
+    monkeypatch.setattr(_registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
+
+    def written(summary: str, second: int) -> None:
+        (tmp_path / "mine.py").write_text(f"info = Info({summary!r}, 'a paper')")
+        os.utime(tmp_path / "mine.py", (second, second))
+
+    assert names(None) == []
+    written("first", 1)
+    os.utime(tmp_path, (1, 1))
+    assert names(None) == ["mine"]
+    assert [info("mine").summary for _ in range(3)] == ["first"] * 3
+    assert len(parsed) == 1
+    written("second", 2)
+    assert info("mine").summary == "second"
 
 
 @pytest.mark.parametrize(
