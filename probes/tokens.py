@@ -16,6 +16,9 @@ from tokenizers import Encoding, Tokenizer
 from tamis.probes.errors import UnknownTokenizer
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FEW_CHARS = 4096
+"""Texts together below this are encoded one after the other, in a millisecond: to wake the
+tokenizer's threads takes as long where the cores have other work."""
 
 
 def encodable(text: str) -> str:
@@ -70,7 +73,9 @@ class Tokens:
         return _encoded(self._plain.encode(encodable(text), add_special_tokens=False))
 
     def encode_many(self, texts: Sequence[str]) -> list[Encoded]:
-        """`encode` of each text, on all cores and without the GIL."""
+        """`encode` of each text; of many, on all cores and without the GIL."""
+        if _few(texts):
+            return [self.encode(text) for text in texts]
         whole = [encodable(text) for text in texts]
         return [_encoded(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)]
 
@@ -79,9 +84,15 @@ class Tokens:
         return len(self._plain.encode(encodable(text), add_special_tokens=False))
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
-        """`count` of each text."""
+        """`count` of each text; of many, on all cores and without the GIL."""
+        if _few(texts):
+            return [self.count(text) for text in texts]
         whole = [encodable(text) for text in texts]
         return [len(e) for e in self._plain.encode_batch_fast(whole, add_special_tokens=False)]
+
+
+def _few(texts: Sequence[str]) -> bool:
+    return sum(map(len, texts)) < _FEW_CHARS
 
 
 def _encoded(encoding: Encoding) -> Encoded:

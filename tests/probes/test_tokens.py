@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Encoding
 
 from tamis.probes.errors import UnknownTokenizer
 from tamis.probes.tokens import Tokens, encodable
@@ -65,10 +66,34 @@ def test_counting_is_the_length_of_encoding(text: str) -> None:
     assert TOKENS.count(text) == len(TOKENS.encode(text)) == len(TOKENS.encode(text).ids)
 
 
-@given(st.lists(texts, max_size=5))
-def test_many_at_once_are_the_same_as_one_by_one(many: list[str]) -> None:
+@pytest.mark.parametrize("long", [[], ["ab c. " * 1000]], ids=["few", "many"])
+@given(many=st.lists(texts, max_size=5))
+def test_many_at_once_are_the_same_as_one_by_one(many: list[str], long: list[str]) -> None:
+    many += long
     assert TOKENS.encode_many(many) == [TOKENS.encode(text) for text in many]
     assert TOKENS.count_many(many) == [TOKENS.count(text) for text in many]
+
+
+def test_only_much_text_wakes_the_tokenizers_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = []
+
+    class Watched:
+        encode = TOKENS._plain.encode
+
+        def encode_batch(self, texts: list[str], **how: bool) -> list[Encoding]:
+            woken.append(len(texts))
+            return TOKENS._plain.encode_batch(texts, **how)
+
+        encode_batch_fast = encode_batch
+
+    tokens = Tokens(tiny.tokenizer(), "tiny")
+    monkeypatch.setattr(tokens, "_plain", Watched())
+    assert tokens.count_many(["ab", "c. "] * 10) == [TOKENS.count("ab"), TOKENS.count("c. ")] * 10
+    assert len(tokens.encode_many(["ab", "c"])) == 2
+    assert woken == []
+    tokens.count_many(["ab c. "] * 1000)
+    tokens.encode_many(["ab c. " * 1000, "ab"])
+    assert woken == [1000, 2]
 
 
 def test_a_tokenizer_that_pads_and_truncates_by_default_does_neither_here() -> None:
