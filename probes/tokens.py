@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from tamis.probes.errors import UnknownTokenizer
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT_CHARS = 1024
 _FEW_CHARS = 4096
 """Texts together below this are encoded one after the other, in a millisecond: to wake the
 tokenizer's threads takes as long where the cores have other work."""
@@ -81,7 +82,10 @@ class Tokens:
 
     def count(self, text: str) -> int:
         """How many tokens a text has, without special tokens."""
-        return len(self._plain.encode(encodable(text), add_special_tokens=False))
+        if len(text) < _SHORT_CHARS:
+            return len(self._plain.encode(encodable(text), add_special_tokens=False))
+        # the same tokens without their offsets: a quarter to a half faster
+        return len(self._plain.encode_batch_fast([encodable(text)], add_special_tokens=False)[0])
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         """`count` of each text; of many, on all cores and without the GIL."""

@@ -61,8 +61,10 @@ def test_only_lone_surrogates_are_replaced_and_one_for_one(text: str) -> None:
         assert ours == ("\ufffd" if "\ud800" <= theirs <= "\udfff" else theirs)
 
 
-@given(texts)
-def test_counting_is_the_length_of_encoding(text: str) -> None:
+@pytest.mark.parametrize("times", [1, 300], ids=["short", "long"])
+@given(text=texts)
+def test_counting_is_the_length_of_encoding(text: str, times: int) -> None:
+    text *= times
     assert TOKENS.count(text) == len(TOKENS.encode(text)) == len(TOKENS.encode(text).ids)
 
 
