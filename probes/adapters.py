@@ -129,7 +129,7 @@ class Adapters:
                 f"is {proxy.card.name} at {proxy.card.revision}; learn some for it: "
                 "tamis probe sharpen --proxy PROXY --data FILE --out FOLDER"
             )
-        merge(proxy.model, self)
+        merge(proxy.body, self)
         proxy.card = replace(proxy.card, name=self.card.name, revision=self.revision)
         return proxy
 

@@ -35,8 +35,8 @@ def fingerprint(proxy: Proxy, storage: str) -> Any:
     """
     revision = proxy.card.revision
     if revision == UNVERSIONED:  # then only this very model, in this process, is the same
-        revision = _nonces.setdefault(proxy.model, uuid4().hex)
-    config = proxy.model.config.to_dict()
+        revision = _nonces.setdefault(proxy.body, uuid4().hex)
+    config = proxy.body.config.to_dict()
     identity = {
         "format": FORMAT,
         "storage": storage,

@@ -1,9 +1,8 @@
 """Reading attention rows while a model runs, and nothing else about it.
 
-A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder
-is set, gives the few rows of softmax that were asked for, in fp32. Nothing is stored on the
-model: the recorder lives in a `ContextVar`, so threads and tasks that share a model do not see each
-other.
+Attention runs as it would and, when a recorder is set, gives the few rows of softmax that were
+asked for, in fp32. Nothing is stored on the model: the recorder lives in a `ContextVar`, so threads
+and tasks that share a model do not see each other. `forward` and `hosted` run models under it.
 
 A batch comes in one of two layouts:
 
@@ -14,7 +13,6 @@ A batch comes in one of two layouts:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,19 +22,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from tamis.probes import packs
-from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.errors import BadInput
 from tamis.probes.packs import Enough as Enough
 from tamis.probes.rows import RowGroup as RowGroup
-from tamis.probes.rows import causal, grouped
+from tamis.probes.rows import causal
 from tamis.probes.rows import rows as rows
-
-ATTENTION = "tamis"
-"""The name to load a model with: `attn_implementation=ATTENTION`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +152,11 @@ class Recorder:
 _recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
 
 
+def current() -> Recorder | None:
+    """The recorder of this thread or task."""
+    return _recorder.get()
+
+
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[Recorder]:
     """Records the forward passes of this thread or task until the block ends."""
@@ -172,84 +169,6 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         _recorder.reset(token)
 
 
-def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention as transformers wants it, with the recorder's rows on the side.
-
-    `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
-    """
-    _refuse(module, kwargs)
-    recorder = _recorder.get()
-    scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
-    if recorder is None or recorder.lengths is None:
-        out, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scale, **kwargs
-        )
-        if recorder is not None:
-            _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
-        return out, None
-    run = attending(recorder)
-    return run(module.layer_idx, query, key, value, scale, sliding_window), None
-
-
 def attending(recorder: Recorder) -> Callable[..., Tensor]:
     """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
     return recorder.asking.attend if recorder.asking else partial(packs.attend, recorder)
-
-
-def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
-    """Stops at attention that is not the causal softmax of query times key alone."""
-    reasons = {
-        "caps its attention logits": kwargs.get("softcap") is not None,
-        "adds sinks to its softmax": kwargs.get("s_aux") is not None,
-        "adds a bias to its attention logits": kwargs.get("position_bias") is not None,
-        "lets tokens see what follows them": kwargs.get(
-            "is_causal", getattr(module, "is_causal", True)
-        )
-        is False,
-    }
-    if why := [reason for reason, holds in reasons.items() if holds]:
-        raise ProxyUnsupported(
-            f"{type(module).__name__} {' and '.join(why)}; "
-            "choose a decoder such as Llama, Qwen or Gemma 3"
-        )
-
-
-def _record_padded(
-    recorder: Recorder, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
-) -> None:
-    """Records rows of a padded batch; the mask handed over already knows padding and window."""
-    if layer not in recorder.layers:
-        return
-    past = key.shape[2] - query.shape[2]
-    for b, (start, stop) in enumerate(recorder.row_spans):
-        if mask is None:
-            seen = causal(start + past, stop + past, key.shape[2], None, query.device)
-        else:
-            seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
-        weights = rows(query[b, :, start:stop], key[b], seen, scale)
-        recorder.weights[b].append(grouped(weights, recorder.groups))
-    if layer == recorder.stop_after:
-        raise Enough
-
-
-def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """The mask function that belongs to `attend`: SDPA's, or none where sequences are packed."""
-    recorder = _recorder.get()
-    if recorder is not None and recorder.lengths is not None:
-        return None
-    mask: Tensor | None = sdpa_mask(*args, **kwargs)
-    return mask
-
-
-AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, _mask)

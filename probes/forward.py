@@ -1,7 +1,7 @@
 """A forward pass of our own over decoders of Llama's kind: Llama, Qwen2 and Qwen3.
 
-The model stays a transformers model; its weights, its angles and its configuration are read from
-it, and its code is the oracle in the tests. What is different is how a pass goes:
+The model is a `Decoder` of our own or one of transformers: weights, angles and configuration are
+read from it. Transformers' code is the oracle in the tests. What is different is how a pass goes:
 
     one row of tokens       packed prompts are `[N, D]` from the first layer to the last
     few passes over memory  norm, rotation and gate as `forward_parts` does them
@@ -13,6 +13,7 @@ A model that is not exactly of that kind, or that somebody hooks into, runs as t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tamis.probes.decoder import HIDDEN_ACT, Decoder
 from tamis.probes.forward_linear import Packed, Product, fused, pack, product, settle_heap
 from tamis.probes.forward_parts import RmsNorm, Rotation, gated
 
@@ -29,6 +31,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
 
 KNOWN = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
 """Transformers' classes that are run here."""
+_THEIRS = "transformers.models."
 
 TILE_TOKENS = 2048
 """Tokens that go through all but the attention together: this bounds the memory of a long prompt.
@@ -46,9 +49,8 @@ def known(model: Any) -> bool:
     """Whether a model is one that is run here: the class, its parts, and nobody's hooks."""
     kind = type(model)
     return (
-        kind.__name__ in KNOWN
-        and kind.__module__.startswith("transformers.models.")
-        and getattr(model.config, "hidden_act", None) == "silu"
+        (kind is Decoder or (kind.__name__ in KNOWN and kind.__module__.startswith(_THEIRS)))
+        and getattr(model.config, "hidden_act", None) == HIDDEN_ACT
         and all(_plain(layer) for layer in model.layers)
     )
 
@@ -180,15 +182,16 @@ class Forward:
 
 
 class Passes:
-    """Finds the pass that a model takes, and makes it when it is first asked for.
+    """A model, the pass that it takes, and the model that transformers would run instead.
 
     Args:
-        model: a transformers decoder. owned: as `Forward` says.
+        model: a `Decoder`, or a decoder of transformers. owned: as `Forward` says.
     """
 
     def __init__(self, model: Any, owned: bool) -> None:
         self.model, self.owned = model, owned
         self._forward: Forward | None = None
+        self._lock = threading.Lock()
 
     def own(self) -> Forward | None:
         """Ours over the model as it is now; None where transformers has to run it."""
@@ -197,6 +200,15 @@ class Passes:
         if self._forward is None or not self._forward.fresh():
             self._forward = Forward(self.model, self.owned)
         return self._forward
+
+    def hosted(self) -> Any:
+        """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
+        with self._lock:
+            if isinstance(self.model, Decoder):
+                from tamis.probes.hosted import adopted
+
+                self.model = adopted(self.model)
+            return self.model
 
 
 def _norm(module: Any) -> RmsNorm:

@@ -11,28 +11,33 @@ last tokens. Without such a kernel, or in fp32, `packs` goes sequence by sequenc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_kernel: Any
-try:
-    from torch.nn.attention.varlen import varlen_attn as _kernel
-except ImportError:  # an older torch
-    _kernel = None
-
 _LEAST_CAPABILITY = 8  # Ampere
+
+
+@cache
+def kernel() -> Any:
+    """Torch's; None where it is too old. To import it takes a second, and only GPUs run it."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def able(query: Tensor) -> bool:
     """Whether one kernel takes a pack of these states."""
     return (
-        _kernel is not None
-        and query.device.type == "cuda"
+        query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)
         and torch.cuda.get_device_capability(query.device)[0] >= _LEAST_CAPABILITY
+        and kernel() is not None
     )
 
 
@@ -52,7 +57,7 @@ def attend(
     """
     there = [part.shape[1] for part in keys]
     left = -1 if window is None else window - 1
-    out: Tensor = _kernel(
+    out: Tensor = kernel()(
         query.transpose(0, 1).contiguous(),
         torch.cat(list(keys), 1).transpose(0, 1).contiguous(),
         torch.cat(list(values), 1).transpose(0, 1).contiguous(),

@@ -104,8 +104,12 @@ class Layout:
     def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
         self.template, self._tokenizer = template, tokenizer
         self.tokens = Tokens(tokenizer, name)
-        trusted = Tokenizer.from_str(tokenizer.to_str())
-        trusted.encode_special_tokens = False
+        trusted = tokenizer
+        if tokenizer.encode_special_tokens or tokenizer.truncation or tokenizer.padding:
+            trusted = Tokenizer.from_str(tokenizer.to_str())
+            trusted.encode_special_tokens = False
+            trusted.no_truncation()
+            trusted.no_padding()
         self.head = tuple(trusted.encode(template.head, add_special_tokens=False).ids)
         self._ask = tuple(trusted.encode(template.ask, add_special_tokens=False).ids)
         self._end = tuple(trusted.encode(template.end, add_special_tokens=False).ids)

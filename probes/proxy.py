@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tamis.probes.asking import Asked, Asking
-from tamis.probes.capture import ATTENTION, Recorder, Want, attending, recording
+from tamis.probes.capture import Recorder, Want, attending, recording
 from tamis.probes.card import Card as Card
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.forward import Passes
@@ -48,31 +48,43 @@ class Proxy:
                 f"{type(model).__name__} lets tokens see what follows them; "
                 "choose a decoder such as Llama, Qwen or Gemma 3"
             )
-        self.model = model.eval()
+        self._passes = Passes(model.eval(), owned)
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
         self.layout = Layout(tokenizer, template, card.name)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
-        self._passes = Passes(self.model, owned)
         self._head: Kept | None = None
+
+    @property
+    def body(self) -> Any:
+        """What is run: layers, embeddings, angles and configuration, by transformers' names."""
+        return self._passes.model
+
+    @property
+    def model(self) -> Any:
+        """The same as a transformers model, which one can call, hook and train.
+
+        The first time this imports transformers, which takes seconds, and `body` becomes it.
+        """
+        return self._passes.hosted()
 
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        device: torch.device = next(self.model.parameters()).device
+        device: torch.device = next(self.body.parameters()).device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights; attention rows are given in fp32 whatever it is."""
-        dtype: torch.dtype = next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.body.parameters()).dtype
         return dtype
 
     @property
     def context_tokens(self) -> int:
         """The longest prompt the model takes."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return int(getattr(self.body.config, "max_position_embeddings", 2048))
 
     @classmethod
     def from_folder(
@@ -129,6 +141,8 @@ class Proxy:
         Raises:
             ProxyUnsupported: attention that cannot be read, or a tokenizer without offsets.
         """
+        from tamis.probes.hosted import ATTENTION
+
         fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
         if not isinstance(fast, Tokenizer):
             raise ProxyUnsupported(

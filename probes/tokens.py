@@ -44,8 +44,9 @@ class Encoded:
 class Tokens:
     """A tokenizer that treats all text as text: `<|im_end|>` in a document stays characters."""
 
-    def __init__(self, tokenizer: Tokenizer, name: str) -> None:
-        plain = Tokenizer.from_str(tokenizer.to_str())
+    def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
+        """Around a copy of the tokenizer, or, `owned`, the tokenizer itself, which is changed."""
+        plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()
         plain.encode_special_tokens = True
@@ -62,7 +63,7 @@ class Tokens:
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return cls(Tokenizer.from_file(str(file)), name or str(path))
+            return cls(Tokenizer.from_file(str(file)), name or str(path), owned=True)
         except Exception as error:  # the Rust side raises a bare Exception for any bad file
             raise UnknownTokenizer(
                 f"{file} cannot be read as a tokenizer ({error}); "

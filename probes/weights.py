@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as hf_logging
 
-from tamis.probes.capture import ATTENTION
+from tamis.probes.decoder import read_config, read_decoder
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
 from tamis.probes.prompt import TEMPLATES, Template
 
@@ -40,12 +36,24 @@ def load_folder(
         raise BadInput(f"layers is {layers}; give at least 1, or None for all")
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
-    with _reading(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    whole = readable(config)
-    model = _load(folder, min(layers or whole[0], whole[0]), kind)
+    if (config := read_config(folder)) is not None:
+        whole = readable(config)
+        ours = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
+        if ours is not None:
+            return ours.to(where), _tokenizer(folder), whole
+    from tamis.probes import hosted  # it imports transformers, which takes seconds
+
+    whole = readable(hosted.whole_config(folder))
+    tokenizer = _tokenizer(folder)
+    model = hosted.load(folder, min(layers or whole[0], whole[0]), kind)
     return model.to(where), tokenizer, whole
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
+        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
 
 
 def readable(config: Any) -> tuple[int, int]:
@@ -70,44 +78,6 @@ def readable(config: Any) -> tuple[int, int]:
             f"{kind} {' and '.join(why)}; choose a decoder such as Llama, Qwen or Gemma 3"
         )
     return int(sizes[0]), int(sizes[1])
-
-
-def _load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
-    """The first layers of a model, without its head."""
-    with _reading(folder), _quiet():
-        model, found = AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            num_hidden_layers=layers,
-            attn_implementation=ATTENTION,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    # transformers fills a missing tensor with random numbers and only warns
-    if missing := sorted(found["missing_keys"]):
-        raise BadModelFile(
-            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}; fetch it again"
-        )
-    return model
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Turns whatever the readers of transformers and tokenizers raise into one error."""
-    try:
-        yield
-    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
-        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
-
-
-def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
-    """A decoder of a kind that transformers names, with random weights; nothing is fetched."""
-    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return AutoModel.from_config(config)
 
 
 def choose_device(device: str) -> torch.device:
@@ -155,18 +125,3 @@ def folder_revision(folder: Path) -> str:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers' report of the layers that were left on disk, here and only here."""
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
-        if bars:
-            hf_logging.enable_progress_bar()

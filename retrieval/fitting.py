@@ -101,7 +101,7 @@ def _keys(
     found = []
     for prompt, kept in zip(prompts, proxy.keep(prompts, Want((proxy.depth - 1,))), strict=True):
         at = torch.arange(head, head + len(prompt.read.ids))
-        layers = [unrotated(proxy.model, n, of.keys[:, head:], at) for n, of in enumerate(kept)]
+        layers = [unrotated(proxy.body, n, of.keys[:, head:], at) for n, of in enumerate(kept)]
         found.append(torch.stack(layers).half().cpu())
     starts = np.cumsum([0, *(len(prompt.read.ids) for prompt in prompts)])
     return torch.cat(found, 2), starts
@@ -119,7 +119,7 @@ def _queries(
         states = next(iter(question_states(proxy, [ask], layers, room=0)))[:, :, :own]
         start = len(layout.head) + ask.rows
         at = torch.arange(start, start + own)
-        turned = [unrotated(proxy.model, layer, states[layer], at) for layer in layers]
+        turned = [unrotated(proxy.body, layer, states[layer], at) for layer in layers]
         found.append(torch.stack(turned).cpu())
         report()
     return torch.cat(found, 2), np.cumsum([0, *(of.shape[2] for of in found)])

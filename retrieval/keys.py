@@ -81,7 +81,7 @@ class KeyReader:
         start = len(layout.head) + ask.rows
         at = torch.arange(start, start + own)
         found = [
-            unrotated(self.proxy.model, layer, states[layers.index(layer), head : head + 1], at)[0]
+            unrotated(self.proxy.body, layer, states[layers.index(layer), head : head + 1], at)[0]
             for layer, head in self.recipe.heads
         ]
         queries = torch.stack(found).cpu() - self._query_means[:, None]
@@ -101,7 +101,7 @@ class KeyReader:
         for layer, number in self.recipe.heads:
             keys = kept[layer].keys[:, start:stop]
             own = number * keys.shape[0] // self.proxy.card.heads  # queries share key heads
-            found.append(unrotated(self.proxy.model, layer, keys[own : own + 1], at)[0])
+            found.append(unrotated(self.proxy.body, layer, keys[own : own + 1], at)[0])
         unit = torch.nn.functional.normalize(
             torch.stack(found).cpu() - self._key_means[:, None], dim=-1
         )

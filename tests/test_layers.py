@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "service": set(FOLDERS),
 }
 TRANSFORMERS = {
-    f"probes/{name}.py" for name in ("capture", "weights", "encoder", "convert", "generate")
+    f"probes/{name}.py" for name in ("hosted", "encoder", "convert", "generate")
 }
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 

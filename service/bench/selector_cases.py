@@ -68,7 +68,7 @@ class Capture:
 
     def kv(self, head: int) -> int:
         """The key head that a query head reads (grouped-query attention)."""
-        config = self.proxy.model.config
+        config = self.proxy.body.config
         return head * int(config.num_key_value_heads) // int(config.num_attention_heads)
 
     def keys(self, ids: Sequence[int], step: Callable[[int], object]) -> dict[Head, Tensor]:

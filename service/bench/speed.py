@@ -100,7 +100,7 @@ def linear_weights(proxy: Proxy, depth: int) -> int:
     """
     return sum(
         module.in_features * module.out_features
-        for number, layer in enumerate(proxy.model.layers[:depth])
+        for number, layer in enumerate(proxy.body.layers[:depth])
         for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear | Packed)
         and (number < depth - 1 or any(part in name for part in _ATTENDING))

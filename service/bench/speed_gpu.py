@@ -26,9 +26,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tamis.probes.capture import Want
+from tamis.probes.hosted import random_model
 from tamis.probes.prompt import TEMPLATES, Ask, Prompt, Read
 from tamis.probes.proxy import Proxy
-from tamis.probes.weights import choose_device, choose_dtype, random_model
+from tamis.probes.weights import choose_device, choose_dtype
 from tamis.service.bench.speed import Limit, limit_of
 
 SHAPE = {

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tamis.probes.capture import Recorder, grouped, recording, rows
+from tamis.probes.capture import Recorder, recording
+from tamis.probes.rows import grouped, rows
 from tests.probes import tiny
 from tests.probes.eager_kit import ALL, BF16, FP32, close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

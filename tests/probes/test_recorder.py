@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.capture import KeptLayer, Recorder, Want, attend, recording
+from tamis.probes.capture import KeptLayer, Recorder, Want, recording
 from tamis.probes.errors import BadInput, ProxyUnsupported
+from tamis.probes.hosted import attend
 from tests.probes import tiny
 from tests.probes.eager_kit import ALL, FP32, close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

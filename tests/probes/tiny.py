@@ -25,7 +25,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tamis.probes.capture import ATTENTION
+from tamis.probes.hosted import ATTENTION
 from tamis.probes.prompt import TEMPLATES, Template
 from tamis.probes.proxy import Proxy
 
