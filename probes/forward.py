@@ -195,11 +195,12 @@ class Passes:
 
     def own(self) -> Forward | None:
         """Ours over the model as it is now; None where transformers has to run it."""
-        if not known(self.model):
+        model, forward = self.model, self._forward
+        if not known(model):
             return None
-        if self._forward is None or not self._forward.fresh():
-            self._forward = Forward(self.model, self.owned)
-        return self._forward
+        if forward is None or forward.model is not model or not forward.fresh():
+            forward = self._forward = Forward(model, self.owned)
+        return forward
 
     def hosted(self) -> Any:
         """The model as one of transformers; a `Decoder` becomes it, around the same weights."""

@@ -103,6 +103,8 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     torch.testing.assert_close(got.last_hidden_state, expected.last_hidden_state)
     for one, two in zip(readings_of(proxy), before, strict=True):
         assert torch.equal(one, two)
+    model.layers[0].mlp.up_proj = nn.Linear(64, 96, bias=False)
+    assert not torch.equal(readings_of(proxy)[0], before[0]), "it is read as it now is"
     model.layers[0].register_forward_hook(lambda *_: None)
     assert not known(proxy.body), "what somebody hooks into, transformers runs"
 
