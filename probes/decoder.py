@@ -208,15 +208,15 @@ def read_decoder(folder: Path, config: Config, layers: int, dtype: torch.dtype) 
     Args:
         config: of the whole model, from `read_config`.
     """
-    model = Decoder(Config({**config.to_dict(), "num_hidden_layers": layers}), folder)
     try:
+        model = Decoder(Config({**config.to_dict(), "num_hidden_layers": layers}), folder)
         with ExitStack() as files:
             stored = _stored(folder, files)
             weights = {
                 name: _fitting(stored[name].get_tensor(), like).to(dtype)
                 for name, like in model.state_dict().items()
             }
-    except Exception:  # safetensors raises its own kinds; transformers says what is wrong
+    except Exception:  # sizes that are none, files that are torn: transformers says what is wrong
         return None
     if any(name.startswith("layers.0.") and name not in weights for name in stored):
         return None  # the file knows of a part that is not known here

@@ -20,9 +20,7 @@ MAY_IMPORT = {
     "retrieval": {"probes", "retrieval"},
     "service": set(FOLDERS),
 }
-TRANSFORMERS = {
-    f"probes/{name}.py" for name in ("hosted", "encoder", "convert", "generate")
-}
+TRANSFORMERS = {f"probes/{name}.py" for name in ("hosted", "encoder", "convert", "generate")}
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from tamis.probes import hosted
 from tamis.probes.capture import Want
 from tamis.probes.decoder import Decoder
-from tamis.probes.errors import BadModelFile
+from tamis.probes.errors import BadModelFile, ProxyUnsupported
 from tamis.probes.forward import known
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
@@ -154,6 +154,22 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path) -> None:
         {**weights, "model.layers.1.mlp.up_proj.weight": gone[:-1].clone()}, file, {"format": "pt"}
     )
     with pytest.raises(BadModelFile):
+        Proxy.from_folder(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"hidden_size": 64.5},
+        {"intermediate_size": -1},
+        {"num_attention_heads": 0},
+        {"head_dim": "x"},
+    ],
+)
+def test_sizes_that_are_none_are_one_clear_error(said: dict[str, Any], tmp_path: Path) -> None:
+    file = saved(tmp_path, "llama") / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **said}))
+    with pytest.raises((BadModelFile, ProxyUnsupported)):
         Proxy.from_folder(tmp_path, device="cpu")
 
 
