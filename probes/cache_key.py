@@ -31,7 +31,8 @@ def fingerprint(proxy: Proxy, storage: str) -> Any:
     """A SHA-256 of all but the passage's tokens; copied and fed those, it is the key.
 
     How many layers the proxy was loaded with is left out: the layers below are the same, and an
-    entry knows how many it has.
+    entry knows how many it has. The configuration is that of `Proxy.body`: once `Proxy.model` was
+    asked for, transformers' defaults are in it, and what was kept before is not found.
     """
     revision = proxy.card.revision
     if revision == UNVERSIONED:  # then only this very model, in this process, is the same

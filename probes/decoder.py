@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 HIDDEN_ACT = "silu"
-_NEEDED = (
+_SIZES = (
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
@@ -30,7 +30,6 @@ _NEEDED = (
     "num_key_value_heads",
     "max_position_embeddings",
     "vocab_size",
-    "rms_norm_eps",
 )
 _KINDS = frozenset({"llama", "qwen2", "qwen3"})
 # what would make another model of it, and the values that do not
@@ -88,14 +87,27 @@ class Config:
     @property
     def plain(self) -> bool:
         """Whether a decoder of this configuration is one that is known here, in every part."""
-        said = self._said
+        said, eps = self._said, self._said.get("rms_norm_eps")
+        kinds = said.get("layer_types")
         return (
             said.get("model_type") in _KINDS
-            and all(isinstance(said.get(name), int | float) for name in _NEEDED)
+            and all(_counts(said.get(name)) for name in _SIZES)
+            # what a kind takes for granted differs: without it, the others share the width out
+            and (_counts(size := said.get("head_dim")) or (size is None and not self._own_heads))
+            and isinstance(eps, float)
+            and eps > 0
             and all(said.get(name) in values for name, values in _PLAIN.items())
-            and set(said.get("layer_types") or ()) <= {"full_attention"}
+            and (kinds is None or kinds == ["full_attention"] * said["num_hidden_layers"])
             and self.rope_theta is not None
         )
+
+    @property
+    def _own_heads(self) -> bool:
+        return self._said.get("model_type") == "qwen3"
+
+
+def _counts(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 class Rotary(nn.Module):
@@ -173,16 +185,12 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The first layers of a decoder without its head; `forward.Forward` runs it.
+    """The first layers of a decoder without its head; `forward.Forward` runs it."""
 
-    Attributes:
-        folder: where it was read from.
-    """
-
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config) -> None:
         """On torch's meta device: shapes and no weights."""
         super().__init__()
-        self.config, self.folder = config, folder
+        self.config = config
         with torch.device("meta"):
             # not drawn, as nn.Embedding would: that imports torch's compiler
             table = torch.empty(config.vocab_size, config.hidden_size)
@@ -195,31 +203,31 @@ class Decoder(nn.Module):
 def read_config(folder: Path) -> Config | None:
     """What a folder's `config.json` says, if it is of a decoder that is known here, else None."""
     try:
-        said = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None  # transformers says what is wrong with it
-    config = Config(said) if isinstance(said, dict) else None
-    return config if config is not None and config.plain else None
+        config = Config(json.loads((folder / "config.json").read_text("utf-8")))
+        return config if config.plain else None
+    except Exception:  # not JSON, no object, values of any kind: transformers says what is wrong
+        return None
 
 
 def read_decoder(folder: Path, config: Config, layers: int, dtype: torch.dtype) -> Decoder | None:
-    """The first layers of the decoder in a folder; None if its tensors are not just those.
+    """The first layers of the decoder in a folder; None if its first layer has other parts, too.
 
     Args:
         config: of the whole model, from `read_config`.
     """
     try:
-        model = Decoder(Config({**config.to_dict(), "num_hidden_layers": layers}), folder)
+        model = Decoder(Config({**config.to_dict(), "num_hidden_layers": layers}))
+        wanted = model.state_dict()
         with ExitStack() as files:
             stored = _stored(folder, files)
+            if any(name.startswith("layers.0.") and name not in wanted for name in stored):
+                return None
             weights = {
                 name: _fitting(stored[name].get_tensor(), like).to(dtype)
-                for name, like in model.state_dict().items()
+                for name, like in wanted.items()
             }
     except Exception:  # sizes that are none, files that are torn: transformers says what is wrong
         return None
-    if any(name.startswith("layers.0.") and name not in weights for name in stored):
-        return None  # the file knows of a part that is not known here
     model.load_state_dict(weights, assign=True)
     return model
 
@@ -242,10 +250,13 @@ def _stored(folder: Path, files: ExitStack) -> dict[str, _Stored]:
     if not min(paths).is_file():
         index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
         paths = {folder / name for name in index["weight_map"].values()}
-    opened = [files.enter_context(safe_open(path, "pt")) for path in sorted(paths)]
-    return {
-        name.removeprefix("model."): _Stored(file, name) for file in opened for name in file.keys()
-    }
+    found: dict[str, _Stored] = {}
+    for path in sorted(paths):
+        file = files.enter_context(safe_open(path, "pt"))
+        for name in file.keys():
+            if found.setdefault(name.removeprefix("model."), _Stored(file, name)).name != name:
+                raise ValueError(f"{name} is there twice")
+    return found
 
 
 def _fitting(found: Tensor, like: Tensor) -> Tensor:

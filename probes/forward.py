@@ -86,7 +86,7 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
-        """From transformers' modules, whose weights are shared, not copied."""
+        """From the modules of a layer, whose weights are shared, not copied."""
         attn = layer.self_attn
         (out,), (gate,), (up,), (down,) = (
             product(getattr(layer, part), names) for part, names in _JOINED[1:]

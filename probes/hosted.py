@@ -69,30 +69,47 @@ def adopted(decoder: Decoder) -> Any:
     """A decoder as transformers' own class, around the very same weights and modules.
 
     Raises:
-        BadModelFile: the folder that it was read from is gone.
+        ProxyUnsupported: somebody hooked into a part of it that is not taken over.
     """
-    config = whole_config(decoder.folder)
-    config.num_hidden_layers = decoder.config.num_hidden_layers
-    config.dtype = decoder.embed_tokens.weight.dtype
+    said = decoder.config.to_dict()
+    layers = said["num_hidden_layers"]
+    whole = said | {"num_hidden_layers": len(said.get("layer_types") or range(layers))}
+    config = type(AutoConfig.for_model(said["model_type"])).from_dict(whole)
+    config.num_hidden_layers = layers
     config._attn_implementation = ATTENTION
+    config.dtype = None  # else torch's default dtype changes meanwhile, for all threads
     with torch.device("meta"):
         model = AutoModel.from_config(config)
-    model.rotary_emb = type(model.rotary_emb)(config=config).to(decoder.norm.weight.device)
+    weight = decoder.embed_tokens.weight
+    model.config.dtype = weight.dtype
+    model.rotary_emb = type(model.rotary_emb)(config=config).to(weight.device)
     _move(decoder, model)
+    if left := [name for name, part in model.named_parameters() if part.is_meta]:
+        raise ProxyUnsupported(f"the decoder has no {left[0]} for transformers to run")
     return model.eval()
 
 
 def _move(ours: nn.Module, theirs: nn.Module) -> None:
-    """Puts our leaves where theirs are; of a norm only the weight, for its class is theirs."""
+    """Puts our parts where theirs have no parts in them; of a norm the weight, in their class."""
+    _refuse_hooks(ours)
     for name, child in ours.named_children():
         if name == "rotary_emb":
-            continue
+            continue  # theirs, made from the configuration
+        place = getattr(theirs, name)
         if isinstance(child, Norm):
-            getattr(theirs, name).weight = child.weight
-        elif next(child.children(), None) is None:
+            _refuse_hooks(child)
+            place.weight = child.weight
+        elif next(place.children(), None) is None:
             setattr(theirs, name, child)
         else:
-            _move(child, getattr(theirs, name))
+            _move(child, place)
+
+
+def _refuse_hooks(module: nn.Module) -> None:
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ProxyUnsupported(
+            f"a hook on {type(module).__name__} of proxy.body never runs; put it on proxy.model"
+        )
 
 
 def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:

@@ -20,7 +20,7 @@ def unrotated(model: Any, layer: int, states: Tensor, positions: Tensor) -> Tens
     by the square of the factor that some models scale cos and sin with (YaRN).
 
     Args:
-        model: a transformers decoder with one `rotary_emb`.
+        model: a decoder with one `rotary_emb`, a proxy's body.
         layer: its layer; models with sliding windows turn their layers differently.
         positions: of the N tokens, as the model was given them.
     """

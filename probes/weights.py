@@ -37,10 +37,10 @@ def load_folder(
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     if (config := read_config(folder)) is not None:
-        whole = readable(config)
+        whole, tokenizer = readable(config), _tokenizer(folder)
         ours = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
         if ours is not None:
-            return ours.to(where), _tokenizer(folder), whole
+            return ours.to(where), tokenizer, whole
     from tamis.probes import hosted  # it imports transformers, which takes seconds
 
     whole = readable(hosted.whole_config(folder))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from torch import nn
 
 from tamis.probes import hosted
 from tamis.probes.capture import Want
-from tamis.probes.decoder import Decoder
+from tamis.probes.decoder import Decoder, read_config
 from tamis.probes.errors import BadModelFile, ProxyUnsupported
 from tamis.probes.forward import known
+from tamis.probes.lowrank import attach
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
 from tests.probes import tiny
@@ -74,6 +77,115 @@ def test_a_folder_is_read_as_transformers_reads_it(
         assert torch.equal(one, two)
 
 
+def edited(folder: Path, **said: Any) -> Path:
+    """The folder with other words in its configuration; None takes one away."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | said
+    file.write_text(json.dumps({name: value for name, value in config.items() if value != "gone"}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        ({"rope_theta": 5e5, "rope_scaling": None}, True),
+        ({"rope_theta": 1e6, "head_dim": "gone"}, True),
+        ({"rope_theta": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}, False),
+        ({"rope_theta": 1e4, "rope_scaling": {**LLAMA3, "rope_theta": 1e4}}, False),
+        ({}, False),
+    ],
+    ids=["theta", "no head size", "linear", "llama3", "no theta"],
+)
+def test_a_configuration_as_older_releases_wrote_it(
+    said: dict[str, Any], ours: bool, tmp_path: Path
+) -> None:
+    folder = edited(saved(tmp_path, "llama"), rope_parameters="gone", **said)
+    proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
+    assert isinstance(proxy.body, Decoder) is ours
+    for one, two in zip(readings(proxy), readings(theirs(folder, tiny.LAYERS)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_theta_beside_the_parameters_does_not_count(tmp_path: Path) -> None:
+    folder = edited(saved(tmp_path, "llama", rope_parameters={"rope_theta": 5e5}), rope_theta=10.0)
+    proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
+    for one, two in zip(readings(proxy), readings(theirs(folder, tiny.LAYERS)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"use_sliding_window": True},
+        {"layer_types": ["sliding_attention", *["full_attention"] * 3]},
+        {"layer_types": ["full_attention"]},
+        {"quantization_config": {"quant_method": "fp8"}},
+        {"is_causal": False},
+        {"use_bidirectional_attention": True},
+        {"attn_logit_softcapping": 30.0},
+        {"partial_rotary_factor": 0.5},
+        {"pretraining_tp": 2},
+        {"hidden_act": "gelu"},
+        {"model_type": "mistral"},
+        {"num_hidden_layers": 3.5},
+        {"num_hidden_layers": True},
+        {"max_position_embeddings": 1024.5},
+        {"rms_norm_eps": 0},
+        {"head_dim": 0},
+        {"rope_parameters": ["rope_theta"]},
+        {"rope_parameters": {"rope_theta": 10**400}},
+        {"layer_types": 5},
+        {"layer_types": [["full_attention"]]},
+        {"model_type": ["llama"]},
+        {"rope_parameters": {"rope_theta": 1e4, "rope_type": "default", "factor": 2.0}},
+    ],
+    ids=str,
+)
+def test_what_a_configuration_may_say_that_is_not_for_us(
+    said: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = saved(tmp_path, "llama")
+    assert read_config(folder) is not None
+    assert read_config(edited(folder, **said)) is None
+
+
+def test_qwen3_without_a_head_size_is_not_for_us(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "qwen3")
+    assert read_config(folder) is not None
+    assert read_config(edited(folder, head_dim="gone")) is None
+
+
+def test_a_checkpoint_without_a_head_and_without_its_prefix(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama")
+    file = folder / "model.safetensors"
+    bare = {name.removeprefix("model."): weight for name, weight in load_file(file).items()}
+    before = list(readings(Proxy.from_folder(folder, dtype="fp32", device="cpu")))
+    save_file(bare, file, {"format": "pt"})
+    proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
+    assert isinstance(proxy.body, Decoder)
+    assert all(map(torch.equal, readings(proxy), before))
+
+
+def test_a_tensor_that_is_there_twice_leaves_the_folder_to_transformers(tmp_path: Path) -> None:
+    file = saved(tmp_path, "llama") / "model.safetensors"
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weights = load_file(file)
+    save_file({**weights, name.removeprefix("model."): weights[name] + 1}, file, {"format": "pt"})
+    assert not isinstance(Proxy.from_folder(tmp_path, device="cpu").body, Decoder)
+
+
+def test_a_whole_file_goes_before_an_index(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "nowhere"}}')
+    assert isinstance(Proxy.from_folder(folder, device="cpu").body, Decoder)
+
+
+def test_a_reading_in_bf16_is_that_of_transformers_files(tmp_path: Path) -> None:
+    proxy = Proxy.from_folder(saved(tmp_path, "qwen3"), dtype="bf16", device="cpu")
+    other = theirs(tmp_path, tiny.LAYERS, torch.bfloat16)
+    assert all(map(torch.equal, readings(proxy), readings(other)))
+
+
 def test_a_cut_model_in_bf16_has_the_first_layers_in_bf16_and_angles_in_fp32(
     tmp_path: Path,
 ) -> None:
@@ -95,6 +207,9 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     model = proxy.model
     assert type(model).__module__.startswith("transformers.models.")
     assert model is proxy.model is proxy.body
+    assert not model.training
+    assert (model.dtype, model.config.dtype) == (torch.float32, torch.float32)
+    assert model.config._attn_implementation == hosted.ATTENTION
     assert {weight.data_ptr() for weight in model.parameters()} == weights
     assert not any(part.is_meta for part in (*model.parameters(), *model.buffers()))
     ids = torch.tensor([tiny.ids(20)])
@@ -107,6 +222,48 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     assert not torch.equal(readings_of(proxy)[0], before[0]), "it is read as it now is"
     model.layers[0].register_forward_hook(lambda *_: None)
     assert not known(proxy.body), "what somebody hooks into, transformers runs"
+
+
+def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model", "qwen2", tie_word_embeddings=False)
+    monkeypatch.chdir(tmp_path)
+    proxy = Proxy.from_folder("model", dtype="bf16", device="cpu")
+    expected = hosted.whole_config(tmp_path / "model").to_dict()
+    shutil.rmtree(tmp_path / "model")
+    monkeypatch.setattr(torch, "set_default_dtype", lambda dtype: pytest.fail(f"{dtype} for all"))
+    found = proxy.model.config.to_dict()
+    own = {"_name_or_path", "dtype"}
+    assert {k: v for k, v in found.items() if k not in own} == {
+        k: v for k, v in expected.items() if k not in own
+    }
+
+
+def test_wrapped_projections_of_the_body_move_whole_and_other_hooks_are_refused(
+    tmp_path: Path,
+) -> None:
+    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
+    before = readings_of(proxy)
+    attach(proxy.body, (0, 1), rank=2)
+    for one, two in zip(readings_of(proxy), before, strict=True):
+        torch.testing.assert_close(one, two)  # b is zero at first
+    hooked = Proxy.from_folder(tmp_path, dtype="fp32", device="cpu")
+    hooked.body.layers[0].input_layernorm.register_forward_pre_hook(lambda *_: None)
+    with pytest.raises(ProxyUnsupported, match=r"put it on proxy\.model"):
+        readings_of(hooked)
+
+
+def test_one_thread_asks_for_a_transformers_model_while_others_read(tmp_path: Path) -> None:
+    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
+    before = readings_of(proxy)
+    with ThreadPoolExecutor(6) as pool:
+        reads = [pool.submit(readings_of, proxy) for _ in range(8)]
+        models = [pool.submit(lambda: proxy.model) for _ in range(4)]
+        reads += [pool.submit(readings_of, proxy) for _ in range(8)]
+    assert len({id(model.result()) for model in models}) == 1
+    for read in reads:
+        assert all(map(torch.equal, read.result(), before))
 
 
 def readings_of(proxy: Proxy) -> list[torch.Tensor]:
