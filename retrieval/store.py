@@ -26,7 +26,7 @@ from tamis.retrieval.fusing import (
     standard_scores,
 )
 from tamis.retrieval.hit import Hit as Hit
-from tamis.retrieval.late import best_keys, standing_out
+from tamis.retrieval.late import best_keys, dots, standing_out
 from tamis.retrieval.manifest import Manifest
 from tamis.retrieval.models import Models
 from tamis.retrieval.opening import newest
@@ -251,9 +251,9 @@ class CorpusIndex:
 
     def _by_vectors(self, question: str) -> Values:
         encoder = self.models.encoder_named(self.manifest.settings.vectors or "")
-        asked = encoder.encode([question])[0].numpy()
+        asked = encoder.encode([question])[0]
         parts = [of for segment in self._segments if (of := segment.vectors()) is not None]
-        found = [of.astype(np.float32) @ asked for of in parts]
+        found = [dots(of, asked) for of in parts]
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def _hit(self, chunk: int, score: float, scores: Mapping[str, float]) -> Hit:
