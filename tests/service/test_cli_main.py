@@ -115,6 +115,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path):
 
 def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch):
     """Whatever reads with a model: not compress and serve alone, whose --root it is."""
+    monkeypatch.delenv("TAMIS_HOME", raising=False)
     before = cache_home()
     monkeypatch.setenv("TAMIS_HOME", str(tmp_path / "home"))
     data = write(tmp_path / "people.jsonl", people())

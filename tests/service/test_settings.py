@@ -56,6 +56,7 @@ def test_a_cache_without_room_is_refused_not_ignored(monkeypatch):
 
 
 def test_variables_of_clients_and_of_compose_do_not_stop_a_service(monkeypatch):
+    monkeypatch.delenv("TAMIS_HOME", raising=False)
     for name in ("TAMIS_API_KEY", "TAMIS_TARGET", "TAMIS_KEYS"):
         monkeypatch.setenv(name, "x")
     assert load_settings() == Settings()
