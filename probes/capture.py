@@ -28,7 +28,6 @@ from tamis.probes.errors import BadInput
 from tamis.probes.packs import Enough as Enough
 from tamis.probes.rows import RowGroup as RowGroup
 from tamis.probes.rows import causal
-from tamis.probes.rows import rows as rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ _SIZES = (
     "vocab_size",
 )
 _KINDS = frozenset({"llama", "qwen2", "qwen3"})
+_OWN_HEADS = frozenset({"qwen3"})
+"""Kinds whose heads, where no size is given, do not share the width out among them."""
 # what would make another model of it, and the values that do not
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": (HIDDEN_ACT,),
@@ -87,23 +89,22 @@ class Config:
     @property
     def plain(self) -> bool:
         """Whether a decoder of this configuration is one that is known here, in every part."""
-        said, eps = self._said, self._said.get("rms_norm_eps")
-        kinds = said.get("layer_types")
+        said, kinds = self._said, self._said.get("layer_types")
+        eps, size = said.get("rms_norm_eps"), said.get("head_dim")
         return (
             said.get("model_type") in _KINDS
             and all(_counts(said.get(name)) for name in _SIZES)
             # what a kind takes for granted differs: without it, the others share the width out
-            and (_counts(size := said.get("head_dim")) or (size is None and not self._own_heads))
+            and (
+                _counts(size := said.get("head_dim"))
+                or (size is None and said["model_type"] != "qwen3")
+            )
             and isinstance(eps, float)
             and eps > 0
             and all(said.get(name) in values for name, values in _PLAIN.items())
             and (kinds is None or kinds == ["full_attention"] * said["num_hidden_layers"])
             and self.rope_theta is not None
         )
-
-    @property
-    def _own_heads(self) -> bool:
-        return self._said.get("model_type") == "qwen3"
 
 
 def _counts(value: Any) -> bool:

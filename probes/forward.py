@@ -202,6 +202,17 @@ class Passes:
             forward = self._forward = Forward(model, self.owned)
         return forward
 
+    def run(self, ids: Tensor, positions: Tensor, attend: Attend) -> None:
+        """One pass over tokens `[N]` at their positions `[N]`, by us or by transformers.
+
+        Args:
+            attend: of the recorder that is set; transformers finds it by itself.
+        """
+        if (ours := self.own()) is not None:
+            ours.run(ids, positions, attend)
+        else:
+            self.hosted()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+
     def hosted(self) -> Any:
         """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
         with self._lock:

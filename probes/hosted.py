@@ -25,6 +25,7 @@ from tamis.probes.decoder import Decoder, Norm
 from tamis.probes.errors import BadModelFile, ProxyUnsupported
 from tamis.probes.packs import Enough
 from tamis.probes.rows import causal, grouped, rows
+from tamis.probes.weights import reading
 
 ATTENTION = "tamis"
 """The name to load a model with: `attn_implementation=ATTENTION`."""
@@ -36,7 +37,7 @@ def whole_config(folder: Path) -> Any:
     Raises:
         BadModelFile: transformers cannot read it.
     """
-    with _reading(folder):
+    with reading(folder):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -46,7 +47,7 @@ def load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
     Raises:
         BadModelFile: it cannot be read, or tensors are missing.
     """
-    with _reading(folder), _quiet():
+    with reading(folder), _quiet():
         model, found = AutoModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -192,15 +193,6 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
         return None
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return mask
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Turns whatever the readers of transformers and tokenizers raise into one error."""
-    try:
-        yield
-    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
-        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
 
 
 @contextmanager

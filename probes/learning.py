@@ -89,11 +89,5 @@ def read_learning(proxy: Proxy, prompts: Sequence[Prompt], want: Want) -> list[S
             position_ids=places[None].to(proxy.device),
             use_cache=False,
         )
-    return [_signal(p, len(head), w, want) for p, w in zip(prompts, learning.weights, strict=True)]
-
-
-def _signal(prompt: Prompt, head: int, weights: Sequence[Tensor], want: Want) -> Signal:
-    """Rows over the passage's own tokens."""
-    # [0, start) head and title   [start, stop) passage   then the question
-    start, stop = head + prompt.read.start, head + len(prompt.read.ids)
-    return Signal(torch.stack(list(weights))[..., start:stop], want.layers, want.rows)
+    seen = (torch.stack(list(weights))[..., len(head) :] for weights in learning.weights)
+    return [Signal.of_passage(w, p, want) for p, w in zip(prompts, seen, strict=True)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from tamis.probes.asking import Asked, Asking
 from tamis.probes.capture import Recorder, Want, attending, recording
@@ -194,7 +193,7 @@ class Proxy:
             )
             for s, prompt in enumerate(batch):
                 weights = torch.stack([w[..., head:] for w in recorder.weights[s]])
-                yield _signal(weights, prompt, want), tuple(recorder.kept[s])
+                yield Signal.of_passage(weights, prompt, want), tuple(recorder.kept[s])
 
     def keep(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Kept]:
         """Keys and values of each prompt's head and passage, to be asked again with `ask`."""
@@ -231,7 +230,7 @@ class Proxy:
             recorder = Recorder(frozenset(), (), lengths=(), asking=asking)
             self._forward([p.ask.ids for p in batch], places, recorder, want)
             for prompt, weights in zip(batch, asking.weights(), strict=True):
-                yield _signal(weights, prompt, want, cached=len(prompt.read.ids))
+                yield Signal.of_passage(weights, prompt, want, cached=len(prompt.read.ids))
 
     def head(self) -> Kept:
         """Keys and values of the template's opening, computed once."""
@@ -290,10 +289,7 @@ class Proxy:
         ids = torch.tensor([token for sequence in sequences for token in sequence])
         ids, positions = ids.to(self.device), positions.to(self.device)
         with self._lock, torch.inference_mode(), recording(recorder):
-            if (ours := self._passes.own()) is not None:
-                ours.run(ids, positions, attending(recorder))
-            else:
-                self.model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+            self._passes.run(ids, positions, attending(recorder))
 
 
 def _deeper(depth: int, layers: int) -> str:
@@ -301,10 +297,3 @@ def _deeper(depth: int, layers: int) -> str:
     if depth <= layers:
         return f"load it with layers={depth} (the whole model has {layers})"
     return f"the whole model has {layers}: want layers below {layers}, or choose a deeper proxy"
-
-
-def _signal(weights: Tensor, prompt: Prompt, want: Want, cached: int = 0) -> Signal:
-    """Rows over what was read, `[L, H, R', N]`, cut to the passage's own tokens."""
-    # [0, start) title   [start, stop) passage   then the question
-    start, stop = prompt.read.start, len(prompt.read.ids)
-    return Signal(weights[..., start:stop], want.layers, want.rows, cached)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tamis.probes.capture import Want
+    from tamis.probes.prompt import Prompt
 
 Pool = Literal["sum", "mean", "max"]
 
@@ -27,6 +31,13 @@ class Signal:
     layers: tuple[int, ...]
     rows: tuple[str, ...]
     cached: int = 0
+
+    @classmethod
+    def of_passage(cls, weights: Tensor, prompt: Prompt, want: Want, cached: int = 0) -> Signal:
+        """Rows over what was read, `[L, H, R', N]`, cut to the passage's own tokens."""
+        # [0, start) title   [start, stop) passage   then the question
+        start, stop = prompt.read.start, len(prompt.read.ids)
+        return cls(weights[..., start:stop], want.layers, want.rows, cached)
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
         """The weights of token spans, one row a span: `[U, L, H, R]`.

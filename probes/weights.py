@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,15 @@ def load_folder(
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    try:
+    with reading(folder):
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turns whatever the readers of transformers and tokenizers raise into one error."""
+    try:
+        yield
     except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
         raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
 

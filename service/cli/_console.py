@@ -10,7 +10,7 @@ UNCUT = 400
 
 
 def screen(*, stderr: bool = False, pipe_width: int = PIPE_WIDTH, markup: bool = True) -> Console:
-    """Numbers keep their colour: a table says by style what matters."""
+    """Numbers get no colour of their own: a table says by style what matters."""
     found = Console(stderr=stderr, highlight=False, markup=markup)
     if not found.is_terminal:
         found.width = pipe_width  # eighty columns would cut tables for whoever reads it

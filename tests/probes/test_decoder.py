@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from tamis.probes import hosted
-from tamis.probes.capture import Want
 from tamis.probes.decoder import Decoder, read_config
 from tamis.probes.errors import BadModelFile, ProxyUnsupported
 from tamis.probes.forward import known
-from tamis.probes.lowrank import attach
-from tamis.probes.prompt import TEMPLATES
 from tamis.probes.proxy import Proxy
 from tests.probes import tiny
-from tests.probes.forward_kit import OURS, prompts, readings
+from tests.probes.decoder_kit import saved, theirs
+from tests.probes.forward_kit import OURS, readings
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 LLAMA3 = {
@@ -36,23 +31,6 @@ LLAMA3 = {
     "original_max_position_embeddings": 512,
 }
 SLIDING = {"use_sliding_window": True, "sliding_window": tiny.WINDOW, "max_window_layers": 2}
-
-
-def saved(folder: Path, kind: str, sharded: bool = False, **config: Any) -> Path:
-    """A folder with a random model, in which norms and biases are random, too."""
-    model = tiny.model(kind, **config)
-    for name, weight in model.named_parameters():
-        if "norm" in name or "bias" in name:
-            nn.init.normal_(weight, 1.0 if "norm" in name else 0.0, 0.2)
-    model.save_pretrained(folder, max_shard_size="100KB" if sharded else "1GB")
-    tiny.tokenizer().save(str(folder / "tokenizer.json"))
-    return folder
-
-
-def theirs(folder: Path, layers: int, dtype: torch.dtype = torch.float32) -> Proxy:
-    """A proxy over what transformers reads of a folder."""
-    model = hosted.load(folder, layers, dtype)
-    return Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])
 
 
 @pytest.mark.parametrize(
@@ -195,81 +173,6 @@ def test_a_cut_model_in_bf16_has_the_first_layers_in_bf16_and_angles_in_fp32(
     assert proxy.dtype == torch.bfloat16
     assert torch.equal(proxy.body.rotary_emb.inv_freq, other.rotary_emb.inv_freq)
     assert torch.equal(proxy.body.norm.weight, other.norm.weight)
-
-
-@pytest.mark.parametrize("kind", OURS)
-def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
-    kind: str, tmp_path: Path
-) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, kind), layers=3, dtype="fp32", device="cpu")
-    before = readings_of(proxy)
-    weights = {weight.data_ptr() for weight in proxy.body.parameters()}
-    model = proxy.model
-    assert type(model).__module__.startswith("transformers.models.")
-    assert model is proxy.model is proxy.body
-    assert not model.training
-    assert (model.dtype, model.config.dtype) == (torch.float32, torch.float32)
-    assert model.config._attn_implementation == hosted.ATTENTION
-    assert {weight.data_ptr() for weight in model.parameters()} == weights
-    assert not any(part.is_meta for part in (*model.parameters(), *model.buffers()))
-    ids = torch.tensor([tiny.ids(20)])
-    expected = hosted.load(tmp_path, 3, torch.float32)(input_ids=ids, use_cache=False)
-    got = model(input_ids=ids, use_cache=False)
-    torch.testing.assert_close(got.last_hidden_state, expected.last_hidden_state)
-    for one, two in zip(readings_of(proxy), before, strict=True):
-        assert torch.equal(one, two)
-    model.layers[0].mlp.up_proj = nn.Linear(64, 96, bias=False)
-    assert not torch.equal(readings_of(proxy)[0], before[0]), "it is read as it now is"
-    model.layers[0].register_forward_hook(lambda *_: None)
-    assert not known(proxy.body), "what somebody hooks into, transformers runs"
-
-
-def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved(tmp_path / "model", "qwen2", tie_word_embeddings=False)
-    monkeypatch.chdir(tmp_path)
-    proxy = Proxy.from_folder("model", dtype="bf16", device="cpu")
-    expected = hosted.whole_config(tmp_path / "model").to_dict()
-    shutil.rmtree(tmp_path / "model")
-    monkeypatch.setattr(torch, "set_default_dtype", lambda dtype: pytest.fail(f"{dtype} for all"))
-    found = proxy.model.config.to_dict()
-    own = {"_name_or_path", "dtype"}
-    assert {k: v for k, v in found.items() if k not in own} == {
-        k: v for k, v in expected.items() if k not in own
-    }
-
-
-def test_wrapped_projections_of_the_body_move_whole_and_other_hooks_are_refused(
-    tmp_path: Path,
-) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
-    before = readings_of(proxy)
-    attach(proxy.body, (0, 1), rank=2)
-    for one, two in zip(readings_of(proxy), before, strict=True):
-        torch.testing.assert_close(one, two)  # b is zero at first
-    hooked = Proxy.from_folder(tmp_path, dtype="fp32", device="cpu")
-    hooked.body.layers[0].input_layernorm.register_forward_pre_hook(lambda *_: None)
-    with pytest.raises(ProxyUnsupported, match=r"put it on proxy\.model"):
-        readings_of(hooked)
-
-
-def test_one_thread_asks_for_a_transformers_model_while_others_read(tmp_path: Path) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
-    before = readings_of(proxy)
-    with ThreadPoolExecutor(6) as pool:
-        reads = [pool.submit(readings_of, proxy) for _ in range(8)]
-        models = [pool.submit(lambda: proxy.model) for _ in range(4)]
-        reads += [pool.submit(readings_of, proxy) for _ in range(8)]
-    assert len({id(model.result()) for model in models}) == 1
-    for read in reads:
-        assert all(map(torch.equal, read.result(), before))
-
-
-def readings_of(proxy: Proxy) -> list[torch.Tensor]:
-    """What three layers see, by one way of reading."""
-    want = Want((0, 2), ("question",))
-    return [signal.weights for signal in proxy.read(prompts(proxy), want)]
 
 
 @pytest.mark.parametrize(
