@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.service.cli._bench import Readings, check_targets
+from tamis.service.cli._bench import SHARP, Readings, check_targets
 from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
@@ -60,7 +60,7 @@ Best = Annotated[int, typer.Option("--k", min=1, help="How many heads to name.")
 def find(
     by: By,
     data: Data = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     out: Out = None,
     png: Png = None,
     limit: Annotated[
@@ -116,7 +116,7 @@ def show(
         typer.Argument(help="A profile; by default the one that ships.", show_default=False),
     ] = None,
     by: By = "contrast",
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     k: Best = 16,
     png: Png = None,
 ) -> None:
@@ -136,7 +136,7 @@ def overlap(
         list[Path] | None,
         typer.Argument(help="Profiles; by default all that ship.", show_default=False),
     ] = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     k: Best = 16,
     as_json: AsJson = False,
 ) -> None:
@@ -162,7 +162,7 @@ def overlap(
 @reported()
 def basin(
     data: Data = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = SHARP,
     documents: Annotated[int, typer.Option(min=3, help="Places in the list.")] = 10,
     document_tokens: Annotated[
         int, typer.Option(min=1, help="First sentences of each, up to so many tokens.")

@@ -8,6 +8,7 @@ import pytest
 
 from tamis.probes.basin import PositionProfile
 from tamis.probes.heads import HeadProfile
+from tamis.service.languages import SHARP
 from tests.bench.records import doc, record, write
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -169,3 +170,9 @@ def test_the_shipped_basin_is_shown_without_data():
     done = tamis("heads", "basin")
     assert done.exit_code == 0, done.output
     assert "ends to middle" in done.stdout
+
+
+def test_without_a_name_the_heads_are_those_of_the_model_that_reads_by_default():
+    done = tamis("heads", "show")
+    assert done.exit_code == 0, done.output
+    assert SHARP in done.stdout
