@@ -1,4 +1,4 @@
-"""What is known of a whole document: each head's attention to all of it, and its words."""
+"""What is known of a document: attention to all of it and to its best unit, by head; its words."""
 
 from __future__ import annotations
 
@@ -22,13 +22,21 @@ _TINY = 1e-9
 def rank_features(
     question: str, look: Look, passages: Sequence[Passage], units: Sequence[Unit]
 ) -> Tensor:
-    """One row a passage: `[P, L·H + len(RANK_WORDS)]`, whatever `look` pooled beside the mean."""
+    """One row a passage: `[P, 2·L·H + len(RANK_WORDS)]`, whatever `look` pooled beside the mean.
+
+    The whole passage's attention, its best unit's, then what `RANK_WORDS` names.
+    """
     place = torch.tensor([unit.passage for unit in units])
     tokens = torch.tensor(look.tokens, dtype=torch.float32)
-    heads = masses(look, place, len(passages))
+    whole, best = masses(look, place, len(passages)), best_units(look, place, len(passages))
     length = torch.zeros(len(passages)).index_add(0, place, tokens).log1p()
     said = torch.from_numpy(said_of(question, passages))
-    return torch.cat([heads, said, length[:, None]], 1)
+    return torch.cat([whole, best, said, length[:, None]], 1)
+
+
+def words_at(layers: int, heads: int) -> int:
+    """The column of the first of `RANK_WORDS`."""
+    return 2 * layers * heads
 
 
 def masses(look: Look, place: Tensor, passages: int) -> Tensor:
@@ -36,10 +44,24 @@ def masses(look: Look, place: Tensor, passages: int) -> Tensor:
 
     `look.features` begin with the log mean a token of each unit, `[U, L·H]`.
     """
-    heads = look.features.shape[1] // 2
+    means = _means(look)
     tokens = torch.tensor(look.tokens, dtype=torch.float32)
-    mass = look.features[:, :heads].exp() * tokens[:, None]
-    return torch.zeros(passages, heads).index_add(0, place, mass).clamp_min(_TINY).log()
+    mass = torch.zeros(passages, means.shape[1])
+    return mass.index_add(0, place, means.exp() * tokens[:, None]).clamp_min(_TINY).log()
+
+
+def best_units(look: Look, place: Tensor, passages: int) -> Tensor:
+    """Log mean a token of the unit of each passage that a head looks at most: `[P, L·H]`.
+
+    A passage without units has the least there is.
+    """
+    means = _means(look)
+    least = torch.full((passages, means.shape[1]), math.log(_TINY))
+    return least.scatter_reduce(0, place[:, None].expand_as(means), means, "amax")
+
+
+def _means(look: Look) -> Tensor:
+    return look.features[:, : look.features.shape[1] // 2]
 
 
 def said_of(question: str, passages: Sequence[Passage]) -> np.ndarray:

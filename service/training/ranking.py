@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors._rank_features import rank_features
-from tamis.compressors._rank_probe import document_scores, of_units
+from tamis.compressors._rank_features import rank_features, words_at
+from tamis.compressors._rank_probe import UNIT_WEIGHTS, document_scores, of_units
 from tamis.compressors.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.fit import Calibration, Question, calibrated, listwise
@@ -141,10 +141,9 @@ def fit(
         rows=("question_mean",),
         trained_on=tuple(trained_on),
     )
-    document = _document(fitted, weights, l2)
-    probe = LinearProbe({"document": document, "calibration": torch.zeros(4)}, card)
-    slopes = _calibration(fitted, probe, weights, l2)
-    found = LinearProbe({"document": document, "calibration": slopes}, card)
+    found = _ranking(_document(fitted, weights, l2), card)
+    slopes = _calibration(fitted, card, weights, l2)
+    found = replace(found, weights={**found.weights, "calibration": slopes})
     figures = {"l2": l2, "fitted": len(fitted), "weights": dict(weights)}
     figures |= {"held_out": figures_of(found, held)}
     return LinearProbe(found.weights, replace(card, figures=figures))
@@ -155,14 +154,19 @@ def _document(cases: Sequence[RankCase], weights: Mapping[str, int], l2: float) 
     return listwise([Question(case.features, case.gold) for case in repeated], l2)[0]
 
 
+def _ranking(document: Tensor, card: ProbeCard) -> LinearProbe:
+    """A probe that ranks, and is not calibrated yet."""
+    return LinearProbe({"document": document, "units": torch.tensor(UNIT_WEIGHTS)}, card)
+
+
 def _calibration(
-    cases: Sequence[RankCase], probe: LinearProbe, weights: Mapping[str, int], l2: float
+    cases: Sequence[RankCase], card: ProbeCard, weights: Mapping[str, int], l2: float
 ) -> Tensor:
     """Probabilities of scores by weights that never saw the query."""
     scores, golds = [], []
     for fold in sorted({case.fold for case in cases}):
         others = _document([case for case in cases if case.fold != fold], weights, l2)
-        apart = LinearProbe({"document": others}, probe.card)
+        apart = _ranking(others, card)
         mine = [case for case in cases if case.fold == fold]
         scores += [case.score(apart) for case in mine]
         golds += [case.gold for case in mine]
@@ -172,7 +176,7 @@ def _calibration(
 
 def figures_of(probe: LinearProbe, cases: Sequence[RankCase]) -> dict[str, Any]:
     """nDCG@10 within the lists of each source, by the probe, by words, by the best unit alone."""
-    bm25 = probe.card.layers * probe.card.heads
+    bm25 = words_at(probe.card.layers, probe.card.heads)
     ways: dict[str, Callable[[RankCase], Tensor]] = {
         "probe": lambda case: case.score(probe),
         "bm25": lambda case: case.features[:, bm25],

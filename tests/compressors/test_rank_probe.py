@@ -9,8 +9,15 @@ import torch
 
 from tamis.compressors import _rank_probe
 from tamis.compressors._rank import Reranker, ranks_of
-from tamis.compressors._rank_features import RANK_WORDS, masses, rank_features, said_of
-from tamis.compressors._rank_probe import UNIT_WEIGHTS, of_units
+from tamis.compressors._rank_features import (
+    RANK_WORDS,
+    best_units,
+    masses,
+    rank_features,
+    said_of,
+    words_at,
+)
+from tamis.compressors._rank_probe import of_units
 from tamis.compressors._reading import Look
 from tamis.compressors.fusion import Fusion
 from tamis.compressors.lexical import Lexical
@@ -26,12 +33,14 @@ PASSAGES = [
     Passage("Ships came in spring."),
 ]
 QUESTION = "Where is the needle-7 in the drawer?"
+UNITS = (0.3, 0.2)
 
 
 def rank_probe(reader, words=0.0):
     heads = torch.ones(LAYERS * HEADS) / 10
     weights = {
-        "document": torch.cat([heads, torch.full((len(RANK_WORDS),), words)]),
+        "document": torch.cat([heads, heads / 2, torch.full((len(RANK_WORDS),), words)]),
+        "units": UNITS,
         "calibration": [1.0, 0, 0, 0],
     }
     return probe_for(reader, "rank", weights)
@@ -51,6 +60,15 @@ def test_a_documents_mass_is_the_sum_over_its_units():
     got = masses(look, torch.tensor([0, 0, 2]), 3).exp()
     assert got[0].tolist() == pytest.approx([1.3, 1.4])
     assert got[2].tolist() == pytest.approx([1.0, 1.0])
+    assert got[1].max() < 1e-6
+
+
+def test_a_documents_best_unit_is_another_for_each_head():
+    features = torch.tensor([[0.1, 0.3], [0.2, 0.1], [0.5, 0.4]]).log().repeat(1, 2)
+    features[:, 2:] += 1  # the maxima of tokens play no part
+    got = best_units(Look(features, (3, 5, 2), 0, 0, {}), torch.tensor([0, 0, 2]), 3).exp()
+    assert got[0].tolist() == pytest.approx([0.2, 0.3])
+    assert got[2].tolist() == pytest.approx([0.5, 0.4])
     assert got[1].max() < 1e-6
 
 
@@ -74,10 +92,11 @@ def test_a_documents_score_is_its_weighed_mass_and_what_its_units_say(method):
     units = units_of(PASSAGES)
     look = method.look(QUESTION, PASSAGES, units)
     scores = method.judge(look, QUESTION, PASSAGES, units)
-    heads = rank_features(QUESTION, look, PASSAGES, units)[:, : LAYERS * HEADS].sum(1) / 10
+    seen = rank_features(QUESTION, look, PASSAGES, units)[:, : words_at(LAYERS, HEADS)]
+    whole, best = seen.view(len(PASSAGES), 2, -1).sum(2).unbind(1)
     first = method.first_step(look, QUESTION, PASSAGES, units)
     told = of_units(first, scores.passages, units)
-    z = heads + UNIT_WEIGHTS[0] * told[:, 0] + UNIT_WEIGHTS[1] * told[:, 1]
+    z = whole / 10 + best / 20 + UNITS[0] * told[:, 0] + UNITS[1] * told[:, 1]
     got = ranks_of(method, QUESTION, PASSAGES, units)
     assert got.values == pytest.approx(torch.sigmoid(z).tolist(), abs=1e-5)
     assert got.units == scores.values
