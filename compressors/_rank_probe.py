@@ -23,11 +23,6 @@ from tamis.probes.fit import Calibration
 from tamis.probes.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
 
-UNIT_WEIGHTS = (0.25, 0.1)
-"""Of evidence and best unit, in probes that are fitted now. Fitted ones would trust units too much:
-their own probe has seen the same questions. Units find second hops and mislead on claims (nDCG@10
-out of fold, without, with these, with .5 and .1: HotpotQA .902 .918 .920, SciFact's training claims
-fused with BM25 .831 .828 .825)."""
 _LEAST = 1e-9
 
 

@@ -94,11 +94,7 @@ class Config:
         return (
             said.get("model_type") in _KINDS
             and all(_counts(said.get(name)) for name in _SIZES)
-            # what a kind takes for granted differs: without it, the others share the width out
-            and (
-                _counts(size := said.get("head_dim"))
-                or (size is None and said["model_type"] != "qwen3")
-            )
+            and (_counts(size) or (size is None and said["model_type"] not in _OWN_HEADS))
             and isinstance(eps, float)
             and eps > 0
             and all(said.get(name) in values for name, values in _PLAIN.items())
