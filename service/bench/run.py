@@ -112,7 +112,8 @@ class Results:
             key: what names a line.
 
         Raises:
-            BadInput: a file of other settings, or one that is not of results; no such folder.
+            BadInput: a file of other settings, or one that is not of results; a device; no such
+                folder.
         """
         self.path, self._card = path, path.with_name(f"{path.name}.meta.json")
         self.key = key
@@ -130,6 +131,11 @@ class Results:
         self._count(row)
 
     def _open(self, settings: dict[str, Any]) -> None:
+        if self.path.exists() and not self.path.is_file():
+            raise BadInput(
+                f"{self.path} is no ordinary file, and a run could not go on from it; "
+                "name another file"
+            )
         if self.path.is_file() and self.path.stat().st_size:
             self._check_settings(settings)
             self._cut_torn_line()

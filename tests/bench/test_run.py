@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
 from typer.testing import CliRunner
 
+from tamis.probes.errors import BadInput
 from tamis.probes.tokens import Tokens
 from tamis.service.bench import run as bench
 from tamis.service.cli._bench import RECORDS
@@ -132,6 +134,14 @@ def test_results_of_other_records_are_not_added_to(place):
     done = tamis(place)
     assert done.exit_code == 2
     assert "records_sha256" in done.stderr
+
+
+def test_what_is_no_ordinary_file_is_refused_before_anything_is_read_of_it(tmp_path):
+    """Whoever reads on in a pipe, or in /dev/full, where a run was cut short waits for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="pipe is no ordinary file"):
+        bench.Results(tmp_path / "pipe", {})
+    assert not (tmp_path / "pipe.meta.json").exists()
 
 
 def test_a_file_without_its_settings_is_not_added_to(place):
