@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tamis.probes.errors import BadInput
+
+COMPRESSION = "compression keeps what answers a question"
 
 
 def asked(question: str, instruction: str | None = None, history: Sequence[str] = ()) -> str:
@@ -16,11 +19,18 @@ def asked(question: str, instruction: str | None = None, history: Sequence[str] 
     Raises:
         BadInput: one of them is not text, or the question is empty.
     """
-    if not isinstance(question, str) or not question.strip():
-        raise BadInput("the question is empty; compression keeps what answers a question")
+    check_question(question, COMPRESSION)
     if isinstance(history, str) or not all(isinstance(turn, str) for turn in history):
         raise BadInput("history is a list of earlier turns, each a text, the oldest first")
     if instruction is not None and not isinstance(instruction, str):
         raise BadInput(f"instruction is {type(instruction).__name__}; give a text")
     lines = (instruction or "", *history, question)
     return "\n".join(line for line in lines if line.strip())
+
+
+def check_question(question: Any, why: str) -> None:
+    """BadInput: no text, or one of white space; with why one is needed."""
+    if not isinstance(question, str):
+        raise BadInput(f"the question is of type {type(question).__name__}; give a text")
+    if not question.strip():
+        raise BadInput(f"the question is empty; {why}")

@@ -44,9 +44,11 @@ class Scorer(Protocol):
 def check_scores(info: Info, method: str) -> None:
     """BadInput: a method that scores no sentences, so that nothing can be kept by it."""
     if info.kind != "compression":
+        way_out = {"reranking": "rank documents with it", "ordering": "give it as rules' order"}
         raise BadInput(
-            f"{method} is a method of {info.kind} and scores no sentences to keep; rank or order "
-            "with it, and compress with one that `tamis methods` lists under compression"
+            f"{method} is a method of {info.kind} and scores no sentences to keep; "
+            f"{way_out[info.kind]}, and compress with one that `tamis methods` lists under "
+            "compression"
         )
 
 

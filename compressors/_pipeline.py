@@ -6,10 +6,11 @@ passages ─ segment ─► units ─ method ─► scores ─ select under the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tamis.compressors._asked import COMPRESSION, check_question
 from tamis.compressors._granularity import blocks, check_granularity, words
 from tamis.compressors._method import Scorer, check_scores
 from tamis.compressors._order import PLAIN, Orderer, Orderers
@@ -75,10 +76,8 @@ class Compressor:
             BadInput: an empty question, a malformed passage or rule.
             BudgetTooSmall: not even the shortest sentence fits.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise BadInput("the question is empty; compression keeps what answers a question")
-        if passages is None or isinstance(passages, str | Passage | Mapping):
-            raise BadInput(f"passages is a {type(passages).__name__}; give a list of passages")
+        check_question(question, COMPRESSION)
+        check_list(passages, "passages")
         check_policy(rules)
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
@@ -248,6 +247,13 @@ def _arrangement(orderer: Orderer, case: _Case, scores: Scores, kept: Selection)
 _FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
 
 
+def check_list(given: Any, name: str) -> None:
+    """BadInput: one document, nothing to go through, or what has no order to name places by."""
+    other = isinstance(given, str | bytes | Passage | Mapping | Set)
+    if other or not isinstance(given, Iterable):
+        raise BadInput(f"{name} is of type {type(given).__name__}; give a list of {name}")
+
+
 def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     """A caller's document as a passage; its text is taken as it is.
 
@@ -255,6 +261,8 @@ def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
         BadInput: it has no text, or fields that are not known, with its place in the list.
     """
     if isinstance(given, Passage):
+        if not isinstance(given.text, str):
+            raise BadInput(f"passage {index} has the text {given.text!r:.80}; give a string")
         return given
     if isinstance(given, str):
         return Passage(given)

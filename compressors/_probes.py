@@ -14,7 +14,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def weights_file(method: str, model: str, exit_layer: int | None = None) -> Path:
     """Where the probe of a method for a model lies in the wheel; maybe one that reads less deep."""
-    early = f".exit-{exit_layer}" if exit_layer else ""
+    early = "" if exit_layer is None else f".exit-{exit_layer}"
     return WEIGHTS / f"{method}.{model.replace('/', '--')}{early}.safetensors"
 
 
@@ -63,13 +63,20 @@ def chosen_probe(
     Raises:
         ProbeMismatch: it is for another model, revision or template.
         BadModelFile: it cannot be read.
-        BadInput: it reads to another layer than `exit_layer`, or none ships that stops there.
+        BadInput: it reads to another layer than `exit_layer`, none ships that stops there, or it is
+            a probe for another method.
     """
     found = shipped(method, reader.card.name, exit_layer) if probe == "auto" else opened(probe)
-    if exit_layer and (found.card.layers if found else None) != exit_layer:
+    if exit_layer is not None and (found.card.layers if found else None) != exit_layer:
         reads = f"{found.card.layers} layers" if found else "nothing"
         raise BadInput(f"exit_layer is {exit_layer} and the probe reads {reads}; give one of them")
     if found is not None:
+        if found.card.method != method:
+            raise BadInput(
+                f"the probe is one for {found.card.method}, and here one for {method} is needed; "
+                "probes of `tamis probe train` go in as probe, those of `tamis probe rank` as "
+                "rank_probe"
+            )
         found.check(reader.card, reader.layout.template.name)
     return found
 
@@ -78,6 +85,10 @@ def opened(probe: LinearProbe | Path | str | None) -> LinearProbe | None:
     """A probe as it is, or read from its path.
 
     Raises:
-        BadModelFile: it cannot be read.
+        BadModelFile: it cannot be read. BadInput: it is neither.
     """
-    return LinearProbe.load(Path(probe)) if isinstance(probe, str | Path) else probe
+    if isinstance(probe, str | Path):
+        return LinearProbe.load(Path(probe))
+    if probe is not None and not isinstance(probe, LinearProbe):
+        raise BadInput(f"the probe is {probe!r:.80}; give a LinearProbe, or the path of one")
+    return probe

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tamis.compressors._pipeline import passage_of
+from tamis.compressors._asked import check_question
+from tamis.compressors._checks import is_whole
+from tamis.compressors._pipeline import check_list, passage_of
 from tamis.compressors._rank_fuse import FirstStage, Fuse, first_scores, fused
 from tamis.compressors._types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
@@ -163,9 +165,7 @@ class _Distinct:
 
 
 def _check(question: Any, documents: Any, top_n: Any) -> None:
-    if not isinstance(question, str) or not question.strip():
-        raise BadInput("the question is empty; documents are ranked by how they answer a question")
-    if isinstance(documents, str | Passage | Mapping):
-        raise BadInput(f"documents is one {type(documents).__name__}; give a list of documents")
-    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+    check_question(question, "documents are ranked by how they answer a question")
+    check_list(documents, "documents")
+    if top_n is not None and not (is_whole(top_n) and top_n >= 1):
         raise BadInput(f"top_n is {top_n!r}; give a whole number of at least 1, or leave it out")

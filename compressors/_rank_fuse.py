@@ -7,12 +7,13 @@ Fox & Shaw 1994 (CombSUM).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.compressors._checks import is_number
 from tamis.probes.errors import BadInput
 
 FirstStage = Sequence[float] | Literal["order"]
@@ -21,7 +22,7 @@ Fuse = Literal["rrf", "fitted"] | float
 RRF_K = 60
 """As in the paper; it says how little the very first ranks stand out."""
 
-FITTED = {"question_rows": 0.7}
+FITTED = {"question_rows": 0.7, "fusion": 0.9}
 """The weight of a method's own scores beside a first stage's, fitted on training claims and BM25
 lists (LOG.md); the first stage has the rest."""
 FITTED_ELSE = 0.5
@@ -36,8 +37,10 @@ def first_scores(given: Any, documents: int, fuse: Any) -> tuple[float, ...] | N
         given: scores, or `"order"`: then the scores are 0, -1, -2, ...
 
     Raises:
-        BadInput: not a finite number a document, or a way to fuse and nothing to fuse with.
+        BadInput: not a finite number a document, a way to fuse that is none, or nothing to fuse
+            with.
     """
+    check_fuse(fuse)
     if given is None:
         if fuse is not None:
             raise BadInput(f"fuse is {fuse!r} and there is no first_stage; give its scores, too")
@@ -46,6 +49,11 @@ def first_scores(given: Any, documents: int, fuse: Any) -> tuple[float, ...] | N
         if given != "order":
             raise BadInput(f"first_stage is {given!r}; give a score a document, or 'order'")
         return tuple(0.0 - rank for rank in range(documents))
+    if isinstance(given, Mapping | Set | bytes) or not isinstance(given, Iterable):
+        raise BadInput(
+            f"first_stage is of type {type(given).__name__}; give a list of scores in the order "
+            "of the documents, or 'order'"
+        )
     scores = [_number(value, i) for i, value in enumerate(given)]
     if len(scores) != documents:
         raise BadInput(
@@ -57,8 +65,8 @@ def first_scores(given: Any, documents: int, fuse: Any) -> tuple[float, ...] | N
 def _number(value: Any, index: int) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"first_stage score {index} is {value!r}; give a number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"first_stage score {index} is {value!r:.80}; give a number") from error
     if not math.isfinite(number):
         raise BadInput(f"first_stage score {index} is {value!r}; give a finite number")
     return number
@@ -78,18 +86,34 @@ def fused(
             standardised scores, 1 - it that of `first`; `"fitted"` and None take the weight that
             was fitted for the method.
         calibrated: `own` are probabilities, summed as log odds, so that the best stand apart.
-            Minus infinity, of a document without text, counts as the lowest of the others.
 
-    Raises:
-        BadInput: another `fuse`.
+    Returns:
+        The sums. Minus infinity of `own`, of a document without text, stays: no first stage lifts
+        what holds nothing above what may answer, and the others are joined as if it were not there.
     """
+    there = [i for i, value in enumerate(own) if value > -math.inf]
+    total = [-math.inf] * len(own)
+    mine, theirs = [own[i] for i in there], [first[i] for i in there]
+    for i, score in zip(there, _joined(mine, theirs, fuse, method, calibrated), strict=True):
+        total[i] = score
+    return total
+
+
+def check_fuse(fuse: Any) -> None:
+    """BadInput: neither `rrf`, `fitted`, None nor a weight from 0 to 1."""
+    if fuse is None or (isinstance(fuse, str) and fuse in ("rrf", "fitted")):
+        return
+    if not (is_number(fuse) and 0 <= fuse <= 1):
+        raise BadInput(f"fuse is {fuse!r:.80}; give 'rrf', 'fitted', or a weight from 0 to 1")
+
+
+def _joined(
+    own: Sequence[float], first: Sequence[float], fuse: Fuse | None, method: str, calibrated: bool
+) -> list[float]:
     if fuse == "rrf":
         return [a + b for a, b in zip(_reciprocal(own), _reciprocal(first), strict=True)]
     weight = FITTED.get(method, FITTED_ELSE) if fuse in (None, "fitted") else fuse
-    if isinstance(weight, str | bool) or not 0 <= weight <= 1:
-        raise BadInput(f"fuse is {fuse!r}; give 'rrf', 'fitted', or a weight from 0 to 1")
-    least = min((value for value in own if value > -math.inf), default=0.0)
-    own = [max(value, least) for value in own]
+    assert not isinstance(weight, str)
     mixed = weight * standard(opened(own) if calibrated else own) + (1 - weight) * standard(first)
     return [float(score) for score in mixed]
 

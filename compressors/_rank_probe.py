@@ -19,6 +19,7 @@ from torch import Tensor
 from tamis.compressors._probes import chosen_probe
 from tamis.compressors._rank_features import RANK_WORDS, rank_features, words_at
 from tamis.compressors._types import Ranks
+from tamis.probes.errors import BadInput
 from tamis.probes.fit import Calibration
 from tamis.probes.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
@@ -55,18 +56,29 @@ def ranked(method: Any, question: str, passages: Sequence[Passage], units: Seque
 
 
 def probe_for(method: Any) -> LinearProbe | None:
-    """The rank probe that ships for the method's proxy; None if there is none, or none may act.
+    """The method's rank probe; None if there is none, or none may act.
 
     An isolated method scores passages apart, and this probe compares their words; a method without
-    a unit probe, or with one of another depth, has no features that it was fitted for.
+    a unit probe, or with one of another depth, has no features that it was fitted for. Then the one
+    that ships steps back, and one that was given is refused.
 
     Raises:
         ProbeMismatch: the proxy has another revision or template.
+        BadInput: a probe was given that cannot act here.
     """
-    if method.isolated or method.probe is None:
-        return None
-    found = chosen_probe("rank", method.reader, "auto")
-    return found if found is not None and found.card.layers == method.layers else None
+    why = ""
+    found = None
+    if method.isolated:
+        why = "isolated documents are scored apart, and a rank probe compares them"
+    elif method.probe is None:
+        why = "it adds what units say, and probe is None"
+    else:
+        found = chosen_probe("rank", method.reader, method.rank_probe)
+        if found is not None and found.card.layers != method.layers:
+            why = f"it reads {found.card.layers} layers, and the probe of units {method.layers}"
+    if why and method.rank_probe not in ("auto", None):
+        raise BadInput(f"rank_probe cannot be used: {why}; leave one of them out")
+    return None if why else found
 
 
 def of_units(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -> Tensor:

@@ -48,6 +48,8 @@ def method_class(name: str) -> Any:
 
 
 def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise UnknownMethod(f"method is {name!r:.80}; give one of {', '.join(names(None))}")
     if name not in (there := names(None)):
         near = difflib.get_close_matches(name, there, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""

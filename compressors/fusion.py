@@ -1,9 +1,10 @@
 """Several signals as one: attention, words, and sentence cosine where an encoder is there.
 
 Scores are standardised within the request and summed with weights (a linear combination of
-z-scores, the usual score fusion; Fox & Shaw 1994, CombSUM). The weights were fitted on articles
-that the probe never saw: the default's own words leave little for others to say there, and they get
-as much as costs less than one standard error of evidence.
+z-scores, the usual score fusion; Fox & Shaw 1994, CombSUM). The weights of sentences were fitted on
+articles that the probe never saw: the default's own words leave little for others to say there, and
+they get as much as costs less than one standard error of evidence. Documents have weights of their
+own, fitted on training claims out of the probe's folds: there the encoder knows something.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from tamis.probes.text import Passage, Unit
 
 WEIGHTS = {"attention": 1.0, "lexical": 0.1, "embedding": 0.05}
 """What each part weighs unless told otherwise; a part of another name weighs 1."""
+RANK_WEIGHTS = {"attention": 0.8, "lexical": 0.0, "embedding": 0.2}
+"""Likewise where whole documents are ranked; what weighs nothing is not asked. The words of the
+question are among the features of the attention's own probe of documents."""
 
 
 class Fusion:
@@ -39,7 +43,7 @@ class Fusion:
     def __init__(
         self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None
     ) -> None:
-        """Parts by name, with a weight each (`WEIGHTS` unless given).
+        """Parts by name, with a weight each (`WEIGHTS` and `RANK_WEIGHTS` unless given).
 
         Raises:
             BadInput: a weight for a part that is not there, or a weight that is not finite.
@@ -54,7 +58,8 @@ class Fusion:
         ]:
             raise BadInput(f"the weights of {bad} are not finite numbers")
         self.parts = dict(parts)
-        self.weights = {name: weights.get(name, WEIGHTS.get(name, 1.0)) for name in parts}
+        self.weights = {name: 1.0 for name in parts} | _of(WEIGHTS, parts) | weights
+        self.rank_weights = {name: 1.0 for name in parts} | _of(RANK_WEIGHTS, parts) | weights
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The weighted sum of each part's z-scores."""
@@ -63,11 +68,15 @@ class Fusion:
 
     def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The weighted sum of the z-scores that each part gives to passages."""
-        seen = {n: ranks_of(part, question, passages, units) for n, part in self.parts.items()}
+        seen = {
+            name: ranks_of(part, question, passages, units)
+            for name, part in self.parts.items()
+            if self.rank_weights[name]
+        }
         total = np.zeros(len(passages))
         for name, part in seen.items():
             values = opened(part.values) if part.calibrated else part.values
-            total += self.weights[name] * standard(values)
+            total += self.rank_weights[name] * standard(values)
         return Ranks(
             tuple(total.tolist()),
             windows=sum(part.windows for part in seen.values()),
@@ -97,6 +106,11 @@ def fused(
         timings_ms=_summed(part.timings_ms for part in seen.values()),
         tokens_cached=sum(part.tokens_cached for part in seen.values()),
     )
+
+
+def _of(fitted: Mapping[str, float], parts: Iterable[str]) -> dict[str, float]:
+    """The fitted weights of those parts that are there."""
+    return {name: fitted[name] for name in parts if name in fitted}
 
 
 def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from tamis.compressors._answerable import ANSWER_FEATURES, answer_features
 from tamis.compressors._method import Info
-from tamis.compressors._probes import chosen_probe, shipped
+from tamis.compressors._probes import chosen_probe, opened, shipped
 from tamis.compressors._promise import conformal_threshold
-from tamis.compressors._rank_probe import ranked
+from tamis.compressors._rank_probe import probe_for, ranked
 from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, read_alone
 from tamis.compressors._types import Ranks, Scores
 from tamis.compressors._words import (
@@ -75,6 +75,7 @@ class QuestionRows:
         isolated: bool = False,
         window_tokens: int = WINDOW_TOKENS,
         exit_layer: int | None = None,
+        rank_probe: LinearProbe | Path | str | None = "auto",
     ) -> None:
         """A method over one proxy.
 
@@ -86,11 +87,14 @@ class QuestionRows:
             isolated: score each window on its own, without words and second step.
             exit_layer: stop reading after so many layers, for a little time and some of the
                 evidence (`tamis bench depth`); None is as deep as the probe was fitted.
+            rank_probe: what ranks whole documents: a probe of `tamis probe rank`, or its path;
+                `auto` is the one that ships, None ranks each document by its best unit.
 
         Raises:
-            ProbeMismatch: the probe is for another model, revision or template.
+            ProbeMismatch: a probe is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
-            BadInput: no probe ships that stops there, or windows below 1 token.
+            BadInput: no probe ships that stops there, a rank probe that cannot act beside the other
+                choices, or windows below 1 token.
         """
         if window_tokens < 1:
             raise BadInput(f"window_tokens is {window_tokens}; give 1 or more")
@@ -100,6 +104,9 @@ class QuestionRows:
         self.layers = self.probe.card.layers if self.probe else _middle(reader.card.layers)[1]
         if isolated and self.probe:
             _check_isolation(self.probe)
+        self.rank_probe = rank_probe if rank_probe == "auto" else opened(rank_probe)
+        if self.rank_probe not in ("auto", None):
+            probe_for(self)
 
     @classmethod
     def depth(cls, model: str, exit_layer: int | None = None) -> int | None:

@@ -17,6 +17,8 @@ def stability(
 ) -> Mapping[str, float]:
     """By k, the mean Jaccard overlap of the best k heads with those of resampled cases.
 
+    One case drawn again is always itself and says nothing: the answer is then empty.
+
     Args:
         cases: `[C, L, H]`, one score a case and head.
         sizes: the k to report; those above L·H are left out.
@@ -26,6 +28,8 @@ def stability(
     """
     if not len(cases):
         raise BadInput("there is no case to resample; give labelled records")
+    if len(cases) == 1:
+        return {}
     flat = cases.flatten(1).double()
     draw = torch.Generator().manual_seed(seed)
     picks = torch.randint(len(flat), (draws, len(flat)), generator=draw)

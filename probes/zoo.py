@@ -49,9 +49,17 @@ class Installed:
     fault: str | None = None
 
 
-def models_root(root: Path | None = None) -> Path:
-    """The folder models are kept in; by default the one in `cache_home()`."""
-    return root if root is not None else cache_home() / "models"
+def models_root(root: Path | str | None = None) -> Path:
+    """The folder models are kept in; by default the one in `cache_home()`.
+
+    Raises:
+        BadInput: what is given is no path.
+    """
+    if root is None:
+        return cache_home() / "models"
+    if not isinstance(root, str | Path):
+        raise BadInput(f"root is {root!r:.80}; give the path of the folder models are kept in")
+    return Path(root)
 
 
 def pull(

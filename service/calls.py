@@ -24,7 +24,7 @@ from tamis.compressors._registry import (
 )
 from tamis.compressors._types import Budget, Compressed, Rules, Scores
 from tamis.probes import sharpened, zoo
-from tamis.probes.errors import UnknownTokenizer
+from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
@@ -162,6 +162,7 @@ def compress(
         BadModelFile: its files, or the probe's, are not whole.
     """
     budget = Budget(max_tokens, ratio, threshold, coverage)
+    check_parts(method, proxy, cache)
     probe = options.get("probe", AUTO)
     choice = chosen(proxy, method, language, question, passages, root, probe)
     counter = counter_of(tokenizer, choice.proxy, root)
@@ -175,6 +176,24 @@ def compress(
         counter=counter,
     )
     return choice.noted(result)
+
+
+def check_parts(method: Any, proxy: Any, cache: Any) -> None:
+    """What a call is built of.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: a proxy that is neither a name nor a model, or a
+            cache that is none.
+    """
+    info(method)
+    if not (isinstance(proxy, str | Path) or hasattr(proxy, "card")):
+        raise BadInput(
+            f"proxy is {proxy!r:.80}; give a name, a folder, a hub id, or a loaded tamis.Proxy"
+        )
+    if cache is not None and not hasattr(cache, "files"):
+        raise BadInput(
+            f"cache is {cache!r:.80}; give tamis.PassageCache(folder=...), made once and kept"
+        )
 
 
 async def acompress(question: str, passages: Sequence[Any], **arguments: Any) -> Compressed:

@@ -62,7 +62,10 @@ class Desk:
             running.add_done_callback(_looked_at)
             done, _ = await asyncio.wait({running}, timeout=self.timeout_s)
             if not done:
-                late = OutOfTime(f"the request was not done within {self.timeout_s:g} s")
+                late = OutOfTime(
+                    f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
+                    "documents, or start the service with a longer --timeout-s"
+                )
                 ticket.end(late)
                 raise late
             return running.result()

@@ -23,6 +23,7 @@ from tamis.probes.heads import By, HeadProfile
 from tamis.probes.heads_bootstrap import stability
 from tamis.probes.heads_scores import check_temperature, contrast, probe_weights
 from tamis.probes.linear import LinearProbe
+from tamis.service.bench.looks import part_of
 from tamis.service.bench.records import Record, id_of
 from tamis.service.heads_cases import (
     PROMPT_TOKENS,
@@ -59,8 +60,7 @@ class Sights:
         card, template = reader.card, reader.layout.template.name
         dtype = getattr(getattr(reader, "proxy", reader), "dtype", "fp32")
         key = f"{card} {template} {dtype} {most_tokens} {_READING}"
-        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = part_of(folder, key)
 
     def get(self, record: Record, by: By) -> dict[str, Tensor]:
         """The stored reading of a record, or a new one, stored; empty where nothing can be read."""

@@ -18,7 +18,7 @@ from tamis.compressors._types import Ranks, Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
-from tamis.service.calls import Late, _key
+from tamis.service.calls import Late, _key, check_parts
 from tamis.service.languages import chosen
 
 if TYPE_CHECKING:
@@ -32,6 +32,20 @@ class LateRanker(Late):
     """A ranking method whose model is loaded when it is first asked; threads may share it."""
 
     compresses: ClassVar[bool] = False
+
+    def __init__(self, name: str, proxy: Any, root: Path | None = None, **given: Any) -> None:
+        """As `Late`, for a method that ranks.
+
+        Raises:
+            UnknownMethod: no such method. BadInput: an option that the method does not have, or a
+                method that orders passages and ranks none.
+        """
+        if info(name).kind == "ordering":
+            raise BadInput(
+                f"{name} puts passages in an order to be shown in and ranks none; "
+                f"choose one of {', '.join(names('reranking') + names('compression'))}"
+            )
+        super().__init__(name, proxy, root, **given)
 
     def ranks(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """As the method behind; the timings also say how long it took to load."""
@@ -83,7 +97,8 @@ def rerank(
         BadInput: and its kinds, for whatever cannot be served.
         ProxyMissing: the model is not on this machine.
     """
-    probe = options.get("probe", AUTO)
+    check_parts(method, proxy, cache)
+    probe = options.get("probe", options.get("rank_probe") or AUTO)
     choice = chosen(proxy, method, language, question, documents, root, probe)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
@@ -117,11 +132,6 @@ def reranker(
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a
             method that orders passages and ranks none.
     """
-    if info(method).kind == "ordering":
-        raise BadInput(
-            f"{method} puts passages in an order to be shown in and ranks none; "
-            f"choose one of {', '.join(names('reranking') + names('compression'))}"
-        )
     chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
     key = (method, _key(proxy), _key(root), _key(cache), chosen)
     with _lock:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from tamis.compressors._reading import Look
 from tamis.probes.cache import CachedReader, PassageCache
+from tamis.probes.errors import BadInput
 from tamis.probes.proxy import Proxy
 from tamis.probes.text import Passage, Unit
 
@@ -30,12 +31,27 @@ def keeping(proxy: Proxy, share: int = 1) -> CachedReader:
     return CachedReader(proxy, PassageCache(max_bytes=KEPT_BYTES // share))
 
 
+def part_of(folder: Path, key: str) -> Path:
+    """The part of a cache folder that belongs to a key, made if it is not there.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
+    part = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"readings cannot be kept in {folder} ({error.strerror}); name another folder"
+        ) from error
+    return part
+
+
 class Looks:
     """A folder of readings, one small safetensors file a case."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = part_of(folder, key)
         (self.folder / "key.txt").write_text(key)
 
     def get(

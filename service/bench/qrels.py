@@ -67,7 +67,7 @@ def _query(row: Record, path: Path, number: int, system: str) -> Query:
         if not all(map(math.isfinite, (*qrels.values(), *(score for _, score in found)))):
             raise ValueError("a grade or score is not finite")
         text, qid = row["query"], str(row["qid"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInput(
             f"{path}, row {number} is no query with candidates of {system} ({error!r}); needed are "
             "'qid', 'query', 'qrels' {docid: grade}, 'candidates' {system: [[docid, score], ...]}"
@@ -83,13 +83,16 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
     """The wanted documents of a corpus.
 
     Raises:
-        BadInput: no such file, a row that is no document, or a document that is not there.
+        BadInput: no such file, a row that is no document, a document that is not there, or is there
+            twice.
     """
     wanted_ids, found = set(wanted), {}
     for number, row in enumerate(read_jsonl(path), 1):
         if not isinstance(row.get("text"), str) or "docid" not in row:
             raise BadInput(f"{path}, row {number}: 'docid' and 'text' are needed")
         if (docid := str(row["docid"])) in wanted_ids:
+            if docid in found:
+                raise BadInput(f"{path}, row {number}: document {docid!r} is there twice; keep one")
             found[docid] = _passage(docid, row)
     if missing := sorted(wanted_ids - set(found)):
         raise BadInput(

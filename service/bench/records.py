@@ -35,7 +35,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     """One object a line, compressed or not; a bad line is named by its number."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf8") as lines:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _parsed(line, path, number)

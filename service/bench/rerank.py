@@ -23,6 +23,7 @@ from tamis.compressors import _registry as registry
 from tamis.compressors._rank import Reranker, ranks_of
 from tamis.compressors._rank_fuse import Fuse, fused
 from tamis.compressors._reading import Look
+from tamis.compressors.fusion import Fusion
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.service.bench.gains import ndcg, recall
@@ -37,6 +38,8 @@ from tamis.service.training import look_key
 
 SURE = 0.9
 CUT = 10
+COSTS = ("ms", "tokens_read", "windows")
+"""What a line says that the method took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,11 @@ def keeping(name: str, proxy: str, options: Mapping[str, Any], folder: Path) -> 
     """
     registry.check_options(name, options)
     method: Any = registry.build(name, proxy=proxy, **options)
-    if not (hasattr(method, "look") and hasattr(method, "judge")):
+    reads: Any = method.parts["attention"] if isinstance(method, Fusion) else method
+    if not (hasattr(reads, "look") and hasattr(reads, "judge")):
         raise BadInput(f"{name} keeps no readings; leave --cache out")
-    looks, look = Looks(folder, look_key(method)), method.look
-    method.look = partial(_looked, looks, look)
+    looks, look = Looks(folder, look_key(reads)), reads.look
+    reads.look = partial(_looked, looks, look)
     return Reranker(partial(ranks_of, method), name)
 
 
@@ -138,9 +142,24 @@ def mixed(query: Query, own: Sequence[float], settings: Settings, calibrated: bo
     return [ids[i] for i in order] + ids[len(own) :]
 
 
-def stored(path: Path) -> dict[str, Row]:
-    """The lines of a file of rankings, by query."""
-    return {row["qid"]: row for row in read_jsonl(path)}
+def stored(path: Path, queries: Sequence[Query], depth: int) -> dict[str, Row]:
+    """The lines of a file of rankings, by query.
+
+    Raises:
+        BadInput: a line that is none, or has not one score for each candidate that is reranked.
+    """
+    ranked = {query.qid: min(depth, len(query.candidates)) for query in queries}
+    rows = {}
+    for number, row in enumerate(read_jsonl(path), 1):
+        missing = sorted({"qid", "own", "calibrated", *COSTS} - set(row))
+        own = row.get("own")
+        if missing or not isinstance(own, list) or len(own) != ranked.get(row["qid"], len(own)):
+            raise BadInput(
+                f"{path}, line {number} is no line of this run"
+                f"{f' (it has no {missing})' if missing else ''}; name another --out, or delete it"
+            )
+        rows[row["qid"]] = row
+    return rows
 
 
 class Cosine:
@@ -236,7 +255,4 @@ def _ahead(own: Any, other: Any, seed: int) -> dict[str, float]:
 
 def costs(rows: Sequence[Row]) -> dict[str, float]:
     """Medians a query of what the method took."""
-    return {
-        name: float(np.median([row[name] for row in rows]))
-        for name in ("ms", "tokens_read", "windows")
-    }
+    return {name: float(np.median([row[name] for row in rows])) for name in COSTS}

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tamis.probes.capture import Want
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal
+from tamis.service.bench.looks import part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,7 @@ class Signals:
         card, template = reader.card, reader.layout.template.name
         dtype = str(getattr(reader, "dtype", "")).removeprefix("torch.")
         self.key = f"{card.name} {card.revision} {dtype} {template}"
-        self.folder = folder / hashlib.sha256(f"signals {self.key}".encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = part_of(folder, f"signals {self.key}")
 
     def get(self, prompt: Prompt, want: Want) -> Kept | None:
         """What is kept of a prompt; None if nothing is, or the file is damaged."""

@@ -18,7 +18,7 @@ from tamis.compressors._method import Scorer
 from tamis.compressors._reading import Look
 from tamis.compressors._types import Scores
 from tamis.probes.text import Passage, Unit
-from tamis.service.bench.looks import Looks
+from tamis.service.bench.looks import Looks, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,7 @@ class Filed:
     def __init__(self, source: Source, folder: Path, key: str) -> None:
         """`key` names all that scores depend on, beside the case."""
         self.source = source
-        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = part_of(folder, key)
         (self.folder / "key.txt").write_text(key, "utf8")
 
     def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:

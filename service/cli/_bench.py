@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +25,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.languages import SHARP as SHARP  # what a bench measures is what users get
 
 NEIGHBOUR = Path("../shared/data/dev")
+IMAGES = (".png", ".svg", ".pdf", ".jpg", ".webp")
 RECORDS = """
 **Labelled records** are JSON Lines, maybe gzipped: a line a question, spans half-open in code
 points, `gold` the places among `sents` of the sentences that answer it
@@ -144,10 +146,23 @@ def check_targets(*paths: Path | None) -> None:
             raise BadInput(f"{path} cannot be written: {why}; name another file")
 
 
+def check_images(*paths: Path | None) -> None:
+    """Likewise of files to draw to, whose names say how. MissingExtra: nothing can be drawn."""
+    check_targets(*paths)
+    named = [path for path in paths if path is not None]
+    if named and find_spec("matplotlib") is None:
+        raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"')
+    for path in named:
+        if path.suffix.lower() not in IMAGES:
+            raise BadInput(f"{path} is no image that can be drawn; end it in {', '.join(IMAGES)}")
+
+
 def check_probe_target(path: Path) -> None:
     """Likewise of a probe, whose folder is made where there is none."""
     from tamis.probes.linear import probe_files
 
+    if not path.name:
+        raise BadInput(f"{path} cannot be written: it is a folder; name a file")
     for file in probe_files(path):
         there = next(folder for folder in (file.parent, *file.parent.parents) if folder.exists())
         check_targets(there / file.name if there != file.parent else file)

@@ -109,6 +109,14 @@ Probe = Annotated[
         "--probe", help="What weighs its heads: a file of `tamis probe train`.", show_default=False
     ),
 ]
+RankProbe = Annotated[
+    Path | None,
+    typer.Option(
+        "--rank-probe",
+        help="What ranks whole documents by what its heads saw: a file of `tamis probe rank`.",
+        show_default=False,
+    ),
+]
 
 Cache = Annotated[
     Path | None,

@@ -28,11 +28,9 @@ def record_of(text: str, name: str, suffix: str) -> dict[str, Any] | None:
     if suffix not in JSONS and not (name == STDIN and plain.lstrip()[:1] in ("{", "[")):
         return None
     value = _parsed(plain)
-    if isinstance(value, dict):
-        for key in ("documents", "passages"):
-            if isinstance(value.get(key), list):
-                return {**value, "documents": value[key]}
-    elif isinstance(value, list) and value and all(map(_is_document, value)):
+    if (key := _listed(value)) is not None:
+        return {**value, "documents": value[key]}
+    if isinstance(value, list) and value and all(map(_is_document, value)):
         return {"documents": value}
     if suffix != ".json" and (record := _of_lines(plain, name, suffix, value)):
         return record
@@ -45,10 +43,16 @@ def _of_lines(text: str, name: str, suffix: str, whole: Any) -> dict[str, Any] |
     """JSON Lines of documents; lines end at line feeds alone, U+2028 may stand in a string.
 
     Raises:
-        BadInput: some lines are documents, or the name promises JSON Lines, and one is no JSON.
+        BadInput: some lines are documents, or the name promises JSON Lines, and one is no JSON;
+            or the lines are requests.
     """
     lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     values = {number: _parsed(line, number) for number, line in lines.items()}
+    if (requests := sum(_listed(value) is not None for value in values.values())) > 1:
+        raise BadInput(
+            f"{called(name)} holds {requests} requests, each with documents of its own, and one is "
+            "answered at a time; `tamis batch run` goes through a file of them"
+        )
     documents = [value for value in values.values() if _is_document(value)]
     broken = next((v for v in values.values() if isinstance(v, _Broken)), None)
     first = next(iter(values.values()), None)
@@ -100,6 +104,12 @@ def _is_document(value: Any) -> bool:
     return isinstance(value, str) or (
         isinstance(value, dict) and isinstance(value.get("text"), str)
     )
+
+
+def _listed(value: Any) -> str | None:
+    """Where a request has its documents; None of what is no request."""
+    keys = ("documents", "passages") if isinstance(value, dict) else ()
+    return next((key for key in keys if isinstance(value.get(key), list)), None)
 
 
 def called(name: str) -> str:

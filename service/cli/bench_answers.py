@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli._bench import check_targets
+from tamis.service.cli._bench import check_images, check_targets
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 
@@ -68,7 +68,8 @@ def answers(
     from tamis.service.bench.readers import reader_of
     from tamis.service.bench.records import load
 
-    check_targets(kept, png)
+    check_targets(kept)
+    check_images(png)
     settings = Settings(method, _shares(keep), max_tokens, _orders(orders))
     rows = usable(load(records), limit)
     who = reader_of(reader, reader_model, api_key)

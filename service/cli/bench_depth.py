@@ -20,7 +20,7 @@ from tamis.service.cli._bench import (
     Seed,
     Shares,
     budgets_of,
-    check_targets,
+    check_images,
     listed,
 )
 from tamis.service.cli._console import screen
@@ -77,7 +77,7 @@ def depth(
     from tamis.service.bench.evidence import surroundings
     from tamis.service.bench.selector_plot import ready
 
-    check_targets(png)
+    check_images(png)
     depths, counts = _numbers(exits, "exits"), _numbers(heads, "heads")
     shares, files = budgets_of(budgets), [source_of(name) for name in judge]
     sources = [source_of(name) for name in data]

@@ -15,6 +15,7 @@ from tamis.service.cli._bench import (
     SHARP,
     ProxyName,
     bars,
+    check_images,
     check_targets,
     listed,
     prose_of,
@@ -90,7 +91,8 @@ def needle(
     if any(given is not None and not given.strip() for given in (needle, question)):
         raise BadInput("--needle or --question is blank; give a sentence and what asks for it")
     hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
-    check_targets(out, json_file)
+    check_targets(json_file)
+    check_images(out)
     lengths, places = sizes_of(tokens), _depths(depths)
     names = listed(methods, "methods")
     sources_of(names)  # refuses what is no method before anything is read

@@ -18,7 +18,7 @@ from tamis.service.cli._bench import (
     NEIGHBOUR,
     ProxyName,
     bars,
-    check_targets,
+    check_images,
     listed,
 )
 from tamis.service.cli._console import screen
@@ -112,7 +112,7 @@ def peers(
     from tamis.service.bench.selector_plot import ready
     from tamis.service.calls import counter_of
 
-    check_targets(plot)
+    check_images(plot)
     if plot:
         ready(plot)
     field, given = Field.of(adapters or HOME), weights_of(weights or ())

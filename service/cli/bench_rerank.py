@@ -89,7 +89,7 @@ def rerank(
         built = reranker(method, proxy, **options)
     peer = bench.Cosine(_encoder(), held, depth) if minilm else None
     results = Results(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
-    rows = bench.stored(out) if out else {}
+    rows = bench.stored(out, asked, depth) if out else {}
     due = [query for query in asked if query.qid not in rows]
     with _progress() as bar:
         task = bar.add_task(f"{method} on {queries.name}", total=len(due))

@@ -19,7 +19,7 @@ from tamis.service.cli._bench import (
     Shares,
     bars,
     budgets_of,
-    check_targets,
+    check_images,
     files_of,
     listed,
     reporter,
@@ -66,7 +66,7 @@ def sinks(
     from tamis.service.bench.sinks_plot import draw
     from tamis.service.calls import counter_of
 
-    check_targets(out)
+    check_images(out)
     shares = budgets_of(budgets)
     files = files_of(data, listed(sets, "sets"))
     if out:

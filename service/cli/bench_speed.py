@@ -17,7 +17,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli._bench import (
     SHARP,
     ProxyName,
-    check_targets,
+    check_images,
     listed,
     prose_of,
     sizes_of,
@@ -97,7 +97,7 @@ def speed(
 
     if storage not in ("exact", "int8"):
         raise BadInput(f"storage is {storage!r}; give exact or int8")
-    check_targets(plot)
+    check_images(plot)
     plan = Plan(sizes_of(tokens), listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:
         if plot is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.service.cli._bench import SHARP, Readings, check_targets
+from tamis.service.cli._bench import SHARP, Readings, check_images, check_targets
 from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
@@ -88,7 +88,8 @@ def find(
     from tamis.service import heads as finding
 
     way = _way(by)
-    check_targets(out, png)
+    check_targets(out)
+    check_images(png)
     if by == "contrast":
         check_temperature(temperature)
     if by == "probe":
@@ -123,6 +124,7 @@ def show(
     """Draw a profile of heads, its best k numbered by rank."""
     from tamis.probes.heads import HeadProfile
 
+    check_images(png)
     way = _way(by)
     found = HeadProfile.load(profile) if profile else HeadProfile.shipped(way, proxy)
     _show(found, k)
@@ -182,7 +184,8 @@ def basin(
     from tamis.service.cli.headmap import draw_basin, terminal_basin
     from tamis.service.heads_basin import measure
 
-    check_targets(out, png)
+    check_targets(out)
+    check_images(png)
     if not data:
         profile = PositionProfile.shipped(proxy)
     else:
@@ -237,7 +240,12 @@ def _profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile
         there = [by for by in ways if profile_file.shipped_file(by, proxy).is_file()]
         found = {by: HeadProfile.shipped(by, proxy) for by in there}
     if len(found) < 2:
-        raise BadInput(f"{len(found)} profiles of {proxy} are here; name at least two files")
+        here = f"{len(found)} of the files named" if paths else f"{len(found)} profiles of {proxy}"
+        raise BadInput(f"{here} can be compared; name at least two files that differ")
+    models = {(p.model, p.layers, p.heads) for p in found.values()}
+    if len(models) > 1:
+        told = ", ".join(f"{m} ({layers} layers of {h} heads)" for m, layers, h in sorted(models))
+        raise BadInput(f"these are profiles of {told}; heads of one model can be compared")
     return found
 
 

@@ -80,7 +80,7 @@ def gather(paths: Sequence[str], stdin: BinaryIO | None, reading: Reading) -> Ga
             is broken or its documents are; there is no text at all, or more than `max_bytes`.
     """
     if not paths and (stdin is None or stdin.isatty()):
-        raise BadInput("there is nothing to compress; name files or folders, or pipe text in")
+        raise BadInput("there is nothing to read; name files or folders, or pipe text in")
     found, total_bytes = Gathered(), 0
     for name, data in _contents(paths or (STDIN,), stdin, found, reading.max_bytes + 1):
         total_bytes += len(data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from tamis.service.cli._bench import RECORDS, SHARP, check_probe_target, check_targets
+from tamis.service.cli._bench import RECORDS, SHARP, check_images, check_probe_target
 from tamis.service.cli._errors import reported
 from tamis.service.cli._options import AsJson
 from tamis.service.cli._probing import file_bars, probe_of, readings, source_of
@@ -141,7 +141,7 @@ def evaluate(
     """Judge a probe on labelled questions it was not fitted on: evidence, calibration, coverage."""
     from tamis.service.training import figures_of, kept_promises
 
-    check_targets(png)
+    check_images(png)
     found, cases = _read(probe, proxy, data, cache)
     figures = {"held_out": figures_of(found, cases), "promises": kept_promises(found, cases)}
     if as_json:

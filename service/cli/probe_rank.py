@@ -21,6 +21,10 @@ EPILOG = """
 `tamis probe rank queries.jsonl --corpus corpus.jsonl --data hotpotqa.jsonl:200 --weight queries=4
 --out rank.safetensors`
 
+`tamis rerank docs/ -q "How are keys rotated?" --rank-probe rank.safetensors` ranks by it; so do
+`tamis.rerank(..., rank_probe="rank.safetensors")` and `tamis bench rerank ... --option
+rank_probe=rank.safetensors`
+
 Queries and corpus are those of `tamis bench rerank`; records are those of `tamis probe train`.
 """
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tamis.service.cli._bench import check_targets
+from tamis.service.cli._bench import check_images
 from tamis.service.cli._errors import reported
 
 EPILOG = """
@@ -81,7 +81,7 @@ def sharpen(
     from tamis.service.sharpening import Recipe, lessons
     from tamis.service.sharpening.outcome import outcome
 
-    check_targets(png)
+    check_images(png)
     reader = load_proxy(proxy, layers)
     depth = min(layers or max(1, reader.card.layers * 2 // 3), reader.card.layers)
     first = depth * 2 // 5 if first_layer is None else first_layer

@@ -75,6 +75,7 @@ def rerank(
     fuse: FuseBy = None,
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
+    rank_probe: opt.RankProbe = None,
     as_object: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")
     ] = False,
@@ -98,9 +99,12 @@ def rerank(
     from tamis.service.languages import chosen
     from tamis.service.reranking import LateRanker
 
-    options: dict[str, Any] = {} if probe is None else {"probe": probe}
+    given = {"probe": probe, "rank_probe": rank_probe}
+    options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
-    choice = chosen(proxy, method, language, asked, found.passages, models, probe or AUTO)
+    choice = chosen(
+        proxy, method, language, asked, found.passages, models, probe or rank_probe or AUTO
+    )
     late = LateRanker(method, choice.proxy, models, **options)
     if late.needs_proxy:
         ensure_default(late, "", offline)
@@ -125,8 +129,8 @@ def first_of(given: str | None) -> Any:
     if given is None or given == "order":
         return given
     try:
-        scores = json.loads(Path(given).read_text("utf8"))
-    except (OSError, ValueError) as error:
+        scores = json.loads(Path(given).read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(
             f"--first-stage {given} is neither 'order' nor a JSON file ({error})"
         ) from error

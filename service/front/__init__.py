@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tamis.compressors._types import Reranked as Reranked
     from tamis.compressors._types import Rules as Rules
     from tamis.probes.cache import PassageCache as PassageCache
+    from tamis.probes.errors import BadInput as BadInput
+    from tamis.probes.errors import ProxyMissing as ProxyMissing
+    from tamis.probes.errors import TamisError as TamisError
     from tamis.probes.proxy import Proxy as Proxy
     from tamis.probes.text import Passage as Passage
     from tamis.retrieval.store import CorpusIndex as CorpusIndex
@@ -47,17 +50,23 @@ _HOMES = {
     "PassageCache": "tamis.probes.cache",
     "Proxy": "tamis.probes.proxy",
     "Passage": "tamis.probes.text",
+    "TamisError": "tamis.probes.errors",
+    "BadInput": "tamis.probes.errors",
+    "ProxyMissing": "tamis.probes.errors",
 }
 __all__ = [
+    "BadInput",
     "Budget",
     "Compressed",
     "CorpusIndex",
     "Passage",
     "PassageCache",
     "Proxy",
+    "ProxyMissing",
     "Ranked",
     "Reranked",
     "Rules",
+    "TamisError",
     "__version__",
     "acompress",
     "arerank",

@@ -96,6 +96,7 @@ class Asked(BaseModel):
             for name in given:
                 if name not in cls.model_fields and _alias(cls, name) is None:
                     meant = _meant(str(name), cls.model_fields)
+                    meant = meant and (cls.model_fields[meant].alias or meant)
                     hint = f"did you mean {meant!r}?" if meant else "it is not known"
                     raise PydanticCustomError(
                         "unknown", "no field {name}; {hint}", {"name": repr(name), "hint": hint}

@@ -128,7 +128,8 @@ def _spans(asked: RelevantSpans | None, found: Reranked) -> list[list[CohereSpan
     """Of each document, the sentences above the threshold, at most so many, in text order."""
     if asked is None or asked.mode == "disabled":
         return None
-    if found.units and (not found.scores or not found.calibrated):
+    there = any(passage.text.strip() for passage in found.passages)
+    if there and not (found.scores and found.calibrated):
         raise BadInput(f"{found.method} gives no probability for each sentence; use question_rows")
     floor = 0.1 if asked.threshold is None else asked.threshold
     best: list[list[Any]] = [[] for _ in found.passages]

@@ -61,6 +61,11 @@ class JinaRequest(Foreign):
         """
         return [self._text(i, d) for i, d in enumerate(self.documents)]
 
+    def own_texts(self, ranked: list[str]) -> list[str]:
+        """What each document says itself, to come back; of one without a text what was ranked."""
+        own = [getattr(document, "text", document) for document in self.documents]
+        return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
+
     def _text(self, index: int, document: str | JinaDocument) -> str:
         if isinstance(document, str):
             return document
@@ -139,6 +144,7 @@ def jina_answer(
         quiet: documents come back only if they were asked for.
     """
     shown = not quiet if request.return_documents is None else request.return_documents
+    shown_texts = request.own_texts(texts)
     return JinaAnswer(
         id=plain_id(),
         created=now(),
@@ -149,7 +155,7 @@ def jina_answer(
                 relevance_score=score_of(
                     ranked.score, found.calibrated, request.raw_scores or False
                 ),
-                **_document(request, texts[ranked.index] if shown else None),
+                **_document(request, shown_texts[ranked.index] if shown else None),
             )
             for ranked in found.results
         ],

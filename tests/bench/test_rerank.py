@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ import torch
 from tamis.compressors import _registry
 from tamis.compressors._rank import Reranker
 from tamis.compressors._types import Ranks
+from tamis.compressors.fusion import Fusion
 from tamis.probes.errors import BadInput
 from tamis.service.bench import rerank as bench
 from tamis.service.bench.gains import ndcg, recall
+from tamis.service.bench.looks import Looks
 from tamis.service.bench.qrels import load_corpus, load_queries
 from tests.bench.records import read, write
 from tests.laws.methods import question_probe, scripted
@@ -94,6 +97,29 @@ def test_a_run_that_was_cut_short_goes_on_and_other_settings_are_refused(files, 
     assert "depth 30 (now 2)" in other.stderr
 
 
+@pytest.mark.parametrize("spoil", [{"own": None}, {"own": [1.0]}, {"ms": ...}, {"calibrated": ...}])
+def test_a_stored_line_that_is_none_of_the_run_is_refused(files, tmp_path, spoil):
+    out = tmp_path / "rankings.jsonl"
+    assert run(files, "--out", out).exit_code == 0
+    rows = read(out)
+    rows[1] = {k: v for k, v in (rows[1] | spoil).items() if v is not ...}
+    write(out, rows)
+    done = run(files, "--out", out)
+    assert done.exit_code == 2
+    assert "line 2 is no line of this run" in done.stderr
+
+
+def test_readings_are_not_kept_in_a_file(files, tmp_path):
+    (tmp_path / "kept").write_text("a file")
+    with pytest.raises(BadInput, match=r"cannot be kept in .*kept .*name another folder"):
+        Looks(tmp_path / "kept", "key")
+
+
+def test_a_byte_order_mark_before_the_first_line_is_none_of_its(files):
+    files[0].write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes())
+    assert run(files).exit_code == 0
+
+
 def test_json_has_alone_and_fused_with_intervals_and_costs(files):
     report = json.loads(run(files, "--json", "--fuse", "rrf").stdout)
     systems = report["systems"]
@@ -138,7 +164,9 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
         (lambda q, d: q[0]["candidates"]["bm25"].append(["a", 0]), "twice"),
         (lambda q, d: q[0]["candidates"]["bm25"].append(["d2", math.nan]), "not finite"),
         (lambda q, d: q[0]["qrels"].update(b=math.inf), "not finite"),
+        (lambda q, d: q[0]["candidates"]["bm25"].append(["d2", 10**400]), "no query with"),
         (lambda q, d: d.pop(), "not in"),
+        (lambda q, d: d.append(d[0]), "document 'a' is there twice"),
         (lambda q, d: d[0].pop("text"), "'docid' and 'text'"),
     ],
 )
@@ -191,5 +219,15 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
     assert reader.prompts_read == read
     assert again["own"] == first["own"] != other["own"]
     assert again["tokens_read"] == first["tokens_read"]
+    part = _registry.build("question_rows", proxy=reader, probe=probe)
+    monkeypatch.setattr(_registry, "build", lambda *_, **__: Fusion({"attention": part}))
+    fusion = bench.keeping("fusion", "scripted", {}, tmp_path / "looks")
+    (summed,) = bench.run(queries[:1], corpus, fusion, replace(settings, method="fusion"), None)
+    assert reader.prompts_read == read
+    assert summed["ranking"] == first["ranking"]
+
+
+def test_a_method_that_keeps_no_readings_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(_registry, "load_proxy", lambda *_: scripted())
     with pytest.raises(BadInput, match="keeps no readings"):
         bench.keeping("icr", "scripted", {}, tmp_path / "looks")

@@ -78,25 +78,45 @@ def test_where_there_is_no_text_no_model_is_asked(documents):
         ({"first_stage": [1.0]}, "1 scores for 6 documents"),
         ({"first_stage": [1, 2, math.nan, 0, 0, 0]}, "score 2 is nan; give a finite"),
         ({"first_stage": [1, 2, "x", 0, 0, 0]}, "score 2 is 'x'"),
+        ({"first_stage": [1, 2, 10**400, 0, 0, 0]}, "score 2 is 1000"),
         ({"first_stage": "best"}, "'best'; give a score"),
+        ({"first_stage": dict.fromkeys("123456", 1.0)}, "type dict; give a list of scores in"),
+        ({"first_stage": {1, 2, 3, 4, 5, 6}}, "type set; give a list"),
+        ({"first_stage": 5}, "type int; give a list"),
         ({"first_stage": "order", "fuse": 1.5}, "weight from 0 to 1"),
         ({"first_stage": "order", "fuse": "sum"}, "'rrf', 'fitted'"),
+        ({"first_stage": "order", "fuse": math.nan}, "fuse is nan"),
+        ({"first_stage": "order", "fuse": [0.5]}, r"fuse is \[0.5\]"),
     ],
 )
-def test_what_cannot_be_served_is_refused_with_a_way_out(arguments, says):
+def test_what_cannot_be_served_is_refused_with_a_way_out_and_nothing_is_read(arguments, says):
+    ask = Counted()
     with pytest.raises(BadInput, match=says):
-        ranked(TEXTS, **arguments)
+        ranked(TEXTS, ask, **arguments)
+    assert ask.asked == []
 
 
-@pytest.mark.parametrize("question", ["", "  ", None])
-def test_an_empty_question_is_refused(question):
-    with pytest.raises(BadInput, match="question is empty"):
+@pytest.mark.parametrize(
+    ("question", "says"), [("", "is empty"), ("  ", "is empty"), (None, "of type NoneType")]
+)
+def test_a_question_that_is_none_is_refused(question, says):
+    with pytest.raises(BadInput, match=f"question is {says}|question {says}"):
         Reranker(Counted(), "x").rerank(question, TEXTS)
 
 
-def test_one_text_is_not_a_list_of_documents():
-    with pytest.raises(BadInput, match="give a list"):
-        ranked("bread")
+@pytest.mark.parametrize("documents", ["bread", b"bread", None, 5, {"bread"}, {"text": "bread"}])
+def test_what_is_no_list_of_documents_is_refused(documents):
+    with pytest.raises(BadInput, match="give a list of documents"):
+        ranked(documents)
+
+
+@pytest.mark.parametrize("fuse", ["fitted", "rrf", 0.0, 0.3])
+def test_no_first_stage_lifts_what_holds_no_text_above_what_does(fuse):
+    result = ranked(["", "harbour", " ", "bread"], first_stage=[9, 1, 8, 7], fuse=fuse)
+    assert set(places(result)[:2]) == {1, 3}
+    assert [one.score for one in result.results[2:]] == [-math.inf] * 2
+    alone = ranked(["harbour", "bread"], first_stage=[1, 7], fuse=fuse)
+    assert [one.score for one in result.results[:2]] == [one.score for one in alone.results]
 
 
 def test_reciprocal_ranks_are_those_of_the_paper():

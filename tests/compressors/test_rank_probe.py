@@ -19,9 +19,11 @@ from tamis.compressors._rank_features import (
 )
 from tamis.compressors._rank_probe import of_units
 from tamis.compressors._reading import Look
+from tamis.compressors._types import Ranks
 from tamis.compressors.fusion import Fusion
 from tamis.compressors.lexical import Lexical
 from tamis.compressors.question_rows import QuestionRows
+from tamis.probes.errors import BadInput
 from tamis.probes.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tests.laws.methods import HEADS, LAYERS, probe_for, question_probe, scripted
@@ -131,20 +133,63 @@ def test_words_alone_rank_whole_documents_with_their_titles():
     assert len(got.units) == 4
 
 
+class Says:
+    """Thinks this of the documents."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def scores(self, question, passages, units):
+        raise AssertionError
+
+    def ranked(self, question, passages, units):
+        return Ranks(self.values, windows=1, tokens_read=5, timings_ms={"read": 1.0})
+
+
+def test_a_rank_probe_of_ones_own_ranks_and_none_leaves_it_to_the_best_unit(tmp_path):
+    reader = scripted()
+    mine, units = rank_probe(reader, words=3.0), units_of(PASSAGES)
+    file = mine.save(tmp_path / "mine.safetensors")
+    probe = question_probe(reader)
+
+    def ranks(given):
+        method = QuestionRows(reader, probe, rank_probe=given)
+        return ranks_of(method, QUESTION, PASSAGES, units).values
+
+    other = ranks(rank_probe(reader))
+    assert ranks(mine) == ranks(file) == ranks(str(file)) != other
+    best = QuestionRows(reader, probe).scores(QUESTION, PASSAGES, units).passages
+    assert ranks(None) == best
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"isolated": True}, "isolated documents are scored apart"),
+        ({"probe": None}, "probe is None"),
+        ({"rank_probe": question_probe(scripted())}, "one for question_rows.*one for rank"),
+        ({"probe": rank_probe(scripted())}, "one for rank.*one for question_rows"),
+    ],
+)
+def test_a_rank_probe_that_could_not_act_is_refused_when_it_is_given(options, says):
+    reader = scripted()
+    given = {"probe": question_probe(reader), "rank_probe": rank_probe(reader)} | options
+    with pytest.raises(BadInput, match=says):
+        QuestionRows(reader, **given)
+
+
 def test_fusion_sums_what_its_parts_think_of_documents():
-    class Says:
-        def __init__(self, *values):
-            self.values = values
-
-        def scores(self, question, passages, units):
-            raise AssertionError
-
-        def ranked(self, question, passages, units):
-            from tamis.compressors._types import Ranks
-
-            return Ranks(self.values, windows=1, tokens_read=5, timings_ms={"read": 1.0})
-
     both = Fusion({"a": Says(0.0, 2.0), "b": Says(30.0, 10.0)}, {"a": 3.0})
     got = both.ranked("q", PASSAGES[:2], units_of(PASSAGES[:2]))
     assert got.values == pytest.approx((-2.0, 2.0))
     assert (got.windows, got.tokens_read, got.timings_ms) == (2, 10, {"read": 2.0})
+
+
+def test_fusion_ranks_by_weights_of_its_own_and_does_not_ask_what_weighs_nothing():
+    two, units = PASSAGES[:2], units_of(PASSAGES[:2])
+    parts = {"attention": Says(0.0, 2.0), "lexical": Says(1.0, 0.0), "embedding": Says(8.0, 0.0)}
+    got = Fusion(parts).ranked("q", two, units)
+    assert got.values == pytest.approx((0.2 - 0.8, 0.8 - 0.2))
+    assert got.windows == 2
+    told = Fusion(parts, {"lexical": 2.0}).ranked("q", two, units)
+    assert told.values == pytest.approx((2 + 0.2 - 0.8, 0.8 - 0.2 - 2))

@@ -169,3 +169,4 @@ def test_heads_that_win_every_case_are_stable_and_heads_by_chance_are_not():
     clear[:, 2, :2] += 2
     assert stability(clear, [2, 100]) == {"2": 1.0}
     assert stability(noise, [2])["2"] < 0.7
+    assert stability(noise[:1], [2]) == {}  # one case drawn again is itself

@@ -8,6 +8,7 @@ import pytest
 
 from tamis.probes.basin import PositionProfile
 from tamis.probes.heads import HeadProfile
+from tamis.probes.profile_file import shipped_file
 from tamis.service.languages import SHARP
 from tests.bench.records import doc, record, write
 from tests.probes import tiny
@@ -16,6 +17,7 @@ from tests.service.cli_kit import tamis
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WAYS = ("needle", "copy", "contrast", "qr")
+SHIPPED = [shipped_file("contrast", name) for name in ("smollm2-135m", "gemma3-270m")]
 
 
 def answered(i: int):
@@ -123,6 +125,10 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("find", "--by", "qr", "--data", "no:0"), "at least 1 question"),
         (("basin", "--data", "no", "--png", "no/where.png"), "no folder no"),
         (("overlap", "--proxy", "nobody"), "at least two"),
+        (("overlap", SHIPPED[0], SHIPPED[0]), "1 of the files named"),
+        (("overlap", *SHIPPED), "heads of one model can be compared"),
+        (("show", "--png", "map.doc"), "map.doc is no image that can be drawn; end it in .png"),
+        (("basin", "--data", "no", "--png", "map"), "map is no image"),
         (("basin", "--proxy", "nobody"), "tamis heads basin --proxy nobody"),
     ],
 )

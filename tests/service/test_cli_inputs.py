@@ -124,6 +124,16 @@ def test_a_malformed_document_is_named_with_its_file_and_place(tmp_path):
             read(file)
 
 
+def test_several_requests_are_not_one_text(tmp_path):
+    row = {"question": "Who?", "documents": ["Ann.", "Bob."]}
+    file = tmp_path / "many.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert len(read(file).passages) == 2
+    file.write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n")
+    with pytest.raises(BadInput, match=r"holds 2 requests.*tamis batch run"):
+        read(file)
+
+
 def test_what_holds_no_text_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.txt").write_text(" \n\t")
@@ -151,7 +161,7 @@ def test_a_terminal_is_not_waited_for():
         def isatty(self) -> bool:
             return True
 
-    with pytest.raises(BadInput, match="nothing to compress"):
+    with pytest.raises(BadInput, match="nothing to read"):
         gather([], Terminal(), Reading())
 
 
@@ -235,6 +245,6 @@ def test_an_encoding_that_reads_no_text_is_refused(encoding):
 def test_a_closed_standard_input_is_an_error_only_if_it_is_wanted(tmp_path):
     (tmp_path / "a.txt").write_text("Words.")
     assert gather([str(tmp_path / "a.txt")], None, Reading()).passages[0].text == "Words."
-    for paths, why in (([], "nothing to compress"), (["-"], "standard input is closed")):
+    for paths, why in (([], "nothing to read"), (["-"], "standard input is closed")):
         with pytest.raises(BadInput, match=why):
             gather(paths, None, Reading())

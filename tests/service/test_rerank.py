@@ -93,6 +93,15 @@ def test_json_has_scores_of_both_sides_and_a_span_that_slices_the_document(folde
     assert got["method"] == "lexical"
 
 
+def test_scores_of_a_first_stage_may_begin_with_a_byte_order_mark(folder):
+    scores = folder.parent / "scores.json"
+    scores.write_text("[3, 1, 2]", "utf-8-sig")
+    done = tamis(
+        "rerank", folder, "-q", QUESTION, "--method", "lexical", "--first-stage", scores, "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+
+
 def test_documents_and_question_may_come_as_json_by_a_pipe():
     sent = json.dumps({"question": QUESTION, "documents": [{"text": text} for text in DOCS]})
     done = tamis("rerank", "--method", "lexical", "--json", "--first-stage", "order", say=sent)
@@ -110,10 +119,16 @@ def test_documents_and_question_may_come_as_json_by_a_pipe():
         (("--first-stage", "no.json"), "neither 'order' nor a JSON file"),
         (("--top-n", 0), "top_n is 0"),
         (("--method", "lexicl"), "did you mean 'lexical'"),
+        (("--method", "edges"), "ranks none"),
+        (("--first-stage", "{deep}"), "neither 'order' nor a JSON file"),
+        (("--first-stage", "order", "--fuse", "2"), "fuse is 2.0"),
+        (("--rank-probe", "p.safetensors", "--method", "icr"), "icr has no option"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(folder, words, says):
-    given = words if "--method" in words else (*words, "--method", "lexical")
+    (deep := folder.parent / "deep.json").write_text("[" * 100_000)
+    given = [str(word).format(deep=deep) for word in words]
+    given += [] if "--method" in words else ["--method", "lexical"]
     done = tamis("rerank", folder, "-q", QUESTION, *given)
     assert done.exit_code == 2
     assert says in done.stderr

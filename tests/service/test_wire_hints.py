@@ -23,6 +23,7 @@ from tamis.service.wire.search import SearchRequest
         (CompressRequest, "rate", "ratio"),
         (CompressRequest, "top_k", "top_n"),
         (CompressRequest, "Question", "query"),
+        (CompressRequest, "returns", "return"),
         (CompressRequest, "max_tokns", "max_tokens"),
         (Document, "page_content", "text"),
         (Document, "txt", "text"),
