@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Template
 
+CONTEXT_TOKENS = 8192
+"""Of a reader that does not say how long its prompts may be."""
 _OPENINGS = ("<bos>", "<s>", "<|begin_of_text|>")
 
 
@@ -19,15 +22,29 @@ def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
 
     A layer with a sliding window pays nothing to what lies before it, so its sums say where a
     document stands, not what it holds.
+
+    Raises:
+        BadInput: not every layer is loaded, and a sum over some would be another method.
     """
-    every = tuple(range(getattr(reader, "depth", reader.card.layers)))
-    while not hasattr(reader, "model") and (behind := _behind(reader)) is not None:
-        reader = behind
-    config = getattr(getattr(reader, "model", None), "config", None)
+    proxy, layers = innermost(reader), reader.card.layers
+    if (depth := getattr(proxy, "depth", layers)) < layers:
+        raise BadInput(
+            f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
+            "loaded; load them all, or start the service with a method that reads them, such as icr"
+        )
+    every = tuple(range(layers))
+    config = getattr(proxy, "config", None)
     if not (window := getattr(config, "sliding_window", None)) or window > tokens:
         return every
     kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
     return tuple(x for x in every if kinds[x] != "sliding_attention") or every
+
+
+def innermost(reader: Any) -> Any:
+    """What knows the model, behind caches and whatever else reads by it: a proxy, or the engine."""
+    while not hasattr(reader, "context_tokens") and (behind := _behind(reader)) is not None:
+        reader = behind
+    return reader
 
 
 def _behind(reader: Any) -> Any:

@@ -7,8 +7,9 @@ The shared machinery of the published rerankers: ICR (arXiv 2410.02642, §3), QR
            documents, the first one given last    rows: all of these (CoRe: without the suffix)
 
 A token's score is its attention, the mean over rows, summed over heads, minus the same for the
-query "N/A"; the documents' keys are kept, so that the second query costs only itself. In each
-document tokens at or below mean - 2·deviation are dropped, and the rest is summed.
+query "N/A"; the documents' keys are kept, so that the second query costs only itself (a service
+keeps them only with a passage cache, and reads the documents twice without one). In each document
+tokens at or below mean - 2·deviation are dropped, and the rest is summed.
 
 Departures from all three: documents that do not fit into one prompt are read in several, in the
 order given, none of which overlap (the papers slide a window or cut documents at 300 words); a
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors._far_layers import far_layers, opening_token
+from tamis.compressors._far_layers import CONTEXT_TOKENS, far_layers, innermost, opening_token
 from tamis.compressors._reading import Reader
 from tamis.compressors._types import Ranks
 from tamis.probes.capture import Want
@@ -46,7 +47,6 @@ FIND = (
 )
 """ICR's instructions: to find (IE), and to answer (QA)."""
 _LEAST_TOKENS = 16
-_CONTEXT_TOKENS = 8192
 Head = tuple[int, int]
 
 
@@ -127,8 +127,13 @@ class InContext:
         pages = self._pages(passages, max(len(ask.ids) for ask in asks))
         tokenised = time.perf_counter()
         best = torch.full((len(passages),), -torch.inf)
+        run = cached = 0
         for page in pages:
-            for document, score in zip(page.documents, self._read(page, asks), strict=True):
+            signals = self._read(page, asks)
+            whole = sum(len(page.ids) + len(ask.ids) for ask in asks)
+            spared = sum(signal.cached for signal in signals)
+            run, cached = run + whole - spared, cached + spared
+            for document, score in zip(page.documents, self._scored(page, signals), strict=True):
                 best[document] = torch.maximum(best[document], score)
         read = time.perf_counter()
         # an empty document draws nothing, as the empty query does
@@ -136,9 +141,10 @@ class InContext:
         return Ranks(
             tuple(values),
             windows=len(pages),
-            tokens_read=sum(len(page.ids) + sum(len(a.ids) for a in asks) for page in pages),
+            tokens_read=run,
             timings_ms={"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
             warnings=_told(len(pages), len(passages)),
+            tokens_cached=cached,
         )
 
     def _queries(self, question: str) -> tuple[str, ...]:
@@ -156,31 +162,36 @@ class InContext:
 
     def _longest(self) -> int:
         """Tokens of the longest prompt."""
-        proxy = getattr(self.reader, "proxy", self.reader)  # behind a cache
-        longest = int(getattr(proxy, "context_tokens", _CONTEXT_TOKENS))
+        longest = int(getattr(innermost(self.reader), "context_tokens", CONTEXT_TOKENS))
         return min(self.window_tokens or longest, longest)
 
-    def _read(self, page: Page, asks: Sequence[Ask]) -> list[Tensor]:
-        """The score of each document on a page."""
+    def _read(self, page: Page, asks: Sequence[Ask]) -> list[Signal]:
+        """What the query draws of a page, and then what the empty one does."""
         wanted = {layer for layer, _ in self.heads or ()} or far_layers(
             self.reader, self._longest()
         )
         want = Want(tuple(sorted(wanted)), ("question_mean",))
-        seen = [
-            summed(signal, self.heads)
-            for signal in asked(self.reader, Read(page.ids, 0, ()), asks, want)
-        ]
+        return asked(self.reader, Read(page.ids, 0, ()), asks, want)
+
+    def _scored(self, page: Page, signals: Sequence[Signal]) -> list[Tensor]:
+        """The score of each document on a page."""
+        seen = [summed(signal, self.heads) for signal in signals]
         scores = seen[0] - seen[1] if self.form.calibrate else seen[0]
         return [masked_sum(scores[a:b]) for a, b in page.spans]
 
 
 def asked(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> list[Signal]:
-    """One text asked several times: its keys are kept where the reader can keep them."""
+    """One text asked several times: its keys are kept where the reader can keep them.
+
+    Returns:
+        A signal a question; the first says `cached` of what had been read before the call alone.
+    """
     prompts = [Prompt(read, ask) for ask in asks]
     if len(prompts) == 1 or not hasattr(reader, "keep"):
         return list(reader.read(prompts, want))
     kept = list(reader.keep(prompts[:1], want))
-    return list(reader.ask(prompts, kept * len(prompts), want))
+    first, *others = reader.ask(prompts, kept * len(prompts), want)
+    return [replace(first, cached=0), *others]
 
 
 def summed(signal: Signal, heads: Sequence[Head] | None) -> Tensor:

@@ -8,7 +8,9 @@ instruction and query, without the suffix, so the prompt ends with the query. Ca
 are ICR's. The layers above the deepest head are not loaded, as the paper prunes them.
 
 Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
-the proxy's own template; the released code's rows reach one token into the suffix, these do not.
+the proxy's own template, by the rows from the question to the prompt's end (the paper's are those
+of instruction and query), without labels and with as many negatives as 1,000 tokens hold (the paper
+takes 49); the released code's rows reach one token into the suffix, these do not.
 A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
 such a model (Gemma) a head may be chosen that sees no further than the last documents.
 """

@@ -18,8 +18,8 @@ it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not
 at places whatever is asked: at the first unit of a window, and at every token of a short one. Among
 50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are kept without the
 subtraction, 75 with it (LOG.md). The window's keys are kept, so it costs one more question, not one
-more reading. `calibrate=False` leaves it out; the token form never has it. As published:
-`form="token", together=True`.
+more reading (in a service only with a passage cache). `calibrate=False` leaves it out; the token
+form never has it. As published: `form="token", together=True`.
 
 Departures of both: the last rows never reach back beyond the question's first token, so a short
 question has fewer than 16; passages are read alone, in windows of whole units, where the paper

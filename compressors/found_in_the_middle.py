@@ -9,13 +9,15 @@ a bias of the place. A dummy document in the same place has the bias alone:
 Attention is averaged over the document's tokens and over all layers and heads, as the prompt's last
 token pays it. The most relevant document comes last, next to the question.
 
-Departures: the paper puts the dummy into one place at a time, among the other documents, which is
-K readings a request (`each=True`); by default all places hold a dummy at once and are asked for
+Departures: the paper puts the dummy into one place at a time, among the other documents, which is K
+readings a request (`each=True`); by default all places hold a dummy at once and are asked for
 "N/A", so the biases depend only on how many places there are and how long they are, and are kept:
 one reading a request once a shape was seen. Dummies are a neutral text, repeated and cut to the
-documents' mean length, rounded up to 32 tokens; with `each` to the very length. The proxy
-calibrates for the model that answers, whose own attention the paper rescales. Layers with a sliding
-window of no more than `window_tokens` are left out (Gemma), as in `attention_sorting`.
+documents' mean length, rounded up to 32 tokens where that fits into the window; with `each` to the
+very length. Documents of more than `window_tokens` are read in several prompts, and each prompt is
+calibrated by itself. The proxy calibrates for the model that answers, whose own attention the paper
+rescales. Layers with a sliding window of no more than `window_tokens` are left out (Gemma), as in
+`attention_sorting`.
 """
 
 from __future__ import annotations
@@ -105,7 +107,9 @@ class FoundInTheMiddle:
     def _shape(self, group: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
         """The biases of a list of so many documents, of about this length."""
         mean = max(1, round(_whole(group) / len(group)))
-        return self._bias(len(group), -(-mean // _STEP) * _STEP)
+        # rounded up, so that lists of about this length share it, as far as the window has room
+        room = max(self.window_tokens, _whole(group)) // len(group)
+        return self._bias(len(group), max(1, min(-(-mean // _STEP) * _STEP, room)))
 
     def _all_dummies(self, places: int, tokens: int) -> tuple[float, ...]:
         dummies = [self._cut(tokens)] * places

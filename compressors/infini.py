@@ -19,7 +19,9 @@ tokens it lost all, 16 contrast heads lost none, LOG.md), so where a contrast pr
 best heads of any layer are read: `heads=0` is the last layer, as published. At most `carry_tokens`
 are carried, the best first, where 300 tokens may carry 300 sentences; no row weights (the authors'
 package weighs a row by its attention to the question; the paper does not); tamis's template;
-documents are joined by a blank line, under their titles.
+documents are joined by a blank line, under their titles; the independent form's last pass reads the
+survivors without them. Chosen heads are read wherever they are: of a model with sliding layers
+(Gemma: 8 of the 16) some see no further back than that layer's window.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ QRScore are summed: the calibrated, masked attention mass on the gold documents 
 questions (`tamis heads find --by qr`).
 
 Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
-the proxy's own template, not in this prompt's words.
+the proxy's own template, not in this prompt's words, by the rows from the question to the prompt's
+end, where the paper's begin with the instruction.
 A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
 such a model (Gemma) a head may be chosen that sees no further than the last documents.
 """

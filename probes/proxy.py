@@ -81,6 +81,11 @@ class Proxy:
         return dtype
 
     @property
+    def config(self) -> Any:
+        """What the model's `config.json` says, as transformers reads it."""
+        return self.body.config
+
+    @property
     def context_tokens(self) -> int:
         """The longest prompt the model takes."""
         return int(getattr(self.body.config, "max_position_embeddings", 2048))

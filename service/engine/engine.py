@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tamis.compressors._far_layers import innermost
 from tamis.compressors._reading import Reader
 from tamis.probes.prompt import Prompt
 from tamis.service.engine.line import Line, Load
@@ -83,8 +84,8 @@ class Engine:
                 raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
         self._keeper.start()
         assert self._loaded is not None  # the worker is ready
-        most = self.bounds.max_request_tokens
-        return EngineReader(self.line, self._loaded.card, self._loaded.layout, most, self._size)
+        read, most = self._loaded, self.bounds.max_request_tokens
+        return EngineReader(self.line, read.card, read.layout, most, self._size, innermost(read))
 
     @property
     def ready(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from typing import Any
 
+from tamis.compressors._far_layers import CONTEXT_TOKENS
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt, Template
@@ -30,9 +32,20 @@ class EngineReader:
         layout: Layout,
         most_tokens: int,
         size: Callable[[Prompt], int] = len,
+        model: Any = None,
     ) -> None:
+        """A reader over a line.
+
+        Args:
+            size: tokens that reading a prompt costs.
+            model: what the engine reads with. What methods ask of a proxy is copied from it; held
+                on to, it would live on when another takes its place.
+        """
         self.line, self.card, self.layout = line, card, layout
         self.most_tokens, self.size = most_tokens, size
+        self.context_tokens: int = getattr(model, "context_tokens", CONTEXT_TOKENS)
+        self.depth: int = getattr(model, "depth", card.layers)
+        self.config: Any = getattr(model, "config", None)
 
     def with_template(self, template: Template) -> EngineReader:
         """The same engine, in other words."""

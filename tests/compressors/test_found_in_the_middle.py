@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.compressors._registry import build
-from tamis.compressors.attention_sorting import AttentionSorting
+from tamis.compressors.attention_sorting import WINDOW_TOKENS, AttentionSorting
 from tamis.compressors.found_in_the_middle import DUMMY, EMPTY_QUERY, FoundInTheMiddle
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
@@ -50,6 +50,14 @@ def test_published_puts_one_dummy_among_the_other_documents_at_a_time():
     assert whole == "".join(f"{text}\n\n" for text in TEXTS)
     assert [text for _, text in dummies] == [whole.replace(text, "x" * 15) for text in TEXTS]
     assert {question for question, _ in dummies} == {ASKED}
+
+
+def test_a_list_of_hundreds_of_short_documents_is_calibrated_by_prompts_no_longer_than_its_own():
+    reader = Scripted.pointing_at("south")
+    passages = [Passage(f"Goose {i}.") for i in range(400)]
+    FoundInTheMiddle(reader).relevance(ASKED, passages)
+    assert len(reader.seen) == 4  # two prompts of documents, and two of as many dummies
+    assert max(len(text) for _, text in reader.seen) <= WINDOW_TOKENS  # a character is a token
 
 
 def test_by_default_biases_are_read_once_for_lists_of_a_shape_and_ask_for_nothing():

@@ -79,7 +79,7 @@ def test_no_text_is_no_text_whatever_the_budget(documents: list[str], budget: Bu
 @pytest.mark.parametrize("question", ["", " ", "\n\t\u3000", None, 7])
 def test_an_empty_question_is_refused_even_when_all_would_fit(question: Any):
     compressor, reader = pointing()
-    with pytest.raises(BadInput, match="the question is empty"):
+    with pytest.raises(BadInput, match=r"the question is (empty|of type)"):
         compressor.compress(question, DOCUMENTS, Budget(ratio=1.0))
     assert reader.prompts_read == 0
 

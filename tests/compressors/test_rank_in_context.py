@@ -11,11 +11,12 @@ from tamis.compressors._in_context import EMPTY_QUERY, Form, asked, masked_sum, 
 from tamis.compressors.core_heads import ContrastiveHeads
 from tamis.compressors.icr import InContextReranking
 from tamis.compressors.qr_heads import QueryHeads
+from tamis.probes.cache import CachedReader, PassageCache
 from tamis.probes.capture import Want
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES, Layout, Prompt
-from tamis.probes.proxy import Card
+from tamis.probes.proxy import Card, Proxy
 from tamis.probes.scripted import byte_tokenizer
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
@@ -218,3 +219,23 @@ def test_a_real_decoder_ranks_documents_whole_and_alike_twice(kind):
     first = method.ranks("Where is the pin?", documents)
     assert first.values == method.ranks("Where is the pin?", documents).values
     assert len(set(first.values)) == 3
+
+
+def test_what_ran_is_told_apart_from_what_had_been_read():
+    """Documents of D tokens, asked twice, by A and by B: first D + A + B, then A + B."""
+    proxy = tiny.proxy("llama")
+    cached = CachedReader(proxy, PassageCache(1 << 26))
+    documents = [Passage("Ships came in spring."), Passage("Bread was cheap.")]
+    first, again = (InContextReranking(cached).ranks("Who?", documents) for _ in range(2))
+    plain = InContextReranking(proxy).ranks("Who?", documents)
+    assert first.values == pytest.approx(plain.values, abs=1e-5)
+    assert (first.tokens_read, first.tokens_cached) == (plain.tokens_read, plain.tokens_cached)
+    held = first.tokens_cached
+    assert held > 0
+    assert (again.tokens_read, again.tokens_cached) == (first.tokens_read - held, 2 * held)
+
+
+def test_a_model_of_which_not_all_layers_are_loaded_does_not_sum_over_all(tmp_path):
+    shallow = Proxy.from_folder(tiny.save("llama", tmp_path), layers=2)
+    with pytest.raises(BadInput, match="2 of 4 are loaded; load them all"):
+        InContextReranking(shallow).ranks("Who?", [Passage("Ships came in spring.")])

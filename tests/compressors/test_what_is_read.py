@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from types import SimpleNamespace
 
 import pytest
 
@@ -113,8 +112,8 @@ class Windowed(Watching):
     sliding_window = 512
 
     @property
-    def model(self):
-        return SimpleNamespace(config=self)
+    def config(self):
+        return self
 
 
 @pytest.mark.parametrize("behind", [lambda r: r, Remembering])
