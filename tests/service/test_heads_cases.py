@@ -177,6 +177,10 @@ def test_the_needles_mass_is_read_by_the_last_row_in_every_layer():
     found = seen_by_needle(needle_case(answered(1), reader, 1000), reader)["needle"]
     assert found.shape == (4, 2)
     assert found[-1, -1] == found.max()
+    asked = Listing.pointing_at("Rome")
+    asked.asked = []
+    seen_by_needle(needle_case(answered(1), asked, 1000), asked)
+    assert asked.asked == [((0, 1, 2, 3), ("last",))]
 
 
 def test_a_haystack_is_cut_at_whole_sentences(reader):

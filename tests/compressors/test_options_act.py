@@ -1,0 +1,194 @@
+"""What a method is told it does: every option reaches the reading, every title is read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tamis.compressors import _in_context
+from tamis.compressors.attention_sorting import AttentionSorting
+from tamis.compressors.attnrank import AttnRank
+from tamis.compressors.core_heads import ContrastiveHeads
+from tamis.compressors.evaluator_heads import EvaluatorHeads
+from tamis.compressors.found_in_the_middle import FoundInTheMiddle
+from tamis.compressors.icr import InContextReranking
+from tamis.compressors.infini import Infini
+from tamis.compressors.qr_heads import QueryHeads
+from tamis.compressors.question_rows import QuestionRows
+from tamis.compressors.raw_attention import RawAttention
+from tamis.compressors.sentinel import Sentinel
+from tamis.probes.basin import PositionProfile
+from tamis.probes.heads import HeadProfile
+from tamis.probes.scripted import Scripted
+from tamis.probes.segment import units_of
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage
+from tests.compressors.attention_kit import ASKED
+from tests.laws.methods import head_profile, probe_for, question_probe, sentinel_probe
+
+DOCUMENTS = [
+    Passage("Straw here. The pin is here. More straw lies there.", title="Barns"),
+    Passage("Hay is dry. Hay is wet. Nobody knows.", title="Fields"),
+]
+
+
+class Watching(Scripted):
+    """Keeps the words of each prompt: what was read, titles included, and what was asked."""
+
+    def read(self, prompts, want):
+        self.read_texts += [bytes(prompt.read.ids).decode() for prompt in prompts]
+        self.asked_texts += [bytes(x for x in p.ask.ids if x < 256).decode() for p in prompts]
+        return super().read(prompts, want)
+
+
+def watching() -> Watching:
+    reader = Watching.pointing_at("pin")
+    reader.read_texts, reader.asked_texts = [], []
+    return reader
+
+
+def ask(method):
+    if hasattr(method, "ranks"):
+        return method.ranks(ASKED, DOCUMENTS)
+    if hasattr(method, "order"):
+        return method.order(ASKED, DOCUMENTS, [0.0, 0.0])
+    return method.scores(ASKED, DOCUMENTS, units_of(DOCUMENTS))
+
+
+def chosen(kind, by):
+    return lambda r, **options: kind(r, head_profile(r, by), heads=2, **options)
+
+
+TOGETHER = {
+    "icr": InContextReranking,
+    "qr_heads": chosen(QueryHeads, "qr"),
+    "core_heads": chosen(ContrastiveHeads, "contrast"),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_rerankers_in_one_prompt_hear_their_options(name):
+    def told(**options):
+        reader = watching()
+        found = ask(TOGETHER[name](reader, **options))
+        return reader, found
+
+    usual, found = told()
+    assert found.windows == 1
+    assert usual.read_texts[0].index("Hay is dry") < usual.read_texts[0].index("The pin is here")
+    assert sum("N/A" in text for text in usual.asked_texts) == 1
+    forward, _ = told(reverse=False)
+    assert forward.read_texts[0].index("Hay is dry") > forward.read_texts[0].index("The pin")
+    raw, _ = told(calibrate=False)
+    assert not any("N/A" in text for text in raw.asked_texts)
+    longest = max(len(text) for text in usual.asked_texts)
+    _, small = told(window_tokens=longest + 110)
+    assert small.windows > 1
+
+
+@pytest.mark.parametrize("name", ["icr", "qr_heads"])
+def test_an_instruction_to_answer_is_another_than_one_to_find(name):
+    for answer, words in enumerate(_in_context.FIND):
+        reader = watching()
+        ask(TOGETHER[name](reader, answer=bool(answer)))
+        assert all(words in text for text in reader.asked_texts)
+
+
+WINDOWED = {
+    "question_rows": lambda r, **o: QuestionRows(r, question_probe(r), **o),
+    "evaluator_heads": lambda r, **o: EvaluatorHeads(r, head_profile(r), 1, **o),
+    "raw_attention": RawAttention,
+    "infini": lambda r, **o: Infini(r, top_k=1, phrase_tokens=1, **o),
+    "infini alone": lambda r, **o: Infini(r, "independent", top_k=1, **o),
+    "sentinel": lambda r, window_tokens: Sentinel(r, sentinel_probe(r), chunk_tokens=window_tokens),
+    "attention_sorting": AttentionSorting,
+    "found_in_the_middle": FoundInTheMiddle,
+}
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_a_window_bounds_what_one_prompt_holds(name):
+    whole, cut = watching(), watching()
+    ask(WINDOWED[name](whole, window_tokens=1000))
+    ask(WINDOWED[name](cut, window_tokens=24))
+    assert len(set(cut.read_texts)) > len(set(whole.read_texts))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda r: EvaluatorHeads(r, head_profile(r), 1),
+        lambda r: EvaluatorHeads(r, head_profile(r), 1, together=True),
+        RawAttention,
+        Infini,
+        AttentionSorting,
+        lambda r: QuestionRows(r, question_probe(r)),
+        lambda r: Sentinel(r, sentinel_probe(r)),
+        *TOGETHER.values(),
+    ],
+)
+def test_titles_are_read(make):
+    reader = watching()
+    ask(make(reader))
+    for document in DOCUMENTS:
+        assert any(document.title in text for text in reader.read_texts)
+
+
+def test_passages_that_are_read_together_share_a_prompt():
+    for together in (True, False):
+        reader = watching()
+        ask(EvaluatorHeads(reader, head_profile(reader), 1, together=together))
+        both = ["pin" in text and "Nobody" in text for text in reader.read_texts]
+        assert any(both) == together
+
+
+def test_infini_takes_the_mean_of_the_chosen_heads_and_of_no_others():
+    """Layers 1 and 2 were read; chosen are head 1 of layer 2 and head 0 of layer 1."""
+    method = Infini(Scripted.pointing_at("pin"), phrase_tokens=1)
+    method.chosen = ((2, 1), (1, 0))
+    weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
+    signal = Signal(weights, (1, 2), ("question_mean",))
+    assert method.token_scores(signal).tolist() == [1.5, 5.0]
+
+
+def test_the_published_tokens_are_chosen_after_pooling():
+    """A lone spike of .5 pools to .17, two neighbours of .4 to .27."""
+    row = [0.0, 0.5, 0.0, 0.0, 0.0, 0.4, 0.4, 0.0]
+
+    class Fixed(Scripted):
+        def read(self, prompts, want):
+            for _ in prompts:
+                yield Signal(torch.tensor(row).expand(1, 2, 3, -1), want.layers, want.rows)
+
+    reader = Fixed.pointing_at("x")
+    for width, best in ((1, (1, 2)), (3, (5, 6))):
+        method = EvaluatorHeads(
+            reader, head_profile(reader), observed_rows=1, pool_tokens=width, form="token"
+        )
+        assert method.tokens("Who?", "abcdefgh", 1) == [best]
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
+def test_places_are_those_of_the_model_that_is_named(model):
+    assert AttnRank(model=model).profile == PositionProfile.shipped(model)
+    others = {PositionProfile.shipped(m).shares for m in ("smollm2-135m", "gemma3-270m")}
+    assert len(others) == 2
+
+
+def test_a_layer_of_even_heads_is_chosen_before_one_with_the_best_head():
+    scores = ((0.0, 0.9, 0.0), (0.5, 0.4, 0.3))
+    found = HeadProfile("m", "r", "chatml", 2, 3, "needle", scores)
+    assert found.best_layer() == 1
+    assert found.evaluators(2) == ((1, 0), (1, 1))
+
+
+def test_coverage_is_promised_by_what_scores_alone_where_passages_are_apart():
+    reader = Scripted.pointing_at("pin")
+    probe = question_probe(reader)
+    weights = dict(probe.weights) | {
+        "lowest": torch.linspace(0.1, 0.2, 40), "alone_lowest": torch.linspace(0.6, 0.9, 40),
+    }  # fmt: skip
+    probe = probe_for(reader, "question_rows", weights)
+    whole, apart = (QuestionRows(reader, probe, isolated=i).covering(0.9) for i in (False, True))
+    assert whole < 0.2
+    assert apart > 0.6
