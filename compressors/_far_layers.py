@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import Template
+from tamis.probes.prompt import Ask, Template
 
 CONTEXT_TOKENS = 8192
 """Of a reader that does not say how long its prompts may be."""
@@ -38,6 +38,24 @@ def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
         return every
     kinds = getattr(config, "layer_types", None) or ("sliding_attention",) * len(every)
     return tuple(x for x in every if kinds[x] != "sliding_attention") or every
+
+
+def room_for(reader: Any, ask: Ask, most: int) -> int:
+    """Tokens of documents that one prompt holds beside its opening and a question, up to `most`.
+
+    Raises:
+        BadInput: the question leaves no room.
+    """
+    longest = getattr(innermost(reader), "context_tokens", None)
+    if longest is None:
+        return most
+    room = int(longest) - len(reader.layout.head) - len(ask.ids)
+    if room < 1:
+        raise BadInput(
+            f"the question takes {len(ask.ids)} tokens and {reader.card.name} takes {longest}; "
+            "shorten the question"
+        )
+    return min(most, room)
 
 
 def innermost(reader: Any) -> Any:

@@ -131,8 +131,8 @@ class InContext:
         for page in pages:
             signals = self._read(page, asks)
             whole = sum(len(page.ids) + len(ask.ids) for ask in asks)
-            spared = sum(signal.cached for signal in signals)
-            run, cached = run + whole - spared, cached + spared
+            run += whole - sum(signal.cached for signal in signals)
+            cached += signals[0].cached  # what it has just read was not kept from before
             for document, score in zip(page.documents, self._scored(page, signals), strict=True):
                 best[document] = torch.maximum(best[document], score)
         read = time.perf_counter()

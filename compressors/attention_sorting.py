@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import torch
 
-from tamis.compressors._far_layers import far_layers
+from tamis.compressors._far_layers import far_layers, room_for
 from tamis.compressors._method import Info
 from tamis.compressors._reading import Reader
 from tamis.probes.capture import Want
@@ -45,7 +45,8 @@ class AttentionSorting:
 
         Args:
             rounds: how often to read and sort.
-            window_tokens: the most that one prompt holds of the documents.
+            window_tokens: the most that one prompt holds of the documents; less where the proxy's
+                context is shorter.
 
         Raises:
             BadInput: an option below 1.
@@ -70,9 +71,10 @@ class AttentionSorting:
             return tuple(order)
         shown = document_ids(self.reader, passages)
         ask = self.reader.layout.ask(question)
+        window = room_for(self.reader, ask, self.window_tokens)
         for _ in range(self.rounds):
             before = order
-            looks = mean_attention(self.reader, [shown[p] for p in order], ask, self.window_tokens)
+            looks = mean_attention(self.reader, [shown[p] for p in order], ask, window)
             seen = dict(zip(order, looks, strict=True))
             order = sorted(order, key=seen.__getitem__)
             if order == before:

@@ -27,6 +27,7 @@ from functools import lru_cache
 from itertools import cycle, islice
 from typing import ClassVar
 
+from tamis.compressors._far_layers import room_for
 from tamis.compressors._method import Info
 from tamis.compressors._reading import Reader
 from tamis.compressors.attention_sorting import WINDOW_TOKENS, document_ids, mean_attention
@@ -63,7 +64,8 @@ class FoundInTheMiddle:
         Args:
             each: put the dummy into one place after the other, among the other documents, as
                 published: a reading a document.
-            window_tokens: the most that one prompt holds of the documents.
+            window_tokens: the most that one prompt holds of the documents; less where the proxy's
+                context is shorter.
             dummy: what anything is; repeated and cut to length.
 
         Raises:
@@ -98,17 +100,18 @@ class FoundInTheMiddle:
         """What each passage draws beyond what its place draws, in mean attention a token."""
         found: list[float] = []
         ask = self.reader.layout.ask(question)
-        for group in packed(document_ids(self.reader, passages), self.window_tokens):
+        window = room_for(self.reader, ask, self.window_tokens)
+        for group in packed(document_ids(self.reader, passages), window):
             drawn = self._drawn(group, ask)
-            bias = self._one_dummy_each(group, ask) if self.each else self._shape(group)
+            bias = self._one_dummy_each(group, ask) if self.each else self._shape(group, window)
             found += [own - place for own, place in zip(drawn, bias, strict=True)]
         return found
 
-    def _shape(self, group: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
+    def _shape(self, group: Sequence[tuple[int, ...]], window: int) -> tuple[float, ...]:
         """The biases of a list of so many documents, of about this length."""
         mean = max(1, round(_whole(group) / len(group)))
         # rounded up, so that lists of about this length share it, as far as the window has room
-        room = max(self.window_tokens, _whole(group)) // len(group)
+        room = max(window, _whole(group)) // len(group)
         return self._bias(len(group), max(1, min(-(-mean // _STEP) * _STEP, room)))
 
     def _all_dummies(self, places: int, tokens: int) -> tuple[float, ...]:

@@ -33,6 +33,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tamis.compressors._far_layers import room_for
 from tamis.compressors._joining import Cut, cuts, fitting, put_together
 from tamis.compressors._method import Info
 from tamis.compressors._reading import Reader, Window, windows
@@ -78,7 +79,8 @@ class Infini:
             window_tokens: of new text a step.
             top_k: so many best tokens of a step choose the sentences that are carried.
             phrase_tokens: width of the box.
-            carry_tokens: the most that is carried.
+            carry_tokens: the most that is carried. Both are less where the proxy's context is
+                shorter.
             heads: 0 for all heads of the last layer, as published; else so many heads of any layer,
                 the best of the contrast profile that ships. None is 16 of them where one ships, and
                 0 where none does.
@@ -113,15 +115,18 @@ class Infini:
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit; a passage ranks by its best unit."""
         clock = time.perf_counter()
-        walk = _Walk(self, self.reader.layout.ask(question), len(units))
+        ask = self.reader.layout.ask(question)
+        # of a short context, half is for what is carried and half for what is new
+        room = room_for(self.reader, ask, self.window_tokens + self.carry_tokens)
+        carry = min(self.carry_tokens, max(room // 2, room - self.window_tokens))
+        window_tokens = min(self.window_tokens, max(1, room - carry))
+        walk = _Walk(self, ask, len(units), carry)
         if self.form == "sequential":
             whole, moved = joined(passages, units)
-            for window in windows(
-                self.reader.layout, [whole], moved, self.window_tokens, lead=True
-            ):
+            for window in windows(self.reader.layout, [whole], moved, window_tokens, lead=True):
                 walk.step(cuts(window))
         else:
-            walk.alone(windows(self.reader.layout, passages, units, self.window_tokens))
+            walk.alone(windows(self.reader.layout, passages, units, window_tokens))
         each = walk.values()
         timings = {"read": (time.perf_counter() - clock) * 1e3}
         ranks = best_of_passage(each, units, len(passages))
@@ -146,8 +151,8 @@ class Infini:
 class _Walk:
     """One request on its way through the text: what was seen of each unit, and what is carried."""
 
-    def __init__(self, method: Infini, ask: Ask, units: int) -> None:
-        self.method, self.ask = method, ask
+    def __init__(self, method: Infini, ask: Ask, units: int, carry_tokens: int) -> None:
+        self.method, self.ask, self.carry_tokens = method, ask, carry_tokens
         self.seen = [0.0] * units
         self.carried: list[Cut] = []
         self.prompts = self.tokens = self.cached = 0
@@ -203,7 +208,7 @@ class _Walk:
         worst = float(tokens.topk(min(self.method.top_k, len(tokens))).values[-1])
         hit = [part for part in parts if self.seen[part.unit] >= worst]
         order = sorted(hit, key=lambda part: (-self.seen[part.unit], part.unit))
-        return fitting(order, self.method.carry_tokens)
+        return fitting(order, self.carry_tokens)
 
 
 def _heads(model: str, given: int | None) -> int:

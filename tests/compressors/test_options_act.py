@@ -18,6 +18,7 @@ from tamis.compressors.question_rows import QuestionRows
 from tamis.compressors.raw_attention import RawAttention
 from tamis.compressors.sentinel import Sentinel
 from tamis.probes.basin import PositionProfile
+from tamis.probes.errors import BadInput
 from tamis.probes.heads import HeadProfile
 from tamis.probes.scripted import Scripted
 from tamis.probes.segment import units_of
@@ -25,6 +26,8 @@ from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
 from tests.compressors.attention_kit import ASKED
 from tests.laws.methods import head_profile, probe_for, question_probe, sentinel_probe
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
 DOCUMENTS = [
     Passage("Straw here. The pin is here. More straw lies there.", title="Barns"),
@@ -140,6 +143,39 @@ def test_passages_that_are_read_together_share_a_prompt():
         ask(EvaluatorHeads(reader, head_profile(reader), 1, together=together))
         both = ["pin" in text and "Nobody" in text for text in reader.read_texts]
         assert any(both) == together
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Infini,
+        lambda r: Infini(r, "independent"),
+        lambda r: Infini(r, carry_tokens=100),
+        AttentionSorting,
+        FoundInTheMiddle,
+    ],
+)
+def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
+    """Windows of 1,024 tokens and more by default; the model takes 1,024 with the question."""
+    texts = [" ".join(f"Straw {i} {j} is dry." for j in range(20)) for i in range(12)]
+    given = [*map(Passage, texts), Passage("The pin is here.")]
+    method = make(tiny.proxy("llama"))
+    if hasattr(method, "order"):
+        assert sorted(method.order(ASKED, given, [0.0] * len(given))) == list(range(len(given)))
+        return
+    found = method.scores(ASKED, given, units_of(given))
+    assert len(found.values) == len(units_of(given))
+    assert found.windows > 3
+
+
+def test_a_question_that_fills_the_context_is_told_to_be_shorter():
+    asked = "Where is the pin? " * 200
+    given = [Passage("Straw here."), Passage("The pin is here.")]
+    proxy = tiny.proxy("llama")
+    with pytest.raises(BadInput, match="takes 1024; shorten the question"):
+        Infini(proxy).scores(asked, given, units_of(given))
+    with pytest.raises(BadInput, match="takes 1024; shorten the question"):
+        AttentionSorting(proxy).order(asked, given, [0.0, 0.0])
 
 
 def test_infini_takes_the_mean_of_the_chosen_heads_and_of_no_others():

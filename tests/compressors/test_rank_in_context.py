@@ -230,9 +230,8 @@ def test_what_ran_is_told_apart_from_what_had_been_read():
     plain = InContextReranking(proxy).ranks("Who?", documents)
     assert first.values == pytest.approx(plain.values, abs=1e-5)
     assert (first.tokens_read, first.tokens_cached) == (plain.tokens_read, plain.tokens_cached)
-    held = first.tokens_cached
-    assert held > 0
-    assert (again.tokens_read, again.tokens_cached) == (first.tokens_read - held, 2 * held)
+    assert first.tokens_cached == 0 < again.tokens_cached
+    assert again.tokens_read == first.tokens_read - again.tokens_cached
 
 
 def test_a_model_of_which_not_all_layers_are_loaded_does_not_sum_over_all(tmp_path):
