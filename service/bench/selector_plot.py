@@ -6,21 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput
 from tamis.service.bench.plot import figure_class
-
-
-def ready(path: Path) -> None:
-    """An hour of measuring must not end in a plot that cannot be drawn.
-
-    Raises:
-        BadInput: an ending that is not drawn, or no such folder. MissingExtra: no matplotlib.
-    """
-    figure_class()
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise BadInput(f"{path} ends in {path.suffix or 'nothing'}; draw a .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise BadInput(f"there is no folder {path.parent} for the plot")
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -147,14 +147,19 @@ def check_targets(*paths: Path | None) -> None:
 
 
 def check_images(*paths: Path | None) -> None:
-    """Likewise of files to draw to, whose names say how. MissingExtra: nothing can be drawn."""
+    """Likewise of pictures, whose names say how they are drawn: an hour must not end in none.
+
+    Raises:
+        BadInput: it could not be written, or its ending is none that is drawn.
+        MissingExtra: no matplotlib.
+    """
     check_targets(*paths)
     named = [path for path in paths if path is not None]
     if named and find_spec("matplotlib") is None:
         raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"')
     for path in named:
         if path.suffix.lower() not in IMAGES:
-            raise BadInput(f"{path} is no image that can be drawn; end it in {', '.join(IMAGES)}")
+            raise BadInput(f"{path} ends in {path.suffix or 'nothing'}; draw a .png, .svg or .pdf")
 
 
 def check_probe_target(path: Path) -> None:

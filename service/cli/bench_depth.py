@@ -75,7 +75,6 @@ def depth(
     from tamis.service.bench.depth_figures import verdict
     from tamis.service.bench.depth_plot import draw
     from tamis.service.bench.evidence import surroundings
-    from tamis.service.bench.selector_plot import ready
 
     check_images(png)
     depths, counts = _numbers(exits, "exits"), _numbers(heads, "heads")
@@ -84,8 +83,6 @@ def depth(
     sources += [replace(source_of(name), articles=True) for name in articles or ()]
     if len({file.name for file in files}) < len(files):
         raise BadInput("--judge has two files of one name; figures go by name, so rename one")
-    if png:
-        ready(png)  # an hour of reading must not end in a plot that cannot be drawn
     found = _measured(sources, files, depths, counts, shares, seed, proxy, readings(cache))
     facts = {"command": ["tamis", *sys.argv[1:]], "seed": seed, **surroundings(), **found}
     facts["verdict"] = verdict(found["cuts"], found["questions"])

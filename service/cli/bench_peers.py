@@ -109,12 +109,9 @@ def peers(
     from tamis.service.bench.peers import HOME, Field, weights_of
     from tamis.service.bench.peers_cases import cases_of, interleaved
     from tamis.service.bench.peers_run import Surroundings
-    from tamis.service.bench.selector_plot import ready
     from tamis.service.calls import counter_of
 
     check_images(plot)
-    if plot:
-        ready(plot)
     field, given = Field.of(adapters or HOME), weights_of(weights or ())
     field = field.compared_with(against) if against else field
     chosen, left_out = _chosen(field, names, given)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.probes.home import cache_home
-from tamis.service.cli._bench import ProxyName, bars, listed
+from tamis.service.cli._bench import ProxyName, bars, check_images, listed
 from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
 
@@ -88,7 +88,7 @@ def selectors(
     from tamis.probes.zoo import load_proxy
     from tamis.retrieval.selectors import _registry
     from tamis.service.bench.evidence import surroundings
-    from tamis.service.bench.selector_plot import draw, ready
+    from tamis.service.bench.selector_plot import draw
     from tamis.service.bench.selector_run import Run, Settings, heads_of
 
     chosen = listed(names, "selectors") if names else _registry.names()
@@ -97,8 +97,7 @@ def selectors(
     read = heads_of(listed(heads, "heads"))
     settings = Settings(_lengths(tokens), tuple(chosen), read, window, queries, recall)
     material = _material(text, train, test)
-    if plot:
-        ready(plot)
+    check_images(plot)
     model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
     folder = cache or cache_home() / "keys"
     with bars() as progress:

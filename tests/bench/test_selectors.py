@@ -17,10 +17,11 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read
 from tamis.retrieval._types import Hits
 from tamis.service.bench.selector_cases import Capture, Case, content
-from tamis.service.bench.selector_plot import draw, ready
+from tamis.service.bench.selector_plot import draw
 from tamis.service.bench.selector_run import Run, Settings, evenly, heads_of
 from tamis.service.bench.selector_text import Material, questions_of, text_of
 from tamis.service.bench.selectors import cheapest, measure, point, row, truth
+from tamis.service.cli._bench import check_images
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval import clouds
@@ -188,8 +189,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path):
         (lambda: Settings((5,), ("exact",), ((0, 0),), recall=1.5), "recall is 1.5"),
         (lambda: Settings((0,), ("exact",), ((0, 0),)), "positive"),
         (lambda: Run(tiny.proxy(), none, odd_head, tmp_path), "are 0 to 3"),
-        (lambda: ready(tmp_path / "plot.bmp"), "draw a .png"),
-        (lambda: ready(tmp_path / "none/plot.png"), "no folder"),
+        (lambda: check_images(tmp_path / "plot.bmp"), "draw a .png"),
+        (lambda: check_images(tmp_path / "none/plot.png"), "no folder"),
     ):
         with pytest.raises(BadInput, match=says):
             call()

@@ -127,8 +127,8 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("overlap", "--proxy", "nobody"), "at least two"),
         (("overlap", SHIPPED[0], SHIPPED[0]), "1 of the files named"),
         (("overlap", *SHIPPED), "heads of one model can be compared"),
-        (("show", "--png", "map.doc"), "map.doc is no image that can be drawn; end it in .png"),
-        (("basin", "--data", "no", "--png", "map"), "map is no image"),
+        (("show", "--png", "map.doc"), "map.doc ends in .doc; draw a .png"),
+        (("basin", "--data", "no", "--png", "map"), "map ends in nothing; draw a .png"),
         (("basin", "--proxy", "nobody"), "tamis heads basin --proxy nobody"),
     ],
 )
