@@ -128,7 +128,8 @@ def find(
     if not found:
         raise BadInput(
             f"no record of {', '.join(str(s.path) for s in sources)} tells heads apart by {by}; "
-            "copy needs answers inside gold sentences, contrast documents that are not gold"
+            "copy needs answers inside gold sentences, contrast documents that are not gold within "
+            f"the {most_tokens} tokens that a prompt holds (--prompt-tokens)"
         )
     cases = torch.stack([scores for _, scores in found])
     used = {id(source): sum(of is source for of, _ in found) for source in sources}
