@@ -46,16 +46,19 @@ def room_for(reader: Any, ask: Ask, most: int) -> int:
     Raises:
         BadInput: the question leaves no room.
     """
-    longest = getattr(innermost(reader), "context_tokens", None)
-    if longest is None:
-        return most
-    room = int(longest) - len(reader.layout.head) - len(ask.ids)
+    longest = context_of(reader)
+    room = longest - len(reader.layout.head) - len(ask.ids)
     if room < 1:
         raise BadInput(
             f"the question takes {len(ask.ids)} tokens and {reader.card.name} takes {longest}; "
             "shorten the question"
         )
     return min(most, room)
+
+
+def context_of(reader: Any) -> int:
+    """Tokens of the longest prompt that a reader takes."""
+    return int(getattr(innermost(reader), "context_tokens", CONTEXT_TOKENS))
 
 
 def innermost(reader: Any) -> Any:

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors._far_layers import CONTEXT_TOKENS, far_layers, innermost, opening_token
+from tamis.compressors._far_layers import context_of, far_layers, opening_token
 from tamis.compressors._reading import Reader
 from tamis.compressors._types import Ranks
 from tamis.probes.capture import Want
@@ -162,7 +162,7 @@ class InContext:
 
     def _longest(self) -> int:
         """Tokens of the longest prompt."""
-        longest = int(getattr(innermost(self.reader), "context_tokens", CONTEXT_TOKENS))
+        longest = context_of(self.reader)
         return min(self.window_tokens or longest, longest)
 
     def _read(self, page: Page, asks: Sequence[Ask]) -> list[Signal]:

@@ -6,11 +6,12 @@ passages ─ segment ─► units ─ method ─► scores ─ select under the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tamis.compressors._asked import COMPRESSION, check_question
+from tamis.compressors._documents import check_keep, check_list, passage_of
 from tamis.compressors._granularity import blocks, check_granularity, words
 from tamis.compressors._method import Scorer, check_scores
 from tamis.compressors._order import PLAIN, Orderer, Orderers
@@ -85,7 +86,7 @@ class Compressor:
         counter = counter or self.counter
         clock = time.perf_counter()
         context = tuple(passage_of(p, i) for i, p in enumerate(passages))
-        _check_keep(context)
+        check_keep(context)
         if rules.keep_tags:
             context = tuple(tagged(p, i) for i, p in enumerate(context))
         units = units_of(context, spoken(language, question, [p.text for p in context]))
@@ -242,66 +243,3 @@ def _arrangement(orderer: Orderer, case: _Case, scores: Scores, kept: Selection)
     order = orderer.order(case.question, texts, [scores.passages[p] for p in shown])
     rest = (p for p in range(len(case.passages)) if p not in by_passage)
     return [*(shown[i] for i in order), *rest]
-
-
-_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
-
-
-def check_list(given: Any, name: str) -> None:
-    """BadInput: one document, nothing to go through, or what has no order to name places by."""
-    other = isinstance(given, str | bytes | Passage | Mapping | Set)
-    if other or not isinstance(given, Iterable):
-        raise BadInput(f"{name} is of type {type(given).__name__}; give a list of {name}")
-
-
-def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
-    """A caller's document as a passage; its text is taken as it is.
-
-    Raises:
-        BadInput: it has no text, or fields that are not known, with its place in the list.
-    """
-    if isinstance(given, Passage):
-        if not isinstance(given.text, str):
-            raise BadInput(f"passage {index} has the text {given.text!r:.80}; give a string")
-        return given
-    if isinstance(given, str):
-        return Passage(given)
-    if not isinstance(given, Mapping) or not isinstance(given.get("text"), str):
-        raise BadInput(
-            f"passage {index} is {type(given).__name__} without a 'text' string; "
-            "give a string, or an object with 'text' and maybe 'id', 'title', 'metadata'"
-        )
-    if unknown := sorted(set(map(str, given)) - set(_FIELDS)):
-        raise BadInput(f"passage {index} has unknown fields {unknown}; known are {list(_FIELDS)}")
-    for name in ("id", "title"):
-        if given.get(name) is not None and not isinstance(given[name], str):
-            raise BadInput(
-                f"passage {index}: {name!r} is {given[name]!r}; give a string or leave it out"
-            )
-    if not isinstance(given.get("metadata") or {}, Mapping):
-        raise BadInput(f"passage {index}: 'metadata' is {given['metadata']!r}; give an object")
-    metadata, (keep, least) = given.get("metadata") or {}, _promised(given, index)
-    return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, least)
-
-
-def _check_keep(passages: Sequence[Passage]) -> None:
-    """Refuses spans to keep that lie nowhere: what was meant would be lost in silence."""
-    for i, passage in enumerate(passages):
-        for start, stop in passage.keep:
-            if not 0 <= start <= stop <= len(passage.text):
-                raise BadInput(
-                    f"passage {i} has {len(passage.text)} characters and keep has "
-                    f"[{start}, {stop}]; give 0 <= start <= stop <= {len(passage.text)}"
-                )
-
-
-def _promised(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, int], ...], int]:
-    """What must be kept of a document: spans, and a number of tokens."""
-    try:
-        spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
-        return spans, int(given.get("min_tokens") or 0)
-    except (TypeError, ValueError) as error:
-        raise BadInput(
-            f"passage {index}: 'keep' or 'min_tokens' cannot be read ({error}); "
-            "give pairs of whole numbers [start, stop], and a whole number"
-        ) from error

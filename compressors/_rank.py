@@ -14,7 +14,7 @@ from typing import Any
 
 from tamis.compressors._asked import check_question
 from tamis.compressors._checks import is_whole
-from tamis.compressors._pipeline import check_list, passage_of
+from tamis.compressors._documents import check_list, passage_of
 from tamis.compressors._rank_fuse import FirstStage, Fuse, first_scores, fused
 from tamis.compressors._types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
@@ -95,7 +95,7 @@ class Reranker:
         ranks = self._asked(question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
         score = own if first is None else fused(own, first, fuse, self.name, ranks.calibrated)
-        order = sorted(range(len(given)), key=lambda i: (-score[i], own[i] == -math.inf, i))
+        order = sorted(range(len(given)), key=lambda i: (-score[i], i))
         shown, scores = distinct.spread(given, units, ranks.units, language)
         timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
         timings["total"] = (time.perf_counter() - clock) * 1e3

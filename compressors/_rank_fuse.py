@@ -87,10 +87,14 @@ def fused(
             was fitted for the method.
         calibrated: `own` are probabilities, summed as log odds, so that the best stand apart.
 
+    Raises:
+        BadInput: another `fuse`.
+
     Returns:
         The sums. Minus infinity of `own`, of a document without text, stays: no first stage lifts
         what holds nothing above what may answer, and the others are joined as if it were not there.
     """
+    check_fuse(fuse)
     there = [i for i, value in enumerate(own) if value > -math.inf]
     total = [-math.inf] * len(own)
     mine, theirs = [own[i] for i in there], [first[i] for i in there]

@@ -58,8 +58,8 @@ class Fusion:
         ]:
             raise BadInput(f"the weights of {bad} are not finite numbers")
         self.parts = dict(parts)
-        self.weights = {name: 1.0 for name in parts} | _of(WEIGHTS, parts) | weights
-        self.rank_weights = {name: 1.0 for name in parts} | _of(RANK_WEIGHTS, parts) | weights
+        self.weights = {n: weights.get(n, WEIGHTS.get(n, 1.0)) for n in parts}
+        self.rank_weights = {n: weights.get(n, RANK_WEIGHTS.get(n, 1.0)) for n in parts}
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The weighted sum of each part's z-scores."""
@@ -106,11 +106,6 @@ def fused(
         timings_ms=_summed(part.timings_ms for part in seen.values()),
         tokens_cached=sum(part.tokens_cached for part in seen.values()),
     )
-
-
-def _of(fitted: Mapping[str, float], parts: Iterable[str]) -> dict[str, float]:
-    """The fitted weights of those parts that are there."""
-    return {name: fitted[name] for name in parts if name in fitted}
 
 
 def _summed(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -19,3 +19,12 @@ class Card:
     revision: str
     layers: int
     heads: int
+
+    def way_to(self, depth: int) -> str:
+        """The way out where so many layers are wanted of a proxy that has fewer."""
+        if depth <= self.layers:
+            return f"load it with layers={depth} (the whole model has {self.layers})"
+        return (
+            f"the whole model has {self.layers}: want layers below {self.layers}, or choose a "
+            "deeper proxy"
+        )

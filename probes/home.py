@@ -7,12 +7,27 @@ from pathlib import Path
 
 import platformdirs
 
+from tamis.probes.errors import BadInput
+
 _named: Callable[[], Path | None] | None = None
 
 
 def cache_home() -> Path:
     """The user's cache folder for tamis, or the one that is named otherwise at the moment."""
     return (_named and _named()) or platformdirs.user_cache_path("tamis")
+
+
+def models_root(root: Path | str | None = None) -> Path:
+    """The folder models are kept in; by default the one in `cache_home()`.
+
+    Raises:
+        BadInput: what is given is no path.
+    """
+    if root is None:
+        return cache_home() / "models"
+    if not isinstance(root, str | Path):
+        raise BadInput(f"root is {root!r:.80}; give the path of the folder models are kept in")
+    return Path(root)
 
 
 def ask(named: Callable[[], Path | None] | None) -> None:

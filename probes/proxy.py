@@ -280,7 +280,7 @@ class Proxy:
         if want.depth > self.depth:
             raise BadInput(
                 f"layer {want.depth - 1} is wanted and {self.card.name} was loaded with "
-                f"{self.depth} layers; {_deeper(want.depth, self.card.layers)}"
+                f"{self.depth} layers; {self.card.way_to(want.depth)}"
             )
         longest = max(start + len(ids) for start, ids in zip(starts, sequences, strict=True))
         if longest > self.context_tokens:
@@ -295,10 +295,3 @@ class Proxy:
         ids, positions = ids.to(self.device), positions.to(self.device)
         with self._lock, torch.inference_mode(), recording(recorder):
             self._passes.run(ids, positions, attending(recorder))
-
-
-def _deeper(depth: int, layers: int) -> str:
-    """The way out of a want that is deeper than the proxy."""
-    if depth <= layers:
-        return f"load it with layers={depth} (the whole model has {layers})"
-    return f"the whole model has {layers}: want layers below {layers}, or choose a deeper proxy"

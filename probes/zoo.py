@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tamis.probes import hub, sharpened, shelf
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, TermsNotAccepted
-from tamis.probes.home import cache_home
+from tamis.probes.home import models_root
 from tamis.probes.install import Progress, disk_error, given_wheels, install
 from tamis.probes.pins import ZOO, ZooEntry, stored
 
@@ -47,19 +47,6 @@ class Installed:
     folder: Path
     size_bytes: int
     fault: str | None = None
-
-
-def models_root(root: Path | str | None = None) -> Path:
-    """The folder models are kept in; by default the one in `cache_home()`.
-
-    Raises:
-        BadInput: what is given is no path.
-    """
-    if root is None:
-        return cache_home() / "models"
-    if not isinstance(root, str | Path):
-        raise BadInput(f"root is {root!r:.80}; give the path of the folder models are kept in")
-    return Path(root)
 
 
 def pull(

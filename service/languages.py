@@ -126,6 +126,14 @@ def best_for(language: str) -> str:
     return statistics.mode(votes) if votes else DEFAULT_PROXY
 
 
+def probe_among(options: Mapping[str, Any]) -> Any:
+    """Of a method's options the probe that decides which model reads; `auto` where none is given.
+
+    One for sentences goes before one that ranks documents.
+    """
+    return options.get("probe", options.get("rank_probe") or AUTO)
+
+
 def _fitted_for(probe: Any) -> str:
     """The model that a probe is for, if it is one that can be found by name."""
     from tamis.compressors._probes import opened

@@ -19,7 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.service.calls import Late, _key, check_parts
-from tamis.service.languages import chosen
+from tamis.service.languages import chosen, probe_among
 
 if TYPE_CHECKING:
     from tamis.probes.cache import PassageCache
@@ -98,7 +98,7 @@ def rerank(
         ProxyMissing: the model is not on this machine.
     """
     check_parts(method, proxy, cache)
-    probe = options.get("probe", options.get("rank_probe") or AUTO)
+    probe = probe_among(options)
     choice = chosen(proxy, method, language, question, documents, root, probe)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,

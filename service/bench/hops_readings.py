@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tamis.compressors._far_layers import room_for
 from tamis.compressors._reading import WINDOW_TOKENS, Look, Reader, Window, windows
 from tamis.compressors.question_rows import QuestionRows, pooled
 from tamis.probes.cache import CachedReader
@@ -85,7 +86,7 @@ class Packs:
         clock = time.perf_counter()
         layout = self.reader.layout
         ask = layout.ask(question)
-        room = room_of(layout, self.reader, question, self.window_tokens)
+        room = room_for(self.reader, ask, self.window_tokens)
         reads = list(packs(layout, windows(layout, passages, units, room), room))
         prompts = [Prompt(read, ask) for read in reads]
         tokenised = time.perf_counter()
@@ -98,12 +99,6 @@ class Packs:
         }
         sizes = tuple(b - a for read in reads for a, b in read.spans)
         return Look(features, sizes, len(prompts), sum(map(len, prompts)), took)
-
-
-def room_of(layout: Layout, reader: Reader, question: str, most: int) -> int:
-    """How many tokens of passages one prompt may hold beside its question."""
-    context: int = getattr(reader, "context_tokens", most)
-    return min(most, context - len(layout.head) - len(layout.ask(question).ids))
 
 
 def packs(layout: Layout, cut: Sequence[Window], most_tokens: int) -> Iterator[Read]:

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tamis.compressors._far_layers import room_for
 from tamis.compressors._reading import Look
 from tamis.compressors._words import Lexicon, hop_features
 from tamis.compressors.question_rows import first_features
@@ -33,7 +34,6 @@ from tamis.service.bench.hops_readings import (
     Packs,
     both,
     log_shares,
-    room_of,
     whole_tokens,
     widened,
 )
@@ -114,7 +114,7 @@ class Ways:
     def holds(self, record: Record) -> bool:
         """Whether all passages of a record fit into one prompt."""
         layout, most = self.reader.layout, self.whole.window_tokens
-        room = room_of(layout, self.reader.proxy, record["question"], most)
+        room = room_for(self.reader, layout.ask(record["question"]), most)
         return whole_tokens(layout, passages_of(record)) <= room
 
 

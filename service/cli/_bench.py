@@ -8,7 +8,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
 from tamis.service.languages import SHARP as SHARP  # what a bench measures is what users get
 
 NEIGHBOUR = Path("../shared/data/dev")
@@ -153,11 +152,11 @@ def check_images(*paths: Path | None) -> None:
         BadInput: it could not be written, or its ending is none that is drawn.
         MissingExtra: no matplotlib.
     """
+    from tamis.service.bench.plot import figure_class
+
     check_targets(*paths)
-    named = [path for path in paths if path is not None]
-    if named and find_spec("matplotlib") is None:
-        raise MissingExtra('plots need matplotlib: pip install "tamis[plots]"')
-    for path in named:
+    for path in filter(None, paths):
+        figure_class()
         if path.suffix.lower() not in IMAGES:
             raise BadInput(f"{path} ends in {path.suffix or 'nothing'}; draw a .png, .svg or .pdf")
 

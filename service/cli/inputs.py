@@ -214,7 +214,7 @@ def decoded(data: bytes, name: str, encoding: str) -> str:
 
 
 def _passages(documents: list[Any], name: str) -> list[Passage]:
-    from tamis.compressors._pipeline import passage_of
+    from tamis.compressors._documents import passage_of
 
     try:
         return [passage_of(document, index) for index, document in enumerate(documents)]

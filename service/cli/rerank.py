@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.compressors._types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.probes.language import AUTO
 from tamis.service.cli import _options as opt
 from tamis.service.cli._console import screen
 from tamis.service.cli._errors import reported
@@ -96,15 +95,13 @@ def rerank(
 
     from tamis.compressors._rank import Reranker
     from tamis.service.cli._loading import ensure_default
-    from tamis.service.languages import chosen
+    from tamis.service.languages import chosen, probe_among
     from tamis.service.reranking import LateRanker
 
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
-    choice = chosen(
-        proxy, method, language, asked, found.passages, models, probe or rank_probe or AUTO
-    )
+    choice = chosen(proxy, method, language, asked, found.passages, models, probe_among(options))
     late = LateRanker(method, choice.proxy, models, **options)
     if late.needs_proxy:
         ensure_default(late, "", offline)
@@ -145,14 +142,18 @@ def fuse_of(given: str) -> Any:
     Raises:
         BadInput: anything else.
     """
+    from tamis.compressors._rank_fuse import check_fuse
+
     if given in ("rrf", "fitted"):
         return given
     try:
-        return float(given)
+        weight = float(given)
     except ValueError as error:
         raise BadInput(
             f"--fuse is {given!r}; give rrf, fitted, or the method's weight from 0 to 1"
         ) from error
+    check_fuse(weight)
+    return weight
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def jina_answer(
         quiet: documents come back only if they were asked for.
     """
     shown = not quiet if request.return_documents is None else request.return_documents
-    shown_texts = request.own_texts(texts)
+    own = request.own_texts(texts) if shown else None
     return JinaAnswer(
         id=plain_id(),
         created=now(),
@@ -155,7 +155,7 @@ def jina_answer(
                 relevance_score=score_of(
                     ranked.score, found.calibrated, request.raw_scores or False
                 ),
-                **_document(request, shown_texts[ranked.index] if shown else None),
+                **_document(request, own[ranked.index] if own else None),
             )
             for ranked in found.results
         ],

@@ -109,6 +109,13 @@ def test_a_stored_line_that_is_none_of_the_run_is_refused(files, tmp_path, spoil
     assert "line 2 is no line of this run" in done.stderr
 
 
+def test_a_weight_that_is_none_is_refused_before_anything_is_read(files, tmp_path):
+    done = run(files, "--fuse", "2", "--out", tmp_path / "rankings.jsonl")
+    assert done.exit_code == 2
+    assert "fuse is 2.0; give 'rrf', 'fitted', or a weight" in done.stderr
+    assert not (tmp_path / "rankings.jsonl").exists()
+
+
 def test_readings_are_not_kept_in_a_file(files, tmp_path):
     (tmp_path / "kept").write_text("a file")
     with pytest.raises(BadInput, match=r"cannot be kept in .*kept .*name another folder"):

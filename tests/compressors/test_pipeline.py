@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors._pipeline import Compressor, passage_of
+from tamis.compressors._documents import passage_of
+from tamis.compressors._pipeline import Compressor
 from tamis.compressors._types import Budget, Rules
 from tamis.compressors.lexical import Lexical
 from tamis.compressors.question_rows import QuestionRows
