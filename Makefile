@@ -84,7 +84,7 @@ release-check: dist ## open both, install the wheel into empty environments, ask
 	$(BIN)/python -m tests.release dist
 
 bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with random weights
-	$(BIN)/python -m tamis.service.bench.speed_gpu
+	$(BIN)/python -m tamis.service.evaluation.speed.gpu
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own
 	$(BIN)/python -m tests.peers.environments

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tamis.compressors._pipeline import Compressor as Compressor
-    from tamis.compressors._registry import build as build
-    from tamis.compressors._types import Budget as Budget
-    from tamis.compressors._types import Compressed as Compressed
-    from tamis.compressors._types import Rules as Rules
+    from tamis.compressors.pipeline.compression import Compressor as Compressor
+    from tamis.compressors.registry import build as build
+    from tamis.compressors.types import Budget as Budget
+    from tamis.compressors.types import Compressed as Compressed
+    from tamis.compressors.types import Rules as Rules
 
 _HOMES = {
     "build": "_registry",

@@ -26,14 +26,14 @@ from rich.progress import track
 from rich.table import Table
 from torch import tensor
 
-from tamis.probes.cache import PassageCache
-from tamis.probes.encoder import Encoder
-from tamis.probes.zoo import locate
-from tamis.retrieval.ann import build
-from tamis.retrieval.chunks import Document as Page
-from tamis.retrieval.chunks import chunks_of
-from tamis.service.calls import counter_of
-from tamis.service.langchain import TamisRetriever
+from tamis.probes.hub.zoo import locate
+from tamis.probes.kv_cache.cache import PassageCache
+from tamis.probes.model.encoder import Encoder
+from tamis.retrieval.kv.ann import build
+from tamis.retrieval.storage.chunks import Document as Page
+from tamis.retrieval.storage.chunks import chunks_of
+from tamis.service.api.compress import counter_of
+from tamis.service.integrations.langchain import TamisRetriever
 
 HERE = Path(__file__).parent
 PROMPT = ChatPromptTemplate.from_template(

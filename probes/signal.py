@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from tamis.probes.capture import Want
+    from tamis.probes.attention.recorder import Want
     from tamis.probes.prompt import Prompt
 
 Pool = Literal["sum", "mean", "max"]

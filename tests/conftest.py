@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.probes import zoo
 from tamis.probes.errors import ProxyMissing
+from tamis.probes.hub import zoo
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("probes", "compressors", "retrieval", "service")
@@ -23,7 +23,7 @@ SOURCES = (*FOLDERS, "tests", "deploy", "pyproject.toml", "README.md", "LICENSE"
 def nothing_kept() -> Iterator[None]:
     """What a file's tests had loaded by `tamis.compress` and `rerank` goes with them: gigabytes."""
     yield
-    for name in ("tamis.service.calls", "tamis.service.reranking"):
+    for name in ("tamis.service.api.compress", "tamis.service.api.rerank"):
         if name in sys.modules:
             sys.modules[name]._built.clear()
     gc.collect()

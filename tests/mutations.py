@@ -54,15 +54,15 @@ MUTATIONS = (
     Mutation(
         "renormalise",
         "sentinel's weights are not renormalised inside the context",
-        "compressors/sentinel.py",
+        "compressors/methods/sentinel.py",
         "signal.weights / total",
         "signal.weights",
-        ("tests/compressors/test_methods.py",),
+        ("tests/compressors/methods/test_methods.py",),
     ),
     Mutation(
         "span",
         "what is shown of a passage ends one character late",
-        "compressors/_render.py",
+        "compressors/selection/rendering.py",
         "[*parts, text[start : last.visible[1]]]",
         "[*parts, text[start : last.visible[1] + 1]]",
         ("tests/laws/test_exact.py",),
@@ -70,58 +70,58 @@ MUTATIONS = (
     Mutation(
         "checksum",
         "the bytes of an index are not compared with their checksum",
-        "retrieval/files.py",
+        "retrieval/storage/files.py",
         "if found.hexdigest() != self.card.blake2b:",
         "if False:",
-        ("tests/retrieval/test_store.py",),
+        ("tests/retrieval/index/test_store.py",),
     ),
     Mutation(
         "pin",
         "a downloaded wheel is not compared with its pinned hash",
-        "probes/wheel.py",
+        "probes/hub/wheel.py",
         "if found != expected:",
         "if False:",
-        ("tests/probes/test_zoo.py",),
+        ("tests/probes/hub/test_zoo.py",),
     ),
     Mutation(
         "budget",
         "one token over the budget is let through",
-        "compressors/_sieve.py",
+        "compressors/selection/packer.py",
         "while self.used > self.limit:",
         "while self.used > self.limit + 1:",
-        ("tests/compressors/test_select.py",),
+        ("tests/compressors/selection/test_select.py",),
     ),
     Mutation(
         "causal",
         "rows see the token after them",
-        "probes/rows.py",
+        "probes/attention/rows.py",
         "seen = column <= row",
         "seen = column <= row + 1",
-        ("tests/probes/test_capture.py", "tests/probes/test_proxy.py"),
+        ("tests/probes/attention/test_attention_rows.py", "tests/probes/model/test_proxy.py"),
     ),
     Mutation(
         "conformal",
         "the quantile forgets the new question: n instead of n + 1",
-        "compressors/_promise.py",
+        "compressors/features/coverage.py",
         "(len(lowest) + 1) + 1e-9",
         "len(lowest) + 1 + 1e-9",
-        ("tests/compressors/test_promise.py",),
+        ("tests/compressors/features/test_coverage.py",),
     ),
     Mutation(
         "merge",
         "parts of an attention are averaged without their weights",
-        "retrieval/merge.py",
+        "retrieval/kv/merge.py",
         "weights = _softmax(lse)",
         "weights = torch.full_like(lse, 1 / len(parts))",
-        ("tests/retrieval/test_merge.py",),
+        ("tests/retrieval/kv/test_merge.py",),
     ),
     Mutation(
         "queue",
         "a full queue takes more all the same",
-        "service/engine/line.py",
+        "service/engine/queue.py",
         "if tokens and self._held and self._held + tokens > self.most_tokens:",
         "if False:",
-        ("tests/service/test_engine.py",),
+        ("tests/service/engine/test_engine.py",),
     ),
 )
 
@@ -154,7 +154,7 @@ def tested(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[st
 
 def check_copy(tree: Path) -> None:
     """Raises RuntimeError unless it is the copy that tests there import."""
-    asked = [sys.executable, "-c", "import tamis.probes.rows as m; print(m.__file__)"]
+    asked = [sys.executable, "-c", "import tamis.probes.attention.rows as m; print(m.__file__)"]
     environ = {**os.environ, "PYTHONPATH": str(tree / ".types")}
     told = subprocess.run(asked, cwd=tree, env=environ, capture_output=True, text=True, check=True)
     if not Path(told.stdout.strip()).resolve().is_relative_to(tree.resolve()):

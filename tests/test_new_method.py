@@ -9,7 +9,7 @@ import pytest
 
 import tamis
 from tamis import compressors
-from tamis.compressors import _registry
+from tamis.compressors import registry
 from tamis.probes.scripted import Scripted
 
 PAGE = Path(__file__).parents[1] / "docs" / "new_method.md"
@@ -22,14 +22,14 @@ def shown(tmp_path, monkeypatch):
     """The page's code in a folder of its own, where the registry looks for methods."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S)
     (tmp_path / "brightest.py").write_text(code, "utf8")
-    monkeypatch.setattr(_registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
     monkeypatch.setattr(compressors, "__path__", [*compressors.__path__, str(tmp_path)])
     return code
 
 
 def test_it_is_found_by_its_file_and_compresses_and_ranks(shown):
-    assert _registry.names(None) == ["brightest"]
-    assert _registry.info("brightest").needs == "proxy"
+    assert registry.names(None) == ["brightest"]
+    assert registry.info("brightest").needs == "proxy"
     for layer in (1, 3):
         reader = Scripted.pointing_at("1907")
         short = tamis.compress(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tamis.compressors._registry import depth, load_proxy
+from tamis.compressors.registry import depth, load_proxy
 from tests import fences
-from tests.service.app_kit import served
+from tests.service.http.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

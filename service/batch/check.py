@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch import files
 from tamis.service.batch.job import differences
 from tamis.service.batch.output import MANIFEST, Output, Plan, Receipt, digest
 from tamis.service.batch.plan import Part
-from tamis.service.batch.writing import count_rows, read_table, unpacked
+from tamis.service.batch.row_writer import count_rows, read_table, unpacked
+from tamis.service.files import files
 
 _BLOCK = 1 << 20
 

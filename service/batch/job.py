@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from tamis.compressors._types import Budget, Rules
+from tamis.compressors.types import Budget, Rules
 from tamis.probes.errors import BadInput
-from tamis.probes.language import AUTO
+from tamis.probes.segmentation.language import AUTO
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
@@ -152,8 +152,8 @@ def _revisions(job: Job) -> dict[str, str]:
     from hashlib import sha256
     from pathlib import Path
 
-    from tamis.compressors._registry import info
-    from tamis.probes import zoo
+    from tamis.compressors.registry import info
+    from tamis.probes.hub import zoo
 
     root = Path(job.root) if job.root else None
     found: dict[str, str] = {}
@@ -171,9 +171,9 @@ def _revisions(job: Job) -> dict[str, str]:
 def _revision(proxy: str, root: Any) -> str:
     from pathlib import Path
 
-    from tamis.probes import sharpened, zoo
-    from tamis.probes.weights import folder_revision
-    from tamis.probes.wheel import sha256
+    from tamis.probes.hub import sharpened, zoo
+    from tamis.probes.hub.wheel import sha256
+    from tamis.probes.model.loading import folder_revision
 
     if proxy in zoo.ZOO:
         return zoo.ZOO[proxy].revision

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tamis.compressors._types import Compressed
+from tamis.compressors.types import Compressed
 from tamis.service.batch.job import OUTPUTS, Job
 
 

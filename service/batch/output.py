@@ -15,10 +15,10 @@ from hashlib import sha256
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch import files
 from tamis.service.batch.plan import Part, Survey
-from tamis.service.batch.sources import Source
-from tamis.service.batch.writing import Columns
+from tamis.service.batch.row_writer import Columns
+from tamis.service.files import files
+from tamis.service.files.sources import Source
 
 MANIFEST, PLAN, DONE = "manifest.json", "plan.jsonl", "_done"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch import files
 from tamis.service.batch.job import Cut
-from tamis.service.batch.lines import lines
-from tamis.service.batch.sources import Source
+from tamis.service.files import files
+from tamis.service.files.lines import lines
+from tamis.service.files.sources import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tamis.compressors._asked import asked
-from tamis.compressors._documents import passage_of
+from tamis.compressors.documents import passage_of
+from tamis.compressors.question import asked
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service.batch.job import OUTPUTS, RAW, Fields, Job

@@ -11,38 +11,36 @@ from typing import Annotated
 
 import typer
 
-from tamis.service.cli import (
+from tamis.service.cli.bench import (
+    answers,
+    bench,
+    break_even,
+    depth,
+    hops,
+    languages,
+    needle,
+    peers,
+    places,
+    retrieval,
+    selectors,
+    sinks,
+)
+from tamis.service.cli.bench import rerank as bench_rerank
+from tamis.service.cli.commands import (
     ask_context,
     batch,
-    bench,
-    bench_answers,
-    bench_break_even,
-    bench_depth,
-    bench_hops,
-    bench_languages,
-    bench_needle,
-    bench_peers,
-    bench_places,
-    bench_rerank,
-    bench_retrieval,
-    bench_selectors,
-    bench_sinks,
     cache,
     compress,
     doctor,
-    heads,
     index,
     keys,
     methods,
     models,
-    probe,
-    probe_lists,
-    probe_rank,
-    probe_sharpen,
     rerank,
     serve,
 )
-from tamis.service.cli._errors import REFUSED
+from tamis.service.cli.display.errors import REFUSED
+from tamis.service.cli.probe import heads, lists, lora, probe, rank
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -80,23 +78,23 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
-bench.app.command("answers", epilog=bench_answers.EPILOG)(bench_answers.answers)
-bench.app.command("break-even", epilog=bench_break_even.EPILOG)(bench_break_even.break_even)
-bench.app.command("depth", epilog=bench_depth.EPILOG)(bench_depth.depth)
-bench.app.command("hops", epilog=bench_hops.EPILOG)(bench_hops.hops)
-bench.app.command("languages", epilog=bench_languages.EPILOG)(bench_languages.languages)
-bench.app.command("needle", epilog=bench_needle.EPILOG)(bench_needle.needle)
-bench.app.command("peers", epilog=bench_peers.EPILOG)(bench_peers.peers)
-bench.app.command("places", epilog=bench_places.EPILOG)(bench_places.places)
+bench.app.command("answers", epilog=answers.EPILOG)(answers.answers)
+bench.app.command("break-even", epilog=break_even.EPILOG)(break_even.break_even)
+bench.app.command("depth", epilog=depth.EPILOG)(depth.depth)
+bench.app.command("hops", epilog=hops.EPILOG)(hops.hops)
+bench.app.command("languages", epilog=languages.EPILOG)(languages.languages)
+bench.app.command("needle", epilog=needle.EPILOG)(needle.needle)
+bench.app.command("peers", epilog=peers.EPILOG)(peers.peers)
+bench.app.command("places", epilog=places.EPILOG)(places.places)
 bench.app.command("rerank", epilog=bench_rerank.EPILOG)(bench_rerank.rerank)
-bench.app.command("retrieval", epilog=bench_retrieval.EPILOG)(bench_retrieval.retrieval)
-bench.app.command("selectors", epilog=bench_selectors.EPILOG)(bench_selectors.selectors)
-bench.app.command("sinks", epilog=bench_sinks.EPILOG)(bench_sinks.sinks)
+bench.app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
+bench.app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
+bench.app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
 app.add_typer(batch.app, name="batch")
 app.add_typer(bench.app, name="bench")
-probe.app.command("lists", epilog=probe_lists.EPILOG)(probe_lists.lists)
-probe.app.command("rank", epilog=probe_rank.EPILOG)(probe_rank.rank)
-probe.app.command("sharpen", epilog=probe_sharpen.EPILOG)(probe_sharpen.sharpen)
+probe.app.command("lists", epilog=lists.EPILOG)(lists.lists)
+probe.app.command("rank", epilog=rank.EPILOG)(rank.rank)
+probe.app.command("sharpen", epilog=lora.EPILOG)(lora.sharpen)
 app.add_typer(probe.app, name="probe")
 app.add_typer(heads.app, name="heads")
 

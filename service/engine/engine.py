@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tamis.compressors._far_layers import innermost
-from tamis.compressors._reading import Reader
+from tamis.compressors.reading.long_range import innermost
+from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
-from tamis.service.engine.line import Line, Load
+from tamis.service.engine.queue import Line, Load
 from tamis.service.engine.reader import EngineReader
-from tamis.service.engine.ticket import Ticket
+from tamis.service.engine.request import Ticket
 from tamis.service.engine.worker import Watcher, Worker
-from tamis.service.failures import OutOfTime, Unavailable, WorkerDied
+from tamis.service.http.runtime.errors import OutOfTime, Unavailable, WorkerDied
 
 _LOOK_S = 0.02
 _LONGEST_PAUSE_S = 30.0

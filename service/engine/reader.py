@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
-from tamis.compressors._far_layers import CONTEXT_TOKENS
-from tamis.probes.capture import Want
+from tamis.compressors.reading.long_range import CONTEXT_TOKENS
+from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
+from tamis.probes.model.proxy import Card
 from tamis.probes.prompt import Layout, Prompt, Template
-from tamis.probes.proxy import Card
 from tamis.probes.signal import Signal
-from tamis.service.engine.line import Line
-from tamis.service.engine.ticket import Job, Ticket, current
-from tamis.service.failures import OutOfTime, TooLarge
+from tamis.service.engine.queue import Line
+from tamis.service.engine.request import Job, Ticket, current
+from tamis.service.http.runtime.errors import OutOfTime, TooLarge
 
 
 class EngineReader:

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import torch
 
-from tamis.compressors._reading import Reader
-from tamis.probes.capture import RowGroup, Want
+from tamis.compressors.reading.windows import Reader
+from tamis.probes.attention.recorder import RowGroup, Want
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal
-from tamis.service.engine.line import Line
-from tamis.service.engine.ticket import Job
-from tamis.service.failures import Refused
+from tamis.service.engine.queue import Line
+from tamis.service.engine.request import Job
+from tamis.service.http.runtime.errors import Refused
 
 _GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
 _FADE = 0.8

@@ -11,44 +11,44 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes import home as _home
-from tamis.service.home import named_home as _named_home
+from tamis.probes.hub import cache_dir as _home
+from tamis.service.api.cache_dir import named_home as _named_home
 
 if TYPE_CHECKING:
-    from tamis.compressors._types import Budget as Budget
-    from tamis.compressors._types import Compressed as Compressed
-    from tamis.compressors._types import Ranked as Ranked
-    from tamis.compressors._types import Reranked as Reranked
-    from tamis.compressors._types import Rules as Rules
-    from tamis.probes.cache import PassageCache as PassageCache
+    from tamis.compressors.types import Budget as Budget
+    from tamis.compressors.types import Compressed as Compressed
+    from tamis.compressors.types import Ranked as Ranked
+    from tamis.compressors.types import Reranked as Reranked
+    from tamis.compressors.types import Rules as Rules
     from tamis.probes.errors import BadInput as BadInput
     from tamis.probes.errors import ProxyMissing as ProxyMissing
     from tamis.probes.errors import TamisError as TamisError
-    from tamis.probes.proxy import Proxy as Proxy
+    from tamis.probes.kv_cache.cache import PassageCache as PassageCache
+    from tamis.probes.model.proxy import Proxy as Proxy
     from tamis.probes.text import Passage as Passage
-    from tamis.retrieval.store import CorpusIndex as CorpusIndex
-    from tamis.service.asking import ask_context as ask_context
-    from tamis.service.calls import acompress as acompress
-    from tamis.service.calls import compress as compress
-    from tamis.service.indexing import open_index as open_index
-    from tamis.service.reranking import arerank as arerank
-    from tamis.service.reranking import rerank as rerank
+    from tamis.retrieval.index.store import CorpusIndex as CorpusIndex
+    from tamis.service.api.ask_context import ask_context as ask_context
+    from tamis.service.api.compress import acompress as acompress
+    from tamis.service.api.compress import compress as compress
+    from tamis.service.api.index import open_index as open_index
+    from tamis.service.api.rerank import arerank as arerank
+    from tamis.service.api.rerank import rerank as rerank
 
 _HOMES = {
-    "compress": "tamis.service.calls",
-    "acompress": "tamis.service.calls",
-    "ask_context": "tamis.service.asking",
-    "open_index": "tamis.service.indexing",
-    "CorpusIndex": "tamis.retrieval.store",
-    "rerank": "tamis.service.reranking",
-    "arerank": "tamis.service.reranking",
-    "Budget": "tamis.compressors._types",
-    "Compressed": "tamis.compressors._types",
-    "Ranked": "tamis.compressors._types",
-    "Reranked": "tamis.compressors._types",
-    "Rules": "tamis.compressors._types",
-    "PassageCache": "tamis.probes.cache",
-    "Proxy": "tamis.probes.proxy",
+    "compress": "tamis.service.api.compress",
+    "acompress": "tamis.service.api.compress",
+    "ask_context": "tamis.service.api.ask_context",
+    "open_index": "tamis.service.api.index",
+    "CorpusIndex": "tamis.retrieval.index.store",
+    "rerank": "tamis.service.api.rerank",
+    "arerank": "tamis.service.api.rerank",
+    "Budget": "tamis.compressors.types",
+    "Compressed": "tamis.compressors.types",
+    "Ranked": "tamis.compressors.types",
+    "Reranked": "tamis.compressors.types",
+    "Rules": "tamis.compressors.types",
+    "PassageCache": "tamis.probes.kv_cache.cache",
+    "Proxy": "tamis.probes.model.proxy",
     "Passage": "tamis.probes.text",
     "TamisError": "tamis.probes.errors",
     "BadInput": "tamis.probes.errors",

@@ -25,7 +25,7 @@ from tests.chaos.batch import storm
 from tests.chaos.index_kills import run as index_kills
 from tests.chaos.promise import Promise, Told
 from tests.chaos.small_requests import small
-from tests.probes.test_cache_files import killed_while_writing
+from tests.probes.kv_cache.test_disk import killed_while_writing
 
 
 def batch(folder: Path, kills: int, draw: random.Random) -> Told:

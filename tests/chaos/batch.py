@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.service.batch.kit import files_of, rows, write_lines
-from tests.service.cli_kit import SCRIPT, word_tokenizer
+from tests.service.cli.cli_kit import SCRIPT, word_tokenizer
 
 ROWS_A_KILL, PART_ROWS = 40, 10
 SHARE_BETWEEN = 0.9

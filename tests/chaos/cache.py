@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.probes.test_cache_files import killed_while_writing
+from tests.probes.kv_cache.test_disk import killed_while_writing
 
 
 def main() -> None:

@@ -12,21 +12,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tamis.probes.cache import PassageCache
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile
-from tamis.probes.linear import LinearProbe
-from tamis.probes.proxy import Proxy
-from tamis.retrieval.keys import KeyReader
-from tamis.retrieval.manifest import Settings
-from tamis.retrieval.sessions import creating, writing
-from tamis.retrieval.store import CorpusIndex
-from tamis.retrieval.writer import Readers
+from tamis.probes.kv_cache.cache import PassageCache
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.probing.linear import LinearProbe
+from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import Readers
+from tamis.retrieval.keys.encoder import KeyReader
+from tamis.retrieval.storage.manifest import Settings
 from tests.chaos.promise import Told
 from tests.probes import tiny
-from tests.probes.cache_kit import filled
-from tests.probes.test_linear import CARD, WEIGHTS
-from tests.retrieval.corpora import many
-from tests.retrieval.test_keys import recipe_for
+from tests.probes.kv_cache.cache_kit import filled
+from tests.probes.probing.test_linear import CARD, WEIGHTS
+from tests.retrieval.index.corpora import many
+from tests.retrieval.keys.test_encoder import recipe_for
 
 QUESTION = "word1 word2"
 

@@ -21,11 +21,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tamis.retrieval.chunks import Document
-from tamis.retrieval.manifest import Settings
-from tamis.retrieval.sessions import creating, writing
-from tamis.retrieval.store import CorpusIndex
-from tamis.retrieval.writer import Writer
+from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import Writer
+from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.manifest import Settings
 
 State = dict[str, str]
 Change = tuple[str, list[Document], list[str]]

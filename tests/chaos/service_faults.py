@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from tests.chaos.promise import Told
-from tests.service.app_kit import (
+from tests.service.http.app_kit import (
     BODY,
     NEEDLE,
     Gated,
@@ -29,7 +29,7 @@ from tests.service.app_kit import (
     served,
     wait_until,
 )
-from tests.service.test_app_faults import kill
+from tests.service.http.test_faults import kill
 
 
 def right(answer: httpx.Response) -> bool:

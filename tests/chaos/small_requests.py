@@ -26,8 +26,8 @@ import numpy as np
 from rich.progress import track
 
 from tests.chaos.promise import Told
-from tests.service.app_kit import DOCUMENTS, NEEDLE, QUESTION, wait_until
-from tests.service.test_serve import SCRIPT, answers, free_port
+from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, wait_until
+from tests.service.http.test_serve import SCRIPT, answers, free_port
 from tests.soak.load import resident
 
 WARM_UP, READINGS, LEAST_READINGS, CLIENTS, BLOCK, DRAWS = 2000, 100, 20, 4, 8, 2000

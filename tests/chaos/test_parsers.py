@@ -18,22 +18,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from tamis.probes.cache_format import opened
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile
-from tamis.probes.linear import LinearProbe
-from tamis.probes.profile_file import read as read_profile
-from tamis.probes.segment import segment
-from tamis.retrieval.files import FileCard, Guarded, digest
-from tamis.retrieval.manifest import MANIFEST, Manifest, _canonical
-from tamis.retrieval.recipe import KeyRecipe
-from tamis.retrieval.store import CorpusIndex
-from tamis.retrieval.where import Condition, parsed
-from tamis.service.batch.lines import lines
-from tamis.service.cli.inputs import Reading, gather
-from tamis.service.door.json import dumps, loads
-from tamis.service.keys import Key, read_keys
-from tests.probes.test_linear import CARD, WEIGHTS
-from tests.service.app_kit import DOCUMENTS, QUESTION, Running, served
+from tamis.probes.kv_cache.serialization import opened
+from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.probing.profile_file import read as read_profile
+from tamis.probes.segmentation.segment import segment
+from tamis.retrieval.index.filters import Condition, parsed
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.keys.recipe import KeyRecipe
+from tamis.retrieval.storage.files import FileCard, Guarded, digest
+from tamis.retrieval.storage.manifest import MANIFEST, Manifest, _canonical
+from tamis.service.cli.options.inputs import Reading, gather
+from tamis.service.files.lines import lines
+from tamis.service.http.runtime.api_keys import Key, read_keys
+from tamis.service.http.schemas.json import dumps, loads
+from tests.probes.probing.test_linear import CARD, WEIGHTS
+from tests.service.http.app_kit import DOCUMENTS, QUESTION, Running, served
 
 CASES = int(os.environ.get("CASES", "25"))
 many = settings(
@@ -176,7 +176,7 @@ def test_a_manifest_is_one_or_is_refused(tmp_path_factory, data: bytes):
 
 @pytest.fixture(scope="module")
 def body(tmp_path_factory) -> dict[str, Any]:
-    from tests.retrieval.corpora import built
+    from tests.retrieval.index.corpora import built
 
     home = tmp_path_factory.mktemp("whole") / "i"
     built(home)

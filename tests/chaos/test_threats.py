@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 import tamis
-from tamis.compressors._registry import build, depth
-from tamis.compressors._types import Compressed
+from tamis.compressors.registry import build, depth
+from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.proxy import Proxy
+from tamis.probes.hub.zoo import load_proxy
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.text import Passage
-from tamis.probes.zoo import load_proxy
-from tamis.service.serving import served_methods
-from tamis.service.settings import Settings
+from tamis.service.http.runtime.methods import served_methods
+from tamis.service.http.runtime.settings import Settings
 from tests.laws.texts import NEEDLE, OTHER, PLAIN, QUESTION
-from tests.service.app_kit import served
+from tests.service.http.app_kit import served
 
 pytestmark = pytest.mark.model
 HONEST = (f"{OTHER} {NEEDLE}", PLAIN)

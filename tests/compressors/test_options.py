@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tamis.compressors._registry import build, check_options
-from tamis.compressors.question_rows import QuestionRows
-from tamis.compressors.sentinel import Sentinel
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.sentinel import Sentinel
+from tamis.compressors.registry import build, check_options
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tests.laws.methods import head_profile, question_probe, sentinel_probe

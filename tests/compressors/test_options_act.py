@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors import _in_context
-from tamis.compressors.attention_sorting import AttentionSorting
-from tamis.compressors.attnrank import AttnRank
-from tamis.compressors.core_heads import ContrastiveHeads
-from tamis.compressors.evaluator_heads import EvaluatorHeads
-from tamis.compressors.found_in_the_middle import FoundInTheMiddle
-from tamis.compressors.icr import InContextReranking
-from tamis.compressors.infini import Infini
-from tamis.compressors.qr_heads import QueryHeads
-from tamis.compressors.question_rows import QuestionRows
-from tamis.compressors.raw_attention import RawAttention
-from tamis.compressors.sentinel import Sentinel
-from tamis.probes.basin import PositionProfile
+from tamis.compressors.methods.attention_sorting import AttentionSorting
+from tamis.compressors.methods.attnrank import AttnRank
+from tamis.compressors.methods.corehead import ContrastiveHeads
+from tamis.compressors.methods.ehpc import EvaluatorHeads
+from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
+from tamis.compressors.methods.icr import InContextReranking
+from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.qrhead import QueryHeads
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.raw_attention import RawAttention
+from tamis.compressors.methods.sentinel import Sentinel
+from tamis.compressors.reading import in_context
 from tamis.probes.errors import BadInput
-from tamis.probes.heads import HeadProfile
+from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.scripted import Scripted
-from tamis.probes.segment import units_of
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
-from tests.compressors.attention_kit import ASKED
+from tests.compressors.methods.attention_kit import ASKED
 from tests.laws.methods import head_profile, probe_for, question_probe, sentinel_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
@@ -91,7 +91,7 @@ def test_rerankers_in_one_prompt_hear_their_options(name):
 
 @pytest.mark.parametrize("name", ["icr", "qr_heads"])
 def test_an_instruction_to_answer_is_another_than_one_to_find(name):
-    for answer, words in enumerate(_in_context.FIND):
+    for answer, words in enumerate(in_context.FIND):
         reader = watching()
         ask(TOGETHER[name](reader, answer=bool(answer)))
         assert all(words in text for text in reader.asked_texts)

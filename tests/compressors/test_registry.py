@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tamis.compressors import _probes, _registry
-from tamis.compressors._registry import build, depth, info, method_class, names
-from tamis.compressors.fusion import WEIGHTS, Fusion
-from tamis.compressors.question_rows import QuestionRows
+from tamis.compressors import registry
+from tamis.compressors.features import shipped_probes
+from tamis.compressors.methods.fusion import WEIGHTS, Fusion
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.registry import build, depth, info, method_class, names
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -20,14 +21,14 @@ from tamis.probes.errors import (
     ProxyMissing,
     UnknownMethod,
 )
-from tamis.probes.linear import LinearProbe, ProbeCard
+from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
-from tamis.probes.segment import units_of
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
 
 PARSE = ast.parse
-FOLDER = Path(_registry.__file__).parent
+FOLDER = Path(registry.__file__).parent / "methods"
 ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
 
 
@@ -45,7 +46,7 @@ def test_every_public_file_is_a_method_and_says_what_it_is():
 
 @pytest.mark.parametrize("name", names())
 def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
-    assert _registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == info(name)
+    assert registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == info(name)
 
 
 def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Path):
@@ -56,13 +57,13 @@ def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Pat
         "info = a.Info()",
     ):
         (tmp_path / "odd.py").write_text(code)
-        assert _registry._written_info(tmp_path / "odd.py") is None
+        assert registry._written_info(tmp_path / "odd.py") is None
 
 
 def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_seen(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(_registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
     parsed = []
-    monkeypatch.setattr(_registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
+    monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
 
     def written(summary: str, second: int) -> None:
         (tmp_path / "mine.py").write_text(f"info = Info({summary!r}, 'a paper')")
@@ -149,10 +150,10 @@ def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shipped probes, in a folder of the test's own."""
-    monkeypatch.setattr(_probes, "WEIGHTS", tmp_path)
-    _probes.shipped.cache_clear()
+    monkeypatch.setattr(shipped_probes, "WEIGHTS", tmp_path)
+    shipped_probes.shipped.cache_clear()
     yield tmp_path
-    _probes.shipped.cache_clear()
+    shipped_probes.shipped.cache_clear()
 
 
 def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
@@ -162,7 +163,7 @@ def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
 def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Path):
     reader = Scripted.pointing_at("pin", name="org/bot")
     probe = question_probe(reader)
-    probe.save(_probes.weights_file("question_rows", "org/bot"))
+    probe.save(shipped_probes.weights_file("question_rows", "org/bot"))
     assert (shelf / "question_rows.org--bot.safetensors").is_file()
     assert depth("question_rows", "org/bot") == depth("fusion", "org/bot") == 4
     assert depth("sentinel", "org/bot") is None
@@ -186,7 +187,7 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
 def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
     """Without a probe heads up to 75 % of depth are read: the probe's depth may be less."""
     question_probe(Scripted.pointing_at("pin", name="bot")).save(
-        _probes.weights_file("question_rows", "bot")
+        shipped_probes.weights_file("question_rows", "bot")
     )
     assert depth("question_rows", "bot") == 4
     assert depth("question_rows", "bot", None) is None

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tamis.compressors._registry import depth, load_proxy
+from tamis.compressors.registry import depth, load_proxy
 from tests.deploy.test_image import loaded
-from tests.service.app_kit import served
+from tests.service.http.app_kit import served
 
 pytestmark = pytest.mark.model
 SCRIPT = Path(__file__).parents[2] / "deploy/smoke.py"

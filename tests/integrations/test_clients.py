@@ -9,8 +9,8 @@ import voyageai
 from huggingface_hub import InferenceClient
 from huggingface_hub.utils import build_hf_headers, get_session
 
-from tamis.probes.zoo import load_proxy
-from tests.service.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
+from tamis.probes.hub.zoo import load_proxy
+from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
 
 pytestmark = pytest.mark.model
 KEY = "0123456789abcdef"

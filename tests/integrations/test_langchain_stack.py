@@ -23,14 +23,14 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from examples.rag import MiniLM
 from tamis.probes.scripted import Scripted
 from tamis.probes.tokens import Tokens
-from tamis.service.langchain import (
+from tamis.service.integrations.langchain import (
     TamisCompressor,
     TamisCrossEncoder,
     TamisDocumentTransformer,
     TamisRetriever,
 )
-from tests.service.adapter_kit import ASKED, PIN, TEXTS, WORDS
-from tests.service.cli_kit import word_tokenizer
+from tests.service.cli.cli_kit import word_tokenizer
+from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS
 
 pytestmark = pytest.mark.model
 PROMPT = ChatPromptTemplate.from_template("{context}\n\nQuestion: {input}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.batch.kit import files_of, rows, write_lines
-from tests.service.cli_kit import SCRIPT, word_tokenizer
+from tests.service.cli.cli_kit import SCRIPT, word_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

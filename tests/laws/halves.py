@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from tamis.compressors._pipeline import Compressor
-from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.types import Budget, Compressed, Rules
 from tamis.probes.tokens import Tokens
 from tests.laws.methods import WAYS, built
 from tests.laws.texts import CONTEXTS, HOSTILE, QUESTION, SMALL

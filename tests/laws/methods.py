@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors._method import Scorer
-from tamis.compressors._words import HOP_FEATURES, WORD_FEATURES
-from tamis.compressors.embedding import Embedding
-from tamis.compressors.evaluator_heads import EvaluatorHeads
-from tamis.compressors.fusion import Fusion
-from tamis.compressors.infini import Infini
-from tamis.compressors.lead import Lead
-from tamis.compressors.lexical import Lexical, words
-from tamis.compressors.question_rows import QuestionRows
-from tamis.compressors.raw_attention import RawAttention
-from tamis.compressors.sentinel import Sentinel
-from tamis.probes.heads import HeadProfile
-from tamis.probes.linear import LinearProbe, ProbeCard
+from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
+from tamis.compressors.method import Scorer
+from tamis.compressors.methods.ehpc import EvaluatorHeads
+from tamis.compressors.methods.embedding import Embedding
+from tamis.compressors.methods.fusion import Fusion
+from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.lead import Lead
+from tamis.compressors.methods.lexical import Lexical, words
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.raw_attention import RawAttention
+from tamis.compressors.methods.sentinel import Sentinel
+from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
 from tests.laws.texts import NEEDLE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors._pipeline import Compressor
-from tamis.compressors._types import Budget
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.types import Budget
 from tamis.probes.tokens import Tokens
 from tests.laws.methods import built
 from tests.laws.texts import HOSTILE, QUESTION

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from tamis.compressors._registry import names
-from tamis.compressors._render import given, render
-from tamis.compressors._types import Budget, Compressed, Rules
+from tamis.compressors.registry import names
+from tamis.compressors.selection.rendering import given, render
+from tamis.compressors.types import Budget, Compressed, Rules
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Unit
 from tests.laws.halves import (

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors._in_context import EMPTY_QUERY
-from tamis.compressors._types import Budget, Scores
-from tamis.compressors.evaluator_heads import EvaluatorHeads
-from tamis.compressors.infini import Infini
-from tamis.compressors.question_rows import QuestionRows
-from tamis.compressors.raw_attention import RawAttention
-from tamis.compressors.sentinel import Sentinel
-from tamis.probes.segment import units_of
+from tamis.compressors.methods.ehpc import EvaluatorHeads
+from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.methods.raw_attention import RawAttention
+from tamis.compressors.methods.sentinel import Sentinel
+from tamis.compressors.reading.in_context import EMPTY_QUERY
+from tamis.compressors.types import Budget, Scores
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import encodable
 from tests.laws.halves import (

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from tamis.probes.tokens import Tokens
-from tamis.service.bench.peers import HOME, Field
-from tamis.service.bench.peers_cases import cases_of
-from tamis.service.bench.peers_run import Surroundings
-from tamis.service.bench.run import Results
-from tests.bench.records import people
-from tests.service.cli_kit import word_tokenizer
+from tamis.service.evaluation.evidence.run import Results
+from tamis.service.evaluation.peers.cases import cases_of
+from tamis.service.evaluation.peers.peers import HOME, Field
+from tamis.service.evaluation.peers.run import Surroundings
+from tests.service.cli.cli_kit import word_tokenizer
+from tests.service.evaluation.records import people
 
 ODD = """
 import os, sys, time

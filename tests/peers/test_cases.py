@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.service.bench.peers_cases import cases_of, interleaved
-from tamis.service.bench.peers_found import common, judged, share_found, words_of
-from tests.bench.records import doc
+from tamis.service.evaluation.peers.cases import cases_of, interleaved
+from tamis.service.evaluation.peers.found import common, judged, share_found, words_of
 from tests.peers.kit import cases, counter, data
+from tests.service.evaluation.records import doc
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.peers.kit import data, proxy
-from tests.service.cli_kit import tamis
+from tests.service.cli.cli_kit import tamis
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.service.bench.peers import HOME, Field
-from tamis.service.bench.peers_figures import complete, figures, frontier, ratio_of_medians
-from tamis.service.bench.peers_run import key
+from tamis.service.evaluation.peers.figures import complete, figures, frontier, ratio_of_medians
+from tamis.service.evaluation.peers.peers import HOME, Field
+from tamis.service.evaluation.peers.run import key
 from tests.peers.kit import cases
 
 

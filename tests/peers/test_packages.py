@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from tamis.probes.tokens import Tokens
-from tamis.service.bench.peers import HOME, Field
-from tamis.service.bench.peers_cases import cases_of
-from tamis.service.bench.peers_run import Surroundings, run
+from tamis.service.evaluation.peers.cases import cases_of
+from tamis.service.evaluation.peers.peers import HOME, Field
+from tamis.service.evaluation.peers.run import Surroundings, run
 from tests.peers.kit import data, results
 
 pytestmark = pytest.mark.model

@@ -8,9 +8,9 @@ import pytest
 
 from tamis import compress
 from tamis.probes.tokens import Tokens
-from tamis.service.bench.peers import HOME, Field, PeerFailed
-from tamis.service.bench.peers_cases import cases_of
-from tamis.service.bench.peers_run import Surroundings, key, run
+from tamis.service.evaluation.peers.cases import cases_of
+from tamis.service.evaluation.peers.peers import HOME, Field, PeerFailed
+from tamis.service.evaluation.peers.run import Surroundings, key, run
 from tests.peers.kit import around, cases, counter, data, odd, results
 
 

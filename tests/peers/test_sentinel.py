@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors import _registry as registry
-from tamis.probes.segment import units_of
+from tamis.compressors import registry
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.bench.peers import HOME
-from tests.bench.records import people
+from tamis.service.evaluation.peers.peers import HOME
+from tests.service.evaluation.records import people
 
 
 @pytest.mark.model

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tamis.probes import zoo
-from tests.probes import fake_wheel
+from tamis.probes.hub import zoo
+from tests.probes.hub import fake_wheel
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from tamis.probes.capture import Want
+from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.scripted import MASS, Scripted, byte_tokenizer

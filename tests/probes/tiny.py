@@ -25,9 +25,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tamis.probes.hosted import ATTENTION
+from tamis.probes.model.hf_backend import ATTENTION
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Template
-from tamis.probes.proxy import Proxy
 
 LAYERS, HEADS, KV_HEADS, VOCAB, WINDOW, CONTEXT = 4, 4, 2, 300, 8, 1024
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

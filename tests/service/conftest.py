@@ -9,8 +9,8 @@ import pytest
 
 from tamis.probes.scripted import Scripted
 from tamis.probes.tokens import Tokens
-from tests.service.adapter_kit import PIN
-from tests.service.cli_kit import word_tokenizer
+from tests.service.cli.cli_kit import word_tokenizer
+from tests.service.integrations.adapter_kit import PIN
 
 
 @pytest.fixture

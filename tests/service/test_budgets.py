@@ -6,11 +6,11 @@ from itertools import product
 
 import pytest
 
-from tamis.compressors._types import Budget
+from tamis.compressors.types import Budget
 from tamis.probes.errors import BadInput
-from tamis.service.cli._chosen import budget_of
-from tamis.service.langchain import TamisCompressor
-from tamis.service.wire.compress import CompressRequest
+from tamis.service.cli.options.budget_rules import budget_of
+from tamis.service.http.schemas.compress import CompressRequest
+from tamis.service.integrations.langchain import TamisCompressor
 
 SIZES = {"max_tokens": 7, "ratio": 0.5, "threshold": 0.25, "coverage": 0.9}
 LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")

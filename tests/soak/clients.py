@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.service.test_serve import SCRIPT, answers, free_port
+from tests.service.http.test_serve import SCRIPT, answers, free_port
 from tests.soak.load import body
 
 CLIENTS, ROUNDS = 16, 3

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.service.test_serve import SCRIPT, answers, free_port
+from tests.service.http.test_serve import SCRIPT, answers, free_port
 
 SIZES = (500, 500, 500, 500, 1000, 1000, 2000, 4000, 8000, 16000)
 """Tokens of a request; most are short, as most are."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 from protocol import serve
 from sentences import chosen
 
-from tamis.compressors import _registry as registry
-from tamis.probes.segment import units_of
+from tamis.compressors import registry
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.calls import counter_of
+from tamis.service.api.compress import counter_of
 
 
 def load(settings):

@@ -12,7 +12,7 @@ from protocol import serve
 from sentinel import keeping
 from transformers import AutoModelForCausalLM
 
-from tamis.compressors import _registry as registry
+from tamis.compressors import registry
 from tamis.probes.signal import Signal
 
 

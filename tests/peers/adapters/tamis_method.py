@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from protocol import serve
 
-from tamis.compressors import _registry as registry
-from tamis.compressors._pipeline import Compressor
-from tamis.compressors._types import Budget
-from tamis.probes.cache import CachedReader, PassageCache
+from tamis.compressors import registry
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.types import Budget
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.text import Passage
-from tamis.service.calls import counter_of
+from tamis.service.api.compress import counter_of
 
 
 def load(settings):

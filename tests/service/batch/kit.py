@@ -9,7 +9,7 @@ from typing import Any
 
 from click.testing import Result
 
-from tests.service.cli_kit import tamis, word_tokenizer
+from tests.service.cli.cli_kit import tamis, word_tokenizer
 
 QUERY = "When was the old harbour of Malo closed?"
 SENTENCES = (

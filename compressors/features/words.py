@@ -1,0 +1,162 @@
+"""What the words alone say of a unit: before any model runs, and once the first facts are known."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.compressors.methods.lexical import Collection, visible_texts
+from tamis.probes.segmentation.terms import stem, words
+from tamis.probes.text import Passage, Unit
+
+Features = NDArray[np.float32]
+
+WORD_FEATURES = (
+    "bm25",
+    "bm25_z",
+    "bm25_titled",
+    "bm25_titled_z",
+    "question_covered",
+    "question_covered_titled",
+    "title_asked",
+    "passage_bm25",
+    "log_tokens",
+)
+HOP_FEATURES = (
+    "first_score",
+    "below_best",
+    "words_shared",
+    "title_named",
+    "names_title",
+    "titles_shared_words",
+    "same_passage",
+    "passage_below_best",
+    "previous_below_best",
+    "next_below_best",
+    "first_share",
+    "named_and_passage",
+)
+_TOP = 2
+_FLOOR = -8.0
+"""What a missing neighbour scores, below the best: about e^-8 of its share."""
+
+
+class Lexicon:
+    """The stems of each unit and title of one request, and how rare each stem is in it."""
+
+    def __init__(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> None:
+        self.units = units
+        self.texts = visible_texts(passages, units)
+        self.titles = [passage.title or "" for passage in passages]
+        self.question = frozenset(map(stem, words(question)))
+        self.stems = [frozenset(map(stem, words(text))) for text in self.texts]
+        self.title_stems = [frozenset(map(stem, words(title))) for title in self.titles]
+        with_title = [
+            s | self.title_stems[u.passage] for s, u in zip(self.stems, units, strict=True)
+        ]
+        self.titled = with_title
+        self._units_with = Counter(term for terms in with_title for term in terms)
+
+    def weight(self, stems: frozenset[str]) -> float:
+        """The summed idf of some stems."""
+        total = len(self.units)
+        # fsum: a set of words has another order in every process, and plain sums would differ
+        return math.fsum(
+            math.log(1 + (total - self._units_with[s] + 0.5) / (self._units_with[s] + 0.5))
+            for s in stems
+        )
+
+
+def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
+    """What the question's words say of each unit: `[U, len(WORD_FEATURES)]`."""
+    units, asked = lexicon.units, words(question)
+    bm25 = np.array(Collection(lexicon.texts).score(asked))
+    named = [
+        f"{lexicon.titles[u.passage]} {text}" for u, text in zip(units, lexicon.texts, strict=True)
+    ]
+    titled = np.array(Collection(named).score(asked))
+    whole = lexicon.weight(lexicon.question) + 1e-6
+    place = np.array([unit.passage for unit in units])
+    best = np.full(place.max() + 1, -np.inf)
+    np.maximum.at(best, place, bm25)
+    columns = (
+        np.log1p(bm25),
+        _standard(bm25),
+        np.log1p(titled),
+        _standard(titled),
+        [lexicon.weight(lexicon.question & s) / whole for s in lexicon.stems],
+        [lexicon.weight(lexicon.question & s) / whole for s in lexicon.titled],
+        [_share(lexicon.title_stems[u.passage], lexicon.question) for u in units],
+        np.log1p(best[place]),
+        np.log1p(np.array(tokens)),
+    )
+    return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
+
+
+def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
+    """What the best units of a first reading say of the others: `[U, len(HOP_FEATURES)]`.
+
+    The second fact of a question with two hops is not named by the question but by the first fact:
+    by words they share beyond the question's, or by the title of the passage it stands in.
+
+    Args:
+        first: one score a unit from the first reading.
+    """
+    best = np.argsort(-first, kind="stable")[: _TOP + 1]
+    top = first[best[0]]
+    share = np.exp(first - top)
+    share /= share.sum()
+    place = np.array([unit.passage for unit in lexicon.units])
+    of_passage = np.full(place.max() + 1, -np.inf)
+    np.maximum.at(of_passage, place, first)
+    below = first - top
+    links = [_links(lexicon, i, [int(t) for t in best[:_TOP] if t != i]) for i in range(len(first))]
+    linked = np.array(links, dtype=np.float32).reshape(len(first), 5)
+    neighbours = np.full((len(first), 2), _FLOOR)
+    together = place[1:] == place[:-1]
+    neighbours[1:, 0] = np.where(together, below[:-1], _FLOOR)
+    neighbours[:-1, 1] = np.where(together, below[1:], _FLOOR)
+    passage_below = of_passage[place] - top
+    columns = [
+        first,
+        below,
+        *linked.T,
+        passage_below,
+        *neighbours.T,
+        share,
+        linked[:, 1] * passage_below,
+    ]
+    return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
+
+
+def _links(
+    lexicon: Lexicon, i: int, best: Sequence[int]
+) -> tuple[float, float, float, float, float]:
+    """How unit i is tied to the best units: the columns `words_shared` to `same_passage`."""
+    here, title = lexicon.units[i].passage, lexicon.title_stems[lexicon.units[i].passage]
+    shared = named = names = titles = same = 0.0
+    for t in best:
+        there = lexicon.units[t].passage
+        common = (lexicon.titled[i] & lexicon.titled[t]) - lexicon.question
+        shared = max(shared, lexicon.weight(common))
+        if here == there:
+            same = 1.0
+            continue
+        named = max(named, _share(title, lexicon.stems[t]))
+        names = max(names, float(_share(lexicon.title_stems[there], lexicon.stems[i]) == 1))
+        titles = max(
+            titles, lexicon.weight((title & lexicon.title_stems[there]) - lexicon.question)
+        )
+    return math.log1p(shared), named, names, math.log1p(titles), same
+
+
+def _share(part: frozenset[str], whole: frozenset[str]) -> float:
+    return len(part & whole) / len(part) if part else 0.0
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((values - values.mean()) / (values.std() + 1e-6))

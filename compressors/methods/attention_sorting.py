@@ -1,0 +1,117 @@
+"""Attention Sorting: what the model looks at most is put last, where it looks first.
+
+Source: "Attention Sorting Combats Recency Bias in Long Context Language Models" (arXiv 2310.01427,
+§3). Documents and question in one prompt, one decode step; the attention that it pays to a
+document, averaged over the document's tokens and over all layers and heads; documents are sorted by
+it, ascending; both steps are repeated, 1 to 5 times.
+
+Departures: the proxy sorts for the model that answers; the sorting stops early where it changes
+nothing; documents beyond `window_tokens` are read in several prompts, whole documents each, and
+compared by the same means; layers with a sliding window of no more than `window_tokens` are left
+out (Gemma): they see the last documents alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+
+from tamis.compressors.method import Info
+from tamis.compressors.reading.long_range import far_layers, room_for
+from tamis.compressors.reading.windows import Reader
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.prompt import Ask, Prompt, Read, packed
+from tamis.probes.text import Passage
+
+WINDOW_TOKENS = 4096
+
+
+class AttentionSorting:
+    """The last row of all layers and heads, document by document."""
+
+    info: ClassVar[Info] = Info(
+        "most attended last, by the last row of all layers and heads",
+        "Attention Sorting, arXiv 2310.01427",
+        "proxy",
+        "ordering",
+    )
+
+    def __init__(self, reader: Reader, rounds: int = 1, window_tokens: int = WINDOW_TOKENS) -> None:
+        """An order over one proxy.
+
+        Args:
+            rounds: how often to read and sort.
+            window_tokens: the most that one prompt holds of the documents; less where the proxy's
+                context is shorter.
+
+        Raises:
+            BadInput: an option below 1.
+        """
+        if rounds < 1 or window_tokens < 1:
+            raise BadInput(
+                f"rounds is {rounds} and window_tokens {window_tokens}; give 1 or more of each"
+            )
+        self.reader, self.rounds, self.window_tokens = reader, rounds, window_tokens
+
+    @classmethod
+    def depth(cls, model: str) -> int | None:
+        """Every layer is read."""
+        return None
+
+    def order(
+        self, question: str, passages: Sequence[Passage], scores: Sequence[float]
+    ) -> tuple[int, ...]:
+        """Indexes by rising attention; ties keep the order they had."""
+        order = list(range(len(passages)))
+        if len(order) < 2:
+            return tuple(order)
+        shown = document_ids(self.reader, passages)
+        ask = self.reader.layout.ask(question)
+        window = room_for(self.reader, ask, self.window_tokens)
+        for _ in range(self.rounds):
+            before = order
+            looks = mean_attention(self.reader, [shown[p] for p in order], ask, window)
+            seen = dict(zip(order, looks, strict=True))
+            order = sorted(order, key=seen.__getitem__)
+            if order == before:
+                break
+        return tuple(order)
+
+
+def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int, ...]]:
+    """Each document as tokens: its title on a line, its text, a blank line."""
+    encode = reader.layout.tokens.encode
+    return [
+        tuple(encode(f"{p.title}\n{p.text}\n\n" if p.title else f"{p.text}\n\n").ids)
+        for p in passages
+    ]
+
+
+def mean_attention(
+    reader: Reader,
+    documents: Sequence[tuple[int, ...]],
+    ask: Ask,
+    window_tokens: int,
+    far_tokens: int | None = None,
+) -> Iterator[float]:
+    """The last row's attention to each document, averaged over its tokens, all layers and heads.
+
+    Documents of more than `window_tokens` together are read in several prompts, in order. Layers
+    that see no more than `far_tokens` back are left out, by default `window_tokens`.
+    """
+    want = Want(far_layers(reader, far_tokens or window_tokens), ("last",))
+    prompts, spans = [], []
+    for group in packed(documents, window_tokens):
+        ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()
+        spans.append(list(pairwise(ends)))
+        ids = tuple(token for document in group for token in document)
+        prompts.append(Prompt(Read(ids, 0, ()), ask))
+    for signal, inside in zip(reader.read(prompts, want), spans, strict=True):
+        yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
+
+
+Method = AttentionSorting

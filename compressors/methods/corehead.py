@@ -1,0 +1,82 @@
+"""CoRe heads: in-context reranking by the heads that tell gold documents from hard negatives.
+
+Source: "Contrastive Retrieval Heads Improve Attention-Based Re-Ranking", arXiv 2510.02219, §3. Only
+the 8 heads with the highest contrastive score are summed: the gold document's share of a softmax
+over it and its negatives, of attention mass over a temperature (`tamis heads find --by contrast`).
+Labels are `[document 1]`, ... and are not part of their document; the rows are those of
+instruction and query, without the suffix, so the prompt ends with the query. Calibration and mask
+are ICR's. The layers above the deepest head are not loaded, as the paper prunes them.
+
+Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
+the proxy's own template, by the rows from the question to the prompt's end (the paper's are those
+of instruction and query), without labels and with as many negatives as 1,000 tokens hold (the paper
+takes 49); the released code's rows reach one token into the suffix, these do not.
+A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
+such a model (Gemma) a head may be chosen that sees no further than the last documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tamis.compressors.method import Info
+from tamis.compressors.reading.in_context import Form, InContext, deepest
+from tamis.compressors.reading.windows import Reader
+from tamis.compressors.types import Ranks
+from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.text import Passage
+
+HEADS = 8
+LABEL = "[document {}]"
+
+
+class ContrastiveHeads:
+    """Eight heads that prefer gold documents to hard negatives, calibrated."""
+
+    info: ClassVar[Info] = Info(
+        "as icr, with the 8 heads that tell gold from hard negatives",
+        "CoRe heads, arXiv 2510.02219",
+        "proxy",
+        "reranking",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        profile: HeadProfile | Path | str = "auto",
+        heads: int = HEADS,
+        window_tokens: int | None = None,
+        reverse: bool = True,
+        calibrate: bool = True,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            profile: of this proxy's heads, or its path; `auto` is the contrast profile that ships.
+            heads: how many of the best.
+            window_tokens, reverse, calibrate: as for `icr`.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: no profile ships for this proxy, or it has no so many heads.
+        """
+        found = profile_of(profile, "contrast", reader.card.name)
+        found.check(reader.card, reader.layout.template.name)
+        form = Form(LABEL, False, False, reverse, calibrate)
+        self.together = InContext(reader, found.best(heads), form, window_tokens)
+
+    @classmethod
+    def depth(
+        cls, model: str, profile: HeadProfile | Path | str = "auto", heads: int = HEADS
+    ) -> int | None:
+        """Up to the deepest of the heads."""
+        return deepest(profile_of(profile, "contrast", model).best(heads))
+
+    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+        """Each document's masked sum of calibrated attention by the heads; higher is better."""
+        return self.together.ranks(question, passages)
+
+
+Method = ContrastiveHeads

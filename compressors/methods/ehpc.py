@@ -1,0 +1,210 @@
+"""EHPC: a few heads of one layer, the prompt's last rows, no training.
+
+Source: "Efficient Prompt Compression with Evaluator Heads" (arXiv 2501.12959, §3). A pilot on
+needles chooses the one layer whose last row looks at them most, and its 8 best heads
+(`tamis heads find --by needle`). The model runs up to that layer. Each head's attention of the last
+16 rows is averaged, then pooled along the text over 32 tokens, stride 1; the heads are summed; the
+M tokens of the highest sums are the compressed prompt.
+
+From tokens to units: tamis keeps whole units, so `form="token"` ranks a unit by its best pooled
+token, which is the order in which units are first touched as M grows. `form="sentence"`, tamis's
+own and the default, lets the unit itself be the window: the mean over its tokens, with no other
+pooling. A window of 32 tokens reaches over the ends of sentences and lends one's attention to the
+next: of three RULER records at a tenth of the tokens, the token form lost one, this none (LOG.md).
+`EvaluatorHeads.tokens` gives the published token choice, as spans.
+
+Departure of the sentence form: from a unit's mean, what the last rows of the question "N/A" pay to
+it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not. These heads look
+at places whatever is asked: at the first unit of a window, and at every token of a short one. Among
+50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are kept without the
+subtraction, 75 with it (LOG.md). The window's keys are kept, so it costs one more question, not one
+more reading (in a service only with a passage cache). `calibrate=False` leaves it out; the token
+form never has it. As published: `form="token", together=True`.
+
+Departures of both: the last rows never reach back beyond the question's first token, so a short
+question has fewer than 16; passages are read alone, in windows of whole units, where the paper
+reads one prompt (`together=True` joins them, a blank line between, in windows of `window_tokens`);
+the mean at the ends of a window is over the tokens that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.method import Info
+from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.methods.sentinel import joined
+from tamis.compressors.reading.in_context import EMPTY_QUERY
+from tamis.compressors.reading.smoothing import box
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, read_alone, remembering
+from tamis.compressors.types import Scores
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import PassageCache
+from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Signal, pool_tokens
+from tamis.probes.text import Passage, Unit
+
+HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32
+_KEPT_BYTES = 1 << 29
+"""Of windows, from the question to "N/A", where the reader does not keep them anyway."""
+Form = Literal["token", "sentence"]
+
+
+def observed(signal: Signal, heads: Sequence[int], rows: int) -> Tensor:
+    """The mean of the last rows of the chosen heads: `[len(heads), N]`.
+
+    Args:
+        signal: one layer, rows group `question`.
+    """
+    return signal.weights[0, list(heads), -rows:].mean(1)
+
+
+def unit_features(
+    signal: Signal, spans: Sequence[tuple[int, int]], heads: Sequence[int], rows: int, pool: int
+) -> Tensor:
+    """Best pooled token and mean of raw tokens of each unit, heads summed: `[U, 2]`."""
+    seen = observed(signal, heads, rows)
+    best = pool_tokens(box(seen, pool).sum(0), spans, "max")
+    return torch.stack([best, pool_tokens(seen.sum(0), spans, "mean")], -1)
+
+
+class EvaluatorHeads:
+    """Needle heads of one layer."""
+
+    info: ClassVar[Info] = Info(
+        "eight needle heads of one layer, the last 16 rows, minus what the query N/A draws; "
+        "or as published",
+        "EHPC, arXiv 2501.12959",
+        "proxy",
+        reads_words=True,
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        profile: HeadProfile | Path | str = "auto",
+        heads: int = HEADS,
+        observed_rows: int = OBSERVED_ROWS,
+        pool_tokens: int = POOL_TOKENS,
+        form: Form = "sentence",
+        together: bool = False,
+        window_tokens: int = WINDOW_TOKENS,
+        calibrate: bool = True,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            profile: of this proxy's heads, or its path; `auto` is the needle profile that ships.
+            heads: so many of the best layer.
+            observed_rows: so many rows before the prompt's end, its own included.
+            pool_tokens: width of the pooling window of the token form.
+            form: `sentence`, or `token` as published.
+            together: read the passages joined, as published.
+            window_tokens: longest window.
+            calibrate: subtract what the question "N/A" draws, of the sentence form alone.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: no profile ships for this proxy, or an option is out of range.
+        """
+        if form not in ("token", "sentence"):
+            raise BadInput(f"form is {form!r}; give 'token' or 'sentence'")
+        if min(observed_rows, pool_tokens, window_tokens) < 1:
+            raise BadInput(
+                f"observed_rows is {observed_rows}, pool_tokens {pool_tokens} and window_tokens "
+                f"{window_tokens}; give 1 or more of each"
+            )
+        found = profile_of(profile, "needle", reader.card.name)
+        found.check(reader.card, reader.layout.template.name)
+        # 8 of the paper's models' 32; fewer where a layer has not so many
+        chosen = found.evaluators(min(heads, found.heads) if heads == HEADS else heads)
+        self.layer, self.chosen = chosen[0][0], tuple(head for _, head in chosen)
+        self.reader, self.form, self.together = reader, form, together
+        self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
+        self.calibrate = calibrate and form == "sentence"
+        self.layers = self.layer + 1
+        self.reading = (
+            f"2 {self.layer}-{self.chosen} {observed_rows=} {pool_tokens=} {together=} "
+            f"calibrate={self.calibrate}"
+        )
+
+    @classmethod
+    def depth(cls, model: str, profile: HeadProfile | Path | str = "auto") -> int | None:
+        """Up to the evaluator layer; all layers while there is no profile that says which."""
+        if profile == "auto" and not HeadProfile.ships("needle", model):
+            return None
+        return profile_of(profile, "needle", model).best_layer() + 1
+
+    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+        """Reads every window once, and asks "N/A" of it if calibrated.
+
+        Features `[U, 3]` are the best pooled token, the mean of raw tokens, and that mean minus the
+        mean of N/A; the last one only if calibrated.
+        """
+
+        def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+            return unit_features(signal, spans, self.chosen, self.rows, self.pool_tokens)
+
+        given: Sequence[Passage] = passages
+        if self.together:
+            whole, units = joined(passages, units)
+            given = [whole]
+        kept = PassageCache(_KEPT_BYTES) if self.calibrate else None
+        seen = read_alone(
+            remembering(self.reader, kept),
+            question,
+            given,
+            units,
+            self._want(),
+            pool,
+            self.window_tokens,
+            lead=self.together,
+            beside=(EMPTY_QUERY,) if self.calibrate else (),
+        )
+        if not self.calibrate or not units:
+            return seen
+        best, mean, _, empty = seen.features.unbind(1)
+        return replace(seen, features=torch.stack([best, mean, mean - empty], 1))
+
+    def judge(
+        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """The form's column; no probabilities."""
+        column = 0 if self.form == "token" else 2 if self.calibrate else 1
+        values = look.features[:, column] if units else torch.zeros(0)
+        each = tuple(values.tolist())
+        ranks = best_of_passage(each, units, len(passages))
+        return Scores(each, ranks, False, *look.cost)
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a unit; a passage ranks by its best unit."""
+        return self.judge(self.look(question, passages, units), question, passages, units)
+
+    def tokens(self, question: str, text: str, most: int) -> list[tuple[int, int]]:
+        """The published choice: spans of the `most` best tokens of one text, in text order.
+
+        The text is read in one prompt; code points that a span cuts through belong to it whole.
+
+        Raises:
+            BadInput: the text is longer than the proxy's context.
+        """
+        prompt = Prompt(self.reader.layout.read(text, ()), self.reader.layout.ask(question))
+        (signal,) = self.reader.read([prompt], self._want())
+        scores = box(observed(signal, self.chosen, self.rows), self.pool_tokens).sum(0)
+        kept = sorted(scores.topk(min(most, len(scores))).indices.tolist())
+        offsets = self.reader.layout.tokens.encode(text).offsets
+        return [offsets[i] for i in kept]
+
+    def _want(self) -> Want:
+        return Want((self.layer,), ("question",))
+
+
+Method = EvaluatorHeads

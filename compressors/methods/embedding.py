@@ -1,0 +1,46 @@
+"""Sentence cosine: the peer to beat.
+
+A sentence encoder (by default all-MiniLM-L6-v2, Wang et al. 2020, trained by Reimers & Gurevych)
+embeds question and sentences; a sentence scores by the cosine with the question.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tamis.compressors.method import Info
+from tamis.compressors.methods.lexical import best_of_passage, visible_texts, whole_texts
+from tamis.compressors.types import Ranks, Scores
+from tamis.probes.model.encoder import Encoder
+from tamis.probes.text import Passage, Unit
+
+
+class Embedding:
+    """Cosine between the question and each unit."""
+
+    info: ClassVar[Info] = Info("sentence cosine by a 22M encoder", "all-MiniLM-L6-v2", "encoder")
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One cosine a unit; a passage ranks by its best unit."""
+        if not units:
+            return Scores((), (0.0,) * len(passages))
+        clock = time.perf_counter()
+        vectors = self.encoder.encode([question, *visible_texts(passages, units)])
+        values = tuple((vectors[1:] @ vectors[0]).tolist())
+        timings = {"read": (time.perf_counter() - clock) * 1e3}
+        return Scores(values, best_of_passage(values, units, len(passages)), timings_ms=timings)
+
+    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """One cosine a whole passage with its title; units are not scored."""
+        clock = time.perf_counter()
+        vectors = self.encoder.encode([question, *whole_texts(passages)])
+        values = tuple((vectors[1:] @ vectors[0]).tolist())
+        return Ranks(values, timings_ms={"read": (time.perf_counter() - clock) * 1e3})
+
+
+Method = Embedding

@@ -1,0 +1,67 @@
+"""ICR: in-context reranking as published, every head.
+
+Source: "Attention in Large Language Models Yields Efficient Zero-Shot Re-Rankers", arXiv
+2410.02642, §3. All documents in one prompt under labels `[1]`, `[2]`, ..., an instruction, the
+query; the rows of instruction, query and suffix, averaged; all layers and heads, summed; minus the
+same for the query "N/A"; in each document tokens at or below mean - 2·deviation dropped, the rest
+summed, not divided by its length. The document given first comes last, next to the query.
+
+Departures: those of `_in_context`, so of a model with sliding windows only the layers without one
+are "all layers"; titles stand on a line before their document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tamis.compressors.method import Info
+from tamis.compressors.reading.in_context import Form, InContext
+from tamis.compressors.reading.windows import Reader
+from tamis.compressors.types import Ranks
+from tamis.probes.text import Passage
+
+
+class InContextReranking:
+    """Every head of every layer, calibrated."""
+
+    info: ClassVar[Info] = Info(
+        "all documents in one prompt, every head, minus what the query N/A draws",
+        "ICR, arXiv 2410.02642",
+        "proxy",
+        "reranking",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        window_tokens: int | None = None,
+        reverse: bool = True,
+        calibrate: bool = True,
+        answer: bool = False,
+    ) -> None:
+        """A method over one proxy, laid out by the paper's own words.
+
+        Args:
+            window_tokens: longest prompt; None for all that the proxy takes.
+            reverse: the first document given comes last, next to the query.
+            calibrate: subtract the empty query; False is the paper's ablation.
+            answer: instruct to answer (the paper's QA prompt) instead of to find (IE).
+
+        Raises:
+            BadInput: a window too short to hold anything.
+        """
+        form = Form(reverse=reverse, calibrate=calibrate, answer=answer)
+        self.together = InContext(reader, None, form, window_tokens)
+
+    @classmethod
+    def depth(cls, model: str) -> int | None:
+        """Every layer is read."""
+        return None
+
+    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+        """Each document's masked sum of calibrated attention; higher is better."""
+        return self.together.ranks(question, passages)
+
+
+Method = InContextReranking

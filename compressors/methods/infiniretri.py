@@ -1,0 +1,227 @@
+"""InfiniRetri: sentences carried forward through a sliding window of the last layer's attention.
+
+Source: "Infinite Retrieval: Attention Enhanced LLMs in Long-Context Processing" (arXiv 2502.12962,
+§3). The document is cut into chunks of whole sentences. At each step the model reads the sentences
+carried so far, the next chunk and the question; the last layer's attention from every row of the
+question to the prompt's end, summed over heads and rows, is smoothed by a box as wide as a phrase;
+the sentences that hold one of the `top_k` best tokens are carried on, as token ids, not as keys and
+values. What is carried after the last chunk answers. Heads, rows and box are sums, so their order
+does not matter.
+
+`form="sequential"` is that. `form="independent"`, tamis's own, reads every window alone, so windows
+can be batched and kept, and then the survivors once more, together.
+
+Units that are carried to the end score 1 + s, the others s, where s is the best smoothed token of
+the unit (mean over heads and rows) when it was last read.
+
+Departures: the last layer of a small proxy finds nothing (of three RULER records at a tenth of the
+tokens it lost all, 16 contrast heads lost none, LOG.md), so where a contrast profile ships, its 16
+best heads of any layer are read: `heads=0` is the last layer, as published. At most `carry_tokens`
+are carried, the best first, where 300 tokens may carry 300 sentences; no row weights (the authors'
+package weighs a row by its attention to the question; the paper does not); tamis's template;
+documents are joined by a blank line, under their titles; the independent form's last pass reads the
+survivors without them. Chosen heads are read wherever they are: of a model with sliding layers
+(Gemma: 8 of the 16) some see no further back than that layer's window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.method import Info
+from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.methods.sentinel import joined
+from tamis.compressors.reading.joining import Cut, cuts, fitting, put_together
+from tamis.compressors.reading.long_range import room_for
+from tamis.compressors.reading.smoothing import box
+from tamis.compressors.reading.windows import Reader, Window, windows
+from tamis.compressors.types import Scores
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.heads import Head, HeadProfile
+from tamis.probes.prompt import Ask, Prompt
+from tamis.probes.signal import Signal, pool_tokens
+from tamis.probes.text import Passage, Unit
+
+WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8
+HEADS = 16
+Form = Literal["sequential", "independent"]
+
+
+class Infini:
+    """Windows one after the other, with a memory of sentences."""
+
+    info: ClassVar[Info] = Info(
+        "a sliding window that carries sentences forward; 16 heads, or the last layer as published",
+        "InfiniRetri, arXiv 2502.12962",
+        "proxy",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        form: Form = "sequential",
+        window_tokens: int = WINDOW_TOKENS,
+        top_k: int = TOP_K,
+        phrase_tokens: int = PHRASE_TOKENS,
+        carry_tokens: int = WINDOW_TOKENS,
+        heads: int | None = None,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            form: `sequential` as published, or `independent` windows and a last pass.
+            window_tokens: of new text a step.
+            top_k: so many best tokens of a step choose the sentences that are carried.
+            phrase_tokens: width of the box.
+            carry_tokens: the most that is carried. Both are less where the proxy's context is
+                shorter.
+            heads: 0 for all heads of the last layer, as published; else so many heads of any layer,
+                the best of the contrast profile that ships. None is 16 of them where one ships, and
+                0 where none does.
+
+        Raises:
+            BadInput: an option out of range, or no profile for this proxy.
+        """
+        if form not in ("sequential", "independent"):
+            raise BadInput(f"form is {form!r}; give 'sequential' or 'independent'")
+        heads = _heads(reader.card.name, heads)
+        least = min(window_tokens, top_k, phrase_tokens, carry_tokens)
+        if least < 1 or heads < 0:
+            raise BadInput(
+                f"window_tokens is {window_tokens}, top_k {top_k}, phrase_tokens {phrase_tokens}, "
+                f"carry_tokens {carry_tokens} and heads {heads}; give 1 or more, and heads from 0"
+            )
+        self.reader, self.form, self.window_tokens = reader, form, window_tokens
+        self.top_k, self.phrase_tokens, self.carry_tokens = top_k, phrase_tokens, carry_tokens
+        self.chosen = _contrast_heads(reader, heads) if heads else None
+        deepest = max(layer for layer, _ in self.chosen) if self.chosen else None
+        self.layers = reader.card.layers if deepest is None else deepest + 1
+        self.reading = f"1 {form=} {top_k=} {phrase_tokens=} {carry_tokens=} {self.chosen}"
+
+    @classmethod
+    def depth(cls, model: str, heads: int | None = None) -> int | None:
+        """All layers, or as many as the chosen heads need."""
+        if not (heads := _heads(model, heads)):
+            return None
+        best = HeadProfile.shipped("contrast", model).best(heads)
+        return 1 + max(layer for layer, _ in best)
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a unit; a passage ranks by its best unit."""
+        clock = time.perf_counter()
+        ask = self.reader.layout.ask(question)
+        # of a short context, half is for what is carried and half for what is new
+        room = room_for(self.reader, ask, self.window_tokens + self.carry_tokens)
+        carry = min(self.carry_tokens, max(room // 2, room - self.window_tokens))
+        window_tokens = min(self.window_tokens, max(1, room - carry))
+        walk = _Walk(self, ask, len(units), carry)
+        if self.form == "sequential":
+            whole, moved = joined(passages, units)
+            for window in windows(self.reader.layout, [whole], moved, window_tokens, lead=True):
+                walk.step(cuts(window))
+        else:
+            walk.alone(windows(self.reader.layout, passages, units, window_tokens))
+        each = walk.values()
+        timings = {"read": (time.perf_counter() - clock) * 1e3}
+        ranks = best_of_passage(each, units, len(passages))
+        read = walk.tokens - walk.cached
+        return Scores(each, ranks, False, walk.prompts, read, timings, walk.cached)
+
+    def want(self) -> Want:
+        """The last layer, or those of the chosen heads."""
+        layers = {layer for layer, _ in self.chosen} if self.chosen else {self.layers - 1}
+        return Want(tuple(sorted(layers)), ("question_mean",))
+
+    def token_scores(self, signal: Signal) -> Tensor:
+        """The mean of heads and rows, under the box: `[N]`."""
+        if self.chosen:
+            at = {layer: i for i, layer in enumerate(signal.layers)}
+            rows = torch.stack([signal.weights[at[x], head, 0] for x, head in self.chosen])
+        else:
+            rows = signal.weights[-1, :, 0]
+        return box(rows.mean(0), self.phrase_tokens, padded=True)
+
+
+class _Walk:
+    """One request on its way through the text: what was seen of each unit, and what is carried."""
+
+    def __init__(self, method: Infini, ask: Ask, units: int, carry_tokens: int) -> None:
+        self.method, self.ask, self.carry_tokens = method, ask, carry_tokens
+        self.seen = [0.0] * units
+        self.carried: list[Cut] = []
+        self.prompts = self.tokens = self.cached = 0
+
+    def values(self) -> tuple[float, ...]:
+        """What was carried to the end comes before all else."""
+        kept = {part.unit for part in self.carried}
+        return tuple(s + (u in kept) for u, s in enumerate(self.seen))
+
+    def step(self, new: Sequence[Cut]) -> None:
+        """Reads what is carried with what is new, and carries on the units of the best tokens."""
+        self.carried = self._survivors(*self._together([*self.carried, *new]))
+
+    def alone(self, found: Sequence[Window]) -> None:
+        """Reads every window alone, then the units of the best tokens together."""
+        parts, tokens = [], []
+        prompts = [Prompt(window.read, self.ask) for window in found]
+        for window, signal in zip(found, self._read(prompts), strict=True):
+            parts += (own := cuts(window))
+            tokens.append(self._judge(own, signal, window.read.spans))
+        if parts:
+            self.carried = self._survivors(parts, torch.cat(tokens))
+        if len(prompts) > 1:
+            self._together(self.carried)
+
+    def _together(self, parts: list[Cut]) -> tuple[list[Cut], Tensor]:
+        """Reads some units in one prompt: them again, and the scores of its tokens."""
+        read = put_together(parts)
+        (signal,) = self._read([Prompt(read, self.ask)])
+        return parts, self._judge(parts, signal, read.spans)
+
+    def _read(self, prompts: Sequence[Prompt]) -> Iterator[Signal]:
+        self.prompts += len(prompts)
+        self.tokens += sum(map(len, prompts))
+        for signal in self.method.reader.read(prompts, self.method.want()):
+            self.cached += signal.cached
+            yield signal
+
+    def _judge(
+        self, parts: Sequence[Cut], signal: Signal, spans: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Notes each unit's best token, and gives all tokens' scores: `[N]`."""
+        tokens = self.method.token_scores(signal)
+        best = pool_tokens(tokens, spans, "max").tolist()
+        for part, value in zip(parts, best, strict=True):
+            self.seen[part.unit] = value
+        return tokens
+
+    def _survivors(self, parts: Sequence[Cut], tokens: Tensor) -> list[Cut]:
+        """The units that hold one of the best tokens, best first, as far as there is room."""
+        if not len(tokens):
+            return []
+        worst = float(tokens.topk(min(self.method.top_k, len(tokens))).values[-1])
+        hit = [part for part in parts if self.seen[part.unit] >= worst]
+        order = sorted(hit, key=lambda part: (-self.seen[part.unit], part.unit))
+        return fitting(order, self.carry_tokens)
+
+
+def _heads(model: str, given: int | None) -> int:
+    """How many heads of the contrast profile are read; 0 for the last layer's."""
+    if given is not None:
+        return given
+    return HEADS if HeadProfile.ships("contrast", model) else 0
+
+
+def _contrast_heads(reader: Reader, heads: int) -> tuple[Head, ...]:
+    found = HeadProfile.shipped("contrast", reader.card.name)
+    found.check(reader.card, reader.layout.template.name)
+    return found.best(heads)
+
+
+Method = Infini

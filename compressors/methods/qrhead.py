@@ -1,0 +1,79 @@
+"""QRHead: in-context reranking by the few heads that look from a query to its documents.
+
+Source: "Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking", arXiv
+2506.09944, §3. Prompt, rows, calibration and mask are ICR's; only the 16 heads with the highest
+QRScore are summed: the calibrated, masked attention mass on the gold documents of labelled
+questions (`tamis heads find --by qr`).
+
+Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
+the proxy's own template, not in this prompt's words, by the rows from the question to the prompt's
+end, where the paper's begin with the instruction.
+A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
+such a model (Gemma) a head may be chosen that sees no further than the last documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tamis.compressors.method import Info
+from tamis.compressors.reading.in_context import Form, InContext, deepest
+from tamis.compressors.reading.windows import Reader
+from tamis.compressors.types import Ranks
+from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.text import Passage
+
+HEADS = 16
+
+
+class QueryHeads:
+    """Sixteen heads that find the gold documents, calibrated."""
+
+    info: ClassVar[Info] = Info(
+        "as icr, with the 16 heads that draw most to gold documents",
+        "QRHead, arXiv 2506.09944",
+        "proxy",
+        "reranking",
+    )
+
+    def __init__(
+        self,
+        reader: Reader,
+        profile: HeadProfile | Path | str = "auto",
+        heads: int = HEADS,
+        window_tokens: int | None = None,
+        reverse: bool = True,
+        calibrate: bool = True,
+        answer: bool = False,
+    ) -> None:
+        """A method over one proxy.
+
+        Args:
+            profile: of this proxy's heads, or its path; `auto` is the qr profile that ships.
+            heads: how many of the best.
+            window_tokens, reverse, calibrate, answer: as for `icr`.
+
+        Raises:
+            ProbeMismatch: the profile is of another model, revision or template.
+            BadInput: no profile ships for this proxy, or it has no so many heads.
+        """
+        found = profile_of(profile, "qr", reader.card.name)
+        found.check(reader.card, reader.layout.template.name)
+        form = Form(reverse=reverse, calibrate=calibrate, answer=answer)
+        self.together = InContext(reader, found.best(heads), form, window_tokens)
+
+    @classmethod
+    def depth(
+        cls, model: str, profile: HeadProfile | Path | str = "auto", heads: int = HEADS
+    ) -> int | None:
+        """Up to the deepest of the heads."""
+        return deepest(profile_of(profile, "qr", model).best(heads))
+
+    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+        """Each document's masked sum of calibrated attention by the heads; higher is better."""
+        return self.together.ranks(question, passages)
+
+
+Method = QueryHeads

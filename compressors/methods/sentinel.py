@@ -1,0 +1,149 @@
+"""Sentinel as published: the last prompt token's attention, every head, a logistic regression.
+
+Source: "Sentinel: Decoding Context Utilization via Attention Probing", arXiv 2505.23277, §3 and
+App. Plain prompt without chat template; the whole context in one prompt, in chunks of 1,024 tokens
+that hold whole sentences; the last token's row, softmax over the whole prompt, rescaled to sum to 1
+inside the context, averaged over the sentence's tokens (the released code; the third version's text
+writes a sum); L·H features; logistic regression with balanced classes.
+
+Departures: tamis's own sentences; template, titles, passages and question are tokenised apart, as
+everywhere in tamis; documents are joined by a blank line, under their titles; training on the
+project's data, without the paper's filter for questions that the proxy answers only with the
+context; the probe that ships was fitted by the recipe `like-cases`: every sentence of a question,
+in its own order, of documents among distractors, where the paper takes one gold and one other
+sentence of a short shuffled context (`published`); C is the one of five with the best cross-
+validated AUC; units are chosen by tamis's selection, which fills the budget, where the paper stops
+at the first sentence that does not fit. A model that needs its opening token (Gemma) gets it before
+the words. Layers with a sliding window shorter than a chunk are features like all others: they see
+the chunk's end alone, and the regression has to learn that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.features.shipped_probes import chosen_probe, shipped
+from tamis.compressors.method import Info
+from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.reading.long_range import opening_token
+from tamis.compressors.reading.windows import Look, Reader, read_alone
+from tamis.compressors.types import Scores
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.prompt import TEMPLATES, Template
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage, Unit
+
+CHUNK_TOKENS = 1024
+
+
+def in_context(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """Each sentence's mean share of the context's attention, head by head: `[U, L·H]`."""
+    total = signal.weights.sum(-1, keepdim=True).clamp_min(1e-8)
+    shares = Signal(signal.weights / total, signal.layers, signal.rows)
+    return shares.pool(spans, "mean").flatten(1)
+
+
+def words_for(own: Template) -> Template:
+    """Sentinel's words, behind the opening token that a proxy's own template begins with."""
+    words = TEMPLATES["sentinel"]
+    if not (token := opening_token(own)):
+        return words
+    return replace(words, name=f"{words.name}_opened", head=token + words.head)
+
+
+def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
+    """All passages as one text, a blank line between them, and the units at their new places.
+
+    Titles stand between units: only windows with their `lead` hold them.
+    """
+    text, starts = "", []
+    for passage in passages:
+        text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
+        starts.append(len(text))
+        text += passage.text
+    moved = [
+        Unit(0, u.start + s, u.stop + s, (u.visible[0] + s, u.visible[1] + s), u.kind)
+        for u in units
+        for s in (starts[u.passage],)
+    ]
+    return Passage(text), moved
+
+
+class Sentinel:
+    """The published reading, as the method to beat."""
+
+    info: ClassVar[Info] = Info(
+        "the last row of one prompt, every head, logistic regression",
+        "Sentinel, arXiv 2505.23277",
+        "proxy",
+    )
+    reading: ClassVar[int] = 2
+    """Counts the changes of what `look` sees: stored readings of an earlier one are not used."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        probe: LinearProbe | Path | str = "auto",
+        chunk_tokens: int = CHUNK_TOKENS,
+    ) -> None:
+        """A method over one proxy, laid out by Sentinel's own template.
+
+        Raises:
+            ProbeMismatch: the probe is for another model or revision.
+            BadInput: there is no probe for this proxy, or chunks below 1 token.
+        """
+        if chunk_tokens < 1:
+            raise BadInput(f"chunk_tokens is {chunk_tokens}; give 1 or more")
+        self.reader = reader.with_template(words_for(reader.layout.template))
+        found = chosen_probe("sentinel", self.reader, probe)
+        if found is None:
+            raise BadInput(
+                f"sentinel has no probe for {reader.card.name}; fit one: "
+                f"tamis probe train --method sentinel --proxy {reader.card.name} --data FILE"
+            )
+        self.probe, self.chunk_tokens = found, chunk_tokens
+
+    @classmethod
+    def ships(cls, model: str) -> bool:
+        """Whether there is a probe for a model."""
+        return shipped("sentinel", model) is not None
+
+    @classmethod
+    def depth(cls, model: str) -> int | None:
+        """Every layer is read."""
+        return None
+
+    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+        """Reads the joined context, chunk by chunk."""
+        whole, moved = joined(passages, units)
+        want = Want(tuple(range(self.reader.card.layers)), ("last",))
+        return read_alone(
+            self.reader, question, [whole], moved, want, in_context, self.chunk_tokens, lead=True
+        )
+
+    def judge(
+        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """The regression's probabilities; classes were balanced, so they are no rates."""
+        values: Tensor = torch.zeros(0)
+        if units:
+            w = self.probe.get("head", (look.features.shape[1],))
+            values = torch.sigmoid(look.features @ w + self.probe.get("bias", (1,)))
+        each = tuple(values.tolist())
+        ranks = best_of_passage(each, units, len(passages))
+        return Scores(each, ranks, False, *look.cost)
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a sentence; a passage ranks by its best sentence."""
+        return self.judge(self.look(question, passages, units), question, passages, units)
+
+
+Method = Sentinel

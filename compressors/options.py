@@ -1,0 +1,57 @@
+"""What a method's options may be: read from the annotations of its class, value by value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tamis.compressors.checks import is_number, is_whole
+
+_MODELS = {"reader", "encoder", "parts"}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    NoneType: "null",
+}
+
+
+@cache
+def option_kinds(method: Any) -> Mapping[str, Any]:
+    """The options of a method's class, and how each is annotated; `Any` where that is not known."""
+    names = [name for name in inspect.signature(method).parameters if name not in _MODELS]
+    try:
+        hints = get_type_hints(method.__init__)
+    except (NameError, TypeError):  # a name that exists for the type checker alone
+        hints = {}
+    return {name: hints.get(name, Any) for name in names}
+
+
+def fits_kind(value: Any, kind: Any) -> bool:
+    """Whether a value is what an annotation says: a bool is no number, a whole number is one."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(fits_kind(value, one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return any(type(value) is type(one) and value == one for one in get_args(kind))
+    if kind in (int, float):
+        return is_whole(value) if kind is int else is_number(value)
+    try:
+        return kind is Any or isinstance(value, get_origin(kind) or kind)
+    except TypeError:  # a protocol: nothing can be said of it
+        return True
+
+
+def told(kind: Any) -> list[str]:
+    """What to give for an annotation, in words, each once."""
+    if get_origin(kind) in (Union, UnionType):
+        return list(dict.fromkeys(word for one in get_args(kind) for word in told(one)))
+    if get_origin(kind) is Literal:
+        return [repr(one) for one in get_args(kind)]
+    if kind in _WORDS:
+        return [_WORDS[kind]]
+    name = getattr(get_origin(kind) or kind, "__name__", str(kind))
+    return [f"a {name}"]

@@ -1,0 +1,171 @@
+"""One request to rerank: segment, score, fuse with the first stage, sort.
+
+documents ─ each distinct one once ─ method ─► own scores ─┬─ fuse ─► results, best first
+                       the caller's first-stage scores ────┘
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tamis.compressors.checks import is_whole
+from tamis.compressors.documents import check_list, passage_of
+from tamis.compressors.features.rank_fusion import FirstStage, Fuse, first_scores, fused
+from tamis.compressors.question import check_question
+from tamis.compressors.types import Ranked, Ranks, Reranked
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import AUTO, spoken
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage, Unit
+
+Ask = Callable[[str, Sequence[Passage], Sequence[Unit]], Ranks]
+"""Question, passages and their units to a value a passage."""
+
+
+def ranks_of(
+    method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+) -> Ranks:
+    """What a method thinks of each passage: by its own ranking if it has one, else by its units."""
+    found: Ranks
+    if hasattr(method, "ranks"):
+        found = method.ranks(question, passages)
+        return found
+    if hasattr(method, "ranked"):
+        found = method.ranked(question, passages, units)
+        return found
+    scores = method.scores(question, passages, units)
+    return Ranks(
+        scores.passages,
+        scores.values,
+        scores.calibrated,
+        scores.windows,
+        scores.tokens_read,
+        scores.timings_ms,
+        tokens_cached=scores.tokens_cached,
+    )
+
+
+class Reranker:
+    """A method that sorts documents, alone or together with a first stage."""
+
+    def __init__(self, ask: Ask, name: str) -> None:
+        self.ask, self.name = ask, name
+
+    def rerank(
+        self,
+        question: str,
+        documents: Sequence[Passage | str | Mapping[str, Any]],
+        *,
+        top_n: int | None = None,
+        first_stage: FirstStage | None = None,
+        fuse: Fuse | None = None,
+        language: str = AUTO,
+    ) -> Reranked:
+        """Ranks documents by how well they answer the question.
+
+        A document that occurs twice is read once. A document without text is not read: its own
+        score is minus infinity, behind all others. Documents that tie keep the order they came in.
+
+        Args:
+            question: what is asked.
+            documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or
+                `Passage`s; as many and as long as they are.
+            top_n: how many results to return; None for all. All are read all the same.
+            first_stage: what found them thought of each: a score a document, higher is better, or
+                `"order"` where the documents come best first.
+            fuse: how both are joined, as `_rank_fuse.fused` says; None is `"fitted"`.
+            language: of the documents, for finding sentences; `auto` looks at them.
+
+        Raises:
+            BadInput: an empty question, a malformed document, scores that do not fit, a `fuse`
+                without a first stage.
+        """
+        clock = time.perf_counter()
+        _check(question, documents, top_n)
+        given = tuple(passage_of(document, i) for i, document in enumerate(documents))
+        first = first_scores(first_stage, len(given), fuse)
+        distinct = _Distinct.of(given)
+        language = spoken(language, question, [p.text for p in distinct.passages])
+        units = units_of(distinct.passages, language)
+        segmented = time.perf_counter()
+        ranks = self._asked(question, distinct, units)
+        own = [ranks.values[d] for d in distinct.place]
+        score = own if first is None else fused(own, first, fuse, self.name, ranks.calibrated)
+        order = sorted(range(len(given)), key=lambda i: (-score[i], i))
+        shown, scores = distinct.spread(given, units, ranks.units, language)
+        timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
+        timings["total"] = (time.perf_counter() - clock) * 1e3
+        return Reranked(
+            tuple(
+                Ranked(i, score[i], own[i], None if first is None else first[i])
+                for i in order[:top_n]
+            ),
+            given,
+            shown,
+            scores,
+            self.name,
+            ranks.calibrated,
+            ranks.windows,
+            ranks.tokens_read,
+            timings,
+            ranks.warnings,
+            ranks.tokens_cached,
+        )
+
+    def _asked(self, question: str, distinct: _Distinct, units: Sequence[Unit]) -> Ranks:
+        """The method's values; no method is asked of passages without text."""
+        there = sorted({unit.passage for unit in units})
+        if not there:
+            return Ranks((-math.inf,) * len(distinct.passages))
+        if len(there) == len(distinct.passages):
+            return self.ask(question, distinct.passages, units)
+        place = {passage: i for i, passage in enumerate(there)}
+        moved = [replace(unit, passage=place[unit.passage]) for unit in units]
+        found = self.ask(question, [distinct.passages[p] for p in there], moved)
+        values = [-math.inf] * len(distinct.passages)
+        for passage, value in zip(there, found.values, strict=True):
+            values[passage] = value
+        return replace(found, values=tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Distinct:
+    """Passages that differ in title or text, and for each passage given its place among them."""
+
+    passages: tuple[Passage, ...]
+    place: tuple[int, ...]
+
+    @classmethod
+    def of(cls, given: Sequence[Passage]) -> _Distinct:
+        places: dict[tuple[str | None, str], int] = {}
+        place = tuple(places.setdefault((p.title, p.text), len(places)) for p in given)
+        firsts = dict(reversed(list(zip(place, given, strict=True))))
+        return cls(tuple(firsts[d] for d in range(len(places))), place)
+
+    def spread(
+        self,
+        given: Sequence[Passage],
+        units: Sequence[Unit],
+        values: Sequence[float],
+        language: str,
+    ) -> tuple[tuple[Unit, ...], tuple[float, ...]]:
+        """Units of all passages given, and their values; nothing if the method has none."""
+        if not values:
+            return (), ()
+        if len(self.passages) == len(given):
+            return tuple(units), tuple(values)
+        mine: list[list[float]] = [[] for _ in self.passages]
+        for unit, value in zip(units, values, strict=True):
+            mine[unit.passage].append(value)
+        return tuple(units_of(given, language)), tuple(v for d in self.place for v in mine[d])
+
+
+def _check(question: Any, documents: Any, top_n: Any) -> None:
+    check_question(question, "documents are ranked by how they answer a question")
+    check_list(documents, "documents")
+    if top_n is not None and not (is_whole(top_n) and top_n >= 1):
+        raise BadInput(f"top_n is {top_n!r}; give a whole number of at least 1, or leave it out")

@@ -1,0 +1,255 @@
+"""A question asked of passages that were read before: few new tokens, many kept keys.
+
+    columns of a tile   [0, h) the template's opening, the same for all   [h, h + R) the question's
+                        own tokens   [h + R, h + R + N_t) passage t, then padding
+
+Prompts that follow each other and have equally long questions are attended to in tiles: their kept
+keys are laid side by side in one buffer and multiplied at once: in fp32, or in bf16 where the model
+is and `row_blocks` are used (rounded logits are no further from cold ones, see LOG.md). The softmax
+that is recorded is the one that the model goes on with, so attention is computed once, not once for
+the model and once for the reader. A tile is as large as a processor's cache, or a part of a GPU's
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tamis.probes.attention import blocked
+from tamis.probes.attention.int8 import Rounded
+from tamis.probes.attention.layers import Held
+from tamis.probes.attention.recorder import Enough, KeptLayer
+from tamis.probes.attention.rows import RowGroup, divided, grouped
+
+TILE_BYTES = 2 << 20
+"""Keys and values of one tile on a CPU: what a core's second-level cache holds, see LOG.md."""
+
+_GPU_TILE_BYTES = 256 << 20
+_NEVER = 1 << 30  # a position that no token sees
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One prompt whose passage is kept.
+
+    Attributes:
+        passage: keys and values of its title line and passage, layer by layer, the head aside.
+        tokens: of its question piece, which runs. rows: the first of them that is a row.
+    """
+
+    passage: Held
+    tokens: int
+    rows: int
+
+    @property
+    def kept(self) -> int:
+        """How many tokens are kept."""
+        return self.passage[0].keys.shape[1]
+
+
+@dataclass(slots=True)
+class _Tile:
+    """Consecutive prompts of a batch, whose new tokens are `[start, start + T·R)`."""
+
+    prompts: Sequence[Asked]
+    start: int
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    weights: list[Tensor] = field(default_factory=list)
+
+    @property
+    def asked(self) -> int:
+        """Tokens of the question, the same for all."""
+        return self.prompts[0].tokens
+
+    @property
+    def widest(self) -> int:
+        """Tokens of the longest passage."""
+        return max(prompt.kept for prompt in self.prompts)
+
+
+class Asking:
+    """Attends for one forward pass over packed questions, and records what it saw.
+
+    Args:
+        head: keys and values of the template's opening.
+        prompts: in the order in which they are packed.
+        layers: those to record; the pass ends with the last of them.
+        groups: how rows are reduced before they are stored.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        head: Sequence[KeptLayer],
+        prompts: Sequence[Asked],
+        layers: Sequence[int],
+        groups: tuple[RowGroup, ...],
+        device: torch.device,
+    ) -> None:
+        self.head, self.layers, self.groups = head, frozenset(layers), groups
+        self.last, self.device = max(layers), device
+        self._opening = head[0].keys.shape[1]
+        self._rooms: dict[str, Tensor] = {}
+        self._after: dict[int, Tensor] = {}
+        self._tiles = list(self._tiled(prompts))
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        """`query [1, H, Nq, d]` over what is kept and itself: `[1, Nq, H, d]`."""
+        outs = []
+        for tile in self._tiles:
+            q, k, v = (_cut(part[0], tile) for part in (query, key, value))
+            grown, sums = self._softmax(tile, layer, q, k, scale, window)
+            if layer in self.layers:
+                seen = _reduced(grown, sums, tile.prompts[0].rows, self.groups)
+                tile.weights.append(seen[..., self._opening + tile.asked :].clone())
+            if layer != self.last:
+                outs.append(self._weighed(tile, layer, grown, v, sums))
+        if layer == self.last:
+            raise Enough
+        return torch.cat(outs)[None]
+
+    def weights(self) -> Iterator[Tensor]:
+        """What was recorded, prompt by prompt: `[L, H, R', N]` fp32 over the kept tokens."""
+        for tile in self._tiles:
+            for t, prompt in enumerate(tile.prompts):
+                yield torch.stack([layer[t, ..., : prompt.kept] for layer in tile.weights])
+
+    def _tiled(self, prompts: Sequence[Asked]) -> Iterator[_Tile]:
+        heads, _, size = self.head[0].keys.shape
+        most = TILE_BYTES if self.device.type == "cpu" else _GPU_TILE_BYTES
+        most //= heads * size * (4 + self.head[0].values.element_size())
+        run: list[Asked] = []
+        start = width = 0
+        for prompt in prompts:
+            columns = self._opening + prompt.tokens + prompt.kept
+            width = max(width, columns)
+            alike = not run or (prompt.tokens, prompt.rows) == (run[0].tokens, run[0].rows)
+            if run and not (alike and width * (len(run) + 1) <= most):
+                yield _Tile(run, start)
+                start += len(run) * run[0].tokens
+                run, width = [], columns
+            run.append(prompt)
+        yield _Tile(run, start)
+
+    def _softmax(
+        self, tile: _Tile, layer: int, q: Tensor, k: Tensor, scale: float, window: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Softmax `[T, H, R, C]`; in fp32 undivided, and its sums `[T, H, R, 1]`.
+
+        To divide what comes of it, which is smaller, is less work. In bf16 it is divided.
+        """
+        T, H, R, d = q.shape
+        dtype = q.dtype if blocked.able(q) else torch.float32
+        kept = [prompt.passage[layer].keys for prompt in tile.prompts]
+        keys = self._laid("keys", dtype, self.head[layer].keys, k, kept)
+        heads, columns = keys.shape[1:3]
+        logits = self._room("logits", (T, heads, H // heads * R, columns), dtype)
+        looking = (q.to(dtype) * scale).reshape(T, heads, -1, d)
+        torch.matmul(looking, keys.transpose(2, 3), out=logits)
+        grown = logits.view(T, H, R, columns)
+        self._hide(tile, grown, window)
+        if dtype != torch.float32:
+            return grown.softmax(-1), None
+        grown.sub_(grown.amax(-1, keepdim=True)).exp_()
+        return grown, grown.sum(-1, keepdim=True)
+
+    def _weighed(
+        self, tile: _Tile, layer: int, grown: Tensor, v: Tensor, sums: Tensor | None
+    ) -> Tensor:
+        """The values, weighed by the softmax `grown / sums`: `[T·R, H, d]`."""
+        T, H, R, columns = grown.shape
+        kept = [prompt.passage[layer].values for prompt in tile.prompts]
+        values = self._laid("values", v.dtype, self.head[layer].values, v, kept)
+        out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
+        out = out.view(T, H, R, -1)
+        if sums is not None:
+            out = (out / sums).to(v.dtype)
+        return out.transpose(1, 2).reshape(T * R, H, -1)
+
+    def _laid(
+        self,
+        name: str,
+        dtype: torch.dtype,
+        head: Tensor,
+        new: Tensor,
+        kept: Sequence[Tensor | Rounded],
+    ) -> Tensor:
+        """Opening, question and passages of one tile side by side: `[T, Hkv, C, d]`."""
+        T, heads, R, d = new.shape
+        start = self._opening + R
+        columns = start + max(one.shape[1] for one in kept)
+        laid = self._room(name, (T, heads, columns, d), dtype)
+        laid[:, :, : self._opening] = head
+        laid[:, :, self._opening : start] = new
+        for t, one in enumerate(kept):
+            place = laid[t, :, start : start + one.shape[1]]
+            one.into(place) if isinstance(one, Rounded) else place.copy_(one)
+        return laid
+
+    def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Memory that is used again, layer by layer and tile by tile."""
+        size = torch.Size(shape).numel()
+        if (room := self._rooms.get(name)) is None or room.numel() < size:
+            # zeros, not empty: padding gets no weight, and 0 times a NaN left there would be NaN
+            room = self._rooms[name] = torch.zeros(size, dtype=dtype, device=self.device)
+        return room[:size].view(shape)
+
+    def _hide(self, tile: _Tile, logits: Tensor, window: int | None) -> None:
+        """Sets to -inf what a token does not see: later ones, padding, what its window excludes."""
+        if window is not None:
+            logits.add_(self._beyond(tile, window))
+            return
+        R, start = tile.asked, self._opening + tile.asked
+        logits[..., self._opening : start].masked_fill_(self._later(R), -torch.inf)
+        for t, prompt in enumerate(tile.prompts):
+            if prompt.kept < tile.widest:
+                logits[t, ..., start + prompt.kept :] = -torch.inf
+
+    def _later(self, R: int) -> Tensor:
+        """Which of R tokens come after which."""
+        if R not in self._after:
+            self._after[R] = torch.ones(R, R, dtype=torch.bool, device=self.device).triu(1)
+        return self._after[R]
+
+    def _beyond(self, tile: _Tile, window: int) -> Tensor:
+        """0 where a token sees a column, else -inf; made once a pass: `[T, 1, R, C]`."""
+        if window not in tile.hidden:
+            h, kept = self._opening, torch.tensor([p.kept for p in tile.prompts])[:, None]
+            new, passage = h + kept + torch.arange(tile.asked), torch.arange(tile.widest)
+            passage = torch.where(passage < kept, h + passage, _NEVER)
+            opening = torch.arange(h).expand(len(kept), h)
+            column, row = torch.cat((opening, new, passage), 1)[:, None], new[:, :, None]
+            hidden = (column > row) | (column <= row - window)
+            zeros = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+            tile.hidden[window] = zeros[:, None].to(self.device)
+        return tile.hidden[window]
+
+
+def _cut(part: Tensor, tile: _Tile) -> Tensor:
+    """One tile's new tokens: `[heads, Nq, d]` to `[T, heads, R, d]`."""
+    T, R = len(tile.prompts), tile.asked
+    new = part[:, tile.start : tile.start + T * R]
+    return new.view(part.shape[0], T, R, -1).transpose(0, 1)
+
+
+def _reduced(grown: Tensor, sums: Tensor | None, rows: int, groups: tuple[RowGroup, ...]) -> Tensor:
+    """Rows of the softmax `grown / sums`, from `rows` on, in groups: `[T, H, R', C]` fp32."""
+    looking = grown[:, :, rows:]
+    if sums is None:
+        return divided(looking, groups)
+    sums = sums[:, :, rows:]
+    if groups == ("question_mean",):
+        return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ looking
+    return grouped(looking / sums, groups)

@@ -1,0 +1,173 @@
+"""Reading attention rows while a model runs, and nothing else about it.
+
+Attention runs as it would and, when a recorder is set, gives the few rows of softmax that were
+asked for, in fp32. Nothing is stored on the model: the recorder lives in a `ContextVar`, so threads
+and tasks that share a model do not see each other. `forward` and `hosted` run models under it.
+
+A batch comes in one of two layouts:
+
+    padded   [B, N] with transformers' own mask; row spans count padded positions
+    packed   [1, n_0 + n_1 + ...]: sequences end to end, no padding, each attending only to itself
+             and to the keys that were kept for it; positions are passed explicitly
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tamis.probes.attention import packed
+from tamis.probes.attention.packed import Enough as Enough
+from tamis.probes.attention.rows import RowGroup as RowGroup
+from tamis.probes.attention.rows import causal
+from tamis.probes.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a method looks at, stated before any model runs.
+
+    Attributes:
+        layers: model layers whose attention is read, ascending. The model is cut above the last.
+        rows: the query rows, as groups.
+        keep: also return keys and values of every layer, so that the passage can be asked again.
+    """
+
+    layers: tuple[int, ...]
+    rows: tuple[RowGroup, ...] = ("question_mean",)
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
+            raise BadInput(f"layers are {self.layers}; give each once, ascending, counted from 0")
+
+    @property
+    def depth(self) -> int:
+        """How many layers of the model have to run."""
+        return max(self.layers) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLayer:
+    """Keys and values of one layer, rotated: each `[Hkv, N, d]`."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Attends(Protocol):
+    """Attention of another shape than one packed row; `asking.Asking` is it."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `Enough`."""
+        ...
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What one forward pass should record, and what it has recorded.
+
+    Attributes:
+        layers: layers to record.
+        row_spans: per sequence, the half-open span of query positions to record, counted within the
+            sequence's own new tokens (packed) or within the padded row (padded).
+        lengths: new tokens of each packed sequence; None for a padded batch.
+        past: per packed sequence, what was kept for it, layer by layer; None for nothing.
+        groups: how recorded rows are reduced before they are stored.
+        keep: store keys and values of the new tokens.
+        keep_tokens: of how many of each sequence's new tokens; None for all.
+        asking: attends in place of the packed code, for questions to passages read before.
+        states: store the query states of the rows (packed only).
+        stop_after: raise `Enough` once this layer has been recorded.
+        weights: per sequence, per recorded layer in order, `[H, R, N_keys]` fp32.
+        kept: per packed sequence, per layer in order.
+        queries: likewise `[H, R, d]`, rotated and scaled: times a rotated key, they are logits.
+    """
+
+    layers: frozenset[int]
+    row_spans: Sequence[tuple[int, int]]
+    lengths: Sequence[int] | None = None
+    past: Sequence[Sequence[KeptLayer] | None] | None = None
+    groups: tuple[RowGroup, ...] = ("question",)
+    keep: bool = False
+    keep_tokens: Sequence[int] | None = None
+    asking: Attends | None = None
+    states: bool = False
+    stop_after: int | None = None
+    weights: list[list[Tensor]] = field(default_factory=list)
+    kept: list[list[KeptLayer]] = field(default_factory=list)
+    queries: list[list[Tensor]] = field(default_factory=list)
+    _masks: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.weights = [[] for _ in self.row_spans]
+        self.kept = [[] for _ in self.row_spans]
+        self.queries = [[] for _ in self.row_spans]
+
+    def later(self, start: int, stop: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+        """0 where the rows `[start, stop)` see one of the last keys, else -inf: `[R, C]`.
+
+        C is as few as hide anything: without a window, a row sees every key before the first row.
+        Made once a pass, in the dtype and place of `like`.
+        """
+        span = (start, stop, keys, window, like.dtype)
+        if span not in self._masks:
+            hidden = ~causal(start, stop, keys, window, like.device)
+            hidden = hidden[:, 0 if window is not None else start :]
+            self._masks[span] = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+        return self._masks[span]
+
+    def mask(self, start: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+        """The same over all keys, for the rows from `start` to the last: `[R, N]`."""
+        span = (start, keys, keys, -1, like.dtype)
+        if window is not None or not start:
+            return self.later(start, keys, keys, window, like)
+        if span not in self._masks:
+            later = self.later(start, keys, keys, None, like)
+            self._masks[span] = torch.nn.functional.pad(later, (start, 0))
+        return self._masks[span]
+
+    def keep_states(self, s: int, keys: Tensor, values: Tensor) -> None:
+        """Keeps a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
+        most = self.keep_tokens[s] if self.keep_tokens is not None else keys.shape[1]
+        self.kept[s].append(KeptLayer(keys[:, :most].clone(), values[:, :most].clone()))
+
+
+_recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
+
+
+def current() -> Recorder | None:
+    """The recorder of this thread or task."""
+    return _recorder.get()
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Records the forward passes of this thread or task until the block ends."""
+    token = _recorder.set(recorder)
+    try:
+        yield recorder
+    except Enough:
+        pass
+    finally:
+        _recorder.reset(token)
+
+
+def attending(recorder: Recorder) -> Callable[..., Tensor]:
+    """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
+    return recorder.asking.attend if recorder.asking else partial(packed.attend, recorder)

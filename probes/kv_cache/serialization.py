@@ -1,0 +1,91 @@
+"""One kept passage as the bytes of a safetensors file, and back.
+
+The file's SHA-256 stands in its own header and covers every byte of it, the header too, with the
+digest's own digits as zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tamis.probes.attention.int8 import Rounded, RoundedLayer
+from tamis.probes.attention.layers import Held
+from tamis.probes.attention.recorder import KeptLayer
+from tamis.probes.errors import BadModelFile
+
+FORMAT = "tamis-passage-1"
+_PARTS = ("keys", "values")
+_ZEROS = "0" * 64
+_MARK = b'"sha256":"'
+_HEADER_BYTES = 8192  # the digest stands in the header; a foreign file is not searched further
+
+
+def written(key: str, held: Held, about: Mapping[str, str]) -> bytes:
+    """An entry as the bytes of its file."""
+    metadata = {**about, "format": FORMAT, "key": key, "sha256": _ZEROS}
+    data = bytearray(save(_tensors(held), metadata))
+    at = data.index(_MARK, 0, _HEADER_BYTES) + len(_MARK)
+    data[at : at + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
+    return bytes(data)
+
+
+def opened(data: bytes, key: str) -> Held:
+    """An entry from the bytes of its file.
+
+    Raises:
+        BadModelFile: not an entry, not whole, or another key's.
+    """
+    at = data.find(_MARK, 0, _HEADER_BYTES) + len(_MARK)
+    if at < len(_MARK):
+        raise BadModelFile("it is no kept passage: there is no checksum in its header")
+    digest = hashlib.sha256(data[:at])
+    digest.update(_ZEROS.encode())
+    digest.update(memoryview(data)[at + len(_ZEROS) :])
+    if digest.hexdigest().encode() != data[at : at + len(_ZEROS)]:
+        raise BadModelFile("it is damaged: its SHA-256 is not the one it was written with")
+    if f'"key":"{key}"'.encode() not in data[:_HEADER_BYTES]:
+        raise BadModelFile("it is whole, and another passage's: its key is not its name")
+    try:
+        return _layers(load(data))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BadModelFile(f"it is whole, and no kept passage: {error}") from error
+
+
+def described(file: Path) -> str:
+    """Model, revision and storage of an entry, by its header, which is not checked."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            said = tensors.metadata() or {}
+    except (OSError, SafetensorError):
+        return "unreadable"
+    return f"{said.get('model')} {said.get('revision')}, {said.get('storage')}"
+
+
+def _tensors(held: Held) -> dict[str, Tensor]:
+    """Each part of all layers as one tensor: `[L, Hkv, N, d]`."""
+    first = held[0]
+    if isinstance(first, KeptLayer):
+        return {part: _stacked([getattr(one, part) for one in held]) for part in _PARTS}
+    return {
+        f"{part}.{half}": _stacked([getattr(getattr(one, part), half) for one in held])
+        for part in _PARTS
+        for half in ("codes", "scales")
+    }
+
+
+def _layers(tensors: Mapping[str, Tensor]) -> Held:
+    if "keys" in tensors:
+        return [KeptLayer(*pair) for pair in zip(tensors["keys"], tensors["values"], strict=True)]
+    halves = [tensors[f"{part}.{half}"] for part in _PARTS for half in ("codes", "scales")]
+    return [RoundedLayer(Rounded(a, b), Rounded(c, d)) for a, b, c, d in zip(*halves, strict=True)]
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).cpu()

@@ -1,0 +1,242 @@
+"""A forward pass of our own over decoders of Llama's kind: Llama, Qwen2 and Qwen3.
+
+The model is a `Decoder` of our own or one of transformers: weights, angles and configuration are
+read from it. Transformers' code is the oracle in the tests. What is different is how a pass goes:
+
+    one row of tokens       packed prompts are `[N, D]` from the first layer to the last
+    few passes over memory  norm, rotation and gate as `forward_parts` does them
+    blocks                  weights stay in the layout that oneDNN multiplies, see `forward_linear`
+    no more than is read    it ends with the attention of the last layer; there is no output
+
+A model that is not exactly of that kind, or that somebody hooks into, runs as transformers runs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tamis.probes.attention.linear_kernels import Packed, Product, fused, pack, product, settle_heap
+from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
+from tamis.probes.model.ops import RmsNorm, Rotation, gated
+
+Attend = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
+"""Layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`; see `capture`."""
+
+KNOWN = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
+"""Transformers' classes that are run here."""
+_THEIRS = "transformers.models."
+
+TILE_TOKENS = 2048
+"""Tokens that go through all but the attention together: this bounds the memory of a long prompt.
+Fewer are no faster, see LOG.md."""
+
+_QKV = ("q_proj", "k_proj", "v_proj")
+_JOINED = (
+    ("self_attn", _QKV),
+    ("self_attn", ("o_proj",)),
+    *(("mlp", (name,)) for name in ("gate_proj", "up_proj", "down_proj")),
+)
+
+
+def known(model: Any) -> bool:
+    """Whether a model is one that is run here: the class, its parts, and nobody's hooks."""
+    kind = type(model)
+    return (
+        (kind is Decoder or (kind.__name__ in KNOWN and kind.__module__.startswith(_THEIRS)))
+        and getattr(model.config, "hidden_act", None) == HIDDEN_ACT
+        and all(_plain(layer) for layer in model.layers)
+    )
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether a layer is as its class made it, with linear layers that hold rows of weights."""
+    linears = [getattr(getattr(layer, part), name) for part, names in _JOINED for name in names]
+    return all(type(linear) in (nn.Linear, Packed) for linear in linears) and not any(
+        module._forward_hooks or module._forward_pre_hooks for module in layer.modules()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer's weights, and how it attends."""
+
+    before: RmsNorm
+    qkv: tuple[Product, ...]
+    q_norm: RmsNorm | None
+    k_norm: RmsNorm | None
+    out: Product
+    between: RmsNorm
+    gate: Product
+    up: Product
+    down: Product
+    scale: float
+    window: int | None
+
+    def feed(self, states: Tensor, seen: Tensor) -> None:
+        """What follows attention, added to a tile of states `[N, D]` in place."""
+        states.add_(self.out(seen))
+        states.add_(self.down(gated(self.between(states), self.gate, self.up)))
+
+    @classmethod
+    def of(cls, layer: Any) -> _Layer:
+        """From the modules of a layer, whose weights are shared, not copied."""
+        attn = layer.self_attn
+        (out,), (gate,), (up,), (down,) = (
+            product(getattr(layer, part), names) for part, names in _JOINED[1:]
+        )
+        return cls(
+            _norm(layer.input_layernorm),
+            product(attn, _QKV),
+            _norm(attn.q_norm) if hasattr(attn, "q_norm") else None,
+            _norm(attn.k_norm) if hasattr(attn, "k_norm") else None,
+            out,
+            _norm(layer.post_attention_layernorm),
+            gate,
+            up,
+            down,
+            float(attn.scaling),
+            getattr(attn, "sliding_window", None),
+        )
+
+
+class Forward:
+    """Runs packed tokens through the layers of one model.
+
+    Args:
+        model: `known`.
+        owned: nobody else holds it, so its weights may be packed, in place of their rows.
+    """
+
+    def __init__(self, model: Any, owned: bool) -> None:
+        self.model = model
+        config, attn = model.config, model.layers[0].self_attn
+        self.size = int(attn.head_dim)
+        self.heads = int(config.num_attention_heads)
+        self.kv_heads = int(config.num_key_value_heads)
+        if owned and fused(model.embed_tokens.weight):
+            for layer in model.layers:
+                for part, names in _JOINED:
+                    pack(getattr(layer, part), names)
+        settle_heap()
+        self._parts = _parts(model)
+        self.layers = [_Layer.of(layer) for layer in model.layers]
+
+    def fresh(self) -> bool:
+        """Whether the model still has the modules and weights that this was made from."""
+        now = _parts(self.model)
+        return len(now) == len(self._parts) and all(
+            a is b for a, b in zip(now, self._parts, strict=True)
+        )
+
+    def run(self, ids: Tensor, positions: Tensor, attend: Attend) -> None:
+        """One pass over tokens `[N]` at their positions `[N]`; what is seen, `attend` sees.
+
+        It may end the pass with an exception of its own.
+        """
+        states = self.model.embed_tokens(ids)
+        cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
+        turn, tiles = Rotation.by(cos[0], sin[0]), self._tiles(len(ids))
+        heads = states.new_empty(len(ids), self.heads + 2 * self.kv_heads, self.size)
+        for tile in tiles:
+            self._project(self.layers[0], states[tile], turn.of(tile), heads[tile])
+        for number, (layer, following) in enumerate(zip_longest(self.layers, self.layers[1:])):
+            query, key, value = self._split(heads)
+            seen = attend(number, query, key, value, layer.scale, layer.window)
+            if following is None:
+                return
+            seen = seen.reshape(len(ids), -1)
+            for tile in tiles:
+                layer.feed(states[tile], seen[tile])
+                self._project(following, states[tile], turn.of(tile), heads[tile])
+
+    @staticmethod
+    def _tiles(tokens: int) -> list[slice]:
+        """Spans of tokens that go through all but the attention together."""
+        each = -(-tokens // -(-tokens // TILE_TOKENS))
+        return [slice(start, start + each) for start in range(0, tokens, each)]
+
+    def _project(self, layer: _Layer, states: Tensor, turn: Rotation, heads: Tensor) -> None:
+        """Writes a tile's query, key and value, the first two turned: `[N, H + 2 Hkv, d]`."""
+        normed = layer.before(states)
+        parts = [part(normed).view(len(states), -1, self.size) for part in layer.qkv]
+        both = self.heads + self.kv_heads
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        turned = joined[:, :both]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            query, key = joined[:, : self.heads], joined[:, self.heads : both]
+            turned = torch.cat((_by_head(layer.q_norm, query), _by_head(layer.k_norm, key)), 1)
+        turn(turned, heads[:, :both])
+        heads[:, both:] = joined[:, both:]
+
+    def _split(self, heads: Tensor) -> list[Tensor]:
+        """Query, key and value of all tokens, as attention takes them: `[1, heads, N, d]`."""
+        sizes = [self.heads, self.kv_heads, self.kv_heads]
+        return [part.transpose(0, 1)[None] for part in torch.split(heads, sizes, 1)]
+
+
+class Passes:
+    """A model, the pass that it takes, and the model that transformers would run instead.
+
+    Args:
+        model: a `Decoder`, or a decoder of transformers. owned: as `Forward` says.
+    """
+
+    def __init__(self, model: Any, owned: bool) -> None:
+        self.model, self.owned = model, owned
+        self._forward: Forward | None = None
+        self._lock = threading.Lock()
+
+    def own(self) -> Forward | None:
+        """Ours over the model as it is now; None where transformers has to run it."""
+        model, forward = self.model, self._forward
+        if not known(model):
+            return None
+        if forward is None or forward.model is not model or not forward.fresh():
+            forward = self._forward = Forward(model, self.owned)
+        return forward
+
+    def run(self, ids: Tensor, positions: Tensor, attend: Attend) -> None:
+        """One pass over tokens `[N]` at their positions `[N]`, by us or by transformers.
+
+        Args:
+            attend: of the recorder that is set; transformers finds it by itself.
+        """
+        if (ours := self.own()) is not None:
+            ours.run(ids, positions, attend)
+        else:
+            self.hosted()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+
+    def hosted(self) -> Any:
+        """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
+        with self._lock:
+            if isinstance(self.model, Decoder):
+                from tamis.probes.model.hf_backend import adopted
+
+                self.model = adopted(self.model)
+            return self.model
+
+
+def _norm(module: Any) -> RmsNorm:
+    return RmsNorm(module.weight, float(module.variance_epsilon))
+
+
+def _by_head(norm: RmsNorm, states: Tensor) -> Tensor:
+    """Each head's vector of each token on its own: `[N, heads, d]`."""
+    return norm(states.reshape(-1, states.shape[-1])).view(states.shape)
+
+
+def _parts(model: Any) -> list[Any]:
+    """What a pass was made from: the modules of the layers, and their parameters."""
+    return [
+        part
+        for layer in model.layers
+        for module in layer.modules()
+        for part in (module, *module._parameters.values())
+    ]

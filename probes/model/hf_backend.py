@@ -1,0 +1,214 @@
+"""Decoders inside transformers: loaded by it, run by it, their attention read by tamis.
+
+A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder
+is set, gives the few rows of softmax that were asked for, in fp32, see `capture`. It is the way of
+every decoder that has no pass of our own, of training, and of models that callers bring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging as hf_logging
+
+from tamis.probes.attention.packed import Enough
+from tamis.probes.attention.recorder import Recorder, attending, current
+from tamis.probes.attention.rows import causal, grouped, rows
+from tamis.probes.errors import BadModelFile, ProxyUnsupported
+from tamis.probes.model.decoder import Decoder, Norm
+from tamis.probes.model.loading import reading
+
+ATTENTION = "tamis"
+"""The name to load a model with: `attn_implementation=ATTENTION`."""
+
+
+def whole_config(folder: Path) -> Any:
+    """The configuration of the model in a folder.
+
+    Raises:
+        BadModelFile: transformers cannot read it.
+    """
+    with reading(folder):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
+    """The first layers of a model, without its head.
+
+    Raises:
+        BadModelFile: it cannot be read, or tensors are missing.
+    """
+    with reading(folder), _quiet():
+        model, found = AutoModel.from_pretrained(
+            folder,
+            dtype=dtype,
+            num_hidden_layers=layers,
+            attn_implementation=ATTENTION,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    # transformers fills a missing tensor with random numbers and only warns
+    if missing := sorted(found["missing_keys"]):
+        raise BadModelFile(
+            f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}; fetch it again"
+        )
+    return model
+
+
+def adopted(decoder: Decoder) -> Any:
+    """A decoder as transformers' own class, around the very same weights and modules.
+
+    Raises:
+        ProxyUnsupported: somebody hooked into a part of it that is not taken over.
+    """
+    said = decoder.config.to_dict()
+    layers = said["num_hidden_layers"]
+    whole = said | {"num_hidden_layers": len(said.get("layer_types") or range(layers))}
+    config = type(AutoConfig.for_model(said["model_type"])).from_dict(whole)
+    config.num_hidden_layers = layers
+    config._attn_implementation = ATTENTION
+    config.dtype = None  # else torch's default dtype changes meanwhile, for all threads
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    weight = decoder.embed_tokens.weight
+    model.config.dtype = weight.dtype
+    model.rotary_emb = type(model.rotary_emb)(config=config).to(weight.device)
+    _move(decoder, model)
+    if left := [name for name, part in model.named_parameters() if part.is_meta]:
+        raise ProxyUnsupported(f"the decoder has no {left[0]} for transformers to run")
+    return model.eval()
+
+
+def _move(ours: nn.Module, theirs: nn.Module) -> None:
+    """Puts our parts where theirs have no parts in them; of a norm the weight, in their class."""
+    _refuse_hooks(ours)
+    for name, child in ours.named_children():
+        if name == "rotary_emb":
+            continue  # theirs, made from the configuration
+        place = getattr(theirs, name)
+        if isinstance(child, Norm):
+            _refuse_hooks(child)
+            place.weight = child.weight
+        elif next(place.children(), None) is None:
+            setattr(theirs, name, child)
+        else:
+            _move(child, place)
+
+
+def _refuse_hooks(module: nn.Module) -> None:
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ProxyUnsupported(
+            f"a hook on {type(module).__name__} of proxy.body never runs; put it on proxy.model"
+        )
+
+
+def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
+    """A decoder of a kind that transformers names, with random weights; nothing is fetched."""
+    config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers wants it, with the recorder's rows on the side.
+
+    `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
+    """
+    _refuse(module, kwargs)
+    recorder = current()
+    scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    if recorder is None or recorder.lengths is None:
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scale, **kwargs
+        )
+        if recorder is not None:
+            _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
+        return out, None
+    run = attending(recorder)
+    return run(module.layer_idx, query, key, value, scale, sliding_window), None
+
+
+def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
+    """Stops at attention that is not the causal softmax of query times key alone."""
+    reasons = {
+        "caps its attention logits": kwargs.get("softcap") is not None,
+        "adds sinks to its softmax": kwargs.get("s_aux") is not None,
+        "adds a bias to its attention logits": kwargs.get("position_bias") is not None,
+        "lets tokens see what follows them": kwargs.get(
+            "is_causal", getattr(module, "is_causal", True)
+        )
+        is False,
+    }
+    if why := [reason for reason, holds in reasons.items() if holds]:
+        raise ProxyUnsupported(
+            f"{type(module).__name__} {' and '.join(why)}; "
+            "choose a decoder such as Llama, Qwen or Gemma 3"
+        )
+
+
+def _record_padded(
+    recorder: Recorder, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
+) -> None:
+    """Records rows of a padded batch; the mask handed over already knows padding and window."""
+    if layer not in recorder.layers:
+        return
+    past = key.shape[2] - query.shape[2]
+    for b, (start, stop) in enumerate(recorder.row_spans):
+        if mask is None:
+            seen = causal(start + past, stop + past, key.shape[2], None, query.device)
+        else:
+            seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
+        weights = rows(query[b, :, start:stop], key[b], seen, scale)
+        recorder.weights[b].append(grouped(weights, recorder.groups))
+    if layer == recorder.stop_after:
+        raise Enough
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The mask function that belongs to `attend`: SDPA's, or none where sequences are packed."""
+    recorder = current()
+    if recorder is not None and recorder.lengths is not None:
+        return None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences transformers' report of the layers that were left on disk, here and only here."""
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(before)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, _mask)

@@ -1,0 +1,136 @@
+"""A folder of safetensors to a decoder in memory, cut to the layers that are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
+from tamis.probes.model.decoder import read_config, read_decoder
+from tamis.probes.prompt import TEMPLATES, Template
+
+_DTYPES = {
+    **dict.fromkeys(("bf16", "bfloat16"), torch.bfloat16),
+    **dict.fromkeys(("fp16", "float16"), torch.float16),
+    **dict.fromkeys(("fp32", "float32"), torch.float32),
+}
+
+
+def load_folder(
+    folder: Path, layers: int | None, dtype: str | torch.dtype, device: str
+) -> tuple[Any, Tokenizer, tuple[int, int]]:
+    """A model without its head, its tokenizer, and layers and heads of the whole.
+
+    Raises:
+        BadInput, ProxyMissing, BadModelFile, ProxyUnsupported: as `Proxy.from_folder` says.
+    """
+    if not (folder / "config.json").is_file():
+        raise ProxyMissing(
+            f"{folder} holds no config.json; give a folder with a model in safetensors"
+        )
+    if layers is not None and layers < 1:
+        raise BadInput(f"layers is {layers}; give at least 1, or None for all")
+    where = choose_device(device)
+    kind = choose_dtype(dtype, where)
+    if (config := read_config(folder)) is not None:
+        whole, tokenizer = readable(config), _tokenizer(folder)
+        ours = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
+        if ours is not None:
+            return ours.to(where), tokenizer, whole
+    from tamis.probes.model import hf_backend  # it imports transformers, which takes seconds
+
+    whole = readable(hf_backend.whole_config(folder))
+    tokenizer = _tokenizer(folder)
+    model = hf_backend.load(folder, min(layers or whole[0], whole[0]), kind)
+    return model.to(where), tokenizer, whole
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    with reading(folder):
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turns whatever the readers of transformers and tokenizers raise into one error."""
+    try:
+        yield
+    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
+        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
+
+
+def readable(config: Any) -> tuple[int, int]:
+    """Layers and heads of a decoder whose attention tamis reads faithfully.
+
+    Raises:
+        ProxyUnsupported: what the model does beside causal softmax attention, full or sliding.
+    """
+    kind = getattr(config, "model_type", type(config).__name__)
+    sizes = [getattr(config, f"num_{axis}", 0) for axis in ("hidden_layers", "attention_heads")]
+    kinds = set(getattr(config, "layer_types", None) or ())
+    reasons = {
+        "is no text decoder": not all(sizes),
+        "caps its attention logits": getattr(config, "attn_logit_softcapping", None) is not None,
+        "lets tokens see what follows them": not getattr(config, "is_causal", True)
+        or getattr(config, "use_bidirectional_attention", False),
+        "has layers that do not attend by softmax over all keys or a window": not kinds
+        <= {"full_attention", "sliding_attention"},
+    }
+    if why := [reason for reason, holds in reasons.items() if holds]:
+        raise ProxyUnsupported(
+            f"{kind} {' and '.join(why)}; choose a decoder such as Llama, Qwen or Gemma 3"
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto`, or any name torch knows. BadInput: another."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise BadInput(f"device is {device!r}; give auto, cpu, mps, cuda or cuda:N") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """`auto`, a torch dtype, or its name. BadInput: another name; it lists the ones there are."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype in _DTYPES:
+        return _DTYPES[dtype]
+    if dtype != "auto":
+        raise BadInput(f"dtype is {dtype!r}; give auto or one of {', '.join(sorted(_DTYPES))}")
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    able_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if able_gpu else torch.float16
+
+
+def guess_template(tokenizer: Tokenizer) -> Template:
+    """ChatML or Gemma's where the tokenizer has their turn tokens, else plain words."""
+    turns = {"<|im_start|>": "chatml", "<start_of_turn>": "gemma"}
+    found = (name for token, name in turns.items() if tokenizer.token_to_id(token) is not None)
+    return TEMPLATES[next(found, "plain")]
+
+
+def folder_revision(folder: Path) -> str:
+    """The first 16 hex digits of the SHA-256 over the folder's weights, in name order."""
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadModelFile(f"{folder} holds no *.safetensors; pickled weights are not loaded")
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""Which heads look back: one score a head, how it was found, and how far to trust it.
+
+    needle    mass on the needle       EHPC, arXiv 2501.12959, §3 (pilot experiment)
+    copy      tokens copied            retrieval heads, Wu et al., arXiv 2404.15574, §2
+    contrast  gold against distractors CoRe heads, arXiv 2510.02219, §3
+    qr        calibrated mass on gold  QRHead, arXiv 2506.09944, §3
+    probe     weights of a linear probe fitted on labelled sentences
+
+`heads_scores` computes them from signals; `tamis heads find` reads the signals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
+from tamis.probes.model.proxy import Card
+from tamis.probes.probing import profile_file
+
+By = Literal["needle", "copy", "contrast", "qr", "probe"]
+WAYS: tuple[By, ...] = ("needle", "copy", "contrast", "qr", "probe")
+Head = tuple[int, int]
+"""Layer and query head, both counted from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadProfile:
+    """One score a head of one model, read in one template.
+
+    Attributes:
+        model, revision, template: what was read; heads are valid for nothing else.
+        layers, heads: of the whole model.
+        by: how heads were scored.
+        scores: `[L][H]`, higher is better; 0 where a layer was not read.
+        cases: questions that the scores are the mean of.
+        stability: by k, the mean Jaccard overlap of the best k with those of resampled cases.
+        data: per file its name, SHA-256 and how many cases came from it.
+        settings: what else the scores depend on.
+    """
+
+    model: str
+    revision: str
+    template: str
+    layers: int
+    heads: int
+    by: By
+    scores: tuple[tuple[float, ...], ...]
+    cases: int = 0
+    stability: Mapping[str, float] = field(default_factory=dict)
+    data: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = {len(row) for row in self.scores}
+        if len(self.scores) != self.layers or shape != {self.heads}:
+            raise BadInput(
+                f"scores are {len(self.scores)} rows of {sorted(shape)} and the model has "
+                f"{self.layers} layers of {self.heads} heads; give one score a head"
+            )
+        if not all(math.isfinite(value) for row in self.scores for value in row):
+            raise BadInput("a head's score is not finite; give a number each")
+
+    def best(self, k: int) -> tuple[Head, ...]:
+        """The k heads of the highest scores, best first; ties go to the shallower.
+
+        Raises:
+            BadInput: the model has no k heads.
+        """
+        self._check_k(k, self.layers * self.heads)
+        every = [(layer, head) for layer in range(self.layers) for head in range(self.heads)]
+        return tuple(sorted(every, key=lambda at: (-self.scores[at[0]][at[1]], at))[:k])
+
+    def best_layer(self) -> int:
+        """The layer whose scores have the highest sum: EHPC's evaluator layer."""
+        sums = [math.fsum(row) for row in self.scores]
+        return max(range(self.layers), key=lambda layer: (sums[layer], -layer))
+
+    def evaluators(self, k: int) -> tuple[Head, ...]:
+        """The best k heads of the best layer alone, best first, as EHPC chooses them.
+
+        Raises:
+            BadInput: a layer has no k heads.
+        """
+        self._check_k(k, self.heads)
+        layer = self.best_layer()
+        row = self.scores[layer]
+        return tuple((layer, h) for h in sorted(range(self.heads), key=lambda h: (-row[h], h))[:k])
+
+    def check(self, card: Card, template: str) -> None:
+        """Refuses another model, revision or template.
+
+        Raises:
+            ProbeMismatch: with both sides named, and the command that makes a new profile.
+        """
+        mine = (self.model, self.revision, self.template)
+        given = (card.name, card.revision, template)
+        if mine != given:
+            raise ProbeMismatch(
+                f"the {self.by} profile is of {' / '.join(mine)} and the proxy is "
+                f"{' / '.join(given)}; make one: tamis heads find --by {self.by} "
+                f"--proxy {card.name} --data FILE --out FILE"
+            )
+
+    def save(self, path: Path | str) -> None:
+        """Writes the profile as JSON. BadInput: the file cannot be written."""
+        profile_file.write(Path(path), "heads", asdict(self))
+
+    @classmethod
+    def load(cls, path: Path | str) -> HeadProfile:
+        """Reads a profile. BadModelFile: there is none, or it is damaged."""
+        facts = profile_file.read(Path(path), "heads")
+        known = {f.name for f in fields(cls)}
+        try:
+            facts["scores"] = tuple(tuple(map(float, row)) for row in facts["scores"])
+            facts["data"] = tuple(facts.get("data", ()))
+            return cls(**{name: value for name, value in facts.items() if name in known})
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadModelFile(f"{path} is no whole profile of heads: {error}") from error
+
+    @classmethod
+    def shipped(cls, by: By, model: str) -> HeadProfile:
+        """The profile that ships with tamis.
+
+        Raises:
+            BadInput: none ships for this way and model; the message names the command.
+        """
+        return _shipped(by, model)
+
+    @staticmethod
+    def ships(by: By, model: str) -> bool:
+        """Whether a profile of this way and model ships with tamis."""
+        return profile_file.shipped_file(by, model).is_file()
+
+    def _check_k(self, k: int, most: int) -> None:
+        if not 1 <= k <= most:
+            raise BadInput(f"{k} heads are wanted of {most}; give 1 to {most}")
+
+
+@lru_cache(maxsize=32)
+def _shipped(by: By, model: str) -> HeadProfile:
+    if by not in WAYS:
+        raise BadInput(f"heads are found by {', '.join(WAYS)}, not by {by!r}")
+    path = profile_file.shipped_file(by, model)
+    if not path.is_file():
+        raise BadInput(
+            f"no {by} profile of {model} ships with tamis; make one: "
+            f"tamis heads find --by {by} --proxy {model} --data FILE --out FILE"
+        )
+    return HeadProfile.load(path)
+
+
+def profile_of(given: HeadProfile | Path | str, by: By, model: str) -> HeadProfile:
+    """A profile as it is, from its path, or for `auto` the one that ships.
+
+    Raises:
+        BadInput: none ships. BadModelFile: the file is damaged.
+    """
+    if isinstance(given, HeadProfile):
+        return given
+    return HeadProfile.shipped(by, model) if given == "auto" else HeadProfile.load(given)
+
+
+def overlap(first: Sequence[Head], second: Sequence[Head]) -> float:
+    """Jaccard overlap of two sets of heads, from 0 to 1."""
+    a, b = set(first), set(second)
+    return len(a & b) / len(a | b) if a | b else 1.0

@@ -1,0 +1,107 @@
+"""The attention basin: how much attention each place in a list of documents draws.
+
+Source: AttnRank, "Attention Basin" (arXiv 2508.05128): the first and the last document of a list
+draw more attention than those between. Measured once a model, over documents in shuffled order, in
+the shallowest layer that shows the basin: min(first, last) / mean of the rest of at least 1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tamis.probes.errors import BadInput, BadModelFile
+from tamis.probes.probing import profile_file
+
+BASIN = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class PositionProfile:
+    """Shares of attention by place, of one model in one template.
+
+    Attributes:
+        by_layer: `[L][K]`, the mean share that the document in each of K places draws, per layer.
+        layer: the one that is used. shows_basin: whether it passes the criterion, or is merely the
+            one that comes nearest to it.
+        cases: lists of documents that were read.
+        data: per file its name, SHA-256 and how many cases came from it.
+    """
+
+    model: str
+    revision: str
+    template: str
+    by_layer: tuple[tuple[float, ...], ...]
+    layer: int
+    shows_basin: bool
+    cases: int = 0
+    data: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of the layer that is used, one a place: K of them."""
+        return self.by_layer[self.layer]
+
+    def at(self, documents: int) -> list[float]:
+        """Shares for a list of another length, by straight lines between the measured places."""
+        measured, last = self.shares, len(self.shares) - 1
+        places = [p * last / max(1, documents - 1) for p in range(documents)]
+        return [_between(measured, place) for place in places]
+
+    def save(self, path: Path | str) -> None:
+        """Writes the profile as JSON. BadInput: the file cannot be written."""
+        profile_file.write(Path(path), "basin", asdict(self))
+
+    @classmethod
+    def load(cls, path: Path | str) -> PositionProfile:
+        """Reads a profile. BadModelFile: there is none, or it is damaged."""
+        facts = profile_file.read(Path(path), "basin")
+        try:
+            facts["by_layer"] = tuple(tuple(map(float, row)) for row in facts["by_layer"])
+            facts["data"] = tuple(facts.get("data", ()))
+            found = cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
+            if len(found.shares) < 2:
+                raise ValueError("fewer than two places")
+            return found
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadModelFile(f"{path} is no whole profile of places: {error}") from error
+
+    @classmethod
+    def shipped(cls, model: str) -> PositionProfile:
+        """The profile that ships with tamis. BadInput: none ships for this model."""
+        return _shipped(model)
+
+
+@lru_cache(maxsize=8)
+def _shipped(model: str) -> PositionProfile:
+    path = profile_file.shipped_file("basin", model)
+    if not path.is_file():
+        raise BadInput(
+            f"no profile of places of {model} ships with tamis; make one: "
+            f"tamis heads basin --proxy {model} --data FILE --out FILE"
+        )
+    return PositionProfile.load(path)
+
+
+def _between(values: Sequence[float], place: float) -> float:
+    low = int(place)
+    high, part = min(low + 1, len(values) - 1), place - low
+    return values[low] * (1 - part) + values[high] * part
+
+
+def basin_ratio(shares: Sequence[float]) -> float:
+    """How far both ends rise over the places between: min(first, last) / mean of the rest."""
+    inner = shares[1:-1]
+    return min(shares[0], shares[-1]) / max(1e-12, sum(inner) / max(1, len(inner)))
+
+
+def basin_layer(by_layer: Sequence[Sequence[float]]) -> tuple[int, bool]:
+    """The shallowest layer that shows the basin; without one, the nearest to it."""
+    ratios = [basin_ratio(shares) for shares in by_layer]
+    for layer, ratio in enumerate(ratios):
+        if ratio >= BASIN:
+            return layer, True
+    return max(range(len(ratios)), key=ratios.__getitem__), False

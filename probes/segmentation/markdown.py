@@ -1,0 +1,164 @@
+"""Blocks of plain text: Markdown and reStructuredText, line by line.
+
+Every reader takes whole lines and looks at each a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tamis.probes.segmentation.chats_tables import entry_lines
+from tamis.probes.segmentation.code import FENCE, fence_cuts
+from tamis.probes.segmentation.lines import Lines, Mark, lines_of
+
+_ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
+_RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$")
+_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–]|\(?\d{1,3}[.)]|\(?[a-z]\)|\([ivx]{2,5}\))\s+\S")
+# a number inside a paragraph is most often a number: only '1.' interrupts it (CommonMark 5.2)
+_INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
+# '12.3 The Supplier …' after a line that ends as a clause does is the next clause
+_NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
+_CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
+_DIRECTIVE = re.compile(r"\s*\.\. (?:code|code-block|sourcecode|parsed-literal)::")
+
+_Read = tuple[list[Mark], int]
+
+
+def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[Mark]:
+    """Fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
+
+    CommonMark and GFM as far as lines decide it, and reStructuredText's underlined headings. Not
+    code: lines indented by four blanks, which in retrieved text are mostly lists and quotations.
+    """
+    lines = lines_of(text, start, stop)
+    lines = lines._replace(entries=entry_lines(lines.rows))
+    closings = _closings(lines.rows)
+    marks: list[Mark] = []
+    at = 0
+    while at < len(lines.rows):
+        if not lines.rows[at]:
+            at += 1
+            continue
+        found, at = _fence(lines, at, closings) if at in closings else _block(lines, at)
+        marks += found
+    return marks
+
+
+def _block(lines: Lines, at: int) -> _Read:
+    """The block that begins on a line, and the line after it."""
+    for read in (_entry, _heading, _table, _item, _directive):
+        found, after = read(lines, at)
+        if found:
+            return found, after
+    after = at + 1
+    while not _ends_block(lines, after, _INTERRUPTING_ITEM):
+        after += 1
+    return [(lines.starts[at], "sentence")], after
+
+
+def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
+    """Whether a paragraph, list item or entry is over before a line."""
+    if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
+        return True
+    row = lines.rows[at]
+    opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
+    return opens or _is_table(lines.rows, at)
+
+
+def _closings(rows: Sequence[str]) -> dict[int, int]:
+    """For each fence, the line after the one that closes it.
+
+    From the last line up, a stack per sort of fence keeps the bare fences that no nearer one
+    outdoes. An opening passes at most as many of them as it has characters, so this is linear.
+    """
+    closings: dict[int, int] = {}
+    stacks: dict[str, list[tuple[int, int]]] = {"`": [], "~": []}
+    for at in range(len(rows) - 1, -1, -1):
+        fence = FENCE.match(rows[at])
+        if fence is None:
+            continue
+        size, stack, bare = len(fence[1]), stacks[fence[1][0]], not fence[2].strip()
+        # never closed: with a language's name, code follows; bare, it closes what was cut off above
+        missing = at + 1 if bare else len(rows)
+        closings[at] = next((line + 1 for line, other in reversed(stack) if other >= size), missing)
+        while bare and stack and stack[-1][1] <= size:
+            stack.pop()
+        if bare:
+            stack.append((at, size))
+    return closings
+
+
+def _fence(lines: Lines, at: int, closings: dict[int, int]) -> _Read:
+    after = closings[at]
+    return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
+
+
+def _heading(lines: Lines, at: int) -> _Read:
+    """`# Title`, a title over a rule or between two (reStructuredText), or a rule alone."""
+    row, below, after = (*lines.rows[at : at + 3], "", "")[:3]
+    rule = _RULE.match(row)
+    if _ATX.match(row):
+        return [(lines.starts[at], "heading")], at + 1
+    if rule and below and after == row:
+        return [(lines.starts[at], "heading")], at + 3
+    if rule:
+        return [(lines.starts[at], "sentence")], at + 1
+    if _underlines(below, row) and not _ITEM.match(row):
+        return [(lines.starts[at], "heading")], at + 2
+    return [], at
+
+
+def _underlines(rule: str, title: str) -> bool:
+    """`===` and `---` of any length; reStructuredText's other marks only as long as the title."""
+    return bool(_RULE.match(rule)) and (rule[0] in "=-" or abs(len(rule) - len(title)) <= 1)
+
+
+def _is_table(rows: Sequence[str], at: int) -> bool:
+    if at + 1 >= len(rows) or "|" not in rows[at]:
+        return False
+    below = rows[at + 1]
+    return "|" in below and "-" in below and set(below) <= set("|:- \t")
+
+
+def _table(lines: Lines, at: int) -> _Read:
+    if not _is_table(lines.rows, at):
+        return [], at
+    after = at + 2
+    while after < len(lines.rows) and "|" in lines.rows[after]:
+        after += 1
+    body: list[Mark] = [(start, "table_row") for start in lines.starts[at + 2 : after]]
+    return [(lines.starts[at], "table_header"), *body], after
+
+
+def _item(lines: Lines, at: int) -> _Read:
+    if not _ITEM.match(lines.rows[at]):
+        return [], at
+    after = at + 1
+    while not (_ends_block(lines, after, _ITEM) or _is_next_clause(lines.rows, after)):
+        after += 1
+    return [(lines.starts[at], "list_item")], after
+
+
+def _is_next_clause(rows: Sequence[str], at: int) -> bool:
+    return rows[at - 1].endswith(_CLAUSE_END) and _NUMBERED.match(rows[at]) is not None
+
+
+def _entry(lines: Lines, at: int) -> _Read:
+    if at not in lines.entries:
+        return [], at
+    after = at + 1
+    while not _ends_block(lines, after, _INTERRUPTING_ITEM):
+        after += 1
+    return [(lines.starts[at], "entry")], after
+
+
+def _directive(lines: Lines, at: int) -> _Read:
+    """reStructuredText's code: a directive and the lines that are indented deeper."""
+    row = lines.rows[at]
+    if not _DIRECTIVE.match(row):
+        return [], at
+    after, edge = at + 1, len(row) - len(row.lstrip())
+    while after < len(lines.rows) and not lines.rows[after][: edge + 1].strip():
+        after += 1
+    return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after

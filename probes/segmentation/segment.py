@@ -1,0 +1,172 @@
+"""Text to units: blocks (code, tables, lists, chats, JSON), then sentences, cut where too long.
+
+text      one string                                    nothing is stripped, normalised or dropped
+marks     where a block begins, and what it is          probes/segmentation/markdown.py, listing.py, keyed.py,
+                                                        records.py, markup.py
+sentences where a sentence begins inside a block        probes/segmentation/sentences.py
+pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from tamis.probes.lru import Recent
+from tamis.probes.segmentation.chats_tables import table_marks
+from tamis.probes.segmentation.code import LINE_CHARS, code_marks
+from tamis.probes.segmentation.config import keyed_marks
+from tamis.probes.segmentation.json_html import html_marks, json_marks
+from tamis.probes.segmentation.lines import Mark, paragraph_marks
+from tamis.probes.segmentation.markdown import markdown_marks
+from tamis.probes.segmentation.sentences import sentence_starts
+from tamis.probes.text import Kind, Passage, Piece, Unit
+from tamis.probes.tokens import encodable
+
+PIECE_CHARS = 1_000  # longer prose is cut at a clause
+ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
+
+_RECENT: Recent[tuple[Piece, ...]] = Recent(2_000_000)
+"""The pieces of the last texts, in characters: a passage that is asked again is not cut again."""
+
+_INK = re.compile(r"\S")
+_CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
+_SPACE = re.compile(r"\s")
+_ZWJ = "\u200d"
+_READ_IF_LONG = frozenset({"list_item", "entry", "html"})
+_READERS = (json_marks, table_marks, keyed_marks, code_marks, html_marks)
+
+
+def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
+    """The text as consecutive pieces that partition it exactly.
+
+    The first piece starts at 0, each stop is the next start, the last stop is `len(text)`. White
+    space belongs to the piece before it; at the very front, to the first piece. A text of white
+    space alone has no pieces. `visible` is never empty and never longer than `PIECE_CHARS`
+    (`LINE_CHARS` for code and JSON): what is longer is cut at a clause, at white space, or between
+    two characters. Takes time linear in the text.
+
+    Args:
+        text: any string, lone surrogates and NUL included.
+        language: a code such as `en`, `de` or `zh-hant`; an unknown one is read by general rules.
+        structure: find code, settings, tables, headings, lists, chats, logs, JSON and HTML first;
+            else only paragraphs.
+    """
+    safe = encodable(text)
+    return _pieces(safe, _spans(safe, _starts(safe, _marks(safe, structure), language)))
+
+
+def units_of(
+    passages: Sequence[Passage], language: str = "en", structure: bool = True
+) -> list[Unit]:
+    """The pieces of every passage, in order, each with the index of its passage."""
+    return [
+        Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
+        for index, passage in enumerate(passages)
+        for piece in _recent(passage.text, language, structure)
+    ]
+
+
+def _recent(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
+    """As `segment`; what was cut a moment ago is still there."""
+    key = (text, language, structure)
+    return _RECENT.get(key, len(text), lambda: tuple(segment(text, language, structure)))
+
+
+def _marks(text: str, structure: bool) -> list[Mark]:
+    """The blocks of a text, by the first reader that recognises it."""
+    if not structure:
+        return paragraph_marks(text)
+    for read in _READERS:
+        if marks := read(text):
+            return marks
+    return markdown_marks(text)
+
+
+def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
+    """The marks, and between them those of the sentences inside a block."""
+    for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
+        long = kind in _READ_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
+        if kind == "sentence" or long:
+            yield from ((at, kind) for at in sentence_starts(text, start, stop, language))
+        else:
+            yield start, kind
+
+
+def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, Kind]]:
+    """Visible spans: without the white space around them, none empty, none too long."""
+    for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
+        ink = _INK.search(text, start, stop)
+        if ink is None:
+            continue
+        stop = start + len(text[start:stop].rstrip())
+        cuts = [
+            *_cuts(
+                text, ink.start(), stop, LINE_CHARS if kind in ("code", "json") else PIECE_CHARS
+            ),
+            stop,
+        ]
+        yield from ((a, a + len(text[a:b].rstrip()), kind) for a, b in pairwise(cuts))
+
+
+def _pieces(text: str, spans: Iterator[tuple[int, int, Kind]]) -> list[Piece]:
+    """Each visible span with the white space after it; the first also with that before it."""
+    seen = list(spans)
+    edges = [0, *(start for start, _, _ in seen[1:]), len(text)]
+    return [
+        Piece(start, stop, (first, last), kind)
+        for (first, last, kind), (start, stop) in zip(seen, pairwise(edges), strict=False)
+    ]
+
+
+def _cuts(text: str, start: int, stop: int, limit: int) -> Iterator[int]:
+    """Where `[start, stop)` begins and is cut so that no part is longer than the limit."""
+    yield start
+    while stop - start > limit:
+        ink = _INK.search(text, _last_break(text, start, start + limit), stop)
+        if ink is None:  # cannot be: the character before stop is visible
+            return
+        start = ink.start()
+        yield start
+
+
+def _last_break(text: str, start: int, stop: int) -> int:
+    """The best place to cut in `(start, stop]`: a clause mark, else white space, else anywhere."""
+    for mark, first in ((_CLAUSE, (start + stop) // 2), (_SPACE, start)):
+        last = start
+        for last_match in mark.finditer(text, first, stop):
+            last = last_match.end()
+        if last > start:
+            return _between_graphemes(text, start, last)
+    return _between_graphemes(text, start, stop)
+
+
+def _between_graphemes(text: str, start: int, at: int) -> int:
+    """The nearest place at or before `at` that leaves accents and joined emoji with their base."""
+    # 64: no emoji in use is longer, and a run of accents without end must still be cut
+    for place in range(at, max(start, at - 64), -1):
+        if not _sticks(text, start, place):
+            return place
+    return at
+
+
+def _sticks(text: str, start: int, at: int) -> bool:
+    """Whether the character at `at` belongs to the one before it."""
+    if at >= len(text):
+        return False
+    before, here = text[at - 1], text[at]
+    if here < "\u0300":
+        return before == "\r" and here == "\n"
+    if _is_flag_letter(here):
+        run = at
+        while run > start and _is_flag_letter(text[run - 1]):
+            run -= 1
+        return (at - run) % 2 == 1
+    joins = before == _ZWJ or here == _ZWJ or "\U0001f3fb" <= here <= "\U0001f3ff"
+    return joins or "\U000e0020" <= here <= "\U000e007f" or unicodedata.category(here)[0] == "M"
+
+
+def _is_flag_letter(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"

@@ -1,0 +1,162 @@
+"""Where sentences begin, inside one paragraph.
+
+First the lines: one that is a statement of its own (a verse, a log entry, a key with its value)
+ends where it ends; one that was only wrapped at the margin goes on. Then sentencex, which knows the
+abbreviations of many languages, with the misses repaired that were seen on XQuAD, SQuAD, HotpotQA.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from sentencex import get_sentence_boundaries
+
+from tamis.probes.segmentation.lines import Lines, lines_of
+
+# sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take it 0.6 s
+WINDOW_CHARS = 2_000
+QUOTED_CHARS = 240  # a longer sentence with quotation marks or brackets is looked into
+
+# columns at which prose is wrapped; a shorter line is a verse or an entry, a longer one a paragraph
+_COLUMNS = range(55, 161)
+_RAGGED_COLUMNS = 10
+_RECORD = re.compile(
+    r"\s*(?:\[|\d{1,4}[-/:.]\d|\"[^\"]{1,40}\":|[^\s:：]{1,12}："
+    r"|[^\W\d_][\w.\-]*(?: [\w.\-]+){0,3}\s?[:=：](?:\s|$))"
+)
+_ASCII_STOP = re.compile(r"[.!?]")
+_DATE = re.compile(r"\s*\[?\d{4}-\d\d-\d\d")
+_STOP = re.compile(r"[.!?。！？…:：;]$")
+
+_CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
+_OPENING = "\"'“„«‘‹(\\["
+_CLOSING = "\"'”’»›)\\]}」』）】》〉"
+# an apostrophe or a backtick may pair up with a far one, and what lies between is then one sentence
+_LETTER_LIKE = re.compile(r"[`´]|(?<=\w)['’](?=\w)")
+# sentencex fails on "C\u00a0." for every blank of more than one byte
+_WIDE_BLANK = re.compile(r"[^\S\x00-\x7f](?=[^\w\s])")
+_PAIRED = re.compile("[\"“”„«»()（）「」『』'‘’]")
+_MISSED = re.compile(
+    rf"[。！？]+[{_CLOSING}]*"  # '…？2011年…': no split before a digit
+    rf"|[.!?][{_CLOSING}]+\s+(?=[{_OPENING}]?[{_CAPITAL}])"  # '…(see there.) Then …'
+    r"|(?<=[^\W\d_]{5})(?<!pprox)\.\s+(?=\d)"  # '… Richtung. 1950 ernannte …'
+    rf"|\b(?:[Mm]ay|me|art|ill|ID|CA|DC|pH|km|bien|mar)\.\s+(?=[{_CAPITAL}])"  # words
+    # 'other race groups . Former …', 'Tottenham Hotspur F.C.. The …'
+    rf"|(?:(?<=[^.\s]\s)[.!?]|(?<=[^.\s])(?:\.\.\.?|…))\s+(?=[{_CAPITAL}])"
+)
+# what follows a full stop without a blank and belongs to its sentence: '.”', '.[source needed]';
+# bounded, or a line of nothing but notes would be walked from each of them to its end
+_TAIL = re.compile(
+    rf"(?:[{_CLOSING}]{{1,8}}(?=\s|$|\[)|[”’」』）】》〉]{{1,8}}"
+    r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}){1,8}"
+)
+_OPEN_END = re.compile(r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r)\.|\.\s?\.)\s*$")
+_ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
+_ORDINAL_LANGUAGES = frozenset(
+    {"de", "da", "nb", "nn", "no", "fi", "et", "cs", "sk", "hu", "sl", "hr", "pl"}
+)
+
+
+def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator[int]:
+    """Start offsets of the sentences in `[start, stop)`, ascending, the first at `start`.
+
+    Args:
+        text: without lone surrogates (see `encodable`); `[start, stop)` has no blank line inside.
+        language: a code; its part before the first hyphen chooses the abbreviations.
+    """
+    tongue = language.partition("-")[0].lower()
+    for first, last in pairwise([*_statements(text, start, stop), stop]):
+        yield first
+        yield from sorted(_repaired(text, first, last, tongue))
+
+
+def _statements(text: str, start: int, stop: int) -> Iterator[int]:
+    """Starts of the lines that begin a statement of their own, the first line included."""
+    yield start
+    lines = lines_of(text, start, stop)
+    rows = [row for row in lines.rows if row]
+    if len(rows) < 2:
+        return
+    if 4 * sum(_RECORD.match(row) is not None for row in rows) >= 3 * len(rows):
+        yield from lines.starts[1:]
+    else:
+        yield from _unwrapped(lines, max(map(len, rows)), rows[0].lstrip()[:1].islower())
+
+
+def _unwrapped(lines: Lines, width: int, all_lower: bool) -> Iterator[int]:
+    """Starts of the lines that do not continue the one before them."""
+    pairs = list(pairwise(lines.rows))
+    slack = _RAGGED_COLUMNS if width in _COLUMNS else 0
+    margin = width - slack if width <= _COLUMNS[-1] else None
+    if slack == 0 and (
+        len(pairs) < 3 or not all(_is_full(a, b, width) for a, b in pairs if a and b)
+    ):
+        margin = None  # lines short of the usual columns count as wrapped only if every one is full
+    for at, (before, after) in zip(lines.starts[1:], pairs, strict=True):
+        goes_on = (
+            after.lstrip()[:1].islower() and not all_lower and _STOP.search(before[-1:]) is None
+        )
+        if _DATE.match(after) or not (
+            goes_on or (margin is not None and _is_full(before, after, margin))
+        ):
+            yield at
+
+
+def _is_full(before: str, after: str, width: int) -> bool:
+    """Whether the next line's first word did not fit on this one: the mark of wrapped prose."""
+    word = after.lstrip()[:width].split(" ", 1)[0]
+    return len(before) + 1 + len(word) >= width
+
+
+def _repaired(text: str, start: int, stop: int, tongue: str) -> set[int]:
+    """Starts inside one statement: those of sentencex, fewer and more."""
+    if _ASCII_STOP.search(text, start, stop) is None and text[start:stop].isascii():
+        return set()  # spares short lines a call that costs more than they do
+    found = set(_windowed(text, start, stop, tongue))
+    found = {at for at in found if not _is_open(text, start, at, tongue)}
+    found.update(m.end() for m in _MISSED.finditer(text, start, stop))
+    return {place for at in found if start < (place := _after_tail(text, at, stop)) < stop}
+
+
+def _windowed(text: str, start: int, stop: int, tongue: str) -> Iterator[int]:
+    """sentencex's starts after the first, read in windows that begin where a sentence does."""
+    while start < stop:
+        end = _window_end(text, start, stop)
+        read = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
+        found = [start + at for at in _read(read, tongue)]
+        yield from found[1:]
+        start = found[-1] if len(found) > 1 and end < stop else end
+
+
+def _read(text: str, tongue: str) -> Iterator[int]:
+    """sentencex's starts, and those inside quotations and brackets, which it keeps whole."""
+    for each in get_sentence_boundaries(tongue, text):
+        start, sentence = each["start_index"], each["text"]
+        yield start
+        if len(sentence) > QUOTED_CHARS and _PAIRED.search(sentence):
+            bare = _PAIRED.sub("ʼ", sentence)
+            yield from (
+                start + inner["start_index"] for inner in get_sentence_boundaries(tongue, bare)[1:]
+            )
+
+
+def _window_end(text: str, start: int, stop: int) -> int:
+    if stop - start <= WINDOW_CHARS:
+        return stop
+    return max(text.rfind(" ", start + 1, start + WINDOW_CHARS) + 1, 0) or start + WINDOW_CHARS
+
+
+def _is_open(text: str, start: int, at: int, tongue: str) -> bool:
+    """Whether the sentence that seems to end before `at` goes on."""
+    before = text[max(start, at - 12) : at]
+    return bool(
+        _OPEN_END.search(before) or (tongue in _ORDINAL_LANGUAGES and _ORDINAL.search(before))
+    )
+
+
+def _after_tail(text: str, at: int, stop: int) -> int:
+    """The start, moved behind a closing quote, bracket or note that touches the stop before it."""
+    tail = None if at == 0 or text[at - 1].isspace() else _TAIL.match(text, at, stop)
+    return tail.end() if tail else at

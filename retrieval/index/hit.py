@@ -1,0 +1,36 @@
+"""What a search of an index answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tamis.retrieval.storage.chunks import read_title
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that was found: `text` is code points `[start, stop)` of document `doc`.
+
+    Attributes:
+        id: of the chunk, `doc#start-stop`; the same as long as the document's text is.
+        score: for ranking these hits. scores: what each leg gave it.
+        title, heading: of the document, and of the section it lies in.
+    """
+
+    id: str
+    doc: str
+    text: str
+    start: int
+    stop: int
+    score: float
+    metadata: Mapping[str, Any]
+    title: str | None = None
+    heading: str | None = None
+    scores: Mapping[str, float] | None = None
+
+    @property
+    def read_title(self) -> str | None:
+        """The line it was indexed under."""
+        return read_title(self.title, self.heading)

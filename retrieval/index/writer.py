@@ -1,0 +1,258 @@
+"""Changing an index: one writer at a time, one commit after the other, each of them whole.
+
+documents ─ chunks ─ terms, keys, vectors ─► new segment ─► manifest swapped     a commit
+                                              ▲ killed here: swept away by the next writer
+A document that is put again replaces the one of its id in the same commit. Deletions are a list
+beside the segments. Small segments are merged as they gather, copied and never read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamis.probes.errors import BadInput
+from tamis.retrieval.storage.chunks import Chunk, Document, chunks_of, read_title
+from tamis.retrieval.storage.compaction import due, merge
+from tamis.retrieval.storage.files import FileCard, card_of, save_array, sync_file
+from tamis.retrieval.storage.garbage import next_number, sweep
+from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentCard
+from tamis.retrieval.storage.segment import Segment, SegmentWriter, fingerprint
+from tamis.retrieval.storage.snapshot import deletions
+
+if TYPE_CHECKING:
+    from tamis.probes.model.encoder import Encoder
+    from tamis.retrieval.keys.encoder import KeyReader
+
+BATCH_CHUNKS = 2048
+READ_BATCH_CHUNKS = 256
+"""With a model a batch takes a minute, and that is the most that a crash can cost."""
+Report = Callable[[Document, bool], None]
+Place = tuple[int, int]
+"""A segment's number, and a document's in it."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """What became of the documents that were put.
+
+    Attributes:
+        repeated: those whose id had come before in the same call; the later one counts.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    chunks: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The models that read chunks; None for what the index does not have."""
+
+    keys: KeyReader | None = None
+    vectors: Encoder | None = None
+
+
+class Writer:
+    """The one that holds the lock; see `retrieval/index/sessions.py`.
+
+    Args:
+        name: the manifest it commits to: that of the readers, or of a rebuild under way.
+    """
+
+    def __init__(
+        self, home: Path, manifest: Manifest, readers: Readers, name: str = MANIFEST
+    ) -> None:
+        self.home, self.readers, self._name = home, readers, name
+        sweep(home, name, manifest)
+        # a rebuild that waits beside this index has given numbers away, too
+        self.manifest = replace(manifest, next_segment=next_number(home))
+        self._seen: set[str] = set()
+        self.dead = deletions(home, manifest.deleted)
+        self._places: dict[str, tuple[Place, str]] = {}
+        for card in manifest.segments:
+            self._learn(card)
+
+    def __len__(self) -> int:
+        """How many documents live."""
+        return len(self._places)
+
+    def __contains__(self, doc: str) -> bool:
+        return doc in self._places
+
+    def put(self, documents: Iterable[Document], report: Report | None = None) -> Counted:
+        """Adds documents and replaces those of the same id; what has not changed is passed over.
+
+        Everything that was committed stays, whatever happens after: put the same documents again
+        and it goes on from there. Of two documents of one id the later one counts.
+
+        Args:
+            report: told of each document, and whether it was new or changed.
+        """
+        counted, batch, chunks = Counted(), dict[str, tuple[Document, list[Chunk]]](), 0
+        seen = set[str]()
+        most = READ_BATCH_CHUNKS if self.readers.keys or self.readers.vectors else BATCH_CHUNKS
+        for document in documents:
+            counted.repeated += document.id in seen
+            seen.add(document.id)
+            known = self._places.get(document.id)
+            if known and known[1] == fingerprint(document) and document.id not in batch:
+                counted.unchanged += 1
+            else:
+                cut = self._cut(document)
+                counted.chunks += len(cut)
+                chunks += len(cut)
+                batch[document.id] = (document, cut)
+            if report:
+                report(document, document.id in batch)
+            if max(chunks, len(batch)) >= most:
+                self._commit_batch(batch, counted)
+                batch, chunks = {}, 0
+        if batch:
+            self._commit_batch(batch, counted)
+        self._seen |= seen
+        return counted
+
+    def delete(self, docs: Sequence[str]) -> int:
+        """Deletes documents by id, all in one commit; returns how many.
+
+        Raises:
+            BadInput: an id that the index does not hold; then nothing is deleted.
+        """
+        wanted = list(dict.fromkeys(docs))
+        if missing := [doc for doc in wanted if doc not in self._places]:
+            some = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+            raise BadInput(
+                f"the index holds no document {some} ({len(missing)} of {len(wanted)} ids); "
+                "nothing was deleted"
+            )
+        if wanted:
+            self._commit(None, wanted)
+        return len(wanted)
+
+    def compact(self) -> None:
+        """Writes everything that lives into as few segments as may be, without what was deleted."""
+        while run := due(self.manifest.segments, self.dead, everything=True):
+            self._merge(run)
+
+    def finish(self, exact: bool = False) -> None:
+        """Merges what the build left in small segments, and says that it is complete.
+
+        What was built to replace an index takes its place now, by one rename.
+
+        Args:
+            exact: the index holds what this writer has put, and nothing of an earlier attempt.
+        """
+        if exact and (gone := [doc for doc in self._places if doc not in self._seen]):
+            self.delete(gone)
+        if len(self.manifest.segments) > 1 or self.dead:
+            self.compact()
+        if self.manifest.complete and self._name == MANIFEST:
+            return
+        self._name = MANIFEST
+        self._swap(self.manifest.after(complete=True, sources=None), last=True)
+
+    def _cut(self, document: Document) -> list[Chunk]:
+        of = self.manifest.settings
+        return list(chunks_of(document, of.chunk_chars, of.language))
+
+    def _commit_batch(
+        self, batch: dict[str, tuple[Document, list[Chunk]]], counted: Counted
+    ) -> None:
+        """One segment, and the older documents of the same ids gone, in one commit."""
+        replaced = [doc for doc in batch if doc in self._places]
+        writer = SegmentWriter(
+            self.home, self.manifest.next_segment, self.manifest.settings.language
+        )
+        for document, chunks in batch.values():
+            writer.add(document, chunks)
+        self._read(writer, list(batch.values()))
+        self._commit(writer.close(), replaced)
+        counted.replaced += len(replaced)
+        counted.added += len(batch) - len(replaced)
+        while run := due(self.manifest.segments, self.dead):
+            self._merge(run)
+
+    def _read(self, writer: SegmentWriter, batch: list[tuple[Document, list[Chunk]]]) -> None:
+        texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
+        titles = [read_title(d.title, c.heading) for d, chunks in batch for c in chunks]
+        if self.readers.keys:
+            writer.keys_of(list(self.readers.keys.keys(texts, titles)) or [_no_keys(self)])
+        if self.readers.vectors:
+            pairs = zip(titles, texts, strict=True)
+            lines = [f"{title}\n{text}" if title else text for title, text in pairs]
+            writer.save("vectors", self.readers.vectors.encode(lines).numpy().astype(np.float16))
+
+    def _merge(self, run: Sequence[SegmentCard]) -> None:
+        names = {card.name for card in run}
+        made = merge(self.home, run, self.dead, self.manifest)
+        kept = tuple(card for card in self.manifest.segments if card.name not in names)
+        for name in names:
+            self.dead.pop(int(name), None)
+        segments = (*kept, made) if made.documents else kept
+        self._swap(
+            self.manifest.after(
+                segments=tuple(sorted(segments, key=lambda card: card.name)),
+                next_segment=self.manifest.next_segment + 1,
+                deleted=self._save_deletions(),
+            )
+        )
+        if made.documents:
+            self._learn(made)
+
+    def _commit(self, card: SegmentCard | None, gone: Sequence[str]) -> None:
+        for doc in gone:
+            (segment, document), _ = self._places.pop(doc)
+            self.dead.setdefault(segment, set()).add(document)
+        segments = self.manifest.segments
+        self._swap(
+            self.manifest.after(
+                deleted=self._save_deletions() if gone else self.manifest.deleted,
+                segments=(*segments, card) if card else segments,
+                next_segment=self.manifest.next_segment + (card is not None),
+            )
+        )
+        if card:
+            self._learn(card)
+
+    def _save_deletions(self) -> FileCard | None:
+        pairs = [(s, d) for s, documents in sorted(self.dead.items()) for d in sorted(documents)]
+        if not pairs:
+            return None
+        number = self.manifest.generation + 1
+        while (path := self.home / f"deleted-{number:06d}.npy").exists():
+            number += 1  # the other manifest's
+        save_array(path, np.array(pairs, dtype=np.int64))
+        sync_file(self.home)
+        return card_of(self.home, path)
+
+    def _swap(self, manifest: Manifest, last: bool = False) -> None:
+        """The commit: from here on readers see the new state. Files of the old one go."""
+        manifest.write(self.home, self._name)
+        self.manifest = manifest
+        if last:
+            (self.home / BUILDING).unlink(missing_ok=True)
+        sweep(self.home, self._name, manifest)
+
+    def _learn(self, card: SegmentCard) -> None:
+        segment = Segment(self.home, card)
+        try:
+            for number, record in enumerate(segment.docs):
+                if number not in self.dead.get(int(card.name), ()):
+                    self._places[record["id"]] = ((int(card.name), number), record["fingerprint"])
+        finally:
+            segment.close()
+
+
+def _no_keys(writer: Writer) -> Any:
+    """The keys of a segment without chunks."""
+    recipe = writer.manifest.settings.keys or {}
+    width = sum(len(mean) for mean in recipe.get("key_means", ()))
+    return np.zeros((0, width), np.int8)

@@ -1,0 +1,181 @@
+"""Which heads of a proxy find passages: chosen on questions whose passages are known.
+
+Every passage is read once, every question once in front of none. A head's score is the mean
+reciprocal rank of the first passage that answers, among all passages, when chunks are scored as the
+index scores them with that head alone. Heads are then taken greedily, each the one that helps most
+beside those taken before, until none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.attention.rope import unrotated
+from tamis.probes.errors import BadInput
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.model.query_states import question_states
+from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.retrieval.keys.encoder import WINDOW_TOKENS
+from tamis.retrieval.keys.late_interaction import SCALE, best_keys, standing_out
+from tamis.retrieval.keys.recipe import KeyRecipe
+
+Head = tuple[int, int]
+Scores = NDArray[np.float32]
+_ROUND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question, and which of the passages answer it."""
+
+    question: str
+    gold: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A recipe, and the mean reciprocal rank of each head alone and of the chosen together."""
+
+    recipe: KeyRecipe
+    heads: dict[Head, float]
+    together: float
+
+
+def fit(
+    proxy: Proxy,
+    passages: Sequence[tuple[str | None, str]],
+    cases: Sequence[Case],
+    *,
+    most: int = 2,
+    fitted_on: str = "",
+    report: Callable[[], None] = lambda: None,
+) -> Fitted:
+    """Chooses heads of all layers the proxy was loaded with.
+
+    Args:
+        passages: titles and texts; what is beyond a window is left out.
+        cases: questions whose passages are among them.
+        most: at most so many heads: each takes its width in bytes for every token of an index.
+        report: told of each layer that was looked at, and of each question that was read.
+
+    Raises:
+        BadInput: no cases, or one without a passage of its own.
+    """
+    if not cases or not all(case.gold for case in cases):
+        raise BadInput(f"{len(cases)} questions were given; each needs a passage that answers it")
+    keys, starts = _keys(proxy, passages)
+    queries, rows = _queries(proxy, cases, report)
+    alone: dict[Head, Scores] = {}
+    means: dict[Head, tuple[Tensor, Tensor]] = {}
+    for layer in range(proxy.depth):
+        for head in range(proxy.card.heads):
+            own = head * keys.shape[1] // proxy.card.heads
+            k, q = keys[layer, own].float(), queries[layer, head]
+            means[layer, head] = (k.mean(0), q.mean(0))
+            alone[layer, head] = _scores(k - k.mean(0), q - q.mean(0), starts, rows)
+        report()
+    ranks = {head: _mrr(scores, cases) for head, scores in alone.items()}
+    chosen, together = _greedy(alone, cases, most)
+    return Fitted(_recipe(proxy, chosen, means, fitted_on), ranks, together)
+
+
+def _keys(
+    proxy: Proxy, passages: Sequence[tuple[str | None, str]]
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Keys without their positions, `[L, Hkv, N, d]` fp16, and where each passage's begin."""
+    tokens, head = proxy.layout.tokens, len(proxy.layout.head)
+    prompts = []
+    for title, text in passages:
+        line = tokens.encode(f"{title}\n").ids if title else []
+        ids = (*line, *tokens.encode(text).ids[:WINDOW_TOKENS])
+        prompts.append(Prompt(Read(ids, len(line), ()), Ask((), 0)))
+    found = []
+    for prompt, kept in zip(prompts, proxy.keep(prompts, Want((proxy.depth - 1,))), strict=True):
+        at = torch.arange(head, head + len(prompt.read.ids))
+        layers = [unrotated(proxy.body, n, of.keys[:, head:], at) for n, of in enumerate(kept)]
+        found.append(torch.stack(layers).half().cpu())
+    starts = np.cumsum([0, *(len(prompt.read.ids) for prompt in prompts)])
+    return torch.cat(found, 2), starts
+
+
+def _queries(
+    proxy: Proxy, cases: Sequence[Case], report: Callable[[], None]
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Queries of the questions' own tokens, `[L, H, R, d]`, and where each question's begin."""
+    layout, layers = proxy.layout, tuple(range(proxy.depth))
+    found = []
+    for case in cases:
+        ask = layout.ask(case.question)
+        own = len(layout.tokens.encode(f" {case.question}"))
+        states = next(iter(question_states(proxy, [ask], layers, room=0)))[:, :, :own]
+        start = len(layout.head) + ask.rows
+        at = torch.arange(start, start + own)
+        turned = [unrotated(proxy.body, layer, states[layer], at) for layer in layers]
+        found.append(torch.stack(turned).cpu())
+        report()
+    return torch.cat(found, 2), np.cumsum([0, *(of.shape[2] for of in found)])
+
+
+def _scores(
+    keys: Tensor, queries: Tensor, starts: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Scores:
+    """What one head gives every passage for every question: `[cases, passages]`."""
+    stored = (normalize(keys, dim=-1) * SCALE).round().to(torch.int8).numpy()
+    live = np.ones(len(starts) - 1, bool)
+    best = best_keys(queries.numpy(), stored, starts, heads=1)
+    return np.stack([standing_out(best[:, a:b], live) for a, b in pairwise(rows)])
+
+
+def _mrr(scores: Scores, cases: Sequence[Case]) -> float:
+    """Mean reciprocal rank of the first passage that answers; of equals the last place."""
+    ranks = [
+        int((row >= row[list(case.gold)].max()).sum())
+        for row, case in zip(scores, cases, strict=True)
+    ]
+    return float(np.mean([1 / rank for rank in ranks]))
+
+
+def _greedy(
+    alone: dict[Head, Scores], cases: Sequence[Case], most: int
+) -> tuple[list[Head], float]:
+    chosen: list[Head] = []
+    total: Scores = np.zeros_like(next(iter(alone.values())))
+    reached = 0.0
+    while len(chosen) < most:
+        tried = {
+            head: _mrr(total + scores, cases)
+            for head, scores in alone.items()
+            if head not in chosen
+        }
+        head = max(tried, key=lambda h: tried[h])
+        if tried[head] <= reached:
+            break
+        chosen, total, reached = [*chosen, head], total + alone[head], tried[head]
+    return sorted(chosen), reached
+
+
+def _recipe(
+    proxy: Proxy, chosen: Sequence[Head], means: dict[Head, tuple[Tensor, Tensor]], fitted_on: str
+) -> KeyRecipe:
+    def listed(side: int) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(round(float(x), _ROUND) for x in means[head][side]) for head in chosen)
+
+    return KeyRecipe(
+        proxy.card.name,
+        proxy.card.revision,
+        proxy.layout.template.name,
+        tuple(chosen),
+        (1.0,) * len(chosen),
+        listed(1),
+        listed(0),
+        fitted_on,
+    )

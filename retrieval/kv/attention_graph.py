@@ -1,0 +1,178 @@
+"""RetrievalAttention's index: a graph over keys whose edges follow the queries.
+
+Source: arXiv 2409.10516, §3.2, which builds on RoarGraph (arXiv 2408.08933). Queries lie far from
+the keys they attend to, so a graph of keys near each other leads a query through many keys that it
+does not want. Queries known before lead the construction:
+
+1. exact search from training queries to their nearest keys: a bipartite graph;
+2. projected on the keys: keys that queries retrieve together become neighbours;
+3. keys that no query retrieved are tied in.
+
+Departures, each measured in LOG.md:
+
+- The papers give only a query's nearest key the others as candidates, in order of their distance.
+  Here all keys that a query retrieves are candidates of each other, in order of how many queries
+  they share.
+- Step 3: RoarGraph searches the projected graph for every key. Here FAISS builds an HNSW graph in
+  the distance that queries see (`_query_metric`), and its edges fill up each key's list; keys that
+  still cannot be reached get a link.
+- The papers index a prompt's keys with that prompt's queries. Here queries of other questions
+  build the graph, since an index is made before its questions are known.
+- FAISS walks the graph (`_host`); the papers have their own search.
+
+Keys are centred, which changes no order of scores and keeps fp32 sums small. Leave out sinks and
+separators before adding keys: every query wants them, and they say nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tamis.probes.errors import BadInput
+from tamis.retrieval.kv.exact import Exact, padded
+from tamis.retrieval.kv.faiss_library import array, counted, faiss, tensors
+from tamis.retrieval.kv.graph_host import Table, hosted, neighbours
+from tamis.retrieval.kv.projection import candidates, joined, pruned
+from tamis.retrieval.kv.query_metric import query_metric
+from tamis.retrieval.kv.reachability import connected
+from tamis.retrieval.kv.types import Hits, check_effort, check_k, checked
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a graph is built.
+
+    Attributes:
+        degree: neighbours a key, even.
+        query_links: at most so many of them from queries; 0 leaves the projection out.
+        nearest: keys that a training query is linked to.
+        most_queries: training queries used, evenly drawn from those given.
+        candidates: neighbours considered for a key before pruning.
+        construction: keys that FAISS looks at to place one (efConstruction).
+    """
+
+    degree: int = 32
+    query_links: int = 16
+    nearest: int = 50
+    most_queries: int = 4096
+    candidates: int = 64
+    construction: int = 100
+
+    def __post_init__(self) -> None:
+        least = min(self.nearest, self.most_queries, self.candidates, self.construction)
+        if self.degree < 4 or self.degree % 2 or self.query_links < 0 or least < 1:
+            raise BadInput(f"degree must be even and at least 4, the rest positive: {self}")
+        if self.query_links >= self.degree:
+            raise BadInput(
+                f"{self.query_links} query links do not fit into a degree of {self.degree}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What a finished graph is made of, and what is saved of it.
+
+    Attributes:
+        keys: `[N, D]` fp32, centred. mean: `[D]`, what was taken off.
+        table: neighbours `[N, M]`. entry: where searches start.
+    """
+
+    keys: Tensor
+    mean: Tensor
+    table: Table
+    entry: int
+
+
+class AttentionGraph:
+    """Searches a graph of keys that was built from queries.
+
+    Args:
+        queries: `[T, D]` training queries, of the same head as the keys.
+        beam: keys held open during a search (efSearch); more is slower and finds more.
+        recipe: how the graph is built.
+
+    Raises:
+        BadInput: queries that are not `[T, D]` or not finite, or too small a beam.
+        MissingExtra: FAISS is not installed.
+    """
+
+    def __init__(self, queries: Tensor, *, beam: int = 200, recipe: Recipe | None = None) -> None:
+        faiss()
+        check_effort(beam)
+        self._queries = checked(queries, None, "training queries").cpu()
+        if not len(self._queries):
+            raise BadInput("there are no training queries; give some, or use ann.build('hnsw')")
+        self.beam, self.recipe = beam, recipe or Recipe()
+        self.graph: Graph | None = None
+        self._index: Any = None
+
+    def add(self, keys: Tensor) -> None:
+        """Builds the graph of `[N, D]` keys; keys that are there already are built in again.
+
+        Raises:
+            BadInput: another width than the queries', no keys, or values that are not finite.
+        """
+        new = checked(keys, self._queries.shape[1], "keys").cpu()
+        if not len(new):
+            raise BadInput("there are no keys to add")
+        if self.graph is not None:
+            new = torch.cat((self.graph.keys + self.graph.mean, new))
+        self._host(built(new, self._queries, self.recipe))
+
+    def search(self, queries: Tensor, k: int, beam: int | None = None) -> Hits:
+        """The best keys that a walk of the graph finds; `beam` is at least k.
+
+        Raises:
+            BadInput: queries of another width, a beam below 1, or no keys were added.
+        """
+        check_k(k)
+        check_effort(beam)
+        if self.graph is None:
+            raise BadInput("the graph is empty; add keys before searching")
+        queries = checked(queries, self.graph.keys.shape[1], "queries").cpu()
+        wide = faiss().SearchParametersHNSW(efSearch=max(beam or self.beam, k))
+        best = min(k, len(self))
+        found, read = counted(lambda: self._index.search(array(queries), best, params=wide))
+        scores, ids = tensors(found)
+        scores = torch.where(ids < 0, -torch.inf, scores + (queries @ self.graph.mean)[:, None])
+        return padded(scores, ids, k, read + len(queries))  # FAISS does not count the entry
+
+    def __len__(self) -> int:
+        return 0 if self.graph is None else len(self.graph.keys)
+
+    def _host(self, graph: Graph) -> None:
+        self._index = hosted(array(graph.keys), graph.table, graph.entry)
+        self.graph = graph
+
+
+def built(keys: Tensor, queries: Tensor, recipe: Recipe) -> Graph:
+    """The graph of `[N, D]` keys that `[T, D]` queries ask for."""
+    mean = keys.mean(0)
+    keys = keys - mean
+    spread = keys @ query_metric(queries)
+    base = neighbours(_placed(spread, recipe))
+    links = _query_links(keys, spread, queries, recipe)
+    entry = int((keys @ queries.mean(0)).argmax())
+    return Graph(keys, mean, connected(joined(links, base, most=recipe.degree - 1), entry), entry)
+
+
+def _placed(spread: Tensor, recipe: Recipe) -> Any:
+    """FAISS's own HNSW graph of the keys as queries see them."""
+    index = faiss().IndexHNSWFlat(spread.shape[1], recipe.degree // 2, faiss().METRIC_L2)
+    index.hnsw.efConstruction = recipe.construction
+    index.add(array(spread))
+    return index
+
+
+def _query_links(keys: Tensor, spread: Tensor, queries: Tensor, recipe: Recipe) -> Table:
+    if not recipe.query_links or len(keys) < 2:
+        return np.full((len(keys), 1), -1, np.int32)
+    step = max(1, -(-len(queries) // recipe.most_queries))
+    hits = Exact(keys).search(queries[::step], min(recipe.nearest, len(keys)))
+    near = candidates(hits.ids.numpy(), len(keys), recipe.candidates)
+    return pruned(spread, near, recipe.query_links)

@@ -1,0 +1,34 @@
+"""FAISS's own indexes as selectors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from tamis.retrieval.kv import ann
+from tamis.retrieval.kv.selector import steps
+from tamis.retrieval.kv.types import Hits
+
+
+class Stock:
+    """An index of FAISS in one of its forms."""
+
+    name: ClassVar[str]
+    form: ClassVar[ann.Form] = "ip"
+
+    def __init__(self, keys: Tensor, train: Tensor) -> None:
+        self._index = ann.build(self.name, form=self.form)
+        self._index.add(keys)
+
+    @property
+    def efforts(self) -> list[int]:
+        """Probes up to every list, or beams up to a tenth of the keys."""
+        lists = self._index.lists
+        if lists is not None:
+            return steps(max(1, lists / 256), lists, 16)
+        return steps(100, max(400, len(self._index) / 10), 10)
+
+    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+        """The best keys that this effort finds."""
+        return self._index.search(queries, k, effort)

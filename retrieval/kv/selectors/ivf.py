@@ -1,0 +1,22 @@
+"""Clusters of centred keys, compared by inner product: FAISS's IVF."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tamis.retrieval.kv import ann
+from tamis.retrieval.kv.faiss_selector import Stock
+from tamis.retrieval.kv.selector import Info
+
+
+class Ivf(Stock):
+    """IVF by inner product."""
+
+    info: ClassVar[Info] = Info(
+        "clusters of centred keys, by inner product", "FAISS IndexIVFFlat", "lists read"
+    )
+    name: ClassVar[str] = "ivf"
+    form: ClassVar[ann.Form] = "ip"
+
+
+Selector = Ivf

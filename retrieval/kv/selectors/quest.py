@@ -1,0 +1,59 @@
+"""Quest (arXiv 2406.10774, §3.2): pages of keys, and a bound on what each can hold.
+
+Of every page of 16 neighbouring keys the smallest and largest value of each channel are kept. For a
+query q, Σ_c max(q_c min_c, q_c max_c) is at least the largest logit in the page. The pages with the
+highest bounds are read whole. A page's two bounds count as two keys read.
+
+Departures: Quest reads whole pages into attention; here the k best keys of the pages read are
+returned, as every selector does. It keeps the first two layers dense, which is the caller's choice.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tamis.retrieval.kv.selector import Info, asked, best_of, checked_some, steps
+from tamis.retrieval.kv.types import Hits
+
+PAGE = 16
+
+
+class Quest:
+    """Pages by an upper bound on their best key."""
+
+    info: ClassVar[Info] = Info(
+        "pages of 16 keys by an upper bound on their best", "Quest, 2406.10774", "pages read"
+    )
+
+    def __init__(self, keys: Tensor, train: Tensor) -> None:
+        self._keys = checked_some(keys)
+        self._pages = -(-len(keys) // PAGE)
+        short = self._pages * PAGE - len(keys)
+        # the last page is filled with its own last key, which moves no bound
+        paged = torch.cat((keys, keys[-1:].expand(short, -1))).view(self._pages, PAGE, -1)
+        self._low, self._high = paged.amin(1), paged.amax(1)
+
+    @property
+    def efforts(self) -> list[int]:
+        """From the fewest pages that hold 100 keys to all of them."""
+        return steps(7, self._pages, 16)
+
+    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+        """The best keys of the `effort` pages with the highest bounds."""
+        queries = asked(queries, self._keys, k, effort)
+        pages = self.bounds(queries).topk(min(effort, self._pages)).indices
+        ids = (pages[..., None] * PAGE + torch.arange(PAGE, device=pages.device)).flatten(1)
+        ids = torch.where(ids < len(self._keys), ids, -1)
+        return best_of(
+            self._keys, queries, ids, k, 2 * self._pages * len(queries) + int((ids >= 0).sum())
+        )
+
+    def bounds(self, queries: Tensor) -> Tensor:
+        """At least the largest logit in each page: `[Q, P]`."""
+        return queries.clamp_min(0) @ self._high.T + queries.clamp_max(0) @ self._low.T
+
+
+Selector = Quest

@@ -1,0 +1,51 @@
+"""SparQ (arXiv 2312.04985, §4): keys rank in the query's largest components.
+
+The quarter of a query's components that is largest in magnitude gives approximate logits of all
+keys, and the best of those are read whole. A quarter of a key counts as a quarter of a key read.
+
+Departures: magnitudes are not summed over the query heads of a group, since each head is searched
+for itself; the mean value that stands for the keys left out belongs to attention, not to selection.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tamis.retrieval.kv.selector import Info, asked, best_of, steps
+from tamis.retrieval.kv.types import Hits
+
+SHARE = 0.25
+
+
+class Sparq:
+    """Approximate logits from each query's largest components."""
+
+    info: ClassVar[Info] = Info(
+        "all keys in the query's largest quarter of components",
+        "SparQ, 2312.04985",
+        "keys read whole",
+    )
+
+    def __init__(self, keys: Tensor, train: Tensor) -> None:
+        self._keys = keys
+
+    @property
+    def efforts(self) -> list[int]:
+        """From 100 keys to a half of them."""
+        return steps(100, max(200, len(self._keys) / 2))
+
+    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+        """The best of the `effort` keys with the highest approximate logits."""
+        queries = asked(queries, self._keys, k, effort)
+        N, D = self._keys.shape
+        most, width = min(max(effort, k), N), max(1, round(SHARE * D))
+        large = queries.abs().topk(width).indices
+        short = torch.zeros_like(queries).scatter(1, large, queries.gather(1, large))
+        ids = (short @ self._keys.T).topk(most).indices
+        return best_of(self._keys, queries, ids, k, round((N * width / D + most) * len(queries)))
+
+
+Selector = Sparq

@@ -1,0 +1,181 @@
+"""Documents to chunks: whole units, packed on the structure of the text.
+
+document   [0, n)                                  verbatim
+units      [0, a) [a, b) …  [z, n)                 sentences, list items, rows, code: probes/segment
+chunks     [0, c) [c, d) …  [y, n)                 runs of units; a heading begins one
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.segment import segment
+from tamis.probes.text import Piece
+from tamis.retrieval.storage.html_text import seen
+
+CHUNK_CHARS = 1_200
+"""About 300 tokens of English: a paragraph or two, and one window of the proxy."""
+_SHORT = 4
+"""A heading begins a chunk once the one before has a quarter of its room; shorter ones join."""
+
+_MARKED = frozenset({"heading", "table_row", "table_header", "code"})
+_BLOCK = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is put into an index and deleted from it, by its id.
+
+    Attributes:
+        id: the caller's own, unique in the index.
+        text: verbatim. title: read and indexed with every chunk.
+        metadata: JSON values, for filters and for the caller.
+    """
+
+    id: str
+    text: str
+    title: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise BadInput(f"a document's id is {self.id!r}; give a text that is not empty")
+        if not isinstance(self.text, str):
+            raise BadInput(f"document {self.id!r} has {type(self.text).__name__} as its text")
+        if self.title is not None and not isinstance(self.title, str):
+            raise BadInput(
+                f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
+            )
+        if not isinstance(self.metadata, Mapping) or (odd := _unheld(dict(self.metadata))):
+            said = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
+            raise BadInput(
+                f"document {self.id!r} has metadata that JSON has not: {said}; give texts, "
+                "numbers, true, false, null, lists and mappings by text, dates as their text"
+            )
+
+
+_DIGITS_BITS = 10_000
+"""Whole numbers up to about 3,000 digits: Python writes and reads no more than 4,300."""
+
+
+def _unheld(metadata: Any) -> str:
+    """What of it JSON has not, in words; empty where it has all."""
+    left = [metadata]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if odd := [key for key in value if not isinstance(key, str)]:
+                return f"the key {odd[0]!r}"
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+        elif value is not None and not isinstance(value, str | int | float):
+            return f"{value!r} ({type(value).__name__})"
+        elif isinstance(value, int) and value.bit_length() > _DIGITS_BITS:
+            return f"a whole number of {value.bit_length():,} bits"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive units of one document: `text[start:stop]`.
+
+    Attributes:
+        heading: the last heading before it, where it does not begin with one itself.
+        units: visible spans of its units, counted from `start`.
+        html: whether the document is HTML, of which a reader sees no tags.
+    """
+
+    start: int
+    stop: int
+    heading: str | None
+    units: tuple[tuple[int, int], ...]
+    html: bool = False
+
+
+def chunk_id(doc: str, start: int, stop: int) -> str:
+    """The stable name of a chunk: its document and its code points, `doc#start-stop`."""
+    return f"{doc}#{start}-{stop}"
+
+
+def read_title(title: str | None, heading: str | None) -> str | None:
+    """The line a chunk is read under: the document's title, then the section's heading."""
+    lines = [line for line in (title, heading) if line]
+    return " › ".join(lines) or None
+
+
+def chunks_of(
+    document: Document, chunk_chars: int = CHUNK_CHARS, language: str = "en"
+) -> Iterator[Chunk]:
+    """The chunks of a document; they partition its text. A text of white space alone has none.
+
+    A chunk holds whole units up to `chunk_chars` code points; a longer unit is one by itself.
+    """
+    pieces = segment(document.text, language)
+    html = any(_of_page(document.text, piece) for piece in pieces)
+    heading: str | None = None
+    for first, stop in _runs(pieces, chunk_chars):
+        run = pieces[first:stop]
+        starts_with_heading = run[0].kind == "heading"
+        yield _chunk(run, None if starts_with_heading else heading, html)
+        for piece in run:
+            if piece.kind == "heading":
+                heading = _heading(document.text[slice(*piece.visible)], html) or heading
+
+
+def _of_page(text: str, piece: Piece) -> bool:
+    """Whether a piece is of HTML: a page may have rows, headings and code alone."""
+    if piece.kind not in _MARKED:
+        return piece.kind == "html"
+    start, stop = piece.visible
+    return text.startswith("<", start) and _BLOCK.search(text, start, stop) is not None
+
+
+def _heading(text: str, html: bool) -> str:
+    """The words of a heading: no tags, no marks, and of an underlined one its first line."""
+    if html and "<" in text:
+        return " ".join(seen(text).split())
+    lines = text.strip().splitlines()
+    return lines[0].strip("#= \t") if lines else ""
+
+
+def _runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of pieces that make a chunk."""
+    first = 0
+    for i in range(1, len(pieces) + 1):
+        if i == len(pieces):
+            if first < i:
+                yield first, i
+            return
+        held = pieces[i].start - pieces[first].start
+        if held + _chars(pieces[i]) > most or _begins(pieces, first, i, held, most):
+            yield first, i
+            first = i
+
+
+def _chars(piece: Piece) -> int:
+    return piece.visible[1] - piece.start
+
+
+def _begins(pieces: Sequence[Piece], first: int, i: int, held: int, most: int) -> bool:
+    """Whether piece `i` is a heading, and what is before it is more than headings and short."""
+    return (
+        pieces[i].kind == "heading"
+        and held * _SHORT >= most
+        and any(piece.kind != "heading" for piece in pieces[first:i])
+    )
+
+
+def _chunk(run: Sequence[Piece], heading: str | None, html: bool) -> Chunk:
+    start = run[0].start
+    return Chunk(
+        start,
+        run[-1].stop,
+        heading,
+        tuple((piece.visible[0] - start, piece.visible[1] - start) for piece in run),
+        html,
+    )

@@ -1,0 +1,89 @@
+"""Records in lines of JSON, each found by its number and checked by a checksum of its own.
+
+NAME.jsonl   one object a line, ASCII: lone surrogates and control characters are escapes
+NAME.npy     per record: where its line starts, how long it is, 8 bytes of BLAKE2b
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.probes.errors import BadIndex
+from tamis.retrieval.storage.files import Guarded, save_array
+
+_PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
+
+
+def _check(line: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
+
+
+class RecordWriter:
+    """Writes records one after the other; nothing is held but their places."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name, self._at = folder, name, 0
+        self._places: list[tuple[int, int, int]] = []
+        self._stream = (folder / f"{name}.jsonl").open("wb")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends one record."""
+        line = json.dumps(record, separators=(",", ":")).encode()
+        self._places.append((self._at, len(line), _check(line)))
+        self._stream.write(line + b"\n")
+        self._at += len(line) + 1
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        places = np.array(self._places, dtype=_PLACE)
+        save_array(self._folder / f"{self._name}.npy", places)
+
+
+class Records:
+    """Records as they lie on disk; one is read when it is asked for, and checked."""
+
+    def __init__(self, lines: Guarded, places: Guarded) -> None:
+        self._lines, self._guard = lines, places
+        self._places: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._table())
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """One record.
+
+        Raises:
+            BadIndex: its bytes are not those that were written.
+        """
+        place = self._table()[number]
+        start, size = int(place["start"]), int(place["size"])
+        line = self._lines.read(start, start + size)
+        if _check(line) != int(place["check"]):
+            raise BadIndex(
+                f"{self._lines.path} is damaged: record {number}, at byte {start}, does not match "
+                "its checksum; build the index again"
+            )
+        record: dict[str, Any] = json.loads(line)
+        return record
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[number] for number in range(len(self)))
+
+    def _table(self) -> NDArray[Any]:
+        if self._places is None:
+            self._places = self._guard.array()
+        return self._places

@@ -1,0 +1,179 @@
+"""One segment of an index: documents and chunks that never change, written once and then read.
+
+docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint
+chunks.jsonl, chunks.npy    start, stop, heading, units, text: the chunks of a document are its text
+chunk_docs.npy              [C] the document of each chunk
+terms.json, term_*.npy, lengths.npy     BM25
+keys.npy, key_starts.npy    [N, H·d] int8, and where each chunk's begin
+vectors.npy                 [C, D] fp16
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.retrieval.storage.chunks import Chunk, Document, read_title
+from tamis.retrieval.storage.files import PART, Guarded, card_of, save_array, sync_file
+from tamis.retrieval.storage.html_text import blanked
+from tamis.retrieval.storage.manifest import SEGMENTS, SegmentCard
+from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, terms_of
+from tamis.retrieval.storage.records import Records, RecordWriter
+
+
+def fingerprint(document: Document) -> str:
+    """What a document is: another text, title or metadata has another."""
+    parts = [document.text, document.title, dict(document.metadata)]
+    line = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(line, digest_size=16).hexdigest()
+
+
+class Segment:
+    """A segment as it lies on disk; what is needed of it is opened when it is first asked for.
+
+    Attributes:
+        live: `[C]` bool, the chunks whose documents were not deleted or replaced.
+    """
+
+    def __init__(self, home: Path, card: SegmentCard, dead: Sequence[int] = ()) -> None:
+        self.card = card
+        self.files: Mapping[str, Guarded] = _opened(home, card)
+        files = self.files
+        self.docs = Records(files["docs.jsonl"], files["docs.npy"])
+        self.chunks = Records(files["chunks.jsonl"], files["chunks.npy"])
+        self.postings = Postings(files)
+        self.chunk_docs = files["chunk_docs.npy"].array()
+        self.dead = frozenset(dead)
+        self.live: Mask = ~np.isin(self.chunk_docs, np.array(sorted(dead), dtype=np.int64))
+        self._documents: list[dict[str, Any]] | None = None
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The records of all documents, dead ones included; read once, for filters."""
+        if self._documents is None:
+            self._documents = list(self.docs)
+        return self._documents
+
+    def keys(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Keys and where each chunk's begin; None where the index has none."""
+        if "keys.npy" not in self.files:
+            return None
+        return self.files["keys.npy"].array(), self.files["key_starts.npy"].array()
+
+    def vectors(self) -> NDArray[Any] | None:
+        """One vector a chunk; None where the index has none."""
+        return self.files["vectors.npy"].array() if "vectors.npy" in self.files else None
+
+    def close(self) -> None:
+        """Lets its files go."""
+        for file in self.files.values():
+            file.close()
+
+
+def _opened(home: Path, card: SegmentCard) -> dict[str, Guarded]:
+    """Every file of a segment, or none of them."""
+    found: dict[str, Guarded] = {}
+    try:
+        for file in card.files:
+            found[Path(file.path).name] = Guarded(home, file)
+    except BaseException:
+        for guard in found.values():
+            guard.close()
+        raise
+    return found
+
+
+class SegmentWriter:
+    """A new segment, in a folder that gets its name when everything in it is on disk."""
+
+    def __init__(self, home: Path, number: int, language: str) -> None:
+        self.home, self.name, self.language = home, f"{number:06d}", language
+        self.folder = home / SEGMENTS / f"{self.name}{PART}"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self._docs = RecordWriter(self.folder, "docs")
+        self._chunks = RecordWriter(self.folder, "chunks")
+        self._postings = PostingsWriter()
+        self._chunk_docs: list[int] = []
+        self._chars = 0
+
+    def add(self, document: Document, chunks: Sequence[Chunk]) -> None:
+        """A document and its chunks."""
+        page = any(chunk.html for chunk in chunks)
+        shown = blanked(document.text) if page else document.text  # a script may be in two chunks
+        for chunk in chunks:
+            text = document.text[chunk.start : chunk.stop]
+            title = read_title(document.title, chunk.heading) or ""
+            terms = terms_of(title, self.language)
+            terms += terms_of(shown[chunk.start : chunk.stop], self.language, page)
+            self._postings.add(terms)
+            self._add_chunk(
+                {
+                    "start": chunk.start,
+                    "stop": chunk.stop,
+                    "heading": chunk.heading,
+                    "units": chunk.units,
+                    "text": text,
+                }
+            )
+        self._add_document(
+            {
+                "id": document.id,
+                "title": document.title,
+                "metadata": dict(document.metadata),
+                "fingerprint": fingerprint(document),
+            },
+            len(chunks),
+        )
+
+    def absorb(self, old: Segment) -> None:
+        """The living documents of another segment, in order; nothing of them is made again."""
+        for number, record in enumerate(old.docs):
+            if number in old.dead:
+                continue
+            first, stop = record["chunks"]
+            for chunk in range(first, stop):
+                self._add_chunk(old.chunks[chunk])
+            self._add_document(record, stop - first)
+        self._postings.absorb(old.postings, old.live)
+
+    def _add_chunk(self, record: dict[str, Any]) -> None:
+        self._chunks.add(record)
+        self._chunk_docs.append(len(self._docs))
+        self._chars += record["stop"] - record["start"]
+
+    def _add_document(self, record: dict[str, Any], chunks: int) -> None:
+        self._docs.add({**record, "chunks": [len(self._chunks) - chunks, len(self._chunks)]})
+
+    def keys_of(self, parts: Sequence[NDArray[Any]]) -> None:
+        """The keys of every chunk, in order."""
+        starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        save_array(self.folder / "keys.npy", np.concatenate(parts))
+        save_array(self.folder / "key_starts.npy", starts)
+
+    def save(self, name: str, values: NDArray[Any]) -> None:
+        """One more array."""
+        save_array(self.folder / f"{name}.npy", values)
+
+    def close(self) -> SegmentCard:
+        """Puts the segment in its place; the manifest does not know of it yet."""
+        self._docs.close()
+        self._chunks.close()
+        self._postings.write(self.folder)
+        save_array(self.folder / "chunk_docs.npy", np.array(self._chunk_docs, dtype=np.int32))
+        sync_file(self.folder)
+        place = self.folder.with_name(self.name)
+        self.folder.rename(place)
+        sync_file(place.parent)
+        starts = place / "key_starts.npy"
+        tokens = int(np.load(starts)[-1]) if starts.exists() else 0
+        files = tuple(card_of(self.home, path) for path in sorted(place.iterdir()))
+        return SegmentCard(
+            self.name, len(self._docs), len(self._chunks), self._chars, tokens, files
+        )

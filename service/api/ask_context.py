@@ -1,0 +1,166 @@
+"""`tamis.ask_context`: from a question and an index to a prompt, in one call.
+
+index.search ─► top chunks ─► read once: chunks ranked, sentences scored ─► budget ─► prompt
+  search_ms                     the stages of `tamis.compress`                      [doc#start-stop]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tamis.compressors.registry import DEFAULT
+from tamis.compressors.types import MAX_TOKENS, Compressed, Rules
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import AUTO
+from tamis.probes.segmentation.language import DEFAULT as DEFAULT_LANGUAGE
+from tamis.probes.text import Passage
+from tamis.retrieval.index.store import CorpusIndex, Hit
+from tamis.service.api.compress import compress
+
+TOP_K = 20
+CITATIONS = "[{id}]\n"
+RULES = Rules(order="score", citations=CITATIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a part of the prompt comes from: code points `[start, stop)` of document `doc`.
+
+    Attributes:
+        chunk: the id that stands before it in the prompt. text: that part, verbatim.
+        score: of its best sentence; None where everything fitted and nothing was scored.
+    """
+
+    doc: str
+    start: int
+    stop: int
+    text: str
+    chunk: str
+    title: str | None
+    score: float | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedContext:
+    """A prompt from an index, and where every part of it comes from.
+
+    Attributes:
+        text: the kept sentences, each chunk's under its id.
+        citations: the runs of sentences, chunk by chunk in the order found.
+        hits: the chunks that were read, best first as the index found them.
+        tokens_in: of all of them. tokens_out: of `text`.
+        timings_ms: `search`, then the stages of compression, and `total`.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    hits: tuple[Hit, ...]
+    tokens_in: int
+    tokens_out: int
+    compressed: Compressed | None
+    timings_ms: Mapping[str, float]
+
+
+def ask_context(
+    index: CorpusIndex | str | Path,
+    question: str,
+    *,
+    max_tokens: int = MAX_TOKENS,
+    top_k: int = TOP_K,
+    where: Mapping[str, Any] | Sequence[str] | str | None = None,
+    by: Sequence[str] | None = None,
+    method: str = DEFAULT,
+    proxy: Any = AUTO,
+    rules: Rules = RULES,
+    root: Path | None = None,
+    cache: Any = None,
+    **options: Any,
+) -> AskedContext:
+    """Finds chunks, ranks them by reading, and keeps the sentences that answer, within a budget.
+
+    The chunks are read once; that reading ranks them and scores their sentences. With a `cache`
+    what was read for an earlier question is not read again.
+
+    Args:
+        index: an open index, or the folder of one.
+        max_tokens: the most tokens of output, citations included.
+        top_k: how many chunks of the index are read.
+        where, by: as for `CorpusIndex.search`.
+        method, proxy, rules, root, cache, options: as for `tamis.compress`.
+
+    Raises:
+        BadInput: and its kinds, for whatever cannot be served. BadIndex: the index is damaged.
+        ProxyMissing: a model is not on this machine.
+    """
+    if max_tokens < 1:
+        raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
+    clock = time.perf_counter()
+    opened = index if isinstance(index, CorpusIndex) else _opened(index, proxy, root)
+    hits = opened.search(question, top_k, where, by=by)
+    searched = (time.perf_counter() - clock) * 1e3
+    if not hits:
+        return AskedContext("", (), (), 0, 0, None, {"search": searched, "total": searched})
+    result = compress(
+        question,
+        [Passage(hit.text, hit.id, hit.read_title, hit.metadata) for hit in hits],
+        max_tokens=max_tokens,
+        method=method,
+        proxy=proxy,
+        rules=rules,
+        language=language_of(opened),
+        root=root,
+        **({} if cache is None else {"cache": cache}),
+        **options,
+    )
+    timings = {"search": searched, **result.timings_ms}
+    timings["total"] = (time.perf_counter() - clock) * 1e3
+    return AskedContext(
+        result.text,
+        tuple(_citations(result, hits)),
+        tuple(hits),
+        result.tokens_in,
+        result.tokens_out,
+        replace(result, timings_ms=timings),
+        timings,
+    )
+
+
+def language_of(index: CorpusIndex) -> str:
+    """The language an index was built for; one that was built for none in particular says `en`."""
+    language = index.manifest.settings.language
+    return AUTO if language == DEFAULT_LANGUAGE else language
+
+
+def _opened(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:
+    """An index read with the caller's own proxy where that is loaded already."""
+    loaded = None if isinstance(proxy, str | Path) else proxy
+    return CorpusIndex.open(home, proxy=loaded, root=root)
+
+
+def _citations(result: Compressed, hits: Sequence[Hit]) -> list[Citation]:
+    found = []
+    for number, hit in enumerate(hits):
+        for start, stop in result.spans(number):
+            inside = [
+                kept.score
+                for kept in result.kept
+                if kept.passage == number and start <= kept.start < stop
+            ]
+            found.append(
+                Citation(
+                    hit.doc,
+                    hit.start + start,
+                    hit.start + stop,
+                    hit.text[start:stop],
+                    hit.id,
+                    hit.title,
+                    max(inside) if result.scores else None,
+                    hit.metadata,
+                )
+            )
+    return found

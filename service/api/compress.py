@@ -1,0 +1,265 @@
+"""`tamis.compress`: the whole library in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tamis.compressors.method import Info, Scorer, check_scores
+from tamis.compressors.pipeline.compression import DEFAULT_RULES, Compressor
+from tamis.compressors.question import asked
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, build, check_options, depth, info
+from tamis.compressors.types import Budget, Compressed, Rules, Scores
+from tamis.probes.errors import BadInput, UnknownTokenizer
+from tamis.probes.hub import sharpened, zoo
+from tamis.probes.segmentation.language import AUTO
+from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import Tokens
+from tamis.service.api.languages import chosen
+from tamis.service.api.model_pool import shared
+from tamis.service.api.ordering import orderers
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.cache import PassageCache
+
+_PLAIN = (str, Path, int, float, bool, type(None))
+_built: dict[tuple[Any, ...], Compressor] = {}
+_counters: dict[tuple[str, str], Tokens] = {}
+_lock = threading.Lock()
+
+
+class Late:
+    """A method whose model is loaded when it first scores: a context that fits needs none.
+
+    Threads may share it; the model is loaded once.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: an option that the method does not have, or a
+            method that scores no sentences.
+    """
+
+    info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
+    compresses: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: str,
+        proxy: Any,
+        root: Path | None = None,
+        *,
+        cache: PassageCache | None = None,
+        **options: Any,
+    ) -> None:
+        behind = info(name)
+        if self.compresses:
+            check_scores(behind, name)
+        self.cache, self.needs_proxy = cache, behind.needs == "proxy" or name == "fusion"
+        self.reads_words = behind.reads_words
+        if own := {word: value for word, value in options.items() if word != "encoder"}:
+            check_options(name, own)
+        self.name, self.proxy, self.root, self.options = name, proxy, root, options
+        self._method: Scorer | None = None
+        self._loading = threading.Lock()
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """As the method behind; the timings also say how long it took to load."""
+        clock = time.perf_counter()
+        method = self._loaded()
+        load_ms = (time.perf_counter() - clock) * 1e3
+        found = method.scores(question, passages, units)
+        return replace(found, timings_ms={"load": load_ms, **found.timings_ms})
+
+    def covering(self, coverage: float) -> float | None:
+        """The method's threshold for a coverage; None where it promises none."""
+        promise = getattr(self._loaded(), "covering", None)
+        threshold: float | None = promise(coverage) if promise else None
+        return threshold
+
+    def _loaded(self) -> Scorer:
+        with self._loading:
+            if self._method is None:
+                proxy = self.proxy
+                if self.needs_proxy:
+                    proxy = reader_of(self.name, proxy, self.root, self.cache, **self.options)
+                self._method = build(self.name, proxy=proxy, root=self.root, **self.options)
+            return self._method
+
+
+def reader_of(
+    method: str, proxy: Any, root: Path | None, cache: PassageCache | None, **options: Any
+) -> Any:
+    """A method's proxy, as deep as the method reads, with passages kept in the cache."""
+    from tamis.compressors.reading.windows import remembering
+
+    layers = None
+    if isinstance(proxy, str | Path):
+        layers = depth(method, proxy, **{"probe": "auto", **options})
+    return remembering(shared(proxy, layers, root), cache)
+
+
+def compress(
+    question: str,
+    passages: Sequence[Passage | str | Mapping[str, Any]],
+    *,
+    max_tokens: int | None = None,
+    ratio: float | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    instruction: str | None = None,
+    history: Sequence[str] = (),
+    method: str = DEFAULT,
+    tokenizer: str | Path | Tokens = "proxy",
+    proxy: Any = AUTO,
+    rules: Rules = DEFAULT_RULES,
+    language: str = AUTO,
+    root: Path | None = None,
+    cache: PassageCache | None = None,
+    **options: Any,
+) -> Compressed:
+    """Keeps the sentences that answer the question, verbatim, within the budget.
+
+    Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each:
+    what the floor asks for, as far as the limit lets it. Models are loaded at the first call and
+    kept; calls from several threads are safe. Nothing is fetched: a missing proxy raises
+    `ProxyMissing`.
+
+    Args:
+        question: what is asked.
+        passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
+        max_tokens: the most tokens of output. ratio: the largest share of the input's tokens.
+        threshold: keep every sentence with at least this probability.
+        coverage: keep as few sentences as hold all the evidence with this probability.
+        instruction: what to look for, beside the question. history: earlier turns that the question
+            depends on, the oldest first; both are read with it.
+        method: see `tamis methods`.
+        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or `Tokens`.
+        proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
+            measured best in the language, of those on this machine.
+        rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
+        language: of the passages, such as `de`; `auto` looks at them and at the question.
+        root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
+            or in the user's cache.
+        cache: passages in it are not read again, whoever asks; `tokens_cached` says how much that
+            was.
+        options: the method's own, such as `probe`, the path of one that `tamis probe train` wrote.
+
+    Raises:
+        BadInput: and its kinds, for whatever cannot be served.
+        ProxyMissing: the model is not on this machine.
+        BadModelFile: its files, or the probe's, are not whole.
+    """
+    budget = Budget(max_tokens, ratio, threshold, coverage)
+    check_parts(method, proxy, cache)
+    probe = options.get("probe", AUTO)
+    choice = chosen(proxy, method, language, question, passages, root, probe)
+    counter = counter_of(tokenizer, choice.proxy, root)
+    built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
+    result = built.compress(
+        asked(question, instruction, history),
+        passages,
+        budget,
+        rules,
+        language=choice.language,
+        counter=counter,
+    )
+    return choice.noted(result)
+
+
+def check_parts(method: Any, proxy: Any, cache: Any) -> None:
+    """What a call is built of.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: a proxy that is neither a name nor a model, or a
+            cache that is none.
+    """
+    info(method)
+    if not (isinstance(proxy, str | Path) or hasattr(proxy, "card")):
+        raise BadInput(
+            f"proxy is {proxy!r:.80}; give a name, a folder, a hub id, or a loaded tamis.Proxy"
+        )
+    if cache is not None and not hasattr(cache, "files"):
+        raise BadInput(
+            f"cache is {cache!r:.80}; give tamis.PassageCache(folder=...), made once and kept"
+        )
+
+
+async def acompress(question: str, passages: Sequence[Any], **arguments: Any) -> Compressed:
+    """`compress` in a worker thread: the event loop stays free."""
+    return await asyncio.get_running_loop().run_in_executor(
+        None, partial(compress, question, passages, **arguments)
+    )
+
+
+def compressor(
+    method: str,
+    proxy: Any,
+    counter: Tokens,
+    *,
+    root: Path | None = None,
+    cache: PassageCache | None = None,
+    **options: Any,
+) -> Compressor:
+    """A compressor for these choices, built once and shared; its model is loaded when first asked.
+
+    Raises:
+        UnknownMethod: no such method. BadInput: an option that the method does not have.
+    """
+    chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
+    key = (method, _key(proxy), _key(root), _key(cache), chosen)
+    with _lock:
+        if key not in _built:
+            late = Late(method, proxy, root, cache=cache, **options)
+            _built[key] = Compressor(late, method, counter, orderers(proxy, root))
+        return _built[key]
+
+
+def _key(value: Any) -> Any:
+    """Plain values by what they are, objects by which they are: `_built` keeps those alive."""
+    return (type(value), value) if isinstance(value, _PLAIN) else id(value)
+
+
+def counter_of(
+    tokenizer: str | Path | Tokens, proxy: Any = DEFAULT_PROXY, root: Path | None = None
+) -> Tokens:
+    """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
+
+    Raises:
+        UnknownTokenizer: neither `proxy`, a file nor a folder. ProxyMissing: the proxy is not here.
+    """
+    if isinstance(tokenizer, Tokens):
+        return tokenizer
+    if tokenizer == "proxy":
+        return _proxy_counter(proxy, root)
+    path = Path(tokenizer)
+    if not path.exists():
+        raise UnknownTokenizer(
+            f"there is no tokenizer {str(tokenizer)!r}; "
+            "give 'proxy', a tokenizer.json or a folder with one"
+        )
+    return Tokens.from_file(path)
+
+
+def _proxy_counter(proxy: Any, root: Path | None) -> Tokens:
+    if not isinstance(proxy, str | Path):
+        tokens: Tokens = proxy.layout.tokens
+        return tokens
+    folder, name = zoo.folder_of(proxy, root), _counted_as(proxy)
+    with _lock:
+        if (found := _counters.get((str(folder), name))) is None:
+            found = _counters[str(folder), name] = Tokens.from_file(folder, name)
+        return found
+
+
+def _counted_as(proxy: str | Path) -> str:
+    """What the tokenizer of a proxy is called once it is loaded: a sharpened one has its base's."""
+    if entry := zoo.ZOO.get(str(proxy)):
+        return entry.base or entry.name
+    if (folder := sharpened.adapters_of(Path(proxy))) is not None:
+        return _counted_as(sharpened.base_of(folder))
+    return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)

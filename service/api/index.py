@@ -1,0 +1,145 @@
+"""`tamis.open_index` and what `tamis index` does: a corpus on disk, and the models that read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tamis.compressors.registry import DEFAULT_PROXY
+from tamis.probes.errors import BadIndex, BadInput
+from tamis.probes.hub import zoo
+from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.writer import Counted, Readers, Report
+from tamis.retrieval.keys.recipe import KeyRecipe, shipped
+from tamis.retrieval.storage.chunks import CHUNK_CHARS
+from tamis.retrieval.storage.manifest import Manifest, Settings
+from tamis.service.files.corpus import Fields, documents, fingerprint, sources
+
+VECTORS = {"minilm": "minilm-l6"}
+
+
+def open_index(
+    home: str | Path, *, proxy: Any = None, encoder: Any = None, root: Path | None = None
+) -> CorpusIndex:
+    """Opens an index that `tamis index build` made; models are loaded when first used.
+
+    Raises:
+        BadInput: there is no index. BadIndex: it is damaged.
+    """
+    return CorpusIndex.open(home, proxy=proxy, encoder=encoder, root=root)
+
+
+def settings_for(
+    *,
+    model: bool = True,
+    vectors: str | None = None,
+    recipe: Path | None = None,
+    proxy: str = DEFAULT_PROXY,
+    language: str = "en",
+    chunk_chars: int = CHUNK_CHARS,
+) -> Settings:
+    """What a new index is made with.
+
+    Args:
+        model: whether chunks are read by the proxy; else BM25 alone.
+        vectors: `minilm` for sentence vectors, too. recipe: a file of `tamis index fit`, instead of
+            the one that ships for the proxy.
+
+    Raises:
+        BadInput: there is no recipe for this proxy, no such vectors, or chunks of no size.
+    """
+    if chunk_chars < 1:
+        raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
+    if vectors is not None and vectors not in VECTORS:
+        raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
+    keys = _recipe(proxy, recipe).as_json() if model else None
+    return Settings(chunk_chars, language, _jsoned(keys), VECTORS[vectors] if vectors else None)
+
+
+def build(
+    home: Path,
+    paths: Sequence[str],
+    settings: Settings,
+    *,
+    fields: Fields = Fields(),  # noqa: B008  (frozen)
+    encoding: str = "utf-8",
+    proxy: str | Path | None = None,
+    root: Path | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Counted:
+    """Makes an index of a corpus; one that was cut short goes on where it was.
+
+    Raises:
+        BadInput: an index is there already, a corpus that cannot be read. IndexBusy: somebody else
+            writes. ProxyMissing: a model is not on this machine.
+    """
+    found = sources(paths)
+    readers = readers_for(settings, proxy, root)
+    with creating(home, settings, readers, overwrite, fingerprint(paths)) as writer:
+        counted = writer.put(documents(found, fields, encoding), report)
+        writer.finish(exact=True)
+    return counted
+
+
+def add(
+    home: Path,
+    paths: Sequence[str],
+    *,
+    fields: Fields = Fields(),  # noqa: B008
+    encoding: str = "utf-8",
+    proxy: str | Path | None = None,
+    root: Path | None = None,
+    report: Report | None = None,
+) -> Counted:
+    """Puts documents into an index; those of an id that it holds are replaced.
+
+    Raises:
+        As `build`; BadInput also where there is no index.
+    """
+    found = sources(paths)
+    readers = readers_for(Manifest.read(home).settings, proxy, root)
+    with writing(home, readers) as writer:
+        return writer.put(documents(found, fields, encoding), report)
+
+
+def readers_for(
+    settings: Settings, proxy: str | Path | None = None, root: Path | None = None
+) -> Readers:
+    """The models that read an index's chunks, loaded no deeper than its heads."""
+    keys = vectors = None
+    if settings.keys is not None:
+        from tamis.retrieval.keys.encoder import KeyReader
+
+        recipe = KeyRecipe.from_json(settings.keys)
+        source = proxy or recipe.model
+        keys = KeyReader(zoo.load_proxy(source, layers=recipe.layers[-1] + 1, root=root), recipe)
+    if settings.vectors is not None:
+        from tamis.probes.model.encoder import Encoder
+
+        vectors = Encoder.from_folder(zoo.locate(settings.vectors, root))
+    return Readers(keys, vectors)
+
+
+def _recipe(proxy: str, file: Path | None) -> KeyRecipe:
+    if file is not None:
+        try:
+            return KeyRecipe.from_json(json.loads(file.read_text("utf8")))
+        except (OSError, ValueError, RecursionError, BadIndex) as error:
+            raise BadInput(f"{file} cannot be read as a recipe: {error}") from error
+    found = shipped(Path(proxy).name)
+    if found is None:
+        raise BadInput(
+            f"no recipe for keys of {proxy} ships with tamis; fit one with `tamis index fit`, "
+            "or index words alone with --no-model"
+        )
+    return found
+
+
+def _jsoned(body: dict[str, Any] | None) -> dict[str, Any] | None:
+    """As it will be read back: tuples are lists there, and settings are compared."""
+    found: dict[str, Any] | None = json.loads(json.dumps(body))
+    return found

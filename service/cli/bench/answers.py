@@ -1,0 +1,204 @@
+"""`tamis bench answers`: whether a language model still answers from what was kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import check_images, check_targets
+from tamis.service.cli.options.options import AsJson
+
+_CACHE_BYTES = 1 << 28
+_WEAK = 50
+"""F1, in per cent, below which a reader fails more often than not with everything before it."""
+EPILOG = """
+**Examples**
+
+`tamis bench answers records.jsonl.gz --reader smollm2-135m --limit 50`
+
+`tamis bench answers records.jsonl.gz --keep 0.5 --orders original,score,edges,attnrank`
+
+`tamis bench answers records.jsonl.gz --reader http://localhost:8000/v1 --reader-model my-llm
+--keep 0.1,0.3 --png answers.png`
+
+A record is a line `{"id", "question", "answers": ["..."], "docs": [{"title", "text", "sents",
+"gold"}]}`. The reader is any OpenAI-compatible server, a model folder, or a model of the zoo, which
+is a weak reader: its figures say so. A run that was cut short goes on.
+"""
+
+
+@reported()
+def answers(
+    records: Annotated[Path, typer.Argument(help="Records with answers, JSON Lines, maybe .gz.")],
+    reader: Annotated[
+        str, typer.Option("--reader", help="A server's base URL, a model folder, or a zoo name.")
+    ] = "smollm2-135m",
+    reader_model: Annotated[
+        str, typer.Option("--reader-model", help="What the server calls its model.")
+    ] = "default",
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="OPENAI_API_KEY", help="For the server."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="How contexts are compressed.")] = "question_rows",
+    keep: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2,0.5",
+    orders: Annotated[
+        str,
+        typer.Option(help="In which the kept passages stand, with commas; see `tamis methods`."),
+    ] = "original",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 32,
+    kept: Annotated[
+        Path, typer.Option("--answers", help="Where answers are kept between runs.")
+    ] = Path("answers.jsonl"),
+    png: Annotated[Path | None, typer.Option("--png", help="Also draw it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
+    from tamis.service.datasets.records import load
+    from tamis.service.evaluation.answers.answers import Settings, figures, run, usable
+    from tamis.service.evaluation.answers.readers import reader_of
+
+    check_targets(kept)
+    check_images(png)
+    settings = Settings(method, _shares(keep), max_tokens, _orders(orders))
+    rows = usable(load(records), limit)
+    who = reader_of(reader, reader_model, api_key)
+    columns = (TextColumn("questions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=len(rows))
+        found = figures(
+            run(
+                rows,
+                _short(method),
+                who,
+                settings,
+                kept,
+                lambda i, n: bar.update(task, completed=i),
+            )
+        )
+    if as_json:
+        typer.echo(json.dumps({"reader": who.identity, "method": method, "conditions": found}))
+    else:
+        Console().print(_table(found, who.identity))
+        Console().print(_strength(found), highlight=False)
+    if png:
+        _draw(found, who.identity, png)
+
+
+def _shares(keep: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(share) for share in keep.split(","))
+    except ValueError as error:
+        raise BadInput(f"--keep is {keep!r}; give shares such as 0.1,0.2") from error
+    if bad := [share for share in shares if not 0 < share <= 1]:
+        raise BadInput(f"--keep has {bad}; give shares above 0 and up to 1")
+    return shares
+
+
+def _orders(given: str) -> tuple[str, ...]:
+    """Orders that there are. BadInput: one that there is not."""
+    from tamis.compressors import registry
+    from tamis.compressors.selection.order import PLAIN
+
+    known = sorted({*PLAIN, *registry.names("ordering")})
+    found = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    if not found or set(found) - set(known):
+        raise BadInput(f"--orders is {given!r}; there are: {', '.join(known)}")
+    return found
+
+
+def _short(method: str) -> Any:
+    """Contexts as a caller would get them: titles shown, counted with the proxy's tokenizer."""
+    from tamis.compressors.types import Order, Rules
+    from tamis.probes.errors import BudgetTooSmall
+    from tamis.probes.kv_cache.cache import PassageCache
+    from tamis.service.api.compress import compress
+    from tamis.service.datasets.records import passages_of
+
+    cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once a condition
+
+    def short(
+        record: Mapping[str, Any], share: float, order: str = "original"
+    ) -> tuple[str, int, int]:
+        passages, rules = passages_of(dict(record)), Rules(titles=True, order=cast(Order, order))
+        try:
+            found = compress(
+                record["question"],
+                passages,
+                ratio=share,
+                method=method,
+                rules=rules,
+                cache=cache,
+            )
+        except BudgetTooSmall:
+            return "", 0, 1
+        return found.text, found.tokens_out, found.tokens_in
+
+    return short
+
+
+def _strength(found: Mapping[str, Any]) -> str:
+    """How far the reader's figures can be trusted to tell contexts apart."""
+    full, none = (100 * found[name]["f1"] for name in ("full", "none"))
+    said = f"F1 with the whole context {full:.0f}, without any {none:.0f}."
+    if full >= _WEAK:
+        return said
+    return (
+        f"{said} A weak reader: it misses most answers that lie before it, so contexts differ less "
+        "than they would for a better one."
+    )
+
+
+def _table(found: Mapping[str, Any], reader: str) -> Table:
+    questions = next(iter(found.values()))["questions"]
+    table = Table(title=f"{questions} questions, reader {reader}", title_justify="left")
+    for column in ("context", "tokens", "exact match", "F1", "F1 less the whole context's"):
+        table.add_column(column, justify="left" if column == "context" else "right")
+    for name, row in found.items():
+        away = row["f1_less_full"]
+        table.add_row(
+            name,
+            f"{100 * row['share_of_tokens']:.0f} %",
+            f"{100 * row['exact_match']:.1f}",
+            f"{100 * row['f1']:.1f}",
+            f"{100 * away['difference']:+.1f} [{100 * away['low']:.1f}, {100 * away['high']:.1f}]",
+        )
+    return table
+
+
+def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
+    """F1 and exact match against the share kept, with the whole context and none as levels."""
+    from tamis.service.evaluation.evidence.plot import figure_class
+
+    figure = figure_class()(figsize=(6, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    compressed = {name: row for name, row in found.items() if name.count(" ") == 1}
+    for measure, label in (("f1", "F1"), ("exact_match", "exact match")):
+        line = axes.plot(
+            [row["share_of_tokens"] for row in compressed.values()],
+            [row[measure] for row in compressed.values()],
+            "o-",
+            label=label,
+        )[0]
+        for name, style in (("full", "--"), ("none", ":")):
+            level, colour = found[name][measure], line.get_color()
+            axes.axhline(level, linestyle=style, color=colour, label=f"{label}, {name}")
+    axes.set(xlabel="share of tokens kept", ylabel="of the reader's answers")
+    axes.set_ylim(0, 1.25 * max(0.1, *(row["f1"] for row in found.values())))
+    questions = found["full"]["questions"]
+    axes.set_title(f"{questions} questions, reader {reader.rsplit('/', 1)[-1]}", fontsize=10)
+    axes.legend(fontsize="small", ncols=2)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be written ({error}); name another file") from error

@@ -1,0 +1,134 @@
+"""`tamis bench hops`: what other ways of reading buy where facts have to be chained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import (
+    SHARP,
+    ProxyName,
+    Readings,
+    Seed,
+    Shares,
+    budgets_of,
+    check_targets,
+    listed,
+    write_json,
+)
+from tamis.service.cli.options.probe_common import file_bars, readings, source_of
+
+if TYPE_CHECKING:
+    from tamis.service.training.probe import Source
+
+EPILOG = """
+**Examples**
+
+`tamis bench hops --train hotpotqa.jsonl.gz:100 --train squad2.jsonl.gz:60 --judge dev.jsonl:100`
+
+`tamis bench hops --train mine.jsonl:200 --judge held.jsonl --ways again1,again2 --json hops.json`
+
+Every way has a probe of its own, fitted on the same training questions. What survives the first
+reading of a training question is said by weights that never saw its article. Readings are kept, so
+that a run which was cut short goes on. One thread; ms are of the run that read.
+"""
+
+
+@reported()
+def hops(
+    train: Annotated[
+        list[str], typer.Option("--train", metavar="FILE[:LIMIT]", help="To fit on; repeatable.")
+    ],
+    judge: Annotated[
+        list[str], typer.Option("--judge", metavar="FILE[:LIMIT]", help="To judge by; repeatable.")
+    ],
+    ways: Annotated[
+        str, typer.Option(help="Compared with `alone`; with commas.")
+    ] = "again1,again2,packs,whole,shared,shares",
+    budgets: Shares = "0.1,0.2",
+    seed: Seed = 0,
+    proxy: ProxyName = SHARP,
+    cache: Readings = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all figures here.")
+    ] = None,
+) -> None:
+    """Read passages alone, twice, in packs, or all at once: evidence kept, ms, tokens read.
+
+    Sets of single short passages get distractors, as in `tamis bench evidence`.
+    """
+    from tamis.compressors import registry
+    from tamis.service.api.compress import counter_of
+    from tamis.service.datasets.readings import keeping
+    from tamis.service.evaluation.attention.hops import compare
+    from tamis.service.evaluation.attention.hops_readings import one_thread
+    from tamis.service.evaluation.attention.hops_ways import Ways, chosen
+    from tamis.service.evaluation.evidence.evidence import surroundings
+    from tamis.service.evaluation.evidence.methods import facts_of
+
+    check_targets(json_file)
+    names, shares = chosen(listed(ways, "ways")), budgets_of(budgets)
+    fit_on, judge_by = _files(train, judge)
+    layers = registry.depth(registry.DEFAULT, proxy)
+    reader = keeping(registry.load_proxy(proxy, layers))
+    seen = Ways(reader, layers or reader.card.layers, readings(cache))
+    counter = counter_of("proxy", proxy)
+    with one_thread(), file_bars() as bar:
+        facts = {"command": ["tamis", *sys.argv[1:]], "proxy": facts_of(reader), **surroundings()}
+        facts |= compare(seen, names, fit_on, judge_by, shares, counter, bar, seed)
+    for name, of in facts["sets"].items():
+        screen().print(_table(name, of))
+    if json_file:
+        write_json(facts, json_file)
+
+
+def _files(train: Sequence[str], judge: Sequence[str]) -> tuple[list[Source], list[Source]]:
+    """What to fit on and what to judge by. BadInput: a file or a name is there twice."""
+    fit_on, judge_by = [source_of(name) for name in train], [source_of(name) for name in judge]
+    _once([str(source.path.resolve()) for source in (*fit_on, *judge_by)])
+    for sources in (fit_on, judge_by):
+        _once([source.name for source in sources])
+    return fit_on, judge_by
+
+
+def _once(names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(
+            f"{twice[0]} is given {names.count(twice[0])} times; figures are by name, and what "
+            "weights were fitted on says nothing about them: give each file once"
+        )
+
+
+def _table(name: str, found: Mapping[str, Any]) -> Table:
+    """A row a way: gold kept, questions with all of it, what is gained over `alone`, and costs."""
+    left = f", {found['too_long']} left out as too long" if found["too_long"] else ""
+    table = Table(
+        title=f"{name}: {found['questions']} questions{left}; per cent of gold sentences kept, "
+        "and of questions that keep all; in brackets the 95 % interval of the gain over `alone`",
+        title_justify="left",
+    )
+    table.add_column("way", no_wrap=True)
+    for budget in found["ways"]["alone"]["budgets"]:
+        table.add_column(f"{budget} gold", justify="right", no_wrap=True)
+        table.add_column(f"{budget} all", justify="right", no_wrap=True)
+    table.add_column("ms", justify="right")
+    table.add_column("tokens read", justify="right")
+    for way, of in found["ways"].items():
+        cells = (
+            _cell(cell, kind) for cell in of["budgets"].values() for kind in ("gold", "all_gold")
+        )
+        table.add_row(way, *cells, f"{of['median_ms']:.0f}", f"{of['mean_tokens_read']:.0f}")
+    return table
+
+
+def _cell(cell: Mapping[str, Any], kind: str) -> str:
+    over, shown = cell.get(f"{kind}_over_alone"), f"{100 * cell[f'{kind}_kept']:.1f}"
+    return f"{shown} [{100 * over['low']:+.1f}, {100 * over['high']:+.1f}]" if over else shown

@@ -1,0 +1,171 @@
+"""`tamis bench needle`: a needle swept over depth and length of a haystack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import (
+    SHARP,
+    ProxyName,
+    bars,
+    check_images,
+    check_targets,
+    listed,
+    prose_of,
+    reporter,
+    sizes_of,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from tamis.service.evaluation.needle.needle import Cell, Remembering
+
+BOOKS = Path("../shared/data/haystack")
+EPILOG = """
+**Examples**
+
+`tamis bench needle --text book.txt --tokens 4000,16000,64000 --out needle.png`
+
+`tamis bench needle --text book.txt --methods question_rows,lexical,infini --depths 0,0.5,1`
+
+`tamis bench needle --text book.txt --needle "The key is under the mat." -q "Where is the key?"`
+
+A needle that shares its words with the question is found by word search, too: see the line of
+`lexical`.
+"""
+
+
+@reported()
+def needle(
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text",
+            help=f"Prose, maybe .gz; repeatable, for one long haystack. Default: the books in "
+            f"{BOOKS}.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Annotated[str, typer.Option(help="Lengths of the haystack, with commas.")] = (
+        "4000,16000,64000"
+    ),
+    depths: Annotated[str, typer.Option(help="From 0 to 1, with commas.")] = "0,0.25,0.5,0.75,1",
+    methods: Annotated[
+        str, typer.Option("--methods", "--method", help="Names of methods, with commas.")
+    ] = "question_rows,lexical",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Budget of the output.")] = 500,
+    needle: Annotated[
+        str | None, typer.Option(help="The sentence that is hidden.", show_default=False)
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="What asks for it.", show_default=False)
+    ] = None,
+    proxy: ProxyName = SHARP,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep what was seen in, .4 kB a token: a run then goes on."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the map here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every cell here.")] = None,
+) -> None:
+    """Hide a sentence at every depth of haystacks of every length, and look for it.
+
+    Windows that are read alone are read once for all depths and lengths.
+    """
+    from tamis.service.evaluation.evidence.methods import sources_of
+    from tamis.service.evaluation.evidence.plot import figure_class
+    from tamis.service.evaluation.needle import needle as bench
+    from tamis.service.evaluation.needle.needle_plot import draw, shown
+
+    if (needle is None) != (question is None):
+        raise BadInput("--needle and --question belong together; give both or neither")
+    if any(given is not None and not given.strip() for given in (needle, question)):
+        raise BadInput("--needle or --question is blank; give a sentence and what asks for it")
+    hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
+    check_targets(json_file)
+    check_images(out)
+    lengths, places = sizes_of(tokens), _depths(depths)
+    names = listed(methods, "methods")
+    sources_of(names)  # refuses what is no method before anything is read
+    if out:
+        figure_class()  # an hour of reading must not end in a missing package
+    from tamis.service.api.compress import counter_of
+
+    counter = counter_of("proxy", proxy)
+    haystack = bench.Haystack.of(_book(text), counter, max(lengths))
+    found: dict[str, list[Cell]] = {}
+    with bars() as progress:
+        for name in names:
+            report = reporter(progress, name, len(lengths) * len(places))
+            scorer, reader = _built(name, proxy, cache)
+            cells = found.setdefault(name, [])
+            for cell in bench.sweep(
+                scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, asked
+            ):
+                cells.append(cell)
+                report(len(cells))
+    for name, cells in found.items():
+        screen().print(shown(name, cells), highlight=False)
+    _save(found, json_file)
+    if out:
+        draw(found, out)
+        typer.echo(f"wrote {out}", err=True)
+
+
+def _built(name: str, proxy: str, cache: Path | None) -> tuple[Any, Remembering | None]:
+    """A method or a blend of some, over a reader that remembers where it needs one."""
+    from tamis.compressors import registry
+    from tamis.compressors.methods.fusion import Fusion
+    from tamis.service.evaluation.evidence.methods import BLENDS, spec
+    from tamis.service.evaluation.needle.needle import Remembering
+
+    if name in BLENDS:
+        parts = {part: _built(part, proxy, cache) for part in BLENDS[name]}
+        reader = next((reader for _, reader in parts.values() if reader), None)
+        return Fusion({part: scorer for part, (scorer, _) in parts.items()}, BLENDS[name]), reader
+    method, options = spec(name)
+    if registry.info(method).needs != "proxy":
+        return registry.build(method, **options), None
+    depth = registry.depth(method, proxy, **options)
+    reader = Remembering(registry.load_proxy(proxy, depth), cache)
+    return registry.build(method, proxy=reader, **options), reader
+
+
+def _book(paths: Sequence[Path] | None) -> str:
+    files = list(paths or ()) or sorted(BOOKS.glob("*.txt.gz"))
+    if not files:
+        raise BadInput(f"there is no book in {BOOKS}; give --text with a file of prose")
+    return "\n\n".join(prose_of(path) for path in files)
+
+
+def _depths(given: str) -> list[float]:
+    """Depths from a list with commas. BadInput: one that is none."""
+    try:
+        found = [float(word) for word in listed(given, "depths")]
+    except ValueError as error:
+        raise BadInput(f"depths is {given!r}; give numbers from 0 to 1 with commas") from error
+    if wrong := [depth for depth in found if not 0 <= depth <= 1]:
+        raise BadInput(f"depths has {wrong[0]:g}; give numbers from 0 to 1 with commas")
+    return found
+
+
+def _save(found: dict[str, list[Cell]], path: Path | None) -> None:
+    if path is None:
+        return
+    import resource  # not on Windows
+
+    report = {
+        "command": ["tamis", *sys.argv[1:]],
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "methods": {name: [asdict(cell) for cell in cells] for name, cells in found.items()},
+    }
+    write_json(report, path)

@@ -1,0 +1,245 @@
+"""`tamis bench peers`: tamis and published compressors on the same cases, in one run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.probes.hub.cache_dir import cache_home
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import NEIGHBOUR, ProxyName, bars, check_images, listed
+
+if TYPE_CHECKING:
+    from tamis.probes.tokens import Tokens
+    from tamis.service.evaluation.evidence.run import Results
+    from tamis.service.evaluation.peers.cases import Case
+    from tamis.service.evaluation.peers.peers import Field, Peer
+    from tamis.service.evaluation.peers.run import Surroundings
+
+EPILOG = """
+**What is measured**
+
+Every peer gets the same question, documents and budget, in a process and an environment of its own,
+and answers with the text it keeps; those that read with a proxy read with the same one. Evidence is
+looked for in that text alone, so peers that keep sentences and peers that delete words compare.
+They take turns case by case. `make peers` makes the environments, then runs this.
+
+**Examples**
+
+`tamis bench peers` runs all peers that are here, on 25 cases a set
+
+`tamis bench peers --peers tamis,bm25,minilm --sets hotpotqa --cases 5`
+
+`tamis bench peers --plot peers.png --json > peers.json`
+
+`tamis bench peers --against tamis_warm` compares with tamis on passages that it has cached
+
+`tamis bench peers --peers tamis,cross_encoder --weights cross_encoder=models/ms-marco-minilm`
+
+A run that was cut short goes on where it ended: rows are kept in `--out`, and what the processes
+say in a folder beside it. Sets take turns; cases that some peer has not done yet are left out.
+
+`tamis bench peers --minutes 10` measures ten minutes more
+"""
+SETS = "hotpotqa,xquad_en,hotpotqa@4500"
+
+
+@reported()
+def peers(
+    names: Annotated[
+        str | None,
+        typer.Option("--peers", help="Names, with commas. Default: all that can run here."),
+    ] = None,
+    sets: Annotated[
+        str, typer.Option(help="Files of records; NAME@TOKENS fills contexts up with others.")
+    ] = SETS,
+    cases: Annotated[int, typer.Option(min=1, help="Cases a set.")] = 25,
+    budget: Annotated[
+        float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")
+    ] = 0.2,
+    data: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Peer that all are compared with. Default: tamis.")
+    ] = None,
+    proxy: ProxyName = "smollm2-135m",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="PEER=FOLDER, for peers with a model of their own; repeatable."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of each process. Default: all cores.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no case after so long; report what is there.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds a case may take.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of cases, distractors and intervals.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Rows. Default: a file in the user's cache.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw evidence against ms here (.png, .svg, .pdf).")
+    ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(help="Folder with peers.toml. Default: tests/peers.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare tamis with published compressors: evidence, time and memory on the same cases."""
+    from tamis.probes.hub.zoo import folder_of
+    from tamis.service.api.compress import counter_of
+    from tamis.service.evaluation.peers.cases import cases_of, interleaved
+    from tamis.service.evaluation.peers.peers import HOME, Field, weights_of
+    from tamis.service.evaluation.peers.run import Surroundings
+
+    check_images(plot)
+    field, given = Field.of(adapters or HOME), weights_of(weights or ())
+    field = field.compared_with(against) if against else field
+    chosen, left_out = _chosen(field, names, given)
+    counter, cores = counter_of("proxy", proxy), threads or len(os.sched_getaffinity(0))
+    by_set = {
+        name: cases_of(name, _folder(data), cases, budget, counter, seed)
+        for name in listed(sets, "sets")
+    }
+    settings = {"budget": budget, "proxy": proxy, "threads": cores, "seed": seed}
+    results = _results(out, settings)
+    around = Surroundings(proxy, folder_of(proxy), given, cores, timeout, _logs(results.path))
+    _measure(interleaved(by_set), chosen, field, around, results, counter, minutes)
+    report = _report(by_set, chosen, field, results, settings) | {"not_run": left_out}
+    _show(report, as_json)
+    if plot and report["sets"]:
+        _draw(report, plot)
+
+
+def _chosen(
+    field: Field, names: str | None, weights: Mapping[str, Path]
+) -> tuple[list[Peer], list[str]]:
+    """Those that run, and why the others do not. BadInput: one that was named cannot run."""
+    wanted = field.named(listed(names, "peers") if names else list(field.peers))
+    field.named(list(weights))
+    why = {peer.name: said for peer in wanted if (said := field.missing(peer, weights))}
+    if names and why:
+        raise BadInput("; ".join(why.values()))
+    for said in why.values():
+        typer.echo(f"tamis: left out: {said}", err=True)
+    if len(why) == len(wanted):
+        raise BadInput("no peer can run here; each line above says what it needs")
+    return [peer for peer in wanted if peer.name not in why], list(why.values())
+
+
+def _folder(data: Path | None) -> Path:
+    folder = data or NEIGHBOUR
+    if not folder.is_dir():
+        raise BadInput(
+            f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
+        )
+    return folder
+
+
+def _results(out: Path | None, settings: Mapping[str, Any]) -> Results:
+    """The rows that are there; by default a file of these settings, so that it goes on."""
+    from tamis.service.evaluation.evidence.run import Results
+
+    made = dict(settings) | {"tamis": version("tamis")}
+    if out is None:
+        name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
+        out = cache_home() / "peers" / f"{name}.jsonl"
+        out.parent.mkdir(parents=True, exist_ok=True)
+    return Results(out, made, "key")
+
+
+def _logs(rows: Path) -> Path:
+    """A folder beside the rows, for what the peers' processes say."""
+    folder = rows.with_name(f"{rows.name}.logs")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _measure(
+    cases: Sequence[Case],
+    peers: Sequence[Peer],
+    field: Field,
+    around: Surroundings,
+    results: Results,
+    counter: Tokens,
+    minutes: float | None,
+) -> None:
+    """Runs what is not there yet, under a bar that names the peer at work."""
+    from tamis.service.evaluation.peers.run import key, run
+
+    keys = [key(case, peer) for case in cases for peer in peers]
+    there = len(results.done.intersection(keys))
+    with bars() as progress:
+        bar = progress.add_task("peers", total=len(keys), completed=there)
+
+        def hear(said: str) -> None:
+            progress.update(bar, description=said)
+
+        for row in run(cases, peers, field, around, results, counter, hear, minutes):
+            progress.advance(bar)
+            if "error" in row:
+                progress.console.print(f"tamis: {row['peer']} on {row['case']}: {row['error']}")
+    now = len(results.done.intersection(keys))
+    left = f", {len(keys) - now} are left" if now < len(keys) else ""
+    said = f"{now - there} rows measured, {there} were there before{left}"
+    typer.echo(f"{results.path}: {said}", err=True)
+
+
+def _report(
+    by_set: Mapping[str, Sequence[Case]],
+    peers: Sequence[Peer],
+    field: Field,
+    results: Results,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    from tamis.service.evaluation.evidence.evidence import surroundings
+    from tamis.service.evaluation.peers.figures import complete, figures
+
+    rows = [json.loads(line) for line in results.path.read_text("utf8").splitlines()]
+    done = {name: complete(of, peers, rows) for name, of in by_set.items()}
+    for name in (name for name, of in done.items() if not of):
+        typer.echo(f"tamis: {name}: no case was done by every peer yet", err=True)
+    return {
+        **surroundings(),
+        **settings,
+        "reference": field.reference,
+        "rows": str(results.path),
+        "sets": {
+            name: figures(of, peers, rows, field, settings["seed"])
+            for name, of in done.items()
+            if of
+        },
+    }
+
+
+def _show(report: Mapping[str, Any], as_json: bool) -> None:
+    from tamis.service.evaluation.peers.table import bought, footnote, tables
+
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+        return
+    console = screen()
+    for name, found in report["sets"].items():
+        console.print(*tables(name, found))
+        console.print(bought(found), "\n", highlight=False)
+    console.print(footnote(report), highlight=False)
+
+
+def _draw(report: Mapping[str, Any], path: Path) -> None:
+    from tamis.service.evaluation.peers.plot import draw
+
+    draw(report["sets"], path)
+    typer.echo(f"wrote {path}", err=True)

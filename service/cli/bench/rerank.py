@@ -1,0 +1,185 @@
+"""`tamis bench rerank`: a reranking method against its first stage and a sentence encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tamis.probes.errors import BadInput, ProxyMissing
+from tamis.service.cli.commands.rerank import fuse_of
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import SHARP, check_targets
+from tamis.service.cli.options.options import AsJson
+
+if TYPE_CHECKING:
+    from tamis.service.evaluation.ranking.rerank import Settings
+
+EPILOG = """
+**Examples**
+
+`tamis bench rerank queries.jsonl.gz --corpus corpus.jsonl.gz --depth 30 --out rankings.jsonl`
+
+`tamis bench rerank queries.jsonl --corpus corpus.jsonl --method icr --fuse rrf --limit 50`
+
+`tamis bench rerank queries.jsonl --corpus corpus.jsonl --method icr --option calibrate=false`
+
+A query is a line `{"qid", "query", "qrels": {docid: grade}, "candidates": {"bm25": [[docid, score],
+...]}}`, a document a line `{"docid", "title", "text"}`. A line of the rankings is
+`{"qid", "ranking": [docid, ...]}` and what it cost; a run that was cut short goes on.
+"""
+
+
+@reported()
+def rerank(
+    queries: Annotated[
+        Path, typer.Argument(help="Queries with candidates, JSON Lines, maybe .gz.")
+    ],
+    corpus: Annotated[Path, typer.Option("--corpus", help="The documents, JSON Lines, maybe .gz.")],
+    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = "question_rows",
+    depth: Annotated[int, typer.Option(min=1, help="Rerank the first N candidates.")] = 30,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries.")] = None,
+    fuse: Annotated[
+        str, typer.Option(help="fitted, rrf, the method's weight from 0 to 1, or none.")
+    ] = "fitted",
+    first: Annotated[
+        str | None, typer.Option(help="Which candidates, where there are several lists.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Rankings; a run that was cut short goes on.")
+    ] = None,
+    minilm: Annotated[
+        bool, typer.Option(help="Also rank by whole-document cosine of minilm-l6.")
+    ] = True,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="Of the method; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = SHARP,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep readings in: with another probe a run takes seconds."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
+    from tamis.service.api.rerank import reranker
+    from tamis.service.datasets.qrels import load_corpus, load_queries
+    from tamis.service.evaluation.evidence.run import Results
+    from tamis.service.evaluation.ranking import rerank as bench
+
+    check_targets(out)
+    asked, system = load_queries(queries, first)
+    options = dict(map(_option, option or ()))
+    joined = None if fuse == "none" else fuse_of(fuse)
+    settings = bench.Settings(method, depth, joined, system, proxy, options)
+    asked = asked[:limit]
+    held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
+    if cache:
+        built = bench.keeping(method, proxy, options, cache)
+    else:
+        built = reranker(method, proxy, **options)
+    peer = bench.Cosine(_encoder(), held, depth) if minilm else None
+    results = Results(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
+    rows = bench.stored(out, asked, depth) if out else {}
+    due = [query for query in asked if query.qid not in rows]
+    with _progress() as bar:
+        task = bar.add_task(f"{method} on {queries.name}", total=len(due))
+        for row in bench.run(due, held, built, settings, results):
+            rows[row["qid"]] = row
+            bar.advance(task)
+        task = bar.add_task("judging", total=len(asked))
+        found = bench.systems(
+            asked, rows, settings, peer, lambda done: bar.update(task, completed=done)
+        )
+    report = {
+        "queries": len(asked),
+        "first": system,
+        "method": method,
+        "depth": depth,
+        "fuse": fuse,
+        "systems": bench.figures(asked, found, settings, seed),
+        "median": bench.costs([rows[query.qid] for query in asked]),
+    }
+    _put(report, settings, as_json)
+
+
+def _encoder() -> Any:
+    """The peer's encoder. ProxyMissing: it is not here, with both ways out."""
+    from tamis.compressors.registry import DEFAULT_ENCODER
+    from tamis.probes.hub.zoo import locate
+    from tamis.probes.model.encoder import Encoder
+
+    try:
+        return Encoder.from_folder(locate(DEFAULT_ENCODER))
+    except ProxyMissing as error:
+        raise ProxyMissing(f"{error}; or leave the peer out with --no-minilm") from error
+
+
+def _option(given: str) -> tuple[str, Any]:
+    """`NAME=VALUE` with a JSON value, or a text."""
+    name, sign, value = given.partition("=")
+    if not sign or not name:
+        raise BadInput(f"--option is {given!r}; give NAME=VALUE, such as window_tokens=2048")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _put(report: Mapping[str, Any], settings: Settings, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    console = screen()
+    console.print(_table(report, settings))
+    took = report["median"]
+    console.print(
+        f"{settings.method}, median a query: {took['ms']:,.0f} ms, "
+        f"{took['tokens_read']:,.0f} tokens read in {took['windows']:.0f} windows."
+    )
+
+
+def _table(report: Mapping[str, Any], settings: Settings) -> Table:
+    """A row a system; how far the method, alone and fused, is ahead of each other one."""
+    systems = report["systems"]
+    mine = [n for n in (settings.method, f"{settings.method}+{settings.first}") if n in systems]
+    title = (
+        f"{report['queries']} queries, the first {settings.depth} of {settings.first} reranked; "
+        "ahead: nDCG@10, 90 % interval over queries"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("system", no_wrap=True)
+    for name in ("nDCG@10", "recall@10", *(f"{name} ahead" for name in mine)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, of in systems.items():
+        table.add_row(name, *_cells(of, mine), style="bold" if name in mine else "")
+    return table
+
+
+def _cells(of: Mapping[str, Any], mine: Sequence[str]) -> list[str]:
+    shown = [f"{of['ndcg@10']:.4f}", f"{of['recall@10']:.4f}"]
+    for name in mine:
+        ahead = of["ahead"].get(name)
+        shown.append(
+            f"{ahead['difference']:+.3f} [{ahead['low']:.3f}, {ahead['high']:.3f}]" if ahead else ""
+        )
+    return shown
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

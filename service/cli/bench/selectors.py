@@ -1,0 +1,181 @@
+"""`tamis bench selectors`: how many keys must be read to find what a question attends to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tamis.probes.errors import BadInput
+from tamis.probes.hub.cache_dir import cache_home
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import ProxyName, bars, check_images, listed
+
+if TYPE_CHECKING:
+    from tamis.service.evaluation.selectors.run import Step
+    from tamis.service.evaluation.selectors.text import Material
+
+EPILOG = """
+**What is measured**
+
+The proxy reads the text in windows; keys of a few of its heads that look back are indexed,
+separators left out. Questions that no index has seen are asked, and every selector is given just
+the effort that finds 95 % of the 100 keys with the largest logits. The table says how many keys
+that took, and how long.
+
+**Examples**
+
+`tamis bench selectors` searches the example pages, or ../shared/data where it is
+
+`tamis bench selectors --tokens 32000,128000 --json > selectors.json`
+
+`tamis bench selectors --text docs/ --train asked.txt --test new.txt --plot recall.png`
+
+`tamis bench selectors --selectors attention_graph,hnsw --heads 14.3,18.6`
+"""
+HEADS = "14.3,15.6,17.3,18.6"
+"""Of the default proxy: those that look back most among single heads (by gold sentences found)."""
+SHARED = Path("../shared/data")
+EXAMPLES = Path("examples")
+
+Paths = list[Path] | None
+
+
+@reported()
+def selectors(
+    tokens: Annotated[
+        str, typer.Option(help="Lengths of text, with commas, in tokens of the proxy.")
+    ] = "32000",
+    names: Annotated[
+        str | None,
+        typer.Option("--selectors", help="Names, with commas. Default: all.", show_default=False),
+    ] = None,
+    text: Annotated[
+        Paths,
+        typer.Option(
+            help="Files, folders or labelled .jsonl records to index; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    train: Annotated[
+        Paths,
+        typer.Option(
+            help="Questions that an index may learn from, one a line or .jsonl; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[
+        Paths, typer.Option(help="Other questions, to search for.", show_default=False)
+    ] = None,
+    heads: Annotated[str, typer.Option(help="Layer and query head, with commas.")] = HEADS,
+    recall: Annotated[float, typer.Option(help="What every selector has to reach.")] = 0.95,
+    queries: Annotated[int, typer.Option(min=1, help="Test queries a head.")] = 400,
+    window: Annotated[int, typer.Option(min=1, help="Tokens the proxy reads at once.")] = 2048,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw recall against keys read here (.png, .svg).")
+    ] = None,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Annotated[
+        Path | None, typer.Option(help="Where keys are kept. Default: the user's cache.")
+    ] = None,
+) -> None:
+    """Compare ways to find the keys that a question attends to."""
+    from tamis.probes.hub.zoo import load_proxy
+    from tamis.retrieval.kv import selector_registry
+    from tamis.service.evaluation.evidence.evidence import surroundings
+    from tamis.service.evaluation.selectors.plot import draw
+    from tamis.service.evaluation.selectors.run import Run, Settings, heads_of
+
+    chosen = listed(names, "selectors") if names else selector_registry.names()
+    for name in chosen:
+        selector_registry.selector_class(name)
+    read = heads_of(listed(heads, "heads"))
+    settings = Settings(_lengths(tokens), tuple(chosen), read, window, queries, recall)
+    material = _material(text, train, test)
+    check_images(plot)
+    model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
+    folder = cache or cache_home() / "keys"
+    with bars() as progress:
+        report = Run(model, material, settings, folder).report(_bars(progress))
+    for note in report["notes"]:
+        typer.echo(f"tamis: {note}", err=True)
+    report |= {"proxy": proxy, **surroundings()}
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        _show(report)
+    if plot:
+        draw(report["rows"], plot)
+        typer.echo(f"wrote {plot}", err=True)
+
+
+def _lengths(tokens: str) -> tuple[int, ...]:
+    words = listed(tokens, "tokens")
+    if odd := [word for word in words if not word.replace("_", "").isdecimal()]:
+        raise BadInput(f"tokens are {odd}; give whole numbers with commas, such as 32000,128000")
+    return tuple(int(word) for word in words)
+
+
+def _material(text: Paths, train: Paths, test: Paths) -> Material:
+    """What was named, or labelled records beside the repository, or the examples in it."""
+    from tamis.service.evaluation.selectors.text import Material
+
+    given = [bool(text), bool(train), bool(test)]
+    if all(given):
+        return Material(tuple(text or ()), tuple(train or ()), tuple(test or ()))
+    if any(given):
+        raise BadInput("--text, --train and --test belong together: questions must fit the text")
+    if (dev := SHARED / "dev").is_dir():
+        sets = ("hotpotqa", "2wikimultihopqa", "nq_oracle", "squad2")
+        return Material(
+            tuple(dev / f"{name}.jsonl.gz" for name in ("hotpotqa", "covid_qa", "2wikimultihopqa")),
+            tuple(SHARED / "train" / f"{name}.jsonl.gz" for name in sets),
+            (dev / "hotpotqa.jsonl.gz",),
+        )
+    if EXAMPLES.is_dir():
+        own = Path(__file__).parents[2] / "evaluation/selectors/questions"
+        return Material((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
+    raise BadInput("there is no examples/ here; name --text, --train and --test")
+
+
+def _bars(progress: Any) -> Step:
+    """A bar for everything that goes on, shown from its first step to its last."""
+    tasks: dict[str, Any] = {}
+
+    def step(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=total)
+        progress.advance(tasks[what], done)
+
+    return step
+
+
+def _show(report: dict[str, Any]) -> None:
+    table = Table("selector", "tokens", "recall@100", "attention mass", "keys read", "ms")
+    table.add_column("× exact")
+    table.add_column("build s")
+    for row in report["rows"]:
+        style = "" if row["reached"] else "dim"
+        table.add_row(
+            row["selector"],
+            f"{row['tokens']:,}",
+            f"{row['recall_at_100']:.3f}",
+            f"{row['attention_mass']:.3f}",
+            f"{row['share_of_keys_read']:.2%}",
+            f"{row['ms']:.2f}",
+            f"{row['times_faster_than_exact']:.1f}",
+            f"{row['build_s']:.1f}",
+            style=style,
+        )
+    console = screen()
+    console.print(table)
+    console.print(
+        f"Means over heads {', '.join(report['heads'])}; {report['test_queries']} queries each, "
+        f"effort just enough for a recall of {report['recall']:g} (dim: not reached). "
+        f"ms: a query, in batches of 16, {report['threads']} threads. × exact: times faster."
+    )

@@ -1,0 +1,112 @@
+"""`tamis bench sinks`: what each treatment of attention sinks does to the evidence kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tamis.probes.hub.cache_dir import cache_home
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import (
+    NEIGHBOUR,
+    ProxyName,
+    Readings,
+    Seed,
+    Shares,
+    bars,
+    budgets_of,
+    check_images,
+    files_of,
+    listed,
+    reporter,
+)
+from tamis.service.cli.options.options import AsJson
+
+EPILOG = """
+**Examples**
+
+`tamis bench sinks --sets hotpotqa,xquad_en --limit 60 --out sinks.png`
+
+`tamis bench sinks --data mine/ --sets contracts --budgets 0.05,0.1`
+
+Every question is read twice, for itself and for "N/A"; readings are kept, so that a second run
+takes seconds. Fits judge only articles that they did not see.
+"""
+
+
+@reported()
+def sinks(
+    data: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Names of files, with commas.")] = "xquad_en,hotpotqa",
+    budgets: Shares = "0.1,0.2",
+    limit: Annotated[int, typer.Option(min=2, help="Records a set, from all over it.")] = 60,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Draw it here, at the last budget.")
+    ] = None,
+    seed: Seed = 0,
+    proxy: ProxyName = "smollm2-135m",
+    cache: Readings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
+    from tamis.compressors import registry
+    from tamis.service.api.compress import counter_of
+    from tamis.service.datasets.readings import keeping
+    from tamis.service.evaluation.attention import sinks as bench
+    from tamis.service.evaluation.attention.sinks_plot import draw
+    from tamis.service.evaluation.evidence.evidence import records_of, surroundings
+    from tamis.service.evaluation.evidence.plot import figure_class
+
+    check_images(out)
+    shares = budgets_of(budgets)
+    files = files_of(data, listed(sets, "sets"))
+    if out:
+        figure_class()  # an hour of reading must not end in a missing package
+    reader = keeping(registry.load_proxy(proxy, bench.LAYERS))
+    folder = cache or cache_home() / "looks"
+    cases: dict[str, list[Any]] = {}
+    with bars() as progress:
+        for name, path in files.items():
+            rows, _ = records_of(path, limit, seed)
+            report = reporter(progress, name, len(rows))
+            cases[name] = list(bench.cases_of(reader, rows, folder, report))
+    found = bench.compare(cases, shares, counter_of("proxy", proxy), seed)
+    if as_json:
+        facts = {"command": ["tamis", *sys.argv[1:]], **surroundings(), "sets": found}
+        typer.echo(json.dumps(facts))
+    else:
+        for name, of in found.items():
+            screen().print(_table(name, of))
+    if out:
+        draw(found, f"{shares[-1]:g}", out)
+        typer.echo(f"wrote {out}", err=True)
+
+
+def _table(name: str, found: dict[str, Any]) -> Table:
+    """A row a way and mix; under a share, how far raw attention's plain mean is ahead."""
+    table = Table(
+        title=f"{name}: {found['records']} questions; per cent of gold sentences kept; in brackets "
+        "the 95 % interval of what raw attention's mean of heads keeps more",
+        title_justify="left",
+    )
+    table.add_column("way", no_wrap=True)
+    for budget in next(iter(found["methods"].values()))["budgets"]:
+        table.add_column(budget, justify="right", no_wrap=True)
+    for way, of in found["methods"].items():
+        table.add_row(way, *map(_cell, of["budgets"].values()))
+    return table
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    ahead = cell.get("reference_gold_ahead")
+    shown = f"{100 * cell['gold_kept']:.1f}"
+    return f"{shown} [{100 * ahead['low']:.1f}, {100 * ahead['high']:.1f}]" if ahead else shown

@@ -1,0 +1,127 @@
+"""`tamis ask-context`: a question in, a prompt with citations out, from an index on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamis.compressors.registry import DEFAULT
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.cli.commands.index import By, Folder, Where, legs_of
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.answer import dumped
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options import options as opt
+
+if TYPE_CHECKING:
+    from tamis.service.api.ask_context import AskedContext
+
+EPILOG = """
+**Examples**
+
+`tamis ask-context docs.index -q "How are keys rotated?" --max-tokens 500 > prompt.txt`
+
+`tamis ask-context docs.index -q "How are keys rotated?" --where lang=en --json`
+
+`tamis ask-context docs.index -q "..." --cache keys/` reads no chunk twice
+"""
+
+
+@reported()
+def ask_context(
+    index: Folder,
+    question: Annotated[str, typer.Option("--question", "-q", help="What shall be answered.")],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Most tokens of output.")] = 500,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Chunks that are read.")] = 20,
+    where: Where = None,
+    by: By = None,
+    method: opt.Method = DEFAULT,
+    proxy: opt.Proxy = AUTO,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder where what was read is kept for the next question.")
+    ] = None,
+    json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    offline: opt.Offline = False,
+    root: Home = None,
+) -> None:
+    """Find, rank and compress: the sentences of an index that answer, with where they stand."""
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.service.api.ask_context import ask_context as asked
+    from tamis.service.api.ask_context import language_of
+    from tamis.service.api.compress import Late
+    from tamis.service.api.languages import chosen
+    from tamis.service.cli.options.default_proxy import ensure_default
+
+    models = models_folder(root)
+    # the index's keys are read with the model that made them, whatever reads the sentences
+    found = CorpusIndex.open(index, root=models)
+    choice = chosen(proxy, method, language_of(found), question, (), models)
+    ensure_default(Late(method, choice.proxy, models), "proxy", offline)
+    result = asked(
+        found,
+        question,
+        max_tokens=max_tokens,
+        top_k=top_k,
+        where=where,
+        by=legs_of(by),
+        method=method,
+        proxy=proxy,
+        root=models,
+        cache=_opened(cache),
+    )
+    if json:
+        typer.echo(dumped(as_json(question, result)))
+        return
+    stdout = typer.get_binary_stream("stdout")
+    stdout.write(f"{result.text}\n".encode("utf-8", "replace"))
+    stdout.flush()
+    if not quiet:
+        typer.echo(_summary(result), err=True)
+
+
+def as_json(question: str, result: AskedContext) -> dict[str, Any]:
+    """The prompt, where its parts stand, and what it took."""
+    return {
+        "question": question,
+        "text": result.text,
+        "citations": [
+            {
+                "chunk": of.chunk,
+                "document": of.doc,
+                "title": of.title,
+                "start": of.start,
+                "stop": of.stop,
+                "score": of.score,
+                "metadata": dict(of.metadata),
+                "text": of.text,
+            }
+            for of in result.citations
+        ],
+        "chunks_read": [{"id": hit.id, "score": hit.score} for hit in result.hits],
+        "usage": {"input_tokens": result.tokens_in, "output_tokens": result.tokens_out},
+        "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
+    }
+
+
+def _opened(cache: Path | None) -> Any:
+    if cache is None:
+        return None
+    from tamis.probes.kv_cache.cache import PassageCache
+
+    return PassageCache(folder=cache)
+
+
+def _summary(result: AskedContext) -> str:
+    if not result.hits:
+        return "nothing was found; loosen --where, or ask in other words"
+    stages = ", ".join(
+        f"{name} {ms:.0f} ms" for name, ms in result.timings_ms.items() if name != "total"
+    )
+    documents = len({citation.doc for citation in result.citations})
+    return (
+        f"{result.tokens_in:,} tokens of {len(result.hits)} chunks to {result.tokens_out:,} from "
+        f"{documents} documents in {result.timings_ms['total']:,.0f} ms ({stages})"
+    )

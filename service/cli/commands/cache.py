@@ -1,0 +1,145 @@
+"""`tamis cache`: passages that are kept, so that they are read once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tamis.probes.errors import BadInput
+from tamis.probes.hub.cache_dir import cache_home
+from tamis.service.cli.commands.models import Home
+from tamis.service.cli.display.errors import reported
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.disk import CacheFiles, Fault
+
+EPILOG = """
+**Examples**
+
+`tamis compress docs/ -q "How are keys rotated?" --cache ~/.cache/tamis/passages` fills it
+
+`tamis cache stats` shows how much is kept, of which models
+
+`tamis cache verify --remove` hashes every file and deletes the damaged ones
+
+A damaged file is never served, verified or not: it is found when it is read, and read again.
+"""
+DAMAGED = LEFT = 1
+
+app = typer.Typer(
+    help="Show, check and clear the passages that are kept on disk.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        help="Where passages are kept. Default: passages/ in the cache folder of tamis.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def passages_folder(home: Path | None) -> Path:
+    """Where passages lie under a cache folder; None is the user's own."""
+    return (home or cache_home()) / "passages"
+
+
+@app.command("stats")
+@reported()
+def stats(folder: Folder = None, as_json: AsJson = False, root: Home = None) -> None:
+    """Show how many passages are kept, their bytes, and the models that read them."""
+    files = _opened(folder, root)
+    entries, size = files.size()
+    models = files.models()
+    if as_json:
+        found = {"entries": entries, "bytes": size, "models": dict(sorted(models.items()))}
+        typer.echo(json.dumps({"folder": str(files.folder), **found}))
+        return
+    typer.echo(f"{files.folder}: {entries:,} passages, {decimal(size)}")
+    for model, count in sorted(models.items()):
+        typer.echo(f"  {model}: {count:,}")
+
+
+@app.command("clear")
+@reported()
+def clear(
+    folder: Folder = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    root: Home = None,
+) -> None:
+    """Delete every kept passage; other files in the folder stay."""
+    files = _opened(folder, root)
+    entries, _ = files.size()
+    if not yes:
+        typer.confirm(f"Delete {entries:,} passages from {files.folder}?", abort=True, err=True)
+    freed, left = files.clear(), files.size()[0]
+    gone = max(0, entries - left)
+    typer.echo(f"{files.folder}: {gone:,} passages deleted, {decimal(freed)} freed")
+    if left:
+        typer.echo(
+            f"tamis: {left:,} passages could not be deleted; check the permissions of "
+            f"{files.folder}",
+            err=True,
+        )
+        raise typer.Exit(LEFT)
+
+
+@app.command("verify")
+@reported()
+def verify(
+    folder: Folder = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the damaged ones.")] = False,
+    as_json: AsJson = False,
+    root: Home = None,
+) -> None:
+    """Hash every file and name the damaged ones; exit code 1 if there are any."""
+    files = _opened(folder, root)
+    entries, _ = files.size()
+    faults = _faults(files, entries)
+    gone = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
+    if as_json:
+        named = [{"file": str(fault.file), "why": fault.why} for fault in faults]
+        found = {"entries": entries, "damaged": named, "removed": len(gone)}
+        typer.echo(json.dumps({"folder": str(files.folder), **found}))
+    else:
+        for fault in faults:
+            done = "; removed" if fault.file in gone else "; not removed" if remove else ""
+            typer.echo(f"{fault.file}: {fault.why}{done}")
+        typer.echo(f"{files.folder}: {entries:,} passages, {len(faults):,} damaged")
+    if faults:
+        raise typer.Exit(DAMAGED)
+
+
+def _opened(folder: Path | None, root: Path | None) -> CacheFiles:
+    """The folder's files; it is not made here.
+
+    Raises:
+        BadInput: a folder that was named is not there.
+    """
+    from tamis.probes.kv_cache.disk import CacheFiles
+
+    if folder is not None and not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}; passages are kept by --cache or cache=")
+    return CacheFiles(folder or passages_folder(root), 1)
+
+
+def _faults(files: CacheFiles, entries: int) -> list[Fault]:
+    """Damaged files, with a bar on stderr."""
+    columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    found = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("hashing", total=entries)
+        for fault in files.faults():
+            found += [fault] if fault else []
+            progress.advance(task)
+    return found

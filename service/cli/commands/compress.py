@@ -1,0 +1,235 @@
+"""`tamis compress`: files, folders or a pipe in, the sentences that answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tamis.compressors.types import Compressed
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import AUTO
+from tamis.probes.text import Passage
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.answer import Source, as_json, dumped, sources
+from tamis.service.cli.display.console import UNCUT, screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options import options as opt
+from tamis.service.cli.options import protect as pro
+from tamis.service.cli.options.budget_rules import budget_of, rules_of
+from tamis.service.cli.options.inputs import Reading, gather, standard_input
+from tamis.service.cli.options.method_options import ExitLayer, Isolated
+
+if TYPE_CHECKING:
+    from tamis.probes.tokens import Tokens
+
+# no language needs so many bytes a token: what is longer is over the limit, uncounted
+_BYTES_A_TOKEN = 64
+_LISTED_SOURCES = 10
+_LINE = 100
+EPILOG = """
+**Examples**
+
+`tamis compress docs/ -q "How are keys rotated?" --max-tokens 800`
+
+`tamis compress docs/ -q "How are keys rotated?" --explain --html heat.html`
+
+`tamis compress docs/ -q "How are keys rotated?" --order edges` puts the best at both ends
+
+`tamis compress docs/ -q "How are keys rotated?" --cache kept/` reads docs/ once for all questions
+
+`cat manual.md | tamis compress -q "What is the default port?" --ratio 0.1 > short.md`
+
+`tamis compress request.json --citations "({id})" --json`, where request.json holds
+`{"question": "...", "documents": ["...", {"id": "a", "title": "...", "text": "..."}]}`
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Where the answer goes, and in which form; `everything` explains what was left out, too."""
+
+    json: bool
+    explain: bool
+    everything: bool
+    html: Path | None
+    out: Path | None
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        if self.json and self.explain:
+            word = "--explain-all" if self.everything else "--explain"
+            raise BadInput(f"--json and {word} both want the output; give one, or --html FILE")
+
+
+@reported()
+def compress(
+    paths: opt.Paths = None,
+    question: opt.Question = None,
+    max_tokens: opt.MaxTokens = None,
+    ratio: opt.Ratio = None,
+    threshold: opt.Threshold = None,
+    coverage: opt.Coverage = None,
+    instruction: opt.Instruction = None,
+    history: opt.History = None,
+    tokenizer: opt.Tokenizer = "proxy",
+    method: opt.Method = "question_rows",
+    proxy: opt.Proxy = "auto",
+    probe: opt.Probe = None,
+    exit_layer: ExitLayer = None,
+    cache: opt.Cache = None,
+    protect: pro.Protect = None,
+    protect_numbers: pro.Numbers = False,
+    protect_urls: pro.Urls = False,
+    context_window: opt.ContextWindow = 0,
+    dedup: opt.Dedup = None,
+    top_n: opt.TopN = None,
+    keep_tags: pro.KeepTags = False,
+    isolated: Isolated = False,
+    if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
+    granularity: opt.GranularityOf = opt.Granularity.sentence,
+    answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
+    json: opt.Json = False,
+    explain: opt.Explain = False,
+    explain_all: opt.ExplainAll = False,
+    html: opt.Html = None,
+    out: opt.Out = None,
+    quiet: opt.Quiet = False,
+    citations: opt.Citations = None,
+    titles: opt.Titles = False,
+    elision: opt.Elision = None,
+    separator: opt.Separator = "\\n\\n",
+    order: opt.OrderBy = opt.Order.original,
+    language: opt.Spoken = "auto",
+    encoding: opt.Encoding = "utf-8",
+    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
+    offline: opt.Offline = False,
+    root: Home = None,
+) -> None:
+    """Keep the sentences that answer a question, verbatim, within a token budget."""
+    show = Show(json, explain or explain_all, explain_all, html, out, quiet)
+    budget = budget_of(max_tokens, ratio, threshold, coverage)
+    rules = rules_of(
+        protect=pro.patterns_of(protect, protect_numbers, protect_urls),
+        context_window=context_window,
+        dedup=dedup,
+        order=order,
+        separator=separator,
+        elision=elision,
+        citations=citations,
+        titles=titles,
+        top_n=top_n,
+        keep_tags=keep_tags,
+        answerable_floor=answerable_floor,
+        if_unanswerable=if_unanswerable,
+        granularity=granularity,
+    )
+    reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
+    found = gather(paths or (), standard_input(), reading)
+    if found.skipped and not quiet:
+        typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
+    query = found.question(question)
+
+    from tamis.compressors.pipeline.compression import Compressor
+    from tamis.compressors.question import asked
+    from tamis.service.api.compress import Late, counter_of
+    from tamis.service.api.languages import chosen
+    from tamis.service.api.ordering import orderers
+    from tamis.service.cli.options.default_proxy import ensure_default, opened
+
+    models = models_folder(root)
+    options = _options(probe, isolated, exit_layer)
+    choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
+    scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
+    ensure_default(scorer, tokenizer, offline)
+    counter = counter_of(tokenizer, choice.proxy, models)
+    _check_size(found.passages, counter, max_input)
+    result = Compressor(scorer, method, counter, orderers(choice.proxy, models)).compress(
+        asked(query, instruction, history or ()),
+        found.passages,
+        budget,
+        rules,
+        language=choice.language,
+    )
+    result = choice.noted(result)
+    _put(show, query, result, sources(result, rules, counter))
+
+
+def _options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
+    """The method's own options: those that were given."""
+    given = {"probe": probe, "isolated": isolated or None, "exit_layer": exit_layer}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:
+    """Refuses an input that would be read for hours by mistake."""
+    if sum(len(passage.text.encode("utf-8", "replace")) for passage in passages) <= most:
+        return  # a token is a byte at least
+    tokens = sum(counter.count_many([passage.text for passage in passages]))
+    if tokens > most:
+        raise BadInput(
+            f"the input has {tokens:,} tokens and at most {most:,} are read; "
+            f"name fewer files, or allow it with --max-input {tokens}"
+        )
+
+
+def _put(show: Show, question: str, result: Compressed, found: Sequence[Source]) -> None:
+    """Writes the answer in the form asked for, and a summary to standard error."""
+    if show.html is not None:
+        from tamis.service.cli.display.html_page import page
+
+        _write(show.html, page(question, result, found).encode())
+    data = _bytes_of(dumped(as_json(result, found)) if show.json else result.text)
+    if show.out is not None:
+        _write(show.out, data)
+    elif not show.explain:
+        stdout = typer.get_binary_stream("stdout")
+        stdout.write(data)
+        stdout.flush()
+    if show.explain:
+        _print_explained(question, result, found, show.everything)
+    elif not show.json and not show.quiet:
+        _print_summary(result, found)
+
+
+def _bytes_of(text: str) -> bytes:
+    """The text and a line feed in UTF-8, whatever the terminal's encoding."""
+    from tamis.probes.tokens import encodable
+
+    written = encodable(text)
+    if written != text:
+        typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
+    return f"{written}\n".encode()
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
+
+
+def _print_explained(
+    question: str, result: Compressed, found: Sequence[Source], everything: bool
+) -> None:
+    from tamis.service.cli.display.heatmap import explained
+
+    console = screen(pipe_width=_LINE)
+    for part in explained(question, result, found, everything):
+        console.print(part)
+
+
+def _print_summary(result: Compressed, found: Sequence[Source]) -> None:
+    """What was kept, of which sources, and what it took."""
+    from tamis.service.cli.display.heatmap import source_table, totals
+
+    console = screen(stderr=True, pipe_width=UNCUT)
+    best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
+    console.print(source_table(best[:_LISTED_SOURCES]))
+    if more := len(best) - _LISTED_SOURCES:
+        if more > 0:
+            console.print(f"and {more} more sources", style="dim")
+    console.print(totals(result))

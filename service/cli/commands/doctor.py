@@ -1,0 +1,277 @@
+"""`tamis doctor`: what is here, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from tamis.probes.errors import TamisError
+from tamis.probes.hub import sharpened, zoo
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.answer import dumped
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+
+State = Literal["ok", "warn", "fail"]
+STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+DEFAULT = "smollm2-135m"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
+PYTHON = (3, 11)
+DEVICES = {
+    "cuda": "a GPU that torch can use",
+    "mps": "Apple's GPU",
+    "cpu": "no GPU that torch can use; enough for the default proxy",
+}
+NEEDLE = "The key is painted blue."
+_SMOKE_MS = 1000
+EPILOG = """
+Exit status: 0 the default model is here and reads, whatever is warned of; 1 something fails, and
+the line below it says how to mend it; 2 the call cannot be carried out.
+
+**Examples**
+
+`tamis doctor`
+
+`tamis doctor --json` for a support request
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: how it is, what was seen, and the way out if there is one."""
+
+    name: str
+    state: State
+    seen: str
+    way_out: str = ""
+
+
+@reported()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    root: Home = None,
+) -> None:
+    """Check the installation, the device, the models and their probes; read for a second."""
+    found = list(findings(models_folder(root)))
+    failed = any(finding.state == "fail" for finding in found)
+    if json:
+        typer.echo(dumped({"ok": not failed, "checks": [asdict(finding) for finding in found]}))
+    else:
+        _print(found)
+    if failed:
+        raise typer.Exit(1)
+
+
+def findings(models: Path) -> Iterator[Finding]:
+    """Everything there is to check, the cheap things first; one that breaks is a finding itself."""
+    checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
+        ("python", _python),
+        ("packages", _packages),
+        ("device", _device),
+        ("cache", _cache),
+        ("models", _models),
+        ("probes", _probes),
+        ("languages", _languages),
+        ("reading", _reading),
+    )
+    for name, check in checks:
+        try:
+            yield from check(models)
+        except Exception as error:  # a broken torch raises whatever it likes: that is the finding
+            seen = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield Finding(name, "fail", seen, "install tamis anew in a fresh environment")
+
+
+def _python(models: Path) -> Iterator[Finding]:
+    here = ".".join(map(str, sys.version_info[:3]))
+    old = sys.version_info < PYTHON
+    way_out = "install tamis with Python {}.{} or newer".format(*PYTHON) if old else ""
+    yield Finding("python", "fail" if old else "ok", f"{here}, tamis {version('tamis')}", way_out)
+
+
+def _packages(models: Path) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    wanted = {want.name: want for want in map(Requirement, requires("tamis") or ())}
+    for name in PACKAGES:
+        want = wanted[name]
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            yield Finding(name, "fail", "not installed", f'pip install "{want}"')
+            continue
+        fits = want.specifier.contains(here, prereleases=True)
+        way_out = "" if fits else f'pip install "{want}"'
+        yield Finding(name, "ok" if fits else "fail", here, way_out)
+
+
+def _device(models: Path) -> Iterator[Finding]:
+    import torch
+
+    from tamis.probes.model.loading import choose_device, choose_dtype
+
+    device = choose_device("auto")
+    dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    yield Finding("device", "ok", f"{name}: {DEVICES[device.type]}")
+    yield Finding("dtype", "ok", f"{dtype}: {_why(dtype, device.type)}")
+    yield _threads(torch.get_num_threads(), _cores(), _load())
+
+
+def _threads(threads: int, cores: int, load: float) -> Finding:
+    """Threads that share cores wait for each other: beside other work, two were 25 times slower."""
+    seen = f"{threads} threads on {cores} cores, load {load:.1f}"
+    if threads == 1 or threads + load <= cores + 1:
+        return Finding("threads", "ok", seen)
+    free = max(1, cores - round(load))
+    return Finding("threads", "warn", seen, f"other work is running; try OMP_NUM_THREADS={free}")
+
+
+def _why(dtype: str, device: str) -> str:
+    if dtype == "float32":
+        return "this processor does not multiply bfloat16 in hardware"
+    if dtype == "bfloat16":
+        return f"this {device} multiplies it in hardware"
+    return f"this {device} does not multiply bfloat16"
+
+
+def _cores() -> int:
+    """Those this process may use: a container often has fewer than the machine."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load() -> float:
+    """Processes that ran in the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _cache(models: Path) -> Iterator[Finding]:
+    there = next(place for place in (models, *models.parents) if place.exists())
+    free, needed = shutil.disk_usage(there).free, zoo.ZOO[DEFAULT].disk_bytes
+    if not os.access(there, os.W_OK):
+        yield Finding("cache", "warn", f"{models} cannot be written", "choose one with TAMIS_HOME")
+    elif free < needed:
+        seen = f"{models}, {decimal(free)} free; an installation needs {decimal(needed)}"
+        yield Finding("cache", "warn", seen, "make room, or choose another folder with TAMIS_HOME")
+    else:
+        yield Finding("cache", "ok", f"{models}, {decimal(free)} free")
+
+
+def _models(models: Path) -> Iterator[Finding]:
+    here = {one.entry.name: one for one in zoo.installed(models)}
+    for name, entry in zoo.ZOO.items():
+        one, pull = here.get(name), f"tamis models pull {name}"
+        if one is None and name == DEFAULT:
+            yield Finding(name, "fail", "not installed", f"{pull} ({decimal(entry.size_bytes)})")
+        elif one is None:
+            yield Finding(name, "ok", f"not installed: {entry.summary}", pull)
+        elif one.fault:
+            yield Finding(name, "fail", one.fault, pull)
+        elif fault := _adapters_fault(entry):
+            yield Finding(name, "fail", fault, "install tamis anew")
+        else:
+            size = f"{decimal(one.size_bytes)}, every file has its size"
+            yield Finding(
+                name, "ok", f"{entry.kind}, {size}", f"tamis models info {name} --verify hashes"
+            )
+
+
+def _adapters_fault(entry: zoo.ZooEntry) -> str:
+    """What is wrong with the adapters that ship for a model, if it has any."""
+    try:
+        if entry.base:
+            sharpened.check(entry.name, entry.adapters_sha256)
+    except TamisError as error:
+        return str(error)
+    return ""
+
+
+def _probes(models: Path) -> Iterator[Finding]:
+    from tamis.compressors.features.shipped_probes import WEIGHTS
+    from tamis.probes.probing.linear import LinearProbe
+
+    files = sorted(WEIGHTS.glob("*.safetensors"))
+    for file in files:
+        card = LinearProbe.load(file).card
+        entry, name = zoo.ZOO.get(card.model), f"probe of {card.method}, {card.model}"
+        if entry is None or entry.revision == card.revision:
+            seen = f"fits, reads {card.layers} layers"
+            yield Finding(name, "ok", seen)
+        else:
+            seen = f"is for {card.model} {card.revision}; tamis pins {entry.revision}"
+            yield Finding(name, "fail", seen, "install tamis anew")
+    if not any(file.name.startswith(f"question_rows.{DEFAULT}.") for file in files):
+        seen = f"none ships for {DEFAULT}: heads are averaged, scores are no probabilities"
+        yield Finding("probes", "warn", seen, "tamis probe train --help")
+
+
+def _languages(models: Path) -> Iterator[Finding]:
+    """What each proxy was measured to keep in each language, and where another keeps more."""
+    from tamis.service.api.language_table import lines_of
+    from tamis.service.api.languages import measured
+
+    here = {one.entry.name for one in zoo.installed(models) if one.fault is None}
+    for name in measured()["proxies"]:
+        if name in here:
+            yield Finding(f"languages of {name}", "ok", "\n".join(lines_of(name)))
+        elif better := _better_in(name):
+            seen = f"{name} keeps more in {', '.join(better)}, and is not installed"
+            yield Finding(f"languages of {name}", "ok", seen, f"tamis models pull {name}")
+    seen = f"measured in {', '.join(measured()['languages'])}; no other language was"
+    yield Finding("languages", "ok", seen, "measure yours with tamis bench languages --data DIR")
+
+
+def _better_in(proxy: str) -> list[str]:
+    from tamis.service.api.languages import best_for, measured
+
+    return [code for code in measured()["languages"] if best_for(code) == proxy != DEFAULT]
+
+
+def _reading(models: Path) -> Iterator[Finding]:
+    """A second of reading with the default proxy; it must find what it is asked for."""
+    try:
+        zoo.locate(DEFAULT, models)
+    except TamisError as error:
+        yield Finding("reading", "warn", "not tried", str(error))
+        return
+    from tamis.compressors.registry import build
+    from tamis.probes.segmentation.segment import units_of
+    from tamis.probes.text import Passage
+
+    text = " ".join([*(f"Shelf {n} holds nothing of note." for n in range(40)), NEEDLE])
+    passages = [Passage(text)]
+    units, scorer = units_of(passages), build("question_rows", root=models)
+    tokens, ms = 0, 0.0
+    while ms < _SMOKE_MS:
+        scores = scorer.scores("Which colour is the key?", passages, units)
+        tokens, ms = tokens + scores.tokens_read, ms + scores.timings_ms["read"]
+    unit = units[max(range(len(units)), key=scores.values.__getitem__)]
+    rate = f"{tokens / ms * 1e3:,.0f} tokens a second"
+    if text[slice(*unit.visible)] == NEEDLE:
+        yield Finding("reading", "ok", f"{rate}, and the answer was found")
+    else:
+        seen = f"{rate}, and the answer was not found"
+        yield Finding("reading", "fail", seen, f"tamis models info {DEFAULT} --verify")
+
+
+def _print(found: list[Finding]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for finding in found:
+        seen = Text(finding.seen)
+        if finding.way_out:
+            seen.append(f"\n→ {finding.way_out}", "dim" if finding.state == "ok" else "bold")
+        table.add_row(Text(finding.state, STYLES[finding.state]), Text(finding.name), seen)
+    screen().print(table)

@@ -1,0 +1,289 @@
+"""`tamis index`: a corpus on disk that is searched by words and by attention keys."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+
+from tamis.compressors.registry import DEFAULT_PROXY
+from tamis.probes.errors import BadIndex
+from tamis.service.cli.commands import index_fit
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.answer import dumped
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.index import progress, row, say, table
+from tamis.service.cli.options import options as opt
+
+if TYPE_CHECKING:
+    pass
+
+EPILOG = """
+**Examples**
+
+`tamis index build docs/ -o docs.index` reads every chunk once with the proxy
+
+`tamis index build corpus.jsonl -o corpus.index --no-model` indexes words alone, in seconds
+
+`tamis index search docs.index -q "How are keys rotated?" --where lang=en --where "year>=2020"`
+
+`tamis index add docs.index docs/new.md`, `tamis index delete docs.index new.md`
+
+`tamis index verify docs.index` reads every byte against its checksum
+"""
+app = typer.Typer(
+    help="Index a corpus once, search it ever after.", epilog=EPILOG, no_args_is_help=True
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")]
+Corpus = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CORPUS",
+        help="JSON Lines and Parquet (.gz, .zst), text, Markdown and HTML files, or folders.",
+    ),
+]
+IdField = Annotated[
+    str | None, typer.Option(help="Rows' field of ids; id, _id, doc_id, docid if none is named.")
+]
+TextField = Annotated[
+    str | None, typer.Option(help="Rows' field of text; text, contents, content, body if none is.")
+]
+TitleField = Annotated[str, typer.Option(help="Rows' field of titles.")]
+Proxy = Annotated[
+    str | None,
+    typer.Option("--proxy", help="The model of the keys: its name, or a folder.", hidden=False),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only documents whose metadata meet it: key=a,b key!=a key>=1; repeatable.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="Search by these alone: bm25, keys, vectors, with commas."),
+]
+
+
+@app.command("build", epilog=EPILOG)
+@reported()
+def build(
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    no_model: Annotated[
+        bool, typer.Option("--no-model", help="Index words alone: BM25, at full speed.")
+    ] = False,
+    vectors: Annotated[
+        str | None, typer.Option(help="Also index sentence vectors: minilm.")
+    ] = None,
+    chunk_chars: Annotated[int, typer.Option(help="Most characters of a chunk.")] = 1200,
+    language: opt.Language = "en",
+    proxy: Annotated[str, typer.Option("--proxy", help="The model of the keys.")] = DEFAULT_PROXY,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Which heads to use: a file of `tamis index fit`.")
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace an index that is there, once the new one is finished."
+        ),
+    ] = False,
+    id_field: IdField = None,
+    text_field: TextField = None,
+    title_field: TitleField = "title",
+    encoding: opt.Encoding = "utf-8",
+    quiet: opt.Quiet = False,
+    offline: opt.Offline = False,
+    root: Home = None,
+) -> None:
+    """Index a corpus. Cut short, the same command goes on where it was."""
+    from tamis.service.api import index as indexing
+    from tamis.service.files.corpus import Fields
+
+    settings = indexing.settings_for(
+        model=not no_model,
+        vectors=vectors,
+        recipe=recipe,
+        proxy=proxy,
+        language=language,
+        chunk_chars=chunk_chars,
+    )
+    _fetch(settings.keys is not None, proxy, offline, root)
+    with progress(corpus, quiet) as (report, clock):
+        counted = indexing.build(
+            out,
+            corpus,
+            settings,
+            fields=Fields(id_field, text_field, title_field),
+            encoding=encoding,
+            proxy=proxy,
+            root=models_folder(root),
+            overwrite=overwrite,
+            report=report,
+        )
+    say(out, counted, clock, quiet)
+
+
+@app.command("add", epilog=EPILOG)
+@reported()
+def add(
+    index: Folder,
+    corpus: Corpus,
+    id_field: IdField = None,
+    text_field: TextField = None,
+    title_field: TitleField = "title",
+    proxy: Proxy = None,
+    encoding: opt.Encoding = "utf-8",
+    quiet: opt.Quiet = False,
+    root: Home = None,
+) -> None:
+    """Add documents; those of an id that is there are replaced, unchanged ones passed over."""
+    from tamis.retrieval.storage.manifest import Manifest
+    from tamis.service.api import index as indexing
+    from tamis.service.files.corpus import Fields
+
+    Manifest.read(index)
+    with progress(corpus, quiet) as (report, clock):
+        counted = indexing.add(
+            index,
+            corpus,
+            fields=Fields(id_field, text_field, title_field),
+            encoding=encoding,
+            proxy=proxy,
+            root=models_folder(root),
+            report=report,
+        )
+    say(index, counted, clock, quiet)
+
+
+@app.command("delete", epilog=EPILOG)
+@reported()
+def delete(
+    index: Folder,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents to delete.")],
+    quiet: opt.Quiet = False,
+) -> None:
+    """Delete documents by their ids: all that are named, or none."""
+    from tamis.retrieval.index.sessions import writing
+
+    with writing(index) as writer:
+        gone = writer.delete(ids)
+        left = len(writer)
+    if not quiet:
+        typer.echo(f"{index}: {gone} documents deleted, {left} left", err=True)
+
+
+@app.command("compact", epilog=EPILOG)
+@reported()
+def compact(index: Folder, quiet: opt.Quiet = False) -> None:
+    """Give back the room of what was deleted, and merge small segments."""
+    from tamis.retrieval.index.sessions import writing
+    from tamis.retrieval.storage.manifest import Manifest
+
+    def size(manifest: Manifest) -> int:
+        return sum(file.size for card in manifest.segments for file in card.files)
+
+    with writing(index) as writer:
+        before = size(writer.manifest)
+        writer.compact()
+        after, segments = size(writer.manifest), len(writer.manifest.segments)
+    if not quiet:
+        said = f"{decimal(before)} before, {decimal(after)} in {segments} segments now"
+        typer.echo(f"{index}: {said}", err=True)
+
+
+app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
+
+
+@app.command("search", epilog=EPILOG)
+@reported()
+def search(
+    index: Folder,
+    question: Annotated[str, typer.Option("--question", "-q", help="What is searched for.")],
+    k: Annotated[int, typer.Option("--top-k", "-k", help="At most so many chunks.")] = 10,
+    where: Where = None,
+    by: By = None,
+    json: opt.AsJson = False,
+    proxy: Proxy = None,
+    root: Home = None,
+) -> None:
+    """Find the chunks that answer a question."""
+    from tamis.retrieval.index.store import CorpusIndex
+
+    found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
+    clock = time.perf_counter()
+    hits = found.search(question, k, where, by=legs_of(by))
+    ms = (time.perf_counter() - clock) * 1e3
+    if json:
+        rows = [row(hit) for hit in hits]
+        typer.echo(dumped({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
+        return
+    screen(markup=False).print(table(hits))
+    if not hits:
+        typer.echo("nothing was found; loosen --where, or ask in other words", err=True)
+
+
+@app.command("stats", epilog=EPILOG)
+@reported()
+def stats(index: Folder, json: opt.AsJson = False) -> None:
+    """Say what an index holds and how it was made."""
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.retrieval.storage.manifest import BUILDING
+
+    found = CorpusIndex.open(index).stats()
+    if json:
+        typer.echo(dumped(found))
+        return
+    listed = Table(show_header=False, box=None)
+    for name, value in found.items():
+        said = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
+        listed.add_row(name.replace("_", " "), str(said))
+    screen(markup=False).print(listed)
+    if not found["complete"]:
+        typer.echo("its first build was cut short: run the same command again", err=True)
+    if (index / BUILDING).exists():
+        typer.echo(
+            "it is being rebuilt, or that was cut short: run the same command again, with "
+            "--overwrite, to go on",
+            err=True,
+        )
+
+
+@app.command("verify", epilog=EPILOG)
+@reported()
+def verify(index: Folder) -> None:
+    """Read every byte of an index and compare it with its checksum."""
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.retrieval.storage.verification import faults
+
+    if found := faults(index):
+        raise BadIndex(
+            f"{index} is damaged in {len(found)} files: {'; '.join(found)}; build it again with "
+            "--overwrite"
+        )
+    size = CorpusIndex.open(index).stats()["bytes"]
+    typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
+
+
+def legs_of(by: str | None) -> list[str] | None:
+    """What `--by` names; None where it was not given."""
+    return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
+
+
+def _fetch(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:
+    """The default proxy, where it is needed and missing."""
+    if wanted and proxy == DEFAULT_PROXY:
+        from tamis.compressors.registry import DEFAULT
+        from tamis.service.api.compress import Late
+        from tamis.service.cli.options.default_proxy import ensure_default
+
+        ensure_default(Late(DEFAULT, proxy, models_folder(root)), "proxy", offline)

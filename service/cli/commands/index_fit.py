@@ -1,0 +1,92 @@
+"""`tamis index fit`: the heads that an index's keys are taken from, for any proxy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamis.compressors.registry import DEFAULT_PROXY
+from tamis.probes.errors import BadInput
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import bars
+
+if TYPE_CHECKING:
+    from tamis.retrieval.keys.head_selection import Case
+
+EPILOG = """
+**Examples**
+
+`tamis index fit train.jsonl.gz --proxy Qwen/Qwen2.5-0.5B-Instruct --layers 14 -o qwen.json`
+
+`tamis index build docs/ -o docs.index --proxy Qwen/Qwen2.5-0.5B-Instruct --recipe qwen.json`
+"""
+
+
+@reported()
+def fit(
+    records: Annotated[
+        list[Path], typer.Argument(help="Labelled records: questions, passages, gold sentences.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write.")],
+    proxy: Annotated[str, typer.Option("--proxy", help="A name, a folder, or a hub id.")] = (
+        DEFAULT_PROXY
+    ),
+    layers: Annotated[
+        int, typer.Option(min=1, help="Look no deeper: an index is read as deep as its last head.")
+    ] = 10,
+    heads: Annotated[
+        int, typer.Option(min=1, help="At most so many; each adds to every token.")
+    ] = 2,
+    limit: Annotated[int, typer.Option(min=1, help="Questions, from all over the records.")] = 400,
+    root: Home = None,
+) -> None:
+    """Choose the heads that find passages, on questions whose passages are known.
+
+    The records' passages are one pool, and each question has to find its own among all of them.
+    """
+    from tamis.probes.hub.zoo import load_proxy
+    from tamis.retrieval.keys import head_selection
+
+    passages, cases = _pool(records, limit)
+    loaded = load_proxy(proxy, layers=layers, root=models_folder(root))
+    names = ", ".join(path.name.split(".")[0] for path in records)
+    with bars() as progress:
+        bar = progress.add_task("looking", total=len(cases) + loaded.depth)
+        found = head_selection.fit(
+            loaded,
+            passages,
+            cases,
+            most=heads,
+            fitted_on=f"{len(cases)} questions and {len(passages)} passages of {names}",
+            report=lambda: progress.advance(bar),
+        )
+    try:
+        out.write_text(json.dumps(found.recipe.as_json()) + "\n", "utf8")
+    except OSError as error:
+        raise BadInput(f"{out} cannot be written ({error.strerror}); name another file") from error
+    for layer, head in sorted(found.heads, key=lambda h: -found.heads[h])[:8]:
+        typer.echo(f"layer {layer:2} head {head:2}  {found.heads[layer, head]:.3f}")
+    chosen = ", ".join(f"{layer}-{head}" for layer, head in found.recipe.heads)
+    typer.echo(f"{out}: heads {chosen}, together {found.together:.3f} (mean reciprocal rank)")
+
+
+def _pool(records: list[Path], limit: int) -> tuple[list[Any], list[Case]]:
+    """Every passage once, and the questions that some of them answer."""
+    from tamis.retrieval.keys.head_selection import Case
+    from tamis.service.datasets.records import load
+
+    rows = [
+        row for path in records for row in load(path) if any(doc.get("gold") for doc in row["docs"])
+    ]
+    rows = [rows[i * len(rows) // limit] for i in range(limit)] if len(rows) > limit else rows
+    places: dict[tuple[str | None, str], int] = {}
+    cases = []
+    for row in rows:
+        own = [places.setdefault((d.get("title"), d["text"]), len(places)) for d in row["docs"]]
+        gold = [place for place, doc in zip(own, row["docs"], strict=True) if doc.get("gold")]
+        cases.append(Case(row["question"], tuple(gold)))
+    return list(places), cases

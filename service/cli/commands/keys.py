@@ -1,0 +1,69 @@
+"""`tamis keys`: API keys, shown once and kept as hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamis.probes.errors import BadInput, MissingExtra
+from tamis.service.cli.display.errors import reported
+
+EPILOG = """
+**Examples**
+
+`tamis keys new ada --file keys.txt` prints a key once and adds its hash to the file
+
+`tamis keys new batch --file keys.txt --limit 60/minute`
+"""
+app = typer.Typer(
+    help="Make API keys for `tamis serve --keys-file`.", no_args_is_help=True, epilog=EPILOG
+)
+
+
+@app.callback()
+def main() -> None:
+    """See the help of `app`."""
+
+
+@app.command("new", epilog=EPILOG)
+@reported()
+def new(
+    name: Annotated[str, typer.Argument(help="Whose key it is; it stands in logs and meters.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Add the hash to this file.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", help="The most requests, such as 60/minute.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a key: it is printed once, and only its hash is kept."""
+    try:
+        from tamis.service.http.runtime.api_keys import new_key, read_keys
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed: pip install 'tamis[service]'"
+        ) from error
+    if file is not None and file.exists() and name in {key.name for key in read_keys(file)}:
+        raise BadInput(f"{file} has a key called {name!r}; choose another name, or remove its line")
+    secret, key = new_key(name, limit)
+    if file is None:
+        typer.echo(f"# add this line to the keys file: {key.line()}", err=True)
+    else:
+        _add(file, key.line())
+        typer.echo(
+            f"the hash of {name}'s key is in {file}; the key itself is shown only now", err=True
+        )
+    typer.echo(secret)
+
+
+def _add(file: Path, line: str) -> None:
+    try:
+        before = file.read_text("utf-8") if file.exists() else ""
+        joint = "" if not before or before.endswith("\n") else "\n"
+        with file.open("a", encoding="utf-8") as out:
+            out.write(f"{joint}{line}\n")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error

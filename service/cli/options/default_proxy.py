@@ -1,0 +1,69 @@
+"""The default proxy for one run of the command line: fetched if it is needed and missing.
+
+The only place beside `tamis models pull` where anything is fetched, after one line that says its
+size and where it comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from tamis.compressors.registry import DEFAULT_PROXY
+from tamis.probes.errors import ProxyMissing
+from tamis.probes.hub import zoo
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.api.compress import Late
+from tamis.service.api.languages import SHARP
+from tamis.service.cli.commands.models import bar, origin
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.cache import PassageCache
+    from tamis.service.batch.job import Job
+
+
+def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
+    """Fetches the default proxy if it is needed and missing; no other model is ever fetched.
+
+    Raises:
+        ProxyMissing: it is not here, and `offline`. DownloadFailed: it could not be fetched.
+    """
+    needed = tokenizer == "proxy" or method.needs_proxy
+    if method.proxy not in (DEFAULT_PROXY, SHARP) or not needed:
+        return
+    try:
+        zoo.locate(DEFAULT_PROXY, method.root)
+    except ProxyMissing:
+        if offline:
+            raise
+        typer.echo(origin(DEFAULT_PROXY, None), err=True)
+        with bar() as progress:
+            zoo.pull(DEFAULT_PROXY, method.root, None, progress)
+
+
+def read_by(job: Job, inputs: list[str], out: str) -> Job:
+    """A batch with its proxy chosen, where that is left to the language; says what that costs."""
+    from tamis.service.batch.execution.proxy_choice import proxy_of
+
+    if job.proxy != AUTO:
+        return job
+    choice = proxy_of(job, inputs, out)
+    if choice.warning:
+        typer.echo(f"tamis: {choice.warning}", err=True)
+    return replace(job, proxy=choice.proxy)
+
+
+def opened(folder: Path | None) -> PassageCache | None:
+    """The passages that are kept in a folder; None without one.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    if folder is None:
+        return None
+    from tamis.probes.kv_cache.cache import PassageCache
+
+    return PassageCache(folder=folder)

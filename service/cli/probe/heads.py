@@ -1,0 +1,286 @@
+"""`tamis heads`: which heads of a proxy look back, and where in a list of documents it looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tamis.service.cli.display.console import screen
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import SHARP, Readings, check_images, check_targets
+from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.options.probe_common import file_bars, probe_of, source_of
+
+if TYPE_CHECKING:
+    from tamis.probes.probing.heads import HeadProfile
+
+EPILOG = """
+**Examples**
+
+`tamis heads show --by contrast` draws the heads that ship for the default proxy
+
+`tamis heads find --by needle --data train.jsonl.gz:100 --out needle.json --png needle.png`
+
+`tamis heads overlap --k 16` says how far the ways to find heads agree
+
+`tamis heads basin --data multi.jsonl.gz:100 --out basin.json --png basin.png`
+"""
+app = typer.Typer(
+    help="Find, compare and look at the attention heads that look back at what answers.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+)
+WAYS = ("needle", "copy", "contrast", "qr", "probe")
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="Labelled JSONL, maybe as FILE:LIMIT to use LIMIT questions. Repeatable.",
+        show_default=False,
+    ),
+]
+ProxyName = Annotated[
+    str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")
+]
+By = Annotated[str, typer.Option("--by", help=f"{', '.join(WAYS)}.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here, as JSON.")]
+Png = Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")]
+Cache = Readings
+Best = Annotated[int, typer.Option("--k", min=1, help="How many heads to name.")]
+
+
+@app.command()
+@reported()
+def find(
+    by: By,
+    data: Data = None,
+    proxy: ProxyName = SHARP,
+    out: Out = None,
+    png: Png = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use at most so many questions a file.")
+    ] = None,
+    k: Best = 16,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="Documents a prompt holds; gold ones always.")
+    ] = 1000,
+    temperature: Annotated[float, typer.Option(help="Of contrast.")] = 0.01,
+    probe: Annotated[
+        Path | None, typer.Option(help="For --by probe; default: the one that ships.")
+    ] = None,
+    cache: Cache = None,
+) -> None:
+    """Score every head of a proxy on labelled questions.
+
+    needle: the last row's mass on a sentence made up and hidden in the records' texts (EHPC).
+    copy: answer tokens copied from gold sentences (retrieval heads). contrast: gold documents
+    against the others (CoRe). qr: mass on gold beyond what an empty question draws (QRHead).
+    probe: the weights of a fitted probe; reads nothing.
+    """
+    from tamis.compressors.registry import load_proxy
+    from tamis.probes.probing.head_scores import check_temperature
+    from tamis.service.training.heads import profiles as finding
+
+    way = _way(by)
+    check_targets(out)
+    check_images(png)
+    if by == "contrast":
+        check_temperature(temperature)
+    if by == "probe":
+        reader = load_proxy(proxy, 1)
+        profile = finding.from_probe(reader, probe_of(probe, "question_rows", proxy))
+    else:
+        sources = _sources(data, limit, by)
+        reader = load_proxy(proxy, None)
+        with file_bars() as report:
+            profile = finding.find(
+                reader, way, sources, _cache(cache), report, prompt_tokens, temperature
+            )
+    _show(profile, k)
+    if out:
+        profile.save(out)
+        typer.echo(f"wrote {out}", err=True)
+    _draw(profile, png)
+
+
+@app.command()
+@reported()
+def show(
+    profile: Annotated[
+        Path | None,
+        typer.Argument(help="A profile; by default the one that ships.", show_default=False),
+    ] = None,
+    by: By = "contrast",
+    proxy: ProxyName = SHARP,
+    k: Best = 16,
+    png: Png = None,
+) -> None:
+    """Draw a profile of heads, its best k numbered by rank."""
+    from tamis.probes.probing.heads import HeadProfile
+
+    check_images(png)
+    way = _way(by)
+    found = HeadProfile.load(profile) if profile else HeadProfile.shipped(way, proxy)
+    _show(found, k)
+    _draw(found, png)
+
+
+@app.command()
+@reported()
+def overlap(
+    profiles: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Profiles; by default all that ship.", show_default=False),
+    ] = None,
+    proxy: ProxyName = SHARP,
+    k: Best = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far several ways to find heads agree: shared heads of the best k, and Jaccard."""
+    from tamis.probes.probing.heads import overlap as jaccard
+
+    found = _profiles(profiles, proxy)
+    best = {name: profile.best(k) for name, profile in found.items()}
+    pairs = {a: {b: jaccard(best[a], best[b]) for b in best} for a in best}
+    if as_json:
+        typer.echo(json.dumps({"k": k, "best": best, "jaccard": pairs}))
+        return
+    table = Table(f"best {k}", *best, box=None, header_style="bold")
+    for a in best:
+        shared = (len(set(best[a]) & set(best[b])) for b in best)
+        table.add_row(a, *(f"{n} ({pairs[a][b]:.2f})" for n, b in zip(shared, best, strict=True)))
+    screen().print(table)
+    common = set.intersection(*map(set, best.values()))
+    screen().print(f"in all: {_named(sorted(common)) or 'none'}", highlight=False)
+
+
+@app.command()
+@reported()
+def basin(
+    data: Data = None,
+    proxy: ProxyName = SHARP,
+    documents: Annotated[int, typer.Option(min=3, help="Places in the list.")] = 10,
+    document_tokens: Annotated[
+        int, typer.Option(min=1, help="First sentences of each, up to so many tokens.")
+    ] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use at most so many records a file.")
+    ] = None,
+    out: Out = None,
+    png: Png = None,
+) -> None:
+    """Measure how much attention each place in a list of documents draws (attnrank's profile).
+
+    Without --data, the profile that ships is shown.
+    """
+    from tamis.compressors.registry import load_proxy
+    from tamis.probes.probing.position_bias import PositionProfile, basin_ratio
+    from tamis.service.cli.probe.head_map import draw_basin, terminal_basin
+    from tamis.service.training.heads.position_bias import measure
+
+    check_targets(out)
+    check_images(png)
+    if not data:
+        profile = PositionProfile.shipped(proxy)
+    else:
+        sources, reader = _sources(data, limit, "basin"), load_proxy(proxy, None)
+        with file_bars() as report:
+            profile = measure(reader, sources, documents, document_tokens, report)
+    screen().print(terminal_basin(profile))
+    ratio = basin_ratio(profile.shares)
+    told = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
+    screen().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
+    if out:
+        profile.save(out)
+        typer.echo(f"wrote {out}", err=True)
+    if png:
+        draw_basin(profile, png)
+        typer.echo(f"wrote {png}", err=True)
+
+
+def _way(by: str) -> Any:
+    from tamis.probes.errors import BadInput
+
+    if by not in WAYS:
+        raise BadInput(f"--by is {by!r}; give one of {', '.join(WAYS)}")
+    return by
+
+
+def _sources(data: Sequence[str] | None, limit: int | None, what: str) -> list[Any]:
+    from dataclasses import replace
+
+    from tamis.probes.errors import BadInput
+
+    if not data:
+        raise BadInput(f"{what} reads labelled questions; give --data FILE")
+    found = [source_of(name) for name in data]
+    return [
+        replace(s, limit=min(limit, s.limit or limit)) if limit is not None else s for s in found
+    ]
+
+
+def _profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile]:
+    """Profiles by a short name. BadInput: fewer than two."""
+    from tamis.probes.errors import BadInput
+    from tamis.probes.probing import profile_file
+    from tamis.probes.probing.heads import WAYS as ways
+    from tamis.probes.probing.heads import HeadProfile
+
+    if paths:
+        stems = [path.stem for path in paths]
+        named = {path: str(path) if stems.count(path.stem) > 1 else path.stem for path in paths}
+        found = {name: HeadProfile.load(path) for path, name in named.items()}
+    else:
+        there = [by for by in ways if profile_file.shipped_file(by, proxy).is_file()]
+        found = {by: HeadProfile.shipped(by, proxy) for by in there}
+    if len(found) < 2:
+        here = f"{len(found)} of the files named" if paths else f"{len(found)} profiles of {proxy}"
+        raise BadInput(f"{here} can be compared; name at least two files that differ")
+    models = {(p.model, p.layers, p.heads) for p in found.values()}
+    if len(models) > 1:
+        told = ", ".join(f"{m} ({layers} layers of {h} heads)" for m, layers, h in sorted(models))
+        raise BadInput(f"these are profiles of {told}; heads of one model can be compared")
+    return found
+
+
+def _show(profile: HeadProfile, k: int) -> None:
+    from tamis.service.cli.probe.head_map import terminal_map
+
+    k = min(k, profile.layers * profile.heads)
+    console = screen()
+    console.print(terminal_map(profile, k))
+    best = profile.best(k)
+    table = Table("rank", "layer-head", "score", box=None, header_style="bold")
+    for rank, (layer, head) in enumerate(best, 1):
+        table.add_row(str(rank), f"{layer}-{head}", f"{profile.scores[layer][head]:.4f}")
+    console.print(table)
+    stable = ", ".join(f"{size}: {value:.2f}" for size, value in profile.stability.items())
+    console.print(
+        f"{profile.model} ({profile.template}), by {profile.by}, {profile.cases} questions; "
+        f"overlap of the best k when questions are drawn again: {stable or 'not measured'}",
+        highlight=False,
+    )
+
+
+def _draw(profile: HeadProfile, png: Path | None) -> None:
+    from tamis.service.cli.probe.head_map import draw_heads
+
+    if png:
+        draw_heads(profile, png)
+        typer.echo(f"wrote {png}", err=True)
+
+
+def _named(heads: Sequence[tuple[int, int]]) -> str:
+    return " ".join(f"{layer}-{head}" for layer, head in heads)
+
+
+def _cache(cache: Path | None) -> Path:
+    from tamis.probes.hub.cache_dir import cache_home
+
+    return cache if cache is not None else cache_home() / "heads"

@@ -1,0 +1,69 @@
+"""`tamis probe lists`: labelled records to the queries that `tamis probe rank` learns from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.display.errors import reported
+
+EPILOG = """
+**Examples**
+
+`tamis probe lists claims.jsonl.gz --corpus corpus.jsonl.gz --cited --without test_queries.jsonl.gz
+--out claims_lists.jsonl`
+
+`tamis probe rank claims_lists.jsonl --corpus corpus.jsonl.gz --out rank.safetensors`
+
+A document of a record is found in the corpus by its text. Give the queries that you will measure on
+as `--without`: records that ask one of them, or share a relevant document with one, are left out.
+"""
+
+
+@reported()
+def lists(
+    records: Annotated[Path, typer.Argument(help="Labelled records, JSON Lines, maybe .gz.")],
+    corpus: Annotated[Path, typer.Option("--corpus", help="The documents to search in.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the queries (.jsonl).")],
+    without: Annotated[
+        list[Path] | None,
+        typer.Option("--without", help="Queries that will be measured; repeatable."),
+    ] = None,
+    cited: Annotated[
+        bool,
+        typer.Option("--cited", help="All documents of a record are relevant, gold or not."),
+    ] = False,
+    depth: Annotated[int, typer.Option(min=2, help="Documents a list.")] = 20,
+) -> None:
+    """Search a corpus by BM25 for every labelled question, and note what is relevant."""
+    from tamis.service.cli.options.probe_common import file_bars
+    from tamis.service.datasets.records import load, read_jsonl
+    from tamis.service.training.probe.lists import Held, lists_of
+
+    rows = load(records)
+    documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]
+    if bare := [n for n, row in enumerate(documents, 1) if "docid" not in row]:
+        raise BadInput(f"{corpus}, document {bare[0]}: 'docid' is needed beside 'text'")
+    asked = [row for path in without or () for row in read_jsonl(path)]
+    held = Held(
+        frozenset(str(row.get("query", "")).casefold() for row in asked),
+        frozenset(str(docid) for row in asked for docid in row.get("qrels") or {}),
+    )
+    with file_bars() as report:
+        found, left = lists_of(
+            rows, documents, held, depth, cited, lambda n: report(records.name, n, len(rows))
+        )
+    try:
+        out.write_text("".join(json.dumps(row) + "\n" for row in found), "utf8")
+    except OSError as error:
+        raise BadInput(f"{out} cannot be written: {error}") from error
+    typer.echo(
+        f"wrote {out}: {len(found)} queries with lists of {depth}; left out {left.held} that touch "
+        f"held-out queries, {left.unreached} whose list holds nothing relevant, {left.absent} "
+        "whose documents are not in the corpus",
+        err=True,
+    )

@@ -1,0 +1,115 @@
+"""`tamis probe rank`: fit the probe that ranks whole documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.bench_common import SHARP, check_probe_target
+
+EPILOG = """
+**Examples**
+
+`tamis probe rank queries.jsonl.gz --corpus corpus.jsonl.gz --out rank.safetensors`
+
+`tamis probe rank queries.jsonl --corpus corpus.jsonl --data hotpotqa.jsonl:200 --weight queries=4
+--out rank.safetensors`
+
+`tamis rerank docs/ -q "How are keys rotated?" --rank-probe rank.safetensors` ranks by it; so do
+`tamis.rerank(..., rank_probe="rank.safetensors")` and `tamis bench rerank ... --option
+rank_probe=rank.safetensors`
+
+Queries and corpus are those of `tamis bench rerank`; records are those of `tamis probe train`.
+"""
+
+
+@reported()
+def rank(
+    queries: Annotated[
+        Path, typer.Argument(help="Queries with qrels and candidates, JSON Lines, maybe .gz.")
+    ],
+    corpus: Annotated[Path, typer.Option("--corpus", help="The documents, JSON Lines, maybe .gz.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Labelled records beside, maybe as FILE:LIMIT. Repeatable."),
+    ] = None,
+    depth: Annotated[int, typer.Option(min=2, help="Candidates a query that are read.")] = 20,
+    first: Annotated[
+        str | None, typer.Option(help="Which candidates, where there are several lists.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="FILE=N", help="Count a file's queries N times."),
+    ] = None,
+    l2: Annotated[float, typer.Option(help="Weight of the squared norm.")] = 0.01,
+    proxy: Annotated[str, typer.Option(help="A zoo name, or a folder.")] = SHARP,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where readings are kept; a refit then takes seconds."),
+    ] = None,
+) -> None:
+    """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
+    from tamis.compressors import registry
+    from tamis.probes.probing.fit import check_l2
+    from tamis.service.cli.options.probe_common import file_bars, readings, source_of
+    from tamis.service.datasets.qrels import load_corpus, load_queries
+    from tamis.service.datasets.readings import keeping
+    from tamis.service.training.probe.cases import described, distinct
+    from tamis.service.training.probe.ranking import Cases, Lists, fit
+
+    check_l2(l2)
+    check_probe_target(out)
+    asked, _ = load_queries(queries, first)
+    own = source_of(str(queries))
+    own, *files = distinct([own, *(source_of(name) for name in data or ())])
+    counted = _weights(weight or (), [own.name, *(source.name for source in files)])
+    held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
+    reader = keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
+    method = registry.method_class("question_rows")(reader)
+    lists = Lists(own.name, asked, held, depth)
+    with file_bars() as report:
+        reading = Cases(method, readings(cache), report)
+        found = list(reading.of_lists(lists))
+        used = [described(own, len(found))]
+        for source in files:
+            mine = list(reading.of_records(source))
+            used.append(described(source, len(mine)))
+            found += mine
+    probe = fit(found, method, counted, used, l2)
+    written = probe.save(out)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(_table(probe.card.figures["held_out"]))
+    Console(stderr=True).print(f"wrote {written}")
+
+
+def _weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
+    """How often each source counts. BadInput: no number, or no such source."""
+    from tamis.probes.errors import BadInput
+
+    found = {}
+    for word in given:
+        name, _, number = word.partition("=")
+        if not name or not number.isdecimal() or int(number) < 1:
+            raise BadInput(f"--weight is {word!r}; give FILE=N, such as queries=4")
+        if name not in sources:
+            raise BadInput(f"--weight is for {name!r}; the files are {', '.join(sources)}")
+        found[name] = int(number)
+    return found
+
+
+def _table(held: dict[str, dict[str, float]]) -> Table:
+    """nDCG@10 of the queries held out, source by source."""
+    ways = list(next(iter(held.values())))
+    table = Table("source", *ways, title="nDCG@10 within the lists, queries held out")
+    for name, figures in held.items():
+        table.add_row(name, *(f"{figures[way]:g}" for way in ways))
+    return table

@@ -1,0 +1,165 @@
+"""The line before the model: bounded in tokens, earliest due first, full batches.
+
+A request is due when it would be done if it had a quarter of the machine for itself:
+
+    due = arrival + SLACK · tokens / tokens a second
+
+so a short request overtakes a long one that came just before it, and none waits for ever: time
+alone makes every request the most urgent. What is taken is one batch, so a long request never holds
+the model for longer than that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from tamis.service.engine.request import Job, Ticket
+from tamis.service.http.runtime.errors import Overloaded, Unavailable
+
+SLACK = 4.0
+_SPILL = 1.1
+"""A guess may be short by so much that the line is a tenth over; more is refused after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full the line is: tokens held, requests that hold any, and the most tokens."""
+
+    tokens: int
+    requests: int
+    most_tokens: int
+
+
+class Line:
+    """Jobs of all requests, handed out in batches. Safe for threads."""
+
+    def __init__(self, most_tokens: int, most_requests: int) -> None:
+        self.most_tokens, self.most_requests = most_tokens, most_requests
+        self.rate = 1000.0
+        """Tokens a second: a guess until the first batch was read."""
+        self._jobs: dict[Ticket, deque[Job]] = {}
+        self._tickets: set[Ticket] = set()
+        self._held = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> Ticket:
+        """Lets a request in, and holds tokens for it.
+
+        One that is larger than the whole line is let in when the line is empty.
+
+        Raises:
+            Overloaded: with the seconds until there is room. Unavailable: the line is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise Unavailable("the service is shutting down", 1.0)
+            self._check_room(tokens, 1)
+            due = time.monotonic() + SLACK * tokens / self.rate
+            ticket = Ticket(
+                priority, due if deadline is None else min(due, deadline), tokens, deadline
+            )
+            self._tickets.add(ticket)
+            self._held += tokens
+            return ticket
+
+    def put(self, ticket: Ticket, jobs: list[Job]) -> None:
+        """Jobs of a request that was let in; what was held by guess is now held by count.
+
+        Raises:
+            Overloaded: it is so much larger than the guess that there is no room for it.
+        """
+        tokens = sum(job.tokens for job in jobs)
+        with self._changed:
+            if ticket.fault is not None:
+                raise ticket.fault
+            self._held -= ticket.held
+            others, ticket.held = self._held, 0
+            if tokens and others and others + tokens > _SPILL * self.most_tokens:
+                raise Overloaded(self._told(tokens), self._wait_s(tokens))
+            ticket.held = tokens
+            self._held += tokens
+            ticket.submitted = time.monotonic()
+            self._jobs.setdefault(ticket, deque()).extend(jobs)
+            self._changed.notify_all()
+
+    def take(self, batch_tokens: int) -> list[Job]:
+        """The next batch, as soon as there is one; nothing when the line is closed and empty."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            return self._batch(batch_tokens)
+
+    def finish(self, job: Job) -> None:
+        """Lets go of a job's tokens."""
+        with self._changed:
+            freed = min(job.tokens, job.ticket.held)
+            job.ticket.held -= freed
+            self._held -= freed
+            self._changed.notify_all()
+
+    def leave(self, ticket: Ticket) -> None:
+        """A request has its answer, or nobody waits for it: its jobs are dropped."""
+        with self._changed:
+            self._tickets.discard(ticket)
+            self._jobs.pop(ticket, None)
+            self._held -= ticket.held
+            ticket.held = 0
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Lets nobody in any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def emptied(self, timeout_s: float) -> bool:
+        """Waits until every request has left; whether that came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._tickets, timeout_s)
+
+    def tickets(self) -> list[Ticket]:
+        """The requests that are in."""
+        with self._changed:
+            return list(self._tickets)
+
+    def load(self) -> Load:
+        """How full it is."""
+        return Load(self._held, len(self._tickets), self.most_tokens)
+
+    def _batch(self, batch_tokens: int) -> list[Job]:
+        """Jobs of the most urgent requests, as many as fit; at least one."""
+        batch: list[Job] = []
+        room = batch_tokens
+        for ticket in sorted(self._jobs, key=lambda t: (t.priority, t.due)):
+            jobs = self._jobs[ticket]
+            while jobs and (jobs[0].tokens <= room or not batch):
+                room -= jobs[0].tokens
+                batch.append(jobs.popleft())
+            if not jobs:
+                del self._jobs[ticket]
+            if room <= 0:
+                break
+        return batch
+
+    def _check_room(self, tokens: int, requests: int) -> None:
+        if len(self._tickets) + requests > self.most_requests:
+            raise Overloaded(
+                f"{len(self._tickets)} requests are being served, the most at a time",
+                self._held / max(len(self._tickets), 1) / self.rate,
+            )
+        if tokens and self._held and self._held + tokens > self.most_tokens:
+            raise Overloaded(self._told(tokens), self._wait_s(tokens))
+
+    def _told(self, tokens: int) -> str:
+        return (
+            f"{self._held:,} tokens are waiting, about {tokens:,} would come, and "
+            f"{self.most_tokens:,} is the most; come back after Retry-After"
+        )
+
+    def _wait_s(self, tokens: int) -> float:
+        """Until so much was read that there is room."""
+        return (self._held + min(tokens, self.most_tokens) - self.most_tokens) / self.rate

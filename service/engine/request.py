@@ -1,0 +1,103 @@
+"""One admitted request, as the queue sees it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.prompt import Prompt, Template
+from tamis.probes.signal import Signal
+from tamis.service.http.runtime.errors import OutOfTime, Refused
+
+_current: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One prompt on its way: what is wanted of it, and where its signal goes."""
+
+    ticket: Ticket
+    prompt: Prompt
+    want: Want
+    template: Template
+    tokens: int
+    answers: queue.SimpleQueue[Signal | Exception]
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request that was let in.
+
+    Times are of `time.monotonic`.
+
+    Attributes:
+        priority: 0 goes first. due: among equals, the earliest goes first.
+        held: tokens of the queue that are held for it.
+        deadline: when a best-so-far answer is given instead of waiting on.
+        done: prompts that were read, with their signals; kept only where there is a deadline.
+        queue_ms, forward_ms: what it has cost so far. fault: why it ends before its time.
+    """
+
+    priority: int
+    due: float
+    held: int
+    deadline: float | None = None
+    replaying: bool = False
+    done: list[tuple[Prompt, Signal]] = field(default_factory=list)
+    queue_ms: float = 0.0
+    forward_ms: float = 0.0
+    submitted: float | None = None
+    fault: Refused | None = None
+    _waiting: queue.SimpleQueue[Signal | Exception] | None = None
+    _ending: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def held_here(self) -> Iterator[None]:
+        """What is read in this thread is read for this request."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def end(self, fault: Refused) -> None:
+        """Nobody waits for it any more; whoever reads for it is told."""
+        with self._ending:
+            self.fault = self.fault or fault
+            if self._waiting is not None:
+                self._waiting.put(self.fault)
+
+    def waits_on(self, answers: queue.SimpleQueue[Signal | Exception]) -> None:
+        """Where `end` calls to."""
+        with self._ending:
+            self._waiting = answers
+            if self.fault is not None:
+                answers.put(self.fault)
+
+    def next(self, job: Job) -> Signal:
+        """The signal of a job, when it comes.
+
+        Raises:
+            OutOfTime: the deadline came first. Refused: the request was ended, or the worker died.
+        """
+        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        try:
+            answer = job.answers.get(timeout=left)
+        except queue.Empty:
+            raise OutOfTime("the deadline came before everything was read") from None
+        if isinstance(answer, Exception):
+            raise answer
+        if self.deadline is not None:
+            self.done.append((job.prompt, answer))
+        return answer
+
+
+def current() -> Ticket | None:
+    """The request that this thread works for."""
+    return _current.get()

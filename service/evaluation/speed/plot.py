@@ -1,0 +1,52 @@
+"""Times and shares of the machine's limit, as a picture: one line a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tamis.probes.errors import BadInput
+from tamis.service.evaluation.evidence.plot import figure_class
+
+# Okabe & Ito's palette
+_COLOURS = {
+    "cold": "#000000",
+    "fill": "#999999",
+    "warm": "#D55E00",
+    "batch": "#0072B2",
+    "minilm": "#009E73",
+}
+
+
+def draw(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Left the time of a question, right the share of the limit, over the context's tokens.
+
+    Args:
+        cells: by path and size, as `speed.measure` gives them.
+        path: an image file; its folder is there.
+
+    Raises:
+        MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
+    """
+    figure = figure_class()(figsize=(9, 3.8), dpi=150, layout="constrained")
+    times, shares = figure.subplots(1, 2)
+    for name, sizes in cells.items():
+        x = [int(size) for size in sizes]
+        look = {"color": _COLOURS.get(name, "#CC79A7"), "marker": "o", "label": name}
+        times.plot(x, [cell["ms_p50"] for cell in sizes.values()], **look)
+        p95 = [cell["ms_p95"] for cell in sizes.values()]
+        times.scatter(x, p95, color=look["color"], marker="_", s=60)
+        if all("share_of_limit" in cell for cell in sizes.values()):
+            shares.plot(x, [cell["share_of_limit"] for cell in sizes.values()], **look)
+    times.set(xscale="log", yscale="log", xlabel="tokens of the context", ylabel="ms a question")
+    times.set_title("p50, and p95 as a dash", fontsize=10)
+    shares.set(xscale="log", xlabel="tokens of the context", ylim=(0, 1))
+    shares.set_title("share of the machine's matrix products", fontsize=10)
+    for axes in (times, shares):
+        axes.grid(alpha=0.3)
+    times.legend(frameon=False)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+        raise BadInput(f"{path} cannot be written ({error}); name another file") from error

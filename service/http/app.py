@@ -1,0 +1,206 @@
+"""The service as an ASGI app.
+
+app = create_app(Settings(proxy="smollm2-135m"))     # uvicorn.run(app)
+
+request ─ record ─ key ─ body ─ route ─ desk ─ thread ─ method ─ engine's line ─ model
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from tamis.compressors.reading.windows import Reader
+from tamis.probes.errors import BadInput, TamisError
+from tamis.service.api.languages import Choice, chosen
+from tamis.service.http.middleware.auth import DOCS_ASSETS, Guarded
+from tamis.service.http.middleware.body_limits import Measured
+from tamis.service.http.middleware.request_log import HEADER, Recorded, record_of, refusal
+from tamis.service.http.openapi import described
+from tamis.service.http.routes import about, base, compress, rerank, search, tei
+from tamis.service.http.runtime.api_keys import Keyring, given_keys, read_keys
+from tamis.service.http.runtime.errors import Malformed, MethodNotAllowed, NotFound
+from tamis.service.http.runtime.logs import logger
+from tamis.service.http.runtime.metrics import Metrics
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.state import House
+
+_UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
+"""Parts of a place that are ours, not the caller's."""
+_TAG = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
+"""Parts of a place that say which of several types was tried."""
+_PAGE = Path(__file__).parent / "web"
+
+
+def create_app(settings: Settings | None = None, reader: Reader | None = None) -> FastAPI:
+    """The service; its model is loaded when the app is started, not before.
+
+    Args:
+        settings: by default those of the environment.
+        reader: read with this instead of loading the settings' proxy, such as a `Scripted`.
+
+    Raises:
+        BadInput: settings that cannot be followed.
+    """
+    if settings is None:
+        from tamis.service.http.runtime.environment import load_settings
+
+        settings = load_settings()
+    metrics, log = Metrics(), logger(settings.log_format, settings.log_level)
+    keyring = keys_of(settings)
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            choice = await asyncio.to_thread(served_by, settings)
+            served = replace(settings, proxy=choice.proxy)
+            house = await asyncio.to_thread(House.opened, served, metrics, reader)
+        except TamisError as error:
+            app.state.failure = error  # for whoever runs the app, to say it in a sentence
+            raise
+        app.state.house = house
+        if choice.warning:
+            log.warning("another proxy would keep more", told=choice.warning)
+        log.info("ready", proxy=served.proxy, methods=len(house.serving.methods))
+        yield
+        finished = await asyncio.to_thread(house.close)
+        log.info("closed", everything_served=finished)
+
+    app = FastAPIOffline(
+        static_url=DOCS_ASSETS,
+        title="tamis",
+        version=version("tamis"),
+        summary="Context compression and reranking by reading a small model's attention",
+        lifespan=running,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    for part in (compress, rerank, search, about):
+        app.include_router(part.routes)
+    _serve_page(app)
+    _answer_errors(app)
+    app.openapi = described(app)  # type: ignore[method-assign]
+    # the last that is added stands outermost
+    app.add_middleware(
+        Measured, most_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+    )
+    app.add_middleware(Guarded, keyring=keyring)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[HEADER.decode(), "Retry-After", *base.PASSED_HEADERS, *tei.HEADERS],
+        )
+    app.add_middleware(Recorded, metrics=metrics, log=log)
+    return app
+
+
+def served_by(settings: Settings) -> Choice:
+    """The proxy a service reads with: the one that is set, or by its language."""
+    return chosen(settings.proxy, settings.method, settings.language, "", (), settings.models)
+
+
+def keys_of(settings: Settings) -> Keyring:
+    """The keys that settings name, of the file and in plain.
+
+    Raises:
+        BadInput: a keys file without a key, which would leave the door open; or see `read_keys`.
+    """
+    written = read_keys(settings.keys_file) if settings.keys_file else []
+    if settings.keys_file and not written:
+        raise BadInput(
+            f"the keys file {settings.keys_file} holds no key, so anybody could come in; make one "
+            f"with `tamis keys new NAME --file {settings.keys_file}`, or leave --keys-file out"
+        )
+    return Keyring([*written, *given_keys(settings.api_keys)], settings.rate_limit)
+
+
+def _serve_page(app: FastAPI) -> None:
+    """The page, where it is part of the installation."""
+    if not (_PAGE / "index.html").is_file():
+        return
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(_PAGE / "index.html")
+
+    if (_PAGE / "assets").is_dir():
+        app.mount("/assets", StaticFiles(directory=_PAGE / "assets"), name="assets")
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error in the words of the request's dialect."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        return refusal(request.scope, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        if isinstance(error.body, dict) and request.url.path == "/rerank" and "texts" in error.body:
+            record_of(request.scope).dialect = "tei"
+        found, param = _first_fault(error.errors())
+        return refusal(request.scope, found, param)
+
+    async def plain(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        answer = refusal(request.scope, _as_ours(error, request))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    app.add_exception_handler(TamisError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, plain)
+
+
+def _as_ours(error: HTTPException, request: Request) -> Exception:
+    path = request.url.path
+    if error.status_code == 404:
+        return NotFound(f"there is nothing at {path}; GET /openapi.json lists what there is")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"{path} does not take {request.method}")
+    return Malformed(str(error.detail))
+
+
+def _place(error: Any) -> tuple[str, ...]:
+    """Where a fault is, in the caller's words: no tags of unions, no names of models."""
+    said = (str(part) for part in error["loc"] if part not in _UNSAID)
+    return tuple(part for part in said if not _TAG.fullmatch(part))
+
+
+def _nearest(errors: Any) -> Any:
+    """The first fault; of an object that may also be a text, what is wrong with the object."""
+    first = errors[0]
+    if isinstance(first["input"], dict) and first["type"] == "string_type":
+        inside = [e for e in errors[1:] if e["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+        return next(iter(inside), first)
+    return first
+
+
+def _first_fault(errors: Any) -> tuple[Exception, str | None]:
+    """The first thing that is wrong with a body, with the field's place in it."""
+    first = _nearest(errors)
+    if first["type"] == "json_invalid":
+        return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
+    if first["loc"] == ("body",) and first["type"] == "missing":
+        return Malformed("the body is empty; send JSON"), None
+    told = ".".join(_place(first))
+    others = len({_place(error) for error in errors} - {_place(first)})
+    more = f" (and {others} more)" if others else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return BadInput(f"{told or 'the body'}: {message}{more}"), told or None

@@ -1,0 +1,44 @@
+"""The second layer: who may come in. A body is not read before this is known."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tamis.service.http.middleware.request_log import record_of, refusal
+from tamis.service.http.runtime.api_keys import Keyring
+from tamis.service.http.runtime.errors import Refused
+
+OPEN_PATHS = frozenset(
+    {"/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics", "/openapi.json", "/docs"}
+)
+"""Open to all: probes, meters, and the page, which asks for a key itself."""
+DOCS_ASSETS = "/docs-assets"
+_OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
+
+
+class Guarded:
+    """ASGI middleware: keys and their limits."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self.app, self.keyring = app, keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, or refuses it."""
+        if scope["type"] != "http" or _is_open(scope):
+            await self.app(scope, receive, send)
+            return
+        given = {name: value for name, value in scope["headers"]}
+        try:
+            authorization = given.get(b"authorization", b"").decode("latin-1")
+            owner = record_of(scope)
+            owner.key = self.keyring.owner(authorization)
+            self.keyring.charge(owner.key)
+        except Refused as error:
+            await refusal(scope, error)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path in OPEN_PATHS or path.startswith(_OPEN_FOLDERS) or scope["method"] == "OPTIONS"

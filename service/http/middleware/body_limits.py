@@ -1,0 +1,146 @@
+"""The third layer: a body is taken whole, unpacked, within bounds of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import email.message
+import zlib
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tamis.service.http.middleware.request_log import refusal
+from tamis.service.http.runtime.errors import (
+    Gone,
+    Malformed,
+    Refused,
+    SlowBody,
+    TooLarge,
+    WrongMediaType,
+)
+
+_GZIP = 31  # zlib's word for a gzip header and the largest window
+_PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip")
+_PIECE, _MOST_MEMBERS = 1 << 16, 1000
+
+
+class Measured:
+    """ASGI middleware: bodies of POST requests, read before the routes see them."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int, timeout_s: float) -> None:
+        self.app, self.most_bytes, self.timeout_s = app, most_bytes, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, or refuses its body."""
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            headers = _headers(scope)
+            _check_type(headers.get(b"content-type", b""))
+            body = await self._body(headers, receive)
+        except Refused as error:
+            answer = refusal(scope, error)
+            answer.headers["Connection"] = "close"  # what is left of the body is not read
+            await answer(scope, receive, send)
+            return
+        _make_plain(scope, len(body))
+        await self.app(scope, _replayed(body, receive), send)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        if coding not in (*_PLAIN, *_PACKED):
+            raise WrongMediaType(f"Content-Encoding is {coding!r}; send gzip or nothing")
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.most_bytes:
+            raise self._too_large(int(length))
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                packed = await self._arrived(receive)
+        except TimeoutError:
+            raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
+        return packed if coding in _PLAIN else await asyncio.to_thread(self._unpacked, packed)
+
+    async def _arrived(self, receive: Receive) -> bytes:
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone("the client hung up")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > self.most_bytes:
+                raise self._too_large(size)
+        return b"".join(parts)
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """Never unpacks more than one byte over the bound, whatever the body claims to hold.
+
+        Piece by piece: what follows a member is copied, and there may be many members.
+        """
+        parts: list[bytes] = []
+        left, members = self.most_bytes + 1, 1
+        stream = zlib.decompressobj(_GZIP)
+        for start in range(0, len(packed), _PIECE):
+            piece = packed[start : start + _PIECE]
+            while piece:
+                if stream.eof:
+                    stream, members = zlib.decompressobj(_GZIP), members + 1
+                if members > _MOST_MEMBERS:
+                    raise Malformed(f"the gzipped body has over {_MOST_MEMBERS:,} members")
+                try:
+                    parts.append(stream.decompress(piece, left))
+                except zlib.error as error:
+                    raise Malformed(f"the body is not gzip ({error})") from None
+                left -= len(parts[-1])
+                if left <= 0:
+                    raise self._too_large(self.most_bytes + 1)
+                piece = stream.unused_data
+        if packed and not stream.eof:
+            raise Malformed("the gzipped body ends too soon")
+        return b"".join(parts)
+
+    def _too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"the body has at least {size:,} bytes and {self.most_bytes:,} is the most; "
+            "send fewer documents at a time"
+        )
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    return dict(headers)
+
+
+def _check_type(given: bytes) -> None:
+    """JSON, or nothing said."""
+    if not given:
+        return
+    message = email.message.Message()
+    message["content-type"] = given.decode("latin-1")
+    kind = message.get_content_type()
+    if not (kind == "application/json" or kind.endswith("+json")):
+        raise WrongMediaType(f"Content-Type is {kind!r}; send application/json")
+
+
+def _make_plain(scope: Scope, length: int) -> None:
+    """Headers of the body as it is now."""
+    gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in gone]
+    headers += [(b"content-length", str(length).encode()), (b"content-type", b"application/json")]
+    scope["headers"] = headers
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body in one piece, then whatever else comes: the client hanging up."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

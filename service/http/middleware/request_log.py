@@ -1,0 +1,161 @@
+"""The outermost layer: an id, a line in the log, a count, and an answer whatever happens.
+
+What is logged is sizes, times and names of errors. No text of a request ever is.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tamis.service.http.runtime.api_keys import OPEN
+from tamis.service.http.runtime.errors import (
+    INTERNAL,
+    Dialect,
+    body_of,
+    dialect_of,
+    failure_of,
+    headers_of,
+    message_of,
+)
+from tamis.service.http.runtime.metrics import Metrics
+from tamis.service.http.schemas.json import Json
+
+HEADER = b"x-request-id"
+REASON = b"x-tamis-passthrough-reason"
+_SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_UNKNOWN, _WRONG = "unknown", 400
+_ATTRIBUTE = "tamis.record"
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a request; filled on its way.
+
+    Attributes:
+        dialect: whose errors its client reads. key: whose key it came with.
+        route: as the routes are written, so that there are few of them. error: the code, if any.
+        passed: codes of what kept contexts from being compressed that came back whole instead.
+        faults: places of faults nobody foresaw, those that the answer hides included.
+    """
+
+    id: str
+    dialect: Dialect
+    key: str = OPEN
+    route: str = _UNKNOWN
+    error: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    passed: list[str] = field(default_factory=list)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def headers(self, status: int) -> list[tuple[bytes, bytes]]:
+        """What an answer of this status says in its headers."""
+        told = [(HEADER, self.id.encode())]
+        if self.passed and status < _WRONG:
+            told.append((REASON, ", ".join(dict.fromkeys(self.passed)).encode()))
+        return told
+
+    def note(self, error: Exception) -> None:
+        """Has the log say where a fault is that nobody foresaw; others say so themselves."""
+        if failure_of(error) is INTERNAL:
+            self.faults.append(_place(error))
+
+
+def record_of(scope: Any) -> Record:
+    """The record of a request."""
+    record: Record = scope[_ATTRIBUTE]
+    return record
+
+
+def refusal(scope: Scope, error: Exception, param: str | None = None) -> Json:
+    """The answer to a request that fails, in the words of its dialect."""
+    record, failure = record_of(scope), failure_of(error)
+    record.error = failure.code
+    body = body_of(failure, message_of(error), record.dialect, param)
+    return Json(body, failure.status, headers_of(error))
+
+
+class Recorded:
+    """ASGI middleware: the record of each request."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: Any) -> None:
+        self.app, self.metrics, self.log = app, metrics, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        record = scope[_ATTRIBUTE] = Record(_id_of(scope), dialect_of(scope["path"]))
+        began, status = time.perf_counter(), 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *record.headers(status)]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except Exception as error:
+            record.note(error)
+            if not status:
+                await refusal(scope, error)(scope, receive, sent)
+        finally:
+            self._write(scope, record, status, time.perf_counter() - began)
+
+    def _write(self, scope: Scope, record: Record, status: int, seconds: float) -> None:
+        record.route = getattr(scope.get("route"), "path", None) or _asked(scope)
+        self.metrics.requests.labels(record.route, str(status)).inc()
+        self.metrics.request_seconds.labels(record.route).observe(seconds)
+        if record.error is not None:
+            self.metrics.refused.labels(record.error).inc()
+        for fault in record.faults:
+            self.log.error("failed", request_id=record.id, **fault)
+        told = {
+            "request_id": record.id,
+            "method": scope["method"],
+            "route": record.route,
+            "status": status,
+            "ms": round(seconds * 1e3, 1),
+            "key": record.key,
+            "error": record.error,
+            "passed": record.passed or None,
+            "tokens_in": record.tokens_in,
+            "tokens_out": record.tokens_out,
+        }
+        quiet = record.route in ("/livez", "/readyz", "/health", "/ping", "/metrics")
+        write = self.log.debug if quiet and status < 400 else self.log.info
+        write("request", **{name: value for name, value in told.items() if value is not None})
+
+
+def _asked(scope: Scope) -> str:
+    """The route that a request asked for, where it was refused before it got there.
+
+    Only paths that are described are told: what anybody may send is no label of a meter.
+    """
+    path: str = scope["path"]
+    return path if path in scope["app"].openapi()["paths"] else _UNKNOWN
+
+
+def _id_of(scope: Scope) -> str:
+    """The caller's id if it can stand in a header and a log, else a new one."""
+    given = next((value for name, value in scope["headers"] if name == HEADER), b"")
+    return given.decode() if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _place(error: Exception) -> dict[str, Any]:
+    """Where a fault is, without its message: that may hold what the caller sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return {
+        "error": type(error).__name__,
+        "at": [f"{f.filename}:{f.lineno} {f.name}" for f in frames],
+    }

@@ -1,0 +1,85 @@
+"""The OpenAPI document: what FastAPI finds, put right where the service does otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from tamis.service.http.middleware.auth import OPEN_PATHS
+from tamis.service.http.runtime.state import House
+
+_SCHEME = "ApiKey"
+_HERE = "#/components/schemas/"
+_UNUSED = ("HTTPValidationError", "ValidationError")
+
+
+def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """`app.openapi`, made once."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            )
+            app.openapi_schema = _named(_put_right(made), getattr(app.state, "house", None))
+        return app.openapi_schema
+
+    return openapi
+
+
+def _put_right(document: dict[str, Any]) -> dict[str, Any]:
+    parts = document.setdefault("components", {})
+    for name in _UNUSED:
+        parts.get("schemas", {}).pop(name, None)
+    parts["securitySchemes"] = {
+        _SCHEME: {"type": "http", "scheme": "bearer", "description": "Where the service has keys."}
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            # {} beside the scheme: a service without keys is open
+            operation["security"] = [] if path in OPEN_PATHS else [{_SCHEME: []}, {}]
+            operation.get("responses", {}).setdefault(
+                "500", {"description": "A fault of the service."}
+            )
+    _loosen(document)
+    return document
+
+
+def _named(document: dict[str, Any], house: House | None) -> dict[str, Any]:
+    """The names that a field may have here: methods, tokenizers, indexes."""
+    if house is None:
+        return document
+    schemas = document["components"]["schemas"]
+    # an input of a batch with a name that is not there is answered, with an error of its own
+    schemas["CompressInput"] = deepcopy(schemas["CompressRequest"])
+    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_HERE}CompressInput"
+    serving = house.serving
+    names = {
+        "model": ["default", serving.reader.card.name, *serving.methods],
+        "method": serving.methods,
+        "tokenizer": list(serving.counters),
+        "index": list(house.indexes),
+    }
+    for schema in ("CompressRequest", "SearchRequest", "TokenizeRequest"):
+        for field, value in schemas[schema]["properties"].items():
+            if field in names and not (schema == "TokenizeRequest" and field == "model"):
+                strings = [part for part in value.get("anyOf", [value]) if part["type"] == "string"]
+                for string in strings if names[field] else ():
+                    string["enum"] = names[field]
+    return document
+
+
+def _loosen(node: Any) -> None:
+    """A body that two dialects would take is taken: `anyOf`, where pydantic writes `oneOf`."""
+    if isinstance(node, dict):
+        if "oneOf" in node:
+            node["anyOf"] = node.pop("oneOf")
+        for value in node.values():
+            _loosen(value)
+    elif isinstance(node, list):
+        for value in node:
+            _loosen(value)

@@ -1,0 +1,168 @@
+"""What the service says of itself."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import PlainTextResponse
+
+from tamis.compressors.registry import info
+from tamis.probes.errors import BadInput
+from tamis.probes.model.loading import choose_device, choose_dtype
+from tamis.service.http.routes.base import answer, answers, house_of, router
+from tamis.service.http.runtime.metrics import CONTENT_TYPE
+from tamis.service.http.runtime.state import House
+from tamis.service.http.schemas.about import (
+    Alive,
+    Health,
+    Info,
+    Limits,
+    Model,
+    Models,
+    TeiToken,
+    TeiTokenized,
+    Tokenized,
+    TokenizeRequest,
+    Version,
+)
+from tamis.service.http.schemas.json import Json
+
+routes = router()
+_BEGAN = int(time.time())
+_UNREADY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Health, "description": "The model is away, or the line is full."}
+}
+
+
+@routes.head("/livez", include_in_schema=False)
+@routes.get("/livez", response_model=Alive, summary="Whether it runs")
+async def livez() -> Response:
+    """Answers while the process does."""
+    return answer(Alive())
+
+
+@routes.head("/readyz", include_in_schema=False)
+@routes.head("/health", include_in_schema=False)
+@routes.head("/ping", include_in_schema=False)
+@routes.get("/readyz", response_model=Health, responses=_UNREADY, summary="Whether it can serve")
+@routes.get("/health", response_model=Health, responses=_UNREADY, summary="As /readyz")
+@routes.get("/ping", response_model=Health, responses=_UNREADY, summary="As /readyz")
+async def readyz(request: Request) -> Response:
+    """Whether the model is there, the line has room, and nobody has said to stop."""
+    engine = house_of(request).engine
+    load = engine.load()
+    full = load.tokens >= load.most_tokens
+    ready = engine.ready and not full
+    reason = None if ready else "draining" if engine.draining else "full" if full else "no model"
+    health = Health(
+        status="ok" if ready else "unready",
+        reason=reason,
+        queue_tokens=load.tokens,
+        queue_fraction=round(load.tokens / load.most_tokens, 4),
+    )
+    return Json(health.model_dump(), 200 if ready else 503)
+
+
+@routes.get("/version", response_model=Version, summary="Which tamis this is")
+async def tamis_version() -> Response:
+    """The version of the package."""
+    return answer(Version(version=version("tamis")))
+
+
+@routes.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    summary="Meters, for Prometheus",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request) -> Response:
+    """In Prometheus's own words."""
+    return Response(house_of(request).metrics.page(), media_type=CONTENT_TYPE)
+
+
+@routes.get(
+    "/v1/models", response_model=Models, responses=answers(post=False), summary="What model may be"
+)
+async def models(request: Request) -> Response:
+    """`default`, and each method by its name."""
+    house = house_of(request)
+    default = house.settings.method
+    listed = [
+        Model(
+            id=name,
+            created=_BEGAN,
+            kind=info(name).kind,
+            summary=info(name).summary,
+            default=name == default,
+        )
+        for name in house.serving.methods
+    ]
+    first = listed[house.serving.methods.index(default)].model_copy(update={"id": "default"})
+    return answer(Models(data=[first, *listed]))
+
+
+@routes.get(
+    "/info",
+    response_model=Info,
+    responses=answers(post=False),
+    summary="What runs here, and its limits",
+)
+async def about(request: Request) -> Response:
+    """TEI's fields, the methods, and what one request may have."""
+    return answer(_info(house_of(request)))
+
+
+def _info(house: House) -> Info:
+    settings, serving, engine = house.settings, house.serving, house.engine
+    dtype = choose_dtype(settings.dtype, choose_device(settings.device))
+    return Info(
+        model_id=serving.reader.card.name,
+        model_sha=serving.reader.card.revision,
+        model_dtype=str(dtype).removeprefix("torch."),
+        served_model_name=serving.reader.card.name,
+        model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+        max_concurrent_requests=settings.max_requests,
+        max_input_length=settings.max_request_tokens,
+        max_batch_tokens=engine.bounds.batch_tokens,
+        max_client_batch_size=settings.max_documents,
+        tokenization_workers=settings.max_requests,  # each request in a thread of its own
+        version=version("tamis"),
+        layers_loaded=house.layers,
+        methods=serving.methods,
+        tokenizers=list(serving.counters),
+        indexes=list(house.indexes),
+        limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
+    )
+
+
+@routes.post(
+    "/tokenize",
+    response_model=Tokenized | TeiTokenized,
+    responses=answers(),
+    summary="How the proxy, or a budget, counts",
+)
+def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """`prompt` is answered as vLLM does, `inputs` as TEI does. Special tokens are text."""
+    house = house_of(request)
+    tokens = house.serving.counter(body.tokenizer)
+    if (body.prompt is None) == (body.inputs is None):
+        raise BadInput("give prompt, or inputs")
+    if body.prompt is not None:
+        ids = tokens.encode(body.prompt).ids
+        most = house.settings.max_request_tokens
+        return answer(Tokenized(count=len(ids), max_model_len=most, tokens=ids))
+    texts = [body.inputs] if isinstance(body.inputs, str) else list(body.inputs or ())
+    return answer(
+        TeiTokenized(
+            [
+                [
+                    TeiToken(id=i, text=text[a:b], start=a, stop=b)
+                    for i, (a, b) in zip(encoded.ids, encoded.offsets, strict=True)
+                ]
+                for text, encoded in zip(texts, tokens.encode_many(texts), strict=True)
+            ]
+        )
+    )

@@ -1,0 +1,128 @@
+"""What all routes have in common: how bodies are read, and which answers are documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.middleware.request_log import REASON, Record, record_of
+from tamis.service.http.runtime.errors import ON_POST, Dialect, TooLarge, dialect_of, says
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.state import House
+from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
+from tamis.service.http.schemas.json import Json, JsonRequest
+
+_MOST_CHARS_A_TOKEN = 6
+_RETRY = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+}
+PASSED_HEADERS = {
+    REASON.decode().title(): {
+        "description": "Under `on_error: passthrough`, the code of the error that kept the "
+        "documents from being compressed.",
+        "schema": {"type": "string"},
+    }
+}
+PASSED: dict[int | str, dict[str, Any]] = {200: {"headers": PASSED_HEADERS}}
+_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
+
+
+class SpokenRequest(JsonRequest):
+    """A request that is answered in its body's dialect, where its path alone does not tell."""
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            json.JSONDecodeError: as `JsonRequest.json`.
+        """
+        body = await super().json()
+        record_of(self.scope).dialect = dialect_of(self.scope["path"], body)
+        return body
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read by `door.json`, whatever type it claims to have."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with the request in our own words."""
+        inner = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            return await inner(SpokenRequest(request.scope, request.receive))
+
+        return handler
+
+
+def router() -> APIRouter:
+    """A router of such routes."""
+    return APIRouter(route_class=JsonRoute)
+
+
+def answers(
+    *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
+) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, as the OpenAPI document has them."""
+    body = _BODIES[dialects[0]]
+    for dialect in dialects[1:]:
+        body = body | _BODIES[dialect]
+    statuses = sorted({401, 429, 500, *(ON_POST if post else ()), *extra})
+    return {
+        status: {"model": body, "description": says(status)}
+        | ({"headers": _RETRY} if status in (429, 503) else {})
+        for status in statuses
+    }
+
+
+def house_of(request: Request) -> House:
+    """The service that a request came to."""
+    house: House = request.app.state.house
+    return house
+
+
+def record(request: Request) -> Record:
+    """What is known of a request."""
+    return record_of(request.scope)
+
+
+def answer(model: BaseModel, exclude_none: bool = False) -> Json:
+    """A model as a response; text leaves as it came."""
+    return Json(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
+
+
+def check(
+    settings: Settings, questions: Sequence[str], documents: int, characters: int = 0
+) -> None:
+    """Holds a request to the service's limits, before anything is done for it.
+
+    Args:
+        questions: each with all that is asked with it.
+        characters: of all documents, with what is written around them.
+
+    Raises:
+        BadInput: too many documents or questions, or a question that is too long.
+        TooLarge: more text than any tokenizer makes `max_request_tokens` of. Methods that read
+            count tokens, too.
+    """
+    if characters > _MOST_CHARS_A_TOKEN * (most := settings.max_request_tokens):
+        raise TooLarge(
+            f"the documents have {characters:,} characters, with what is written around each, and "
+            f"{most:,} tokens is the most; send them in parts"
+        )
+    if documents > settings.max_documents:
+        raise BadInput(
+            f"{documents:,} documents were given and {settings.max_documents:,} is the most; "
+            "send them in parts"
+        )
+    if len(questions) > settings.max_inputs:
+        raise BadInput(f"{len(questions)} queries were given and {settings.max_inputs} is the most")
+    if (longest := max(map(len, questions), default=0)) > settings.max_query_chars:
+        raise BadInput(
+            f"the query has {longest:,} characters and {settings.max_query_chars:,} is the most; "
+            "put long text into documents"
+        )

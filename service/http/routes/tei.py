@@ -1,0 +1,48 @@
+"""What TEI says of the work beside its answer: headers, in whole milliseconds.
+
+TEI reads texts one by one and gives the mean of them; here they are read together, and the times
+are of the request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tamis.compressors.types import Reranked
+from tamis.probes.model.loading import choose_device
+from tamis.service.http.schemas.tei import TeiRequest
+
+HEADERS = {
+    "x-compute-type": "Where the model runs, such as cpu or cuda.",
+    "x-compute-time": "Milliseconds in all.",
+    "x-compute-characters": "Characters of the texts, and of the query once for each.",
+    "x-compute-tokens": "Tokens that were read.",
+    "x-total-time": "Milliseconds in all.",
+    "x-tokenization-time": "Milliseconds of finding sentences and tokens.",
+    "x-queue-time": "Milliseconds in the line before the model.",
+    "x-inference-time": "Milliseconds of the model's forward passes.",
+}
+
+
+def headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, str]:
+    """The values, from the timings of a ranking."""
+
+    def ms(*names: str) -> int:
+        return int(sum(found.timings_ms.get(name, 0.0) for name in names))
+
+    read = sum(map(len, body.texts)) + len(body.query) * len(body.texts)
+    total, line, model = ms("total"), ms("queue"), ms("forward")
+    taken = (total, read, found.tokens_read, total, ms("segment", "tokenize"), line, model)
+    values = (choose_device(device).type, *map(str, taken))
+    return dict(zip(HEADERS, values, strict=True))
+
+
+def described_headers() -> dict[str, Any]:
+    """The same for the OpenAPI document; answers in other dialects have none of them."""
+    return {
+        name: {
+            "description": f"To TEI's requests: {says[0].lower()}{says[1:]}",
+            "schema": {"type": "string" if name == "x-compute-type" else "integer"},
+        }
+        for name, says in HEADERS.items()
+    }

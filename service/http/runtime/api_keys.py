@@ -1,0 +1,161 @@
+"""Keys: who may come in, and how often.
+
+A key is 32 random bytes, so a plain SHA-256 of it cannot be guessed back; only the hash is kept, in
+memory as in the file. A file has a line a key:
+
+    name sha256:0123... 600/minute
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.runtime.errors import RateLimited, Unauthorized
+
+_KIND = "sha256:"
+OPEN = "anonymous"
+"""Who calls where no keys are set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whose key, its hash, and how often it may be used; None is the service's own limit."""
+
+    name: str
+    digest: str
+    limit: str | None = None
+
+    def line(self) -> str:
+        """As it stands in a file."""
+        return " ".join(part for part in (self.name, _KIND + self.digest, self.limit) if part)
+
+
+def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
+    """A key, to be shown once, and what is kept of it.
+
+    Raises:
+        BadInput: a name with white space, or a limit that cannot be read.
+    """
+    if not name or any(c.isspace() or c in ":#" for c in name):
+        raise BadInput(f"the name is {name!r}; give one without white space, ':' and '#'")
+    if limit is not None:
+        _limit(limit)
+    secret = f"tamis_{secrets.token_urlsafe(32)}"
+    return secret, Key(name, digest_of(secret), limit)
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_keys(file: Path) -> list[Key]:
+    """The keys of a file.
+
+    Raises:
+        BadInput: it cannot be read, with the line that is wrong.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the keys file {file} cannot be read: {error}") from error
+    written = ((i, line.split()) for i, line in enumerate(lines, 1))
+    return [_key(file, i, parts) for i, parts in written if parts and parts[0][0] != "#"]
+
+
+def _key(file: Path, number: int, parts: list[str]) -> Key:
+    hashed = parts[1].removeprefix(_KIND) if len(parts) > 1 else ""
+    if len(parts) not in (2, 3) or len(hashed) != 64 or _KIND + hashed != parts[1]:
+        raise BadInput(
+            f"{file}, line {number} is no key: a line is `name sha256:HEX [limit]`; "
+            "make one with `tamis keys new NAME`"
+        )
+    if len(parts) == 3:
+        _limit(parts[2])
+    return Key(parts[0], hashed, parts[2] if len(parts) == 3 else None)
+
+
+def given_keys(texts: Iterable[str]) -> list[Key]:
+    """Keys that were given in plain, as `name:key`; only their hashes are kept.
+
+    Raises:
+        BadInput: one has no name, or is short enough to be guessed.
+    """
+    found = []
+    for text in texts:
+        name, colon, secret = text.partition(":")
+        if not (colon and name) or len(secret) < 16:
+            raise BadInput(
+                "a key is given as name:key with at least 16 characters of key; "
+                "make one with `tamis keys new NAME`"
+            )
+        found.append(Key(name, digest_of(secret)))
+    return found
+
+
+class Keyring:
+    """The keys of a service.
+
+    Args:
+        limit: the most requests of a key that has no limit of its own.
+    """
+
+    def __init__(self, keys: Iterable[Key] = (), limit: str | None = None) -> None:
+        self.keys = list(keys)
+        if twice := {k.name for k in self.keys if sum(k.name == o.name for o in self.keys) > 1}:
+            raise BadInput(
+                f"more than one key is called {sorted(twice)}; give each a name of its own"
+            )
+        self._default = _limit(limit) if limit else None
+        self._limits = {key.name: _limit(key.limit) for key in self.keys if key.limit}
+        self._window = MovingWindowRateLimiter(MemoryStorage())
+
+    def __bool__(self) -> bool:
+        return bool(self.keys)
+
+    def owner(self, authorization: str | None) -> str:
+        """Who calls; compared with every key in the same time, whichever it is.
+
+        Raises:
+            Unauthorized: no key, or none that is known.
+        """
+        if not self.keys:
+            return OPEN
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthorized("give an API key: `Authorization: Bearer KEY`")
+        digest = digest_of(secret.strip())
+        found = [key.name for key in self.keys if hmac.compare_digest(key.digest, digest)]
+        if not found:
+            raise Unauthorized("the API key is not known here")
+        return found[0]
+
+    def charge(self, name: str) -> None:
+        """Counts a request of a key.
+
+        Raises:
+            RateLimited: with the seconds until it may come again.
+        """
+        limit = self._limits.get(name, self._default)
+        if limit is None or self._window.hit(limit, name):
+            return
+        wait_s = self._window.get_window_stats(limit, name).reset_time - time.time()
+        raise RateLimited(f"{name} may send {limit}; come back after Retry-After", max(wait_s, 0.0))
+
+
+def _limit(text: str) -> RateLimitItem:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BadInput(f"the limit {text!r} cannot be read ({error}); write 600/minute") from error

@@ -1,0 +1,82 @@
+"""From flags and variables to `Settings`: typed, bounded, and nothing misspelt.
+
+A flag goes before a variable, a variable before the default. A variable with tamis's prefix that no
+knob has stops the start: it would have become a default in silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BeforeValidator, ValidationError, create_model
+from pydantic import Field as Bounds
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
+
+_OTHERS = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
+"""Variables with the prefix that clients, the smoke test and the compose file read."""
+
+
+class _Variables(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings of the flags that were given, then of the environment, then the defaults.
+
+    Args:
+        flags: by the name of the knob; None means not given.
+
+    Raises:
+        BadInput: an unknown variable, with the nearest name, or a value out of bounds.
+    """
+    _check_names(os.environ)
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
+    try:
+        read = _model()(**given)
+    except ValidationError as error:
+        raise BadInput("; ".join(_told(e) for e in error.errors())) from error
+    return Settings(**{knob.name: getattr(read, knob.name) for knob in KNOBS})
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    known = {variable(knob.name) for knob in KNOBS} | _OTHERS
+    for name in sorted(environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise BadInput(f"{name} is no setting; {hint}`tamis serve --help` lists them all")
+
+
+def _model() -> type[BaseSettings]:
+    """The knobs as pydantic-settings wants them."""
+    hints = get_type_hints(Settings)
+    made: Any = {knob.name: (_typed(hints[knob.name]), _bounded(knob)) for knob in KNOBS}
+    model: type[BaseSettings] = create_model("Variables", __base__=_Variables, **made)
+    return model
+
+
+def _typed(hint: Any) -> Any:
+    """Lists are written with commas, not as JSON."""
+    return Annotated[hint, NoDecode, BeforeValidator(_split)] if hint == tuple[str, ...] else hint
+
+
+def _split(value: Any) -> Any:
+    """A variable has commas; a flag may be given more than once, and have commas, too."""
+    given = [value] if isinstance(value, str) else value
+    return [part.strip() for text in given for part in text.split(",") if part.strip()]
+
+
+def _bounded(knob: Field[Any]) -> Any:
+    return Bounds(knob.default, **knob.metadata["bounds"])
+
+
+def _told(error: Any) -> str:
+    name = str(error["loc"][0])
+    return f"{flag(name)} or {variable(name)} is {error['input']!r}: {error['msg']}"

@@ -1,0 +1,60 @@
+"""An index while it is served: a search sees the newest state, and none loses the one it reads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tamis.probes.errors import TamisError
+
+if TYPE_CHECKING:
+    from tamis.retrieval.index.hit import Hit
+    from tamis.retrieval.index.store import CorpusIndex
+
+log = logging.getLogger("tamis")
+
+
+class Shelved:
+    """An index that others write to; threads may search it at the same time."""
+
+    def __init__(self, index: CorpusIndex) -> None:
+        self._newest, self._lock = index, threading.Lock()
+        self._readers: Counter[CorpusIndex] = Counter()
+
+    def search(self, *args: Any, **options: Any) -> list[Hit]:
+        """As `CorpusIndex.search`, in the state that was committed last."""
+        with self._reading() as index:
+            return index.search(*args, **options)
+
+    @contextmanager
+    def _reading(self) -> Iterator[CorpusIndex]:
+        with self._lock:
+            index = self._refreshed()
+            self._readers[index] += 1
+        try:
+            yield index
+        finally:
+            with self._lock:
+                self._readers[index] -= 1
+                self._let_go(index)
+
+    def _refreshed(self) -> CorpusIndex:
+        """The newest state; one that cannot be read leaves the one that is served."""
+        old = self._newest
+        try:
+            self._newest = old.refreshed()
+        except TamisError as error:
+            log.warning("index not refreshed", extra={"index": str(old.home), "why": str(error)})
+        self._let_go(old)
+        return self._newest
+
+    def _let_go(self, index: CorpusIndex) -> None:
+        """Closes a state that is neither the newest nor read by anybody."""
+        if self._readers[index] == 0:
+            del self._readers[index]
+            if index is not self._newest:
+                index.close()

@@ -1,0 +1,205 @@
+"""What a running service reads with: its methods, built once over the engine; its tokenizers."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tamis.compressors.method import Scorer
+from tamis.compressors.pipeline.reranking import Reranker, ranks_of
+from tamis.compressors.reading.windows import Reader
+from tamis.compressors.registry import (
+    DEFAULT_ENCODER,
+    build,
+    depth,
+    fits,
+    info,
+    method_class,
+    names,
+)
+from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
+from tamis.probes.hub import zoo
+from tamis.probes.tokens import Tokens
+from tamis.service.api.ordering import orderers
+from tamis.service.http.runtime.settings import Settings
+
+
+class OneAtATime:
+    """A sentence encoder that one thread owns; requests wait for each other."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder, self.tokens = encoder, encoder.tokens
+        self._owner = ThreadPoolExecutor(1, "tamis-encoder")
+
+    def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
+        """As `Encoder.encode`: `[N, D]`."""
+        vectors: Tensor = self._owner.submit(self._encoder.encode, texts, batch_tokens).result()
+        return vectors
+
+
+def served_methods(settings: Settings) -> list[str]:
+    """The methods a service offers: those of its settings, or all that its models can serve.
+
+    Raises:
+        UnknownMethod: a method that is not there. BadInput: the default is not among them, or one
+            cannot promise what `isolated` asks for.
+    """
+    there = [*names("compression"), *names("reranking")]
+    able = [name for name in there if name == settings.method or _can_serve(name, settings)]
+    if settings.isolated:
+        able = [name for name in able if name == settings.method or isolates(name)]
+    chosen = list(settings.methods) or able
+    for name in chosen:
+        if name not in there:
+            info(name)  # raises for a name that nobody has
+            raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
+        if settings.isolated and not isolates(name):
+            raise BadInput(f"{name} compares documents with one another; isolated leaves it out")
+    if settings.method not in chosen:
+        raise BadInput(
+            f"the default method {settings.method!r} is not among those served: {chosen}"
+        )
+    return chosen
+
+
+def isolates(method: str) -> bool:
+    """Whether a method can score documents so that none moves the score of another."""
+    return _takes(method, "isolated")
+
+
+def _takes(method: str, option: str) -> bool:
+    return option in inspect.signature(method_class(method)).parameters
+
+
+def _can_serve(name: str, settings: Settings) -> bool:
+    """Whether its probe, its heads and its encoder are here."""
+    if info(name).needs == "encoder":
+        try:
+            zoo.locate(DEFAULT_ENCODER, settings.models)
+        except ProxyMissing:
+            return False
+    return fits(name, settings.proxy)
+
+
+def layers_needed(settings: Settings) -> int | None:
+    """How many layers of the proxy its methods read; None for all."""
+    proxied = [n for n in served_methods(settings) if info(n).needs == "proxy" or n == "fusion"]
+    early: dict[str, Any] = {"exit_layer": settings.exit_layer}
+    depths = [
+        depth(name, settings.proxy, **(early if _takes(name, "exit_layer") else {}))
+        for name in proxied
+    ]
+    return None if None in depths else max((d for d in depths if d is not None), default=1)
+
+
+class Serving:
+    """Methods, tokenizers and names of one service.
+
+    Args:
+        reader: what methods read with: the engine's.
+    """
+
+    def __init__(self, settings: Settings, reader: Reader) -> None:
+        self.settings, self.reader = settings, reader
+        self.methods = served_methods(settings)
+        self.root = settings.models
+        self.counters = {"proxy": reader.layout.tokens} | {
+            name: Tokens.from_file(path, name) for name, path in pairs(settings.tokenizers)
+        }
+        self.orderers = orderers(reader, self.root)
+        self._built: dict[tuple[str, bool], Scorer] = {}
+        self._encoder: OneAtATime | None = None
+        self._building = threading.Lock()
+
+    def named(self, model: str | None, method: str | None = None) -> str:
+        """The method that a request means; `model` may be `default`, the proxy, or a method.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        chosen = method or model or "default"
+        if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
+            return self.settings.method
+        if chosen in self.methods:
+            return chosen
+        known = [*self.methods, "default", self.reader.card.name]
+        near = difflib.get_close_matches(chosen, known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownMethod(f"there is no model {chosen!r} here; {hint}GET /v1/models lists them")
+
+    def counter(self, tokenizer: str) -> Tokens:
+        """The tokenizer that a budget is counted in.
+
+        Raises:
+            UnknownTokenizer: none of that name was set up.
+        """
+        if tokenizer not in self.counters:
+            raise UnknownTokenizer(
+                f"there is no tokenizer {tokenizer!r} here; there are: {', '.join(self.counters)}; "
+                "the service is started with others by --tokenizers name=tokenizer.json"
+            )
+        return self.counters[tokenizer]
+
+    def scorer(self, method: str, isolated: bool = False) -> Scorer:
+        """A method, built when it is first asked for.
+
+        Args:
+            isolated: no document moves the score of another, where the method can.
+
+        Raises:
+            UnknownMethod: not a method that scores sentences.
+        """
+        alone = isolated or self.settings.isolated
+        options: dict[str, Any] = {"isolated": True} if alone and isolates(method) else {}
+        if self.settings.exit_layer and _takes(method, "exit_layer"):
+            options["exit_layer"] = self.settings.exit_layer
+        with self._building:
+            key = (method, "isolated" in options)
+            if key not in self._built:
+                self._built[key] = build(
+                    method,
+                    proxy=self.reader,
+                    encoder=self._shared_encoder(method),
+                    root=self.root,
+                    **options,
+                )
+            return self._built[key]
+
+    def reranker(self, method: str, isolated: bool = False) -> Reranker:
+        """A method as one that sorts documents."""
+        return Reranker(partial(ranks_of, self.scorer(method, isolated)), method)
+
+    def _shared_encoder(self, method: str) -> Any:
+        """One encoder for all methods; its name where it is not here, so that they can say so."""
+        if self._encoder is None and method in ("embedding", "fusion"):
+            from tamis.probes.model.encoder import Encoder
+
+            try:
+                found = Encoder.from_folder(zoo.locate(DEFAULT_ENCODER, self.root))
+            except ProxyMissing:
+                return DEFAULT_ENCODER
+            self._encoder = OneAtATime(found)
+        return self._encoder or DEFAULT_ENCODER
+
+
+def pairs(settings: Sequence[str]) -> list[tuple[str, Path]]:
+    """`name=path` as names and paths.
+
+    Raises:
+        BadInput: one of them is something else.
+    """
+    found = []
+    for pair in settings:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise BadInput(f"{pair!r} is not name=path")
+        found.append((name, Path(path)))
+    return found

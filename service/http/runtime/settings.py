@@ -1,0 +1,167 @@
+"""Every knob of the service, once: flag, variable, default and help are made of this table.
+
+`--queue-tokens` is `TAMIS_QUEUE_TOKENS` is `Settings.queue_tokens`. Only the standard library is
+imported here, so that `tamis --help` stays quick; `environment` reads and checks.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: RUF009  knob() is dataclasses.field with a shorter name
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+PREFIX = "TAMIS_"
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Storage = Literal["exact", "int8"]
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def knob(default: Any, text: str, panel: str, **bounds: float) -> Any:
+    """A field with its help and what it may be: `ge`, `le`, `gt` as pydantic has them."""
+    return field(default=default, metadata={"help": text, "panel": panel, "bounds": bounds})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a service is started with; see the help of each."""
+
+    host: str = knob("127.0.0.1", "The address to listen on.", "Network")
+    port: int = knob(
+        8080, "The port to listen on; 0 for any that is free.", "Network", ge=0, le=65535
+    )
+    api_keys: tuple[str, ...] = knob(
+        (),
+        "Keys that open the service, as `name:key`; better as a variable than a flag.",
+        "Network",
+    )
+    keys_file: Path | None = knob(
+        None, "A file of hashed keys, made by `tamis keys new`.", "Network"
+    )
+    rate_limit: str | None = knob(
+        None, "The most requests of one key, such as 600/minute.", "Network"
+    )
+    allow_public: bool = knob(
+        False, "Listen on other addresses than this machine's without any key.", "Network"
+    )
+    cors_origins: tuple[str, ...] = knob(
+        (), "Web origins whose pages may call the service.", "Network"
+    )
+
+    proxy: str = knob(
+        "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
+    )
+    language: str = knob("en", "Of most documents: it chooses the proxy under auto.", "Model")
+    home: Path | None = knob(
+        None,
+        "Cache folder of tamis; models lie in its models/. Default: the user's cache.",
+        "Model",
+    )
+    method: str = knob("question_rows", "The method where a request names none.", "Model")
+    methods: tuple[str, ...] = knob(
+        (), "The methods that are served; all of them if none is named.", "Model"
+    )
+    exit_layer: int | None = knob(
+        None,
+        "Stop reading after so many layers: sooner, and some evidence is lost. Default: as deep as "
+        "the probe was fitted.",
+        "Model",
+        ge=1,
+    )
+    isolated: bool = knob(
+        False,
+        "No document moves the score of another; only methods that can promise it are served.",
+        "Model",
+    )
+    device: Device = knob("auto", "Where the model runs.", "Model")
+    dtype: Dtype = knob(
+        "auto", "Its numbers; auto is bfloat16 where the processor has it.", "Model"
+    )
+    threads: int | None = knob(None, "Threads of the model; by default one a core.", "Model", ge=1)
+    warmup: bool = knob(True, "Read one batch before saying ready.", "Model")
+    tokenizers: tuple[str, ...] = knob(
+        (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`.", "Model"
+    )
+    indexes: tuple[str, ...] = knob(
+        (), "Indexes that /v1/search looks in, as `name=folder`.", "Model"
+    )
+
+    queue_tokens: int = knob(
+        32768, "Tokens that may wait or be read; more are refused with 429.", "Engine", ge=1
+    )
+    batch_tokens: int | None = knob(
+        None,
+        "Tokens of one forward pass; by default 1024 on a CPU, 16384 on a GPU.",
+        "Engine",
+        ge=16,
+    )
+    max_requests: int = knob(128, "Requests at a time; more are refused with 429.", "Engine", ge=1)
+    timeout_s: float = knob(60.0, "The longest a request may take.", "Engine", gt=0)
+    stall_s: float = knob(
+        300.0,
+        "A forward pass that takes longer is given up, and the model replaced.",
+        "Engine",
+        gt=0,
+    )
+
+    cache_bytes: int = knob(
+        0, "Memory for passages that were read before; 0 for no cache.", "Cache", ge=0
+    )
+    cache_folder: Path | None = knob(None, "Also keep them on disk, here.", "Cache")
+    cache_storage: Storage = knob(
+        "exact", "int8 takes half the room and moves scores a little.", "Cache"
+    )
+
+    max_body_bytes: int = knob(
+        8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
+    )
+    max_documents: int = knob(1000, "Documents of one request; more are 422.", "Limits", ge=1)
+    max_request_tokens: int = knob(
+        262144, "Tokens of one request, documents and questions; more are 413.", "Limits", ge=64
+    )
+    max_query_chars: int = knob(8192, "Characters of a question; more are 422.", "Limits", ge=1)
+    max_inputs: int = knob(100, "Inputs or queries of one call; more are 422.", "Limits", ge=1)
+    body_timeout_s: float = knob(20.0, "The longest a body may take to arrive.", "Limits", gt=0)
+    header_timeout_s: float = knob(10.0, "The longest the headers may take.", "Limits", gt=0)
+    max_connections: int = knob(1024, "Open connections; more are 503.", "Limits", ge=1)
+
+    drain_delay_s: float = knob(
+        0.0, "On SIGTERM, say unready for so long before closing the door.", "Shutdown", ge=0
+    )
+    drain_timeout_s: float = knob(
+        30.0, "How long requests that are there may take to finish.", "Shutdown", gt=0
+    )
+    log_format: LogFormat = knob("auto", "auto is console on a terminal, else json.", "Log")
+    log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
+
+    def __post_init__(self) -> None:
+        """Refuses what would be ignored. BadInput: a place for a cache that there is not."""
+        if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
+            from tamis.probes.errors import BadInput
+
+            raise BadInput(
+                "cache_folder and cache_storage say how passages are kept, and cache_bytes is 0, "
+                "so that none are; give cache_bytes, such as 2000000000, or leave them out"
+            )
+
+    @property
+    def models(self) -> Path:
+        """The folder models are kept in."""
+        from tamis.probes.hub.zoo import models_root
+
+        return models_root(self.home / "models" if self.home else None)
+
+
+KNOBS: tuple[Field[Any], ...] = fields(Settings)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a knob."""
+    return PREFIX + name.upper()
+
+
+def flag(name: str) -> str:
+    """The flag of a knob."""
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,161 @@
+"""A running service: everything its routes need, and how it is started and ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tamis.compressors.reading.windows import Reader
+from tamis.compressors.registry import info
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import MissingExtra
+from tamis.probes.hub import zoo
+from tamis.probes.prompt import Prompt, Read
+from tamis.service.engine.engine import Bounds, Engine
+from tamis.service.http.runtime.errors import NotFound
+from tamis.service.http.runtime.executor import Desk
+from tamis.service.http.runtime.index_pool import Shelved
+from tamis.service.http.runtime.methods import Serving, layers_needed, pairs
+from tamis.service.http.runtime.metrics import Metrics
+from tamis.service.http.runtime.passage_cache import Passages
+from tamis.service.http.runtime.settings import Settings
+
+_WARM_TOKENS = 256
+_SWITCH_S = 0.0005
+"""How long a thread may hold the interpreter while the model's thread waits for it: after every
+operation of a forward pass it does, so Python's 5 ms would add up to seconds."""
+
+
+@dataclass(slots=True)
+class House:
+    """One service while it runs."""
+
+    settings: Settings
+    metrics: Metrics
+    engine: Engine
+    serving: Serving
+    desk: Desk
+    layers: int | None
+    indexes: dict[str, Any]
+
+    @classmethod
+    def opened(cls, settings: Settings, metrics: Metrics, reader: Reader | None = None) -> House:
+        """Loads the model and opens the indexes.
+
+        Args:
+            reader: read with this instead of the settings' proxy.
+
+        Raises:
+            TamisError: what keeps it from starting, with the way out.
+        """
+        sys.setswitchinterval(_SWITCH_S)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        layers = None if reader is not None else layers_needed(settings)
+        passages = Passages(settings)
+        load = _loader(settings, layers, reader, passages)
+        engine = Engine(load, _bounds(settings, reader), metrics, passages.size)
+        serving = Serving(settings, engine.start())
+        metrics.watch("queue_tokens", lambda: engine.load().tokens)
+        metrics.watch("queue_requests", lambda: engine.load().requests)
+        metrics.watch("ready", lambda: float(engine.ready))
+        if passages.cache is not None:
+            metrics.watch_cache(passages.cache.stats)
+        indexes = {
+            name: _opened_index(folder, serving.root) for name, folder in pairs(settings.indexes)
+        }
+        return cls(
+            settings, metrics, engine, serving, Desk(engine, settings.timeout_s), layers, indexes
+        )
+
+    def close(self) -> bool:
+        """Finishes what is in; whether that was done in time."""
+        served = self.engine.drain(self.settings.drain_timeout_s)
+        self.desk.close()
+        return served
+
+    def reads(self, method: str) -> bool:
+        """Whether a method needs the model."""
+        return info(method).needs == "proxy" or method == "fusion"
+
+    def index(self, name: str | None) -> tuple[str, Any]:
+        """An index by name; the only one if no name is given.
+
+        Raises:
+            NotFound: there is none of that name, or more than one to choose from.
+        """
+        if not self.indexes:
+            raise NotFound(
+                "no index is open here; start the service with --indexes name=folder, "
+                "where `tamis index` made the folder"
+            )
+        chosen = next(iter(self.indexes)) if name is None and len(self.indexes) == 1 else name
+        if chosen not in self.indexes:
+            raise NotFound(f"there is no index {name!r}; there are: {', '.join(self.indexes)}")
+        return str(chosen), self.indexes[chosen]
+
+
+def _loader(
+    settings: Settings, layers: int | None, reader: Reader | None, passages: Passages
+) -> Callable[[], Reader]:
+    """What the model's thread calls first."""
+
+    def load() -> Reader:
+        found = reader if reader is not None else _proxy(settings, layers)
+        if settings.warmup:
+            _warm(found)
+        return passages.over(found)
+
+    return load
+
+
+def _proxy(settings: Settings, layers: int | None) -> Reader:
+    return zoo.load_proxy(
+        settings.proxy,
+        layers=layers,
+        dtype=settings.dtype,
+        device=settings.device,
+        root=settings.models,
+    )
+
+
+def _warm(reader: Reader) -> None:
+    """Reads one window, so that the first request does not pay for what is done once."""
+    ids = reader.layout.tokens.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
+    read = Read(tuple(ids[:_WARM_TOKENS]), 0, ((0, _WARM_TOKENS),))
+    depth = getattr(reader, "depth", reader.card.layers)
+    for _ in reader.read([Prompt(read, reader.layout.ask("What jumps?"))], Want((depth - 1,))):
+        pass
+
+
+def _bounds(settings: Settings, reader: Reader | None) -> Bounds:
+    batch = settings.batch_tokens or getattr(reader, "batch_tokens", None) or _batch(settings)
+    return Bounds(
+        settings.queue_tokens,
+        settings.max_requests,
+        settings.max_request_tokens,
+        batch,
+        settings.stall_s,
+    )
+
+
+def _batch(settings: Settings) -> int:
+    """On a CPU half of what `Proxy` takes by default: a short request waits for one to end."""
+    from tamis.probes.model.loading import choose_device
+
+    return 1024 if choose_device(settings.device).type == "cpu" else 16384
+
+
+def _opened_index(folder: Path, root: Path) -> Any:
+    try:
+        from tamis.retrieval.index.store import CorpusIndex
+    except ImportError as error:
+        raise MissingExtra(
+            f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
+        ) from error
+    return Shelved(CorpusIndex.open(folder, root=root))

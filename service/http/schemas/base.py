@@ -1,0 +1,152 @@
+"""What the dialects have in common: text that is never touched, models that say what they take."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.language import CODE, checked
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a string")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
+"""Any string Python can hold: pydantic's own refuses lone surrogates."""
+
+
+def _question(value: Any) -> str:
+    if not _text(value).strip():
+        raise PydanticCustomError("empty", "Input should be a question and is blank")
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    if len(_text(value)) > MOST_SHORT:
+        told = {"given": len(value), "most": MOST_SHORT}
+        raise PydanticCustomError("too_long", "it has {given} characters, {most} is the most", told)
+    return str(value)
+
+
+MOST_SHORT = 256
+Short = Annotated[
+    str, PlainValidator(_short), WithJsonSchema({"type": "string", "maxLength": MOST_SHORT})
+]
+"""What is written again and again around the texts."""
+
+
+def _language(value: Any) -> str:
+    try:
+        return checked(_text(value))
+    except BadInput as error:
+        raise PydanticCustomError("language", "{told}", {"told": str(error)}) from None
+
+
+Language = Annotated[
+    str, PlainValidator(_language), WithJsonSchema({"type": "string", "pattern": CODE.pattern})
+]
+Question = Annotated[
+    str,
+    PlainValidator(_question),
+    WithJsonSchema({"type": "string", "pattern": r"\S", "minLength": 1}),
+]
+Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
+
+
+_ALSO_CALLED = {
+    "query": ("question", "prompt", "q"),
+    "queries": ("questions", "prompts"),
+    "documents": ("texts", "text", "document", "passages", "context", "contexts", "chunks", "docs"),
+    "max_tokens": ("budget", "token_budget", "target_token", "target_tokens"),
+    "ratio": ("rate", "target_ratio", "compression_ratio"),
+    "top_n": ("top_k", "k"),
+    "k": ("top_n", "top_k", "limit"),
+    "model": ("model_name", "model_id"),
+    "text": ("content", "page_content", "passage", "document"),
+    "metadata": ("meta",),
+    "index": ("document", "passage"),
+    "start": ("begin", "from"),
+    "end": ("stop", "to"),
+    "neighbours": ("neighbors", "context_window", "window"),
+    "spans": ("kept", "relevant_spans"),
+}
+"""Fields of ours, and what they are called elsewhere."""
+
+
+class Asked(BaseModel):
+    """A request of ours: a field that is not known is a mistake, and is told so."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for name in given:
+                if name not in cls.model_fields and _alias(cls, name) is None:
+                    meant = _meant(str(name), cls.model_fields)
+                    meant = meant and (cls.model_fields[meant].alias or meant)
+                    hint = f"did you mean {meant!r}?" if meant else "it is not known"
+                    raise PydanticCustomError(
+                        "unknown", "no field {name}; {hint}", {"name": repr(name), "hint": hint}
+                    )
+        return given
+
+
+class Foreign(BaseModel):
+    """A request of another service's clients: fields that mean nothing here are passed over."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Told(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+def _meant(name: str, fields: Iterable[str]) -> str | None:
+    """The field that was probably meant: one that means the same, else one that looks the same."""
+    known = list(fields)
+    same = [field for field in known if name.lower() in _ALSO_CALLED.get(field, ())]
+    return next(iter(same or difflib.get_close_matches(name, known, 1)), None)
+
+
+def _alias(model: type[BaseModel], name: Any) -> str | None:
+    return next((f for f, field in model.model_fields.items() if field.alias == name), None)
+
+
+def new_id(prefix: str) -> str:
+    """A new id, such as `cmp_…`."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def plain_id() -> str:
+    """A new id that is a UUID and nothing else, as Cohere's are."""
+    return str(uuid.uuid4())
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
+
+
+def probability(score: float, calibrated: bool = True) -> float:
+    """A score as dialects promise it, in [0, 1] and in the same order.
+
+    One that is no probability goes through a sigmoid; a document without text, -inf, has 0.
+    """
+    if calibrated:
+        return min(1.0, max(0.0, score))
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0

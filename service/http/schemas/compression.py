@@ -1,0 +1,280 @@
+"""`POST /v1/compress` and `/v1/explain`: what is answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from tamis.compressors.selection.rendering import whole
+from tamis.compressors.types import Compressed, Rules
+from tamis.probes.tokens import Tokens
+from tamis.service.engine.deadline import Sifted
+from tamis.service.engine.request import Ticket
+from tamis.service.http.schemas.base import Text, Told, new_id, now, probability
+from tamis.service.http.schemas.errors import ErrorDetail
+from tamis.service.http.schemas.offsets import Ruler, Unit
+
+if TYPE_CHECKING:
+    from tamis.service.cli.display.answer import Source
+
+Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
+
+
+class SpanScore(Told):
+    """`document[start:end]` was kept."""
+
+    start: int
+    end: int
+    score: float | None
+
+
+class UnitScore(Told):
+    """One sentence, table row, code block: where it is, how it scored, what it costs."""
+
+    index: int
+    start: int
+    end: int
+    kind: str
+    score: float | None
+    kept: bool
+    tokens: int | None = None
+
+
+class DocumentResult(Told):
+    """What became of one document; `text` is what was kept of it, verbatim.
+
+    `relevance_score` is that of its best sentence, in [0, 1] whatever the method; `raw_score` is
+    the same as the method has it. Both are null where nothing was scored; a document without a
+    sentence has 0 and null.
+    """
+
+    index: int
+    id: Text | None
+    relevance_score: float | None
+    raw_score: float | None = None
+    kept: bool
+    text: Text | None = None
+    relevant_spans: list[SpanScore] | None = None
+    units: list[UnitScore] | None = None
+    tokens_before: int
+    tokens_after: int
+
+
+class Coverage(Told):
+    """How much was read; nothing is ever cut off, and what time did not allow is said."""
+
+    windows: int
+    tokens_scored: int
+    units: int
+    units_scored: int
+    truncated: bool = False
+
+
+class Usage(Told):
+    """Tokens, as the tokenizer of the budget counts them."""
+
+    input_tokens: int
+    output_tokens: int
+    saved_tokens: int
+    ratio: float
+    cached_tokens: int
+    tokenizer: Text
+    estimated: bool = False
+
+
+class Timings(Told):
+    """Where the time went, in milliseconds."""
+
+    queue_ms: float
+    tokenize_ms: float
+    score_ms: float
+    select_ms: float
+    total_ms: float
+
+
+class Compression(Told):
+    """The short context, where every part of it came from, and what it cost."""
+
+    id: str
+    object: Literal["compression"] = "compression"
+    created: int
+    model: str
+    model_revision: str
+    method: str
+    calibrated: bool
+    text: Text | None
+    results: list[DocumentResult] | None
+    answerability: float | None
+    coverage: Coverage
+    usage: Usage
+    timings: Timings
+    status: Status
+    warnings: list[Text]
+
+
+class CompressionList(Told):
+    """One compression a question, in order."""
+
+    object: Literal["list"] = "list"
+    data: list[Compression]
+
+
+class BatchItem(Told):
+    """One input of a batch: its compression, or what was wrong with it."""
+
+    index: int
+    compression: Compression | None = None
+    error: ErrorDetail | None = None
+
+
+class BatchResult(Told):
+    """One item an input, in order."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchItem]
+
+
+class Writer:
+    """Writes one answer down."""
+
+    def __init__(
+        self, sifted: Sifted, rules: Rules, counter: Tokens, unit: Unit, card: tuple[str, str]
+    ) -> None:
+        from tamis.service.cli.display.answer import sources
+
+        self.sifted, self.result, self.card, self.counter = sifted, sifted.result, card, counter
+        self.rules = rules
+        self.sources = sources(self.result, rules, counter)
+        self.rulers = [Ruler(p.text, unit) for p in self.result.passages]
+
+    def compression(
+        self,
+        ticket: Ticket,
+        spans: bool,
+        units: str,
+        documents: bool,
+        text: bool,
+        shadow: bool = False,
+    ) -> Compression:
+        """The whole answer, as full as it was asked for; in `shadow`, with the text as it came."""
+        result, read = self.result, self.sifted.read
+        late = read < self.sifted.units and result.status == "ok"
+        warnings = list(result.warnings)
+        if late:
+            warnings.append(
+                f"{read} of {self.sifted.units} sentences were read in time; "
+                "the others were placed by their words"
+            )
+        return Compression(
+            id=new_id("cmp"),
+            created=now(),
+            model=self.card[0],
+            model_revision=self.card[1],
+            method=result.method,
+            calibrated=self.sifted.calibrated,
+            text=self._text(shadow) if text else None,
+            results=self._documents(spans, units, text, shadow) if documents else None,
+            answerability=result.answerability,
+            coverage=Coverage(
+                windows=result.windows,
+                tokens_scored=result.tokens_read,
+                units=self.sifted.units,
+                units_scored=read if result.scores else 0,
+            ),
+            usage=usage_of(result),
+            timings=_timings(result, ticket),
+            status="shadow" if shadow else "partial" if late else result.status,
+            warnings=warnings,
+        )
+
+    def _text(self, shadow: bool) -> str:
+        """What was kept; in shadow, all there was."""
+        if not shadow:
+            return self.result.text
+        return whole(self.result.passages, self.result.units, self.rules)
+
+    def _documents(self, spans: bool, units: str, text: bool, shadow: bool) -> list[DocumentResult]:
+        tokens = self._unit_tokens() if units == "all" else None
+        return [
+            DocumentResult(
+                index=source.index,
+                id=source.passage.id,
+                relevance_score=self._relevance(source),
+                raw_score=_finite(source.score) if source.units else None,
+                kept=bool(source.kept),
+                text=(source.passage.text if shadow else source.text) if text else None,
+                relevant_spans=[self._span(u) for u in source.kept] if spans else None,
+                units=None
+                if units == "none"
+                else [
+                    self._unit(u, kept, tokens)
+                    for u in (source.kept if units == "kept" else source.units)
+                ],
+                tokens_before=source.tokens_before,
+                tokens_after=source.tokens_after,
+            )
+            for source, kept in ((source, set(source.kept)) for source in self.sources)
+        ]
+
+    def _relevance(self, source: Source) -> float | None:
+        if source.score is None:
+            return None
+        return probability(source.score, self.sifted.calibrated) if source.units else 0.0
+
+    def _place(self, u: int) -> tuple[int, int]:
+        unit = self.result.units[u]
+        ruler = self.rulers[unit.passage]
+        return ruler.out(unit.visible[0]), ruler.out(unit.visible[1])
+
+    def _span(self, u: int) -> SpanScore:
+        start, end = self._place(u)
+        return SpanScore(start=start, end=end, score=self._score(u))
+
+    def _score(self, u: int) -> float | None:
+        return self.result.scores[u] if self.result.scores else None
+
+    def _unit(self, u: int, kept: set[int], tokens: list[int] | None) -> UnitScore:
+        start, end = self._place(u)
+        return UnitScore(
+            index=u,
+            start=start,
+            end=end,
+            kind=self.result.units[u].kind,
+            score=self._score(u),
+            kept=u in kept,
+            tokens=tokens[u] if tokens else None,
+        )
+
+    def _unit_tokens(self) -> list[int]:
+        texts = [
+            self.result.passages[unit.passage].text[slice(*unit.visible)]
+            for unit in self.result.units
+        ]
+        return self.counter.count_many(texts)
+
+
+def usage_of(result: Compressed) -> Usage:
+    """What it cost and saved."""
+    return Usage(
+        input_tokens=result.tokens_in,
+        output_tokens=result.tokens_out,
+        saved_tokens=result.tokens_in - result.tokens_out,
+        ratio=round(result.ratio, 4),
+        cached_tokens=result.tokens_cached,
+        tokenizer=result.tokenizer,
+    )
+
+
+def _timings(result: Compressed, ticket: Ticket) -> Timings:
+    ms: Any = result.timings_ms
+    read = ms.get("read", 0.0) - ticket.queue_ms
+    return Timings(
+        queue_ms=round(ticket.queue_ms, 3),
+        tokenize_ms=round(ms.get("segment", 0.0) + ms.get("tokenize", 0.0), 3),
+        score_ms=round(max(0.0, read) + ms.get("score", 0.0), 3),
+        select_ms=round(ms.get("select", 0.0), 3),
+        total_ms=round(ms.get("total", 0.0), 3),
+    )
+
+
+def _finite(score: float | None) -> float | None:
+    return None if score is None or score in (float("inf"), float("-inf")) else score

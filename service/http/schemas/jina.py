@@ -1,0 +1,171 @@
+"""`POST /v1/rerank` and `/rerank` with `documents`: Jina, Cohere v1, vLLM and infinity.
+
+One answer serves them: each reads its own fields and passes over the others'. Documents come back
+as `{"text": …}`. Infinity, whose requests have `raw_scores`, has strings, or null where it did not
+ask for them; for Cohere they come only if it asked, and there is no such field if not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from tamis.compressors.types import Reranked
+from tamis.probes.errors import BadInput
+from tamis.service.http.schemas.base import Foreign, Question, Text, Told, now, plain_id
+from tamis.service.http.schemas.tei import score_of
+
+COHERE = re.compile(r"rerank-(?:v\d|english|multilingual)")
+"""What Cohere's models are called, from their beginning on."""
+
+
+class JinaDocument(Foreign):
+    """A document as an object; Cohere v1 ranks by the fields that `rank_fields` names."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    text: Text | None = None
+
+
+class JinaRequest(Foreign):
+    """Which documents answer the query best."""
+
+    model: Text | None = None
+    query: Question
+    documents: list[Text | JinaDocument]
+    top_n: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    return_documents: bool | None = None
+    rank_fields: list[Text] | None = None
+    max_chunks_per_doc: int | None = None
+    raw_scores: bool | None = None
+    priority: Annotated[int, Field(ge=0, le=999)] = 0
+
+    @property
+    def of_infinity(self) -> bool:
+        """Whether one of infinity's clients sent it."""
+        return self.raw_scores is not None
+
+    @property
+    def of_cohere(self) -> bool:
+        """Whether it has what only Cohere's clients send; its SDK also says so in its headers."""
+        own = self.max_chunks_per_doc is not None or self.rank_fields is not None
+        return own or COHERE.match(self.model or "") is not None
+
+    def texts(self) -> list[str]:
+        """What is ranked of each document.
+
+        Raises:
+            BadInput: a document that has none of it.
+        """
+        return [self._text(i, d) for i, d in enumerate(self.documents)]
+
+    def own_texts(self, ranked: list[str]) -> list[str]:
+        """What each document says itself, to come back; of one without a text what was ranked."""
+        own = [getattr(document, "text", document) for document in self.documents]
+        return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
+
+    def _text(self, index: int, document: str | JinaDocument) -> str:
+        if isinstance(document, str):
+            return document
+        fields = {**(document.model_extra or {}), "text": document.text}
+        names = self.rank_fields or ["text"]
+        found = [fields[name] for name in names if isinstance(fields.get(name), str)]
+        if not found:
+            raise BadInput(f"document {index} has no text in {names}")
+        return "\n".join(found)
+
+
+class JinaText(Told):
+    """A document that comes back; `multi_modal` is vLLM's, and is always null."""
+
+    text: Text
+    multi_modal: None = None
+
+
+class JinaResult(Told):
+    """One document's place; a `document` that was not set is left out, one that is null is not."""
+
+    index: int
+    relevance_score: float
+    document: JinaText | Text | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = written(self)
+        return {name: fields[name] for name in fields if name in self.model_fields_set}
+
+
+class JinaUsage(Told):
+    """What was read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class JinaBilled(Told):
+    """Cohere v1's unit."""
+
+    search_units: int
+
+
+class JinaVersion(Told):
+    """Of Cohere's dialect."""
+
+    version: Literal["1"] = "1"
+
+
+class JinaMeta(Told):
+    """Cohere v1's account."""
+
+    api_version: JinaVersion = JinaVersion()
+    billed_units: JinaBilled
+
+
+class JinaAnswer(Told):
+    """Documents, best first."""
+
+    id: str
+    object: Literal["rerank"] = "rerank"
+    created: int
+    model: str
+    results: list[JinaResult]
+    usage: JinaUsage
+    meta: JinaMeta
+
+
+def jina_answer(
+    request: JinaRequest, found: Reranked, model: str, texts: list[str], quiet: bool = False
+) -> JinaAnswer:
+    """The answer in the words of Jina and its like.
+
+    Args:
+        quiet: documents come back only if they were asked for.
+    """
+    shown = not quiet if request.return_documents is None else request.return_documents
+    own = request.own_texts(texts) if shown else None
+    return JinaAnswer(
+        id=plain_id(),
+        created=now(),
+        model=model,
+        results=[
+            JinaResult(
+                index=ranked.index,
+                relevance_score=score_of(
+                    ranked.score, found.calibrated, request.raw_scores or False
+                ),
+                **_document(request, own[ranked.index] if own else None),
+            )
+            for ranked in found.results
+        ],
+        usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
+        meta=JinaMeta(billed_units=JinaBilled(search_units=-(-len(texts) // 100))),
+    )
+
+
+def _document(request: JinaRequest, text: str | None) -> dict[str, Any]:
+    """The field that a document comes back in, if there is one; None is one that does not."""
+    if request.of_infinity:
+        return {"document": text}
+    return {} if text is None else {"document": JinaText(text=text)}

@@ -1,0 +1,240 @@
+"""`POST /v1/compress` with `messages`: Headroom's shape, for conversations with tool results.
+
+messages ─ what tools returned ─► documents ─ compressed for the last question ─► the same messages
+
+Only what tools returned is compressed, unless more is asked for: instructions and turns are what a
+model must see as written, and a prompt whose beginning stays the same stays in its provider's
+cache. What stands before the last `cache_control`, its own block included, is therefore left as it
+is. Every message keeps its place and all its fields; nothing is rewritten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.schemas.base import Foreign, Question, Text, Told
+from tamis.service.http.schemas.compress import CompressRequest
+from tamis.service.http.schemas.compression import Compression
+
+_TOOLS = ("tool", "function")
+_SYSTEM = ("system", "developer")
+
+
+class MessagesConfig(Foreign):
+    """What may be compressed, and to how much."""
+
+    compress_user_messages: bool = False
+    compress_system_messages: bool = False
+    compress_cached: Annotated[
+        bool,
+        Field(description="Also what stands before the last cache_control: it is cached anew."),
+    ] = False
+    protect_recent: Annotated[int, Field(ge=0, le=2**31)] = 0
+    target_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    min_tokens_to_compress: Annotated[int, Field(ge=0, le=2**31)] = 250
+
+
+class Message(Foreign):
+    """A message of OpenAI's or Anthropic's shape; fields that are not named here come back."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: Text
+    content: Text | list[dict[str, Any]] | None = None
+    _given: Any = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _kept(cls, given: Any, handler: ModelWrapValidatorHandler[Message]) -> Message:
+        message = handler(given)
+        message._given = given
+        return message
+
+    def copied(self) -> dict[str, Any]:
+        """The message as it came, its fields in their order."""
+        copy: dict[str, Any] = deepcopy(self._given)
+        return copy
+
+
+class MessagesRequest(Foreign):
+    """A conversation whose tool results shall be shorter.
+
+    The question is the last user message, or `query`. `token_budget` is for all messages together.
+    """
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    query: Question | None = None
+    model: Text | None = None
+    token_budget: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    config: MessagesConfig = MessagesConfig()
+
+
+class MessagesAnswer(Told):
+    """The same messages, shorter; the last three fields are Headroom's."""
+
+    messages: list[dict[str, Any]]
+    tokens_before: int
+    tokens_after: int
+    tokens_saved: int
+    compression_ratio: float
+    warnings: list[Text]
+    transforms_applied: list[str]
+    transforms_summary: dict[str, int]
+    ccr_hashes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A text inside a message: `holder[key]`; `tool` says that a tool returned it."""
+
+    place: int
+    holder: dict[str, Any]
+    key: str
+    tool: bool
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return str(self.holder[self.key])
+
+
+class Conversation:
+    """The texts of a conversation, and which of them may be shortened."""
+
+    def __init__(self, body: MessagesRequest, count: Callable[[str], int]) -> None:
+        self.body, self.count = body, count
+        self.messages = [message.copied() for message in body.messages]
+        marked = [slot for i, message in enumerate(self.messages) for slot in _marked(i, message)]
+        texts = [slot for slot in marked if slot is not None]
+        cached = 0 if body.config.compress_cached else _cached(marked)
+        # the last message in which a user says something; -1 without any
+        self.asks = max((i for i, m in enumerate(self.messages) if _said(i, m)), default=-1)
+        tokens = [count(slot.text) for slot in texts]
+        self.tokens_before = sum(tokens)
+        least = body.config.min_tokens_to_compress
+        free = list(zip(texts, tokens, strict=True))[cached:]
+        self.free = [(slot, n) for slot, n in free if n >= least and self._may_be_shorter(slot)]
+        self.tokens_free = sum(n for _, n in self.free)
+
+    def request(self) -> CompressRequest | None:
+        """What to compress; None where nothing may be.
+
+        Raises:
+            BadInput: no question, or the budget is spent on what is not compressed.
+        """
+        if not self.free:
+            return None
+        most = self.body.token_budget
+        if most is not None:
+            fixed = self.tokens_before - self.tokens_free
+            if fixed >= most:
+                raise BadInput(
+                    f"token_budget is {most:,} and the messages that stay as they are take "
+                    f"{fixed:,}; raise it, or allow more in config"
+                )
+            most -= fixed
+        return CompressRequest(
+            model=self.body.model,
+            query=self._question(),
+            history=[],
+            documents=[slot.text for slot, _ in self.free],
+            max_tokens=self._at_most(most),
+            ratio=self.body.config.target_ratio if most is None else None,
+        )
+
+    def _at_most(self, tokens: int | None) -> int | None:
+        """A budget in tokens, and the share of what is free that is wished for, if both are."""
+        share = self.body.config.target_ratio
+        if tokens is None or share is None:
+            return tokens
+        return min(tokens, max(1, math.floor(share * self.tokens_free)))
+
+    def answer(self, found: Compression | None) -> MessagesAnswer:
+        """The messages, with what was kept of each text in its place."""
+        after = self.tokens_before - self.tokens_free
+        for (slot, tokens), result in zip(self.free, (found and found.results) or [], strict=True):
+            if not (found and self._fits(found)):
+                slot.holder[slot.key] = result.text or ""
+                tokens = self.count(slot.text)
+            after += tokens
+        applied = [f"tamis:{found.method}"] if found else []
+        nothing = ["no text was free and long enough to compress"]
+        return MessagesAnswer(
+            messages=self.messages,
+            tokens_before=self.tokens_before,
+            tokens_after=after,
+            tokens_saved=self.tokens_before - after,
+            compression_ratio=after / self.tokens_before if self.tokens_before else 1.0,
+            warnings=found.warnings if found else nothing,
+            transforms_applied=applied,
+            transforms_summary=dict.fromkeys(applied, len(self.free)),
+            ccr_hashes=[],
+        )
+
+    def _fits(self, found: Compression) -> bool:
+        """Whether all of it may stay as it is, white space around it included."""
+        most = self.body.token_budget
+        return found.status == "passthrough" and (most is None or self.tokens_before <= most)
+
+    def _may_be_shorter(self, slot: Slot) -> bool:
+        config, role = self.body.config, self.messages[slot.place]["role"]
+        if slot.place >= len(self.messages) - config.protect_recent:
+            return False
+        if slot.tool:
+            return True
+        if role in _SYSTEM:
+            return config.compress_system_messages
+        return role == "user" and config.compress_user_messages and slot.place != self.asks
+
+    def _question(self) -> str:
+        if self.body.query is not None:
+            return self.body.query
+        if self.asks < 0:
+            raise BadInput("no user message asks anything; add one, or give query")
+        return _said(self.asks, self.messages[self.asks])
+
+
+def _said(place: int, message: dict[str, Any]) -> str:
+    """What a user says in a message, tool results aside; empty for other roles."""
+    own = [slot.text for slot in _slots(place, message) if not slot.tool]
+    return "\n".join(t for t in own if t.strip()) if message["role"] == "user" else ""
+
+
+def _slots(place: int, message: dict[str, Any]) -> Iterator[Slot]:
+    """The texts of a message: its content, its parts, and what tool results hold."""
+    return (slot for slot in _marked(place, message) if slot is not None)
+
+
+def _marked(place: int, message: dict[str, Any]) -> Iterator[Slot | None]:
+    """The texts of a message in order, and None behind each block that `cache_control` marks."""
+    yield from _held(place, message, "content", message["role"] in _TOOLS)
+    if message.get("cache_control"):
+        yield None
+
+
+def _cached(marked: list[Slot | None]) -> int:
+    """How many texts stand before the last breakpoint of the provider's cache."""
+    last = max((i for i, slot in enumerate(marked) if slot is None), default=0)
+    return sum(slot is not None for slot in marked[:last])
+
+
+def _held(place: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[Slot | None]:
+    content = holder.get(key)
+    if isinstance(content, str):
+        yield Slot(place, holder, key, tool)
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict):
+            continue
+        if part.get("type") == "tool_result":
+            yield from _held(place, part, "content", True)
+        elif isinstance(part.get("text"), str):
+            yield Slot(place, part, "text", tool)
+        if part.get("cache_control"):
+            yield None

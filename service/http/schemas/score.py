@@ -1,0 +1,84 @@
+"""`POST /score`: one number a pair, as vLLM has it. No pair moves the score of another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.schemas.base import Foreign, Question, Text, Told, now, plain_id
+from tamis.service.http.schemas.jina import JinaUsage
+
+_NAMES = (
+    ("text_1", "text_2"),
+    ("queries", "documents"),
+    ("queries", "items"),
+    ("data_1", "data_2"),
+)
+Some = Question | Annotated[list[Question], Field(min_length=1)]
+Others = Text | Annotated[list[Text], Field(min_length=1)]
+
+
+class ScoreRequest(Foreign):
+    """One question with many texts, or as many questions as texts."""
+
+    model: Text | None = None
+    text_1: Some | None = None
+    text_2: Others | None = None
+    queries: Some | None = None
+    documents: Others | None = None
+    items: Others | None = None
+    data_1: Some | None = None
+    data_2: Others | None = None
+    priority: Annotated[int, Field(ge=0, le=999)] = 0
+
+    def sides(self) -> tuple[list[str], list[str]]:
+        """The questions, and the texts.
+
+        Raises:
+            BadInput: neither or more than one of the four pairs of names, or sides that do not fit.
+        """
+        given = [pair for pair in _NAMES if all(getattr(self, name) is not None for name in pair)]
+        if len(given) != 1:
+            raise BadInput(
+                "give one pair of text_1 and text_2, queries and documents, queries and items, "
+                f"data_1 and data_2; {len(given)} were given"
+            )
+        left, right = (_listed(getattr(self, name)) for name in given[0])
+        if len(left) not in (1, len(right)):
+            raise BadInput(
+                f"{given[0][0]} has {len(left)} entries and {given[0][1]} {len(right)}; "
+                "give one question, or one for each text"
+            )
+        return left, right
+
+
+class ScoreItem(Told):
+    """The score of one pair."""
+
+    index: int
+    object: Literal["score"] = "score"
+    score: float
+
+
+class ScoreAnswer(Told):
+    """One score a pair, in order."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[ScoreItem]
+    usage: JinaUsage
+
+
+def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
+    """The answer in vLLM's words; scores in [0, 1]."""
+    data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
+    usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return ScoreAnswer(id=f"score-{plain_id()}", created=now(), model=model, data=data, usage=usage)
+
+
+def _listed(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given

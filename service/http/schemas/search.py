@@ -1,0 +1,63 @@
+"""`POST /v1/search`: passages of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tamis.service.http.schemas.base import Asked, Question, Text, Told
+
+
+class SearchRequest(Asked):
+    """What to look for, in which index, among which passages."""
+
+    query: Question
+    k: Annotated[int, Field(ge=1, le=1000)] = 10
+    index: Text | None = None
+    where: dict[str, Any] | list[Text] | Text | None = None
+    by: list[Literal["bm25", "keys", "vectors"]] | None = None
+
+
+class SearchHit(Told):
+    """One passage: `text` is `document[start:end]`, in code points."""
+
+    id: Text
+    document: Text
+    text: Text
+    start: int
+    end: int
+    score: float
+    scores: dict[str, float]
+    title: Text | None
+    heading: Text | None
+    metadata: dict[str, Any]
+
+
+class SearchAnswer(Told):
+    """Passages, best first."""
+
+    object: Literal["list"] = "list"
+    index: Text
+    data: list[SearchHit]
+
+
+def search_answer(index: str, hits: Sequence[Any]) -> SearchAnswer:
+    """The answer for the hits of a `CorpusIndex`."""
+    data = [
+        SearchHit(
+            id=str(hit.id),
+            document=str(hit.doc),
+            text=hit.text,
+            start=hit.start,
+            end=hit.stop,
+            score=float(hit.score),
+            scores=dict(hit.scores or {}),
+            title=hit.title,
+            heading=hit.heading,
+            metadata=dict(hit.metadata),
+        )
+        for hit in hits
+    ]
+    return SearchAnswer(index=index, data=data)

@@ -1,0 +1,67 @@
+"""`POST /rerank` with `texts`: Hugging Face's text-embeddings-inference.
+
+The answer is a bare list, best first. `raw_scores` are logits. Documents are read whole, so
+`truncate` changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, RootModel
+
+from tamis.compressors.types import Reranked
+from tamis.service.http.schemas.base import Foreign, Question, Text, Told, probability
+
+_LEAST, _MOST = 1e-9, 1e30
+
+
+class TeiRequest(Foreign):
+    """Which texts answer the query best; that there are none is no 422, as in TEI."""
+
+    query: Question
+    texts: Annotated[list[Text], Field(json_schema_extra={"minItems": 1})]
+    truncate: bool | None = None
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    raw_scores: bool = False
+    return_text: bool = False
+
+
+class TeiRank(Told):
+    """One text's place."""
+
+    index: int
+    score: float
+    text: Text | None = None
+
+
+class TeiAnswer(RootModel[list[TeiRank]]):
+    """Texts, best first."""
+
+
+def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
+    """The answer in TEI's words."""
+    return TeiAnswer(
+        [
+            TeiRank(
+                index=ranked.index,
+                score=score_of(ranked.score, found.calibrated, request.raw_scores),
+                text=request.texts[ranked.index] if request.return_text else None,
+            )
+            for ranked in found.results
+        ]
+    )
+
+
+def score_of(score: float, calibrated: bool, raw: bool) -> float:
+    """In [0, 1], or as it is: the logit of a probability, the method's own number elsewhere."""
+    if not raw:
+        return probability(score, calibrated)
+    return logit(score) if calibrated else max(score, -_MOST)
+
+
+def logit(p: float) -> float:
+    """The number whose sigmoid is p, within what floats can say."""
+    p = min(max(p, _LEAST), 1 - _LEAST)
+    return math.log(p / (1 - p))

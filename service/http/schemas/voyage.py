@@ -1,0 +1,78 @@
+"""`POST /v1/rerank` with `top_k`, `truncation` or one of Voyage's models (`RerankingObject`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tamis.compressors.types import Reranked
+from tamis.service.http.schemas.base import Foreign, Question, Text, Told, probability
+
+KEYS = ("top_k", "truncation")
+MODELS = re.compile(r"rerank-(?:lite-)?\d")
+"""What Voyage's models are called, from their beginning on; Cohere's have a word or a v there."""
+_NOT_ITS_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
+
+
+def is_voyage(body: dict[str, Any]) -> bool:
+    """Whether Voyage's clients send such a body; by its model only if no field says otherwise."""
+    if any(key in body for key in KEYS):
+        return True
+    model = body.get("model")
+    named = isinstance(model, str) and MODELS.match(model) is not None
+    return named and not any(key in body for key in _NOT_ITS_KEYS)
+
+
+class VoyageRequest(Foreign):
+    """Which documents answer the query best. Documents are read whole, so nothing is truncated."""
+
+    query: Question
+    documents: list[Text]
+    model: Text | None = None
+    top_k: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    return_documents: bool | None = None
+    truncation: bool | None = None
+
+    def texts(self) -> list[str]:
+        """What is ranked."""
+        return self.documents
+
+
+class VoyageResult(Told):
+    """One document's place."""
+
+    index: int
+    relevance_score: float
+    document: Text | None = None
+
+
+class VoyageUsage(Told):
+    """What was read."""
+
+    total_tokens: int
+
+
+class VoyageAnswer(Told):
+    """Documents, best first."""
+
+    object: Literal["list"] = "list"
+    data: list[VoyageResult]
+    model: str
+    usage: VoyageUsage
+
+
+def voyage_answer(
+    request: VoyageRequest, found: Reranked, model: str, texts: list[str]
+) -> VoyageAnswer:
+    """The answer in Voyage's words."""
+    data = [
+        VoyageResult(
+            index=ranked.index,
+            relevance_score=probability(ranked.score, found.calibrated),
+            document=texts[ranked.index] if request.return_documents else None,
+        )
+        for ranked in found.results
+    ]
+    return VoyageAnswer(data=data, model=model, usage=VoyageUsage(total_tokens=found.tokens_read))

@@ -1,0 +1,125 @@
+"""The process: sockets, signals, and clients that will not come to the point."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.app import create_app
+from tamis.service.http.runtime.logs import logger
+from tamis.service.http.runtime.memory import settle
+from tamis.service.http.runtime.settings import Settings
+
+
+class Impatient(H11Protocol):
+    """uvicorn's protocol, which closes a connection whose request does not begin in time.
+
+    uvicorn itself waits for ever for the end of the headers: a few hundred clients that send a byte
+    a minute would hold every connection there may be.
+    """
+
+    header_timeout_s = 10.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        if not self._idle():
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._idle() and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Says where it listens; on a signal, says unready, and closes the door after a while."""
+
+    def __init__(self, config: uvicorn.Config, app: Any, settings: Settings) -> None:
+        super().__init__(config)
+        self.app, self.settings = app, settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Opens the door when the model is there."""
+        await super().startup(sockets)
+        if self.started:
+            settle()
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            log = logger(self.settings.log_format, self.settings.log_level)
+            log.info("listening", url=f"http://{shown}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drains for `drain_delay_s`, serving on; a second signal ends at once."""
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+            return
+        # not uvicorn's own: it would die of the signal after all was well, with status 143
+        house = getattr(self.app.state, "house", None)
+        if house is None or house.engine.draining or not self.settings.drain_delay_s:
+            self.should_exit = True
+            return
+        house.engine.draining = True
+        loop, leave = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
+        loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave)
+
+
+def server(settings: Settings, app: Any = None) -> Server:
+    """A server for an app, by default one for these settings."""
+    app = app or create_app(settings)
+    patience = type("Patience", (Impatient,), {"header_timeout_s": settings.header_timeout_s})
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=patience,
+        access_log=False,
+        log_level="critical",  # requests and faults are in tamis's own log
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
+        server_header=False,
+    )
+    return Server(config, app, settings)
+
+
+def run(settings: Settings) -> None:
+    """Serves until told to stop.
+
+    Raises:
+        TamisError: what keeps it from starting.
+    """
+    running = server(settings)
+    try:
+        running.run()
+    except SystemExit:
+        failure: Exception | None = getattr(running.app.state, "failure", None)
+        raise failure or BadInput("the service could not be started; see the lines above") from None

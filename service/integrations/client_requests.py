@@ -1,0 +1,185 @@
+"""What both clients share: what is sent, when it is sent again, and what comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from tamis.probes.errors import BadInput, TamisError
+from tamis.service.http.schemas.json import loads
+
+M = TypeVar("M", bound=BaseModel)
+Documents = Sequence[str | Mapping[str, Any]]
+_AGAIN = (429, 503)
+_LONGEST_PAUSE_S = 8.0
+_EXCERPT_BYTES = 120
+_NO_KEY = re.compile(r"^ |[^ -~]| $")
+
+
+class ServiceError(TamisError):
+    """The service refused, or could not be reached.
+
+    Attributes:
+        status: of HTTP; None where there was no answer. code: the service's word for it.
+        request_id: under which its log has the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id = status, code, request_id
+
+    @property
+    def broke_down(self) -> bool:
+        """Whether the service could not: away, overloaded, or at fault; else the caller is."""
+        return self.status is None or self.status == 429 or self.status >= 500
+
+
+class Calls:
+    """Where the service is, and how often to try.
+
+    Raises:
+        BadInput: a key with characters that no header may have.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
+        self.retries = retries
+        if api_key and _NO_KEY.search(api_key):
+            # the libraries below would show the header, and the key with it
+            raise BadInput(
+                "api_key has blanks around it, a line break or a character beyond ASCII, which no "
+                "header may have; strip what it was read from"
+            )
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.given: dict[str, Any] = {
+            "base_url": base_url.rstrip("/"),
+            "headers": {**headers, "Content-Type": "application/json"},
+            "timeout": timeout_s,
+        }
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait before each further try, where the service says nothing."""
+        yield from (min(0.25 * 2**i, _LONGEST_PAUSE_S) for i in range(self.retries))
+
+
+def compress_body(query: str | Sequence[str], documents: Documents, fields: Any) -> Any:
+    asked = {"query": query} if isinstance(query, str) else {"queries": list(query)}
+    return {**asked, "documents": list(documents), **fields}
+
+
+def search_body(query: str, k: int, index: str | None, where: Mapping[str, Any] | None) -> Any:
+    body = {"query": query, "k": k, "index": index, "where": where}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def expand_body(documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int) -> Any:
+    return {"documents": list(documents), "spans": list(spans), "neighbours": neighbours}
+
+
+def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) -> Any:
+    asked = {"relevant_spans": {"mode": "enabled"}} if spans else {}
+    return {"query": query, "documents": list(documents), **asked, **fields}
+
+
+def score_body(query: str, texts: Sequence[str], fields: Any) -> Any:
+    return {"queries": query, "documents": list(texts), **fields}
+
+
+def wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
+    """How long to wait before the next try; None if there is none."""
+    if isinstance(answer, httpx.HTTPError):
+        # what was sent may have been done: only what never arrived is sent again
+        return next(pauses, None) if isinstance(answer, httpx.ConnectError) else None
+    if answer.status_code not in _AGAIN or (pause := next(pauses, None)) is None:
+        return None
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else pause
+
+
+def read(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
+    """The answer as what it is; fields that a newer service adds are passed over.
+
+    Raises:
+        ServiceError: no answer, an error, or an answer that no tamis service gives.
+    """
+    if isinstance(answer, httpx.HTTPError):
+        raise ServiceError(
+            f"{url} could not be reached ({type(answer).__name__}: {answer})"
+        ) from answer
+    if answer.is_success:
+        return _understood(answer, kind, url)
+    message, code = _told(answer)
+    raise ServiceError(message, answer.status_code, code, answer.headers.get("X-Request-ID"))
+
+
+def _understood(answer: httpx.Response, kind: type[M], url: str) -> M:
+    try:
+        return _lenient(kind, loads(answer.content))
+    except ValueError as error:  # no JSON, or JSON of another shape
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = ".".join(map(str, (*first["loc"], first["msg"])))
+        raise ServiceError(
+            f"{url} answered {answer.status_code} with what is no {kind.__name__} ({why}): "
+            f"{_excerpt(answer)}; check that base_url is that of a tamis service",
+            answer.status_code,
+            request_id=answer.headers.get("X-Request-ID"),
+        ) from error
+
+
+def _lenient(kind: type[M], value: Any) -> M:
+    """The value as that kind, without the fields that it does not know.
+
+    Raises:
+        ValidationError: it has another shape.
+    """
+    while True:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            extra = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+            if not any([_without(value, place) for place in extra]):
+                raise
+
+
+def _without(value: Any, place: Sequence[int | str]) -> bool:
+    """Takes away the field at a place; steps that name a type of a union lead nowhere."""
+    for step in place[:-1]:
+        if isinstance(value, list) and isinstance(step, int):
+            value = value[step]
+        elif isinstance(value, dict):
+            value = value.get(step, value)
+    return isinstance(value, dict) and value.pop(place[-1], value) is not value
+
+
+def _told(answer: httpx.Response) -> tuple[str, str | None]:
+    """The message and the code of an error, in whatever dialect."""
+    try:
+        body = loads(answer.content)
+    except ValueError:
+        body = None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    told, code = error, body.get("error_type") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        told, code = error.get("message"), error.get("code")
+    if not isinstance(told, str) or not told:
+        told = f"the service answered {answer.status_code}: {_excerpt(answer)}"
+    return told, code if isinstance(code, str) else None
+
+
+def _excerpt(answer: httpx.Response) -> str:
+    """The beginning of a body, such that it stays a line."""
+    if not answer.content:
+        return "an empty body"
+    more = "…" if len(answer.content) > _EXCERPT_BYTES else ""
+    return repr(answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace")) + more

@@ -1,0 +1,112 @@
+"""tamis in LlamaIndex: a postprocessor of nodes.
+
+    engine = index.as_query_engine(node_postprocessors=[TamisPostprocessor(max_tokens=500)])
+
+Works in this process, or by a tamis server's `base_url`. Only llama-index-core is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.text import Passage
+
+try:
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+except ImportError as error:
+    raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
+
+from tamis.service.integrations.backend import Part, Short
+from tamis.service.integrations.fields import CONFIG, Compression, copied
+
+__all__ = ["TamisPostprocessor"]
+
+
+class TamisPostprocessor(Compression, BaseNodePostprocessor):
+    """Keeps the sentences of nodes that answer the query, verbatim, within a budget.
+
+    One node out for each that keeps something; joined by `separator`, their texts are within the
+    budget: 500 tokens if none is given. The nodes given are not touched. Ids, relationships,
+    metadata and the retriever's scores stay; `relevance_score` and `compression` are added to the
+    metadata, hidden from the language model and from embeddings. A node without text, such as an
+    image, stays as it is. Where the model or the server breaks down, every node stays whole,
+    `compression` has the status `failed` and a warning that says why, and it is logged;
+    `on_error="fail"` raises instead.
+
+    The budget counts texts. What `MetadataMode.LLM` writes before them is yours and comes on top.
+    """
+
+    model_config = CONFIG
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialised pipelines."""
+        return "TamisPostprocessor"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _with_text(nodes)
+        short = self.short(_query(query_bundle), _passages(texts.values(), self.title_key))
+        return self._joined(nodes, texts, short)
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = _with_text(nodes)
+        short = await self.ashort(_query(query_bundle), _passages(texts.values(), self.title_key))
+        return self._joined(nodes, texts, short)
+
+    def _joined(
+        self, nodes: Sequence[NodeWithScore], texts: dict[int, NodeWithScore], short: Short
+    ) -> list[NodeWithScore]:
+        """What is kept, and nodes without text: in their places, or behind what was ranked."""
+        places = list(texts)
+        kept = {
+            (place := places[part.passage]): self._shortened(texts[place], part, short)
+            for part in short.parts
+        }
+        both = kept | {place: node for place, node in enumerate(nodes) if place not in texts}
+        return [both[place] for place in (sorted(both) if self.order == "original" else both)]
+
+    def _shortened(self, found: NodeWithScore, part: Part, short: Short) -> NodeWithScore:
+        node = _copied(found.node)
+        added = self.added(part, short, len(_text(found)), found.node.metadata)
+        node.set_content(part.text)
+        node.metadata |= added
+        for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+            hidden += [key for key in added if key not in hidden]
+        return NodeWithScore(node=node, score=found.score)
+
+
+def _copied(node: BaseNode) -> BaseNode:
+    """A node that shares nothing with this one but what cannot be copied."""
+    bare = node.model_copy(update={"metadata": {}}).model_copy(deep=True)
+    bare.metadata = copied(node.metadata)
+    return bare
+
+
+def _with_text(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
+    """Nodes with text, by their places."""
+    return {place: node for place, node in enumerate(nodes) if _text(node).strip()}
+
+
+def _passages(nodes: Iterable[NodeWithScore], title_key: str | None) -> list[Passage]:
+    return [Passage(_text(n), n.node.node_id, _title(n, title_key)) for n in nodes]
+
+
+def _text(node: NodeWithScore) -> str:
+    return node.node.get_content(metadata_mode=MetadataMode.NONE)
+
+
+def _title(node: NodeWithScore, key: str | None) -> str | None:
+    title = node.node.metadata.get(key) if key else None
+    return title if isinstance(title, str) else None
+
+
+def _query(bundle: QueryBundle | None) -> str:
+    if bundle is None:
+        raise BadInput("there is no query; give postprocess_nodes query_str=... or a query_bundle")
+    return bundle.query_str

@@ -1,0 +1,120 @@
+"""One labelled record as a prompt, and what every head of a proxy makes of its gold sentences."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.reading.windows import Reader
+from tamis.probes.attention.recorder import RowGroup, Want
+from tamis.probes.probing.head_scores import calibrated_mass, copy_score, document_masses
+from tamis.probes.prompt import Ask, Prompt, Read, token_spans
+from tamis.service.datasets.records import Record, gold_spans, id_of
+
+TokenSpan = tuple[int, int]
+PROMPT_TOKENS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One record as tokens: documents end to end, a blank line between them.
+
+    Attributes:
+        documents: token spans of the D documents with their titles. gold: which of them answer.
+        needles: token spans of the gold sentences. answer: of the shortest answer in one of them.
+    """
+
+    question: str
+    ids: tuple[int, ...]
+    documents: tuple[TokenSpan, ...]
+    gold: tuple[int, ...]
+    needles: tuple[TokenSpan, ...]
+    answer: TokenSpan | None
+
+
+def case_of(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> Case:
+    """The documents of a record in an order drawn by its id: gold ones, and others that fit."""
+    chance = random.Random(id_of(record))
+    encode = reader.layout.tokens.encode
+    needed = sorted({d for d, _, _ in gold_spans(record)})
+    sizes = [len(encode(_shown(doc)).ids) + 2 for doc in record["docs"]]
+    room = most_tokens - sum(sizes[d] for d in needed)
+    picked = list(needed)
+    for d in chance.sample(range(len(sizes)), len(sizes)):
+        if d not in needed and sizes[d] <= room:
+            picked.append(d)
+            room -= sizes[d]
+    chance.shuffle(picked)
+    return _laid_out(record, picked, reader)
+
+
+def _shown(doc: Record) -> str:
+    return f"{doc['title']}\n{doc['text']}" if doc.get("title") else str(doc["text"])
+
+
+def _laid_out(record: Record, order: Sequence[int], reader: Reader) -> Case:
+    text, spans, starts = "", [], {}
+    for d in order:
+        text += "\n\n" if text else ""
+        begin = len(text)
+        text += _shown(record["docs"][d])
+        spans.append((begin, len(text)))
+        starts[d] = len(text) - len(record["docs"][d]["text"])
+    encoded = reader.layout.tokens.encode(text)
+    gold = sorted((starts[d] + a, starts[d] + b) for d, a, b in gold_spans(record))
+    said = [
+        (starts[d] + a, starts[d] + b) for d, a, b in record.get("answer_spans", ()) if d in starts
+    ]
+    inside = [s for s in said if any(a <= s[0] and s[1] <= b for a, b in gold)]
+    answer = min(inside, key=lambda s: s[1] - s[0], default=None)
+    return Case(
+        record["question"],
+        tuple(encoded.ids),
+        tuple(token_spans(encoded, spans)),
+        tuple(i for i, d in enumerate(order) if any(d == g for g, _, _ in gold_spans(record))),
+        tuple(token_spans(encoded, gold)),
+        token_spans(encoded, [answer])[0] if answer else None,
+    )
+
+
+def every_row(reader: Reader, rows: RowGroup = "question") -> Want:
+    """A row group in every layer."""
+    return Want(tuple(range(reader.card.layers)), (rows,))
+
+
+def seen_by_question(case: Case, reader: Reader) -> dict[str, Tensor]:
+    """Mass on each document by all rows."""
+    prompt = Prompt(Read(case.ids, 0, ()), reader.layout.ask(case.question))
+    (signal,) = reader.read([prompt], every_row(reader))
+    return {
+        "masses": document_masses(signal, case.documents),
+        "gold": torch.tensor(case.gold),
+    }
+
+
+def seen_when_calibrated(case: Case, reader: Reader) -> dict[str, Tensor]:
+    """Mass on the gold documents beyond what the question "N/A" draws."""
+    read = Read(case.ids, 0, ())
+    prompts = [Prompt(read, reader.layout.ask(asked)) for asked in (case.question, "N/A")]
+    asked, empty = reader.read(prompts, every_row(reader))
+    return {"qr": calibrated_mass(asked, empty, case.documents, case.gold)}
+
+
+def seen_when_answered(case: Case, reader: Reader) -> dict[str, Tensor]:
+    """What is copied while the answer is written behind the prompt; nothing without an answer.
+
+    The prompt is cut before its last token, so that its question is among the signal's columns.
+    """
+    if case.answer is None:
+        return {}
+    ask = reader.layout.ask(case.question)
+    answer = case.ids[slice(*case.answer)]
+    before = (*case.ids, *ask.ids[:-1])
+    prompt = Prompt(Read(before, 0, ()), Ask((ask.ids[-1], *answer[:-1]), 0))
+    (signal,) = reader.read([prompt], every_row(reader))
+    inside = next(n for n in case.needles if n[0] <= case.answer[0] < n[1])
+    return {"copy": copy_score(signal, before, answer, inside)}

@@ -1,0 +1,87 @@
+"""A proxy that learns: its adapters, the linear heads over what it sees, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tamis.compressors.features.shipped_probes import shipped
+from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.methods.question_rows import pooled
+from tamis.probes.attention.recorder import Want
+from tamis.probes.lora.lowrank import LowRank, attach
+from tamis.probes.lora.training import read_learning
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.probing.fit import Question, listwise
+from tamis.service.training.lora.examples import Example
+from tamis.service.training.lora.recipe import Recipe
+
+
+class Pupil:
+    """Two heads weigh what one reading saw, as the default method will: beside words, and alone.
+
+    Attributes:
+        adapters: by the name of their projection.
+        heads: `first` `[2·L·H + words]` beside words, `alone` `[2·L·H + 1]` beside a unit's length.
+    """
+
+    def __init__(
+        self, proxy: Proxy, recipe: Recipe, first: Callable[[], Sequence[Example]]
+    ) -> None:
+        """Freezes the proxy's model, in place.
+
+        Args:
+            first: examples to fit the heads to, where no probe ships for the proxy.
+        """
+        self.proxy, self.recipe = proxy, recipe
+        self.want = Want(tuple(range(recipe.depth)), ("question_mean",))
+        self.adapters: dict[str, LowRank] = attach(
+            proxy.model, recipe.adapted, recipe.rank, recipe.scale, recipe.seed
+        )
+        start = _shipped_heads(proxy, recipe.depth) or self._fitted_heads(first())
+        self.heads = {name: nn.Parameter(head.clone()) for name, head in start.items()}
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Everything that learns, by name."""
+        found = {f"head.{name}": head for name, head in self.heads.items()}
+        for name, adapter in self.adapters.items():
+            found |= {f"{name}.a": adapter.a, f"{name}.b": adapter.b}
+        return found
+
+    def features(self, example: Example) -> dict[str, Tensor]:
+        """What each head weighs of an example's units."""
+        signals = read_learning(self.proxy, example.prompts, self.want)
+        pairs = zip(signals, example.prompts, strict=True)
+        seen = torch.cat([pooled(signal, prompt.read.spans) for signal, prompt in pairs]).cpu()
+        length = torch.tensor(example.tokens).float().log1p()[:, None]
+        return {"first": torch.cat([seen, example.words], 1), "alone": torch.cat([seen, length], 1)}
+
+    def scores(self, example: Example) -> dict[str, Tensor]:
+        """`[U]` of each head."""
+        return {name: x @ self.heads[name] for name, x in self.features(example).items()}
+
+    def loss(self, scores: dict[str, Tensor], gold: Tensor) -> Tensor:
+        """Mean over heads and gold units of -log softmax(score), as the probe is fitted."""
+        return torch.stack([-z.log_softmax(0)[gold].mean() for z in scores.values()]).mean()
+
+    def _fitted_heads(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            seen = [self.features(example) for example in examples]
+        questions = {
+            name: [Question(x[name], e.gold) for x, e in zip(seen, examples, strict=True)]
+            for name in ("first", "alone")
+        }
+        return {name: listwise(rows, l2=0.1)[0] for name, rows in questions.items()}
+
+
+def _shipped_heads(proxy: Proxy, depth: int) -> dict[str, Tensor] | None:
+    probe = shipped("question_rows", proxy.card.name)
+    if probe is None or probe.card.layers != depth or probe.card.revision != proxy.card.revision:
+        return None
+    cells = 2 * depth * proxy.card.heads
+    return {
+        "first": probe.get("first", (cells + len(WORD_FEATURES),)),
+        "alone": probe.get("alone", (cells + 1,)),
+    }

@@ -1,0 +1,145 @@
+"""Labelled records to queries with lists: whatever a first stage finds in a corpus for each.
+
+records ─ relevant documents, found in the corpus by their text ─┐
+corpus  ─ BM25 over title and text ──────────────────────────────┴─► queries as `bench.qrels` reads
+
+BM25 (Robertson, Zaragoza 2009, §3) with Anserini's k1 = .9 and b = .4, as BEIR's baselines have it.
+Departures: tamis's words and light English stems in place of Lucene's analyser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tamis.compressors.methods.lexical import Collection
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.terms import stem, words
+from tamis.service.datasets.records import Record, id_of
+
+K1, B = 0.9, 0.4
+STOP_WORDS = frozenset(
+    "a an and are as at be but by for if in into is it no not of on or such that the their then "
+    "there these they this to was will with".split()
+)
+"""Lucene's English stop words."""
+
+
+def terms(text: str) -> str:
+    """Stems of a text without stop words, joined by blanks: `Collection` splits them again."""
+    return " ".join(stem(word) for word in words(text) if word not in STOP_WORDS)
+
+
+class FirstStage:
+    """BM25 over whole documents, title and text as one field."""
+
+    def __init__(self, corpus: Sequence[Mapping[str, Any]]) -> None:
+        self.ids = [str(doc["docid"]) for doc in corpus]
+        texts = [terms(f"{doc.get('title') or ''} {doc['text']}") for doc in corpus]
+        collection = Collection(texts, K1, B)
+        self.idf = collection.idf
+        self._postings: dict[str, list[tuple[int, float]]] = {}
+        for i, (bag, size) in enumerate(zip(collection.bags, collection.sizes, strict=True)):
+            norm = K1 * (1 - B + B * size / collection.mean_size)
+            for term, times in bag.items():
+                self._postings.setdefault(term, []).append((i, times / (times + norm)))
+
+    def search(self, text: str, most: int) -> list[tuple[str, float]]:
+        """The best documents, best first; those that share no word with the text are left out."""
+        scores = np.zeros(len(self.ids))
+        for term in words(terms(text)):
+            idf = self.idf(term)
+            for i, share in self._postings.get(term, ()):
+                scores[i] += idf * share
+        order = np.argsort(-scores, kind="stable")[:most]
+        return [(self.ids[i], round(float(scores[i]), 4)) for i in order if scores[i] > 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What must not be learnt from: the queries of a measurement.
+
+    Attributes:
+        questions: their texts, case folded. relevant: documents relevant to one of them.
+    """
+
+    questions: frozenset[str] = frozenset()
+    relevant: frozenset[str] = frozenset()
+
+    def touches(self, question: str, relevant: Sequence[str]) -> bool:
+        """Whether a question is one of them, or shares a relevant document with one."""
+        return question.casefold() in self.questions or not self.relevant.isdisjoint(relevant)
+
+
+@dataclass(slots=True)
+class Left:
+    """Records that became no query: not in the corpus, touching what is held, out of reach."""
+
+    absent: int = 0
+    held: int = 0
+    unreached: int = 0
+
+
+def lists_of(
+    records: Sequence[Record],
+    corpus: Sequence[Mapping[str, Any]],
+    held: Held,
+    depth: int,
+    cited: bool,
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[list[dict[str, Any]], Left]:
+    """A query for each record with a relevant document among the first `depth` of its list.
+
+    Args:
+        cited: every document of a record is relevant, not only those with gold sentences.
+
+    Raises:
+        BadInput: the corpus is empty, or no record gave a query.
+    """
+    if not corpus:
+        raise BadInput("the corpus holds no document; there is nothing to search")
+    by_text = {doc["text"].strip(): str(doc["docid"]) for doc in corpus}
+    first, left = FirstStage(corpus), Left()
+    found: list[dict[str, Any]] = []
+    for done, record in enumerate(records, 1):
+        found += _query(record, by_text, first, held, depth, cited, left)
+        report(done)
+    if not found:
+        raise BadInput(
+            f"none of {len(records)} records gave a query: {left.absent} have no relevant document "
+            f"in the corpus, {left.held} touch what is held out, {left.unreached} have none among "
+            f"the first {depth}; give the corpus that their documents come from"
+        )
+    return found, left
+
+
+def _query(
+    record: Record,
+    by_text: Mapping[str, str],
+    first: FirstStage,
+    held: Held,
+    depth: int,
+    cited: bool,
+    left: Left,
+) -> Iterator[dict[str, Any]]:
+    docs = [doc for doc in record["docs"] if cited or doc.get("gold")]
+    relevant = [by_text[t] for doc in docs if (t := doc["text"].strip()) in by_text]
+    if not relevant:
+        left.absent += 1
+    elif held.touches(record["question"], relevant):
+        left.held += 1
+    else:
+        found = first.search(record["question"], depth)
+        if set(relevant).isdisjoint(docid for docid, _ in found):
+            left.unreached += 1
+            return
+        qrels = dict.fromkeys(relevant, 1)
+        yield {
+            "qid": id_of(record),
+            "query": record["question"],
+            "qrels": qrels,
+            "candidates": {"bm25": found},
+        }

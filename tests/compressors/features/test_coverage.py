@@ -1,0 +1,197 @@
+"""Coverage, "nothing relevant", tags, instructions: what a caller may rely on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tamis.compressors.features.coverage import conformal_threshold
+from tamis.compressors.keep_tags import tagged
+from tamis.compressors.method import Info
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.question import asked
+from tamis.compressors.types import Budget, Rules, Scores
+from tamis.probes.errors import BadInput, BudgetTooSmall
+from tamis.probes.scripted import Scripted
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+
+TEXT = "The sky is blue. The grass is green. The door is shut."
+
+
+@pytest.fixture(scope="module")
+def counter():
+    """A byte is a token."""
+    return Scripted.pointing_at("x").layout.tokens
+
+
+class Fixed:
+    """Scores that a test decides on."""
+
+    info = Info("a test's own", "")
+
+    def __init__(self, values, answerability=None, threshold=None):
+        self.values, self.answerability, self.threshold = values, answerability, threshold
+
+    def scores(self, question, passages, units):
+        return Scores(
+            tuple(self.values), (max(self.values),), True, answerability=self.answerability
+        )
+
+    def covering(self, coverage):
+        return self.threshold
+
+
+def kept(result):
+    return [result.passages[k.passage].text[k.start : k.stop] for k in result.kept]
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
+def test_new_questions_keep_all_their_evidence_as_often_as_was_asked(coverage):
+    chance = torch.Generator().manual_seed(0)
+    hits = []
+    for _ in range(2000):
+        scores = torch.rand(60, generator=chance)
+        hits.append(float(scores[0] >= conformal_threshold(scores[1:], coverage)))
+    mean = sum(hits) / len(hits)
+    error = (coverage * (1 - coverage) / len(hits)) ** 0.5
+    assert coverage - 3 * error <= mean <= coverage + 1 / 60 + 3 * error
+
+
+def test_the_threshold_is_the_kth_lowest_score_counted_by_hand():
+    lowest = torch.tensor([0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
+    assert conformal_threshold(lowest, 0.9) == pytest.approx(0.1)  # k = 1 of (9 + 1)
+    assert conformal_threshold(lowest, 0.7) == pytest.approx(0.3)
+    assert conformal_threshold(lowest, 0.95) == 0.0  # too few questions to promise so much
+
+
+def test_a_coverage_keeps_what_its_threshold_keeps_and_says_so(counter):
+    compressor = Compressor(Fixed([0.2, 0.9, 0.5], threshold=0.5), "fixed", counter)
+    result = compressor.compress("What?", [TEXT], Budget(coverage=0.9))
+    assert kept(result) == ["The grass is green.", "The door is shut."]
+    assert result.threshold == 0.5
+
+
+def test_a_method_without_calibration_promises_nothing(counter):
+    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    with pytest.raises(BadInput, match="no calibrated coverage"):
+        compressor.compress("What?", [TEXT], Budget(coverage=0.9))
+
+
+@pytest.mark.parametrize("coverage", [0, 1, 1.5, -1])
+def test_a_coverage_that_nobody_can_keep_is_refused(coverage):
+    with pytest.raises(BadInput, match="coverage is"):
+        Budget(coverage=coverage)
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "text"),
+    [
+        ("best_effort", "ok", "The grass is green."),
+        ("nothing", "unanswerable", ""),
+        ("pass_through", "unanswerable", TEXT),
+    ],
+)
+def test_a_context_without_an_answer_is_treated_as_the_policy_says(
+    counter,
+    policy,
+    status,
+    text,
+):
+    compressor = Compressor(Fixed([0.2, 0.4, 0.3], answerability=0.1), "fixed", counter)
+    rules = Rules(answerable_floor=0.3, unanswerable=policy)
+    result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
+    assert (result.status, result.text, result.answerability) == (status, text, 0.1)
+    assert result.tokens_out == counter.count(text)
+    assert bool(result.warnings) == (policy != "best_effort")
+
+
+def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
+    compressor = Compressor(Fixed([0.2, 0.9, 0.5], answerability=0.8), "fixed", counter)
+    rules = Rules(answerable_floor=0.3, unanswerable="nothing")
+    result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
+    assert (result.status, result.text) == ("ok", "The grass is green.")
+
+
+def test_a_context_with_a_unit_that_likely_answers_holds_an_answer(counter):
+    rules = Rules(answerable_floor=0.3, unanswerable="nothing")
+    for best, status in ((0.49, "unanswerable"), (0.5, "ok")):
+        compressor = Compressor(Fixed([0.2, best, 0.1], answerability=0.1), "fixed", counter)
+        assert compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules).status == status
+
+
+def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
+    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    with pytest.raises(BadInput, match="cannot tell"):
+        compressor.compress("What?", [TEXT], Budget(max_tokens=20), Rules(unanswerable="nothing"))
+
+
+def test_what_stands_between_keep_tags_is_kept_and_the_text_stays_as_it_was(counter):
+    text = "The sky is blue. <keep>The grass is green.</keep> The door is shut."
+    compressor = Compressor(Fixed([0.9, *[0.1] * (len(units(text)) - 1)]), "fixed", counter)
+    result = compressor.compress("What?", [text], Budget(max_tokens=60), Rules(keep_tags=True))
+    assert "The grass is green." in result.text
+    assert all(text[k.start : k.stop] in text for k in result.kept)
+
+
+def units(text):
+    return units_of((Passage(text),), "en")
+
+
+@pytest.mark.parametrize(
+    "text", ["a <keep> b", "a </keep> b", "<keep>a <keep>b</keep></keep>", "<keep>a</keep></keep>"]
+)
+def test_a_tag_without_its_partner_is_named_with_its_place(text):
+    with pytest.raises(BadInput, match=r"passage 3: .*keep> at character \d+"):
+        tagged(Passage(text), 3)
+
+
+def test_tags_are_text_where_nobody_asked_for_them(counter):
+    text = "The sky is blue. <keep>The grass is green. The door is shut."
+    compressor = Compressor(Fixed([0.9] * len(units(text))), "fixed", counter)
+    assert compressor.compress("What?", [text], Budget(max_tokens=20)).text == "The sky is blue."
+
+
+def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
+    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    result = compressor.compress("What?", [TEXT], Budget(max_tokens=20))
+    (only,) = result.kept
+    start, stop = result.expand(only.passage, only.start, only.stop)
+    assert TEXT[start:stop] == TEXT
+    start, stop = result.expand(0, only.start + 2, only.start + 3, neighbours=0)
+    assert TEXT[start:stop] == "The grass is green."
+    with pytest.raises(BadInput, match="touches no unit of passage 4"):
+        result.expand(4, 0, 3)
+
+
+def test_instruction_and_history_come_before_the_question():
+    assert asked("Who?", "Find names.", ["It is a ship.", ""]) == "Find names.\nIt is a ship.\nWho?"
+    assert asked(" Who? ") == " Who? "
+    with pytest.raises(BadInput, match="history is a list"):
+        asked("Who?", history="It is a ship.")
+
+
+def test_a_floor_and_a_limit_hold_together(counter):
+    scorer = Fixed([0.9, 0.4, 0.1], threshold=0.3)
+    compressor = Compressor(scorer, "fixed", counter)
+    for floor in ({"threshold": 0.3}, {"coverage": 0.9}):
+        free = compressor.compress("What?", [TEXT], Budget(**floor))
+        for limit in ({"max_tokens": 40}, {"ratio": 0.8}, {"max_tokens": 1000}):
+            result = compressor.compress("What?", [TEXT], Budget(**limit, **floor))
+            assert (result.text, result.warnings) == (free.text, ()), (limit, floor)
+            assert result.status == "ok"
+        tight = compressor.compress("What?", [TEXT], Budget(max_tokens=20, **floor))
+        assert kept(tight) == ["The sky is blue."]
+        assert "1 of 2 units" in tight.warnings[0]
+        nothing = compressor.compress("What?", [TEXT], Budget(max_tokens=20, threshold=0.95))
+        assert nothing.text == ""
+        with pytest.raises(BudgetTooSmall, match="shortest unit has 16 tokens"):
+            compressor.compress("What?", [TEXT], Budget(max_tokens=15, **floor))
+
+
+@pytest.mark.parametrize(
+    "given", [{"max_tokens": 9, "ratio": 0.5}, {"threshold": 0.1, "coverage": 0.9}]
+)
+def test_two_limits_or_two_floors_are_refused(given):
+    with pytest.raises(BadInput, match=" and ".join(given)):
+        Budget(**given)

@@ -1,0 +1,217 @@
+"""What the words alone say: by hand, in small cases."""
+
+from __future__ import annotations
+
+import random
+import time
+from math import exp, log, log1p
+
+import pytest
+import torch
+
+from tamis.compressors.features.words import (
+    HOP_FEATURES,
+    WORD_FEATURES,
+    Lexicon,
+    hop_features,
+    stem,
+    word_features,
+)
+from tamis.compressors.methods.lead import Lead
+from tamis.compressors.methods.lexical import Lexical, best_of_passage, words
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage, Unit
+
+FP32 = 1e-5
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("The cat's 2nd_hat, Straße!", ["the", "cat", "s", "2nd", "hat", "strasse"]),
+        ("", []),
+        ("... \x00 \ud800", []),
+        ("日本語", ["日本", "本語"]),
+        ("猫", ["猫"]),
+        ("GPT4は速い", ["gpt4", "は速", "速い"]),
+        ("中x文", ["中", "x", "文"]),
+    ],
+)
+def test_words_are_runs_of_letters_and_digits_and_pairs_where_no_blanks_are(
+    text: str, terms: list[str]
+):
+    assert words(text) == terms
+
+
+@pytest.mark.parametrize(
+    ("word", "stemmed"),
+    [
+        ("acted", "act"),
+        ("acting", "act"),
+        ("cities", "cit"),
+        ("boxes", "box"),
+        ("cats", "cat"),
+        ("slowly", "slow"),
+        ("sing", "sing"),
+        ("red", "red"),
+        ("as", "as"),
+    ],
+)
+def test_a_stem_is_a_word_without_its_commonest_ending(word: str, stemmed: str):
+    assert stem(word) == stemmed
+
+
+def test_bm25_of_three_sentences():
+    """N = 3, mean length 2; `cat` stands in two, `dog` in one, `emu` in none."""
+    passages = [Passage("Cat sat."), Passage("Cat cat dog."), Passage("Bird.")]
+    found = Lexical().scores("cat dog emu?", passages, units_of(passages))
+    cat, dog = log(1 + 1.5 / 2.5), log(1 + 2.5 / 1.5)
+    short, long = 1.2 * (0.25 + 0.75 * 1), 1.2 * (0.25 + 0.75 * 1.5)
+    due = [
+        cat * 2.2 / (1 + short),
+        cat * 2 * 2.2 / (2 + long) + dog * 2.2 / (1 + long),
+        0.0,
+    ]
+    assert found.values == pytest.approx(due, rel=1e-12)
+    assert found.passages == found.values
+    assert not found.calibrated
+
+
+def test_a_word_asked_twice_counts_twice():
+    passages = [Passage("Cat sat."), Passage("Bird.")]
+    once, twice = (Lexical().scores(q, passages, units_of(passages)) for q in ("cat", "cat cat"))
+    assert twice.values[0] == pytest.approx(2 * once.values[0])
+
+
+def test_a_passage_ranks_by_its_best_unit_and_an_empty_one_last():
+    units = [Unit(0, 0, 1, (0, 1)), Unit(0, 1, 2, (1, 2)), Unit(2, 0, 1, (0, 1))]
+    assert best_of_passage([-1.0, -3.0, -2.0], units, 4) == (-1.0, -3.0, -2.0, -3.0)
+    assert best_of_passage([], [], 2) == (0.0, 0.0)
+
+
+def test_lead_takes_every_first_unit_before_any_second():
+    passages = [Passage("Cats sit. Dogs run. Emus hop."), Passage("Owls fly. Eels swim.")]
+    found = Lead().scores("?", passages, units_of(passages))
+    assert found.values == (1.0, 1 / 2, 1 / 3, 1.0, 1 / 2)
+    assert found.passages == (1.0, 1 / 2)
+
+
+BRIDGE = [
+    Passage("Film X was directed by Jane Roe. It was shot in Oslo.", title="Film X"),
+    Passage("She was born in Lima.", title="Jane Roe"),
+    Passage("He was born in Rome. Jane Roe met Film X there.", title="Tom Poe"),
+]
+ASKED = "Where was the director of Film X born?"
+FIRST = [3.0, 0.0, -1.0, -2.0, -1.5]
+
+
+def bridge() -> Lexicon:
+    return Lexicon(ASKED, BRIDGE, units_of(BRIDGE))
+
+
+def hop(name: str) -> list[float]:
+    found = hop_features(bridge(), torch.tensor(FIRST).double().numpy())
+    assert found.shape == (5, len(HOP_FEATURES))
+    return found[:, HOP_FEATURES.index(name)].tolist()
+
+
+def test_the_title_that_the_first_fact_names_is_seen():
+    """`Film X was directed by Jane Roe` names passage `Jane Roe` whole, `Tom Poe` not at all."""
+    assert hop("title_named") == [0, 0, 1, 0, 0]
+
+
+def test_a_unit_that_names_the_title_of_the_first_fact_is_seen():
+    assert hop("names_title") == [0, 0, 0, 0, 1]
+
+
+def test_units_in_the_passage_of_the_best_are_seen():
+    """The best is not tied to itself, but to the second best, which stands in its passage here."""
+    assert hop("same_passage") == [1, 1, 0, 0, 0]
+
+
+def test_rare_words_shared_beyond_the_question_are_weighed():
+    """Unit 2, under its title, shares `jane` and `roe` with the best; each is in 3 of 5 units."""
+    rare = log(1 + (5 - 3 + 0.5) / (3 + 0.5))
+    assert hop("words_shared")[2] == pytest.approx(log1p(2 * rare), rel=FP32)
+
+
+def test_titles_that_share_words_are_weighed():
+    """Titles share nothing beyond the question here; `Film X` and `Film X` stand in one passage."""
+    assert hop("titles_shared_words") == [0, 0, 0, 0, 0]
+    twins = [Passage("She sang.", title="Ann Lee"), Passage("He ran.", title="Tim Lee")]
+    lexicon = Lexicon("Who?", twins, units_of(twins))
+    found = hop_features(lexicon, torch.tensor([1.0, 0.0]).double().numpy())
+    lee = log(1 + (2 - 2 + 0.5) / 2.5)
+    column = HOP_FEATURES.index("titles_shared_words")
+    assert found[:, column].tolist() == pytest.approx([log1p(lee)] * 2, rel=1e-5)
+
+
+def test_scores_are_set_beside_the_best_the_passage_and_the_neighbours():
+    assert hop("first_score") == FIRST
+    assert hop("below_best") == [0, -3, -4, -5, -4.5]
+    assert hop("passage_below_best") == [0, 0, -4, -4.5, -4.5]
+    assert hop("previous_below_best") == [-8, 0, -8, -8, -5]
+    assert hop("next_below_best") == [-3, -8, -8, -4.5, -8]
+    assert hop("named_and_passage") == [0, 0, -4, 0, 0]
+    total = sum(map(exp, FIRST))
+    assert hop("first_share") == pytest.approx([exp(z) / total for z in FIRST], rel=1e-5)
+
+
+def test_a_lexicon_weighs_a_word_by_how_few_units_have_it_under_their_title():
+    """`oslo` is in 1 of 5, `jane` in 3, `moon` in none."""
+    weigh = bridge().weight
+    assert weigh(frozenset()) == 0
+    assert weigh(frozenset({"oslo"})) == pytest.approx(log(1 + 4.5 / 1.5))
+    assert weigh(frozenset({"jane"})) == pytest.approx(log(1 + 2.5 / 3.5))
+    both = weigh(frozenset({"oslo", "moon"}))
+    assert both == pytest.approx(log(1 + 4.5 / 1.5) + log(1 + 5.5 / 0.5))
+
+
+def test_word_features_are_what_they_are_called():
+    units = units_of(BRIDGE)
+    found = word_features(ASKED, bridge(), [1, 2, 3, 4, 5])
+    column = dict(zip(WORD_FEATURES, found.T.tolist(), strict=True))
+    bm25 = torch.tensor(Lexical().scores(ASKED, BRIDGE, units).values)
+    weigh, asked = bridge().weight, bridge().question
+    close = {"abs": 1e-5}
+    assert column["bm25"] == pytest.approx(bm25.log1p().tolist(), **close)
+    spread = (bm25 - bm25.mean()) / bm25.std(correction=0)
+    assert column["bm25_z"] == pytest.approx(spread.tolist(), **close)
+    best = [max(bm25[0], bm25[1])] * 2 + [bm25[2]] + [max(bm25[3], bm25[4])] * 2
+    assert column["passage_bm25"] == pytest.approx([log1p(float(b)) for b in best], **close)
+    assert column["log_tokens"] == pytest.approx([log1p(n) for n in range(1, 6)], **close)
+    assert column["title_asked"] == [1, 1, 0, 0, 0]
+    shares = [
+        weigh(frozenset(said)) / weigh(asked)
+        for said in ({"film", "x", "was"}, {"was"}, {"was", "born"}, {"was", "born"}, {"film", "x"})
+    ]
+    assert column["question_covered"] == pytest.approx(shares, **close)
+    shares[1] = weigh(frozenset({"film", "x", "was"})) / weigh(asked)
+    assert column["question_covered_titled"] == pytest.approx(shares, **close)
+    named = [
+        Passage(f"{BRIDGE[u.passage].title} {text}") for u, text in zip(units, texts(), strict=True)
+    ]
+    whole = [Unit(p, 0, len(n.text), (0, len(n.text))) for p, n in enumerate(named)]
+    titled = Lexical().scores(ASKED, named, whole).values
+    assert column["bm25_titled"] == pytest.approx([log1p(v) for v in titled], **close)
+
+
+def texts() -> list[str]:
+    return [BRIDGE[u.passage].text[slice(*u.visible)] for u in units_of(BRIDGE)]
+
+
+def test_words_of_five_thousand_units_take_no_three_seconds():
+    """Of processor time: what every unit is compared with must not grow with their number."""
+    chance = random.Random(0)
+    common = [f"w{int(chance.paretovariate(0.6))}" for _ in range(100_000)]
+    passages = [
+        Passage(" ".join(chance.choices(common, k=20)), title=f"Title {p} of {common[p]}")
+        for p in range(5_000)
+    ]
+    units = [Unit(p, 0, len(q.text), (0, len(q.text))) for p, q in enumerate(passages)]
+    question = " ".join(chance.choices(common, k=30))
+    clock = time.process_time()
+    lexicon = Lexicon(question, passages, units)
+    word_features(question, lexicon, [20] * len(units))
+    hop_features(lexicon, torch.rand(len(units)).double().numpy())
+    assert time.process_time() - clock < 3

@@ -1,0 +1,82 @@
+"""Reading may stop earlier: with a probe of that depth, and a part of the full reading."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tamis
+from tamis.compressors.features.shipped_probes import exits, shipped
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.reading.windows import Look
+from tamis.compressors.registry import depth, load_proxy
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tamis.service.http.runtime.methods import layers_needed
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.training.probe.cases import shallower
+
+SHARP = "smollm2-135m-sharp"
+EARLY = [12, 14, 16, 18]
+QUESTION = "When was the bridge opened?"
+TEXTS = [
+    "The bridge is old. It was opened in 1792 by the duke. Boats pass below. It is shut at night.",
+    "Cheese ripens for a year. Caves are cool. Milk is brought at dawn. Nobody counts the wheels.",
+]
+
+
+def test_probes_ship_for_several_exits_each_with_its_own_promises():
+    assert exits("question_rows", SHARP) == [*EARLY, 20]
+    for layer in EARLY:
+        probe = shipped("question_rows", SHARP, layer)
+        assert probe.card.layers == layer
+        assert probe.card.figures["held_out"]["auc"] > 0.9
+        assert depth("question_rows", SHARP, exit_layer=layer) == layer
+    assert shipped("question_rows", SHARP, 20).card == shipped("question_rows", SHARP).card
+
+
+def test_an_exit_without_a_probe_is_refused_with_those_that_have_one():
+    with pytest.raises(BadInput, match="ship for 12, 14, 16, 18, 20; fit one"):
+        depth("question_rows", SHARP, exit_layer=15)
+    with pytest.raises(BadInput, match="ship for 20"):
+        depth("question_rows", "smollm2-135m", exit_layer=15)
+
+
+def test_a_service_loads_no_deeper_than_it_reads():
+    settings = {"proxy": SHARP, "methods": ("question_rows", "lexical")}
+    assert layers_needed(Settings(**settings)) == 20
+    assert layers_needed(Settings(**settings, exit_layer=16)) == 16
+
+
+@pytest.mark.model
+def test_less_is_read_and_the_answer_still_found(proxy_folder):
+    short = {}
+    for layer in (12, 16, None):
+        early = {} if layer is None else {"exit_layer": layer}
+        short[layer] = tamis.compress(QUESTION, TEXTS, max_tokens=16, proxy=SHARP, **early)
+        assert "1792" in short[layer].text
+        assert short[layer].tokens_out <= 16
+    assert short[16].scores != short[None].scores
+    assert tamis.compress(QUESTION, TEXTS, coverage=0.9, proxy=SHARP, exit_layer=16).threshold
+    with pytest.raises(BadInput, match="exit_layer is 16 and the probe reads nothing"):
+        tamis.compress(QUESTION, TEXTS, max_tokens=16, proxy=SHARP, exit_layer=16, probe=None)
+
+
+@pytest.mark.model
+def test_a_part_of_a_deep_reading_is_the_shallow_reading(proxy_folder):
+    passages = [Passage(text) for text in TEXTS]
+    units = units_of(passages, "en")
+    proxy = load_proxy(SHARP, 20)
+    deep, early = QuestionRows(proxy), QuestionRows(proxy, exit_layer=12)
+    seen = shallower(deep.look(QUESTION, passages, units), 20, 12)
+    alone = early.look(QUESTION, passages, units)
+    assert torch.equal(seen.features, alone.features)
+
+
+def test_columns_are_means_of_all_layers_then_maxima():
+    layers, heads = 3, 2
+    features = torch.arange(12.0)[None]
+    look = Look(features, (1,), 1, 1, {})
+    assert shallower(look, layers, 1).features.tolist() == [[0.0, 1.0, 6.0, 7.0]]
+    assert features.shape[1] == 2 * layers * heads

@@ -1,0 +1,288 @@
+"""The formulas of the methods that read or mix, worked out by hand on small cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+
+import pytest
+import torch
+from torch import Tensor
+
+from tamis.compressors.features.words import WORD_FEATURES, hop_features, word_features
+from tamis.compressors.methods.embedding import Embedding
+from tamis.compressors.methods.fusion import Fusion
+from tamis.compressors.methods.lexical import Lexical
+from tamis.compressors.methods.question_rows import QuestionRows, pooled, untrained
+from tamis.compressors.methods.sentinel import Sentinel, in_context, joined
+from tamis.compressors.reading.windows import read_alone
+from tamis.compressors.types import Scores
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.fit import Calibration
+from tamis.probes.prompt import TEMPLATES
+from tamis.probes.scripted import Scripted
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage, Unit
+from tests.compressors.features.test_words import ASKED, BRIDGE, bridge
+from tests.laws.methods import ScriptedEncoder, probe_for, question_probe
+
+FP32 = 1e-6
+
+
+def by_hand() -> Signal:
+    """One layer, two heads, one row, four tokens."""
+    weights = torch.tensor([[[[0.1, 0.3, 0.2, 0.0]], [[0.0, 0.0, 0.4, 0.2]]]])
+    return Signal(weights, (0,), ("question_mean",))
+
+
+def test_question_rows_pools_log_mean_then_log_maximum_head_by_head():
+    found = pooled(by_hand(), [(0, 2), (2, 4), (1, 1)]).exp()
+    tiny = 1e-9
+    due = [[0.2, tiny, 0.3, tiny], [0.1, 0.3, 0.2, 0.4], [tiny] * 4]
+    torch.testing.assert_close(found, torch.tensor(due), atol=1e-8, rtol=1e-5)
+
+
+def test_question_rows_does_not_rescale_inside_the_window():
+    halved = Signal(by_hand().weights / 2, (0,), ("question_mean",))
+    found = pooled(by_hand(), [(0, 2)]) - pooled(halved, [(0, 2)])
+    assert found[0, [0, 2]].tolist() == pytest.approx([log(2)] * 2)
+
+
+def test_without_a_probe_the_maximum_of_the_heads_in_the_middle_counts():
+    """Of 4 layers, 3 read: 1 and 2 lie from 45 to 75 %; the 6 means in front do not count."""
+    row = torch.tensor([[9.0] * 6 + [9.0, 9.0, 1.0, 2.0, 3.0, 6.0]])
+    assert untrained(row, depth=4, layers=3, heads=2).tolist() == [3.0]
+
+
+def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
+    passages = [Passage("Hay. The pin.")]
+    units, reader = units_of(passages), Scripted.pointing_at("pin")
+    seen = QuestionRows(reader, None).look("Where is it?", passages, units).features
+    mean, last = (
+        read_alone(
+            reader, "Where is it?", passages, units, Want((0, 1, 2), (rows,)), pooled
+        ).features
+        for rows in ("question_mean", "last")
+    )
+    torch.testing.assert_close(seen, mean)
+    assert not torch.allclose(seen, last, atol=0.1)
+
+
+def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
+    passages = [Passage("Hay. The pin."), Passage("More hay.")]
+    units, reader = units_of(passages), Scripted.pointing_at("pin")
+    probe = question_probe(reader)
+    method = QuestionRows(reader, probe, isolated=True)
+    found, seen = method.scores("Where?", passages, units), method.look("Where?", passages, units)
+    lengths = torch.tensor(seen.tokens).float().log1p()
+    *heads, length = probe.weights["alone"].tolist()
+    z = seen.features @ torch.tensor(heads) + lengths * length
+    a, _, _, d = probe.weights["alone_calibration"].tolist()
+    assert found.values == pytest.approx(torch.sigmoid(a * z + d).tolist(), abs=FP32)
+    assert found.calibrated
+
+
+def test_a_score_is_the_second_step_over_the_first_calibrated():
+    units, reader = units_of(BRIDGE), Scripted.pointing_at("Lima")
+    probe = question_probe(reader)
+    method = QuestionRows(reader, probe)
+    found, seen = method.scores(ASKED, BRIDGE, units), method.look(ASKED, BRIDGE, units)
+    said = torch.from_numpy(word_features(ASKED, bridge(), seen.tokens))
+    z = torch.cat([seen.features, said], 1) @ probe.weights["first"]
+    second = torch.from_numpy(hop_features(bridge(), z.double().numpy())) @ probe.weights["hop"]
+    due = Calibration(*probe.weights["calibration"].tolist())(second)
+    assert found.values == pytest.approx(due.tolist(), abs=FP32)
+    assert found.passages == (max(found.values[:2]), found.values[2], max(found.values[3:]))
+
+
+def test_words_and_titles_are_heard_together_and_not_in_isolation():
+    """Nothing is pointed at: what tells the units apart is their words alone."""
+    passages = [Passage("Pins are made here."), Passage("Nine men dig peat.")]
+    units, reader = units_of(passages), Scripted(lambda question, text: [1e-3] * len(text))
+    weights = dict(question_probe(reader).weights)
+    weights["first"] = torch.cat([torch.zeros(16), torch.ones(len(WORD_FEATURES))])
+    weights["alone"] = torch.cat([torch.ones(16) / 16, torch.zeros(1)])
+    probe = probe_for(reader, "question_rows", weights)
+    together, alone = (
+        QuestionRows(reader, probe, isolated).scores("Where are pins made?", passages, units).values
+        for isolated in (False, True)
+    )
+    assert together[0] > together[1] + 0.1
+    assert alone[0] == pytest.approx(alone[1], abs=FP32)
+
+
+PAGE = Passage("Ab. Cd.")
+SCRIPT = [0.1, 0.1, 0.1, 0.0, 0.2, 0.2, 0.1]
+
+
+def sentinel(layers: int = 1, heads: int = 2) -> Sentinel:
+    reader = Scripted(lambda question, text: SCRIPT[: len(text)], layers=layers, heads=heads)
+    weights = {"head": torch.arange(1.0, layers * heads + 1), "bias": [-0.5]}
+    return Sentinel(reader, probe_for(reader, "sentinel", weights, "sentinel"))
+
+
+def shares() -> list[list[float]]:
+    """Head 0 sees half script and half mean in the last row, head 1 the script; both sum to .8."""
+    flat = sum(SCRIPT) / 7
+    seen = [[(s + flat) / 2 for s in SCRIPT], SCRIPT]
+    return [[sum(row[start:stop]) / 3 / 0.8 for row in seen] for start, stop in ((0, 3), (4, 7))]
+
+
+def test_sentinel_is_the_mean_share_of_the_last_row_rescaled_in_the_context():
+    found = sentinel().look("Q?", [PAGE], units_of([PAGE])).features
+    torch.testing.assert_close(found, torch.tensor(shares()))
+
+
+def test_sentinel_with_other_rows_or_without_rescaling_is_another_feature():
+    units, reader = units_of([PAGE]), sentinel().reader
+
+    def features(rows: str, pool: object) -> Tensor:
+        return read_alone(reader, "Q?", [PAGE], units, Want((0,), (rows,)), pool).features
+
+    def raw(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+        return signal.pool(spans, "mean").flatten(1)
+
+    due = torch.tensor(shares())
+    torch.testing.assert_close(features("last", in_context), due)
+    assert not torch.allclose(features("question_mean", in_context), due, atol=1e-3)
+    assert not torch.allclose(features("last", raw), due, atol=1e-3)
+
+
+def test_sentinel_scores_by_a_logistic_regression_over_heads():
+    found = sentinel().scores("Q?", [PAGE], units_of([PAGE]))
+    due = [1 / (1 + exp(-(row[0] + 2 * row[1] - 0.5))) for row in shares()]
+    assert found.values == pytest.approx(due, abs=FP32)
+    assert not found.calibrated
+
+
+def test_sentinel_reads_every_layer_in_its_own_words():
+    method = sentinel(layers=3, heads=2)
+    assert method.reader.layout.template == TEMPLATES["sentinel"]
+    assert method.look("Q?", [PAGE], units_of([PAGE])).features.shape == (2, 6)
+
+
+def test_sentinel_joins_documents_by_a_blank_line_under_their_titles():
+    passages = [Passage("Ab. Cd.", title="T"), Passage("Ef. "), Passage("Gh.", title="U")]
+    units = units_of(passages)
+    whole, moved = joined(passages, units)
+    assert whole.text == "T\nAb. Cd.\n\nEf. \n\nU\nGh."
+    for unit, new in zip(units, moved, strict=True):
+        assert whole.text[slice(*new.visible)] == passages[unit.passage].text[slice(*unit.visible)]
+        assert new.stop - new.start == unit.stop - unit.start
+
+
+def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
+    """Four sentences of 100 bytes and blanks between them: two fit into 250 tokens."""
+    passages = [Passage(f"{'word ' * 19}end{p}.") for p in range(4)]
+    reader = Scripted.pointing_at("end2")
+    probe = probe_for(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
+    for chunk, prompts in ((1024, 1), (250, 2)):
+        seen = Sentinel(reader, probe, chunk).look("Q?", passages, units_of(passages))
+        assert seen.windows == prompts
+        assert seen.features.sum(1).argmax() == 2
+
+
+def test_sentinel_reads_the_title_of_every_document_the_first_included():
+    passages = [Passage("Ab. Cd.", title="First"), Passage("Ef.", title="Second")]
+    method = sentinel(layers=4, heads=2)
+    method.reader = Scripted.pointing_at("Ab")
+    method.look("Q?", passages, units_of(passages))
+    assert method.reader.seen == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
+
+
+def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
+    with pytest.raises(
+        BadInput, match=r"no probe for nobody.* tamis probe train --method sentinel"
+    ):
+        Sentinel(Scripted.pointing_at("x", name="nobody"))
+
+
+class Fixed:
+    """A method whose scores are known."""
+
+    info = Lexical.info
+
+    def __init__(self, *values: float, calibrated: bool = False) -> None:
+        self.given = Scores(values, values, calibrated, 2, 30, {"read": 1.0})
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        return self.given
+
+
+THREE = [Passage("Cats sit."), Passage("Dogs run."), Passage("Emus hop.")]
+
+
+def test_fusion_sums_weighted_z_scores():
+    """1 2 6: mean 3, variance (4 + 1 + 9) / 3; 0 3 0: mean 1, variance 2."""
+    parts = {"one": Fixed(1.0, 2.0, 6.0), "other": Fixed(0.0, 3.0, 0.0)}
+    found = Fusion(parts, {"one": 2.0}).scores("?", THREE, units_of(THREE))
+    one, other = (14 / 3) ** 0.5, 2**0.5
+    due = [2 * -2 / one - 1 / other, 2 * -1 / one + 2 / other, 2 * 3 / one - 1 / other]
+    assert found.values == pytest.approx(due)
+    assert found.passages == found.values
+    assert (found.windows, found.tokens_read, found.timings_ms) == (4, 60, {"read": 2.0})
+    assert not found.calibrated
+
+
+def test_fusion_takes_probabilities_as_log_odds():
+    p = [1 / (1 + exp(-z)) for z in (1.0, 2.0, 6.0)]
+    opened = Fusion({"p": Fixed(*p, calibrated=True)}).scores("?", THREE, units_of(THREE))
+    plain = Fusion({"z": Fixed(1.0, 2.0, 6.0)}).scores("?", THREE, units_of(THREE))
+    assert opened.values == pytest.approx(plain.values)
+
+
+def test_fusion_with_certain_probabilities_stays_finite():
+    sure = Fixed(0.0, 1.0, 0.5, calibrated=True)
+    found = Fusion({"sure": sure}).scores("?", THREE, units_of(THREE)).values
+    assert sorted(found) == [found[0], found[2], found[1]]
+    assert all(abs(value) < 10 for value in found)
+
+
+def test_a_part_that_says_the_same_of_all_says_nothing():
+    parts = {"even": Fixed(5.0, 5.0, 5.0), "other": Fixed(1.0, 2.0, 3.0)}
+    both = Fusion(parts).scores("?", THREE, units_of(THREE))
+    other = Fusion({"other": parts["other"]}).scores("?", THREE, units_of(THREE))
+    assert both.values == pytest.approx(other.values)
+
+
+def test_fusion_refuses_weights_for_nobody_and_weights_that_are_no_numbers():
+    with pytest.raises(BadInput, match=r"\['two'\]; the parts are \['one'\]"):
+        Fusion({"one": Fixed()}, {"two": 1.0})
+    with pytest.raises(BadInput, match="not finite"):
+        Fusion({"one": Fixed()}, {"one": float("nan")})
+
+
+def test_embedding_is_the_cosine_with_the_question():
+    encoder = ScriptedEncoder()
+    passages = [Passage("Red fox. Blue whale.")]
+    found = Embedding(encoder).scores("red fox", passages, units_of(passages))
+    asked, *vectors = encoder.encode(["red fox", "Red fox.", "Blue whale."])
+    assert found.values == pytest.approx([float(asked @ v) for v in vectors], abs=FP32)
+    assert found.values[0] == pytest.approx(1.0)
+    assert found.passages == found.values[:1]
+
+
+@pytest.mark.model
+def test_where_a_passage_stands_does_not_move_a_score(proxy_folder):
+    """Evidence first, in the middle or last: passages are read alone, so order cannot matter."""
+    from tamis.compressors.registry import build
+
+    method = build("question_rows", proxy=proxy_folder)
+    passages = [Passage(text) for text in (*_HAY, _GOLD)]
+    straight = method.scores(_ASKED, passages, units_of(passages, "en"))
+    for order in ((2, 0, 1), (0, 2, 1), (1, 2, 0)):
+        moved = [passages[i] for i in order]
+        found = method.scores(_ASKED, moved, units_of(moved, "en"))
+        for place, i in enumerate(order):
+            assert found.passages[place] == pytest.approx(straight.passages[i], abs=1e-5)
+        assert found.answerability == pytest.approx(straight.answerability, abs=1e-5)
+
+
+_ASKED = "When was the bridge of Aune opened?"
+_GOLD = "The bridge of Aune is old. It was opened in 1792 by the duke. Boats pass below."
+_HAY = (
+    "Cheese is made in the hills. It ripens for a year in caves.",
+    "The duke hunted in the woods of Aune. He kept forty dogs.",
+)

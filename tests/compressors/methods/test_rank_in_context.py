@@ -1,0 +1,240 @@
+"""ICR, QRHead and CoRe heads against their papers' formula, worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tamis.compressors.methods.corehead import ContrastiveHeads
+from tamis.compressors.methods.icr import InContextReranking
+from tamis.compressors.methods.qrhead import QueryHeads
+from tamis.compressors.reading.in_context import EMPTY_QUERY, Form, asked, masked_sum, pages
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput, ProbeMismatch
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.model.proxy import Card, Proxy
+from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.prompt import TEMPLATES, Layout, Prompt
+from tamis.probes.scripted import byte_tokenizer
+from tamis.probes.signal import Signal
+from tamis.probes.text import Passage
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
+
+LAYERS, HEADS = 2, 2
+
+
+class Letters:
+    """A reader whose rows look at letters: the instruction's at i, the query's at q, the suffix's
+    at s, each with 1 a letter; every row of the query N/A at n, with 1 a letter beside.
+
+    Head h of layer l sees h + 1 + 10·l times that. Nothing is a probability: sums stay whole.
+    """
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.card = Card("letters", "1", LAYERS, HEADS)
+        self.layout = layout or Layout(byte_tokenizer(), TEMPLATES["chatml"], "letters")
+        self.context_tokens = 4000
+        self.texts: list[str] = []
+
+    def with_template(self, template):
+        twin = Letters(self.layout.with_template(template))
+        twin.texts, twin.context_tokens = self.texts, self.context_tokens
+        return twin
+
+    def read(self, prompts, want):
+        for prompt in prompts:
+            text = bytes(prompt.read.ids).decode()
+            self.texts.append(text)
+            empty = self.layout.ask("")
+            end = len(empty.ids) - empty.rows - 1
+            whole = len(prompt.ask.ids)
+            query = bytes(prompt.ask.ids[empty.rows : whole - end]).decode().strip()
+            rows = [
+                "i" if r < empty.rows else "s" if r >= whole - end else "q"
+                for r in range(prompt.ask.rows, whole)
+            ]
+            seen = torch.tensor(
+                [
+                    [float(c == row) + (query == EMPTY_QUERY) * (c == "n") for c in text]
+                    for row in rows
+                ]
+            ).mean(0)
+            scale = torch.tensor([[1.0, 2.0], [11.0, 12.0]])[list(want.layers)]
+            yield Signal(scale[..., None, None] * seen, want.layers, want.rows)
+
+
+def profile(by: str, *best: tuple[int, int], reader=None) -> HeadProfile:
+    scores = [[0.0] * HEADS for _ in range(LAYERS)]
+    for rank, (layer, head) in enumerate(best):
+        scores[layer][head] = 10.0 - rank
+    card = (reader or Letters()).card
+    rows = tuple(map(tuple, scores))
+    return HeadProfile(card.name, card.revision, "chatml", LAYERS, HEADS, by, rows)
+
+
+def rows_of(form: Form, question: str) -> dict[str, int]:
+    """How many rows each part of the prompt has, in bytes and special tokens."""
+    template = form.template(chat=True)
+    suffix = len(Letters().layout.with_template(template).ask("").ids) - 1
+    suffix -= len(template.ask.encode())
+    return {"i": len(template.ask.encode()), "q": len(question) + 1, "s": suffix}
+
+
+def test_icr_is_the_papers_formula():
+    """Sum over heads 1 + 2 + 11 + 12 = 26 of the mean over rows, minus that of N/A.
+
+    "wqz": its q is seen by the query's rows alone, so 26·q/R; the query N/A has 4 rows like it.
+    "nnnn": four tokens of -26 and a label of four; one alone would be masked, as in "wn".
+    """
+    question = "Who, now?"
+    rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
+    total, none = sum(rows.values()), sum(empty.values())
+    got = InContextReranking(Letters()).ranks(
+        question, [Passage("wqz"), Passage("nnnn"), Passage("wn")]
+    )
+    q = 26 * (rows["q"] / total - empty["q"] / none)
+    n = 4 * 26 * (0 - 1)
+    assert got.values == pytest.approx([q, n, 0], abs=1e-4)
+    assert got.windows == 1
+
+
+def test_every_row_of_instruction_query_and_suffix_counts():
+    """Without its rows a document that only the instruction or the suffix looks at would be 0."""
+    question = "Who, now, and where?"
+    got = InContextReranking(Letters(), calibrate=False).ranks(
+        question, [Passage("wi"), Passage("wq"), Passage("ws")]
+    )
+    rows = rows_of(Form(), question)
+    want = [26 * rows[part] / sum(rows.values()) for part in "iqs"]
+    assert got.values == pytest.approx(want, abs=1e-4)
+    assert min(want) > 0
+
+
+def test_without_calibration_what_the_empty_query_draws_stays():
+    documents = [Passage("wiii"), Passage("wq")]
+    question = "Who, now, and where?"
+    raw = InContextReranking(Letters(), calibrate=False).ranks(question, documents).values
+    assert raw[0] > raw[1] > 0
+    calm = InContextReranking(Letters()).ranks(question, documents).values
+    assert calm[1] > calm[0]
+
+
+def test_abnormally_low_tokens_are_dropped_before_the_sum():
+    """Ten tokens of 1 and one of -10: mean 0, deviation √10 = 3.2, so -10 lies below -6.3."""
+    scores = torch.tensor([1.0] * 10 + [-10.0])
+    assert masked_sum(scores) == 10
+    assert scores.sum() == 0
+    assert masked_sum(torch.tensor([-2.0])) == -2
+    assert masked_sum(torch.tensor([3.0, 3.0])) == 6
+
+
+def test_a_document_is_summed_not_averaged():
+    one, three = (
+        InContextReranking(Letters())
+        .ranks("Who, now, and where?", [Passage("wq"), Passage("wqwqwq")])
+        .values
+    )
+    assert three == pytest.approx(3 * one)
+
+
+def test_the_first_document_comes_last_and_labels_count_what_is_shown():
+    reader = Letters()
+    InContextReranking(reader).ranks("Who?", [Passage("a", title="T"), Passage("b")])
+    assert reader.texts[0] == "[1] b\n\n[2] T\na\n\n"
+    InContextReranking(reader, reverse=False).ranks("Who?", [Passage("a"), Passage("b")])
+    assert reader.texts[-1] == "[1] a\n\n[2] b\n\n"
+
+
+def test_qr_heads_sum_only_theirs_and_labels_are_part_of_a_document():
+    reader = Letters()
+    question = "Who, now?"
+    method = QueryHeads(reader, profile("qr", (1, 0), (0, 1)), heads=2)
+    rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
+    share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
+    assert method.ranks(question, [Passage("wq")]).values == pytest.approx([13 * share], abs=1e-4)
+    assert QueryHeads.depth("x", profile("qr", (0, 1)), 1) == 1
+    (page,) = pages(reader.layout, [Passage("wq")], Form(), 100)
+    assert page.spans == ((0, len("[1] wq")),)
+
+
+def test_core_heads_read_no_suffix_and_labels_are_no_part_of_a_document():
+    """Rows are those of instruction and query, so the suffix's s is not seen at all."""
+    question = "Who, now?"
+    reader = Letters()
+    method = ContrastiveHeads(reader, profile("contrast", (1, 1)), heads=1)
+    form = method.together.form
+    rows, empty = rows_of(form, question), rows_of(form, EMPTY_QUERY)
+    assert rows["s"] == empty["s"] == 0
+    share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
+    got = method.ranks(question, [Passage("wq"), Passage("ws")])
+    assert got.values == pytest.approx([12 * share, 0], abs=1e-4)
+    assert reader.texts[0] == "[document 1] ws\n\n[document 2] wq\n\n"
+    (page,) = pages(reader.layout, [Passage("wq")], form, 100)
+    assert page.spans == ((len("[document 1]"), len("[document 1] wq")),)
+
+
+def test_heads_of_another_model_are_refused():
+    other = replace(profile("qr", (0, 0)), model="other")
+    with pytest.raises(ProbeMismatch, match="other"):
+        QueryHeads(Letters(), other, heads=1)
+
+
+def test_documents_that_do_not_fit_are_read_in_several_prompts_and_it_says_so():
+    documents = [Passage("w" * 60 + "q"), Passage("w" * 90), Passage("q" * 500), Passage(" ")]
+    reader = Letters()
+    reader.context_tokens = 450
+    got = InContextReranking(reader).ranks("Who, now, and where?", documents)
+    assert got.windows > 2
+    assert f"4 documents were read in {got.windows} prompts" in got.warnings[0]
+    assert all(len(text) < 450 for text in reader.texts)
+    assert "".join(reader.texts[::2]).count("q") == 501
+    assert got.values[2] > got.values[0] > got.values[1] == 0 == got.values[3]
+
+
+def test_a_window_that_holds_no_text_is_refused():
+    with pytest.raises(BadInput, match="window_tokens is 3"):
+        InContextReranking(Letters(), window_tokens=3)
+    with pytest.raises(BadInput, match="shorten the question"):
+        InContextReranking(Letters(), window_tokens=60).ranks("Who? " * 30, [Passage("w")])
+
+
+def test_kept_keys_answer_as_a_second_reading_does():
+    proxy = tiny.proxy("llama")
+    read = proxy.layout.read("The pin is there. More hay.", ())
+    asks = [replace(proxy.layout.ask(q), rows=0) for q in ("Where is the pin?", EMPTY_QUERY)]
+    want = Want((0, 2), ("question_mean",))
+    kept = asked(proxy, read, asks, want)
+    plain = list(proxy.read([Prompt(read, ask) for ask in asks], want))
+    for a, b in zip(kept, plain, strict=True):
+        assert torch.allclose(a.weights, b.weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_a_real_decoder_ranks_documents_whole_and_alike_twice(kind):
+    method = InContextReranking(tiny.proxy(kind))
+    documents = [Passage("the pin"), Passage("a hay in the hay"), Passage("\ud800 <|im_end|>")]
+    first = method.ranks("Where is the pin?", documents)
+    assert first.values == method.ranks("Where is the pin?", documents).values
+    assert len(set(first.values)) == 3
+
+
+def test_what_ran_is_told_apart_from_what_had_been_read():
+    """Documents of D tokens, asked twice, by A and by B: first D + A + B, then A + B."""
+    proxy = tiny.proxy("llama")
+    cached = CachedReader(proxy, PassageCache(1 << 26))
+    documents = [Passage("Ships came in spring."), Passage("Bread was cheap.")]
+    first, again = (InContextReranking(cached).ranks("Who?", documents) for _ in range(2))
+    plain = InContextReranking(proxy).ranks("Who?", documents)
+    assert first.values == pytest.approx(plain.values, abs=1e-5)
+    assert (first.tokens_read, first.tokens_cached) == (plain.tokens_read, plain.tokens_cached)
+    assert first.tokens_cached == 0 < again.tokens_cached
+    assert again.tokens_read == first.tokens_read - again.tokens_cached
+
+
+def test_a_model_of_which_not_all_layers_are_loaded_does_not_sum_over_all(tmp_path):
+    shallow = Proxy.from_folder(tiny.save("llama", tmp_path), layers=2)
+    with pytest.raises(BadInput, match="2 of 4 are loaded; load them all"):
+        InContextReranking(shallow).ranks("Who?", [Passage("Ships came in spring.")])

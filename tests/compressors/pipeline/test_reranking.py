@@ -1,0 +1,150 @@
+"""Documents by how they answer: what every method of ranking owes its callers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tamis.compressors.features.rank_fusion import first_scores, fused
+from tamis.compressors.pipeline.reranking import Reranker
+from tamis.compressors.types import Ranks
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage
+
+TEXTS = ["bread", "the harbour of Malo", "", "the harbour", "bread", "\ud800 harbour"]
+
+
+class Counted:
+    """Scores a passage by how often it says harbour, and keeps what it was asked."""
+
+    def __init__(self, calibrated: bool = False) -> None:
+        self.calibrated, self.asked = calibrated, []
+
+    def __call__(self, question, passages, units):
+        self.asked.append([p.text for p in passages])
+        values = tuple(p.text.count("harbour") + ("Malo" in p.text) / 2 for p in passages)
+        return Ranks(values, tuple(float(u.stop) for u in units), self.calibrated, 3, 7)
+
+
+def ranked(documents, ask=None, **arguments):
+    return Reranker(ask or Counted(), "counted").rerank("Where?", documents, **arguments)
+
+
+def places(result):
+    return [one.index for one in result.results]
+
+
+def test_best_first_ties_in_the_order_they_came_and_empty_ones_last():
+    result = ranked(TEXTS)
+    assert places(result) == [1, 3, 5, 0, 4, 2]
+    assert [one.score for one in result.results] == [1.5, 1, 1, 0, 0, -math.inf]
+    assert all(one.own == one.score and one.first is None for one in result.results)
+    assert [p.text for p in result.passages] == TEXTS
+    assert (result.windows, result.tokens_read, result.method) == (3, 7, "counted")
+
+
+def test_a_document_that_occurs_twice_is_read_once_and_both_have_its_scores():
+    ask = Counted()
+    result = ranked(["one. two.", "three.", "one. two."], ask)
+    assert ask.asked == [["one. two.", "three."]]
+    assert len(result.results) == 3
+    assert [u.passage for u in result.units] == [0, 0, 1, 2, 2]
+    assert result.scores[:2] == result.scores[3:]
+    titled = ranked([Passage("one", title="a"), Passage("one", title="b")], ask)
+    assert len(ask.asked[-1]) == len(titled.results) == 2
+
+
+def test_top_n_shows_fewer_and_reads_all():
+    ask = Counted()
+    assert places(ranked(TEXTS, ask, top_n=2)) == [1, 3]
+    assert len(ask.asked[0]) == 4  # that without text is not read
+    assert places(ranked(TEXTS, top_n=99)) == places(ranked(TEXTS))
+
+
+@pytest.mark.parametrize("documents", [[], ["", " \n"]])
+def test_where_there_is_no_text_no_model_is_asked(documents):
+    ask = Counted()
+    assert len(ranked(documents, ask).results) == len(documents)
+    assert ask.asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"top_n": 0}, "top_n is 0"),
+        ({"top_n": True}, "top_n is True"),
+        ({"fuse": "rrf"}, "there is no first_stage"),
+        ({"first_stage": [1.0]}, "1 scores for 6 documents"),
+        ({"first_stage": [1, 2, math.nan, 0, 0, 0]}, "score 2 is nan; give a finite"),
+        ({"first_stage": [1, 2, "x", 0, 0, 0]}, "score 2 is 'x'"),
+        ({"first_stage": [1, 2, 10**400, 0, 0, 0]}, "score 2 is 1000"),
+        ({"first_stage": "best"}, "'best'; give a score"),
+        ({"first_stage": dict.fromkeys("123456", 1.0)}, "type dict; give a list of scores in"),
+        ({"first_stage": {1, 2, 3, 4, 5, 6}}, "type set; give a list"),
+        ({"first_stage": 5}, "type int; give a list"),
+        ({"first_stage": "order", "fuse": 1.5}, "weight from 0 to 1"),
+        ({"first_stage": "order", "fuse": "sum"}, "'rrf', 'fitted'"),
+        ({"first_stage": "order", "fuse": math.nan}, "fuse is nan"),
+        ({"first_stage": "order", "fuse": [0.5]}, r"fuse is \[0.5\]"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_a_way_out_and_nothing_is_read(arguments, says):
+    ask = Counted()
+    with pytest.raises(BadInput, match=says):
+        ranked(TEXTS, ask, **arguments)
+    assert ask.asked == []
+
+
+@pytest.mark.parametrize(
+    ("question", "says"), [("", "is empty"), ("  ", "is empty"), (None, "of type NoneType")]
+)
+def test_a_question_that_is_none_is_refused(question, says):
+    with pytest.raises(BadInput, match=f"question is {says}|question {says}"):
+        Reranker(Counted(), "x").rerank(question, TEXTS)
+
+
+@pytest.mark.parametrize("documents", ["bread", b"bread", None, 5, {"bread"}, {"text": "bread"}])
+def test_what_is_no_list_of_documents_is_refused(documents):
+    with pytest.raises(BadInput, match="give a list of documents"):
+        ranked(documents)
+
+
+@pytest.mark.parametrize("fuse", ["fitted", "rrf", 0.0, 0.3])
+def test_no_first_stage_lifts_what_holds_no_text_above_what_does(fuse):
+    result = ranked(["", "harbour", " ", "bread"], first_stage=[9, 1, 8, 7], fuse=fuse)
+    assert set(places(result)[:2]) == {1, 3}
+    assert [one.score for one in result.results[2:]] == [-math.inf] * 2
+    alone = ranked(["harbour", "bread"], first_stage=[1, 7], fuse=fuse)
+    assert [one.score for one in result.results[:2]] == [one.score for one in alone.results]
+
+
+def test_reciprocal_ranks_are_those_of_the_paper():
+    """1 / (60 + rank) of both sides, documents that tie share the better rank."""
+    got = fused([0.9, 0.1, 0.1], [1.0, 3.0, 2.0], "rrf", "x")
+    assert got == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 62 + 1 / 62])
+
+
+def test_a_weight_mixes_standardised_scores():
+    """Scores 0 and 2 standardise to -1 and 1, first-stage scores 30 and 10 to 1 and -1."""
+    assert fused([0, 2], [30, 10], 0.75, "x") == pytest.approx([-0.5, 0.5])
+    assert fused([0, 2], [30, 10], 0, "x") == pytest.approx([1, -1])
+    assert fused([5, 5], [1, 0], 1.0, "x") == [0, 0]
+
+
+def test_probabilities_are_mixed_as_log_odds():
+    """.5, .9 and .99 are 0, 2.2 and 4.6 as log odds: about evenly spaced, as they are not plain."""
+    got = fused([0.5, 0.9, 0.99], [0, 0, 0], 1.0, "x", calibrated=True)
+    assert got[1] == pytest.approx((got[0] + got[2]) / 2, abs=0.1)
+
+
+def test_fused_results_say_both_sides_and_rank_by_the_mix():
+    result = ranked(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.1)
+    assert places(result) == [1, 0]
+    assert [(one.own, one.first) for one in result.results] == [(0, 5), (1, 0)]
+    assert places(ranked(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.9)) == [0, 1]
+
+
+def test_the_order_of_the_documents_is_a_first_stage():
+    assert first_scores("order", 3, None) == (0, -1, -2)
+    assert places(ranked(["bread", "harbour"], first_stage="order", fuse=0.2)) == [0, 1]

@@ -1,0 +1,148 @@
+"""What each method that reads attention asks for: which layers, which rows; and as published."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from tamis.compressors.methods import corehead, ehpc, icr, infiniretri, qrhead, question_rows
+from tamis.compressors.methods.attention_sorting import AttentionSorting
+from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
+from tamis.compressors.methods.raw_attention import RawAttention
+from tamis.compressors.methods.sentinel import Sentinel, words_for
+from tamis.compressors.reading.long_range import far_layers
+from tamis.probes.probing.heads import HeadProfile
+from tamis.probes.prompt import TEMPLATES
+from tamis.probes.scripted import Scripted
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tamis.service.evaluation.needle.needle import Remembering
+from tests.compressors.methods.attention_kit import ASKED
+from tests.laws.methods import question_probe, sentinel_probe
+
+EVERY = (0, 1, 2, 3)
+PAGES = [Passage("Straw here. The pin is here."), Passage("Straw there.")]
+
+
+class Watching(Scripted):
+    """Keeps what is wanted of each reading."""
+
+    wanted: list[tuple[tuple[int, ...], tuple[str, ...]]]
+
+    def read(self, prompts, want):
+        self.wanted.append((want.layers, want.rows))
+        return super().read(prompts, want)
+
+
+def profile(reader: Scripted, by: str, *best: tuple[int, int]) -> HeadProfile:
+    """A profile whose best heads are these, the best first."""
+    card = reader.card
+    scores = tuple(
+        tuple(float(len(best) - best.index(at)) if (at := (x, h)) in best else 0.0 for h in (0, 1))
+        for x in range(card.layers)
+    )
+    return HeadProfile(card.name, card.revision, "chatml", card.layers, card.heads, by, scores)
+
+
+def few(by: str, kind):
+    """Two heads of layers 1 and 2, of which only those are read."""
+    return lambda r: kind(r, profile(r, by, (2, 1), (1, 0)), heads=2)
+
+
+@pytest.mark.parametrize(
+    ("make", "layers", "rows"),
+    [
+        (RawAttention, (3,), "last"),
+        (lambda r: Sentinel(r, sentinel_probe(r)), EVERY, "last"),
+        (lambda r: infiniretri.Infini(r, heads=0), (3,), "question_mean"),
+        (
+            lambda r: ehpc.EvaluatorHeads(r, profile(r, "needle", (2, 1), (2, 0))),
+            (2,),
+            "question",
+        ),
+        (lambda r: question_rows.QuestionRows(r, question_probe(r)), EVERY, "question_mean"),
+        (lambda r: question_rows.QuestionRows(r, None), (0, 1, 2), "question_mean"),
+        (icr.InContextReranking, EVERY, "question_mean"),
+        (few("qr", qrhead.QueryHeads), (1, 2), "question_mean"),
+        (few("contrast", corehead.ContrastiveHeads), (1, 2), "question_mean"),
+    ],
+)
+def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows):
+    reader = Watching.pointing_at("pin")
+    reader.wanted = []
+    method = make(reader)
+    if hasattr(method, "ranks"):
+        method.ranks(ASKED, PAGES)
+    else:
+        method.scores(ASKED, PAGES, units_of(PAGES))
+    assert set(reader.wanted) == {(layers, (rows,))}
+
+
+def test_infini_with_chosen_heads_reads_their_layers(monkeypatch):
+    reader = Watching.pointing_at("pin")
+    reader.wanted = []
+    known = profile(reader, "contrast", (2, 1), (1, 0))
+    monkeypatch.setattr(HeadProfile, "shipped", lambda by, model: known)
+    infiniretri.Infini(reader, heads=2).scores(ASKED, PAGES, units_of(PAGES))
+    assert set(reader.wanted) == {((1, 2), ("question_mean",))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "published"),
+    [
+        (infiniretri.Infini, {"top_k": 300, "phrase_tokens": 8, "window_tokens": 1024}),
+        (ehpc.EvaluatorHeads, {"heads": 8, "observed_rows": 16, "pool_tokens": 32}),
+        (qrhead.QueryHeads, {"heads": 16, "reverse": True, "calibrate": True}),
+        (corehead.ContrastiveHeads, {"heads": 8, "reverse": True, "calibrate": True}),
+        (icr.InContextReranking, {"reverse": True, "calibrate": True, "answer": False}),
+        (Sentinel, {"chunk_tokens": 1024}),
+        (RawAttention, {"sigma": 1.0}),
+    ],
+)
+def test_what_is_not_given_is_as_published(kind, published):
+    given = inspect.signature(kind).parameters
+    assert {name: given[name].default for name in published} == published
+
+
+class Windowed(Watching):
+    """A model whose layers 0 and 2 have a sliding window."""
+
+    layer_types = ("sliding_attention", "full_attention") * 2
+    sliding_window = 512
+
+    @property
+    def config(self):
+        return self
+
+
+@pytest.mark.parametrize("behind", [lambda r: r, Remembering])
+def test_layers_with_a_window_shorter_than_the_prompt_are_none_of_all_layers(behind):
+    reader = Windowed.pointing_at("pin")
+    reader.wanted = []
+    icr.InContextReranking(behind(reader), window_tokens=2000).ranks(ASKED, PAGES)
+    AttentionSorting(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
+    FoundInTheMiddle(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
+    assert {layers for layers, _ in reader.wanted} == {(1, 3)}
+    reader.wanted.clear()
+    icr.InContextReranking(behind(reader), window_tokens=500).ranks(ASKED, PAGES)
+    AttentionSorting(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
+    FoundInTheMiddle(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
+    assert {layers for layers, _ in reader.wanted} == {EVERY}
+
+
+def test_of_a_model_whose_layers_all_have_a_window_all_are_read():
+    reader = Windowed.pointing_at("pin")
+    reader.layer_types = None
+    assert far_layers(reader, 600) == EVERY
+
+
+def test_a_model_that_needs_its_opening_token_gets_it_before_other_words_too():
+    gemma = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["gemma"])
+    plain = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["plain"])
+    for reader, opening in ((gemma, "<bos>"), (plain, "")):
+        together = icr.InContextReranking(reader).together.reader.layout.template
+        words = words_for(reader.layout.template)
+        assert together.head == f"{opening}Here are some paragraphs:\n\n"
+        assert words.head == opening + TEMPLATES["sentinel"].head
+        assert (words.name == "sentinel") is (together.name == "in_context") is (not opening)

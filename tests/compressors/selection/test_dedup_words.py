@@ -1,0 +1,52 @@
+"""Near-duplicates are told by index terms: scripts without blanks between words, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.compressors.selection.select import select
+from tamis.compressors.types import Budget, Rules
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tamis.probes.tokens import Tokens
+from tests.probes import tiny
+
+COUNTER = Tokens(tiny.tokenizer(), "tiny")
+
+
+def kept(texts, language, dedup):
+    passages = [Passage(text) for text in texts]
+    units = units_of(passages, language)
+    scores = [1.0 - i / 10 for i in range(len(units))]
+    chosen = select(
+        passages, units, scores, scores, Budget(max_tokens=10_000), Rules(dedup=dedup), COUNTER
+    )
+    return [units[u].passage for u in chosen.units]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "echo", "other"),
+    [
+        (
+            "zh",
+            "密钥每九十天更换一次，旧密钥保留一周。",
+            "密钥每九十天更换一次，旧密钥会保留一周。",
+            "机房的墙壁在春天重新粉刷成白色。",
+        ),
+        (
+            "ja",
+            "鍵は九十日ごとに交換される。",
+            "鍵は、九十日ごとに交換される。",
+            "壁は春に白く塗り直される。",
+        ),
+        (
+            "de",
+            "Die Schlüssel werden alle neunzig Tage gewechselt.",
+            "Die Schlüssel werden alle neunzig Tage neu gewechselt.",
+            "Die Wände werden im Frühling frisch und weiß gestrichen.",
+        ),
+    ],
+)
+def test_what_says_the_same_in_other_words_order_or_marks_is_left_out(language, text, echo, other):
+    assert kept([text, echo, other], language, 0.8) == [0, 2]
+    assert kept([text, echo, other], language, None) == [0, 1, 2]

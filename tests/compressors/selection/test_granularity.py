@@ -1,0 +1,114 @@
+"""What is kept as one: words partition a text, blocks hold whole paragraphs, lists and tables."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tamis
+from tamis.compressors.selection.granularity import blocks, words
+from tamis.compressors.types import Rules, Scores
+from tamis.probes.errors import BadInput
+from tamis.probes.scripted import Scripted
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tests.laws.methods import head_profile
+
+DOCUMENT = """Keys are rotated every 90 days. The wall is blue.
+
+Rooms are painted in spring. Nobody knows why.
+
+- one thing
+- another thing
+
+| name | age |
+|---|---|
+| Ann | 31 |
+| Bob | 29 |
+"""
+TEXTS = st.text(max_size=200) | st.text(
+    st.sampled_from("ab \n\t.?!|-<>{}[]中あ한ก\u0301é`#"), max_size=120
+)
+
+
+def blocks_of(text: str, best: str = "\0") -> list[tuple[str, float]]:
+    passages = [Passage(text)]
+    units = units_of(passages)
+    values = tuple(1.0 if best in text[u.start : u.stop] else 0.1 for u in units)
+    joined, scores = blocks(passages, units, Scores(values, (1.0,)))
+    return [(text[slice(*u.visible)], v) for u, v in zip(joined, scores.values, strict=True)]
+
+
+def test_a_block_is_a_paragraph_a_list_or_a_table_and_is_worth_its_best_sentence():
+    assert [text.splitlines()[0] for text, _ in blocks_of(DOCUMENT)] == [
+        "Keys are rotated every 90 days. The wall is blue.",
+        "Rooms are painted in spring. Nobody knows why.",
+        "- one thing",
+        "| name | age |",
+    ]
+    assert [v for _, v in blocks_of(DOCUMENT, "Bob")] == [0.1, 0.1, 0.1, 1.0]
+
+
+@given(TEXTS, TEXTS)
+def test_words_and_blocks_partition_what_the_sentences_did(first, second):
+    passages = [Passage(first), Passage(second)]
+    units = units_of(passages)
+    joined, _ = blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
+    for made in (words(passages, units), joined):
+        for p, passage in enumerate(passages):
+            own = [u for u in made if u.passage == p]
+            assert "".join(passage.text[u.start : u.stop] for u in own) == (
+                passage.text if own else ""
+            )
+            assert all(a.stop == b.start for a, b in pairwise(own))
+            for unit in own:
+                seen = passage.text[slice(*unit.visible)]
+                assert seen
+                assert seen == seen.strip()
+
+
+def test_a_word_of_a_script_without_spaces_is_a_character():
+    passages = [Passage("密钥每90天更换。 next word")]
+    shown = [passages[0].text[slice(*u.visible)] for u in words(passages, units_of(passages))]
+    assert shown == ["密", "钥", "每", "90", "天", "更", "换", "。", "next", "word"]
+
+
+def test_blocks_are_kept_whole_and_within_the_budget():
+    reader = Scripted.pointing_at("Keys are rotated every 90 days.")
+    rules = Rules(granularity="block")
+    found = tamis.compress("How often?", [DOCUMENT], max_tokens=60, proxy=reader, rules=rules)
+    assert found.text == "Keys are rotated every 90 days. The wall is blue."
+    assert found.tokens_out <= 60
+    assert len(found.scores) == len(found.units) == 4
+
+
+@pytest.mark.parametrize("method", ["evaluator_heads", "raw_attention"])
+def test_single_words_are_kept_by_methods_that_can_score_one(method):
+    reader = Scripted.pointing_at("90")
+    rules = Rules(granularity="token")
+    options = (
+        {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}
+        if method == "evaluator_heads"
+        else {}
+    )
+    found = tamis.compress(
+        "How often?", [DOCUMENT], max_tokens=8, method=method, proxy=reader, rules=rules, **options
+    )
+    assert "90" in found.text.split()
+    assert found.tokens_out <= 8
+    for k in found.kept:
+        assert DOCUMENT[k.start : k.stop] in found.text
+
+
+@pytest.mark.parametrize("method", ["question_rows", "lexical", "sentinel"])
+def test_a_method_that_scores_sentences_refuses_words(method):
+    with pytest.raises(BadInput, match="scores sentences, not words"):
+        tamis.compress("a?", ["b c."], ratio=0.5, method=method, rules=Rules(granularity="token"))
+
+
+def test_an_unknown_granularity_is_told_the_known_ones():
+    with pytest.raises(BadInput, match="sentence, block, token"):
+        tamis.compress("a?", ["b."], ratio=0.5, method="lexical", rules=Rules(granularity="page"))

@@ -1,0 +1,127 @@
+"""Headings and table headers: with what they head, or last."""
+
+from __future__ import annotations
+
+import random
+
+from tamis.compressors.selection.sections import Sections
+from tamis.compressors.selection.select import select
+from tamis.compressors.types import Budget, Rules
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage, Unit
+from tests.compressors.selection.select_kit import words
+
+PAGE = """# Cats
+
+Cats purr all night long. They sleep.
+
+# Dogs
+
+## Small ones
+
+Dogs bark at any moon.
+
+| Name | Age |
+|---|---|
+| Rex | nine |
+"""
+PASSAGE = Passage(PAGE)
+UNITS = units_of([PASSAGE], "en")
+SHOWN = [PAGE[slice(*unit.visible)] for unit in UNITS]
+
+
+def place(text: str) -> int:
+    """Of the unit that begins so."""
+    return next(u for u, shown in enumerate(SHOWN) if shown.startswith(text))
+
+
+def kept(values: dict[str, float], **budget: float) -> list[str]:
+    """What is kept where units that begin so have these values, and others next to none."""
+    scores = [0.001 * u for u in range(len(UNITS), 0, -1)]
+    for text, value in values.items():
+        scores[place(text)] = value
+    got = select([PASSAGE], UNITS, scores, [0.0], Budget(**budget), Rules(), words())
+    return [SHOWN[u] for u in got.units]
+
+
+def heads_nothing(units: list[Unit], held: set[int], u: int) -> bool:
+    """The slow way: walk down from a heading until another section begins."""
+    if units[u].kind == "table_header":
+        below = u + 1
+        while below < len(units) and units[below].kind == "table_row":
+            if below in held and units[below].passage == units[u].passage:
+                return False
+            below += 1
+        return True
+    text = False
+    for below in range(u + 1, len(units)):
+        if units[below].passage != units[u].passage:
+            return True
+        if units[below].kind == "heading":
+            if text:
+                return True
+            continue
+        text = True
+        header = units[below].kind == "table_header"
+        if below in held and not (header and heads_nothing(units, held, below)):
+            return False
+    return True
+
+
+def test_which_stand_alone_is_what_walking_down_finds() -> None:
+    draw = random.Random(0)
+    kinds = ["heading", "sentence", "table_header", "table_row"]
+    for _ in range(3000):
+        passages = sorted(draw.randrange(3) for _ in range(draw.randrange(9)))
+        units = [Unit(p, i, i + 1, (i, i + 1), draw.choice(kinds)) for i, p in enumerate(passages)]
+        held = {u for u in range(len(units)) if draw.random() < 0.5}
+        heads = {u for u in range(len(units)) if units[u].kind in ("heading", "table_header")}
+        slow = {u for u in heads if heads_nothing(units, held, u)}
+        assert Sections(units).alone(held) == slow & held
+        assert Sections(units).alone(held, range(len(units))) == slow
+
+
+def test_a_heading_over_nothing_gives_its_room_to_text() -> None:
+    values = {"Cats purr": 0.9, "# Dogs": 0.8, "## Small": 0.7, "They sleep": 0.1}
+    assert kept(values, max_tokens=8) == ["Cats purr all night long.", "They sleep."]
+
+
+def test_headings_with_text_below_stay() -> None:
+    values = {"Dogs bark": 0.9, "# Dogs": 0.8, "## Small": 0.7, "They sleep": 0.1}
+    assert kept(values, max_tokens=10) == ["# Dogs", "## Small ones", "Dogs bark at any moon."]
+
+
+def test_a_table_header_without_rows_gives_its_room_to_text() -> None:
+    values = {"Cats purr": 0.9, "| Name": 0.8, "They sleep": 0.1, "Dogs bark": 0.05}
+    assert kept(values, max_tokens=12) == [
+        "Cats purr all night long.",
+        "They sleep.",
+        "Dogs bark at any moon.",
+    ]
+
+
+def test_the_best_of_all_stays_and_so_does_what_must() -> None:
+    assert kept({"# Dogs": 0.9, "Cats purr": 0.8}, max_tokens=7) == [
+        "Cats purr all night long.",
+        "# Dogs",
+    ]
+    passage = Passage(PAGE, keep=((PAGE.index("# Dogs"), PAGE.index("# Dogs") + 1),))
+    values = [0.9 if text.startswith("Cats purr") else 0.1 for text in SHOWN]
+    got = select([passage], UNITS, values, [0.0], Budget(max_tokens=8), Rules(), words())
+    assert place("# Dogs") in got.units
+
+
+def test_what_room_is_left_may_hold_a_heading() -> None:
+    """A budget is filled: the headings come last, and come all the same."""
+    values = {"Cats purr": 0.9, "# Dogs": 0.8, "They sleep": 0.7}
+    assert kept(values, max_tokens=11) == [
+        "# Cats",
+        "Cats purr all night long.",
+        "They sleep.",
+        "# Dogs",
+    ]
+
+
+def test_under_a_threshold_headings_are_units_like_others() -> None:
+    values = {"# Dogs": 0.9, "They sleep": 0.8}
+    assert kept(values, threshold=0.5) == ["They sleep.", "# Dogs"]

@@ -1,0 +1,248 @@
+"""Selection: within the budget as joined, full, repeatable, and no more work than it needs."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.compressors.selection.rendering import render
+from tamis.compressors.selection.select import select
+from tamis.compressors.types import Budget, Rules, Selection
+from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.text import Passage
+from tamis.probes.tokens import Tokens
+from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
+from tests.compressors.selection.test_rendering import NASTY, rules_for_rendering, split
+
+# a busy machine is no failure: no deadline
+some, many = settings(deadline=None), settings(deadline=None, max_examples=300)
+
+COUNTERS = {
+    "words": words,
+    "pairs": pairs,
+    "pairs across words": lambda: pairs(regex=False),
+}
+some_counter = st.sampled_from(sorted(COUNTERS)).map(lambda name: COUNTERS[name]())
+LIKELY = st.lists(st.sampled_from([*SENTENCES, "A.", "b\n", "- it\n"]), max_size=6).map(" ".join)
+
+
+@st.composite
+def contexts(draw: st.DrawFn, texts: Any = LIKELY | NASTY) -> dict[str, Any]:
+    """Passages with units and values: what `select` takes, budget, rules and counter aside."""
+    drawn = draw(st.lists(texts, min_size=1, max_size=5))
+    passages = [Passage(text, title="A title", id="d") for text in drawn]
+    units = split(passages)
+    # few distinct values, so that ties are common
+    score = st.integers(0, 9).map(lambda tenth: tenth / 10)
+    return {
+        "passages": passages,
+        "units": units,
+        "values": draw(st.lists(score, min_size=len(units), max_size=len(units))),
+        "passage_scores": draw(st.lists(score, min_size=len(drawn), max_size=len(drawn))),
+    }
+
+
+@st.composite
+def all_rules(draw: st.DrawFn) -> Rules:
+    return replace(
+        draw(rules_for_rendering()),
+        order=draw(st.sampled_from(["original", "score", "edges"])),
+        context_window=draw(st.integers(0, 2)),
+        dedup=draw(st.sampled_from([None, 0.5, 1.0])),
+        top_n=draw(st.sampled_from([None, 1, 2])),
+        protect=draw(st.sampled_from([(), ("tiger",), ("^b", "你")])),
+    )
+
+
+def jaccard(one: str, other: str) -> float:
+    a, b = (set(re.findall(r"\w+", text.casefold())) for text in (one, other))
+    return len(a & b) / len(a | b)
+
+
+def echoes(context: dict[str, Any], u: int, taken: set[int], share: float | None) -> bool:
+    """The slow way: compare a unit with all that were taken."""
+    text = [context["passages"][x.passage].text[slice(*x.visible)] for x in context["units"]]
+    if share is None or len(set(re.findall(r"\w+", text[u].casefold()))) < 4:
+        return False
+    return any(jaccard(text[u], text[v]) >= share for v in taken)
+
+
+def arranged(context: dict[str, Any], taken: set[int], order: str) -> list[int]:
+    """The slow way: the kept passages in their order."""
+    scores = context["passage_scores"]
+    kept = sorted({context["units"][u].passage for u in taken})
+    ranked = sorted(kept, key=lambda p: -scores[p])
+    if order == "edges":
+        ends: tuple[list[int], list[int]] = ([], [])
+        for i, passage in enumerate(ranked):
+            ends[i % 2].append(passage)
+        return ends[0] + ends[1][::-1]
+    return kept if order == "original" else ranked
+
+
+def joined(context: dict[str, Any], taken: set[int], rules: Rules) -> str:
+    order = arranged(context, taken, rules.order)
+    return render(context["passages"], context["units"], taken, rules, order)
+
+
+def of_best(context: dict[str, Any], top_n: int | None) -> set[int]:
+    filled = {unit.passage for unit in context["units"]}
+    ranked = sorted(filled, key=lambda p: (-context["passage_scores"][p], p))[:top_n]
+    return {u for u, unit in enumerate(context["units"]) if unit.passage in ranked}
+
+
+@many
+@given(contexts(), all_rules(), st.integers(1, 60), some_counter)
+def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
+    context: dict[str, Any], rules: Rules, tokens: int, counter: Tokens
+) -> None:
+    budget = Budget(max_tokens=tokens)
+    try:
+        got = select(**context, budget=budget, rules=rules, counter=counter)
+    except BudgetTooSmall:
+        got = Selection((), "", 0)
+    taken = set(got.units)
+    assert got.text == joined(context, taken, rules)
+    assert got.tokens == counter.count(got.text) <= tokens
+    assert all(a < b for a, b in pairwise(got.units))
+    for u in of_best(context, rules.top_n) - taken:
+        if not echoes(context, u, taken, rules.dedup):
+            assert counter.count(joined(context, taken | {u}, rules)) > tokens
+
+
+@some
+@given(contexts(), all_rules(), st.integers(1, 60), some_counter)
+def test_the_same_input_gives_the_same_selection(
+    context: dict[str, Any], rules: Rules, tokens: int, counter: Tokens
+) -> None:
+    def once() -> Selection | str:
+        try:
+            return select(**context, budget=Budget(tokens), rules=rules, counter=counter)
+        except BudgetTooSmall as error:
+            return str(error)
+
+    assert once() == once()
+
+
+@some
+@given(contexts(), rules_for_rendering(), some_counter)
+def test_a_generous_budget_keeps_everything(
+    context: dict[str, Any], rules: Rules, counter: Tokens
+) -> None:
+    everything = range(len(context["units"]))
+    text = render(context["passages"], context["units"], everything, rules)
+    exact = Budget(max_tokens=max(1, counter.count(text)))
+    for budget in (exact, Budget(max_tokens=10_000), Budget(ratio=1.0), Budget(threshold=0.0)):
+        got = select(**context, budget=budget, rules=rules, counter=counter)
+        assert (got.text, got.units) == (text, tuple(everything))
+
+
+# units that blanks part, so that counts of words add up
+ADDITIVE = st.lists(
+    st.lists(st.sampled_from("abcde"), min_size=1, max_size=6).map(lambda w: " ".join(w) + "."),
+    max_size=6,
+).map(" ".join)
+
+
+def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int, ...]:
+    """Every candidate is tried on the joined text; once more from the top until none fits."""
+    values, taken = context["values"], set[int]()
+    walk = sorted(of_best(context, rules.top_n), key=lambda u: (-values[u], u))
+    before = None
+    while before != len(taken):
+        before = len(taken)
+        for u in walk:
+            fits = words().count(joined(context, taken | {u}, rules)) <= tokens
+            if u not in taken and fits and not echoes(context, u, taken, rules.dedup):
+                taken.add(u)
+    return tuple(sorted(taken))
+
+
+@many
+@given(contexts(ADDITIVE), all_rules(), st.integers(1, 40))
+def test_estimates_choose_what_counting_every_candidate_would_choose(
+    context: dict[str, Any], rules: Rules, tokens: int
+) -> None:
+    rules = replace(rules, context_window=0, protect=(), separator=" -- ")
+    slow = slow_greedy(context, tokens, rules)
+    if not slow and context["units"]:
+        with pytest.raises(BudgetTooSmall):
+            select(**context, budget=Budget(tokens), rules=rules, counter=words())
+    else:
+        got = select(**context, budget=Budget(tokens), rules=rules, counter=words())
+        assert got.units == slow
+
+
+class Steep(Tokens):
+    """The square of the words: a text has far more tokens than its parts together."""
+
+    def count(self, text: str) -> int:
+        return super().count(text) ** 2
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        return [self.count(text) for text in texts]
+
+
+@some
+@given(contexts(ADDITIVE), all_rules(), st.integers(1, 60))
+def test_estimates_that_are_far_too_low_never_break_the_budget(
+    context: dict[str, Any], rules: Rules, tokens: int
+) -> None:
+    steep = Steep(words()._plain, "steep")
+    try:
+        got = select(**context, budget=Budget(tokens), rules=rules, counter=steep)
+    except BudgetTooSmall:
+        return
+    assert steep.count(got.text) == got.tokens <= tokens
+
+
+def test_all_that_was_taken_by_estimate_may_have_to_go() -> None:
+    steep = Steep(words()._plain, "steep")
+    passages = [Passage("a. " * 40)]
+    units = split(passages)
+    got = select(passages, units, [1.0] * 40, [0], Budget(20), PLAIN, steep)
+    assert got.tokens == 16
+
+
+def test_what_repeats_a_unit_that_had_to_go_may_come_instead() -> None:
+    steep = Steep(words()._plain, "steep")
+    passages = [Passage("y. a b c d d. a b c d.")]
+    # the first two make 36 tokens, by estimate 1 + 25; the first and the third make 25
+    got = select(passages, split(passages), [9, 8, 7], [0], Budget(35), Rules(dedup=0.9), steep)
+    assert got.units == (0, 2)
+
+
+class Metered(Tokens):
+    """Counts the characters that are tokenised one text at a time."""
+
+    chars = 0
+
+    def count(self, text: str) -> int:
+        self.chars += len(text)
+        return super().count(text)
+
+
+@pytest.mark.parametrize("elision", [None, "…"])
+def test_the_work_does_not_grow_with_the_units_left_out(elision: str | None) -> None:
+    rng = random.Random(7)
+    vocabulary = " ".join(SENTENCES).split()
+
+    def sentence() -> str:
+        return " ".join(rng.choices(vocabulary, k=rng.randint(3, 25))) + "."
+
+    passages = [Passage(" ".join(sentence() for _ in range(8))) for _ in range(500)]
+    units = split(passages)
+    values = [rng.random() for _ in units]
+    metered = Metered(pairs()._plain, "metered")
+    got = select(passages, units, values, [0.0] * 500, Budget(500), Rules(elision=elision), metered)
+    assert got.tokens >= 499
+    # counting the joined text for every unit would take len(units) times its length
+    assert metered.chars < len(units) * len(got.text) / 20

@@ -1,0 +1,57 @@
+"""Passages, questions and a proxy with a revision, for the tests of what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.prompt import Prompt
+from tests.probes import tiny
+
+FP32 = 1e-5
+WANT = Want((0, 1, 2, 3), ("question", "question_mean", "last"))
+MEAN = Want((0, 1, 2, 3))
+TEXTS = (
+    (None, "The cat sat on the mat. Then the dog came in."),
+    ("Cats", "In the end all was well."),
+    (None, ""),
+    ("Long", "Water is wet. " * 12),
+    (None, "a<|im_end|>b\x00\ud83d"),
+    (None, "The cat sat on the mat. Then the dog came in."),
+)
+
+
+def asked(proxy, question="Who came in?", texts=TEXTS):
+    ask = proxy.layout.ask(question)
+    return [Prompt(proxy.layout.read(text, [(0, len(text))], title), ask) for title, text in texts]
+
+
+def versioned(kind="llama", revision="r1", **how) -> Proxy:
+    proxy = tiny.proxy(kind, **how)
+    proxy.card = replace(proxy.card, revision=revision)
+    return proxy
+
+
+def weights(reader, prompts, want=MEAN):
+    return [signal.weights for signal in reader.read(prompts, want)]
+
+
+def close(ours, theirs, within=FP32):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=within, rtol=0)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def filled(folder: Path) -> tuple[Proxy, list]:
+    proxy = versioned()
+    plain = weights(CachedReader(proxy, PassageCache(folder=folder)), asked(proxy))
+    return proxy, plain

@@ -1,0 +1,237 @@
+"""Kept passages score as freshly read ones, and stay within the memory they were given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tamis.probes.attention import blocked
+from tamis.probes.attention.int8 import Rounded
+from tamis.probes.attention.recorder import Want
+from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.prompt import TEMPLATES, Prompt
+from tests.probes import tiny
+from tests.probes.kv_cache.cache_kit import (
+    FP32,
+    MEAN,
+    TEXTS,
+    WANT,
+    asked,
+    close,
+    versioned,
+    weights,
+)
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+
+# logits and weights of eight bits in four layers, as in eager_kit
+BF16 = 2.5e-2
+# rows of an 8-bit cache, on random weights drawn wide; the real proxy's loss stands in LOG.md
+INT8 = 5e-2
+
+
+@pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
+@pytest.mark.parametrize("batch_tokens", [1, 90, 10_000])
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_warm_equals_cold_equals_a_plain_reading(kind, batch_tokens, where, tmp_path):
+    proxy = versioned(kind, batch_tokens=batch_tokens)
+    cache = PassageCache(folder=tmp_path if where == "disk" else None)
+    plain = weights(proxy, asked(proxy), WANT)
+    close(weights(CachedReader(proxy, cache), asked(proxy), WANT), plain)
+    if where == "disk":
+        cache = PassageCache(folder=tmp_path)
+    for question in ("Who came in?", "Why, in the end?"):
+        prompts = asked(proxy, question)
+        warm = weights(CachedReader(proxy, cache), prompts, WANT)
+        close(warm, weights(proxy, prompts, WANT))
+    # five passages, one of them twice, one empty: nothing is kept of it
+    assert cache.stats().misses == (2 if where == "disk" else 2 + 5)
+
+
+def test_only_what_is_new_runs_and_signals_say_how_much_was_kept():
+    proxy, cache = versioned(), PassageCache()
+    reader, prompts = CachedReader(proxy, cache), asked(versioned())
+    first = [signal.cached for signal in reader.read(prompts[:2], MEAN)]
+    again = [signal.cached for signal in reader.read(prompts, MEAN)]
+    sizes = [len(prompt.read.ids) for prompt in prompts]
+    assert first == [0, 0]
+    assert again == [sizes[0], sizes[1], 0, 0, 0, sizes[5]]
+
+
+def test_a_passage_that_occurs_twice_is_read_once():
+    proxy, cache = versioned(), PassageCache()
+    twice = [asked(proxy)[0]] * 3
+    seen = list(CachedReader(proxy, cache).read(twice, MEAN))
+    assert [signal.cached for signal in seen] == [0, *[len(twice[0].read.ids)] * 2]
+    close([signal.weights for signal in seen], weights(proxy, twice))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_kept_passages_score_alike_in_tiles_of_any_size(kind, monkeypatch):
+    proxy = versioned(kind)
+    texts = [(None, "Word by word. " * n) for n in (1, 7, 7, 2, 30, 3)]
+    prompts = asked(proxy, texts=texts)
+    plain = weights(proxy, prompts, WANT)
+    cache = PassageCache()
+    weights(CachedReader(proxy, cache), prompts)
+    for size in (1, 100_000, 1 << 30):
+        monkeypatch.setattr("tamis.probes.attention.cached.TILE_BYTES", size)
+        close(weights(CachedReader(proxy, cache), prompts, WANT), plain)
+
+
+def test_questions_of_any_length_are_asked_in_one_batch():
+    proxy, cache = versioned(), PassageCache()
+    reader, ask = CachedReader(proxy, cache), proxy.layout.ask
+    weights(reader, asked(proxy))
+    questions = ["Why?", "Why?", "Who in the end sat on the mat?", "", "Why?", "What?"]
+    mixed = [Prompt(p.read, ask(q)) for p, q in zip(asked(proxy), questions, strict=True)]
+    close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
+def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypatch):
+    """Logits in bf16, where the processor is quick at them, and in fp32."""
+    monkeypatch.setattr(blocked, "able", lambda query: blocks and query.dtype == torch.bfloat16)
+    proxy, want = versioned(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
+    reader = CachedReader(proxy, PassageCache())
+    cold = weights(reader, asked(proxy), want)
+    warm = weights(reader, asked(proxy), want)
+    assert all(part.dtype == torch.float32 for part in warm)
+    for one, other in zip(warm, cold, strict=True):
+        torch.testing.assert_close(one, other, atol=BF16, rtol=0)
+        # of a whole passage, what is rounded up and down cancels out
+        torch.testing.assert_close(one.sum(-1), other.sum(-1), atol=BF16, rtol=BF16)
+    close(cold, weights(versioned(), asked(proxy), want), BF16)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_eight_bits_take_about_half_the_bytes_of_two_and_score_nearly_alike(where, tmp_path):
+    proxy = versioned(dtype=torch.bfloat16)
+    folder = tmp_path if where == "disk" else None
+    exact, small = PassageCache(), PassageCache(folder=folder, storage="int8")
+    for cache in (exact, small):
+        weights(CachedReader(proxy, cache), asked(proxy))
+    # a head of 16 parts: 16 bytes and a scale of 4, for 32
+    assert small.stats().bytes == exact.stats().bytes * 20 / 32
+    if folder:
+        small = PassageCache(folder=folder, storage="int8")
+    warm = weights(CachedReader(proxy, small), asked(proxy))
+    close(warm, weights(proxy, asked(proxy)), INT8)
+    assert small.stats().hits > 0
+
+
+def test_rounding_is_off_by_half_a_step_at_most():
+    vectors = torch.randn(3, 50, 16, generator=torch.Generator().manual_seed(0)) * 5
+    vectors[0, 0] = 0
+    back = torch.empty_like(vectors)
+    Rounded.of(vectors).into(back)
+    step = vectors.abs().amax(-1, keepdim=True) / 127
+    assert ((back - vectors).abs() <= step / 2 + 1e-6).all()
+
+
+def changed(proxy, **config):
+    for name, value in config.items():
+        setattr(proxy.model.config, name, value)
+    return proxy
+
+
+def test_an_entry_is_served_to_nothing_it_does_not_belong_to(tmp_path):
+    def reader(proxy, storage="exact"):
+        return CachedReader(proxy, PassageCache(folder=tmp_path, storage=storage))
+
+    prompts = asked(versioned())
+    readers = [
+        reader(versioned()),
+        reader(versioned(revision="r2")),
+        reader(versioned(dtype=torch.bfloat16)),
+        reader(versioned(template=TEMPLATES["plain"])),
+        reader(versioned(), "int8"),
+        reader(changed(versioned(), rope_parameters={"rope_theta": 5.0})),
+    ]
+    keys = {one.key(prompts[0]) for one in readers}
+    assert len(keys) == len(readers)
+    titled = versioned().layout.read(TEXTS[0][1], [], "Cats")
+    assert readers[0].key(Prompt(titled, prompts[0].ask)) not in keys
+    assert reader(versioned()).key(prompts[0]) in keys
+
+
+def test_deeper_readings_replace_shallower_ones_and_serve_them():
+    proxy, cache = versioned(), PassageCache()
+    reader, prompts = CachedReader(proxy, cache), asked(proxy)[:2]
+    weights(reader, prompts, Want((0,)))
+    shallow = cache.stats().bytes
+    close(weights(reader, prompts), weights(proxy, prompts))
+    assert cache.stats().bytes == 4 * shallow
+    assert cache.stats().misses == 4
+    weights(reader, prompts, Want((1,)))
+    assert (cache.stats().misses, cache.stats().hits) == (4, 2)
+
+
+def test_memory_stays_below_its_limit_and_the_least_recently_used_leaves_first():
+    proxy = versioned()
+    texts = [(None, f"Passage number {i} is as long as the others.") for i in range(4)]
+    prompts = asked(proxy, texts=texts)
+    whole = PassageCache()
+    weights(CachedReader(proxy, whole), prompts)
+    cache = PassageCache(max_bytes=whole.stats().bytes * 3 // 4)
+    reader = CachedReader(proxy, cache)
+    weights(reader, prompts[:3])
+    weights(reader, prompts[:1])
+    weights(reader, prompts[3:])  # the second has not been used for longest
+    assert cache.stats().bytes <= cache.max_bytes
+    assert cache.stats().evicted == 1
+    assert [bool(cache.get(reader.key(p), 4)) for p in prompts] == [True, False, True, True]
+
+
+def test_an_entry_larger_than_the_memory_is_read_and_not_kept():
+    proxy, cache = versioned(), PassageCache(max_bytes=1000)
+    prompts = asked(proxy) * 2
+    close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+    assert (cache.stats().entries, cache.stats().bytes) == (0, 0)
+
+
+def test_a_model_without_a_revision_is_kept_in_memory_for_itself_alone(tmp_path):
+    one, other = tiny.proxy(), tiny.proxy()
+    cache = PassageCache()
+    prompts = asked(one)
+    weights(CachedReader(one, cache), prompts)
+    hits = cache.stats().hits
+    weights(CachedReader(other, cache), prompts)
+    assert CachedReader(one, cache).key(prompts[0]) == CachedReader(one, cache).key(prompts[0])
+    assert CachedReader(one, cache).key(prompts[0]) != CachedReader(other, cache).key(prompts[0])
+    assert cache.stats().hits == 2 * hits  # the passage that occurs twice, once for each
+    with pytest.raises(BadInput, match="no revision"):
+        CachedReader(one, PassageCache(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_bytes": 0}, {"max_bytes": 1.5}, {"max_disk_bytes": -1}, {"storage": "int4"}],
+)
+def test_limits_that_are_none_are_refused(wrong):
+    with pytest.raises(BadInput, match=next(iter(wrong))):
+        PassageCache(**wrong)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("storage", ["exact", "int8"])
+def test_the_real_proxy_scores_kept_passages_as_fresh_ones(proxy_folder, storage):
+    # bf16 is where most people run; fp32 is where equality can be asked for
+    proxy = Proxy.from_folder(proxy_folder, layers=20, dtype="fp32", device="cpu")
+    texts = [
+        ("Malo", "The old harbour of Malo was closed in 1907. Nobody knew why. " * 6),
+        (None, "Bread was cheap then. A loaf cost two pennies."),
+    ]
+    want = Want(tuple(range(20)))
+    cache = PassageCache(storage=storage)
+    reader = CachedReader(proxy, cache)
+    cold = weights(reader, asked(proxy, "When was the harbour closed?", texts), want)
+    for question in ("When was the harbour closed?", "What did bread cost?"):
+        prompts = asked(proxy, question, texts)
+        warm = weights(reader, prompts, want)
+        within = FP32 if storage == "exact" else 2e-2
+        close(warm, weights(proxy, prompts, want), within)
+    assert cache.stats().hits == 4
+    assert len(cold) == 2

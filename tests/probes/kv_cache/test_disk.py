@@ -1,0 +1,219 @@
+"""Kept passages on disk: whatever is wrong with a file, it is named and never served."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from tamis.probes.attention.recorder import KeptLayer
+from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.disk import CacheFiles
+from tests.probes.kv_cache.cache_kit import asked, close, files, filled, versioned, weights
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+
+
+def test_the_folder_stays_below_its_limit(tmp_path):
+    proxy = versioned()
+    texts = [(None, f"Passage number {i} is as long as the others.") for i in range(9)]
+    prompts = asked(proxy, texts=texts)
+    weights(CachedReader(proxy, PassageCache(folder=tmp_path)), prompts[:1])
+    limit = files(tmp_path)[0].stat().st_size * 4
+    cache = PassageCache(folder=tmp_path, max_disk_bytes=limit)
+    close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+    assert 0 < sum(file.stat().st_size for file in files(tmp_path)) <= limit
+    assert cache.stats().files == len(files(tmp_path))
+
+
+def test_a_flipped_bit_anywhere_is_named_dropped_and_never_served(tmp_path):
+    proxy, plain = filled(tmp_path)
+    chance = random.Random(0)
+    for file in files(tmp_path):
+        data = bytearray(file.read_bytes())
+        header = int.from_bytes(data[:8], "little")
+        # in the length, the header, its padding, the digest and the tensors, one at a time
+        places = {0, 7, 8, header + 7, data.index(b'"sha256":"') + 12, len(data) - 1}
+        for at in places | {chance.randrange(len(data)) for _ in range(20)}:
+            torn = bytearray(data)
+            torn[at] ^= 1 << chance.randrange(8)
+            file.write_bytes(torn)
+            cache = PassageCache(folder=tmp_path)
+            assert [fault.file for fault in cache.verify()] == [file], at
+            assert cache.get(file.stem, 1) is None
+            assert cache.stats().dropped == 1
+            assert not file.exists()
+        file.write_bytes(data)
+    assert PassageCache(folder=tmp_path).verify() == []
+    for file in files(tmp_path):
+        torn = bytearray(file.read_bytes())
+        torn[chance.randrange(len(torn))] ^= 0xFF
+        file.write_bytes(torn)
+    cache = PassageCache(folder=tmp_path)
+    close(weights(CachedReader(proxy, cache), asked(proxy)), plain)
+    assert cache.stats().dropped == 4
+    assert cache.verify() == []  # read again, and written again
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "grown", "other key", "foreign", "text"])
+def test_a_torn_or_foreign_file_is_named_dropped_and_never_served(how, tmp_path):
+    proxy, plain = filled(tmp_path)
+    one, other = files(tmp_path)[:2]
+    data = one.read_bytes()
+    made = {
+        "empty": b"",
+        "cut": data[: len(data) // 2],
+        "grown": data + b"\0",
+        "other key": other.read_bytes(),
+        "foreign": __import__("safetensors.torch").torch.save({"keys": torch.zeros(1)}),
+        "text": b"no tensors here",
+    }
+    one.write_bytes(made[how])
+    cache = PassageCache(folder=tmp_path)
+    assert [fault.file for fault in cache.verify()] == [one]
+    close(weights(CachedReader(proxy, cache), asked(proxy)), plain)
+    assert cache.stats().dropped == 1
+    assert cache.verify() == []
+
+
+def test_what_happens_to_a_file_after_it_was_read_is_not_served(tmp_path):
+    proxy, plain = filled(tmp_path)
+    cache = PassageCache(folder=tmp_path)
+    reader = CachedReader(proxy, cache)
+    weights(reader, asked(proxy))
+    for file in files(tmp_path):
+        with file.open("r+b") as stream:  # in place: a map of the file would see it
+            stream.write(b"\xff" * file.stat().st_size)
+    close(weights(reader, asked(proxy)), plain)
+
+
+def test_a_full_disk_costs_the_keeping_and_not_the_answer(tmp_path, monkeypatch):
+    def full(self, file, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CacheFiles, "_write", full)
+    proxy, cache = versioned(), PassageCache(folder=tmp_path)
+    prompts = asked(proxy)
+    for _ in range(2):
+        close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+    assert cache.stats().unwritten == 4
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_clear_empties_memory_and_folder_and_leaves_what_is_not_its_own(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "ab").mkdir(exist_ok=True)
+    (tmp_path / "ab" / "weights.safetensors").write_bytes(b"mine too")
+    cache = PassageCache(folder=tmp_path)
+    cache.clear()
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == [
+        "notes.txt",
+        "weights.safetensors",
+    ]
+    assert (cache.stats().files, cache.stats().entries) == (0, 0)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        PassageCache(folder=tmp_path / "file")
+
+
+def test_threads_share_a_cache(tmp_path):
+    proxy = versioned()
+    prompts = [asked(proxy, q) for q in ("Why?", "Who came?", "How did it end, in the end?")]
+    plain = [weights(proxy, one) for one in prompts]
+    cache = PassageCache(max_bytes=60_000, folder=tmp_path)
+    failures = []
+
+    def read(turn):
+        try:
+            for i in range(6):
+                which = (turn + i) % len(prompts)
+                close(weights(CachedReader(proxy, cache), prompts[which]), plain[which])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read, args=(turn,)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert cache.verify() == []
+
+
+KEYS = [f"{i:064x}" for i in range(8)]
+
+
+def write_for_ever(folder: Path, size: int) -> None:
+    entries = CacheFiles(folder, 1 << 30)
+    for turn in range(10**9):
+        part = torch.full((2, size, 16), float(turn % 8))
+        entries.store(KEYS[turn % 8], [KeptLayer(part, part)] * 2, {"model": "m"})
+
+
+@contextmanager
+def writers(folder: Path, count: int, size: int = 10_000) -> Iterator[list[int]]:
+    """Processes that write the same entries until the block ends; then they are killed."""
+    started = [
+        multiprocessing.get_context("fork").Process(target=write_for_ever, args=(folder, size))
+        for _ in range(count)
+    ]
+    for process in started:
+        process.start()
+    try:
+        while not files(folder):
+            time.sleep(0.001)
+        yield [process.pid for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int:
+    """Kills writers with SIGKILL at random moments; how many of them were in the middle of a file.
+
+    After each, every file that is there is whole and holds what its key says.
+    """
+    torn = 0
+    for _ in range(kills):
+        with writers(folder, 1):
+            time.sleep(chance.random() * 0.1)
+        left = list(folder.rglob(".tmp-*"))
+        cache = CacheFiles(folder, 1 << 30)
+        assert [fault for fault in cache.faults() if fault] == []
+        assert cache.files()
+        for file in cache.files():
+            held = cache.load(file.stem)
+            assert (held[1].values == int(file.stem, 16)).all()
+        torn += bool(left)
+        cache.clear()
+        assert not list(folder.rglob(".tmp-*"))
+    return torn
+
+
+def test_a_process_killed_while_it_writes_leaves_no_half_entry(tmp_path):
+    chance = random.Random(1)
+    # one in three to six is hit in the middle of a file, depending on the machine
+    assert any(killed_while_writing(tmp_path, 5, chance) for _ in range(20))
+
+
+def test_two_processes_write_the_same_entries_while_others_read(tmp_path):
+    read = 0
+    with writers(tmp_path, 2, size=2000):
+        cache = CacheFiles(tmp_path, 1 << 30)
+        for turn in range(200):
+            if held := cache.load(KEYS[turn % 8]):
+                assert (held[0].keys == turn % 8).all()
+                read += 1
+    assert read > 0

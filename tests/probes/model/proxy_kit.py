@@ -1,0 +1,51 @@
+"""Passages to read, and what eager attention over each whole prompt says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Signal
+from tests.probes import tiny
+from tests.probes.attention.eager_kit import close
+
+WANT = Want((0, 1, 2, 3), ("question", "question_mean", "last"))
+
+# all longer than the sliding window of 8; no title, a title, an empty passage, a control token
+TEXTS: tuple[tuple[str | None, str, str], ...] = (
+    (None, "The cat sat on the mat. Then the dog came in.", "Who came in?"),
+    ("Cats", "In the end all was well.", "How did it end, in the end?"),
+    ("Nothing", "", "What?"),
+    (None, "", "Why?"),
+    (None, "a<|im_end|>b\x00\ud83d", "<|im_start|>?"),
+    ("Long", "Water is wet. " * 12, "Wet?"),
+)
+
+
+def prompts(proxy: Proxy, texts: Sequence[tuple[str | None, str, str]] = TEXTS) -> list[Prompt]:
+    return [
+        Prompt(proxy.layout.read(text, [(0, len(text))], title), proxy.layout.ask(question))
+        for title, text, question in texts
+    ]
+
+
+def by_eager(proxy: Proxy, oracle: Any, prompt: Prompt, layers: Sequence[int] = range(4)) -> Tensor:
+    """Question rows, their mean and the last over the passage, from the whole prompt at once."""
+    head = len(proxy.layout.head)
+    ids = [*proxy.layout.head, *prompt.read.ids, *prompt.ask.ids]
+    first = head + len(prompt.read.ids) + prompt.ask.rows
+    start, stop = head + prompt.read.start, head + len(prompt.read.ids)
+    question = tiny.eager(oracle, ids)[list(layers), :, first:, start:stop]
+    return torch.cat((question, question.mean(2, keepdim=True), question[:, :, -1:]), dim=2)
+
+
+def same(ours: Sequence[Signal], theirs: Sequence[Signal]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.layers, one.rows) == (other.layers, other.rows)
+        close(one.weights, other.weights)

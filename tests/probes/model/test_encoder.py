@@ -1,0 +1,125 @@
+"""Sentence vectors: the mean over every token of a text, whatever it is batched with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from tamis.probes.errors import BadModelFile, ProxyMissing
+from tamis.probes.model.encoder import Encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] the sieve holds back what does not matter [ ] sep".split()
+WINDOW = 12  # positions of the tiny model: 10 words and [CLS], [SEP]
+TEXTS = ["the sieve", "", "what does not matter", "the " * 10, "holds " * 35, "zebra sieve"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random BERT of two layers, wide weights so that a wrong mask shows."""
+    place = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=WINDOW,
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(place)
+    words = Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.normalizer = normalizers.BertNormalizer()
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words.add_special_tokens(WORDS[:4])
+    # the published file truncates and pads to 128; neither may have any effect
+    words.enable_truncation(3)
+    words.enable_padding(length=7)
+    words.save(str(place / "tokenizer.json"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return Encoder.from_folder(folder, device="cpu")
+
+
+def by_hand(encoder: Encoder, text: str) -> torch.Tensor:
+    """One window at a time, no batch, no padding, no mask: the plain mean over all tokens."""
+    ids = [WORDS.index(w) if w in WORDS else 1 for w in text.split()]
+    states = []
+    for start in range(0, max(len(ids), 1), WINDOW - 2):
+        window = torch.tensor([[2, *ids[start : start + WINDOW - 2], 3]])
+        with torch.inference_mode():
+            states.append(encoder.model(input_ids=window).last_hidden_state[0])
+    mean = torch.cat(states).mean(0)
+    return mean / mean.norm()
+
+
+def test_vectors_are_the_mean_over_all_tokens_computed_by_hand(encoder):
+    expected = torch.stack([by_hand(encoder, text) for text in TEXTS])
+    torch.testing.assert_close(encoder.encode(TEXTS), expected, atol=1e-5, rtol=0)
+
+
+def test_vectors_have_unit_length_in_fp32_and_keep_the_order_of_the_texts(encoder):
+    vectors = encoder.encode(TEXTS)
+    assert (vectors.dtype, tuple(vectors.shape)) == (torch.float32, (len(TEXTS), 16))
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(len(TEXTS)))
+    torch.testing.assert_close(encoder.encode(TEXTS[::-1]), vectors.flip(0), atol=1e-5, rtol=0)
+    assert encoder.encode([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 13, 40, 100_000])
+def test_what_a_text_is_batched_with_does_not_change_its_vector(encoder, batch_tokens):
+    alone = torch.cat([encoder.encode([text]) for text in TEXTS])
+    # fp32 sums in another order: the last bits differ
+    torch.testing.assert_close(encoder.encode(TEXTS, batch_tokens), alone, atol=1e-5, rtol=0)
+
+
+def test_no_forward_pass_is_larger_than_asked_for(encoder, monkeypatch):
+    sizes = []
+    hook = encoder.model.register_forward_pre_hook(
+        lambda _, __, inputs: sizes.append(inputs["input_ids"].numel()), with_kwargs=True
+    )
+    encoder.encode(TEXTS * 5, batch_tokens=40)
+    hook.remove()
+    assert max(sizes) <= 40
+    assert len(sizes) < 30
+
+
+def test_the_end_of_a_long_text_counts(encoder):
+    long = "the " * 40
+    same, other = encoder.encode([f"{long} sieve", f"{long} matter"])
+    assert (same - other).abs().max() > 1e-4
+
+
+def test_special_tokens_in_a_text_are_text(encoder):
+    text, spelled = encoder.encode(["the [SEP] sieve", "the [ sep ] sieve"])
+    torch.testing.assert_close(text, spelled)
+
+
+def test_a_lone_surrogate_has_a_vector(encoder):
+    assert torch.isfinite(encoder.encode(["the \ud800 sieve"])).all()
+
+
+def test_folders_without_an_encoder_are_refused_with_the_way_out(folder, tmp_path):
+    with pytest.raises(ProxyMissing, match="tamis models pull minilm-l6"):
+        Encoder.from_folder(tmp_path)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(BadModelFile, match="cannot be loaded"):
+        Encoder.from_folder(tmp_path)
+    with pytest.raises(BadModelFile, match=r"\[CLS\]"):
+        Encoder(None, Tokenizer(models.BPE()))
+
+
+@pytest.mark.model
+def test_the_real_encoder_puts_a_paraphrase_nearer_than_another_topic(encoder_folder):
+    encoder = Encoder.from_folder(encoder_folder, device="cpu")
+    texts = ["A man is eating food.", "Someone is having a meal.", "The stock market fell today."]
+    first, near, far = encoder.encode(texts)
+    assert (encoder.dimensions, encoder.window_tokens) == (384, 256)
+    assert first @ near > 0.5 > 0.2 > first @ far

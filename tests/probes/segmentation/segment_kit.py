@@ -1,0 +1,13 @@
+"""The pieces of a text as a reader sees them."""
+
+from __future__ import annotations
+
+from tamis.probes.segmentation.segment import segment
+
+
+def shown(text: str, language: str = "en", structure: bool = True) -> list[str]:
+    return [text[slice(*piece.visible)] for piece in segment(text, language, structure)]
+
+
+def kinds(text: str) -> list[tuple[str, str]]:
+    return [(piece.kind, text[slice(*piece.visible)]) for piece in segment(text)]

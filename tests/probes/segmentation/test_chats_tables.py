@@ -1,0 +1,111 @@
+"""Chats, logs and tables of values: the line is the unit, and says who speaks or what it means."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.probes.segmentation.segment_kit import kinds, shown
+
+ENTRIES = {
+    "bracketed": [
+        "[09:06] Anna: thanks. who rotates the key? it expires",
+        "[09:07] Ben: Me. I do.",
+    ],
+    "behind": ["Anna (09:06): Hi. You there?", "Ben Lee (09:07): Yes. Here."],
+    "dash": ["09:06 - Anna: Hi. You there?", "09:07 - Ben: Yes. Here."],
+    "dated": ["2024-01-05 09:06 Anna: Hi. You?", "2024-01-05 09:07 Ben: Yes. Here."],
+    "exported": [
+        "05/01/2024, 9:06 pm - Anna: Hi. You?\nand more",
+        "05/01/2024, 9:07 pm - Ben: No.",
+    ],
+    "roles": ["USER: Hello. How do I pay?", "ASSISTANT: By card. Go to Billing."],
+    "nicks": ["<anna> hi. You there?", "<@ben> Yes. Here."],
+    "names": ["Anna: Hi. You?", "Ben: Yes. Here.", "Anna: Good. Bye."],
+    "log": [
+        "2024-05-01 10:00:00,123 INFO Started. Listening on port 80.",
+        "2024-05-01 10:00:01,004 ERROR Failed. Retrying.\n  File x.py\nValueError: bad. Again.",
+    ],
+    "syslog": [
+        "May  1 10:00:00 host sshd[12]: Accepted. Opened.",
+        "May 11 10:00:02 host sshd[12]: Closed. Bye.",
+    ],
+    "access": [
+        '127.0.0.1 - - [05/Jan/2024:10:00:00 +0000] "GET /a. HTTP/1.1" 200',
+        '10.0.0.12 - x [05/Jan/2024:10:00:01 +0000] "GET /b. HTTP/1.1" 404',
+    ],
+    "levels": ["[INFO] Started. Listening.", "[ERROR] Failed. Retrying."],
+}
+
+
+@pytest.mark.parametrize("entries", ENTRIES.values(), ids=ENTRIES.keys())
+@pytest.mark.parametrize("between", ["\n", "\n\n"])
+def test_an_entry_is_one_piece_with_who_or_when(entries: list[str], between: str) -> None:
+    assert kinds(between.join(entries)) == [("entry", entry) for entry in entries]
+
+
+def test_a_long_entry_is_read_by_sentence_and_the_first_has_the_speaker() -> None:
+    said = "This is a sentence of a certain length. " * 12
+    pieces = shown(f"[09:06] Anna: {said}\n[09:07] Ben: Short. Is it?")
+    assert pieces[0] == "[09:06] Anna: This is a sentence of a certain length."
+    assert {*pieces[1:-1]} == {"This is a sentence of a certain length."}
+    assert pieces[-1] == "[09:07] Ben: Short. Is it?"
+
+
+def test_code_in_a_chat_is_code_and_the_chat_goes_on() -> None:
+    fence = "```py\nx = 1\n```"
+    assert kinds(f"USER: Fix this. Please.\n{fence}\nASSISTANT: Done. Bye.") == [
+        ("entry", "USER: Fix this. Please."),
+        ("code", fence),
+        ("entry", "ASSISTANT: Done. Bye."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "[09:06] Anna: only one line of it. Nobody answers.",
+        "1:12 And God said: let. So.\n1:13 And God saw: good. So.",
+        "12:27 And the boys grew: one. So.\n12:29 And Jacob sod pottage: red. So.",
+        "He met the\nuser: a man. He was old.\nThen it ended. Yes.",
+        "BACKGROUND: We did. It was.\nMETHODS: One. Two.\nRESULTS: Yes. No.",
+        "It is so: he came.\nBut then: he left.\nIt is so: he came. Yes.\nAnd more. Of it.\nEnd.",
+    ],
+)
+def test_a_colon_or_a_time_alone_makes_no_chat(prose: str) -> None:
+    assert {kind for kind, _ in kinds(prose)} == {"sentence"}
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_of_values_has_a_header_and_rows(sign: str, end: str) -> None:
+    rows = ["name,age,city", "anna,30,bern. Yes", "ben,41,rome", "carl,22,oslo"]
+    rows = [row.replace(",", sign) for row in rows]
+    assert kinds(end.join(rows)) == [
+        ("table_header", rows[0]),
+        *(("table_row", row) for row in rows[1:]),
+    ]
+
+
+def test_a_value_in_quotes_may_hold_commas_and_lines() -> None:
+    rows = ["name,age,said", 'anna,30,"Yes, it.\n\nIs so. Truly"', "ben,41,no"]
+    assert [text for _, text in kinds("\n".join(rows))] == rows
+
+
+def test_numbers_above_numbers_are_rows_without_a_header() -> None:
+    assert {kind for kind, _ in kinds("1,2,3\n4,5,6\n7,8,9")} == {"table_row"}
+
+
+def test_lines_with_as_many_commas_are_no_table() -> None:
+    verse = "One, two, three\nfour, five, six\nseven, eight, nine"
+    assert {kind for kind, _ in kinds(verse)} == {"sentence"}
+
+
+def test_a_clause_ends_where_the_next_number_begins() -> None:
+    text = "(a) pay the Price; and\n(b) inspect.\n(iv) wait. Then go.\n12.5 Nothing limits it."
+    assert kinds(text) == [
+        ("list_item", "(a) pay the Price; and"),
+        ("list_item", "(b) inspect."),
+        ("list_item", "(iv) wait. Then go."),
+        ("sentence", "12.5 Nothing limits it."),
+    ]
+    assert shown("- It grew by\n12.5 GHz a year.") == ["- It grew by\n12.5 GHz a year."]

@@ -1,0 +1,115 @@
+"""Where code is cut: whole when short, else between definitions, paragraphs, statements, lines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tamis.probes.segmentation.code import CODE_CHARS
+from tests.probes.segmentation.segment_kit import kinds, shown
+
+METHODS = [
+    f"    @cached\n    # {name}th\n    def {name}(self, x):\n        y = f(x)\n\n        return y"
+    for name in ("four", "six", "seven", "nine", "ten")
+]
+HEAD = '    """Counts what it is given."""\n\n    limit = 10'
+CLASS = "\n\n".join([f"class Counter:\n{HEAD}", *METHODS])
+
+
+def fenced(code: str, info: str = "python") -> str:
+    return f"```{info}\n{code}\n```"
+
+
+def test_a_class_is_cut_between_its_methods_each_with_its_decorators_and_comment() -> None:
+    assert len(CLASS) > CODE_CHARS
+    pieces = shown(fenced(CLASS))
+    assert pieces[0] == f"```python\nclass Counter:\n{HEAD}"
+    assert pieces[1:] == [*(m.lstrip() for m in METHODS[:-1]), f"{METHODS[-1].lstrip()}\n```"]
+
+
+def test_bare_code_is_cut_as_fenced_code_is() -> None:
+    bare = f"import os\nfrom sys import path\n\n\n{CLASS}\n"
+    assert shown(bare)[1:] == [
+        f"class Counter:\n{HEAD}",
+        *(m.lstrip() for m in METHODS),
+    ]
+
+
+def test_code_in_pre_is_cut_and_its_tags_stay_with_it() -> None:
+    steps = [f"$ tamis step {n}\ndone with {'x' * 60}" for n in range(8)]
+    page = "<p>Look.</p><pre>\n{}\n</pre><p>End.</p>"
+    assert kinds(page.format("\n\n".join(steps))) == [
+        ("html", "<p>Look.</p>"),
+        ("code", f"<pre>\n{steps[0]}"),
+        *(("code", step) for step in steps[1:-1]),
+        ("code", f"{steps[-1]}\n</pre>"),
+        ("html", "<p>End.</p>"),
+    ]
+    assert len(kinds(page.format("\n\n".join(steps[:3])))) == 3
+
+
+def test_a_long_definition_keeps_its_head_with_the_first_of_its_body() -> None:
+    body = "\n\n".join(f"    a{n} = f({n})\n    b{n} = g(a{n})" for n in range(30))
+    head = "def total(\n    items: list[int],\n    rate: float,\n) -> float:"
+    pieces = shown(fenced(f"{head}\n{body}"))
+    assert pieces[0].startswith(f"```python\n{head}\n    a0 = f(0)\n    b0")
+    assert all(piece.startswith("a") for piece in pieces[1:])  # none parts a paragraph
+    assert all(CODE_CHARS / 2 < len(piece) < CODE_CHARS + 10 for piece in pieces)  # the fence
+
+
+def test_definitions_without_a_blank_line_between_them_are_separate() -> None:
+    functions = [f"fn f{n}(x: u8) -> u8 {{\n    let y = x + {n};\n    y * y\n}}" for n in range(9)]
+    pieces = shown(fenced("\n".join(functions), "rust"))
+    assert len("\n".join(functions)) > CODE_CHARS
+    assert len(pieces) == len(functions)
+    assert pieces[1] == functions[1]
+
+
+def test_else_and_closing_brackets_stay_with_what_they_end() -> None:
+    part = "if (a) {\n  b(1);\n} else {\n  c(2);\n}"
+    pieces = shown(fenced("\n".join([part] * 30), "js"))
+    assert all(piece.startswith(("if", "```js\nif")) for piece in pieces)
+    assert all(piece.endswith(("}", "}\n```")) for piece in pieces)
+
+
+def test_a_text_in_triple_quotes_is_not_taken_for_statements() -> None:
+    text = "\n".join(f"    line {n} of the text" for n in range(6))
+    code = "\n".join(f'    a{n} = """\n{text}\n    """\n    b{n} = 1' for n in range(4))
+    pieces = shown(fenced(f"def f():\n{code}"))
+    assert len(pieces) > 1
+    assert {piece.count('"""') % 2 for piece in pieces} == {0}
+
+
+def test_fences_are_never_alone() -> None:
+    for size in range(380, 420):
+        code = "x = 1\n" * (size // 6) + "y" * (size % 6)
+        assert {"```python", "```"} & {*shown(fenced(code))} == set()
+
+
+def test_code_that_cannot_be_parted_is_cut_at_lines() -> None:
+    rows = [f'  "word number {n}",' for n in range(60)]
+    pieces = shown(fenced("\n".join(["words = [", *rows, "]"])))
+    assert max(map(len, pieces)) <= CODE_CHARS + len("```python\n")
+    lines = {line.strip() for piece in pieces for line in piece.split("\n")}
+    assert lines >= {row.strip() for row in rows}
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_members_of_json_are_cut_deeper_where_they_are_long(bare: bool) -> None:
+    data = {"a": 1, "b": {f"k{n}": {"text": "v" * 250, "n": n} for n in range(4)}, "c": None}
+    text = json.dumps(data, indent=2)
+    pieces = [piece for piece in shown(text if bare else fenced(text, "json")) if '"text"' in piece]
+    assert max(map(len, pieces)) <= CODE_CHARS
+    assert ["b" if '"b"' in piece else piece.split('"')[1] for piece in pieces] == [
+        *("b", "k1", "k2", "k3")
+    ]
+
+
+def test_code_of_restructuredtext_is_code_up_to_the_line_that_is_not_indented() -> None:
+    code = ".. code-block:: python\n   :linenos:\n\n   x = 1\n\n   y = f(x). z"
+    assert kinds(f"Look.\n\n{code}\n\nDone.") == [
+        ("sentence", "Look."),
+        ("code", code),
+        ("sentence", "Done."),
+    ]

@@ -1,0 +1,67 @@
+"""Settings as plain text are cut at sections and keys; prose with colons is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.probes.segmentation.code import CODE_CHARS
+from tests.probes.segmentation.segment_kit import kinds, shown
+
+YAML = [
+    "# where it listens. Read at start.\nserver:\n  host: 0.0.0.0\n  port: 80",
+    "logging:\n  level: info\n  handlers:\n    - file\n    - console",
+    "steps:\n- run: make. Then test.\n  with: x\n- run: ship",
+    "note: |\n  Any text. With\n  two sentences.",
+]
+INI = [
+    "timeout = 3",
+    "[server]\nhost = 0.0.0.0\n# all of them. Really.\nport = 80",
+    "; who asks\n[client]\nname = A. B",
+]
+TOML = [
+    '[project]\nname = "tamis"\nurls = { home = "https://a.b" }',
+    '[[tool.x]]\nkeys = [\n  "a",\n]',
+]
+ENV = ["# the database\nDB_URL=postgres://a.b/c", "export KEY=abc", "DEBUG=1. Yes."]
+FLAT = ["name: tamis", "version: 1.0", "description: Compresses. And ranks", "licence: MIT"]
+
+
+@pytest.mark.parametrize("parts", [YAML, INI, TOML, ENV, FLAT])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_section_or_a_key_with_what_it_holds_is_one_piece(parts: list[str], end: str) -> None:
+    text = "\n".join(parts).replace("\n", end)
+    assert kinds(text) == [("code", part.replace("\n", end)) for part in parts]
+
+
+def test_a_long_key_is_cut_at_the_next_level_and_keeps_its_name() -> None:
+    services = [
+        f"{name}:\n    image: {name}\n    text: {'word ' * 30}end"
+        for name in ("web", "db", "queue")
+    ]
+    text = "services:\n  " + "\n  ".join(services) + "\nversion: 3"
+    assert len(text) > CODE_CHARS
+    assert shown(text) == [f"services:\n  {services[0]}", *services[1:], "version: 3"]
+
+
+def test_a_long_section_keeps_its_name_with_its_first_key() -> None:
+    keys = [f"key{n} = {'v' * 60}" for n in range(12)]
+    pieces = shown("[long]\n" + "\n".join(keys) + "\n[short]\na = 1\nb = 2")
+    assert pieces[0].startswith("[long]\nkey0 = ")
+    assert pieces[-1] == "[short]\na = 1\nb = 2"
+    assert max(map(len, pieces)) <= CODE_CHARS
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "Note: this is one. See it.\nWarning: it is hot. Very.\nTip: take care. Do.",
+        "BACKGROUND: We did. It was.\n\nMETHODS: One. Two.\n\nRESULTS: Yes. No.",
+        "Pros:\n- cheap. Very.\n- fast\n\nCons:\n- slow\n\nVerdict:\n- fine",
+        "From: Anna\nTo: Ben\nSubject: Hello\n\nDear Ben. How are you?",
+        "apple: A fruit. It is red.\nbanana: It is yellow.\npear: It is green.",
+        "There are two rules: be kind.\n  And one more: be brief.\nThat is all: go.",
+    ],
+)
+def test_prose_with_colons_is_prose(prose: str) -> None:
+    assert "code" not in {kind for kind, _ in kinds(prose)}
+    assert any(piece.count(". ") == 0 for piece in shown(prose))

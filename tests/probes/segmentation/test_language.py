@@ -1,0 +1,85 @@
+"""Which language a text is in: enough to find its sentences and choose its proxy."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from tamis.probes.segmentation.language import AUTO, CHARS, LOOKED_AT, family, guessed, spoken
+
+SAID = {
+    "en": "The keys are rotated every ninety days, and the old ones are kept for a week.",
+    "de": "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt.",
+    "es": "Las claves se cambian cada noventa días y las viejas se guardan una semana.",
+    "fr": "Les clés sont changées tous les trois mois et les anciennes sont gardées une semaine.",
+    "pt": "As chaves são trocadas a cada noventa dias e não são guardadas por mais de uma semana.",
+    "it": "Le chiavi sono cambiate ogni novanta giorni e le vecchie non sono tenute più di dieci.",
+    "nl": "De sleutels worden om de negentig dagen vervangen en het oude paar wordt bewaard.",
+    "sv": "Nycklarna byts var nittionde dag och de gamla sparas i en vecka, inte mer än det.",
+    "pl": "Klucze są zmieniane co dziewięćdziesiąt dni, a stare nie są przechowywane przez rok.",
+    "tr": "Anahtarlar her doksan günde bir değiştirilir ve eskileri bir hafta kadar saklanır.",
+    "vi": "Các khóa được thay đổi sau mỗi chín mươi ngày và những khóa cũ được giữ trong một tuần.",
+    "zh": "密钥每九十天更换一次，旧密钥保留一周。",
+    "ja": "鍵は九十日ごとに交換され、古い鍵は一週間保管される。",
+    "ko": "키는 구십 일마다 교체되며 이전 키는 일주일 동안 보관됩니다.",
+    "ru": "Ключи меняются каждые девяносто дней, а старые хранятся неделю.",
+    "uk": "Ключі змінюються кожні дев'яносто днів, а старі зберігаються тиждень.",
+    "ar": "يتم تغيير المفاتيح كل تسعين يوما وتحفظ القديمة لمدة أسبوع.",
+    "el": "Τα κλειδιά αλλάζουν κάθε ενενήντα ημέρες και τα παλιά φυλάσσονται.",
+    "he": "המפתחות מוחלפים כל תשעים יום והישנים נשמרים שבוע.",
+    "hi": "चाबियाँ हर नब्बे दिन में बदली जाती हैं और पुरानी एक सप्ताह रखी जाती हैं।",
+    "th": "กุญแจจะถูกเปลี่ยนทุกเก้าสิบวัน และกุญแจเก่าจะถูกเก็บไว้หนึ่งสัปดาห์",
+}
+
+
+@pytest.mark.parametrize("code", SAID)
+def test_a_sentence_tells_its_language(code):
+    assert guessed("", [SAID[code]]) == code
+    assert guessed(SAID[code], []) == code
+
+
+def test_the_documents_outweigh_a_question_in_another_language():
+    assert guessed("How often are the keys rotated?", [SAID["zh"]] * 3) == "zh"
+    assert guessed("密钥多久更换一次？", [SAID["en"]] * 3) == "en"
+
+
+@pytest.mark.parametrize("text", ["", "   ", "12 345 → 7", "🙂🙂", "x = {'a': [1, 2]}", "\ud800"])
+def test_what_no_list_knows_is_read_as_english(text):
+    assert guessed(text, [text]) == "en"
+
+
+def test_a_code_that_was_given_is_never_second_guessed():
+    assert spoken("de", "", [SAID["zh"]]) == "de"
+    assert spoken(AUTO, "", [SAID["zh"]]) == "zh"
+
+
+def test_region_and_script_belong_to_the_family():
+    assert [family(code) for code in ("zh-hant", "pt_BR", "EN", "en")] == ["zh", "pt", "en", "en"]
+
+
+def test_what_is_looked_at_is_bounded_and_spread_over_the_passages():
+    long = SAID["en"] * (CHARS // len(SAID["en"]) + 1)
+    assert guessed("", [long + SAID["zh"] * 5_000]) == "en"
+    many = [SAID["zh"] if i % 8 == 0 else SAID["en"][:4] for i in range(8 * LOOKED_AT)]
+    assert guessed("", many) == "zh"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["xquad_en", "xquad_de", "xquad_es", "xquad_zh", "covid_qa"])
+def test_labelled_questions_with_their_passages_are_told_right(data_folder, name):
+    from tamis.service.datasets.records import load
+
+    rows = load(data_folder / "dev" / f"{name}.jsonl.gz")[::3]
+    found = [guessed(row["question"], [doc["text"] for doc in row["docs"]]) for row in rows]
+    wrong = sum(code != row["lang"] for code, row in zip(found, rows, strict=True))
+    assert wrong <= len(rows) // 100
+
+
+@pytest.mark.data
+def test_product_pages_are_told_right_in_all_their_languages(data_folder):
+    with gzip.open(data_folder / "product_docs" / "markdown.jsonl.gz", "rt", encoding="utf8") as f:
+        rows = [json.loads(line) for line in f]
+    right = sum(guessed("", [row["text"]]) == family(row["lang"]) for row in rows)
+    assert right >= 0.9 * len(rows)

@@ -1,0 +1,130 @@
+"""Segmentation of what is no prose: code, tables, headings, lists, JSON, HTML."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.probes.segmentation.segment_kit import kinds, shown
+
+
+def test_a_short_fence_is_one_piece_of_code() -> None:
+    fence = "```python\nx = 1\n\n# not a heading\n- no item\n```"
+    assert kinds(f"Look.\n{fence}\nDone.") == [
+        ("sentence", "Look."),
+        ("code", fence),
+        ("sentence", "Done."),
+    ]
+
+
+def test_a_long_fence_is_cut_at_blank_lines_and_then_at_lines() -> None:
+    small, big = "a = 1\n" * 50, "b = 22\n" * 300
+    pieces = kinds(f"~~~\n{small}\n{big}~~~\n")
+    assert [kind for kind, _ in pieces] == ["code"] * len(pieces)
+    assert pieces[0][1] == f"~~~\n{small}".strip()
+    assert {line for _, code in pieces[1:] for line in code.split("\n")} == {"b = 22", "~~~"}
+
+
+def test_a_fence_cut_off_above_does_not_swallow_what_follows() -> None:
+    assert kinds("x = 1\n```\n\n# Next\n") == [
+        ("sentence", "x = 1"),
+        ("code", "```"),
+        ("heading", "# Next"),
+    ]
+
+
+def test_a_table_has_one_header_and_a_piece_for_each_row() -> None:
+    assert kinds("Before:\n| a | b |\n|---|:-:|\n| 1 | 2. X |\n| 3 | 4 |\nAfter.") == [
+        ("sentence", "Before:"),
+        ("table_header", "| a | b |\n|---|:-:|"),
+        ("table_row", "| 1 | 2. X |"),
+        ("table_row", "| 3 | 4 |"),
+        ("sentence", "After."),
+    ]
+
+
+def test_headings_are_pieces_of_their_own() -> None:
+    text = "# One\nText.\n\nTwo\n===\n\n=====\nThree\n=====\n\nFour\n~~~~\n\nText."
+    assert [piece for kind, piece in kinds(text) if kind == "heading"] == [
+        "# One",
+        "Two\n===",
+        "=====\nThree\n=====",
+        "Four\n~~~~",
+    ]
+
+
+def test_a_list_item_keeps_its_wrapped_lines_and_a_long_one_is_read_by_sentence() -> None:
+    assert kinds("- One. Two\n  three.\n* Four\n2) Five") == [
+        ("list_item", "- One. Two\n  three."),
+        ("list_item", "* Four"),
+        ("list_item", "2) Five"),
+    ]
+    sentence = "The quick brown fox jumps over the lazy dog and runs away."
+    assert kinds("- " + " ".join([sentence] * 8)) == [
+        ("list_item", f"- {sentence}"),
+        *[("list_item", sentence)] * 7,
+    ]
+
+
+def test_a_number_at_the_start_of_a_wrapped_line_is_no_list_item() -> None:
+    text = "All that is told in this book happened in the year of our Lord\n1789. Then it ended."
+    assert {kind for kind, _ in kinds(text)} == {"sentence"}
+    assert [s.count("\n") for s in shown(text)] == [1, 0]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_is_cut_at_its_top_members_and_deeper_where_one_is_long(indent: int | None) -> None:
+    data = {
+        "a": {"x": [1, 2, 3], "y": "},{"},
+        "b": {f"k{n}": "v" * 300 for n in range(6)},
+        "c": None,
+    }
+    pieces = kinds(json.dumps(data, indent=indent))
+    assert {kind for kind, _ in pieces} == {"json"}
+    keys = [piece.lstrip("{ \n").split('"')[1] for _, piece in pieces]
+    assert keys == ["a", "b", *(f"k{n}" for n in range(1, 6)), "c"]
+
+
+def test_json_lines_are_one_piece_each() -> None:
+    lines = ['{"a": 1}', '{"b": "x. Y"}']
+    assert kinds("\n".join(lines)) == [("json", line) for line in lines]
+
+
+def test_what_only_starts_like_json_is_read_as_text() -> None:
+    assert kinds("[1] Smith said so. He lied.")[0] == ("sentence", "[1] Smith said so.")
+
+
+def test_html_is_cut_at_block_tags_and_knows_rows_headers_headings_and_code() -> None:
+    page = (
+        "<html><body><h1>Title</h1><p>One <b>two</b>.</p><pre>a &lt; b\n\n<p>c</pre>"
+        "<table><thead><tr><th>n</th></tr></thead><tbody><tr><td><p>1</p></td></tr>"
+        "<tr><td>2</td></tr></tbody></table><ul><li>x<li>y</ul></body></html>"
+    )
+    assert kinds(page) == [
+        ("heading", "<html><body><h1>Title</h1>"),
+        ("html", "<p>One <b>two</b>.</p>"),
+        ("code", "<pre>a &lt; b\n\n<p>c</pre>"),
+        ("table_header", "<table><thead><tr><th>n</th></tr></thead>"),
+        ("table_row", "<tbody><tr><td><p>1</p></td></tr>"),
+        ("table_row", "<tr><td>2</td></tr></tbody></table>"),
+        ("html", "<ul><li>x"),
+        ("html", "<li>y</ul></body></html>"),
+    ]
+
+
+def test_prose_around_an_html_table_is_still_read_by_sentence() -> None:
+    assert kinds("<table><tr><td>1</td></tr></table>\n\nOne is. Two is.")[1:] == [
+        ("sentence", "One is."),
+        ("sentence", "Two is."),
+    ]
+
+
+def test_source_code_without_fences_is_cut_between_definitions() -> None:
+    parts = ["import os", "def f(x):\n    y = os.stat(x)\n\n    return y", "class A(B):\n    pass"]
+    assert kinds("\n\n\n".join(parts)) == [("code", part) for part in parts]
+
+
+def test_verse_that_ends_in_commas_is_not_code() -> None:
+    verse = "Shall I compare thee to a day?\nThou art more lovely:\nRough winds do shake,\nAnd so;"
+    assert {kind for kind, _ in kinds(verse)} == {"sentence"}

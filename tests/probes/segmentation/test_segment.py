@@ -1,0 +1,174 @@
+"""Segmentation: the partition that everything rests on, sentences, and what is too long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis.probes.segmentation.code import LINE_CHARS
+from tamis.probes.segmentation.segment import PIECE_CHARS, segment, units_of
+from tamis.probes.text import Passage
+from tests.probes.segmentation.segment_kit import shown
+
+NASTY = [
+    "a\ud800b. C\udfff",
+    "\x00. A\x00",
+    "One.\r\nTwo.\r\n\r\n",
+    "👩\u200d👩\u200d👧 🇩🇪🇫🇷 e\u0301. ",
+    "مرحبا. كيف حالك؟ ",
+    "你好。再见？2011年！",
+    "```py\nx = 1\n```\n",
+    "~~~\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |\n",
+    "# T\n",
+    "Title\n=====\n",
+    "- item\n  more\n",
+    "1. one\n",
+    '{"a": [1, {"b": "}"}]}',
+    "<table><tr><td>x</td></tr>",
+    "<p>broken <div",
+    "</td></tr>",
+    "<pre>a\n\nb</pre>",
+    "def f(x):\n    return g(x)\n\n",
+    "@a\n# b\nclass A:\n    def f(\n        self,\n    ):\n        pass\n",
+    '"""\n',
+    "server:\n  port: 80\n  - a\n",
+    "[client]\nname = a\n; b\n",
+    "[09:06] Anna: hi. Yes.\n",
+    "USER: a. B.\n\nBOT: c\n",
+    "2024-01-05 09:06:00 INFO a. B.\n",
+    'a,b,c\n1,"x\ny",2\n',
+    "a\tb\n",
+    ".. code-block:: c\n\n  a\n",
+    "\n\n",
+    " \t\u2028\x85\u3000",
+    "Dr. No said “go.” ",
+    "x" * 1_300,
+]
+texts = st.lists(st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=()))).map(
+    "".join
+)
+
+
+# ---- every text ----
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts, st.sampled_from(["en", "de", "zh-hant", "", "🦊"]), st.booleans())
+def test_pieces_partition_every_text(text: str, language: str, structure: bool) -> None:
+    """Nothing lost or doubled; white space only at a piece's end; no piece empty or too long."""
+    pieces = segment(text, language, structure)
+    if not text.strip():
+        assert pieces == []
+        return
+    assert [p.start for p in pieces] == [0, *(p.stop for p in pieces[:-1])]
+    assert pieces[-1].stop == len(text)
+    for place, piece in enumerate(pieces):
+        start, stop = piece.visible
+        assert text[piece.start : piece.stop].strip() == text[start:stop] != ""
+        assert place == 0 or start == piece.start
+        assert stop - start <= (LINE_CHARS if piece.kind in ("code", "json") else PIECE_CHARS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts)
+def test_the_same_text_gives_the_same_pieces(text: str) -> None:
+    assert segment(text) == segment(text)
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts)
+def test_without_structure_every_piece_is_a_sentence(text: str) -> None:
+    assert {piece.kind for piece in segment(text, structure=False)} <= {"sentence"}
+
+
+def test_units_carry_the_index_of_their_passage_in_order() -> None:
+    passages = [Passage("One is. Two is."), Passage(" \n"), Passage("- E")]
+    units = units_of(passages)
+    assert [(u.passage, passages[u.passage].text[slice(*u.visible)], u.kind) for u in units] == [
+        (0, "One is.", "sentence"),
+        (0, "Two is.", "sentence"),
+        (2, "- E", "list_item"),
+    ]
+
+
+# ---- sentences ----
+
+GOLDEN = [
+    ("en", ["Dr. Smith met J. R. R. Tolkien at 3 p.m. in St. Louis.", "They talked."]),
+    ("en", ["It cost $3.50, i.e. 2.5 times more.", "See https://example.org/a.b?c=d for more."]),
+    ("en", ["He said “Stop.”", "Then he left (for good.)", "“Go! Now!” she cried."]),
+    ("en", ["It ended in 1629.", "2,000 people left in May.", "Nobody came."]),
+    ("en", ["The club is based at Cheshunt F.C..", "The stress is high.[citation needed]", "Yes."]),
+    ("en", ["It’s the boys’ `own’ fault.", "The dog’s too.", "And the cat’s."]),
+    ("en", ["It was released by Warner Bros. Records in Vol. 3 of the series.", "It sold."]),
+    ("de", ["Am 3. Oktober 1990, d. h. vor 30 Jahren, kam z. B. Dr. Müller.", "Der 1. FC gewann."]),
+    ("de", ["Es ging in diese Richtung.", "1950 ernannte er „Herrn Kintner.“", "Gut."]),
+    ("es", ["¿Qué dijo el Sr. López?", "¡Nada!", "EE. UU. es grande.", "Fin."]),
+    ("zh", ["你去哪里？", "2011年是好年；很好！", "3个人来了。", "他说：“走吧。”", "好。"]),
+]
+
+
+@pytest.mark.parametrize(("language", "sentences"), GOLDEN)
+def test_sentences_end_where_a_reader_ends_them(language: str, sentences: list[str]) -> None:
+    assert shown(("" if language == "zh" else " ").join(sentences), language) == sentences
+
+
+def test_sentences_of_a_long_quotation_are_separate() -> None:
+    said = "It is about the long and winding road that leads to the door of the house on the hill."
+    text = f"He wrote that “{said} {said} {said}” Then he stopped."
+    assert shown(text) == [f"He wrote that “{said}", said, f"{said}”", "Then he stopped."]
+
+
+def test_prose_wrapped_at_the_margin_is_not_cut_at_the_margin() -> None:
+    text = (
+        "With this object he intended to meet the regiment; so the worse the condition\n"
+        "it was in, the better pleased the commander in chief would be. Though Dr.\n"
+        "Smith did not know these circumstances, he nevertheless delivered the New\n"
+        "York order.\n"
+    )
+    assert [s.count("\n") for s in shown(text)] == [1, 2]
+
+
+def test_lines_that_are_statements_are_cut_at_their_ends() -> None:
+    verse = [
+        "Tyger Tyger, burning bright",
+        "In the forests of the night",
+        "What immortal hand or eye",
+    ]
+    log = [
+        f"2024-05-0{day} 10:00:00 INFO worker {day} has started to do its work"
+        for day in range(1, 6)
+    ]
+    pairs = ["name: tamis", "version: 1", "licence: Apache-2.0"]
+    fruit = ["apples", "pears", "plums"]
+    needles = [f"One of the special magic numbers for x{n} is: {n}." for n in range(5)]
+    for lines in (verse, log, pairs, fruit, needles):
+        assert shown("\n".join(lines)) == lines
+
+
+def test_a_blank_line_is_always_a_boundary() -> None:
+    assert shown("and so it\n\nwent on", structure=False) == ["and so it", "went on"]
+
+
+# ---- what is too long ----
+
+
+def test_a_long_sentence_is_cut_at_a_clause_before_white_space_before_anything() -> None:
+    clause = "one and two and three and four, "
+    assert all(piece.endswith(",") for piece in shown(clause * 100))
+    assert {word for piece in shown("word " * 600) for word in piece.split()} == {"word"}
+    assert [len(piece) for piece in shown("x" * 2_500)] == [1_000, 1_000, 500]
+
+
+@pytest.mark.parametrize(
+    "grapheme", ["e\u0301\u0323", "👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "é", "ก\u0e35\u0e49"]
+)
+def test_a_cut_never_parts_an_accent_or_a_joined_emoji_from_its_base(grapheme: str) -> None:
+    for piece in shown("x" + grapheme * 1_500):
+        assert piece.removeprefix("x").replace(grapheme, "") == ""
+
+
+def test_a_run_of_accents_without_end_is_cut_all_the_same() -> None:
+    assert max(map(len, shown("\u0301" * 5_000))) <= PIECE_CHARS

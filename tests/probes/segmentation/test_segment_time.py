@@ -1,0 +1,84 @@
+"""Segmentation takes time in proportion to the text, whatever the text."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from tamis.probes.segmentation.segment import segment
+
+SLOW = {
+    "prose": "The cat sat on the mat, and looked around. ",
+    "short lines": "Abc 1\n",
+    "blank lines": "ab c\n\n",
+    "cjk": "你好。",
+    "backticks": "`",
+    "fences": "```\n",
+    "brackets": "[{(",
+    "open tags": "<p",
+    "rows": "<tr>",
+    "notes": ".[a]",
+    "closing": ".”",
+    "apostrophes": "' ",
+    "json": '{"a": [',
+    "accents": "\u0301",
+    "blanks": "x" + " " * 50,
+    "fenced statements": "x = f(1)\n",
+    "keys": "a:\n  b: 1\n",
+    "long key": "  b: 1\n",
+    "pairs": "a = 1\n",
+    "sections": "[a]\nb = 1\nc = 2\n",
+    "chat": "[09:06] Anna: hi. Yes\n",
+    "roles": "USER: a\nBOT: b\n",
+    "values": "a,b,c\n",
+    "open quotes": 'a,"b,c\n',
+    "comments": "# a\n",
+    "definitions": "def f(x):\n    return (x\n",
+    "braces": "}\n",
+}
+
+FENCED = {SLOW["fenced statements"], SLOW["long key"]}
+
+
+def seconds(text: str) -> float:
+    """The best of three, in processor time: what else runs on the machine does not count."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.process_time()
+        segment(text)
+        best = min(best, time.process_time() - start)
+    return best
+
+
+@pytest.mark.parametrize("unit", SLOW.values(), ids=SLOW.keys())
+def test_four_times_the_text_takes_about_four_times_the_time(unit: str) -> None:
+    """9 rather than 4, and a hundredth of a second, leave room for noise; quadratic is 16."""
+    once = ("```\n" if unit in FENCED else "") + unit * (30_000 // len(unit))
+    assert seconds(once * 4) <= 9 * seconds(once) + 0.01
+
+
+def deep(lines: int) -> str:
+    """A fence in which every line is indented deeper than the last, and then many that are not."""
+    return "```\n" + "".join(" " * n + "if x:\n" for n in range(300)) + "}\n" * lines + "```"
+
+
+def test_deep_nesting_does_not_read_the_lines_below_it_once_for_each_level() -> None:
+    assert seconds(deep(40_000)) <= 9 * seconds(deep(10_000)) + 0.01
+    assert seconds(deep(40_000)) < 1.5
+
+
+def test_fences_that_are_never_closed_do_not_search_the_rest_again_and_again() -> None:
+    """A little slower than the short ones alone; five times if each long one passed all."""
+    long = "".join("`" * size + "\n" for size in range(1_200, 3, -1))
+    short = "```\n" * 30_000
+    assert seconds(long + short) < 2 * seconds(short) + 0.05
+
+
+def test_prose_is_read_faster_than_a_million_characters_in_three_seconds() -> None:
+    """It is about half a second on one core; six times that is a defect, not a slow machine."""
+    sentences = itertools.cycle(
+        ["The cat sat on the mat.", "It cost $3.50, said Dr. No.", "“Go!” he said."]
+    )
+    assert seconds(" ".join(itertools.islice(sentences, 10_000))) < 0.7

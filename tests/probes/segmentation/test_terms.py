@@ -1,0 +1,47 @@
+"""Index terms: words in any script, the same however their letters are encoded."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from tamis.probes.segmentation.terms import words
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("दिल्ली की राजधानी", ["दिल्ली", "की", "राजधानी"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("العَرَبِيَّة", ["العربية"]),
+        ("שָׁלוֹם", ["שלום"]),
+        ("молоко́ и хлеб", ["молоко", "и", "хлеб"]),
+        ("cafe\u0301 CAFÉ", ["café", "café"]),
+        ("İstanbul", ["istanbul"]),
+        ("ภาษา", ["ภา", "าษ", "ษา"]),
+        ("か\u3099く", ["がく"]),
+        ("❤\ufe0f 5\ufe0f\u20e3 =\u0338", ["5"]),
+    ],
+)
+def test_marks_belong_to_the_letter_they_stand_on(text, terms):
+    assert words(text) == terms
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_one_word_has_one_term_however_it_is_encoded(form):
+    text = "Crème brûlée naïve Ångström Việt Nam 한국어 ガラス"
+    assert words(unicodedata.normalize(form, text)) == words(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Don't e-mail x_y C++ 3.14", ["don", "t", "e", "mail", "x", "y", "c", "3", "14"]),
+        ("Straße über — „Wörter“ ﬁle", ["strasse", "über", "wörter", "file"]),
+        ("¿Qué año? El niño", ["qué", "año", "el", "niño"]),
+        ("索引keys分块", ["索引", "keys", "分块"]),
+    ],
+)
+def test_words_without_marks_are_runs_of_letters_and_digits(text, terms):
+    assert words(text) == terms

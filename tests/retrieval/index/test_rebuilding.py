@@ -1,0 +1,160 @@
+"""An index that is built anew while the old one serves, and builds that were cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tamis.probes.errors import BadIndex, BadInput
+from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.manifest import BUILDING, Settings
+from tests.retrieval.index.corpora import BREAD, built, many, put
+
+NEW = [Document(f"n{i}", f"fresh word{i}") for i in range(20)]
+
+
+def ids(home) -> list[str]:
+    return sorted(record["id"] for record in CorpusIndex.open(home).documents())
+
+
+def interrupted(home, documents, **how):
+    """A build that puts some documents and ends before it is finished."""
+
+    def cut_short():
+        with creating(home, Settings(), **how) as writer:
+            writer.put(documents)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+
+
+def test_the_old_index_serves_until_the_new_one_is_finished(tmp_path):
+    home = tmp_path / "i"
+    old = ids_of_old = sorted(doc.id for doc in many(5))
+    reader = built(home, many(5))
+    with creating(home, Settings(), over=True) as writer:
+        writer.put(NEW)
+        assert ids(home) == old
+        assert reader.refreshed() is reader
+        writer.finish()
+    assert ids(home) == sorted(doc.id for doc in NEW) != ids_of_old
+    assert reader.refreshed().search("fresh")
+    assert len(os.listdir(home / "segments")) == 1
+    assert not (home / BUILDING).exists()
+
+
+def test_a_rebuild_that_was_cut_short_leaves_the_old_index_and_goes_on(tmp_path):
+    home = tmp_path / "i"
+    built(home, many(5))
+    interrupted(home, NEW[:7], over=True, sources="a")
+    assert ids(home) == sorted(doc.id for doc in many(5))
+    put(home, BREAD)  # the old one can be written meanwhile
+    assert "bread" in ids(home)
+    assert CorpusIndex.open(home).verify() == []
+    with creating(home, Settings(), over=True, sources="a") as writer:
+        assert writer.put(NEW).unchanged == 7
+        writer.finish()
+    assert ids(home) == sorted(doc.id for doc in NEW)
+    assert CorpusIndex.open(home).verify() == []
+
+
+def test_a_rebuild_of_another_corpus_begins_anew(tmp_path):
+    home = tmp_path / "i"
+    built(home, many(5))
+    interrupted(home, NEW[:7], over=True, sources="a")
+    with creating(home, Settings(), over=True, sources="b") as writer:
+        assert len(writer) == 0
+        writer.put([BREAD])
+        writer.finish()
+    assert ids(home) == ["bread"]
+    assert len(os.listdir(home / "segments")) == 1
+
+
+def test_a_build_that_was_cut_short_does_not_go_on_with_another_corpus(tmp_path):
+    interrupted(tmp_path / "i", NEW[:3], sources="a")
+    with (
+        pytest.raises(BadInput, match=r"of another corpus.*--overwrite"),
+        creating(tmp_path / "i", Settings(), sources="b"),
+    ):
+        pass
+    with creating(tmp_path / "i", Settings(), over=True, sources="b") as writer:
+        writer.put([BREAD])
+        writer.finish()
+    assert ids(tmp_path / "i") == ["bread"]
+
+
+def test_a_resumed_build_holds_what_the_corpus_holds_now(tmp_path):
+    interrupted(tmp_path / "i", NEW[:3], sources="a")
+    with creating(tmp_path / "i", Settings(), sources="a") as writer:
+        writer.put(NEW[1:5])
+        writer.finish(exact=True)
+    assert ids(tmp_path / "i") == ["n1", "n2", "n3", "n4"]
+    assert CorpusIndex.open(tmp_path / "i").stats()["documents_deleted"] == 0
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"format": 1}', ""])
+def test_an_index_whose_manifest_is_damaged_is_built_over(tmp_path, damage):
+    home = tmp_path / "i"
+    built(home, many(5))
+    (home / "manifest.json").write_text(damage)
+    with pytest.raises(BadIndex, match="--overwrite"):
+        CorpusIndex.open(home)
+    interrupted(home, NEW[:7], over=True)
+    assert (home / "segments/000001/docs.jsonl").exists()  # nothing of it is known: nothing goes
+    with creating(home, Settings(), over=True) as writer:
+        writer.put(NEW)
+        writer.finish()
+    assert ids(home) == sorted(doc.id for doc in NEW)
+    assert len(os.listdir(home / "segments")) == 1
+
+
+def test_an_index_without_its_empty_folder_is_written_on(tmp_path):
+    built(tmp_path / "i", [])
+    (tmp_path / "i/segments").rmdir()
+    assert put(tmp_path / "i", BREAD).search("bread")
+
+
+def rebuild(home, say) -> None:
+    for round_ in range(1000):
+        documents = [Document(f"r{round_}-{i}", f"fresh round{round_} word{i}") for i in range(9)]
+        with creating(home, Settings(), over=True, sources=str(round_)) as writer:
+            for document in documents:
+                writer.put([document])
+            writer.finish()
+        os.write(say, b"f")
+
+
+def test_a_rebuild_killed_at_any_moment_leaves_one_whole_index(tmp_path):
+    home = tmp_path / "i"
+    built(home, [Document(f"r-1-{i}", "old") for i in range(9)])
+    for turn in range(6):
+        ears, mouth = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                rebuild(home, mouth)
+            finally:
+                os._exit(0)
+        os.close(mouth)
+        os.read(ears, 1)
+        time.sleep(0.017 * turn)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ears)
+        found = ids(home)
+        assert len(found) == 9
+        assert len({name.rsplit("-", 1)[0] for name in found}) == 1
+        assert CorpusIndex.open(home).verify() == []
+    with writing(home) as writer:
+        writer.put([BREAD])
+    with creating(home, Settings(), over=True) as writer:
+        writer.put(NEW)
+        writer.finish()
+    assert ids(home) == sorted(doc.id for doc in NEW)
+    assert len(os.listdir(home / "segments")) == 1

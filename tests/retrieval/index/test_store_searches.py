@@ -1,0 +1,137 @@
+"""What a search may ask, what it finds among documents that meet conditions, and how it is held."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+
+import pytest
+
+from tamis.probes.errors import BadInput
+from tamis.retrieval.index import writer
+from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage import compaction, files
+from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.manifest import SegmentCard, Settings
+from tamis.retrieval.storage.verification import faults
+from tests.retrieval.index.corpora import HARBOUR, built, many, put
+
+
+class TwoLegged(CorpusIndex):
+    """An index whose words are looked up twice, as two legs."""
+
+    def scores(self, question, by=None):
+        found = self._by_bm25(question)
+        return {"bm25": found, "vectors": found.copy()}
+
+
+def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):
+    big = [Document(f"a{i}", "needle needle needle", None, {"g": "big"}) for i in range(300)]
+    texts = ["something else", "needle in a haystack with more words", "needle needle in text"]
+    small = [Document(f"z{i}", text, None, {"g": "small"}) for i, text in enumerate(texts)]
+    built(tmp_path / "i", big + small)
+    index = TwoLegged.open(tmp_path / "i")
+    hits = index.search("needle", 3, {"g": "small"}, fuse="ranks")
+    assert [hit.doc for hit in hits] == ["z2", "z1"]
+    assert hits[0].score > hits[1].score > 0
+
+
+@pytest.mark.parametrize("where", [5, [1], {3: 4}, {"n": {}}, b"n=3", {"n": {">=": None}}])
+def test_a_condition_that_says_nothing_is_refused(tmp_path, where):
+    with pytest.raises(BadInput):
+        built(tmp_path / "i").search("harbour", 3, where)
+
+
+@pytest.mark.parametrize("k", [2.5, "3", None])
+def test_hits_are_counted_in_whole_numbers(tmp_path, k):
+    with pytest.raises(BadInput, match="k is"):
+        built(tmp_path / "i").search("harbour", k)
+
+
+def test_a_documents_own_id_and_title_hide_metadata_of_that_name(tmp_path):
+    index = built(
+        tmp_path / "i",
+        [
+            Document("d1", "word", "Own", {"id": "other", "title": "other"}),
+            Document("d2", "word", None, {"title": "other"}),
+        ],
+    )
+    assert [hit.doc for hit in index.search("word", 3, {"id": "d1"})] == ["d1"]
+    assert index.search("word", 3, {"id": "other"}) == []
+    assert [hit.doc for hit in index.search("word", 3, "title=other")] == ["d2"]
+
+
+def test_a_held_state_is_whole_though_a_writer_has_merged(tmp_path):
+    home = tmp_path / "i"
+    built(home, many(20))
+    held = put(home, HARBOUR)
+    with writing(home) as of:
+        of.compact()
+    assert held.verify() == []
+    assert faults(home) == []
+    assert held.search("harbour")
+
+
+@pytest.mark.parametrize(
+    ("title", "metadata"),
+    [
+        (1984, {}),
+        (None, {"day": datetime.date(2020, 1, 1)}),
+        (None, {1: 2, "b": 3}),
+        (None, {"a": {"b": [{3: 4}]}}),
+        (None, {"n": 10**4000}),
+        (None, [1]),
+    ],
+)
+def test_a_document_that_json_cannot_hold_is_refused(title, metadata):
+    with pytest.raises(BadInput, match="document 'a' has"):
+        Document("a", "x", title, metadata)
+
+
+def test_documents_without_chunks_are_committed_as_they_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "BATCH_CHUNKS", 8)
+    with creating(tmp_path / "i", Settings()) as of:
+        of.put(Document(str(i), " ") for i in range(17))
+        assert of.manifest.generation == 3
+
+
+def card(number: int, chunks: int) -> SegmentCard:
+    return SegmentCard(f"{number:06d}", chunks, chunks, 0, 0, ())
+
+
+def test_a_tier_that_does_not_fit_into_one_segment_is_merged_in_part():
+    cards = [card(i, 16_384) for i in range(8)]
+    assert compaction.due(cards, {}) == cards[:4]
+    assert compaction.due([card(i, 65_536) for i in range(9)], {}) == []
+
+
+def test_small_segments_hold_no_files_open(tmp_path):
+    built(tmp_path / "i", many(50))
+    before = len(os.listdir("/proc/self/fd"))
+    index = CorpusIndex.open(tmp_path / "i")
+    assert index.search("word1 word2")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_large_file_holds_one_handle(tmp_path, monkeypatch):
+    built(tmp_path / "i", many(50))
+    monkeypatch.setattr(files, "_SMALL_BYTES", 0)
+    before = len(os.listdir("/proc/self/fd"))
+    index = CorpusIndex.open(tmp_path / "i")
+    assert index.search("word1 word2", where="i>=3")
+    assert len(os.listdir("/proc/self/fd")) - before <= index.stats()["segments"] * 10
+    assert index.verify() == []
+    index.close()
+
+
+def test_too_many_files_are_an_error_with_the_way_out(tmp_path, monkeypatch):
+    built(tmp_path / "i")
+
+    def full(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("tamis.retrieval.storage.segment.Guarded", full)
+    with pytest.raises(BadInput, match=r"tamis index compact.*ulimit -n"):
+        CorpusIndex.open(tmp_path / "i")

@@ -1,0 +1,94 @@
+"""`tamis.ask_context`: from a question to a prompt whose every part can be found again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tamis as front
+from tamis.probes.errors import BadInput
+from tamis.retrieval.index.sessions import creating
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.manifest import Settings
+from tamis.service.api.ask_context import ask_context
+from tests.service.cli.cli_kit import tamis, word_tokenizer
+
+FILLER = "Nothing of note happened that year. People went about their work as before. "
+HARBOUR = FILLER * 3 + "The old harbour of Malo was closed in 1907. " + FILLER
+BREAD = "Bread was cheap then. A loaf cost two pennies. " + FILLER * 4
+DOCUMENTS = [
+    Document("harbour", HARBOUR, "Malo"),
+    Document("bread", BREAD, None, {"lang": "en"}),
+]
+QUESTION = "When was the old harbour of Malo closed?"
+BY_ID = {document.id: document for document in DOCUMENTS}
+
+
+@pytest.fixture
+def index(tmp_path):
+    with creating(tmp_path / "i", Settings(chunk_chars=200)) as writer:
+        writer.put(DOCUMENTS)
+        writer.finish()
+    return CorpusIndex.open(tmp_path / "i")
+
+
+@pytest.fixture
+def free(tmp_path):
+    from tamis.probes.tokens import Tokens
+
+    return {"method": "lexical", "tokenizer": Tokens.from_file(word_tokenizer(tmp_path))}
+
+
+def test_the_prompt_fits_and_every_citation_is_a_slice_of_its_document(index, free):
+    asked = ask_context(index, QUESTION, max_tokens=20, **free)
+    assert "closed in 1907" in asked.text
+    assert asked.tokens_out <= 20 < asked.tokens_in
+    assert asked.citations[0].doc == "harbour"
+    for citation in asked.citations:
+        text = BY_ID[citation.doc].text[citation.start : citation.stop]
+        assert citation.text == text
+        assert text in asked.text
+        assert f"[{citation.chunk}]" in asked.text
+    assert {"search", "select", "total"} <= set(asked.timings_ms)
+
+
+def test_filters_and_the_number_of_chunks_are_kept(index, free):
+    asked = ask_context(index, "year people work", where="lang=en", top_k=2, max_tokens=40, **free)
+    assert {hit.doc for hit in asked.hits} == {"bread"}
+    assert len(asked.hits) <= 2
+
+
+def test_nothing_found_is_an_empty_prompt(index, free):
+    asked = ask_context(index, "zebra", **free)
+    assert (asked.text, asked.citations, asked.tokens_out) == ("", (), 0)
+
+
+def test_a_budget_that_is_none_is_refused(index, free):
+    with pytest.raises(BadInput, match="max_tokens is 0"):
+        ask_context(index, QUESTION, max_tokens=0, **free)
+
+
+def test_the_front_door_has_both():
+    assert front.ask_context is ask_context
+    assert front.open_index.__name__ == "open_index"
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_from_a_corpus_to_a_prompt_with_the_default_proxy(tmp_path):
+    rows, home, kept = (tmp_path / name for name in ("rows.jsonl", "i", "kept"))
+    records = [{"id": d.id, "title": d.title, "text": d.text} for d in DOCUMENTS]
+    rows.write_text("\n".join(map(json.dumps, records)))
+    assert tamis("index", "build", rows, "-o", home, "--chunk-chars", 200).exit_code == 0
+    words = ("ask-context", home, "-q", QUESTION, "--max-tokens", 60, "--cache", kept)
+    done = tamis(*words, "--json")
+    assert done.exit_code == 0, done.output
+    asked = json.loads(done.stdout)
+    assert "closed in 1907" in asked["text"]
+    assert asked["usage"]["output_tokens"] <= 60
+    assert asked["citations"][0]["document"] == "harbour"
+    again = tamis(*words)
+    assert again.stdout == asked["text"] + "\n"
+    assert "tokens of" in again.stderr

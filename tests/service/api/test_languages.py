@@ -1,0 +1,197 @@
+"""A proxy by language: measured, chosen in one place, and never without saying what it costs.
+
+`python -m tests.service.api.test_languages` writes the table of docs/languages.md anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tamis.compressors.features.shipped_probes import weights_file
+from tamis.probes.errors import ProxyMissing
+from tamis.probes.hub import zoo
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.api import languages
+from tamis.service.api.language_table import lines_of, markdown, shown
+from tamis.service.api.languages import FILE, best_for, chosen, served_warning
+
+DOCS = Path(__file__).parents[3] / "docs" / "languages.md"
+GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
+CHINESE = "密钥每九十天更换一次，旧密钥保留一周。"
+ENGLISH = "The keys are rotated every ninety days, and the old ones are kept for a week."
+
+
+def cell(kept, ahead=None, free=(0.1, 0.0, 0.2)):
+    found = {"gold_kept": kept, "ahead_of_free": list(free), "misses_of_free": 0.5}
+    return found | ({"ahead_of_first": list(ahead)} if ahead else {})
+
+
+def language(first, other, ahead):
+    methods = {
+        "smollm2-135m": cell(first),
+        "gemma3-270m": cell(other, ahead),
+        "lexical": {"gold_kept": 0.5},
+    }
+    return {"records": 9, "budgets": {"0.2": {"best_free": "lexical", "methods": methods}}}
+
+
+TABLE = {
+    "set": "made up",
+    "tokens_of": "gemma3-270m",
+    "proxies": {"smollm2-135m": "a", "gemma3-270m": "b"},
+    "languages": {
+        "en": language(0.9, 0.95, (0.05, 0.01, 0.09)),
+        "de": language(0.8, 0.79, (-0.01, -0.04, 0.02)),
+        "es": language(0.7, 0.85, (0.15, 0.10, 0.20)),
+        "zh": language(0.6, 0.9, (0.30, 0.25, 0.35)),
+    },
+}
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr(languages, "measured", lambda: TABLE)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The zoo's models that are on this machine."""
+    there = {"smollm2-135m", "gemma3-270m"}
+
+    def locate(name, root=None):
+        if name not in there:
+            raise ProxyMissing(f"{name} is not installed")
+        return Path(name)
+
+    monkeypatch.setattr(zoo, "locate", locate)
+    return there
+
+
+def test_the_best_is_the_one_that_is_ahead_at_every_budget(table):
+    assert best_for("es") == best_for("zh") == best_for("zh-hant") == "gemma3-270m"
+    assert best_for("de") == "smollm2-135m"
+
+
+def test_a_language_that_was_not_measured_follows_most_of_the_others(table):
+    assert best_for("fr") == "gemma3-270m"
+
+
+def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
+    found = language(0.6, 0.9, (0.30, 0.25, 0.35))
+    worse = language(0.6, 0.5, (-0.10, -0.15, -0.05))["budgets"]["0.2"]
+    found["budgets"]["0.1"] = worse
+    monkeypatch.setattr(languages, "measured", lambda: {**TABLE, "languages": {"zh": found}})
+    assert best_for("zh") == "smollm2-135m"
+
+
+@pytest.mark.parametrize(
+    ("texts", "proxy"),
+    [([CHINESE], "gemma3-270m"), ([GERMAN], "smollm2-135m"), ([ENGLISH], "smollm2-135m-sharp")],
+)
+def test_auto_looks_at_the_text_in_whatever_shape_it_comes(table, here, texts, proxy):
+    from tamis.probes.text import Passage
+
+    shapes = [texts, [{"text": t} for t in texts], [Passage(t) for t in texts]]
+    for passages in shapes:
+        assert chosen(AUTO, "question_rows", AUTO, "?", passages).proxy == proxy
+
+
+def test_a_named_language_goes_before_the_text_and_a_named_proxy_before_both(table, here):
+    assert chosen(AUTO, "question_rows", "zh", "?", [ENGLISH]).proxy == "gemma3-270m"
+    assert chosen("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    assert chosen("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).warning is None
+
+
+def test_english_is_read_by_the_sharpened_default_though_another_was_ahead(table, here):
+    assert chosen(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m-sharp"
+
+
+def test_without_a_probe_for_it_the_sharpened_proxy_reads_nothing(table, here, monkeypatch):
+    monkeypatch.setattr(languages, "SHARP", "smollm2-135m-blunt")
+    assert chosen(AUTO, "question_rows", "en", "?", []).proxy == "smollm2-135m"
+    assert chosen(AUTO, "sentinel", "en", "?", []).proxy == "smollm2-135m"
+
+
+def test_a_probe_that_is_given_decides_for_it_fits_one_model(table, here):
+    for model in ("smollm2-135m", "smollm2-135m-sharp"):
+        probe = weights_file("question_rows", model)
+        given = chosen(AUTO, "question_rows", "zh", "?", [CHINESE], None, probe)
+        assert given.proxy == model
+    assert chosen(AUTO, "question_rows", "en", "?", [], None, None).proxy == "smollm2-135m"
+
+
+def test_a_method_that_was_not_measured_stays_with_the_default(table, here):
+    assert chosen(AUTO, "qr_heads", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+
+
+def test_where_the_better_one_is_missing_the_loss_and_the_command_are_named(table, here):
+    here.remove("gemma3-270m")
+    choice = chosen(AUTO, "question_rows", AUTO, "?", [CHINESE])
+    assert choice.proxy == "smollm2-135m"
+    assert "'zh' smollm2-135m keeps 60%" in choice.warning
+    assert "gemma3-270m 90%" in choice.warning
+    assert "tamis models pull gemma3-270m" in choice.warning
+    told = chosen(AUTO, "question_rows", "fr", "?", []).warning
+    assert "'fr' was not measured" in told
+    assert "tamis models pull gemma3-270m" in told
+
+
+def test_a_language_without_figures_is_read_and_said_to_have_none(table, here):
+    assert "'fr' was not measured" in chosen(AUTO, "question_rows", "fr", "?", []).warning
+    assert chosen(AUTO, "question_rows", "zh", "?", []).warning is None
+    assert chosen(AUTO, "question_rows", "en", "?", []).warning is None
+
+
+def test_a_service_over_one_proxy_says_what_anothers_language_costs(table):
+    told = served_warning("smollm2-135m", "question_rows", AUTO, "?", [CHINESE])
+    assert "--proxy gemma3-270m" in told
+    assert served_warning("smollm2-135m", "question_rows", AUTO, "?", [ENGLISH]) is None
+    assert served_warning("gemma3-270m", "question_rows", AUTO, "?", [CHINESE]) is None
+    assert served_warning("tiny", "question_rows", AUTO, "?", [CHINESE]) is None
+    assert served_warning("smollm2-135m", "lexical", AUTO, "?", [CHINESE]) is None
+
+
+def test_what_is_no_list_of_texts_is_left_for_the_request_to_refuse(table, here):
+    for odd in ("one string", [1, None, {"title": "x"}], None):
+        assert chosen(AUTO, "question_rows", AUTO, "?", odd).language == "en"
+
+
+def test_the_shipped_figures_are_whole_and_of_the_pinned_models():
+    report = json.loads(FILE.read_text("utf8"))
+    assert {"en", "es", "de", "zh"} <= set(report["languages"])
+    assert report["date"]
+    for name, revision in report["proxies"].items():
+        assert zoo.ZOO[name].revision == revision
+    for found in report["languages"].values():
+        assert found["records"] >= 100
+        for at in found["budgets"].values():
+            assert all(0 <= of["gold_kept"] <= 1 for of in at["methods"].values())
+            low, high = at["methods"]["gemma3-270m"]["ahead_of_free"][1:]
+            assert low <= high
+
+
+def test_the_docs_and_doctor_print_the_shipped_figures():
+    report = json.loads(FILE.read_text("utf8"))
+    assert markdown(report) in DOCS.read_text("utf8")
+    for name in report["proxies"]:
+        kept = report["languages"]["zh"]["budgets"]["0.2"]["methods"][name]["gold_kept"]
+        assert f"zh {kept:.1%} at 20%" in "\n".join(lines_of(name))
+
+
+def test_the_table_has_a_row_a_language_and_budget_and_a_column_a_method():
+    found = shown(TABLE)
+    assert found.row_count == 4
+    assert [column.header for column in found.columns][2:] == list(
+        TABLE["languages"]["en"]["budgets"]["0.2"]["methods"]
+    )
+    assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in markdown(TABLE)
+
+
+if __name__ == "__main__":
+    head, _, rest = DOCS.read_text("utf8").partition("<!-- figures -->\n")
+    tail = rest.partition("<!-- end -->")[2]
+    table = markdown(json.loads(FILE.read_text("utf8")))
+    DOCS.write_text(f"{head}<!-- figures -->\n{table}<!-- end -->{tail}", "utf8")

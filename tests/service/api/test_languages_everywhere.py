@@ -1,0 +1,147 @@
+"""Every way into tamis asks the one place for its proxy: library, adapters, batch, service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tamis.probes.hub import model_store, zoo
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.api import languages
+from tamis.service.api.compress import compress
+from tamis.service.api.rerank import rerank
+from tamis.service.batch.execution.proxy_choice import proxy_of
+from tamis.service.batch.job import Job
+from tamis.service.http.app import served_by
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.integrations.backend import InProcess, Plan
+from tests.probes import tiny
+from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
+from tests.service.cli.cli_kit import tamis
+
+DEFAULT, OTHER = "smollm2-135m", "gemma3-270m"
+NO_PROBE = {"probe": None}
+
+
+def install(name, kind, root):
+    """A tiny model on the shelf under a name of the zoo."""
+    folder = tiny.save(kind, root / name)
+    model_store.seal(folder, {"name": name, "revision": zoo.ZOO[name].revision})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home") / "models"
+    install(DEFAULT, "llama", root)
+    install(OTHER, "gemma3", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def default_only(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home") / "models"
+    install(DEFAULT, "llama", root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch):
+    monkeypatch.setattr(languages, "measured", lambda: TABLE)
+
+
+@pytest.mark.parametrize(("text", "proxy"), [(CHINESE, OTHER), (ENGLISH, DEFAULT)])
+def test_the_library_and_the_adapters_read_with_the_languages_proxy(models, text, proxy):
+    texts = [text * 3, text * 2]
+    result = compress("?", texts, ratio=0.5, root=models, **NO_PROBE)
+    assert result.tokenizer == proxy
+    assert result.warnings == ()
+    given = InProcess(root=models, **NO_PROBE)
+    budget = languages_budget()
+    short = given.compress("?", result.passages, Plan(budget=budget))
+    assert [part.text for part in short.parts] == [
+        text for text in result.text.split("\n\n") if text
+    ]
+
+
+def languages_budget():
+    from tamis.compressors.types import Budget
+
+    return Budget(ratio=0.5)
+
+
+def test_the_loss_is_told_by_the_library_the_adapters_and_reranking(default_only):
+    texts = [CHINESE * 3, CHINESE * 2]
+    result = compress("?", texts, ratio=0.5, root=default_only, **NO_PROBE)
+    assert result.tokenizer == DEFAULT
+    (told,) = result.warnings
+    assert "tamis models pull gemma3-270m" in told
+    short = InProcess(root=default_only, **NO_PROBE).compress(
+        "?", result.passages, Plan(budget=languages_budget())
+    )
+    assert told in short.warnings
+    assert told in rerank("?", texts, root=default_only, **NO_PROBE).warnings
+
+
+def test_what_fits_is_not_read_and_nothing_is_told(default_only):
+    result = compress("?", [CHINESE], max_tokens=10_000, root=default_only, **NO_PROBE)
+    assert result.status == "passthrough"
+    assert result.warnings == ()
+
+
+def test_a_proxy_that_is_named_reads_whatever_the_language(models):
+    result = compress("?", [CHINESE * 3], ratio=0.5, proxy=DEFAULT, root=models, **NO_PROBE)
+    assert (result.tokenizer, result.warnings) == (DEFAULT, ())
+
+
+def rows(path, texts):
+    given = [{"id": str(i), "query": "?", "context": text} for i, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in given), "utf8")
+    return str(path)
+
+
+def job(root, **more):
+    from tamis.compressors.types import Budget
+
+    return Job(Budget(ratio=0.5), proxy=AUTO, root=str(root), **more)
+
+
+def test_a_batch_reads_with_the_proxy_of_its_first_rows(models, default_only, tmp_path):
+    chinese = rows(tmp_path / "zh.jsonl", [CHINESE] * 5)
+    english = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
+    assert proxy_of(job(models), [chinese]).proxy == OTHER
+    assert proxy_of(job(models), [english]).proxy == languages.SHARP
+    assert proxy_of(job(models, language="zh"), [english]).proxy == OTHER
+    assert "tamis models pull" in proxy_of(job(default_only), [chinese]).warning
+
+
+def test_a_batch_of_files_or_with_broken_rows_is_looked_at_too(models, tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.txt").write_text(CHINESE, "utf8")
+    assert proxy_of(job(models, query="?"), [str(folder)]).proxy == OTHER
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("no json\n" + json.dumps({"query": "?", "context": CHINESE}) + "\n", "utf8")
+    assert proxy_of(job(models), [str(broken)]).proxy == OTHER
+
+
+def test_a_service_reads_with_the_proxy_of_its_language(models):
+    home = models.parent
+    assert served_by(Settings(home=home)).proxy == languages.SHARP
+    assert served_by(Settings(home=home, language="zh")).proxy == OTHER
+    assert served_by(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
+
+
+@pytest.mark.model
+def test_the_command_line_tells_the_loss(proxy_folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / DEFAULT).symlink_to(proxy_folder)
+    page = tmp_path / "page.md"
+    page.write_text(f"{CHINESE}机房的墙是白色的。春天会重新粉刷。" * 2, "utf8")
+    words = ["compress", page, "-q", "密钥多久更换一次？", "--ratio", "0.4", "--root", tmp_path]
+    done = tamis(*words, "--json")
+    assert done.exit_code == 0
+    (told,) = json.loads(done.stdout)["warnings"]
+    assert "tamis models pull gemma3-270m" in told
+    assert json.loads(tamis(*words, "--json", "--proxy", DEFAULT).stdout)["warnings"] == []

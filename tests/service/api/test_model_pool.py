@@ -1,0 +1,56 @@
+"""Weights are in memory once, whoever asks, and only as long as somebody does."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+
+import pytest
+
+from tamis.compressors import registry
+from tamis.service.api import compress, rerank
+from tamis.service.api.model_pool import _proxies, shared
+
+pytestmark = pytest.mark.model
+QUESTION, TEXTS = "Where is the key?", ["The key is in the drawer. The wall is blue. Rain falls."]
+
+
+@pytest.fixture
+def folder(proxy_folder, tmp_path):
+    """A folder of its own: what other tests hold plays no part."""
+    return shutil.copytree(proxy_folder, tmp_path / "proxy")
+
+
+def loaded_from(folder):
+    gc.collect()
+    return [depth for name, _, depth in _proxies if name == str(folder)]
+
+
+def test_compressing_ranking_and_options_share_one_proxy(folder):
+    late = [
+        compress.Late("raw_attention", folder),
+        compress.Late("raw_attention", folder, window_tokens=400),
+        rerank.LateRanker("icr", folder),
+    ]
+    held = [one._loaded() for one in late]
+    assert len(held) == 3
+    assert loaded_from(folder) == [30]
+    assert shared(folder, 12) is shared(folder, None)  # a deeper one reads the same
+    del late, held
+    assert loaded_from(folder) == []
+
+
+def test_a_shallow_one_does_not_serve_who_reads_deeper(folder):
+    few = shared(folder, 4)
+    assert shared(folder, 3) is few
+    assert shared(folder, 5) is not few
+    assert shared(few, None) is few
+
+
+def test_a_deeper_proxy_scores_the_same():
+    layers = registry.depth("question_rows", "smollm2-135m")
+    found = []
+    for depth in (layers, None):
+        proxy = registry.load_proxy("smollm2-135m", depth)
+        found.append(compress.compress(QUESTION, TEXTS, max_tokens=8, proxy=proxy).scores)
+    assert found[0] == found[1]

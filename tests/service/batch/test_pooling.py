@@ -1,0 +1,182 @@
+"""Rows that are read together get what they would get alone, and one bad row hurts no other."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+import torch
+
+from tamis.compressors.method import Info
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.registry import build
+from tamis.compressors.types import Budget, Scores
+from tamis.probes.attention.recorder import Want
+from tamis.probes.prompt import Prompt
+from tamis.probes.scripted import Scripted
+from tamis.service.batch.execution.pooling import Pooled
+from tamis.service.batch.execution.row_compressor import MOST_ROWS, NotShared, Rows, groups
+from tamis.service.batch.job import Job
+from tamis.service.batch.rows import Request, parsed, request_of
+from tests.probes import tiny
+from tests.service.batch.kit import rows
+
+
+def passages(row):
+
+    job = Job(Budget(ratio=0.3), method="lead")
+    return request_of(parsed(1, json.dumps(row).encode(), job), job)
+
+
+class Counting:
+    """A reader that counts how often, and from which thread, it is called."""
+
+    def __init__(self, reader):
+        self.reader, self.calls, self.threads = reader, [], set()
+        self.card, self.layout = reader.card, reader.layout
+
+    def with_template(self, template):
+        twin = Counting(self.reader.with_template(template))
+        twin.calls, twin.threads = self.calls, self.threads
+        return twin
+
+    def read(self, prompts, want):
+        self.calls.append(len(prompts))
+        self.threads.add(threading.get_ident())
+        return self.reader.read(prompts, want)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("question_rows", {"probe": None}), ("infini", {}), ("raw_attention", {})],
+)
+def test_rows_read_together_get_what_they_get_alone(method, options):
+    """Scripted attention is exact, so nothing may differ at all."""
+    requests = [passages(row) for row in rows(9)]
+    lone, common = (Counting(Scripted.pointing_at("harbour of Malo")) for _ in range(2))
+    pooled, counter = Pooled(common), common.layout.tokens
+
+    def call(request, on):
+        made = Compressor(build(method, proxy=on, **options), method, counter)
+        return lambda: made.compress(request.question, request.passages, Budget(ratio=0.3))
+
+    alone, rounds = [], []
+    for request in requests:
+        before = len(lone.calls)
+        alone.append(call(request, lone)())
+        rounds.append(len(lone.calls) - before)
+    together = pooled.together([call(request, pooled) for request in requests])
+    for one, other in zip(alone, together, strict=True):
+        assert (one.text, one.scores) == (other.text, other.scores)
+    assert sum(common.calls) == sum(lone.calls)
+    assert len(common.calls) == max(rounds)
+    assert common.threads == {threading.get_ident()}
+
+
+def test_a_real_decoder_gives_the_same_within_fp32_noise():
+    """Another batch is another order of sums: 1e-5 is the house's tolerance for it."""
+    proxy = tiny.proxy()
+    prompts = [
+        Prompt(proxy.layout.read(f"Malo {i}. " * (i + 1), [(0, 4)]), proxy.layout.ask("Where?"))
+        for i in range(6)
+    ]
+    want = Want((0, 1), ("question_mean",))
+    pooled = Pooled(proxy)
+    calls = [lambda p=p: list(pooled.read([p], want)) for p in prompts]
+    for prompt, (shared,) in zip(prompts, pooled.together(calls), strict=True):
+        (alone,) = proxy.read([prompt], want)
+        torch.testing.assert_close(shared.weights, alone.weights, atol=1e-5, rtol=0)
+
+
+def test_a_reading_that_fails_is_told_to_every_row_and_nobody_waits_for_ever():
+    class Broken(Counting):
+        def read(self, prompts, want):
+            raise RuntimeError("out of memory")
+
+    pooled = Pooled(Broken(Scripted.pointing_at("x")))
+    prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
+    calls = [lambda: list(pooled.read([prompt], Want((0,)))), lambda: "needs nothing"]
+    failed, fine = pooled.together(calls * 2)[:2]
+    assert isinstance(failed, NotShared)
+    assert "out of memory" in str(failed)
+    assert fine == "needs nothing"
+
+
+def test_an_interrupt_in_the_common_reading_ends_all_rows():
+    class Struck(Counting):
+        def read(self, prompts, want):
+            raise KeyboardInterrupt
+
+    pooled = Pooled(Struck(Scripted.pointing_at("x")))
+    prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
+    with pytest.raises(KeyboardInterrupt):
+        pooled.together([lambda: list(pooled.read([prompt], Want((0,))))] * 3)
+    assert pooled.together([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_groups_hold_every_row_once_short_ones_together_and_long_ones_alone():
+    chars = [50, 4000, 10, 10, 900, 10] + [100] * 70
+    found = list(groups(chars, batch_chars=1000))
+    assert sorted(place for group in found for place in group) == list(range(len(chars)))
+    assert [group for group in found if 1 in group or 4 in group] == [[4], [1]]
+    assert max(map(len, found)) == MOST_ROWS
+    assert all(sum(chars[i] for i in g) <= 4000 for g in found)
+    assert all(len(group) == 1 for group in groups(chars, batch_chars=0))
+
+
+@pytest.mark.model
+def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder, one_thread):
+    """Rows of a quarter of a batch or more are read alone: the same call, the same numbers."""
+    import tamis
+
+    job = Job(Budget(ratio=0.3))
+    made = Rows(job)
+    long = [passages(row) for row in rows(10, documents=2)[4::5]]
+    got = made.outcomes(long)
+    for request, outcome in zip(long, got, strict=True):
+        result = tamis.compress(
+            request.question, request.passages, ratio=0.3, proxy=made.pool.reader
+        )
+        assert outcome.compressed == result.text
+        assert outcome.scores == result.passage_scores
+
+
+@pytest.mark.model
+def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_thread, tmp_path):
+    job = Job(Budget(ratio=0.3), cache=str(tmp_path / "kept"))
+    given = [passages(row) for row in rows(2)]
+    first = [o.compressed for o in Rows(job).outcomes(given)]
+    read = Rows(job)
+    assert [o.compressed for o in read.outcomes(given)] == first
+    found = read.pool.reader.cache.stats()
+    assert found.hits >= 4
+    assert found.misses == 0
+
+
+class Lead:
+    """Scores by place, but for one question."""
+
+    info = Info("breaks on purpose", "tests")
+
+    def scores(self, question, passages, units):
+        if question == "bad?":
+            raise RuntimeError("a bug")
+        return Scores(tuple(-float(u) for u in range(len(units))), (1.0,) * len(passages))
+
+
+def test_what_goes_wrong_with_one_row_is_told_in_its_outcome_alone(free):
+    job = Job(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
+    made = Rows(job)
+    made.compressor = Compressor(Lead(), "lead", made.counter)
+    fine = passages({"query": "a?", "context": "It is so. It was so. It is. It was not so."})
+    long = passages({"query": "a?", "context": "There is no sentence here that fits. " * 2})
+    heard = []
+    one, two, three, four = made.outcomes(
+        [fine, Request("bad?", fine.passages), long, fine], heard.append
+    )
+    assert (one.status, one.compressed) == ("ok", "It is so. It is.")
+    assert one == four
+    assert (two.status, two.error, two.compressed) == ("error", "RuntimeError: a bug", None)
+    assert three.error.startswith("the shortest unit has 7 tokens")
+    assert sorted(map(id, heard)) == sorted(map(id, (one, two, three, four)))

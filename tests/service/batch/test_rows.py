@@ -1,0 +1,201 @@
+"""What goes into a batch and what comes out of it, row by row."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+import tamis
+from tests.service.batch.kit import QUERY, read, rows, write_lines
+
+
+def library(row, free, **changed):
+    """The single call for a row."""
+    return tamis.compress(
+        row["query"],
+        row["documents"],
+        **{"max_tokens": 20, "method": "lexical", "tokenizer": free.models[1], **changed},
+    )
+
+
+def test_each_row_comes_out_as_it_went_in_with_what_the_single_call_keeps(free, tmp_path):
+    given = rows(11)
+    free.done(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "out")
+    got = read(tmp_path / "out")
+    assert [row["status"] for row in got].count("ok") > 5
+    for before, after in zip(given, got, strict=True):
+        result = library(before, free)
+        assert {name: after[name] for name in before} == before
+        assert after["compressed"] == result.text
+        assert (after["tokens_in"], after["tokens_out"]) == (result.tokens_in, result.tokens_out)
+        assert (after["status"], after["error"]) == (result.status, None)
+        assert after["scores"] == list(result.passage_scores)
+        for span, kept in zip(after["spans"], result.kept, strict=True):
+            assert [span["document"], span["start"], span["end"]] == [
+                kept.passage,
+                kept.start,
+                kept.stop,
+            ]
+            text = before["documents"][span["document"]]["text"]
+            assert text[span["start"] : span["end"]] in after["compressed"]
+
+
+def test_a_line_is_kept_character_by_character(free, tmp_path):
+    """Numbers that Python would write otherwise, doubled keys, escapes: nothing is rewritten."""
+    line = '{"x": 1.0e2,"x":1E400 , "s":"\\u00e9\\ud800","query":"a?", "context":"a b. c d." }'
+    write_lines(tmp_path / "in.jsonl", [line, ""])
+    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out")
+    (part,) = (tmp_path / "out").glob("part-*")
+    assert part.read_text("utf-8").startswith(line[:-1].rstrip() + ', "compressed": "a b. c d."')
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
+    given = rows(9)
+    plain = write_lines(tmp_path / "in.jsonl", given)
+    free.done(plain, "-o", tmp_path / "plain")
+    source = tmp_path / f"packed.{suffix}"
+    if suffix == "jsonl.gz":
+        source.write_bytes(gzip.compress(plain.read_bytes()))
+    elif suffix == "jsonl.zst":
+        source.write_bytes(zstandard.compress(plain.read_bytes()))
+    elif suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(given), source, row_group_size=5)
+    else:
+        source = plain
+    free.done(source, "-o", tmp_path / "out", "--format", suffix)
+    target = tmp_path / f"all.{suffix}"
+    from tests.service.cli.cli_kit import tamis as command
+
+    assert command("batch", "merge", tmp_path / "out", "-o", target).exit_code == 0
+    if suffix == "parquet":
+        table = pq.read_table(target)
+        assert (
+            table.schema.field("documents").type == pq.read_schema(source).field("documents").type
+        )
+        got = table.to_pylist()
+    else:
+        opened = {
+            "jsonl.gz": gzip.decompress,
+            "jsonl.zst": zstandard.ZstdDecompressor().stream_reader,
+        }
+        data = target.read_bytes()
+        data = opened[suffix](data) if suffix in opened else data
+        text = data if isinstance(data, bytes) else data.read()
+        got = [json.loads(line) for line in text.splitlines()]
+    assert got == read(tmp_path / "plain")
+
+
+def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_path):
+    """The first 200 rows say which columns there are; later rows may have other ideas."""
+    plain = {"id": 1, "query": "a b?", "context": "a b. c d.", "n": 1}
+    odd = {"id": "two", "query": "a b?", "context": "a b. c d.", "n": 1 << 70, "late": [1]}
+    write_lines(tmp_path / "in.jsonl", [plain] * 250 + [odd, "{broken"])
+    free.options = (*free.options[:-1], 100)
+    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet", status=1)
+    got = [
+        r
+        for p in sorted((tmp_path / "out").glob("*.parquet"))
+        for r in pq.read_table(p).to_pylist()
+    ]
+    assert (got[0]["id"], got[0]["n"], got[0]["raw"]) == (1, 1, None)
+    assert got[250]["id"] is None
+    assert json.loads(got[250]["raw"]) == {"id": "two", "n": 1 << 70, "late": [1]}
+    assert (got[251]["raw"], got[251]["status"]) == ("{broken", "error")
+
+
+def test_names_of_fields_can_be_given_and_one_query_asked_of_all(free, tmp_path):
+    given = [
+        {"key": 7, "ctxs": [{"body": "Bread is. " * 30, "url": "u", "id": 5}], "status": "mine"},
+        {"key": 8, "ctxs": ["Malo is. " * 30], "query": "not this", "status": "mine"},
+    ]
+    write_lines(tmp_path / "in.jsonl", given)
+    named = ("--docs-field", "ctxs", "--text-field", "body", "-q", QUERY)
+    refused = free.run(tmp_path / "in.jsonl", "-o", tmp_path / "out", *named)
+    assert refused.exit_code == 2
+    assert "['status']" in refused.stderr
+    assert "--prefix" in refused.stderr
+    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out", *named, "--prefix", "tamis_")
+    one, two = read(tmp_path / "out")
+    assert (one["status"], one["tamis_status"], two["tamis_status"]) == ("mine", "ok", "ok")
+    expected = tamis.compress(
+        QUERY, ["Malo is. " * 30], max_tokens=20, method="lexical", tokenizer=free.models[1]
+    )
+    assert two["tamis_compressed"] == expected.text
+
+
+def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_path):
+    late = "after years of quarrels about money, and nobody there was sorry to see it go."
+    malo, brest = f"Malo closed in 1910 {late}", f"Brest closed in 1920 {late}"
+    bread = f"Bread was cheap {late}"
+    text = f"{malo} {brest} {bread}"
+    asks = [["Tell me of Malo."], ["Tell me of Brest."], None]
+    given = [{"query": "When did it close?", "documents": [text], "turns": turns} for turns in asks]
+    source = write_lines(tmp_path / "in.jsonl", given)
+    out = tmp_path / "out"
+    free.done(source, "-o", out, "--history-field", "turns")
+    kept = [row["compressed"] for row in read(out)]
+    assert kept[:2] == [malo, brest]
+    free.done(source, "-o", tmp_path / "two", "--instruction", "Bread, bread")
+    assert [row["compressed"] for row in read(tmp_path / "two")] == [bread] * 3
+    wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
+    result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
+    assert result.exit_code == 2
+    assert "line 1: 'turns' is 'Malo'; give a list of earlier turns" in result.stderr
+
+
+def test_fewer_parts_than_workers_are_told(free, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", rows(3))
+    assert "1 parts for 2 workers" in free.done(source, "-o", tmp_path / "o", "--workers", 2).stderr
+
+
+def test_in_a_folder_a_text_file_is_a_row_and_files_of_rows_are_read_as_such(free, tmp_path):
+    home = tmp_path / "in"
+    (home / "deep").mkdir(parents=True)
+    (home / "b.txt").write_text("Malo was closed. " * 20)
+    (home / "deep" / "a.md").write_bytes(b"harbour. caf\xe9 " * 20)
+    (home / ".hidden.txt").write_text("no")
+    (home / "picture.png").write_bytes(b"\x89PNG")
+    write_lines(home / "rows.jsonl", rows(2))
+    free.done(home, "-o", tmp_path / "out", "-q", QUERY, status=1)
+    got = read(tmp_path / "out")
+    assert [row["id"] for row in got[:3]] == ["r0", "r1", "b.txt"]
+    assert got[2]["context"] == "Malo was closed. " * 20
+    assert "a.md: byte 0xe9 at 12 is not utf-8" in got[3]["error"]
+    latin = free.done(home, "-o", tmp_path / "o2", "-q", QUERY, "--encoding", "latin-1")
+    assert latin.exit_code == 0
+    assert read(tmp_path / "o2")[3]["context"].startswith("harbour. café ")
+
+
+def test_parts_depend_on_the_input_alone_and_never_cross_a_file(free, tmp_path):
+    a = write_lines(tmp_path / "a.jsonl", ["", *rows(6), "  "])
+    b = write_lines(tmp_path / "b.jsonl", rows(3))
+    free.done(a, b, "-o", tmp_path / "out")
+    counts = [
+        len(path.read_text().splitlines()) for path in sorted((tmp_path / "out").glob("part-*"))
+    ]
+    assert counts == [4, 2, 3]
+    free.done(a, b, "-o", tmp_path / "two", "--workers", 2)
+    assert [p.read_bytes() for p in sorted((tmp_path / "out").glob("part-*"))] == [
+        p.read_bytes() for p in sorted((tmp_path / "two").glob("part-*"))
+    ]
+
+
+def test_a_remote_file_system_is_read_and_written(free, tmp_path):
+    """fsspec's memory:// stands for every store that puts a file in one piece."""
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    plain = write_lines(tmp_path / "in.jsonl", rows(6))
+    fs.pipe_file("/lake/in.jsonl", plain.read_bytes())
+    free.done(plain, "-o", tmp_path / "out")
+    free.done("memory://lake/in.jsonl", "-o", "memory://lake/out")
+    remote = b"".join(fs.cat_file(p) for p in sorted(fs.glob("/lake/out/part-*.jsonl")))
+    assert remote == b"".join(p.read_bytes() for p in sorted((tmp_path / "out").glob("part-*")))
+    again = free.done("memory://lake/in.jsonl", "-o", "memory://lake/out")
+    assert "2 of 2 parts are done already" in again.stderr

@@ -1,0 +1,230 @@
+"""`tamis probe` on a tiny model: fit, judge, calibrate, look."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tamis.probes.errors import BadInput
+from tamis.probes.probing.linear import LinearProbe
+from tamis.service.cli.probe.probe import head_map, source_of
+from tamis.service.training.probe import distinct
+from tests.laws.methods import probe_for, question_probe
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401
+from tests.service.cli.cli_kit import tamis
+from tests.service.evaluation.records import doc, record, write
+from tests.service.training.lora.examples import lessons
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, data, and a probe that the command fitted."""
+    folder = tmp_path_factory.mktemp("probe")
+    tiny.save("llama", folder / "llama")
+    write(folder / "lessons.jsonl", lessons())
+    done = tamis(
+        *("probe", "train", "--proxy", folder / "llama", "--data", folder / "lessons.jsonl"),
+        *("--out", folder / "mine.safetensors", "--layers", 2, "--cache", folder / "looks"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "AUC" in done.stdout
+    assert "wrote" in done.stderr
+    return folder
+
+
+def probe(place, command, *words):
+    given = ("--proxy", place / "llama", "--data", place / "lessons.jsonl")
+    return tamis("probe", command, *words, *given, "--cache", place / "looks")
+
+
+def test_train_writes_a_probe_that_compress_takes(place):
+    assert LinearProbe.load(place / "mine.safetensors").card.model == "llama"
+    row = lessons()[0]
+    (place / "in.json").write_text(
+        json.dumps({"question": row["question"], "documents": [d["text"] for d in row["docs"]]})
+    )
+    words = ("compress", place / "in.json", "--threshold", "0.0", "--proxy", place / "llama")
+    done = tamis(*words, "--probe", place / "mine.safetensors", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["status"] == "ok"
+    refused = tamis(*words)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "no probabilities" in refused.stderr
+
+
+def test_compress_refuses_a_probe_of_another_model(place, tmp_path):
+    tiny.save("qwen2", tmp_path / "qwen2")
+    (tmp_path / "in.txt").write_text("One is here. Two is there. Three is far.")
+    words = ("compress", tmp_path / "in.txt", "-q", "Q?", "--max-tokens", 20)
+    done = tamis(*words, "--proxy", tmp_path / "qwen2", "--probe", place / "mine.safetensors")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "fitted with model llama" in done.stderr
+
+
+def test_eval_judges_every_question_given(place):
+    done = probe(place, "eval", place / "mine.safetensors", "--json")
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    assert figures["questions"] == len(lessons())
+    assert figures["auc"] > 0.9
+    assert list(figures["evidence"]) == ["lessons"]
+    assert f"{len(lessons())} questions" in probe(place, "eval", place / "mine.safetensors").stdout
+
+
+def test_calibrate_writes_the_same_weights_with_other_probabilities(place):
+    out = place / "calibrated.safetensors"
+    done = probe(place, "calibrate", place / "mine.safetensors", "--out", out)
+    assert done.exit_code == 0, done.output
+    before, after = LinearProbe.load(place / "mine.safetensors"), LinearProbe.load(out)
+    assert torch.equal(before.weights["first"], after.weights["first"])
+    assert not torch.equal(before.weights["calibration"], after.weights["calibration"])
+
+
+def test_show_draws_a_line_a_layer_and_an_image(place, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = tamis("probe", "show", place / "mine.safetensors", "--png", tmp_path / "heads.png")
+    assert done.exit_code == 0, done.output
+    assert [line[:8] for line in done.stdout.splitlines() if line.startswith("layer")] == [
+        "layer  1",
+        "layer  0",
+    ]
+    assert (tmp_path / "heads.png").read_bytes().startswith(PNG)
+    for wrong in (tmp_path / "none" / "heads.png", tmp_path / "heads.nope"):
+        refused = tamis("probe", "show", place / "mine.safetensors", "--png", wrong)
+        assert refused.exit_code == 2
+        assert "cannot be written" in refused.stderr
+
+
+def test_the_map_adds_the_mean_and_the_maximum_of_each_head():
+    found = question_probe(tiny.proxy())
+    first = found.weights["first"]
+    grid = head_map(found)
+    assert grid.shape == (tiny.LAYERS, tiny.HEADS)
+    assert grid[1, 2] == first[6] + first[16 + 6]
+
+
+def test_sentinel_is_trained_and_shown(place):
+    out = place / "sentinel.safetensors"
+    done = probe(place, "train", "--method", "sentinel", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert LinearProbe.load(out).card.method == "sentinel"
+    (used,) = LinearProbe.load(out).card.trained_on
+    assert used["questions"] == len(lessons())
+    assert tamis("probe", "show", out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["train", "--data", "{place}/none.jsonl", "--out", "o"], "cannot be read"),
+        (["train", "--data", "{bad}", "--out", "o"], "line 1: not JSON"),
+        (["train", "--data", "{place}/lessons.jsonl:3", "--out", "o"], "too few articles"),
+        (["train", "--data", "{place}/lessons.jsonl", "--out", "o", "--loss", "x"], "no loss 'x'"),
+        (["train", "--data", "{bad}", "--out", "o", "--method", "x"], "--method is 'x'"),
+        (["train", "--data", "{bad}", "--out", "o", "--recipe", "x"], "--recipe is 'x'"),
+        (["train", "--data", "{place}/lessons.jsonl", "--out", "o", "--layers", "9"], "layer 8"),
+        (["train", "--data", "{bad}", "--out", "o", "--l2", "-1"], "l2 is -1"),
+        (["train", "--data", "{bad}", "--out", "o", "--l2", "nan"], "l2 is nan"),
+        (["train", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
+        (["train", "--data", "{bad}", "--out", "o", "--recipe", "published"], "not use --recipe"),
+        (
+            [
+                *("train", "--data", "{bad}", "--out", "o", "--method", "sentinel"),
+                *("--layers", "2", "--loss", "logistic", "--articles", "{bad}"),
+            ],
+            "sentinel does not use --layers, --loss, --articles",
+        ),
+        (
+            ["train", "--data", "{place}/lessons.jsonl:4", "--out", "o", "--method", "sentinel"],
+            "give",
+        ),
+        (["calibrate", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
+        (["eval", "--data", "{bad}", "--png", "{bad}/o.png"], "cannot be written"),
+        (["eval", "{place}/mine.safetensors", "--data", "{all}"], "nothing can be judged"),
+        (["eval", "{place}/none.safetensors", "--data", "{bad}"], "probe's card"),
+        (["eval", "--data", "{bad}"], "no probe for question_rows"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(place, tmp_path, words, why):
+    (tmp_path / "bad.jsonl").write_text("{")
+    write(tmp_path / "all.jsonl", [record("a", "Q?", doc("A.", gold=[0]), doc("", title="x"))])
+    names = {"place": place, "bad": tmp_path / "bad.jsonl", "all": tmp_path / "all.jsonl"}
+    given = [word.format(**names) if word != "o" else tmp_path / "o.safetensors" for word in words]
+    done = tamis("probe", *given, "--proxy", place / "llama", "--cache", tmp_path / "looks")
+    assert done.exit_code == 2, done.output
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_a_probe_is_written_under_the_whole_name_that_was_given(place, tmp_path):
+    found = LinearProbe.load(place / "mine.safetensors")
+    for given, due in (
+        ("v1.2", "v1.2.safetensors"),
+        ("v1.safetensors", "v1.safetensors"),
+        ("v2.json", "v2.safetensors"),
+        ("new/v3", "new/v3.safetensors"),
+    ):
+        assert found.save(tmp_path / given) == tmp_path / due
+        assert (tmp_path / due).with_name(due.split("/")[-1][:-11] + "json").is_file()
+        assert LinearProbe.load(tmp_path / given).card.model == "llama"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        found.save(tmp_path / "file" / "v1")
+
+
+def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(place, tmp_path):
+    for folder, part in (("a", lessons()[:18]), ("b", lessons()[18:])):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "set.jsonl", part)
+    both = [word for f in "ab" for word in ("--data", tmp_path / f / "set.jsonl")]
+    done = tamis(
+        *("probe", "train", "--proxy", place / "llama", *both, "--layers", 2),
+        *("--out", tmp_path / "two", "--cache", place / "looks"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "two.safetensors" in done.stderr.replace("\n", "")
+    card = LinearProbe.load(tmp_path / "two").card
+    assert [(each["name"], each["questions"]) for each in card.trained_on] == [
+        ("a/set", 18),
+        ("b/set", 15),
+    ]
+    judged = tamis(
+        *("probe", "eval", tmp_path / "two", "--proxy", place / "llama", *both, "--json"),
+        *("--cache", place / "looks"),
+    )
+    assert set(json.loads(judged.stdout)["evidence"]) == {"a/set", "b/set"}
+
+
+def test_names_are_distinct_however_files_are_given(tmp_path):
+    given = [source_of(f"{tmp_path}/{name}") for name in ("a/x.jsonl", "b/x.jsonl", "c.jsonl")]
+    assert [s.name for s in distinct(given)] == ["a/x", "b/x", "c"]
+    assert [s.name for s in distinct([given[0], given[0]])] == ["a/x", "a/x 2"]
+
+
+def test_the_map_of_the_probe_that_ranks_is_of_its_heads_and_none_is_made_up():
+    done = tamis("probe", "show", "--method", "rank")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("layer")
+    empty = probe_for(tiny.proxy(), "other", {"calibration": [0.0] * 4})
+    with pytest.raises(BadInput, match="no weights of heads"):
+        head_map(empty)
+
+
+def test_a_source_is_a_file_and_maybe_a_limit():
+    for given, path, limit in (
+        ("a.jsonl", "a.jsonl", None),
+        ("a.jsonl:20", "a.jsonl", 20),
+        ("c:/a.jsonl:5", "c:/a.jsonl", 5),
+        ("a:b.jsonl", "a:b.jsonl", None),
+    ):
+        found = source_of(given)
+        assert (str(found.path), found.limit) == (path, limit)
+    for none in ("a.jsonl:0", "a.jsonl:-3"):
+        with pytest.raises(BadInput, match="at least 1 question"):
+            source_of(none)

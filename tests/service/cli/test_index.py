@@ -1,0 +1,156 @@
+"""`tamis index`: a corpus in, found again; what cannot be done is said in a sentence."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.service.cli.cli_kit import tamis
+
+MARKDOWN = "# Keys\n\nKeys are rotated every ninety days.\n\n# Logs\n\nLogs are kept for a week.\n"
+HTML = "<html><body><h1>Ports</h1><p class='x'>The default port is 8080.</p></body></html>"
+ROWS = [
+    {"docid": 7, "title": "Malo", "text": "The old harbour was closed in 1907.", "year": 1907},
+    {"docid": 8, "text": "Bread was cheap.", "metadata": {"year": 1850}, "lang": "en"},
+]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "docs"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "keys.md").write_text(MARKDOWN)
+    (folder / "sub/ports.html").write_text(HTML)
+    (folder / ".hidden.md").write_text("hidden")
+    (folder / "image.png").write_bytes(b"\x89PNG")
+    with gzip.open(folder / "rows.jsonl.gz", "wt") as rows:
+        rows.write("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    return folder
+
+
+@pytest.fixture
+def index(corpus, tmp_path):
+    home = tmp_path / "docs.index"
+    done = tamis("index", "build", corpus, "-o", home, "--no-model")
+    assert done.exit_code == 0, done.output
+    assert "4 documents added" in done.stderr
+    return home
+
+
+def found(index, question, *words):
+    done = tamis("index", "search", index, "-q", question, "--json", *words)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["hits"]
+
+
+def refused(*words):
+    done = tamis(*words)
+    assert done.exit_code == 2, done.output
+    said = done.stderr.strip()
+    assert said.startswith("tamis: ")
+    assert said.count("\n") == 0
+    return said
+
+
+def test_documents_of_every_kind_are_found_where_they_stand(index, corpus):
+    (hit,) = found(index, "how often are keys rotated")
+    assert hit["document"] == "keys.md"
+    assert hit["text"] == MARKDOWN[hit["start"] : hit["stop"]]
+    assert found(index, "default port")[0]["document"] == "sub/ports.html"
+    assert found(index, "class html body") == []
+    (hit,) = found(index, "harbour")
+    assert (hit["document"], hit["title"], hit["metadata"]) == ("7", "Malo", {"year": 1907})
+
+
+def test_conditions_choose_among_documents(index):
+    assert [h["document"] for h in found(index, "harbour bread", "--where", "year>=1900")] == ["7"]
+    both = ("--where", "year<1900", "--where", "lang=en,de")
+    assert [h["document"] for h in found(index, "harbour bread", *both)] == ["8"]
+    assert "is no condition" in refused("index", "search", index, "-q", "x", "--where", "year")
+
+
+def test_an_index_is_added_to_deleted_from_and_compacted(index, corpus, tmp_path):
+    (corpus / "keys.md").write_text("Keys never change.")
+    assert "1 replaced" in tamis("index", "add", index, corpus).stderr
+    assert [h["text"] for h in found(index, "keys")] == ["Keys never change."]
+    assert "2 documents deleted, 2 left" in tamis("index", "delete", index, "7", "8").stderr
+    assert found(index, "harbour bread") == []
+    assert tamis("index", "compact", index).exit_code == 0
+    stats = json.loads(tamis("index", "stats", index, "--json").stdout)
+    assert (stats["documents"], stats["documents_deleted"], stats["segments"]) == (2, 0, 1)
+    assert "no document '7'" in refused("index", "delete", index, "7")
+
+
+def test_damage_is_named(index):
+    assert "every byte is as it was written" in tamis("index", "verify", index).stdout
+    file = next(index.rglob("chunks.jsonl"))
+    file.write_bytes(file.read_bytes().replace(b"ninety", b"eighty"))
+    assert "chunks.jsonl" in refused("index", "verify", index)
+    assert "chunks.jsonl" in refused("index", "search", index, "-q", "keys rotated")
+
+
+def test_parquet_rows_are_documents(tmp_path):
+
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"id": "a", "text": "A quay."}]), tmp_path / "a.parquet"
+    )
+    assert (
+        tamis(
+            "index", "build", tmp_path / "a.parquet", "-o", tmp_path / "i", "--no-model"
+        ).exit_code
+        == 0
+    )
+    assert [h["document"] for h in found(tmp_path / "i", "quay")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("[1]", "row 2: a document is a JSON object"),
+        ("{", "row 2: not JSON"),
+        ('{"id": 1, "words": "x"}', "there is no text in 'text'"),
+        ('{"id": 1, "text": 5}', "there is no text in 'text'"),
+    ],
+)
+def test_a_row_that_is_no_document_is_named_with_its_place(tmp_path, row, said):
+    (tmp_path / "rows.jsonl").write_text(f'{{"id": 0, "text": "A quay."}}\n{row}\n')
+    assert said in refused(
+        "index", "build", tmp_path / "rows.jsonl", "-o", tmp_path / "i", "--no-model"
+    )
+
+
+def test_fields_go_by_other_names(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"key": "k", "words": "A quay.", "name": "N", "n": 1}\n')
+    named = ("--id-field", "key", "--text-field", "words", "--title-field", "name")
+    done = tamis(
+        "index", "build", tmp_path / "rows.jsonl", "-o", tmp_path / "i", "--no-model", *named
+    )
+    assert done.exit_code == 0, done.output
+    (hit,) = found(tmp_path / "i", "quay")
+    assert (hit["document"], hit["title"], hit["metadata"]) == ("k", "N", {"n": 1})
+
+
+def test_what_is_not_there_is_said(tmp_path, index):
+    assert "no file or folder" in refused("index", "build", tmp_path / "gone", "-o", tmp_path / "i")
+    assert "there is no index" in refused("index", "search", tmp_path, "-q", "x")
+    assert "--overwrite" in refused("index", "build", tmp_path / "docs", "-o", index, "--no-model")
+    assert "it has bm25" in refused("index", "search", index, "-q", "x", "--by", "keys")
+    assert "--no-model" in refused(
+        "index", "build", tmp_path / "docs", "-o", tmp_path / "i", "--proxy", tmp_path / "other"
+    )
+
+
+def test_a_search_of_words_loads_no_model_library(index):
+    import subprocess
+    import sys
+
+    script = (
+        "import sys; from pathlib import Path; from tamis.retrieval.index.store import CorpusIndex\n"
+        f"assert CorpusIndex.open({str(index)!r}).search('keys')\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules), 'loaded'"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

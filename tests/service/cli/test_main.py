@@ -1,0 +1,180 @@
+"""The script itself: how it starts, and how it ends when others misbehave."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from tamis.probes.hub.cache_dir import cache_home
+from tests.service.cli.cli_kit import SCRIPT, process, tamis, word_tokenizer
+from tests.service.evaluation.records import people, write
+
+HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["compress", "--help"], ["doctor", "--help"]])
+def test_help_loads_no_heavy_library(words):
+    code = f"""
+import sys
+from tamis.service.cli.main import app
+sys.argv = ["tamis", *{words!r}]
+try:
+    app()
+finally:
+    print(sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Examples" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["compress", "methods"])
+def test_what_needs_no_model_loads_no_model_library(command, tmp_path):
+    (tmp_path / "in.txt").write_text("Ships came. The harbour was closed. Nobody knew.")
+    words = {
+        "compress": (
+            *(tmp_path / "in.txt", "-q", "harbour?", "--max-tokens", 4, "--method", "lexical"),
+            *("--tokenizer", word_tokenizer(tmp_path)),
+        ),
+        "methods": ("--json",),
+    }[command]
+    code = f"""
+import sys
+from tamis.service.cli.main import app
+sys.argv = ["tamis", {command!r}, *{list(map(str, words))!r}]
+try:
+    app()
+finally:
+    print(sorted(set({HEAVY!r}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert {"compress": "The harbour was closed.", "methods": "question_rows"}[
+        command
+    ] in done.stdout
+
+
+def test_the_version_is_that_of_the_package():
+    done = tamis("--version")
+    assert (done.exit_code, done.stdout) == (0, f"tamis {version('tamis')}\n")
+
+
+def test_every_command_is_there():
+    shown = tamis("--help").stdout
+    for command in ("compress", "methods", "doctor", "models", "bench", "probe"):
+        assert f" {command} " in shown
+
+
+def test_invalid_utf_8_is_exit_code_2_with_file_and_offset_and_no_traceback(tmp_path):
+    (tmp_path / "old.txt").write_bytes(b"caf\xe9")
+    done = process("compress", tmp_path / "old.txt", "-q", "Q")
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"old.txt is not utf-8: byte 0xe9 at offset 3" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_text_is_piped_in_and_out_byte_by_byte(tmp_path):
+    words = word_tokenizer(tmp_path)
+    text = "Déjà vu.\r\n\r\nA  second\tline. \u2028 漢字".encode()
+    free = ("--method", "lexical", "--tokenizer", words, "--quiet")
+    done = process(
+        "compress", "-q", "Q", *free, input=text, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == text + b"\n"
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path):
+    """Short output stays in a buffer: unless it is flushed in time, the interpreter complains."""
+    (tmp_path / "a.txt").write_text("A sentence of some length stands here.")
+    free = ("--method", "lexical", "--tokenizer", word_tokenizer(tmp_path), "--quiet")
+    run = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            *map(str, ("compress", tmp_path / "a.txt", "-q", "Q", *free)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    assert run.wait(timeout=60) == 1
+    run.stderr.close()
+
+
+def test_every_command_keeps_to_the_folder_of_the_variable(tmp_path, monkeypatch):
+    """Whatever reads with a model: not compress and serve alone, whose --root it is."""
+    monkeypatch.delenv("TAMIS_HOME", raising=False)
+    before = cache_home()
+    monkeypatch.setenv("TAMIS_HOME", str(tmp_path / "home"))
+    data = write(tmp_path / "people.jsonl", people())
+    for words in (
+        ("bench", "run", data, "--out", tmp_path / "out.jsonl"),
+        ("probe", "train", "--data", data, "--out", tmp_path / "p.safetensors"),
+        ("heads", "find", "--by", "contrast", "--data", data),
+    ):
+        asked = tamis(*words)
+        assert asked.exit_code != 0, words
+        assert "models pull" in asked.output, asked.output
+    monkeypatch.delenv("TAMIS_HOME")
+    assert cache_home() == before
+
+
+def shell(redirected, *words):
+    """One run by a shell that redirects its streams."""
+    line = shlex.join([sys.executable, "-c", SCRIPT, *map(str, words)])
+    return subprocess.run(
+        ["sh", "-c", f"{line} {redirected}"], capture_output=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("command", ["compress", "rerank"])
+def test_a_closed_standard_input_is_nothing_to_whoever_named_a_file(tmp_path, command):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    words = ("--method", "lexical", "--quiet")
+    counted = ("--tokenizer", word_tokenizer(tmp_path)) if command == "compress" else ()
+    done = shell("<&-", command, tmp_path / "a.txt", "-q", "keys", *words, *counted)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Keys turn." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirected", "why"), [(">&-", b"it is closed"), (">/dev/full", b"No space left")]
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compress", "{file}", "-q", "keys", "--tokenizer", "{words}", "--method", "lexical"),
+        ("compress", "{file}", "-q", "k", "--tokenizer", "{words}", "--method=lexical", "--json"),
+        ("rerank", "{file}", "-q", "keys", "--method", "lexical"),
+        ("--version",),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(
+    tmp_path, redirected, why, words
+):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    names = {"file": tmp_path / "a.txt", "words": word_tokenizer(tmp_path)}
+    done = shell(redirected, *(word.format(**names) for word in words))
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_standard_output_is_nothing_to_whoever_writes_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("Keys turn.")
+    free = ("--method", "lexical", "--tokenizer", word_tokenizer(tmp_path), "--quiet")
+    out = tmp_path / "out.txt"
+    done = shell(">&-", "compress", tmp_path / "a.txt", "-q", "keys", *free, "--out", out)
+    assert (done.returncode, done.stderr, out.read_text()) == (0, b"", "Keys turn.\n")

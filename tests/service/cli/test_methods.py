@@ -1,0 +1,38 @@
+"""`tamis methods`: every file of the registry, and no model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tamis.compressors import registry
+from tamis.compressors.registry import info, names
+from tamis.probes.hub import zoo
+from tests.service.cli.cli_kit import tamis
+
+
+@pytest.fixture(autouse=True)
+def nothing_may_be_loaded(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("a model was asked for")
+
+    monkeypatch.setattr(registry, "build", refuse)
+    monkeypatch.setattr(zoo, "locate", refuse)
+
+
+def test_json_lists_every_method_with_what_it_needs():
+    rows = json.loads(tamis("methods", "--json").stdout)
+    assert [row["name"] for row in rows] == names(None)
+    for row in rows:
+        assert row["kind"] == info(row["name"]).kind
+        assert row["needs"] == info(row["name"]).needs
+        assert row["summary"] == info(row["name"]).summary
+        assert row["source"] == info(row["name"]).source
+
+
+def test_the_table_has_a_line_for_every_method():
+    done = tamis("methods")
+    assert done.exit_code == 0
+    starts = [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()]
+    assert starts == ["name", *names(None)]

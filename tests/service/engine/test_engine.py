@@ -1,0 +1,192 @@
+"""The engine: a bounded line, fair batches, and one thread that owns the model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.prompt import Prompt
+from tamis.probes.scripted import Scripted
+from tamis.service.engine.engine import Bounds, Engine
+from tamis.service.engine.worker import cut, union
+from tamis.service.http.runtime.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
+from tests.probes.tiny import proxy as tiny_proxy
+from tests.service.http.app_kit import Gated, wait_until
+
+WANT = Want((0, 1))
+
+
+def script() -> Scripted:
+    return Scripted.pointing_at("b")
+
+
+def prompts(reader, *texts: str, question: str = "why?"):
+    ask = reader.layout.ask(question)
+    return [Prompt(reader.layout.read(text, [(0, len(text))]), ask) for text in texts]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_requests_read_together_see_what_each_sees_alone(architecture, one_thread):
+    """Different methods want different layers and rows; packing must change no bit that matters."""
+    proxy = tiny_proxy(architecture)
+    wants = [
+        Want((0, 1)),
+        Want((1, 3), ("last", "question")),
+        Want((2,), ("question_mean", "last")),
+    ]
+    texts = ["the thin cat. a bat in.", "a hat", "in the inn. the then."]
+    engine = Engine(lambda: tiny_proxy(architecture), Bounds(batch_tokens=4096))
+    reader = engine.start()
+    alone = [
+        list(proxy.read(prompts(proxy, text), want))
+        for text, want in zip(texts, wants, strict=True)
+    ]
+
+    def ask(i: int):
+        ticket = engine.admit(10)
+        with ticket.held_here():
+            return list(reader.read(prompts(reader, texts[i % 3]), wants[i % 3]))
+
+    with ThreadPoolExecutor(12) as pool:
+        for i, signals in enumerate(pool.map(ask, range(24))):
+            assert signals[0].layers == wants[i % 3].layers
+            assert signals[0].rows == wants[i % 3].rows
+            torch.testing.assert_close(
+                signals[0].weights, alone[i % 3][0].weights, atol=1e-5, rtol=1e-4
+            )
+    engine.drain(5)
+
+
+def test_a_union_serves_each_want_and_a_cut_gives_it_back():
+    wants = [Want((0, 2), ("last",)), Want((1, 2), ("question", "question_mean"))]
+    both = union(wants)
+    assert both.layers == (0, 1, 2)
+    reader = script()
+    (prompt,) = prompts(reader, "a b c")
+    (whole,) = reader.read([prompt], both)
+    for want in wants:
+        (alone,) = reader.read([prompt], want)
+        torch.testing.assert_close(cut(whole, both, want, prompt).weights, alone.weights)
+
+
+@contextmanager
+def busy():
+    """An engine whose worker has its hands full until the gate opens, and threads that ask it."""
+    gated = Gated(script())
+    engine = Engine(lambda: gated, Bounds(batch_tokens=4096))
+    reader = engine.start()
+    with ThreadPoolExecutor(8) as pool:
+        pool.submit(_read, engine, reader, "a")
+        wait_until(lambda: gated.calls == 1)
+        yield gated, engine, reader, pool
+    engine.drain(5)
+
+
+def test_a_batch_mixes_requests():
+    with busy() as (gated, engine, reader, pool):
+        for text in "bcdefgh":
+            pool.submit(_read, engine, reader, text)
+        wait_until(lambda: len(engine.line._jobs) == 7)
+        gated.open()
+    assert sorted(map(len, gated.reads)) == [1, 7]
+
+
+def test_a_request_of_many_prompts_waits_no_longer_than_one():
+    with busy() as (gated, engine, reader, pool):
+        began = time.monotonic()
+        many = pool.submit(_read, engine, reader, *"bcdefghi")
+        time.sleep(0.3)
+        gated.open()
+        _, ticket = many.result()
+        waited_ms = (time.monotonic() - began) * 1e3
+    assert 200 <= ticket.queue_ms <= waited_ms
+
+
+def _read(engine, reader, *texts: str, deadline: float | None = None):
+    ticket = engine.admit(10, deadline=deadline)
+    try:
+        with ticket.held_here():
+            return list(reader.read(prompts(reader, *texts), WANT)), ticket
+    finally:
+        engine.leave(ticket)
+
+
+def test_a_bad_prompt_fails_its_own_request_only():
+    class Choosy(Scripted):
+        def read(self, prompts, want):
+            if any(b"bad" in bytes(p.read.ids) for p in prompts):
+                raise ValueError("bad prompt")
+            return super().read(prompts, want)
+
+    def make():
+        return Choosy(script().weigh)
+
+    engine = Engine(make, Bounds(batch_tokens=4096))
+    reader = engine.start()
+    hold = threading.Event()
+    engine._worker.watcher.batch = lambda *_: hold.wait(0.2)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(_read, engine, reader, t) for t in ("a", "b", "bad", "c", "d")]
+    assert [type(f.exception()).__name__ for f in found] == [
+        "NoneType", "NoneType", "ValueError", "NoneType", "NoneType",
+    ]  # fmt: skip
+    engine.drain(5)
+
+
+def test_too_many_tokens_are_refused_before_they_are_queued():
+    engine = Engine(script, Bounds(max_request_tokens=50))
+    reader = engine.start()
+    with pytest.raises(TooLarge, match="at most 50"):
+        _read(engine, reader, "x" * 100)
+    assert engine.load().tokens == 0
+    engine.drain(5)
+
+
+def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
+    gated = Gated(script(), batches=1)
+    engine = Engine(lambda: gated, Bounds(batch_tokens=100))
+    reader = engine.start()
+    ticket = engine.admit(10, deadline=time.monotonic() + 0.3)
+    with ticket.held_here(), pytest.raises(OutOfTime):
+        list(reader.read(prompts(reader, "a" * 40, "b" * 40, "c" * 40), WANT))
+    assert len(ticket.done) == 1
+    engine.leave(ticket)
+    gated.open()
+    engine.drain(5)
+
+
+def test_a_worker_that_hangs_is_given_up_and_replaced():
+    made: list[Gated] = []
+
+    def make() -> Gated:
+        made.append(Gated(script(), batches=0 if not made else 100))
+        return made[-1]
+
+    engine = Engine(make, Bounds(stall_s=0.2))
+    reader = engine.start()
+    with pytest.raises(WorkerDied):
+        _read(engine, reader, "a")
+    wait_until(lambda: engine.ready and len(made) == 2)
+    assert len(_read(engine, reader, "a")[0]) == 1
+    made[0].open()
+    engine.drain(5)
+
+
+def test_a_drained_engine_has_served_everyone():
+    engine = Engine(script, Bounds())
+    reader = engine.start()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(_read, engine, reader, "a" * 50) for _ in range(20)]
+        wait_until(lambda: any(f.done() for f in found))
+        assert engine.drain(10)
+        served = [f for f in found if f.exception() is None]
+        refused = [f for f in found if f.exception() is not None]
+    assert served
+    assert all(isinstance(f.exception(), Unavailable) for f in refused)
+    assert not engine.ready

@@ -1,0 +1,263 @@
+"""Ways of reading: what each sees and costs; no survivor is told by its own article."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.reading.windows import Look, windows
+from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.service.datasets.records import annotated_units, passages_of
+from tamis.service.evaluation.attention.hops import _over, readable, training_case
+from tamis.service.evaluation.attention.hops_readings import (
+    Alone,
+    Packs,
+    log_shares,
+    packs,
+    whole_tokens,
+)
+from tamis.service.evaluation.attention.hops_ways import (
+    NO_FOLD,
+    WAYS,
+    Ways,
+    Weights,
+    chosen,
+    extended,
+)
+from tamis.service.training.probe import Source, fold_of
+from tamis.service.training.probe.absence import Folded
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401
+from tests.service.cli.cli_kit import tamis
+from tests.service.evaluation.records import doc, record, write
+from tests.service.training.lora.examples import lessons
+
+LAYERS = tiny.LAYERS
+FEATURES = 2 * LAYERS * tiny.HEADS
+WIDE = {"rtol": 2e-3, "atol": 2e-3}
+"""Features are logs, kept in fp16 by `Looks`: one part in 1,024 of numbers up to 10."""
+
+ROW = record(
+    "bridge",
+    "Where was the writer of Dune born?",
+    doc("Dune was written by Frank Herbert.", "It sold well.", gold=[0], title="Dune"),
+    doc("Cats sit.", "They sleep all day.", title="Cats"),
+    doc("Frank Herbert was born in Tacoma.", "He had a dog.", gold=[0]),
+)
+ASKED = ROW["question"], passages_of(ROW), annotated_units(ROW)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return CachedReader(tiny.proxy(), PassageCache())
+
+
+@pytest.fixture
+def ways(reader, tmp_path):
+    return Ways(reader, LAYERS, tmp_path)
+
+
+def cut(reader, asked=ASKED):
+    return windows(reader.layout, *asked[1:])
+
+
+def spelt(reader, ids):
+    return reader.proxy.layout._tokenizer.decode(list(ids))
+
+
+def test_packs_are_full_in_order_and_units_are_where_their_text_is(reader):
+    alone = cut(reader)
+    sizes = [len(window.read.ids) for window in alone]
+    between = len(reader.layout.tokens.encode("\n\n"))
+    found = list(packs(reader.layout, alone, sizes[0] + sizes[1] + between))
+    assert [len(read.spans) for read in found] == [4, 2]
+    assert spelt(reader, found[0].ids).startswith("Dune\nDune was written")
+    assert "well.\n\nCats\nCats sit." in spelt(reader, found[0].ids)
+    texts = [spelt(reader, read.ids[a:b]) for read in found for a, b in read.spans]
+    for text, unit in zip(texts, ASKED[2], strict=True):
+        assert ASKED[1][unit.passage].text[slice(*unit.visible)] in text
+    less = packs(reader.layout, alone, sizes[0] + sizes[1] + between - 1)
+    assert len(next(less).spans) == 2
+
+
+def test_packs_of_one_passage_each_are_passages_alone(reader):
+    """The slow way is the oracle: only what stands beside a passage may change what is seen."""
+    longest = max(len(window.read.ids) for window in cut(reader))
+    method = QuestionRows(reader.proxy, probe=None, window_tokens=longest)
+    method.layers = LAYERS
+    alone = method.look(*ASKED)
+    packed = Packs(reader.proxy, LAYERS, longest).look(*ASKED)
+    assert packed.windows == alone.windows == 3
+    assert packed.tokens_read == alone.tokens_read
+    assert packed.tokens == alone.tokens
+    torch.testing.assert_close(packed.features, alone.features)
+    together = Packs(reader.proxy, LAYERS).look(*ASKED)
+    assert together.windows == 1
+    assert together.tokens == alone.tokens
+    assert (together.features - alone.features).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_second_reading_sees_what_a_cold_one_sees_and_runs_its_question_only(
+    reader, tmp_path, resumed
+):
+    longer = extended(ASKED, [0])
+    Alone(reader, LAYERS, tmp_path).look(*ASKED)
+    if resumed:  # the first reading is on disk, and nothing is kept in this process
+        reader.cache.clear()
+    again = Alone(reader, LAYERS, tmp_path).again(longer, *ASKED[1:])
+    cold = QuestionRows(reader.proxy, probe=None)
+    cold.layers = LAYERS
+    torch.testing.assert_close(again.features, cold.look(longer, *ASKED[1:]).features, **WIDE)
+    assert again.tokens_read == 3 * len(reader.layout.ask(longer).ids)
+
+
+def test_a_first_reading_is_of_everything_whatever_was_read_before(reader, tmp_path):
+    for folder in ("one", "two"):
+        look = Alone(reader, LAYERS, tmp_path / folder).look(*ASKED)
+        asked = 3 * len(reader.layout.ask(ASKED[0]).ids)
+        assert look.tokens_read == asked + sum(len(window.read.ids) for window in cut(reader))
+
+
+def test_shares_of_a_head_sum_to_one_and_are_by_mass(ways):
+    """Means of 1 and 2 over 4 and 3 tokens: masses of 4 and 6."""
+    logs = torch.tensor([[1.0, 9.0], [2.0, 9.0]]).log()
+    shares = log_shares(Look(logs, (4, 3), 1, 7, {})).exp()
+    assert shares == pytest.approx(torch.tensor([[0.4], [0.6]]))
+    alone, shared, plain = (ways.look(way, ASKED) for way in ("alone", "shared", "shares"))
+    half = FEATURES // 2
+    assert shared.features.shape == plain.features.shape == (6, FEATURES + half)
+    torch.testing.assert_close(shared.features[:, FEATURES:].exp(), plain.features[:, FEATURES:])
+    assert plain.features[:, FEATURES:].sum(0) == pytest.approx(torch.ones(half))
+    assert plain.tokens_read == alone.tokens_read
+
+
+def weights(column, own):
+    """Scores by one column of the first step; in fold `own` by its opposite."""
+    first = torch.zeros(FEATURES + len(WORD_FEATURES))
+    first[column] = 1.0
+    hop = torch.zeros(len(HOP_FEATURES))
+    hop[HOP_FEATURES.index("first_score")] = 1.0
+    return Weights(Folded(first, 0.0, {own: (-first, 0.0)}), Folded(hop, 0.0, {}))
+
+
+def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article(ways):
+    ways.first_pass = weights(3, fold_of(ROW))
+    order = ways.alone.look(*ASKED).features[:, 3].argsort(descending=True).tolist()
+
+    def second(*survivors):
+        return ways.alone.again(extended(ASKED, survivors), *ASKED[1:]).features
+
+    judged = ways.look("again2", ASKED, NO_FOLD).features
+    assert torch.equal(judged[:, FEATURES:], second(*order[:2]))
+    assert torch.equal(ways.look("again1", ASKED).features[:, FEATURES:], second(order[0]))
+    (case,) = training_case(ways, "again1", ROW)
+    assert torch.equal(case.first[:, FEATURES : 2 * FEATURES], second(order[-1]))
+    assert not torch.equal(second(order[0]), second(order[-1]))
+
+
+def test_two_readings_cost_what_both_cost(ways):
+    ways.first_pass = weights(3, 0)
+    first, both = ways.look("alone", ASKED), ways.look("again1", ASKED)
+    assert both.windows == 2 * first.windows
+    assert both.tokens_read > first.tokens_read
+    assert sum(both.timings_ms.values()) > sum(first.timings_ms.values())
+    assert both.tokens == first.tokens
+
+
+def test_survivors_stand_behind_the_question_as_they_are():
+    assert extended(ASKED, []) == ASKED[0]
+    assert extended(ASKED, [4, 2]) == f"{ASKED[0]} Frank Herbert was born in Tacoma. Cats sit."
+
+
+def test_a_context_that_fits_to_the_token_is_read_at_once_and_a_longer_one_is_left_out(ways):
+    layout = ways.reader.layout
+    room = tiny.CONTEXT - len(layout.head) - len(layout.ask(ROW["question"]).ids)
+    letters = room - whole_tokens(layout, passages_of(with_more("")))  # a token each
+    fits, over = with_more("x" * letters), with_more("x" * (letters + 1))
+    assert whole_tokens(layout, passages_of(fits)) == room
+    look = ways.look("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
+    assert look.windows == 1
+    source = Source(None)
+    assert readable(ways, {source: [fits, over]}, True) == {source: [fits]}
+    assert readable(ways, {source: [fits, over]}, False) == {source: [fits, over]}
+    with pytest.raises(BadInput, match="leave out the way 'whole'"):
+        readable(ways, {source: [over]}, True)
+
+
+def with_more(text):
+    return {**ROW, "docs": [*ROW["docs"], doc(text)]}
+
+
+def test_ways_go_in_an_order_in_which_each_has_what_it_needs():
+    assert chosen(["whole", "again2"]) == ["alone", "again2", "whole"]
+    assert chosen(WAYS) == list(WAYS)
+    with pytest.raises(BadInput, match="there are: alone"):
+        chosen(["sideways"])
+
+
+def test_a_way_that_keeps_more_is_above_the_reference():
+    ahead = {"difference": -0.2, "low": -0.3, "high": 0.0}
+    turned = _over({"gold_kept": 0.7, "reference_gold_ahead": ahead, "reference_all_ahead": ahead})
+    over = {"difference": 0.2, "low": 0.0, "high": 0.3}
+    assert turned == {"gold_kept": 0.7, "gold_over_alone": over, "all_gold_over_alone": over}
+    assert str(turned["gold_over_alone"]["low"]) == "0.0"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hops")
+    tiny.save("llama", folder / "llama")
+    write(folder / "fit.jsonl", lessons())
+    write(folder / "held.jsonl", lessons("held-")[:9])
+    return folder
+
+
+def hops(place, *words, judge="held.jsonl"):
+    given = ("--train", f"{place / 'fit.jsonl'}:20", "--judge", place / judge)
+    given += ("--proxy", place / "llama", "--cache", place / "looks", "--budgets", "0.3")
+    return tamis("bench", "hops", *given, *words)
+
+
+def test_the_command_fits_judges_and_does_not_read_again(place):
+    done = hops(place, "--json", place / "h.json")
+    assert done.exit_code == 0, done.output
+    assert "held: 9 questions; per cent" in " ".join(done.stdout.split())
+    told = json.loads((place / "h.json").read_text())
+    files = {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
+    assert hops(place, "--json", place / "h2.json").exit_code == 0
+    assert files == {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
+    of = told["sets"]["held"]
+    assert [told["train"][0][key] for key in ("name", "questions", "too_long")] == ["fit", 20, 0]
+    assert of["too_long"] == 0
+    assert list(of["ways"]) == list(WAYS)
+    assert "gold_over_alone" not in of["ways"]["alone"]["budgets"]["0.3"]
+    for way in WAYS:
+        assert 0 <= of["ways"][way]["budgets"]["0.3"]["gold_kept"] <= 1
+    read = {way: of["ways"][way]["mean_tokens_read"] for way in WAYS}
+    assert read["again1"] > read["alone"] == read["shared"] > read["packs"]
+    again = json.loads((place / "h2.json").read_text())["sets"]["held"]["ways"]
+    assert {way: cell["budgets"] for way, cell in again.items()} == {
+        way: cell["budgets"] for way, cell in of["ways"].items()
+    }
+
+
+def test_what_cannot_be_compared_is_said_in_a_line(place):
+    write(place / "one.jsonl", lessons()[:3])
+    for words, judge, said in (
+        (("--ways", "sideways"), "held.jsonl", "no way 'sideways'"),
+        ((), "fit.jsonl", "give each file once"),
+        (("--train", place / "one.jsonl", "--budgets", "x"), "held.jsonl", "give numbers"),
+    ):
+        done = hops(place, *words, judge=judge)
+        assert done.exit_code == 2
+        assert said in done.stderr
+    few = ("--train", place / "one.jsonl", "--judge", place / "held.jsonl")
+    done = tamis("bench", "hops", *few, "--proxy", place / "llama", "--cache", place / "looks")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "too few articles" in done.stderr

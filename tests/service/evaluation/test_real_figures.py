@@ -1,0 +1,75 @@
+"""Figures on public sets: the same as the referee's, and no worse than they were."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from tamis.service.api.compress import counter_of
+from tamis.service.cli.bench.bench import app
+from tamis.service.datasets.records import load
+from tamis.service.evaluation.evidence.evidence import figures, gold_kept, records_of, tally
+from tamis.service.evaluation.evidence.methods import assemble
+from tests.service.evaluation.records import read
+
+pytestmark = pytest.mark.data
+
+
+def own_figures(results, gold):
+    """Share of gold sentences kept, and of records with gold that have all of theirs."""
+    hits = []
+    for row, record in zip(results, gold, strict=True):
+        spans = [[(a, b) for d, a, b in row["kept"] if d == i] for i in range(len(record["docs"]))]
+        hits.append(gold_kept(record, spans))
+    every = [hit for of in hits for hit in of]
+    complete = [all(of) for of in hits if of]
+    return sum(every) / len(every), sum(complete) / len(complete)
+
+
+@pytest.mark.parametrize(
+    ("name", "distractors"), [("hotpotqa", 0), ("xquad_en", 5), ("covid_qa", 0)]
+)
+def test_the_referee_counts_as_we_do(proxy_folder, data_folder, tmp_path, name, distractors):
+    out, gold = tmp_path / "out.jsonl", tmp_path / "gold.jsonl"
+    words = ["run", data_folder / f"dev/{name}.jsonl.gz", "--method", "lexical", "--limit", 30]
+    words += ["--distractors", distractors, "--out", out, "--gold-out", gold]
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--proxy", proxy_folder]])
+    assert done.exit_code == 0, done.stderr
+    referee = subprocess.run(
+        [sys.executable, data_folder.parent / "score.py", out, gold, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told = json.loads(referee.stdout)
+    assert (told["records"], told["records_without_result"]) == (30, 0)
+    assert 0 < told["gold_sentence_recall"] < 1
+    assert own_figures(read(out), load(gold)) == (
+        told["gold_sentence_recall"],
+        told["all_gold_kept"],
+    )
+    assert told["mean_share_of_tokens_kept"] <= 0.1
+
+
+def kept_share(data_folder, tmp_path, name, limit, method, budget):
+    rows, distractors = records_of(data_folder / f"dev/{name}.jsonl.gz", limit, 0)
+    panel = assemble([method], "smollm2-135m", tmp_path).panel
+    counts = tally(rows, panel, [budget], counter_of("proxy"), distractors)
+    return figures(counts)["methods"][method]["budgets"][f"{budget:g}"]["gold_kept"]
+
+
+@pytest.mark.usefixtures("proxy_folder")
+def test_bm25_keeps_about_nine_tenths_of_single_gold_sentences_in_a_tenth(data_folder, tmp_path):
+    assert 0.80 <= kept_share(data_folder, tmp_path, "xquad_en", 60, "lexical", 0.1) <= 0.95
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.usefixtures("proxy_folder", "one_thread")
+def test_the_default_keeps_three_quarters_of_multi_hop_gold_in_a_fifth(data_folder, tmp_path):
+    assert kept_share(data_folder, tmp_path, "hotpotqa", 25, "question_rows", 0.2) >= 0.75

@@ -1,0 +1,115 @@
+"""A service on a real socket, with a scripted reader unless a test brings a model."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tamis.probes.attention.recorder import Want
+from tamis.probes.prompt import Prompt
+from tamis.probes.scripted import Scripted
+from tamis.service.http.app import create_app
+from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.state import House
+from tamis.service.http.server import server
+
+NEEDLE = "Keys are rotated every 90 days."
+DOCUMENTS = [
+    f"The wall is blue. {NEEDLE} Rooms are painted in spring.",
+    "Nothing is said here. Nobody knows why.",
+]
+QUESTION = "How often are keys rotated?"
+BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
+
+
+@dataclass
+class Running:
+    """A service that runs: where it is, and what is inside."""
+
+    url: str
+    app: Any
+    http: httpx.Client
+
+    @property
+    def house(self) -> House:
+        return self.app.state.house
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.http.post(path, json=body)
+
+    def raw(self, path: str, data: bytes, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post(
+            path, content=data, headers={"content-type": "application/json", **named}
+        )
+
+
+def pointing() -> Scripted:
+    """Looks at the needle, and hardly at anything else."""
+    return Scripted.pointing_at(NEEDLE)
+
+
+@contextmanager
+def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
+    """A service in a thread of this process, on a free port."""
+    # two threads beside other work take many times as long as one
+    settings = Settings(**{"port": 0, "log_level": "error", "threads": 1, **knobs})
+    app = create_app(settings, pointing() if reader is None else reader)
+    running = server(settings, app)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    wait_until(lambda: running.started or not thread.is_alive())
+    assert running.started
+    port = running.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            yield Running(url, app, http)
+    finally:
+        running.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def connected(service: Running) -> socket.socket:
+    """A bare connection, for what no client would send."""
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Waits for something that happens in another thread."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
+
+
+class Gated(Scripted):
+    """A script that reads only while its gate is open, and says how far it came."""
+
+    def __init__(self, inner: Scripted, batches: int = 0) -> None:
+        super().__init__(inner.weigh)
+        self.gate = threading.Semaphore(batches)
+        self.reads: list[list[str]] = []
+        self.calls = 0
+
+    def read(self, prompts: list[Prompt], want: Want) -> Iterator[Any]:
+        self.calls += 1
+        self.gate.acquire()
+        self.reads.append([bytes(p.read.ids).decode("utf-8", "replace") for p in prompts])
+        yield from super().read(prompts, want)
+
+    def with_template(self, template: Any) -> Gated:
+        assert template == self.layout.template  # one template is enough for these tests
+        return self
+
+    def open(self) -> None:
+        self.gate.release(1000)

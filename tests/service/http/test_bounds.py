@@ -1,0 +1,131 @@
+"""What a small request may cost: repeats, packed bodies, patterns, text that is written around."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.service.http.app_kit import BODY, DOCUMENTS, NEEDLE, QUESTION, served
+
+PATIENCE_S = 5.0
+"""Each of these took half a minute or more before it was bounded."""
+
+
+@pytest.fixture(scope="module")
+def service():
+    with served(method="lexical") as running:
+        yield running
+
+
+def test_empty_gzip_members_are_counted_and_nobody_waits(service):
+    flood = gzip.compress(b"") * 100_000
+    longest = [0.0]
+    done = threading.Event()
+
+    def look() -> None:
+        with httpx.Client(base_url=service.url, timeout=60) as http:
+            while not done.is_set():
+                began = time.monotonic()
+                assert http.get("/livez").status_code == 200
+                longest[0] = max(longest[0], time.monotonic() - began)
+                time.sleep(0.02)
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    answer = service.raw("/v1/compress", flood, content_encoding="gzip")
+    done.set()
+    watch.join()
+    assert answer.status_code == 400
+    assert "1,000 members" in answer.json()["error"]["message"]
+    assert longest[0] < PATIENCE_S
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
+def test_a_body_of_a_few_members_over_many_pieces_is_whole(service, coding):
+    documents = [f"{i} {'word ' * 40_000}." for i in range(3)]
+    data = json.dumps(BODY | {"documents": [*documents, NEEDLE]}).encode()
+    cut = len(data) // 3
+    parts = (data[:cut], b"", data[cut:-9], data[-9:])
+    packed = b"".join(gzip.compress(part, 0) for part in parts)
+    answer = service.raw("/v1/compress", packed, content_encoding=coding)
+    assert answer.status_code == 200
+    assert NEEDLE in answer.json()["text"]
+    assert answer.json()["usage"]["input_tokens"] > 120_000
+
+
+@pytest.mark.parametrize("field", ["separator", "elision", "citations"])
+def test_what_is_written_around_texts_is_short(service, field):
+    answer = service.post("/v1/compress", **BODY, **{field: "x " * 25_000})
+    assert answer.status_code == 422
+    assert "256 is the most" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == field
+
+
+def test_ids_that_citations_repeat_count_as_text(service):
+    documents = [{"id": "i" * 50_000, "text": "Word one. Two."}] * 20
+    body = {"query": QUESTION, "documents": documents, "citations": "{id}" * 20}
+    began = time.monotonic()
+    answer = service.post("/v1/compress", **body)
+    assert answer.status_code == 413
+    assert time.monotonic() - began < PATIENCE_S
+
+
+def test_no_method_takes_more_text_than_the_limit(service):
+    documents = ["Keys. Rotated. " * 20_000] * 6
+    for path, body in (
+        ("/v1/compress", {"max_tokens": 40}),
+        ("/v1/rerank", {}),
+        ("/v1/explain", {"max_tokens": 40}),
+    ):
+        answer = service.post(path, query=QUESTION, documents=documents, **body)
+        assert answer.status_code == 413, path
+        assert "262,144 tokens is the most" in answer.text
+
+
+@pytest.mark.parametrize("more", [{"instruction": "what is " * 5000}, {"history": ["x" * 9000]}])
+def test_instruction_and_history_count_as_question(service, more):
+    answer = service.post("/v1/compress", **BODY, **more)
+    assert answer.status_code == 422
+    assert "8,192 is the most" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?:(?:a{1000}){1000}){100}", "(?:(?:a{9}){9,}){9}[b]{999}", "a|" * 600, "a{70000}"]
+)
+def test_a_pattern_that_unrolls_into_gigabytes_is_never_compiled(service, pattern):
+    began = time.monotonic()
+    answer = service.post("/v1/compress", **BODY, protect={"regex": [pattern]})
+    assert time.monotonic() - began < PATIENCE_S
+    if pattern.startswith("(?:(?:a{9}"):
+        assert answer.status_code == 200
+        return
+    assert answer.status_code == 422
+    assert "at most 1,000 and 10,000 are taken" in answer.json()["error"]["message"]
+
+
+def test_every_number_of_a_long_table_is_kept_in_time(service):
+    rows = [f"Row {10_000 + i} holds 99999 units." for i in range(4000)]
+    body = {"query": QUESTION, "documents": [" ".join(rows)], "max_tokens": 200_000}
+    began = time.monotonic()
+    found = service.post("/v1/compress", **body, top_n=1, protect={"numbers": True}).json()
+    assert time.monotonic() - began < 4 * PATIENCE_S
+    assert found["text"].count("Row ") == 4000
+
+
+@pytest.mark.parametrize("spans", [[[20, 5]], [[10, 4000]]])
+def test_a_span_to_keep_that_lies_nowhere_is_refused(service, spans):
+    documents = [{"text": DOCUMENTS[0], "keep": spans}, DOCUMENTS[1]]
+    answer = service.post("/v1/compress", query=QUESTION, documents=documents, max_tokens=40)
+    assert answer.status_code == 422
+
+
+def test_all_neighbours_of_a_short_text_are_had_at_once(service):
+    began = time.monotonic()
+    answer = service.post("/v1/compress", **BODY, context_window=1000)
+    assert answer.status_code == 200
+    assert time.monotonic() - began < PATIENCE_S

@@ -1,0 +1,65 @@
+"""docs/service.md says what the service does: its tables are those of the code.
+
+`python -m tests.service.http.test_docs_pages` writes them anew.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tamis.probes.kv_cache.cache import CacheStats
+from tamis.service.http.runtime.errors import INTERNAL, TABLE
+from tamis.service.http.runtime.metrics import GAUGES, Metrics
+from tamis.service.http.runtime.settings import KNOBS, flag, variable
+
+PAGE = Path(__file__).parents[3] / "docs/service.md"
+
+
+def settings() -> list[str]:
+    lines = ["| flag | variable | default | what it is |", "|---|---|---|---|"]
+    for knob in KNOBS:
+        default = "" if knob.default in (None, ()) else f"`{knob.default}`"
+        text = knob.metadata["help"]
+        lines.append(f"| `{flag(knob.name)}` | `{variable(knob.name)}` | {default} | {text} |")
+    return lines
+
+
+def codes() -> list[str]:
+    lines = ["| status | code | TEI's `error_type` | when |", "|---|---|---|---|"]
+    rows = {(f.status, f.code, f.tei, f.says) for f in (*TABLE.values(), INTERNAL)}
+    return [*lines, *(f"| {s} | `{c}` | `{t}` | {w} |" for s, c, t, w in sorted(rows))]
+
+
+def meters() -> list[str]:
+    lines = ["| meter | kind | what it is |", "|---|---|---|"]
+    metrics = Metrics()
+    for name in GAUGES:
+        metrics.watch(name, float)
+    metrics.watch_cache(CacheStats)
+    for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
+        total = "_total" if family.type == "counter" else ""
+        lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")
+    return lines
+
+
+TABLES = {"settings": settings, "codes": codes, "meters": meters}
+
+
+def part(name: str) -> re.Pattern[str]:
+    return re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_page_has_the_table_of_the_code(name):
+    (found,) = part(name).finditer(PAGE.read_text("utf-8"))
+    assert found[0].splitlines()[1:-1] == TABLES[name]()
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text("utf-8")
+    for name, table in TABLES.items():
+        page = part(name).sub(lambda m, t=table: m[1] + "\n".join(t()) + "\n" + m[2], page)
+    PAGE.write_text(page, "utf-8")

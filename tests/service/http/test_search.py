@@ -1,0 +1,56 @@
+"""`POST /v1/search` over an index that is written to while it is served."""
+
+from __future__ import annotations
+
+import pytest
+
+from tamis.retrieval.index.sessions import writing
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.chunks import Document
+from tamis.service.http.runtime.index_pool import Shelved
+from tests.retrieval.index.corpora import BREAD, HARBOUR, built, put
+from tests.service.http.app_kit import served
+
+
+def test_a_search_sees_what_was_committed_before_it(tmp_path):
+    home = tmp_path / "i"
+    built(home, [HARBOUR])
+    with served(indexes=(f"docs={home}",)) as service:
+
+        def docs(query):
+            answer = service.post("/v1/search", query=query)
+            assert answer.status_code == 200, answer.text
+            return [hit["document"] for hit in answer.json()["data"]]
+
+        assert docs("cherry") == []
+        put(home, Document("cake", "Cherry cake."))
+        assert docs("cherry") == ["cake"]
+        with writing(home) as writer:
+            writer.compact()
+        assert set(docs("cherry harbour")) == {"harbour", "cake"}
+        (home / "manifest.json").write_text("{}")
+        assert docs("cherry") == ["cake"]
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_number_of_any_size_is_compared(tmp_path, number):
+    built(tmp_path / "i", [HARBOUR])
+    with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
+        answer = service.post("/v1/search", query="harbour", where={"year": {"<": number}})
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["data"]) == (number > 0)
+
+
+def test_a_state_is_closed_when_its_last_search_ends(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(CorpusIndex, "close", lambda index: closed.append(index))
+    first = built(tmp_path / "i", [HARBOUR])
+    shelved = Shelved(first)
+    with shelved._reading() as one:
+        put(tmp_path / "i", BREAD)
+        assert shelved.search("bread")[0].doc == "bread"
+        assert closed == []
+        assert one.search("harbour")
+    assert closed == [first]
+    assert shelved.search("bread")
+    assert closed == [first]

@@ -1,0 +1,233 @@
+"""The Python client, against a service on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
+
+import httpx
+import pytest
+
+from tamis.service.integrations.client import AsyncClient, Client, ServiceError
+from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, served
+
+
+@pytest.fixture(scope="module")
+def service():
+    with served() as running:
+        yield running
+
+
+def test_sync_and_async_give_the_same(service):
+    async def asked():
+        async with AsyncClient(service.url) as tamis:
+            short = await tamis.compress(QUESTION, DOCUMENTS, max_tokens=40)
+            each = await tamis.compress_each([QUESTION], DOCUMENTS, max_tokens=40)
+            ranked = await tamis.rerank(QUESTION, DOCUMENTS)
+            return (
+                short,
+                each,
+                ranked,
+                await tamis.info(),
+                await tamis.models(),
+                await tamis.health(),
+            )
+
+    theirs = asyncio.run(asked())
+    with Client(service.url) as tamis:
+        short = tamis.compress(QUESTION, DOCUMENTS, max_tokens=40)
+        assert NEEDLE in short.text
+        assert short.text == theirs[0].text == theirs[1].data[0].text
+        assert short.usage == theirs[0].usage
+        ranked = tamis.rerank(QUESTION, DOCUMENTS)
+        assert [r.index for r in ranked.results] == [r.index for r in theirs[2].results]
+        assert tamis.explain(QUESTION, DOCUMENTS, max_tokens=40).text == short.text
+        batch = tamis.compress_batch(
+            [{"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}]
+        )
+        assert batch.data[0].compression.text == short.text
+        assert tamis.health().status == "ok"
+        assert tamis.models().data[0].id == "default"
+        assert tamis.info().limits.max_documents == 1000
+
+
+def test_what_was_left_out_around_a_span_is_fetched(service):
+    text = "The sky is blue. The grass is green. The door is shut. The cat is old."
+    with Client(service.url) as tamis:
+        spans = [{"index": 0, "start": 20, "end": 25}]
+        grown = tamis.expand([text], spans, neighbours=0).results[0]
+        more = tamis.expand([text], spans, neighbours=1).results[0]
+    assert grown.text == "The grass is green."
+    assert more.text == "The sky is blue. The grass is green. The door is shut."
+
+
+def test_text_that_utf8_cannot_hold_goes_there_and_back(service):
+    text = "\ud800 and \x00. So."
+    with Client(service.url) as tamis:
+        assert tamis.compress("\udc00?", [text], max_tokens=100).text == text
+
+
+def test_an_error_says_what_the_service_said(service):
+    with (
+        Client(service.url) as tamis,
+        pytest.raises(ServiceError, match="raise the budget") as told,
+    ):
+        tamis.compress(QUESTION, DOCUMENTS, max_tokens=1)
+    assert (told.value.status, told.value.code) == (422, "budget_too_small")
+    assert told.value.request_id
+    with Client(service.url) as tamis, pytest.raises(ServiceError) as missing:
+        tamis.search("x")
+    assert missing.value.status == 404
+
+
+def test_a_service_that_is_not_there_is_named():
+    with (
+        Client("http://127.0.0.1:9", retries=1) as tamis,
+        pytest.raises(ServiceError, match="could not be reached"),
+    ):
+        tamis.health()
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Refuses twice, each time in another way, then answers."""
+
+    times: ClassVar[list[float]] = []
+
+    def do_GET(self):
+        self.times.append(time.monotonic())
+        status = {1: 429, 2: 503}.get(len(self.times), 200)
+        body = b'{"status":"ok","queue_tokens":0,"queue_fraction":0.0}'
+        self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def busy():
+    _Busy.times = []
+    server = HTTPServer(("127.0.0.1", 0), _Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy):
+    with Client(busy) as tamis:
+        assert tamis.health().status == "ok"
+    first, second, third = _Busy.times
+    assert 1.0 <= second - first < 3
+    assert third - second < 3
+
+
+def test_without_retries_the_refusal_is_told(busy):
+    with Client(busy, retries=0) as tamis, pytest.raises(ServiceError) as told:
+        tamis.health()
+    assert told.value.status == 429
+    assert len(_Busy.times) == 1
+
+
+def test_a_key_goes_along():
+    with served(api_keys=("ada:0123456789abcdef",)) as service:
+        with Client(service.url, "0123456789abcdef") as tamis:
+            assert tamis.info().version
+        with Client(service.url) as tamis, pytest.raises(ServiceError, match="Bearer") as told:
+            tamis.info()
+    assert told.value.status == 401
+    assert json.dumps(told.value.code) == '"invalid_api_key"'
+
+
+HEALTHY = {"status": "ok", "queue_tokens": 0, "queue_fraction": 0.0}
+
+
+def answering(status, body):
+    """A client, sync and async, of something that always answers this."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=content))
+    there = {"retries": 0, "transport": transport}
+    return Client("http://there", **there), AsyncClient("http://there", **there)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"<html>\n<p>Welcome to nginx!", "Welcome to nginx"),
+        (b"", "an empty body"),
+        (b"\xff\xfe", "not UTF-8"),
+        ([], "valid dictionary"),
+        (None, "null"),
+        (HEALTHY | {"status": "fine"}, "status"),
+        ({"status": "ok", "new": 1}, "queue_tokens"),
+        (b"[" * 500, "Expecting value"),
+    ],
+)
+def test_a_success_that_is_no_answer_is_a_service_error_with_an_excerpt(body, why):
+    sync, later = answering(200, body)
+    with pytest.raises(ServiceError, match=why) as told:
+        sync.health()
+    assert told.value.status == 200
+    assert "http://there answered 200 with what is no Health" in str(told.value)
+    assert len(str(told.value)) < 500
+    assert "\n" not in str(told.value)
+    with pytest.raises(ServiceError) as same:
+        asyncio.run(later.health())
+    assert str(same.value) == str(told.value)
+
+
+def test_fields_that_a_newer_service_adds_are_passed_over_at_any_depth():
+    assert answering(200, HEALTHY | {"since": {"a": 1}})[0].health().status == "ok"
+    with served() as service:
+        told = service.post(
+            "/v1/explain", query=QUESTION, documents=DOCUMENTS, max_tokens=40
+        ).json()
+    old = answering(200, told)[0].explain(QUESTION, DOCUMENTS)
+    told["new"], told["usage"]["new"] = 1, [2]
+    for result in told["results"]:
+        result["new"] = None
+        for span in result["relevant_spans"] or ():
+            span["new"] = "x"
+    assert answering(200, told)[0].explain(QUESTION, DOCUMENTS) == old
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "code"),
+    [
+        ({"error": None}, "answered 500: '{\"error\": null}'", None),
+        ({"error": ["a"]}, "answered 500", None),
+        ({"error": 3, "error_type": 4}, "answered 500", None),
+        ({"error": {"message": None, "code": 5}}, "answered 500", None),
+        ({"error": ""}, "answered 500", None),
+        (["a"], "answered 500", None),
+        (b"<html>Bad gateway", "answered 500: '<html>Bad gateway'", None),
+        (b"", "answered 500: an empty body", None),
+        ({"error": "full", "error_type": "overloaded"}, "full", "overloaded"),
+        ({"error": {"message": "no", "code": "x"}}, "no", "x"),
+        ({"message": "of cohere"}, "of cohere", None),
+    ],
+)
+def test_an_error_of_any_shape_is_a_service_error(body, says, code):
+    with pytest.raises(ServiceError) as told:
+        answering(500, body)[0].health()
+    assert says in str(told.value)
+    assert (told.value.status, told.value.code) == (500, code)
+
+
+def test_scores_are_those_of_the_pairs_alone(service):
+    with Client(service.url) as tamis:
+        both = [item.score for item in tamis.score(QUESTION, DOCUMENTS).data]
+        assert both == [tamis.score(QUESTION, [d]).data[0].score for d in DOCUMENTS]
+
+    async def later():
+        async with AsyncClient(service.url) as tamis:
+            return [item.score for item in (await tamis.score(QUESTION, DOCUMENTS)).data]
+
+    assert asyncio.run(later()) == both

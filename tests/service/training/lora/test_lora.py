@@ -1,0 +1,213 @@
+"""A tiny random model is taught where to look: on a planted task, stopped and gone on with."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tamis.probes.errors import BadInput, BadModelFile
+from tamis.probes.hub.adapters import merge
+from tamis.service.training.lora import Recipe, checkpoint, lessons
+from tamis.service.training.lora.examples import Draw, drawn, shown, some_of_each
+from tamis.service.training.lora.export import outcome
+from tamis.service.training.probe.cases import Source, fold_of
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401
+from tests.service.evaluation.records import doc, record, write
+
+RECIPE = Recipe(depth=4, first_layer=1, rank=4, rate=1e-2, head_rate=3e-3, question_tokens=200)
+
+
+def planted(count: int = 60) -> list[dict]:
+    """Sentences of equal length and random letters: gold has a z where others have a y.
+
+    The question is mute, so that words say nothing.
+    """
+    chance = random.Random(4)
+
+    def sentence(mark: str) -> str:
+        said = [chance.choice("abcdefghijkl") for _ in range(18)]
+        said[chance.randrange(18)] = mark
+        return "".join(said) + "."
+
+    rows = []
+    for n in range(count):
+        gold = [sentence("z" if i == n % 3 else "y") for i in range(3)]
+        others = [[sentence("y") for _ in range(3)] for _ in range(2)]
+        docs = [doc(*others[0]), doc(*gold, gold=[n % 3], title=f"T{n}"), doc(*others[1])]
+        rows.append(record(f"q{n}", "? ? ?", *docs))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = write(tmp_path_factory.mktemp("planted") / "planted.jsonl", planted())
+    return Source(path, limit=120)
+
+
+def quiet(name: str, done: int, total: int, note: str) -> None:
+    """Hears how far it is."""
+
+
+def made(source, folder, recipe=RECIPE, questions=120, every=40):
+    return lessons(tiny.proxy(), [source], recipe, folder, questions, judge=12, every=every)
+
+
+@pytest.fixture(scope="module")
+def taught(source, tmp_path_factory):
+    """A whole run, and its curve."""
+    run = made(source, tmp_path_factory.mktemp("taught"))
+    return run, run.run(quiet)
+
+
+def kept(row) -> float:
+    return row["held_out"]["kept"]["alone"]["planted"]
+
+
+def test_teaching_lowers_the_loss_and_raises_the_evidence_on_articles_never_seen(taught):
+    _, curve = taught
+    assert [row["questions"] for row in curve] == [0, 40, 80, 120]
+    first, last = curve[0], curve[-1]
+    assert last["held_out"]["loss"] < 0.5 * first["held_out"]["loss"]
+    assert kept(last) >= kept(first) + 0.3
+
+
+def test_it_is_the_adapters_that_find_it_and_not_the_heads_over_them(taught, source, tmp_path):
+    curve = made(source, tmp_path, replace(RECIPE, rate=0.0)).run(quiet)
+    assert curve[-1]["held_out"]["loss"] > 2 * taught[1][-1]["held_out"]["loss"]
+
+
+def test_nothing_frozen_moves_and_nothing_is_left_out_of_the_adapters(taught):
+    run, curve = taught
+    before = tiny.proxy().model.state_dict()
+    after = run.proxy.model.state_dict()
+    for name, tensor in before.items():
+        there = [name, name.replace("weight", "frozen.weight")]
+        assert torch.equal(after[there[0] if there[0] in after else there[1]], tensor), name
+    adapters = outcome(run, curve, "sharp", "tiny")
+    assert len(adapters.pairs) == 2 * len(RECIPE.adapted)
+    assert all(b.abs().max() > 0 for _, b in adapters.pairs.values())
+    merged = tiny.proxy()
+    merge(merged.model, adapters)
+    moved = {n for n, t in merged.model.state_dict().items() if not torch.equal(t, before[n])}
+    assert moved == {f"{name}.weight" for name in adapters.pairs}
+
+
+class Stopped(Exception):
+    """The process was killed."""
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(taught, source, tmp_path):
+    def until(name: str, done: int, total: int, note: str) -> None:
+        if name == "learning" and done > 60:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        made(source, tmp_path).run(until)
+    again = made(source, tmp_path)
+    curve = again.run(quiet)
+    whole, expected = taught
+    assert [without_seconds(row) for row in curve] == [without_seconds(row) for row in expected]
+    for name, parameter in again.pupil.parameters().items():
+        assert torch.equal(parameter, whole.pupil.parameters()[name]), name
+
+
+def without_seconds(row):
+    return {key: value for key, value in row.items() if key != "seconds"}
+
+
+def test_a_run_that_is_done_is_not_done_again(taught, source):
+    run, curve = taught
+    heard = []
+    assert made(source, run.folder).run(lambda *words: heard.append(words)) == curve
+    assert heard == []
+
+
+@pytest.mark.parametrize("change", [{"rate": 1e-3}, {"rank": 2}, {"seed": 1}])
+def test_a_checkpoint_of_another_recipe_is_refused(taught, source, change):
+    other = made(source, taught[0].folder, replace(RECIPE, **change))
+    with pytest.raises(BadInput, match="checkpoint of another run"):
+        other.run(quiet)
+
+
+def test_a_torn_checkpoint_is_refused_and_not_begun_anew(source, tmp_path):
+    made(source, tmp_path, questions=8, every=8).run(quiet)
+    path = tmp_path / checkpoint.FILE
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(BadModelFile, match="cannot be read as a checkpoint"):
+        made(source, tmp_path, questions=8, every=8).run(quiet)
+
+
+def test_a_curve_that_cannot_be_read_is_named(source, tmp_path):
+    made(source, tmp_path, questions=8, every=4).run(quiet)
+    (tmp_path / "curve.jsonl").write_text("{")
+    with pytest.raises(BadModelFile, match=r"curve\.jsonl is no curve"):
+        made(source, tmp_path, questions=8, every=4).run(quiet)
+
+
+def test_articles_that_judge_are_never_learnt_from(source):
+    learnt, held = drawn([source], seed=0)
+    assert {fold_of(d.record) for d in learnt} == {1, 2, 3, 4}
+    assert {fold_of(d.record) for d in held} == {0}
+
+
+def test_a_file_with_fewer_questions_than_asked_for_comes_again(source):
+    learnt, _ = drawn([source], seed=0)
+    assert len(learnt) == 120
+    turns = Counter((d.record["id"], d.turn) for d in learnt)
+    assert max(turns.values()) == 1
+    assert {turn for _, turn in turns} > {0, 1}
+
+
+def test_the_order_is_the_seeds(source):
+    orders = [[d.record["id"] for d in drawn([source], seed)[0]] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_judges_come_from_all_files_alike():
+    draws = [Draw(name, {}) for name in "aaaaaaabbc"]
+    assert Counter(d.source for d in some_of_each(draws, 6)) == {"a": 3, "b": 2, "c": 1}
+
+
+def test_an_example_shows_all_gold_and_as_many_others_as_fit(source):
+    draw = drawn([source], seed=0)[0][0]
+    layout, sizes = tiny.proxy().layout, []
+    for room in (1, 150, 10_000):
+        example = shown(draw, layout, replace(RECIPE, question_tokens=room))
+        assert int(example.gold.sum()) == 1
+        assert len(example.gold) == len(example.tokens) == len(example.words)
+        sizes.append(len(example.prompts))
+    assert sizes == [1, 2, 3]
+
+
+def test_data_without_articles_to_hold_out_are_refused(tmp_path):
+    alone = [row for row in planted() if fold_of(row) == 1]
+    source = Source(write(tmp_path / "alone.jsonl", alone))
+    with pytest.raises(BadInput, match="0 to judge by"):
+        made(source, tmp_path)
+
+
+def test_held_out_questions_without_anything_but_gold_are_refused(tmp_path):
+    rows = [row for row in planted() if fold_of(row)]
+    whole = [{**row, "docs": [row["docs"][1] | {"gold": [0, 1, 2]}]} for row in planted()]
+    source = Source(write(tmp_path / "whole.jsonl", rows + [r for r in whole if not fold_of(r)]))
+    with pytest.raises(BadInput, match="nothing can be judged"):
+        made(source, tmp_path)
+
+
+@pytest.mark.parametrize("first", [-1, 4])
+def test_layers_that_are_not_read_cannot_be_adapted(first):
+    with pytest.raises(BadInput, match="give 0 to 3"):
+        Recipe(depth=4, first_layer=first)
+
+
+def test_the_pace_climbs_and_falls():
+    paces = [RECIPE.pace(step, 100) for step in range(100)]
+    top = paces.index(1.0)
+    assert paces[: top + 1] == sorted(paces[: top + 1])
+    assert paces[top:] == sorted(paces[top:], reverse=True)
+    assert 0 < paces[-1] < 0.01
