@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tamis.compressors.types import Rules as Rules
 
 _HOMES = {
-    "build": "_registry",
-    "Compressor": "_pipeline",
-    "Budget": "_types",
-    "Compressed": "_types",
-    "Rules": "_types",
+    "build": "registry",
+    "Compressor": "pipeline.compression",
+    "Budget": "types",
+    "Compressed": "types",
+    "Rules": "types",
 }
 __all__ = ["Budget", "Compressed", "Compressor", "Rules", "build"]
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tamis.probes.errors import BadInput
-
-if TYPE_CHECKING:
-    from tamis.compressors.types import Budget, Rules
 
 LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
 BUDGETS = LIMITS + FLOORS
@@ -19,7 +16,7 @@ ONE_OF_EACH = (
 )
 
 
-def check_budget(budget: Budget) -> None:
+def check_budget(budget: Any) -> None:
     """A limit, a floor, or one of each, and numbers that they can be.
 
     Raises:
@@ -61,7 +58,7 @@ def _check_number(name: str, value: Any) -> None:
         )
 
 
-def check_rules(rules: Rules) -> None:
+def check_rules(rules: Any) -> None:
     """Texts where texts are meant and whole numbers where those are; `select` bounds the numbers.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
@@ -60,3 +60,37 @@ class Ranker(Protocol):
     def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
         """One value a passage; higher is better."""
         ...
+
+
+def ranks_of(
+    method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+) -> Ranks:
+    """What a method thinks of each passage: by its own ranking if it has one, else by its units."""
+    found: Ranks
+    if hasattr(method, "ranks"):
+        found = method.ranks(question, passages)
+        return found
+    if hasattr(method, "ranked"):
+        found = method.ranked(question, passages, units)
+        return found
+    scores = method.scores(question, passages, units)
+    return Ranks(
+        scores.passages,
+        scores.values,
+        scores.calibrated,
+        scores.windows,
+        scores.tokens_read,
+        scores.timings_ms,
+        tokens_cached=scores.tokens_cached,
+    )
+
+
+def best_of_passage(
+    values: Sequence[float], units: Sequence[Unit], passages: int
+) -> tuple[float, ...]:
+    """One number a passage, for ranking: its best unit's value; an empty one gets the lowest."""
+    floor = min(values, default=0.0)
+    best = [floor] * passages
+    for value, unit in zip(values, units, strict=True):
+        best[unit.passage] = max(best[unit.passage], value)
+    return tuple(best)

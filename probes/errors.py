@@ -17,6 +17,10 @@ TamisError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class TamisError(Exception):
     """Anything tamis raises on purpose."""
@@ -72,3 +76,16 @@ class BadIndex(TamisError):
 
 class IndexBusy(TamisError):
     """Another process is writing the index: one at a time."""
+
+
+@contextmanager
+def load_errors(folder: Path) -> Iterator[None]:
+    """Turns whatever the readers of transformers and tokenizers raise into one error.
+
+    Raises:
+        BadModelFile: the block failed, with what the reader said.
+    """
+    try:
+        yield
+    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
+        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from tamis.probes.attention.recorder import RowGroup, Want
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput
-from tamis.probes.model.proxy import Card
 from tamis.probes.prompt import TEMPLATES, Ask, Layout, Prompt, Template
-from tamis.probes.signal import Signal
+from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.probes.tokens import encodable
 
 Weigh = Callable[[str, str], Sequence[float]]

@@ -1,4 +1,4 @@
-"""What a reading saw: attention weights with their axes named."""
+"""What a method asks of a reading (`Want`) and what it gets (`Signal`), with the axes named."""
 
 from __future__ import annotations
 
@@ -9,11 +9,39 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from tamis.probes.errors import BadInput
+
 if TYPE_CHECKING:
-    from tamis.probes.attention.recorder import Want
     from tamis.probes.prompt import Prompt
 
 Pool = Literal["sum", "mean", "max"]
+RowGroup = Literal["question", "question_mean", "last"]
+"""`question`: every row from the question's first token to the prompt's end. `question_mean`: their
+mean. `last`: the prompt's last row alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a method looks at, stated before any model runs.
+
+    Attributes:
+        layers: model layers whose attention is read, ascending. The model is cut above the last.
+        rows: the query rows, as groups.
+        keep: also return keys and values of every layer, so that the passage can be asked again.
+    """
+
+    layers: tuple[int, ...]
+    rows: tuple[RowGroup, ...] = ("question_mean",)
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
+            raise BadInput(f"layers are {self.layers}; give each once, ascending, counted from 0")
+
+    @property
+    def depth(self) -> int:
+        """How many layers of the model have to run."""
+        return max(self.layers) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.lexical import Collection
+from tamis.compressors.features.bm25 import Collection
 from tamis.compressors.reading.windows import Look
 from tamis.probes.segmentation.terms import stem, words
 from tamis.probes.text import Passage, Unit

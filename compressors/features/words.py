@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.compressors.methods.lexical import Collection, visible_texts
+from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.probes.segmentation.terms import stem, words
 from tamis.probes.text import Passage, Unit
 

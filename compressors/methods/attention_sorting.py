@@ -22,9 +22,9 @@ import torch
 from tamis.compressors.method import Info
 from tamis.compressors.reading.long_range import far_layers, room_for
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read, packed
+from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 
 WINDOW_TOKENS = 4096

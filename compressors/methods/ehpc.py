@@ -37,19 +37,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.methods.sentinel import joined
 from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, read_alone, remembering
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.probing.heads import HeadProfile, profile_of
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal, pool_tokens
+from tamis.probes.signal import Signal, Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage, visible_texts, whole_texts
+from tamis.compressors.features.bm25 import visible_texts, whole_texts
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.text import Passage, Unit

@@ -17,9 +17,7 @@ import numpy as np
 
 from tamis.compressors.checks import is_number
 from tamis.compressors.features.rank_fusion import opened, standard
-from tamis.compressors.method import Info, Scorer
-from tamis.compressors.methods.lexical import best_of_passage
-from tamis.compressors.pipeline.reranking import ranks_of
+from tamis.compressors.method import Info, Scorer, best_of_passage, ranks_of
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit

@@ -33,19 +33,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.methods.sentinel import joined
 from tamis.compressors.reading.joining import Cut, cuts, fitting, put_together
 from tamis.compressors.reading.long_range import room_for
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import Reader, Window, windows
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.prompt import Ask, Prompt
-from tamis.probes.signal import Signal, pool_tokens
+from tamis.probes.signal import Signal, Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8

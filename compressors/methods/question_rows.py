@@ -37,15 +37,13 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, read_alone
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 
 _TINY = 1e-9

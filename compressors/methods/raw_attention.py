@@ -18,15 +18,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.methods.sentinel import joined
 from tamis.compressors.reading.smoothing import gaussian
 from tamis.compressors.reading.windows import Look, Reader, read_alone
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
-from tamis.probes.signal import Signal, pool_tokens
+from tamis.probes.signal import Signal, Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 1024

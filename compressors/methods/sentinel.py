@@ -29,16 +29,14 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.shipped_probes import chosen_probe, shipped
-from tamis.compressors.method import Info
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import Info, best_of_passage
 from tamis.compressors.reading.long_range import opening_token
 from tamis.compressors.reading.windows import Look, Reader, read_alone
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.prompt import TEMPLATES, Template
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 
 CHUNK_TOKENS = 1024

@@ -26,29 +26,6 @@ Ask = Callable[[str, Sequence[Passage], Sequence[Unit]], Ranks]
 """Question, passages and their units to a value a passage."""
 
 
-def ranks_of(
-    method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-) -> Ranks:
-    """What a method thinks of each passage: by its own ranking if it has one, else by its units."""
-    found: Ranks
-    if hasattr(method, "ranks"):
-        found = method.ranks(question, passages)
-        return found
-    if hasattr(method, "ranked"):
-        found = method.ranked(question, passages, units)
-        return found
-    scores = method.scores(question, passages, units)
-    return Ranks(
-        scores.passages,
-        scores.values,
-        scores.calibrated,
-        scores.windows,
-        scores.tokens_read,
-        scores.timings_ms,
-        tokens_cached=scores.tokens_cached,
-    )
-
-
 class Reranker:
     """A method that sorts documents, alone or together with a first stage."""
 

@@ -33,11 +33,10 @@ from torch import Tensor
 from tamis.compressors.reading.long_range import context_of, far_layers, opening_token
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.head_scores import masked_sum as masked_sum
 from tamis.probes.prompt import Ask, Layout, Prompt, Read, Template, token_spans
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
 
 EMPTY_QUERY = "N/A"

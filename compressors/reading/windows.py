@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Want
+from tamis.probes.card import Card
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.model.proxy import Card, Proxy
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Layout, Prompt, Read, Template, packed, token_spans
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 512

@@ -22,8 +22,9 @@ from torch import Tensor
 from tamis.probes.attention import blocked
 from tamis.probes.attention.int8 import Rounded
 from tamis.probes.attention.layers import Held
-from tamis.probes.attention.recorder import Enough, KeptLayer
-from tamis.probes.attention.rows import RowGroup, divided, grouped
+from tamis.probes.attention.recorder import KeptLayer, StopForward
+from tamis.probes.attention.rows import divided, grouped
+from tamis.probes.signal import RowGroup
 
 TILE_BYTES = 2 << 20
 """Keys and values of one tile on a CPU: what a core's second-level cache holds, see LOG.md."""
@@ -117,7 +118,7 @@ class Asking:
             if layer != self.last:
                 outs.append(self._weighed(tile, layer, grown, v, sums))
         if layer == self.last:
-            raise Enough
+            raise StopForward
         return torch.cat(outs)[None]
 
     def weights(self) -> Iterator[Tensor]:

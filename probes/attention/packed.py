@@ -5,24 +5,24 @@ keys of a sequence   [0, past) kept   [past, past + n) its own new tokens
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import blocked, varlen
+from tamis.probes.attention.recorder import Recorder, StopForward
 from tamis.probes.attention.rows import divided, reduced
-
-if TYPE_CHECKING:
-    from tamis.probes.attention.recorder import Recorder
 
 BLOCK = 512
 """Keys that torch's kernel takes at once: with no more of them, a mask costs nothing."""
 
 
-class Enough(Exception):  # control flow, not an error
-    """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
+def attending(recorder: Recorder) -> Callable[..., Tensor]:
+    """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
+    return recorder.asking.attend if recorder.asking else partial(attend, recorder)
 
 
 def attend(
@@ -37,7 +37,7 @@ def attend(
     """`query [1, H, N, d]`, `key` and `value [1, Hkv, N, d]` to `[1, N, H, d]`.
 
     Raises:
-        Enough: the recorder wants no more than this layer.
+        StopForward: the recorder wants no more than this layer.
     """
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
@@ -63,7 +63,7 @@ def attend(
         elif not last:
             outs.append(_seen(recorder, q, k, v, scale, window))
     if last:
-        raise Enough
+        raise StopForward
     if at_once:
         return varlen.attend(query[0], keys, values, lengths, scale, window)[None]
     return torch.cat(outs)[None]

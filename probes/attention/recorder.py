@@ -13,45 +13,17 @@ A batch comes in one of two layouts:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from tamis.probes.attention import packed
-from tamis.probes.attention.packed import Enough as Enough
-from tamis.probes.attention.rows import RowGroup as RowGroup
 from tamis.probes.attention.rows import causal
-from tamis.probes.errors import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What a method looks at, stated before any model runs.
-
-    Attributes:
-        layers: model layers whose attention is read, ascending. The model is cut above the last.
-        rows: the query rows, as groups.
-        keep: also return keys and values of every layer, so that the passage can be asked again.
-    """
-
-    layers: tuple[int, ...]
-    rows: tuple[RowGroup, ...] = ("question_mean",)
-    keep: bool = False
-
-    def __post_init__(self) -> None:
-        if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
-            raise BadInput(f"layers are {self.layers}; give each once, ascending, counted from 0")
-
-    @property
-    def depth(self) -> int:
-        """How many layers of the model have to run."""
-        return max(self.layers) + 1
+from tamis.probes.signal import RowGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +32,10 @@ class KeptLayer:
 
     keys: Tensor
     values: Tensor
+
+
+class StopForward(Exception):  # control flow, not an error
+    """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
 
 
 class Attends(Protocol):
@@ -74,7 +50,7 @@ class Attends(Protocol):
         scale: float,
         window: int | None,
     ) -> Tensor:
-        """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `Enough`."""
+        """`query [1, H, Nq, d]`; returns `[1, Nq, H, d]`, or raises `StopForward`."""
         ...
 
 
@@ -93,7 +69,7 @@ class Recorder:
         keep_tokens: of how many of each sequence's new tokens; None for all.
         asking: attends in place of the packed code, for questions to passages read before.
         states: store the query states of the rows (packed only).
-        stop_after: raise `Enough` once this layer has been recorded.
+        stop_after: raise `StopForward` once this layer has been recorded.
         weights: per sequence, per recorded layer in order, `[H, R, N_keys]` fp32.
         kept: per packed sequence, per layer in order.
         queries: likewise `[H, R, d]`, rotated and scaled: times a rotated key, they are logits.
@@ -162,12 +138,7 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
     token = _recorder.set(recorder)
     try:
         yield recorder
-    except Enough:
+    except StopForward:
         pass
     finally:
         _recorder.reset(token)
-
-
-def attending(recorder: Recorder) -> Callable[..., Tensor]:
-    """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
-    return recorder.asking.attend if recorder.asking else partial(packed.attend, recorder)

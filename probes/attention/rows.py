@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-RowGroup = Literal["question", "question_mean", "last"]
-"""`question`: every row from the question's first token to the prompt's end. `question_mean`: their
-mean. `last`: the prompt's last row alone."""
+from tamis.probes.signal import RowGroup
 
 
 def causal(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:

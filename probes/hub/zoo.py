@@ -36,7 +36,8 @@ __all__ = [
 if TYPE_CHECKING:
     import torch
 
-    from tamis.probes.model.proxy import Card, Proxy
+    from tamis.probes.card import Card
+    from tamis.probes.model.proxy import Proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ def _proxies() -> str:
 
 
 def _card(folder: Path, name: str, revision: str) -> Card:
-    from tamis.probes.model.proxy import Card
+    from tamis.probes.card import Card
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

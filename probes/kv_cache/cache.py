@@ -23,13 +23,13 @@ import torch
 
 from tamis.probes.attention.int8 import Rounded, RoundedLayer
 from tamis.probes.attention.layers import Held, moved
-from tamis.probes.attention.recorder import KeptLayer, Want
+from tamis.probes.attention.recorder import KeptLayer
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.disk import CacheFiles, Fault
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, Template
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 
 Storage = Literal["exact", "int8"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Enough, Recorder, Want, recording
+from tamis.probes.attention.recorder import Recorder, StopForward, recording
 from tamis.probes.attention.rows import causal, grouped, rows
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 
 
 class _Learning:
@@ -53,7 +53,7 @@ class _Learning:
             if layer < self.want.depth - 1:
                 outs.append(_mixed(q * scale, k, v, self._hiding(len(k[0]), window, k)))
         if not outs:
-            raise Enough
+            raise StopForward
         return torch.cat(outs, 1).transpose(0, 1)[None]
 
     def _hiding(self, length: int, window: int | None, like: Tensor) -> Tensor:

@@ -20,12 +20,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as hf_logging
 
-from tamis.probes.attention.packed import Enough
-from tamis.probes.attention.recorder import Recorder, attending, current
+from tamis.probes.attention.packed import attending
+from tamis.probes.attention.recorder import Recorder, StopForward, current
 from tamis.probes.attention.rows import causal, grouped, rows
-from tamis.probes.errors import BadModelFile, ProxyUnsupported
+from tamis.probes.errors import BadModelFile, ProxyUnsupported, load_errors
 from tamis.probes.model.decoder import Decoder, Norm
-from tamis.probes.model.loading import reading
 
 ATTENTION = "tamis"
 """The name to load a model with: `attn_implementation=ATTENTION`."""
@@ -37,7 +36,7 @@ def whole_config(folder: Path) -> Any:
     Raises:
         BadModelFile: transformers cannot read it.
     """
-    with reading(folder):
+    with load_errors(folder):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -47,7 +46,7 @@ def load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
     Raises:
         BadModelFile: it cannot be read, or tensors are missing.
     """
-    with reading(folder), _quiet():
+    with load_errors(folder), _quiet():
         model, found = AutoModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -183,7 +182,7 @@ def _record_padded(
         weights = rows(query[b, :, start:stop], key[b], seen, scale)
         recorder.weights[b].append(grouped(weights, recorder.groups))
     if layer == recorder.stop_after:
-        raise Enough
+        raise StopForward
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
-from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
+from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported, load_errors
 from tamis.probes.model.decoder import read_config, read_decoder
 from tamis.probes.prompt import TEMPLATES, Template
 
@@ -52,17 +50,8 @@ def load_folder(
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    with reading(folder):
+    with load_errors(folder):
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-@contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Turns whatever the readers of transformers and tokenizers raise into one error."""
-    try:
-        yield
-    except Exception as error:  # the Rust side raises a bare Exception for a missing or torn file
-        raise BadModelFile(f"{folder} cannot be loaded as a proxy: {error}") from error
 
 
 def readable(config: Any) -> tuple[int, int]:

@@ -14,13 +14,14 @@ from tokenizers import Tokenizer
 from tamis.probes.attention.cached import Asked, Asking
 from tamis.probes.attention.layers import Held, joined, passages_of
 from tamis.probes.attention.layers import Kept as Kept
-from tamis.probes.attention.recorder import Recorder, Want, attending, recording
-from tamis.probes.card import Card as Card
+from tamis.probes.attention.packed import attending
+from tamis.probes.attention.recorder import Recorder, recording
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import Passes
 from tamis.probes.model.loading import folder_revision, guess_template, load_folder, readable
 from tamis.probes.prompt import Layout, Prompt, Template, packed
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 
 
 class Proxy:

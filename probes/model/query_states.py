@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Recorder, Want
+from tamis.probes.attention.recorder import Recorder
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Ask, packed
+from tamis.probes.signal import Want
 
 
 def question_states(

@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.model.proxy import Card
 from tamis.probes.probing import profile_file
 
 By = Literal["needle", "copy", "contrast", "qr", "probe"]

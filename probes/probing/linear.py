@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tamis.probes.card import Card
 from tamis.probes.card_file import card_facts
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.model.proxy import Card
 
 FORMAT = 1
 _KINDS: dict[str, type] = {

@@ -1,9 +1,9 @@
 """Text to units: blocks (code, tables, lists, chats, JSON), then sentences, cut where too long.
 
 text      one string                                    nothing is stripped, normalised or dropped
-marks     where a block begins, and what it is          probes/segmentation/markdown.py, listing.py, keyed.py,
-                                                        records.py, markup.py
-sentences where a sentence begins inside a block        probes/segmentation/sentences.py
+marks     where a block begins, and what it is          markdown.py, code.py, config.py,
+                                                        chats_tables.py, json_html.py
+sentences where a sentence begins inside a block        sentences.py
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
 """
 

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.attention.rope import unrotated
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.model.proxy import Kept, Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.keys.recipe import KeyRecipe
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.attention.rope import unrotated
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tamis.retrieval.keys.encoder import WINDOW_TOKENS
 from tamis.retrieval.keys.late_interaction import SCALE, best_keys, standing_out
 from tamis.retrieval.keys.recipe import KeyRecipe

@@ -36,7 +36,7 @@ class Settings:
     Attributes:
         chunk_chars: chunks are packed from whole units up to so many code points.
         language: of the documents: sentences and stems.
-        keys: the recipe of attention keys as a mapping (see `retrieval/keys/encoder.py`); None for none.
+        keys: the recipe of attention keys, `retrieval.keys.recipe`, as a mapping; None for none.
         vectors: the encoder of sentence vectors; None for none.
     """
 

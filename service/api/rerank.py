@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tamis.compressors.features.rank_fusion import FirstStage, Fuse
-from tamis.compressors.pipeline.reranking import Reranker, ranks_of
+from tamis.compressors.method import ranks_of
+from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, info, names
 from tamis.compressors.types import Ranks, Reranked
 from tamis.probes.errors import BadInput

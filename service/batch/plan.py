@@ -10,6 +10,7 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import Cut
 from tamis.service.files import files
+from tamis.service.files.files import open_parquet
 from tamis.service.files.lines import lines
 from tamis.service.files.sources import Source
 
@@ -146,20 +147,6 @@ def _texts(source: Source, cut: Cut, digest: Any) -> Iterator[Bounds]:
 
 
 _BOUNDS = {"lines": _lines, "parquet": _parquet, "texts": _texts}
-
-
-def open_parquet(url: str) -> Any:
-    """An open Parquet file.
-
-    Raises:
-        BadInput: it is none. MissingExtra: pyarrow is not installed.
-    """
-    arrow = files.pyarrow()
-    fs, path = files.filesystem(url)
-    try:
-        return arrow.parquet.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
-    except (arrow.ArrowException, OSError) as error:
-        raise BadInput(f"{url} cannot be read as Parquet ({error}); bring a whole copy") from error
 
 
 def footer(url: str) -> bytes:

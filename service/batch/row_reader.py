@@ -9,10 +9,11 @@ from typing import IO, Any
 
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import OUTPUTS, RAW, Job
-from tamis.service.batch.plan import Part, open_parquet
+from tamis.service.batch.plan import Part
 from tamis.service.batch.rows import Row, parsed, taken_fault
 from tamis.service.files import files
 from tamis.service.files.cells import as_json, cells
+from tamis.service.files.files import open_parquet
 from tamis.service.files.lines import lines
 from tamis.service.files.sources import Source
 

@@ -13,9 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.service.datasets.readings import part_of
 
 

@@ -9,9 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tamis.compressors.method import Info, Scorer, check_scores
+from tamis.compressors.method import Info, Scorer, best_of_passage, check_scores
 from tamis.compressors.methods.lexical import Method as Lexical
-from tamis.compressors.methods.lexical import best_of_passage
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.selection.granularity import reads_words
 from tamis.compressors.selection.order import Orderers
@@ -20,8 +19,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
+from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import Ticket, current
-from tamis.service.http.runtime.errors import OutOfTime
 
 ADAPTIVE_THRESHOLD = 0.5
 

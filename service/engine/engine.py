@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from tamis.compressors.reading.long_range import innermost
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
+from tamis.service.engine.errors import OutOfTime, Unavailable, WorkerDied
 from tamis.service.engine.queue import Line, Load
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.request import Ticket
 from tamis.service.engine.worker import Watcher, Worker
-from tamis.service.http.runtime.errors import OutOfTime, Unavailable, WorkerDied
 
 _LOOK_S = 0.02
 _LONGEST_PAUSE_S = 30.0

@@ -16,8 +16,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.engine.request import Job, Ticket
-from tamis.service.http.runtime.errors import Overloaded, Unavailable
 
 SLACK = 4.0
 _SPILL = 1.1

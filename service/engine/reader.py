@@ -8,14 +8,13 @@ from copy import copy
 from typing import Any
 
 from tamis.compressors.reading.long_range import CONTEXT_TOKENS
-from tamis.probes.attention.recorder import Want
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput
-from tamis.probes.model.proxy import Card
 from tamis.probes.prompt import Layout, Prompt, Template
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
+from tamis.service.engine.errors import OutOfTime, TooLarge
 from tamis.service.engine.queue import Line
 from tamis.service.engine.request import Job, Ticket, current
-from tamis.service.http.runtime.errors import OutOfTime, TooLarge
 
 
 class EngineReader:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt, Template
-from tamis.probes.signal import Signal
-from tamis.service.http.runtime.errors import OutOfTime, Refused
+from tamis.probes.signal import Signal, Want
+from tamis.service.engine.errors import OutOfTime, Refused
 
 _current: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
 

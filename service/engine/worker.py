@@ -11,12 +11,11 @@ from typing import Protocol
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.attention.recorder import RowGroup, Want
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal
+from tamis.probes.signal import RowGroup, Signal, Want
+from tamis.service.engine.errors import Refused
 from tamis.service.engine.queue import Line
 from tamis.service.engine.request import Job
-from tamis.service.http.runtime.errors import Refused
 
 _GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
 _FADE = 0.8

@@ -18,9 +18,8 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import Document
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.batch.plan import open_parquet
 from tamis.service.files.cells import cells
-from tamis.service.files.files import opened, pyarrow
+from tamis.service.files.files import open_parquet, opened, pyarrow
 from tamis.service.files.lines import lines
 
 ROWS = (".jsonl", ".ndjson", ".parquet")

@@ -202,3 +202,17 @@ def _flush_folder(folder: Path) -> None:
 def reason(error: OSError) -> str:
     """What the system said, in words."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def open_parquet(url: str) -> Any:
+    """An open Parquet file.
+
+    Raises:
+        BadInput: it is none. MissingExtra: pyarrow is not installed.
+    """
+    arrow = pyarrow()
+    fs, path = filesystem(url)
+    try:
+        return arrow.parquet.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
+    except (arrow.ArrowException, OSError) as error:
+        raise BadInput(f"{url} cannot be read as Parquet ({error}); bring a whole copy") from error

@@ -27,13 +27,13 @@ from starlette.staticfiles import StaticFiles
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.languages import Choice, chosen
+from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.middleware.auth import DOCS_ASSETS, Guarded
 from tamis.service.http.middleware.body_limits import Measured
 from tamis.service.http.middleware.request_log import HEADER, Recorded, record_of, refusal
 from tamis.service.http.openapi import described
 from tamis.service.http.routes import about, base, compress, rerank, search, tei
 from tamis.service.http.runtime.api_keys import Keyring, given_keys, read_keys
-from tamis.service.http.runtime.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.runtime.logs import logger
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from tamis.compressors.pipeline.results import per_passage
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.compressors.types import Budget, Compressed, Rules
@@ -24,7 +25,6 @@ from tamis.probes.tokens import Tokens
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import chosen
 from tamis.service.api.rerank import rerank
-from tamis.service.cli.display.answer import sources
 from tamis.service.http.schemas.base import probability
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def _name_of(proxy: Any) -> str:
 
 def parts_of(short: Compressed, rules: Rules, counter: Tokens) -> tuple[Part, ...]:
     """A compression passage by passage; joined by the separator, the texts are `short.text`."""
-    found = sources(short, replace(rules, titles=False, citations=None), counter)
+    found = per_passage(short, replace(rules, titles=False, citations=None), counter)
     parts = [
         Part(
             source.index,

@@ -28,7 +28,7 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.files import FileCard, Guarded, digest
 from tamis.retrieval.storage.manifest import MANIFEST, Manifest, _canonical
-from tamis.service.cli.options.inputs import Reading, gather
+from tamis.service.files.inputs import Reading, gather
 from tamis.service.files.lines import lines
 from tamis.service.http.runtime.api_keys import Key, read_keys
 from tamis.service.http.schemas.json import dumps, loads

@@ -21,13 +21,14 @@ from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.infiniretri import Infini
 from tamis.compressors.methods.lead import Lead
-from tamis.compressors.methods.lexical import Lexical, words
+from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
+from tamis.probes.segmentation.terms import words
 from tests.laws.texts import NEEDLE
 
 LAYERS, HEADS = 4, 2

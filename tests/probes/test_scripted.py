@@ -7,11 +7,10 @@ import threading
 import pytest
 import torch
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.scripted import MASS, Scripted, byte_tokenizer
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.tokens import encodable
 
 NASTY = "aé\u0301 \U0001f469\u200d\U0001f680 你好\x00\r\n<|im_end|> \ud800 \u202eabc"

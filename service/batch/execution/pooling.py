@@ -16,10 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt, Template
-from tamis.probes.signal import Signal
-from tamis.service.batch.execution.row_compressor import MOST_ROWS, NotShared
+from tamis.probes.signal import Signal, Want
+
+MOST_ROWS = 32
+"""Rows of one group, each in a thread of its own."""
+
+
+class NotShared(Exception):
+    """The common reading failed; the row has to be done alone to learn whose fault it was."""
 
 
 @dataclass(slots=True)

@@ -17,14 +17,14 @@ from tamis.service.batch.output import Plan, Receipt
 from tamis.service.batch.plan import Part
 
 if TYPE_CHECKING:
-    from tamis.service.batch.execution.run import Call
+    from tamis.service.batch.run_options import RunOptions
 
 _PARTS_AHEAD = 2
 _here: dict[str, Worker] = {}
 
 
 def receipts(
-    job: Job, call: Call, plan: Plan, parts: Sequence[Part], redo: bool
+    job: Job, call: RunOptions, plan: Plan, parts: Sequence[Part], redo: bool
 ) -> Iterator[Receipt]:
     """The receipts of parts, as they are done.
 

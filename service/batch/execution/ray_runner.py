@@ -21,7 +21,7 @@ from tamis.service.batch.output import Output, Plan, Receipt
 from tamis.service.batch.plan import Part
 
 if TYPE_CHECKING:
-    from tamis.service.batch.execution.run import Call
+    from tamis.service.batch.run_options import RunOptions
 
 _MOST_BLOCKS = 10_000
 
@@ -60,7 +60,7 @@ class Actor:
 
 
 def receipts(
-    job: Job, call: Call, plan: Plan, parts: Sequence[Part], redo: bool
+    job: Job, call: RunOptions, plan: Plan, parts: Sequence[Part], redo: bool
 ) -> Iterator[Receipt]:
     """The receipts of parts, as they are done; starts Ray on this machine where none runs.
 

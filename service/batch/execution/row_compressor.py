@@ -14,19 +14,12 @@ from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.service.api.compress import counter_of
 from tamis.service.api.ordering import orderers
+from tamis.service.batch.execution.pooling import MOST_ROWS, NotShared, Pooled
 from tamis.service.batch.job import Job
 from tamis.service.batch.outcome import Outcome
 from tamis.service.batch.rows import Request
 
 Tick = Callable[[Outcome], None]
-MOST_ROWS = 32
-"""Rows of one group, each in a thread of its own."""
-
-
-class NotShared(Exception):
-    """The common reading failed; the row has to be done alone to learn whose fault it was."""
-
-
 _CHARS_A_TOKEN = 4
 _MOST_CHARS_A_TOKEN = 64  # no language needs so many: beyond it nothing has to be counted
 _MOST_TOKENS_A_CHAR = 4  # bytes of one character in UTF-8
@@ -48,8 +41,6 @@ class Rows:
         given: dict[str, Any] = dict(job.options)
         self.counter = counter_of(job.tokenizer, job.proxy, root)
         if info(job.method).needs == "proxy" or job.method == "fusion":
-            from tamis.service.batch.execution.pooling import Pooled
-
             proxy = load_proxy(job.proxy, depth(job.method, job.proxy, job.probe or "auto"), root)
             self.pool = given["proxy"] = Pooled(remembering(proxy, _kept(job)))
             self.batch_chars = proxy.batch_tokens * _CHARS_A_TOKEN if job.share else 0

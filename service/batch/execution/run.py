@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Literal
 
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import Job, differences, settings
@@ -15,42 +14,10 @@ from tamis.service.batch.plan import Part, stamp, survey
 from tamis.service.batch.row_reader import Reader
 from tamis.service.batch.row_writer import Columns, schema_of
 from tamis.service.batch.rows import Row, request_of
+from tamis.service.batch.run_options import RunOptions
 from tamis.service.files.sources import Source, find_sources
 
-Engine = Literal["local", "ray"]
 SCHEMA_ROWS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """How a batch is run; nothing here changes what comes out.
-
-    Attributes:
-        shard: which share of the parts this run does, `(1, 1)` for all.
-        gpus: of a Ray worker, maybe a fraction.
-        stop_on_error: end at the first row that fails, instead of keeping it as an error row.
-        retry_errors: do the failed rows of parts that are done again.
-        overwrite: remove what another run left in the output folder.
-    """
-
-    inputs: tuple[str, ...]
-    out: str
-    engine: Engine = "local"
-    workers: int = 1
-    gpus: float = 0.0
-    shard: tuple[int, int] = (1, 1)
-    stop_on_error: bool = False
-    retry_errors: bool = False
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        index, count = self.shard
-        if not 1 <= index <= count:
-            raise BadInput(
-                f"shard {index}/{count} does not exist; give 1/{count} to {count}/{count}"
-            )
-        if self.workers < 1:
-            raise BadInput(f"{self.workers} workers do nothing; give at least 1")
 
 
 @dataclass(slots=True)
@@ -95,7 +62,7 @@ class Begun:
         return sum(part.rows for part in (*self.left, *self.redo))
 
 
-def begin(job: Job, call: Call) -> Begun:
+def begin(job: Job, call: RunOptions) -> Begun:
     """Surveys the input, or takes up the plan of an earlier run, and sees what is left.
 
     Raises:
@@ -121,7 +88,7 @@ def begin(job: Job, call: Call) -> Begun:
     return Begun(plan, summary, left, tuple(redo), len(mine))
 
 
-def agreed(job: Job, call: Call, before: Plan | None) -> Plan:
+def agreed(job: Job, call: RunOptions, before: Plan | None) -> Plan:
     """The plan of this batch: the one before it if settings and input are the same."""
     now = settings(job)
     if before is not None and (changed := differences(before.settings, now)):
@@ -210,7 +177,7 @@ Done = Callable[[Receipt], None]
 
 def run(
     job: Job,
-    call: Call,
+    call: RunOptions,
     begun: Begun,
     done: Done | None = None,
     tick: Callable[[Outcome], None] | None = None,
@@ -234,7 +201,7 @@ def run(
 
 def _receipts(
     job: Job,
-    call: Call,
+    call: RunOptions,
     plan: Plan,
     parts: Iterable[Part],
     redo: bool,

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
-from tamis.service.cli.commands.rerank import fuse_of
 from tamis.service.cli.display.console import screen
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.options.bench_common import SHARP, check_targets
+from tamis.service.cli.options.method_options import fuse_of
 from tamis.service.cli.options.options import AsJson
 
 if TYPE_CHECKING:

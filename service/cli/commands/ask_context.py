@@ -10,10 +10,10 @@ import typer
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.cli.commands.index import By, Folder, Where, legs_of
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.answer import dumped
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.options import options as opt
+from tamis.service.cli.options.model_folder import Home, models_folder
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext

@@ -12,12 +12,12 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import Cut, Fields, Format, Job
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.options import batch_options as bat
 from tamis.service.cli.options import options as opt
 from tamis.service.cli.options import protect as pro
 from tamis.service.cli.options.budget_rules import budget_of, rules_of
+from tamis.service.cli.options.model_folder import Home, models_folder
 
 EPILOG = """
 A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
@@ -110,7 +110,7 @@ def run(
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.execution.preflight import check
-    from tamis.service.batch.execution.run import Call
+    from tamis.service.batch.run_options import RunOptions
     from tamis.service.cli.options.default_proxy import read_by
 
     rules = rules_of(
@@ -150,7 +150,7 @@ def run(
     )
     check(job)
     job = read_by(job, inputs, out)
-    call = Call(
+    call = RunOptions(
         tuple(inputs),
         out,
         engine.value,
@@ -179,7 +179,7 @@ def _fetch(job: Job, offline: bool) -> None:
     ensure_default(Late(job.method, job.proxy, root, **job.options), job.tokenizer, offline)
 
 
-def _carry_out(job: Job, call: bat.Call, quiet: bool) -> None:
+def _carry_out(job: Job, call: bat.RunOptions, quiet: bool) -> None:
     from tamis.service.batch.execution.run import begin, run
     from tamis.service.batch.execution.worker import RowFailed
     from tamis.service.cli.display.batch import Show, say_summary, surveying
@@ -228,7 +228,7 @@ def _stopping() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _forecast(job: Job, call: bat.Call) -> None:
+def _forecast(job: Job, call: bat.RunOptions) -> None:
     from tamis.service.batch.execution.estimate import estimate
     from tamis.service.batch.execution.run import agreed
     from tamis.service.batch.output import Output

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.commands.models import Home
 from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.model_folder import Home
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.disk import CacheFiles, Fault

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tamis.compressors.pipeline.results import PassageResult, per_passage
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.cli.commands.models import Home, models_folder
-from tamis.service.cli.display.answer import Source, as_json, dumped, sources
+from tamis.service.cli.display.answer import as_json, dumped
 from tamis.service.cli.display.console import UNCUT, screen
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.options import options as opt
 from tamis.service.cli.options import protect as pro
 from tamis.service.cli.options.budget_rules import budget_of, rules_of
-from tamis.service.cli.options.inputs import Reading, gather, standard_input
 from tamis.service.cli.options.method_options import ExitLayer, Isolated
+from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.files.inputs import Reading, gather, standard_input
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import Tokens
@@ -155,7 +156,7 @@ def compress(
         language=choice.language,
     )
     result = choice.noted(result)
-    _put(show, query, result, sources(result, rules, counter))
+    _put(show, query, result, per_passage(result, rules, counter))
 
 
 def _options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None
         )
 
 
-def _put(show: Show, question: str, result: Compressed, found: Sequence[Source]) -> None:
+def _put(show: Show, question: str, result: Compressed, found: Sequence[PassageResult]) -> None:
     """Writes the answer in the form asked for, and a summary to standard error."""
     if show.html is not None:
         from tamis.service.cli.display.html_page import page
@@ -213,7 +214,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def _print_explained(
-    question: str, result: Compressed, found: Sequence[Source], everything: bool
+    question: str, result: Compressed, found: Sequence[PassageResult], everything: bool
 ) -> None:
     from tamis.service.cli.display.heatmap import explained
 
@@ -222,7 +223,7 @@ def _print_explained(
         console.print(part)
 
 
-def _print_summary(result: Compressed, found: Sequence[Source]) -> None:
+def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
     """What was kept, of which sources, and what it took."""
     from tamis.service.cli.display.heatmap import source_table, totals
 

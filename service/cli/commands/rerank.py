@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.cli.commands.models import Home, models_folder
 from tamis.service.cli.display.answer import dumped
 from tamis.service.cli.display.console import screen
 from tamis.service.cli.display.errors import reported
 from tamis.service.cli.display.ranks import as_json, ranking_table, totals
 from tamis.service.cli.options import options as opt
-from tamis.service.cli.options.inputs import Reading, gather, standard_input
+from tamis.service.cli.options.method_options import fuse_of
+from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.files.inputs import Reading, gather, standard_input
 
 _BYTES_A_TOKEN = 64
 EPILOG = """
@@ -134,26 +135,6 @@ def first_of(given: str | None) -> Any:
     if not isinstance(scores, list):
         raise BadInput(f"{given} holds no list; give a JSON list of scores, one a document")
     return scores
-
-
-def fuse_of(given: str) -> Any:
-    """A way to fuse: `rrf`, `fitted`, or a number.
-
-    Raises:
-        BadInput: anything else.
-    """
-    from tamis.compressors.features.rank_fusion import check_fuse
-
-    if given in ("rrf", "fitted"):
-        return given
-    try:
-        weight = float(given)
-    except ValueError as error:
-        raise BadInput(
-            f"--fuse is {given!r}; give rrf, fitted, or the method's weight from 0 to 1"
-        ) from error
-    check_fuse(weight)
-    return weight
 
 
 @contextmanager

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes.text import Passage
 from tamis.service.files.json_values import finite
 
 if TYPE_CHECKING:
-    from tamis.compressors.types import Compressed, Rules
-    from tamis.probes.tokens import Tokens
+    from tamis.compressors.pipeline.results import PassageResult
+    from tamis.compressors.types import Compressed
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = {
@@ -23,53 +21,7 @@ _CONTROLS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One passage and what was kept of it.
-
-    Attributes:
-        score: for ranking; None where nothing was scored.
-        units: indices of its units. kept: those that stayed.
-        text: the kept ones as rendered; tokens are counted on it, and on all of them likewise.
-    """
-
-    index: int
-    passage: Passage
-    score: float | None
-    units: tuple[int, ...]
-    kept: tuple[int, ...]
-    text: str
-    tokens_before: int
-    tokens_after: int
-
-    @property
-    def label(self) -> str:
-        """How people know it."""
-        return self.passage.id or self.passage.title or f"document {self.index + 1}"
-
-
-def sources(result: Compressed, rules: Rules, counter: Tokens) -> list[Source]:
-    """One `Source` a passage, in the order of the input."""
-    from tamis.compressors.selection.rendering import Sheet
-
-    sheet = Sheet(result.passages, result.units, rules)
-    units: list[list[int]] = [[] for _ in result.passages]
-    for u, unit in enumerate(result.units):
-        units[unit.passage].append(u)
-    held = {kept.unit for kept in result.kept}
-    kept = [[u for u in mine if u in held] for mine in units]
-    texts = [sheet.text(mine) for mine in kept]
-    before = counter.count_many([sheet.text(mine) for mine in units])
-    scores: Sequence[float | None] = result.passage_scores or [None] * len(units)
-    return [
-        Source(p, passage, scores[p], tuple(units[p]), tuple(kept[p]), texts[p], before[p], after)
-        for (p, passage), after in zip(
-            enumerate(result.passages), counter.count_many(texts), strict=True
-        )
-    ]
-
-
-def as_json(result: Compressed, found: Sequence[Source]) -> dict[str, Any]:
+def as_json(result: Compressed, found: Sequence[PassageResult]) -> dict[str, Any]:
     """The answer of `POST /v1/compress`. Where nothing was scored, scores are null."""
     return {
         "text": result.text,
@@ -95,7 +47,7 @@ def as_json(result: Compressed, found: Sequence[Source]) -> dict[str, Any]:
     }
 
 
-def _result(source: Source, result: Compressed) -> dict[str, Any]:
+def _result(source: PassageResult, result: Compressed) -> dict[str, Any]:
     return {
         "index": source.index,
         "id": source.passage.id,

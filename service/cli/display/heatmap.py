@@ -12,7 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from tamis.service.cli.display.answer import Source, shown
+from tamis.compressors.pipeline.results import PassageResult
+from tamis.service.cli.display.answer import shown
 
 if TYPE_CHECKING:
     from tamis.compressors.types import Compressed
@@ -39,7 +40,7 @@ def heats(scores: Sequence[float]) -> list[float]:
 
 
 def explained(
-    question: str, result: Compressed, found: Sequence[Source], everything: bool = False
+    question: str, result: Compressed, found: Sequence[PassageResult], everything: bool = False
 ) -> Iterator[RenderableType]:
     """The question, sentences shaded, a table of the sources, tokens and timings.
 
@@ -59,7 +60,7 @@ def explained(
 
 
 def heat_map(
-    source: Source, result: Compressed, shares: Sequence[float], everything: bool = False
+    source: PassageResult, result: Compressed, shares: Sequence[float], everything: bool = False
 ) -> Iterator[RenderableType]:
     """A header and one row a sentence: mark, score, text; a run that is passed over is one row."""
     title = Text.assemble((shown(source.label), "bold"), f"  {_facts(source)}")
@@ -77,7 +78,7 @@ def heat_map(
     yield rows
 
 
-def runs(source: Source, everything: bool = False) -> Iterator[tuple[tuple[int, ...], bool]]:
+def runs(source: PassageResult, everything: bool = False) -> Iterator[tuple[tuple[int, ...], bool]]:
     """A source's units in order, in runs, and whether a run is shown or passed over.
 
     Shown are kept units and up to `NEIGHBOURS` on both sides of each; all of them if `everything`.
@@ -99,7 +100,7 @@ def passed_over(run: Sequence[int], result: Compressed) -> str:
     return f"{len(run)} more{best}"
 
 
-def _row(u: int, source: Source, result: Compressed, heat: float) -> tuple[Text, Text, Text]:
+def _row(u: int, source: PassageResult, result: Compressed, heat: float) -> tuple[Text, Text, Text]:
     start, stop = result.units[u].visible
     kept = u in source.kept
     score = f"{result.scores[u]:.2f}" if result.scores else ""
@@ -118,7 +119,7 @@ def shade(heat: float, kept: bool) -> Style:
     return Style(color=_mixed(_GREY, _EMBER, heat)) if heat > _TEPID else Style(dim=True)
 
 
-def source_table(found: Sequence[Source]) -> Table:
+def source_table(found: Sequence[PassageResult]) -> Table:
     """Source, score, sentences kept, tokens before and after."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source", overflow="fold")
@@ -159,7 +160,7 @@ def _duration(ms: float) -> str:
     return f"{ms / _SECOND_MS:.2f} s" if ms >= _SECOND_MS else f"{ms:.0f} ms"
 
 
-def _facts(source: Source) -> str:
+def _facts(source: PassageResult) -> str:
     score = "" if source.score is None else f"score {source.score:.2f}, "
     return f"{score}{source.tokens_before:,} → {source.tokens_after:,} tokens"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from tamis.service.cli.display.answer import Source, shown
+from tamis.compressors.pipeline.results import PassageResult
+from tamis.service.cli.display.answer import shown
 from tamis.service.cli.display.heatmap import heats, timings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ a {{ color: inherit; }}
 """
 
 
-def page(question: str, result: Compressed, found: Sequence[Source]) -> str:
+def page(question: str, result: Compressed, found: Sequence[PassageResult]) -> str:
     """The whole context as HTML: kept sentences solid, others faint, each score on hover.
 
     Everything that was given is escaped; control characters and lone surrogates are shown as signs.
@@ -58,7 +59,7 @@ def page(question: str, result: Compressed, found: Sequence[Source]) -> str:
     return "".join(_parts(question, result, found))
 
 
-def _parts(question: str, result: Compressed, found: Sequence[Source]) -> Iterator[str]:
+def _parts(question: str, result: Compressed, found: Sequence[PassageResult]) -> Iterator[str]:
     yield _HEAD.format(question=_safe(question))
     yield f"<h1>{_safe(question)}</h1>\n"
     yield (
@@ -75,7 +76,7 @@ def _parts(question: str, result: Compressed, found: Sequence[Source]) -> Iterat
     yield "</body>\n</html>\n"
 
 
-def _table(found: Sequence[Source]) -> Iterator[str]:
+def _table(found: Sequence[PassageResult]) -> Iterator[str]:
     yield "<table>\n<tr><th>source</th><th>score</th><th>kept</th><th>tokens</th></tr>\n"
     for source in found:
         yield (
@@ -86,7 +87,7 @@ def _table(found: Sequence[Source]) -> Iterator[str]:
     yield "</table>\n"
 
 
-def _article(source: Source, result: Compressed, shares: Sequence[float]) -> Iterator[str]:
+def _article(source: PassageResult, result: Compressed, shares: Sequence[float]) -> Iterator[str]:
     """One document; every unit carries its heat and its score, the white space between none."""
     yield f'<article id="d{source.index}">\n<h2>{_safe(source.label)} '
     yield f"<small>{source.tokens_before:,} → {source.tokens_after:,} tokens</small></h2>\n"

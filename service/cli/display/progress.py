@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt, Template
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 
 Hear = Callable[[int, int], None]
 """Hears how many prompts were read, and how many are known of."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from tamis.service.batch.execution.run import Call as Call
+    from tamis.service.batch.run_options import RunOptions as RunOptions
 
 _ROWS, _RUN = "Rows", "Run"
 

@@ -18,7 +18,7 @@ from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.compress import Late
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.commands.models import bar, origin
+from tamis.service.cli.options.model_folder import bar, origin
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from tamis.probes.errors import BadInput
 
 ExitLayer = Annotated[
     int | None,
@@ -26,3 +28,23 @@ Isolated = Annotated[
         rich_help_panel="Selection",
     ),
 ]
+
+
+def fuse_of(given: str) -> Any:
+    """A way to fuse: `rrf`, `fitted`, or a number.
+
+    Raises:
+        BadInput: anything else.
+    """
+    from tamis.compressors.features.rank_fusion import check_fuse
+
+    if given in ("rrf", "fitted"):
+        return given
+    try:
+        weight = float(given)
+    except ValueError as error:
+        raise BadInput(
+            f"--fuse is {given!r}; give rrf, fitted, or the method's weight from 0 to 1"
+        ) from error
+    check_fuse(weight)
+    return weight

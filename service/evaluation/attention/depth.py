@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import best_of_passage
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     first_features,

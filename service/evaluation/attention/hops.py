@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import best_of_passage
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit

@@ -20,9 +20,9 @@ from torch import Tensor
 from tamis.compressors.methods.question_rows import QuestionRows, pooled
 from tamis.compressors.reading.long_range import room_for
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, Window, windows
-from tamis.probes.attention.recorder import Want
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, Prompt, Read, packed
+from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.readings import Looks
 from tamis.service.training.probe import look_key

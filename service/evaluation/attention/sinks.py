@@ -25,15 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.lexical import best_of_passage
+from tamis.compressors.method import best_of_passage
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, windows
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Question, listwise
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import pool_tokens
+from tamis.probes.signal import Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 from tamis.service.datasets.readings import Looks

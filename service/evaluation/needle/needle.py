@@ -19,11 +19,10 @@ from tamis.compressors.method import Scorer
 from tamis.compressors.pipeline.compression import DEFAULT_RULES
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import Budget
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read, Template
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 from tamis.service.datasets.signals import Signals

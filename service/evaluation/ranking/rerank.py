@@ -21,8 +21,9 @@ import numpy as np
 
 from tamis.compressors import registry
 from tamis.compressors.features.rank_fusion import Fuse, fused
+from tamis.compressors.method import ranks_of
 from tamis.compressors.methods.fusion import Fusion
-from tamis.compressors.pipeline.reranking import Reranker, ranks_of
+from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Look
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit

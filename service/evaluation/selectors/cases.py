@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 
 SHARD_WINDOWS = 8
 Head = tuple[int, int]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.inputs import Reading, gather
 from tamis.service.datasets.records import load, read_jsonl
+from tamis.service.files.inputs import Reading, gather
 
 BETWEEN = "\n\n"
 

@@ -1,7 +1,7 @@
 """Everything about a GPU's speed in one run; nothing is fetched: random weights of a real shape.
 
-    python -m tamis.service.evaluation.speed.gpu            # on the first GPU
-    python -m tamis.service.evaluation.speed.gpu --device cpu --layers 2 --tokens 300   # a rehearsal
+    python -m tamis.service.evaluation.speed.gpu         # first GPU
+    python -m tamis.service.evaluation.speed.gpu --device cpu --layers 2 --tokens 300 # rehearsal
 
 Qwen2.5-0.5B's shape: 24 layers, 14 query heads, 2 key heads, 896 wide, 4,864 in the MLP. Times say
 what the model would take; what random weights attend to says nothing. One JSON object comes out:
@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.model.hf_backend import random_model
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tamis.service.evaluation.speed.speed import Limit, limit_of
 
 SHAPE = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tamis.service.engine.errors import Refused
 from tamis.service.http.middleware.request_log import record_of, refusal
 from tamis.service.http.runtime.api_keys import Keyring
-from tamis.service.http.runtime.errors import Refused
 
 OPEN_PATHS = frozenset(
     {"/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics", "/openapi.json", "/docs"}

@@ -9,15 +9,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tamis.service.engine.errors import Gone, Malformed, Refused, SlowBody, TooLarge, WrongMediaType
 from tamis.service.http.middleware.request_log import refusal
-from tamis.service.http.runtime.errors import (
-    Gone,
-    Malformed,
-    Refused,
-    SlowBody,
-    TooLarge,
-    WrongMediaType,
-)
 
 _GZIP = 31  # zlib's word for a gzip header and the largest window
 _PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip")

@@ -10,8 +10,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
+from tamis.service.engine.errors import TooLarge
 from tamis.service.http.middleware.request_log import REASON, Record, record_of
-from tamis.service.http.runtime.errors import ON_POST, Dialect, TooLarge, dialect_of, says
+from tamis.service.http.runtime.errors import ON_POST, Dialect, dialect_of, says
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import House
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError

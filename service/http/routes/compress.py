@@ -16,11 +16,12 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import spoken
 from tamis.service.api.languages import served_warning
 from tamis.service.engine.deadline import sift
+from tamis.service.engine.errors import Gone, Overloaded
 from tamis.service.engine.request import Ticket
 from tamis.service.http.middleware.request_log import Record
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import PASSED, answer, answers, check, house_of, record, router
-from tamis.service.http.runtime.errors import Gone, Overloaded, failure_of, message_of
+from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import attended, guessed_tokens
 from tamis.service.http.runtime.state import House
 from tamis.service.http.schemas.compress import CompressBatch, CompressRequest

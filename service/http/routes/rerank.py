@@ -9,10 +9,10 @@ from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
 from tamis.compressors.types import Reranked
+from tamis.service.engine.errors import Empty
 from tamis.service.engine.request import Ticket
 from tamis.service.http.routes.base import answer, answers, check, house_of, router
 from tamis.service.http.routes.tei import described_headers, headers
-from tamis.service.http.runtime.errors import Empty
 from tamis.service.http.runtime.executor import attended, guessed_tokens
 from tamis.service.http.runtime.methods import isolates
 from tamis.service.http.runtime.state import House

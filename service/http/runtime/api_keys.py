@@ -21,7 +21,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.runtime.errors import RateLimited, Unauthorized
+from tamis.service.engine.errors import RateLimited, Unauthorized
 
 _KIND = "sha256:"
 OPEN = "anonymous"

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
+from tamis.service.engine.errors import Gone, OutOfTime
 from tamis.service.engine.request import Ticket
-from tamis.service.http.runtime.errors import Gone, OutOfTime
 
 T = TypeVar("T")
 _CHARS_A_TOKEN, _DENSE_CHARS_A_TOKEN = 4, 2

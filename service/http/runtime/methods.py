@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from tamis.compressors.method import Scorer
-from tamis.compressors.pipeline.reranking import Reranker, ranks_of
+from tamis.compressors.method import Scorer, ranks_of
+from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,

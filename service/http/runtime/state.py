@@ -12,12 +12,12 @@ import torch
 
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import info
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import Prompt, Read
+from tamis.probes.signal import Want
 from tamis.service.engine.engine import Bounds, Engine
-from tamis.service.http.runtime.errors import NotFound
+from tamis.service.engine.errors import NotFound
 from tamis.service.http.runtime.executor import Desk
 from tamis.service.http.runtime.index_pool import Shelved
 from tamis.service.http.runtime.methods import Serving, layers_needed, pairs

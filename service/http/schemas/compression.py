@@ -14,7 +14,7 @@ from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import Ruler, Unit
 
 if TYPE_CHECKING:
-    from tamis.service.cli.display.answer import Source
+    from tamis.compressors.pipeline.results import PassageResult
 
 Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
@@ -139,11 +139,11 @@ class Writer:
     def __init__(
         self, sifted: Sifted, rules: Rules, counter: Tokens, unit: Unit, card: tuple[str, str]
     ) -> None:
-        from tamis.service.cli.display.answer import sources
+        from tamis.compressors.pipeline.results import per_passage
 
         self.sifted, self.result, self.card, self.counter = sifted, sifted.result, card, counter
         self.rules = rules
-        self.sources = sources(self.result, rules, counter)
+        self.sources = per_passage(self.result, rules, counter)
         self.rulers = [Ruler(p.text, unit) for p in self.result.passages]
 
     def compression(
@@ -215,7 +215,7 @@ class Writer:
             for source, kept in ((source, set(source.kept)) for source in self.sources)
         ]
 
-    def _relevance(self, source: Source) -> float | None:
+    def _relevance(self, source: PassageResult) -> float | None:
         if source.score is None:
             return None
         return probability(source.score, self.sifted.calibrated) if source.units else 0.0

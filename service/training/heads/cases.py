@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.attention.recorder import RowGroup, Want
 from tamis.probes.probing.head_scores import calibrated_mass, copy_score, document_masses
 from tamis.probes.prompt import Ask, Prompt, Read, token_spans
+from tamis.probes.signal import RowGroup, Want
 from tamis.service.datasets.records import Record, gold_spans, id_of
 
 TokenSpan = tuple[int, int]

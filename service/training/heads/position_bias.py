@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.head_scores import document_masses
 from tamis.probes.probing.position_bias import PositionProfile, basin_layer
 from tamis.probes.prompt import Prompt, Read, token_spans
+from tamis.probes.signal import Want
 from tamis.service.datasets.records import Record, id_of
 from tamis.service.training.probe import Source, described, distinct, records_of
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tamis.compressors.features.shipped_probes import shipped
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import pooled
-from tamis.probes.attention.recorder import Want
 from tamis.probes.lora.lowrank import LowRank, attach
 from tamis.probes.lora.training import read_learning
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import Question, listwise
+from tamis.probes.signal import Want
 from tamis.service.training.lora.examples import Example
 from tamis.service.training.lora.recipe import Recipe
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tamis.compressors.methods.lexical import Collection
+from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.terms import stem, words
 from tamis.service.datasets.records import Record, id_of

@@ -17,10 +17,11 @@ from tamis.compressors.features.rank_features import (
     words_at,
 )
 from tamis.compressors.features.rank_probe import of_units
+from tamis.compressors.method import ranks_of
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.pipeline.reranking import Reranker, ranks_of
+from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Look
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput

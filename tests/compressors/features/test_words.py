@@ -17,9 +17,11 @@ from tamis.compressors.features.words import (
     stem,
     word_features,
 )
+from tamis.compressors.method import best_of_passage
 from tamis.compressors.methods.lead import Lead
-from tamis.compressors.methods.lexical import Lexical, best_of_passage, words
+from tamis.compressors.methods.lexical import Lexical
 from tamis.probes.segmentation.segment import units_of
+from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage, Unit
 
 FP32 = 1e-5

@@ -8,10 +8,10 @@ from tamis.compressors.methods.infiniretri import Infini
 from tamis.compressors.reading.joining import cuts, fitting, put_together
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import Window, windows
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt, Read
 from tamis.probes.scripted import Scripted
 from tamis.probes.segmentation.segment import units_of
+from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 from tests.compressors.methods.attention_kit import ASKED
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself

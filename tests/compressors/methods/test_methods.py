@@ -17,13 +17,12 @@ from tamis.compressors.methods.question_rows import QuestionRows, pooled, untrai
 from tamis.compressors.methods.sentinel import Sentinel, in_context, joined
 from tamis.compressors.reading.windows import read_alone
 from tamis.compressors.types import Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.scripted import Scripted
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tests.compressors.features.test_words import ASKED, BRIDGE, bridge
 from tests.laws.methods import ScriptedEncoder, probe_for, question_probe

@@ -11,14 +11,14 @@ from tamis.compressors.methods.corehead import ContrastiveHeads
 from tamis.compressors.methods.icr import InContextReranking
 from tamis.compressors.methods.qrhead import QueryHeads
 from tamis.compressors.reading.in_context import EMPTY_QUERY, Form, asked, masked_sum, pages
-from tamis.probes.attention.recorder import Want
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.model.proxy import Card, Proxy
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES, Layout, Prompt
 from tamis.probes.scripted import byte_tokenizer
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from tamis.compressors.reading import windows as _reading
 from tamis.compressors.reading.windows import read_alone, windows
-from tamis.probes.attention.recorder import Want
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.scripted import Scripted
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself

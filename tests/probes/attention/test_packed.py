@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import packed, varlen
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import KeptLayer, Recorder, Want, recording
+from tamis.probes.attention.recorder import KeptLayer, Recorder, recording
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.hf_backend import attend
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import ALL, FP32, close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

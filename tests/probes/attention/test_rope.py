@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.attention.rope import unrotated
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 

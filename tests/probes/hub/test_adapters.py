@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.hub.adapters import AdapterCard, Adapters, merge
 from tamis.probes.lora.lowrank import attach
 from tamis.probes.lora.training import read_learning
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel
 from tests.probes.lora.test_lowrank import WANT, prompts

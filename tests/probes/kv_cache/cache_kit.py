@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Want
 from tests.probes import tiny
 
 FP32 = 1e-5

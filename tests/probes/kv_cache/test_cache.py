@@ -7,11 +7,11 @@ import torch
 
 from tamis.probes.attention import blocked
 from tamis.probes.attention.int8 import Rounded
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import (
     FP32,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.lora.lowrank import FrozenLinear, attach, projections
 from tamis.probes.lora.training import read_learning
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 

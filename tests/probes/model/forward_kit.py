@@ -7,10 +7,10 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.model.forward import known
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
+from tamis.probes.signal import Want
 from tests.probes import tiny
 
 OURS = ("llama", "qwen2", "qwen3")

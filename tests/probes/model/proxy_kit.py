@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import close
 

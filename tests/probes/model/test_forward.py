@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tamis.probes.attention.linear_kernels import Product
-from tamis.probes.attention.recorder import Want
 from tamis.probes.model.forward import known
 from tamis.probes.model.ops import RmsNorm, Rotation, gated
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.model.forward_kit import OURS, WANT, by_transformers, prompts, readings
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.lora.lowrank import attach
 from tamis.probes.model import hf_backend
 from tamis.probes.model.forward import known
 from tamis.probes.model.proxy import Proxy
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.model.decoder_kit import saved
 from tests.probes.model.forward_kit import OURS, prompts

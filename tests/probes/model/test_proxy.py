@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt, packed
-from tamis.probes.signal import Signal
+from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import BF16, FP32, close, everywhere
 from tests.probes.model.proxy_kit import TEXTS, WANT, by_eager, prompts, same

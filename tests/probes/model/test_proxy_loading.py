@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
 from tamis.probes.model.loading import choose_device, choose_dtype, readable
 from tamis.probes.model.proxy import Proxy
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import close, everywhere
 from tests.probes.model.proxy_kit import WANT, by_eager, prompts, same

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 

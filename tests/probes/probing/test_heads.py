@@ -9,8 +9,8 @@ from math import exp
 import pytest
 import torch
 
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.model.proxy import Card
 from tamis.probes.probing.bootstrap import stability
 from tamis.probes.probing.head_scores import (
     calibrated_mass,

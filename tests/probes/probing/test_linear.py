@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
-from tamis.probes.model.proxy import Card
 from tamis.probes.probing.linear import FORMAT, LinearProbe, ProbeCard
 
 CARD = ProbeCard(

@@ -12,9 +12,9 @@ from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build
 from tamis.compressors.types import Budget, Scores
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
+from tamis.probes.signal import Want
 from tamis.service.batch.execution.pooling import Pooled
 from tamis.service.batch.execution.row_compressor import MOST_ROWS, NotShared, Rows, groups
 from tamis.service.batch.job import Job

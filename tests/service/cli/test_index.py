@@ -149,7 +149,8 @@ def test_a_search_of_words_loads_no_model_library(index):
     import sys
 
     script = (
-        "import sys; from pathlib import Path; from tamis.retrieval.index.store import CorpusIndex\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from tamis.retrieval.index.store import CorpusIndex\n"
         f"assert CorpusIndex.open({str(index)!r}).search('keys')\n"
         "assert not {'torch', 'transformers'} & set(sys.modules), 'loaded'"
     )

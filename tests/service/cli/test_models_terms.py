@@ -23,7 +23,8 @@ from tests.probes import fake_wheel
 import tamis.probes.model.convert
 entry, folder = fake_wheel.build_in_parts(Path(sys.argv[1]), b"gguf" * 999)
 zoo.ZOO["fake"] = entry
-tamis.probes.model.convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
+convert = tamis.probes.model.convert
+convert.convert_gguf = lambda gguf, to: (to / "model.safetensors").write_bytes(b"x")
 from tamis.service.cli.commands.models import app
 app(["pull", "fake", "--from", str(folder), "--root", sys.argv[2]])
 """

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
+from tamis.probes.signal import Want
 from tamis.service.engine.engine import Bounds, Engine
+from tamis.service.engine.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
 from tamis.service.engine.worker import cut, union
-from tamis.service.http.runtime.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.http.app_kit import Gated, wait_until
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Ask, Prompt, Read
 from tamis.probes.scripted import Scripted
+from tamis.probes.signal import Want
+from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.engine.queue import Line
 from tamis.service.engine.request import Job, Ticket
-from tamis.service.http.runtime.errors import Overloaded, Unavailable
 
 WANT = Want((0, 1))
 TEMPLATE = Scripted.pointing_at("b").layout.template

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
+from tamis.probes.signal import Want
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import House

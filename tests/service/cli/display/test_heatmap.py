@@ -12,10 +12,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.pipeline.results import PassageResult, per_passage
 from tamis.compressors.types import Budget, Rules
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
-from tamis.service.cli.display.answer import Source, shown, sources
+from tamis.service.cli.display.answer import shown
 from tamis.service.cli.display.heatmap import explained, heats, passed_over, runs, shade
 from tamis.service.cli.display.html_page import page
 
@@ -64,7 +65,7 @@ def made(counter):
     passages = [Passage(HOSTILE, '<b id="x">\x1b[5m'), Passage("Other words.", None, "A 'title'")]
     compressor = Compressor(Lexical(), "lexical", counter)
     result = compressor.compress(QUESTION, passages, Budget(2), RULES)
-    return result, sources(result, RULES, counter)
+    return result, per_passage(result, RULES, counter)
 
 
 def test_a_page_runs_nothing_and_shows_everything(made):
@@ -109,8 +110,8 @@ def test_a_terminal_gets_no_control_characters_of_a_document(made):
     assert "<b id=" in screen.getvalue()
 
 
-def source(kept: tuple[int, ...], units: range = range(10, 20)) -> Source:
-    return Source(0, Passage(""), None, tuple(units), kept, "", 0, 0)
+def source(kept: tuple[int, ...], units: range = range(10, 20)) -> PassageResult:
+    return PassageResult(0, Passage(""), None, tuple(units), kept, "", 0, 0)
 
 
 def test_kept_units_and_their_neighbours_are_shown_and_runs_between_are_passed_over():

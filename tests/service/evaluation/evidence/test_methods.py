@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tamis.compressors.method import best_of_passage
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lead import Lead
-from tamis.compressors.methods.lexical import Lexical, best_of_passage
+from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.reading.windows import Look
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.probes.attention.recorder import Want
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.signal import Want
 from tamis.retrieval.kv.types import Hits
 from tamis.service.cli.options.bench_common import check_images
 from tamis.service.evaluation.selectors.cases import Capture, Case, content

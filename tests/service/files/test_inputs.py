@@ -10,7 +10,7 @@ import os
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.inputs import Reading, gather
+from tamis.service.files.inputs import Reading, gather
 
 DOCUMENTS = ["One.", {"id": "b", "title": "B", "text": "Two.\n", "metadata": {"page": 3}}]
 

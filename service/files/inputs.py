@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.cli.options.json_input import JSONS, STDIN, called, record_of
+from tamis.service.files.json_input import JSONS, STDIN, called, record_of
 
 TEXTS = (".txt", ".md", ".markdown", ".rst", ".html", ".htm", ".py", *JSONS)
 _PACKED = ".gz"

@@ -1,0 +1,56 @@
+"""BM25: the free baseline, and a feature of the methods that read.
+
+Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), §3.
+Departures: a unit is a document and the units of one request are the collection; idf is log(1 + (N
+- n + .5) / (n + .5)), which is never negative. Words are runs of letters and digits, case folded;
+scripts without blanks between words are indexed by pairs of characters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from tamis.probes.segmentation.terms import words
+from tamis.probes.text import Passage, Unit
+
+
+class Collection:
+    """Texts as bags of terms, with what BM25 needs to know about all of them."""
+
+    def __init__(self, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
+        self.bags = [Counter(words(text)) for text in texts]
+        self.k1, self.b = k1, b
+        self.sizes = [sum(bag.values()) for bag in self.bags]
+        self.mean_size = max(1.0, sum(self.sizes) / max(1, len(self.sizes)))
+        self._texts_with = Counter(term for bag in self.bags for term in bag)
+
+    def idf(self, term: str) -> float:
+        """How rare a term is in this collection; largest for a term that never occurs."""
+        n = self._texts_with[term]
+        return math.log(1 + (len(self.bags) - n + 0.5) / (n + 0.5))
+
+    def score(self, query: Sequence[str]) -> list[float]:
+        """BM25 of every text; a term that the query repeats counts once for each time."""
+        weights = {term: count * self.idf(term) for term, count in Counter(query).items()}
+        return [self._score(weights, i) for i in range(len(self.bags))]
+
+    def _score(self, weights: dict[str, float], i: int) -> float:
+        bag = self.bags[i]
+        norm = self.k1 * (1 - self.b + self.b * self.sizes[i] / self.mean_size)
+        return sum(
+            weight * bag[term] * (self.k1 + 1) / (bag[term] + norm)
+            for term, weight in weights.items()
+            if term in bag
+        )
+
+
+def visible_texts(passages: Sequence[Passage], units: Sequence[Unit]) -> list[str]:
+    """The text of each unit without the white space around it."""
+    return [passages[unit.passage].text[slice(*unit.visible)] for unit in units]
+
+
+def whole_texts(passages: Sequence[Passage]) -> list[str]:
+    """Each passage as one text, its title on a line before it."""
+    return [f"{p.title}\n{p.text}" if p.title else p.text for p in passages]
