@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tamis.compressors.pipeline.compression import Compressor as Compressor
-    from tamis.compressors.registry import build as build
+    from tamis.compressors.registry import build_method as build_method
     from tamis.compressors.types import Budget as Budget
     from tamis.compressors.types import Compressed as Compressed
     from tamis.compressors.types import Rules as Rules

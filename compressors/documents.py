@@ -18,7 +18,7 @@ def check_list(given: Any, name: str) -> None:
         raise BadInput(f"{name} is of type {type(given).__name__}; give a list of {name}")
 
 
-def passage_of(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
+def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     """A caller's document as a passage; its text is taken as it is.
 
     Raises:

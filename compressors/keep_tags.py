@@ -11,7 +11,7 @@ from tamis.probes.text import Passage
 _TAG = re.compile(r"</?keep>")
 
 
-def tagged(passage: Passage, index: int) -> Passage:
+def parse_keep_tags(passage: Passage, index: int) -> Passage:
     """The passage with every `<keep> … </keep>` among its spans to keep.
 
     The tags stay in the text, which is returned verbatim, so offsets are the caller's own.

@@ -1,48 +1,270 @@
-"""What a method is."""
+"""The contract of a method: what a file in `methods/` holds, and what the pipelines call.
+
+    Scorer          a value a unit: compression, and ranking by the best unit
+    ReadingScorer   a Scorer in two halves: `read` runs the model, `score_reading` does not
+    Ranker          a value a passage
+    Orderer         the order in which passages are shown
+
+A method file subclasses `ScoringMethod`, `RankingMethod` or `OrderingMethod`, which have a default
+for every member but the one that does the work. Whatever stands in for a method (a lazily loaded
+one, one under a deadline) implements the protocol alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
 Kind = Literal["compression", "reranking", "ordering"]
+Needs = Literal["nothing", "proxy", "encoder", "proxy+encoder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What `tamis methods` says of a method.
+    """What `tamis methods` shows of a method.
 
     Attributes:
         summary: one line. source: the paper, or whose idea it is.
-        needs: the model it cannot do without.
-        kind: what it is for. A method of compression ranks passages too, by its passage scores.
+        needs: the models it reads with. Of `proxy+encoder` the encoder is optional: it is used
+            where it is installed.
+        kind: what it is for. A method of compression ranks passages, too.
         reads_words: whether its score means something for a unit of one word.
     """
 
     summary: str
     source: str
-    needs: Literal["nothing", "proxy", "encoder"] = "nothing"
+    needs: Needs = "nothing"
     kind: Kind = "compression"
     reads_words: bool = False
 
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether the proxy must be loaded."""
+        return "proxy" in self.needs
 
-class Scorer(Protocol):
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether it reads with the sentence encoder, maybe only where there is one."""
+        return "encoder" in self.needs
+
+
+class Models(Protocol):
+    """The models that methods are built with, loaded when they are asked for."""
+
+    @property
+    def proxy_name(self) -> str:
+        """The proxy's name, folder or hub id: profiles and probes that ship are found by it."""
+        ...
+
+    def reader(self, layers: int | None) -> Any:
+        """A `Reader` of the proxy with at least so many layers; None for all.
+
+        Raises:
+            ProxyMissing: it is not on this machine.
+        """
+        ...
+
+    def encoder(self) -> Any:
+        """The sentence encoder.
+
+        Raises:
+            ProxyMissing: it is not on this machine.
+        """
+        ...
+
+
+class Described(Protocol):
+    """Whatever says what it is."""
+
+    @property
+    def info(self) -> Info:
+        """What it is for and what it needs."""
+        ...
+
+
+class Ranker(Described, Protocol):
+    """Ranks whole passages."""
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """One value a passage; higher is better.
+
+        Args:
+            units: of the passages; methods that read whole passages ignore them.
+        """
+        ...
+
+
+class Scorer(Ranker, Protocol):
     """Scores every unit of some passages against a question."""
-
-    info: ClassVar[Info]
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit and one a passage; higher is better."""
         ...
 
+    def coverage_threshold(self, coverage: float) -> float | None:
+        """The probability down to which units are kept to keep all evidence this often.
+
+        None where the method has no calibration that could promise it.
+        """
+        ...
+
+
+class KeyedReading(Protocol):
+    """Whatever reads cases with a model, and says what its readings depend on."""
+
+    @property
+    def reading_key(self) -> str:
+        """All of its options, and its version, that `read` depends on, question aside."""
+        ...
+
+    @property
+    def reader(self) -> Any:
+        """The `Reader` that `read` runs."""
+        ...
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Any:
+        """Runs the model: a `Reading`."""
+        ...
+
+
+@runtime_checkable
+class ReadingScorer(KeyedReading, Scorer, Protocol):
+    """A scorer in two halves, so that one reading serves many fits and methods of scoring."""
+
+    def score_reading(
+        self, reading: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """Scores what was read; no model runs."""
+        ...
+
+
+class Orderer(Protocol):
+    """Puts passages in the order in which a model shall read them."""
+
+    def order(
+        self, question: str, passages: Sequence[Passage], scores: Sequence[float]
+    ) -> tuple[int, ...]:
+        """Indexes of the passages in the order to show, each once.
+
+        Args:
+            passages: what will be shown of each.
+            scores: one a passage, higher is better.
+        """
+        ...
+
+
+class Method:
+    """What every method file's class has: what it is, and how it is built from models.
+
+    The class attribute `info` is written as one `Info(...)` of literals, so that it can be read
+    without importing the file.
+    """
+
+    info: ClassVar[Info]
+
+    @classmethod
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
+        """How many layers of a proxy have to be loaded; None, the default, for all.
+
+        Args:
+            model: the proxy's name. options: the method's own, as given by the caller.
+        """
+        return None
+
+    @classmethod
+    def ships_for(cls, model: str) -> bool:
+        """Whether all that it has to know of a proxy (probe, head profile) ships with tamis."""
+        return True
+
+    @classmethod
+    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+        """The method with its models: the constructor's `reader` or `encoder`, then the options.
+
+        Raises:
+            ProxyMissing: a model is not on this machine. BadInput: an option is out of range.
+        """
+        given: dict[str, Any] = {}
+        if cls.info.needs_proxy:
+            given["reader"] = models.reader(cls.layers_needed(models.proxy_name, options))
+        if cls.info.needs_encoder:
+            given["encoder"] = models.encoder()
+        return cls(**given, **options)
+
+
+class ScoringMethod(Method):
+    """A method of compression: implement `scores`."""
+
+    promises_coverage: ClassVar[bool] = False
+    """Whether `coverage_threshold` may give one: for methods whose probe can be calibrated."""
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a unit and one a passage; higher is better."""
+        raise NotImplementedError
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """Passages by the values that `scores` gives them."""
+        return ranks_from_scores(self.scores(question, passages, units))
+
+    def coverage_threshold(self, coverage: float) -> float | None:
+        """None: nothing is promised without a calibration."""
+        return None
+
+
+class TwoStepMethod(ScoringMethod):
+    """A method of compression whose model runs in `read` alone: implement both halves."""
+
+    reader: Any
+
+    @property
+    def reading_key(self) -> str:
+        """All of the method's options, and its version, that `read` depends on, question aside."""
+        raise NotImplementedError
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Any:
+        """Runs the model: a `Reading`."""
+        raise NotImplementedError
+
+    def score_reading(
+        self, reading: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Scores:
+        """Scores what was read; no model runs."""
+        raise NotImplementedError
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """One value a unit; a passage ranks by its best unit."""
+        reading = self.read(question, passages, units)
+        return self.score_reading(reading, question, passages, units)
+
+
+class RankingMethod(Method):
+    """A method of reranking: implement `rank`."""
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """One value a passage; higher is better."""
+        raise NotImplementedError
+
+
+class OrderingMethod(Method):
+    """A method of ordering: implement `order`."""
+
+    def order(
+        self, question: str, passages: Sequence[Passage], scores: Sequence[float]
+    ) -> tuple[int, ...]:
+        """Indexes of the passages in the order to show, each once."""
+        raise NotImplementedError
+
 
 def check_scores(info: Info, method: str) -> None:
-    """BadInput: a method that scores no sentences, so that nothing can be kept by it."""
+    """Refuses a method that scores no units.
+
+    Raises:
+        BadInput: nothing can be kept by it; the message names what it is for.
+    """
     if info.kind != "compression":
         way_out = {"reranking": "rank documents with it", "ordering": "give it as rules' order"}
         raise BadInput(
@@ -52,28 +274,8 @@ def check_scores(info: Info, method: str) -> None:
         )
 
 
-class Ranker(Protocol):
-    """Ranks whole passages; a method of compression may rank them so, too."""
-
-    info: ClassVar[Info]
-
-    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
-        """One value a passage; higher is better."""
-        ...
-
-
-def ranks_of(
-    method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-) -> Ranks:
-    """What a method thinks of each passage: by its own ranking if it has one, else by its units."""
-    found: Ranks
-    if hasattr(method, "ranks"):
-        found = method.ranks(question, passages)
-        return found
-    if hasattr(method, "ranked"):
-        found = method.ranked(question, passages, units)
-        return found
-    scores = method.scores(question, passages, units)
+def ranks_from_scores(scores: Scores) -> Ranks:
+    """The passages' values of a scoring as a ranking, with what it cost."""
     return Ranks(
         scores.passages,
         scores.values,
@@ -85,12 +287,12 @@ def ranks_of(
     )
 
 
-def best_of_passage(
+def best_unit_scores(
     values: Sequence[float], units: Sequence[Unit], passages: int
 ) -> tuple[float, ...]:
-    """One number a passage, for ranking: its best unit's value; an empty one gets the lowest."""
-    floor = min(values, default=0.0)
-    best = [floor] * passages
+    """Each passage's best unit value `[P]`, for ranking; an empty passage gets the lowest."""
+    lowest = min(values, default=0.0)
+    best = [lowest] * passages
     for value, unit in zip(values, units, strict=True):
         best[unit.passage] = max(best[unit.passage], value)
     return tuple(best)

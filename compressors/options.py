@@ -21,7 +21,7 @@ _WORDS = {
 
 
 @cache
-def option_kinds(method: Any) -> Mapping[str, Any]:
+def option_kinds(method: type[Any]) -> Mapping[str, Any]:
     """The options of a method's class, and how each is annotated; `Any` where that is not known."""
     names = [name for name in inspect.signature(method).parameters if name not in _MODELS]
     try:
@@ -45,10 +45,10 @@ def fits_kind(value: Any, kind: Any) -> bool:
         return True
 
 
-def told(kind: Any) -> list[str]:
+def describe_kind(kind: Any) -> list[str]:
     """What to give for an annotation, in words, each once."""
     if get_origin(kind) in (Union, UnionType):
-        return list(dict.fromkeys(word for one in get_args(kind) for word in told(one)))
+        return list(dict.fromkeys(word for one in get_args(kind) for word in describe_kind(one)))
     if get_origin(kind) is Literal:
         return [repr(one) for one in get_args(kind)]
     if kind in _WORDS:

@@ -10,7 +10,9 @@ from tamis.probes.errors import BadInput
 COMPRESSION = "compression keeps what answers a question"
 
 
-def asked(question: str, instruction: str | None = None, history: Sequence[str] = ()) -> str:
+def question_text(
+    question: str, instruction: str | None = None, history: Sequence[str] = ()
+) -> str:
     """The question with what it depends on, a line each: the proxy reads rows of all of it.
 
     Words of the instruction and of earlier turns count as words of the question, so "who founded

@@ -1,44 +1,42 @@
-"""The folder is the registry: a public file is a method, and its last line `Method = TheClass`."""
+"""The folder is the registry: a file in `methods/` is a method, named by `Method = TheClass`."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib
-import inspect
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Info, Kind, Scorer
-from tamis.compressors.options import fits_kind, option_kinds, told
-from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod
+from tamis.compressors.method import Info, Kind
+from tamis.compressors.options import describe_kind, fits_kind, option_kinds
+from tamis.probes.errors import BadInput, UnknownMethod
 
 if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
-    from tamis.probes.probing.linear import LinearProbe
 
-_FOLDER = Path(__file__).parent / "methods"
+FOLDER = Path(__file__).parent / "methods"
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 
 
-def names(kind: Kind | None = "compression") -> list[str]:
+def method_names(kind: Kind | None = "compression") -> list[str]:
     """The methods of a kind, or all of them, by their file names."""
-    found = _names(_FOLDER, _FOLDER.stat().st_mtime_ns)
-    return [name for name in found if kind is None or info(name).kind == kind]
+    names = _file_names(FOLDER, FOLDER.stat().st_mtime_ns)
+    return [name for name in names if kind is None or method_info(name).kind == kind]
 
 
 @lru_cache(maxsize=8)
-def _names(folder: Path, changed_ns: int) -> tuple[str, ...]:
-    """Of the folder as it was changed last: a service asks with every request."""
+def _file_names(folder: Path, changed_ns: int) -> tuple[str, ...]:
+    """Of the folder as it was changed last: a service calls this with every request."""
     return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
 
 
 def method_class(name: str) -> Any:
-    """The class of a method.
+    """The class of a method, a subclass of `Method`.
 
     Raises:
         UnknownMethod: with the nearest name there is.
@@ -49,37 +47,37 @@ def method_class(name: str) -> Any:
 
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
-        raise UnknownMethod(f"method is {name!r:.80}; give one of {', '.join(names(None))}")
-    if name not in (there := names(None)):
-        near = difflib.get_close_matches(name, there, 1)
+        raise UnknownMethod(f"method is {name!r:.80}; give one of {', '.join(method_names(None))}")
+    if name not in (known := method_names(None)):
+        near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(there)}")
+        raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(known)}")
 
 
-def info(name: str) -> Info:
+def method_info(name: str) -> Info:
     """What a method is, in a line, and where it comes from.
 
-    Read from the method's source where it is written there in plain words: to import most methods
+    Read from the method's source where it is written there as literals: to import most methods
     takes seconds, for torch.
 
     Raises:
         UnknownMethod: with the nearest name there is.
     """
     _check_name(name)
-    if (written := _written_info(_FOLDER / f"{name}.py")) is not None:
+    if (written := _written_info(FOLDER / f"{name}.py")) is not None:
         return written
-    found: Info = method_class(name).info
-    return found
+    info: Info = method_class(name).info
+    return info
 
 
 def _written_info(file: Path) -> Info | None:
-    """`Info("...", ...)` of a file, if it is there once and made of literals."""
-    return _parsed_info(file, file.stat().st_mtime_ns)
+    """`Info("...", ...)` of a file, if it occurs once and is made of literals."""
+    return _parse_info(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _parsed_info(file: Path, changed_ns: int) -> Info | None:
-    """Of the file as it was changed last: to parse it takes milliseconds."""
+def _parse_info(file: Path, changed_ns: int) -> Info | None:
+    """Of the file as it was changed last: parsing takes milliseconds."""
     calls = [
         node
         for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
@@ -95,50 +93,60 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(word.value for word in call.keywords)]
 
 
-def depth(
-    name: str,
-    proxy: str | Path = DEFAULT_PROXY,
-    probe: LinearProbe | Path | str | None = "auto",
-    **options: Any,
-) -> int | None:
-    """How many layers of a proxy a method needs with a probe and options; None for all."""
-    if probe != "auto":
-        from tamis.compressors.features.shipped_probes import opened
-
-        found = opened(probe)
-        return found.card.layers if found else None
-    if name == "fusion":
-        name = DEFAULT
-    deep = getattr(method_class(name), "depth", None)
-    if deep is None:
-        return None
-    known = inspect.signature(deep).parameters
-    layers: int | None = deep(str(proxy), **{k: v for k, v in options.items() if k in known})
+def layers_needed(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) -> int | None:
+    """How many layers of a proxy a method reads with these options; None for all."""
+    layers: int | None = method_class(name).layers_needed(str(proxy), options)
     return layers
 
 
-def fits(name: str, proxy: str | Path = DEFAULT_PROXY) -> bool:
+def ships_for(name: str, proxy: str | Path = DEFAULT_PROXY) -> bool:
     """Whether all that a method has to know of a proxy ships with tamis: its probe, its heads."""
     try:
-        depth(name, proxy)
+        layers_needed(name, proxy)
     except BadInput:
         return False
-    ships = getattr(method_class(name), "ships", None)
-    return ships is None or bool(ships(str(proxy)))
+    return bool(method_class(name).ships_for(str(proxy)))
 
 
-def build(
+class InstalledModels:
+    """The models that methods are built with: loaded ones as they are, others from this machine."""
+
+    def __init__(
+        self, proxy: Proxy | Any | str | Path, encoder: Any | str, root: Path | None
+    ) -> None:
+        self.proxy, self.given_encoder, self.root = proxy, encoder, root
+
+    @property
+    def proxy_name(self) -> str:
+        """The proxy's name, folder or hub id."""
+        return str(self.proxy if isinstance(self.proxy, str | Path) else self.proxy.card.name)
+
+    def reader(self, layers: int | None) -> Any:
+        """The proxy, loaded with as many layers as are read; a loaded one as it is."""
+        return load_proxy(self.proxy, layers, self.root)
+
+    def encoder(self) -> Any:
+        """The sentence encoder."""
+        if not isinstance(self.given_encoder, str):
+            return self.given_encoder
+        from tamis.probes.hub.zoo import locate
+        from tamis.probes.model.encoder import Encoder
+
+        return Encoder.from_folder(locate(self.given_encoder, self.root))
+
+
+def build_method(
     name: str = DEFAULT,
     *,
     proxy: Proxy | Any | str | Path = DEFAULT_PROXY,
     encoder: Any | str = DEFAULT_ENCODER,
     root: Path | None = None,
     **options: Any,
-) -> Scorer:
-    """A method, ready to score.
+) -> Any:
+    """A method, ready for use: a `Scorer`, a `Ranker` or an `Orderer`, by its kind.
 
     Args:
-        name: a method of this folder.
+        name: a file of `methods/`.
         proxy: a loaded proxy, or the name or folder of one that is on this machine.
         encoder: likewise, for the methods that embed.
         root: where models are; by default the user's cache.
@@ -148,20 +156,8 @@ def build(
         UnknownMethod: no such method. ProxyMissing: its model is not on this machine.
         BadInput: an option that the method does not have.
     """
-    kind = method_class(name)
-    if name == "fusion":
-        return _fusion(proxy, encoder, root, options)
     check_options(name, options)
-    given: dict[str, Any] = {}
-    if kind.info.needs == "proxy":
-        layers = None
-        if isinstance(proxy, str | Path):
-            layers = depth(name, proxy, **{"probe": "auto", **options})
-        given["reader"] = load_proxy(proxy, layers, root)
-    elif kind.info.needs == "encoder":
-        given["encoder"] = _encoder(encoder, root)
-    method: Scorer = kind(**given, **options)
-    return method
+    return method_class(name).build(InstalledModels(proxy, encoder, root), options)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -178,9 +174,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         )
     for option, value in options.items():
         if not fits_kind(value, accepted[option]):
-            raise BadInput(
-                f"{name}: {option} is {value!r:.80}; give {' or '.join(told(accepted[option]))}"
-            )
+            kinds = " or ".join(describe_kind(accepted[option]))
+            raise BadInput(f"{name}: {option} is {value!r:.80}; give {kinds}")
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
@@ -190,28 +185,3 @@ def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
     from tamis.probes.hub.zoo import load_proxy as load
 
     return load(proxy, layers=layers, root=root)
-
-
-def _encoder(encoder: Any, root: Path | None) -> Any:
-    if not isinstance(encoder, str):
-        return encoder
-    from tamis.probes.hub.zoo import locate
-    from tamis.probes.model.encoder import Encoder
-
-    return Encoder.from_folder(locate(encoder, root))
-
-
-def _fusion(proxy: Any, encoder: Any, root: Path | None, options: dict[str, Any]) -> Scorer:
-    """Attention and words always; the encoder only where it is already on this machine."""
-    check_options("fusion", options)
-    parts: dict[str, Scorer] = {
-        "attention": build(DEFAULT, proxy=proxy, root=root),
-        "lexical": build("lexical"),
-    }
-    try:
-        parts["embedding"] = build("embedding", encoder=encoder, root=root)
-    except ProxyMissing:
-        if "embedding" in (options.get("weights") or {}):
-            raise
-    fusion: Scorer = method_class("fusion")(parts, **options)
-    return fusion

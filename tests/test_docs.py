@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import tamis
-from tamis.compressors.registry import depth, load_proxy
+from tamis.compressors.registry import layers_needed, load_proxy
 from tests import fences
 from tests.service.http.app_kit import served
 
@@ -90,7 +90,7 @@ def test_a_command_runs(page: str, command: str, desk: Path):
 
 @pytest.fixture(scope="module")
 def service(proxy_folder: Path) -> Iterator[str]:
-    with served(load_proxy(proxy_folder, depth("question_rows"))) as running:
+    with served(load_proxy(proxy_folder, layers_needed("question_rows"))) as running:
         yield running.url
 
 

@@ -28,8 +28,8 @@ def shown(tmp_path, monkeypatch):
 
 
 def test_it_is_found_by_its_file_and_compresses_and_ranks(shown):
-    assert registry.names(None) == ["brightest"]
-    assert registry.info("brightest").needs == "proxy"
+    assert registry.method_names(None) == ["brightest"]
+    assert registry.method_info("brightest").needs == "proxy"
     for layer in (1, 3):
         reader = Scripted.pointing_at("1907")
         short = tamis.compress(

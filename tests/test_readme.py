@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.compressors.registry import depth, load_proxy
+from tamis.compressors.registry import layers_needed, load_proxy
 from tests import fences
 from tests.service.http.app_kit import served
 
@@ -55,7 +55,7 @@ def test_a_python_block_runs(source: str):
 @pytest.fixture(scope="module")
 def service(proxy_folder: Path) -> Iterator[str]:
     """The service as the README starts it, on a free port."""
-    reader = load_proxy(proxy_folder, depth("question_rows"))
+    reader = load_proxy(proxy_folder, layers_needed("question_rows"))
     with served(reader) as running:
         yield running.url
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tamis.compressors.method import Scorer
 from tamis.compressors.types import Budget, Rules, Scores
 from tamis.probes.errors import BadInput
 
@@ -33,7 +34,7 @@ def conformal_threshold(lowest: Tensor, coverage: float) -> float:
     return float(sorted(lowest.tolist())[k - 1]) if k else 0.0
 
 
-def resolved(budget: Budget, scorer: Any, name: str) -> Budget:
+def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
     """A coverage as the threshold that the method's calibration gives it; others as they are.
 
     Raises:
@@ -41,14 +42,18 @@ def resolved(budget: Budget, scorer: Any, name: str) -> Budget:
     """
     if budget.coverage is None:
         return budget
-    promise = getattr(scorer, "covering", None)
-    threshold: float | None = promise(budget.coverage) if promise else None
+    threshold = scorer.coverage_threshold(budget.coverage)
     if threshold is None:
-        raise BadInput(
-            f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
-            "question_rows with its probe, or calibrate your own: tamis probe calibrate"
-        )
+        raise no_coverage(name)
     return replace(budget, coverage=None, threshold=threshold)
+
+
+def no_coverage(name: str) -> BadInput:
+    """The error where a coverage is asked of a method that has no calibration for it."""
+    return BadInput(
+        f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
+        "question_rows with its probe, or calibrate your own: tamis probe calibrate"
+    )
 
 
 def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
@@ -60,7 +65,7 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
         )
 
 
-def holds_nothing(scores: Scores, rules: Rules, name: str) -> bool:
+def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
     """Whether the context counts as holding no answer, and something is to be done about it.
 
     A unit that answers with even odds or better is an answer, whatever is said of the whole: in
@@ -80,7 +85,7 @@ def holds_nothing(scores: Scores, rules: Rules, name: str) -> bool:
     return scores.answerability < rules.answerable_floor and not likely
 
 
-def check_policy(rules: Rules) -> None:
+def check_unanswerable(rules: Rules) -> None:
     """Refuses a policy that does not exist, before any model runs."""
     policies = ("best_effort", "nothing", "pass_through")
     if rules.unanswerable not in policies:
@@ -91,7 +96,7 @@ def check_policy(rules: Rules) -> None:
         )
 
 
-def without_answer(rules: Rules, scores: Scores) -> str:
+def unanswerable_warning(rules: Rules, scores: Scores) -> str:
     """What the result's warning says."""
     did = "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
     return (

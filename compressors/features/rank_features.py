@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.bm25 import Collection
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.segmentation.terms import stem, words
 from tamis.probes.text import Passage, Unit
 
@@ -20,7 +20,7 @@ _TINY = 1e-9
 
 
 def rank_features(
-    question: str, look: Look, passages: Sequence[Passage], units: Sequence[Unit]
+    question: str, look: Reading, passages: Sequence[Passage], units: Sequence[Unit]
 ) -> Tensor:
     """One row a passage: `[P, 2·L·H + len(RANK_WORDS)]`, whatever `look` pooled beside the mean.
 
@@ -39,7 +39,7 @@ def words_at(layers: int, heads: int) -> int:
     return 2 * layers * heads
 
 
-def masses(look: Look, place: Tensor, passages: int) -> Tensor:
+def masses(look: Reading, place: Tensor, passages: int) -> Tensor:
     """Log of the question rows' attention to all units of each passage, head by head: `[P, L·H]`.
 
     `look.features` begin with the log mean a token of each unit, `[U, L·H]`.
@@ -50,7 +50,7 @@ def masses(look: Look, place: Tensor, passages: int) -> Tensor:
     return mass.index_add(0, place, means.exp() * tokens[:, None]).clamp_min(_TINY).log()
 
 
-def best_units(look: Look, place: Tensor, passages: int) -> Tensor:
+def best_units(look: Reading, place: Tensor, passages: int) -> Tensor:
     """Log mean a token of the unit of each passage that a head looks at most: `[P, L·H]`.
 
     A passage without units has the least there is.
@@ -60,7 +60,7 @@ def best_units(look: Look, place: Tensor, passages: int) -> Tensor:
     return least.scatter_reduce(0, place[:, None].expand_as(means), means, "amax")
 
 
-def _means(look: Look) -> Tensor:
+def _means(look: Reading) -> Tensor:
     return look.features[:, : look.features.shape[1] // 2]
 
 

@@ -72,7 +72,7 @@ def _number(value: Any, index: int) -> float:
     return number
 
 
-def fused(
+def fuse_ranks(
     own: Sequence[float],
     first: Sequence[float],
     fuse: Fuse | None,
@@ -118,7 +118,9 @@ def _joined(
         return [a + b for a, b in zip(_reciprocal(own), _reciprocal(first), strict=True)]
     weight = FITTED.get(method, FITTED_ELSE) if fuse in (None, "fitted") else fuse
     assert not isinstance(weight, str)
-    mixed = weight * standard(opened(own) if calibrated else own) + (1 - weight) * standard(first)
+    mixed = weight * z_scores(to_log_odds(own) if calibrated else own) + (1 - weight) * z_scores(
+        first
+    )
     return [float(score) for score in mixed]
 
 
@@ -129,13 +131,13 @@ def _reciprocal(scores: Sequence[float]) -> list[float]:
     return [1 / (RRF_K + ranks[score]) for score in scores]
 
 
-def opened(probabilities: Sequence[float]) -> list[float]:
+def to_log_odds(probabilities: Sequence[float]) -> list[float]:
     """Probabilities as log odds, so that the best ones stand apart."""
     clipped = (min(max(p, _LEAST), 1 - _LEAST) for p in probabilities)
     return [math.log(p / (1 - p)) for p in clipped]
 
 
-def standard(scores: Sequence[float]) -> NDArray[np.float64]:
+def z_scores(scores: Sequence[float]) -> NDArray[np.float64]:
     """Scores with mean 0 and deviation 1 within the request; all 0 where all are equal."""
     values = np.asarray(scores, dtype=np.float64)
     spread = values.std() if len(values) else 0.0

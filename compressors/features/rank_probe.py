@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.rank_features import RANK_WORDS, rank_features, words_at
-from tamis.compressors.features.shipped_probes import chosen_probe
+from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
@@ -27,20 +27,22 @@ from tamis.probes.text import Passage, Unit
 _LEAST = 1e-9
 
 
-def ranked(method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+def rank_with_probe(
+    method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+) -> Ranks:
     """Each passage's probability to answer; by its best unit where no rank probe fits the method.
 
     Args:
         method: `QuestionRows`: what it sees and thinks of units is used as it is.
     """
-    look = method.look(question, passages, units)
-    scores = method.judge(look, question, passages, units)
+    look = method.read(question, passages, units)
+    scores = method.score_reading(look, question, passages, units)
     clock = time.perf_counter()
     probe = probe_for(method)
     values = scores.passages
     if probe is not None and units:
         first = method.first_step(look, question, passages, units)
-        told = of_units(first, scores.passages, units)
+        told = unit_evidence(first, scores.passages, units)
         z = document_scores(probe, rank_features(question, look, passages, units), told)
         values = tuple(probabilities(probe, z).tolist())
     timings = dict(scores.timings_ms) | {"rank": (time.perf_counter() - clock) * 1e3}
@@ -73,7 +75,7 @@ def probe_for(method: Any) -> LinearProbe | None:
     elif method.probe is None:
         why = "it adds what units say, and probe is None"
     else:
-        found = chosen_probe("rank", method.reader, method.rank_probe)
+        found = choose_probe("rank", method.reader, method.rank_probe)
         if found is not None and found.card.layers != method.layers:
             why = f"it reads {found.card.layers} layers, and the probe of units {method.layers}"
     if why and method.rank_probe not in ("auto", None):
@@ -81,7 +83,7 @@ def probe_for(method: Any) -> LinearProbe | None:
     return None if why else found
 
 
-def of_units(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -> Tensor:
+def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -> Tensor:
     """What its units say of each passage: `[P, 2]`.
 
     Args:

@@ -18,16 +18,16 @@ def weights_file(method: str, model: str, exit_layer: int | None = None) -> Path
     return WEIGHTS / f"{method}.{model.replace('/', '--')}{early}.safetensors"
 
 
-def exits(method: str, model: str) -> list[int]:
+def shipped_exits(method: str, model: str) -> list[int]:
     """The layers after which a reading may stop with a probe that ships, the usual one last."""
-    usual = shipped(method, model)
+    usual = shipped_probe(method, model)
     stem = f"{weights_file(method, model).stem}.exit-"
     early = [int(file.stem.removeprefix(stem)) for file in WEIGHTS.glob(f"{stem}*.safetensors")]
     return sorted({*early, usual.card.layers}) if usual else []
 
 
 @lru_cache(maxsize=32)
-def shipped(method: str, model: str, exit_layer: int | None = None) -> LinearProbe | None:
+def shipped_probe(method: str, model: str, exit_layer: int | None = None) -> LinearProbe | None:
     """The probe that ships for a method and a model; None where there is none.
 
     Raises:
@@ -36,11 +36,11 @@ def shipped(method: str, model: str, exit_layer: int | None = None) -> LinearPro
     path = weights_file(method, model, exit_layer)
     if exit_layer is None:
         return LinearProbe.load(path) if path.is_file() else None
-    usual = shipped(method, model)
+    usual = shipped_probe(method, model)
     if usual and usual.card.layers == exit_layer:
         return usual
     if not path.is_file():
-        there = ", ".join(map(str, exits(method, model))) or "none"
+        there = ", ".join(map(str, shipped_exits(method, model))) or "none"
         raise BadInput(
             f"exit_layer is {exit_layer}, and probes for {model} ship for {there}; fit one: "
             f"tamis probe train --proxy {model} --layers {exit_layer} --data FILE"
@@ -48,7 +48,7 @@ def shipped(method: str, model: str, exit_layer: int | None = None) -> LinearPro
     return LinearProbe.load(path)
 
 
-def chosen_probe(
+def choose_probe(
     method: str,
     reader: Reader,
     probe: LinearProbe | Path | str | None,
@@ -66,7 +66,11 @@ def chosen_probe(
         BadInput: it reads to another layer than `exit_layer`, none ships that stops there, or it is
             a probe for another method.
     """
-    found = shipped(method, reader.card.name, exit_layer) if probe == "auto" else opened(probe)
+    found = (
+        shipped_probe(method, reader.card.name, exit_layer)
+        if probe == "auto"
+        else load_probe(probe)
+    )
     if exit_layer is not None and (found.card.layers if found else None) != exit_layer:
         reads = f"{found.card.layers} layers" if found else "nothing"
         raise BadInput(f"exit_layer is {exit_layer} and the probe reads {reads}; give one of them")
@@ -81,7 +85,7 @@ def chosen_probe(
     return found
 
 
-def opened(probe: LinearProbe | Path | str | None) -> LinearProbe | None:
+def load_probe(probe: LinearProbe | Path | str | None) -> LinearProbe | None:
     """A probe as it is, or read from its path.
 
     Raises:

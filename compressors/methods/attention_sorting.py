@@ -19,8 +19,8 @@ from typing import ClassVar
 
 import torch
 
-from tamis.compressors.method import Info
-from tamis.compressors.reading.long_range import far_layers, room_for
+from tamis.compressors.method import Info, OrderingMethod
+from tamis.compressors.reading.long_range import document_tokens_left, far_layers
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read, packed
@@ -30,7 +30,7 @@ from tamis.probes.text import Passage
 WINDOW_TOKENS = 4096
 
 
-class AttentionSorting:
+class AttentionSorting(OrderingMethod):
     """The last row of all layers and heads, document by document."""
 
     info: ClassVar[Info] = Info(
@@ -57,11 +57,6 @@ class AttentionSorting:
             )
         self.reader, self.rounds, self.window_tokens = reader, rounds, window_tokens
 
-    @classmethod
-    def depth(cls, model: str) -> int | None:
-        """Every layer is read."""
-        return None
-
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]
     ) -> tuple[int, ...]:
@@ -71,7 +66,7 @@ class AttentionSorting:
             return tuple(order)
         shown = document_ids(self.reader, passages)
         ask = self.reader.layout.ask(question)
-        window = room_for(self.reader, ask, self.window_tokens)
+        window = document_tokens_left(self.reader, ask, self.window_tokens)
         for _ in range(self.rounds):
             before = order
             looks = mean_attention(self.reader, [shown[p] for p in order], ask, window)

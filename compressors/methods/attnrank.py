@@ -11,17 +11,17 @@ between its places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, Models, OrderingMethod
 from tamis.compressors.selection.order import best_first
 from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.text import Passage
 
 
-class AttnRank:
+class AttnRank(OrderingMethod):
     """Places by attention, passages by score."""
 
     info: ClassVar[Info] = Info(
@@ -47,6 +47,11 @@ class AttnRank:
             self.profile = PositionProfile.shipped(model)
         else:
             self.profile = PositionProfile.load(profile)
+
+    @classmethod
+    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+        """By the profile of the proxy that reads, unless another is given."""
+        return cls(**{"model": models.proxy_name, **options})
 
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]

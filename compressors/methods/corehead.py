@@ -17,22 +17,22 @@ such a model (Gemma) a head may be chosen that sees no further than the last doc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tamis.compressors.method import Info
-from tamis.compressors.reading.in_context import Form, InContext, deepest
+from tamis.compressors.method import Info, RankingMethod
+from tamis.compressors.reading.in_context import Form, InContext, layers_of_heads
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.probing.heads import HeadProfile, profile_of
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 
 HEADS = 8
 LABEL = "[document {}]"
 
 
-class ContrastiveHeads:
+class CoReHead(RankingMethod):
     """Eight heads that prefer gold documents to hard negatives, calibrated."""
 
     info: ClassVar[Info] = Info(
@@ -68,15 +68,14 @@ class ContrastiveHeads:
         self.together = InContext(reader, found.best(heads), form, window_tokens)
 
     @classmethod
-    def depth(
-        cls, model: str, profile: HeadProfile | Path | str = "auto", heads: int = HEADS
-    ) -> int | None:
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the deepest of the heads."""
-        return deepest(profile_of(profile, "contrast", model).best(heads))
+        profile = profile_of(options.get("profile", "auto"), "contrast", model)
+        return layers_of_heads(profile.best(options.get("heads", HEADS)))
 
-    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
         """Each document's masked sum of calibrated attention by the heads; higher is better."""
-        return self.together.ranks(question, passages)
+        return self.together.rank(question, passages)
 
 
-Method = ContrastiveHeads
+Method = CoReHead

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, OrderingMethod
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.probes.text import Passage
 
 
-class Edges:
+class Edges(OrderingMethod):
     """Best first, second best last, and so on inwards."""
 
     info: ClassVar[Info] = Info(

@@ -29,19 +29,25 @@ the mean at the ends of a window is over the tokens that are there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info, best_of_passage
-from tamis.compressors.methods.sentinel import joined
+from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.smoothing import box
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, read_alone, remembering
+from tamis.compressors.reading.windows import (
+    WINDOW_TOKENS,
+    Reader,
+    Reading,
+    read_windows,
+    with_cache,
+)
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import PassageCache
@@ -74,7 +80,7 @@ def unit_features(
     return torch.stack([best, pool_tokens(seen.sum(0), spans, "mean")], -1)
 
 
-class EvaluatorHeads:
+class EHPC(TwoStepMethod):
     """Needle heads of one layer."""
 
     info: ClassVar[Info] = Info(
@@ -129,19 +135,24 @@ class EvaluatorHeads:
         self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
         self.calibrate = calibrate and form == "sentence"
         self.layers = self.layer + 1
-        self.reading = (
-            f"2 {self.layer}-{self.chosen} {observed_rows=} {pool_tokens=} {together=} "
-            f"calibrate={self.calibrate}"
-        )
 
     @classmethod
-    def depth(cls, model: str, profile: HeadProfile | Path | str = "auto") -> int | None:
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the evaluator layer; all layers while there is no profile that says which."""
+        profile = options.get("profile", "auto")
         if profile == "auto" and not HeadProfile.ships("needle", model):
             return None
         return profile_of(profile, "needle", model).best_layer() + 1
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    @property
+    def reading_key(self) -> str:
+        """The version (2: calibrated by "N/A"), heads and rows, pooling, windows."""
+        return (
+            f"2 {self.layer}-{self.chosen} {self.rows} {self.pool_tokens} {self.together} "
+            f"{self.calibrate} {self.window_tokens}"
+        )
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads every window once, and asks "N/A" of it if calibrated.
 
         Features `[U, 3]` are the best pooled token, the mean of raw tokens, and that mean minus the
@@ -153,11 +164,11 @@ class EvaluatorHeads:
 
         given: Sequence[Passage] = passages
         if self.together:
-            whole, units = joined(passages, units)
+            whole, units = join_passages(passages, units)
             given = [whole]
         kept = PassageCache(_KEPT_BYTES) if self.calibrate else None
-        seen = read_alone(
-            remembering(self.reader, kept),
+        seen = read_windows(
+            with_cache(self.reader, kept),
             question,
             given,
             units,
@@ -172,19 +183,13 @@ class EvaluatorHeads:
         best, mean, _, empty = seen.features.unbind(1)
         return replace(seen, features=torch.stack([best, mean, mean - empty], 1))
 
-    def judge(
-        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def score_reading(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """The form's column; no probabilities."""
         column = 0 if self.form == "token" else 2 if self.calibrate else 1
-        values = look.features[:, column] if units else torch.zeros(0)
-        each = tuple(values.tolist())
-        ranks = best_of_passage(each, units, len(passages))
-        return Scores(each, ranks, False, *look.cost)
-
-    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """One value a unit; a passage ranks by its best unit."""
-        return self.judge(self.look(question, passages, units), question, passages, units)
+        values = reading.features[:, column] if units else torch.zeros(0)
+        return reading.scores(values, units, len(passages))
 
     def tokens(self, question: str, text: str, most: int) -> list[tuple[int, int]]:
         """The published choice: spans of the `most` best tokens of one text, in text order.
@@ -205,4 +210,4 @@ class EvaluatorHeads:
         return Want((self.layer,), ("question",))
 
 
-Method = EvaluatorHeads
+Method = EHPC

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.features.bm25 import visible_texts, whole_texts
-from tamis.compressors.method import Info, best_of_passage
+from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.text import Passage, Unit
 
 
-class Embedding:
+class Embedding(ScoringMethod):
     """Cosine between the question and each unit."""
 
     info: ClassVar[Info] = Info("sentence cosine by a 22M encoder", "all-MiniLM-L6-v2", "encoder")
@@ -33,9 +33,9 @@ class Embedding:
         vectors = self.encoder.encode([question, *visible_texts(passages, units)])
         values = tuple((vectors[1:] @ vectors[0]).tolist())
         timings = {"read": (time.perf_counter() - clock) * 1e3}
-        return Scores(values, best_of_passage(values, units, len(passages)), timings_ms=timings)
+        return Scores(values, best_unit_scores(values, units, len(passages)), timings_ms=timings)
 
-    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """One cosine a whole passage with its title; units are not scored."""
         clock = time.perf_counter()
         vectors = self.encoder.encode([question, *whole_texts(passages)])

@@ -27,9 +27,9 @@ from functools import lru_cache
 from itertools import cycle, islice
 from typing import ClassVar
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, OrderingMethod
 from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS, document_ids, mean_attention
-from tamis.compressors.reading.long_range import room_for
+from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, packed
@@ -42,7 +42,7 @@ _SHAPES = 64
 """So many shapes of lists are kept: their biases are a few numbers each."""
 
 
-class FoundInTheMiddle:
+class FoundInTheMiddle(OrderingMethod):
     """Attention of the last row, calibrated by dummy documents."""
 
     info: ClassVar[Info] = Info(
@@ -82,11 +82,6 @@ class FoundInTheMiddle:
         # of this reader alone: a cache on the class would keep every model alive
         self._bias = lru_cache(maxsize=_SHAPES)(self._all_dummies)
 
-    @classmethod
-    def depth(cls, model: str) -> int | None:
-        """Every layer is read."""
-        return None
-
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]
     ) -> tuple[int, ...]:
@@ -100,7 +95,7 @@ class FoundInTheMiddle:
         """What each passage draws beyond what its place draws, in mean attention a token."""
         found: list[float] = []
         ask = self.reader.layout.ask(question)
-        window = room_for(self.reader, ask, self.window_tokens)
+        window = document_tokens_left(self.reader, ask, self.window_tokens)
         for group in packed(document_ids(self.reader, passages), window):
             drawn = self._drawn(group, ask)
             bias = self._one_dummy_each(group, ask) if self.each else self._shape(group, window)

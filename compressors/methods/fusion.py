@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from tamis.compressors.checks import is_number
-from tamis.compressors.features.rank_fusion import opened, standard
-from tamis.compressors.method import Info, Scorer, best_of_passage, ranks_of
+from tamis.compressors.features.rank_fusion import to_log_odds, z_scores
+from tamis.compressors.method import Info, Models, Scorer, ScoringMethod, best_unit_scores
+from tamis.compressors.methods.embedding import Embedding
+from tamis.compressors.methods.lexical import Lexical
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.text import Passage, Unit
 
 WEIGHTS = {"attention": 1.0, "lexical": 0.1, "embedding": 0.05}
@@ -29,14 +32,37 @@ RANK_WEIGHTS = {"attention": 0.8, "lexical": 0.0, "embedding": 0.2}
 question are among the features of the attention's own probe of documents."""
 
 
-class Fusion:
+class Fusion(ScoringMethod):
     """A weighted sum of standardised scores."""
 
     info: ClassVar[Info] = Info(
         "question_rows + lexical + embedding when there, z-scores, fitted weights",
         "CombSUM, Fox & Shaw 1994",
-        "proxy",
+        "proxy+encoder",
     )
+
+    @classmethod
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
+        """As many as the attention part reads."""
+        return QuestionRows.layers_needed(model, {})
+
+    @classmethod
+    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+        """Attention and words always; the encoder where it is installed, or where it is weighed.
+
+        Raises:
+            ProxyMissing: a weight is given for the encoder, and it is not on this machine.
+        """
+        parts: dict[str, Scorer] = {
+            "attention": QuestionRows.build(models, {}),
+            "lexical": Lexical(),
+        }
+        try:
+            parts["embedding"] = Embedding.build(models, {})
+        except ProxyMissing:
+            if "embedding" in (options.get("weights") or {}):
+                raise
+        return cls(parts, **options)
 
     def __init__(
         self, parts: Mapping[str, Scorer], weights: Mapping[str, float] | None = None
@@ -62,19 +88,19 @@ class Fusion:
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The weighted sum of each part's z-scores."""
         seen = {name: part.scores(question, passages, units) for name, part in self.parts.items()}
-        return fused(seen, self.weights, passages, units)
+        return fuse_scores(seen, self.weights, passages, units)
 
-    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The weighted sum of the z-scores that each part gives to passages."""
         seen = {
-            name: ranks_of(part, question, passages, units)
+            name: part.rank(question, passages, units)
             for name, part in self.parts.items()
             if self.rank_weights[name]
         }
         total = np.zeros(len(passages))
         for name, part in seen.items():
-            values = opened(part.values) if part.calibrated else part.values
-            total += self.rank_weights[name] * standard(values)
+            values = to_log_odds(part.values) if part.calibrated else part.values
+            total += self.rank_weights[name] * z_scores(values)
         return Ranks(
             tuple(total.tolist()),
             windows=sum(part.windows for part in seen.values()),
@@ -85,7 +111,7 @@ class Fusion:
         )
 
 
-def fused(
+def fuse_scores(
     seen: Mapping[str, Scores],
     weights: Mapping[str, float],
     passages: Sequence[Passage],
@@ -98,7 +124,7 @@ def fused(
     values = tuple(total.tolist())
     return Scores(
         values,
-        best_of_passage(values, units, len(passages)),
+        best_unit_scores(values, units, len(passages)),
         windows=sum(part.windows for part in seen.values()),
         tokens_read=sum(part.tokens_read for part in seen.values()),
         timings_ms=_summed(part.timings_ms for part in seen.values()),

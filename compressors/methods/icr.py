@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, RankingMethod
 from tamis.compressors.reading.in_context import Form, InContext
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 
 
-class InContextReranking:
+class ICR(RankingMethod):
     """Every head of every layer, calibrated."""
 
     info: ClassVar[Info] = Info(
@@ -54,14 +54,9 @@ class InContextReranking:
         form = Form(reverse=reverse, calibrate=calibrate, answer=answer)
         self.together = InContext(reader, None, form, window_tokens)
 
-    @classmethod
-    def depth(cls, model: str) -> int | None:
-        """Every layer is read."""
-        return None
-
-    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
         """Each document's masked sum of calibrated attention; higher is better."""
-        return self.together.ranks(question, passages)
+        return self.together.rank(question, passages)
 
 
-Method = InContextReranking
+Method = ICR

@@ -27,16 +27,21 @@ survivors without them. Chosen heads are read wherever they are: of a model with
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info, best_of_passage
-from tamis.compressors.methods.sentinel import joined
-from tamis.compressors.reading.joining import Cut, cuts, fitting, put_together
-from tamis.compressors.reading.long_range import room_for
+from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
+from tamis.compressors.methods.sentinel import join_passages
+from tamis.compressors.reading.joining import (
+    UnitTokens,
+    join_units,
+    units_as_tokens,
+    units_that_fit,
+)
+from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import Reader, Window, windows
 from tamis.compressors.types import Scores
@@ -51,7 +56,7 @@ HEADS = 16
 Form = Literal["sequential", "independent"]
 
 
-class Infini:
+class InfiniRetri(ScoringMethod):
     """Windows one after the other, with a memory of sentences."""
 
     info: ClassVar[Info] = Info(
@@ -100,12 +105,11 @@ class Infini:
         self.chosen = _contrast_heads(reader, heads) if heads else None
         deepest = max(layer for layer, _ in self.chosen) if self.chosen else None
         self.layers = reader.card.layers if deepest is None else deepest + 1
-        self.reading = f"1 {form=} {top_k=} {phrase_tokens=} {carry_tokens=} {self.chosen}"
 
     @classmethod
-    def depth(cls, model: str, heads: int | None = None) -> int | None:
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """All layers, or as many as the chosen heads need."""
-        if not (heads := _heads(model, heads)):
+        if not (heads := _heads(model, options.get("heads"))):
             return None
         best = HeadProfile.shipped("contrast", model).best(heads)
         return 1 + max(layer for layer, _ in best)
@@ -115,19 +119,19 @@ class Infini:
         clock = time.perf_counter()
         ask = self.reader.layout.ask(question)
         # of a short context, half is for what is carried and half for what is new
-        room = room_for(self.reader, ask, self.window_tokens + self.carry_tokens)
+        room = document_tokens_left(self.reader, ask, self.window_tokens + self.carry_tokens)
         carry = min(self.carry_tokens, max(room // 2, room - self.window_tokens))
         window_tokens = min(self.window_tokens, max(1, room - carry))
         walk = _Walk(self, ask, len(units), carry)
         if self.form == "sequential":
-            whole, moved = joined(passages, units)
+            whole, moved = join_passages(passages, units)
             for window in windows(self.reader.layout, [whole], moved, window_tokens, lead=True):
-                walk.step(cuts(window))
+                walk.step(units_as_tokens(window))
         else:
             walk.alone(windows(self.reader.layout, passages, units, window_tokens))
         each = walk.values()
         timings = {"read": (time.perf_counter() - clock) * 1e3}
-        ranks = best_of_passage(each, units, len(passages))
+        ranks = best_unit_scores(each, units, len(passages))
         read = walk.tokens - walk.cached
         return Scores(each, ranks, False, walk.prompts, read, timings, walk.cached)
 
@@ -149,10 +153,10 @@ class Infini:
 class _Walk:
     """One request on its way through the text: what was seen of each unit, and what is carried."""
 
-    def __init__(self, method: Infini, ask: Ask, units: int, carry_tokens: int) -> None:
+    def __init__(self, method: InfiniRetri, ask: Ask, units: int, carry_tokens: int) -> None:
         self.method, self.ask, self.carry_tokens = method, ask, carry_tokens
         self.seen = [0.0] * units
-        self.carried: list[Cut] = []
+        self.carried: list[UnitTokens] = []
         self.prompts = self.tokens = self.cached = 0
 
     def values(self) -> tuple[float, ...]:
@@ -160,7 +164,7 @@ class _Walk:
         kept = {part.unit for part in self.carried}
         return tuple(s + (u in kept) for u, s in enumerate(self.seen))
 
-    def step(self, new: Sequence[Cut]) -> None:
+    def step(self, new: Sequence[UnitTokens]) -> None:
         """Reads what is carried with what is new, and carries on the units of the best tokens."""
         self.carried = self._survivors(*self._together([*self.carried, *new]))
 
@@ -169,16 +173,16 @@ class _Walk:
         parts, tokens = [], []
         prompts = [Prompt(window.read, self.ask) for window in found]
         for window, signal in zip(found, self._read(prompts), strict=True):
-            parts += (own := cuts(window))
+            parts += (own := units_as_tokens(window))
             tokens.append(self._judge(own, signal, window.read.spans))
         if parts:
             self.carried = self._survivors(parts, torch.cat(tokens))
         if len(prompts) > 1:
             self._together(self.carried)
 
-    def _together(self, parts: list[Cut]) -> tuple[list[Cut], Tensor]:
+    def _together(self, parts: list[UnitTokens]) -> tuple[list[UnitTokens], Tensor]:
         """Reads some units in one prompt: them again, and the scores of its tokens."""
-        read = put_together(parts)
+        read = join_units(parts)
         (signal,) = self._read([Prompt(read, self.ask)])
         return parts, self._judge(parts, signal, read.spans)
 
@@ -190,7 +194,7 @@ class _Walk:
             yield signal
 
     def _judge(
-        self, parts: Sequence[Cut], signal: Signal, spans: Sequence[tuple[int, int]]
+        self, parts: Sequence[UnitTokens], signal: Signal, spans: Sequence[tuple[int, int]]
     ) -> Tensor:
         """Notes each unit's best token, and gives all tokens' scores: `[N]`."""
         tokens = self.method.token_scores(signal)
@@ -199,14 +203,14 @@ class _Walk:
             self.seen[part.unit] = value
         return tokens
 
-    def _survivors(self, parts: Sequence[Cut], tokens: Tensor) -> list[Cut]:
+    def _survivors(self, parts: Sequence[UnitTokens], tokens: Tensor) -> list[UnitTokens]:
         """The units that hold one of the best tokens, best first, as far as there is room."""
         if not len(tokens):
             return []
         worst = float(tokens.topk(min(self.method.top_k, len(tokens))).values[-1])
         hit = [part for part in parts if self.seen[part.unit] >= worst]
         order = sorted(hit, key=lambda part: (-self.seen[part.unit], part.unit))
-        return fitting(order, self.carry_tokens)
+        return units_that_fit(order, self.carry_tokens)
 
 
 def _heads(model: str, given: int | None) -> int:
@@ -222,4 +226,4 @@ def _contrast_heads(reader: Reader, heads: int) -> tuple[Head, ...]:
     return found.best(heads)
 
 
-Method = Infini
+Method = InfiniRetri

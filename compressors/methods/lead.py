@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, ScoringMethod
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
 
 
-class Lead:
+class Lead(ScoringMethod):
     """Every passage's first unit before any second; the question is not read."""
 
     info: ClassVar[Info] = Info(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamis.compressors.features.bm25 import Collection, visible_texts, whole_texts
-from tamis.compressors.method import Info, best_of_passage
+from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage, Unit
 
 
-class Lexical:
+class Lexical(ScoringMethod):
     """BM25 of each unit against the question."""
 
     info = Info("BM25 over sentences; no model", "Robertson & Zaragoza 2009")
@@ -19,9 +19,9 @@ class Lexical:
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """BM25 with k1 = 1.2 and b = 0.75; a passage ranks by its best unit."""
         values = Collection(visible_texts(passages, units)).score(words(question))
-        return Scores(tuple(values), best_of_passage(values, units, len(passages)))
+        return Scores(tuple(values), best_unit_scores(values, units, len(passages)))
 
-    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """BM25 of whole passages with their titles; the passages of the request are the collection.
 
         Whole passages rank better than their best units: .705 and .564 nDCG@10 on SciFact claims.

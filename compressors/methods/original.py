@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import Info, OrderingMethod
 from tamis.probes.text import Passage
 
 
-class Original:
+class Original(OrderingMethod):
     """Changes nothing."""
 
     info: ClassVar[Info] = Info("passages as they came", "the caller's order", kind="ordering")

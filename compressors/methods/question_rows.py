@@ -18,9 +18,9 @@ own window alone, and no passage can move the score of another.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ from torch import Tensor
 
 from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_features
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.features.rank_probe import probe_for, ranked
-from tamis.compressors.features.shipped_probes import chosen_probe, opened, shipped
+from tamis.compressors.features.rank_probe import probe_for, rank_with_probe
+from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.features.words import (
     HOP_FEATURES,
     WORD_FEATURES,
@@ -37,8 +37,8 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.method import Info, best_of_passage
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, read_alone
+from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.probing.fit import Calibration
@@ -51,13 +51,13 @@ _MIDDLE = (0.45, 0.75)
 """Where, as a share of depth, the heads that look back are in every model measured so far."""
 
 
-def pooled(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
     """Log mean and log maximum of the question rows' attention to each unit: `[U, 2·L·H]`."""
     mean, best = signal.pool(spans, "mean"), signal.pool(spans, "max")
     return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
 
 
-class QuestionRows:
+class QuestionRows(TwoStepMethod):
     """Attention of all question rows, passages alone, with words and a second step."""
 
     info: ClassVar[Info] = Info(
@@ -65,6 +65,7 @@ class QuestionRows:
         "after Sentinel, arXiv 2505.23277; departures in the file",
         "proxy",
     )
+    promises_coverage: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -97,28 +98,38 @@ class QuestionRows:
         if window_tokens < 1:
             raise BadInput(f"window_tokens is {window_tokens}; give 1 or more")
         self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
-        self.probe = chosen_probe("question_rows", reader, probe, exit_layer)
+        self.probe = choose_probe("question_rows", reader, probe, exit_layer)
         self.exit_layer = exit_layer
         self.layers = self.probe.card.layers if self.probe else _middle(reader.card.layers)[1]
         if isolated and self.probe:
             _check_isolation(self.probe)
-        self.rank_probe = rank_probe if rank_probe == "auto" else opened(rank_probe)
+        self.rank_probe = rank_probe if rank_probe == "auto" else load_probe(rank_probe)
         if self.rank_probe not in ("auto", None):
             probe_for(self)
 
     @classmethod
-    def depth(cls, model: str, exit_layer: int | None = None) -> int | None:
-        """How many layers of a model have to be loaded; None for all."""
-        probe = shipped("question_rows", model, exit_layer)
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
+        """As many as the probe reads; all where there is none."""
+        if (given := options.get("probe", "auto")) == "auto":
+            probe = shipped_probe("question_rows", model, options.get("exit_layer"))
+        else:
+            probe = load_probe(given)
         return probe.card.layers if probe else None
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    @property
+    def reading_key(self) -> str:
+        """Windows and depth are all that a reading depends on."""
+        return f"{self.window_tokens} {self.layers}"
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads every window once; the costly half."""
         want = Want(tuple(range(self.layers)), ("question_mean",))
-        return read_alone(self.reader, question, passages, units, want, pooled, self.window_tokens)
+        return read_windows(
+            self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
+        )
 
-    def judge(
-        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def score_reading(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """Scores what was seen; no model runs."""
         clock = time.perf_counter()
@@ -126,23 +137,26 @@ class QuestionRows:
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
-            values = untrained(
-                look.features, self.reader.card.layers, self.layers, self.reader.card.heads
+            values = untrained_scores(
+                reading.features, self.reader.card.layers, self.layers, self.reader.card.heads
             )
         elif self.isolated:
-            values = lone_probabilities(self.probe, lone_features(look))
+            values = isolated_probabilities(self.probe, isolated_features(reading))
         else:
             lexicon = Lexicon(question, passages, units)
-            first = first_features(look, question, lexicon)
-            values = probabilities(self.probe, z := stepped(self.probe, first, lexicon))
-            answerable = answerability(self.probe, first, z, lone_features(look))
-        each = tuple(values.tolist())
-        timings = look.timings_ms | {"score": (time.perf_counter() - clock) * 1e3}
-        ranks = best_of_passage(each, units, len(passages))
-        cost = look.windows, look.tokens_read, timings, look.tokens_cached, answerable
-        return Scores(each, ranks, self.probe is not None, *cost)
+            first = first_features(reading, question, lexicon)
+            values = probabilities(self.probe, z := second_step_scores(self.probe, first, lexicon))
+            answerable = answerability(self.probe, first, z, isolated_features(reading))
+        return reading.scores(
+            values,
+            units,
+            len(passages),
+            calibrated=self.probe is not None,
+            answerability=answerable,
+            score_ms=(time.perf_counter() - clock) * 1e3,
+        )
 
-    def covering(self, coverage: float) -> float | None:
+    def coverage_threshold(self, coverage: float) -> float | None:
         """The probability down to which units must be kept to keep all the evidence this often.
 
         None without a probe that was calibrated for it.
@@ -152,24 +166,20 @@ class QuestionRows:
             return None
         return conformal_threshold(self.probe.weights[name], coverage)
 
-    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """The probability that each unit answers; a passage ranks by its best unit."""
-        return self.judge(self.look(question, passages, units), question, passages, units)
-
     def first_step(
-        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Tensor:
         """Scores of the first step, `[U]`; there is a probe."""
         assert self.probe is not None
-        first = first_features(look, question, Lexicon(question, passages, units))
+        first = first_features(reading, question, Lexicon(question, passages, units))
         return first @ _flat(self.probe, "first", first.shape[1])
 
-    def ranked(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers, by all of it and its units."""
-        return ranked(self, question, passages, units)
+        return rank_with_probe(self, question, passages, units)
 
 
-def stepped(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
+def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
     """Scores of the second step `[U]`, from the first step's features `[U, F]`."""
     z = first @ _flat(probe, "first", first.shape[1])
     second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
@@ -181,7 +191,7 @@ def probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
     return Calibration(*_flat(probe, "calibration", 4).tolist())(z)
 
 
-def lone_probabilities(probe: LinearProbe, lone: Tensor) -> Tensor:
+def isolated_probabilities(probe: LinearProbe, lone: Tensor) -> Tensor:
     """That each unit answers, from what is known of it from its own window `[U, 2·L·H + 1]`."""
     z = lone @ _flat(probe, "alone", 2 * probe.card.layers * probe.card.heads + 1)
     return Calibration(*_flat(probe, "alone_calibration", 4).tolist())(z)
@@ -197,18 +207,18 @@ def answerability(probe: LinearProbe, first: Tensor, z: Tensor, lone: Tensor) ->
     return float(torch.sigmoid(seen @ weights[:-1] + weights[-1]))
 
 
-def lone_features(look: Look) -> Tensor:
+def isolated_features(reading: Reading) -> Tensor:
     """What is known of each unit from its own window: heads, and its length: `[U, 2·L·H + 1]`."""
-    return torch.cat([look.features, torch.tensor(look.tokens).float().log1p()[:, None]], 1)
+    return torch.cat([reading.features, torch.tensor(reading.tokens).float().log1p()[:, None]], 1)
 
 
-def first_features(look: Look, question: str, lexicon: Lexicon) -> Tensor:
+def first_features(reading: Reading, question: str, lexicon: Lexicon) -> Tensor:
     """The first step's features: heads, then words: `[U, 2·L·H + len(WORD_FEATURES)]`."""
-    said = word_features(question, lexicon, look.tokens)
-    return torch.cat([look.features, torch.from_numpy(said)], 1)
+    said = word_features(question, lexicon, reading.tokens)
+    return torch.cat([reading.features, torch.from_numpy(said)], 1)
 
 
-def untrained(features: Tensor, depth: int, layers: int, heads: int) -> Tensor:
+def untrained_scores(features: Tensor, depth: int, layers: int, heads: int) -> Tensor:
     """Without a probe: the log maximum, averaged over the heads in the middle of the model."""
     start, stop = _middle(depth)
     best = features[:, features.shape[1] // 2 :].view(len(features), layers, heads)

@@ -18,10 +18,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.compressors.method import Info, best_of_passage
-from tamis.compressors.methods.sentinel import joined
+from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.smoothing import gaussian
-from tamis.compressors.reading.windows import Look, Reader, read_alone
+from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.signal import Signal, Want, pool_tokens
@@ -37,7 +37,7 @@ def best_words(signal: Signal, spans: Sequence[tuple[int, int]], sigma: float) -
     return pool_tokens(gaussian(tokens, sigma), spans, "max")[:, None]
 
 
-class RawAttention:
+class RawAttention(TwoStepMethod):
     """The reading that every other one improves on."""
 
     info: ClassVar[Info] = Info(
@@ -64,36 +64,29 @@ class RawAttention:
                 f"sigma is {sigma} and window_tokens {window_tokens}; give 0 or more, and 1 or more"
             )
         self.reader, self.sigma, self.window_tokens = reader, sigma, window_tokens
-        self.reading = f"1 {sigma=}"
 
-    @classmethod
-    def depth(cls, model: str) -> int | None:
-        """The last layer is read, so every layer is loaded."""
-        return None
+    @property
+    def reading_key(self) -> str:
+        """The smoothing and the windows."""
+        return f"1 {self.sigma} {self.window_tokens}"
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads the joined documents, window by window."""
-        whole, moved = joined(passages, units)
+        whole, moved = join_passages(passages, units)
         want = Want((self.reader.card.layers - 1,), ("last",))
 
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
             return best_words(signal, spans, self.sigma)
 
-        return read_alone(
+        return read_windows(
             self.reader, question, [whole], moved, want, pool, self.window_tokens, lead=True
         )
 
-    def judge(
-        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def score_reading(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """What was seen, as it is; no probabilities."""
-        each = tuple(look.features.flatten().tolist())
-        ranks = best_of_passage(each, units, len(passages))
-        return Scores(each, ranks, False, *look.cost)
-
-    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """One value a sentence; a passage ranks by its best sentence."""
-        return self.judge(self.look(question, passages, units), question, passages, units)
+        return reading.scores(reading.features.flatten(), units, len(passages))
 
 
 Method = RawAttention

@@ -20,18 +20,18 @@ the chunk's end alone, and the regression has to learn that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.shipped_probes import chosen_probe, shipped
-from tamis.compressors.method import Info, best_of_passage
+from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
+from tamis.compressors.method import Info, TwoStepMethod
 from tamis.compressors.reading.long_range import opening_token
-from tamis.compressors.reading.windows import Look, Reader, read_alone
+from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
@@ -42,14 +42,14 @@ from tamis.probes.text import Passage, Unit
 CHUNK_TOKENS = 1024
 
 
-def in_context(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
+def pool_context_shares(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
     """Each sentence's mean share of the context's attention, head by head: `[U, L·H]`."""
     total = signal.weights.sum(-1, keepdim=True).clamp_min(1e-8)
     shares = Signal(signal.weights / total, signal.layers, signal.rows)
     return shares.pool(spans, "mean").flatten(1)
 
 
-def words_for(own: Template) -> Template:
+def sentinel_template(own: Template) -> Template:
     """Sentinel's words, behind the opening token that a proxy's own template begins with."""
     words = TEMPLATES["sentinel"]
     if not (token := opening_token(own)):
@@ -57,7 +57,7 @@ def words_for(own: Template) -> Template:
     return replace(words, name=f"{words.name}_opened", head=token + words.head)
 
 
-def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
+def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
     """All passages as one text, a blank line between them, and the units at their new places.
 
     Titles stand between units: only windows with their `lead` hold them.
@@ -75,7 +75,7 @@ def joined(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage,
     return Passage(text), moved
 
 
-class Sentinel:
+class Sentinel(TwoStepMethod):
     """The published reading, as the method to beat."""
 
     info: ClassVar[Info] = Info(
@@ -83,8 +83,6 @@ class Sentinel:
         "Sentinel, arXiv 2505.23277",
         "proxy",
     )
-    reading: ClassVar[int] = 2
-    """Counts the changes of what `look` sees: stored readings of an earlier one are not used."""
 
     def __init__(
         self,
@@ -100,8 +98,8 @@ class Sentinel:
         """
         if chunk_tokens < 1:
             raise BadInput(f"chunk_tokens is {chunk_tokens}; give 1 or more")
-        self.reader = reader.with_template(words_for(reader.layout.template))
-        found = chosen_probe("sentinel", self.reader, probe)
+        self.reader = reader.with_template(sentinel_template(reader.layout.template))
+        found = choose_probe("sentinel", self.reader, probe)
         if found is None:
             raise BadInput(
                 f"sentinel has no probe for {reader.card.name}; fit one: "
@@ -109,39 +107,48 @@ class Sentinel:
             )
         self.probe, self.chunk_tokens = found, chunk_tokens
 
-    @classmethod
-    def ships(cls, model: str) -> bool:
-        """Whether there is a probe for a model."""
-        return shipped("sentinel", model) is not None
+    @property
+    def reading_key(self) -> str:
+        """The version of the reading (2: the context joined, titles between), and its chunks."""
+        return f"2 {self.chunk_tokens}"
 
     @classmethod
-    def depth(cls, model: str) -> int | None:
-        """Every layer is read."""
-        return None
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
+        """Every layer is read, but for a probe that was fitted for fewer."""
+        if (given := options.get("probe", "auto")) == "auto":
+            return None
+        probe = load_probe(given)
+        return probe.card.layers if probe else None
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    @classmethod
+    def ships_for(cls, model: str) -> bool:
+        """Whether a probe ships for the model."""
+        return shipped_probe("sentinel", model) is not None
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Reads the joined context, chunk by chunk."""
-        whole, moved = joined(passages, units)
+        whole, moved = join_passages(passages, units)
         want = Want(tuple(range(self.reader.card.layers)), ("last",))
-        return read_alone(
-            self.reader, question, [whole], moved, want, in_context, self.chunk_tokens, lead=True
+        return read_windows(
+            self.reader,
+            question,
+            [whole],
+            moved,
+            want,
+            pool_context_shares,
+            self.chunk_tokens,
+            lead=True,
         )
 
-    def judge(
-        self, look: Look, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def score_reading(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """The regression's probabilities; classes were balanced, so they are no rates."""
         values: Tensor = torch.zeros(0)
         if units:
-            w = self.probe.get("head", (look.features.shape[1],))
-            values = torch.sigmoid(look.features @ w + self.probe.get("bias", (1,)))
-        each = tuple(values.tolist())
-        ranks = best_of_passage(each, units, len(passages))
-        return Scores(each, ranks, False, *look.cost)
-
-    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """One value a sentence; a passage ranks by its best sentence."""
-        return self.judge(self.look(question, passages, units), question, passages, units)
+            w = self.probe.get("head", (reading.features.shape[1],))
+            values = torch.sigmoid(reading.features @ w + self.probe.get("bias", (1,)))
+        return reading.scores(values, units, len(passages))
 
 
 Method = Sentinel

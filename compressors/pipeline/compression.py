@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tamis.compressors.documents import check_keep, check_list, passage_of
+from tamis.compressors.documents import check_keep, check_list, to_passage
 from tamis.compressors.features.coverage import (
-    check_policy,
     check_threshold,
-    holds_nothing,
-    resolved,
-    without_answer,
+    check_unanswerable,
+    is_unanswerable,
+    resolve_coverage,
+    unanswerable_warning,
 )
-from tamis.compressors.keep_tags import tagged
-from tamis.compressors.method import Scorer, check_scores
+from tamis.compressors.keep_tags import parse_keep_tags
+from tamis.compressors.method import Orderer, Scorer, check_scores
 from tamis.compressors.question import COMPRESSION, check_question
-from tamis.compressors.selection.granularity import blocks, check_granularity, words
-from tamis.compressors.selection.order import PLAIN, Orderer, Orderers
+from tamis.compressors.selection.granularity import check_granularity, merge_blocks, split_words
+from tamis.compressors.selection.order import PLAIN, Orderers
 from tamis.compressors.selection.select import given, select, whole
 from tamis.compressors.types import Budget, Compressed, Kept, Rules, Scores, Selection, Status
 from tamis.probes.errors import BadInput
@@ -79,20 +79,20 @@ class Compressor:
         """
         check_question(question, COMPRESSION)
         check_list(passages, "passages")
-        check_policy(rules)
+        check_unanswerable(rules)
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
-        budget = resolved(budget, self.scorer, self.name)
+        budget = resolve_coverage(budget, self.scorer, self.name)
         counter = counter or self.counter
         clock = time.perf_counter()
-        context = tuple(passage_of(p, i) for i, p in enumerate(passages))
+        context = tuple(to_passage(p, i) for i, p in enumerate(passages))
         check_keep(context)
         if rules.keep_tags:
-            context = tuple(tagged(p, i) for i, p in enumerate(context))
+            context = tuple(parse_keep_tags(p, i) for i, p in enumerate(context))
         units = units_of(context, spoken(language, question, [p.text for p in context]))
         if rules.granularity == "token":
-            units = words(context, units)
-        everything, tokens_in = counted(context, units, rules, counter)
+            units = split_words(context, units)
+        everything, tokens_in = whole_context(context, units, rules, counter)
         case = _Case(question, context, units, budget, rules, counter, tokens_in, everything, clock)
         case.timings["segment"] = (time.perf_counter() - clock) * 1e3
         limit = budget.tokens(tokens_in)
@@ -107,10 +107,10 @@ class Compressor:
         """What is kept by the method's scores, or what the rules say where there is no answer."""
         scores = self.scorer.scores(case.question, case.passages, case.units)
         if case.rules.granularity == "block":
-            case.units, scores = blocks(case.passages, case.units, scores)
+            case.units, scores = merge_blocks(case.passages, case.units, scores)
         check_threshold(case.budget, scores, self.name)
         case.timings |= scores.timings_ms
-        if holds_nothing(scores, case.rules, self.name):
+        if is_unanswerable(scores, case.rules, self.name):
             return self._unanswered(case, scores)
         clock = time.perf_counter()
         kept = case.selected(scores, case.rules if orderer is None else _unordered(case.rules))
@@ -164,7 +164,7 @@ class Compressor:
 
     def _unanswered(self, case: _Case, scores: Scores) -> Compressed:
         """Nothing, or the context as it came, whatever the budget: as the rules have it."""
-        why = (without_answer(case.rules, scores),)
+        why = (unanswerable_warning(case.rules, scores),)
         if case.rules.unanswerable == "nothing":
             kept = Selection((), "", 0, why)
         else:
@@ -217,7 +217,7 @@ class _Case:
         return select(self.passages, self.units, *seen, self.budget, rules, self.counter, order)
 
 
-def counted(
+def whole_context(
     passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: Tokens
 ) -> tuple[Selection, int]:
     """The context as it came, with what the rules show around it, and its tokens without that."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tamis.compressors.checks import is_whole
-from tamis.compressors.documents import check_list, passage_of
-from tamis.compressors.features.rank_fusion import FirstStage, Fuse, first_scores, fused
+from tamis.compressors.documents import check_list, to_passage
+from tamis.compressors.features.rank_fusion import FirstStage, Fuse, first_scores, fuse_ranks
+from tamis.compressors.method import Ranker
 from tamis.compressors.question import check_question
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
@@ -22,15 +23,12 @@ from tamis.probes.segmentation.language import AUTO, spoken
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 
-Ask = Callable[[str, Sequence[Passage], Sequence[Unit]], Ranks]
-"""Question, passages and their units to a value a passage."""
-
 
 class Reranker:
     """A method that sorts documents, alone or together with a first stage."""
 
-    def __init__(self, ask: Ask, name: str) -> None:
-        self.ask, self.name = ask, name
+    def __init__(self, ranker: Ranker, name: str) -> None:
+        self.ranker, self.name = ranker, name
 
     def rerank(
         self,
@@ -63,7 +61,7 @@ class Reranker:
         """
         clock = time.perf_counter()
         _check(question, documents, top_n)
-        given = tuple(passage_of(document, i) for i, document in enumerate(documents))
+        given = tuple(to_passage(document, i) for i, document in enumerate(documents))
         first = first_scores(first_stage, len(given), fuse)
         distinct = _Distinct.of(given)
         language = spoken(language, question, [p.text for p in distinct.passages])
@@ -71,7 +69,7 @@ class Reranker:
         segmented = time.perf_counter()
         ranks = self._asked(question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
-        score = own if first is None else fused(own, first, fuse, self.name, ranks.calibrated)
+        score = own if first is None else fuse_ranks(own, first, fuse, self.name, ranks.calibrated)
         order = sorted(range(len(given)), key=lambda i: (-score[i], i))
         shown, scores = distinct.spread(given, units, ranks.units, language)
         timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
@@ -99,10 +97,10 @@ class Reranker:
         if not there:
             return Ranks((-math.inf,) * len(distinct.passages))
         if len(there) == len(distinct.passages):
-            return self.ask(question, distinct.passages, units)
+            return self.ranker.rank(question, distinct.passages, units)
         place = {passage: i for i, passage in enumerate(there)}
         moved = [replace(unit, passage=place[unit.passage]) for unit in units]
-        found = self.ask(question, [distinct.passages[p] for p in there], moved)
+        found = self.ranker.rank(question, [distinct.passages[p] for p in there], moved)
         values = [-math.inf] * len(distinct.passages)
         for passage, value in zip(there, found.values, strict=True):
             values[passage] = value

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.reading.long_range import context_of, far_layers, opening_token
+from tamis.compressors.reading.long_range import context_tokens, far_layers, opening_token
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -119,7 +119,7 @@ class InContext:
                 f"window_tokens is {window_tokens}; give at least {_LEAST_TOKENS}, or leave it out"
             )
 
-    def ranks(self, question: str, passages: Sequence[Passage]) -> Ranks:
+    def rank(self, question: str, passages: Sequence[Passage]) -> Ranks:
         """Each document's masked sum of calibrated attention."""
         clock = time.perf_counter()
         asks = [replace(self.reader.layout.ask(q), rows=0) for q in self._queries(question)]
@@ -161,7 +161,7 @@ class InContext:
 
     def _longest(self) -> int:
         """Tokens of the longest prompt."""
-        longest = context_of(self.reader)
+        longest = context_tokens(self.reader)
         return min(self.window_tokens or longest, longest)
 
     def _read(self, page: Page, asks: Sequence[Ask]) -> list[Signal]:
@@ -170,16 +170,16 @@ class InContext:
             self.reader, self._longest()
         )
         want = Want(tuple(sorted(wanted)), ("question_mean",))
-        return asked(self.reader, Read(page.ids, 0, ()), asks, want)
+        return read_questions(self.reader, Read(page.ids, 0, ()), asks, want)
 
     def _scored(self, page: Page, signals: Sequence[Signal]) -> list[Tensor]:
         """The score of each document on a page."""
-        seen = [summed(signal, self.heads) for signal in signals]
+        seen = [sum_heads(signal, self.heads) for signal in signals]
         scores = seen[0] - seen[1] if self.form.calibrate else seen[0]
         return [masked_sum(scores[a:b]) for a, b in page.spans]
 
 
-def asked(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> list[Signal]:
+def read_questions(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> list[Signal]:
     """One text asked several times: its keys are kept where the reader can keep them.
 
     Returns:
@@ -193,7 +193,7 @@ def asked(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> list[Sign
     return [replace(first, cached=0), *others]
 
 
-def summed(signal: Signal, heads: Sequence[Head] | None) -> Tensor:
+def sum_heads(signal: Signal, heads: Sequence[Head] | None) -> Tensor:
     """Attention to each token, the mean over rows, summed over heads: `[N]`."""
     weights = signal.weights.mean(2)  # [L, H, N]
     if heads is None:
@@ -254,7 +254,7 @@ def _page(layout: Layout, batch: Sequence[_Piece], form: Form) -> Page:
     return Page(tuple(ids), tuple(spans), tuple(piece.document for piece in shown))
 
 
-def deepest(heads: Sequence[Head]) -> int:
+def layers_of_heads(heads: Sequence[Head]) -> int:
     """How many layers of a model have to be loaded for these heads."""
     return 1 + max(layer for layer, _ in heads)
 

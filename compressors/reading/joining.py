@@ -10,7 +10,7 @@ from tamis.probes.prompt import Read
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class UnitTokens:
     """One unit as tokens.
 
     Attributes:
@@ -25,19 +25,19 @@ class Cut:
     shared: int
 
 
-def cuts(window: Window) -> list[Cut]:
+def units_as_tokens(window: Window) -> list[UnitTokens]:
     """The units of a window, each with what stands before it in its passage."""
     own = window.read.ids[window.read.start :]
     found, end = [], 0
     for u, (start, stop) in enumerate(window.read.spans, window.first):
         begin = min(end, start)
         shared = max(0, min(end, stop) - start)
-        found.append(Cut(u, own[begin : max(begin, stop)], start - begin, shared))
+        found.append(UnitTokens(u, own[begin : max(begin, stop)], start - begin, shared))
         end = max(end, stop)
     return found
 
 
-def put_together(parts: Iterable[Cut]) -> Read:
+def join_units(parts: Iterable[UnitTokens]) -> Read:
     """One readable piece of several units in text order, without a title line.
 
     Neighbours read as in their text: a token that straddles two is there once.
@@ -54,7 +54,7 @@ def put_together(parts: Iterable[Cut]) -> Read:
     return Read(tuple(ids), 0, tuple(spans))
 
 
-def fitting(order: Sequence[Cut], most_tokens: int) -> list[Cut]:
+def units_that_fit(order: Sequence[UnitTokens], most_tokens: int) -> list[UnitTokens]:
     """The first of `order` that fit into so many tokens, in text order; longer ones are passed."""
     kept, room = [], most_tokens
     for part in order:

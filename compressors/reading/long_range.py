@@ -26,7 +26,7 @@ def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
     Raises:
         BadInput: not every layer is loaded, and a sum over some would be another method.
     """
-    proxy, layers = innermost(reader), reader.card.layers
+    proxy, layers = innermost_reader(reader), reader.card.layers
     if (depth := getattr(proxy, "depth", layers)) < layers:
         raise BadInput(
             f"every layer is read for this, and of {reader.card.name} {depth} of {layers} are "
@@ -40,13 +40,13 @@ def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
     return tuple(x for x in every if kinds[x] != "sliding_attention") or every
 
 
-def room_for(reader: Any, ask: Ask, most: int) -> int:
+def document_tokens_left(reader: Any, ask: Ask, most: int) -> int:
     """Tokens of documents that one prompt holds beside its opening and a question, up to `most`.
 
     Raises:
         BadInput: the question leaves no room.
     """
-    longest = context_of(reader)
+    longest = context_tokens(reader)
     room = longest - len(reader.layout.head) - len(ask.ids)
     if room < 1:
         raise BadInput(
@@ -56,12 +56,12 @@ def room_for(reader: Any, ask: Ask, most: int) -> int:
     return min(most, room)
 
 
-def context_of(reader: Any) -> int:
+def context_tokens(reader: Any) -> int:
     """Tokens of the longest prompt that a reader takes."""
-    return int(getattr(innermost(reader), "context_tokens", CONTEXT_TOKENS))
+    return int(getattr(innermost_reader(reader), "context_tokens", CONTEXT_TOKENS))
 
 
-def innermost(reader: Any) -> Any:
+def innermost_reader(reader: Any) -> Any:
     """What knows the model, behind caches and whatever else reads by it: a proxy, or the engine."""
     while not hasattr(reader, "context_tokens") and (behind := _behind(reader)) is not None:
         reader = behind

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tamis.compressors.method import best_unit_scores
+from tamis.compressors.types import Scores
 from tamis.probes.card import Card
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
@@ -38,7 +40,7 @@ class Reader(Protocol):
         ...
 
 
-def remembering(reader: Any, cache: PassageCache | None) -> Any:
+def with_cache(reader: Any, cache: PassageCache | None) -> Any:
     """A proxy that keeps passages in the cache; without one, or without a model, as it is."""
     if cache is None or not isinstance(reader, Proxy):
         return reader
@@ -56,7 +58,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Reading:
     """What was seen of every unit.
 
     Attributes:
@@ -73,10 +75,34 @@ class Look:
     timings_ms: dict[str, float]
     tokens_cached: int = 0
 
-    @property
-    def cost(self) -> tuple[int, int, dict[str, float], int]:
-        """What `Scores` says of it, in that order."""
-        return self.windows, self.tokens_read, self.timings_ms, self.tokens_cached
+    def scores(
+        self,
+        values: Tensor,
+        units: Sequence[Unit],
+        passages: int,
+        *,
+        calibrated: bool = False,
+        answerability: float | None = None,
+        score_ms: float | None = None,
+    ) -> Scores:
+        """The values `[U]` that a method gives to what was read, with what the reading cost.
+
+        Args:
+            passages: how many; each ranks by its best unit.
+            calibrated, answerability: as in `Scores`.
+            score_ms: what scoring took; None where it takes next to nothing.
+        """
+        each = tuple(values.tolist())
+        return Scores(
+            each,
+            best_unit_scores(each, units, passages),
+            calibrated,
+            self.windows,
+            self.tokens_read,
+            self.timings_ms | ({} if score_ms is None else {"score": score_ms}),
+            self.tokens_cached,
+            answerability,
+        )
 
 
 def windows(
@@ -139,7 +165,7 @@ def _cuts(
             first = i
 
 
-def read_alone(
+def read_windows(
     reader: Reader,
     question: str,
     passages: Sequence[Passage],
@@ -149,7 +175,7 @@ def read_alone(
     limit: int = WINDOW_TOKENS,
     lead: bool = False,
     beside: Sequence[str] = (),
-) -> Look:
+) -> Reading:
     """Reads each window in a prompt of its own: no passage can change what is seen of another.
 
     Args:
@@ -174,7 +200,7 @@ def read_alone(
         each = [torch.cat(pooled[i : i + len(turn)]) for i in range(0, len(pooled), len(turn))]
         rows.append(torch.cat(each, -1))
     read = time.perf_counter()
-    return Look(
+    return Reading(
         torch.cat(rows) if rows else torch.zeros(0, 0),
         tuple(b - a for window in cut for a, b in window.read.spans),
         len(cut),

@@ -34,20 +34,14 @@ def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
         raise BadInput(
             f"granularity is {granularity!r}; give one of {', '.join(get_args(Granularity))}"
         )
-    if granularity == "token" and not reads_words(scorer):
+    if granularity == "token" and not scorer.info.reads_words:
         raise BadInput(
             f"{method} scores sentences, not words; take granularity sentence or block, or "
-            "method evaluator_heads or raw_attention"
+            "method ehpc or raw_attention"
         )
 
 
-def reads_words(scorer: Scorer) -> bool:
-    """Whether a method can score a word; one that stands for another says so itself."""
-    said: bool = getattr(scorer, "reads_words", scorer.info.reads_words)
-    return said
-
-
-def words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:
+def split_words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:
     """Every word as a unit of its own, with the white space behind it: they partition as `units`.
 
     A table's header row stays whole: it is shown wherever one of the table's words is.
@@ -76,7 +70,7 @@ def _tokens(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
         yield match.start(), at
 
 
-def blocks(
+def merge_blocks(
     passages: Sequence[Passage], units: Sequence[Unit], scores: Scores
 ) -> tuple[list[Unit], Scores]:
     """The units joined to blocks, each with the best score among its own."""

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-from tamis.probes.text import Passage
+from tamis.compressors.method import Orderer
 
 PLAIN = ("original", "score", "edges")
 """Orders that rendering makes by itself, from passage scores alone."""
-
-
-class Orderer(Protocol):
-    """Puts passages in the order in which a model shall read them."""
-
-    def order(
-        self, question: str, passages: Sequence[Passage], scores: Sequence[float]
-    ) -> tuple[int, ...]:
-        """Indexes of the passages in the order to show, each once.
-
-        Args:
-            passages: what will be shown of each.
-            scores: one a passage, higher is better.
-        """
-        ...
 
 
 Orderers = Callable[[str], Orderer]

@@ -35,7 +35,7 @@ _ECHO_WORDS = 4
 _HAIR = 1e-9
 
 
-class Sieve:
+class BudgetPacker:
     """Units that were taken so far, and what there is still room for.
 
     Attributes:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tamis.compressors.selection.order import PLAIN
-from tamis.compressors.selection.packer import Sieve
+from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Sheet, given, render, whole
 from tamis.compressors.types import Budget, Rules, Selection
 from tamis.probes.errors import BadInput, BudgetTooSmall
@@ -68,7 +68,7 @@ def select(
         return Selection((), "", 0)
     tokens_in = 0 if budget.ratio is None else counter.count(given(passages, units, rules))
     limit = budget.tokens(tokens_in)
-    sieve = Sieve(sheet, counter, math.inf if limit is None else limit, must)
+    sieve = BudgetPacker(sheet, counter, math.inf if limit is None else limit, must)
     walk = sorted(range(len(units)), key=lambda u: (-values[u], u))
     shown = must | _of_best_passages(sheet, ranking)
     walk = [u for u in walk if u in shown]
@@ -78,7 +78,9 @@ def select(
     return _selection(sieve, walk, free, floor)
 
 
-def _fill(sieve: Sieve, walk: Sequence[int], free: Sequence[int], ranking: Sequence[int]) -> None:
+def _fill(
+    sieve: BudgetPacker, walk: Sequence[int], free: Sequence[int], ranking: Sequence[int]
+) -> None:
     """Offers units in the order of the rules; `walk` is all that may be shown, best first."""
     floored = len(free) < len(walk)
     if sieve.limit < math.inf and not floored and sieve.take_all(walk):
@@ -100,7 +102,7 @@ def _fill(sieve: Sieve, walk: Sequence[int], free: Sequence[int], ranking: Seque
             _text_before_headings(sieve, free)
 
 
-def _text_before_headings(sieve: Sieve, free: Sequence[int]) -> None:
+def _text_before_headings(sieve: BudgetPacker, free: Sequence[int]) -> None:
     """Gives back headings over nothing that is kept, and offers their room to the rest first."""
     fixed = sieve.must | set(free[:1])
     lone = sieve.sections.alone(sieve.held) - fixed
@@ -113,7 +115,7 @@ def _text_before_headings(sieve: Sieve, free: Sequence[int]) -> None:
     sieve.top_up(free)
 
 
-def _reach_minimums(sieve: Sieve, walk: Sequence[int], ranking: Sequence[int]) -> None:
+def _reach_minimums(sieve: BudgetPacker, walk: Sequence[int], ranking: Sequence[int]) -> None:
     """Takes the best units of each passage with `min_tokens`, until it has that many tokens."""
     sheet = sieve.sheet
     for passage in ranking:
@@ -134,7 +136,9 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
                 yield near
 
 
-def _selection(sieve: Sieve, walk: Sequence[int], free: Sequence[int], floor: float) -> Selection:
+def _selection(
+    sieve: BudgetPacker, walk: Sequence[int], free: Sequence[int], floor: float
+) -> Selection:
     warnings = []
     if not sieve.held and not free:
         warnings.append(

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Info, Scorer, check_scores
 from tamis.compressors.pipeline.compression import DEFAULT_RULES, Compressor
-from tamis.compressors.question import asked
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, build, check_options, depth, info
-from tamis.compressors.types import Budget, Compressed, Rules, Scores
+from tamis.compressors.question import question_text
+from tamis.compressors.registry import (
+    DEFAULT,
+    DEFAULT_PROXY,
+    method_info,
+)
+from tamis.compressors.types import Budget, Compressed, Rules
 from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
 from tamis.service.api.languages import chosen
-from tamis.service.api.model_pool import shared
-from tamis.service.api.ordering import orderers
+from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
@@ -32,75 +32,6 @@ _PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
 _counters: dict[tuple[str, str], Tokens] = {}
 _lock = threading.Lock()
-
-
-class Late:
-    """A method whose model is loaded when it first scores: a context that fits needs none.
-
-    Threads may share it; the model is loaded once.
-
-    Raises:
-        UnknownMethod: no such method. BadInput: an option that the method does not have, or a
-            method that scores no sentences.
-    """
-
-    info: ClassVar[Info] = Info("another method, loaded when it is first asked", "")
-    compresses: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        name: str,
-        proxy: Any,
-        root: Path | None = None,
-        *,
-        cache: PassageCache | None = None,
-        **options: Any,
-    ) -> None:
-        behind = info(name)
-        if self.compresses:
-            check_scores(behind, name)
-        self.cache, self.needs_proxy = cache, behind.needs == "proxy" or name == "fusion"
-        self.reads_words = behind.reads_words
-        if own := {word: value for word, value in options.items() if word != "encoder"}:
-            check_options(name, own)
-        self.name, self.proxy, self.root, self.options = name, proxy, root, options
-        self._method: Scorer | None = None
-        self._loading = threading.Lock()
-
-    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """As the method behind; the timings also say how long it took to load."""
-        clock = time.perf_counter()
-        method = self._loaded()
-        load_ms = (time.perf_counter() - clock) * 1e3
-        found = method.scores(question, passages, units)
-        return replace(found, timings_ms={"load": load_ms, **found.timings_ms})
-
-    def covering(self, coverage: float) -> float | None:
-        """The method's threshold for a coverage; None where it promises none."""
-        promise = getattr(self._loaded(), "covering", None)
-        threshold: float | None = promise(coverage) if promise else None
-        return threshold
-
-    def _loaded(self) -> Scorer:
-        with self._loading:
-            if self._method is None:
-                proxy = self.proxy
-                if self.needs_proxy:
-                    proxy = reader_of(self.name, proxy, self.root, self.cache, **self.options)
-                self._method = build(self.name, proxy=proxy, root=self.root, **self.options)
-            return self._method
-
-
-def reader_of(
-    method: str, proxy: Any, root: Path | None, cache: PassageCache | None, **options: Any
-) -> Any:
-    """A method's proxy, as deep as the method reads, with passages kept in the cache."""
-    from tamis.compressors.reading.windows import remembering
-
-    layers = None
-    if isinstance(proxy, str | Path):
-        layers = depth(method, proxy, **{"probe": "auto", **options})
-    return remembering(shared(proxy, layers, root), cache)
 
 
 def compress(
@@ -161,7 +92,7 @@ def compress(
     counter = counter_of(tokenizer, choice.proxy, root)
     built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
     result = built.compress(
-        asked(question, instruction, history),
+        question_text(question, instruction, history),
         passages,
         budget,
         rules,
@@ -178,7 +109,7 @@ def check_parts(method: Any, proxy: Any, cache: Any) -> None:
         UnknownMethod: no such method. BadInput: a proxy that is neither a name nor a model, or a
             cache that is none.
     """
-    info(method)
+    method_info(method)
     if not (isinstance(proxy, str | Path) or hasattr(proxy, "card")):
         raise BadInput(
             f"proxy is {proxy!r:.80}; give a name, a folder, a hub id, or a loaded tamis.Proxy"
@@ -210,16 +141,16 @@ def compressor(
     Raises:
         UnknownMethod: no such method. BadInput: an option that the method does not have.
     """
-    chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
-    key = (method, _key(proxy), _key(root), _key(cache), chosen)
+    chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
+    key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
     with _lock:
         if key not in _built:
-            late = Late(method, proxy, root, cache=cache, **options)
-            _built[key] = Compressor(late, method, counter, orderers(proxy, root))
+            lazy = LazyMethod(method, proxy, root, cache=cache, **options)
+            _built[key] = Compressor(lazy, method, counter, ordering_methods(proxy, root))
         return _built[key]
 
 
-def _key(value: Any) -> Any:
+def identity_of(value: Any) -> Any:
     """Plain values by what they are, objects by which they are: `_built` keeps those alive."""
     return (type(value), value) if isinstance(value, _PLAIN) else id(value)
 

@@ -136,10 +136,10 @@ def probe_among(options: Mapping[str, Any]) -> Any:
 
 def _fitted_for(probe: Any) -> str:
     """The model that a probe is for, if it is one that can be found by name."""
-    from tamis.compressors.features.shipped_probes import opened
+    from tamis.compressors.features.shipped_probes import load_probe
 
     try:
-        found = opened(probe)
+        found = load_probe(probe)
     except TamisError:
         found = None  # whoever uses it says what is wrong with it
     name = found.card.model if found is not None else DEFAULT_PROXY

@@ -4,57 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.features.rank_fusion import FirstStage, Fuse
-from tamis.compressors.method import ranks_of
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY, info, names
-from tamis.compressors.types import Ranks, Reranked
-from tamis.probes.errors import BadInput
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
+from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
-from tamis.probes.text import Passage, Unit
-from tamis.service.api.compress import Late, _key, check_parts
+from tamis.probes.text import Passage
+from tamis.service.api.compress import check_parts, identity_of
 from tamis.service.api.languages import chosen, probe_among
+from tamis.service.api.lazy_method import LazyMethod
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
 
 _built: dict[tuple[Any, ...], Reranker] = {}
 _lock = threading.Lock()
-
-
-class LateRanker(Late):
-    """A ranking method whose model is loaded when it is first asked; threads may share it."""
-
-    compresses: ClassVar[bool] = False
-
-    def __init__(self, name: str, proxy: Any, root: Path | None = None, **given: Any) -> None:
-        """As `Late`, for a method that ranks.
-
-        Raises:
-            UnknownMethod: no such method. BadInput: an option that the method does not have, or a
-                method that orders passages and ranks none.
-        """
-        if info(name).kind == "ordering":
-            raise BadInput(
-                f"{name} puts passages in an order to be shown in and ranks none; "
-                f"choose one of {', '.join(names('reranking') + names('compression'))}"
-            )
-        super().__init__(name, proxy, root, **given)
-
-    def ranks(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
-        """As the method behind; the timings also say how long it took to load."""
-        clock = time.perf_counter()
-        method = self._loaded()
-        load_ms = (time.perf_counter() - clock) * 1e3
-        found = ranks_of(method, question, passages, units)
-        return replace(found, timings_ms={"load": load_ms, **found.timings_ms})
 
 
 def rerank(
@@ -133,10 +102,10 @@ def reranker(
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a
             method that orders passages and ranks none.
     """
-    chosen = tuple((name, _key(value)) for name, value in sorted(options.items()))
-    key = (method, _key(proxy), _key(root), _key(cache), chosen)
+    chosen = tuple((name, identity_of(value)) for name, value in sorted(options.items()))
+    key = (method, identity_of(proxy), identity_of(root), identity_of(cache), chosen)
     with _lock:
         if key not in _built:
-            late = LateRanker(method, proxy, root, cache=cache, **options)
-            _built[key] = Reranker(late.ranks, method)
+            lazy = LazyMethod(method, proxy, root, use="reranking", cache=cache, **options)
+            _built[key] = Reranker(lazy, method)
         return _built[key]

@@ -152,12 +152,12 @@ def _revisions(job: Job) -> dict[str, str]:
     from hashlib import sha256
     from pathlib import Path
 
-    from tamis.compressors.registry import info
+    from tamis.compressors.registry import method_info
     from tamis.probes.hub import zoo
 
     root = Path(job.root) if job.root else None
     found: dict[str, str] = {}
-    if info(job.method).needs == "proxy" or job.method == "fusion":
+    if method_info(job.method).needs_proxy:
         found["proxy revision"] = _revision(job.proxy, root)
     if job.probe is not None and Path(job.probe).is_file():
         found["probe sha256"] = sha256(Path(job.probe).read_bytes()).hexdigest()[:16]

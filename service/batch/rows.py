@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tamis.compressors.documents import passage_of
-from tamis.compressors.question import asked
+from tamis.compressors.documents import to_passage
+from tamis.compressors.question import question_text
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service.batch.job import OUTPUTS, RAW, Fields, Job
@@ -81,7 +81,7 @@ def request_of(row: Row, job: Job) -> Request:
     """
     if row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
-    question = asked(_question(row.value, job), job.instruction, _history(row.value, job.fields))
+    question = question_text(_question(row.value, job), job.instruction, _history(row.value, job.fields))
     return Request(question, _passages(row.value, job.fields))
 
 
@@ -139,7 +139,7 @@ def _passage(given: Any, index: int, text: str) -> Passage:
             known[name] = str(known[name])  # corpora number their documents
     if not isinstance(known.get("metadata"), Mapping):
         known.pop("metadata", None)
-    return passage_of({**known, "text": given[text]}, index)
+    return to_passage({**known, "text": given[text]}, index)
 
 
 def _said(value: Any) -> str:

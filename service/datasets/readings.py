@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
@@ -59,8 +59,8 @@ class Looks:
         question: str,
         passages: Sequence[Passage],
         units: Sequence[Unit],
-        look: Callable[[str, Sequence[Passage], Sequence[Unit]], Look],
-    ) -> Look:
+        look: Callable[[str, Sequence[Passage], Sequence[Unit]], Reading],
+    ) -> Reading:
         """The stored reading of this case, or a new one, stored."""
         shape = [[p.title, p.text] for p in passages], [[u.passage, *u.visible] for u in units]
         name = hashlib.sha256(json.dumps([question, shape]).encode()).hexdigest()[:24]
@@ -71,7 +71,7 @@ class Looks:
         return _loaded(path)  # rounded to fp16, as every later run will find it
 
 
-def _save(path: Path, look: Look) -> None:
+def _save(path: Path, look: Reading) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
     tensors = {
@@ -87,9 +87,9 @@ def _save(path: Path, look: Look) -> None:
     os.replace(temporary, path)
 
 
-def _loaded(path: Path) -> Look:
+def _loaded(path: Path) -> Reading:
     with safe_open(path, framework="pt") as file:
         facts = json.loads(file.metadata()["facts"])
         features = file.get_tensor("features").float()
         tokens = tuple(file.get_tensor("tokens").tolist())
-    return Look(features, tokens, facts["windows"], facts["tokens_read"], facts["timings_ms"])
+    return Reading(features, tokens, facts["windows"], facts["tokens_read"], facts["timings_ms"])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.readings import Looks, part_of
@@ -64,15 +64,15 @@ class Stored:
 
     def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
         """Judges what was seen of the case, now or in an earlier run."""
-        fresh: list[Look] = []
+        fresh: list[Reading] = []
 
-        def look(*case: Any) -> Look:
-            fresh.append(self.method.look(*case))
+        def look(*case: Any) -> Reading:
+            fresh.append(self.method.read(*case))
             return fresh[0]
 
         seen = self.looks.get(question, passages, units, look)
         clock = time.perf_counter()
-        scores = self.method.judge(seen, question, passages, units)
+        scores = self.method.score_reading(seen, question, passages, units)
         judged = (time.perf_counter() - clock) * 1e3
         return Seen(scores, judged + sum(seen.timings_ms.values()), cached=not fresh)
 

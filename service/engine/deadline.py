@@ -1,36 +1,35 @@
-"""One compression for the service: in time, adaptive if asked, scored even where it fits."""
+"""One compression with a deadline, an adaptive budget, or scores although everything fits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
-from tamis.compressors.method import Info, Scorer, best_of_passage, check_scores
+from tamis.compressors.method import Info, Scorer, best_unit_scores, check_scores, ranks_from_scores
 from tamis.compressors.methods.lexical import Method as Lexical
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.selection.granularity import reads_words
 from tamis.compressors.selection.order import Orderers
-from tamis.compressors.types import Budget, Compressed, Kept, Rules, Scores
+from tamis.compressors.types import Budget, Compressed, Kept, Ranks, Rules, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
 from tamis.service.engine.errors import OutOfTime
-from tamis.service.engine.request import Ticket, current
+from tamis.service.engine.request import QueuedRequest, current_request
 
 ADAPTIVE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Adaptive:
-    """A budget that follows the text: what probably answers, within two bounds.
+class AdaptiveLimits:
+    """A budget set by the scores: the units that probably answer, within two bounds.
 
     Attributes:
-        min_ratio, max_ratio: at least and at most so many tokens in for one token out.
+        min_ratio, max_ratio: the smallest and the largest number of input tokens for each output
+            token.
     """
 
     min_ratio: float = 1.5
@@ -45,170 +44,194 @@ class Adaptive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class CompressionJob:
     """What to compress, and how.
 
     Attributes:
-        always: score the sentences although everything fits.
+        always_score: score the sentences although everything fits.
     """
 
     question: str
     passages: Sequence[Passage]
-    budget: Budget | Adaptive
+    budget: Budget | AdaptiveLimits
     rules: Rules
     language: str = AUTO
-    always: bool = False
+    always_score: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
-    """A compression, and how much of it was read.
+class TimedResult:
+    """A compression, and how much of its input was read before the deadline.
 
     Attributes:
         calibrated: whether scores are probabilities.
-        read, units: sentences that were read in time, and all of them.
+        units_read, units: sentences that were read in time, and all of them.
     """
 
     result: Compressed
     calibrated: bool
-    read: int
+    units_read: int
     units: int
 
 
 @dataclass(slots=True)
-class Timely:
-    """A method that answers with what it has seen when the time is up, once for a request."""
+class DeadlineScorer:
+    """Wraps a method for one request: at the deadline its scores are made of what was read so far.
+
+    The scores are kept, so that several selections cost one reading.
+    """
 
     scorer: Scorer
-    read: int | None = None
+    units_read: int | None = None
     units: int = 0
-    found: Scores | None = None
-    info: ClassVar[Info] = Info("another method, within a deadline", "")
+    kept_scores: Scores | None = None
 
     @property
-    def reads_words(self) -> bool:
-        """Whether the method behind can score single words."""
-        return reads_words(self.scorer)
+    def info(self) -> Info:
+        """What the wrapped method is."""
+        return self.scorer.info
 
-    def covering(self, coverage: float) -> float | None:
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """Passages by the scores that were reached in time."""
+        return ranks_from_scores(self.scores(question, passages, units))
+
+    def coverage_threshold(self, coverage: float) -> float | None:
         """The method's threshold for a coverage; None where it promises none."""
-        promise = getattr(self.scorer, "covering", None)
-        threshold: float | None = promise(coverage) if promise else None
-        return threshold
+        return self.scorer.coverage_threshold(coverage)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """As the method behind. What was not read in time is placed by its words.
+        """The wrapped method's scores; units not read in time get scores by their lexical rank.
 
         Raises:
-            OutOfTime: nobody waits for the answer any more.
+            OutOfTime: the request has ended, so nobody waits for the answer.
         """
-        if self.found is not None:
-            return self.found
+        if self.kept_scores is not None:
+            return self.kept_scores
         self.units = len(units)
         try:
-            self.found = self.scorer.scores(question, passages, units)
-            self.read = len(units)
+            self.kept_scores = self.scorer.scores(question, passages, units)
+            self.units_read = len(units)
         except OutOfTime:
-            if (ticket := current()) is None or ticket.fault is not None:
+            if (request := current_request()) is None or request.fault is not None:
                 raise
-            self.found = self._so_far(ticket, question, passages, units)
-        return self.found
+            self.kept_scores = self._partial_scores(request, question, passages, units)
+        return self.kept_scores
 
-    def _so_far(
-        self, ticket: Ticket, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def _partial_scores(
+        self,
+        request: QueuedRequest,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
     ) -> Scores:
-        """The units that were read by the method, the rest at the same rank by their words."""
-        words = Lexical().scores(question, passages, units)
-        read = self._replayed(ticket, question, passages, units)
-        self.read = 0 if read is None else len(read.values)
+        """The method's scores of the units that were read; the rest by their lexical rank."""
+        lexical = Lexical().scores(question, passages, units)
+        read = self._replay_scores(request, question, passages, units)
+        self.units_read = 0 if read is None else len(read.values)
         if read is None:
-            return words
-        placed = _placed(words.values, self.read, read.values)
-        values = (*read.values, *placed)
-        ranks = best_of_passage(values, units, len(passages))
+            return lexical
+        late = _values_by_rank(lexical.values, self.units_read, read.values)
+        values = (*read.values, *late)
+        ranks = best_unit_scores(values, units, len(passages))
         return replace(read, values=values, passages=ranks)
 
-    def _replayed(
-        self, ticket: Ticket, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    def _replay_scores(
+        self,
+        request: QueuedRequest,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
     ) -> Scores | None:
         """The method's scores of the first units, from the signals that came in time.
 
-        A prompt carries a span for each of its units, in order: so many units are known.
+        A prompt has a span for each of its units, in order, so the spans of the prompts that were
+        read count the units that are known.
         """
-        known = min(sum(len(prompt.read.spans) for prompt, _ in ticket.done), len(units))
+        known = min(sum(len(prompt.read.spans) for prompt, _ in request.done), len(units))
         if not known:
             return None
-        ticket.replaying = True
+        request.replaying = True
         try:
             return self.scorer.scores(question, passages, units[:known])
-        except OutOfTime:  # it reads more than once, and the second time was not reached
+        except OutOfTime:  # the method reads twice and did not get to its second reading
             return None
         finally:
-            ticket.replaying = False
+            request.replaying = False
 
 
-def sift(
-    scorer: Scorer, name: str, counter: Tokens, order: Order, orderers: Orderers | None = None
-) -> Sifted:
-    """Compresses as ordered.
+def run_with_deadline(
+    scorer: Scorer,
+    name: str,
+    counter: Tokens,
+    job: CompressionJob,
+    orderers: Orderers | None = None,
+) -> TimedResult:
+    """Compresses one job within the deadline of the request that this thread works for.
 
     Raises:
-        BadInput: and its kinds, for what cannot be served.
+        BadInput: and its subclasses, for what cannot be served.
         OutOfTime: nothing was read in time, and the budget needs probabilities.
     """
     check_scores(scorer.info, name)
-    timely = Timely(scorer)
-    compressor = Compressor(timely, name, counter, orderers)
+    deadline_scorer = DeadlineScorer(scorer)
+    compressor = Compressor(deadline_scorer, name, counter, orderers)
     try:
-        result = _compressed(compressor, order, counter)
+        result = _compress_job(compressor, job, counter)
     except BadInput:
-        if timely.read == 0:
+        if deadline_scorer.units_read == 0:
             raise OutOfTime(
                 "nothing was read in time, and a threshold needs probabilities"
             ) from None
         raise
-    if order.always and not result.scores and result.units:
-        scores = timely.scores(order.question, result.passages, result.units)
-        result = _scored(result, scores)
-    calibrated = timely.found is not None and timely.found.calibrated
-    units = timely.units or len(result.units)
-    return Sifted(result, calibrated, units if timely.read is None else timely.read, units)
+    if job.always_score and not result.scores and result.units:
+        scores = deadline_scorer.scores(job.question, result.passages, result.units)
+        result = _with_scores(result, scores)
+    calibrated = deadline_scorer.kept_scores is not None and deadline_scorer.kept_scores.calibrated
+    units = deadline_scorer.units or len(result.units)
+    return TimedResult(
+        result,
+        calibrated,
+        units if deadline_scorer.units_read is None else deadline_scorer.units_read,
+        units,
+    )
 
 
-def _compressed(compressor: Compressor, order: Order, counter: Tokens) -> Compressed:
-    def within(budget: Budget) -> Compressed:
+def _compress_job(compressor: Compressor, job: CompressionJob, counter: Tokens) -> Compressed:
+    def compress_to(budget: Budget) -> Compressed:
         return compressor.compress(
-            order.question, order.passages, budget, order.rules, language=order.language
+            job.question, job.passages, budget, job.rules, language=job.language
         )
 
-    if isinstance(order.budget, Budget):
-        return within(order.budget)
-    # one reading, some selections: the scorer remembers
-    free = within(Budget(threshold=ADAPTIVE_THRESHOLD))
-    most = math.floor(free.tokens_in / order.budget.min_ratio)
-    least = math.ceil(free.tokens_in / order.budget.max_ratio)
+    if isinstance(job.budget, Budget):
+        return compress_to(job.budget)
+    # one reading, several selections: the scorer keeps its scores
+    free = compress_to(Budget(threshold=ADAPTIVE_THRESHOLD))
+    most = math.floor(free.tokens_in / job.budget.min_ratio)
+    least = math.ceil(free.tokens_in / job.budget.max_ratio)
     if not free.units:
         return free
-    found = free if free.tokens_out >= least else _at_least(least, free, within)
-    return found if found.tokens_out <= most else within(Budget(max_tokens=max(1, most)))
+    found = free if free.tokens_out >= least else _compress_to_at_least(least, free, compress_to)
+    return found if found.tokens_out <= most else compress_to(Budget(max_tokens=max(1, most)))
 
 
-def _at_least(tokens: int, free: Compressed, within: Callable[[Budget], Compressed]) -> Compressed:
-    """The fewest of the best units that together have so many tokens; all that may be kept if they
-    have not."""
+def _compress_to_at_least(
+    tokens: int, free: Compressed, compress_to: Callable[[Budget], Compressed]
+) -> Compressed:
+    """The fewest of the best units that together have at least `tokens` tokens; all units that may
+    be kept if those have fewer."""
     values = sorted(set(free.scores), reverse=True)
     low, high = 0, len(values) - 1
     while low < high:
         middle = (low + high) // 2
-        if within(Budget(threshold=values[middle])).tokens_out >= tokens:
+        if compress_to(Budget(threshold=values[middle])).tokens_out >= tokens:
             high = middle
         else:
             low = middle + 1
-    return within(Budget(threshold=values[low]))
+    return compress_to(Budget(threshold=values[low]))
 
 
-def _scored(result: Compressed, scores: Scores) -> Compressed:
-    """A context that was passed through, with scores all the same."""
+def _with_scores(result: Compressed, scores: Scores) -> Compressed:
+    """A context that was passed through whole, with scores added."""
     return replace(
         result,
         scores=scores.values,
@@ -224,7 +247,7 @@ def _scored(result: Compressed, scores: Scores) -> Compressed:
     )
 
 
-def _placed(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
-    """For each unit behind the first `known`, the read value at the rank that its words have."""
+def _values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
+    """For each unit after the first `known`, the `read` value at the unit's rank by `words`."""
     ranks = np.searchsorted(np.sort(words), words[known:], side="left") / max(len(words) - 1, 1)
     return [float(v) for v in np.quantile(np.asarray(read, dtype=np.float64), np.clip(ranks, 0, 1))]

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tamis.compressors.reading.long_range import innermost
+from tamis.compressors.reading.long_range import innermost_reader
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
 from tamis.service.engine.errors import OutOfTime, Unavailable, WorkerDied
-from tamis.service.engine.queue import Line, Load
+from tamis.service.engine.queue import RequestQueue, QueueLoad
 from tamis.service.engine.reader import EngineReader
-from tamis.service.engine.request import Ticket
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.engine.worker import Watcher, Worker
 
 _LOOK_S = 0.02
@@ -34,10 +34,10 @@ class Bounds:
 class Silent:
     """A watcher that writes nothing down."""
 
-    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+    def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Nothing."""
 
-    def restarted(self) -> None:
+    def count_restart(self) -> None:
         """Nothing."""
 
 
@@ -59,7 +59,7 @@ class Engine:
         size: Callable[[Prompt], int] = len,
     ) -> None:
         self.bounds = bounds or Bounds()
-        self.line = Line(self.bounds.queue_tokens, self.bounds.max_requests)
+        self.queue = RequestQueue(self.bounds.queue_tokens, self.bounds.max_requests)
         self.restarts = 0
         self.draining = False
         self._load, self._size = load, size
@@ -85,7 +85,7 @@ class Engine:
         self._keeper.start()
         assert self._loaded is not None  # the worker is ready
         read, most = self._loaded, self.bounds.max_request_tokens
-        return EngineReader(self.line, read.card, read.layout, most, self._size, innermost(read))
+        return EngineReader(self.queue, read.card, read.layout, most, self._size, innermost_reader(read))
 
     @property
     def ready(self) -> bool:
@@ -98,7 +98,7 @@ class Engine:
         """Of the thread that owns the model."""
         return self._worker.ident
 
-    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> Ticket:
+    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> QueuedRequest:
         """Lets a request in.
 
         Raises:
@@ -106,30 +106,30 @@ class Engine:
         """
         if self._worker.failed is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
-        return self.line.admit(tokens, priority, deadline)
+        return self.queue.admit(tokens, priority, deadline)
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, request: QueuedRequest) -> None:
         """The request is done with."""
-        self.line.leave(ticket)
+        self.queue.leave(request)
 
-    def load(self) -> Load:
+    def load(self) -> QueueLoad:
         """How full the line is."""
-        return self.line.load()
+        return self.queue.load()
 
     def drain(self, timeout_s: float) -> bool:
         """Lets nobody in and waits for those who are; whether all were served in time."""
         self.draining = True
-        self.line.close()
-        served = self.line.emptied(timeout_s)
-        for ticket in self.line.tickets():
-            ticket.end(OutOfTime("the service shut down before this was done", 1.0))
-            self.line.leave(ticket)
+        self.queue.close()
+        served = self.queue.wait_until_empty(timeout_s)
+        for request in self.queue.requests():
+            request.end(OutOfTime("the service shut down before this was done", 1.0))
+            self.queue.leave(request)
         self._stop.set()
         self._worker.join(1.0)
         return served
 
     def _hired(self) -> Worker:
-        return Worker(self.line, self._read_model, self.bounds.batch_tokens, self._watcher)
+        return Worker(self.queue, self._read_model, self.bounds.batch_tokens, self._watcher)
 
     def _read_model(self) -> Reader:
         self._loaded = self._load()
@@ -151,7 +151,7 @@ class Engine:
                 return
             pause_s = min(max(1.0, 2 * pause_s), _LONGEST_PAUSE_S)
             self.restarts += 1
-            self._watcher.restarted()
+            self._watcher.count_restart()
             self._worker = self._hired()
             self._worker.start()
 

@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from tamis.service.engine.errors import Overloaded, Unavailable
-from tamis.service.engine.request import Job, Ticket
+from tamis.service.engine.request import PromptJob, QueuedRequest
 
 SLACK = 4.0
 _SPILL = 1.1
@@ -25,7 +25,7 @@ _SPILL = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class QueueLoad:
     """How full the line is: tokens held, requests that hold any, and the most tokens."""
 
     tokens: int
@@ -33,20 +33,20 @@ class Load:
     most_tokens: int
 
 
-class Line:
+class RequestQueue:
     """Jobs of all requests, handed out in batches. Safe for threads."""
 
     def __init__(self, most_tokens: int, most_requests: int) -> None:
         self.most_tokens, self.most_requests = most_tokens, most_requests
         self.rate = 1000.0
         """Tokens a second: a guess until the first batch was read."""
-        self._jobs: dict[Ticket, deque[Job]] = {}
-        self._tickets: set[Ticket] = set()
+        self._jobs: dict[QueuedRequest, deque[PromptJob]] = {}
+        self._requests: set[QueuedRequest] = set()
         self._held = 0
         self._closed = False
         self._changed = threading.Condition()
 
-    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> Ticket:
+    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> QueuedRequest:
         """Lets a request in, and holds tokens for it.
 
         One that is larger than the whole line is let in when the line is empty.
@@ -59,14 +59,14 @@ class Line:
                 raise Unavailable("the service is shutting down", 1.0)
             self._check_room(tokens, 1)
             due = time.monotonic() + SLACK * tokens / self.rate
-            ticket = Ticket(
+            request = QueuedRequest(
                 priority, due if deadline is None else min(due, deadline), tokens, deadline
             )
-            self._tickets.add(ticket)
+            self._requests.add(request)
             self._held += tokens
-            return ticket
+            return request
 
-    def put(self, ticket: Ticket, jobs: list[Job]) -> None:
+    def put(self, request: QueuedRequest, jobs: list[PromptJob]) -> None:
         """Jobs of a request that was let in; what was held by guess is now held by count.
 
         Raises:
@@ -74,40 +74,40 @@ class Line:
         """
         tokens = sum(job.tokens for job in jobs)
         with self._changed:
-            if ticket.fault is not None:
-                raise ticket.fault
-            self._held -= ticket.held
-            others, ticket.held = self._held, 0
+            if request.fault is not None:
+                raise request.fault
+            self._held -= request.held
+            others, request.held = self._held, 0
             if tokens and others and others + tokens > _SPILL * self.most_tokens:
                 raise Overloaded(self._told(tokens), self._wait_s(tokens))
-            ticket.held = tokens
+            request.held = tokens
             self._held += tokens
-            ticket.submitted = time.monotonic()
-            self._jobs.setdefault(ticket, deque()).extend(jobs)
+            request.submitted = time.monotonic()
+            self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
 
-    def take(self, batch_tokens: int) -> list[Job]:
+    def take(self, batch_tokens: int) -> list[PromptJob]:
         """The next batch, as soon as there is one; nothing when the line is closed and empty."""
         with self._changed:
             while not self._jobs and not self._closed:
                 self._changed.wait()
             return self._batch(batch_tokens)
 
-    def finish(self, job: Job) -> None:
+    def finish(self, job: PromptJob) -> None:
         """Lets go of a job's tokens."""
         with self._changed:
-            freed = min(job.tokens, job.ticket.held)
-            job.ticket.held -= freed
+            freed = min(job.tokens, job.request.held)
+            job.request.held -= freed
             self._held -= freed
             self._changed.notify_all()
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, request: QueuedRequest) -> None:
         """A request has its answer, or nobody waits for it: its jobs are dropped."""
         with self._changed:
-            self._tickets.discard(ticket)
-            self._jobs.pop(ticket, None)
-            self._held -= ticket.held
-            ticket.held = 0
+            self._requests.discard(request)
+            self._jobs.pop(request, None)
+            self._held -= request.held
+            request.held = 0
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -116,40 +116,40 @@ class Line:
             self._closed = True
             self._changed.notify_all()
 
-    def emptied(self, timeout_s: float) -> bool:
+    def wait_until_empty(self, timeout_s: float) -> bool:
         """Waits until every request has left; whether that came in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._tickets, timeout_s)
+            return self._changed.wait_for(lambda: not self._requests, timeout_s)
 
-    def tickets(self) -> list[Ticket]:
+    def requests(self) -> list[QueuedRequest]:
         """The requests that are in."""
         with self._changed:
-            return list(self._tickets)
+            return list(self._requests)
 
-    def load(self) -> Load:
+    def load(self) -> QueueLoad:
         """How full it is."""
-        return Load(self._held, len(self._tickets), self.most_tokens)
+        return QueueLoad(self._held, len(self._requests), self.most_tokens)
 
-    def _batch(self, batch_tokens: int) -> list[Job]:
+    def _batch(self, batch_tokens: int) -> list[PromptJob]:
         """Jobs of the most urgent requests, as many as fit; at least one."""
-        batch: list[Job] = []
+        batch: list[PromptJob] = []
         room = batch_tokens
-        for ticket in sorted(self._jobs, key=lambda t: (t.priority, t.due)):
-            jobs = self._jobs[ticket]
+        for request in sorted(self._jobs, key=lambda t: (t.priority, t.due)):
+            jobs = self._jobs[request]
             while jobs and (jobs[0].tokens <= room or not batch):
                 room -= jobs[0].tokens
                 batch.append(jobs.popleft())
             if not jobs:
-                del self._jobs[ticket]
+                del self._jobs[request]
             if room <= 0:
                 break
         return batch
 
     def _check_room(self, tokens: int, requests: int) -> None:
-        if len(self._tickets) + requests > self.most_requests:
+        if len(self._requests) + requests > self.most_requests:
             raise Overloaded(
-                f"{len(self._tickets)} requests are being served, the most at a time",
-                self._held / max(len(self._tickets), 1) / self.rate,
+                f"{len(self._requests)} requests are being served, the most at a time",
+                self._held / max(len(self._requests), 1) / self.rate,
             )
         if tokens and self._held and self._held + tokens > self.most_tokens:
             raise Overloaded(self._told(tokens), self._wait_s(tokens))

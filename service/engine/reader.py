@@ -13,8 +13,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.service.engine.errors import OutOfTime, TooLarge
-from tamis.service.engine.queue import Line
-from tamis.service.engine.request import Job, Ticket, current
+from tamis.service.engine.queue import RequestQueue
+from tamis.service.engine.request import PromptJob, QueuedRequest, current_request
 
 
 class EngineReader:
@@ -26,7 +26,7 @@ class EngineReader:
 
     def __init__(
         self,
-        line: Line,
+        queue: RequestQueue,
         card: Card,
         layout: Layout,
         most_tokens: int,
@@ -40,7 +40,7 @@ class EngineReader:
             model: what the engine reads with. What methods ask of a proxy is copied from it; held
                 on to, it would live on when another takes its place.
         """
-        self.line, self.card, self.layout = line, card, layout
+        self.queue, self.card, self.layout = queue, card, layout
         self.most_tokens, self.size = most_tokens, size
         self.context_tokens: int = getattr(model, "context_tokens", CONTEXT_TOKENS)
         self.depth: int = getattr(model, "depth", card.layers)
@@ -59,10 +59,10 @@ class EngineReader:
             TooLarge: more tokens than one request may have.
             Refused: the request ended before its time. BadInput: the model cannot read a prompt.
         """
-        if (ticket := current()) is None:
+        if (request := current_request()) is None:
             raise BadInput("the engine reads for requests; hold a ticket")
-        if ticket.replaying:
-            yield from _replayed(ticket, prompts)
+        if request.replaying:
+            yield from _replayed(request, prompts)
             return
         tokens = sum(map(len, prompts))
         if tokens > self.most_tokens:
@@ -72,20 +72,20 @@ class EngineReader:
             )
         answers: queue.SimpleQueue[Signal | Exception] = queue.SimpleQueue()
         template = self.layout.template
-        jobs = [Job(ticket, p, want, template, max(1, self.size(p)), answers) for p in prompts]
-        ticket.waits_on(answers)
-        self.line.put(ticket, jobs)
+        jobs = [PromptJob(request, p, want, template, max(1, self.size(p)), answers) for p in prompts]
+        request.send_faults_to(answers)
+        self.queue.put(request, jobs)
         for job in jobs:
-            yield ticket.next(job)
+            yield request.next(job)
 
 
-def _replayed(ticket: Ticket, prompts: Sequence[Prompt]) -> Iterator[Signal]:
+def _replayed(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterator[Signal]:
     """What was read before time ran out, and no more."""
-    for prompt, (read, signal) in zip(prompts, ticket.done, strict=False):
+    for prompt, (read, signal) in zip(prompts, request.done, strict=False):
         if prompt != read:
             break
         yield signal
     else:
-        if len(prompts) <= len(ticket.done):
+        if len(prompts) <= len(request.done):
             return
     raise OutOfTime("this was not read in time")

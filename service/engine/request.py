@@ -14,14 +14,14 @@ from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.service.engine.errors import OutOfTime, Refused
 
-_current: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
+_current: ContextVar[QueuedRequest | None] = ContextVar("ticket", default=None)
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class PromptJob:
     """One prompt on its way: what is wanted of it, and where its signal goes."""
 
-    ticket: Ticket
+    request: QueuedRequest
     prompt: Prompt
     want: Want
     template: Template
@@ -30,7 +30,7 @@ class Job:
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class QueuedRequest:
     """A request that was let in.
 
     Times are of `time.monotonic`.
@@ -57,7 +57,7 @@ class Ticket:
     _ending: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
-    def held_here(self) -> Iterator[None]:
+    def as_current(self) -> Iterator[None]:
         """What is read in this thread is read for this request."""
         token = _current.set(self)
         try:
@@ -72,14 +72,14 @@ class Ticket:
             if self._waiting is not None:
                 self._waiting.put(self.fault)
 
-    def waits_on(self, answers: queue.SimpleQueue[Signal | Exception]) -> None:
+    def send_faults_to(self, answers: queue.SimpleQueue[Signal | Exception]) -> None:
         """Where `end` calls to."""
         with self._ending:
             self._waiting = answers
             if self.fault is not None:
                 answers.put(self.fault)
 
-    def next(self, job: Job) -> Signal:
+    def next(self, job: PromptJob) -> Signal:
         """The signal of a job, when it comes.
 
         Raises:
@@ -97,6 +97,6 @@ class Ticket:
         return answer
 
 
-def current() -> Ticket | None:
+def current_request() -> QueuedRequest | None:
     """The request that this thread works for."""
     return _current.get()

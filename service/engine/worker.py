@@ -14,8 +14,8 @@ from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.service.engine.errors import Refused
-from tamis.service.engine.queue import Line
-from tamis.service.engine.request import Job
+from tamis.service.engine.queue import RequestQueue
+from tamis.service.engine.request import PromptJob
 
 _GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
 _FADE = 0.8
@@ -24,11 +24,11 @@ _FADE = 0.8
 class Watcher(Protocol):
     """Who is told of every batch, for the metrics."""
 
-    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+    def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """A batch was read."""
         ...
 
-    def restarted(self) -> None:
+    def count_restart(self) -> None:
         """A worker died and another took its place."""
         ...
 
@@ -43,15 +43,15 @@ class Worker(threading.Thread):
     """
 
     def __init__(
-        self, line: Line, load: Callable[[], Reader], batch_tokens: int, watcher: Watcher
+        self, queue: RequestQueue, load: Callable[[], Reader], batch_tokens: int, watcher: Watcher
     ) -> None:
         super().__init__(name="tamis-model", daemon=True)
-        self.line, self.load, self.batch_tokens, self.watcher = line, load, batch_tokens, watcher
+        self.queue, self.load, self.batch_tokens, self.watcher = queue, load, batch_tokens, watcher
         self.ready = threading.Event()
         self.failed: Exception | None = None
         self.busy_since: float | None = None
         self.abandoned = False
-        self._hand: list[Job] = []
+        self._hand: list[PromptJob] = []
 
     def run(self) -> None:
         """The life of the thread."""
@@ -62,7 +62,7 @@ class Worker(threading.Thread):
             return
         self.ready.set()
         while not self.abandoned:
-            self._hand = self.line.take(self.batch_tokens)
+            self._hand = self.queue.take(self.batch_tokens)
             if not self._hand:
                 return
             self._serve(reader)
@@ -73,13 +73,13 @@ class Worker(threading.Thread):
         self.abandoned = True
         for job in self._hand:
             job.answers.put(fault)
-            self.line.finish(job)
+            self.queue.finish(job)
 
     def _serve(self, reader: Reader) -> None:
         began = self.busy_since = time.monotonic()
-        for ticket in {job.ticket for job in self._hand}:
-            if ticket.submitted is not None:
-                ticket.queue_ms += (began - ticket.submitted) * 1e3
+        for request in {job.request for job in self._hand}:
+            if request.submitted is not None:
+                request.queue_ms += (began - request.submitted) * 1e3
         try:
             for jobs in _alike(self._hand):
                 self._read(reader, jobs)
@@ -87,43 +87,43 @@ class Worker(threading.Thread):
             self.busy_since = None
         seconds = time.monotonic() - began
         tokens = sum(job.tokens for job in self._hand)
-        self.line.rate += (1 - _FADE) * (tokens / max(seconds, 1e-6) - self.line.rate)
+        self.queue.rate += (1 - _FADE) * (tokens / max(seconds, 1e-6) - self.queue.rate)
         now = time.monotonic()
-        for ticket in {job.ticket for job in self._hand}:
-            ticket.forward_ms += seconds * 1e3
-            ticket.submitted = now
-        self.watcher.batch(tokens, len(self._hand), seconds)
+        for request in {job.request for job in self._hand}:
+            request.forward_ms += seconds * 1e3
+            request.submitted = now
+        self.watcher.count_batch(tokens, len(self._hand), seconds)
 
-    def _read(self, reader: Reader, jobs: Sequence[Job]) -> None:
+    def _read(self, reader: Reader, jobs: Sequence[PromptJob]) -> None:
         """Reads jobs of one template together; if that fails, each request's alone."""
         try:
             signals = _signals(reader, jobs)
         except Exception as error:
-            if len({job.ticket for job in jobs}) == 1:
+            if len({job.request for job in jobs}) == 1:
                 self._answer(jobs, [error] * len(jobs))
                 return
-            for _, alone in groupby(jobs, key=lambda job: id(job.ticket)):
+            for _, alone in groupby(jobs, key=lambda job: id(job.request)):
                 self._read(reader, list(alone))
             return
         self._answer(jobs, signals)
 
-    def _answer(self, jobs: Sequence[Job], answers: Iterable[Signal | Exception]) -> None:
+    def _answer(self, jobs: Sequence[PromptJob], answers: Iterable[Signal | Exception]) -> None:
         if self.abandoned:
             return
         for job, answer in zip(jobs, answers, strict=True):
-            self.line.finish(job)
+            self.queue.finish(job)
             job.answers.put(answer)
 
 
-def _alike(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+def _alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
     """Jobs of the same template, each request's in order."""
-    groups: dict[str, list[Job]] = {}
+    groups: dict[str, list[PromptJob]] = {}
     for job in jobs:
         groups.setdefault(job.template.name, []).append(job)
     yield from groups.values()
 
 
-def _signals(reader: Reader, jobs: Sequence[Job]) -> list[Signal]:
+def _signals(reader: Reader, jobs: Sequence[PromptJob]) -> list[Signal]:
     """One forward pass over everything, each job's signal cut to what it wants."""
     want = union([job.want for job in jobs])
     inner = reader.with_template(jobs[0].template)

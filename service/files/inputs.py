@@ -214,9 +214,9 @@ def decoded(data: bytes, name: str, encoding: str) -> str:
 
 
 def _passages(documents: list[Any], name: str) -> list[Passage]:
-    from tamis.compressors.documents import passage_of
+    from tamis.compressors.documents import to_passage
 
     try:
-        return [passage_of(document, index) for index, document in enumerate(documents)]
+        return [to_passage(document, index) for index, document in enumerate(documents)]
     except (BadInput, TypeError, ValueError) as error:
         raise BadInput(f"{called(name)}: {error}") from error

@@ -28,16 +28,16 @@ from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.languages import Choice, chosen
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
-from tamis.service.http.middleware.auth import DOCS_ASSETS, Guarded
-from tamis.service.http.middleware.body_limits import Measured
-from tamis.service.http.middleware.request_log import HEADER, Recorded, record_of, refusal
+from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
+from tamis.service.http.middleware.body_limits import BodyLimitMiddleware
+from tamis.service.http.middleware.request_log import HEADER, RequestLogMiddleware, log_entry_of, refusal
 from tamis.service.http.openapi import described
 from tamis.service.http.routes import about, base, compress, rerank, search, tei
 from tamis.service.http.runtime.api_keys import Keyring, given_keys, read_keys
 from tamis.service.http.runtime.logs import logger
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.state import House
+from tamis.service.http.runtime.state import ServiceState
 
 _UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
 """Parts of a place that are ours, not the caller's."""
@@ -68,16 +68,16 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         try:
             choice = await asyncio.to_thread(served_by, settings)
             served = replace(settings, proxy=choice.proxy)
-            house = await asyncio.to_thread(House.opened, served, metrics, reader)
+            state = await asyncio.to_thread(ServiceState.start, served, metrics, reader)
         except TamisError as error:
             app.state.failure = error  # for whoever runs the app, to say it in a sentence
             raise
-        app.state.house = house
+        app.state.service_state = state
         if choice.warning:
             log.warning("another proxy would keep more", told=choice.warning)
-        log.info("ready", proxy=served.proxy, methods=len(house.serving.methods))
+        log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
         yield
-        finished = await asyncio.to_thread(house.close)
+        finished = await asyncio.to_thread(state.close)
         log.info("closed", everything_served=finished)
 
     app = FastAPIOffline(
@@ -96,18 +96,18 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     app.openapi = described(app)  # type: ignore[method-assign]
     # the last that is added stands outermost
     app.add_middleware(
-        Measured, most_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyLimitMiddleware, most_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
-    app.add_middleware(Guarded, keyring=keyring)
+    app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[HEADER.decode(), "Retry-After", *base.PASSED_HEADERS, *tei.HEADERS],
+            expose_headers=[HEADER.decode(), "Retry-After", *base.PASSTHROUGH_HEADERS, *tei.HEADERS],
         )
-    app.add_middleware(Recorded, metrics=metrics, log=log)
+    app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
     return app
 
 
@@ -153,7 +153,7 @@ def _answer_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         if isinstance(error.body, dict) and request.url.path == "/rerank" and "texts" in error.body:
-            record_of(request.scope).dialect = "tei"
+            log_entry_of(request.scope).dialect = "tei"
         found, param = _first_fault(error.errors())
         return refusal(request.scope, found, param)
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from tamis.service.http.middleware.auth import OPEN_PATHS
-from tamis.service.http.runtime.state import House
+from tamis.service.http.runtime.state import ServiceState
 
 _SCHEME = "ApiKey"
 _HERE = "#/components/schemas/"
@@ -25,7 +25,7 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
             made = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            app.openapi_schema = _named(_put_right(made), getattr(app.state, "house", None))
+            app.openapi_schema = _named(_put_right(made), getattr(app.state, "service_state", None))
         return app.openapi_schema
 
     return openapi
@@ -49,20 +49,20 @@ def _put_right(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _named(document: dict[str, Any], house: House | None) -> dict[str, Any]:
+def _named(document: dict[str, Any], state: ServiceState | None) -> dict[str, Any]:
     """The names that a field may have here: methods, tokenizers, indexes."""
-    if house is None:
+    if state is None:
         return document
     schemas = document["components"]["schemas"]
     # an input of a batch with a name that is not there is answered, with an error of its own
     schemas["CompressInput"] = deepcopy(schemas["CompressRequest"])
     schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_HERE}CompressInput"
-    serving = house.serving
+    methods = state.methods
     names = {
-        "model": ["default", serving.reader.card.name, *serving.methods],
-        "method": serving.methods,
-        "tokenizer": list(serving.counters),
-        "index": list(house.indexes),
+        "model": ["default", methods.reader.card.name, *methods.names],
+        "method": methods.names,
+        "tokenizer": list(methods.counters),
+        "index": list(state.indexes),
     }
     for schema in ("CompressRequest", "SearchRequest", "TokenizeRequest"):
         for field, value in schemas[schema]["properties"].items():

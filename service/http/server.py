@@ -84,11 +84,11 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         # not uvicorn's own: it would die of the signal after all was well, with status 143
-        house = getattr(self.app.state, "house", None)
-        if house is None or house.engine.draining or not self.settings.drain_delay_s:
+        state = getattr(self.app.state, "service_state", None)
+        if state is None or state.engine.draining or not self.settings.drain_delay_s:
             self.should_exit = True
             return
-        house.engine.draining = True
+        state.engine.draining = True
         loop, leave = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
         loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from tamis.compressors.registry import DEFAULT, info, names
+from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.compressors.types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -60,7 +60,7 @@ class Source(BaseModel):
     @model_validator(mode="after")
     def _one_place(self) -> Any:
         if self.base_url is None:
-            info(self.method)
+            method_info(self.method)
             if not isinstance(self.proxy, str | Path) and not hasattr(self.proxy, "layout"):
                 raise BadInput(
                     f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
@@ -135,10 +135,10 @@ class Compression(Source):
         if self.base_url is not None:
             if not isinstance(self.tokenizer, str):
                 raise BadInput("tokenizer is an object; a server knows tokenizers by their names")
-        elif (kind := info(self.method).kind) != "compression":
+        elif (kind := method_info(self.method).kind) != "compression":
             raise BadInput(
                 f"{self.method} is a method of {kind} and keeps no sentences; give one of "
-                f"{', '.join(names())}"
+                f"{', '.join(method_names())}"
             )
         return self
 

@@ -49,7 +49,7 @@ def workers(_folder: Path, times: int, _draw: random.Random) -> Told:
     gated = Gated(pointing())
     survived = lost = 0
     with served(gated, warmup=False) as service, ThreadPoolExecutor(4) as pool:
-        engine = service.house.engine
+        engine = service.service_state.engine
         for _ in range(times):
             wait_until(lambda: engine.ready)
             calls, restarts = gated.calls, engine.restarts
@@ -88,7 +88,7 @@ def hanging_up(_: Path, times: int, draw: random.Random) -> Told:
     where: Counter[str] = Counter()
     survived = 0
     with served() as service:
-        engine = service.house.engine
+        engine = service.service_state.engine
         for _ in range(times):
             cut = draw.choice(
                 [draw.randrange(1, len(head)), draw.randrange(len(head), len(sent)), -1]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import tamis
-from tamis.compressors.registry import build, depth
+from tamis.compressors.registry import build_method, layers_needed
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.zoo import load_proxy
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.text import Passage
-from tamis.service.http.runtime.methods import served_methods
+from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
 from tests.laws.texts import NEEDLE, OTHER, PLAIN, QUESTION
 from tests.service.http.app_kit import served
@@ -36,7 +36,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def reader(proxy_folder: Path) -> Proxy:
-    return load_proxy(str(proxy_folder), layers=depth("question_rows"), dtype="float32")
+    return load_proxy(str(proxy_folder), layers=layers_needed("question_rows"), dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_with_tags_asked_for_a_document_can_have_the_request_refused(reader):
 
 def test_a_method_that_cannot_isolate_says_so():
     with pytest.raises((BadInput, TypeError)):
-        build("lexical", isolated=True)
+        build_method("lexical", isolated=True)
 
 
 def test_a_service_in_isolation_gives_the_promise_and_serves_no_method_without_it(reader):
@@ -128,4 +128,4 @@ def test_a_service_in_isolation_gives_the_promise_and_serves_no_method_without_i
         listed = {model["id"] for model in service.http.get("/v1/models").json()["data"]}
     assert listed == {"default", "question_rows"}
     with pytest.raises(BadInput, match="isolated"):
-        served_methods(Settings(isolated=True, methods=("question_rows", "lexical")))
+        served_method_names(Settings(isolated=True, methods=("question_rows", "lexical")))

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
-from tamis.compressors.registry import build, check_options
+from tamis.compressors.registry import build_method, check_options
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
@@ -31,7 +31,7 @@ from tests.laws.methods import head_profile, question_probe, sentinel_probe
 )
 def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, option, value, give):
     with pytest.raises(BadInput) as refused:
-        build(name, proxy="nobody", root=Path("nowhere"), **{option: value})
+        build_method(name, proxy="nobody", root=Path("nowhere"), **{option: value})
     assert str(refused.value) == f"{name}: {option} is {value!r}; give {give}"
 
 
@@ -46,7 +46,7 @@ def test_values_of_the_right_kind_pass():
 
 def test_a_weight_that_is_no_number_is_refused():
     with pytest.raises(BadInput, match="not finite numbers"):
-        build("fusion", proxy=Scripted.pointing_at("x"), weights={"lexical": "much"})
+        build_method("fusion", proxy=Scripted.pointing_at("x"), weights={"lexical": "much"})
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import torch
 
 from tamis.compressors.methods.attention_sorting import AttentionSorting
 from tamis.compressors.methods.attnrank import AttnRank
-from tamis.compressors.methods.corehead import ContrastiveHeads
-from tamis.compressors.methods.ehpc import EvaluatorHeads
+from tamis.compressors.methods.corehead import CoReHead
+from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
-from tamis.compressors.methods.icr import InContextReranking
-from tamis.compressors.methods.infiniretri import Infini
-from tamis.compressors.methods.qrhead import QueryHeads
+from tamis.compressors.methods.icr import ICR
+from tamis.compressors.methods.infiniretri import InfiniRetri
+from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
@@ -51,8 +51,8 @@ def watching() -> Watching:
 
 
 def ask(method):
-    if hasattr(method, "ranks"):
-        return method.ranks(ASKED, DOCUMENTS)
+    if hasattr(method, "rank"):
+        return method.rank(ASKED, DOCUMENTS)
     if hasattr(method, "order"):
         return method.order(ASKED, DOCUMENTS, [0.0, 0.0])
     return method.scores(ASKED, DOCUMENTS, units_of(DOCUMENTS))
@@ -63,9 +63,9 @@ def chosen(kind, by):
 
 
 TOGETHER = {
-    "icr": InContextReranking,
-    "qr_heads": chosen(QueryHeads, "qr"),
-    "core_heads": chosen(ContrastiveHeads, "contrast"),
+    "icr": ICR,
+    "qr_heads": chosen(QRHead, "qr"),
+    "core_heads": chosen(CoReHead, "contrast"),
 }
 
 
@@ -99,10 +99,10 @@ def test_an_instruction_to_answer_is_another_than_one_to_find(name):
 
 WINDOWED = {
     "question_rows": lambda r, **o: QuestionRows(r, question_probe(r), **o),
-    "evaluator_heads": lambda r, **o: EvaluatorHeads(r, head_profile(r), 1, **o),
+    "evaluator_heads": lambda r, **o: EHPC(r, head_profile(r), 1, **o),
     "raw_attention": RawAttention,
-    "infini": lambda r, **o: Infini(r, top_k=1, phrase_tokens=1, **o),
-    "infini alone": lambda r, **o: Infini(r, "independent", top_k=1, **o),
+    "infini": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, **o),
+    "infini alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, **o),
     "sentinel": lambda r, window_tokens: Sentinel(r, sentinel_probe(r), chunk_tokens=window_tokens),
     "attention_sorting": AttentionSorting,
     "found_in_the_middle": FoundInTheMiddle,
@@ -120,10 +120,10 @@ def test_a_window_bounds_what_one_prompt_holds(name):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda r: EvaluatorHeads(r, head_profile(r), 1),
-        lambda r: EvaluatorHeads(r, head_profile(r), 1, together=True),
+        lambda r: EHPC(r, head_profile(r), 1),
+        lambda r: EHPC(r, head_profile(r), 1, together=True),
         RawAttention,
-        Infini,
+        InfiniRetri,
         AttentionSorting,
         lambda r: QuestionRows(r, question_probe(r)),
         lambda r: Sentinel(r, sentinel_probe(r)),
@@ -140,7 +140,7 @@ def test_titles_are_read(make):
 def test_passages_that_are_read_together_share_a_prompt():
     for together in (True, False):
         reader = watching()
-        ask(EvaluatorHeads(reader, head_profile(reader), 1, together=together))
+        ask(EHPC(reader, head_profile(reader), 1, together=together))
         both = ["pin" in text and "Nobody" in text for text in reader.read_texts]
         assert any(both) == together
 
@@ -148,9 +148,9 @@ def test_passages_that_are_read_together_share_a_prompt():
 @pytest.mark.parametrize(
     "make",
     [
-        Infini,
-        lambda r: Infini(r, "independent"),
-        lambda r: Infini(r, carry_tokens=100),
+        InfiniRetri,
+        lambda r: InfiniRetri(r, "independent"),
+        lambda r: InfiniRetri(r, carry_tokens=100),
         AttentionSorting,
         FoundInTheMiddle,
     ],
@@ -173,14 +173,14 @@ def test_a_question_that_fills_the_context_is_told_to_be_shorter():
     given = [Passage("Straw here."), Passage("The pin is here.")]
     proxy = tiny.proxy("llama")
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
-        Infini(proxy).scores(asked, given, units_of(given))
+        InfiniRetri(proxy).scores(asked, given, units_of(given))
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
         AttentionSorting(proxy).order(asked, given, [0.0, 0.0])
 
 
 def test_infini_takes_the_mean_of_the_chosen_heads_and_of_no_others():
     """Layers 1 and 2 were read; chosen are head 1 of layer 2 and head 0 of layer 1."""
-    method = Infini(Scripted.pointing_at("pin"), phrase_tokens=1)
+    method = InfiniRetri(Scripted.pointing_at("pin"), phrase_tokens=1)
     method.chosen = ((2, 1), (1, 0))
     weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
     signal = Signal(weights, (1, 2), ("question_mean",))
@@ -198,7 +198,7 @@ def test_the_published_tokens_are_chosen_after_pooling():
 
     reader = Fixed.pointing_at("x")
     for width, best in ((1, (1, 2)), (3, (5, 6))):
-        method = EvaluatorHeads(
+        method = EHPC(
             reader, head_profile(reader), observed_rows=1, pool_tokens=width, form="token"
         )
         assert method.tokens("Who?", "abcdefgh", 1) == [best]
@@ -225,6 +225,6 @@ def test_coverage_is_promised_by_what_scores_alone_where_passages_are_apart():
         "lowest": torch.linspace(0.1, 0.2, 40), "alone_lowest": torch.linspace(0.6, 0.9, 40),
     }  # fmt: skip
     probe = probe_for(reader, "question_rows", weights)
-    whole, apart = (QuestionRows(reader, probe, isolated=i).covering(0.9) for i in (False, True))
+    whole, apart = (QuestionRows(reader, probe, isolated=i).coverage_threshold(0.9) for i in (False, True))
     assert whole < 0.2
     assert apart > 0.6

@@ -13,7 +13,7 @@ from tamis.compressors import registry
 from tamis.compressors.features import shipped_probes
 from tamis.compressors.methods.fusion import WEIGHTS, Fusion
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.registry import build, depth, info, method_class, names
+from tamis.compressors.registry import build_method, layers_needed, method_info, method_class, method_names
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -34,19 +34,19 @@ ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
 
 def test_every_public_file_is_a_method_and_says_what_it_is():
     public = {path.stem for path in FOLDER.glob("*.py") if path.stem[0] != "_"}
-    assert set(names(None)) == public > set(names()) >= {"question_rows", "sentinel", "lexical"}
-    assert set(names("reranking")) == {"icr", "qr_heads", "core_heads"}
-    for name in names(None):
+    assert set(method_names(None)) == public > set(method_names()) >= {"question_rows", "sentinel", "lexical"}
+    assert set(method_names("reranking")) == {"icr", "qr_heads", "core_heads"}
+    for name in method_names(None):
         last = (FOLDER / f"{name}.py").read_text("utf-8").splitlines()[-1]
         assert last == f"Method = {method_class(name).__name__}"
-        assert info(name).summary
-        assert info(name).source
-        assert info(name).needs in ("nothing", "proxy", "encoder")
+        assert method_info(name).summary
+        assert method_info(name).source
+        assert method_info(name).needs in ("nothing", "proxy", "encoder")
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", method_names())
 def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
-    assert registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == info(name)
+    assert registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == method_info(name)
 
 
 def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Path):
@@ -69,14 +69,14 @@ def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_seen(tmp_path: 
         (tmp_path / "mine.py").write_text(f"info = Info({summary!r}, 'a paper')")
         os.utime(tmp_path / "mine.py", (second, second))
 
-    assert names(None) == []
+    assert method_names(None) == []
     written("first", 1)
     os.utime(tmp_path, (1, 1))
-    assert names(None) == ["mine"]
-    assert [info("mine").summary for _ in range(3)] == ["first"] * 3
+    assert method_names(None) == ["mine"]
+    assert [method_info("mine").summary for _ in range(3)] == ["first"] * 3
     assert len(parsed) == 1
     written("second", 2)
-    assert info("mine").summary == "second"
+    assert method_info("mine").summary == "second"
 
 
 @pytest.mark.parametrize(
@@ -95,69 +95,69 @@ def test_an_unknown_method_is_refused_with_the_nearest_there_is(typed: str, says
 @pytest.mark.parametrize("typed", ["../zoo", "os", "", "question_rows.py", "lead;"])
 def test_only_files_of_the_folder_are_methods(typed: str):
     with pytest.raises(UnknownMethod):
-        build(typed)
+        build_method(typed)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", method_names())
 def test_an_option_that_a_method_does_not_have_is_refused_and_named(name: str):
     with pytest.raises(BadInput, match=rf"{name} has no option \['colour'\]"):
-        build(name, proxy=Scripted.pointing_at("x"), encoder=ScriptedEncoder(), colour=1)
+        build_method(name, proxy=Scripted.pointing_at("x"), encoder=ScriptedEncoder(), colour=1)
 
 
 def test_a_model_is_given_as_a_model_and_not_as_an_option():
     with pytest.raises(BadInput, match=r"no option \['reader'\]"):
-        build("question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y"))
+        build_method("question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y"))
 
 
 def test_options_reach_the_method():
     reader = Scripted.pointing_at("pin")
     probe = question_probe(reader)
-    made = build("question_rows", proxy=reader, probe=probe, isolated=True, window_tokens=7)
+    made = build_method("question_rows", proxy=reader, probe=probe, isolated=True, window_tokens=7)
     assert (made.reader, made.probe, made.isolated, made.window_tokens) == (reader, probe, True, 7)
-    assert build("sentinel", proxy=reader, probe=sentinel_probe(reader)).scores(
+    assert build_method("sentinel", proxy=reader, probe=sentinel_probe(reader)).scores(
         "Where?", ROOM, units_of(ROOM)
     )
 
 
 @pytest.mark.parametrize("name", ["lead", "lexical"])
 def test_a_method_that_needs_no_model_asks_for_none(name: str, tmp_path: Path):
-    assert build(name, proxy="nowhere", encoder="nowhere", root=tmp_path).scores("Q", [], [])
+    assert build_method(name, proxy="nowhere", encoder="nowhere", root=tmp_path).scores("Q", [], [])
 
 
 @pytest.mark.parametrize("name", ["question_rows", "sentinel", "embedding", "fusion"])
 def test_a_model_that_is_not_here_is_not_fetched(name: str, tmp_path: Path):
     with pytest.raises(ProxyMissing):
-        build(name, root=tmp_path)
+        build_method(name, root=tmp_path)
 
 
 def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
     reader = Scripted.pointing_at("pin")
-    made = build("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
+    made = build_method("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
     assert isinstance(made, Fusion)
     assert made.weights == {"attention": 1.0, "lexical": 0.5}
-    assert build("fusion", proxy=reader, root=tmp_path, weights=None).weights == {
+    assert build_method("fusion", proxy=reader, root=tmp_path, weights=None).weights == {
         name: WEIGHTS[name] for name in ("attention", "lexical")
     }
-    whole = build("fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0})
+    whole = build_method("fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0})
     assert whole.weights == {**WEIGHTS, "embedding": 2.0}
 
 
 def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
     with pytest.raises(ProxyMissing):
-        build("fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0})
+        build_method("fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0})
 
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shipped probes, in a folder of the test's own."""
     monkeypatch.setattr(shipped_probes, "WEIGHTS", tmp_path)
-    shipped_probes.shipped.cache_clear()
+    shipped_probes.shipped_probe.cache_clear()
     yield tmp_path
-    shipped_probes.shipped.cache_clear()
+    shipped_probes.shipped_probe.cache_clear()
 
 
 def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
-    assert {name: depth(name, "someone/else") for name in names()} == dict.fromkeys(names())
+    assert {name: layers_needed(name, "someone/else") for name in method_names()} == dict.fromkeys(method_names())
 
 
 def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Path):
@@ -165,12 +165,12 @@ def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Pat
     probe = question_probe(reader)
     probe.save(shipped_probes.weights_file("question_rows", "org/bot"))
     assert (shelf / "question_rows.org--bot.safetensors").is_file()
-    assert depth("question_rows", "org/bot") == depth("fusion", "org/bot") == 4
-    assert depth("sentinel", "org/bot") is None
-    made = build("question_rows", proxy=reader)
+    assert layers_needed("question_rows", "org/bot") == layers_needed("fusion", "org/bot") == 4
+    assert layers_needed("sentinel", "org/bot") is None
+    made = build_method("question_rows", proxy=reader)
     assert isinstance(made, QuestionRows)
     assert made.scores("Where?", ROOM, units_of(ROOM)).calibrated
-    assert build("question_rows", proxy=reader, probe=None).probe is None
+    assert build_method("question_rows", proxy=reader, probe=None).probe is None
 
 
 def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
@@ -178,10 +178,10 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
     path = tmp_path / "mine.safetensors"
     question_probe(reader).save(path)
     for given in (path, str(path)):
-        assert build("question_rows", proxy=reader, probe=given).probe.card.model == "scripted"
-        assert depth("question_rows", "whoever", given) == reader.card.layers
+        assert build_method("question_rows", proxy=reader, probe=given).probe.card.model == "scripted"
+        assert layers_needed("question_rows", "whoever", given) == reader.card.layers
     with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
-        build("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
+        build_method("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
 
 
 def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
@@ -189,8 +189,8 @@ def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
     question_probe(Scripted.pointing_at("pin", name="bot")).save(
         shipped_probes.weights_file("question_rows", "bot")
     )
-    assert depth("question_rows", "bot") == 4
-    assert depth("question_rows", "bot", None) is None
+    assert layers_needed("question_rows", "bot") == 4
+    assert layers_needed("question_rows", "bot", None) is None
 
 
 def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():
@@ -200,15 +200,15 @@ def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():
         weights = {**good.weights, "alone_calibration": torch.tensor(calibration)}
         leaky = LinearProbe(weights, good.card)
         with pytest.raises(BadModelFile, match="both must be 0"):
-            build("question_rows", proxy=reader, probe=leaky, isolated=True)
-        assert build("question_rows", proxy=reader, probe=leaky).probe is leaky
+            build_method("question_rows", proxy=reader, probe=leaky, isolated=True)
+        assert build_method("question_rows", proxy=reader, probe=leaky).probe is leaky
 
 
 def test_a_probe_of_another_depth_is_refused_before_anything_is_read():
     """The card speaks of twice the layers the reader has."""
     reader = Scripted.pointing_at("pin")
     card = ProbeCard("question_rows", "scripted", "scripted", "chatml", 8, 2, ("question_mean",))
-    made = build("question_rows", proxy=reader, probe=LinearProbe({}, card))
+    made = build_method("question_rows", proxy=reader, probe=LinearProbe({}, card))
     with pytest.raises(BadInput, match="layer 7 is wanted and scripted has 4"):
         made.scores("Where?", ROOM, units_of(ROOM))
     assert reader.prompts_read == 0

@@ -135,7 +135,7 @@ def test_compose_starts_a_locked_service_and_a_prometheus_that_finds_it():
 def test_alerts_speak_of_meters_that_there_are():
     metrics = Metrics()
     for name in GAUGES:
-        metrics.watch(name, float)
+        metrics.add_gauge(name, float)
     there = {s.name for family in metrics.registry.collect() for s in family.samples}
     there |= {f"{f.name}_total" for f in metrics.registry.collect() if f.type == "counter"}
     there |= {f"{f.name}_bucket" for f in metrics.registry.collect() if f.type == "histogram"}

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tamis.compressors.registry import depth, load_proxy
+from tamis.compressors.registry import layers_needed, load_proxy
 from tests.deploy.test_image import loaded
 from tests.service.http.app_kit import served
 
@@ -38,7 +38,7 @@ def smoked(url: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def service(proxy_folder) -> Iterator[str]:
-    with served(load_proxy(proxy_folder, depth("question_rows"))) as running:
+    with served(load_proxy(proxy_folder, layers_needed("question_rows"))) as running:
         yield running.url
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import Scorer
-from tamis.compressors.methods.ehpc import EvaluatorHeads
+from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
-from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
@@ -187,25 +187,25 @@ WAYS = {
         "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
     ),
     "evaluator_heads": Way(
-        "evaluator_heads", _reading(lambda r: EvaluatorHeads(r, head_profile(r))), True, True
+        "evaluator_heads", _reading(lambda r: EHPC(r, head_profile(r))), True, True
     ),
     "evaluator_heads by token": Way(
         "evaluator_heads",
-        _reading(lambda r: EvaluatorHeads(r, head_profile(r), form="token")),
+        _reading(lambda r: EHPC(r, head_profile(r), form="token")),
         True,
         True,
     ),
     "evaluator_heads together": Way(
         "evaluator_heads",
         _reading(
-            lambda r: EvaluatorHeads(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
+            lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
         ),
         looks=True,
     ),
-    "infini": Way("infini", _reading(lambda r: Infini(r, window_tokens=CHUNK_TOKENS)), looks=True),
+    "infini": Way("infini", _reading(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)), looks=True),
     "infini independent": Way(
         "infini",
-        _reading(lambda r: Infini(r, "independent", window_tokens=CHUNK_TOKENS)),
+        _reading(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
         looks=True,
     ),
     "fusion": Way("fusion", _fusion, looks=True),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-from tamis.compressors.registry import names
+from tamis.compressors.registry import method_names
 from tamis.compressors.selection.rendering import given, render
 from tamis.compressors.types import Budget, Compressed, Rules
 from tamis.probes.errors import BudgetTooSmall
@@ -40,7 +40,7 @@ def step(units: Sequence[Unit], u: int) -> set[int]:
 
 
 def test_every_method_is_under_the_laws():
-    lawless = set(names()) - {way.method for way in WAYS.values()}
+    lawless = set(method_names()) - {way.method for way in WAYS.values()}
     assert not lawless, f"add a way to build {sorted(lawless)} to WAYS in tests/laws/methods.py"
 
 

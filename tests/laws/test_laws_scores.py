@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors.methods.ehpc import EvaluatorHeads
-from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.ehpc import EHPC
+from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
@@ -132,8 +132,8 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "question_rows untrained": QuestionRows(proxy, None),
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
         "raw_attention": RawAttention(proxy, window_tokens=128),
-        "evaluator_heads": EvaluatorHeads(proxy, head_profile(proxy), heads=2),
-        "infini independent": Infini(proxy, "independent", window_tokens=128, carry_tokens=128),
+        "evaluator_heads": EHPC(proxy, head_profile(proxy), heads=2),
+        "infini independent": InfiniRetri(proxy, "independent", window_tokens=128, carry_tokens=128),
     }
 
 

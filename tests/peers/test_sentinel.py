@@ -25,9 +25,9 @@ def test_plain_transformers_see_what_tamis_sees(proxy_folder, one_thread, monkey
     ours = registry.load_proxy("smollm2-135m", None)
     passages = [Passage(row["docs"][0]["text"], None, row["id"]) for row in people()]
     units, question = units_of(passages), people()[0]["question"]
-    plain = registry.build("sentinel", proxy=Eager(model.model.eval(), ours.card, ours.layout))
-    seen = registry.build("sentinel", proxy=ours).look(question, passages, units).features
-    slow = plain.look(question, passages, units).features
+    plain = registry.build_method("sentinel", proxy=Eager(model.model.eval(), ours.card, ours.layout))
+    seen = registry.build_method("sentinel", proxy=ours).read(question, passages, units).features
+    slow = plain.read(question, passages, units).features
     assert seen.shape == slow.shape == (len(units), ours.card.layers * ours.card.heads)
     assert (seen - slow).norm() / slow.norm() < 0.05  # bf16 against fp32: 0.02 to 0.03 measured
     assert torch.corrcoef(torch.stack([seen.flatten(), slow.flatten()]))[0, 1] > 0.998

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from tamis.compressors.features.coverage import (
-    check_policy,
     check_threshold,
-    holds_nothing,
-    resolved,
+    check_unanswerable,
+    is_unanswerable,
+    no_coverage,
 )
-from tamis.compressors.registry import build, info, method_class
+from tamis.compressors.registry import build_method, method_class, method_info
 from tamis.compressors.selection.granularity import check_granularity
 from tamis.compressors.selection.select import select
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.api.compress import Late
+from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.batch.job import Job
 
 
@@ -30,13 +30,13 @@ def check(job: Job) -> None:
     Raises:
         BadInput: as the first row would.
     """
-    if (kind := info(job.method).kind) != "compression":
+    if (kind := method_info(job.method).kind) != "compression":
         raise BadInput(
             f"{job.method} is a method of {kind} and keeps no sentences; "
             "choose one of compression: see `tamis methods`"
         )
-    check_policy(job.rules)
-    late = Late(job.method, job.proxy, Path(job.root) if job.root else None, **job.options)
+    check_unanswerable(job.rules)
+    late = LazyMethod(job.method, job.proxy, Path(job.root) if job.root else None, **job.options)
     check_granularity(job.rules.granularity, late, job.method)
     # nothing is selected of nothing, and nothing counted; but the rules are checked
     select((), (), (), (), job.budget, job.rules, cast(Any, None), ())
@@ -46,13 +46,13 @@ def check(job: Job) -> None:
 def _check_promises(job: Job) -> None:
     """Probabilities, where the method has none to give."""
     budget = job.budget
-    if budget.coverage is not None:
-        method = method_class(job.method)
-        if not hasattr(method, "covering"):
-            resolved(budget, method, job.method)
+    if budget.coverage is not None and not method_class(job.method).promises_coverage:
+        raise no_coverage(job.method)
     asked = budget.threshold is not None or job.rules.unanswerable != "best_effort"
-    if asked and info(job.method).needs == "nothing":
+    if asked and method_info(job.method).needs == "nothing":
         passages = (Passage("It is so. It was not."),)
-        scores = build(job.method, **job.options).scores("Is it?", passages, units_of(passages))
+        scores = build_method(job.method, **job.options).scores(
+            "Is it?", passages, units_of(passages)
+        )
         check_threshold(budget, scores, job.method)
-        holds_nothing(scores, job.rules, job.method)
+        is_unanswerable(scores, job.rules, job.method)

@@ -90,9 +90,9 @@ def _end_with_parent() -> None:
 
 def _uses_torch(method: str) -> bool:
     """Methods without a model start a second sooner without it."""
-    from tamis.compressors.registry import info
+    from tamis.compressors.registry import method_info
 
-    return info(method).needs != "nothing" or method == "fusion"
+    return method_info(method).needs != "nothing"
 
 
 def _set_threads(cores: int) -> None:

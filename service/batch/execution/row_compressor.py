@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.reading.windows import remembering
-from tamis.compressors.registry import build, depth, info, load_proxy
+from tamis.compressors.reading.windows import with_cache
+from tamis.compressors.registry import build_method, layers_needed, load_proxy, method_info
 from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.service.api.compress import counter_of
-from tamis.service.api.ordering import orderers
+from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.batch.execution.pooling import MOST_ROWS, NotShared, Pooled
 from tamis.service.batch.job import Job
 from tamis.service.batch.outcome import Outcome
@@ -40,15 +40,15 @@ class Rows:
         self.job, self.pool, self.batch_chars = job, None, 0
         given: dict[str, Any] = dict(job.options)
         self.counter = counter_of(job.tokenizer, job.proxy, root)
-        if info(job.method).needs == "proxy" or job.method == "fusion":
-            proxy = load_proxy(job.proxy, depth(job.method, job.proxy, job.probe or "auto"), root)
-            self.pool = given["proxy"] = Pooled(remembering(proxy, _kept(job)))
+        if method_info(job.method).needs_proxy:
+            proxy = load_proxy(job.proxy, layers_needed(job.method, job.proxy, **job.options), root)
+            self.pool = given["proxy"] = Pooled(with_cache(proxy, _kept(job)))
             self.batch_chars = proxy.batch_tokens * _CHARS_A_TOKEN if job.share else 0
         self.compressor = Compressor(
-            build(job.method, root=root, **given),
+            build_method(job.method, root=root, **given),
             job.method,
             self.counter,
-            orderers(job.proxy, root),
+            ordering_methods(job.proxy, root),
         )
 
     def outcomes(self, requests: Sequence[Request], tick: Tick | None = None) -> list[Outcome]:

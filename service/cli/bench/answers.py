@@ -110,7 +110,7 @@ def _orders(given: str) -> tuple[str, ...]:
     from tamis.compressors import registry
     from tamis.compressors.selection.order import PLAIN
 
-    known = sorted({*PLAIN, *registry.names("ordering")})
+    known = sorted({*PLAIN, *registry.method_names("ordering")})
     found = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
     if not found or set(found) - set(known):
         raise BadInput(f"--orders is {given!r}; there are: {', '.join(known)}")

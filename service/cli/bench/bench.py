@@ -152,10 +152,10 @@ def evidence(
 
 def _usual(proxy: str) -> list[str]:
     """The usual methods; one that knows nothing of the proxy is left out, and that is said."""
-    from tamis.compressors.registry import fits
+    from tamis.compressors.registry import ships_for
     from tamis.service.evaluation.evidence.methods import BLENDS
 
-    names = [name for name in METHODS if name in BLENDS or fits(name, proxy)]
+    names = [name for name in METHODS if name in BLENDS or ships_for(name, proxy)]
     if left_out := [name for name in METHODS if name not in names]:
         typer.echo(f"left out: {', '.join(left_out)} has no probe for {proxy}", err=True)
     return names

@@ -77,7 +77,7 @@ def hops(
     check_targets(json_file)
     names, shares = chosen(listed(ways, "ways")), budgets_of(budgets)
     fit_on, judge_by = _files(train, judge)
-    layers = registry.depth(registry.DEFAULT, proxy)
+    layers = registry.layers_needed(registry.DEFAULT, proxy)
     reader = keeping(registry.load_proxy(proxy, layers))
     seen = Ways(reader, layers or reader.card.layers, readings(cache))
     counter = counter_of("proxy", proxy)

@@ -133,11 +133,11 @@ def _built(name: str, proxy: str, cache: Path | None) -> tuple[Any, Remembering 
         reader = next((reader for _, reader in parts.values() if reader), None)
         return Fusion({part: scorer for part, (scorer, _) in parts.items()}, BLENDS[name]), reader
     method, options = spec(name)
-    if registry.info(method).needs != "proxy":
-        return registry.build(method, **options), None
-    depth = registry.depth(method, proxy, **options)
+    if registry.method_info(method).needs != "proxy":
+        return registry.build_method(method, **options), None
+    depth = registry.layers_needed(method, proxy, **options)
     reader = Remembering(registry.load_proxy(proxy, depth), cache)
-    return registry.build(method, proxy=reader, **options), reader
+    return registry.build_method(method, proxy=reader, **options), reader
 
 
 def _book(paths: Sequence[Path] | None) -> str:

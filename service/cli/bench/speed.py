@@ -91,7 +91,7 @@ def speed(
     as_json: AsJson = False,
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
-    from tamis.compressors.registry import DEFAULT, depth, load_proxy
+    from tamis.compressors.registry import DEFAULT, layers_needed, load_proxy
     from tamis.service.evaluation.speed.speed import Plan
     from tamis.service.evaluation.speed.workload import Text, examples
 
@@ -108,7 +108,7 @@ def speed(
         _show_turns(_turns(against, [str(word) for word in words], rounds), against, as_json)
         return
     prose, name = examples() if text is None else (prose_of(text), str(text))
-    model = load_proxy(proxy, depth(DEFAULT, proxy))
+    model = load_proxy(proxy, layers_needed(DEFAULT, proxy))
     source = Text(prose, name, model.layout, passage_tokens, seed)
     cells = _measured(source, model, plan)
     if plot is not None:

@@ -51,7 +51,7 @@ def ask_context(
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as asked
     from tamis.service.api.ask_context import language_of
-    from tamis.service.api.compress import Late
+    from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.api.languages import chosen
     from tamis.service.cli.options.default_proxy import ensure_default
 
@@ -59,7 +59,7 @@ def ask_context(
     # the index's keys are read with the model that made them, whatever reads the sentences
     found = CorpusIndex.open(index, root=models)
     choice = chosen(proxy, method, language_of(found), question, (), models)
-    ensure_default(Late(method, choice.proxy, models), "proxy", offline)
+    ensure_default(LazyMethod(method, choice.proxy, models), "proxy", offline)
     result = asked(
         found,
         question,

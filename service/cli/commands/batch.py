@@ -172,11 +172,11 @@ def _fetch(job: Job, offline: bool) -> None:
     """Fetches the default proxy if it is needed and missing, and may be."""
     from pathlib import Path
 
-    from tamis.service.api.compress import Late
+    from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import ensure_default
 
     root = Path(job.root) if job.root else None
-    ensure_default(Late(job.method, job.proxy, root, **job.options), job.tokenizer, offline)
+    ensure_default(LazyMethod(job.method, job.proxy, root, **job.options), job.tokenizer, offline)
 
 
 def _carry_out(job: Job, call: bat.RunOptions, quiet: bool) -> None:

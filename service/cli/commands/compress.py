@@ -135,21 +135,21 @@ def compress(
     query = found.question(question)
 
     from tamis.compressors.pipeline.compression import Compressor
-    from tamis.compressors.question import asked
-    from tamis.service.api.compress import Late, counter_of
+    from tamis.compressors.question import question_text
+    from tamis.service.api.compress import counter_of
+    from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.api.languages import chosen
-    from tamis.service.api.ordering import orderers
     from tamis.service.cli.options.default_proxy import ensure_default, opened
 
     models = models_folder(root)
     options = _options(probe, isolated, exit_layer)
     choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
-    scorer = Late(method, choice.proxy, models, cache=opened(cache), **options)
+    scorer = LazyMethod(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
-    result = Compressor(scorer, method, counter, orderers(choice.proxy, models)).compress(
-        asked(query, instruction, history or ()),
+    result = Compressor(scorer, method, counter, ordering_methods(choice.proxy, models)).compress(
+        question_text(query, instruction, history or ()),
         found.passages,
         budget,
         rules,

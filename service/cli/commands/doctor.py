@@ -247,13 +247,13 @@ def _reading(models: Path) -> Iterator[Finding]:
     except TamisError as error:
         yield Finding("reading", "warn", "not tried", str(error))
         return
-    from tamis.compressors.registry import build
+    from tamis.compressors.registry import build_method
     from tamis.probes.segmentation.segment import units_of
     from tamis.probes.text import Passage
 
     text = " ".join([*(f"Shelf {n} holds nothing of note." for n in range(40)), NEEDLE])
     passages = [Passage(text)]
-    units, scorer = units_of(passages), build("question_rows", root=models)
+    units, scorer = units_of(passages), build_method("question_rows", root=models)
     tokens, ms = 0, 0.0
     while ms < _SMOKE_MS:
         scores = scorer.scores("Which colour is the key?", passages, units)

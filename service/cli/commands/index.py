@@ -283,7 +283,7 @@ def _fetch(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:
     """The default proxy, where it is needed and missing."""
     if wanted and proxy == DEFAULT_PROXY:
         from tamis.compressors.registry import DEFAULT
-        from tamis.service.api.compress import Late
+        from tamis.service.api.lazy_method import LazyMethod
         from tamis.service.cli.options.default_proxy import ensure_default
 
-        ensure_default(Late(DEFAULT, proxy, models_folder(root)), "proxy", offline)
+        ensure_default(LazyMethod(DEFAULT, proxy, models_folder(root)), "proxy", offline)

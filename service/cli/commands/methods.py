@@ -41,9 +41,9 @@ def methods(
 
 
 def _rows() -> list[dict[str, str]]:
-    from tamis.compressors.registry import info, names
+    from tamis.compressors.registry import method_info, method_names
 
-    found = [(name, asdict(info(name))) for name in names(None)]
+    found = [(name, asdict(method_info(name))) for name in method_names(None)]
     return [
         {"name": name} | {field: facts[field] for field in ("kind", "needs", "summary", "source")}
         for name, facts in found

@@ -96,18 +96,18 @@ def rerank(
 
     from tamis.compressors.pipeline.reranking import Reranker
     from tamis.service.api.languages import chosen, probe_among
-    from tamis.service.api.rerank import LateRanker
+    from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import ensure_default
 
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
     choice = chosen(proxy, method, language, asked, found.passages, models, probe_among(options))
-    late = LateRanker(method, choice.proxy, models, **options)
-    if late.needs_proxy:
+    late = LazyMethod(method, choice.proxy, models, use="reranking", **options)
+    if late.info.needs_proxy:
         ensure_default(late, "", offline)
     with watching(late, options, quiet):
-        result = Reranker(late.ranks, method).rerank(
+        result = Reranker(late, method).rerank(
             asked,
             found.passages,
             top_n=top_n,
@@ -140,10 +140,10 @@ def first_of(given: str | None) -> Any:
 @contextmanager
 def watching(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
     """A bar on standard error while the proxy is loaded and reads; none where nothing is read."""
-    if quiet or not late.needs_proxy:
+    if quiet or not late.info.needs_proxy:
         yield
         return
-    from tamis.compressors.registry import depth, load_proxy
+    from tamis.compressors.registry import layers_needed, load_proxy
     from tamis.service.cli.display.progress import Watched
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -156,7 +156,7 @@ def watching(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[Non
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(f"loading {late.proxy}", total=None)
-        layers = depth(late.name, late.proxy, **options)
+        layers = layers_needed(late.name, late.proxy, **options)
         reader = load_proxy(late.proxy, layers, late.root)
         bar.update(task, description="reading")
 

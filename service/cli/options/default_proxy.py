@@ -16,7 +16,7 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.api.compress import Late
+from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.languages import SHARP
 from tamis.service.cli.options.model_folder import bar, origin
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from tamis.service.batch.job import Job
 
 
-def ensure_default(method: Late, tokenizer: str, offline: bool) -> None:
+def ensure_default(method: LazyMethod, tokenizer: str, offline: bool) -> None:
     """Fetches the default proxy if it is needed and missing; no other model is ever fetched.
 
     Raises:
         ProxyMissing: it is not here, and `offline`. DownloadFailed: it could not be fetched.
     """
-    needed = tokenizer == "proxy" or method.needs_proxy
+    needed = tokenizer == "proxy" or method.info.needs_proxy
     if method.proxy not in (DEFAULT_PROXY, SHARP) or not needed:
         return
     try:

@@ -30,11 +30,11 @@ def source_of(name: str) -> Source:
 
 def probe_of(path: Path | None, method: str, proxy: str) -> LinearProbe:
     """The probe of a file, or the one that ships. BadInput: there is neither."""
-    from tamis.compressors.features.shipped_probes import shipped
+    from tamis.compressors.features.shipped_probes import shipped_probe
     from tamis.probes.errors import BadInput
     from tamis.probes.probing.linear import LinearProbe
 
-    found = LinearProbe.load(path) if path else shipped(method, proxy)
+    found = LinearProbe.load(path) if path else shipped_probe(method, proxy)
     if found is None:
         raise BadInput(
             f"no probe for {method} and {proxy} ships; name a file, or fit one: tamis probe train"

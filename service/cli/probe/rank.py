@@ -73,7 +73,7 @@ def rank(
     own, *files = distinct([own, *(source_of(name) for name in data or ())])
     counted = _weights(weight or (), [own.name, *(source.name for source in files)])
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
-    reader = keeping(registry.load_proxy(proxy, registry.depth("question_rows", proxy)))
+    reader = keeping(registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy)))
     method = registry.method_class("question_rows")(reader)
     lists = Lists(own.name, asked, held, depth)
     with file_bars() as report:

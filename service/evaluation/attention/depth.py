@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon
-from tamis.compressors.method import best_of_passage
+from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     first_features,
     probabilities,
-    stepped,
+    second_step_scores,
 )
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -68,7 +68,7 @@ class Fitted:
 
     def probabilities(self, first: Tensor, lexicon: Lexicon) -> tuple[float, ...]:
         """That each of U units answers, from the full reading's `[U, 2·L·H + words]`."""
-        z = stepped(self.probe, first[:, self.columns], lexicon)
+        z = second_step_scores(self.probe, first[:, self.columns], lexicon)
         return tuple(probabilities(self.probe, z).tolist())
 
 
@@ -153,13 +153,13 @@ class Cuts(Panel):
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> dict[str, Seen]:
         """Every cut's scores of one case; the time is that of the full reading."""
-        look = self.looks.get(question, passages, units, self.method.look)
+        look = self.looks.get(question, passages, units, self.method.read)
         lexicon = Lexicon(question, passages, units)
         first = first_features(look, question, lexicon)
         seen = {}
         for each in self.probes:
             values = each.probabilities(first, lexicon)
-            scores = Scores(values, best_of_passage(values, units, len(passages)), True)
+            scores = Scores(values, best_unit_scores(values, units, len(passages)), True)
             seen[each.cut.name] = Seen(scores, sum(look.timings_ms.values()), True)
         return seen
 

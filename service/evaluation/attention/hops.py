@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tamis.compressors.method import best_of_passage
+from tamis.compressors.method import best_unit_scores
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -50,12 +50,12 @@ class Judge:
     def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
         """Scores of every unit, and the ms that reading and scoring took."""
         asked = question, passages, units
-        look = self.ways.look(self.way, asked)
+        look = self.ways.read(self.way, asked)
         self.tokens_read.append(look.tokens_read)
         clock = time.perf_counter()
         values = tuple(self.weights.scores(look, asked).tolist())
         scored_ms = (time.perf_counter() - clock) * 1e3
-        ranks = best_of_passage(values, units, len(passages))
+        ranks = best_unit_scores(values, units, len(passages))
         return Seen(Scores(values, ranks), sum(look.timings_ms.values()) + scored_ms)
 
 
@@ -152,7 +152,7 @@ def training_case(ways: Ways, way: str, record: Record) -> list[Case]:
     gold = torch.tensor(labels(record, units))
     if not gold.any() or gold.all():
         return []
-    look = ways.look(way, (record["question"], passages_of(record), units), fold_of(record))
+    look = ways.read(way, (record["question"], passages_of(record), units), fold_of(record))
     return [case_of(way, record, look, gold)]
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.question_rows import QuestionRows, pooled
-from tamis.compressors.reading.long_range import room_for
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, Reader, Window, windows
+from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows
+from tamis.compressors.reading.long_range import document_tokens_left
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, Window, windows
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, Prompt, Read, packed
 from tamis.probes.signal import Want
@@ -44,21 +44,21 @@ class Alone:
         key = look_key(self.method)
         self._first, self._second = (Looks(folder, f"hops {one} {key}") for one in (1, 2))
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """What the question's rows see: `[U, 2·L·H]`."""
         return self._first.get(question, passages, units, self._cold)
 
-    def again(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    def again(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """The same of another question; its passages cost nothing: `[U, 2·L·H]`."""
         return self._second.get(question, passages, units, self._warm)
 
-    def _cold(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    def _cold(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         self.reader.cache.clear()
-        return self.method.look(question, passages, units)
+        return self.method.read(question, passages, units)
 
-    def _warm(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    def _warm(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         self._keep(passages, units)
-        return self.method.look(question, passages, units)
+        return self.method.read(question, passages, units)
 
     def _keep(self, passages: Sequence[Passage], units: Sequence[Unit]) -> None:
         """Keeps all windows, unless the first reading has: it may be one of an earlier run."""
@@ -81,24 +81,29 @@ class Packs:
         """`window_tokens` is the most of a prompt, the question aside."""
         self.reader, self.layers, self.window_tokens = reader, layers, window_tokens
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    @property
+    def reading_key(self) -> str:
+        """Windows and depth are all that a reading depends on."""
+        return f"{self.window_tokens} {self.layers}"
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """What the question's rows see: `[U, 2·L·H]`."""
         clock = time.perf_counter()
         layout = self.reader.layout
         ask = layout.ask(question)
-        room = room_for(self.reader, ask, self.window_tokens)
+        room = document_tokens_left(self.reader, ask, self.window_tokens)
         reads = list(packs(layout, windows(layout, passages, units, room), room))
         prompts = [Prompt(read, ask) for read in reads]
         tokenised = time.perf_counter()
         want = Want(tuple(range(self.layers)), ("question_mean",))
         signals = zip(reads, self.reader.read(prompts, want), strict=True)
-        features = torch.cat([pooled(signal, read.spans) for read, signal in signals])
+        features = torch.cat([pool_question_rows(signal, read.spans) for read, signal in signals])
         took = {
             "tokenize": (tokenised - clock) * 1e3,
             "read": (time.perf_counter() - tokenised) * 1e3,
         }
         sizes = tuple(b - a for read in reads for a, b in read.spans)
-        return Look(features, sizes, len(prompts), sum(map(len, prompts)), took)
+        return Reading(features, sizes, len(prompts), sum(map(len, prompts)), took)
 
 
 def packs(layout: Layout, cut: Sequence[Window], most_tokens: int) -> Iterator[Read]:
@@ -123,7 +128,7 @@ def whole_tokens(layout: Layout, passages: Sequence[Passage]) -> int:
     return sum(len(encoded.ids) for encoded in layout.tokens.encode_many(texts))
 
 
-def log_shares(look: Look) -> Tensor:
+def log_shares(look: Reading) -> Tensor:
     """Each head's mass shared out over all units of the question, in logs: `[U, L·H]`.
 
     The first half of a look's features is the log of the mean a token.
@@ -133,14 +138,14 @@ def log_shares(look: Look) -> Tensor:
     return mass.log_softmax(0)
 
 
-def widened(look: Look, more: Tensor) -> Look:
+def widened(look: Reading, more: Tensor) -> Reading:
     """The same reading with more features, which cost no reading."""
     return replace(look, features=torch.cat([look.features, more], 1))
 
 
-def both(first: Look, second: Look, between_ms: float) -> Look:
+def both(first: Reading, second: Reading, between_ms: float) -> Reading:
     """Two readings as one: features side by side, costs summed; `between_ms` lay between them."""
-    return Look(
+    return Reading(
         torch.cat([first.features, second.features], 1),
         first.tokens,
         first.windows + second.windows,

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from tamis.compressors.features.words import Lexicon, hop_features
 from tamis.compressors.methods.question_rows import first_features
-from tamis.compressors.reading.long_range import room_for
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.long_range import document_tokens_left
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
@@ -64,7 +64,7 @@ class Weights:
     first: Folded
     hop: Folded
 
-    def scores(self, look: Look, asked: Asked, fold: int = NO_FOLD) -> Tensor:
+    def scores(self, look: Reading, asked: Asked, fold: int = NO_FOLD) -> Tensor:
         """The second step's scores `[U]`, by weights that saw no question of the fold."""
         lexicon = Lexicon(*asked)
         z = self.first.scores(first_features(look, asked[0], lexicon), fold)
@@ -84,17 +84,17 @@ class Ways:
         )
         self.first_pass: Weights | None = None
 
-    def look(self, way: str, asked: Asked, fold: int = NO_FOLD) -> Look:
+    def read(self, way: str, asked: Asked, fold: int = NO_FOLD) -> Reading:
         """What one way sees of a question: `[U, F]`, F by the way.
 
         `again1` and `again2` need `first_pass`: weights of `alone`, which say what survives; `fold`
         is then that of a training question.
         """
         if way == "packs":
-            return self._packs.get(*asked, self.packs.look)
+            return self._packs.get(*asked, self.packs.read)
         if way == "whole":
-            return self._whole.get(*asked, self.whole.look)
-        first = self.alone.look(*asked)
+            return self._whole.get(*asked, self.whole.read)
+        first = self.alone.read(*asked)
         if way in SURVIVORS:
             return self._again(first, asked, SURVIVORS[way], fold)
         if way == REFERENCE:
@@ -102,7 +102,7 @@ class Ways:
         logs = log_shares(first)
         return widened(first, logs if way == "shared" else logs.exp())
 
-    def _again(self, first: Look, asked: Asked, count: int, fold: int) -> Look:
+    def _again(self, first: Reading, asked: Asked, count: int, fold: int) -> Reading:
         """A second reading, with the first one's best units behind the question."""
         assert self.first_pass is not None
         clock = time.perf_counter()
@@ -114,7 +114,7 @@ class Ways:
     def holds(self, record: Record) -> bool:
         """Whether all passages of a record fit into one prompt."""
         layout, most = self.reader.layout, self.whole.window_tokens
-        room = room_for(self.reader, layout.ask(record["question"]), most)
+        room = document_tokens_left(self.reader, layout.ask(record["question"]), most)
         return whole_tokens(layout, passages_of(record)) <= room
 
 

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import best_of_passage
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Look, windows
+from tamis.compressors.method import best_unit_scores
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Question, listwise
@@ -55,12 +55,15 @@ _L2 = 0.01
 class Sinks:
     """Reads every window for the question and for "N/A"; all treatments are made of what it saw."""
 
-    reading = 1
-
     def __init__(self, reader: Any, layers: int = LAYERS) -> None:
         self.reader, self.layers = reader, min(layers, reader.card.layers)
 
-    def look(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Look:
+    @property
+    def reading_key(self) -> str:
+        """The version of the reading, and its depth."""
+        return f"1 {self.layers}"
+
+    def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
         """Logs of raw, N/A, both without separators, and the window's sums: `[U, 5·L·H]`."""
         clock = time.perf_counter()
         cut = windows(self.reader.layout, passages, units, WINDOW_TOKENS)
@@ -77,7 +80,7 @@ class Sinks:
         sizes = tuple(b - a for window in cut for a, b in window.read.spans)
         read = sum(map(len, prompts))
         took = {"read": (time.perf_counter() - clock) * 1e3}
-        return Look(torch.cat(rows).clamp_min(_TINY).log(), sizes, len(cut), read, took)
+        return Reading(torch.cat(rows).clamp_min(_TINY).log(), sizes, len(cut), read, took)
 
 
 def separators(tokens: Tokens, passages: Sequence[Passage]) -> set[int]:
@@ -153,7 +156,7 @@ def cases_of(
     for done, record in enumerate(records, 1):
         passages = passages_of(record)
         units = units_of(passages, language_of(record))
-        look = looks.get(record["question"], passages, units, method.look)
+        look = looks.get(record["question"], passages, units, method.read)
         seen = look.features.view(len(units), _KINDS, -1).movedim(1, 0)
         yield Case(record, tuple(units), seen, torch.tensor(labels(record, units)))
         report(done)
@@ -210,7 +213,7 @@ class Given:
     def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
         """What is known of this case."""
         values = self.known[_key(question, passages)]
-        return Seen(Scores(values, best_of_passage(values, units, len(passages))), 0.0, True)
+        return Seen(Scores(values, best_unit_scores(values, units, len(passages))), 0.0, True)
 
 
 def _key(question: str, passages: Sequence[Passage]) -> tuple[str, ...]:

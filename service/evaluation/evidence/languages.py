@@ -36,8 +36,8 @@ def panel_of(proxies: Sequence[str], folder: Path, free: Sequence[str] = FREE) -
 
 
 def _reading(proxy: str, folder: Path, share: int) -> Source:
-    loaded = registry.load_proxy(proxy, registry.depth(METHOD, proxy))
-    method: Any = registry.build(METHOD, proxy=keeping(loaded, share))
+    loaded = registry.load_proxy(proxy, registry.layers_needed(METHOD, proxy))
+    method: Any = registry.build_method(METHOD, proxy=keeping(loaded, share))
     return Stored(method, Looks(folder, look_key(method)))
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import registry
-from tamis.compressors.methods.fusion import WEIGHTS, fused
+from tamis.compressors.method import ReadingScorer
+from tamis.compressors.methods.fusion import WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader
@@ -70,7 +71,7 @@ def blended(
 ) -> Seen:
     """Scores of some methods as one, fused as `Fusion` does."""
     parts = {name: seen[name] for name in weights}
-    total = fused({name: part.scores for name, part in parts.items()}, weights, passages, units)
+    total = fuse_scores({name: part.scores for name, part in parts.items()}, weights, passages, units)
     return Seen(
         total,
         sum(part.ms for part in parts.values()),
@@ -89,7 +90,7 @@ def sources_of(names: Sequence[str]) -> list[str]:
     for part in parts:
         name, options = spec(part)
         registry.check_options(name, options)
-        if (kind := registry.info(name).kind) != "compression":
+        if (kind := registry.method_info(name).kind) != "compression":
             raise BadInput(f"{name} is a method of {kind}; it scores no sentences to keep")
     return list(dict.fromkeys(parts))
 
@@ -134,9 +135,9 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
 
     parts = {name: spec(name) for name in sources_of(names)}
     depths = {
-        registry.depth(method, proxy, **options)
+        registry.layers_needed(method, proxy, **options)
         for method, options in parts.values()
-        if registry.info(method).needs == "proxy"
+        if registry.method_info(method).needs == "proxy"
     }
 
     @cache
@@ -146,29 +147,29 @@ def assemble(names: Sequence[str], proxy: str, folder: Path) -> Models:
     sources: dict[str, Source] = {}
     proxies: dict[int, dict[str, Any]] = {}
     for name, (method, options) in parts.items():
-        needs = registry.info(method).needs
+        needs = registry.method_info(method).needs
         if needs == "proxy":
-            made = reader(registry.depth(method, proxy, **options))
-            built = registry.build(method, proxy=made, **options)
+            made = reader(registry.layers_needed(method, proxy, **options))
+            built = registry.build_method(method, proxy=made, **options)
             sources[name] = _read(built, folder)
             proxies[id(made)] = facts_of(made)
         elif needs == "encoder":
             sources[name] = _embedded(name, folder)
         else:
-            sources[name] = Timed(registry.build(method, **options))
+            sources[name] = Timed(registry.build_method(method, **options))
     return Models(tuple(proxies.values()), Panel(names, sources))
 
 
 def _read(method: Any, folder: Path) -> Source:
     """A method over a proxy: what it saw is kept on disk, or what it said if it is one step."""
-    if not hasattr(method, "look") or not hasattr(method, "judge"):
+    if not isinstance(method, ReadingScorer):
         return Filed(Timed(method), folder, f"scores {look_key(method)}")
     return Stored(method, Looks(folder, look_key(method)))
 
 
 def _embedded(name: str, folder: Path) -> Source:
     """A method over the encoder: texts of other cases are not encoded again, nor is a case."""
-    scorer: Any = registry.build(name)
+    scorer: Any = registry.build_method(name)
     vectors = scorer.encoder = Vectors(scorer.encoder)
     encoder = registry.DEFAULT_ENCODER
     key = f"{name} {encoder} {zoo.ZOO[encoder].revision}"

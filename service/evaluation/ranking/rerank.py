@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from tamis.compressors import registry
-from tamis.compressors.features.rank_fusion import Fuse, fused
-from tamis.compressors.method import ranks_of
+from tamis.compressors.features.rank_fusion import Fuse, fuse_ranks
+from tamis.compressors.method import ReadingScorer
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.qrels import Query
@@ -77,18 +77,18 @@ def keeping(name: str, proxy: str, options: Mapping[str, Any], folder: Path) -> 
         BadInput: the method does not read and judge in two steps, so there is nothing to keep.
     """
     registry.check_options(name, options)
-    method: Any = registry.build(name, proxy=proxy, **options)
+    method: Any = registry.build_method(name, proxy=proxy, **options)
     reads: Any = method.parts["attention"] if isinstance(method, Fusion) else method
-    if not (hasattr(reads, "look") and hasattr(reads, "judge")):
+    if not isinstance(reads, ReadingScorer):
         raise BadInput(f"{name} keeps no readings; leave --cache out")
-    looks, look = Looks(folder, look_key(reads)), reads.look
-    reads.look = partial(_looked, looks, look)
-    return Reranker(partial(ranks_of, method), name)
+    looks, read = Looks(folder, look_key(reads)), reads.read
+    setattr(reads, "read", partial(_looked, looks, read))  # noqa: B010 - in place of the method
+    return Reranker(method, name)
 
 
 def _looked(
     looks: Looks, look: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-) -> Look:
+) -> Reading:
     return looks.get(question, passages, units, look)
 
 
@@ -138,7 +138,7 @@ def mixed(query: Query, own: Sequence[float], settings: Settings, calibrated: bo
     score: Sequence[float] = own
     if settings.fuse is not None and own:
         first = [score for _, score in query.candidates[: len(own)]]
-        score = fused(own, first, settings.fuse, settings.method, calibrated)
+        score = fuse_ranks(own, first, settings.fuse, settings.method, calibrated)
     order = sorted(range(len(own)), key=lambda i: (-score[i], i))
     return [ids[i] for i in order] + ids[len(own) :]
 

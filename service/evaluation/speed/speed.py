@@ -26,7 +26,7 @@ import torch
 
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.reading.windows import WINDOW_TOKENS, windows
-from tamis.compressors.registry import DEFAULT, build
+from tamis.compressors.registry import DEFAULT, build_method
 from tamis.compressors.types import Budget, Compressed
 from tamis.probes.attention.linear_kernels import Packed
 from tamis.probes.attention.recorder import Recorder, recording
@@ -131,7 +131,7 @@ class _Size:
         self.cpu_ms: dict[str, list[float]] = {path: [] for path in PATHS}
         self.found: dict[str, list[Compressed]] = {path: [] for path in PATHS}
         encoded = "minilm" in plan.paths
-        self.encoder = Compressor(build("embedding"), "embedding", counter) if encoded else None
+        self.encoder = Compressor(build_method("embedding"), "embedding", counter) if encoded else None
 
     def cells(
         self, limit: Limit, hear: Callable[[], None]
@@ -149,7 +149,7 @@ class _Size:
         return Budget(max(int(self.tokens * _RATIO), 2 + max(counter.count_many(texts))))
 
     def _over(self, reader: Any) -> Compressor:
-        method = build(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
+        method = build_method(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
         return Compressor(method, DEFAULT, self.proxy.layout.tokens)
 
     def _round(self, turn: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.service.engine.errors import Refused
-from tamis.service.http.middleware.request_log import record_of, refusal
+from tamis.service.http.middleware.request_log import log_entry_of, refusal
 from tamis.service.http.runtime.api_keys import Keyring
 
 OPEN_PATHS = frozenset(
@@ -16,7 +16,7 @@ DOCS_ASSETS = "/docs-assets"
 _OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
 
 
-class Guarded:
+class AuthMiddleware:
     """ASGI middleware: keys and their limits."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
@@ -30,7 +30,7 @@ class Guarded:
         given = {name: value for name, value in scope["headers"]}
         try:
             authorization = given.get(b"authorization", b"").decode("latin-1")
-            owner = record_of(scope)
+            owner = log_entry_of(scope)
             owner.key = self.keyring.owner(authorization)
             self.keyring.charge(owner.key)
         except Refused as error:

@@ -17,7 +17,7 @@ _PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip")
 _PIECE, _MOST_MEMBERS = 1 << 16, 1000
 
 
-class Measured:
+class BodyLimitMiddleware:
     """ASGI middleware: bodies of POST requests, read before the routes see them."""
 
     def __init__(self, app: ASGIApp, most_bytes: int, timeout_s: float) -> None:

@@ -35,7 +35,7 @@ _ATTRIBUTE = "tamis.record"
 
 
 @dataclass(slots=True)
-class Record:
+class RequestLogEntry:
     """What is known of a request; filled on its way.
 
     Attributes:
@@ -52,37 +52,37 @@ class Record:
     error: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
-    passed: list[str] = field(default_factory=list)
+    passthrough_codes: list[str] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
 
     def headers(self, status: int) -> list[tuple[bytes, bytes]]:
         """What an answer of this status says in its headers."""
         told = [(HEADER, self.id.encode())]
-        if self.passed and status < _WRONG:
-            told.append((REASON, ", ".join(dict.fromkeys(self.passed)).encode()))
+        if self.passthrough_codes and status < _WRONG:
+            told.append((REASON, ", ".join(dict.fromkeys(self.passthrough_codes)).encode()))
         return told
 
-    def note(self, error: Exception) -> None:
+    def add_fault(self, error: Exception) -> None:
         """Has the log say where a fault is that nobody foresaw; others say so themselves."""
         if failure_of(error) is INTERNAL:
             self.faults.append(_place(error))
 
 
-def record_of(scope: Any) -> Record:
+def log_entry_of(scope: Any) -> RequestLogEntry:
     """The record of a request."""
-    record: Record = scope[_ATTRIBUTE]
+    record: RequestLogEntry = scope[_ATTRIBUTE]
     return record
 
 
 def refusal(scope: Scope, error: Exception, param: str | None = None) -> Json:
     """The answer to a request that fails, in the words of its dialect."""
-    record, failure = record_of(scope), failure_of(error)
+    record, failure = log_entry_of(scope), failure_of(error)
     record.error = failure.code
     body = body_of(failure, message_of(error), record.dialect, param)
     return Json(body, failure.status, headers_of(error))
 
 
-class Recorded:
+class RequestLogMiddleware:
     """ASGI middleware: the record of each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Any) -> None:
@@ -93,7 +93,7 @@ class Recorded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        record = scope[_ATTRIBUTE] = Record(_id_of(scope), dialect_of(scope["path"]))
+        record = scope[_ATTRIBUTE] = RequestLogEntry(_id_of(scope), dialect_of(scope["path"]))
         began, status = time.perf_counter(), 0
 
         async def sent(message: Message) -> None:
@@ -106,13 +106,13 @@ class Recorded:
         try:
             await self.app(scope, receive, sent)
         except Exception as error:
-            record.note(error)
+            record.add_fault(error)
             if not status:
                 await refusal(scope, error)(scope, receive, sent)
         finally:
             self._write(scope, record, status, time.perf_counter() - began)
 
-    def _write(self, scope: Scope, record: Record, status: int, seconds: float) -> None:
+    def _write(self, scope: Scope, record: RequestLogEntry, status: int, seconds: float) -> None:
         record.route = getattr(scope.get("route"), "path", None) or _asked(scope)
         self.metrics.requests.labels(record.route, str(status)).inc()
         self.metrics.request_seconds.labels(record.route).observe(seconds)
@@ -128,7 +128,7 @@ class Recorded:
             "ms": round(seconds * 1e3, 1),
             "key": record.key,
             "error": record.error,
-            "passed": record.passed or None,
+            "passed": record.passthrough_codes or None,
             "tokens_in": record.tokens_in,
             "tokens_out": record.tokens_out,
         }

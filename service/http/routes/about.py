@@ -9,12 +9,12 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 
-from tamis.compressors.registry import info
+from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput
 from tamis.probes.model.loading import choose_device, choose_dtype
-from tamis.service.http.routes.base import answer, answers, house_of, router
+from tamis.service.http.routes.base import json_response, error_responses, service_state, router
 from tamis.service.http.runtime.metrics import CONTENT_TYPE
-from tamis.service.http.runtime.state import House
+from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
     Alive,
     Health,
@@ -41,7 +41,7 @@ _UNREADY: dict[int | str, dict[str, Any]] = {
 @routes.get("/livez", response_model=Alive, summary="Whether it runs")
 async def livez() -> Response:
     """Answers while the process does."""
-    return answer(Alive())
+    return json_response(Alive())
 
 
 @routes.head("/readyz", include_in_schema=False)
@@ -52,7 +52,7 @@ async def livez() -> Response:
 @routes.get("/ping", response_model=Health, responses=_UNREADY, summary="As /readyz")
 async def readyz(request: Request) -> Response:
     """Whether the model is there, the line has room, and nobody has said to stop."""
-    engine = house_of(request).engine
+    engine = service_state(request).engine
     load = engine.load()
     full = load.tokens >= load.most_tokens
     ready = engine.ready and not full
@@ -69,7 +69,7 @@ async def readyz(request: Request) -> Response:
 @routes.get("/version", response_model=Version, summary="Which tamis this is")
 async def tamis_version() -> Response:
     """The version of the package."""
-    return answer(Version(version=version("tamis")))
+    return json_response(Version(version=version("tamis")))
 
 
 @routes.get(
@@ -80,49 +80,49 @@ async def tamis_version() -> Response:
 )
 async def metrics(request: Request) -> Response:
     """In Prometheus's own words."""
-    return Response(house_of(request).metrics.page(), media_type=CONTENT_TYPE)
+    return Response(service_state(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
 @routes.get(
-    "/v1/models", response_model=Models, responses=answers(post=False), summary="What model may be"
+    "/v1/models", response_model=Models, responses=error_responses(post=False), summary="What model may be"
 )
 async def models(request: Request) -> Response:
     """`default`, and each method by its name."""
-    house = house_of(request)
-    default = house.settings.method
+    state = service_state(request)
+    default = state.settings.method
     listed = [
         Model(
             id=name,
             created=_BEGAN,
-            kind=info(name).kind,
-            summary=info(name).summary,
+            kind=method_info(name).kind,
+            summary=method_info(name).summary,
             default=name == default,
         )
-        for name in house.serving.methods
+        for name in state.methods.names
     ]
-    first = listed[house.serving.methods.index(default)].model_copy(update={"id": "default"})
-    return answer(Models(data=[first, *listed]))
+    first = listed[state.methods.names.index(default)].model_copy(update={"id": "default"})
+    return json_response(Models(data=[first, *listed]))
 
 
 @routes.get(
     "/info",
     response_model=Info,
-    responses=answers(post=False),
+    responses=error_responses(post=False),
     summary="What runs here, and its limits",
 )
 async def about(request: Request) -> Response:
     """TEI's fields, the methods, and what one request may have."""
-    return answer(_info(house_of(request)))
+    return json_response(_info(service_state(request)))
 
 
-def _info(house: House) -> Info:
-    settings, serving, engine = house.settings, house.serving, house.engine
+def _info(state: ServiceState) -> Info:
+    settings, methods, engine = state.settings, state.methods, state.engine
     dtype = choose_dtype(settings.dtype, choose_device(settings.device))
     return Info(
-        model_id=serving.reader.card.name,
-        model_sha=serving.reader.card.revision,
+        model_id=methods.reader.card.name,
+        model_sha=methods.reader.card.revision,
         model_dtype=str(dtype).removeprefix("torch."),
-        served_model_name=serving.reader.card.name,
+        served_model_name=methods.reader.card.name,
         model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
         max_concurrent_requests=settings.max_requests,
         max_input_length=settings.max_request_tokens,
@@ -130,10 +130,10 @@ def _info(house: House) -> Info:
         max_client_batch_size=settings.max_documents,
         tokenization_workers=settings.max_requests,  # each request in a thread of its own
         version=version("tamis"),
-        layers_loaded=house.layers,
-        methods=serving.methods,
-        tokenizers=list(serving.counters),
-        indexes=list(house.indexes),
+        layers_loaded=state.layers,
+        methods=methods.names,
+        tokenizers=list(methods.counters),
+        indexes=list(state.indexes),
         limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
     )
 
@@ -141,21 +141,21 @@ def _info(house: House) -> Info:
 @routes.post(
     "/tokenize",
     response_model=Tokenized | TeiTokenized,
-    responses=answers(),
+    responses=error_responses(),
     summary="How the proxy, or a budget, counts",
 )
 def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """`prompt` is answered as vLLM does, `inputs` as TEI does. Special tokens are text."""
-    house = house_of(request)
-    tokens = house.serving.counter(body.tokenizer)
+    state = service_state(request)
+    tokens = state.methods.counter(body.tokenizer)
     if (body.prompt is None) == (body.inputs is None):
         raise BadInput("give prompt, or inputs")
     if body.prompt is not None:
         ids = tokens.encode(body.prompt).ids
-        most = house.settings.max_request_tokens
-        return answer(Tokenized(count=len(ids), max_model_len=most, tokens=ids))
+        most = state.settings.max_request_tokens
+        return json_response(Tokenized(count=len(ids), max_model_len=most, tokens=ids))
     texts = [body.inputs] if isinstance(body.inputs, str) else list(body.inputs or ())
-    return answer(
+    return json_response(
         TeiTokenized(
             [
                 [

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import TooLarge
-from tamis.service.http.middleware.request_log import REASON, Record, record_of
+from tamis.service.http.middleware.request_log import REASON, RequestLogEntry, log_entry_of
 from tamis.service.http.runtime.errors import ON_POST, Dialect, dialect_of, says
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.state import House
+from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
 from tamis.service.http.schemas.json import Json, JsonRequest
 
@@ -22,18 +22,18 @@ _MOST_CHARS_A_TOKEN = 6
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
-PASSED_HEADERS = {
+PASSTHROUGH_HEADERS = {
     REASON.decode().title(): {
         "description": "Under `on_error: passthrough`, the code of the error that kept the "
         "documents from being compressed.",
         "schema": {"type": "string"},
     }
 }
-PASSED: dict[int | str, dict[str, Any]] = {200: {"headers": PASSED_HEADERS}}
+PASSTHROUGH_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": PASSTHROUGH_HEADERS}}
 _BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
 
 
-class SpokenRequest(JsonRequest):
+class DialectRequest(JsonRequest):
     """A request that is answered in its body's dialect, where its path alone does not tell."""
 
     async def json(self) -> Any:
@@ -43,7 +43,7 @@ class SpokenRequest(JsonRequest):
             json.JSONDecodeError: as `JsonRequest.json`.
         """
         body = await super().json()
-        record_of(self.scope).dialect = dialect_of(self.scope["path"], body)
+        log_entry_of(self.scope).dialect = dialect_of(self.scope["path"], body)
         return body
 
 
@@ -55,7 +55,7 @@ class JsonRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            return await inner(SpokenRequest(request.scope, request.receive))
+            return await inner(DialectRequest(request.scope, request.receive))
 
         return handler
 
@@ -65,7 +65,7 @@ def router() -> APIRouter:
     return APIRouter(route_class=JsonRoute)
 
 
-def answers(
+def error_responses(
     *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
 ) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, as the OpenAPI document has them."""
@@ -80,23 +80,23 @@ def answers(
     }
 
 
-def house_of(request: Request) -> House:
+def service_state(request: Request) -> ServiceState:
     """The service that a request came to."""
-    house: House = request.app.state.house
-    return house
+    state: ServiceState = request.app.state.service_state
+    return state
 
 
-def record(request: Request) -> Record:
+def log_entry(request: Request) -> RequestLogEntry:
     """What is known of a request."""
-    return record_of(request.scope)
+    return log_entry_of(request.scope)
 
 
-def answer(model: BaseModel, exclude_none: bool = False) -> Json:
+def json_response(model: BaseModel, exclude_none: bool = False) -> Json:
     """A model as a response; text leaves as it came."""
     return Json(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
 
 
-def check(
+def check_limits(
     settings: Settings, questions: Sequence[str], documents: int, characters: int = 0
 ) -> None:
     """Holds a request to the service's limits, before anything is done for it.

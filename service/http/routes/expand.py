@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.request import Ticket
-from tamis.service.http.routes.base import answer, answers, check, house_of, router
-from tamis.service.http.runtime.executor import attended
+from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, router
+from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expansion
 
 routes = router()
@@ -16,17 +16,17 @@ routes = router()
 @routes.post(
     "/v1/expand",
     response_model=Expansion,
-    responses=answers(),
+    responses=error_responses(),
     summary="Fetch what was left out around spans, by whole sentences",
 )
 async def expand(body: ExpandRequest, request: Request) -> Response:
     """Grows spans of documents to whole sentences and to their neighbours; no model is asked."""
-    house, texts = house_of(request), body.texts()
-    check(house.settings, [body.query or ""], len(texts), sum(map(len, texts)))
-    if len(body.spans) > (most := house.settings.max_inputs):
+    state, texts = service_state(request), body.texts()
+    check_limits(state.settings, [body.query or ""], len(texts), sum(map(len, texts)))
+    if len(body.spans) > (most := state.settings.max_inputs):
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 
-    def work(_: Ticket) -> Expansion:
+    def work(_: QueuedRequest) -> Expansion:
         return expansion(body)
 
-    return answer(await attended(request.receive, house.desk.run(work, 0)))
+    return json_response(await run_while_connected(request.receive, state.executor.run(work, 0)))

@@ -7,8 +7,8 @@ from functools import partial
 
 from fastapi import Request, Response
 
-from tamis.service.http.routes.base import answer, answers, check, house_of, router
-from tamis.service.http.runtime.executor import attended
+from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, router
+from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
 routes = router()
@@ -17,14 +17,14 @@ routes = router()
 @routes.post(
     "/v1/search",
     response_model=SearchAnswer,
-    responses=answers(404, 501),
+    responses=error_responses(404, 501),
     summary="Find passages in an index",
 )
 async def search(body: SearchRequest, request: Request) -> Response:
     """The passages of an index that the question would attend to most."""
-    house = house_of(request)
-    name, index = house.index(body.index)
-    check(house.settings, [body.query], 0)
+    state = service_state(request)
+    name, index = state.find_index(body.index)
+    check_limits(state.settings, [body.query], 0)
     looked = partial(index.search, body.query, body.k, body.where, by=body.by)
-    hits = await attended(request.receive, asyncio.to_thread(looked))
-    return answer(search_answer(name, hits))
+    hits = await run_while_connected(request.receive, asyncio.to_thread(looked))
+    return json_response(search_answer(name, hits))

@@ -1,4 +1,4 @@
-"""From an HTTP request to a thread and back: admission, time, and clients that hang up."""
+"""Runs the work of HTTP requests in threads: admission, time limits, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
 from tamis.service.engine.errors import Gone, OutOfTime
-from tamis.service.engine.request import Ticket
+from tamis.service.engine.request import QueuedRequest
 
 T = TypeVar("T")
-_CHARS_A_TOKEN, _DENSE_CHARS_A_TOKEN = 4, 2
-_WORDS_AROUND = 32
+_CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
+_TEMPLATE_TOKENS = 32
 
 
-def guessed_tokens(question: str, texts: list[str]) -> int:
-    """About how many tokens a request has, before anything is tokenised."""
-    asked = _guess(question) + _WORDS_AROUND
-    return sum(_guess(text) + asked * (1 + _guess(text) // 480) for text in texts)
+def estimate_tokens(question: str, texts: list[str]) -> int:
+    """About how many tokens a request will make the model read, before anything is tokenised."""
+    question_tokens = _estimate_text_tokens(question) + _TEMPLATE_TOKENS
+    return sum(
+        _estimate_text_tokens(text) + question_tokens * (1 + _estimate_text_tokens(text) // 480)
+        for text in texts
+    )
 
 
-def _guess(text: str) -> int:
-    return len(text) // (_CHARS_A_TOKEN if text.isascii() else _DENSE_CHARS_A_TOKEN) + 1
+def _estimate_text_tokens(text: str) -> int:
+    return len(text) // (_CHARS_PER_TOKEN if text.isascii() else _NON_ASCII_CHARS_PER_TOKEN) + 1
 
 
-class Desk:
-    """Lets requests in and runs them in threads; the model is not touched here.
+class RequestExecutor:
+    """Admits requests to the engine and runs their work in threads; the model is not touched here.
 
-    As many threads as requests may be in: none waits for a thread, and most only wait for signals.
+    There are as many threads as the engine admits requests, so no request waits for a thread; most
+    threads only wait for signals.
     """
 
     def __init__(self, engine: Engine, timeout_s: float) -> None:
@@ -39,81 +43,86 @@ class Desk:
 
     async def run(
         self,
-        work: Callable[[Ticket], T],
+        work: Callable[[QueuedRequest], T],
         tokens: int,
         priority: int = 0,
         timeout_ms: int | None = None,
     ) -> T:
-        """Runs the work of a request.
+        """Runs the work of one request in a thread.
 
         Args:
-            tokens: about how many it will have read.
+            tokens: about how many tokens it will make the model read.
             priority: 0 goes first.
-            timeout_ms: when to answer with what there is.
+            timeout_ms: after this time the answer is made of what was read until then.
 
         Raises:
-            Overloaded: at once, if there is no room. OutOfTime: the service's own limit came.
+            Overloaded: at once, if there is no room. OutOfTime: the service's own time limit passed.
         """
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
-        ticket = self.engine.admit(tokens, priority, deadline)
+        queued = self.engine.admit(tokens, priority, deadline)
         try:
             loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(self._pool, _with_ticket, work, ticket)
-            running.add_done_callback(_looked_at)
-            done, _ = await asyncio.wait({running}, timeout=self.timeout_s)
+            future = loop.run_in_executor(self._pool, _run_as_request, work, queued)
+            future.add_done_callback(_ignore_late_error)
+            done, _ = await asyncio.wait({future}, timeout=self.timeout_s)
             if not done:
-                late = OutOfTime(
+                timeout = OutOfTime(
                     f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
                     "documents, or start the service with a longer --timeout-s"
                 )
-                ticket.end(late)
-                raise late
-            return running.result()
+                queued.end(timeout)
+                raise timeout
+            return future.result()
         except asyncio.CancelledError:
-            ticket.end(Gone("the client hung up"))
+            queued.end(Gone("the client hung up"))
             raise
         finally:
-            self.engine.leave(ticket)
+            self.engine.leave(queued)
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _with_ticket(work: Callable[[Ticket], T], ticket: Ticket) -> T:
-    with ticket.held_here():
+def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:
+    with queued.as_current():
         try:
-            return work(ticket)
+            return work(queued)
         except Exception:
             raise
-        except BaseException as error:  # Rust's panics are none of Exception, and end the server
+        except BaseException as error:  # a panic in Rust is no Exception and would end the server
             raise RuntimeError(type(error).__name__) from error
 
 
-def _looked_at(future: asyncio.Future[Any]) -> None:
-    """An error that comes after its client has gone is nobody's."""
+def _ignore_late_error(future: asyncio.Future[Any]) -> None:
+    """Retrieves an error that comes after its client has gone, so that asyncio does not log it."""
     if not future.cancelled():
         future.exception()
 
 
-async def attended(receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, T]) -> T:
-    """Does the work while the client is there.
+async def run_while_connected(
+    receive: Callable[[], Awaitable[Any]], work: Coroutine[Any, Any, T]
+) -> T:
+    """Awaits the work for as long as the client is connected.
 
     Raises:
-        Gone: it hung up; the work was cancelled.
+        Gone: the client disconnected; the work was cancelled.
     """
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_hung_up(receive))
+    task, disconnect = (
+        asyncio.ensure_future(work),
+        asyncio.ensure_future(_wait_for_disconnect(receive)),
+    )
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise Gone("the client hung up")
     finally:
-        watch.cancel()
+        disconnect.cancel()
         task.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        await asyncio.gather(task, disconnect, return_exceptions=True)
 
 
-async def _hung_up(receive: Callable[[], Awaitable[Any]]) -> None:
+async def _wait_for_disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

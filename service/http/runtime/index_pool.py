@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tamis")
 
 
-class Shelved:
+class IndexPool:
     """An index that others write to; threads may search it at the same time."""
 
     def __init__(self, index: CorpusIndex) -> None:

@@ -7,32 +7,31 @@ import inspect
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tamis.compressors.method import Scorer, ranks_of
+from tamis.compressors.method import Scorer
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
-    build,
-    depth,
-    fits,
-    info,
+    build_method,
+    layers_needed,
     method_class,
-    names,
+    method_info,
+    method_names,
+    ships_for,
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
 from tamis.probes.tokens import Tokens
-from tamis.service.api.ordering import orderers
+from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.http.runtime.settings import Settings
 
 
-class OneAtATime:
+class SingleThreadEncoder:
     """A sentence encoder that one thread owns; requests wait for each other."""
 
     def __init__(self, encoder: Any) -> None:
@@ -45,21 +44,21 @@ class OneAtATime:
         return vectors
 
 
-def served_methods(settings: Settings) -> list[str]:
+def served_method_names(settings: Settings) -> list[str]:
     """The methods a service offers: those of its settings, or all that its models can serve.
 
     Raises:
         UnknownMethod: a method that is not there. BadInput: the default is not among them, or one
             cannot promise what `isolated` asks for.
     """
-    there = [*names("compression"), *names("reranking")]
+    there = [*method_names("compression"), *method_names("reranking")]
     able = [name for name in there if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
         able = [name for name in able if name == settings.method or isolates(name)]
     chosen = list(settings.methods) or able
     for name in chosen:
         if name not in there:
-            info(name)  # raises for a name that nobody has
+            method_info(name)  # raises for a name that nobody has
             raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
         if settings.isolated and not isolates(name):
             raise BadInput(f"{name} compares documents with one another; isolated leaves it out")
@@ -81,26 +80,26 @@ def _takes(method: str, option: str) -> bool:
 
 def _can_serve(name: str, settings: Settings) -> bool:
     """Whether its probe, its heads and its encoder are here."""
-    if info(name).needs == "encoder":
+    if method_info(name).needs == "encoder":
         try:
             zoo.locate(DEFAULT_ENCODER, settings.models)
         except ProxyMissing:
             return False
-    return fits(name, settings.proxy)
+    return ships_for(name, settings.proxy)
 
 
-def layers_needed(settings: Settings) -> int | None:
+def proxy_layers(settings: Settings) -> int | None:
     """How many layers of the proxy its methods read; None for all."""
-    proxied = [n for n in served_methods(settings) if info(n).needs == "proxy" or n == "fusion"]
+    proxied = [n for n in served_method_names(settings) if method_info(n).needs_proxy]
     early: dict[str, Any] = {"exit_layer": settings.exit_layer}
     depths = [
-        depth(name, settings.proxy, **(early if _takes(name, "exit_layer") else {}))
+        layers_needed(name, settings.proxy, **(early if _takes(name, "exit_layer") else {}))
         for name in proxied
     ]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
 
 
-class Serving:
+class ServedMethods:
     """Methods, tokenizers and names of one service.
 
     Args:
@@ -109,17 +108,17 @@ class Serving:
 
     def __init__(self, settings: Settings, reader: Reader) -> None:
         self.settings, self.reader = settings, reader
-        self.methods = served_methods(settings)
+        self.names = served_method_names(settings)
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokens} | {
             name: Tokens.from_file(path, name) for name, path in pairs(settings.tokenizers)
         }
-        self.orderers = orderers(reader, self.root)
+        self.orderers = ordering_methods(reader, self.root)
         self._built: dict[tuple[str, bool], Scorer] = {}
-        self._encoder: OneAtATime | None = None
+        self._encoder: SingleThreadEncoder | None = None
         self._building = threading.Lock()
 
-    def named(self, model: str | None, method: str | None = None) -> str:
+    def resolve_method(self, model: str | None, method: str | None = None) -> str:
         """The method that a request means; `model` may be `default`, the proxy, or a method.
 
         Raises:
@@ -128,9 +127,9 @@ class Serving:
         chosen = method or model or "default"
         if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
             return self.settings.method
-        if chosen in self.methods:
+        if chosen in self.names:
             return chosen
-        known = [*self.methods, "default", self.reader.card.name]
+        known = [*self.names, "default", self.reader.card.name]
         near = difflib.get_close_matches(chosen, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownMethod(f"there is no model {chosen!r} here; {hint}GET /v1/models lists them")
@@ -164,7 +163,7 @@ class Serving:
         with self._building:
             key = (method, "isolated" in options)
             if key not in self._built:
-                self._built[key] = build(
+                self._built[key] = build_method(
                     method,
                     proxy=self.reader,
                     encoder=self._shared_encoder(method),
@@ -175,18 +174,18 @@ class Serving:
 
     def reranker(self, method: str, isolated: bool = False) -> Reranker:
         """A method as one that sorts documents."""
-        return Reranker(partial(ranks_of, self.scorer(method, isolated)), method)
+        return Reranker(self.scorer(method, isolated), method)
 
     def _shared_encoder(self, method: str) -> Any:
         """One encoder for all methods; its name where it is not here, so that they can say so."""
-        if self._encoder is None and method in ("embedding", "fusion"):
+        if self._encoder is None and method_info(method).needs_encoder:
             from tamis.probes.model.encoder import Encoder
 
             try:
                 found = Encoder.from_folder(zoo.locate(DEFAULT_ENCODER, self.root))
             except ProxyMissing:
                 return DEFAULT_ENCODER
-            self._encoder = OneAtATime(found)
+            self._encoder = SingleThreadEncoder(found)
         return self._encoder or DEFAULT_ENCODER
 
 

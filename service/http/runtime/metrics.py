@@ -93,37 +93,37 @@ class Metrics:
         )
         self.restarts = Counter("tamis_worker_restarts", "Model threads replaced.", registry=here)
 
-    def watch(self, name: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, value: Callable[[], float]) -> None:
         """One of `GAUGES`, read when it is asked for."""
         Gauge(f"tamis_{name}", GAUGES[name], registry=self.registry).set_function(value)
 
-    def watch_cache(self, stats: Callable[[], Any]) -> None:
+    def add_cache_meters(self, stats: Callable[[], Any]) -> None:
         """The passage cache, whose counts are its own."""
         self.registry.register(_CacheMeters(stats))
 
-    def batch(self, tokens: int, prompts: int, seconds: float) -> None:
+    def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """A forward pass is done."""
         self.batch_tokens.observe(tokens)
         self.batch_prompts.inc(prompts)
         self.model_seconds.inc(seconds)
         self.tokens_read.inc(tokens)
 
-    def restarted(self) -> None:
+    def count_restart(self) -> None:
         """A model thread was replaced."""
         self.restarts.inc()
 
-    def stages(self, timings_ms: Mapping[str, float]) -> None:
+    def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Where the time of a request went."""
         for name, stage in STAGES.items():
             if name in timings_ms:
                 self.stage_seconds.labels(stage).observe(timings_ms[name] / 1e3)
 
-    def compressed(self, tokens_in: int, tokens_out: int, key: str) -> None:
+    def count_compression(self, tokens_in: int, tokens_out: int, key: str) -> None:
         """A context was compressed for the owner of a key."""
         self.tokens_in.inc(tokens_in)
         self.tokens_out.inc(tokens_out)
         self.tokens_saved.labels(key).inc(max(0, tokens_in - tokens_out))
 
-    def page(self) -> bytes:
+    def render(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self.registry)

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.compressors.registry import info
+from tamis.compressors.registry import method_info
 from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import Prompt, Read
 from tamis.probes.signal import Want
 from tamis.service.engine.engine import Bounds, Engine
 from tamis.service.engine.errors import NotFound
-from tamis.service.http.runtime.executor import Desk
-from tamis.service.http.runtime.index_pool import Shelved
-from tamis.service.http.runtime.methods import Serving, layers_needed, pairs
+from tamis.service.http.runtime.executor import RequestExecutor
+from tamis.service.http.runtime.index_pool import IndexPool
+from tamis.service.http.runtime.methods import ServedMethods, pairs, proxy_layers
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.passage_cache import Passages
 from tamis.service.http.runtime.settings import Settings
@@ -32,19 +32,19 @@ operation of a forward pass it does, so Python's 5 ms would add up to seconds.""
 
 
 @dataclass(slots=True)
-class House:
+class ServiceState:
     """One service while it runs."""
 
     settings: Settings
     metrics: Metrics
     engine: Engine
-    serving: Serving
-    desk: Desk
+    methods: ServedMethods
+    executor: RequestExecutor
     layers: int | None
     indexes: dict[str, Any]
 
     @classmethod
-    def opened(cls, settings: Settings, metrics: Metrics, reader: Reader | None = None) -> House:
+    def start(cls, settings: Settings, metrics: Metrics, reader: Reader | None = None) -> ServiceState:
         """Loads the model and opens the indexes.
 
         Args:
@@ -56,34 +56,34 @@ class House:
         sys.setswitchinterval(_SWITCH_S)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        layers = None if reader is not None else layers_needed(settings)
+        layers = None if reader is not None else proxy_layers(settings)
         passages = Passages(settings)
         load = _loader(settings, layers, reader, passages)
         engine = Engine(load, _bounds(settings, reader), metrics, passages.size)
-        serving = Serving(settings, engine.start())
-        metrics.watch("queue_tokens", lambda: engine.load().tokens)
-        metrics.watch("queue_requests", lambda: engine.load().requests)
-        metrics.watch("ready", lambda: float(engine.ready))
+        methods = ServedMethods(settings, engine.start())
+        metrics.add_gauge("queue_tokens", lambda: engine.load().tokens)
+        metrics.add_gauge("queue_requests", lambda: engine.load().requests)
+        metrics.add_gauge("ready", lambda: float(engine.ready))
         if passages.cache is not None:
-            metrics.watch_cache(passages.cache.stats)
+            metrics.add_cache_meters(passages.cache.stats)
         indexes = {
-            name: _opened_index(folder, serving.root) for name, folder in pairs(settings.indexes)
+            name: _opened_index(folder, methods.root) for name, folder in pairs(settings.indexes)
         }
         return cls(
-            settings, metrics, engine, serving, Desk(engine, settings.timeout_s), layers, indexes
+            settings, metrics, engine, methods, RequestExecutor(engine, settings.timeout_s), layers, indexes
         )
 
     def close(self) -> bool:
         """Finishes what is in; whether that was done in time."""
         served = self.engine.drain(self.settings.drain_timeout_s)
-        self.desk.close()
+        self.executor.close()
         return served
 
-    def reads(self, method: str) -> bool:
+    def uses_proxy(self, method: str) -> bool:
         """Whether a method needs the model."""
-        return info(method).needs == "proxy" or method == "fusion"
+        return method_info(method).needs_proxy
 
-    def index(self, name: str | None) -> tuple[str, Any]:
+    def find_index(self, name: str | None) -> tuple[str, Any]:
         """An index by name; the only one if no name is given.
 
         Raises:
@@ -158,4 +158,4 @@ def _opened_index(folder: Path, root: Path) -> Any:
         raise MissingExtra(
             f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
         ) from error
-    return Shelved(CorpusIndex.open(folder, root=root))
+    return IndexPool(CorpusIndex.open(folder, root=root))

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import RootModel
 
-from tamis.service.http.schemas.base import Foreign, Text, Told
+from tamis.service.http.schemas.base import LenientRequest, Text, Response
 
 
-class Model(Told):
+class Model(Response):
     """One thing that `model` may be."""
 
     id: str
@@ -21,14 +21,14 @@ class Model(Told):
     default: bool
 
 
-class Models(Told):
+class Models(Response):
     """All of them."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
-class Limits(Told):
+class Limits(Response):
     """What one request may have, and the service as a whole."""
 
     max_body_bytes: int
@@ -41,7 +41,7 @@ class Limits(Told):
     timeout_s: float
 
 
-class Info(Told):
+class Info(Response):
     """What runs here; the first fields are TEI's, null where there is no such thing or number."""
 
     model_id: str
@@ -66,7 +66,7 @@ class Info(Told):
     limits: Limits
 
 
-class Health(Told):
+class Health(Response):
     """Whether it can serve."""
 
     status: Literal["ok", "unready"]
@@ -75,19 +75,19 @@ class Health(Told):
     queue_fraction: float
 
 
-class Alive(Told):
+class Alive(Response):
     """It runs."""
 
     status: Literal["ok"] = "ok"
 
 
-class Version(Told):
+class Version(Response):
     """Which tamis."""
 
     version: str
 
 
-class TokenizeRequest(Foreign):
+class TokenizeRequest(LenientRequest):
     """`prompt` as vLLM has it, or `inputs` as TEI has it."""
 
     prompt: Text | None = None
@@ -96,7 +96,7 @@ class TokenizeRequest(Foreign):
     model: Text | None = None
 
 
-class TeiToken(Told):
+class TeiToken(Response):
     """One token: `inputs[start:stop]`, in code points."""
 
     id: int
@@ -106,7 +106,7 @@ class TeiToken(Told):
     stop: int
 
 
-class Tokenized(Told):
+class Tokenized(Response):
     """The tokens of a prompt."""
 
     count: int

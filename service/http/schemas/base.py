@@ -84,7 +84,7 @@ _ALSO_CALLED = {
 """Fields of ours, and what they are called elsewhere."""
 
 
-class Asked(BaseModel):
+class StrictRequest(BaseModel):
     """A request of ours: a field that is not known is a mistake, and is told so."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -104,13 +104,13 @@ class Asked(BaseModel):
         return given
 
 
-class Foreign(BaseModel):
+class LenientRequest(BaseModel):
     """A request of another service's clients: fields that mean nothing here are passed over."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class Told(BaseModel):
+class Response(BaseModel):
     """An answer."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")

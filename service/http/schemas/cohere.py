@@ -12,12 +12,12 @@ from pydantic import Field
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told, plain_id, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, plain_id, probability
 
 DOCUMENTS_A_UNIT = 100
 
 
-class RelevantSpans(Foreign):
+class RelevantSpans(LenientRequest):
     """Whether to say which parts of each document answer, from which score on, and how many."""
 
     mode: Literal["enabled", "disabled"] = "disabled"
@@ -25,7 +25,7 @@ class RelevantSpans(Foreign):
     max_spans: Annotated[int, Field(ge=1, le=2**31)] | None = None
 
 
-class CohereRequest(Foreign):
+class CohereRequest(LenientRequest):
     """Which documents answer the query best."""
 
     model: Text | None = None
@@ -37,7 +37,7 @@ class CohereRequest(Foreign):
     priority: Annotated[int, Field(ge=0, le=999)] = 0
 
 
-class CohereSpan(Told):
+class CohereSpan(Response):
     """`document[start:end]`, in code points."""
 
     start: int
@@ -45,7 +45,7 @@ class CohereSpan(Told):
     score: float
 
 
-class CohereResult(Told):
+class CohereResult(Response):
     """One document's place."""
 
     index: int
@@ -53,26 +53,26 @@ class CohereResult(Told):
     relevant_spans: list[CohereSpan] | None = None
 
 
-class ApiVersion(Told):
+class ApiVersion(Response):
     """Of the dialect."""
 
     version: Literal["2"] = "2"
 
 
-class BilledUnits(Told):
+class BilledUnits(Response):
     """One search unit for each hundred documents."""
 
     search_units: int
 
 
-class CohereTokens(Told):
+class CohereTokens(Response):
     """What was read."""
 
     input_tokens: int
     output_tokens: int = 0
 
 
-class CohereMeta(Told):
+class CohereMeta(Response):
     """What it cost."""
 
     api_version: ApiVersion = ApiVersion()
@@ -82,7 +82,7 @@ class CohereMeta(Told):
     warnings: list[Text]
 
 
-class CohereAnswer(Told):
+class CohereAnswer(Response):
     """Documents, best first."""
 
     id: str

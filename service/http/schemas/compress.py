@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from tamis.compressors.checks import BUDGETS, check_together
-from tamis.compressors.question import asked
+from tamis.compressors.question import question_text
 from tamis.compressors.types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
 from tamis.compressors.types import Order as Arrangement
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.engine.deadline import Adaptive, Order
-from tamis.service.http.schemas.base import Asked, Language, Question, Short, Text
+from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
+from tamis.service.http.schemas.base import StrictRequest, Language, Question, Short, Text
 from tamis.service.http.schemas.offsets import Ruler, Unit
 from tamis.service.http.schemas.patterns import NUMBERS, URLS, compiled, spans
 
@@ -23,7 +23,7 @@ Place = Annotated[int, Field(ge=0, le=2**53)]
 KeepSpan = Annotated[list[Place], Field(min_length=2, max_length=2)]
 
 
-class Document(Asked):
+class Document(StrictRequest):
     """A document with what is known of it; `keep` and `min_tokens` are promises about its text."""
 
     id: Text | None = None
@@ -34,7 +34,7 @@ class Document(Asked):
     keep: Annotated[list[KeepSpan], Field(default_factory=list)]
 
 
-class Protect(Asked):
+class Protect(StrictRequest):
     """Sentences that stay whatever their score: those that match."""
 
     regex: Annotated[list[Text], Field(max_length=32, default_factory=list)]
@@ -46,14 +46,14 @@ class Protect(Asked):
         return [*self.regex, *[NUMBERS] * self.numbers, *[URLS] * self.urls]
 
 
-class AdaptiveBudget(Asked):
+class AdaptiveBudget(StrictRequest):
     """So many tokens as the text deserves, within two bounds: tokens in for one token out."""
 
     min_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 1.5
     max_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 10.0
 
 
-class Return(Asked):
+class Return(StrictRequest):
     """What the answer holds."""
 
     spans: bool = True
@@ -62,7 +62,7 @@ class Return(Asked):
     text: bool = True
 
 
-class CompressRequest(Asked):
+class CompressRequest(StrictRequest):
     """What to compress, for which question, and to how much.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), one of each, or
@@ -124,7 +124,7 @@ class CompressRequest(Asked):
     ] = None
     user: Annotated[Text | None, Field(description="Not used, and not logged.")] = None
 
-    def asked(self) -> list[str]:
+    def questions(self) -> list[str]:
         """The questions.
 
         Raises:
@@ -148,11 +148,11 @@ class CompressRequest(Asked):
                 size += len(of.title or "") * self.titles + len(of.id or "") * cited.count("{id}")
         return size
 
-    def wanted(self, question: str) -> str:
+    def full_question(self, question: str) -> str:
         """A question with its instruction and history, in one text."""
-        return asked(question, self.instruction, self.history)
+        return question_text(question, self.instruction, self.history)
 
-    def budget(self) -> Budget | Adaptive:
+    def budget(self) -> Budget | AdaptiveLimits:
         """The budget.
 
         Raises:
@@ -165,14 +165,14 @@ class CompressRequest(Asked):
                 raise BadInput(
                     f"adaptive and {' and '.join(given)} cannot be met together; give one of them"
                 )
-            return Adaptive(self.adaptive.min_ratio, self.adaptive.max_ratio)
+            return AdaptiveLimits(self.adaptive.min_ratio, self.adaptive.max_ratio)
         most = self.max_tokens if given else MAX_TOKENS
         return Budget(most, self.ratio, self.threshold, self.coverage)
 
-    def order_of(self, question: str, always: bool = False) -> Order:
+    def compression_job(self, question: str, always: bool = False) -> CompressionJob:
         """The order for one of the questions."""
-        return Order(
-            question=self.wanted(question),
+        return CompressionJob(
+            question=self.full_question(question),
             passages=self.passages(),
             budget=self.budget(),
             rules=Rules(
@@ -190,7 +190,7 @@ class CompressRequest(Asked):
                 granularity=self.granularity,
             ),
             language=self.language,
-            always=always,
+            always_score=always,
         )
 
     def passages(self) -> list[Passage]:
@@ -203,7 +203,7 @@ class CompressRequest(Asked):
         return [_passage(document, patterns, self.offset_unit) for document in self.documents]
 
 
-class CompressBatch(Asked):
+class CompressBatch(StrictRequest):
     """Many requests in one; each has an answer or an error of its own."""
 
     inputs: list[CompressRequest]

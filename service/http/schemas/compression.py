@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tamis.compressors.selection.rendering import whole
 from tamis.compressors.types import Compressed, Rules
 from tamis.probes.tokens import Tokens
-from tamis.service.engine.deadline import Sifted
-from tamis.service.engine.request import Ticket
-from tamis.service.http.schemas.base import Text, Told, new_id, now, probability
+from tamis.service.engine.deadline import TimedResult
+from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.schemas.base import Text, Response, new_id, now, probability
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import Ruler, Unit
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
 
-class SpanScore(Told):
+class SpanScore(Response):
     """`document[start:end]` was kept."""
 
     start: int
@@ -27,7 +27,7 @@ class SpanScore(Told):
     score: float | None
 
 
-class UnitScore(Told):
+class UnitScore(Response):
     """One sentence, table row, code block: where it is, how it scored, what it costs."""
 
     index: int
@@ -39,7 +39,7 @@ class UnitScore(Told):
     tokens: int | None = None
 
 
-class DocumentResult(Told):
+class DocumentResult(Response):
     """What became of one document; `text` is what was kept of it, verbatim.
 
     `relevance_score` is that of its best sentence, in [0, 1] whatever the method; `raw_score` is
@@ -59,7 +59,7 @@ class DocumentResult(Told):
     tokens_after: int
 
 
-class Coverage(Told):
+class Coverage(Response):
     """How much was read; nothing is ever cut off, and what time did not allow is said."""
 
     windows: int
@@ -69,7 +69,7 @@ class Coverage(Told):
     truncated: bool = False
 
 
-class Usage(Told):
+class Usage(Response):
     """Tokens, as the tokenizer of the budget counts them."""
 
     input_tokens: int
@@ -81,7 +81,7 @@ class Usage(Told):
     estimated: bool = False
 
 
-class Timings(Told):
+class Timings(Response):
     """Where the time went, in milliseconds."""
 
     queue_ms: float
@@ -91,7 +91,7 @@ class Timings(Told):
     total_ms: float
 
 
-class Compression(Told):
+class Compression(Response):
     """The short context, where every part of it came from, and what it cost."""
 
     id: str
@@ -111,14 +111,14 @@ class Compression(Told):
     warnings: list[Text]
 
 
-class CompressionList(Told):
+class CompressionList(Response):
     """One compression a question, in order."""
 
     object: Literal["list"] = "list"
     data: list[Compression]
 
 
-class BatchItem(Told):
+class BatchItem(Response):
     """One input of a batch: its compression, or what was wrong with it."""
 
     index: int
@@ -126,7 +126,7 @@ class BatchItem(Told):
     error: ErrorDetail | None = None
 
 
-class BatchResult(Told):
+class BatchResult(Response):
     """One item an input, in order."""
 
     object: Literal["list"] = "list"
@@ -137,18 +137,18 @@ class Writer:
     """Writes one answer down."""
 
     def __init__(
-        self, sifted: Sifted, rules: Rules, counter: Tokens, unit: Unit, card: tuple[str, str]
+        self, timed_result: TimedResult, rules: Rules, counter: Tokens, unit: Unit, card: tuple[str, str]
     ) -> None:
         from tamis.compressors.pipeline.results import per_passage
 
-        self.sifted, self.result, self.card, self.counter = sifted, sifted.result, card, counter
+        self.timed_result, self.result, self.card, self.counter = timed_result, timed_result.result, card, counter
         self.rules = rules
         self.sources = per_passage(self.result, rules, counter)
         self.rulers = [Ruler(p.text, unit) for p in self.result.passages]
 
     def compression(
         self,
-        ticket: Ticket,
+        queued: QueuedRequest,
         spans: bool,
         units: str,
         documents: bool,
@@ -156,12 +156,12 @@ class Writer:
         shadow: bool = False,
     ) -> Compression:
         """The whole answer, as full as it was asked for; in `shadow`, with the text as it came."""
-        result, read = self.result, self.sifted.read
-        late = read < self.sifted.units and result.status == "ok"
+        result, read = self.result, self.timed_result.units_read
+        late = read < self.timed_result.units and result.status == "ok"
         warnings = list(result.warnings)
         if late:
             warnings.append(
-                f"{read} of {self.sifted.units} sentences were read in time; "
+                f"{read} of {self.timed_result.units} sentences were read in time; "
                 "the others were placed by their words"
             )
         return Compression(
@@ -170,18 +170,18 @@ class Writer:
             model=self.card[0],
             model_revision=self.card[1],
             method=result.method,
-            calibrated=self.sifted.calibrated,
+            calibrated=self.timed_result.calibrated,
             text=self._text(shadow) if text else None,
             results=self._documents(spans, units, text, shadow) if documents else None,
             answerability=result.answerability,
             coverage=Coverage(
                 windows=result.windows,
                 tokens_scored=result.tokens_read,
-                units=self.sifted.units,
+                units=self.timed_result.units,
                 units_scored=read if result.scores else 0,
             ),
             usage=usage_of(result),
-            timings=_timings(result, ticket),
+            timings=_timings(result, queued),
             status="shadow" if shadow else "partial" if late else result.status,
             warnings=warnings,
         )
@@ -218,7 +218,7 @@ class Writer:
     def _relevance(self, source: PassageResult) -> float | None:
         if source.score is None:
             return None
-        return probability(source.score, self.sifted.calibrated) if source.units else 0.0
+        return probability(source.score, self.timed_result.calibrated) if source.units else 0.0
 
     def _place(self, u: int) -> tuple[int, int]:
         unit = self.result.units[u]
@@ -264,11 +264,11 @@ def usage_of(result: Compressed) -> Usage:
     )
 
 
-def _timings(result: Compressed, ticket: Ticket) -> Timings:
+def _timings(result: Compressed, queued: QueuedRequest) -> Timings:
     ms: Any = result.timings_ms
-    read = ms.get("read", 0.0) - ticket.queue_ms
+    read = ms.get("read", 0.0) - queued.queue_ms
     return Timings(
-        queue_ms=round(ticket.queue_ms, 3),
+        queue_ms=round(queued.queue_ms, 3),
         tokenize_ms=round(ms.get("segment", 0.0) + ms.get("tokenize", 0.0), 3),
         score_ms=round(max(0.0, read) + ms.get("score", 0.0), 3),
         select_ms=round(ms.get("select", 0.0), 3),

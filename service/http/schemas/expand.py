@@ -15,13 +15,13 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, spoken
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.http.schemas.base import Asked, Language, Question, Text, Told
+from tamis.service.http.schemas.base import StrictRequest, Language, Question, Text, Response
 from tamis.service.http.schemas.compress import Document, Place
 from tamis.service.http.schemas.offsets import Ruler
 from tamis.service.http.schemas.offsets import Unit as OffsetUnit
 
 
-class Span(Asked):
+class Span(StrictRequest):
     """`documents[index][start:end]`."""
 
     index: Place
@@ -32,7 +32,7 @@ class Span(Asked):
     ] = None
 
 
-class ExpandRequest(Asked):
+class ExpandRequest(StrictRequest):
     """Which spans to grow, and by how many sentences on both sides."""
 
     model_config = ConfigDict(
@@ -62,7 +62,7 @@ class ExpandRequest(Asked):
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
 
-class Expanded(Told):
+class Expanded(Response):
     """A span that was grown: `text` is `documents[index][start:end]`."""
 
     index: int
@@ -71,7 +71,7 @@ class Expanded(Told):
     text: Text
 
 
-class Expansion(Told):
+class Expansion(Response):
     """One result a span, in order."""
 
     object: Literal["expansion"] = "expansion"

@@ -8,11 +8,11 @@ fit. The service's own choice counts the joined text instead, and is exact.
 from __future__ import annotations
 
 from tamis.probes.tokens import Tokens
-from tamis.service.http.schemas.base import Text, Told
+from tamis.service.http.schemas.base import Text, Response
 from tamis.service.http.schemas.compression import Compression
 
 
-class Selection(Told):
+class Selection(Response):
     """What a page needs beside the units to choose by itself.
 
     Attributes:

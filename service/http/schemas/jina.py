@@ -14,14 +14,14 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told, now, plain_id
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, now, plain_id
 from tamis.service.http.schemas.tei import score_of
 
 COHERE = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """What Cohere's models are called, from their beginning on."""
 
 
-class JinaDocument(Foreign):
+class JinaDocument(LenientRequest):
     """A document as an object; Cohere v1 ranks by the fields that `rank_fields` names."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -29,7 +29,7 @@ class JinaDocument(Foreign):
     text: Text | None = None
 
 
-class JinaRequest(Foreign):
+class JinaRequest(LenientRequest):
     """Which documents answer the query best."""
 
     model: Text | None = None
@@ -77,14 +77,14 @@ class JinaRequest(Foreign):
         return "\n".join(found)
 
 
-class JinaText(Told):
+class JinaText(Response):
     """A document that comes back; `multi_modal` is vLLM's, and is always null."""
 
     text: Text
     multi_modal: None = None
 
 
-class JinaResult(Told):
+class JinaResult(Response):
     """One document's place; a `document` that was not set is left out, one that is null is not."""
 
     index: int
@@ -97,33 +97,33 @@ class JinaResult(Told):
         return {name: fields[name] for name in fields if name in self.model_fields_set}
 
 
-class JinaUsage(Told):
+class JinaUsage(Response):
     """What was read."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class JinaBilled(Told):
+class JinaBilled(Response):
     """Cohere v1's unit."""
 
     search_units: int
 
 
-class JinaVersion(Told):
+class JinaVersion(Response):
     """Of Cohere's dialect."""
 
     version: Literal["1"] = "1"
 
 
-class JinaMeta(Told):
+class JinaMeta(Response):
     """Cohere v1's account."""
 
     api_version: JinaVersion = JinaVersion()
     billed_units: JinaBilled
 
 
-class JinaAnswer(Told):
+class JinaAnswer(Response):
     """Documents, best first."""
 
     id: str

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.compression import Compression
 
@@ -27,7 +27,7 @@ _TOOLS = ("tool", "function")
 _SYSTEM = ("system", "developer")
 
 
-class MessagesConfig(Foreign):
+class MessagesConfig(LenientRequest):
     """What may be compressed, and to how much."""
 
     compress_user_messages: bool = False
@@ -41,7 +41,7 @@ class MessagesConfig(Foreign):
     min_tokens_to_compress: Annotated[int, Field(ge=0, le=2**31)] = 250
 
 
-class Message(Foreign):
+class Message(LenientRequest):
     """A message of OpenAI's or Anthropic's shape; fields that are not named here come back."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -63,7 +63,7 @@ class Message(Foreign):
         return copy
 
 
-class MessagesRequest(Foreign):
+class MessagesRequest(LenientRequest):
     """A conversation whose tool results shall be shorter.
 
     The question is the last user message, or `query`. `token_budget` is for all messages together.
@@ -76,7 +76,7 @@ class MessagesRequest(Foreign):
     config: MessagesConfig = MessagesConfig()
 
 
-class MessagesAnswer(Told):
+class MessagesAnswer(Response):
     """The same messages, shorter; the last three fields are Headroom's."""
 
     messages: list[dict[str, Any]]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told, now, plain_id
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, now, plain_id
 from tamis.service.http.schemas.jina import JinaUsage
 
 _NAMES = (
@@ -20,7 +20,7 @@ Some = Question | Annotated[list[Question], Field(min_length=1)]
 Others = Text | Annotated[list[Text], Field(min_length=1)]
 
 
-class ScoreRequest(Foreign):
+class ScoreRequest(LenientRequest):
     """One question with many texts, or as many questions as texts."""
 
     model: Text | None = None
@@ -54,7 +54,7 @@ class ScoreRequest(Foreign):
         return left, right
 
 
-class ScoreItem(Told):
+class ScoreItem(Response):
     """The score of one pair."""
 
     index: int
@@ -62,7 +62,7 @@ class ScoreItem(Told):
     score: float
 
 
-class ScoreAnswer(Told):
+class ScoreAnswer(Response):
     """One score a pair, in order."""
 
     id: str

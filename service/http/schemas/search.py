@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.service.http.schemas.base import Asked, Question, Text, Told
+from tamis.service.http.schemas.base import StrictRequest, Question, Text, Response
 
 
-class SearchRequest(Asked):
+class SearchRequest(StrictRequest):
     """What to look for, in which index, among which passages."""
 
     query: Question
@@ -20,7 +20,7 @@ class SearchRequest(Asked):
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
 
 
-class SearchHit(Told):
+class SearchHit(Response):
     """One passage: `text` is `document[start:end]`, in code points."""
 
     id: Text
@@ -35,7 +35,7 @@ class SearchHit(Told):
     metadata: dict[str, Any]
 
 
-class SearchAnswer(Told):
+class SearchAnswer(Response):
     """Passages, best first."""
 
     object: Literal["list"] = "list"

@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, probability
 
 _LEAST, _MOST = 1e-9, 1e30
 
 
-class TeiRequest(Foreign):
+class TeiRequest(LenientRequest):
     """Which texts answer the query best; that there are none is no 422, as in TEI."""
 
     query: Question
@@ -28,7 +28,7 @@ class TeiRequest(Foreign):
     return_text: bool = False
 
 
-class TeiRank(Told):
+class TeiRank(Response):
     """One text's place."""
 
     index: int

@@ -8,20 +8,20 @@ from typing import Annotated
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
 
 _SAFE = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
 
 
-class CompressionSettings(Foreign):
+class CompressionSettings(LenientRequest):
     """How much shall go: 0.2 leaves out a fifth of the tokens."""
 
     aggressiveness: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
-class InputRequest(Foreign):
+class InputRequest(LenientRequest):
     """One text; what stands between `<ttc_safe>` and `</ttc_safe>` is kept, the tags are not."""
 
     input: Text
@@ -49,7 +49,7 @@ class InputRequest(Foreign):
         )
 
 
-class InputAnswer(Told):
+class InputAnswer(Response):
     """What is left of the text."""
 
     output: Text

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import Foreign, Question, Text, Told, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, probability
 
 KEYS = ("top_k", "truncation")
 MODELS = re.compile(r"rerank-(?:lite-)?\d")
@@ -25,7 +25,7 @@ def is_voyage(body: dict[str, Any]) -> bool:
     return named and not any(key in body for key in _NOT_ITS_KEYS)
 
 
-class VoyageRequest(Foreign):
+class VoyageRequest(LenientRequest):
     """Which documents answer the query best. Documents are read whole, so nothing is truncated."""
 
     query: Question
@@ -40,7 +40,7 @@ class VoyageRequest(Foreign):
         return self.documents
 
 
-class VoyageResult(Told):
+class VoyageResult(Response):
     """One document's place."""
 
     index: int
@@ -48,13 +48,13 @@ class VoyageResult(Told):
     document: Text | None = None
 
 
-class VoyageUsage(Told):
+class VoyageUsage(Response):
     """What was read."""
 
     total_tokens: int
 
 
-class VoyageAnswer(Told):
+class VoyageAnswer(Response):
     """Documents, best first."""
 
     object: Literal["list"] = "list"

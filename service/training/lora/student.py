@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from tamis.compressors.features.shipped_probes import shipped
+from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.methods.question_rows import pooled
+from tamis.compressors.methods.question_rows import pool_question_rows
 from tamis.probes.lora.lowrank import LowRank, attach
 from tamis.probes.lora.training import read_learning
 from tamis.probes.model.proxy import Proxy
@@ -54,7 +54,7 @@ class Pupil:
         """What each head weighs of an example's units."""
         signals = read_learning(self.proxy, example.prompts, self.want)
         pairs = zip(signals, example.prompts, strict=True)
-        seen = torch.cat([pooled(signal, prompt.read.spans) for signal, prompt in pairs]).cpu()
+        seen = torch.cat([pool_question_rows(signal, prompt.read.spans) for signal, prompt in pairs]).cpu()
         length = torch.tensor(example.tokens).float().log1p()[:, None]
         return {"first": torch.cat([seen, example.words], 1), "alone": torch.cat([seen, length], 1)}
 
@@ -77,7 +77,7 @@ class Pupil:
 
 
 def _shipped_heads(proxy: Proxy, depth: int) -> dict[str, Tensor] | None:
-    probe = shipped("question_rows", proxy.card.name)
+    probe = shipped_probe("question_rows", proxy.card.name)
     if probe is None or probe.card.layers != depth or probe.card.revision != proxy.card.revision:
         return None
     cells = 2 * depth * proxy.card.heads

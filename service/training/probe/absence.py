@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tamis.compressors.features.answerability import answer_features
 from tamis.compressors.features.words import WORD_FEATURES, hop_features
-from tamis.compressors.methods.question_rows import answerability, stepped
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.methods.question_rows import answerability, second_step_scores
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import annotated_units
@@ -69,7 +69,7 @@ def without_gold(case: Case) -> Case | None:
     if not kept:
         return None
     tokens = tuple(case.tokens[i] for i in kept)
-    look = Look(case.lone[torch.tensor(kept), :-1], tokens, 0, 0, {})
+    look = Reading(case.lone[torch.tensor(kept), :-1], tokens, 0, 0, {})
     bare = case_of(case.source, record, look, torch.zeros(len(kept), dtype=torch.bool))
     return replace(bare, fold=case.fold)
 
@@ -114,7 +114,7 @@ def answer_figures(
 
 
 def _judged(probe: LinearProbe, case: Case) -> float:
-    z = stepped(probe, case.first, case.lexicon)
+    z = second_step_scores(probe, case.first, case.lexicon)
     return answerability(probe, case.first, z, case.lone) or 0.0
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import Lexicon
-from tamis.compressors.methods.question_rows import QuestionRows, first_features, lone_features
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Look
+from tamis.compressors.method import KeyedReading
+from tamis.compressors.methods.question_rows import QuestionRows, first_features, isolated_features
+from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.readings import Looks
 from tamis.service.datasets.records import (
@@ -187,13 +188,13 @@ def _case(
     exit_layer: int | None,
 ) -> Case:
     passages, units = passages_of(record), annotated_units(record)
-    look = looks.get(record["question"], passages, units, method.look)
+    look = looks.get(record["question"], passages, units, method.read)
     if exit_layer:
         look = shallower(look, method.layers, exit_layer)
     return case_of(name, record, look, gold)
 
 
-def shallower(look: Look, layers: int, exit_layer: int) -> Look:
+def shallower(look: Reading, layers: int, exit_layer: int) -> Reading:
     """The reading of fewer layers in one of `layers`: no attention depends on what follows it.
 
     Features are `[U, 2·L·H]`, the means of all heads layer by layer, then their maxima.
@@ -202,24 +203,21 @@ def shallower(look: Look, layers: int, exit_layer: int) -> Look:
     return replace(look, features=by_layer[:, :, :exit_layer].flatten(1))
 
 
-def case_of(name: str, record: Record, look: Look, gold: Tensor) -> Case:
+def case_of(name: str, record: Record, look: Reading, gold: Tensor) -> Case:
     """A labelled question with what was seen of it."""
     passages, units = passages_of(record), annotated_units(record)
     lexicon = Lexicon(record["question"], passages, units)
     first = first_features(look, record["question"], lexicon)
-    lone_ = lone_features(look)
+    lone_ = isolated_features(look)
     return Case(name, fold_of(record), record, first, lone_, lexicon, gold, look.tokens)
 
 
-def look_key(method: Any) -> str:
+def look_key(method: KeyedReading) -> str:
     """What a stored reading depends on, beside the case itself."""
     card, template = method.reader.card, method.reader.layout.template.name
-    kind = type(method).__name__
-    window = getattr(method, "window_tokens", getattr(method, "chunk_tokens", WINDOW_TOKENS))
-    layers = getattr(method, "layers", card.layers)
     dtype = str(getattr(method.reader, "proxy", method.reader).dtype).removeprefix("torch.")
-    version = f" {reading=}" if (reading := getattr(method, "reading", None)) else ""
-    return f"{kind} {card.name} {card.revision} {dtype} {template} {layers=} {window=}{version}"
+    kind = type(method).__name__
+    return f"{kind} {card.name} {card.revision} {dtype} {template} {method.reading_key}"
 
 
 def described(source: Source, questions: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.methods.question_rows import lone_probabilities
+from tamis.compressors.methods.question_rows import isolated_probabilities
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import id_of
 from tamis.service.training.probe.cases import Case
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 def promised(probe: LinearProbe, cases: Sequence[Case]) -> dict[str, Tensor]:
     """Per question the lowest probability of its gold, ascending: with all that is known, alone."""
     together = [_lowest(judged(probe, case), case) for case in cases]
-    alone = [_lowest(lone_probabilities(probe, case.lone), case) for case in cases]
+    alone = [_lowest(isolated_probabilities(probe, case.lone), case) for case in cases]
     return {
         "lowest": torch.tensor(together).sort().values,
         "alone_lowest": torch.tensor(alone).sort().values,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.question_rows import probabilities, stepped
+from tamis.compressors.methods.question_rows import probabilities, second_step_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.training.probe.cases import Case
@@ -63,4 +63,4 @@ def filled(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
 
 def judged(probe: LinearProbe, case: Case) -> Tensor:
     """The probabilities of one case's units."""
-    return probabilities(probe, stepped(probe, case.first, case.lexicon))
+    return probabilities(probe, second_step_scores(probe, case.first, case.lexicon))

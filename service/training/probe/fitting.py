@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import hop_features
-from tamis.compressors.methods.question_rows import QuestionRows, stepped
+from tamis.compressors.methods.question_rows import QuestionRows, second_step_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import Calibration, Question, calibrated, check_l2, listwise, logistic
@@ -168,7 +168,7 @@ def recalibrated(probe: LinearProbe, cases: Sequence[Case]) -> LinearProbe:
     Its order of sentences stays. Whether a context holds an answer is not judged anew: that takes
     questions without one.
     """
-    z = [stepped(probe, case.first, case.lexicon) for case in cases]
+    z = [second_step_scores(probe, case.first, case.lexicon) for case in cases]
     gold = [case.gold for case in cases]
     alone = [case.lone @ probe.get("alone", (case.lone.shape[1],)) for case in cases]
     weights = dict(probe.weights) | {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.rank_features import rank_features, words_at
-from tamis.compressors.features.rank_probe import document_scores, of_units
+from tamis.compressors.features.rank_probe import document_scores, unit_evidence
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration, Question, calibrated, listwise
@@ -104,15 +104,15 @@ class Cases:
     ) -> Iterator[RankCase]:
         if not any(gold) or all(gold):
             return
-        look = self.looks.get(question, passages, units, self.method.look)
-        scores = self.method.judge(look, question, passages, units)
+        look = self.looks.get(question, passages, units, self.method.read)
+        scores = self.method.score_reading(look, question, passages, units)
         first = self.method.first_step(look, question, passages, units)
         fold = hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % FOLDS
         yield RankCase(
             source,
             fold,
             rank_features(question, look, passages, units),
-            of_units(first, scores.passages, units),
+            unit_evidence(first, scores.passages, units),
             torch.tensor(gold),
         )
 

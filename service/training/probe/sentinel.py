@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tamis.compressors.methods.sentinel import Sentinel, words_for
+from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import auc
@@ -71,7 +71,7 @@ def train_sentinel(
             report(source.name, i, len(records))
             if not any(gold) or all(gold):
                 continue
-            features = looks.get(record["question"], passages, units, method.look).features.numpy()
+            features = looks.get(record["question"], passages, units, method.read).features.numpy()
             picked = _pair(gold, id_of(record)) if recipe == "published" else range(len(gold))
             x += [features[u] for u in picked]
             y += [gold[u] for u in picked]
@@ -151,7 +151,7 @@ def _card(proxy: Proxy, trained_on: Sequence[dict[str, Any]], figures: dict[str,
         method="sentinel",
         model=proxy.card.name,
         revision=proxy.card.revision,
-        template=words_for(proxy.layout.template).name,
+        template=sentinel_template(proxy.layout.template).name,
         layers=proxy.card.layers,
         heads=proxy.card.heads,
         rows=("last",),

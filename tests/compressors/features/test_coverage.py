@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.keep_tags import tagged
+from tamis.compressors.keep_tags import parse_keep_tags
 from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.question import asked
+from tamis.compressors.question import question_text
 from tamis.compressors.types import Budget, Rules, Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.scripted import Scripted
@@ -38,7 +38,7 @@ class Fixed:
             tuple(self.values), (max(self.values),), True, answerability=self.answerability
         )
 
-    def covering(self, coverage):
+    def coverage_threshold(self, coverage):
         return self.threshold
 
 
@@ -143,7 +143,7 @@ def units(text):
 )
 def test_a_tag_without_its_partner_is_named_with_its_place(text):
     with pytest.raises(BadInput, match=r"passage 3: .*keep> at character \d+"):
-        tagged(Passage(text), 3)
+        parse_keep_tags(Passage(text), 3)
 
 
 def test_tags_are_text_where_nobody_asked_for_them(counter):
@@ -165,10 +165,10 @@ def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
 
 
 def test_instruction_and_history_come_before_the_question():
-    assert asked("Who?", "Find names.", ["It is a ship.", ""]) == "Find names.\nIt is a ship.\nWho?"
-    assert asked(" Who? ") == " Who? "
+    assert question_text("Who?", "Find names.", ["It is a ship.", ""]) == "Find names.\nIt is a ship.\nWho?"
+    assert question_text(" Who? ") == " Who? "
     with pytest.raises(BadInput, match="history is a list"):
-        asked("Who?", history="It is a ship.")
+        question_text("Who?", history="It is a ship.")
 
 
 def test_a_floor_and_a_limit_hold_together(counter):

@@ -16,13 +16,13 @@ from tamis.compressors.features.rank_features import (
     said_of,
     words_at,
 )
-from tamis.compressors.features.rank_probe import of_units
+from tamis.compressors.features.rank_probe import unit_evidence
 from tamis.compressors.method import ranks_of
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.reranking import Reranker
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
@@ -59,7 +59,7 @@ def method(monkeypatch):
 def test_a_documents_mass_is_the_sum_over_its_units():
     """Two heads; means .1 and .2 a token of 3 and 5 tokens sum to 1.3."""
     features = torch.tensor([[0.1, 0.3], [0.2, 0.1], [0.5, 0.5]]).log().repeat(1, 2)
-    look = Look(features, (3, 5, 2), 0, 0, {})
+    look = Reading(features, (3, 5, 2), 0, 0, {})
     got = masses(look, torch.tensor([0, 0, 2]), 3).exp()
     assert got[0].tolist() == pytest.approx([1.3, 1.4])
     assert got[2].tolist() == pytest.approx([1.0, 1.0])
@@ -69,7 +69,7 @@ def test_a_documents_mass_is_the_sum_over_its_units():
 def test_a_documents_best_unit_is_another_for_each_head():
     features = torch.tensor([[0.1, 0.3], [0.2, 0.1], [0.5, 0.4]]).log().repeat(1, 2)
     features[:, 2:] += 1  # the maxima of tokens play no part
-    got = best_units(Look(features, (3, 5, 2), 0, 0, {}), torch.tensor([0, 0, 2]), 3).exp()
+    got = best_units(Reading(features, (3, 5, 2), 0, 0, {}), torch.tensor([0, 0, 2]), 3).exp()
     assert got[0].tolist() == pytest.approx([0.2, 0.3])
     assert got[2].tolist() == pytest.approx([0.5, 0.4])
     assert got[1].max() < 1e-6
@@ -86,19 +86,19 @@ def test_words_are_shares_of_what_the_question_could_reach():
 
 def test_evidence_adds_up_and_the_best_unit_is_log_odds():
     units = [Unit(0, 0, 1, (0, 1)), Unit(0, 1, 2, (1, 2)), Unit(1, 0, 1, (0, 1))]
-    told = of_units(torch.tensor([1.0, 1.0, 2.0]), [0.5, 0.9], units)
+    told = unit_evidence(torch.tensor([1.0, 1.0, 2.0]), [0.5, 0.9], units)
     assert told[:, 0].tolist() == pytest.approx([1 + math.log(2), 2.0])
     assert told[:, 1].tolist() == pytest.approx([0, math.log(9)], abs=1e-5)
 
 
 def test_a_documents_score_is_its_weighed_mass_and_what_its_units_say(method):
     units = units_of(PASSAGES)
-    look = method.look(QUESTION, PASSAGES, units)
-    scores = method.judge(look, QUESTION, PASSAGES, units)
+    look = method.read(QUESTION, PASSAGES, units)
+    scores = method.score_reading(look, QUESTION, PASSAGES, units)
     seen = rank_features(QUESTION, look, PASSAGES, units)[:, : words_at(LAYERS, HEADS)]
     whole, best = seen.view(len(PASSAGES), 2, -1).sum(2).unbind(1)
     first = method.first_step(look, QUESTION, PASSAGES, units)
-    told = of_units(first, scores.passages, units)
+    told = unit_evidence(first, scores.passages, units)
     z = whole / 10 + best / 20 + UNITS[0] * told[:, 0] + UNITS[1] * told[:, 1]
     got = ranks_of(method, QUESTION, PASSAGES, units)
     assert got.values == pytest.approx(torch.sigmoid(z).tolist(), abs=1e-5)
@@ -118,7 +118,7 @@ def test_where_the_rank_probe_cannot_act_the_best_unit_ranks(method, monkeypatch
     reader = method.reader
     if how == "another depth":
         method.layers = 2
-        monkeypatch.setattr(method, "look", QuestionRows(reader, method.probe).look)
+        monkeypatch.setattr(method, "read", QuestionRows(reader, method.probe).read)
     else:
         probe = None if how == "no unit probe" else method.probe
         method = QuestionRows(reader, probe, isolated=how == "isolated")
@@ -181,7 +181,7 @@ def test_a_rank_probe_that_could_not_act_is_refused_when_it_is_given(options, sa
 
 def test_fusion_sums_what_its_parts_think_of_documents():
     both = Fusion({"a": Says(0.0, 2.0), "b": Says(30.0, 10.0)}, {"a": 3.0})
-    got = both.ranked("q", PASSAGES[:2], units_of(PASSAGES[:2]))
+    got = both.rank("q", PASSAGES[:2], units_of(PASSAGES[:2]))
     assert got.values == pytest.approx((-2.0, 2.0))
     assert (got.windows, got.tokens_read, got.timings_ms) == (2, 10, {"read": 2.0})
 
@@ -189,8 +189,8 @@ def test_fusion_sums_what_its_parts_think_of_documents():
 def test_fusion_ranks_by_weights_of_its_own_and_does_not_ask_what_weighs_nothing():
     two, units = PASSAGES[:2], units_of(PASSAGES[:2])
     parts = {"attention": Says(0.0, 2.0), "lexical": Says(1.0, 0.0), "embedding": Says(8.0, 0.0)}
-    got = Fusion(parts).ranked("q", two, units)
+    got = Fusion(parts).rank("q", two, units)
     assert got.values == pytest.approx((0.2 - 0.8, 0.8 - 0.2))
     assert got.windows == 2
-    told = Fusion(parts, {"lexical": 2.0}).ranked("q", two, units)
+    told = Fusion(parts, {"lexical": 2.0}).rank("q", two, units)
     assert told.values == pytest.approx((2 + 0.2 - 0.8, 0.8 - 0.2 - 2))

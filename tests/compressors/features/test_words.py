@@ -17,7 +17,7 @@ from tamis.compressors.features.words import (
     stem,
     word_features,
 )
-from tamis.compressors.method import best_of_passage
+from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.probes.segmentation.segment import units_of
@@ -87,8 +87,8 @@ def test_a_word_asked_twice_counts_twice():
 
 def test_a_passage_ranks_by_its_best_unit_and_an_empty_one_last():
     units = [Unit(0, 0, 1, (0, 1)), Unit(0, 1, 2, (1, 2)), Unit(2, 0, 1, (0, 1))]
-    assert best_of_passage([-1.0, -3.0, -2.0], units, 4) == (-1.0, -3.0, -2.0, -3.0)
-    assert best_of_passage([], [], 2) == (0.0, 0.0)
+    assert best_unit_scores([-1.0, -3.0, -2.0], units, 4) == (-1.0, -3.0, -2.0, -3.0)
+    assert best_unit_scores([], [], 2) == (0.0, 0.0)
 
 
 def test_lead_takes_every_first_unit_before_any_second():

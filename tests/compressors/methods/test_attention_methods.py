@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tamis.compressors.methods.ehpc import EvaluatorHeads
-from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.ehpc import EHPC
+from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.raw_attention import RawAttention, best_words
 from tamis.compressors.reading.smoothing import box, gaussian
-from tamis.compressors.registry import depth
+from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.scripted import Scripted
@@ -69,27 +69,27 @@ def test_raw_attention_is_smoothed_before_the_best_token_is_taken():
 
 def test_only_the_layers_that_the_options_ask_for_are_loaded():
     """The default proxy has 30; its needle and contrast heads lie at two thirds of its depth."""
-    assert depth("raw_attention") is None
-    assert depth("infini", heads=0) is None
-    assert depth("infini", heads=1) <= depth("infini") < 30
-    assert depth("infini", "someone/else") is depth("evaluator_heads", "someone/else") is None
-    assert depth("evaluator_heads") < 30
+    assert layers_needed("raw_attention") is None
+    assert layers_needed("infini", heads=0) is None
+    assert layers_needed("infini", heads=1) <= layers_needed("infini") < 30
+    assert layers_needed("infini", "someone/else") is layers_needed("evaluator_heads", "someone/else") is None
+    assert layers_needed("evaluator_heads") < 30
     scores_of = tuple((float(layer == 1),) for layer in range(3))
     shallow = HeadProfile("m", "r", "chatml", 3, 1, "needle", scores_of)
-    assert depth("evaluator_heads", profile=shallow) == 2
+    assert layers_needed("evaluator_heads", profile=shallow) == 2
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda r: EvaluatorHeads(r, head_profile(r), form="word"),
-        lambda r: EvaluatorHeads(r, head_profile(r), pool_tokens=0),
-        lambda r: EvaluatorHeads(r, head_profile(r), heads=3),
+        lambda r: EHPC(r, head_profile(r), form="word"),
+        lambda r: EHPC(r, head_profile(r), pool_tokens=0),
+        lambda r: EHPC(r, head_profile(r), heads=3),
         lambda r: RawAttention(r, sigma=-1),
         lambda r: RawAttention(r, window_tokens=0),
-        lambda r: Infini(r, "backwards"),
-        lambda r: Infini(r, top_k=0),
-        lambda r: Infini(r, heads=-1),
+        lambda r: InfiniRetri(r, "backwards"),
+        lambda r: InfiniRetri(r, top_k=0),
+        lambda r: InfiniRetri(r, heads=-1),
     ],
 )
 def test_options_out_of_range_are_refused(make):

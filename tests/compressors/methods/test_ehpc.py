@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors.methods.ehpc import EvaluatorHeads, observed, unit_features
+from tamis.compressors.methods.ehpc import EHPC, observed, unit_features
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.probing.heads import HeadProfile
@@ -49,7 +49,7 @@ def test_ehpc_scores_differ_with_rows_heads_and_pooling():
     reader = Scripted.pointing_at("pin")
 
     def ehpc(heads: int = 1, **options) -> list[float]:
-        return scores(EvaluatorHeads(reader, head_profile(reader), heads, **options))
+        return scores(EHPC(reader, head_profile(reader), heads, **options))
 
     base = ehpc(form="token")
     for other in (
@@ -89,7 +89,7 @@ def fixed() -> Fixed:
 
 def by_fixed(**options) -> list[float]:
     reader, given = fixed(), [Passage("Ab. Cd.")]
-    method = EvaluatorHeads(reader, head_profile(reader), observed_rows=2, **options)
+    method = EHPC(reader, head_profile(reader), observed_rows=2, **options)
     return list(method.scores("Who?", given, units_of(given)).values)
 
 
@@ -104,7 +104,7 @@ def test_ehpc_as_published_knows_no_empty_question():
     reader = Fixed(**{"Who?": [NINES, [0.3] * 3 + [0.0] + [0.1] * 3]})
     given = [Passage("Ab. Cd.")]
     for calibrate in (True, False):
-        method = EvaluatorHeads(
+        method = EHPC(
             reader,
             head_profile(reader),
             observed_rows=1,
@@ -126,7 +126,7 @@ def test_a_place_that_every_question_looks_at_does_not_outrank_the_needle():
 
     reader = Scripted(weigh)
     plain, less = (
-        scores(EvaluatorHeads(reader, head_profile(reader), calibrate=calibrate))
+        scores(EHPC(reader, head_profile(reader), calibrate=calibrate))
         for calibrate in (False, True)
     )
     assert max(range(5), key=plain.__getitem__) == 0
@@ -139,7 +139,7 @@ def test_an_empty_question_costs_itself_and_no_second_reading(cached):
     reader = CachedReader(proxy, PassageCache()) if cached else proxy
     given = [Passage(HAY), Passage("Another straw. And one.", title="T")]
     once, twice = (
-        EvaluatorHeads(reader, head_profile(reader), heads=2, calibrate=calibrate)
+        EHPC(reader, head_profile(reader), heads=2, calibrate=calibrate)
         for calibrate in (False, True)
     )
     plain = once.scores(ASKED, given, units_of(given))
@@ -159,14 +159,14 @@ def test_ehpc_runs_only_up_to_its_layer():
     profile = HeadProfile(
         card.name, card.revision, "chatml", 6, 2, "needle", tuple(map(tuple, scores_of))
     )
-    method = EvaluatorHeads(reader, profile)
+    method = EHPC(reader, profile)
     assert (method.layer, method.chosen, method.layers) == (2, (1, 0), 3)
-    assert EvaluatorHeads.depth(card.name, profile) == 3
+    assert EHPC.depth(card.name, profile) == 3
 
 
 def test_ehpc_chooses_the_tokens_of_the_needle_first():
     reader = Scripted.pointing_at("The pin is here")
-    method = EvaluatorHeads(reader, head_profile(reader), pool_tokens=1)
+    method = EHPC(reader, head_profile(reader), pool_tokens=1)
     spans = method.tokens(ASKED, HAY, 15)
     assert "".join(HAY[a:b] for a, b in spans) == "The pin is here"
     assert len(method.tokens(ASKED, "ab", 10)) == 2
@@ -174,4 +174,4 @@ def test_ehpc_chooses_the_tokens_of_the_needle_first():
 
 def test_ehpc_refuses_a_profile_of_another_model():
     with pytest.raises(ProbeMismatch, match="needle"):
-        EvaluatorHeads(Scripted.pointing_at("pin", name="other"), head_profile(Scripted(len)))
+        EHPC(Scripted.pointing_at("pin", name="other"), head_profile(Scripted(len)))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tamis
-from tamis.compressors.features.shipped_probes import exits, shipped
+from tamis.compressors.features.shipped_probes import shipped_exits, shipped_probe
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.reading.windows import Look
-from tamis.compressors.registry import depth, load_proxy
+from tamis.compressors.reading.windows import Reading
+from tamis.compressors.registry import layers_needed, load_proxy
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -27,20 +27,20 @@ TEXTS = [
 
 
 def test_probes_ship_for_several_exits_each_with_its_own_promises():
-    assert exits("question_rows", SHARP) == [*EARLY, 20]
+    assert shipped_exits("question_rows", SHARP) == [*EARLY, 20]
     for layer in EARLY:
-        probe = shipped("question_rows", SHARP, layer)
+        probe = shipped_probe("question_rows", SHARP, layer)
         assert probe.card.layers == layer
         assert probe.card.figures["held_out"]["auc"] > 0.9
-        assert depth("question_rows", SHARP, exit_layer=layer) == layer
-    assert shipped("question_rows", SHARP, 20).card == shipped("question_rows", SHARP).card
+        assert layers_needed("question_rows", SHARP, exit_layer=layer) == layer
+    assert shipped_probe("question_rows", SHARP, 20).card == shipped_probe("question_rows", SHARP).card
 
 
 def test_an_exit_without_a_probe_is_refused_with_those_that_have_one():
     with pytest.raises(BadInput, match="ship for 12, 14, 16, 18, 20; fit one"):
-        depth("question_rows", SHARP, exit_layer=15)
+        layers_needed("question_rows", SHARP, exit_layer=15)
     with pytest.raises(BadInput, match="ship for 20"):
-        depth("question_rows", "smollm2-135m", exit_layer=15)
+        layers_needed("question_rows", "smollm2-135m", exit_layer=15)
 
 
 def test_a_service_loads_no_deeper_than_it_reads():
@@ -69,14 +69,14 @@ def test_a_part_of_a_deep_reading_is_the_shallow_reading(proxy_folder):
     units = units_of(passages, "en")
     proxy = load_proxy(SHARP, 20)
     deep, early = QuestionRows(proxy), QuestionRows(proxy, exit_layer=12)
-    seen = shallower(deep.look(QUESTION, passages, units), 20, 12)
-    alone = early.look(QUESTION, passages, units)
+    seen = shallower(deep.read(QUESTION, passages, units), 20, 12)
+    alone = early.read(QUESTION, passages, units)
     assert torch.equal(seen.features, alone.features)
 
 
 def test_columns_are_means_of_all_layers_then_maxima():
     layers, heads = 3, 2
     features = torch.arange(12.0)[None]
-    look = Look(features, (1,), 1, 1, {})
+    look = Reading(features, (1,), 1, 1, {})
     assert shallower(look, layers, 1).features.tolist() == [[0.0, 1.0, 6.0, 7.0]]
     assert features.shape[1] == 2 * layers * heads

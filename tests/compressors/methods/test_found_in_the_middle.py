@@ -6,7 +6,7 @@ import pytest
 
 from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS, AttentionSorting
 from tamis.compressors.methods.found_in_the_middle import DUMMY, EMPTY_QUERY, FoundInTheMiddle
-from tamis.compressors.registry import build
+from tamis.compressors.registry import build_method
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tamis.probes.text import Passage
@@ -92,7 +92,7 @@ def test_one_document_is_not_read_and_bad_options_are_refused():
 
 
 def test_a_model_orders_the_same_twice(one_thread):
-    method = build("found_in_the_middle", proxy=tiny.proxy("llama"))
+    method = build_method("found_in_the_middle", proxy=tiny.proxy("llama"))
     first = method.order(ASKED, PASSAGES, [0.0] * 3)
     assert sorted(first) == [0, 1, 2]
     assert method.order(ASKED, PASSAGES, [0.0] * 3) == first

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.methods.infiniretri import Infini
-from tamis.compressors.reading.joining import cuts, fitting, put_together
+from tamis.compressors.methods.infiniretri import InfiniRetri
+from tamis.compressors.reading.joining import units_as_tokens, units_that_fit, join_units
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import Window, windows
 from tamis.probes.prompt import Prompt, Read
@@ -30,7 +30,7 @@ def hay(*sentences: str) -> list[Passage]:
 
 
 def chunked(reader, given, **options) -> tuple[float, ...]:
-    return Infini(reader, phrase_tokens=1, **options).scores(ASKED, given, units_of(given)).values
+    return InfiniRetri(reader, phrase_tokens=1, **options).scores(ASKED, given, units_of(given)).values
 
 
 def test_infini_carries_the_sentences_of_the_best_tokens_into_the_next_window():
@@ -62,21 +62,21 @@ def test_infini_scores_are_the_last_layers_mean_of_heads_under_the_box():
     given = hay("The pin, oak.", "Straw bad.")
     units = units_of(given)
     (window,) = windows(reader.layout, given, units)
-    method = Infini(reader, phrase_tokens=4)
+    method = InfiniRetri(reader, phrase_tokens=4)
     prompt = Prompt(window.read, reader.layout.ask(ASKED))
     (signal,) = reader.read([prompt], Want((3,), ("question_mean",)))
     due = box(signal.weights[0, :, 0].mean(0), 4, padded=True)
     best = [due[slice(*span)].max().item() for span in window.read.spans]
     found = method.scores(ASKED, given, units).values
     assert [v % 1 for v in found] == pytest.approx(best)
-    other = Infini(reader, phrase_tokens=1).scores(ASKED, given, units).values
+    other = InfiniRetri(reader, phrase_tokens=1).scores(ASKED, given, units).values
     assert [v % 1 for v in other] != pytest.approx(best, rel=1e-2)
 
 
 def test_infini_never_carries_more_than_it_may():
     reader = Watching.pointing_at("pin")
     given = hay(*(f"Pin pin pin {i:02d}." for i in range(30)))
-    Infini(reader, window_tokens=40, carry_tokens=35).scores(ASKED, given, units_of(given))
+    InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(ASKED, given, units_of(given))
     assert max(map(len, reader.texts)) <= 40 + 35
     assert len(reader.texts) == 15
 
@@ -96,16 +96,16 @@ def test_infini_alone_reads_every_window_once_and_the_survivors_together():
 def test_joined_neighbours_share_the_token_that_straddles_them():
     """Ids 0 1 2 | 2 3: the token 2 belongs to both units."""
     window = Window(0, 5, 7, Read((0, 1, 2, 3), 0, ((0, 3), (2, 4))))
-    first, second = cuts(window)
-    assert put_together([first, second]) == Read((0, 1, 2, 3), 0, ((0, 3), (2, 4)))
-    assert put_together([second]) == Read((2, 3), 0, ((0, 2),))
+    first, second = units_as_tokens(window)
+    assert join_units([first, second]) == Read((0, 1, 2, 3), 0, ((0, 3), (2, 4)))
+    assert join_units([second]) == Read((2, 3), 0, ((0, 2),))
 
 
 def test_what_is_put_together_keeps_the_text_before_a_unit_and_its_span():
     """A title of one token, then gap and unit: 9 | 1 1 | 7 | 2 2."""
     window = Window(0, 0, 2, Read((9, 1, 1, 7, 2, 2), 1, ((0, 2), (3, 5))))
-    first, second = cuts(window)
-    assert put_together([second]) == Read((7, 2, 2), 0, ((1, 3),))
-    assert put_together([first, second]).ids == (1, 1, 7, 2, 2)
-    assert [part.unit for part in fitting([second, first], 4)] == [1]
-    assert [part.unit for part in fitting([second, first], 5)] == [0, 1]
+    first, second = units_as_tokens(window)
+    assert join_units([second]) == Read((7, 2, 2), 0, ((1, 3),))
+    assert join_units([first, second]).ids == (1, 1, 7, 2, 2)
+    assert [part.unit for part in units_that_fit([second, first], 4)] == [1]
+    assert [part.unit for part in units_that_fit([second, first], 5)] == [0, 1]

@@ -13,9 +13,9 @@ from tamis.compressors.features.words import WORD_FEATURES, hop_features, word_f
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.methods.question_rows import QuestionRows, pooled, untrained
-from tamis.compressors.methods.sentinel import Sentinel, in_context, joined
-from tamis.compressors.reading.windows import read_alone
+from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows, untrained_scores
+from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares, join_passages
+from tamis.compressors.reading.windows import read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
@@ -37,7 +37,7 @@ def by_hand() -> Signal:
 
 
 def test_question_rows_pools_log_mean_then_log_maximum_head_by_head():
-    found = pooled(by_hand(), [(0, 2), (2, 4), (1, 1)]).exp()
+    found = pool_question_rows(by_hand(), [(0, 2), (2, 4), (1, 1)]).exp()
     tiny = 1e-9
     due = [[0.2, tiny, 0.3, tiny], [0.1, 0.3, 0.2, 0.4], [tiny] * 4]
     torch.testing.assert_close(found, torch.tensor(due), atol=1e-8, rtol=1e-5)
@@ -45,23 +45,23 @@ def test_question_rows_pools_log_mean_then_log_maximum_head_by_head():
 
 def test_question_rows_does_not_rescale_inside_the_window():
     halved = Signal(by_hand().weights / 2, (0,), ("question_mean",))
-    found = pooled(by_hand(), [(0, 2)]) - pooled(halved, [(0, 2)])
+    found = pool_question_rows(by_hand(), [(0, 2)]) - pool_question_rows(halved, [(0, 2)])
     assert found[0, [0, 2]].tolist() == pytest.approx([log(2)] * 2)
 
 
 def test_without_a_probe_the_maximum_of_the_heads_in_the_middle_counts():
     """Of 4 layers, 3 read: 1 and 2 lie from 45 to 75 %; the 6 means in front do not count."""
     row = torch.tensor([[9.0] * 6 + [9.0, 9.0, 1.0, 2.0, 3.0, 6.0]])
-    assert untrained(row, depth=4, layers=3, heads=2).tolist() == [3.0]
+    assert untrained_scores(row, depth=4, layers=3, heads=2).tolist() == [3.0]
 
 
 def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
     passages = [Passage("Hay. The pin.")]
     units, reader = units_of(passages), Scripted.pointing_at("pin")
-    seen = QuestionRows(reader, None).look("Where is it?", passages, units).features
+    seen = QuestionRows(reader, None).read("Where is it?", passages, units).features
     mean, last = (
-        read_alone(
-            reader, "Where is it?", passages, units, Want((0, 1, 2), (rows,)), pooled
+        read_windows(
+            reader, "Where is it?", passages, units, Want((0, 1, 2), (rows,)), pool_question_rows
         ).features
         for rows in ("question_mean", "last")
     )
@@ -74,7 +74,7 @@ def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
     units, reader = units_of(passages), Scripted.pointing_at("pin")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe, isolated=True)
-    found, seen = method.scores("Where?", passages, units), method.look("Where?", passages, units)
+    found, seen = method.scores("Where?", passages, units), method.read("Where?", passages, units)
     lengths = torch.tensor(seen.tokens).float().log1p()
     *heads, length = probe.weights["alone"].tolist()
     z = seen.features @ torch.tensor(heads) + lengths * length
@@ -87,7 +87,7 @@ def test_a_score_is_the_second_step_over_the_first_calibrated():
     units, reader = units_of(BRIDGE), Scripted.pointing_at("Lima")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe)
-    found, seen = method.scores(ASKED, BRIDGE, units), method.look(ASKED, BRIDGE, units)
+    found, seen = method.scores(ASKED, BRIDGE, units), method.read(ASKED, BRIDGE, units)
     said = torch.from_numpy(word_features(ASKED, bridge(), seen.tokens))
     z = torch.cat([seen.features, said], 1) @ probe.weights["first"]
     second = torch.from_numpy(hop_features(bridge(), z.double().numpy())) @ probe.weights["hop"]
@@ -130,7 +130,7 @@ def shares() -> list[list[float]]:
 
 
 def test_sentinel_is_the_mean_share_of_the_last_row_rescaled_in_the_context():
-    found = sentinel().look("Q?", [PAGE], units_of([PAGE])).features
+    found = sentinel().read("Q?", [PAGE], units_of([PAGE])).features
     torch.testing.assert_close(found, torch.tensor(shares()))
 
 
@@ -138,14 +138,14 @@ def test_sentinel_with_other_rows_or_without_rescaling_is_another_feature():
     units, reader = units_of([PAGE]), sentinel().reader
 
     def features(rows: str, pool: object) -> Tensor:
-        return read_alone(reader, "Q?", [PAGE], units, Want((0,), (rows,)), pool).features
+        return read_windows(reader, "Q?", [PAGE], units, Want((0,), (rows,)), pool).features
 
     def raw(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
         return signal.pool(spans, "mean").flatten(1)
 
     due = torch.tensor(shares())
-    torch.testing.assert_close(features("last", in_context), due)
-    assert not torch.allclose(features("question_mean", in_context), due, atol=1e-3)
+    torch.testing.assert_close(features("last", pool_context_shares), due)
+    assert not torch.allclose(features("question_mean", pool_context_shares), due, atol=1e-3)
     assert not torch.allclose(features("last", raw), due, atol=1e-3)
 
 
@@ -159,13 +159,13 @@ def test_sentinel_scores_by_a_logistic_regression_over_heads():
 def test_sentinel_reads_every_layer_in_its_own_words():
     method = sentinel(layers=3, heads=2)
     assert method.reader.layout.template == TEMPLATES["sentinel"]
-    assert method.look("Q?", [PAGE], units_of([PAGE])).features.shape == (2, 6)
+    assert method.read("Q?", [PAGE], units_of([PAGE])).features.shape == (2, 6)
 
 
 def test_sentinel_joins_documents_by_a_blank_line_under_their_titles():
     passages = [Passage("Ab. Cd.", title="T"), Passage("Ef. "), Passage("Gh.", title="U")]
     units = units_of(passages)
-    whole, moved = joined(passages, units)
+    whole, moved = join_passages(passages, units)
     assert whole.text == "T\nAb. Cd.\n\nEf. \n\nU\nGh."
     for unit, new in zip(units, moved, strict=True):
         assert whole.text[slice(*new.visible)] == passages[unit.passage].text[slice(*unit.visible)]
@@ -178,7 +178,7 @@ def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
     reader = Scripted.pointing_at("end2")
     probe = probe_for(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
     for chunk, prompts in ((1024, 1), (250, 2)):
-        seen = Sentinel(reader, probe, chunk).look("Q?", passages, units_of(passages))
+        seen = Sentinel(reader, probe, chunk).read("Q?", passages, units_of(passages))
         assert seen.windows == prompts
         assert seen.features.sum(1).argmax() == 2
 
@@ -187,7 +187,7 @@ def test_sentinel_reads_the_title_of_every_document_the_first_included():
     passages = [Passage("Ab. Cd.", title="First"), Passage("Ef.", title="Second")]
     method = sentinel(layers=4, heads=2)
     method.reader = Scripted.pointing_at("Ab")
-    method.look("Q?", passages, units_of(passages))
+    method.read("Q?", passages, units_of(passages))
     assert method.reader.seen == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
 
 
@@ -266,9 +266,9 @@ def test_embedding_is_the_cosine_with_the_question():
 @pytest.mark.model
 def test_where_a_passage_stands_does_not_move_a_score(proxy_folder):
     """Evidence first, in the middle or last: passages are read alone, so order cannot matter."""
-    from tamis.compressors.registry import build
+    from tamis.compressors.registry import build_method
 
-    method = build("question_rows", proxy=proxy_folder)
+    method = build_method("question_rows", proxy=proxy_folder)
     passages = [Passage(text) for text in (*_HAY, _GOLD)]
     straight = method.scores(_ASKED, passages, units_of(passages, "en"))
     for order in ((2, 0, 1), (0, 2, 1), (1, 2, 0)):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tamis.compressors.methods.corehead import ContrastiveHeads
-from tamis.compressors.methods.icr import InContextReranking
-from tamis.compressors.methods.qrhead import QueryHeads
-from tamis.compressors.reading.in_context import EMPTY_QUERY, Form, asked, masked_sum, pages
+from tamis.compressors.methods.corehead import CoReHead
+from tamis.compressors.methods.icr import ICR
+from tamis.compressors.methods.qrhead import QRHead
+from tamis.compressors.reading.in_context import EMPTY_QUERY, Form, read_questions, masked_sum, pages
 from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -92,7 +92,7 @@ def test_icr_is_the_papers_formula():
     question = "Who, now?"
     rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
     total, none = sum(rows.values()), sum(empty.values())
-    got = InContextReranking(Letters()).ranks(
+    got = ICR(Letters()).rank(
         question, [Passage("wqz"), Passage("nnnn"), Passage("wn")]
     )
     q = 26 * (rows["q"] / total - empty["q"] / none)
@@ -104,7 +104,7 @@ def test_icr_is_the_papers_formula():
 def test_every_row_of_instruction_query_and_suffix_counts():
     """Without its rows a document that only the instruction or the suffix looks at would be 0."""
     question = "Who, now, and where?"
-    got = InContextReranking(Letters(), calibrate=False).ranks(
+    got = ICR(Letters(), calibrate=False).rank(
         question, [Passage("wi"), Passage("wq"), Passage("ws")]
     )
     rows = rows_of(Form(), question)
@@ -116,9 +116,9 @@ def test_every_row_of_instruction_query_and_suffix_counts():
 def test_without_calibration_what_the_empty_query_draws_stays():
     documents = [Passage("wiii"), Passage("wq")]
     question = "Who, now, and where?"
-    raw = InContextReranking(Letters(), calibrate=False).ranks(question, documents).values
+    raw = ICR(Letters(), calibrate=False).rank(question, documents).values
     assert raw[0] > raw[1] > 0
-    calm = InContextReranking(Letters()).ranks(question, documents).values
+    calm = ICR(Letters()).rank(question, documents).values
     assert calm[1] > calm[0]
 
 
@@ -133,8 +133,8 @@ def test_abnormally_low_tokens_are_dropped_before_the_sum():
 
 def test_a_document_is_summed_not_averaged():
     one, three = (
-        InContextReranking(Letters())
-        .ranks("Who, now, and where?", [Passage("wq"), Passage("wqwqwq")])
+        ICR(Letters())
+        .rank("Who, now, and where?", [Passage("wq"), Passage("wqwqwq")])
         .values
     )
     assert three == pytest.approx(3 * one)
@@ -142,20 +142,20 @@ def test_a_document_is_summed_not_averaged():
 
 def test_the_first_document_comes_last_and_labels_count_what_is_shown():
     reader = Letters()
-    InContextReranking(reader).ranks("Who?", [Passage("a", title="T"), Passage("b")])
+    ICR(reader).rank("Who?", [Passage("a", title="T"), Passage("b")])
     assert reader.texts[0] == "[1] b\n\n[2] T\na\n\n"
-    InContextReranking(reader, reverse=False).ranks("Who?", [Passage("a"), Passage("b")])
+    ICR(reader, reverse=False).rank("Who?", [Passage("a"), Passage("b")])
     assert reader.texts[-1] == "[1] a\n\n[2] b\n\n"
 
 
 def test_qr_heads_sum_only_theirs_and_labels_are_part_of_a_document():
     reader = Letters()
     question = "Who, now?"
-    method = QueryHeads(reader, profile("qr", (1, 0), (0, 1)), heads=2)
+    method = QRHead(reader, profile("qr", (1, 0), (0, 1)), heads=2)
     rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
     share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
-    assert method.ranks(question, [Passage("wq")]).values == pytest.approx([13 * share], abs=1e-4)
-    assert QueryHeads.depth("x", profile("qr", (0, 1)), 1) == 1
+    assert method.rank(question, [Passage("wq")]).values == pytest.approx([13 * share], abs=1e-4)
+    assert QRHead.depth("x", profile("qr", (0, 1)), 1) == 1
     (page,) = pages(reader.layout, [Passage("wq")], Form(), 100)
     assert page.spans == ((0, len("[1] wq")),)
 
@@ -164,12 +164,12 @@ def test_core_heads_read_no_suffix_and_labels_are_no_part_of_a_document():
     """Rows are those of instruction and query, so the suffix's s is not seen at all."""
     question = "Who, now?"
     reader = Letters()
-    method = ContrastiveHeads(reader, profile("contrast", (1, 1)), heads=1)
+    method = CoReHead(reader, profile("contrast", (1, 1)), heads=1)
     form = method.together.form
     rows, empty = rows_of(form, question), rows_of(form, EMPTY_QUERY)
     assert rows["s"] == empty["s"] == 0
     share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
-    got = method.ranks(question, [Passage("wq"), Passage("ws")])
+    got = method.rank(question, [Passage("wq"), Passage("ws")])
     assert got.values == pytest.approx([12 * share, 0], abs=1e-4)
     assert reader.texts[0] == "[document 1] ws\n\n[document 2] wq\n\n"
     (page,) = pages(reader.layout, [Passage("wq")], form, 100)
@@ -179,14 +179,14 @@ def test_core_heads_read_no_suffix_and_labels_are_no_part_of_a_document():
 def test_heads_of_another_model_are_refused():
     other = replace(profile("qr", (0, 0)), model="other")
     with pytest.raises(ProbeMismatch, match="other"):
-        QueryHeads(Letters(), other, heads=1)
+        QRHead(Letters(), other, heads=1)
 
 
 def test_documents_that_do_not_fit_are_read_in_several_prompts_and_it_says_so():
     documents = [Passage("w" * 60 + "q"), Passage("w" * 90), Passage("q" * 500), Passage(" ")]
     reader = Letters()
     reader.context_tokens = 450
-    got = InContextReranking(reader).ranks("Who, now, and where?", documents)
+    got = ICR(reader).rank("Who, now, and where?", documents)
     assert got.windows > 2
     assert f"4 documents were read in {got.windows} prompts" in got.warnings[0]
     assert all(len(text) < 450 for text in reader.texts)
@@ -196,9 +196,9 @@ def test_documents_that_do_not_fit_are_read_in_several_prompts_and_it_says_so():
 
 def test_a_window_that_holds_no_text_is_refused():
     with pytest.raises(BadInput, match="window_tokens is 3"):
-        InContextReranking(Letters(), window_tokens=3)
+        ICR(Letters(), window_tokens=3)
     with pytest.raises(BadInput, match="shorten the question"):
-        InContextReranking(Letters(), window_tokens=60).ranks("Who? " * 30, [Passage("w")])
+        ICR(Letters(), window_tokens=60).rank("Who? " * 30, [Passage("w")])
 
 
 def test_kept_keys_answer_as_a_second_reading_does():
@@ -206,7 +206,7 @@ def test_kept_keys_answer_as_a_second_reading_does():
     read = proxy.layout.read("The pin is there. More hay.", ())
     asks = [replace(proxy.layout.ask(q), rows=0) for q in ("Where is the pin?", EMPTY_QUERY)]
     want = Want((0, 2), ("question_mean",))
-    kept = asked(proxy, read, asks, want)
+    kept = read_questions(proxy, read, asks, want)
     plain = list(proxy.read([Prompt(read, ask) for ask in asks], want))
     for a, b in zip(kept, plain, strict=True):
         assert torch.allclose(a.weights, b.weights, atol=1e-5)
@@ -214,10 +214,10 @@ def test_kept_keys_answer_as_a_second_reading_does():
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_a_real_decoder_ranks_documents_whole_and_alike_twice(kind):
-    method = InContextReranking(tiny.proxy(kind))
+    method = ICR(tiny.proxy(kind))
     documents = [Passage("the pin"), Passage("a hay in the hay"), Passage("\ud800 <|im_end|>")]
-    first = method.ranks("Where is the pin?", documents)
-    assert first.values == method.ranks("Where is the pin?", documents).values
+    first = method.rank("Where is the pin?", documents)
+    assert first.values == method.rank("Where is the pin?", documents).values
     assert len(set(first.values)) == 3
 
 
@@ -226,8 +226,8 @@ def test_what_ran_is_told_apart_from_what_had_been_read():
     proxy = tiny.proxy("llama")
     cached = CachedReader(proxy, PassageCache(1 << 26))
     documents = [Passage("Ships came in spring."), Passage("Bread was cheap.")]
-    first, again = (InContextReranking(cached).ranks("Who?", documents) for _ in range(2))
-    plain = InContextReranking(proxy).ranks("Who?", documents)
+    first, again = (ICR(cached).rank("Who?", documents) for _ in range(2))
+    plain = ICR(proxy).rank("Who?", documents)
     assert first.values == pytest.approx(plain.values, abs=1e-5)
     assert (first.tokens_read, first.tokens_cached) == (plain.tokens_read, plain.tokens_cached)
     assert first.tokens_cached == 0 < again.tokens_cached
@@ -237,4 +237,4 @@ def test_what_ran_is_told_apart_from_what_had_been_read():
 def test_a_model_of_which_not_all_layers_are_loaded_does_not_sum_over_all(tmp_path):
     shallow = Proxy.from_folder(tiny.save("llama", tmp_path), layers=2)
     with pytest.raises(BadInput, match="2 of 4 are loaded; load them all"):
-        InContextReranking(shallow).ranks("Who?", [Passage("Ships came in spring.")])
+        ICR(shallow).rank("Who?", [Passage("Ships came in spring.")])

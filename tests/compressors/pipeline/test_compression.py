@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors.documents import passage_of
+from tamis.compressors.documents import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
@@ -154,11 +154,11 @@ def test_the_language_decides_where_sentences_end():
 def test_a_passage_may_be_a_text_a_mapping_or_a_passage():
     facts = {"text": " a ", "id": "7", "title": "T", "metadata": {"k": 1}, "keep": [[0, 1]]}
     due = Passage(" a ", "7", "T", {"k": 1}, ((0, 1),), 2)
-    assert passage_of(facts | {"min_tokens": 2}, 0) == due
-    assert passage_of(MappingProxyType(facts | {"min_tokens": 2}), 0) == due
-    assert passage_of({"text": "", "id": None, "title": None, "metadata": None}, 0) == Passage("")
-    assert passage_of(" a\r\n", 0) == Passage(" a\r\n")
-    assert passage_of(due, 0) is due
+    assert to_passage(facts | {"min_tokens": 2}, 0) == due
+    assert to_passage(MappingProxyType(facts | {"min_tokens": 2}), 0) == due
+    assert to_passage({"text": "", "id": None, "title": None, "metadata": None}, 0) == Passage("")
+    assert to_passage(" a\r\n", 0) == Passage(" a\r\n")
+    assert to_passage(due, 0) is due
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_passage_may_be_a_text_a_mapping_or_a_passage():
 )
 def test_a_malformed_passage_is_refused_with_its_place(given: Any, says: str):
     with pytest.raises(BadInput, match=says):
-        passage_of(given, 3)
+        to_passage(given, 3)
 
 
 def test_the_place_in_the_list_is_the_one_named():

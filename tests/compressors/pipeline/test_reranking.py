@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tamis.compressors.features.rank_fusion import first_scores, fused
+from tamis.compressors.features.rank_fusion import first_scores, fuse_ranks
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -121,20 +121,20 @@ def test_no_first_stage_lifts_what_holds_no_text_above_what_does(fuse):
 
 def test_reciprocal_ranks_are_those_of_the_paper():
     """1 / (60 + rank) of both sides, documents that tie share the better rank."""
-    got = fused([0.9, 0.1, 0.1], [1.0, 3.0, 2.0], "rrf", "x")
+    got = fuse_ranks([0.9, 0.1, 0.1], [1.0, 3.0, 2.0], "rrf", "x")
     assert got == pytest.approx([1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 62 + 1 / 62])
 
 
 def test_a_weight_mixes_standardised_scores():
     """Scores 0 and 2 standardise to -1 and 1, first-stage scores 30 and 10 to 1 and -1."""
-    assert fused([0, 2], [30, 10], 0.75, "x") == pytest.approx([-0.5, 0.5])
-    assert fused([0, 2], [30, 10], 0, "x") == pytest.approx([1, -1])
-    assert fused([5, 5], [1, 0], 1.0, "x") == [0, 0]
+    assert fuse_ranks([0, 2], [30, 10], 0.75, "x") == pytest.approx([-0.5, 0.5])
+    assert fuse_ranks([0, 2], [30, 10], 0, "x") == pytest.approx([1, -1])
+    assert fuse_ranks([5, 5], [1, 0], 1.0, "x") == [0, 0]
 
 
 def test_probabilities_are_mixed_as_log_odds():
     """.5, .9 and .99 are 0, 2.2 and 4.6 as log odds: about evenly spaced, as they are not plain."""
-    got = fused([0.5, 0.9, 0.99], [0, 0, 0], 1.0, "x", calibrated=True)
+    got = fuse_ranks([0.5, 0.9, 0.99], [0, 0, 0], 1.0, "x", calibrated=True)
     assert got[1] == pytest.approx((got[0] + got[2]) / 2, abs=0.1)
 
 

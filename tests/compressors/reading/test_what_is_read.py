@@ -10,7 +10,7 @@ from tamis.compressors.methods import corehead, ehpc, icr, infiniretri, qrhead, 
 from tamis.compressors.methods.attention_sorting import AttentionSorting
 from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
 from tamis.compressors.methods.raw_attention import RawAttention
-from tamis.compressors.methods.sentinel import Sentinel, words_for
+from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
 from tamis.compressors.reading.long_range import far_layers
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
@@ -55,25 +55,25 @@ def few(by: str, kind):
     [
         (RawAttention, (3,), "last"),
         (lambda r: Sentinel(r, sentinel_probe(r)), EVERY, "last"),
-        (lambda r: infiniretri.Infini(r, heads=0), (3,), "question_mean"),
+        (lambda r: infiniretri.InfiniRetri(r, heads=0), (3,), "question_mean"),
         (
-            lambda r: ehpc.EvaluatorHeads(r, profile(r, "needle", (2, 1), (2, 0))),
+            lambda r: ehpc.EHPC(r, profile(r, "needle", (2, 1), (2, 0))),
             (2,),
             "question",
         ),
         (lambda r: question_rows.QuestionRows(r, question_probe(r)), EVERY, "question_mean"),
         (lambda r: question_rows.QuestionRows(r, None), (0, 1, 2), "question_mean"),
-        (icr.InContextReranking, EVERY, "question_mean"),
-        (few("qr", qrhead.QueryHeads), (1, 2), "question_mean"),
-        (few("contrast", corehead.ContrastiveHeads), (1, 2), "question_mean"),
+        (icr.ICR, EVERY, "question_mean"),
+        (few("qr", qrhead.QRHead), (1, 2), "question_mean"),
+        (few("contrast", corehead.CoReHead), (1, 2), "question_mean"),
     ],
 )
 def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows):
     reader = Watching.pointing_at("pin")
     reader.wanted = []
     method = make(reader)
-    if hasattr(method, "ranks"):
-        method.ranks(ASKED, PAGES)
+    if hasattr(method, "rank"):
+        method.rank(ASKED, PAGES)
     else:
         method.scores(ASKED, PAGES, units_of(PAGES))
     assert set(reader.wanted) == {(layers, (rows,))}
@@ -84,18 +84,18 @@ def test_infini_with_chosen_heads_reads_their_layers(monkeypatch):
     reader.wanted = []
     known = profile(reader, "contrast", (2, 1), (1, 0))
     monkeypatch.setattr(HeadProfile, "shipped", lambda by, model: known)
-    infiniretri.Infini(reader, heads=2).scores(ASKED, PAGES, units_of(PAGES))
+    infiniretri.InfiniRetri(reader, heads=2).scores(ASKED, PAGES, units_of(PAGES))
     assert set(reader.wanted) == {((1, 2), ("question_mean",))}
 
 
 @pytest.mark.parametrize(
     ("kind", "published"),
     [
-        (infiniretri.Infini, {"top_k": 300, "phrase_tokens": 8, "window_tokens": 1024}),
-        (ehpc.EvaluatorHeads, {"heads": 8, "observed_rows": 16, "pool_tokens": 32}),
-        (qrhead.QueryHeads, {"heads": 16, "reverse": True, "calibrate": True}),
-        (corehead.ContrastiveHeads, {"heads": 8, "reverse": True, "calibrate": True}),
-        (icr.InContextReranking, {"reverse": True, "calibrate": True, "answer": False}),
+        (infiniretri.InfiniRetri, {"top_k": 300, "phrase_tokens": 8, "window_tokens": 1024}),
+        (ehpc.EHPC, {"heads": 8, "observed_rows": 16, "pool_tokens": 32}),
+        (qrhead.QRHead, {"heads": 16, "reverse": True, "calibrate": True}),
+        (corehead.CoReHead, {"heads": 8, "reverse": True, "calibrate": True}),
+        (icr.ICR, {"reverse": True, "calibrate": True, "answer": False}),
         (Sentinel, {"chunk_tokens": 1024}),
         (RawAttention, {"sigma": 1.0}),
     ],
@@ -120,12 +120,12 @@ class Windowed(Watching):
 def test_layers_with_a_window_shorter_than_the_prompt_are_none_of_all_layers(behind):
     reader = Windowed.pointing_at("pin")
     reader.wanted = []
-    icr.InContextReranking(behind(reader), window_tokens=2000).ranks(ASKED, PAGES)
+    icr.ICR(behind(reader), window_tokens=2000).rank(ASKED, PAGES)
     AttentionSorting(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
     FoundInTheMiddle(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
     assert {layers for layers, _ in reader.wanted} == {(1, 3)}
     reader.wanted.clear()
-    icr.InContextReranking(behind(reader), window_tokens=500).ranks(ASKED, PAGES)
+    icr.ICR(behind(reader), window_tokens=500).rank(ASKED, PAGES)
     AttentionSorting(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
     FoundInTheMiddle(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
     assert {layers for layers, _ in reader.wanted} == {EVERY}
@@ -141,8 +141,8 @@ def test_a_model_that_needs_its_opening_token_gets_it_before_other_words_too():
     gemma = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["gemma"])
     plain = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["plain"])
     for reader, opening in ((gemma, "<bos>"), (plain, "")):
-        together = icr.InContextReranking(reader).together.reader.layout.template
-        words = words_for(reader.layout.template)
+        together = icr.ICR(reader).together.reader.layout.template
+        words = sentinel_template(reader.layout.template)
         assert together.head == f"{opening}Here are some paragraphs:\n\n"
         assert words.head == opening + TEMPLATES["sentinel"].head
         assert (words.name == "sentinel") is (together.name == "in_context") is (not opening)

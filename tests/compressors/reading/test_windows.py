@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.reading import windows as _reading
-from tamis.compressors.reading.windows import read_alone, windows
+from tamis.compressors.reading.windows import read_windows, windows
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.scripted import Scripted
 from tamis.probes.segmentation.segment import units_of
@@ -88,7 +88,7 @@ def test_reading_alone_gives_one_row_a_unit_in_order_and_counts_what_it_reads():
         Passage("Hay. A pin too."),
     ]
     units, reader = units_of(passages), Scripted.pointing_at("pin")
-    seen = read_alone(reader, "Where?", passages, units, Want((3,), ("last",)), mass, limit=15)
+    seen = read_windows(reader, "Where?", passages, units, Want((3,), ("last",)), mass, limit=15)
     assert seen.features.shape == (5, 2)
     assert (seen.features[:, 1] > 0.5).tolist() == [False, True, False, False, True]
     assert seen.tokens == (9, 8, 4, 4, 10)
@@ -108,15 +108,15 @@ def test_questions_beside_the_first_are_asked_of_every_window(turn_tokens, monke
     asked = ("Where?", "N/A", "Who, then?")
     given = passages, units_of(passages), Want((1, 3), ("last",)), mass
     reader = CachedReader(proxy, PassageCache())
-    seen = read_alone(reader, asked[0], *given, limit=4, beside=asked[1:])
-    alone = [read_alone(proxy, question, *given, limit=4) for question in asked]
+    seen = read_windows(reader, asked[0], *given, limit=4, beside=asked[1:])
+    alone = [read_windows(proxy, question, *given, limit=4) for question in asked]
     torch.testing.assert_close(
         seen.features, torch.cat([look.features for look in alone], 1), atol=1e-5, rtol=1e-4
     )
     asks = [len(proxy.layout.ask(question).ids) for question in asked]
     assert seen.windows == alone[0].windows > 2
     assert seen.tokens_read == alone[0].tokens_read + seen.windows * sum(asks[1:])
-    again = read_alone(reader, asked[0], *given, limit=4, beside=asked[1:])
+    again = read_windows(reader, asked[0], *given, limit=4, beside=asked[1:])
     assert again.tokens_read == again.windows * sum(asks)
     assert again.tokens_cached == alone[0].tokens_read - seen.windows * asks[0]
 
@@ -126,17 +126,17 @@ def test_a_cache_of_one_turn_is_enough_to_ask_all_windows_twice(monkeypatch):
     proxy, passages = tiny.proxy(), [Passage("Hay here. The pin. Hay. A pin too. Straw. Hay.")]
     given = passages, units_of(passages), Want((1,), ("last",)), mass
     whole = CachedReader(proxy, PassageCache())
-    once = read_alone(whole, "Where?", *given, limit=4)
+    once = read_windows(whole, "Where?", *given, limit=4)
     stats = whole.cache.stats()
     assert stats.entries == once.windows > 2
     monkeypatch.setattr(_reading, "TURN_TOKENS", 1)
     small = CachedReader(proxy, PassageCache(max_bytes=stats.bytes // 2))
-    seen = read_alone(small, "Where?", *given, limit=4, beside=["N/A"])
+    seen = read_windows(small, "Where?", *given, limit=4, beside=["N/A"])
     more = seen.windows * len(proxy.layout.ask("N/A").ids)
     assert seen.tokens_read == once.tokens_read + more
 
 
 def test_nothing_to_read_is_no_read():
     reader = Scripted.pointing_at("pin")
-    seen = read_alone(reader, "Where?", [Passage("")], [], Want((0,)), mass)
+    seen = read_windows(reader, "Where?", [Passage("")], [], Want((0,)), mass)
     assert len(seen.features) == seen.windows == seen.tokens_read == reader.prompts_read == 0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tamis
-from tamis.compressors.selection.granularity import blocks, words
+from tamis.compressors.selection.granularity import merge_blocks, split_words
 from tamis.compressors.types import Rules, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
@@ -38,7 +38,7 @@ def blocks_of(text: str, best: str = "\0") -> list[tuple[str, float]]:
     passages = [Passage(text)]
     units = units_of(passages)
     values = tuple(1.0 if best in text[u.start : u.stop] else 0.1 for u in units)
-    joined, scores = blocks(passages, units, Scores(values, (1.0,)))
+    joined, scores = merge_blocks(passages, units, Scores(values, (1.0,)))
     return [(text[slice(*u.visible)], v) for u, v in zip(joined, scores.values, strict=True)]
 
 
@@ -56,8 +56,8 @@ def test_a_block_is_a_paragraph_a_list_or_a_table_and_is_worth_its_best_sentence
 def test_words_and_blocks_partition_what_the_sentences_did(first, second):
     passages = [Passage(first), Passage(second)]
     units = units_of(passages)
-    joined, _ = blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
-    for made in (words(passages, units), joined):
+    joined, _ = merge_blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
+    for made in (split_words(passages, units), joined):
         for p, passage in enumerate(passages):
             own = [u for u in made if u.passage == p]
             assert "".join(passage.text[u.start : u.stop] for u in own) == (
@@ -72,7 +72,7 @@ def test_words_and_blocks_partition_what_the_sentences_did(first, second):
 
 def test_a_word_of_a_script_without_spaces_is_a_character():
     passages = [Passage("密钥每90天更换。 next word")]
-    shown = [passages[0].text[slice(*u.visible)] for u in words(passages, units_of(passages))]
+    shown = [passages[0].text[slice(*u.visible)] for u in split_words(passages, units_of(passages))]
     assert shown == ["密", "钥", "每", "90", "天", "更", "换", "。", "next", "word"]
 
 

@@ -10,7 +10,7 @@ from tamis.compressors.methods.edges import Edges
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.original import Original
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.registry import build, names
+from tamis.compressors.registry import build_method, method_names
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.compressors.types import Budget, Rules
 from tamis.probes.errors import BadInput
@@ -30,14 +30,14 @@ def basin(*shares: float) -> PositionProfile:
 
 
 def test_every_ordering_method_is_built_by_its_name():
-    assert names("ordering") == [
+    assert method_names("ordering") == [
         "attention_sorting",
         "attnrank",
         "edges",
         "found_in_the_middle",
         "original",
     ]
-    assert isinstance(build("edges"), Edges)
+    assert isinstance(build_method("edges"), Edges)
 
 
 def test_original_changes_nothing_and_edges_puts_the_best_outside():

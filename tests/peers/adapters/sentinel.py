@@ -24,7 +24,7 @@ def load(settings):
 
 def keeping(reader, model):
     """What keeps, over a reader, or over a model that is loaded by its name."""
-    scorer, counter = registry.build("sentinel", proxy=reader), counter_of("proxy", model)
+    scorer, counter = registry.build_method("sentinel", proxy=reader), counter_of("proxy", model)
 
     def keep(case):
         passages = [Passage(doc["text"], None, doc["title"] or None) for doc in case["docs"]]

@@ -24,13 +24,13 @@ class Keep:
     """One method over one proxy."""
 
     def __init__(self, method, proxy, warm):
-        needs = registry.info(method).needs
+        needs = registry.method_info(method).needs
         reader = proxy
         if needs == "proxy":
-            reader = registry.load_proxy(proxy, registry.depth(method, proxy))
+            reader = registry.load_proxy(proxy, registry.layers_needed(method, proxy))
             reader = CachedReader(reader, PassageCache()) if warm else reader
         self.warm = warm
-        scorer = registry.build(method, proxy=reader)
+        scorer = registry.build_method(method, proxy=reader)
         self.compressor = Compressor(scorer, method, counter_of("proxy", proxy))
 
     def __call__(self, case):

@@ -48,7 +48,7 @@ def test_a_shallow_one_does_not_serve_who_reads_deeper(folder):
 
 
 def test_a_deeper_proxy_scores_the_same():
-    layers = registry.depth("question_rows", "smollm2-135m")
+    layers = registry.layers_needed("question_rows", "smollm2-135m")
     found = []
     for depth in (layers, None):
         proxy = registry.load_proxy("smollm2-135m", depth)

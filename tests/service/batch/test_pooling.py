@@ -10,7 +10,7 @@ import torch
 
 from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.registry import build
+from tamis.compressors.registry import build_method
 from tamis.compressors.types import Budget, Scores
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
@@ -58,7 +58,7 @@ def test_rows_read_together_get_what_they_get_alone(method, options):
     pooled, counter = Pooled(common), common.layout.tokens
 
     def call(request, on):
-        made = Compressor(build(method, proxy=on, **options), method, counter)
+        made = Compressor(build_method(method, proxy=on, **options), method, counter)
         return lambda: made.compress(request.question, request.passages, Budget(ratio=0.3))
 
     alone, rounds = [], []

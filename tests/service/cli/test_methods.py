@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tamis.compressors import registry
-from tamis.compressors.registry import info, names
+from tamis.compressors.registry import method_info, method_names
 from tamis.probes.hub import zoo
 from tests.service.cli.cli_kit import tamis
 
@@ -17,22 +17,22 @@ def nothing_may_be_loaded(monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("a model was asked for")
 
-    monkeypatch.setattr(registry, "build", refuse)
+    monkeypatch.setattr(registry, "build_method", refuse)
     monkeypatch.setattr(zoo, "locate", refuse)
 
 
 def test_json_lists_every_method_with_what_it_needs():
     rows = json.loads(tamis("methods", "--json").stdout)
-    assert [row["name"] for row in rows] == names(None)
+    assert [row["name"] for row in rows] == method_names(None)
     for row in rows:
-        assert row["kind"] == info(row["name"]).kind
-        assert row["needs"] == info(row["name"]).needs
-        assert row["summary"] == info(row["name"]).summary
-        assert row["source"] == info(row["name"]).source
+        assert row["kind"] == method_info(row["name"]).kind
+        assert row["needs"] == method_info(row["name"]).needs
+        assert row["summary"] == method_info(row["name"]).summary
+        assert row["source"] == method_info(row["name"]).source
 
 
 def test_the_table_has_a_line_for_every_method():
     done = tamis("methods")
     assert done.exit_code == 0
     starts = [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()]
-    assert starts == ["name", *names(None)]
+    assert starts == ["name", *method_names(None)]

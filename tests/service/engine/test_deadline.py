@@ -8,7 +8,7 @@ import pytest
 
 from tamis.compressors.method import Info
 from tamis.compressors.types import Rules, Scores
-from tamis.service.engine.deadline import Adaptive, Order, sift
+from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob, run_with_deadline
 from tests.compressors.selection.select_kit import words
 
 TEXTS = [" ".join(f"Here stands sentence number {i}{j}." for j in range(12)) for i in range(4)]
@@ -27,14 +27,14 @@ class Sure:
 
 
 def sifted(answering, least, most, texts=TEXTS):
-    order = Order(
+    job = CompressionJob(
         question="Where?",
         passages=texts,
-        budget=Adaptive(least, most),
+        budget=AdaptiveLimits(least, most),
         rules=Rules(),
         language="en",
     )
-    return sift(Sure(answering), "sure", words(), order).result
+    return run_with_deadline(Sure(answering), "sure", words(), job).result
 
 
 @pytest.mark.parametrize("answering", [0, 1, 3, 10, 30, 48])

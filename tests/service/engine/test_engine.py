@@ -50,7 +50,7 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
 
     def ask(i: int):
         ticket = engine.admit(10)
-        with ticket.held_here():
+        with ticket.as_current():
             return list(reader.read(prompts(reader, texts[i % 3]), wants[i % 3]))
 
     with ThreadPoolExecutor(12) as pool:
@@ -92,7 +92,7 @@ def test_a_batch_mixes_requests():
     with busy() as (gated, engine, reader, pool):
         for text in "bcdefgh":
             pool.submit(_read, engine, reader, text)
-        wait_until(lambda: len(engine.line._jobs) == 7)
+        wait_until(lambda: len(engine.queue._jobs) == 7)
         gated.open()
     assert sorted(map(len, gated.reads)) == [1, 7]
 
@@ -111,7 +111,7 @@ def test_a_request_of_many_prompts_waits_no_longer_than_one():
 def _read(engine, reader, *texts: str, deadline: float | None = None):
     ticket = engine.admit(10, deadline=deadline)
     try:
-        with ticket.held_here():
+        with ticket.as_current():
             return list(reader.read(prompts(reader, *texts), WANT)), ticket
     finally:
         engine.leave(ticket)
@@ -153,7 +153,7 @@ def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
     engine = Engine(lambda: gated, Bounds(batch_tokens=100))
     reader = engine.start()
     ticket = engine.admit(10, deadline=time.monotonic() + 0.3)
-    with ticket.held_here(), pytest.raises(OutOfTime):
+    with ticket.as_current(), pytest.raises(OutOfTime):
         list(reader.read(prompts(reader, "a" * 40, "b" * 40, "c" * 40), WANT))
     assert len(ticket.done) == 1
     engine.leave(ticket)

@@ -17,7 +17,7 @@ from tamis.probes.scripted import Scripted
 from tamis.probes.signal import Want
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.http.runtime.state import House
+from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.server import server
 
 NEEDLE = "Keys are rotated every 90 days."
@@ -38,8 +38,8 @@ class Running:
     http: httpx.Client
 
     @property
-    def house(self) -> House:
-        return self.app.state.house
+    def service_state(self) -> ServiceState:
+        return self.app.state.service_state
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.http.post(path, json=body)

@@ -65,7 +65,7 @@ def test_every_field_of_the_answer_is_there(service):
 
 
 def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(service):
-    before = service.app.state.house.engine.load()
+    before = service.app.state.service_state.engine.load()
     found = compressed(service, max_tokens=1000)
     assert found["status"] == "passthrough"
     assert found["text"] == "\n\n".join(DOCUMENTS)

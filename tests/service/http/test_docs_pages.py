@@ -37,8 +37,8 @@ def meters() -> list[str]:
     lines = ["| meter | kind | what it is |", "|---|---|---|"]
     metrics = Metrics()
     for name in GAUGES:
-        metrics.watch(name, float)
-    metrics.watch_cache(CacheStats)
+        metrics.add_gauge(name, float)
+    metrics.add_cache_meters(CacheStats)
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")

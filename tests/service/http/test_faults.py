@@ -43,7 +43,7 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
     with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool:
         in_flight = pool.submit(service.post, "/v1/compress", **BODY)
         wait_until(lambda: gated.calls == 1)
-        engine = service.house.engine
+        engine = service.service_state.engine
         dead = engine._worker
         kill(engine.thread_id)
         gated.gate.release()  # a thread that waits for a lock dies when it gets it
@@ -63,7 +63,7 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
 def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
     gated = Gated(pointing(), batches=1000)
     with served(gated, warmup=False) as service, ThreadPoolExecutor(2) as pool:
-        engine, blocked = service.house.engine, threading.Event()
+        engine, blocked = service.service_state.engine, threading.Event()
         engine._load, load = lambda: blocked.wait() and load(), engine._load
         kill(engine.thread_id)
         first = pool.submit(service.post, "/v1/compress", **BODY)  # wakes the thread, to die
@@ -89,7 +89,7 @@ def test_what_a_client_that_hung_up_asked_for_is_never_read():
         head = f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
         gone = socket.create_connection((host, int(port)))
         gone.sendall(head.encode() + data)
-        engine = service.house.engine
+        engine = service.service_state.engine
         wait_until(lambda: len(engine.line._jobs) == 1)
         gone.close()
         wait_until(lambda: not engine.line._jobs)
@@ -126,10 +126,10 @@ def test_a_proxy_that_is_not_here_stops_the_start_with_the_way_out(tmp_path):
     from tamis.probes.errors import ProxyMissing
     from tamis.service.http.runtime.metrics import Metrics
     from tamis.service.http.runtime.settings import Settings
-    from tamis.service.http.runtime.state import House
+    from tamis.service.http.runtime.state import ServiceState
 
     with pytest.raises(ProxyMissing, match="tamis models pull"):
-        House.opened(Settings(home=tmp_path), Metrics())
+        ServiceState.start(Settings(home=tmp_path), Metrics())
 
 
 def ask(service: Running) -> dict:

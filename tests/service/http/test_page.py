@@ -25,9 +25,9 @@ FRENCH = "Le café de la gare 🚂 ouvre à six heures. Le chat dort.\r\n\r\nLa 
 
 @pytest.fixture(scope="module")
 def service(proxy_folder) -> Iterator[str]:
-    from tamis.compressors.registry import depth, load_proxy
+    from tamis.compressors.registry import layers_needed, load_proxy
 
-    reader = load_proxy(proxy_folder, depth("question_rows"))
+    reader = load_proxy(proxy_folder, layers_needed("question_rows"))
     with served(reader) as running:
         yield running.url
 

@@ -7,7 +7,7 @@ import pytest
 from tamis.retrieval.index.sessions import writing
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import Document
-from tamis.service.http.runtime.index_pool import Shelved
+from tamis.service.http.runtime.index_pool import IndexPool
 from tests.retrieval.index.corpora import BREAD, HARBOUR, built, put
 from tests.service.http.app_kit import served
 
@@ -45,7 +45,7 @@ def test_a_state_is_closed_when_its_last_search_ends(tmp_path, monkeypatch):
     closed = []
     monkeypatch.setattr(CorpusIndex, "close", lambda index: closed.append(index))
     first = built(tmp_path / "i", [HARBOUR])
-    shelved = Shelved(first)
+    shelved = IndexPool(first)
     with shelved._reading() as one:
         put(tmp_path / "i", BREAD)
         assert shelved.search("bread")[0].doc == "bread"

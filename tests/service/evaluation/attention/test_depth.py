@@ -61,10 +61,10 @@ def test_the_first_columns_of_a_reading_are_the_reading_of_fewer_layers():
     proxy, row = tiny.proxy(), lessons()[0]
     passages = passages_of(row)
     case = (row["question"], passages, units_of(passages))
-    full = depth.full_reading(proxy, tiny.LAYERS).look(*case).features
+    full = depth.full_reading(proxy, tiny.LAYERS).read(*case).features
     for cut in depth.exits([1, 2, 3], tiny.HEADS):
         columns = depth.columns_of(cut, ALL)[: 2 * len(cut.heads)]
-        shallow = depth.full_reading(proxy, cut.depth).look(*case).features
+        shallow = depth.full_reading(proxy, cut.depth).read(*case).features
         torch.testing.assert_close(full[:, columns], shallow)
 
 
@@ -88,7 +88,7 @@ def test_the_full_cut_scores_as_the_default_method_does(study, source, place):
         passages = passages_of(row)
         case = (row["question"], passages, units_of(passages))
         seen = depth.Cuts(method, looks, [full]).see(*case)[f"exit {tiny.LAYERS}"].scores
-        due = QuestionRows(proxy, trained).judge(looks.get(*case, method.look), *case)
+        due = QuestionRows(proxy, trained).score_reading(looks.get(*case, method.read), *case)
         assert seen.values == pytest.approx(due.values, abs=1e-5)
         assert seen.passages == pytest.approx(due.passages, abs=1e-5)
 

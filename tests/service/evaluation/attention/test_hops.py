@@ -9,7 +9,7 @@ import torch
 
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.reading.windows import Look, windows
+from tamis.compressors.reading.windows import Reading, windows
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.service.datasets.records import annotated_units, passages_of
@@ -90,13 +90,13 @@ def test_packs_of_one_passage_each_are_passages_alone(reader):
     longest = max(len(window.read.ids) for window in cut(reader))
     method = QuestionRows(reader.proxy, probe=None, window_tokens=longest)
     method.layers = LAYERS
-    alone = method.look(*ASKED)
-    packed = Packs(reader.proxy, LAYERS, longest).look(*ASKED)
+    alone = method.read(*ASKED)
+    packed = Packs(reader.proxy, LAYERS, longest).read(*ASKED)
     assert packed.windows == alone.windows == 3
     assert packed.tokens_read == alone.tokens_read
     assert packed.tokens == alone.tokens
     torch.testing.assert_close(packed.features, alone.features)
-    together = Packs(reader.proxy, LAYERS).look(*ASKED)
+    together = Packs(reader.proxy, LAYERS).read(*ASKED)
     assert together.windows == 1
     assert together.tokens == alone.tokens
     assert (together.features - alone.features).abs().max() > 0.1
@@ -107,19 +107,19 @@ def test_a_second_reading_sees_what_a_cold_one_sees_and_runs_its_question_only(
     reader, tmp_path, resumed
 ):
     longer = extended(ASKED, [0])
-    Alone(reader, LAYERS, tmp_path).look(*ASKED)
+    Alone(reader, LAYERS, tmp_path).read(*ASKED)
     if resumed:  # the first reading is on disk, and nothing is kept in this process
         reader.cache.clear()
     again = Alone(reader, LAYERS, tmp_path).again(longer, *ASKED[1:])
     cold = QuestionRows(reader.proxy, probe=None)
     cold.layers = LAYERS
-    torch.testing.assert_close(again.features, cold.look(longer, *ASKED[1:]).features, **WIDE)
+    torch.testing.assert_close(again.features, cold.read(longer, *ASKED[1:]).features, **WIDE)
     assert again.tokens_read == 3 * len(reader.layout.ask(longer).ids)
 
 
 def test_a_first_reading_is_of_everything_whatever_was_read_before(reader, tmp_path):
     for folder in ("one", "two"):
-        look = Alone(reader, LAYERS, tmp_path / folder).look(*ASKED)
+        look = Alone(reader, LAYERS, tmp_path / folder).read(*ASKED)
         asked = 3 * len(reader.layout.ask(ASKED[0]).ids)
         assert look.tokens_read == asked + sum(len(window.read.ids) for window in cut(reader))
 
@@ -127,9 +127,9 @@ def test_a_first_reading_is_of_everything_whatever_was_read_before(reader, tmp_p
 def test_shares_of_a_head_sum_to_one_and_are_by_mass(ways):
     """Means of 1 and 2 over 4 and 3 tokens: masses of 4 and 6."""
     logs = torch.tensor([[1.0, 9.0], [2.0, 9.0]]).log()
-    shares = log_shares(Look(logs, (4, 3), 1, 7, {})).exp()
+    shares = log_shares(Reading(logs, (4, 3), 1, 7, {})).exp()
     assert shares == pytest.approx(torch.tensor([[0.4], [0.6]]))
-    alone, shared, plain = (ways.look(way, ASKED) for way in ("alone", "shared", "shares"))
+    alone, shared, plain = (ways.read(way, ASKED) for way in ("alone", "shared", "shares"))
     half = FEATURES // 2
     assert shared.features.shape == plain.features.shape == (6, FEATURES + half)
     torch.testing.assert_close(shared.features[:, FEATURES:].exp(), plain.features[:, FEATURES:])
@@ -148,14 +148,14 @@ def weights(column, own):
 
 def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article(ways):
     ways.first_pass = weights(3, fold_of(ROW))
-    order = ways.alone.look(*ASKED).features[:, 3].argsort(descending=True).tolist()
+    order = ways.alone.read(*ASKED).features[:, 3].argsort(descending=True).tolist()
 
     def second(*survivors):
         return ways.alone.again(extended(ASKED, survivors), *ASKED[1:]).features
 
-    judged = ways.look("again2", ASKED, NO_FOLD).features
+    judged = ways.read("again2", ASKED, NO_FOLD).features
     assert torch.equal(judged[:, FEATURES:], second(*order[:2]))
-    assert torch.equal(ways.look("again1", ASKED).features[:, FEATURES:], second(order[0]))
+    assert torch.equal(ways.read("again1", ASKED).features[:, FEATURES:], second(order[0]))
     (case,) = training_case(ways, "again1", ROW)
     assert torch.equal(case.first[:, FEATURES : 2 * FEATURES], second(order[-1]))
     assert not torch.equal(second(order[0]), second(order[-1]))
@@ -163,7 +163,7 @@ def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article
 
 def test_two_readings_cost_what_both_cost(ways):
     ways.first_pass = weights(3, 0)
-    first, both = ways.look("alone", ASKED), ways.look("again1", ASKED)
+    first, both = ways.read("alone", ASKED), ways.read("again1", ASKED)
     assert both.windows == 2 * first.windows
     assert both.tokens_read > first.tokens_read
     assert sum(both.timings_ms.values()) > sum(first.timings_ms.values())
@@ -181,7 +181,7 @@ def test_a_context_that_fits_to_the_token_is_read_at_once_and_a_longer_one_is_le
     letters = room - whole_tokens(layout, passages_of(with_more("")))  # a token each
     fits, over = with_more("x" * letters), with_more("x" * (letters + 1))
     assert whole_tokens(layout, passages_of(fits)) == room
-    look = ways.look("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
+    look = ways.read("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
     assert look.windows == 1
     source = Source(None)
     assert readable(ways, {source: [fits, over]}, True) == {source: [fits]}

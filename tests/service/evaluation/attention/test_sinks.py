@@ -42,7 +42,7 @@ def case():
     passages = [Passage("No. Go south. Ah.")]
     units = units_of(passages)
     assert len(units) == 3
-    look = sinks.Sinks(reader()).look("Where to?", passages, units)
+    look = sinks.Sinks(reader()).read("Where to?", passages, units)
     seen = look.features.view(3, 5, -1).movedim(1, 0)
     return sinks.Case({}, units, seen, torch.tensor([False, True, False]))
 
@@ -135,7 +135,7 @@ def test_a_fit_never_sees_the_article_it_judges(monkeypatch):
     for row in rows():
         passages = passages_of(row)
         units = units_of(passages)
-        look = sinks.Sinks(reader()).look(row["question"], passages, units)
+        look = sinks.Sinks(reader()).read(row["question"], passages, units)
         view = look.features.view(len(units), 5, -1).movedim(1, 0)
         cases.append(sinks.Case(row, units, view, torch.tensor([False, True, False, False])))
     sinks.fitted(cases, "raw", signed=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors.method import best_of_passage
+from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.reading.windows import Look
+from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.segmentation.segment import units_of
@@ -39,7 +39,7 @@ class Counted:
     """A source that says how often it was asked."""
 
     def __init__(self, *values: float, ms: float = 1.0, cached: bool = False) -> None:
-        self.scores = Scores(values, best_of_passage(values, UNITS, len(PASSAGES)))
+        self.scores = Scores(values, best_unit_scores(values, UNITS, len(PASSAGES)))
         self.ms, self.cached, self.asked = ms, cached, 0
 
     def see(self, *case):
@@ -129,14 +129,14 @@ class Looking:
     def __init__(self) -> None:
         self.looked = 0
 
-    def look(self, question, passages, units):
+    def read(self, question, passages, units):
         self.looked += 1
         features = torch.linspace(0.1, 0.7, len(units))[:, None]
-        return Look(features, (1,) * len(units), 1, 10, {"tokenize": 2.0, "read": 40.0})
+        return Reading(features, (1,) * len(units), 1, 10, {"tokenize": 2.0, "read": 40.0})
 
-    def judge(self, look, question, passages, units):
+    def score_reading(self, look, question, passages, units):
         values = tuple(look.features[:, 0].tolist())
-        return Scores(values, best_of_passage(values, units, len(passages)))
+        return Scores(values, best_unit_scores(values, units, len(passages)))
 
 
 def test_a_reading_on_disk_serves_a_later_run_with_the_same_scores_and_the_time_it_took(tmp_path):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tamis.compressors import registry
-from tamis.compressors.methods.ehpc import EvaluatorHeads
-from tamis.compressors.methods.infiniretri import Infini
+from tamis.compressors.methods.ehpc import EHPC
+from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
@@ -83,7 +83,7 @@ def cells(scorer, reader, haystack, counter, sizes=(1500, 6000), depths=(0.0, 0.
 
 METHODS = {
     "question_rows": lambda reader: QuestionRows(reader, None),
-    "evaluator_heads": lambda reader: EvaluatorHeads(reader, head_profile(reader)),
+    "evaluator_heads": lambda reader: EHPC(reader, head_profile(reader)),
 }
 
 
@@ -143,7 +143,7 @@ def test_a_needle_that_is_not_seen_is_lost(haystack, counter):
 def test_methods_without_a_model_read_nothing_and_sequential_ones_everything(haystack, counter):
     assert {c.tokens_read for c in cells(Lexical(), None, haystack, counter, (1500,))} == {0}
     reader = Remembering(Scripted.pointing_at(NEEDLE))
-    method = Infini(reader, carry_tokens=256)
+    method = InfiniRetri(reader, carry_tokens=256)
     found = cells(method, reader, haystack, counter, (1500,), (0.5, 0.9))
     assert min(cell.tokens_read for cell in found) > 1500
 

@@ -226,8 +226,8 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
     assert reader.prompts_read == read
     assert again["own"] == first["own"] != other["own"]
     assert again["tokens_read"] == first["tokens_read"]
-    part = registry.build("question_rows", proxy=reader, probe=probe)
-    monkeypatch.setattr(registry, "build", lambda *_, **__: Fusion({"attention": part}))
+    part = registry.build_method("question_rows", proxy=reader, probe=probe)
+    monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
     fusion = bench.keeping("fusion", "scripted", {}, tmp_path / "looks")
     (summed,) = bench.run(queries[:1], corpus, fusion, replace(settings, method="fusion"), None)
     assert reader.prompts_read == read

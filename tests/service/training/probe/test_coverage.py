@@ -49,7 +49,7 @@ def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     for case in cases[:5]:
         found = without_gold(case)
         passages, units = passages_of(found.record), annotated_units(found.record)
-        look = method.look(found.record["question"], passages, units)
+        look = method.read(found.record["question"], passages, units)
         again = case_of(case.source, found.record, look, found.gold)
         torch.testing.assert_close(found.lone, again.lone, atol=2e-2, rtol=1e-2)  # fp16 on disk
         assert found.tokens == again.tokens

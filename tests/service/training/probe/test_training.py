@@ -222,5 +222,5 @@ def test_an_older_reading_of_sentinel_is_not_used_again(trained, monkeypatch):
     proxy = trained[0]
     method = Sentinel(proxy, probe_for(proxy, "sentinel", {}, "sentinel"))
     new = training.look_key(method)
-    monkeypatch.setattr(Sentinel, "reading", 1)
+    monkeypatch.setattr(Sentinel, "reading_key", "1 1024")
     assert training.look_key(method) != new

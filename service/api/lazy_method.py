@@ -1,0 +1,150 @@
+"""A method whose models are loaded when it is first used: a context that fits needs none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamis.compressors.method import Info, Kind, Orderer, check_scores
+from tamis.compressors.registry import (
+    DEFAULT_ENCODER,
+    InstalledModels,
+    check_options,
+    method_class,
+    method_info,
+    method_names,
+)
+from tamis.compressors.selection.order import Orderers
+from tamis.compressors.types import Ranks, Scores
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage, Unit
+from tamis.service.api.model_pool import shared
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.cache import PassageCache
+
+
+class PooledModels(InstalledModels):
+    """Models of this process: a proxy is shared by all who read with it, with a cache over it."""
+
+    def __init__(
+        self, proxy: Any, encoder: Any, root: Path | None, cache: PassageCache | None
+    ) -> None:
+        super().__init__(proxy, encoder, root)
+        self.cache = cache
+
+    def reader(self, layers: int | None) -> Any:
+        """A proxy of at least so many layers; passages in the cache are not read again."""
+        from tamis.compressors.reading.windows import with_cache
+
+        return with_cache(shared(self.proxy, layers, self.root), self.cache)
+
+
+class LazyMethod:
+    """A method by name, checked at once and loaded at its first use; threads may share it.
+
+    It is a `Scorer`, a `Ranker` and an `Orderer`, as far as the method behind it is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        proxy: Any,
+        root: Path | None = None,
+        *,
+        use: Kind = "compression",
+        cache: PassageCache | None = None,
+        encoder: Any = DEFAULT_ENCODER,
+        **options: Any,
+    ) -> None:
+        """Looks the method up and checks its options; loads nothing.
+
+        Args:
+            use: what it is wanted for.
+            cache: passages in it are not read again.
+            encoder: a loaded sentence encoder, or the name of one.
+            options: the method's own.
+
+        Raises:
+            UnknownMethod: no such method. BadInput: an option that the method does not have, or a
+                method that cannot do what it is wanted for.
+        """
+        self.info: Info = method_info(name)
+        _check_use(name, self.info, use)
+        if options:
+            check_options(name, options)
+        self.name, self.proxy, self.root, self.options = name, proxy, root, options
+        self._models = PooledModels(proxy, encoder, root, cache)
+        self._method: Any = None
+        self._loading = threading.Lock()
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """The method's scores; the timings also say how long it took to load."""
+        method, load_ms = self._timed_load()
+        scores: Scores = method.scores(question, passages, units)
+        return replace(scores, timings_ms={"load": load_ms, **scores.timings_ms})
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """The method's ranking; the timings also say how long it took to load."""
+        method, load_ms = self._timed_load()
+        ranks: Ranks = method.rank(question, passages, units)
+        return replace(ranks, timings_ms={"load": load_ms, **ranks.timings_ms})
+
+    def order(
+        self, question: str, passages: Sequence[Passage], scores: Sequence[float]
+    ) -> tuple[int, ...]:
+        """The method's order of the passages."""
+        order: tuple[int, ...] = self.load().order(question, passages, scores)
+        return order
+
+    def coverage_threshold(self, coverage: float) -> float | None:
+        """The method's threshold for a coverage; None where it promises none."""
+        threshold: float | None = self.load().coverage_threshold(coverage)
+        return threshold
+
+    def load(self) -> Any:
+        """The method itself, built at the first call.
+
+        Raises:
+            ProxyMissing: a model is not on this machine. BadModelFile: its files are not whole.
+        """
+        with self._loading:
+            if self._method is None:
+                self._method = method_class(self.name).build(self._models, self.options)
+            return self._method
+
+    def _timed_load(self) -> tuple[Any, float]:
+        clock = time.perf_counter()
+        return self.load(), (time.perf_counter() - clock) * 1e3
+
+
+def _check_use(name: str, info: Info, use: Kind) -> None:
+    if use == "compression":
+        check_scores(info, name)
+    elif use == "reranking" and info.kind == "ordering":
+        raise BadInput(
+            f"{name} puts passages in an order to be shown in and ranks none; "
+            f"choose one of {', '.join(method_names('reranking') + method_names('compression'))}"
+        )
+    elif use == "ordering" and info.kind != "ordering":
+        orders = ", ".join(sorted({*method_names("ordering"), "score"}))
+        raise BadInput(f"order is {name!r}; give {orders}")
+
+
+def ordering_methods(proxy: Any, root: Path | None = None) -> Orderers:
+    """Ordering methods over one proxy, by name, each built once."""
+    made: dict[str, Orderer] = {}
+
+    def by_name(name: str) -> Orderer:
+        if name not in made:
+            if name not in method_names("ordering"):
+                orders = ", ".join(sorted({*method_names("ordering"), "score"}))
+                raise BadInput(f"order is {name!r}; give {orders}")
+            made[name] = LazyMethod(name, proxy, root, use="ordering")
+        return made[name]
+
+    return by_name
