@@ -30,8 +30,8 @@ from tamis.probes.hub.zoo import locate
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.encoder import Encoder
 from tamis.retrieval.kv.ann import build
-from tamis.retrieval.storage.chunks import Document as Page
-from tamis.retrieval.storage.chunks import chunks_of
+from tamis.retrieval.storage.chunks import CorpusDocument as Page
+from tamis.retrieval.storage.chunks import chunk_document
 from tamis.service.api.compress import counter_of
 from tamis.service.integrations.langchain import TamisRetriever
 
@@ -82,7 +82,7 @@ def pages() -> Iterator[Document]:
     """Passages of the pages beside this file, whole sentences up to 1,200 characters."""
     for path in sorted(HERE.glob("*-docs/*")):
         name, text = path.relative_to(HERE).as_posix(), path.read_text("utf-8")
-        for chunk in chunks_of(Page(name, text)):
+        for chunk in chunk_document(Page(name, text)):
             place = {"source": name, "start": chunk.start}
             yield Document(text[chunk.start : chunk.stop], metadata=place)
 

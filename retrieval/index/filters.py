@@ -15,19 +15,19 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 
-_FORM = re.compile(r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+_CONDITION = re.compile(r"(?s)\s*([^=!<>]+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
     "<": operator.lt,
 }
-SIGNS = ("=", "!=", *_ORDER)
+SIGNS = ("=", "!=", *_COMPARISONS)
 _USAGE = "give key=value, key!=value, key=a,b or key>=number"
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class MetadataCondition:
     """One condition: a key, a sign, and values; of several, one suffices (`!=`: all)."""
 
     key: str
@@ -39,44 +39,44 @@ class Condition:
             raise BadInput(
                 f"a condition has the sign {self.sign!r}; give one of {', '.join(SIGNS)}"
             )
-        if self.sign in _ORDER and len(self.values) != 1:
+        if self.sign in _COMPARISONS and len(self.values) != 1:
             raise BadInput(f"{self.key}{self.sign} compares with one value, got {self.values}")
-        if self.sign in _ORDER and not _comparable(self.values[0]):
+        if self.sign in _COMPARISONS and not _is_comparable(self.values[0]):
             raise BadInput(
                 f"{self.key}{self.sign} compares with a number or a text, got {self.values[0]!r}"
             )
 
-    def met(self, metadata: Mapping[str, Any]) -> bool:
+    def is_met_by(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a document's metadata meet it."""
         found = metadata.get(self.key)
         members = found if isinstance(found, list | tuple) else [] if found is None else [found]
         if self.sign == "!=":
-            return not any(_same(member, value) for member in members for value in self.values)
+            return not any(_is_equal(member, value) for member in members for value in self.values)
         if self.sign == "=":
-            return any(_same(member, value) for member in members for value in self.values)
-        return any(_ordered(self.sign, member, self.values[0]) for member in members)
+            return any(_is_equal(member, value) for member in members for value in self.values)
+        return any(_compare(self.sign, member, self.values[0]) for member in members)
 
 
-def parsed(text: str) -> Condition:
+def parse_condition(text: str) -> MetadataCondition:
     """A condition as it is typed; commas part the values of `=` and `!=`.
 
     Raises:
         BadInput: it is none.
     """
-    match = _FORM.fullmatch(text) if isinstance(text, str) else None
+    match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not match[3].strip(" ,"):
         raise BadInput(f"{text!r} is no condition; {_USAGE}")
     key, sign, value = match.groups()
-    if value[0] in "=!<>" or (sign in _ORDER and re.search("[<>]", value)):
+    if value[0] in "=!<>" or (sign in _COMPARISONS and re.search("[<>]", value)):
         raise BadInput(
             f"{text!r} has more than one sign; {_USAGE}, and two conditions for a range: "
             "key>=low and key<high"
         )
     values = value.split(",") if sign in ("=", "!=") else [value]
-    return Condition(key, sign, tuple(part.strip() for part in values))
+    return MetadataCondition(key, sign, tuple(part.strip() for part in values))
 
 
-def conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[Condition, ...]:
+def parse_conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[MetadataCondition, ...]:
     """What a caller gave: conditions as text, or a mapping; all of them have to be met.
 
     A mapping's values are one value, a list of which one suffices, or `{">=": 2000, "<": 2010}`.
@@ -87,12 +87,12 @@ def conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[C
     if where is None:
         return ()
     if isinstance(where, str):
-        return (parsed(where),)
+        return (parse_condition(where),)
     if isinstance(where, list | tuple):
-        return tuple(parsed(text) for text in where)
+        return tuple(parse_condition(text) for text in where)
     if not isinstance(where, Mapping):
         raise BadInput(f"where is {where!r}; give a mapping, a condition, or a list of conditions")
-    found: list[Condition] = []
+    found: list[MetadataCondition] = []
     for key, value in where.items():
         if not isinstance(key, str):
             raise BadInput(f"where names the key {key!r}; keys of metadata are texts")
@@ -102,9 +102,9 @@ def conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[C
                     f"where says nothing of {key!r}; give a value, or a sign with one, such as "
                     '{">=": 2000}'
                 )
-            found += [Condition(key, sign, _values(of)) for sign, of in value.items()]
+            found += [MetadataCondition(key, sign, _values(of)) for sign, of in value.items()]
         else:
-            found.append(Condition(key, "=", _values(value)))
+            found.append(MetadataCondition(key, "=", _values(value)))
     return tuple(found)
 
 
@@ -112,7 +112,7 @@ def _values(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple | set) else (value,)
 
 
-def _same(member: Any, value: Any) -> bool:
+def _is_equal(member: Any, value: Any) -> bool:
     """Equal, or equal as a typed number or word would be: `2000` meets 2000, `true` True."""
     if isinstance(value, str) and not isinstance(member, str):
         if isinstance(member, bool):
@@ -122,12 +122,12 @@ def _same(member: Any, value: Any) -> bool:
     return bool(member == value) and isinstance(member, bool) == isinstance(value, bool)
 
 
-def _ordered(sign: str, member: Any, value: Any) -> bool:
+def _compare(sign: str, member: Any, value: Any) -> bool:
     """Numbers as numbers; texts as texts, so that dates such as 2024-05-01 compare."""
     if isinstance(member, int | float) and not isinstance(member, bool):
         number = value if type(value) is int else _number(value)  # exact, however large
-        return number is not None and _ORDER[sign](member, number)
-    return isinstance(member, str) and _ORDER[sign](member, str(value))
+        return number is not None and _COMPARISONS[sign](member, number)
+    return isinstance(member, str) and _COMPARISONS[sign](member, str(value))
 
 
 def _number(value: Any) -> float | None:
@@ -137,7 +137,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _comparable(value: Any) -> bool:
+def _is_comparable(value: Any) -> bool:
     """Numbers and texts, and dates, whose text compares as they do."""
     return not isinstance(value, bool) and (
         isinstance(value, str | int | float) or hasattr(value, "isoformat")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tamis.retrieval.storage.chunks import read_title
+from tamis.retrieval.storage.chunks import title_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,6 @@ class Hit:
     scores: Mapping[str, float] | None = None
 
     @property
-    def read_title(self) -> str | None:
+    def title_line(self) -> str | None:
         """The line it was indexed under."""
-        return read_title(self.title, self.heading)
+        return title_line(self.title, self.heading)

@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 if TYPE_CHECKING:
-    from tamis.retrieval.keys.encoder import KeyReader
+    from tamis.retrieval.keys.encoder import KeyEncoder
 
 
-class Models:
+class QuestionModels:
     """The models that read questions, loaded when first asked, shared by all states of an index."""
 
     def __init__(self, proxy: Any, encoder: Any, root: Path | None) -> None:
         self._proxy, self._encoder, self._root = proxy, encoder, root
-        self._key_reader: KeyReader | None = None
+        self._key_reader: KeyEncoder | None = None
         self._lock = threading.Lock()
 
-    def key_reader(self, recipe: KeyRecipe) -> KeyReader:
+    def key_encoder(self, recipe: KeyRecipe) -> KeyEncoder:
         """What reads questions as the index's chunks were read."""
         with self._lock:
             if self._key_reader is None or self._key_reader.recipe != recipe:  # built anew
                 from tamis.probes.hub.zoo import load_proxy
-                from tamis.retrieval.keys.encoder import KeyReader
+                from tamis.retrieval.keys.encoder import KeyEncoder
 
                 proxy = recipe.model if self._proxy is None else self._proxy
                 if isinstance(proxy, str | Path):
                     proxy = load_proxy(proxy, layers=recipe.layers[-1] + 1, root=self._root)
-                self._key_reader = KeyReader(proxy, recipe)
+                self._key_reader = KeyEncoder(proxy, recipe)
             return self._key_reader
 
-    def encoder_named(self, name: str) -> Any:
+    def encoder(self, name: str) -> Any:
         """The encoder of the index's sentence vectors."""
         with self._lock:
             if self._encoder is None or isinstance(self._encoder, str | Path):

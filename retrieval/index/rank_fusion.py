@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Fusion = Literal["standard", "ranks"]
+FusionRule = Literal["standard", "ranks"]
 RANK_OFFSET = 60
 """k of reciprocal rank fusion, as its authors set it."""
 RANK_DEPTH = 100
-Values = NDArray[np.float32]
+ScoreArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def best(scores: Values, allowed: Mask, k: int) -> NDArray[Any]:
+def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
     """Indexes of the k best allowed scores, best first; of equals the earlier one first."""
     masked = np.where(allowed, scores, -np.inf)
     k = min(k, int(allowed.sum()))
@@ -27,7 +27,7 @@ def best(scores: Values, allowed: Mask, k: int) -> NDArray[Any]:
     return found[np.argsort(-masked[found], kind="stable")][:k]
 
 
-def standard_scores(legs: Mapping[str, Values], live: Mask, weights: Mapping[str, float]) -> Values:
+def fuse_standard_scores(legs: Mapping[str, ScoreArray], live: Mask, weights: Mapping[str, float]) -> ScoreArray:
     """The weighted sum of each leg's standard scores: `[C]`.
 
     Args:
@@ -43,9 +43,9 @@ def standard_scores(legs: Mapping[str, Values], live: Mask, weights: Mapping[str
     return fused
 
 
-def reciprocal_ranks(
-    legs: Mapping[str, Values], allowed: Mask, depth: int, weights: Mapping[str, float]
-) -> Values:
+def fuse_reciprocal_ranks(
+    legs: Mapping[str, ScoreArray], allowed: Mask, depth: int, weights: Mapping[str, float]
+) -> ScoreArray:
     """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): `[C]`, 0 for what no leg found.
 
     Args:
@@ -53,6 +53,6 @@ def reciprocal_ranks(
     """
     fused = np.zeros(len(allowed), np.float32)
     for name, scores in legs.items():
-        found = best(scores, allowed & (scores != 0), depth)
+        found = top_indexes(scores, allowed & (scores != 0), depth)
         fused[found] += weights.get(name, 1.0) / (RANK_OFFSET + 1 + np.arange(len(found)))
     return fused

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.index.writer import Readers, Writer
+from tamis.retrieval.index.writer import ChunkModels, IndexWriter
 from tamis.retrieval.storage.files import LOCK, write_lock
-from tamis.retrieval.storage.garbage import next_number
-from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, SEGMENTS, Manifest, Settings
+from tamis.retrieval.storage.garbage import next_segment_number
+from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, SEGMENTS, Manifest, IndexSettings
 
 
 @contextmanager
-def writing(home: Path, readers: Readers | None = None) -> Iterator[Writer]:
+def open_writer(home: Path, readers: ChunkModels | None = None) -> Iterator[IndexWriter]:
     """The writer of an index that is there.
 
     Raises:
@@ -22,17 +22,17 @@ def writing(home: Path, readers: Readers | None = None) -> Iterator[Writer]:
     """
     Manifest.read(home)
     with write_lock(home):
-        yield Writer(home, Manifest.read(home), readers or Readers())
+        yield IndexWriter(home, Manifest.read(home), readers or ChunkModels())
 
 
 @contextmanager
-def creating(
+def create_index(
     home: Path,
-    settings: Settings,
-    readers: Readers | None = None,
+    settings: IndexSettings,
+    readers: ChunkModels | None = None,
     over: bool = False,
     sources: str | None = None,
-) -> Iterator[Writer]:
+) -> Iterator[IndexWriter]:
     """The writer of a new index, or of one whose build was cut short: that is resumed.
 
     Args:
@@ -44,24 +44,24 @@ def creating(
         BadInput: a complete index is there, or a part of one with other settings or of another
             corpus; or the folder holds something else. IndexBusy: somebody else writes.
     """
-    _make(home)
+    _make_folder(home)
     with write_lock(home):
         name = BUILDING if over and (home / MANIFEST).exists() else MANIFEST
-        found = _replacement(home) if name == BUILDING else _there(home)
+        found = _read_replacement(home) if name == BUILDING else _read_existing(home)
         if found is not None and not over:
             _check_resumable(home, found, settings, sources)
-        elif found is None or sources is None or _differs(found, settings, sources):
+        elif found is None or sources is None or _describe_difference(found, settings, sources):
             # numbers go on, so that no reader mixes old files with new
-            first = Manifest(settings, next_segment=next_number(home), sources=sources)
+            first = Manifest(settings, next_segment=next_segment_number(home), sources=sources)
             first.write(home, name)
-        yield Writer(home, Manifest.read(home, name), readers or Readers(), name)
+        yield IndexWriter(home, Manifest.read(home, name), readers or ChunkModels(), name)
 
 
-def _there(home: Path) -> Manifest | None:
+def _read_existing(home: Path) -> Manifest | None:
     return Manifest.read(home) if (home / MANIFEST).exists() else None
 
 
-def _replacement(home: Path) -> Manifest | None:
+def _read_replacement(home: Path) -> Manifest | None:
     """What a rebuild that was cut short has done; None where there is none that can go on."""
     try:
         return Manifest.read(home, BUILDING) if (home / BUILDING).exists() else None
@@ -69,7 +69,7 @@ def _replacement(home: Path) -> Manifest | None:
         return None
 
 
-def _differs(found: Manifest, settings: Settings, sources: str | None) -> str:
+def _describe_difference(found: Manifest, settings: IndexSettings, sources: str | None) -> str:
     """What a build that was cut short had otherwise, in words; empty where nothing."""
     if found.settings != settings:
         return "with other settings"
@@ -77,7 +77,7 @@ def _differs(found: Manifest, settings: Settings, sources: str | None) -> str:
     return "of another corpus" if known and found.sources != sources else ""
 
 
-def _make(home: Path) -> None:
+def _make_folder(home: Path) -> None:
     if home.exists() and not (home / MANIFEST).exists() and not (home / LOCK).exists():
         if not home.is_dir() or any(home.iterdir()):
             raise BadInput(f"{home} is there and no index; name a folder that is new or empty")
@@ -87,13 +87,13 @@ def _make(home: Path) -> None:
         raise BadInput(f"{home} cannot be made ({error.strerror}); name another") from error
 
 
-def _check_resumable(home: Path, found: Manifest, settings: Settings, sources: str | None) -> None:
+def _check_resumable(home: Path, found: Manifest, settings: IndexSettings, sources: str | None) -> None:
     if found.complete:
         raise BadInput(
             f"{home} holds an index already; add to it with `tamis index add {home} CORPUS`, "
             "or replace it with --overwrite"
         )
-    if said := _differs(found, settings, sources):
+    if said := _describe_difference(found, settings, sources):
         raise BadInput(
             f"{home} holds part of an index {said}; build with those it was begun with, "
             "or start again with --overwrite"

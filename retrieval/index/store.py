@@ -15,25 +15,25 @@ from typing import Any
 import numpy as np
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.filters import Condition, conditions
+from tamis.retrieval.index.filters import MetadataCondition, parse_conditions
 from tamis.retrieval.index.hit import Hit as Hit
-from tamis.retrieval.index.models import Models
+from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.rank_fusion import (
     RANK_DEPTH,
-    Fusion,
+    FusionRule,
     Mask,
-    Values,
-    best,
-    reciprocal_ranks,
-    standard_scores,
+    ScoreArray,
+    top_indexes,
+    fuse_reciprocal_ranks,
+    fuse_standard_scores,
 )
-from tamis.retrieval.keys.late_interaction import best_keys, dots, standing_out
+from tamis.retrieval.keys.late_interaction import max_similarities, inner_products, chunk_scores
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.chunks import chunk_id
 from tamis.retrieval.storage.manifest import Manifest
-from tamis.retrieval.storage.postings import bm25, terms_of
+from tamis.retrieval.storage.postings import bm25, index_terms
 from tamis.retrieval.storage.segment import Segment
-from tamis.retrieval.storage.snapshot import newest
+from tamis.retrieval.storage.snapshot import open_newest
 from tamis.retrieval.storage.verification import MISMATCH
 
 LEGS = ("bm25", "keys", "vectors")
@@ -43,7 +43,7 @@ class CorpusIndex:
     """One state of an index on disk. Threads may share it; `refreshed` gives a newer state."""
 
     def __init__(
-        self, home: Path, manifest: Manifest, segments: Sequence[Segment], models: Models
+        self, home: Path, manifest: Manifest, segments: Sequence[Segment], models: QuestionModels
     ) -> None:
         self.home, self.manifest, self.models = home, manifest, models
         self._segments = tuple(segments)
@@ -65,13 +65,13 @@ class CorpusIndex:
         Raises:
             BadInput: there is no index. BadIndex: it is damaged.
         """
-        return cls(Path(home), *newest(Path(home)), Models(proxy, encoder, root))
+        return cls(Path(home), *open_newest(Path(home)), QuestionModels(proxy, encoder, root))
 
     def refreshed(self) -> CorpusIndex:
         """This, or the state that was committed since; models are shared."""
         if Manifest.read(self.home) == self.manifest:
             return self
-        return CorpusIndex(self.home, *newest(self.home), self.models)
+        return CorpusIndex(self.home, *open_newest(self.home), self.models)
 
     def __len__(self) -> int:
         """How many chunks live."""
@@ -91,7 +91,7 @@ class CorpusIndex:
         where: Mapping[str, Any] | Sequence[str] | str | None = None,
         *,
         by: Sequence[str] | None = None,
-        fuse: Fusion = "standard",
+        fuse: FusionRule = "standard",
         weights: Mapping[str, float] | None = None,
     ) -> list[Hit]:
         """The best chunks for a question, best first; fewer than k where no more are allowed.
@@ -107,8 +107,8 @@ class CorpusIndex:
             BadIndex: bytes that are not those that were written; nothing of them is served.
             ProxyMissing: the model that reads questions is not on this machine.
         """
-        k = _whole(k)
-        allowed = self._allowed(conditions(where))
+        k = _check_k(k)
+        allowed = self._allowed(parse_conditions(where))
         scored = self.scores(question, by)
         fused = self.fused(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no find
@@ -117,10 +117,10 @@ class CorpusIndex:
             allowed = allowed & (fused != 0)
         return [
             self._hit(int(c), float(fused[c]), {leg: float(of[c]) for leg, of in scored.items()})
-            for c in best(fused, allowed, k)
+            for c in top_indexes(fused, allowed, k)
         ]
 
-    def scores(self, question: str, by: Sequence[str] | None = None) -> dict[str, Values]:
+    def scores(self, question: str, by: Sequence[str] | None = None) -> dict[str, ScoreArray]:
         """What each leg gives every chunk, `[C]`, in the order of `chunk_documents`.
 
         Raises:
@@ -132,12 +132,12 @@ class CorpusIndex:
 
     def fused(
         self,
-        scored: Mapping[str, Values],
-        fuse: Fusion = "standard",
+        scored: Mapping[str, ScoreArray],
+        fuse: FusionRule = "standard",
         weights: Mapping[str, float] | None = None,
         depth: int = RANK_DEPTH,
         allowed: Mask | None = None,
-    ) -> Values:
+    ) -> ScoreArray:
         """Several legs' scores made one, `[C]`; a single leg's are as they are.
 
         Args:
@@ -149,8 +149,8 @@ class CorpusIndex:
             return next(iter(scored.values()))
         if fuse == "ranks":
             ranked = self._live() if allowed is None else allowed
-            return reciprocal_ranks(scored, ranked, depth, weights or {})
-        return standard_scores(scored, self._live(), weights or {})
+            return fuse_reciprocal_ranks(scored, ranked, depth, weights or {})
+        return fuse_standard_scores(scored, self._live(), weights or {})
 
     def chunk_documents(self) -> list[str | None]:
         """The document of each chunk; None for those that were deleted."""
@@ -165,14 +165,14 @@ class CorpusIndex:
         """The living documents: `id`, `title`, `metadata`."""
         for segment in self._segments:
             for number, record in enumerate(segment.documents()):
-                if number not in segment.dead:
+                if number not in segment.deleted_docs:
                     yield {key: record[key] for key in ("id", "title", "metadata")}
 
     def stats(self) -> dict[str, Any]:
         """How much there is, and what it takes."""
         cards = [segment.card for segment in self._segments]
         recipe = self.manifest.settings.keys or {}
-        dead = sum(len(segment.dead) for segment in self._segments)
+        dead = sum(len(segment.deleted_docs) for segment in self._segments)
         return {
             "folder": str(self.home),
             "generation": self.manifest.generation,
@@ -202,7 +202,7 @@ class CorpusIndex:
             f"{guard.card.path}: {MISMATCH}"
             for segment in self._segments
             for guard in segment.files.values()
-            if not guard.matches()
+            if not guard.is_intact()
         ]
 
     def close(self) -> None:
@@ -219,41 +219,41 @@ class CorpusIndex:
             )
         return wanted
 
-    def _allowed(self, wanted: Sequence[Condition]) -> Mask:
+    def _allowed(self, wanted: Sequence[MetadataCondition]) -> Mask:
         """Which chunks live and meet every condition: `[C]`."""
         masks = []
         for segment in self._segments:
             mask = segment.live
             if wanted:
-                met = np.array([_meets(doc, wanted) for doc in segment.documents()], dtype=bool)
+                met = np.array([_meets_all(doc, wanted) for doc in segment.documents()], dtype=bool)
                 mask = mask & met[segment.chunk_docs]
             masks.append(mask)
         return np.concatenate(masks) if masks else np.zeros(0, bool)
 
-    def _by_bm25(self, question: str) -> Values:
-        terms = terms_of(question, self.manifest.settings.language)
+    def _by_bm25(self, question: str) -> ScoreArray:
+        terms = index_terms(question, self.manifest.settings.language)
         segments = self._segments
         found = bm25([s.postings for s in segments], [s.live for s in segments], terms)
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
-    def _by_keys(self, question: str) -> Values:
+    def _by_keys(self, question: str) -> ScoreArray:
         recipe = KeyRecipe.from_json(self.manifest.settings.keys or {})
-        queries = self.models.key_reader(recipe).question(question)
+        queries = self.models.key_encoder(recipe).question(question)
         parts = [of for segment in self._segments if (of := segment.keys()) is not None]
         if not parts:
             return np.zeros(0, np.float32)
-        found = [best_keys(queries, *of, heads=len(recipe.heads)) for of in parts]
-        return standing_out(np.concatenate(found, axis=2), self._live())
+        found = [max_similarities(queries, *of, heads=len(recipe.heads)) for of in parts]
+        return chunk_scores(np.concatenate(found, axis=2), self._live())
 
     def _live(self) -> Mask:
         masks = [segment.live for segment in self._segments]
         return np.concatenate(masks) if masks else np.zeros(0, bool)
 
-    def _by_vectors(self, question: str) -> Values:
-        encoder = self.models.encoder_named(self.manifest.settings.vectors or "")
+    def _by_vectors(self, question: str) -> ScoreArray:
+        encoder = self.models.encoder(self.manifest.settings.vectors or "")
         asked = encoder.encode([question])[0]
         parts = [of for segment in self._segments if (of := segment.vectors()) is not None]
-        found = [dots(of, asked) for of in parts]
+        found = [inner_products(of, asked) for of in parts]
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def _hit(self, chunk: int, score: float, scores: Mapping[str, float]) -> Hit:
@@ -276,7 +276,7 @@ class CorpusIndex:
         )
 
 
-def _whole(k: Any) -> int:
+def _check_k(k: Any) -> int:
     try:
         found = operator.index(k)
     except TypeError as error:
@@ -286,8 +286,8 @@ def _whole(k: Any) -> int:
     return found
 
 
-def _meets(document: Mapping[str, Any], wanted: Sequence[Condition]) -> bool:
+def _meets_all(document: Mapping[str, Any], wanted: Sequence[MetadataCondition]) -> bool:
     known = {**document["metadata"], "id": document["id"]}  # the document's own come first
     if document["title"] is not None:
         known["title"] = document["title"]
-    return all(condition.met(known) for condition in wanted)
+    return all(condition.is_met_by(known) for condition in wanted)

@@ -16,28 +16,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.storage.chunks import Chunk, Document, chunks_of, read_title
-from tamis.retrieval.storage.compaction import due, merge
-from tamis.retrieval.storage.files import FileCard, card_of, save_array, sync_file
-from tamis.retrieval.storage.garbage import next_number, sweep
-from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentCard
-from tamis.retrieval.storage.segment import Segment, SegmentWriter, fingerprint
-from tamis.retrieval.storage.snapshot import deletions
+from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
+from tamis.retrieval.storage.compaction import next_merge, merge_segments
+from tamis.retrieval.storage.files import FileEntry, file_entry, save_array, sync_file
+from tamis.retrieval.storage.garbage import next_segment_number, remove_unreferenced
+from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
+from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
+from tamis.retrieval.storage.snapshot import read_deletions
 
 if TYPE_CHECKING:
     from tamis.probes.model.encoder import Encoder
-    from tamis.retrieval.keys.encoder import KeyReader
+    from tamis.retrieval.keys.encoder import KeyEncoder
 
 BATCH_CHUNKS = 2048
 READ_BATCH_CHUNKS = 256
 """With a model a batch takes a minute, and that is the most that a crash can cost."""
-Report = Callable[[Document, bool], None]
-Place = tuple[int, int]
+DocumentCallback = Callable[[CorpusDocument, bool], None]
+DocumentPlace = tuple[int, int]
 """A segment's number, and a document's in it."""
 
 
 @dataclass(slots=True)
-class Counted:
+class PutCounts:
     """What became of the documents that were put.
 
     Attributes:
@@ -53,14 +53,14 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
+class ChunkModels:
     """The models that read chunks; None for what the index does not have."""
 
-    keys: KeyReader | None = None
+    keys: KeyEncoder | None = None
     vectors: Encoder | None = None
 
 
-class Writer:
+class IndexWriter:
     """The one that holds the lock; see `retrieval/index/sessions.py`.
 
     Args:
@@ -68,15 +68,15 @@ class Writer:
     """
 
     def __init__(
-        self, home: Path, manifest: Manifest, readers: Readers, name: str = MANIFEST
+        self, home: Path, manifest: Manifest, readers: ChunkModels, name: str = MANIFEST
     ) -> None:
         self.home, self.readers, self._name = home, readers, name
-        sweep(home, name, manifest)
+        remove_unreferenced(home, name, manifest)
         # a rebuild that waits beside this index has given numbers away, too
-        self.manifest = replace(manifest, next_segment=next_number(home))
+        self.manifest = replace(manifest, next_segment=next_segment_number(home))
         self._seen: set[str] = set()
-        self.dead = deletions(home, manifest.deleted)
-        self._places: dict[str, tuple[Place, str]] = {}
+        self.deleted_docs = read_deletions(home, manifest.deleted)
+        self._places: dict[str, tuple[DocumentPlace, str]] = {}
         for card in manifest.segments:
             self._learn(card)
 
@@ -87,7 +87,7 @@ class Writer:
     def __contains__(self, doc: str) -> bool:
         return doc in self._places
 
-    def put(self, documents: Iterable[Document], report: Report | None = None) -> Counted:
+    def put(self, documents: Iterable[CorpusDocument], report: DocumentCallback | None = None) -> PutCounts:
         """Adds documents and replaces those of the same id; what has not changed is passed over.
 
         Everything that was committed stays, whatever happens after: put the same documents again
@@ -96,14 +96,14 @@ class Writer:
         Args:
             report: told of each document, and whether it was new or changed.
         """
-        counted, batch, chunks = Counted(), dict[str, tuple[Document, list[Chunk]]](), 0
+        counted, batch, chunks = PutCounts(), dict[str, tuple[CorpusDocument, list[Chunk]]](), 0
         seen = set[str]()
         most = READ_BATCH_CHUNKS if self.readers.keys or self.readers.vectors else BATCH_CHUNKS
         for document in documents:
             counted.repeated += document.id in seen
             seen.add(document.id)
             known = self._places.get(document.id)
-            if known and known[1] == fingerprint(document) and document.id not in batch:
+            if known and known[1] == document_fingerprint(document) and document.id not in batch:
                 counted.unchanged += 1
             else:
                 cut = self._cut(document)
@@ -139,7 +139,7 @@ class Writer:
 
     def compact(self) -> None:
         """Writes everything that lives into as few segments as may be, without what was deleted."""
-        while run := due(self.manifest.segments, self.dead, everything=True):
+        while run := next_merge(self.manifest.segments, self.deleted_docs, everything=True):
             self._merge(run)
 
     def finish(self, exact: bool = False) -> None:
@@ -152,19 +152,19 @@ class Writer:
         """
         if exact and (gone := [doc for doc in self._places if doc not in self._seen]):
             self.delete(gone)
-        if len(self.manifest.segments) > 1 or self.dead:
+        if len(self.manifest.segments) > 1 or self.deleted_docs:
             self.compact()
         if self.manifest.complete and self._name == MANIFEST:
             return
         self._name = MANIFEST
         self._swap(self.manifest.after(complete=True, sources=None), last=True)
 
-    def _cut(self, document: Document) -> list[Chunk]:
+    def _cut(self, document: CorpusDocument) -> list[Chunk]:
         of = self.manifest.settings
-        return list(chunks_of(document, of.chunk_chars, of.language))
+        return list(chunk_document(document, of.chunk_chars, of.language))
 
     def _commit_batch(
-        self, batch: dict[str, tuple[Document, list[Chunk]]], counted: Counted
+        self, batch: dict[str, tuple[CorpusDocument, list[Chunk]]], counted: PutCounts
     ) -> None:
         """One segment, and the older documents of the same ids gone, in one commit."""
         replaced = [doc for doc in batch if doc in self._places]
@@ -177,25 +177,25 @@ class Writer:
         self._commit(writer.close(), replaced)
         counted.replaced += len(replaced)
         counted.added += len(batch) - len(replaced)
-        while run := due(self.manifest.segments, self.dead):
+        while run := next_merge(self.manifest.segments, self.deleted_docs):
             self._merge(run)
 
-    def _read(self, writer: SegmentWriter, batch: list[tuple[Document, list[Chunk]]]) -> None:
+    def _read(self, writer: SegmentWriter, batch: list[tuple[CorpusDocument, list[Chunk]]]) -> None:
         texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
-        titles = [read_title(d.title, c.heading) for d, chunks in batch for c in chunks]
+        titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
         if self.readers.keys:
-            writer.keys_of(list(self.readers.keys.keys(texts, titles)) or [_no_keys(self)])
+            writer.save_keys(list(self.readers.keys.keys(texts, titles)) or [_empty_keys(self)])
         if self.readers.vectors:
             pairs = zip(titles, texts, strict=True)
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]
             writer.save("vectors", self.readers.vectors.encode(lines).numpy().astype(np.float16))
 
-    def _merge(self, run: Sequence[SegmentCard]) -> None:
+    def _merge(self, run: Sequence[SegmentEntry]) -> None:
         names = {card.name for card in run}
-        made = merge(self.home, run, self.dead, self.manifest)
+        made = merge_segments(self.home, run, self.deleted_docs, self.manifest)
         kept = tuple(card for card in self.manifest.segments if card.name not in names)
         for name in names:
-            self.dead.pop(int(name), None)
+            self.deleted_docs.pop(int(name), None)
         segments = (*kept, made) if made.documents else kept
         self._swap(
             self.manifest.after(
@@ -207,10 +207,10 @@ class Writer:
         if made.documents:
             self._learn(made)
 
-    def _commit(self, card: SegmentCard | None, gone: Sequence[str]) -> None:
+    def _commit(self, card: SegmentEntry | None, gone: Sequence[str]) -> None:
         for doc in gone:
             (segment, document), _ = self._places.pop(doc)
-            self.dead.setdefault(segment, set()).add(document)
+            self.deleted_docs.setdefault(segment, set()).add(document)
         segments = self.manifest.segments
         self._swap(
             self.manifest.after(
@@ -222,8 +222,8 @@ class Writer:
         if card:
             self._learn(card)
 
-    def _save_deletions(self) -> FileCard | None:
-        pairs = [(s, d) for s, documents in sorted(self.dead.items()) for d in sorted(documents)]
+    def _save_deletions(self) -> FileEntry | None:
+        pairs = [(s, d) for s, documents in sorted(self.deleted_docs.items()) for d in sorted(documents)]
         if not pairs:
             return None
         number = self.manifest.generation + 1
@@ -231,7 +231,7 @@ class Writer:
             number += 1  # the other manifest's
         save_array(path, np.array(pairs, dtype=np.int64))
         sync_file(self.home)
-        return card_of(self.home, path)
+        return file_entry(self.home, path)
 
     def _swap(self, manifest: Manifest, last: bool = False) -> None:
         """The commit: from here on readers see the new state. Files of the old one go."""
@@ -239,19 +239,19 @@ class Writer:
         self.manifest = manifest
         if last:
             (self.home / BUILDING).unlink(missing_ok=True)
-        sweep(self.home, self._name, manifest)
+        remove_unreferenced(self.home, self._name, manifest)
 
-    def _learn(self, card: SegmentCard) -> None:
+    def _learn(self, card: SegmentEntry) -> None:
         segment = Segment(self.home, card)
         try:
             for number, record in enumerate(segment.docs):
-                if number not in self.dead.get(int(card.name), ()):
+                if number not in self.deleted_docs.get(int(card.name), ()):
                     self._places[record["id"]] = ((int(card.name), number), record["fingerprint"])
         finally:
             segment.close()
 
 
-def _no_keys(writer: Writer) -> Any:
+def _empty_keys(writer: IndexWriter) -> Any:
     """The keys of a segment without chunks."""
     recipe = writer.manifest.settings.keys or {}
     width = sum(len(mean) for mean in recipe.get("key_means", ()))

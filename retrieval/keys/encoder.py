@@ -33,7 +33,7 @@ WINDOW_TOKENS = 512
 Keys = NDArray[np.int8]
 
 
-class KeyReader:
+class KeyEncoder:
     """Reads chunks and questions with one proxy, by one recipe."""
 
     def __init__(self, proxy: Proxy, recipe: KeyRecipe) -> None:

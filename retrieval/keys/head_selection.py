@@ -25,16 +25,16 @@ from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Ask, Prompt, Read
 from tamis.probes.signal import Want
 from tamis.retrieval.keys.encoder import WINDOW_TOKENS
-from tamis.retrieval.keys.late_interaction import SCALE, best_keys, standing_out
+from tamis.retrieval.keys.late_interaction import SCALE, max_similarities, chunk_scores
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 Head = tuple[int, int]
-Scores = NDArray[np.float32]
-_ROUND = 5
+ScoreMatrix = NDArray[np.float32]
+_DECIMALS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class LabelledQuestion:
     """A question, and which of the passages answer it."""
 
     question: str
@@ -42,7 +42,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class HeadSelection:
     """A recipe, and the mean reciprocal rank of each head alone and of the chosen together."""
 
     recipe: KeyRecipe
@@ -50,15 +50,15 @@ class Fitted:
     together: float
 
 
-def fit(
+def select_heads(
     proxy: Proxy,
     passages: Sequence[tuple[str | None, str]],
-    cases: Sequence[Case],
+    cases: Sequence[LabelledQuestion],
     *,
     most: int = 2,
     fitted_on: str = "",
     report: Callable[[], None] = lambda: None,
-) -> Fitted:
+) -> HeadSelection:
     """Chooses heads of all layers the proxy was loaded with.
 
     Args:
@@ -72,23 +72,23 @@ def fit(
     """
     if not cases or not all(case.gold for case in cases):
         raise BadInput(f"{len(cases)} questions were given; each needs a passage that answers it")
-    keys, starts = _keys(proxy, passages)
-    queries, rows = _queries(proxy, cases, report)
-    alone: dict[Head, Scores] = {}
+    keys, starts = _passage_keys(proxy, passages)
+    queries, rows = _question_queries(proxy, cases, report)
+    alone: dict[Head, ScoreMatrix] = {}
     means: dict[Head, tuple[Tensor, Tensor]] = {}
     for layer in range(proxy.depth):
         for head in range(proxy.card.heads):
             own = head * keys.shape[1] // proxy.card.heads
             k, q = keys[layer, own].float(), queries[layer, head]
             means[layer, head] = (k.mean(0), q.mean(0))
-            alone[layer, head] = _scores(k - k.mean(0), q - q.mean(0), starts, rows)
+            alone[layer, head] = _head_scores(k - k.mean(0), q - q.mean(0), starts, rows)
         report()
-    ranks = {head: _mrr(scores, cases) for head, scores in alone.items()}
-    chosen, together = _greedy(alone, cases, most)
-    return Fitted(_recipe(proxy, chosen, means, fitted_on), ranks, together)
+    ranks = {head: _mean_reciprocal_rank(scores, cases) for head, scores in alone.items()}
+    chosen, together = _choose_greedily(alone, cases, most)
+    return HeadSelection(_make_recipe(proxy, chosen, means, fitted_on), ranks, together)
 
 
-def _keys(
+def _passage_keys(
     proxy: Proxy, passages: Sequence[tuple[str | None, str]]
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Keys without their positions, `[L, Hkv, N, d]` fp16, and where each passage's begin."""
@@ -107,8 +107,8 @@ def _keys(
     return torch.cat(found, 2), starts
 
 
-def _queries(
-    proxy: Proxy, cases: Sequence[Case], report: Callable[[], None]
+def _question_queries(
+    proxy: Proxy, cases: Sequence[LabelledQuestion], report: Callable[[], None]
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Queries of the questions' own tokens, `[L, H, R, d]`, and where each question's begin."""
     layout, layers = proxy.layout, tuple(range(proxy.depth))
@@ -125,17 +125,17 @@ def _queries(
     return torch.cat(found, 2), np.cumsum([0, *(of.shape[2] for of in found)])
 
 
-def _scores(
+def _head_scores(
     keys: Tensor, queries: Tensor, starts: NDArray[np.int64], rows: NDArray[np.int64]
-) -> Scores:
+) -> ScoreMatrix:
     """What one head gives every passage for every question: `[cases, passages]`."""
     stored = (normalize(keys, dim=-1) * SCALE).round().to(torch.int8).numpy()
     live = np.ones(len(starts) - 1, bool)
-    best = best_keys(queries.numpy(), stored, starts, heads=1)
-    return np.stack([standing_out(best[:, a:b], live) for a, b in pairwise(rows)])
+    best = max_similarities(queries.numpy(), stored, starts, heads=1)
+    return np.stack([chunk_scores(best[:, a:b], live) for a, b in pairwise(rows)])
 
 
-def _mrr(scores: Scores, cases: Sequence[Case]) -> float:
+def _mean_reciprocal_rank(scores: ScoreMatrix, cases: Sequence[LabelledQuestion]) -> float:
     """Mean reciprocal rank of the first passage that answers; of equals the last place."""
     ranks = [
         int((row >= row[list(case.gold)].max()).sum())
@@ -144,15 +144,15 @@ def _mrr(scores: Scores, cases: Sequence[Case]) -> float:
     return float(np.mean([1 / rank for rank in ranks]))
 
 
-def _greedy(
-    alone: dict[Head, Scores], cases: Sequence[Case], most: int
+def _choose_greedily(
+    alone: dict[Head, ScoreMatrix], cases: Sequence[LabelledQuestion], most: int
 ) -> tuple[list[Head], float]:
     chosen: list[Head] = []
-    total: Scores = np.zeros_like(next(iter(alone.values())))
+    total: ScoreMatrix = np.zeros_like(next(iter(alone.values())))
     reached = 0.0
     while len(chosen) < most:
         tried = {
-            head: _mrr(total + scores, cases)
+            head: _mean_reciprocal_rank(total + scores, cases)
             for head, scores in alone.items()
             if head not in chosen
         }
@@ -163,11 +163,11 @@ def _greedy(
     return sorted(chosen), reached
 
 
-def _recipe(
+def _make_recipe(
     proxy: Proxy, chosen: Sequence[Head], means: dict[Head, tuple[Tensor, Tensor]], fitted_on: str
 ) -> KeyRecipe:
     def listed(side: int) -> tuple[tuple[float, ...], ...]:
-        return tuple(tuple(round(float(x), _ROUND) for x in means[head][side]) for head in chosen)
+        return tuple(tuple(round(float(x), _DECIMALS) for x in means[head][side]) for head in chosen)
 
     return KeyRecipe(
         proxy.card.name,

@@ -22,7 +22,7 @@ SCALE = 127
 Floats = NDArray[np.float32]
 
 
-def best_keys(
+def max_similarities(
     queries: Floats, keys: NDArray[Any], starts: NDArray[Any], heads: int, block: int = 4096
 ) -> Floats:
     """The largest inner product of each query with a key of each chunk: `[H, R, C]`.
@@ -40,7 +40,7 @@ def best_keys(
 
     rows = torch.from_numpy(queries.reshape(len(queries), heads, -1) / np.float32(SCALE))
     found = np.full((heads, len(queries), len(starts) - 1), -np.inf, np.float32)
-    for first, stop in _blocks(starts, block):
+    for first, stop in _chunk_blocks(starts, block):
         a, b = int(starts[first]), int(starts[stop])
         filled = first + np.flatnonzero(np.diff(starts[first : stop + 1]))
         if not len(filled):
@@ -52,7 +52,7 @@ def best_keys(
     return found
 
 
-def dots(vectors: NDArray[Any], asked: Any) -> Floats:
+def inner_products(vectors: NDArray[Any], asked: Any) -> Floats:
     """Inner products of stored vectors `[C, D]` with a tensor `[D]`: `[C]`; by torch, as above."""
     import torch
 
@@ -60,7 +60,7 @@ def dots(vectors: NDArray[Any], asked: Any) -> Floats:
     return found
 
 
-def standing_out(best: Floats, live: NDArray[np.bool_]) -> Floats:
+def chunk_scores(best: Floats, live: NDArray[np.bool_]) -> Floats:
     """How far each chunk's best keys stand out among those of the living: `[C]`, at least 0.
 
     Args:
@@ -76,7 +76,7 @@ def standing_out(best: Floats, live: NDArray[np.bool_]) -> Floats:
     return scores
 
 
-def _blocks(starts: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
+def _chunk_blocks(starts: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
     """Half-open runs of chunks with at most so many keys together, at least one chunk each."""
     first, count = 0, len(starts) - 1
     while first < count:

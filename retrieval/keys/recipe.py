@@ -55,8 +55,8 @@ class KeyRecipe:
             BadIndex: it holds none.
         """
         try:
-            recipe = cls(**{name: _frozen(value) for name, value in body.items()})
-            _check(recipe)
+            recipe = cls(**{name: _to_tuples(value) for name, value in body.items()})
+            _check_recipe(recipe)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise BadIndex(
                 f"this is no recipe for keys: {error}; make one with `tamis index fit`"
@@ -64,13 +64,13 @@ class KeyRecipe:
         return recipe
 
 
-def shipped(model: str) -> KeyRecipe | None:
+def shipped_recipe(model: str) -> KeyRecipe | None:
     """The recipe that comes with tamis for a model; None where there is none."""
     path = RECIPES / f"{model}.json"
     return KeyRecipe.from_json(json.loads(path.read_text("utf8"))) if path.is_file() else None
 
 
-def _check(recipe: KeyRecipe) -> None:
+def _check_recipe(recipe: KeyRecipe) -> None:
     """ValueError or TypeError: a part that is missing, or of another kind or size."""
     for name in ("model", "revision", "template", "fitted_on"):
         if not isinstance(getattr(recipe, name), str):
@@ -88,5 +88,5 @@ def _check(recipe: KeyRecipe) -> None:
         raise ValueError("a number of it is not finite")
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+def _to_tuples(value: Any) -> Any:
+    return tuple(map(_to_tuples, value)) if isinstance(value, list | tuple) else value

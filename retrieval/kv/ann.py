@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.retrieval.kv.exact import padded
-from tamis.retrieval.kv.faiss_library import array, counted, faiss, tensors
-from tamis.retrieval.kv.types import Hits, check_effort, check_k, checked
+from tamis.retrieval.kv.exact import pad_hits
+from tamis.retrieval.kv.faiss_library import to_numpy, search_and_count, faiss, to_tensors
+from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
-Form = Literal["ip", "augmented_l2"]
+KeyForm = Literal["ip", "augmented_l2"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _IndexKind:
     """How FAISS makes an index of `[N, D]` vectors, and how an effort is told to a search."""
 
     make: Callable[[int, int, int, Mapping[str, int]], Any]
@@ -57,14 +57,14 @@ def _hnsw(N: int, D: int, metric: int, chosen: Mapping[str, int]) -> Any:
 
 
 _KINDS = {
-    "flat": _Kind(_flat, lambda effort: None, {}),
-    "ivf": _Kind(
+    "flat": _IndexKind(_flat, lambda effort: None, {}),
+    "ivf": _IndexKind(
         _ivf,
         lambda probes: faiss().SearchParametersIVF(nprobe=probes),
         {"lists": 0, "probes": 32},
         "probes",
     ),
-    "hnsw": _Kind(
+    "hnsw": _IndexKind(
         _hnsw,
         lambda beam: faiss().SearchParametersHNSW(efSearch=beam),
         {"degree": 32, "construction": 100, "beam": 200},
@@ -75,7 +75,7 @@ _KINDS = {
 }
 
 
-def build(name: str, *, form: Form = "ip", device: str = "cpu", **options: int) -> Ann:
+def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: int) -> AnnIndex:
     """An empty index; `add` trains it.
 
     Args:
@@ -89,10 +89,10 @@ def build(name: str, *, form: Form = "ip", device: str = "cpu", **options: int) 
         BadInput: no such name, form, device or option.
         MissingExtra: FAISS is not installed, or its build has no GPU.
     """
-    if name not in _KINDS or form not in get_args(Form) or device not in ("cpu", "cuda"):
+    if name not in _KINDS or form not in get_args(KeyForm) or device not in ("cpu", "cuda"):
         raise BadInput(
             f"there is no index {name!r} in form {form!r} on {device!r}; names are "
-            f"{', '.join(_KINDS)}, forms {', '.join(get_args(Form))}, devices cpu and cuda"
+            f"{', '.join(_KINDS)}, forms {', '.join(get_args(KeyForm))}, devices cpu and cuda"
         )
     kind = _KINDS[name]
     if odd := sorted(set(options) - set(kind.options)):
@@ -102,20 +102,20 @@ def build(name: str, *, form: Form = "ip", device: str = "cpu", **options: int) 
             raise BadInput(f"{key}={value} is too small; give at least {least}")
     if device == "cuda":
         _check_gpu(name, kind)
-    return Ann(kind, form, device, {**kind.options, **options})
+    return AnnIndex(kind, form, device, {**kind.options, **options})
 
 
-def _check_gpu(name: str, kind: _Kind) -> None:
+def _check_gpu(name: str, kind: _IndexKind) -> None:
     if not kind.gpu:
         raise BadInput(f"FAISS has no {name} on a GPU; choose ivf or flat, or device='cpu'")
     if not hasattr(faiss(), "StandardGpuResources") or not faiss().get_num_gpus():
         raise MissingExtra("this FAISS sees no GPU: pip uninstall faiss-cpu, then 'tamis[gpu]'")
 
 
-class Ann:
+class AnnIndex:
     """Keys in a FAISS index; made by `build`. Scores are inner products in either form."""
 
-    def __init__(self, kind: _Kind, form: Form, device: str, chosen: Mapping[str, int]) -> None:
+    def __init__(self, kind: _IndexKind, form: KeyForm, device: str, chosen: Mapping[str, int]) -> None:
         faiss()
         self.form, self.device, self.chosen, self._kind = form, device, chosen, kind
         self._keys = torch.empty(0, 0)
@@ -128,11 +128,11 @@ class Ann:
             BadInput: no keys, another width than the first ones, or values that are not finite.
         """
         width = self._keys.shape[1] if len(self) else None
-        new = checked(keys, width, "keys").cpu()
+        new = check_vectors(keys, width, "keys").cpu()
         if not len(new):
             raise BadInput("there are no keys to add")
         every = torch.cat((self._keys, new)) if len(self) else new
-        vectors = array(self._augmented(every - every.mean(0)))
+        vectors = to_numpy(self._augmented(every - every.mean(0)))
         module = faiss()
         metric = module.METRIC_INNER_PRODUCT if self.form == "ip" else module.METRIC_L2
         index = self._kind.make(len(vectors), vectors.shape[1], metric, self.chosen)
@@ -142,7 +142,7 @@ class Ann:
             index = module.index_cpu_to_gpu(module.StandardGpuResources(), 0, index)
         self._keys, self._index = every, index
 
-    def search(self, queries: Tensor, k: int, effort: int | None = None) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int | None = None) -> KeyHits:
         """The best keys that the index finds.
 
         Args:
@@ -155,17 +155,17 @@ class Ann:
         check_effort(effort)
         if not len(self):
             raise BadInput("the index is empty; add keys before searching")
-        queries = checked(queries, self._keys.shape[1], "queries").cpu()
-        asked = array(queries if self.form == "ip" else torch.nn.functional.pad(queries, (0, 1)))
+        queries = check_vectors(queries, self._keys.shape[1], "queries").cpu()
+        asked = to_numpy(queries if self.form == "ip" else torch.nn.functional.pad(queries, (0, 1)))
         if effort is None:
             effort = self.chosen[self._kind.effort] if self._kind.effort else 1
         best, params = min(k, len(self)), self._kind.params(effort)
-        found, read = counted(lambda: self._index.search(asked, best, params=params))
-        ids = tensors(found)[1]
+        found, read = search_and_count(lambda: self._index.search(asked, best, params=params))
+        ids = to_tensors(found)[1]
         # distances are small differences of large numbers: scores come from the keys themselves
         scores = torch.einsum("qd,qkd->qk", queries, self._keys[ids.clamp_min(0)])
         scores, order = scores.masked_fill(ids < 0, -torch.inf).sort(1, descending=True)
-        return padded(scores, ids.gather(1, order), k, read + len(queries) * self._uncounted())
+        return pad_hits(scores, ids.gather(1, order), k, read + len(queries) * self._uncounted())
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -34,17 +34,17 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.exact import Exact, padded
-from tamis.retrieval.kv.faiss_library import array, counted, faiss, tensors
-from tamis.retrieval.kv.graph_host import Table, hosted, neighbours
-from tamis.retrieval.kv.projection import candidates, joined, pruned
+from tamis.retrieval.kv.exact import ExactIndex, pad_hits
+from tamis.retrieval.kv.faiss_library import to_numpy, search_and_count, faiss, to_tensors
+from tamis.retrieval.kv.graph_host import Table, make_faiss_graph, base_neighbours
+from tamis.retrieval.kv.projection import shared_neighbours, join_tables, prune_candidates
 from tamis.retrieval.kv.query_metric import query_metric
-from tamis.retrieval.kv.reachability import connected
-from tamis.retrieval.kv.types import Hits, check_effort, check_k, checked
+from tamis.retrieval.kv.reachability import connect_graph
+from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class GraphRecipe:
     """How a graph is built.
 
     Attributes:
@@ -59,12 +59,12 @@ class Recipe:
     degree: int = 32
     query_links: int = 16
     nearest: int = 50
-    most_queries: int = 4096
-    candidates: int = 64
+    max_queries: int = 4096
+    shared_neighbours: int = 64
     construction: int = 100
 
     def __post_init__(self) -> None:
-        least = min(self.nearest, self.most_queries, self.candidates, self.construction)
+        least = min(self.nearest, self.max_queries, self.candidates, self.construction)
         if self.degree < 4 or self.degree % 2 or self.query_links < 0 or least < 1:
             raise BadInput(f"degree must be even and at least 4, the rest positive: {self}")
         if self.query_links >= self.degree:
@@ -74,7 +74,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class KeyGraph:
     """What a finished graph is made of, and what is saved of it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Graph:
     entry: int
 
 
-class AttentionGraph:
+class AttentionGraphIndex:
     """Searches a graph of keys that was built from queries.
 
     Args:
@@ -101,14 +101,14 @@ class AttentionGraph:
         MissingExtra: FAISS is not installed.
     """
 
-    def __init__(self, queries: Tensor, *, beam: int = 200, recipe: Recipe | None = None) -> None:
+    def __init__(self, queries: Tensor, *, beam: int = 200, recipe: GraphRecipe | None = None) -> None:
         faiss()
         check_effort(beam)
-        self._queries = checked(queries, None, "training queries").cpu()
+        self._queries = check_vectors(queries, None, "training queries").cpu()
         if not len(self._queries):
             raise BadInput("there are no training queries; give some, or use ann.build('hnsw')")
-        self.beam, self.recipe = beam, recipe or Recipe()
-        self.graph: Graph | None = None
+        self.beam, self.recipe = beam, recipe or GraphRecipe()
+        self.graph: KeyGraph | None = None
         self._index: Any = None
 
     def add(self, keys: Tensor) -> None:
@@ -117,14 +117,14 @@ class AttentionGraph:
         Raises:
             BadInput: another width than the queries', no keys, or values that are not finite.
         """
-        new = checked(keys, self._queries.shape[1], "keys").cpu()
+        new = check_vectors(keys, self._queries.shape[1], "keys").cpu()
         if not len(new):
             raise BadInput("there are no keys to add")
         if self.graph is not None:
             new = torch.cat((self.graph.keys + self.graph.mean, new))
-        self._host(built(new, self._queries, self.recipe))
+        self._host(build_graph(new, self._queries, self.recipe))
 
-    def search(self, queries: Tensor, k: int, beam: int | None = None) -> Hits:
+    def search(self, queries: Tensor, k: int, beam: int | None = None) -> KeyHits:
         """The best keys that a walk of the graph finds; `beam` is at least k.
 
         Raises:
@@ -134,45 +134,45 @@ class AttentionGraph:
         check_effort(beam)
         if self.graph is None:
             raise BadInput("the graph is empty; add keys before searching")
-        queries = checked(queries, self.graph.keys.shape[1], "queries").cpu()
+        queries = check_vectors(queries, self.graph.keys.shape[1], "queries").cpu()
         wide = faiss().SearchParametersHNSW(efSearch=max(beam or self.beam, k))
         best = min(k, len(self))
-        found, read = counted(lambda: self._index.search(array(queries), best, params=wide))
-        scores, ids = tensors(found)
+        found, read = search_and_count(lambda: self._index.search(to_numpy(queries), best, params=wide))
+        scores, ids = to_tensors(found)
         scores = torch.where(ids < 0, -torch.inf, scores + (queries @ self.graph.mean)[:, None])
-        return padded(scores, ids, k, read + len(queries))  # FAISS does not count the entry
+        return pad_hits(scores, ids, k, read + len(queries))  # FAISS does not count the entry
 
     def __len__(self) -> int:
         return 0 if self.graph is None else len(self.graph.keys)
 
-    def _host(self, graph: Graph) -> None:
-        self._index = hosted(array(graph.keys), graph.table, graph.entry)
+    def _host(self, graph: KeyGraph) -> None:
+        self._index = make_faiss_graph(to_numpy(graph.keys), graph.table, graph.entry)
         self.graph = graph
 
 
-def built(keys: Tensor, queries: Tensor, recipe: Recipe) -> Graph:
+def build_graph(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> KeyGraph:
     """The graph of `[N, D]` keys that `[T, D]` queries ask for."""
     mean = keys.mean(0)
     keys = keys - mean
     spread = keys @ query_metric(queries)
-    base = neighbours(_placed(spread, recipe))
+    base = base_neighbours(_build_hnsw(spread, recipe))
     links = _query_links(keys, spread, queries, recipe)
     entry = int((keys @ queries.mean(0)).argmax())
-    return Graph(keys, mean, connected(joined(links, base, most=recipe.degree - 1), entry), entry)
+    return KeyGraph(keys, mean, connect_graph(join_tables(links, base, most=recipe.degree - 1), entry), entry)
 
 
-def _placed(spread: Tensor, recipe: Recipe) -> Any:
+def _build_hnsw(spread: Tensor, recipe: GraphRecipe) -> Any:
     """FAISS's own HNSW graph of the keys as queries see them."""
     index = faiss().IndexHNSWFlat(spread.shape[1], recipe.degree // 2, faiss().METRIC_L2)
     index.hnsw.efConstruction = recipe.construction
-    index.add(array(spread))
+    index.add(to_numpy(spread))
     return index
 
 
-def _query_links(keys: Tensor, spread: Tensor, queries: Tensor, recipe: Recipe) -> Table:
+def _query_links(keys: Tensor, spread: Tensor, queries: Tensor, recipe: GraphRecipe) -> Table:
     if not recipe.query_links or len(keys) < 2:
         return np.full((len(keys), 1), -1, np.int32)
-    step = max(1, -(-len(queries) // recipe.most_queries))
-    hits = Exact(keys).search(queries[::step], min(recipe.nearest, len(keys)))
-    near = candidates(hits.ids.numpy(), len(keys), recipe.candidates)
-    return pruned(spread, near, recipe.query_links)
+    step = max(1, -(-len(queries) // recipe.max_queries))
+    hits = ExactIndex(keys).search(queries[::step], min(recipe.nearest, len(keys)))
+    near = shared_neighbours(hits.ids.numpy(), len(keys), recipe.candidates)
+    return prune_candidates(spread, near, recipe.query_links)

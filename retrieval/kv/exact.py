@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.types import Hits, check_k, checked
+from tamis.retrieval.kv.types import KeyHits, check_k, check_vectors
 
 BATCH_SCORES = 2**24
 """Scores that are held at once: 64 MB."""
 
 
-class Exact:
+class ExactIndex:
     """Exact inner-product search in torch, on the device its keys are on."""
 
     def __init__(self, keys: Tensor | None = None) -> None:
@@ -23,10 +23,10 @@ class Exact:
     def add(self, keys: Tensor) -> None:
         """Adds `[N, D]` keys. BadInput: another width than the first ones, or not finite."""
         width = None if self._keys is None else self._keys.shape[1]
-        new = checked(keys, width, "keys")
+        new = check_vectors(keys, width, "keys")
         self._keys = new if self._keys is None else torch.cat((self._keys, new.to(self._keys)))
 
-    def search(self, queries: Tensor, k: int) -> Hits:
+    def search(self, queries: Tensor, k: int) -> KeyHits:
         """The best k keys of each query; of equal scores in any order.
 
         Raises:
@@ -35,13 +35,13 @@ class Exact:
         check_k(k)
         if self._keys is None:
             raise BadInput("the index is empty; add keys before searching")
-        queries = checked(queries, self._keys.shape[1], "queries").to(self._keys)
+        queries = check_vectors(queries, self._keys.shape[1], "queries").to(self._keys)
         N, best = len(self._keys), min(k, len(self._keys))
         found = [
             (batch @ self._keys.T).topk(best)
             for batch in torch.split(queries, max(1, BATCH_SCORES // max(N, 1)))
         ]
-        return padded(
+        return pad_hits(
             torch.cat([part.values for part in found]),
             torch.cat([part.indices for part in found]),
             k,
@@ -52,10 +52,10 @@ class Exact:
         return 0 if self._keys is None else len(self._keys)
 
 
-def padded(scores: Tensor, ids: Tensor, k: int, keys_read: int) -> Hits:
+def pad_hits(scores: Tensor, ids: Tensor, k: int, keys_read: int) -> KeyHits:
     """Hits of k columns, filled up with -inf and -1 where fewer keys were found."""
     short = (0, k - scores.shape[1])
-    return Hits(
+    return KeyHits(
         torch.nn.functional.pad(scores, short, value=-torch.inf),
         torch.nn.functional.pad(ids, short, value=-1),
         keys_read,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tamis.probes.errors import MissingExtra
 
-_counting = threading.Lock()
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+_counting_lock = threading.Lock()
+FaissHits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def faiss() -> Any:
@@ -33,7 +33,7 @@ def faiss() -> Any:
     return module
 
 
-def counted(search: Callable[[], Found]) -> tuple[Found, int]:
+def search_and_count(search: Callable[[], FaissHits]) -> tuple[FaissHits, int]:
     """A search and how many distances to keys it computed, upper levels of a graph included.
 
     FAISS counts the distances of all threads in one place, so counted searches go one at a time.
@@ -41,17 +41,17 @@ def counted(search: Callable[[], Found]) -> tuple[Found, int]:
     """
     module = faiss()
     graph, clusters = module.cvar.hnsw_stats, module.cvar.indexIVF_stats
-    with _counting:
+    with _counting_lock:
         before = graph.ndis + clusters.ndis
         found = search()
         return found, int(graph.ndis + clusters.ndis - before)
 
 
-def array(vectors: Tensor) -> NDArray[np.float32]:
+def to_numpy(vectors: Tensor) -> NDArray[np.float32]:
     """As FAISS takes them."""
     return np.ascontiguousarray(vectors.cpu().numpy(), dtype=np.float32)
 
 
-def tensors(found: Found) -> tuple[Tensor, Tensor]:
+def to_tensors(found: FaissHits) -> tuple[Tensor, Tensor]:
     """As torch takes them: scores and ids."""
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])

@@ -7,15 +7,15 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.selector import steps
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.selector import geometric_steps
+from tamis.retrieval.kv.types import KeyHits
 
 
-class Stock:
+class FaissSelector:
     """An index of FAISS in one of its forms."""
 
     name: ClassVar[str]
-    form: ClassVar[ann.Form] = "ip"
+    form: ClassVar[ann.KeyForm] = "ip"
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
         self._index = ann.build(self.name, form=self.form)
@@ -26,9 +26,9 @@ class Stock:
         """Probes up to every list, or beams up to a tenth of the keys."""
         lists = self._index.lists
         if lists is not None:
-            return steps(max(1, lists / 256), lists, 16)
-        return steps(100, max(400, len(self._index) / 10), 10)
+            return geometric_steps(max(1, lists / 256), lists, 16)
+        return geometric_steps(100, max(400, len(self._index) / 10), 10)
 
-    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best keys that this effort finds."""
         return self._index.search(queries, k, effort)

@@ -17,7 +17,7 @@ Table = NDArray[np.int32]
 """Neighbours `[N, M]`, -1 where a key has fewer; FAISS stops at the first -1."""
 
 
-def hosted(keys: NDArray[np.float32], table: Table, entry: int) -> Any:
+def make_faiss_graph(keys: NDArray[np.float32], table: Table, entry: int) -> Any:
     """An index that searches by inner product from key `entry` on.
 
     Args:
@@ -31,12 +31,12 @@ def hosted(keys: NDArray[np.float32], table: Table, entry: int) -> Any:
     graph = index.hnsw
     module.copy_array_to_vector(np.ones(N, np.int32), graph.levels)
     graph.prepare_level_tab(N, True)  # room for the table: FAISS gives level 0 M neighbours
-    module.copy_array_to_vector(compact(table).ravel(), graph.neighbors)
+    module.copy_array_to_vector(compact_rows(table).ravel(), graph.neighbors)
     graph.entry_point, graph.max_level = int(entry), 0
     return index
 
 
-def neighbours(index: Any) -> Table:
+def base_neighbours(index: Any) -> Table:
     """Level 0 of a graph that FAISS built, `[N, M]`."""
     module, graph = faiss(), index.hnsw
     start = module.vector_to_array(graph.offsets)[:-1].astype(np.int64)
@@ -46,7 +46,7 @@ def neighbours(index: Any) -> Table:
     return table
 
 
-def compact(table: NDArray[Any]) -> Table:
+def compact_rows(table: NDArray[Any]) -> Table:
     """The same neighbours in the same order, with every -1 at the end."""
     order = np.argsort(table < 0, axis=1, kind="stable")
     return np.ascontiguousarray(np.take_along_axis(table, order, 1), dtype=np.int32)

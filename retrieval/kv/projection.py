@@ -20,7 +20,7 @@ CHUNK = 2048
 """Keys whose candidates are compared at once: 2048 · 64² distances are 34 MB."""
 
 
-def candidates(nearest: NDArray[np.int64], N: int, most: int) -> Table:
+def shared_neighbours(nearest: NDArray[np.int64], N: int, most: int) -> Table:
     """For each key the keys that most queries retrieve together with it, `[N, most]`, -1 filled.
 
     Args:
@@ -45,7 +45,7 @@ def candidates(nearest: NDArray[np.int64], N: int, most: int) -> Table:
     return table
 
 
-def pruned(keys: Tensor, table: Table, most: int) -> Table:
+def prune_candidates(keys: Tensor, table: Table, most: int) -> Table:
     """At most `most` neighbours a key, none in the shadow of one kept before it: `[N, most]`.
 
     A candidate is left out if a kept one is nearer to it than the key is (the rule of relative
@@ -55,13 +55,13 @@ def pruned(keys: Tensor, table: Table, most: int) -> Table:
         keys: `[N, D]`, in the space where distance counts. table: candidates, best first.
     """
     parts = [
-        _pruned(keys, torch.arange(a, min(a + CHUNK, len(keys))), table[a : a + CHUNK], most)
+        _prune_block(keys, torch.arange(a, min(a + CHUNK, len(keys))), table[a : a + CHUNK], most)
         for a in range(0, len(keys), CHUNK)
     ]
     return np.concatenate(parts)
 
 
-def _pruned(keys: Tensor, own: Tensor, table: Table, most: int) -> Table:
+def _prune_block(keys: Tensor, own: Tensor, table: Table, most: int) -> Table:
     near = torch.from_numpy(table).long()
     there = near >= 0
     points = keys[near.clamp_min(0)]
@@ -72,10 +72,10 @@ def _pruned(keys: Tensor, own: Tensor, table: Table, most: int) -> Table:
         shadowed = (kept & (between[:, c] < to_key[:, c : c + 1])).any(1)
         kept[:, c] = there[:, c] & ~shadowed & (count < most)
         count += kept[:, c]
-    return joined(near.masked_fill(~kept, -1).numpy(), most=most)
+    return join_tables(near.masked_fill(~kept, -1).numpy(), most=most)
 
 
-def joined(*tables: NDArray[Any], most: int) -> Table:
+def join_tables(*tables: NDArray[Any], most: int) -> Table:
     """The neighbours of several tables side by side, first come first served, each once."""
     beside = np.concatenate(tables, 1)
     out = np.full((len(beside), most), -1, np.int32)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.kv.graph_host import Table, compact
+from tamis.retrieval.kv.graph_host import Table, compact_rows
 
 Flags = NDArray[np.bool_]
 
 
-def reached(table: Table, seen: Flags, start: NDArray[np.int64]) -> Flags:
+def reachable_keys(table: Table, seen: Flags, start: NDArray[np.int64]) -> Flags:
     """Which keys a walk from `start` comes to, beside those in `seen`: `[N]`."""
     seen = seen.copy()
     seen[start] = True
@@ -21,7 +21,7 @@ def reached(table: Table, seen: Flags, start: NDArray[np.int64]) -> Flags:
     return seen
 
 
-def connected(table: Table, entry: int) -> Table:
+def connect_graph(table: Table, entry: int) -> Table:
     """The graph with one more column, in which every key is reachable from `entry`.
 
     RoarGraph (§4.3) connects by searching for every key once more. Here only keys that cannot be
@@ -30,16 +30,16 @@ def connected(table: Table, entry: int) -> Table:
     """
     N = len(table)
     spare = np.full(N, -1, np.int32)
-    seen = reached(table, np.zeros(N, np.bool_), np.array([entry]))
+    seen = reachable_keys(table, np.zeros(N, np.bool_), np.array([entry]))
     while not seen.all():
         lost = np.flatnonzero(~seen)
-        givers, takers = _givers(table, lost, seen & (spare < 0))
+        givers, takers = _pair_links(table, lost, seen & (spare < 0))
         spare[givers] = takers
-        seen = reached(_with(table, spare), seen, takers)
-    return _with(table, spare)
+        seen = reachable_keys(_add_links(table, spare), seen, takers)
+    return _add_links(table, spare)
 
 
-def _givers(
+def _pair_links(
     table: Table, lost: NDArray[np.int64], free: Flags
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a reached key with a spare link and a lost key that is to have it."""
@@ -52,5 +52,5 @@ def _givers(
     return np.flatnonzero(free)[:1], lost[:1]
 
 
-def _with(table: Table, spare: NDArray[np.int32]) -> Table:
-    return compact(np.concatenate((table, spare[:, None]), 1))
+def _add_links(table: Table, spare: NDArray[np.int32]) -> Table:
+    return compact_rows(np.concatenate((table, spare[:, None]), 1))

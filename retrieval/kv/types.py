@@ -12,7 +12,7 @@ from tamis.probes.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class Hits:
+class KeyHits:
     """The keys that each query would attend to most, best first.
 
     Attributes:
@@ -34,7 +34,7 @@ class Index(Protocol):
         """Adds `[N, D]` keys; the first one added has id 0."""
         ...
 
-    def search(self, queries: Tensor, k: int) -> Hits:
+    def search(self, queries: Tensor, k: int) -> KeyHits:
         """The best k keys of each of `[Q, D]` queries. Threads may search at the same time."""
         ...
 
@@ -43,7 +43,7 @@ class Index(Protocol):
         ...
 
 
-def checked(vectors: Tensor, width: int | None, what: str) -> Tensor:
+def check_vectors(vectors: Tensor, width: int | None, what: str) -> Tensor:
     """Vectors as fp32 `[N, D]`, contiguous; a NaN among keys would be found by every query.
 
     Raises:

@@ -15,19 +15,19 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.text import Piece
-from tamis.retrieval.storage.html_text import seen
+from tamis.retrieval.storage.html_text import visible_text
 
 CHUNK_CHARS = 1_200
 """About 300 tokens of English: a paragraph or two, and one window of the proxy."""
-_SHORT = 4
+_MIN_FILL_DIVISOR = 4
 """A heading begins a chunk once the one before has a quarter of its room; shorter ones join."""
 
-_MARKED = frozenset({"heading", "table_row", "table_header", "code"})
-_BLOCK = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
+_SHARED_KINDS = frozenset({"heading", "table_row", "table_header", "code"})
+_BLOCK_TAG = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class CorpusDocument:
     """What is put into an index and deleted from it, by its id.
 
     Attributes:
@@ -50,7 +50,7 @@ class Document:
             raise BadInput(
                 f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
             )
-        if not isinstance(self.metadata, Mapping) or (odd := _unheld(dict(self.metadata))):
+        if not isinstance(self.metadata, Mapping) or (odd := _describe_non_json(dict(self.metadata))):
             said = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
             raise BadInput(
                 f"document {self.id!r} has metadata that JSON has not: {said}; give texts, "
@@ -58,11 +58,11 @@ class Document:
             )
 
 
-_DIGITS_BITS = 10_000
+_MAX_INTEGER_BITS = 10_000
 """Whole numbers up to about 3,000 digits: Python writes and reads no more than 4,300."""
 
 
-def _unheld(metadata: Any) -> str:
+def _describe_non_json(metadata: Any) -> str:
     """What of it JSON has not, in words; empty where it has all."""
     left = [metadata]
     while left:
@@ -75,7 +75,7 @@ def _unheld(metadata: Any) -> str:
             left += value
         elif value is not None and not isinstance(value, str | int | float):
             return f"{value!r} ({type(value).__name__})"
-        elif isinstance(value, int) and value.bit_length() > _DIGITS_BITS:
+        elif isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
             return f"a whole number of {value.bit_length():,} bits"
     return ""
 
@@ -102,48 +102,48 @@ def chunk_id(doc: str, start: int, stop: int) -> str:
     return f"{doc}#{start}-{stop}"
 
 
-def read_title(title: str | None, heading: str | None) -> str | None:
+def title_line(title: str | None, heading: str | None) -> str | None:
     """The line a chunk is read under: the document's title, then the section's heading."""
     lines = [line for line in (title, heading) if line]
     return " › ".join(lines) or None
 
 
-def chunks_of(
-    document: Document, chunk_chars: int = CHUNK_CHARS, language: str = "en"
+def chunk_document(
+    document: CorpusDocument, chunk_chars: int = CHUNK_CHARS, language: str = "en"
 ) -> Iterator[Chunk]:
     """The chunks of a document; they partition its text. A text of white space alone has none.
 
     A chunk holds whole units up to `chunk_chars` code points; a longer unit is one by itself.
     """
     pieces = segment(document.text, language)
-    html = any(_of_page(document.text, piece) for piece in pieces)
+    html = any(_is_html(document.text, piece) for piece in pieces)
     heading: str | None = None
-    for first, stop in _runs(pieces, chunk_chars):
+    for first, stop in _chunk_runs(pieces, chunk_chars):
         run = pieces[first:stop]
         starts_with_heading = run[0].kind == "heading"
-        yield _chunk(run, None if starts_with_heading else heading, html)
+        yield _make_chunk(run, None if starts_with_heading else heading, html)
         for piece in run:
             if piece.kind == "heading":
-                heading = _heading(document.text[slice(*piece.visible)], html) or heading
+                heading = _heading_words(document.text[slice(*piece.visible)], html) or heading
 
 
-def _of_page(text: str, piece: Piece) -> bool:
+def _is_html(text: str, piece: Piece) -> bool:
     """Whether a piece is of HTML: a page may have rows, headings and code alone."""
-    if piece.kind not in _MARKED:
+    if piece.kind not in _SHARED_KINDS:
         return piece.kind == "html"
     start, stop = piece.visible
-    return text.startswith("<", start) and _BLOCK.search(text, start, stop) is not None
+    return text.startswith("<", start) and _BLOCK_TAG.search(text, start, stop) is not None
 
 
-def _heading(text: str, html: bool) -> str:
+def _heading_words(text: str, html: bool) -> str:
     """The words of a heading: no tags, no marks, and of an underlined one its first line."""
     if html and "<" in text:
-        return " ".join(seen(text).split())
+        return " ".join(visible_text(text).split())
     lines = text.strip().splitlines()
     return lines[0].strip("#= \t") if lines else ""
 
 
-def _runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
+def _chunk_runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
     """Half-open runs of pieces that make a chunk."""
     first = 0
     for i in range(1, len(pieces) + 1):
@@ -152,25 +152,25 @@ def _runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
                 yield first, i
             return
         held = pieces[i].start - pieces[first].start
-        if held + _chars(pieces[i]) > most or _begins(pieces, first, i, held, most):
+        if held + _visible_chars(pieces[i]) > most or _begins_chunk(pieces, first, i, held, most):
             yield first, i
             first = i
 
 
-def _chars(piece: Piece) -> int:
+def _visible_chars(piece: Piece) -> int:
     return piece.visible[1] - piece.start
 
 
-def _begins(pieces: Sequence[Piece], first: int, i: int, held: int, most: int) -> bool:
+def _begins_chunk(pieces: Sequence[Piece], first: int, i: int, held: int, most: int) -> bool:
     """Whether piece `i` is a heading, and what is before it is more than headings and short."""
     return (
         pieces[i].kind == "heading"
-        and held * _SHORT >= most
+        and held * _MIN_FILL_DIVISOR >= most
         and any(piece.kind != "heading" for piece in pieces[first:i])
     )
 
 
-def _chunk(run: Sequence[Piece], heading: str | None, html: bool) -> Chunk:
+def _make_chunk(run: Sequence[Piece], heading: str | None, html: bool) -> Chunk:
     start = run[0].start
     return Chunk(
         start,

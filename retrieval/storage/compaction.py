@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from tamis.retrieval.storage.files import sync_file
-from tamis.retrieval.storage.manifest import Manifest, SegmentCard
+from tamis.retrieval.storage.manifest import Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter
 
 FANOUT = 8
-MOST_CHUNKS = 1 << 16
+MAX_CHUNKS = 1 << 16
 """A segment is not merged into one with more chunks than this."""
 
 
-def due(
-    segments: Sequence[SegmentCard], dead: Mapping[int, set[int]], everything: bool = False
-) -> list[SegmentCard]:
+def next_merge(
+    segments: Sequence[SegmentEntry], dead: Mapping[int, set[int]], everything: bool = False
+) -> list[SegmentEntry]:
     """The next segments to merge; none where nothing is to be gained.
 
     Args:
@@ -33,36 +33,36 @@ def due(
     if everything:
         for card in segments:
             if dead.get(int(card.name)):
-                return [card, *_fitting([c for c in segments if c is not card], card.chunks)]
-        run = _fitting(sorted(segments, key=lambda card: card.chunks), 0)
+                return [card, *_fit_into_one([c for c in segments if c is not card], card.chunks)]
+        run = _fit_into_one(sorted(segments, key=lambda card: card.chunks), 0)
         return run if len(run) > 1 else []
-    tiers: dict[int, list[SegmentCard]] = {}
+    tiers: dict[int, list[SegmentEntry]] = {}
     for card in segments:
         tiers.setdefault(_tier(card), []).append(card)
     for tier in sorted(tiers):
         if len(tiers[tier]) >= FANOUT:
-            run = _fitting(sorted(tiers[tier], key=lambda card: card.chunks), 0)
+            run = _fit_into_one(sorted(tiers[tier], key=lambda card: card.chunks), 0)
             if len(run) > 1:
                 return run
     return []
 
 
-def _tier(card: SegmentCard) -> int:
+def _tier(card: SegmentEntry) -> int:
     return max(0, (max(1, card.chunks).bit_length() - 1) // 3)
 
 
-def _fitting(segments: Sequence[SegmentCard], chunks: int) -> list[SegmentCard]:
+def _fit_into_one(segments: Sequence[SegmentEntry], chunks: int) -> list[SegmentEntry]:
     found = []
     for card in segments:
-        if chunks + card.chunks <= MOST_CHUNKS:
+        if chunks + card.chunks <= MAX_CHUNKS:
             found.append(card)
             chunks += card.chunks
     return found
 
 
-def merge(
-    home: Path, cards: Sequence[SegmentCard], dead: Mapping[int, set[int]], manifest: Manifest
-) -> SegmentCard:
+def merge_segments(
+    home: Path, cards: Sequence[SegmentEntry], dead: Mapping[int, set[int]], manifest: Manifest
+) -> SegmentEntry:
     """Writes the living part of some segments as a new one; the manifest is not touched."""
     old = [
         Segment(home, card, sorted(dead.get(int(card.name), ())))
@@ -70,7 +70,7 @@ def merge(
     ]
     writer = SegmentWriter(home, manifest.next_segment, manifest.settings.language)
     for segment in old:
-        writer.absorb(segment)
+        writer.copy_live(segment)
     if manifest.settings.keys:
         _copy_keys(writer, old)
     if manifest.settings.vectors:

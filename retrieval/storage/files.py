@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, and that are known by their checksums.
+"""The files of an index: written whole or not at all, and checked by size and checksum when read.
 
-write     NAME.part ─ fsync ─ rename to NAME ─ fsync of the folder
-read      size checked when it is opened, bytes checked before the first of them is served
+write     temporary file ─ fsync ─ rename to NAME ─ fsync of the folder
+read      size checked when the file is opened, bytes checked before the first of them is used
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadIndex, BadInput, IndexBusy
 
-PART = ".part"
+PARTIAL_SUFFIX = ".part"
+"""Ends the name of a segment's folder until everything in it is on disk."""
 LOCK = "lock"
 _BLOCK_BYTES, _HEADER_BYTES = 1 << 20, 4096
 _SMALL_BYTES = 1 << 16
-"""A file up to this size is read when it is opened, and let go: small segments hold no handles."""
+"""A file up to this size is read when it is opened, and closed: small segments hold no handles."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -36,8 +38,8 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class FileCard:
-    """What a file must be: its path below the index, its size, and BLAKE2b of its bytes."""
+class FileEntry:
+    """What the manifest records of a file: its path in the index, its size, BLAKE2b of its bytes."""
 
     path: str
     size: int
@@ -49,70 +51,56 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def digest_of(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """`digest` of a file, read block by block."""
-    found = hashlib.blake2b(digest_size=16)
+    checksum = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest()
+            checksum.update(block)
+    return checksum.hexdigest()
 
 
-def card_of(home: Path, path: Path) -> FileCard:
-    """The card of a file that was just written."""
-    return FileCard(path.relative_to(home).as_posix(), path.stat().st_size, digest_of(path))
+def file_entry(home: Path, path: Path) -> FileEntry:
+    """The manifest's entry for a file that was just written."""
+    return FileEntry(path.relative_to(home).as_posix(), path.stat().st_size, file_digest(path))
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole, or as it was before, whatever happens."""
-    part = path.with_name(path.name + PART)
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)
-    sync_file(path.parent)
+    """Writes a file atomically and waits for the disk: after a crash it is the old or the new one."""
+    with atomic_path(path, sync=True) as temporary:
+        temporary.write_bytes(data)
 
 
 def save_array(path: Path, values: NDArray[Any]) -> None:
-    """Writes an array as .npy and waits for the disk; the folder is renamed into place later."""
+    """Writes an array as .npy into a folder not yet in place, and waits for the disk."""
     with path.open("wb") as stream:
         np.save(stream, values)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def sync_file(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class CheckedFile:
+    """One file of an index, opened at once; its bytes are checked once, before their first use."""
 
-
-class Guarded:
-    """One file of an index, opened now; its bytes are checked once, before the first use."""
-
-    def __init__(self, home: Path, card: FileCard) -> None:
-        self.card, self.path = card, home / card.path
-        # whoever made the index wrote the manifest: it may name the files of its own folder only
-        if Path(card.path).is_absolute() or ".." in Path(card.path).parts:
-            raise BadIndex(f"{home} names {card.path}, a file outside the index; do not use it")
-        self._lock, self._sound = threading.Lock(), False
+    def __init__(self, home: Path, entry: FileEntry) -> None:
+        self.entry, self.path = entry, home / entry.path
+        # the manifest came with the index: it may name files of the index's own folder only
+        if Path(entry.path).is_absolute() or ".." in Path(entry.path).parts:
+            raise BadIndex(f"{home} names {entry.path}, a file outside the index; do not use it")
+        self._lock, self._is_verified = threading.Lock(), False
         self._array: NDArray[Any] | None = None
-        # a handle kept open: a writer may unlink the file, and the reader's view stays whole
+        # the handle stays open: a writer may unlink the file, and this state can still be read
         self._stream = self.path.open("rb")
         size = os.fstat(self._stream.fileno()).st_size
-        if size != card.size:
+        if size != entry.size:
             self._stream.close()
             raise BadIndex(
-                f"{self.path} has {size} bytes and {card.size} were written; build the index again"
+                f"{self.path} has {size} bytes and {entry.size} were written; build the index again"
             )
-        self._held: bytes | mmap.mmap | None = None
+        self._buffer: bytes | mmap.mmap | None = None
         if size <= _SMALL_BYTES:
             with self._stream:
-                self._held = self._stream.read()
+                self._buffer = self._stream.read()
 
     def check(self) -> None:
         """Compares the bytes with the checksum, once.
@@ -121,31 +109,31 @@ class Guarded:
             BadIndex: they differ.
         """
         with self._lock:
-            if self._sound:
+            if self._is_verified:
                 return
-            if not self._matches():
+            if not self._has_checksum():
                 raise BadIndex(
                     f"{self.path} is damaged: its bytes do not match the checksum in the manifest; "
                     "build the index again"
                 )
-            self._sound = True
+            self._is_verified = True
 
-    def matches(self) -> bool:
-        """Reads every byte again, through the handle, and compares with the checksum."""
+    def is_intact(self) -> bool:
+        """Whether every byte, read again through the handle, is as it was written."""
         with self._lock:
-            return self._matches()
+            return self._has_checksum()
 
-    def _matches(self) -> bool:
-        found = hashlib.blake2b(digest_size=16)
-        for at in range(0, self.card.size, _BLOCK_BYTES):
-            found.update(self.read(at, min(at + _BLOCK_BYTES, self.card.size)))
-        return found.hexdigest() == self.card.blake2b
+    def _has_checksum(self) -> bool:
+        checksum = hashlib.blake2b(digest_size=16)
+        for start in range(0, self.entry.size, _BLOCK_BYTES):
+            checksum.update(self.read(start, min(start + _BLOCK_BYTES, self.entry.size)))
+        return checksum.hexdigest() == self.entry.blake2b
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes `[start, stop)`, unchecked: for records that carry checksums of their own."""
-        stop = self.card.size if stop is None else stop
-        if self._held is not None:
-            return self._held[start:stop]
+        stop = self.entry.size if stop is None else stop
+        if self._buffer is not None:
+            return self._buffer[start:stop]
         return os.pread(self._stream.fileno(), stop - start, start)
 
     def array(self) -> NDArray[Any]:
@@ -157,36 +145,36 @@ class Guarded:
         self.check()
         with self._lock:
             if self._array is None:
-                self._array = self._opened_array()
+                self._array = self._open_array()
             return self._array
 
-    def _opened_array(self) -> NDArray[Any]:
+    def _open_array(self) -> NDArray[Any]:
         head = io.BytesIO(self.read(0, _HEADER_BYTES))
         try:
-            read = _HEADERS[np.lib.format.read_magic(head)]
-            shape, fortran, dtype = read(head)
+            read_header = _HEADERS[np.lib.format.read_magic(head)]
+            shape, is_fortran, dtype = read_header(head)
         except (ValueError, KeyError, EOFError) as error:
             raise BadIndex(f"{self.path} holds no array: {error}") from error
         if 0 in shape:
             return np.zeros(shape, dtype)
-        if self._held is None:  # a map has a handle of its own
-            self._held = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ)
+        if self._buffer is None:  # a memory map has a handle of its own
+            self._buffer = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ)
             self._stream.close()
-        flat: NDArray[Any] = np.frombuffer(self._held, dtype, math.prod(shape), head.tell())
-        return flat.reshape(shape, order="F" if fortran else "C")
+        flat: NDArray[Any] = np.frombuffer(self._buffer, dtype, math.prod(shape), head.tell())
+        return flat.reshape(shape, order="F" if is_fortran else "C")
 
     def close(self) -> None:
-        """Lets the file go; arrays that were handed out stay readable."""
+        """Closes the file; arrays that were handed out stay readable."""
         self._stream.close()
-        self._array = self._held = None
+        self._array = self._buffer = None
 
 
 @contextmanager
 def write_lock(home: Path) -> Iterator[None]:
-    """Holds the index for writing; the lock goes with the process, however it ends.
+    """Holds the index's write lock; the system frees it when the process ends, however it ends.
 
     Raises:
-        IndexBusy: another process holds it. BadInput: the folder cannot be written.
+        IndexBusy: another process holds the lock. BadInput: the folder cannot be written.
     """
     import fcntl
 

@@ -9,21 +9,21 @@ _HIDDEN = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def blanked(text: str) -> str:
+def blank_markup(text: str) -> str:
     """The same with a blank for every character that is not shown: offsets stay."""
     parts, at = [], 0
-    for start, stop in _hidden(text):
+    for start, stop in _hidden_spans(text):
         parts += [text[at:start], " " * (stop - start)]
         at = stop
     return _TAG.sub(lambda tag: " " * len(tag[0]), "".join(parts) + text[at:])
 
 
-def seen(text: str) -> str:
+def visible_text(text: str) -> str:
     """The words of a part of a page; its tags are blanks, `&eacute;` is é."""
-    return html.unescape(blanked(text))
+    return html.unescape(blank_markup(text))
 
 
-def _hidden(text: str) -> list[tuple[int, int]]:
+def _hidden_spans(text: str) -> list[tuple[int, int]]:
     """Comments, scripts and styles; what is never closed hides nothing."""
     found, at, endless = [], 0, set[str]()
     while match := _HIDDEN.search(text, at):

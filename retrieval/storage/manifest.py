@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.storage.files import FileCard, digest, write_durably
+from tamis.retrieval.storage.files import FileEntry, digest, write_durably
 
 MANIFEST = "manifest.json"
 BUILDING = "building.json"
 SEGMENTS = "segments"
 FORMAT = 2
 """2: other terms (marks are letters, HTML is decoded), and what a build reads."""
-_AGAIN = "build the index again with --overwrite"
+_REBUILD_HINT = "build the index again with --overwrite"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class IndexSettings:
     """What an index was made with; all of it goes with it for good.
 
     Attributes:
@@ -47,7 +47,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentCard:
+class SegmentEntry:
     """One segment: how much it holds, and its files."""
 
     name: str
@@ -55,9 +55,9 @@ class SegmentCard:
     chunks: int
     chars: int
     tokens: int
-    files: tuple[FileCard, ...]
+    files: tuple[FileEntry, ...]
 
-    def file(self, name: str) -> FileCard | None:
+    def file(self, name: str) -> FileEntry | None:
         """The card of one of its files; None if it has none of that name."""
         return next((card for card in self.files if Path(card.path).name == name), None)
 
@@ -74,12 +74,12 @@ class Manifest:
         sources: which corpus is being built; None where it is complete, or nobody said.
     """
 
-    settings: Settings
+    settings: IndexSettings
     generation: int = 0
     complete: bool = False
     next_segment: int = 1
-    segments: tuple[SegmentCard, ...] = ()
-    deleted: FileCard | None = None
+    segments: tuple[SegmentEntry, ...] = ()
+    deleted: FileEntry | None = None
     sources: str | None = None
     format: int = FORMAT
     tamis: str = field(default_factory=lambda: version("tamis"))
@@ -91,7 +91,7 @@ class Manifest:
     def write(self, home: Path, name: str = MANIFEST) -> None:
         """Makes this the state of the index: one rename, after everything it names is on disk."""
         body = asdict(self)
-        text = json.dumps({**body, "checksum": digest(_canonical(body))}, indent=1)
+        text = json.dumps({**body, "checksum": digest(canonical_json(body))}, indent=1)
         write_durably(home / name, text.encode())
 
     @classmethod
@@ -106,7 +106,7 @@ class Manifest:
             data = path.read_bytes()
         except FileNotFoundError as error:
             if (home / SEGMENTS).is_dir() and any((home / SEGMENTS).iterdir()):
-                raise BadIndex(f"{path} is missing; {_AGAIN}") from error
+                raise BadIndex(f"{path} is missing; {_REBUILD_HINT}") from error
             raise BadInput(
                 f"there is no index in {home}; make one with `tamis index build CORPUS -o {home}`"
             ) from error
@@ -116,33 +116,33 @@ class Manifest:
             body = json.loads(data)
             checksum = body.pop("checksum")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BadIndex(f"{path} is damaged: it is no manifest; {_AGAIN}") from error
-        if checksum != digest(_canonical(body)):
-            raise BadIndex(f"{path} is damaged: its checksum does not match; {_AGAIN}")
+            raise BadIndex(f"{path} is damaged: it is no manifest; {_REBUILD_HINT}") from error
+        if checksum != digest(canonical_json(body)):
+            raise BadIndex(f"{path} is damaged: its checksum does not match; {_REBUILD_HINT}")
         if body.get("format") != FORMAT:
             raise BadIndex(
                 f"{path} has format {body.get('format')} and this tamis reads {FORMAT}; "
-                f"{_AGAIN}, or use the tamis that made it"
+                f"{_REBUILD_HINT}, or use the tamis that made it"
             )
         try:
-            return _manifest(body)
+            return _parse_manifest(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadIndex(f"{path} is no manifest ({error}); {_AGAIN}") from error
+            raise BadIndex(f"{path} is no manifest ({error}); {_REBUILD_HINT}") from error
 
 
-def _canonical(body: dict[str, Any]) -> bytes:
+def canonical_json(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _manifest(body: dict[str, Any]) -> Manifest:
+def _parse_manifest(body: dict[str, Any]) -> Manifest:
     segments = tuple(
-        SegmentCard(**{**of, "files": tuple(FileCard(**card) for card in of["files"])})
+        SegmentEntry(**{**of, "files": tuple(FileEntry(**card) for card in of["files"])})
         for of in body.pop("segments")
     )
     deleted = body.pop("deleted")
     return Manifest(
-        settings=Settings(**body.pop("settings")),
+        settings=IndexSettings(**body.pop("settings")),
         segments=segments,
-        deleted=FileCard(**deleted) if deleted else None,
+        deleted=FileEntry(**deleted) if deleted else None,
         **body,
     )

@@ -22,17 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.segmentation.terms import stem, words
-from tamis.retrieval.storage.files import Guarded, save_array, write_durably
-from tamis.retrieval.storage.html_text import seen
+from tamis.retrieval.storage.files import CheckedFile, save_array, write_durably
+from tamis.retrieval.storage.html_text import visible_text
 
 K1, B = 1.2, 0.75
-Scores = NDArray[np.float32]
+ScoreArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def terms_of(text: str, language: str, html: bool = False) -> list[str]:
+def index_terms(text: str, language: str, html: bool = False) -> list[str]:
     """The index terms of a text: stems where it is English; of HTML what a reader sees."""
-    found = words(seen(text) if html else text)
+    found = words(visible_text(text) if html else text)
     return [stem(word) for word in found] if language.startswith("en") else found
 
 
@@ -51,7 +51,7 @@ class PostingsWriter:
             counts.append(count)
         self._lengths.append(len(terms))
 
-    def absorb(self, postings: Postings, live: Mask) -> None:
+    def copy_live(self, postings: Postings, live: Mask) -> None:
         """The chunks of another segment that live, as the next chunks."""
         number = (len(self._lengths) + np.cumsum(live) - 1).astype(np.int32)
         for term in postings.terms:
@@ -78,7 +78,7 @@ class PostingsWriter:
 class Postings:
     """The terms of one segment as they lie on disk; opened when first asked."""
 
-    def __init__(self, files: Mapping[str, Guarded]) -> None:
+    def __init__(self, files: Mapping[str, CheckedFile]) -> None:
         self._files = files
         self._terms: dict[str, int] | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -111,7 +111,7 @@ class Postings:
         return self._arrays[name]
 
 
-def bm25(segments: Sequence[Postings], live: Sequence[Mask], terms: Sequence[str]) -> list[Scores]:
+def bm25(segments: Sequence[Postings], live: Sequence[Mask], terms: Sequence[str]) -> list[ScoreArray]:
     """BM25 of every chunk, segment by segment; a repeated term counts once for each time.
 
     Args:

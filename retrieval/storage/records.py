@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.probes.errors import BadIndex
-from tamis.retrieval.storage.files import Guarded, save_array
+from tamis.retrieval.storage.files import CheckedFile, save_array
 
-_PLACE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
+_PLACE_DTYPE = np.dtype([("start", "<u8"), ("size", "<u4"), ("check", "<u8")])
 
 
-def _check(line: bytes) -> int:
+def _checksum(line: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
 
 
@@ -40,7 +40,7 @@ class RecordWriter:
     def add(self, record: dict[str, Any]) -> None:
         """Appends one record."""
         line = json.dumps(record, separators=(",", ":")).encode()
-        self._places.append((self._at, len(line), _check(line)))
+        self._places.append((self._at, len(line), _checksum(line)))
         self._stream.write(line + b"\n")
         self._at += len(line) + 1
 
@@ -49,14 +49,14 @@ class RecordWriter:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
-        places = np.array(self._places, dtype=_PLACE)
+        places = np.array(self._places, dtype=_PLACE_DTYPE)
         save_array(self._folder / f"{self._name}.npy", places)
 
 
 class Records:
     """Records as they lie on disk; one is read when it is asked for, and checked."""
 
-    def __init__(self, lines: Guarded, places: Guarded) -> None:
+    def __init__(self, lines: CheckedFile, places: CheckedFile) -> None:
         self._lines, self._guard = lines, places
         self._places: NDArray[Any] | None = None
 
@@ -72,7 +72,7 @@ class Records:
         place = self._table()[number]
         start, size = int(place["start"]), int(place["size"])
         line = self._lines.read(start, start + size)
-        if _check(line) != int(place["check"]):
+        if _checksum(line) != int(place["check"]):
             raise BadIndex(
                 f"{self._lines.path} is damaged: record {number}, at byte {start}, does not match "
                 "its checksum; build the index again"

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.storage.chunks import Chunk, Document, read_title
-from tamis.retrieval.storage.files import PART, Guarded, card_of, save_array, sync_file
-from tamis.retrieval.storage.html_text import blanked
-from tamis.retrieval.storage.manifest import SEGMENTS, SegmentCard
-from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, terms_of
+from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, title_line
+from tamis.retrieval.storage.files import PARTIAL_SUFFIX, CheckedFile, file_entry, save_array, sync_file
+from tamis.retrieval.storage.html_text import blank_markup
+from tamis.retrieval.storage.manifest import SEGMENTS, SegmentEntry
+from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
 from tamis.retrieval.storage.records import Records, RecordWriter
 
 
-def fingerprint(document: Document) -> str:
+def document_fingerprint(document: CorpusDocument) -> str:
     """What a document is: another text, title or metadata has another."""
     parts = [document.text, document.title, dict(document.metadata)]
     line = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
@@ -42,15 +42,15 @@ class Segment:
         live: `[C]` bool, the chunks whose documents were not deleted or replaced.
     """
 
-    def __init__(self, home: Path, card: SegmentCard, dead: Sequence[int] = ()) -> None:
+    def __init__(self, home: Path, card: SegmentEntry, dead: Sequence[int] = ()) -> None:
         self.card = card
-        self.files: Mapping[str, Guarded] = _opened(home, card)
+        self.files: Mapping[str, CheckedFile] = _open_files(home, card)
         files = self.files
         self.docs = Records(files["docs.jsonl"], files["docs.npy"])
         self.chunks = Records(files["chunks.jsonl"], files["chunks.npy"])
         self.postings = Postings(files)
         self.chunk_docs = files["chunk_docs.npy"].array()
-        self.dead = frozenset(dead)
+        self.deleted_docs = frozenset(dead)
         self.live: Mask = ~np.isin(self.chunk_docs, np.array(sorted(dead), dtype=np.int64))
         self._documents: list[dict[str, Any]] | None = None
 
@@ -76,12 +76,12 @@ class Segment:
             file.close()
 
 
-def _opened(home: Path, card: SegmentCard) -> dict[str, Guarded]:
+def _open_files(home: Path, card: SegmentEntry) -> dict[str, CheckedFile]:
     """Every file of a segment, or none of them."""
-    found: dict[str, Guarded] = {}
+    found: dict[str, CheckedFile] = {}
     try:
         for file in card.files:
-            found[Path(file.path).name] = Guarded(home, file)
+            found[Path(file.path).name] = CheckedFile(home, file)
     except BaseException:
         for guard in found.values():
             guard.close()
@@ -94,7 +94,7 @@ class SegmentWriter:
 
     def __init__(self, home: Path, number: int, language: str) -> None:
         self.home, self.name, self.language = home, f"{number:06d}", language
-        self.folder = home / SEGMENTS / f"{self.name}{PART}"
+        self.folder = home / SEGMENTS / f"{self.name}{PARTIAL_SUFFIX}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self._docs = RecordWriter(self.folder, "docs")
@@ -103,15 +103,15 @@ class SegmentWriter:
         self._chunk_docs: list[int] = []
         self._chars = 0
 
-    def add(self, document: Document, chunks: Sequence[Chunk]) -> None:
+    def add(self, document: CorpusDocument, chunks: Sequence[Chunk]) -> None:
         """A document and its chunks."""
         page = any(chunk.html for chunk in chunks)
-        shown = blanked(document.text) if page else document.text  # a script may be in two chunks
+        shown = blank_markup(document.text) if page else document.text  # a script may be in two chunks
         for chunk in chunks:
             text = document.text[chunk.start : chunk.stop]
-            title = read_title(document.title, chunk.heading) or ""
-            terms = terms_of(title, self.language)
-            terms += terms_of(shown[chunk.start : chunk.stop], self.language, page)
+            title = title_line(document.title, chunk.heading) or ""
+            terms = index_terms(title, self.language)
+            terms += index_terms(shown[chunk.start : chunk.stop], self.language, page)
             self._postings.add(terms)
             self._add_chunk(
                 {
@@ -127,21 +127,21 @@ class SegmentWriter:
                 "id": document.id,
                 "title": document.title,
                 "metadata": dict(document.metadata),
-                "fingerprint": fingerprint(document),
+                "fingerprint": document_fingerprint(document),
             },
             len(chunks),
         )
 
-    def absorb(self, old: Segment) -> None:
+    def copy_live(self, old: Segment) -> None:
         """The living documents of another segment, in order; nothing of them is made again."""
         for number, record in enumerate(old.docs):
-            if number in old.dead:
+            if number in old.deleted_docs:
                 continue
             first, stop = record["chunks"]
             for chunk in range(first, stop):
                 self._add_chunk(old.chunks[chunk])
             self._add_document(record, stop - first)
-        self._postings.absorb(old.postings, old.live)
+        self._postings.copy_live(old.postings, old.live)
 
     def _add_chunk(self, record: dict[str, Any]) -> None:
         self._chunks.add(record)
@@ -151,7 +151,7 @@ class SegmentWriter:
     def _add_document(self, record: dict[str, Any], chunks: int) -> None:
         self._docs.add({**record, "chunks": [len(self._chunks) - chunks, len(self._chunks)]})
 
-    def keys_of(self, parts: Sequence[NDArray[Any]]) -> None:
+    def save_keys(self, parts: Sequence[NDArray[Any]]) -> None:
         """The keys of every chunk, in order."""
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         save_array(self.folder / "keys.npy", np.concatenate(parts))
@@ -161,7 +161,7 @@ class SegmentWriter:
         """One more array."""
         save_array(self.folder / f"{name}.npy", values)
 
-    def close(self) -> SegmentCard:
+    def close(self) -> SegmentEntry:
         """Puts the segment in its place; the manifest does not know of it yet."""
         self._docs.close()
         self._chunks.close()
@@ -173,7 +173,7 @@ class SegmentWriter:
         sync_file(place.parent)
         starts = place / "key_starts.npy"
         tokens = int(np.load(starts)[-1]) if starts.exists() else 0
-        files = tuple(card_of(self.home, path) for path in sorted(place.iterdir()))
-        return SegmentCard(
+        files = tuple(file_entry(self.home, path) for path in sorted(place.iterdir()))
+        return SegmentEntry(
             self.name, len(self._docs), len(self._chunks), self._chars, tokens, files
         )

@@ -6,14 +6,14 @@ import errno
 from pathlib import Path
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.storage.files import FileCard, Guarded
+from tamis.retrieval.storage.files import FileEntry, CheckedFile
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.segment import Segment
 
 _ATTEMPTS = 10
 
 
-def newest(home: Path) -> tuple[Manifest, list[Segment]]:
+def open_newest(home: Path) -> tuple[Manifest, list[Segment]]:
     """The manifest and its segments, all files opened: nobody can take them away any more.
 
     Tried again where a writer swept files away between the reading of the manifest and their
@@ -26,29 +26,29 @@ def newest(home: Path) -> tuple[Manifest, list[Segment]]:
     for _ in range(_ATTEMPTS):
         manifest = Manifest.read(home)
         try:
-            return manifest, _segments(home, manifest)
+            return manifest, _open_segments(home, manifest)
         except FileNotFoundError as error:
             missing = str(error.filename)
             if Manifest.read(home) == manifest:
                 break
         except OSError as error:
-            raise _unopened(home, manifest, error) from error
+            raise _open_error(home, manifest, error) from error
     raise BadIndex(f"{missing} is missing from the index {home}; build the index again")
 
 
-def deletions(home: Path, card: FileCard | None) -> dict[int, set[int]]:
+def read_deletions(home: Path, card: FileEntry | None) -> dict[int, set[int]]:
     """Per segment number the documents that no longer count."""
     dead: dict[int, set[int]] = {}
     if card is not None:
-        guard = Guarded(home, card)
+        guard = CheckedFile(home, card)
         for segment, document in guard.array():
             dead.setdefault(int(segment), set()).add(int(document))
         guard.close()
     return dead
 
 
-def _segments(home: Path, manifest: Manifest) -> list[Segment]:
-    dead = deletions(home, manifest.deleted)
+def _open_segments(home: Path, manifest: Manifest) -> list[Segment]:
+    dead = read_deletions(home, manifest.deleted)
     found: list[Segment] = []
     try:
         for card in manifest.segments:
@@ -60,7 +60,7 @@ def _segments(home: Path, manifest: Manifest) -> list[Segment]:
     return found
 
 
-def _unopened(home: Path, manifest: Manifest, error: OSError) -> Exception:
+def _open_error(home: Path, manifest: Manifest, error: OSError) -> Exception:
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return BadInput(f"{error.filename} cannot be read ({error.strerror}); check the index")
     files = sum(len(card.files) for card in manifest.segments)

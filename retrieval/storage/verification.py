@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tamis.retrieval.storage.files import FileCard, digest_of
+from tamis.retrieval.storage.files import FileEntry, file_digest
 from tamis.retrieval.storage.manifest import Manifest
 
 MISMATCH = "its bytes do not match the checksum"
 
 
-def faults(home: Path) -> list[str]:
+def find_faults(home: Path) -> list[str]:
     """What is wrong with an index, each with its file; none where all is as it was written.
 
     A writer may be at work: where it took files away meanwhile, those of its new state are read.
@@ -27,7 +27,7 @@ def faults(home: Path) -> list[str]:
             return found
 
 
-def _fault(home: Path, card: FileCard) -> str:
+def _fault(home: Path, card: FileEntry) -> str:
     path = Path(card.path)
     if path.is_absolute() or ".." in path.parts:
         return "it lies outside the index"
@@ -35,6 +35,6 @@ def _fault(home: Path, card: FileCard) -> str:
         size = (home / path).stat().st_size
         if size != card.size:
             return f"it has {size} bytes and {card.size} were written"
-        return "" if digest_of(home / path) == card.blake2b else MISMATCH
+        return "" if file_digest(home / path) == card.blake2b else MISMATCH
     except OSError as error:
         return str(error.strerror)

@@ -100,14 +100,14 @@ def ask_context(
     if max_tokens < 1:
         raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
     clock = time.perf_counter()
-    opened = index if isinstance(index, CorpusIndex) else _opened(index, proxy, root)
+    opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     hits = opened.search(question, top_k, where, by=by)
     searched = (time.perf_counter() - clock) * 1e3
     if not hits:
         return AskedContext("", (), (), 0, 0, None, {"search": searched, "total": searched})
     result = compress(
         question,
-        [Passage(hit.text, hit.id, hit.read_title, hit.metadata) for hit in hits],
+        [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],
         max_tokens=max_tokens,
         method=method,
         proxy=proxy,
@@ -136,7 +136,7 @@ def language_of(index: CorpusIndex) -> str:
     return AUTO if language == DEFAULT_LANGUAGE else language
 
 
-def _opened(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:
+def _open_index(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:
     """An index read with the caller's own proxy where that is loaded already."""
     loaded = None if isinstance(proxy, str | Path) else proxy
     return CorpusIndex.open(home, proxy=loaded, root=root)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-VARIABLE = "TAMIS_HOME"
+HOME_VARIABLE = "TAMIS_HOME"
 
 
-def named_home() -> Path | None:
+def home_from_environment() -> Path | None:
     """The cache folder that the variable names now; None where it is unset or empty.
 
     It need not exist. A relative one is seen from the working folder.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(HOME_VARIABLE)
     return Path(named) if named else None

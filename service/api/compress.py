@@ -22,7 +22,7 @@ from tamis.probes.hub import sharpened, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
-from tamis.service.api.languages import chosen
+from tamis.service.api.languages import choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def compress(
     budget = Budget(max_tokens, ratio, threshold, coverage)
     check_parts(method, proxy, cache)
     probe = options.get("probe", AUTO)
-    choice = chosen(proxy, method, language, question, passages, root, probe)
+    choice = choose_proxy(proxy, method, language, question, passages, root, probe)
     counter = counter_of(tokenizer, choice.proxy, root)
     built = compressor(method, choice.proxy, counter, root=root, cache=cache, **options)
     result = built.compress(

@@ -10,12 +10,12 @@ from typing import Any
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import Counted, Readers, Report
-from tamis.retrieval.keys.recipe import KeyRecipe, shipped
+from tamis.retrieval.index.writer import PutCounts, ChunkModels, DocumentCallback
+from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
-from tamis.retrieval.storage.manifest import Manifest, Settings
+from tamis.retrieval.storage.manifest import Manifest, IndexSettings
 from tamis.service.files.corpus import Fields, documents, fingerprint, sources
 
 VECTORS = {"minilm": "minilm-l6"}
@@ -32,7 +32,7 @@ def open_index(
     return CorpusIndex.open(home, proxy=proxy, encoder=encoder, root=root)
 
 
-def settings_for(
+def index_settings(
     *,
     model: bool = True,
     vectors: str | None = None,
@@ -40,7 +40,7 @@ def settings_for(
     proxy: str = DEFAULT_PROXY,
     language: str = "en",
     chunk_chars: int = CHUNK_CHARS,
-) -> Settings:
+) -> IndexSettings:
     """What a new index is made with.
 
     Args:
@@ -55,22 +55,22 @@ def settings_for(
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
     if vectors is not None and vectors not in VECTORS:
         raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
-    keys = _recipe(proxy, recipe).as_json() if model else None
-    return Settings(chunk_chars, language, _jsoned(keys), VECTORS[vectors] if vectors else None)
+    keys = _load_recipe(proxy, recipe).as_json() if model else None
+    return IndexSettings(chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None)
 
 
-def build(
+def build_index(
     home: Path,
     paths: Sequence[str],
-    settings: Settings,
+    settings: IndexSettings,
     *,
     fields: Fields = Fields(),  # noqa: B008  (frozen)
     encoding: str = "utf-8",
     proxy: str | Path | None = None,
     root: Path | None = None,
     overwrite: bool = False,
-    report: Report | None = None,
-) -> Counted:
+    report: DocumentCallback | None = None,
+) -> PutCounts:
     """Makes an index of a corpus; one that was cut short goes on where it was.
 
     Raises:
@@ -78,14 +78,14 @@ def build(
             writes. ProxyMissing: a model is not on this machine.
     """
     found = sources(paths)
-    readers = readers_for(settings, proxy, root)
-    with creating(home, settings, readers, overwrite, fingerprint(paths)) as writer:
+    readers = load_readers(settings, proxy, root)
+    with create_index(home, settings, readers, overwrite, fingerprint(paths)) as writer:
         counted = writer.put(documents(found, fields, encoding), report)
         writer.finish(exact=True)
     return counted
 
 
-def add(
+def add_documents(
     home: Path,
     paths: Sequence[str],
     *,
@@ -93,44 +93,44 @@ def add(
     encoding: str = "utf-8",
     proxy: str | Path | None = None,
     root: Path | None = None,
-    report: Report | None = None,
-) -> Counted:
+    report: DocumentCallback | None = None,
+) -> PutCounts:
     """Puts documents into an index; those of an id that it holds are replaced.
 
     Raises:
         As `build`; BadInput also where there is no index.
     """
     found = sources(paths)
-    readers = readers_for(Manifest.read(home).settings, proxy, root)
-    with writing(home, readers) as writer:
+    readers = load_readers(Manifest.read(home).settings, proxy, root)
+    with open_writer(home, readers) as writer:
         return writer.put(documents(found, fields, encoding), report)
 
 
-def readers_for(
-    settings: Settings, proxy: str | Path | None = None, root: Path | None = None
-) -> Readers:
+def load_readers(
+    settings: IndexSettings, proxy: str | Path | None = None, root: Path | None = None
+) -> ChunkModels:
     """The models that read an index's chunks, loaded no deeper than its heads."""
     keys = vectors = None
     if settings.keys is not None:
-        from tamis.retrieval.keys.encoder import KeyReader
+        from tamis.retrieval.keys.encoder import KeyEncoder
 
         recipe = KeyRecipe.from_json(settings.keys)
         source = proxy or recipe.model
-        keys = KeyReader(zoo.load_proxy(source, layers=recipe.layers[-1] + 1, root=root), recipe)
+        keys = KeyEncoder(zoo.load_proxy(source, layers=recipe.layers[-1] + 1, root=root), recipe)
     if settings.vectors is not None:
         from tamis.probes.model.encoder import Encoder
 
         vectors = Encoder.from_folder(zoo.locate(settings.vectors, root))
-    return Readers(keys, vectors)
+    return ChunkModels(keys, vectors)
 
 
-def _recipe(proxy: str, file: Path | None) -> KeyRecipe:
+def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:
     if file is not None:
         try:
             return KeyRecipe.from_json(json.loads(file.read_text("utf8")))
         except (OSError, ValueError, RecursionError, BadIndex) as error:
             raise BadInput(f"{file} cannot be read as a recipe: {error}") from error
-    found = shipped(Path(proxy).name)
+    found = shipped_recipe(Path(proxy).name)
     if found is None:
         raise BadInput(
             f"no recipe for keys of {proxy} ships with tamis; fit one with `tamis index fit`, "
@@ -139,7 +139,7 @@ def _recipe(proxy: str, file: Path | None) -> KeyRecipe:
     return found
 
 
-def _jsoned(body: dict[str, Any] | None) -> dict[str, Any] | None:
+def _json_round_trip(body: dict[str, Any] | None) -> dict[str, Any] | None:
     """As it will be read back: tuples are lists there, and settings are compared."""
     found: dict[str, Any] | None = json.loads(json.dumps(body))
     return found

@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tamis.service.api.languages import BUDGET, measured
+from tamis.service.api.languages import BUDGET, load_measurements
 
 
-def shown(report: Mapping[str, Any]) -> Table:
+def figures_table(report: Mapping[str, Any]) -> Table:
     """Figures of `tamis bench languages` as a table: a row a language and budget."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
     drawn = Table("language", "budget", *methods, title=_title(report), title_justify="left")
@@ -20,7 +20,7 @@ def shown(report: Mapping[str, Any]) -> Table:
     return drawn
 
 
-def markdown(report: Mapping[str, Any]) -> str:
+def figures_markdown(report: Mapping[str, Any]) -> str:
     """The same figures as a table of Markdown, as docs/languages.md has it."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
     rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
@@ -30,10 +30,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def lines_of(proxy: str) -> list[str]:
+def proxy_lines(proxy: str) -> list[str]:
     """What is known of a proxy, a line a language: kept, and how far ahead of the best free."""
     lines = []
-    for code, budget, at in _cells(measured()):
+    for code, budget, at in _cells(load_measurements()):
         if budget == BUDGET and (of := at["methods"].get(proxy)):
             ahead = " [{1:+.1f}, {2:+.1f}]".format(*(100 * x for x in of["ahead_of_free"]))
             lines.append(

@@ -31,7 +31,7 @@ _ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ProxyChoice:
     """The proxy and language of one request, and what its caller should know."""
 
     proxy: Any
@@ -48,13 +48,13 @@ class Choice:
 
 
 @lru_cache(maxsize=1)
-def measured() -> dict[str, Any]:
+def load_measurements() -> dict[str, Any]:
     """The shipped figures, as `tamis bench languages --json` wrote them."""
     found: dict[str, Any] = json.loads(FILE.read_text("utf8"))
     return found
 
 
-def chosen(
+def choose_proxy(
     proxy: Any,
     method: str,
     language: str,
@@ -62,7 +62,7 @@ def chosen(
     passages: Sequence[Any] = (),
     root: Path | None = None,
     probe: Any = AUTO,
-) -> Choice:
+) -> ProxyChoice:
     """The proxy that reads a request: the one that is set, or under `auto` the best that is here.
 
     Args:
@@ -79,31 +79,31 @@ def chosen(
     """
     code = spoken(language, question if isinstance(question, str) else "", list(_texts(passages)))
     if proxy != AUTO:
-        return Choice(proxy, code)
+        return ProxyChoice(proxy, code)
     if probe is not None and probe != AUTO:
-        return Choice(_fitted_for(probe), code)
+        return ProxyChoice(_model_of_probe(probe), code)
     if method not in MEASURED_METHODS or family(code) == _ENGLISH:
-        return Choice(DEFAULT_PROXY if probe is None else english(method), code)
-    best = best_for(code)
-    if best != DEFAULT_PROXY and not _is_here(best, root):
-        return Choice(DEFAULT_PROXY, code, _loss(code, DEFAULT_PROXY, best))
-    return Choice(best, code, None if family(code) in measured()["languages"] else _unknown(code))
+        return ProxyChoice(DEFAULT_PROXY if probe is None else english_proxy(method), code)
+    best = best_proxy(code)
+    if best != DEFAULT_PROXY and not _is_installed(best, root):
+        return ProxyChoice(DEFAULT_PROXY, code, _describe_loss(code, DEFAULT_PROXY, best))
+    return ProxyChoice(best, code, None if family(code) in load_measurements()["languages"] else _describe_unmeasured(code))
 
 
-def served_warning(proxy: str, method: str, language: str, question: str, texts: Any) -> str | None:
+def served_language_warning(proxy: str, method: str, language: str, question: str, texts: Any) -> str | None:
     """What a service that reads with one proxy says of a request in another's language."""
     code = spoken(language, question, list(_texts(texts)))
     # the sharpened proxy was not measured in other languages; its base was
     proxy = DEFAULT_PROXY if proxy == SHARP else proxy
-    if method not in MEASURED_METHODS or proxy not in measured()["proxies"]:
+    if method not in MEASURED_METHODS or proxy not in load_measurements()["proxies"]:
         return None
-    best = DEFAULT_PROXY if family(code) == _ENGLISH else best_for(code)
+    best = DEFAULT_PROXY if family(code) == _ENGLISH else best_proxy(code)
     if best == proxy:
         return None
-    return _loss(code, proxy, best, f"start the service with --proxy {best}")
+    return _describe_loss(code, proxy, best, f"start the service with --proxy {best}")
 
 
-def english(method: str) -> str:
+def english_proxy(method: str) -> str:
     """What reads English: the sharpened proxy, for the methods that have a probe for it."""
     if method not in MEASURED_METHODS:
         return DEFAULT_PROXY
@@ -112,21 +112,21 @@ def english(method: str) -> str:
     return SHARP if weights_file(DEFAULT, SHARP).is_file() else DEFAULT_PROXY
 
 
-def best_for(language: str) -> str:
+def best_proxy(language: str) -> str:
     """The proxy that kept the most in a language.
 
     Another than the default only where it was ahead of it at every budget that was measured. In a
     language that was not measured, the one that was chosen in most of the others.
     """
-    code, found = family(language), measured()["languages"]
+    code, found = family(language), load_measurements()["languages"]
     if code in found:
-        ahead = [name for name in _others() if _is_ahead(found[code], name)]
-        return max(ahead, key=lambda name: _kept(found[code], name), default=DEFAULT_PROXY)
-    votes = [best_for(other) for other in found if other != _ENGLISH]
+        ahead = [name for name in _other_proxies() if _is_ahead(found[code], name)]
+        return max(ahead, key=lambda name: _gold_kept(found[code], name), default=DEFAULT_PROXY)
+    votes = [best_proxy(other) for other in found if other != _ENGLISH]
     return statistics.mode(votes) if votes else DEFAULT_PROXY
 
 
-def probe_among(options: Mapping[str, Any]) -> Any:
+def probe_option(options: Mapping[str, Any]) -> Any:
     """Of a method's options the probe that decides which model reads; `auto` where none is given.
 
     One for sentences goes before one that ranks documents.
@@ -134,7 +134,7 @@ def probe_among(options: Mapping[str, Any]) -> Any:
     return options.get("probe", options.get("rank_probe") or AUTO)
 
 
-def _fitted_for(probe: Any) -> str:
+def _model_of_probe(probe: Any) -> str:
     """The model that a probe is for, if it is one that can be found by name."""
     from tamis.compressors.features.shipped_probes import load_probe
 
@@ -146,15 +146,15 @@ def _fitted_for(probe: Any) -> str:
     return name if name in zoo.ZOO else DEFAULT_PROXY
 
 
-def _others() -> list[str]:
-    return [name for name in measured()["proxies"] if name != DEFAULT_PROXY]
+def _other_proxies() -> list[str]:
+    return [name for name in load_measurements()["proxies"] if name != DEFAULT_PROXY]
 
 
 def _is_ahead(found: Mapping[str, Any], proxy: str) -> bool:
     return all(at["methods"][proxy]["ahead_of_first"][0] > 0 for at in found["budgets"].values())
 
 
-def _kept(found: Mapping[str, Any], method: str, budget: str = BUDGET) -> float:
+def _gold_kept(found: Mapping[str, Any], method: str, budget: str = BUDGET) -> float:
     kept: float = found["budgets"][budget]["methods"][method]["gold_kept"]
     return kept
 
@@ -171,7 +171,7 @@ def _is_text(passages: Any) -> bool:
     return isinstance(passages, str | bytes)
 
 
-def _is_here(proxy: str, root: Path | None) -> bool:
+def _is_installed(proxy: str, root: Path | None) -> bool:
     try:
         zoo.locate(proxy, root)
     except TamisError:
@@ -179,12 +179,12 @@ def _is_here(proxy: str, root: Path | None) -> bool:
     return True
 
 
-def _loss(code: str, used: str, best: str, way_out: str | None = None) -> str:
+def _describe_loss(code: str, used: str, best: str, way_out: str | None = None) -> str:
     """What reading with another proxy than the best costs in a language, or in those measured."""
     way_out = way_out or f"`tamis models pull {best}`"
-    found = measured()["languages"]
-    known = {family(code): found[family(code)]} if family(code) in found else _foreign()
-    kept, more = (statistics.fmean(_kept(f, n) for f in known.values()) for n in (used, best))
+    found = load_measurements()["languages"]
+    known = {family(code): found[family(code)]} if family(code) in found else _non_english_figures()
+    kept, more = (statistics.fmean(_gold_kept(f, n) for f in known.values()) for n in (used, best))
     where = (
         f"in {code!r}"
         if family(code) in found
@@ -196,10 +196,10 @@ def _loss(code: str, used: str, best: str, way_out: str | None = None) -> str:
     )
 
 
-def _foreign() -> dict[str, Any]:
-    return {code: of for code, of in measured()["languages"].items() if code != _ENGLISH}
+def _non_english_figures() -> dict[str, Any]:
+    return {code: of for code, of in load_measurements()["languages"].items() if code != _ENGLISH}
 
 
-def _unknown(code: str) -> str:
-    there = ", ".join(measured()["languages"])
+def _describe_unmeasured(code: str) -> str:
+    there = ", ".join(load_measurements()["languages"])
     return f"how much is kept in {code!r} was not measured; there are figures of {there}"

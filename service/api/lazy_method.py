@@ -22,7 +22,7 @@ from tamis.compressors.selection.order import Orderers
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
-from tamis.service.api.model_pool import shared
+from tamis.service.api.model_pool import shared_proxy
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
@@ -41,7 +41,7 @@ class PooledModels(InstalledModels):
         """A proxy of at least so many layers; passages in the cache are not read again."""
         from tamis.compressors.reading.windows import with_cache
 
-        return with_cache(shared(self.proxy, layers, self.root), self.cache)
+        return with_cache(shared_proxy(self.proxy, layers, self.root), self.cache)
 
 
 class LazyMethod:

@@ -14,7 +14,7 @@ _proxies: WeakValueDictionary[tuple[str, Path, int], Any] = WeakValueDictionary(
 _lock = threading.Lock()
 
 
-def shared(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
+def shared_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
     """A proxy that is at least so deep: one that somebody holds, else a new one.
 
     No layer runs behind the last that is wanted, so a deeper one reads the same. It lives as long

@@ -16,7 +16,7 @@ from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.compress import check_parts, identity_of
-from tamis.service.api.languages import chosen, probe_among
+from tamis.service.api.languages import choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def rerank(
         ProxyMissing: the model is not on this machine.
     """
     check_parts(method, proxy, cache)
-    probe = probe_among(options)
-    choice = chosen(proxy, method, language, question, documents, root, probe)
+    probe = probe_option(options)
+    choice = choose_proxy(proxy, method, language, question, documents, root, probe)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
         documents,

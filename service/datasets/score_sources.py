@@ -18,7 +18,7 @@ from tamis.compressors.method import Scorer
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.readings import Looks, part_of
+from tamis.service.datasets.case_readings import Looks, part_of
 
 
 @dataclass(frozen=True, slots=True)

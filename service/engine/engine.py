@@ -14,14 +14,14 @@ from tamis.service.engine.errors import OutOfTime, Unavailable, WorkerDied
 from tamis.service.engine.queue import RequestQueue, QueueLoad
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.engine.worker import Watcher, Worker
+from tamis.service.engine.worker import EngineObserver, Worker
 
-_LOOK_S = 0.02
+_POLL_S = 0.02
 _LONGEST_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class EngineBounds:
     """How much the engine takes on; see `Settings` for each."""
 
     queue_tokens: int = 32768
@@ -31,7 +31,7 @@ class Bounds:
     stall_s: float = 300.0
 
 
-class Silent:
+class NullObserver:
     """A watcher that writes nothing down."""
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
@@ -54,20 +54,20 @@ class Engine:
     def __init__(
         self,
         load: Callable[[], Reader],
-        bounds: Bounds | None = None,
-        watcher: Watcher | None = None,
-        size: Callable[[Prompt], int] = len,
+        bounds: EngineBounds | None = None,
+        observer: EngineObserver | None = None,
+        tokens_to_read: Callable[[Prompt], int] = len,
     ) -> None:
-        self.bounds = bounds or Bounds()
+        self.bounds = bounds or EngineBounds()
         self.queue = RequestQueue(self.bounds.queue_tokens, self.bounds.max_requests)
         self.restarts = 0
         self.draining = False
-        self._load, self._size = load, size
-        self._watcher: Watcher = watcher or Silent()
+        self._load, self._tokens_to_read = load, tokens_to_read
+        self._observer: EngineObserver = observer or NullObserver()
         self._loaded: Reader | None = None
         self._stop = threading.Event()
-        self._worker = self._hired()
-        self._keeper = threading.Thread(target=self._keep, name="tamis-keeper", daemon=True)
+        self._worker = self._new_worker()
+        self._supervisor = threading.Thread(target=self._supervise, name="tamis-keeper", daemon=True)
 
     def start(self, timeout_s: float = 600.0) -> EngineReader:
         """Loads the model and says what methods may read with.
@@ -77,15 +77,15 @@ class Engine:
         """
         self._worker.start()
         until = time.monotonic() + timeout_s
-        while not self._worker.ready.wait(_LOOK_S):
-            if self._worker.failed is not None:
-                raise self._worker.failed
+        while not self._worker.ready.wait(_POLL_S):
+            if self._worker.load_error is not None:
+                raise self._worker.load_error
             if time.monotonic() > until:
                 raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
-        self._keeper.start()
+        self._supervisor.start()
         assert self._loaded is not None  # the worker is ready
         read, most = self._loaded, self.bounds.max_request_tokens
-        return EngineReader(self.queue, read.card, read.layout, most, self._size, innermost_reader(read))
+        return EngineReader(self.queue, read.card, read.layout, most, self._tokens_to_read, innermost_reader(read))
 
     @property
     def ready(self) -> bool:
@@ -104,7 +104,7 @@ class Engine:
         Raises:
             Overloaded: there is no room. Unavailable: the model is away.
         """
-        if self._worker.failed is not None:
+        if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
         return self.queue.admit(tokens, priority, deadline)
 
@@ -128,33 +128,33 @@ class Engine:
         self._worker.join(1.0)
         return served
 
-    def _hired(self) -> Worker:
-        return Worker(self.queue, self._read_model, self.bounds.batch_tokens, self._watcher)
+    def _new_worker(self) -> Worker:
+        return Worker(self.queue, self._read_model, self.bounds.batch_tokens, self._observer)
 
     def _read_model(self) -> Reader:
         self._loaded = self._load()
         return self._loaded
 
-    def _keep(self) -> None:
+    def _supervise(self) -> None:
         """Replaces a worker that died or hangs, after a pause that grows if it dies again."""
         pause_s = 0.0
-        while not self._stop.wait(_LOOK_S):
+        while not self._stop.wait(_POLL_S):
             worker = self._worker
-            if worker.is_alive() and not self._hangs(worker):
+            if worker.is_alive() and not self._is_stuck(worker):
                 if worker.ready.is_set() and worker.busy_since is None:
                     pause_s = 0.0
                 continue
             if self._stop.is_set() or (self.draining and not worker.is_alive()):
                 return
-            worker.drop(WorkerDied("the model's thread died with this request; try again", 1.0))
+            worker.abandon(WorkerDied("the model's thread died with this request; try again", 1.0))
             if self._stop.wait(pause_s):
                 return
             pause_s = min(max(1.0, 2 * pause_s), _LONGEST_PAUSE_S)
             self.restarts += 1
-            self._watcher.count_restart()
-            self._worker = self._hired()
+            self._observer.count_restart()
+            self._worker = self._new_worker()
             self._worker.start()
 
-    def _hangs(self, worker: Worker) -> bool:
+    def _is_stuck(self, worker: Worker) -> bool:
         since = worker.busy_since
         return since is not None and time.monotonic() - since > self.bounds.stall_s

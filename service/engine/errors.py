@@ -17,7 +17,7 @@ class Malformed(Refused):
     """No JSON, or JSON that RFC 8259 does not know."""
 
 
-class Empty(Refused):
+class EmptyInput(Refused):
     """A list without anything in it, where a dialect has a status of its own for that."""
 
 
@@ -53,7 +53,7 @@ class RateLimited(Refused):
     """The key has used up its share."""
 
 
-class Gone(Refused):
+class ClientDisconnected(Refused):
     """The client hung up; nobody reads the answer."""
 
 

@@ -20,7 +20,7 @@ from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 SLACK = 4.0
-_SPILL = 1.1
+_OVERFLOW = 1.1
 """A guess may be short by so much that the line is a tenth over; more is refused after all."""
 
 
@@ -30,19 +30,19 @@ class QueueLoad:
 
     tokens: int
     requests: int
-    most_tokens: int
+    max_tokens: int
 
 
 class RequestQueue:
     """Jobs of all requests, handed out in batches. Safe for threads."""
 
-    def __init__(self, most_tokens: int, most_requests: int) -> None:
-        self.most_tokens, self.most_requests = most_tokens, most_requests
+    def __init__(self, max_tokens: int, max_requests: int) -> None:
+        self.max_tokens, self.max_requests = max_tokens, max_requests
         self.rate = 1000.0
         """Tokens a second: a guess until the first batch was read."""
         self._jobs: dict[QueuedRequest, deque[PromptJob]] = {}
         self._requests: set[QueuedRequest] = set()
-        self._held = 0
+        self._reserved_tokens = 0
         self._closed = False
         self._changed = threading.Condition()
 
@@ -63,7 +63,7 @@ class RequestQueue:
                 priority, due if deadline is None else min(due, deadline), tokens, deadline
             )
             self._requests.add(request)
-            self._held += tokens
+            self._reserved_tokens += tokens
             return request
 
     def put(self, request: QueuedRequest, jobs: list[PromptJob]) -> None:
@@ -76,13 +76,13 @@ class RequestQueue:
         with self._changed:
             if request.fault is not None:
                 raise request.fault
-            self._held -= request.held
-            others, request.held = self._held, 0
-            if tokens and others and others + tokens > _SPILL * self.most_tokens:
-                raise Overloaded(self._told(tokens), self._wait_s(tokens))
-            request.held = tokens
-            self._held += tokens
-            request.submitted = time.monotonic()
+            self._reserved_tokens -= request.reserved_tokens
+            others, request.reserved_tokens = self._reserved_tokens, 0
+            if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
+                raise Overloaded(self._overload_message(tokens), self._wait_s(tokens))
+            request.reserved_tokens = tokens
+            self._reserved_tokens += tokens
+            request.submitted_at = time.monotonic()
             self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
 
@@ -96,9 +96,9 @@ class RequestQueue:
     def finish(self, job: PromptJob) -> None:
         """Lets go of a job's tokens."""
         with self._changed:
-            freed = min(job.tokens, job.request.held)
-            job.request.held -= freed
-            self._held -= freed
+            freed = min(job.tokens, job.request.reserved_tokens)
+            job.request.reserved_tokens -= freed
+            self._reserved_tokens -= freed
             self._changed.notify_all()
 
     def leave(self, request: QueuedRequest) -> None:
@@ -106,8 +106,8 @@ class RequestQueue:
         with self._changed:
             self._requests.discard(request)
             self._jobs.pop(request, None)
-            self._held -= request.held
-            request.held = 0
+            self._reserved_tokens -= request.reserved_tokens
+            request.reserved_tokens = 0
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class RequestQueue:
 
     def load(self) -> QueueLoad:
         """How full it is."""
-        return QueueLoad(self._held, len(self._requests), self.most_tokens)
+        return QueueLoad(self._reserved_tokens, len(self._requests), self.max_tokens)
 
     def _batch(self, batch_tokens: int) -> list[PromptJob]:
         """Jobs of the most urgent requests, as many as fit; at least one."""
@@ -146,15 +146,15 @@ class RequestQueue:
         return batch
 
     def _check_room(self, tokens: int, requests: int) -> None:
-        if len(self._requests) + requests > self.most_requests:
+        if len(self._requests) + requests > self.max_requests:
             raise Overloaded(
                 f"{len(self._requests)} requests are being served, the most at a time",
-                self._held / max(len(self._requests), 1) / self.rate,
+                self._reserved_tokens / max(len(self._requests), 1) / self.rate,
             )
-        if tokens and self._held and self._held + tokens > self.most_tokens:
-            raise Overloaded(self._told(tokens), self._wait_s(tokens))
+        if tokens and self._reserved_tokens and self._reserved_tokens + tokens > self.max_tokens:
+            raise Overloaded(self._overload_message(tokens), self._wait_s(tokens))
 
-    def _told(self, tokens: int) -> str:
+    def _overload_message(self, tokens: int) -> str:
         return (
             f"{self._held:,} tokens are waiting, about {tokens:,} would come, and "
             f"{self.most_tokens:,} is the most; come back after Retry-After"
@@ -162,4 +162,4 @@ class RequestQueue:
 
     def _wait_s(self, tokens: int) -> float:
         """Until so much was read that there is room."""
-        return (self._held + min(tokens, self.most_tokens) - self.most_tokens) / self.rate
+        return (self._reserved_tokens + min(tokens, self.max_tokens) - self.max_tokens) / self.rate

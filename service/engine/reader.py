@@ -29,8 +29,8 @@ class EngineReader:
         queue: RequestQueue,
         card: Card,
         layout: Layout,
-        most_tokens: int,
-        size: Callable[[Prompt], int] = len,
+        max_request_tokens: int,
+        tokens_to_read: Callable[[Prompt], int] = len,
         model: Any = None,
     ) -> None:
         """A reader over a line.
@@ -41,7 +41,7 @@ class EngineReader:
                 on to, it would live on when another takes its place.
         """
         self.queue, self.card, self.layout = queue, card, layout
-        self.most_tokens, self.size = most_tokens, size
+        self.max_request_tokens, self.tokens_to_read = max_request_tokens, tokens_to_read
         self.context_tokens: int = getattr(model, "context_tokens", CONTEXT_TOKENS)
         self.depth: int = getattr(model, "depth", card.layers)
         self.config: Any = getattr(model, "config", None)
@@ -62,30 +62,30 @@ class EngineReader:
         if (request := current_request()) is None:
             raise BadInput("the engine reads for requests; hold a ticket")
         if request.replaying:
-            yield from _replayed(request, prompts)
+            yield from _replay_signals(request, prompts)
             return
         tokens = sum(map(len, prompts))
-        if tokens > self.most_tokens:
+        if tokens > self.max_request_tokens:
             raise TooLarge(
                 f"the request has {tokens:,} tokens and at most {self.most_tokens:,} are read; "
                 "send fewer or shorter documents"
             )
         answers: queue.SimpleQueue[Signal | Exception] = queue.SimpleQueue()
         template = self.layout.template
-        jobs = [PromptJob(request, p, want, template, max(1, self.size(p)), answers) for p in prompts]
+        jobs = [PromptJob(request, p, want, template, max(1, self.tokens_to_read(p)), answers) for p in prompts]
         request.send_faults_to(answers)
         self.queue.put(request, jobs)
         for job in jobs:
-            yield request.next(job)
+            yield request.wait_for(job)
 
 
-def _replayed(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterator[Signal]:
+def _replay_signals(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterator[Signal]:
     """What was read before time ran out, and no more."""
-    for prompt, (read, signal) in zip(prompts, request.done, strict=False):
+    for prompt, (read, signal) in zip(prompts, request.completed, strict=False):
         if prompt != read:
             break
         yield signal
     else:
-        if len(prompts) <= len(request.done):
+        if len(prompts) <= len(request.completed):
             return
     raise OutOfTime("this was not read in time")

@@ -45,16 +45,16 @@ class QueuedRequest:
 
     priority: int
     due: float
-    held: int
+    reserved_tokens: int
     deadline: float | None = None
     replaying: bool = False
-    done: list[tuple[Prompt, Signal]] = field(default_factory=list)
+    completed: list[tuple[Prompt, Signal]] = field(default_factory=list)
     queue_ms: float = 0.0
     forward_ms: float = 0.0
-    submitted: float | None = None
+    submitted_at: float | None = None
     fault: Refused | None = None
-    _waiting: queue.SimpleQueue[Signal | Exception] | None = None
-    _ending: threading.Lock = field(default_factory=threading.Lock)
+    _fault_queue: queue.SimpleQueue[Signal | Exception] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
@@ -67,19 +67,19 @@ class QueuedRequest:
 
     def end(self, fault: Refused) -> None:
         """Nobody waits for it any more; whoever reads for it is told."""
-        with self._ending:
+        with self._lock:
             self.fault = self.fault or fault
-            if self._waiting is not None:
-                self._waiting.put(self.fault)
+            if self._fault_queue is not None:
+                self._fault_queue.put(self.fault)
 
     def send_faults_to(self, answers: queue.SimpleQueue[Signal | Exception]) -> None:
         """Where `end` calls to."""
-        with self._ending:
-            self._waiting = answers
+        with self._lock:
+            self._fault_queue = answers
             if self.fault is not None:
                 answers.put(self.fault)
 
-    def next(self, job: PromptJob) -> Signal:
+    def wait_for(self, job: PromptJob) -> Signal:
         """The signal of a job, when it comes.
 
         Raises:
@@ -93,7 +93,7 @@ class QueuedRequest:
         if isinstance(answer, Exception):
             raise answer
         if self.deadline is not None:
-            self.done.append((job.prompt, answer))
+            self.completed.append((job.prompt, answer))
         return answer
 
 

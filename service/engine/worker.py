@@ -17,11 +17,11 @@ from tamis.service.engine.errors import Refused
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob
 
-_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
-_FADE = 0.8
+_ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
+_RATE_DECAY = 0.8
 
 
-class Watcher(Protocol):
+class EngineObserver(Protocol):
     """Who is told of every batch, for the metrics."""
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
@@ -43,61 +43,61 @@ class Worker(threading.Thread):
     """
 
     def __init__(
-        self, queue: RequestQueue, load: Callable[[], Reader], batch_tokens: int, watcher: Watcher
+        self, queue: RequestQueue, load: Callable[[], Reader], batch_tokens: int, observer: EngineObserver
     ) -> None:
         super().__init__(name="tamis-model", daemon=True)
-        self.queue, self.load, self.batch_tokens, self.watcher = queue, load, batch_tokens, watcher
+        self.queue, self.load, self.batch_tokens, self.observer = queue, load, batch_tokens, observer
         self.ready = threading.Event()
-        self.failed: Exception | None = None
+        self.load_error: Exception | None = None
         self.busy_since: float | None = None
         self.abandoned = False
-        self._hand: list[PromptJob] = []
+        self._batch: list[PromptJob] = []
 
     def run(self) -> None:
         """The life of the thread."""
         try:
             reader = self.load()
         except Exception as error:
-            self.failed = error
+            self.load_error = error
             return
         self.ready.set()
         while not self.abandoned:
-            self._hand = self.queue.take(self.batch_tokens)
-            if not self._hand:
+            self._batch = self.queue.take(self.batch_tokens)
+            if not self._batch:
                 return
-            self._serve(reader)
-            self._hand = []
+            self._process_batch(reader)
+            self._batch = []
 
-    def drop(self, fault: Refused) -> None:
+    def abandon(self, fault: Refused) -> None:
         """Tells whoever waits for the batch in hand that it is lost."""
         self.abandoned = True
-        for job in self._hand:
+        for job in self._batch:
             job.answers.put(fault)
             self.queue.finish(job)
 
-    def _serve(self, reader: Reader) -> None:
+    def _process_batch(self, reader: Reader) -> None:
         began = self.busy_since = time.monotonic()
-        for request in {job.request for job in self._hand}:
-            if request.submitted is not None:
-                request.queue_ms += (began - request.submitted) * 1e3
+        for request in {job.request for job in self._batch}:
+            if request.submitted_at is not None:
+                request.queue_ms += (began - request.submitted_at) * 1e3
         try:
-            for jobs in _alike(self._hand):
+            for jobs in _group_by_template(self._batch):
                 self._read(reader, jobs)
         finally:
             self.busy_since = None
         seconds = time.monotonic() - began
-        tokens = sum(job.tokens for job in self._hand)
-        self.queue.rate += (1 - _FADE) * (tokens / max(seconds, 1e-6) - self.queue.rate)
+        tokens = sum(job.tokens for job in self._batch)
+        self.queue.rate += (1 - _RATE_DECAY) * (tokens / max(seconds, 1e-6) - self.queue.rate)
         now = time.monotonic()
-        for request in {job.request for job in self._hand}:
+        for request in {job.request for job in self._batch}:
             request.forward_ms += seconds * 1e3
-            request.submitted = now
-        self.watcher.count_batch(tokens, len(self._hand), seconds)
+            request.submitted_at = now
+        self.observer.count_batch(tokens, len(self._batch), seconds)
 
     def _read(self, reader: Reader, jobs: Sequence[PromptJob]) -> None:
         """Reads jobs of one template together; if that fails, each request's alone."""
         try:
-            signals = _signals(reader, jobs)
+            signals = _read_signals(reader, jobs)
         except Exception as error:
             if len({job.request for job in jobs}) == 1:
                 self._answer(jobs, [error] * len(jobs))
@@ -115,7 +115,7 @@ class Worker(threading.Thread):
             job.answers.put(answer)
 
 
-def _alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
+def _group_by_template(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
     """Jobs of the same template, each request's in order."""
     groups: dict[str, list[PromptJob]] = {}
     for job in jobs:
@@ -123,22 +123,22 @@ def _alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
     yield from groups.values()
 
 
-def _signals(reader: Reader, jobs: Sequence[PromptJob]) -> list[Signal]:
+def _read_signals(reader: Reader, jobs: Sequence[PromptJob]) -> list[Signal]:
     """One forward pass over everything, each job's signal cut to what it wants."""
-    want = union([job.want for job in jobs])
+    want = merge_wants([job.want for job in jobs])
     inner = reader.with_template(jobs[0].template)
     read = list(inner.read([job.prompt for job in jobs], want))
-    return [cut(s, want, job.want, job.prompt) for job, s in zip(jobs, read, strict=True)]
+    return [slice_signal(s, want, job.want, job.prompt) for job, s in zip(jobs, read, strict=True)]
 
 
-def union(wants: Sequence[Want]) -> Want:
+def merge_wants(wants: Sequence[Want]) -> Want:
     """What serves all of them at once."""
     layers = sorted({layer for want in wants for layer in want.layers})
-    rows = tuple(group for group in _GROUPS if any(group in want.rows for want in wants))
+    rows = tuple(group for group in _ROW_GROUPS if any(group in want.rows for want in wants))
     return Want(tuple(layers), rows)
 
 
-def cut(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Signal:
+def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Signal:
     """The layers and rows of `want`, of a signal that was read for more: `[L, H, R, N]`."""
     if read == want:
         return signal

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
 from tamis.service.files.cells import cells
 from tamis.service.files.files import open_parquet, opened, pyarrow
@@ -136,7 +136,7 @@ def count(found: Sequence[Source]) -> int:
     return total
 
 
-def documents(found: Sequence[Source], fields: Fields, encoding: str) -> Iterator[Document]:
+def documents(found: Sequence[Source], fields: Fields, encoding: str) -> Iterator[CorpusDocument]:
     """The documents of a corpus, in order.
 
     Raises:
@@ -150,10 +150,10 @@ def documents(found: Sequence[Source], fields: Fields, encoding: str) -> Iterato
         else:
             with opened(source.path) as stream:
                 text = _decoded(stream.read(), source.path, encoding)
-            yield Document(source.name, text.removeprefix("\ufeff"))
+            yield CorpusDocument(source.name, text.removeprefix("\ufeff"))
 
 
-def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) -> Iterator[Document]:
+def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) -> Iterator[CorpusDocument]:
     for number, row in rows:
         place = f"{source.path}, row {number}"
         if not isinstance(row, Mapping):
@@ -161,7 +161,7 @@ def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) ->
         yield _document(row, place, f"{source.name}:{number}", fields)
 
 
-def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> Document:
+def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> CorpusDocument:
     """A row as a document: what is neither id, text nor title is metadata."""
     text_field = fields.text or _first(row, _WORDS) or "text"
     if not isinstance(row.get(text_field), str):
@@ -181,7 +181,7 @@ def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> 
     empty = {key for key in (*_WORDS, *_IDS, fields.title) if row.get(key) is None}
     taken = {id_field, text_field, *empty} | ({fields.title} if titled else set())
     try:
-        return Document(
+        return CorpusDocument(
             name if given is None else str(given),
             row[text_field],
             (str(title) or None) if titled else None,

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.hub import cache_dir as _home
-from tamis.service.api.cache_dir import named_home as _named_home
+from tamis.service.api.cache_dir import home_from_environment as _named_home
 
 if TYPE_CHECKING:
     from tamis.compressors.types import Budget as Budget

@@ -26,24 +26,24 @@ from starlette.staticfiles import StaticFiles
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
-from tamis.service.api.languages import Choice, chosen
+from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
 from tamis.service.http.middleware.body_limits import BodyLimitMiddleware
-from tamis.service.http.middleware.request_log import HEADER, RequestLogMiddleware, log_entry_of, refusal
-from tamis.service.http.openapi import described
+from tamis.service.http.middleware.request_log import REQUEST_ID_HEADER, RequestLogMiddleware, log_entry_of, error_response
+from tamis.service.http.openapi import openapi_builder
 from tamis.service.http.routes import about, base, compress, rerank, search, tei
-from tamis.service.http.runtime.api_keys import Keyring, given_keys, read_keys
-from tamis.service.http.runtime.logs import logger
+from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
+from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 
-_UNSAID = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
+_UNION_TAGS = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
 """Parts of a place that are ours, not the caller's."""
-_TAG = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
+_TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
 """Parts of a place that say which of several types was tried."""
-_PAGE = Path(__file__).parent / "web"
+_WEB_FOLDER = Path(__file__).parent / "web"
 
 
 def create_app(settings: Settings | None = None, reader: Reader | None = None) -> FastAPI:
@@ -60,13 +60,13 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         from tamis.service.http.runtime.environment import load_settings
 
         settings = load_settings()
-    metrics, log = Metrics(), logger(settings.log_format, settings.log_level)
-    keyring = keys_of(settings)
+    metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
+    keyring = load_keyring(settings)
 
     @asynccontextmanager
-    async def running(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            choice = await asyncio.to_thread(served_by, settings)
+            choice = await asyncio.to_thread(proxy_choice, settings)
             served = replace(settings, proxy=choice.proxy)
             state = await asyncio.to_thread(ServiceState.start, served, metrics, reader)
         except TamisError as error:
@@ -85,18 +85,18 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         title="tamis",
         version=version("tamis"),
         summary="Context compression and reranking by reading a small model's attention",
-        lifespan=running,
+        lifespan=lifespan,
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     for part in (compress, rerank, search, about):
         app.include_router(part.routes)
-    _serve_page(app)
-    _answer_errors(app)
-    app.openapi = described(app)  # type: ignore[method-assign]
+    _mount_web_page(app)
+    _add_error_handlers(app)
+    app.openapi = openapi_builder(app)  # type: ignore[method-assign]
     # the last that is added stands outermost
     app.add_middleware(
-        BodyLimitMiddleware, most_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
     app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
@@ -105,18 +105,18 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[HEADER.decode(), "Retry-After", *base.PASSTHROUGH_HEADERS, *tei.HEADERS],
+            expose_headers=[REQUEST_ID_HEADER.decode(), "Retry-After", *base.PASSTHROUGH_HEADERS, *tei.HEADERS],
         )
     app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
     return app
 
 
-def served_by(settings: Settings) -> Choice:
+def proxy_choice(settings: Settings) -> ProxyChoice:
     """The proxy a service reads with: the one that is set, or by its language."""
-    return chosen(settings.proxy, settings.method, settings.language, "", (), settings.models)
+    return choose_proxy(settings.proxy, settings.method, settings.language, "", (), settings.models)
 
 
-def keys_of(settings: Settings) -> Keyring:
+def load_keyring(settings: Settings) -> Keyring:
     """The keys that settings name, of the file and in plain.
 
     Raises:
@@ -128,47 +128,47 @@ def keys_of(settings: Settings) -> Keyring:
             f"the keys file {settings.keys_file} holds no key, so anybody could come in; make one "
             f"with `tamis keys new NAME --file {settings.keys_file}`, or leave --keys-file out"
         )
-    return Keyring([*written, *given_keys(settings.api_keys)], settings.rate_limit)
+    return Keyring([*written, *parse_inline_keys(settings.api_keys)], settings.rate_limit)
 
 
-def _serve_page(app: FastAPI) -> None:
+def _mount_web_page(app: FastAPI) -> None:
     """The page, where it is part of the installation."""
-    if not (_PAGE / "index.html").is_file():
+    if not (_WEB_FOLDER / "index.html").is_file():
         return
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(_PAGE / "index.html")
+        return FileResponse(_WEB_FOLDER / "index.html")
 
-    if (_PAGE / "assets").is_dir():
-        app.mount("/assets", StaticFiles(directory=_PAGE / "assets"), name="assets")
+    if (_WEB_FOLDER / "assets").is_dir():
+        app.mount("/assets", StaticFiles(directory=_WEB_FOLDER / "assets"), name="assets")
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     """Every error in the words of the request's dialect."""
 
-    async def known(request: Request, error: Exception) -> Response:
-        return refusal(request.scope, error)
+    async def handle_tamis_error(request: Request, error: Exception) -> Response:
+        return error_response(request.scope, error)
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def handle_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         if isinstance(error.body, dict) and request.url.path == "/rerank" and "texts" in error.body:
             log_entry_of(request.scope).dialect = "tei"
-        found, param = _first_fault(error.errors())
-        return refusal(request.scope, found, param)
+        found, param = _first_validation_error(error.errors())
+        return error_response(request.scope, found, param)
 
-    async def plain(request: Request, error: Exception) -> Response:
+    async def handle_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = refusal(request.scope, _as_ours(error, request))
+        answer = error_response(request.scope, _to_tamis_error(error, request))
         answer.headers.update(error.headers or {})
         return answer
 
-    app.add_exception_handler(TamisError, known)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, plain)
+    app.add_exception_handler(TamisError, handle_tamis_error)
+    app.add_exception_handler(RequestValidationError, handle_validation_error)
+    app.add_exception_handler(HTTPException, handle_http_error)
 
 
-def _as_ours(error: HTTPException, request: Request) -> Exception:
+def _to_tamis_error(error: HTTPException, request: Request) -> Exception:
     path = request.url.path
     if error.status_code == 404:
         return NotFound(f"there is nothing at {path}; GET /openapi.json lists what there is")
@@ -177,13 +177,13 @@ def _as_ours(error: HTTPException, request: Request) -> Exception:
     return Malformed(str(error.detail))
 
 
-def _place(error: Any) -> tuple[str, ...]:
+def _field_path(error: Any) -> tuple[str, ...]:
     """Where a fault is, in the caller's words: no tags of unions, no names of models."""
-    said = (str(part) for part in error["loc"] if part not in _UNSAID)
-    return tuple(part for part in said if not _TAG.fullmatch(part))
+    said = (str(part) for part in error["loc"] if part not in _UNION_TAGS)
+    return tuple(part for part in said if not _TYPE_NAME.fullmatch(part))
 
 
-def _nearest(errors: Any) -> Any:
+def _most_specific_error(errors: Any) -> Any:
     """The first fault; of an object that may also be a text, what is wrong with the object."""
     first = errors[0]
     if isinstance(first["input"], dict) and first["type"] == "string_type":
@@ -192,15 +192,15 @@ def _nearest(errors: Any) -> Any:
     return first
 
 
-def _first_fault(errors: Any) -> tuple[Exception, str | None]:
+def _first_validation_error(errors: Any) -> tuple[Exception, str | None]:
     """The first thing that is wrong with a body, with the field's place in it."""
-    first = _nearest(errors)
+    first = _most_specific_error(errors)
     if first["type"] == "json_invalid":
         return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
     if first["loc"] == ("body",) and first["type"] == "missing":
         return Malformed("the body is empty; send JSON"), None
-    told = ".".join(_place(first))
-    others = len({_place(error) for error in errors} - {_place(first)})
+    told = ".".join(_field_path(first))
+    others = len({_field_path(error) for error in errors} - {_field_path(first)})
     more = f" (and {others} more)" if others else ""
     message = first["msg"].removeprefix("Value error, ")
     return BadInput(f"{told or 'the body'}: {message}{more}"), told or None

@@ -13,11 +13,11 @@ from tamis.service.http.middleware.auth import OPEN_PATHS
 from tamis.service.http.runtime.state import ServiceState
 
 _SCHEME = "ApiKey"
-_HERE = "#/components/schemas/"
-_UNUSED = ("HTTPValidationError", "ValidationError")
+_SCHEMA_REF = "#/components/schemas/"
+_UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
-def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def openapi_builder(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """`app.openapi`, made once."""
 
     def openapi() -> dict[str, Any]:
@@ -25,15 +25,15 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
             made = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            app.openapi_schema = _named(_put_right(made), getattr(app.state, "service_state", None))
+            app.openapi_schema = _add_known_names(_correct_document(made), getattr(app.state, "service_state", None))
         return app.openapi_schema
 
     return openapi
 
 
-def _put_right(document: dict[str, Any]) -> dict[str, Any]:
+def _correct_document(document: dict[str, Any]) -> dict[str, Any]:
     parts = document.setdefault("components", {})
-    for name in _UNUSED:
+    for name in _UNUSED_SCHEMAS:
         parts.get("schemas", {}).pop(name, None)
     parts["securitySchemes"] = {
         _SCHEME: {"type": "http", "scheme": "bearer", "description": "Where the service has keys."}
@@ -45,18 +45,18 @@ def _put_right(document: dict[str, Any]) -> dict[str, Any]:
             operation.get("responses", {}).setdefault(
                 "500", {"description": "A fault of the service."}
             )
-    _loosen(document)
+    _replace_one_of(document)
     return document
 
 
-def _named(document: dict[str, Any], state: ServiceState | None) -> dict[str, Any]:
+def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> dict[str, Any]:
     """The names that a field may have here: methods, tokenizers, indexes."""
     if state is None:
         return document
     schemas = document["components"]["schemas"]
     # an input of a batch with a name that is not there is answered, with an error of its own
     schemas["CompressInput"] = deepcopy(schemas["CompressRequest"])
-    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_HERE}CompressInput"
+    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_SCHEMA_REF}CompressInput"
     methods = state.methods
     names = {
         "model": ["default", methods.reader.card.name, *methods.names],
@@ -73,13 +73,13 @@ def _named(document: dict[str, Any], state: ServiceState | None) -> dict[str, An
     return document
 
 
-def _loosen(node: Any) -> None:
+def _replace_one_of(node: Any) -> None:
     """A body that two dialects would take is taken: `anyOf`, where pydantic writes `oneOf`."""
     if isinstance(node, dict):
         if "oneOf" in node:
             node["anyOf"] = node.pop("oneOf")
         for value in node.values():
-            _loosen(value)
+            _replace_one_of(value)
     elif isinstance(node, list):
         for value in node:
-            _loosen(value)
+            _replace_one_of(value)

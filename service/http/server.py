@@ -14,12 +14,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.logs import logger
-from tamis.service.http.runtime.memory import settle
+from tamis.service.http.runtime.logs import create_logger
+from tamis.service.http.runtime.memory import freeze_startup_objects
 from tamis.service.http.runtime.settings import Settings
 
 
-class Impatient(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """uvicorn's protocol, which closes a connection whose request does not begin in time.
 
     uvicorn itself waits for ever for the end of the headers: a few hundred clients that send a byte
@@ -31,33 +31,33 @@ class Impatient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        self._start_or_stop_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._start_or_stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop()
+        self._cancel_timer()
 
-    def _watch(self) -> None:
-        if not self._idle():
-            self._stop()
+    def _start_or_stop_timer(self) -> None:
+        if not self._is_idle():
+            self._cancel_timer()
         elif self._timer is None:
-            self._timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+            self._timer = self.loop.call_later(self.header_timeout_s, self._close_if_idle)
 
-    def _idle(self) -> bool:
+    def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _stop(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
+    def _close_if_idle(self) -> None:
         self._timer = None
-        if self._idle() and not self.transport.is_closing():
+        if self._is_idle() and not self.transport.is_closing():
             self.transport.close()
 
 
@@ -72,10 +72,10 @@ class Server(uvicorn.Server):
         """Opens the door when the model is there."""
         await super().startup(sockets)
         if self.started:
-            settle()
+            freeze_startup_objects()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            log = logger(self.settings.log_format, self.settings.log_level)
+            log = create_logger(self.settings.log_format, self.settings.log_level)
             log.info("listening", url=f"http://{shown}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -93,10 +93,10 @@ class Server(uvicorn.Server):
         loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave)
 
 
-def server(settings: Settings, app: Any = None) -> Server:
+def create_server(settings: Settings, app: Any = None) -> Server:
     """A server for an app, by default one for these settings."""
     app = app or create_app(settings)
-    patience = type("Patience", (Impatient,), {"header_timeout_s": settings.header_timeout_s})
+    patience = type("Patience", (HeaderTimeoutProtocol,), {"header_timeout_s": settings.header_timeout_s})
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -117,7 +117,7 @@ def run(settings: Settings) -> None:
     Raises:
         TamisError: what keeps it from starting.
     """
-    running = server(settings)
+    running = create_server(settings)
     try:
         running.run()
     except SystemExit:

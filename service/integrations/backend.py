@@ -23,9 +23,9 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.tokens import Tokens
 from tamis.service.api.compress import compress, counter_of
-from tamis.service.api.languages import chosen
+from tamis.service.api.languages import choose_proxy
 from tamis.service.api.rerank import rerank
-from tamis.service.http.schemas.base import probability
+from tamis.service.http.schemas.base import to_probability
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ and what is cancelled while it waits is never begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
+class RankingPlan:
     """How texts are scored."""
 
     method: str = DEFAULT
@@ -43,7 +43,7 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Ranking):
+class CompressionPlan(RankingPlan):
     """How a compression is made, question and passages aside."""
 
     budget: Budget
@@ -52,7 +52,7 @@ class Plan(Ranking):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class KeptPassage:
     """What is kept of one passage.
 
     Attributes:
@@ -72,7 +72,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class CompressedContext:
     """The parts of all passages that keep something, in the order to show them.
 
     Joined by `Rules.separator` they are within the budget.
@@ -86,7 +86,7 @@ class Short:
         model: the proxy's name; None where nothing came of it.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[KeptPassage, ...]
     status: str
     method: str
     answerability: float | None = None
@@ -94,11 +94,11 @@ class Short:
     model: str | None = None
 
 
-def shadowed(short: Short, passages: Sequence[Passage]) -> Short:
+def to_shadow(short: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
     """Every passage whole, in its place; spans and counts say what would have been kept."""
     kept = {part.passage: part for part in short.parts}
     parts = tuple(
-        replace(kept.get(i, Part(i, "", (), tokens_out=0)), text=passage.text)
+        replace(kept.get(i, KeptPassage(i, "", (), tokens_out=0)), text=passage.text)
         for i, passage in enumerate(passages)
     )
     return replace(short, parts=parts, status="shadow")
@@ -107,23 +107,23 @@ def shadowed(short: Short, passages: Sequence[Passage]) -> Short:
 class Backend(Protocol):
     """Whoever compresses and ranks. All four raise `TamisError` and its kinds."""
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """What is kept of each passage."""
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """`compress`, with the event loop free meanwhile."""
 
-    def rank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """One score a text, from 0 to 1, in the order of the texts.
 
         A probability where the method is calibrated, else its score through a sigmoid.
         """
 
-    async def arank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """`rank`, with the event loop free meanwhile."""
 
 
-class InProcess:
+class LocalBackend:
     """tamis as a library: the model is loaded at the first question and shared by all adapters.
 
     Args:
@@ -134,11 +134,11 @@ class InProcess:
         self.proxy = proxy
         self._given = options | ({} if cache is None else {"cache": cache})
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """What is kept of each passage."""
         root = self._given.get("root")
         probe = self._given.get("probe", AUTO)
-        choice = chosen(self.proxy, plan.method, plan.language, question, passages, root, probe)
+        choice = choose_proxy(self.proxy, plan.method, plan.language, question, passages, root, probe)
         counter = counter_of(plan.tokenizer, choice.proxy, root)
         budget = plan.budget
         short = compress(
@@ -156,24 +156,24 @@ class InProcess:
             **self._given,
         )
         short = choice.noted(short)
-        return Short(
-            parts_of(short, plan.rules, counter),
+        return CompressedContext(
+            kept_passages(short, plan.rules, counter),
             short.status,
             plan.method,
             short.answerability,
             short.warnings,
-            _name_of(choice.proxy),
+            _proxy_name(choice.proxy),
         )
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """`compress` in a thread.
 
         Whoever is cancelled is let go at once. A question that was not yet begun is dropped; one
         that is being read is read to its end and forgotten.
         """
-        return await off_loop(partial(self.compress, question, passages, plan))
+        return await run_in_thread(partial(self.compress, question, passages, plan))
 
-    def rank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """One score a text, in the order of the texts."""
         ranked = rerank(
             question,
@@ -183,26 +183,26 @@ class InProcess:
             proxy=self.proxy,
             **self._given,
         )
-        scores = {r.index: probability(r.own, ranked.calibrated) for r in ranked.results}
+        scores = {r.index: to_probability(r.own, ranked.calibrated) for r in ranked.results}
         return tuple(scores[i] for i in range(len(texts)))
 
-    async def arank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """`rank` in a thread, cancelled as `acompress`."""
-        return await off_loop(partial(self.rank, question, texts, how))
+        return await run_in_thread(partial(self.rank, question, texts, how))
 
 
-def _name_of(proxy: Any) -> str:
+def _proxy_name(proxy: Any) -> str:
     """What a proxy's card says it is called; it need not be loaded for that."""
     if not isinstance(proxy, str | Path):
         return str(proxy.card.name)
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)
 
 
-def parts_of(short: Compressed, rules: Rules, counter: Tokens) -> tuple[Part, ...]:
+def kept_passages(short: Compressed, rules: Rules, counter: Tokens) -> tuple[KeptPassage, ...]:
     """A compression passage by passage; joined by the separator, the texts are `short.text`."""
     found = per_passage(short, replace(rules, titles=False, citations=None), counter)
     parts = [
-        Part(
+        KeptPassage(
             source.index,
             source.text,
             tuple(short.spans(source.index)),
@@ -213,10 +213,10 @@ def parts_of(short: Compressed, rules: Rules, counter: Tokens) -> tuple[Part, ..
         for source in found
         if source.text
     ]
-    return arranged(parts, rules.order)
+    return order_parts(parts, rules.order)
 
 
-def arranged(parts: Sequence[Part], order: str) -> tuple[Part, ...]:
+def order_parts(parts: Sequence[KeptPassage], order: str) -> tuple[KeptPassage, ...]:
     """Parts in the order in which rendering shows them; without scores that is as given."""
     if order == "original" or any(part.score is None for part in parts):
         return tuple(parts)
@@ -226,18 +226,18 @@ def arranged(parts: Sequence[Part], order: str) -> tuple[Part, ...]:
     return tuple(ranked[i] for i in at_both_ends(range(len(ranked))))
 
 
-def whole(passages: Sequence[Passage], method: str, why: str) -> Short:
+def pass_through(passages: Sequence[Passage], method: str, why: str) -> CompressedContext:
     """Every passage as it is, because of an error."""
-    parts = (Part(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
-    return Short(tuple(parts), "failed", method, warnings=(why,))
+    parts = (KeptPassage(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
+    return CompressedContext(tuple(parts), "failed", method, warnings=(why,))
 
 
-def broke_down(error: Exception) -> bool:
+def is_backend_failure(error: Exception) -> bool:
     """Whether the model or the server failed, and not the request or how things were set up."""
     return not isinstance(error, TamisError) or getattr(error, "broke_down", False)
 
 
-async def off_loop(call: Callable[[], T]) -> T:
+async def run_in_thread(call: Callable[[], T]) -> T:
     """A call in a thread of ours, with the context variables of whoever awaits it."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(_threads, context.run, call)

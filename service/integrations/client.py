@@ -26,23 +26,23 @@ from tamis.service.http.schemas.json import dumps
 from tamis.service.http.schemas.score import ScoreAnswer
 from tamis.service.http.schemas.search import SearchAnswer
 from tamis.service.integrations.client_requests import (
-    Calls,
+    ClientConnection,
     Documents,
     M,
     ServiceError,
     compress_body,
     expand_body,
-    read,
+    parse_answer,
     rerank_body,
     score_body,
     search_body,
-    wait_s,
+    retry_wait_s,
 )
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]
 
 
-class Client(Calls):
+class Client(ClientConnection):
     """Calls from ordinary code.
 
     Args:
@@ -152,13 +152,13 @@ class Client(Calls):
                 answer: Any = self._http.request(verb, path, content=content)
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = wait_s(answer, pauses)
+            pause_s = retry_wait_s(answer, pauses)
             if pause_s is None:
-                return read(answer, kind, self.given["base_url"])
+                return parse_answer(answer, kind, self.given["base_url"])
             time.sleep(pause_s)
 
 
-class AsyncClient(Calls):
+class AsyncClient(ClientConnection):
     """`Client` for code that awaits: the same calls, the same answers."""
 
     def __init__(
@@ -254,7 +254,7 @@ class AsyncClient(Calls):
                 answer: Any = await self._http.request(verb, path, content=content)
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = wait_s(answer, pauses)
+            pause_s = retry_wait_s(answer, pauses)
             if pause_s is None:
-                return read(answer, kind, self.given["base_url"])
+                return parse_answer(answer, kind, self.given["base_url"])
             await asyncio.sleep(pause_s)

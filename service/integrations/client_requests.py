@@ -14,10 +14,10 @@ from tamis.service.http.schemas.json import loads
 
 M = TypeVar("M", bound=BaseModel)
 Documents = Sequence[str | Mapping[str, Any]]
-_AGAIN = (429, 503)
+_RETRY_STATUSES = (429, 503)
 _LONGEST_PAUSE_S = 8.0
 _EXCERPT_BYTES = 120
-_NO_KEY = re.compile(r"^ |[^ -~]| $")
+_NOT_IN_HEADER = re.compile(r"^ |[^ -~]| $")
 
 
 class ServiceError(TamisError):
@@ -44,7 +44,7 @@ class ServiceError(TamisError):
         return self.status is None or self.status == 429 or self.status >= 500
 
 
-class Calls:
+class ClientConnection:
     """Where the service is, and how often to try.
 
     Raises:
@@ -53,7 +53,7 @@ class Calls:
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
         self.retries = retries
-        if api_key and _NO_KEY.search(api_key):
+        if api_key and _NOT_IN_HEADER.search(api_key):
             # the libraries below would show the header, and the key with it
             raise BadInput(
                 "api_key has blanks around it, a line break or a character beyond ASCII, which no "
@@ -94,18 +94,18 @@ def score_body(query: str, texts: Sequence[str], fields: Any) -> Any:
     return {"queries": query, "documents": list(texts), **fields}
 
 
-def wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
+def retry_wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
     """How long to wait before the next try; None if there is none."""
     if isinstance(answer, httpx.HTTPError):
         # what was sent may have been done: only what never arrived is sent again
         return next(pauses, None) if isinstance(answer, httpx.ConnectError) else None
-    if answer.status_code not in _AGAIN or (pause := next(pauses, None)) is None:
+    if answer.status_code not in _RETRY_STATUSES or (pause := next(pauses, None)) is None:
         return None
     said = answer.headers.get("Retry-After", "")
     return float(said) if said.isdecimal() else pause
 
 
-def read(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
+def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
     """The answer as what it is; fields that a newer service adds are passed over.
 
     Raises:
@@ -116,14 +116,14 @@ def read(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M
             f"{url} could not be reached ({type(answer).__name__}: {answer})"
         ) from answer
     if answer.is_success:
-        return _understood(answer, kind, url)
-    message, code = _told(answer)
+        return _parse_success(answer, kind, url)
+    message, code = _error_message(answer)
     raise ServiceError(message, answer.status_code, code, answer.headers.get("X-Request-ID"))
 
 
-def _understood(answer: httpx.Response, kind: type[M], url: str) -> M:
+def _parse_success(answer: httpx.Response, kind: type[M], url: str) -> M:
     try:
-        return _lenient(kind, loads(answer.content))
+        return _validate_leniently(kind, loads(answer.content))
     except ValueError as error:  # no JSON, or JSON of another shape
         why = str(error)
         if isinstance(error, ValidationError):
@@ -137,7 +137,7 @@ def _understood(answer: httpx.Response, kind: type[M], url: str) -> M:
         ) from error
 
 
-def _lenient(kind: type[M], value: Any) -> M:
+def _validate_leniently(kind: type[M], value: Any) -> M:
     """The value as that kind, without the fields that it does not know.
 
     Raises:
@@ -148,11 +148,11 @@ def _lenient(kind: type[M], value: Any) -> M:
             return kind.model_validate(value)
         except ValidationError as error:
             extra = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
-            if not any([_without(value, place) for place in extra]):
+            if not any([_remove_field(value, place) for place in extra]):
                 raise
 
 
-def _without(value: Any, place: Sequence[int | str]) -> bool:
+def _remove_field(value: Any, place: Sequence[int | str]) -> bool:
     """Takes away the field at a place; steps that name a type of a union lead nowhere."""
     for step in place[:-1]:
         if isinstance(value, list) and isinstance(step, int):
@@ -162,7 +162,7 @@ def _without(value: Any, place: Sequence[int | str]) -> bool:
     return isinstance(value, dict) and value.pop(place[-1], value) is not value
 
 
-def _told(answer: httpx.Response) -> tuple[str, str | None]:
+def _error_message(answer: httpx.Response) -> tuple[str, str | None]:
     """The message and the code of an error, in whatever dialect."""
     try:
         body = loads(answer.content)

@@ -20,13 +20,13 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.integrations.backend import (
     Backend,
-    InProcess,
-    Part,
-    Plan,
-    Short,
-    broke_down,
-    shadowed,
-    whole,
+    LocalBackend,
+    KeptPassage,
+    CompressionPlan,
+    CompressedContext,
+    is_backend_failure,
+    to_shadow,
+    pass_through,
 )
 
 logger = logging.getLogger("tamis")
@@ -39,7 +39,7 @@ OnError = Annotated[
 """In the words of `POST /v1/compress`; `raise` is another word for `fail`."""
 
 
-class Source(BaseModel):
+class BackendFields(BaseModel):
     """Where the work is done and by which method.
 
     In this process, with `proxy`, `cache` and `options`; or by a tamis server, with `base_url`,
@@ -78,14 +78,14 @@ class Source(BaseModel):
     def backend(self) -> Backend:
         """Made for a request: a constructor loads nothing and calls nobody."""
         if self.base_url is None:
-            return InProcess(self.proxy, self.cache, **self.options)
-        from tamis.service.integrations.remote import server
+            return LocalBackend(self.proxy, self.cache, **self.options)
+        from tamis.service.integrations.remote import remote_backend
 
         key = self.api_key.get_secret_value() if self.api_key else None
-        return server(self.base_url, key, self.timeout_s)
+        return remote_backend(self.base_url, key, self.timeout_s)
 
 
-class Compression(Source):
+class CompressionFields(BackendFields):
     """How much is kept, how it is shown, and what happens when it cannot be done.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each;
@@ -142,7 +142,7 @@ class Compression(Source):
             )
         return self
 
-    def plan(self, documents: int) -> Plan:
+    def plan(self, documents: int) -> CompressionPlan:
         """A request for so many documents."""
         given = (self.max_tokens, self.ratio, self.threshold, self.coverage)
         none = Budget(MAX_TOKENS) if self.top_n is None else Budget(ratio=1.0)
@@ -161,7 +161,7 @@ class Compression(Source):
             unanswerable=self.unanswerable,
             top_n=self.top_n or (max(documents, 1) if scored else None),
         )
-        return Plan(
+        return CompressionPlan(
             budget=budget,
             rules=rules,
             method=self.method,
@@ -169,7 +169,7 @@ class Compression(Source):
             tokenizer=self.tokenizer,
         )
 
-    def short(self, question: str, passages: Sequence[Passage]) -> Short:
+    def short(self, question: str, passages: Sequence[Passage]) -> CompressedContext:
         """What is kept of each passage; no passages are nothing to keep.
 
         Raises:
@@ -177,24 +177,24 @@ class Compression(Source):
             ServiceError: what the server refuses; where it broke down, under `on_error="fail"`.
         """
         if not passages:
-            return Short((), "passthrough", self.method)
+            return CompressedContext((), "passthrough", self.method)
         try:
             short = self.backend.compress(question, passages, self.plan(len(passages)))
             return self._shown(short, passages)
         except Exception as error:
             return self._failed(passages, error)
 
-    async def ashort(self, question: str, passages: Sequence[Passage]) -> Short:
+    async def ashort(self, question: str, passages: Sequence[Passage]) -> CompressedContext:
         """`short`, with the event loop free; a task that is cancelled has not failed."""
         if not passages:
-            return Short((), "passthrough", self.method)
+            return CompressedContext((), "passthrough", self.method)
         try:
             short = await self.backend.acompress(question, passages, self.plan(len(passages)))
             return self._shown(short, passages)
         except Exception as error:
             return self._failed(passages, error)
 
-    def _shown(self, short: Short, passages: Sequence[Passage]) -> Short:
+    def _shown(self, short: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
         """The answer; in shadow, every passage as it came, and a line in the log.
 
         Warnings are logged where no document is left whose metadata could say them.
@@ -208,20 +208,20 @@ class Compression(Source):
         logger.info(
             "%d of %d documents, %d tokens would be kept", len(short.parts), len(passages), kept
         )
-        return shadowed(short, passages)
+        return to_shadow(short, passages)
 
-    def _failed(self, passages: Sequence[Passage], error: Exception) -> Short:
+    def _failed(self, passages: Sequence[Passage], error: Exception) -> CompressedContext:
         """On the way out of an `except`: raised again, or every passage whole and a warning.
 
         What would go wrong each time is raised whatever `on_error` says: nobody would notice.
         """
-        if self.on_error == "fail" or not broke_down(error):
+        if self.on_error == "fail" or not is_backend_failure(error):
             raise
         logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
-        return whole(passages, self.method, f"{type(error).__name__}: {error}")
+        return pass_through(passages, self.method, f"{type(error).__name__}: {error}")
 
     def added(
-        self, part: Part, short: Short, source_length: int, held: Mapping[str, Any]
+        self, part: KeptPassage, short: CompressedContext, source_length: int, held: Mapping[str, Any]
     ) -> dict[str, Any]:
         """What a document's metadata gets, under the keys that `metadata_prefix` begins.
 
@@ -248,15 +248,15 @@ class Compression(Source):
         return {scored: score, f"{prefix}compression": compression}
 
 
-def copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def copy_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in depth; what cannot be copied, such as a lock or a connection, is shared."""
     try:
         return dict(deepcopy(metadata))
     except Exception:
-        return {key: _copied(value) for key, value in metadata.items()}
+        return {key: _copy_value(value) for key, value in metadata.items()}
 
 
-def _copied(value: Any) -> Any:
+def _copy_value(value: Any) -> Any:
     try:
         return deepcopy(value)
     except Exception:

@@ -48,14 +48,14 @@ except ImportError as error:
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from tamis.service.integrations.backend import Ranking, Short, off_loop
-from tamis.service.integrations.fields import CONFIG, Compression, Source, copied
-from tamis.service.integrations.pairs import by_query, in_order
+from tamis.service.integrations.backend import RankingPlan, CompressedContext, run_in_thread
+from tamis.service.integrations.fields import CONFIG, CompressionFields, BackendFields, copy_metadata
+from tamis.service.integrations.pairs import group_by_query, scores_in_order
 
 __all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
 
 
-class _Documents(Compression):
+class _DocumentCompression(CompressionFields):
     """Documents in, documents out."""
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
@@ -66,13 +66,13 @@ class _Documents(Compression):
         title = document.metadata.get(self.title_key) if self.title_key else None
         return title if isinstance(title, str) else None
 
-    def shortened(self, documents: Sequence[Document], short: Short) -> list[Document]:
+    def shortened(self, documents: Sequence[Document], short: CompressedContext) -> list[Document]:
         """New documents with the text kept: same ids, metadata copied in depth and added to."""
         return [
             Document(
                 page_content=part.text,
                 id=(document := documents[part.passage]).id,
-                metadata=copied(document.metadata)
+                metadata=copy_metadata(document.metadata)
                 | self.added(part, short, len(document.page_content), document.metadata),
             )
             for part in short.parts
@@ -89,7 +89,7 @@ class _Documents(Compression):
         return self.shortened(documents, short)
 
 
-class _Portable(Serializable):
+class _PortableAdapter(Serializable):
     """Written by `langchain_core.load.dumps`; an API key only as the name of a secret.
 
     Read back with `loads(text, allowed_objects=[TamisCompressor], valid_namespaces=["tamis"])`.
@@ -106,7 +106,7 @@ class _Portable(Serializable):
         return {"api_key": "TAMIS_API_KEY"}
 
 
-class TamisCompressor(_Documents, _Portable, BaseDocumentCompressor):
+class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompressor):
     """Keeps the sentences of documents that answer a query, verbatim, within a budget.
 
     One document out for each that keeps something; joined by `separator`, they are within the
@@ -151,7 +151,7 @@ class TamisCompressor(_Documents, _Portable, BaseDocumentCompressor):
         return RunnableLambda(run, afunc=arun, name="TamisCompressor")
 
 
-class TamisDocumentTransformer(_Documents, _Portable, BaseDocumentTransformer):
+class TamisDocumentTransformer(_DocumentCompression, _PortableAdapter, BaseDocumentTransformer):
     """`TamisCompressor` where the framework passes documents alone.
 
     The query is the call's, `transform_documents(documents, query=...)`; else each document's own,
@@ -200,7 +200,7 @@ class TamisDocumentTransformer(_Documents, _Portable, BaseDocumentTransformer):
         return groups
 
 
-class TamisCrossEncoder(Source, BaseCrossEncoder):
+class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
     """Scores pairs of query and text by what a small model looks at.
 
     Scores of one call and query can be compared; with a calibrated method they are probabilities.
@@ -214,21 +214,21 @@ class TamisCrossEncoder(Source, BaseCrossEncoder):
         Raises:
             TamisError: and its kinds.
         """
-        rows = by_query(text_pairs)
-        return in_order(rows, [self.backend.rank(q, t, self._how) for q, (_, t) in rows.items()])
+        rows = group_by_query(text_pairs)
+        return scores_in_order(rows, [self.backend.rank(q, t, self._how) for q, (_, t) in rows.items()])
 
     async def ascore(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """`score`, with the event loop free meanwhile."""
-        rows = by_query(text_pairs)
+        rows = group_by_query(text_pairs)
         found = [await self.backend.arank(q, t, self._how) for q, (_, t) in rows.items()]
-        return in_order(rows, found)
+        return scores_in_order(rows, found)
 
     @property
-    def _how(self) -> Ranking:
-        return Ranking(method=self.method, language=self.language)
+    def _how(self) -> RankingPlan:
+        return RankingPlan(method=self.method, language=self.language)
 
 
-class TamisRetriever(_Documents, BaseRetriever):
+class TamisRetriever(_DocumentCompression, BaseRetriever):
     """Finds documents, by any retriever or in a tamis index, and keeps what answers the query.
 
     Give `retriever`, or `index`: a `CorpusIndex` or the folder of one. `ratio=1.0` keeps all.
@@ -260,19 +260,19 @@ class TamisRetriever(_Documents, BaseRetriever):
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
         if self.retriever is None:
-            return await self.akeep(await off_loop(partial(self._found, query)), query)
+            return await self.akeep(await run_in_thread(partial(self._found, query)), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
         return await self.akeep(await self.retriever.ainvoke(query, child), query)
 
     def _found(self, query: str) -> list[Document]:
         """The nearest passages of the index as it is now, each with its place in its document."""
-        opened = self._opened or _index(self.index)
+        opened = self._opened or _open_index(self.index)
         self._opened = opened.refreshed()
         hits = self._opened.search(query, self.k, where=self.where)
         return [Document(hit.text, id=hit.id, metadata=_hit_metadata(hit)) for hit in hits]
 
 
-def _index(given: Any) -> Any:
+def _open_index(given: Any) -> Any:
     """An index as it is, or the one in a folder."""
     if not isinstance(given, str | Path):
         return given

@@ -18,13 +18,13 @@ try:
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
-from tamis.service.integrations.backend import Part, Short
-from tamis.service.integrations.fields import CONFIG, Compression, copied
+from tamis.service.integrations.backend import KeptPassage, CompressedContext
+from tamis.service.integrations.fields import CONFIG, CompressionFields, copy_metadata
 
 __all__ = ["TamisPostprocessor"]
 
 
-class TamisPostprocessor(Compression, BaseNodePostprocessor):
+class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
     """Keeps the sentences of nodes that answer the query, verbatim, within a budget.
 
     One node out for each that keeps something; joined by `separator`, their texts are within the
@@ -48,19 +48,19 @@ class TamisPostprocessor(Compression, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        texts = _with_text(nodes)
-        short = self.short(_query(query_bundle), _passages(texts.values(), self.title_key))
+        texts = _text_nodes(nodes)
+        short = self.short(_query_text(query_bundle), _passages(texts.values(), self.title_key))
         return self._joined(nodes, texts, short)
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        texts = _with_text(nodes)
-        short = await self.ashort(_query(query_bundle), _passages(texts.values(), self.title_key))
+        texts = _text_nodes(nodes)
+        short = await self.ashort(_query_text(query_bundle), _passages(texts.values(), self.title_key))
         return self._joined(nodes, texts, short)
 
     def _joined(
-        self, nodes: Sequence[NodeWithScore], texts: dict[int, NodeWithScore], short: Short
+        self, nodes: Sequence[NodeWithScore], texts: dict[int, NodeWithScore], short: CompressedContext
     ) -> list[NodeWithScore]:
         """What is kept, and nodes without text: in their places, or behind what was ranked."""
         places = list(texts)
@@ -71,8 +71,8 @@ class TamisPostprocessor(Compression, BaseNodePostprocessor):
         both = kept | {place: node for place, node in enumerate(nodes) if place not in texts}
         return [both[place] for place in (sorted(both) if self.order == "original" else both)]
 
-    def _shortened(self, found: NodeWithScore, part: Part, short: Short) -> NodeWithScore:
-        node = _copied(found.node)
+    def _shortened(self, found: NodeWithScore, part: KeptPassage, short: CompressedContext) -> NodeWithScore:
+        node = _copy_node(found.node)
         added = self.added(part, short, len(_text(found)), found.node.metadata)
         node.set_content(part.text)
         node.metadata |= added
@@ -81,14 +81,14 @@ class TamisPostprocessor(Compression, BaseNodePostprocessor):
         return NodeWithScore(node=node, score=found.score)
 
 
-def _copied(node: BaseNode) -> BaseNode:
+def _copy_node(node: BaseNode) -> BaseNode:
     """A node that shares nothing with this one but what cannot be copied."""
     bare = node.model_copy(update={"metadata": {}}).model_copy(deep=True)
-    bare.metadata = copied(node.metadata)
+    bare.metadata = copy_metadata(node.metadata)
     return bare
 
 
-def _with_text(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
+def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
     """Nodes with text, by their places."""
     return {place: node for place, node in enumerate(nodes) if _text(node).strip()}
 
@@ -106,7 +106,7 @@ def _title(node: NodeWithScore, key: str | None) -> str | None:
     return title if isinstance(title, str) else None
 
 
-def _query(bundle: QueryBundle | None) -> str:
+def _query_text(bundle: QueryBundle | None) -> str:
     if bundle is None:
         raise BadInput("there is no query; give postprocess_nodes query_str=... or a query_bundle")
     return bundle.query_str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Rows = dict[str, tuple[list[int], list[str]]]
+QueryGroups = dict[str, tuple[list[int], list[str]]]
 """For each query the places of its pairs, and their texts."""
 
 
-def by_query(pairs: Sequence[tuple[str, str]]) -> Rows:
+def group_by_query(pairs: Sequence[tuple[str, str]]) -> QueryGroups:
     """The pairs of each query, in the order in which queries first occur."""
-    rows: Rows = {}
+    rows: QueryGroups = {}
     for place, (query, text) in enumerate(pairs):
         places, texts = rows.setdefault(query, ([], []))
         places.append(place)
@@ -18,7 +18,7 @@ def by_query(pairs: Sequence[tuple[str, str]]) -> Rows:
     return rows
 
 
-def in_order(rows: Rows, found: Sequence[Sequence[float]]) -> list[float]:
+def scores_in_order(rows: QueryGroups, found: Sequence[Sequence[float]]) -> list[float]:
     """Scores of each query as one list, in the order of the pairs; a text without words has 0."""
     scores = {
         place: score if text.strip() else 0.0

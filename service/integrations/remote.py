@@ -10,7 +10,7 @@ from typing import Any
 
 from tamis.probes.errors import MissingExtra
 from tamis.probes.text import Passage
-from tamis.service.integrations.backend import Part, Plan, Ranking, Short, arranged
+from tamis.service.integrations.backend import KeptPassage, CompressionPlan, RankingPlan, CompressedContext, order_parts
 
 try:
     from tamis.service.http.schemas.about import Info, Limits
@@ -24,17 +24,17 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-_KNOWN_S = 30.0
+_INFO_LIFETIME_S = 30.0
 """How long it is taken for granted what a server said of itself."""
 
 
 @lru_cache(maxsize=32)
-def server(base_url: str, api_key: str | None, timeout_s: float) -> ByUrl:
+def remote_backend(base_url: str, api_key: str | None, timeout_s: float) -> RemoteBackend:
     """The server at an address, with its open connections; threads share it."""
-    return ByUrl(base_url, api_key, timeout_s)
+    return RemoteBackend(base_url, api_key, timeout_s)
 
 
-class ByUrl:
+class RemoteBackend:
     """Calls of a server. What it refuses, or that it cannot be reached, is a `ServiceError`."""
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float) -> None:
@@ -44,18 +44,18 @@ class ByUrl:
         self._loop: tuple[asyncio.AbstractEventLoop, AsyncClient] | None = None
         self._info: tuple[float, Info] | None = None
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """What is kept of each passage."""
-        found = self._client.compress(question, _documents(passages), **_fields(plan))
-        return _short(found, passages, plan)
+        found = self._client.compress(question, _request_documents(passages), **_request_fields(plan))
+        return _compressed_context(found, passages, plan)
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: Plan) -> Short:
+    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
         """`compress`, with the event loop free meanwhile; cancelled, the request is dropped."""
         client = self._of_this_loop()
-        found = await client.compress(question, _documents(passages), **_fields(plan))
-        return _short(found, passages, plan)
+        found = await client.compress(question, _request_documents(passages), **_request_fields(plan))
+        return _compressed_context(found, passages, plan)
 
-    def rank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """One score a text, from 0 to 1, in the order of the texts.
 
         As in this process they are read together; more than the server takes at once, each alone.
@@ -65,22 +65,22 @@ class ByUrl:
         """
         limits = self._limits(self._known() or self._client.info(), how.method)
         if len(texts) <= limits.max_documents:
-            return _scores(self._client.rerank(question, texts, model=how.method))
-        parts = _slices(texts, limits)
-        return _joined(self._client.score(question, part, model=how.method) for part in parts)
+            return _scores_in_order(self._client.rerank(question, texts, model=how.method))
+        parts = _request_slices(texts, limits)
+        return _join_scores(self._client.score(question, part, model=how.method) for part in parts)
 
-    async def arank(self, question: str, texts: Sequence[str], how: Ranking) -> tuple[float, ...]:
+    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
         """`rank`, with the event loop free meanwhile; cancelled, the request is dropped."""
         client = self._of_this_loop()
         limits = self._limits(self._known() or await client.info(), how.method)
         if len(texts) <= limits.max_documents:
-            return _scores(await client.rerank(question, texts, model=how.method))
-        parts = _slices(texts, limits)
-        return _joined([await client.score(question, part, model=how.method) for part in parts])
+            return _scores_in_order(await client.rerank(question, texts, model=how.method))
+        parts = _request_slices(texts, limits)
+        return _join_scores([await client.score(question, part, model=how.method) for part in parts])
 
     def _known(self) -> Info | None:
         held = self._info
-        return held[1] if held and time.monotonic() - held[0] < _KNOWN_S else None
+        return held[1] if held and time.monotonic() - held[0] < _INFO_LIFETIME_S else None
 
     def _limits(self, info: Info, method: str) -> Limits:
         """What one request may have.
@@ -111,11 +111,11 @@ class ByUrl:
         return held[1]
 
 
-def _documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     return [{"text": p.text} | ({"title": p.title} if p.title else {}) for p in passages]
 
 
-def _fields(plan: Plan) -> dict[str, Any]:
+def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
     """A plan in the words of `POST /v1/compress`; what is None is left to the server."""
     budget, rules = plan.budget, plan.rules
     given = {
@@ -140,10 +140,10 @@ def _fields(plan: Plan) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _short(found: Compression, passages: Sequence[Passage], plan: Plan) -> Short:
-    parts = [_part(r, passages[r.index].text) for r in found.results or () if r.text]
-    return Short(
-        arranged(parts, plan.rules.order),
+def _compressed_context(found: Compression, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+    parts = [_kept_passage(r, passages[r.index].text) for r in found.results or () if r.text]
+    return CompressedContext(
+        order_parts(parts, plan.rules.order),
         found.status,
         found.method,
         found.answerability,
@@ -152,7 +152,7 @@ def _short(found: Compression, passages: Sequence[Passage], plan: Plan) -> Short
     )
 
 
-def _part(result: DocumentResult, text: str) -> Part:
+def _kept_passage(result: DocumentResult, text: str) -> KeptPassage:
     """One document's result; sentences with nothing but white space between them touch."""
     spans: list[tuple[int, int]] = []
     for span in result.relevant_spans or ():
@@ -162,7 +162,7 @@ def _part(result: DocumentResult, text: str) -> Part:
             spans.append((span.start, span.end))
     # as the method has it, as in this process; a server of before had that as relevance_score
     score = result.relevance_score if result.raw_score is None else result.raw_score
-    return Part(
+    return KeptPassage(
         result.index,
         result.text or "",
         tuple(spans),
@@ -172,12 +172,12 @@ def _part(result: DocumentResult, text: str) -> Part:
     )
 
 
-def _scores(answer: CohereAnswer) -> tuple[float, ...]:
+def _scores_in_order(answer: CohereAnswer) -> tuple[float, ...]:
     scores = {result.index: result.relevance_score for result in answer.results}
     return tuple(scores[i] for i in range(len(scores)))
 
 
-def _slices(texts: Sequence[str], limits: Limits) -> Iterator[Sequence[str]]:
+def _request_slices(texts: Sequence[str], limits: Limits) -> Iterator[Sequence[str]]:
     """The texts in parts, none with more than a request may have; a character is a token at most.
 
     A text that is longer goes alone, and the server says what it thinks of it.
@@ -192,7 +192,7 @@ def _slices(texts: Sequence[str], limits: Limits) -> Iterator[Sequence[str]]:
     yield texts[start:]
 
 
-def _joined(answers: Iterable[ScoreAnswer]) -> tuple[float, ...]:
+def _join_scores(answers: Iterable[ScoreAnswer]) -> tuple[float, ...]:
     return tuple(
         item.score for answer in answers for item in sorted(answer.data, key=lambda d: d.index)
     )

@@ -16,11 +16,11 @@ from tamis.probes.errors import BadIndex, BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import Readers
-from tamis.retrieval.keys.encoder import KeyReader
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.index.writer import ChunkModels
+from tamis.retrieval.keys.encoder import KeyEncoder
+from tamis.retrieval.storage.manifest import IndexSettings
 from tests.chaos.promise import Told
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import filled
@@ -68,11 +68,11 @@ def index_with_keys(home: Path) -> Proxy:
     """An index of words and keys, in two segments, with deletions; and the proxy that read it."""
     proxy = versioned_proxy()
     recipe = recipe_for(proxy)
-    readers = Readers(KeyReader(proxy, recipe))
-    with creating(home, Settings(keys=recipe.as_json()), readers) as writer:
+    readers = ChunkModels(KeyEncoder(proxy, recipe))
+    with create_index(home, IndexSettings(keys=recipe.as_json()), readers) as writer:
         writer.put(many(12))
         writer.finish()
-    with writing(home, readers) as writer:
+    with open_writer(home, readers) as writer:
         writer.put(many(16, seed=1)[12:])
         writer.delete(["d3"])
     return proxy

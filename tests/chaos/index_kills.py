@@ -21,14 +21,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import Writer
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.index.writer import IndexWriter
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 
 State = dict[str, str]
-Change = tuple[str, list[Document], list[str]]
+Change = tuple[str, list[CorpusDocument], list[str]]
 LAST = 10_000
 """Changes of one child: more than it makes before it is killed, however fast the disk."""
 SOON = 10
@@ -44,7 +44,7 @@ def change(number: int, state: State) -> Change:
     if kind == "compact":
         return "compact", [], []
     ids = draw.sample(range(30), draw.randint(1, 5))
-    documents = [Document(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids]
+    documents = [CorpusDocument(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids]
     return "put", documents, []
 
 
@@ -55,7 +55,7 @@ def after(state: State, of: Change) -> State:
     return kept | {document.id: document.text for document in documents}
 
 
-def apply(writer: Writer, of: Change) -> None:
+def apply(writer: IndexWriter, of: Change) -> None:
     """Makes a change to an index."""
     kind, documents, gone = of
     if kind == "put":
@@ -81,7 +81,7 @@ def on_disk(home: Path) -> State:
 
 def child(home: Path, first: int, state: State, say: Callable[[bytes], object]) -> None:
     """Makes changes and acknowledges each; the first writer builds."""
-    door = writing(home) if (home / "manifest.json").exists() else creating(home, Settings())
+    door = open_writer(home) if (home / "manifest.json").exists() else create_index(home, IndexSettings())
     with door as writer:
         say(b"o")
         for number in range(first, first + LAST):
@@ -136,7 +136,7 @@ def run(home: Path, kills: int, seed: int = 0) -> dict[str, int]:
             halfway += 1
             assert found == state, "the index is in a state that no change led to"
         between += at_work and acknowledged > 0
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         writer.compact()
     assert on_disk(home) == state
     return {

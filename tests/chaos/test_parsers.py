@@ -23,11 +23,11 @@ from tamis.probes.kv_cache.serialization import opened
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.probing.profile_file import read as read_profile
 from tamis.probes.segmentation.segment import segment
-from tamis.retrieval.index.filters import Condition, parsed
+from tamis.retrieval.index.filters import MetadataCondition, parse_condition
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.retrieval.storage.files import FileCard, Guarded, digest
-from tamis.retrieval.storage.manifest import MANIFEST, Manifest, _canonical
+from tamis.retrieval.storage.files import FileEntry, CheckedFile, digest
+from tamis.retrieval.storage.manifest import MANIFEST, Manifest, canonical_json
 from tamis.service.files.inputs import Reading, gather
 from tamis.service.files.lines import lines
 from tamis.service.http.runtime.api_keys import Key, read_keys
@@ -192,7 +192,7 @@ def test_a_manifest_with_a_good_checksum_is_not_believed_for_that(
 ):
     facts = json.loads(data.draw(mostly(body)))
     home = tmp_path_factory.mktemp("i")
-    (home / MANIFEST).write_text(json.dumps({**facts, "checksum": digest(_canonical(facts))}))
+    (home / MANIFEST).write_text(json.dumps({**facts, "checksum": digest(canonical_json(facts))}))
     try:
         Manifest.read(home)
     except BadIndex:
@@ -207,7 +207,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(tmp_path, body: dict[s
     facts["segments"][0]["files"][0]["path"] = place
     home = tmp_path / "i"
     home.mkdir()
-    (home / MANIFEST).write_text(json.dumps({**facts, "checksum": digest(_canonical(facts))}))
+    (home / MANIFEST).write_text(json.dumps({**facts, "checksum": digest(canonical_json(facts))}))
     with pytest.raises(BadIndex, match="outside"):
         CorpusIndex.open(home)
 
@@ -218,7 +218,7 @@ def test_an_array_of_an_index_is_one_or_is_refused(tmp_path_factory, data: bytes
     """Even one whose checksum is right: whoever can write the files can write the manifest."""
     home = tmp_path_factory.mktemp("a")
     (home / "a.npy").write_bytes(data)
-    guard = Guarded(home, FileCard("a.npy", len(data), digest(data)))
+    guard = CheckedFile(home, FileEntry("a.npy", len(data), digest(data)))
     try:
         guard.array()
     except BadIndex:
@@ -253,7 +253,7 @@ def test_a_file_of_keys_is_one_or_the_wrong_line_is_named(tmp_path_factory, data
 @given(text | st.builds("{}{}{}".format, text, st.sampled_from(["=", "!=", ">=", "<"]), text))
 def test_a_condition_is_one_or_is_refused(typed: str):
     try:
-        assert isinstance(parsed(typed), Condition)
+        assert isinstance(parse_condition(typed), MetadataCondition)
     except BadInput:
         pass
 

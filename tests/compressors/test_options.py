@@ -17,15 +17,15 @@ from tests.laws.methods import head_profile, question_probe, sentinel_probe
 @pytest.mark.parametrize(
     ("name", "option", "value", "give"),
     [
-        ("evaluator_heads", "calibrate", "False", "true or false"),
+        ("ehpc", "calibrate", "False", "true or false"),
         ("question_rows", "isolated", 1, "true or false"),
-        ("infini", "top_k", "abc", "a whole number"),
-        ("infini", "heads", True, "a whole number or null"),
-        ("infini", "form", "backwards", "'sequential' or 'independent'"),
+        ("infiniretri", "top_k", "abc", "a whole number"),
+        ("infiniretri", "heads", True, "a whole number or null"),
+        ("infiniretri", "form", "backwards", "'sequential' or 'independent'"),
         ("raw_attention", "sigma", "x", "a number"),
         ("icr", "window_tokens", "abc", "a whole number or null"),
-        ("qr_heads", "heads", 2.5, "a whole number"),
-        ("core_heads", "profile", [1], "a HeadProfile or a Path or a text"),
+        ("qrhead", "heads", 2.5, "a whole number"),
+        ("corehead", "profile", [1], "a HeadProfile or a Path or a text"),
         ("fusion", "weights", "all", "a Mapping or null"),
     ],
 )
@@ -37,8 +37,8 @@ def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, opt
 
 def test_values_of_the_right_kind_pass():
     reader = Scripted.pointing_at("pin")
-    check_options("qr_heads", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
-    check_options("core_heads", {"profile": "auto", "calibrate": False})
+    check_options("qrhead", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
+    check_options("corehead", {"profile": "auto", "calibrate": False})
     check_options("raw_attention", {"sigma": 2})
     check_options("question_rows", {"probe": question_probe(reader), "exit_layer": None})
     check_options("fusion", {"weights": {"lexical": 1}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tamis.compressors.method import OrderingMethod, RankingMethod
 from tamis.compressors.methods.attention_sorting import AttentionSorting
 from tamis.compressors.methods.attnrank import AttnRank
 from tamis.compressors.methods.corehead import CoReHead
@@ -51,9 +52,9 @@ def watching() -> Watching:
 
 
 def ask(method):
-    if hasattr(method, "rank"):
+    if isinstance(method, RankingMethod):
         return method.rank(ASKED, DOCUMENTS)
-    if hasattr(method, "order"):
+    if isinstance(method, OrderingMethod):
         return method.order(ASKED, DOCUMENTS, [0.0, 0.0])
     return method.scores(ASKED, DOCUMENTS, units_of(DOCUMENTS))
 
@@ -64,8 +65,8 @@ def chosen(kind, by):
 
 TOGETHER = {
     "icr": ICR,
-    "qr_heads": chosen(QRHead, "qr"),
-    "core_heads": chosen(CoReHead, "contrast"),
+    "qrhead": chosen(QRHead, "qr"),
+    "corehead": chosen(CoReHead, "contrast"),
 }
 
 
@@ -89,7 +90,7 @@ def test_rerankers_in_one_prompt_hear_their_options(name):
     assert small.windows > 1
 
 
-@pytest.mark.parametrize("name", ["icr", "qr_heads"])
+@pytest.mark.parametrize("name", ["icr", "qrhead"])
 def test_an_instruction_to_answer_is_another_than_one_to_find(name):
     for answer, words in enumerate(in_context.FIND):
         reader = watching()
@@ -99,10 +100,10 @@ def test_an_instruction_to_answer_is_another_than_one_to_find(name):
 
 WINDOWED = {
     "question_rows": lambda r, **o: QuestionRows(r, question_probe(r), **o),
-    "evaluator_heads": lambda r, **o: EHPC(r, head_profile(r), 1, **o),
+    "ehpc": lambda r, **o: EHPC(r, head_profile(r), 1, **o),
     "raw_attention": RawAttention,
-    "infini": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, **o),
-    "infini alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, **o),
+    "infiniretri": lambda r, **o: InfiniRetri(r, top_k=1, phrase_tokens=1, **o),
+    "infiniretri alone": lambda r, **o: InfiniRetri(r, "independent", top_k=1, **o),
     "sentinel": lambda r, window_tokens: Sentinel(r, sentinel_probe(r), chunk_tokens=window_tokens),
     "attention_sorting": AttentionSorting,
     "found_in_the_middle": FoundInTheMiddle,
@@ -160,7 +161,7 @@ def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
     texts = [" ".join(f"Straw {i} {j} is dry." for j in range(20)) for i in range(12)]
     given = [*map(Passage, texts), Passage("The pin is here.")]
     method = make(tiny.proxy("llama"))
-    if hasattr(method, "order"):
+    if isinstance(method, OrderingMethod):
         assert sorted(method.order(ASKED, given, [0.0] * len(given))) == list(range(len(given)))
         return
     found = method.scores(ASKED, given, units_of(given))
@@ -178,7 +179,7 @@ def test_a_question_that_fills_the_context_is_told_to_be_shorter():
         AttentionSorting(proxy).order(asked, given, [0.0, 0.0])
 
 
-def test_infini_takes_the_mean_of_the_chosen_heads_and_of_no_others():
+def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
     """Layers 1 and 2 were read; chosen are head 1 of layer 2 and head 0 of layer 1."""
     method = InfiniRetri(Scripted.pointing_at("pin"), phrase_tokens=1)
     method.chosen = ((2, 1), (1, 0))
@@ -225,6 +226,8 @@ def test_coverage_is_promised_by_what_scores_alone_where_passages_are_apart():
         "lowest": torch.linspace(0.1, 0.2, 40), "alone_lowest": torch.linspace(0.6, 0.9, 40),
     }  # fmt: skip
     probe = probe_for(reader, "question_rows", weights)
-    whole, apart = (QuestionRows(reader, probe, isolated=i).coverage_threshold(0.9) for i in (False, True))
+    whole, apart = (
+        QuestionRows(reader, probe, isolated=i).coverage_threshold(0.9) for i in (False, True)
+    )
     assert whole < 0.2
     assert apart > 0.6

@@ -5,15 +5,23 @@ from __future__ import annotations
 import ast
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from tamis.compressors import registry
 from tamis.compressors.features import shipped_probes
+from tamis.compressors.method import Needs
 from tamis.compressors.methods.fusion import WEIGHTS, Fusion
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.registry import build_method, layers_needed, method_info, method_class, method_names
+from tamis.compressors.registry import (
+    build_method,
+    layers_needed,
+    method_class,
+    method_info,
+    method_names,
+)
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -34,19 +42,28 @@ ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
 
 def test_every_public_file_is_a_method_and_says_what_it_is():
     public = {path.stem for path in FOLDER.glob("*.py") if path.stem[0] != "_"}
-    assert set(method_names(None)) == public > set(method_names()) >= {"question_rows", "sentinel", "lexical"}
-    assert set(method_names("reranking")) == {"icr", "qr_heads", "core_heads"}
+    assert (
+        set(method_names(None))
+        == public
+        > set(method_names())
+        >= {"question_rows", "sentinel", "lexical"}
+    )
+    assert set(method_names("reranking")) == {"icr", "qrhead", "corehead"}
     for name in method_names(None):
         last = (FOLDER / f"{name}.py").read_text("utf-8").splitlines()[-1]
         assert last == f"Method = {method_class(name).__name__}"
         assert method_info(name).summary
         assert method_info(name).source
-        assert method_info(name).needs in ("nothing", "proxy", "encoder")
+        assert method_info(name).needs in get_args(Needs)
 
 
 @pytest.mark.parametrize("name", method_names())
 def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
-    assert registry._written_info(FOLDER / f"{name}.py") == method_class(name).info == method_info(name)
+    assert (
+        registry._written_info(FOLDER / f"{name}.py")
+        == method_class(name).info
+        == method_info(name)
+    )
 
 
 def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Path):
@@ -61,7 +78,7 @@ def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Pat
 
 
 def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_seen(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
     parsed = []
     monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
 
@@ -106,7 +123,9 @@ def test_an_option_that_a_method_does_not_have_is_refused_and_named(name: str):
 
 def test_a_model_is_given_as_a_model_and_not_as_an_option():
     with pytest.raises(BadInput, match=r"no option \['reader'\]"):
-        build_method("question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y"))
+        build_method(
+            "question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y")
+        )
 
 
 def test_options_reach_the_method():
@@ -138,13 +157,17 @@ def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
     assert build_method("fusion", proxy=reader, root=tmp_path, weights=None).weights == {
         name: WEIGHTS[name] for name in ("attention", "lexical")
     }
-    whole = build_method("fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0})
+    whole = build_method(
+        "fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0}
+    )
     assert whole.weights == {**WEIGHTS, "embedding": 2.0}
 
 
 def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
     with pytest.raises(ProxyMissing):
-        build_method("fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0})
+        build_method(
+            "fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0}
+        )
 
 
 @pytest.fixture
@@ -157,7 +180,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
-    assert {name: layers_needed(name, "someone/else") for name in method_names()} == dict.fromkeys(method_names())
+    assert {name: layers_needed(name, "someone/else") for name in method_names()} == dict.fromkeys(
+        method_names()
+    )
 
 
 def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Path):
@@ -178,8 +203,10 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
     path = tmp_path / "mine.safetensors"
     question_probe(reader).save(path)
     for given in (path, str(path)):
-        assert build_method("question_rows", proxy=reader, probe=given).probe.card.model == "scripted"
-        assert layers_needed("question_rows", "whoever", given) == reader.card.layers
+        assert (
+            build_method("question_rows", proxy=reader, probe=given).probe.card.model == "scripted"
+        )
+        assert layers_needed("question_rows", "whoever", probe=given) == reader.card.layers
     with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
         build_method("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
 
@@ -190,7 +217,7 @@ def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
         shipped_probes.weights_file("question_rows", "bot")
     )
     assert layers_needed("question_rows", "bot") == 4
-    assert layers_needed("question_rows", "bot", None) is None
+    assert layers_needed("question_rows", "bot", probe=None) is None
 
 
 def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():

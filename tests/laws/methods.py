@@ -1,6 +1,7 @@
 """Every method on scripted signals: what the laws are tried on.
 
-A new file in compressors/ fails the laws until it stands here, in every way it may be built.
+A file in `compressors/methods/` is built with its defaults over a scripted proxy, whatever its name.
+`VARIANTS` has the methods that need a probe or a head profile, and other forms of methods.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
+from tamis.compressors.registry import method_class, method_info, method_names
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import Scripted
@@ -178,7 +180,7 @@ def _reading(make: Callable[[Scripted], Scorer]) -> Callable[[], Built]:
     return build
 
 
-WAYS = {
+VARIANTS = {
     "question_rows": Way("question_rows", _rows, looks=True),
     "question_rows untrained": Way("question_rows", lambda: _rows(trained=False), True, True),
     "question_rows isolated": Way("question_rows", lambda: _rows(isolated=True), True, True),
@@ -186,25 +188,23 @@ WAYS = {
     "raw_attention": Way(
         "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
     ),
-    "evaluator_heads": Way(
-        "evaluator_heads", _reading(lambda r: EHPC(r, head_profile(r))), True, True
-    ),
-    "evaluator_heads by token": Way(
-        "evaluator_heads",
+    "ehpc": Way("ehpc", _reading(lambda r: EHPC(r, head_profile(r))), True, True),
+    "ehpc by token": Way(
+        "ehpc",
         _reading(lambda r: EHPC(r, head_profile(r), form="token")),
         True,
         True,
     ),
-    "evaluator_heads together": Way(
-        "evaluator_heads",
-        _reading(
-            lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
-        ),
+    "ehpc together": Way(
+        "ehpc",
+        _reading(lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)),
         looks=True,
     ),
-    "infini": Way("infini", _reading(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)), looks=True),
-    "infini independent": Way(
-        "infini",
+    "infiniretri": Way(
+        "infiniretri", _reading(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)), looks=True
+    ),
+    "infiniretri independent": Way(
+        "infiniretri",
         _reading(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
         looks=True,
     ),
@@ -213,6 +213,37 @@ WAYS = {
     "lexical": Way("lexical", lambda: Built(Lexical())),
     "lead": Way("lead", lambda: Built(Lead()), alone=True),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedModels:
+    """Scripted models for methods that are built by their class alone; keeps those it gave out."""
+
+    given: list[Any]
+    proxy_name: str = "scripted"
+
+    def reader(self, layers: int | None) -> Any:
+        """A reader that looks at the needle, whole."""
+        self.given.append(scripted())
+        return self.given[-1]
+
+    def encoder(self) -> Any:
+        """Hashed bags of words."""
+        self.given.append(ScriptedEncoder())
+        return self.given[-1]
+
+
+def _by_name(name: str) -> Built:
+    models = ScriptedModels([])
+    scorer = method_class(name).build(models, {})
+    return Built(scorer, tuple(models.given))
+
+
+WAYS = {
+    name: Way(name, partial(_by_name, name), looks=method_info(name).needs_proxy)
+    for name in method_names()
+} | VARIANTS
+"""A method that reads with the proxy must find what the script points at."""
 ALONE = [name for name, way in WAYS.items() if way.alone]
 LOOKING = [name for name, way in WAYS.items() if way.looks]
 

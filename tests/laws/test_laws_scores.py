@@ -132,8 +132,10 @@ def tiny_scorers(batch_tokens: int) -> dict[str, Any]:
         "question_rows untrained": QuestionRows(proxy, None),
         "sentinel": Sentinel(proxy, sentinel_probe(proxy), chunk_tokens=128),
         "raw_attention": RawAttention(proxy, window_tokens=128),
-        "evaluator_heads": EHPC(proxy, head_profile(proxy), heads=2),
-        "infini independent": InfiniRetri(proxy, "independent", window_tokens=128, carry_tokens=128),
+        "ehpc": EHPC(proxy, head_profile(proxy), heads=2),
+        "infiniretri independent": InfiniRetri(
+            proxy, "independent", window_tokens=128, carry_tokens=128
+        ),
     }
 
 

@@ -64,7 +64,7 @@ def test_lingua_keeps_words_of_the_context_and_not_the_question(kept, name):
         assert len(text) <= len(case.asked["context"])
 
 
-def test_infini_retri_keeps_sentences_within_the_budget(kept):
+def test_infiniretri_retri_keeps_sentences_within_the_budget(kept):
     for case, text in kept("infini_retri"):
         assert text
         assert all(s.strip() in case.asked["context"] for s in text.split(".") if s.strip())

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.faiss_selector import Stock
-from tamis.retrieval.kv.selector import Info
+from tamis.retrieval.kv.faiss_selector import FaissSelector
+from tamis.retrieval.kv.selector import SelectorInfo
 
 
-class Hnsw(Stock):
+class Hnsw(FaissSelector):
     """HNSW by inner product."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "graph of centred keys, by inner product", "FAISS IndexHNSWFlat", "beam"
     )
     name: ClassVar[str] = "hnsw"
-    form: ClassVar[ann.Form] = "ip"
+    form: ClassVar[ann.KeyForm] = "ip"
 
 
 Selector = Hnsw

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.faiss_selector import Stock
-from tamis.retrieval.kv.selector import Info
+from tamis.retrieval.kv.faiss_selector import FaissSelector
+from tamis.retrieval.kv.selector import SelectorInfo
 
 
-class HnswAugmented(Stock):
+class HnswAugmented(FaissSelector):
     """HNSW by distance, augmented."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "graph of keys augmented to one length, by distance",
         "FAISS IndexHNSWFlat; Bachrach et al. 2014",
         "beam",
     )
     name: ClassVar[str] = "hnsw"
-    form: ClassVar[ann.Form] = "augmented_l2"
+    form: ClassVar[ann.KeyForm] = "augmented_l2"
 
 
 Selector = HnswAugmented

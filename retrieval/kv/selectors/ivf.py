@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.faiss_selector import Stock
-from tamis.retrieval.kv.selector import Info
+from tamis.retrieval.kv.faiss_selector import FaissSelector
+from tamis.retrieval.kv.selector import SelectorInfo
 
 
-class Ivf(Stock):
+class Ivf(FaissSelector):
     """IVF by inner product."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "clusters of centred keys, by inner product", "FAISS IndexIVFFlat", "lists read"
     )
     name: ClassVar[str] = "ivf"
-    form: ClassVar[ann.Form] = "ip"
+    form: ClassVar[ann.KeyForm] = "ip"
 
 
 Selector = Ivf

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import Info, asked, best_of, checked_some, steps
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.selector import SelectorInfo, prepare_queries, best_hits, checked_some, geometric_steps
+from tamis.retrieval.kv.types import KeyHits
 
 SHARE = 0.25
 
@@ -24,7 +24,7 @@ SHARE = 0.25
 class Loki:
     """Approximate logits from the first principal components."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "all keys in a quarter of their principal components", "Loki, 2406.02542", "keys read whole"
     )
 
@@ -39,15 +39,15 @@ class Loki:
     @property
     def efforts(self) -> list[int]:
         """From 100 keys to a half of them."""
-        return steps(100, max(200, len(self._keys) / 2))
+        return geometric_steps(100, max(200, len(self._keys) / 2))
 
-    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best of the `effort` keys with the highest approximate logits."""
-        queries = asked(queries, self._keys, k, effort)
+        queries = prepare_queries(queries, self._keys, k, effort)
         N, most = len(self._keys), min(max(effort, k), len(self._keys))
         ids = ((queries @ self._axes) @ self._short.T).topk(most).indices
         share = self._axes.shape[1] / self._keys.shape[1]
-        return best_of(self._keys, queries, ids, k, round((N * share + most) * len(queries)))
+        return best_hits(self._keys, queries, ids, k, round((N * share + most) * len(queries)))
 
 
 Selector = Loki

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import Info, asked, best_of, checked_some, steps
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.selector import SelectorInfo, prepare_queries, best_hits, checked_some, geometric_steps
+from tamis.retrieval.kv.types import KeyHits
 
 PAGE = 16
 
@@ -24,7 +24,7 @@ PAGE = 16
 class Quest:
     """Pages by an upper bound on their best key."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "pages of 16 keys by an upper bound on their best", "Quest, 2406.10774", "pages read"
     )
 
@@ -39,15 +39,15 @@ class Quest:
     @property
     def efforts(self) -> list[int]:
         """From the fewest pages that hold 100 keys to all of them."""
-        return steps(7, self._pages, 16)
+        return geometric_steps(7, self._pages, 16)
 
-    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best keys of the `effort` pages with the highest bounds."""
-        queries = asked(queries, self._keys, k, effort)
+        queries = prepare_queries(queries, self._keys, k, effort)
         pages = self.bounds(queries).topk(min(effort, self._pages)).indices
         ids = (pages[..., None] * PAGE + torch.arange(PAGE, device=pages.device)).flatten(1)
         ids = torch.where(ids < len(self._keys), ids, -1)
-        return best_of(
+        return best_hits(
             self._keys, queries, ids, k, 2 * self._pages * len(queries) + int((ids >= 0).sum())
         )
 

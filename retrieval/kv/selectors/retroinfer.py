@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tamis.retrieval.kv.selector import Info, asked, best_of, checked_some, steps
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.selector import SelectorInfo, prepare_queries, best_hits, checked_some, geometric_steps
+from tamis.retrieval.kv.types import KeyHits
 
 SEGMENT, CLUSTER, ROUNDS = 8192, 16, 10
 
@@ -27,7 +27,7 @@ SEGMENT, CLUSTER, ROUNDS = 8192, 16, 10
 class RetroInfer:
     """Clusters of 16 keys within segments of 8,192."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "clusters of 16 keys within segments of text", "RetroInfer, 2505.02922", "clusters read"
     )
 
@@ -36,7 +36,7 @@ class RetroInfer:
         centroids, owners = [], []
         before = 0
         for segment in torch.split(keys, SEGMENT):
-            owner = clustered(segment)
+            owner = cluster_keys(segment)
             centroids.append(_means(segment, owner))
             owners.append(owner + before)
             before += len(centroids[-1])
@@ -46,20 +46,20 @@ class RetroInfer:
     @property
     def efforts(self) -> list[int]:
         """From the fewest clusters that hold 100 keys to a half of them."""
-        return steps(7, max(14, len(self._centroids) / 2), 14)
+        return geometric_steps(7, max(14, len(self._centroids) / 2), 14)
 
-    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best keys of the `effort` clusters with the highest centroids."""
-        queries = asked(queries, self._keys, k, effort)
+        queries = prepare_queries(queries, self._keys, k, effort)
         most = min(effort, len(self._centroids))
         best = (queries @ self._centroids.T).topk(most).indices
         ids = self._members[best].flatten(1)
         ids = ids.sort(1, descending=True).values[:, : int((ids >= 0).sum(1).max())]
         read = len(queries) * len(self._centroids) + int((ids >= 0).sum())
-        return best_of(self._keys, queries, ids, k, read)
+        return best_hits(self._keys, queries, ids, k, read)
 
 
-def clustered(keys: Tensor) -> Tensor:
+def cluster_keys(keys: Tensor) -> Tensor:
     """Spherical k-means of centred keys: each key's cluster, `[N]`, numbered without gaps."""
     directions = normalize(keys - keys.mean(0), dim=1)
     count = max(1, len(keys) // CLUSTER)

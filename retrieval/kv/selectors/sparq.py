@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import Info, asked, best_of, steps
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.selector import SelectorInfo, prepare_queries, best_hits, geometric_steps
+from tamis.retrieval.kv.types import KeyHits
 
 SHARE = 0.25
 
@@ -23,7 +23,7 @@ SHARE = 0.25
 class Sparq:
     """Approximate logits from each query's largest components."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[SelectorInfo] = SelectorInfo(
         "all keys in the query's largest quarter of components",
         "SparQ, 2312.04985",
         "keys read whole",
@@ -35,17 +35,17 @@ class Sparq:
     @property
     def efforts(self) -> list[int]:
         """From 100 keys to a half of them."""
-        return steps(100, max(200, len(self._keys) / 2))
+        return geometric_steps(100, max(200, len(self._keys) / 2))
 
-    def search(self, queries: Tensor, k: int, effort: int) -> Hits:
+    def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best of the `effort` keys with the highest approximate logits."""
-        queries = asked(queries, self._keys, k, effort)
+        queries = prepare_queries(queries, self._keys, k, effort)
         N, D = self._keys.shape
         most, width = min(max(effort, k), N), max(1, round(SHARE * D))
         large = queries.abs().topk(width).indices
         short = torch.zeros_like(queries).scatter(1, large, queries.gather(1, large))
         ids = (short @ self._keys.T).topk(most).indices
-        return best_of(self._keys, queries, ids, k, round((N * width / D + most) * len(queries)))
+        return best_hits(self._keys, queries, ids, k, round((N * width / D + most) * len(queries)))
 
 
 Selector = Sparq

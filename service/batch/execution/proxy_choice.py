@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.api.languages import Choice, chosen
+from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.batch.job import Job
 from tamis.service.batch.row_reader import Reader
 from tamis.service.batch.rows import Request, request_of
@@ -18,7 +18,7 @@ ROWS = 16
 SOURCES = 4
 
 
-def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> Choice:
+def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> ProxyChoice:
     """The proxy for a batch whose own is `auto`.
 
     A batch has one proxy, so that it can be resumed and compared; where its language is not named,
@@ -32,7 +32,7 @@ def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> Choice:
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
     probe = job.probe or AUTO
-    return chosen(job.proxy, job.method, job.language, question, passages, root, probe)
+    return choose_proxy(job.proxy, job.method, job.language, question, passages, root, probe)
 
 
 def _first(job: Job, inputs: Sequence[str], out: str | None) -> Iterator[Request]:

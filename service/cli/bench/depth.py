@@ -118,7 +118,7 @@ def _measured(
     """Reads, fits and judges, with a bar for each; figures as JSON."""
     from tamis.compressors.registry import load_proxy
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.readings import Looks
+    from tamis.service.datasets.case_readings import Looks
     from tamis.service.evaluation.attention import depth as bench
     from tamis.service.evaluation.attention.depth_figures import figures
     from tamis.service.evaluation.speed.speed import linear_weights

@@ -67,7 +67,7 @@ def hops(
     """
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.readings import keeping
+    from tamis.service.datasets.case_readings import keeping
     from tamis.service.evaluation.attention.hops import compare
     from tamis.service.evaluation.attention.hops_readings import one_thread
     from tamis.service.evaluation.attention.hops_ways import Ways, chosen

@@ -64,7 +64,7 @@ def languages(
 
     Budgets are counted in the last proxy's tokens, for all methods.
     """
-    from tamis.service.api.language_table import shown
+    from tamis.service.api.language_table import figures_table
 
     check_targets(json_file)
     names, shares = listed(proxies, "proxies"), budgets_of(budgets)
@@ -73,7 +73,7 @@ def languages(
     folder = cache or cache_home() / "looks"
     measured = _measured(files, codes, names, shares, limit, seed, folder)
     report = _report(measured, of, names, limit, seed)
-    screen().print(shown(report))
+    screen().print(figures_table(report))
     if json_file:
         write_json(report, json_file)
 

@@ -35,7 +35,7 @@ EPILOG = """
 
 `tamis bench needle --text book.txt --tokens 4000,16000,64000 --out needle.png`
 
-`tamis bench needle --text book.txt --methods question_rows,lexical,infini --depths 0,0.5,1`
+`tamis bench needle --text book.txt --methods question_rows,lexical,infiniretri --depths 0,0.5,1`
 
 `tamis bench needle --text book.txt --needle "The key is under the mat." -q "Where is the key?"`
 

@@ -61,11 +61,11 @@ def retrieval(
 
     Without a corpus: SciFact and the pooled passages of dev/ in ../shared/data, where they are.
     """
-    from tamis.service.api.index import open_index, readers_for, settings_for
+    from tamis.service.api.index import open_index, load_readers, index_settings
     from tamis.service.evaluation.ranking.retrieval import measure
 
     home = cache or cache_home() / "retrieval"
-    settings = settings_for(
+    settings = index_settings(
         model=not no_model,
         vectors=None if vectors == "none" else vectors,
         proxy=proxy,
@@ -74,7 +74,7 @@ def retrieval(
     found: dict[str, Any] = {}
     for task in _tasks(corpus, queries, records or (), limit):
         folder = home / f"{task.name}-{_key(task, settings)}"
-        readers = None if (folder / "manifest.json").is_file() else readers_for(settings)
+        readers = None if (folder / "manifest.json").is_file() else load_readers(settings)
         _indexed(folder, task, settings, readers)
         index = open_index(folder)
         with bars() as progress:
@@ -126,13 +126,13 @@ def _key(task: Task, settings: Any) -> str:
 
 def _indexed(folder: Path, task: Task, settings: Any, readers: Any) -> None:
     """Builds the index of a task, unless it is there; one that was cut short goes on."""
-    from tamis.retrieval.index.sessions import creating
+    from tamis.retrieval.index.sessions import create_index
     from tamis.retrieval.storage.manifest import Manifest
-    from tamis.service.api.index import readers_for
+    from tamis.service.api.index import load_readers
 
     if (folder / "manifest.json").is_file() and Manifest.read(folder).complete:
         return
-    with bars() as progress, creating(folder, settings, readers or readers_for(settings)) as w:
+    with bars() as progress, create_index(folder, settings, readers or load_readers(settings)) as w:
         bar = progress.add_task(f"{task.name}: reading", total=len(task.documents))
         w.put(task.documents, lambda *_: progress.advance(bar))
         w.finish()

@@ -91,7 +91,7 @@ def selectors(
     from tamis.service.evaluation.selectors.plot import draw
     from tamis.service.evaluation.selectors.run import Run, Settings, heads_of
 
-    chosen = listed(names, "selectors") if names else selector_registry.names()
+    chosen = listed(names, "selectors") if names else selector_registry.selector_names()
     for name in chosen:
         selector_registry.selector_class(name)
     read = heads_of(listed(heads, "heads"))

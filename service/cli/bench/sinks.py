@@ -60,7 +60,7 @@ def sinks(
     """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.readings import keeping
+    from tamis.service.datasets.case_readings import keeping
     from tamis.service.evaluation.attention import sinks as bench
     from tamis.service.evaluation.attention.sinks_plot import draw
     from tamis.service.evaluation.evidence.evidence import records_of, surroundings

@@ -52,13 +52,13 @@ def ask_context(
     from tamis.service.api.ask_context import ask_context as asked
     from tamis.service.api.ask_context import language_of
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.api.languages import chosen
+    from tamis.service.api.languages import choose_proxy
     from tamis.service.cli.options.default_proxy import ensure_default
 
     models = models_folder(root)
     # the index's keys are read with the model that made them, whatever reads the sentences
     found = CorpusIndex.open(index, root=models)
-    choice = chosen(proxy, method, language_of(found), question, (), models)
+    choice = choose_proxy(proxy, method, language_of(found), question, (), models)
     ensure_default(LazyMethod(method, choice.proxy, models), "proxy", offline)
     result = asked(
         found,

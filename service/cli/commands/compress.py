@@ -138,12 +138,12 @@ def compress(
     from tamis.compressors.question import question_text
     from tamis.service.api.compress import counter_of
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods
-    from tamis.service.api.languages import chosen
+    from tamis.service.api.languages import choose_proxy
     from tamis.service.cli.options.default_proxy import ensure_default, opened
 
     models = models_folder(root)
     options = _options(probe, isolated, exit_layer)
-    choice = chosen(proxy, method, language, query, found.passages, models, probe or AUTO)
+    choice = choose_proxy(proxy, method, language, query, found.passages, models, probe or AUTO)
     scorer = LazyMethod(method, choice.proxy, models, cache=opened(cache), **options)
     ensure_default(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, choice.proxy, models)

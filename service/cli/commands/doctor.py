@@ -220,24 +220,24 @@ def _probes(models: Path) -> Iterator[Finding]:
 
 def _languages(models: Path) -> Iterator[Finding]:
     """What each proxy was measured to keep in each language, and where another keeps more."""
-    from tamis.service.api.language_table import lines_of
-    from tamis.service.api.languages import measured
+    from tamis.service.api.language_table import proxy_lines
+    from tamis.service.api.languages import load_measurements
 
     here = {one.entry.name for one in zoo.installed(models) if one.fault is None}
-    for name in measured()["proxies"]:
+    for name in load_measurements()["proxies"]:
         if name in here:
-            yield Finding(f"languages of {name}", "ok", "\n".join(lines_of(name)))
+            yield Finding(f"languages of {name}", "ok", "\n".join(proxy_lines(name)))
         elif better := _better_in(name):
             seen = f"{name} keeps more in {', '.join(better)}, and is not installed"
             yield Finding(f"languages of {name}", "ok", seen, f"tamis models pull {name}")
-    seen = f"measured in {', '.join(measured()['languages'])}; no other language was"
+    seen = f"measured in {', '.join(load_measurements()['languages'])}; no other language was"
     yield Finding("languages", "ok", seen, "measure yours with tamis bench languages --data DIR")
 
 
 def _better_in(proxy: str) -> list[str]:
-    from tamis.service.api.languages import best_for, measured
+    from tamis.service.api.languages import best_proxy, load_measurements
 
-    return [code for code in measured()["languages"] if best_for(code) == proxy != DEFAULT]
+    return [code for code in load_measurements()["languages"] if best_proxy(code) == proxy != DEFAULT]
 
 
 def _reading(models: Path) -> Iterator[Finding]:

@@ -109,7 +109,7 @@ def build(
     from tamis.service.api import index as indexing
     from tamis.service.files.corpus import Fields
 
-    settings = indexing.settings_for(
+    settings = indexing.index_settings(
         model=not no_model,
         vectors=vectors,
         recipe=recipe,
@@ -119,7 +119,7 @@ def build(
     )
     _fetch(settings.keys is not None, proxy, offline, root)
     with progress(corpus, quiet) as (report, clock):
-        counted = indexing.build(
+        counted = indexing.build_index(
             out,
             corpus,
             settings,
@@ -153,7 +153,7 @@ def add(
 
     Manifest.read(index)
     with progress(corpus, quiet) as (report, clock):
-        counted = indexing.add(
+        counted = indexing.add_documents(
             index,
             corpus,
             fields=Fields(id_field, text_field, title_field),
@@ -173,9 +173,9 @@ def delete(
     quiet: opt.Quiet = False,
 ) -> None:
     """Delete documents by their ids: all that are named, or none."""
-    from tamis.retrieval.index.sessions import writing
+    from tamis.retrieval.index.sessions import open_writer
 
-    with writing(index) as writer:
+    with open_writer(index) as writer:
         gone = writer.delete(ids)
         left = len(writer)
     if not quiet:
@@ -186,13 +186,13 @@ def delete(
 @reported()
 def compact(index: Folder, quiet: opt.Quiet = False) -> None:
     """Give back the room of what was deleted, and merge small segments."""
-    from tamis.retrieval.index.sessions import writing
+    from tamis.retrieval.index.sessions import open_writer
     from tamis.retrieval.storage.manifest import Manifest
 
     def size(manifest: Manifest) -> int:
         return sum(file.size for card in manifest.segments for file in card.files)
 
-    with writing(index) as writer:
+    with open_writer(index) as writer:
         before = size(writer.manifest)
         writer.compact()
         after, segments = size(writer.manifest), len(writer.manifest.segments)
@@ -263,9 +263,9 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 def verify(index: Folder) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.index.store import CorpusIndex
-    from tamis.retrieval.storage.verification import faults
+    from tamis.retrieval.storage.verification import find_faults
 
-    if found := faults(index):
+    if found := find_faults(index):
         raise BadIndex(
             f"{index} is damaged in {len(found)} files: {'; '.join(found)}; build it again with "
             "--overwrite"

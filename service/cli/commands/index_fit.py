@@ -15,7 +15,7 @@ from tamis.service.cli.options.bench_common import bars
 from tamis.service.cli.options.model_folder import Home, models_folder
 
 if TYPE_CHECKING:
-    from tamis.retrieval.keys.head_selection import Case
+    from tamis.retrieval.keys.head_selection import LabelledQuestion
 
 EPILOG = """
 **Examples**
@@ -56,7 +56,7 @@ def fit(
     names = ", ".join(path.name.split(".")[0] for path in records)
     with bars() as progress:
         bar = progress.add_task("looking", total=len(cases) + loaded.depth)
-        found = head_selection.fit(
+        found = head_selection.select_heads(
             loaded,
             passages,
             cases,
@@ -74,9 +74,9 @@ def fit(
     typer.echo(f"{out}: heads {chosen}, together {found.together:.3f} (mean reciprocal rank)")
 
 
-def _pool(records: list[Path], limit: int) -> tuple[list[Any], list[Case]]:
+def _pool(records: list[Path], limit: int) -> tuple[list[Any], list[LabelledQuestion]]:
     """Every passage once, and the questions that some of them answer."""
-    from tamis.retrieval.keys.head_selection import Case
+    from tamis.retrieval.keys.head_selection import LabelledQuestion
     from tamis.service.datasets.records import load
 
     rows = [
@@ -88,5 +88,5 @@ def _pool(records: list[Path], limit: int) -> tuple[list[Any], list[Case]]:
     for row in rows:
         own = [places.setdefault((d.get("title"), d["text"]), len(places)) for d in row["docs"]]
         gold = [place for place, doc in zip(own, row["docs"], strict=True) if doc.get("gold")]
-        cases.append(Case(row["question"], tuple(gold)))
+        cases.append(LabelledQuestion(row["question"], tuple(gold)))
     return list(places), cases

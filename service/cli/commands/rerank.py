@@ -95,14 +95,14 @@ def rerank(
     joined = None if fuse is None else fuse_of(fuse)
 
     from tamis.compressors.pipeline.reranking import Reranker
-    from tamis.service.api.languages import chosen, probe_among
+    from tamis.service.api.languages import choose_proxy, probe_option
     from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import ensure_default
 
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
-    choice = chosen(proxy, method, language, asked, found.passages, models, probe_among(options))
+    choice = choose_proxy(proxy, method, language, asked, found.passages, models, probe_option(options))
     late = LazyMethod(method, choice.proxy, models, use="reranking", **options)
     if late.info.needs_proxy:
         ensure_default(late, "", offline)

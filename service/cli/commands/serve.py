@@ -14,7 +14,7 @@ import typer
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.cli.display.errors import reported
-from tamis.service.http.runtime.memory import share_heaps
+from tamis.service.http.runtime.memory import limit_heaps
 from tamis.service.http.runtime.settings import KNOBS, Settings, flag, variable
 
 EPILOG = """
@@ -39,7 +39,7 @@ def serve(**flags: Any) -> None:
         from tamis.service.http.runtime.environment import load_settings
 
         settings = load_settings(flags)
-        share_heaps()
+        limit_heaps()
         check_public(settings)
         check_free(settings.host, settings.port)
         from tamis.service.http.server import run

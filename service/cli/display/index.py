@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tamis.retrieval.index.store import Hit
-    from tamis.retrieval.index.writer import Counted, Report
+    from tamis.retrieval.index.writer import PutCounts, DocumentCallback
 
 _SNIPPET = 160
 
 
 @contextmanager
-def progress(corpus: Sequence[str], quiet: bool) -> Iterator[tuple[Report, float]]:
+def progress(corpus: Sequence[str], quiet: bool) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, and when it began."""
     from tamis.service.files.corpus import count, sources
 
@@ -38,7 +38,7 @@ def progress(corpus: Sequence[str], quiet: bool) -> Iterator[tuple[Report, float
         yield (lambda *_: bar.advance(task)), time.perf_counter()
 
 
-def say(home: Path, counted: Counted, clock: float, quiet: bool) -> None:
+def say(home: Path, counted: PutCounts, clock: float, quiet: bool) -> None:
     if quiet:
         return
     typer.echo(

@@ -151,7 +151,7 @@ GranularityOf = Annotated[
     typer.Option(
         "--granularity",
         help="What is kept or dropped as one: a sentence, a paragraph, list or table, or a word "
-        "(`evaluator_heads` and `raw_attention` only).",
+        "(`ehpc` and `raw_attention` only).",
         rich_help_panel=_SELECTION,
     ),
 ]

@@ -42,7 +42,7 @@ def lists(
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
     from tamis.service.cli.options.probe_common import file_bars
     from tamis.service.datasets.records import load, read_jsonl
-    from tamis.service.training.probe.lists import Held, lists_of
+    from tamis.service.training.probe.query_lists import Held, lists_of
 
     rows = load(records)
     documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]

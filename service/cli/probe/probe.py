@@ -210,7 +210,7 @@ def _read(
     from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.registry import load_proxy
     from tamis.probes.errors import BadInput
-    from tamis.service.datasets.readings import keeping
+    from tamis.service.datasets.case_readings import keeping
     from tamis.service.training.probe import distinct, read_cases
 
     found = probe_of(probe, "question_rows", proxy)

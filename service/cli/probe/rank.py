@@ -62,8 +62,8 @@ def rank(
     from tamis.probes.probing.fit import check_l2
     from tamis.service.cli.options.probe_common import file_bars, readings, source_of
     from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.datasets.readings import keeping
-    from tamis.service.training.probe.cases import described, distinct
+    from tamis.service.datasets.case_readings import keeping
+    from tamis.service.training.probe.labelled_readings import described, distinct
     from tamis.service.training.probe.ranking import Cases, Lists, fit
 
     check_l2(l2)

@@ -31,7 +31,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
-from tamis.service.datasets.readings import Looks, keeping
+from tamis.service.datasets.case_readings import Looks, keeping
 from tamis.service.datasets.score_sources import Seen
 from tamis.service.evaluation.evidence.evidence import Tally, counted, records_of, tally
 from tamis.service.evaluation.evidence.methods import Panel

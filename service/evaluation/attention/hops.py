@@ -35,7 +35,7 @@ from tamis.service.evaluation.evidence.evidence import (
 from tamis.service.evaluation.evidence.methods import Panel
 from tamis.service.training.probe import Case, Source, described, fold_of, ordering
 from tamis.service.training.probe import records_of as training_records
-from tamis.service.training.probe.cases import case_of
+from tamis.service.training.probe.labelled_readings import case_of
 
 Report = Callable[[str, int, int], None]
 

@@ -24,7 +24,7 @@ from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.prompt import Layout, Prompt, Read, packed
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.training.probe import look_key
 
 _BETWEEN = "\n\n"

@@ -29,7 +29,7 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import Record, passages_of
 from tamis.service.evaluation.attention.hops_readings import (
     Alone,

@@ -35,7 +35,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import Record, labels, passages_of
 from tamis.service.datasets.score_sources import Seen
 from tamis.service.evaluation.evidence.evidence import figures, tally

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import registry
-from tamis.service.datasets.readings import Looks, keeping
+from tamis.service.datasets.case_readings import Looks, keeping
 from tamis.service.datasets.score_sources import Source, Stored
 from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
 from tamis.service.evaluation.evidence.evidence import Outcome, Tally

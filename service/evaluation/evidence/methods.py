@@ -21,7 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.readings import Looks, keeping
+from tamis.service.datasets.case_readings import Looks, keeping
 from tamis.service.datasets.score_sources import (
     Filed,
     Remembered,
@@ -42,7 +42,7 @@ BLENDS = {
     "bm25+minilm": {"lexical": 1.0, "embedding": 1.0},
 }
 """Methods made of others' scores, with the weight of each; all else is a method of compressors/,
-maybe with options, as `infini:form=independent:heads=16`."""
+maybe with options, as `infiniretri:form=independent:heads=16`."""
 
 
 class Panel:

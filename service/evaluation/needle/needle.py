@@ -25,7 +25,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import Tokens
-from tamis.service.datasets.signals import Signals
+from tamis.service.datasets.signal_readings import Signals
 
 PASSAGE_TOKENS = 400
 NEEDLE = (

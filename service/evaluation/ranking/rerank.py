@@ -29,7 +29,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.qrels import Query
 from tamis.service.datasets.ranking_metrics import ndcg, recall
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import read_jsonl
 from tamis.service.datasets.score_sources import Vectors
 from tamis.service.datasets.statistics import paired_bootstrap

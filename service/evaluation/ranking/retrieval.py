@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.rank_fusion import Values
+from tamis.retrieval.index.rank_fusion import ScoreArray
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.datasets.records import load, read_jsonl
 from tamis.service.datasets.statistics import paired_bootstrap
 
@@ -51,7 +51,7 @@ class Task:
     """A corpus with its queries."""
 
     name: str
-    documents: tuple[Document, ...]
+    documents: tuple[CorpusDocument, ...]
     queries: tuple[Query, ...]
 
 
@@ -101,7 +101,7 @@ def pooled(name: str, files: Sequence[Path], queries: int | None = None) -> Task
                 grades[ids[key]] = 1.0
         if grades:
             found.append(Query(record["question"], grades))
-    documents = tuple(Document(i, text, title or None) for (title, text), i in ids.items())
+    documents = tuple(CorpusDocument(i, text, title or None) for (title, text), i in ids.items())
     if queries is not None and queries < len(found):
         found = [found[i * len(found) // queries] for i in range(queries)]
     return _checked(Task(name, documents, tuple(found)), *files)
@@ -119,7 +119,7 @@ def measure(index: CorpusIndex, task: Task, report: Callable[[], None], seed: in
     rows: dict[str, list[list[float]]] = {}
     took: dict[str, list[float]] = {leg: [] for leg in index.legs}
     for query in task.queries:
-        scored: dict[str, Values] = {}
+        scored: dict[str, ScoreArray] = {}
         for leg in index.legs:
             clock = time.perf_counter()
             scored |= index.scores(query.text, [leg])
@@ -147,8 +147,8 @@ _NOBODY = ""
 
 
 def _rankings(
-    index: CorpusIndex, systems: Mapping[str, tuple[str, ...]], scored: Mapping[str, Values]
-) -> Iterator[tuple[str, Values]]:
+    index: CorpusIndex, systems: Mapping[str, tuple[str, ...]], scored: Mapping[str, ScoreArray]
+) -> Iterator[tuple[str, ScoreArray]]:
     for name, legs in systems.items():
         part = {leg: scored[leg] for leg in legs}
         yield name, index.fused(part)
@@ -156,7 +156,7 @@ def _rankings(
             yield f"{name} (rrf)", index.fused(part, "ranks", depth=1000)
 
 
-def _ranked(scores: Values, owners: Any, depth: int = 100) -> list[str]:
+def _ranked(scores: ScoreArray, owners: Any, depth: int = 100) -> list[str]:
     """Documents by their best chunk, best first."""
     found: dict[str, None] = {}
     for chunk in np.argsort(-scores, kind="stable"):
@@ -203,14 +203,14 @@ def _ahead(
     return ahead
 
 
-def _document(row: Mapping[str, Any], corpus: Path) -> Document:
+def _document(row: Mapping[str, Any], corpus: Path) -> CorpusDocument:
     name = next((row[key] for key in ("docid", "id", "_id", "doc_id") if key in row), None)
     if name is None or not isinstance(row.get("text"), str):
         raise BadInput(f"{corpus}: a document has 'docid' or 'id', and 'text'; got {sorted(row)}")
     title = row.get("title")
     titled = isinstance(title, str | int | float) and not isinstance(title, bool)
     try:
-        return Document(str(name), row["text"], str(title) or None if titled else None)
+        return CorpusDocument(str(name), row["text"], str(title) or None if titled else None)
     except BadInput as error:
         raise BadInput(f"{corpus}: {error}") from error
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tamis.retrieval.kv import selector_registry
-from tamis.retrieval.kv.exact import Exact
-from tamis.retrieval.kv.selector import Selects
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.exact import ExactIndex
+from tamis.retrieval.kv.selector import KeySelector
+from tamis.retrieval.kv.types import KeyHits
 from tamis.service.evaluation.selectors.cases import Case
 
 K = 100
@@ -34,7 +34,7 @@ class Truth:
         lse: `[Q]`, log-sum-exp of all logits.
     """
 
-    exact: Exact
+    exact: ExactIndex
     ids: Tensor
     lse: Tensor
 
@@ -74,7 +74,7 @@ class Measured:
 
 def truth(case: Case) -> Truth:
     """Exact search over the keys of a case."""
-    exact = Exact(case.keys)
+    exact = ExactIndex(case.keys)
     rows = torch.split(case.test, max(1, 2**24 // len(case.keys)))
     lse = torch.cat([(part @ case.keys.T).logsumexp(1) for part in rows])
     return Truth(exact, exact.search(case.test, min(K, len(case.keys))).ids, lse)
@@ -83,7 +83,7 @@ def truth(case: Case) -> Truth:
 def measure(name: str, case: Case, against: Truth, recall: float) -> Measured:
     """Builds a selector, looks for the cheapest effort that reaches `recall`, and times it."""
     clock = time.perf_counter()
-    selector = selector_registry.build(name, case.keys, case.train)
+    selector = selector_registry.build_selector(name, case.keys, case.train)
     built = time.perf_counter() - clock
     tried: dict[int, Point] = {}
 
@@ -115,7 +115,7 @@ def cheapest(efforts: Sequence[int], reaches: Callable[[int], bool]) -> int:
     return effort
 
 
-def point(effort: int, hits: Hits, case: Case, against: Truth) -> Point:
+def point(effort: int, hits: KeyHits, case: Case, against: Truth) -> Point:
     """What a search found, against the truth."""
     found = (hits.ids[:, :, None] == against.ids[:, None, :]).any(2)
     mass = (hits.scores.logsumexp(1) - against.lse).exp()
@@ -127,7 +127,7 @@ def point(effort: int, hits: Hits, case: Case, against: Truth) -> Point:
     )
 
 
-def timed(selector: Selects, effort: int, queries: Tensor, exact: Exact) -> tuple[float, float]:
+def timed(selector: KeySelector, effort: int, queries: Tensor, exact: ExactIndex) -> tuple[float, float]:
     """Milliseconds a query of a selector and of exact search: medians over alternating batches."""
     whole = [part for part in torch.split(queries, BATCH_ROWS) if len(part) == BATCH_ROWS]
     batches = whole[:BATCHES] or [queries]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.service.engine.errors import Refused
-from tamis.service.http.middleware.request_log import log_entry_of, refusal
+from tamis.service.http.middleware.request_log import log_entry_of, error_response
 from tamis.service.http.runtime.api_keys import Keyring
 
 OPEN_PATHS = frozenset(
@@ -34,7 +34,7 @@ class AuthMiddleware:
             owner.key = self.keyring.owner(authorization)
             self.keyring.charge(owner.key)
         except Refused as error:
-            await refusal(scope, error)(scope, receive, send)
+            await error_response(scope, error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

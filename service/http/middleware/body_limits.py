@@ -9,19 +9,19 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.service.engine.errors import Gone, Malformed, Refused, SlowBody, TooLarge, WrongMediaType
-from tamis.service.http.middleware.request_log import refusal
+from tamis.service.engine.errors import ClientDisconnected, Malformed, Refused, SlowBody, TooLarge, WrongMediaType
+from tamis.service.http.middleware.request_log import error_response
 
-_GZIP = 31  # zlib's word for a gzip header and the largest window
-_PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip")
-_PIECE, _MOST_MEMBERS = 1 << 16, 1000
+_GZIP_WINDOW_BITS = 31  # zlib's word for a gzip header and the largest window
+_IDENTITY_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
+_CHUNK_BYTES, _MAX_MEMBERS = 1 << 16, 1000
 
 
 class BodyLimitMiddleware:
     """ASGI middleware: bodies of POST requests, read before the routes see them."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int, timeout_s: float) -> None:
-        self.app, self.most_bytes, self.timeout_s = app, most_bytes, timeout_s
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or refuses its body."""
@@ -29,84 +29,84 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            headers = _headers(scope)
-            _check_type(headers.get(b"content-type", b""))
-            body = await self._body(headers, receive)
+            headers = _header_map(scope)
+            _check_content_type(headers.get(b"content-type", b""))
+            body = await self._read_body(headers, receive)
         except Refused as error:
-            answer = refusal(scope, error)
+            answer = error_response(scope, error)
             answer.headers["Connection"] = "close"  # what is left of the body is not read
             await answer(scope, receive, send)
             return
-        _make_plain(scope, len(body))
-        await self.app(scope, _replayed(body, receive), send)
+        _replace_headers(scope, len(body))
+        await self.app(scope, _receive_body(body, receive), send)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         coding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-        if coding not in (*_PLAIN, *_PACKED):
+        if coding not in (*_IDENTITY_CODINGS, *_GZIP_CODINGS):
             raise WrongMediaType(f"Content-Encoding is {coding!r}; send gzip or nothing")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most_bytes:
-            raise self._too_large(int(length))
+        if length.isdigit() and int(length) > self.max_bytes:
+            raise self._too_large_error(int(length))
         try:
             async with asyncio.timeout(self.timeout_s):
-                packed = await self._arrived(receive)
+                packed = await self._receive_all(receive)
         except TimeoutError:
             raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
-        return packed if coding in _PLAIN else await asyncio.to_thread(self._unpacked, packed)
+        return packed if coding in _IDENTITY_CODINGS else await asyncio.to_thread(self._decompress, packed)
 
-    async def _arrived(self, receive: Receive) -> bytes:
+    async def _receive_all(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Gone("the client hung up")
+                raise ClientDisconnected("the client hung up")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             more = message.get("more_body", False)
-            if size > self.most_bytes:
-                raise self._too_large(size)
+            if size > self.max_bytes:
+                raise self._too_large_error(size)
         return b"".join(parts)
 
-    def _unpacked(self, packed: bytes) -> bytes:
+    def _decompress(self, packed: bytes) -> bytes:
         """Never unpacks more than one byte over the bound, whatever the body claims to hold.
 
         Piece by piece: what follows a member is copied, and there may be many members.
         """
         parts: list[bytes] = []
-        left, members = self.most_bytes + 1, 1
-        stream = zlib.decompressobj(_GZIP)
-        for start in range(0, len(packed), _PIECE):
-            piece = packed[start : start + _PIECE]
+        left, members = self.max_bytes + 1, 1
+        stream = zlib.decompressobj(_GZIP_WINDOW_BITS)
+        for start in range(0, len(packed), _CHUNK_BYTES):
+            piece = packed[start : start + _CHUNK_BYTES]
             while piece:
                 if stream.eof:
-                    stream, members = zlib.decompressobj(_GZIP), members + 1
-                if members > _MOST_MEMBERS:
-                    raise Malformed(f"the gzipped body has over {_MOST_MEMBERS:,} members")
+                    stream, members = zlib.decompressobj(_GZIP_WINDOW_BITS), members + 1
+                if members > _MAX_MEMBERS:
+                    raise Malformed(f"the gzipped body has over {_MAX_MEMBERS:,} members")
                 try:
                     parts.append(stream.decompress(piece, left))
                 except zlib.error as error:
                     raise Malformed(f"the body is not gzip ({error})") from None
                 left -= len(parts[-1])
                 if left <= 0:
-                    raise self._too_large(self.most_bytes + 1)
+                    raise self._too_large_error(self.max_bytes + 1)
                 piece = stream.unused_data
         if packed and not stream.eof:
             raise Malformed("the gzipped body ends too soon")
         return b"".join(parts)
 
-    def _too_large(self, size: int) -> TooLarge:
+    def _too_large_error(self, size: int) -> TooLarge:
         return TooLarge(
             f"the body has at least {size:,} bytes and {self.most_bytes:,} is the most; "
             "send fewer documents at a time"
         )
 
 
-def _headers(scope: Scope) -> dict[bytes, bytes]:
+def _header_map(scope: Scope) -> dict[bytes, bytes]:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return dict(headers)
 
 
-def _check_type(given: bytes) -> None:
+def _check_content_type(given: bytes) -> None:
     """JSON, or nothing said."""
     if not given:
         return
@@ -117,7 +117,7 @@ def _check_type(given: bytes) -> None:
         raise WrongMediaType(f"Content-Type is {kind!r}; send application/json")
 
 
-def _make_plain(scope: Scope, length: int) -> None:
+def _replace_headers(scope: Scope, length: int) -> None:
     """Headers of the body as it is now."""
     gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in gone]
@@ -125,15 +125,15 @@ def _make_plain(scope: Scope, length: int) -> None:
     scope["headers"] = headers
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _receive_body(body: bytes, receive: Receive) -> Receive:
     """The body in one piece, then whatever else comes: the client hanging up."""
     given = False
 
-    async def again() -> Message:
+    async def receive_next() -> Message:
         nonlocal given
         if given:
             return await receive()
         given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return receive_next

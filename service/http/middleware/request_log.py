@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.service.http.runtime.api_keys import OPEN
+from tamis.service.http.runtime.api_keys import ANONYMOUS
 from tamis.service.http.runtime.errors import (
     INTERNAL,
     Dialect,
@@ -25,13 +25,13 @@ from tamis.service.http.runtime.errors import (
     message_of,
 )
 from tamis.service.http.runtime.metrics import Metrics
-from tamis.service.http.schemas.json import Json
+from tamis.service.http.schemas.json import JsonResponse
 
-HEADER = b"x-request-id"
-REASON = b"x-tamis-passthrough-reason"
+REQUEST_ID_HEADER = b"x-request-id"
+PASSTHROUGH_HEADER = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_UNKNOWN, _WRONG = "unknown", 400
-_ATTRIBUTE = "tamis.record"
+_UNKNOWN_ROUTE, _FIRST_ERROR_STATUS = "unknown", 400
+_SCOPE_KEY = "tamis.record"
 
 
 @dataclass(slots=True)
@@ -47,39 +47,39 @@ class RequestLogEntry:
 
     id: str
     dialect: Dialect
-    key: str = OPEN
-    route: str = _UNKNOWN
+    key: str = ANONYMOUS
+    route: str = _UNKNOWN_ROUTE
     error: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     passthrough_codes: list[str] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
 
-    def headers(self, status: int) -> list[tuple[bytes, bytes]]:
+    def response_headers(self, status: int) -> list[tuple[bytes, bytes]]:
         """What an answer of this status says in its headers."""
-        told = [(HEADER, self.id.encode())]
-        if self.passthrough_codes and status < _WRONG:
-            told.append((REASON, ", ".join(dict.fromkeys(self.passthrough_codes)).encode()))
-        return told
+        fields = [(REQUEST_ID_HEADER, self.id.encode())]
+        if self.passthrough_codes and status < _FIRST_ERROR_STATUS:
+            fields.append((PASSTHROUGH_HEADER, ", ".join(dict.fromkeys(self.passthrough_codes)).encode()))
+        return fields
 
     def add_fault(self, error: Exception) -> None:
         """Has the log say where a fault is that nobody foresaw; others say so themselves."""
         if failure_of(error) is INTERNAL:
-            self.faults.append(_place(error))
+            self.faults.append(_fault_location(error))
 
 
 def log_entry_of(scope: Any) -> RequestLogEntry:
     """The record of a request."""
-    record: RequestLogEntry = scope[_ATTRIBUTE]
-    return record
+    entry: RequestLogEntry = scope[_SCOPE_KEY]
+    return entry
 
 
-def refusal(scope: Scope, error: Exception, param: str | None = None) -> Json:
+def error_response(scope: Scope, error: Exception, param: str | None = None) -> JsonResponse:
     """The answer to a request that fails, in the words of its dialect."""
-    record, failure = log_entry_of(scope), failure_of(error)
-    record.error = failure.code
-    body = body_of(failure, message_of(error), record.dialect, param)
-    return Json(body, failure.status, headers_of(error))
+    entry, failure = log_entry_of(scope), failure_of(error)
+    entry.error = failure.code
+    body = body_of(failure, message_of(error), entry.dialect, param)
+    return JsonResponse(body, failure.status, headers_of(error))
 
 
 class RequestLogMiddleware:
@@ -93,66 +93,66 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        record = scope[_ATTRIBUTE] = RequestLogEntry(_id_of(scope), dialect_of(scope["path"]))
+        entry = scope[_SCOPE_KEY] = RequestLogEntry(_request_id(scope), dialect_of(scope["path"]))
         began, status = time.perf_counter(), 0
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *record.headers(status)]}
+                message = {**message, "headers": [*message["headers"], *entry.response_headers(status)]}
             await send(message)
 
         try:
-            await self.app(scope, receive, sent)
+            await self.app(scope, receive, send_with_headers)
         except Exception as error:
-            record.add_fault(error)
+            entry.add_fault(error)
             if not status:
-                await refusal(scope, error)(scope, receive, sent)
+                await error_response(scope, error)(scope, receive, send_with_headers)
         finally:
-            self._write(scope, record, status, time.perf_counter() - began)
+            self._log_and_count(scope, entry, status, time.perf_counter() - began)
 
-    def _write(self, scope: Scope, record: RequestLogEntry, status: int, seconds: float) -> None:
-        record.route = getattr(scope.get("route"), "path", None) or _asked(scope)
-        self.metrics.requests.labels(record.route, str(status)).inc()
-        self.metrics.request_seconds.labels(record.route).observe(seconds)
-        if record.error is not None:
-            self.metrics.refused.labels(record.error).inc()
-        for fault in record.faults:
-            self.log.error("failed", request_id=record.id, **fault)
-        told = {
-            "request_id": record.id,
+    def _log_and_count(self, scope: Scope, entry: RequestLogEntry, status: int, seconds: float) -> None:
+        entry.route = getattr(scope.get("route"), "path", None) or _described_route(scope)
+        self.metrics.requests.labels(entry.route, str(status)).inc()
+        self.metrics.request_seconds.labels(entry.route).observe(seconds)
+        if entry.error is not None:
+            self.metrics.refused.labels(entry.error).inc()
+        for fault in entry.faults:
+            self.log.error("failed", request_id=entry.id, **fault)
+        fields = {
+            "request_id": entry.id,
             "method": scope["method"],
-            "route": record.route,
+            "route": entry.route,
             "status": status,
             "ms": round(seconds * 1e3, 1),
-            "key": record.key,
-            "error": record.error,
-            "passed": record.passthrough_codes or None,
-            "tokens_in": record.tokens_in,
-            "tokens_out": record.tokens_out,
+            "key": entry.key,
+            "error": entry.error,
+            "passed": entry.passthrough_codes or None,
+            "tokens_in": entry.tokens_in,
+            "tokens_out": entry.tokens_out,
         }
-        quiet = record.route in ("/livez", "/readyz", "/health", "/ping", "/metrics")
+        quiet = entry.route in ("/livez", "/readyz", "/health", "/ping", "/metrics")
         write = self.log.debug if quiet and status < 400 else self.log.info
-        write("request", **{name: value for name, value in told.items() if value is not None})
+        write("request", **{name: value for name, value in fields.items() if value is not None})
 
 
-def _asked(scope: Scope) -> str:
+def _described_route(scope: Scope) -> str:
     """The route that a request asked for, where it was refused before it got there.
 
     Only paths that are described are told: what anybody may send is no label of a meter.
     """
     path: str = scope["path"]
-    return path if path in scope["app"].openapi()["paths"] else _UNKNOWN
+    return path if path in scope["app"].openapi()["paths"] else _UNKNOWN_ROUTE
 
 
-def _id_of(scope: Scope) -> str:
+def _request_id(scope: Scope) -> str:
     """The caller's id if it can stand in a header and a log, else a new one."""
-    given = next((value for name, value in scope["headers"] if name == HEADER), b"")
+    given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
     return given.decode() if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _place(error: Exception) -> dict[str, Any]:
+def _fault_location(error: Exception) -> dict[str, Any]:
     """Where a fault is, without its message: that may hold what the caller sent."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return {

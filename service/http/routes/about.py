@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput
 from tamis.probes.model.loading import choose_device, choose_dtype
-from tamis.service.http.routes.base import json_response, error_responses, service_state, router
+from tamis.service.http.routes.base import json_response, error_responses, service_state, create_router
 from tamis.service.http.runtime.metrics import CONTENT_TYPE
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
@@ -28,11 +28,11 @@ from tamis.service.http.schemas.about import (
     TokenizeRequest,
     Version,
 )
-from tamis.service.http.schemas.json import Json
+from tamis.service.http.schemas.json import JsonResponse
 
-routes = router()
-_BEGAN = int(time.time())
-_UNREADY: dict[int | str, dict[str, Any]] = {
+routes = create_router()
+_STARTED_AT = int(time.time())
+_UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"model": Health, "description": "The model is away, or the line is full."}
 }
 
@@ -47,23 +47,23 @@ async def livez() -> Response:
 @routes.head("/readyz", include_in_schema=False)
 @routes.head("/health", include_in_schema=False)
 @routes.head("/ping", include_in_schema=False)
-@routes.get("/readyz", response_model=Health, responses=_UNREADY, summary="Whether it can serve")
-@routes.get("/health", response_model=Health, responses=_UNREADY, summary="As /readyz")
-@routes.get("/ping", response_model=Health, responses=_UNREADY, summary="As /readyz")
+@routes.get("/readyz", response_model=Health, responses=_UNREADY_RESPONSES, summary="Whether it can serve")
+@routes.get("/health", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
+@routes.get("/ping", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
 async def readyz(request: Request) -> Response:
     """Whether the model is there, the line has room, and nobody has said to stop."""
     engine = service_state(request).engine
     load = engine.load()
-    full = load.tokens >= load.most_tokens
+    full = load.tokens >= load.max_tokens
     ready = engine.ready and not full
     reason = None if ready else "draining" if engine.draining else "full" if full else "no model"
     health = Health(
         status="ok" if ready else "unready",
         reason=reason,
         queue_tokens=load.tokens,
-        queue_fraction=round(load.tokens / load.most_tokens, 4),
+        queue_fraction=round(load.tokens / load.max_tokens, 4),
     )
-    return Json(health.model_dump(), 200 if ready else 503)
+    return JsonResponse(health.model_dump(), 200 if ready else 503)
 
 
 @routes.get("/version", response_model=Version, summary="Which tamis this is")
@@ -93,7 +93,7 @@ async def models(request: Request) -> Response:
     listed = [
         Model(
             id=name,
-            created=_BEGAN,
+            created=_STARTED_AT,
             kind=method_info(name).kind,
             summary=method_info(name).summary,
             default=name == default,
@@ -112,10 +112,10 @@ async def models(request: Request) -> Response:
 )
 async def about(request: Request) -> Response:
     """TEI's fields, the methods, and what one request may have."""
-    return json_response(_info(service_state(request)))
+    return json_response(_service_info(service_state(request)))
 
 
-def _info(state: ServiceState) -> Info:
+def _service_info(state: ServiceState) -> Info:
     settings, methods, engine = state.settings, state.methods, state.engine
     dtype = choose_dtype(settings.dtype, choose_device(settings.device))
     return Info(

@@ -11,26 +11,26 @@ from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import TooLarge
-from tamis.service.http.middleware.request_log import REASON, RequestLogEntry, log_entry_of
-from tamis.service.http.runtime.errors import ON_POST, Dialect, dialect_of, says
+from tamis.service.http.middleware.request_log import PASSTHROUGH_HEADER, RequestLogEntry, log_entry_of
+from tamis.service.http.runtime.errors import POST_STATUSES, Dialect, dialect_of, status_summary
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
-from tamis.service.http.schemas.json import Json, JsonRequest
+from tamis.service.http.schemas.json import JsonResponse, JsonRequest
 
-_MOST_CHARS_A_TOKEN = 6
-_RETRY = {
+_MAX_CHARS_PER_TOKEN = 6
+_RETRY_HEADERS = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
 PASSTHROUGH_HEADERS = {
-    REASON.decode().title(): {
+    PASSTHROUGH_HEADER.decode().title(): {
         "description": "Under `on_error: passthrough`, the code of the error that kept the "
         "documents from being compressed.",
         "schema": {"type": "string"},
     }
 }
 PASSTHROUGH_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": PASSTHROUGH_HEADERS}}
-_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
+_ERROR_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
 
 
 class DialectRequest(JsonRequest):
@@ -60,7 +60,7 @@ class JsonRoute(APIRoute):
         return handler
 
 
-def router() -> APIRouter:
+def create_router() -> APIRouter:
     """A router of such routes."""
     return APIRouter(route_class=JsonRoute)
 
@@ -69,13 +69,13 @@ def error_responses(
     *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
 ) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, as the OpenAPI document has them."""
-    body = _BODIES[dialects[0]]
+    body = _ERROR_BODIES[dialects[0]]
     for dialect in dialects[1:]:
-        body = body | _BODIES[dialect]
-    statuses = sorted({401, 429, 500, *(ON_POST if post else ()), *extra})
+        body = body | _ERROR_BODIES[dialect]
+    statuses = sorted({401, 429, 500, *(POST_STATUSES if post else ()), *extra})
     return {
-        status: {"model": body, "description": says(status)}
-        | ({"headers": _RETRY} if status in (429, 503) else {})
+        status: {"model": body, "description": status_summary(status)}
+        | ({"headers": _RETRY_HEADERS} if status in (429, 503) else {})
         for status in statuses
     }
 
@@ -91,9 +91,9 @@ def log_entry(request: Request) -> RequestLogEntry:
     return log_entry_of(request.scope)
 
 
-def json_response(model: BaseModel, exclude_none: bool = False) -> Json:
+def json_response(model: BaseModel, exclude_none: bool = False) -> JsonResponse:
     """A model as a response; text leaves as it came."""
-    return Json(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
+    return JsonResponse(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
 
 
 def check_limits(
@@ -110,7 +110,7 @@ def check_limits(
         TooLarge: more text than any tokenizer makes `max_request_tokens` of. Methods that read
             count tokens, too.
     """
-    if characters > _MOST_CHARS_A_TOKEN * (most := settings.max_request_tokens):
+    if characters > _MAX_CHARS_PER_TOKEN * (most := settings.max_request_tokens):
         raise TooLarge(
             f"the documents have {characters:,} characters, with what is written around each, and "
             f"{most:,} tokens is the most; send them in parts"

@@ -14,10 +14,10 @@ from pydantic import Discriminator, Tag
 from tamis.compressors.types import Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import spoken
-from tamis.service.api.languages import served_warning
+from tamis.service.api.languages import served_language_warning
 from tamis.service.engine.deadline import run_with_deadline
-from tamis.service.engine.errors import Gone, Overloaded
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.errors import ClientDisconnected, Overloaded
+from tamis.service.engine.compress_request import QueuedRequest
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
@@ -27,28 +27,28 @@ from tamis.service.http.routes.base import (
     check_limits,
     service_state,
     log_entry,
-    router,
+    create_router,
 )
 from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import run_while_connected, estimate_tokens
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
-from tamis.service.http.schemas.compression import (
+from tamis.service.http.schemas.build import (
     BatchItem,
     BatchResult,
     Compression,
     CompressionList,
-    Writer,
+    CompressionBuilder,
 )
 from tamis.service.http.schemas.errors import ErrorDetail
-from tamis.service.http.schemas.explain import Explanation, explanation
+from tamis.service.http.schemas.explain import Explanation, build_explanation
 from tamis.service.http.schemas.messages import Conversation, MessagesAnswer, MessagesRequest
 from tamis.service.http.schemas.token_company import InputAnswer, InputRequest, input_answer
 
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
 _SERVER_ERROR = 500
-routes = router()
+routes = create_router()
 routes.include_router(expand.routes)
 _DIALECTS = {"messages": "conversation", "input": "single"}
 
@@ -79,7 +79,7 @@ async def compress(body: _Any, request: Request) -> Response:
     """
     if isinstance(body, MessagesRequest):
         return await _compress_conversation(body, request)
-    ours = _with_default_model(body.request(), request) if isinstance(body, InputRequest) else body
+    ours = _with_default_model(body.compress_request(), request) if isinstance(body, InputRequest) else body
     found = await _compress_each_question(ours, request)
     if isinstance(body, InputRequest):
         return json_response(input_answer(found[0]))
@@ -89,7 +89,7 @@ async def compress(body: _Any, request: Request) -> Response:
 async def _compress_conversation(body: MessagesRequest, request: Request) -> Response:
     count = service_state(request).methods.counter("proxy").count
     conversation = await asyncio.to_thread(Conversation, body, count)
-    ours = conversation.request()
+    ours = conversation.compress_request()
     found = (
         (await _compress_each_question(_with_default_model(ours, request), request))[0]
         if ours
@@ -136,7 +136,7 @@ async def explain(body: CompressRequest, request: Request) -> Response:
     )
     budget, counter = body.budget(), state.methods.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
-    detail = explanation(found, counter, body.separator, limit, body.threshold)
+    detail = build_explanation(found, counter, body.separator, limit, body.threshold)
     return json_response(detail)
 
 
@@ -162,7 +162,7 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
 
 def _check_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
     full_questions = [body.full_question(question) for question in questions]
-    check_limits(state.settings, full_questions, len(body.documents), body.characters())
+    check_limits(state.settings, full_questions, len(body.documents), body.character_count())
 
 
 async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -202,7 +202,7 @@ async def _compress_batch_item(
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
-    except Gone:
+    except ClientDisconnected:
         raise
     except Exception as error:
         entry.add_fault(error)
@@ -276,7 +276,7 @@ def _run_compression(
         state.metrics.fallbacks.labels("partial").inc()
     returned = body.return_
     card = (methods.reader.card.name, methods.reader.card.revision)
-    found = Writer(timed_result, job.rules, counter, body.offset_unit, card).compression(
+    found = CompressionBuilder(timed_result, job.rules, counter, body.offset_unit, card).build(
         queued,
         returned.spans,
         "all" if all_units else returned.units,
@@ -284,7 +284,7 @@ def _run_compression(
         returned.text,
         body.shadow,
     )
-    warning = served_warning(card[0], method, language, question, body.texts())
+    warning = served_language_warning(card[0], method, language, question, body.texts())
     if warning and timed_result.result.status != "passthrough":
         found.warnings.append(warning)
     return found

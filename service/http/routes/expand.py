@@ -6,11 +6,11 @@ from fastapi import Request, Response
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, router
+from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
 from tamis.service.http.runtime.executor import run_while_connected
-from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expansion
+from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expand_spans
 
-routes = router()
+routes = create_router()
 
 
 @routes.post(
@@ -27,6 +27,6 @@ async def expand(body: ExpandRequest, request: Request) -> Response:
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 
     def work(_: QueuedRequest) -> Expansion:
-        return expansion(body)
+        return expand_spans(body)
 
     return json_response(await run_while_connected(request.receive, state.executor.run(work, 0)))

@@ -9,39 +9,39 @@ from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
 from tamis.compressors.types import Reranked
-from tamis.service.engine.errors import Empty
+from tamis.service.engine.errors import EmptyInput
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, router
-from tamis.service.http.routes.tei import described_headers, headers
+from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
+from tamis.service.http.routes.tei import header_schemas, timing_headers
 from tamis.service.http.runtime.executor import run_while_connected, estimate_tokens
-from tamis.service.http.runtime.methods import isolates
+from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.schemas.base import probability
+from tamis.service.http.schemas.base import to_probability
 from tamis.service.http.schemas.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.http.schemas.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.http.schemas.score import ScoreAnswer, ScoreRequest, score_answer
 from tamis.service.http.schemas.tei import TeiAnswer, TeiRequest, tei_answer
 from tamis.service.http.schemas.voyage import VoyageAnswer, VoyageRequest, is_voyage, voyage_answer
 
-routes = router()
+routes = create_router()
 
 
-def dialect(given: Any) -> str:
+def body_dialect(given: Any) -> str:
     """Whose request a body is, by its keys."""
-    return "tei" if isinstance(given, dict) and "texts" in given else _of_v1(given)
+    return "tei" if isinstance(given, dict) and "texts" in given else _v1_dialect(given)
 
 
-def _of_v1(given: Any) -> str:
+def _v1_dialect(given: Any) -> str:
     return "voyage" if isinstance(given, dict) and is_voyage(given) else "jina"
 
 
 _Jina = Annotated[JinaRequest, Tag("jina")]
 _Voyage = Annotated[VoyageRequest, Tag("voyage")]
 _Tei = Annotated[TeiRequest, Tag("tei")]
-_V1 = Annotated[_Jina | _Voyage, Discriminator(_of_v1), Body()]
-_Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(dialect), Body()]
-_Told = TeiAnswer | JinaAnswer | VoyageAnswer
-_TOLD = {200: {"headers": described_headers()}, **error_responses(dialects=("openai", "tei"))}
+_V1 = Annotated[_Jina | _Voyage, Discriminator(_v1_dialect), Body()]
+_Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(body_dialect), Body()]
+_RerankAnswer = TeiAnswer | JinaAnswer | VoyageAnswer
+_RERANK_RESPONSES = {200: {"headers": header_schemas()}, **error_responses(dialects=("openai", "tei"))}
 
 
 @routes.post(
@@ -52,7 +52,7 @@ _TOLD = {200: {"headers": described_headers()}, **error_responses(dialects=("ope
 )
 async def rerank_v2(body: CohereRequest, request: Request) -> Response:
     """Sorts documents; with `relevant_spans`, says which parts of each answer."""
-    found = await _ranked(
+    found = await _rank_documents(
         request, body.query, body.documents, body.top_n, body.model, body.priority
     )
     return json_response(cohere_answer(body, found), exclude_none=True)
@@ -66,30 +66,30 @@ async def rerank_v2(body: CohereRequest, request: Request) -> Response:
 )
 async def rerank_v1(body: _V1, request: Request) -> Response:
     """Sorts documents; Voyage's requests have `top_k`, `truncation` or one of its models."""
-    return await _answered(request, body)
+    return await _rerank_jina_or_voyage(request, body)
 
 
 @routes.post(
     "/rerank",
-    response_model=_Told,
-    responses=_TOLD,
+    response_model=_RerankAnswer,
+    responses=_RERANK_RESPONSES,
     summary="Rerank, as TEI, and as /v1/rerank",
 )
 @routes.post(
     "/reranking",
-    response_model=_Told,
-    responses=_TOLD,
+    response_model=_RerankAnswer,
+    responses=_RERANK_RESPONSES,
     summary="As /rerank, as llama.cpp calls it",
 )
 async def rerank(body: _Any, request: Request) -> Response:
     """Sorts documents; TEI's requests have `texts`, and its answer is a bare list."""
     if not isinstance(body, TeiRequest):
-        return await _answered(request, body)
+        return await _rerank_jina_or_voyage(request, body)
     if not body.texts:
-        raise Empty("texts is empty; give at least one")
-    found = await _ranked(request, body.query, body.texts, None, None)
+        raise EmptyInput("texts is empty; give at least one")
+    found = await _rank_documents(request, body.query, body.texts, None, None)
     told = json_response(tei_answer(body, found), exclude_none=True)
-    told.headers.update(headers(body, found, service_state(request).settings.device))
+    told.headers.update(timing_headers(body, found, service_state(request).settings.device))
     return told
 
 
@@ -105,11 +105,11 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     questions, texts = body.sides()
     check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
     check_limits(state.settings, questions, 0) if len(questions) > 1 else None
-    method = _method(state, body.model)
+    method = _method_or_default(state, body.model)
     ranker = state.methods.reranker(method, isolated=True)
 
     def work(_: QueuedRequest) -> list[Reranked]:
-        if len(questions) == 1 and isolates(method):
+        if len(questions) == 1 and can_isolate(method):
             return [ranker.rerank(questions[0], texts)]
         asked = questions if len(questions) > 1 else questions * len(texts)
         return [ranker.rerank(q, [t]) for q, t in zip(asked, texts, strict=True)]
@@ -117,9 +117,9 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     longest = max(questions, key=len)
     tokens = estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
     found = await run_while_connected(request.receive, state.executor.run(work, tokens, body.priority))
-    scores = [probability(score, one.calibrated) for one in found for score in _own(one)]
+    scores = [to_probability(score, one.calibrated) for one in found for score in _scores_by_document(one)]
     read = sum(one.tokens_read for one in found)
-    return json_response(score_answer(scores, read, _named(state, body.model, method)))
+    return json_response(score_answer(scores, read, _answered_model(state, body.model, method)))
 
 
 routes.add_api_route(
@@ -132,25 +132,25 @@ routes.add_api_route(
 )
 
 
-async def _answered(request: Request, body: JinaRequest | VoyageRequest) -> Response:
+async def _rerank_jina_or_voyage(request: Request, body: JinaRequest | VoyageRequest) -> Response:
     state, texts = service_state(request), body.texts()
-    model = _named(state, body.model, _method(state, body.model))
+    model = _answered_model(state, body.model, _method_or_default(state, body.model))
     if isinstance(body, VoyageRequest):
-        found = await _ranked(request, body.query, texts, body.top_k, body.model)
+        found = await _rank_documents(request, body.query, texts, body.top_k, body.model)
         return json_response(voyage_answer(body, found, model, texts), exclude_none=True)
-    found = await _ranked(request, body.query, texts, body.top_n or None, body.model, body.priority)
-    quiet = body.of_infinity or body.of_cohere or _from_cohere(request)
-    return json_response(jina_answer(body, found, model, texts, quiet))
+    found = await _rank_documents(request, body.query, texts, body.top_n or None, body.model, body.priority)
+    only_on_request = body.is_infinity or body.is_cohere or _is_cohere_sdk(request)
+    return json_response(jina_answer(body, found, model, texts, only_on_request))
 
 
-def _from_cohere(request: Request) -> bool:
+def _is_cohere_sdk(request: Request) -> bool:
     """Whether Cohere's SDK sent it: what its version 1 sends looks like Jina's."""
     given = request.headers
     names = (given.get("user-agent", ""), given.get("x-fern-sdk-name", ""))
     return "x-client-name" in given or any(name.lower().startswith("cohere") for name in names)
 
 
-async def _ranked(
+async def _rank_documents(
     request: Request,
     query: str,
     texts: list[str],
@@ -161,7 +161,7 @@ async def _ranked(
     """The documents, ranked by the service's method or the one that `model` names."""
     state = service_state(request)
     check_limits(state.settings, [query], len(texts), sum(map(len, texts)))
-    method = _method(state, model)
+    method = _method_or_default(state, model)
 
     def work(queued: QueuedRequest) -> Reranked:
         found = state.methods.reranker(method).rerank(query, texts, top_n=top_n)
@@ -174,12 +174,12 @@ async def _ranked(
     return await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
 
 
-def _method(state: ServiceState, model: str | None) -> str:
+def _method_or_default(state: ServiceState, model: str | None) -> str:
     """Clients of other services name other models; theirs is served by the default."""
     return model if model in state.methods.names else state.settings.method
 
 
-def _named(state: ServiceState, asked: str | None, method: str) -> str:
+def _answered_model(state: ServiceState, asked: str | None, method: str) -> str:
     """What an answer calls its model: a method that was asked for, else the proxy that read.
 
     A method that reads with no proxy goes by its own name.
@@ -187,7 +187,7 @@ def _named(state: ServiceState, asked: str | None, method: str) -> str:
     return method if asked == method or not state.uses_proxy(method) else state.methods.reader.card.name
 
 
-def _own(found: Reranked) -> list[float]:
+def _scores_by_document(found: Reranked) -> list[float]:
     scores = [0.0] * len(found.passages)
     for ranked in found.results:
         scores[ranked.index] = ranked.score

@@ -7,11 +7,11 @@ from functools import partial
 
 from fastapi import Request, Response
 
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, router
+from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
-routes = router()
+routes = create_router()
 
 
 @routes.post(

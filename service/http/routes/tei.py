@@ -24,7 +24,7 @@ HEADERS = {
 }
 
 
-def headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, str]:
+def timing_headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, str]:
     """The values, from the timings of a ranking."""
 
     def ms(*names: str) -> int:
@@ -37,7 +37,7 @@ def headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, str]:
     return dict(zip(HEADERS, values, strict=True))
 
 
-def described_headers() -> dict[str, Any]:
+def header_schemas() -> dict[str, Any]:
     """The same for the OpenAPI document; answers in other dialects have none of them."""
     return {
         name: {

@@ -23,8 +23,8 @@ from limits.strategies import MovingWindowRateLimiter
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import RateLimited, Unauthorized
 
-_KIND = "sha256:"
-OPEN = "anonymous"
+_HASH_PREFIX = "sha256:"
+ANONYMOUS = "anonymous"
 """Who calls where no keys are set up."""
 
 
@@ -36,9 +36,9 @@ class Key:
     digest: str
     limit: str | None = None
 
-    def line(self) -> str:
+    def to_line(self) -> str:
         """As it stands in a file."""
-        return " ".join(part for part in (self.name, _KIND + self.digest, self.limit) if part)
+        return " ".join(part for part in (self.name, _HASH_PREFIX + self.digest, self.limit) if part)
 
 
 def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
@@ -50,12 +50,12 @@ def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
     if not name or any(c.isspace() or c in ":#" for c in name):
         raise BadInput(f"the name is {name!r}; give one without white space, ':' and '#'")
     if limit is not None:
-        _limit(limit)
+        _parse_limit(limit)
     secret = f"tamis_{secrets.token_urlsafe(32)}"
-    return secret, Key(name, digest_of(secret), limit)
+    return secret, Key(name, key_digest(secret), limit)
 
 
-def digest_of(secret: str) -> str:
+def key_digest(secret: str) -> str:
     """What is kept of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -70,23 +70,23 @@ def read_keys(file: Path) -> list[Key]:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the keys file {file} cannot be read: {error}") from error
-    written = ((i, line.split()) for i, line in enumerate(lines, 1))
-    return [_key(file, i, parts) for i, parts in written if parts and parts[0][0] != "#"]
+    written = ((i, to_line.split()) for i, to_line in enumerate(lines, 1))
+    return [_parse_key_line(file, i, parts) for i, parts in written if parts and parts[0][0] != "#"]
 
 
-def _key(file: Path, number: int, parts: list[str]) -> Key:
-    hashed = parts[1].removeprefix(_KIND) if len(parts) > 1 else ""
-    if len(parts) not in (2, 3) or len(hashed) != 64 or _KIND + hashed != parts[1]:
+def _parse_key_line(file: Path, number: int, parts: list[str]) -> Key:
+    hashed = parts[1].removeprefix(_HASH_PREFIX) if len(parts) > 1 else ""
+    if len(parts) not in (2, 3) or len(hashed) != 64 or _HASH_PREFIX + hashed != parts[1]:
         raise BadInput(
             f"{file}, line {number} is no key: a line is `name sha256:HEX [limit]`; "
             "make one with `tamis keys new NAME`"
         )
     if len(parts) == 3:
-        _limit(parts[2])
+        _parse_limit(parts[2])
     return Key(parts[0], hashed, parts[2] if len(parts) == 3 else None)
 
 
-def given_keys(texts: Iterable[str]) -> list[Key]:
+def parse_inline_keys(texts: Iterable[str]) -> list[Key]:
     """Keys that were given in plain, as `name:key`; only their hashes are kept.
 
     Raises:
@@ -100,7 +100,7 @@ def given_keys(texts: Iterable[str]) -> list[Key]:
                 "a key is given as name:key with at least 16 characters of key; "
                 "make one with `tamis keys new NAME`"
             )
-        found.append(Key(name, digest_of(secret)))
+        found.append(Key(name, key_digest(secret)))
     return found
 
 
@@ -117,8 +117,8 @@ class Keyring:
             raise BadInput(
                 f"more than one key is called {sorted(twice)}; give each a name of its own"
             )
-        self._default = _limit(limit) if limit else None
-        self._limits = {key.name: _limit(key.limit) for key in self.keys if key.limit}
+        self._default = _parse_limit(limit) if limit else None
+        self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
         self._window = MovingWindowRateLimiter(MemoryStorage())
 
     def __bool__(self) -> bool:
@@ -131,11 +131,11 @@ class Keyring:
             Unauthorized: no key, or none that is known.
         """
         if not self.keys:
-            return OPEN
+            return ANONYMOUS
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Unauthorized("give an API key: `Authorization: Bearer KEY`")
-        digest = digest_of(secret.strip())
+        digest = key_digest(secret.strip())
         found = [key.name for key in self.keys if hmac.compare_digest(key.digest, digest)]
         if not found:
             raise Unauthorized("the API key is not known here")
@@ -154,7 +154,7 @@ class Keyring:
         raise RateLimited(f"{name} may send {limit}; come back after Retry-After", max(wait_s, 0.0))
 
 
-def _limit(text: str) -> RateLimitItem:
+def _parse_limit(text: str) -> RateLimitItem:
     try:
         return parse(text)
     except ValueError as error:

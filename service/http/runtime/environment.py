@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
 
-_OTHERS = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
+_OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
 """Variables with the prefix that clients, the smoke test and the compose file read."""
 
 
@@ -36,17 +36,17 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         BadInput: an unknown variable, with the nearest name, or a value out of bounds.
     """
-    _check_names(os.environ)
+    _check_variable_names(os.environ)
     given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
     try:
-        read = _model()(**given)
+        read = _settings_model()(**given)
     except ValidationError as error:
-        raise BadInput("; ".join(_told(e) for e in error.errors())) from error
+        raise BadInput("; ".join(_describe_error(e) for e in error.errors())) from error
     return Settings(**{knob.name: getattr(read, knob.name) for knob in KNOBS})
 
 
-def _check_names(environ: Mapping[str, str]) -> None:
-    known = {variable(knob.name) for knob in KNOBS} | _OTHERS
+def _check_variable_names(environ: Mapping[str, str]) -> None:
+    known = {variable(knob.name) for knob in KNOBS} | _OTHER_VARIABLES
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, 1)
@@ -54,29 +54,29 @@ def _check_names(environ: Mapping[str, str]) -> None:
             raise BadInput(f"{name} is no setting; {hint}`tamis serve --help` lists them all")
 
 
-def _model() -> type[BaseSettings]:
+def _settings_model() -> type[BaseSettings]:
     """The knobs as pydantic-settings wants them."""
     hints = get_type_hints(Settings)
-    made: Any = {knob.name: (_typed(hints[knob.name]), _bounded(knob)) for knob in KNOBS}
+    made: Any = {knob.name: (_field_type(hints[knob.name]), _bounded_field(knob)) for knob in KNOBS}
     model: type[BaseSettings] = create_model("Variables", __base__=_Variables, **made)
     return model
 
 
-def _typed(hint: Any) -> Any:
+def _field_type(hint: Any) -> Any:
     """Lists are written with commas, not as JSON."""
-    return Annotated[hint, NoDecode, BeforeValidator(_split)] if hint == tuple[str, ...] else hint
+    return Annotated[hint, NoDecode, BeforeValidator(_split_commas)] if hint == tuple[str, ...] else hint
 
 
-def _split(value: Any) -> Any:
+def _split_commas(value: Any) -> Any:
     """A variable has commas; a flag may be given more than once, and have commas, too."""
     given = [value] if isinstance(value, str) else value
     return [part.strip() for text in given for part in text.split(",") if part.strip()]
 
 
-def _bounded(knob: Field[Any]) -> Any:
+def _bounded_field(knob: Field[Any]) -> Any:
     return Bounds(knob.default, **knob.metadata["bounds"])
 
 
-def _told(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     name = str(error["loc"][0])
     return f"{flag(name)} or {variable(name)} is {error['input']!r}: {error['msg']}"

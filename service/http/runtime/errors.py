@@ -18,8 +18,8 @@ from tamis.probes.errors import (
     UnknownTokenizer,
 )
 from tamis.service.engine.errors import (
-    Empty,
-    Gone,
+    EmptyInput,
+    ClientDisconnected,
     Malformed,
     MethodNotAllowed,
     NotFound,
@@ -53,11 +53,11 @@ class Failure:
     says: str
 
 
-_INVALID, _SERVER = "invalid_request_error", "server_error"
-INTERNAL = Failure(500, _SERVER, "internal_error", "backend", "A fault of the service.")
+_INVALID_REQUEST, _SERVER_ERROR = "invalid_request_error", "server_error"
+INTERNAL = Failure(500, _SERVER_ERROR, "internal_error", "backend", "A fault of the service.")
 TABLE: dict[type[Exception], Failure] = {
-    Malformed: Failure(400, _INVALID, "malformed_json", "validation", "The body is no JSON."),
-    Empty: Failure(400, _INVALID, "empty", "empty", "There is nothing to rank."),
+    Malformed: Failure(400, _INVALID_REQUEST, "malformed_json", "validation", "The body is no JSON."),
+    EmptyInput: Failure(400, _INVALID_REQUEST, "empty", "empty", "There is nothing to rank."),
     Unauthorized: Failure(
         401,
         "authentication_error",
@@ -65,28 +65,28 @@ TABLE: dict[type[Exception], Failure] = {
         "validation",
         "The API key is missing or wrong.",
     ),
-    NotFound: Failure(404, _INVALID, "not_found", "validation", "No such path, model or index."),
+    NotFound: Failure(404, _INVALID_REQUEST, "not_found", "validation", "No such path, model or index."),
     UnknownMethod: Failure(
-        404, _INVALID, "model_not_found", "validation", "No such path, model or index."
+        404, _INVALID_REQUEST, "model_not_found", "validation", "No such path, model or index."
     ),
     MethodNotAllowed: Failure(
-        405, _INVALID, "method_not_allowed", "validation", "The path does not know this verb."
+        405, _INVALID_REQUEST, "method_not_allowed", "validation", "The path does not know this verb."
     ),
-    SlowBody: Failure(408, _INVALID, "body_timeout", "validation", "The body came too slowly."),
+    SlowBody: Failure(408, _INVALID_REQUEST, "body_timeout", "validation", "The body came too slowly."),
     TooLarge: Failure(
-        413, _INVALID, "request_too_large", "validation", "More bytes or tokens than are taken."
+        413, _INVALID_REQUEST, "request_too_large", "validation", "More bytes or tokens than are taken."
     ),
     WrongMediaType: Failure(
-        415, _INVALID, "unsupported_media_type", "validation", "Send JSON, plain or gzipped."
+        415, _INVALID_REQUEST, "unsupported_media_type", "validation", "Send JSON, plain or gzipped."
     ),
     BudgetTooSmall: Failure(
-        422, _INVALID, "budget_too_small", "validation", "The request cannot be served as it is."
+        422, _INVALID_REQUEST, "budget_too_small", "validation", "The request cannot be served as it is."
     ),
     UnknownTokenizer: Failure(
-        422, _INVALID, "unknown_tokenizer", "tokenizer", "The request cannot be served as it is."
+        422, _INVALID_REQUEST, "unknown_tokenizer", "tokenizer", "The request cannot be served as it is."
     ),
     BadInput: Failure(
-        422, _INVALID, "bad_input", "validation", "The request cannot be served as it is."
+        422, _INVALID_REQUEST, "bad_input", "validation", "The request cannot be served as it is."
     ),
     RateLimited: Failure(
         429, "rate_limit_error", "rate_limit_exceeded", "overloaded", "Come back after Retry-After."
@@ -94,27 +94,27 @@ TABLE: dict[type[Exception], Failure] = {
     Overloaded: Failure(
         429, "rate_limit_error", "overloaded", "overloaded", "Come back after Retry-After."
     ),
-    Gone: Failure(499, _INVALID, "client_closed_request", "validation", "The client hung up."),
+    ClientDisconnected: Failure(499, _INVALID_REQUEST, "client_closed_request", "validation", "The client hung up."),
     MissingExtra: Failure(
-        501, _SERVER, "not_installed", "backend", "What this needs is not installed."
+        501, _SERVER_ERROR, "not_installed", "backend", "What this needs is not installed."
     ),
     WorkerDied: Failure(
-        503, _SERVER, "worker_died", "unhealthy", "The model is away; come back after Retry-After."
+        503, _SERVER_ERROR, "worker_died", "unhealthy", "The model is away; come back after Retry-After."
     ),
     Unavailable: Failure(
-        503, _SERVER, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+        503, _SERVER_ERROR, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
     ),
-    OutOfTime: Failure(504, _SERVER, "timeout", "backend", "The time was not enough."),
+    OutOfTime: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time was not enough."),
     # ProxyMissing, BadModelFile and their like: the service was set up wrongly
     TamisError: Failure(
-        503, _SERVER, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+        503, _SERVER_ERROR, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
     ),
 }
 ALWAYS = (500,)
 TEI_PATHS = ("/rerank", "/reranking")
 """Where TEI's clients ask, among others: the body tells, and what is refused before it is read is
 refused in TEI's words."""
-ON_POST = (400, 408, 413, 415, 422, 429, 503, 504)
+POST_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
 def failure_of(error: Exception) -> Failure:
@@ -154,6 +154,6 @@ def dialect_of(path: str, body: Any = None) -> Dialect:
     return "openai" if isinstance(body, dict) and "texts" not in body else "tei"
 
 
-def says(status: int) -> str:
+def status_summary(status: int) -> str:
     """A status in one line."""
     return next((f.says for f in (*TABLE.values(), INTERNAL) if f.status == status), "")

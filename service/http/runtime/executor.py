@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
-from tamis.service.engine.errors import Gone, OutOfTime
+from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class RequestExecutor:
                 raise timeout
             return future.result()
         except asyncio.CancelledError:
-            queued.end(Gone("the client hung up"))
+            queued.end(ClientDisconnected("the client hung up"))
             raise
         finally:
             self.engine.leave(queued)
@@ -116,7 +116,7 @@ async def run_while_connected(
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Gone("the client hung up")
+        raise ClientDisconnected("the client hung up")
     finally:
         disconnect.cancel()
         task.cancel()

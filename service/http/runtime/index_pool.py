@@ -27,32 +27,32 @@ class IndexPool:
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
         """As `CorpusIndex.search`, in the state that was committed last."""
-        with self._reading() as index:
+        with self._borrow_newest() as index:
             return index.search(*args, **options)
 
     @contextmanager
-    def _reading(self) -> Iterator[CorpusIndex]:
+    def _borrow_newest(self) -> Iterator[CorpusIndex]:
         with self._lock:
-            index = self._refreshed()
+            index = self._refresh()
             self._readers[index] += 1
         try:
             yield index
         finally:
             with self._lock:
                 self._readers[index] -= 1
-                self._let_go(index)
+                self._close_if_unused(index)
 
-    def _refreshed(self) -> CorpusIndex:
+    def _refresh(self) -> CorpusIndex:
         """The newest state; one that cannot be read leaves the one that is served."""
         old = self._newest
         try:
             self._newest = old.refreshed()
         except TamisError as error:
             log.warning("index not refreshed", extra={"index": str(old.home), "why": str(error)})
-        self._let_go(old)
+        self._close_if_unused(old)
         return self._newest
 
-    def _let_go(self, index: CorpusIndex) -> None:
+    def _close_if_unused(self, index: CorpusIndex) -> None:
         """Closes a state that is neither the newest nor read by anybody."""
         if self._readers[index] == 0:
             del self._readers[index]

@@ -11,7 +11,7 @@ import structlog
 from tamis.service.http.runtime.settings import LogFormat, LogLevel
 
 
-def logger(form: LogFormat = "auto", level: LogLevel = "info") -> Any:
+def create_logger(form: LogFormat = "auto", level: LogLevel = "info") -> Any:
     """A logger that writes to standard error; nothing of the process's own logging is touched."""
     console = sys.stderr.isatty() if form == "auto" else form == "console"
     shown = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()

@@ -7,10 +7,10 @@ import gc
 import os
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
-MOST = 2
+MAX_HEAPS = 2
 
 
-def share_heaps() -> bool:
+def limit_heaps() -> bool:
     """Has glibc keep at most two heaps, unless MALLOC_ARENA_MAX says how many.
 
     By default each new thread has a heap of its own, which grows by megabytes and never shrinks:
@@ -23,12 +23,12 @@ def share_heaps() -> bool:
     if "MALLOC_ARENA_MAX" in os.environ:
         return False
     try:
-        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MOST))
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_HEAPS))
     except (OSError, AttributeError, TypeError):
         return False
 
 
-def settle() -> int:
+def freeze_startup_objects() -> int:
     """Has Python's collector leave alone what was loaded to start with: modules, the model.
 
     A full collection otherwise walks all of it, with every thread standing still, a quarter of a

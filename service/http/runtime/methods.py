@@ -54,13 +54,13 @@ def served_method_names(settings: Settings) -> list[str]:
     there = [*method_names("compression"), *method_names("reranking")]
     able = [name for name in there if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
-        able = [name for name in able if name == settings.method or isolates(name)]
+        able = [name for name in able if name == settings.method or can_isolate(name)]
     chosen = list(settings.methods) or able
     for name in chosen:
         if name not in there:
             method_info(name)  # raises for a name that nobody has
             raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
-        if settings.isolated and not isolates(name):
+        if settings.isolated and not can_isolate(name):
             raise BadInput(f"{name} compares documents with one another; isolated leaves it out")
     if settings.method not in chosen:
         raise BadInput(
@@ -69,12 +69,12 @@ def served_method_names(settings: Settings) -> list[str]:
     return chosen
 
 
-def isolates(method: str) -> bool:
+def can_isolate(method: str) -> bool:
     """Whether a method can score documents so that none moves the score of another."""
-    return _takes(method, "isolated")
+    return _has_option(method, "isolated")
 
 
-def _takes(method: str, option: str) -> bool:
+def _has_option(method: str, option: str) -> bool:
     return option in inspect.signature(method_class(method)).parameters
 
 
@@ -93,7 +93,7 @@ def proxy_layers(settings: Settings) -> int | None:
     proxied = [n for n in served_method_names(settings) if method_info(n).needs_proxy]
     early: dict[str, Any] = {"exit_layer": settings.exit_layer}
     depths = [
-        layers_needed(name, settings.proxy, **(early if _takes(name, "exit_layer") else {}))
+        layers_needed(name, settings.proxy, **(early if _has_option(name, "exit_layer") else {}))
         for name in proxied
     ]
     return None if None in depths else max((d for d in depths if d is not None), default=1)
@@ -111,7 +111,7 @@ class ServedMethods:
         self.names = served_method_names(settings)
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokens} | {
-            name: Tokens.from_file(path, name) for name, path in pairs(settings.tokenizers)
+            name: Tokens.from_file(path, name) for name, path in parse_named_paths(settings.tokenizers)
         }
         self.orderers = ordering_methods(reader, self.root)
         self._built: dict[tuple[str, bool], Scorer] = {}
@@ -157,8 +157,8 @@ class ServedMethods:
             UnknownMethod: not a method that scores sentences.
         """
         alone = isolated or self.settings.isolated
-        options: dict[str, Any] = {"isolated": True} if alone and isolates(method) else {}
-        if self.settings.exit_layer and _takes(method, "exit_layer"):
+        options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
+        if self.settings.exit_layer and _has_option(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
         with self._building:
             key = (method, "isolated" in options)
@@ -189,7 +189,7 @@ class ServedMethods:
         return self._encoder or DEFAULT_ENCODER
 
 
-def pairs(settings: Sequence[str]) -> list[tuple[str, Path]]:
+def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
     """`name=path` as names and paths.
 
     Raises:

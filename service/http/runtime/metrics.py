@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKEN_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 GAUGES = {
     "queue_tokens": "Tokens that wait or are read.",
     "queue_requests": "Requests that are in.",
@@ -29,7 +29,7 @@ STAGES = {
 }
 
 
-class _CacheMeters(Collector):
+class _CacheMetrics(Collector):
     """Counts that the passage cache keeps itself."""
 
     def __init__(self, stats: Callable[[], Any]) -> None:
@@ -59,14 +59,14 @@ class Metrics:
             "tamis_request_seconds",
             "Time of a request.",
             ["route"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=here,
         )
         self.stage_seconds = Histogram(
-            "tamis_stage_seconds", "Where it went.", ["stage"], buckets=_SECONDS, registry=here
+            "tamis_stage_seconds", "Where it went.", ["stage"], buckets=_SECONDS_BUCKETS, registry=here
         )
         self.batch_tokens = Histogram(
-            "tamis_batch_tokens", "Tokens of a forward pass.", buckets=_TOKENS, registry=here
+            "tamis_batch_tokens", "Tokens of a forward pass.", buckets=_TOKEN_BUCKETS, registry=here
         )
         self.batch_prompts = Counter(
             "tamis_batch_prompts", "Prompts that were read.", registry=here
@@ -97,9 +97,9 @@ class Metrics:
         """One of `GAUGES`, read when it is asked for."""
         Gauge(f"tamis_{name}", GAUGES[name], registry=self.registry).set_function(value)
 
-    def add_cache_meters(self, stats: Callable[[], Any]) -> None:
+    def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
         """The passage cache, whose counts are its own."""
-        self.registry.register(_CacheMeters(stats))
+        self.registry.register(_CacheMetrics(stats))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """A forward pass is done."""

@@ -9,7 +9,7 @@ from tamis.probes.prompt import Prompt
 from tamis.service.http.runtime.settings import Settings
 
 
-class Passages:
+class ServicePassageCache:
     """The cache that the settings ask for, or none."""
 
     def __init__(self, settings: Settings) -> None:
@@ -22,7 +22,7 @@ class Passages:
                 settings.cache_bytes, settings.cache_folder, settings.cache_storage
             )
 
-    def over(self, reader: Any) -> Reader:
+    def wrap(self, reader: Any) -> Reader:
         """A reader that looks into the cache first; one that keeps no keys stays as it is."""
         if self.cache is None or not hasattr(reader, "read_keeping"):
             found: Reader = reader
@@ -32,7 +32,7 @@ class Passages:
         kept = self._reader = CachedReader(reader, self.cache)
         return kept
 
-    def size(self, prompt: Prompt) -> int:
+    def tokens_to_read(self, prompt: Prompt) -> int:
         """Tokens that reading a prompt costs: of a passage that is kept, the question's alone."""
         if self._reader is None or not self.cache.holds(self._reader.key(prompt)):
             return len(prompt)

@@ -16,17 +16,17 @@ from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
 from tamis.probes.prompt import Prompt, Read
 from tamis.probes.signal import Want
-from tamis.service.engine.engine import Bounds, Engine
+from tamis.service.engine.engine import EngineBounds, Engine
 from tamis.service.engine.errors import NotFound
 from tamis.service.http.runtime.executor import RequestExecutor
 from tamis.service.http.runtime.index_pool import IndexPool
-from tamis.service.http.runtime.methods import ServedMethods, pairs, proxy_layers
+from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.metrics import Metrics
-from tamis.service.http.runtime.passage_cache import Passages
+from tamis.service.http.runtime.passage_cache import ServicePassageCache
 from tamis.service.http.runtime.settings import Settings
 
-_WARM_TOKENS = 256
-_SWITCH_S = 0.0005
+_WARMUP_TOKENS = 256
+_SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter while the model's thread waits for it: after every
 operation of a forward pass it does, so Python's 5 ms would add up to seconds."""
 
@@ -53,21 +53,21 @@ class ServiceState:
         Raises:
             TamisError: what keeps it from starting, with the way out.
         """
-        sys.setswitchinterval(_SWITCH_S)
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         layers = None if reader is not None else proxy_layers(settings)
-        passages = Passages(settings)
-        load = _loader(settings, layers, reader, passages)
-        engine = Engine(load, _bounds(settings, reader), metrics, passages.size)
+        passages = ServicePassageCache(settings)
+        load = _model_loader(settings, layers, reader, passages)
+        engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
         methods = ServedMethods(settings, engine.start())
         metrics.add_gauge("queue_tokens", lambda: engine.load().tokens)
         metrics.add_gauge("queue_requests", lambda: engine.load().requests)
         metrics.add_gauge("ready", lambda: float(engine.ready))
         if passages.cache is not None:
-            metrics.add_cache_meters(passages.cache.stats)
+            metrics.add_cache_metrics(passages.cache.stats)
         indexes = {
-            name: _opened_index(folder, methods.root) for name, folder in pairs(settings.indexes)
+            name: _open_index(folder, methods.root) for name, folder in parse_named_paths(settings.indexes)
         }
         return cls(
             settings, metrics, engine, methods, RequestExecutor(engine, settings.timeout_s), layers, indexes
@@ -100,21 +100,21 @@ class ServiceState:
         return str(chosen), self.indexes[chosen]
 
 
-def _loader(
-    settings: Settings, layers: int | None, reader: Reader | None, passages: Passages
+def _model_loader(
+    settings: Settings, layers: int | None, reader: Reader | None, passages: ServicePassageCache
 ) -> Callable[[], Reader]:
     """What the model's thread calls first."""
 
     def load() -> Reader:
-        found = reader if reader is not None else _proxy(settings, layers)
+        found = reader if reader is not None else _load_proxy(settings, layers)
         if settings.warmup:
-            _warm(found)
-        return passages.over(found)
+            _warm_up(found)
+        return passages.wrap(found)
 
     return load
 
 
-def _proxy(settings: Settings, layers: int | None) -> Reader:
+def _load_proxy(settings: Settings, layers: int | None) -> Reader:
     return zoo.load_proxy(
         settings.proxy,
         layers=layers,
@@ -124,18 +124,18 @@ def _proxy(settings: Settings, layers: int | None) -> Reader:
     )
 
 
-def _warm(reader: Reader) -> None:
+def _warm_up(reader: Reader) -> None:
     """Reads one window, so that the first request does not pay for what is done once."""
     ids = reader.layout.tokens.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
-    read = Read(tuple(ids[:_WARM_TOKENS]), 0, ((0, _WARM_TOKENS),))
+    read = Read(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
     depth = getattr(reader, "depth", reader.card.layers)
     for _ in reader.read([Prompt(read, reader.layout.ask("What jumps?"))], Want((depth - 1,))):
         pass
 
 
-def _bounds(settings: Settings, reader: Reader | None) -> Bounds:
-    batch = settings.batch_tokens or getattr(reader, "batch_tokens", None) or _batch(settings)
-    return Bounds(
+def _engine_bounds(settings: Settings, reader: Reader | None) -> EngineBounds:
+    batch = settings.batch_tokens or getattr(reader, "batch_tokens", None) or _default_batch_tokens(settings)
+    return EngineBounds(
         settings.queue_tokens,
         settings.max_requests,
         settings.max_request_tokens,
@@ -144,14 +144,14 @@ def _bounds(settings: Settings, reader: Reader | None) -> Bounds:
     )
 
 
-def _batch(settings: Settings) -> int:
+def _default_batch_tokens(settings: Settings) -> int:
     """On a CPU half of what `Proxy` takes by default: a short request waits for one to end."""
     from tamis.probes.model.loading import choose_device
 
     return 1024 if choose_device(settings.device).type == "cpu" else 16384
 
 
-def _opened_index(folder: Path, root: Path) -> Any:
+def _open_index(folder: Path, root: Path) -> Any:
     try:
         from tamis.retrieval.index.store import CorpusIndex
     except ImportError as error:

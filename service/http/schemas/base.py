@@ -16,55 +16,55 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import CODE, checked
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Input should be a string")
     return value
 
 
-Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
+Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
 """Any string Python can hold: pydantic's own refuses lone surrogates."""
 
 
-def _question(value: Any) -> str:
-    if not _text(value).strip():
+def _check_question(value: Any) -> str:
+    if not _check_text(value).strip():
         raise PydanticCustomError("empty", "Input should be a question and is blank")
     return str(value)
 
 
-def _short(value: Any) -> str:
-    if len(_text(value)) > MOST_SHORT:
-        told = {"given": len(value), "most": MOST_SHORT}
+def _check_short_text(value: Any) -> str:
+    if len(_check_text(value)) > MAX_SHORT_CHARS:
+        told = {"given": len(value), "most": MAX_SHORT_CHARS}
         raise PydanticCustomError("too_long", "it has {given} characters, {most} is the most", told)
     return str(value)
 
 
-MOST_SHORT = 256
-Short = Annotated[
-    str, PlainValidator(_short), WithJsonSchema({"type": "string", "maxLength": MOST_SHORT})
+MAX_SHORT_CHARS = 256
+ShortText = Annotated[
+    str, PlainValidator(_check_short_text), WithJsonSchema({"type": "string", "maxLength": MAX_SHORT_CHARS})
 ]
 """What is written again and again around the texts."""
 
 
-def _language(value: Any) -> str:
+def _check_language(value: Any) -> str:
     try:
-        return checked(_text(value))
+        return checked(_check_text(value))
     except BadInput as error:
         raise PydanticCustomError("language", "{told}", {"told": str(error)}) from None
 
 
 Language = Annotated[
-    str, PlainValidator(_language), WithJsonSchema({"type": "string", "pattern": CODE.pattern})
+    str, PlainValidator(_check_language), WithJsonSchema({"type": "string", "pattern": CODE.pattern})
 ]
 Question = Annotated[
     str,
-    PlainValidator(_question),
+    PlainValidator(_check_question),
     WithJsonSchema({"type": "string", "pattern": r"\S", "minLength": 1}),
 ]
 Documents = Annotated[list[Text], Field(description="Texts, as they are.")]
 
 
-_ALSO_CALLED = {
+_SYNONYMS = {
     "query": ("question", "prompt", "q"),
     "queries": ("questions", "prompts"),
     "documents": ("texts", "text", "document", "passages", "context", "contexts", "chunks", "docs"),
@@ -91,11 +91,11 @@ class StrictRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, given: Any) -> Any:
+    def _refuse_unknown_fields(cls, given: Any) -> Any:
         if isinstance(given, dict):
             for name in given:
-                if name not in cls.model_fields and _alias(cls, name) is None:
-                    meant = _meant(str(name), cls.model_fields)
+                if name not in cls.model_fields and _field_with_alias(cls, name) is None:
+                    meant = _suggest_field(str(name), cls.model_fields)
                     meant = meant and (cls.model_fields[meant].alias or meant)
                     hint = f"did you mean {meant!r}?" if meant else "it is not known"
                     raise PydanticCustomError(
@@ -116,14 +116,14 @@ class Response(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
-def _meant(name: str, fields: Iterable[str]) -> str | None:
+def _suggest_field(name: str, fields: Iterable[str]) -> str | None:
     """The field that was probably meant: one that means the same, else one that looks the same."""
     known = list(fields)
-    same = [field for field in known if name.lower() in _ALSO_CALLED.get(field, ())]
+    same = [field for field in known if name.lower() in _SYNONYMS.get(field, ())]
     return next(iter(same or difflib.get_close_matches(name, known, 1)), None)
 
 
-def _alias(model: type[BaseModel], name: Any) -> str | None:
+def _field_with_alias(model: type[BaseModel], name: Any) -> str | None:
     return next((f for f, field in model.model_fields.items() if field.alias == name), None)
 
 
@@ -132,17 +132,17 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def plain_id() -> str:
+def new_uuid() -> str:
     """A new id that is a UUID and nothing else, as Cohere's are."""
     return str(uuid.uuid4())
 
 
-def now() -> int:
+def unix_seconds() -> int:
     """Seconds since 1970."""
     return int(time.time())
 
 
-def probability(score: float, calibrated: bool = True) -> float:
+def to_probability(score: float, calibrated: bool = True) -> float:
     """A score as dialects promise it, in [0, 1] and in the same order.
 
     One that is no probability goes through a sigmoid; a document without text, -inf, has 0.

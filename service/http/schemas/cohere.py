@@ -12,9 +12,9 @@ from pydantic import Field
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, plain_id, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, new_uuid, to_probability
 
-DOCUMENTS_A_UNIT = 100
+DOCUMENTS_PER_UNIT = 100
 
 
 class RelevantSpans(LenientRequest):
@@ -96,35 +96,35 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
     Raises:
         BadInput: spans were asked for, and the method scores no sentences.
     """
-    spans = _spans(request.relevant_spans, found)
+    spans = _relevant_spans(request.relevant_spans, found)
     results = [
         CohereResult(
             index=ranked.index,
-            relevance_score=probability(ranked.score, found.calibrated),
+            relevance_score=to_probability(ranked.score, found.calibrated),
             relevant_spans=None if spans is None else spans[ranked.index],
         )
         for ranked in found.results
     ]
     return CohereAnswer(
-        id=plain_id(),
+        id=new_uuid(),
         results=results,
         meta=CohereMeta(
-            billed_units=BilledUnits(search_units=-(-len(request.documents) // DOCUMENTS_A_UNIT)),
+            billed_units=BilledUnits(search_units=-(-len(request.documents) // DOCUMENTS_PER_UNIT)),
             tokens=CohereTokens(input_tokens=found.tokens_read),
             cached_tokens=found.tokens_cached,
-            warnings=[*found.warnings, *_notes(request)],
+            warnings=[*found.warnings, *_ignored_field_warnings(request)],
         ),
     )
 
 
-def _notes(request: CohereRequest) -> list[str]:
+def _ignored_field_warnings(request: CohereRequest) -> list[str]:
     """What was asked for and is not done."""
     if request.max_tokens_per_doc is None:
         return []
     return ["max_tokens_per_doc is not needed: documents are read whole, in windows"]
 
 
-def _spans(asked: RelevantSpans | None, found: Reranked) -> list[list[CohereSpan]] | None:
+def _relevant_spans(asked: RelevantSpans | None, found: Reranked) -> list[list[CohereSpan]] | None:
     """Of each document, the sentences above the threshold, at most so many, in text order."""
     if asked is None or asked.mode == "disabled":
         return None
@@ -138,7 +138,7 @@ def _spans(asked: RelevantSpans | None, found: Reranked) -> list[list[CohereSpan
             best[unit.passage].append((score, *unit.visible))
     return [
         [
-            CohereSpan(start=start, end=end, score=probability(score))
+            CohereSpan(start=start, end=end, score=to_probability(score))
             for score, start, end in sorted(
                 sorted(spans, key=lambda s: (-s[0], s[1]))[: asked.max_spans], key=lambda s: s[1]
             )

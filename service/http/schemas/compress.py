@@ -9,18 +9,18 @@ from pydantic import ConfigDict, Field
 from tamis.compressors.checks import BUDGETS, check_together
 from tamis.compressors.question import question_text
 from tamis.compressors.types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
-from tamis.compressors.types import Order as Arrangement
+from tamis.compressors.types import Order as Order
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
-from tamis.service.http.schemas.base import StrictRequest, Language, Question, Short, Text
-from tamis.service.http.schemas.offsets import Ruler, Unit
-from tamis.service.http.schemas.patterns import NUMBERS, URLS, compiled, spans
+from tamis.service.http.schemas.base import StrictRequest, Language, Question, ShortText, Text
+from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
+from tamis.service.http.schemas.patterns import NUMBERS, URLS, compile_pattern, match_spans
 
 OnError = Literal["fail", "passthrough"]
-Place = Annotated[int, Field(ge=0, le=2**53)]
-KeepSpan = Annotated[list[Place], Field(min_length=2, max_length=2)]
+Position = Annotated[int, Field(ge=0, le=2**53)]
+KeepSpan = Annotated[list[Position], Field(min_length=2, max_length=2)]
 
 
 class Document(StrictRequest):
@@ -56,7 +56,7 @@ class AdaptiveBudget(StrictRequest):
 class Return(StrictRequest):
     """What the answer holds."""
 
-    spans: bool = True
+    match_spans: bool = True
     units: Literal["kept", "all", "none"] = "none"
     documents: bool = True
     text: bool = True
@@ -97,19 +97,19 @@ class CompressRequest(StrictRequest):
     granularity: Granularity = "sentence"
     language: Language = AUTO
     top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    order: Arrangement = "original"
+    order: Order = "original"
     context_window: Annotated[int, Field(ge=0, le=1000)] = 0
     protect: Protect | None = None
     keep_tags: bool = False
     answerable_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
     unanswerable: Unanswerable = "best_effort"
     dedup: Annotated[float, Field(gt=0, le=1)] | None = None
-    elision: Short | None = None
-    citations: Short | None = None
+    elision: ShortText | None = None
+    citations: ShortText | None = None
     titles: bool = False
-    separator: Short = "\n\n"
+    separator: ShortText = "\n\n"
     return_: Annotated[Return, Field(alias="return")] = Return()
-    offset_unit: Unit = "codepoint"
+    offset_unit: OffsetUnit = "codepoint"
     on_error: OnError = "fail"
     timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
@@ -138,7 +138,7 @@ class CompressRequest(StrictRequest):
         """The documents' texts."""
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
-    def characters(self) -> int:
+    def character_count(self) -> int:
         """Of all that is shown and counted: texts, and what is written around each."""
         cited = self.citations or ""
         size = (len(self.separator) + len(cited)) * len(self.documents)
@@ -169,7 +169,7 @@ class CompressRequest(StrictRequest):
         most = self.max_tokens if given else MAX_TOKENS
         return Budget(most, self.ratio, self.threshold, self.coverage)
 
-    def compression_job(self, question: str, always: bool = False) -> CompressionJob:
+    def compression_job(self, question: str, always_score: bool = False) -> CompressionJob:
         """The order for one of the questions."""
         return CompressionJob(
             question=self.full_question(question),
@@ -190,7 +190,7 @@ class CompressRequest(StrictRequest):
                 granularity=self.granularity,
             ),
             language=self.language,
-            always_score=always,
+            always_score=always_score,
         )
 
     def passages(self) -> list[Passage]:
@@ -199,7 +199,7 @@ class CompressRequest(StrictRequest):
         Raises:
             BadInput: a span or a pattern that cannot be followed.
         """
-        patterns = [compiled(p) for p in (self.protect.patterns() if self.protect else [])]
+        patterns = [compile_pattern(p) for p in (self.protect.patterns() if self.protect else [])]
         return [_passage(document, patterns, self.offset_unit) for document in self.documents]
 
 
@@ -209,12 +209,12 @@ class CompressBatch(StrictRequest):
     inputs: list[CompressRequest]
 
 
-def _passage(given: str | Document, patterns: list[Any], unit: Unit) -> Passage:
+def _passage(given: str | Document, patterns: list[Any], unit: OffsetUnit) -> Passage:
     text = given if isinstance(given, str) else given.text
-    matched = tuple(span for pattern in patterns for span in spans(pattern, text))
+    matched = tuple(span for pattern in patterns for span in match_spans(pattern, text))
     if isinstance(given, str):
         return Passage(text, keep=matched)
-    ruler = Ruler(text, unit)
-    kept = tuple((ruler.into(start), ruler.into(stop)) for start, stop in given.keep)
+    converter = OffsetConverter(text, unit)
+    kept = tuple((converter.to_codepoints(start), converter.to_codepoints(stop)) for start, stop in given.keep)
     metadata = given.metadata or {}
     return Passage(text, given.id, given.title, metadata, (*kept, *matched), given.min_tokens)

@@ -9,9 +9,9 @@ from tamis.compressors.types import Compressed, Rules
 from tamis.probes.tokens import Tokens
 from tamis.service.engine.deadline import TimedResult
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.schemas.base import Text, Response, new_id, now, probability
+from tamis.service.http.schemas.base import Text, Response, new_id, unix_seconds, to_probability
 from tamis.service.http.schemas.errors import ErrorDetail
-from tamis.service.http.schemas.offsets import Ruler, Unit
+from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
 if TYPE_CHECKING:
     from tamis.compressors.pipeline.results import PassageResult
@@ -122,7 +122,7 @@ class BatchItem(Response):
     """One input of a batch: its compression, or what was wrong with it."""
 
     index: int
-    compression: Compression | None = None
+    build: Compression | None = None
     error: ErrorDetail | None = None
 
 
@@ -133,20 +133,20 @@ class BatchResult(Response):
     data: list[BatchItem]
 
 
-class Writer:
+class CompressionBuilder:
     """Writes one answer down."""
 
     def __init__(
-        self, timed_result: TimedResult, rules: Rules, counter: Tokens, unit: Unit, card: tuple[str, str]
+        self, timed_result: TimedResult, rules: Rules, counter: Tokens, unit: OffsetUnit, card: tuple[str, str]
     ) -> None:
         from tamis.compressors.pipeline.results import per_passage
 
         self.timed_result, self.result, self.card, self.counter = timed_result, timed_result.result, card, counter
         self.rules = rules
-        self.sources = per_passage(self.result, rules, counter)
-        self.rulers = [Ruler(p.text, unit) for p in self.result.passages]
+        self.passage_results = per_passage(self.result, rules, counter)
+        self.converters = [OffsetConverter(p.text, unit) for p in self.result.passages]
 
-    def compression(
+    def build(
         self,
         queued: QueuedRequest,
         spans: bool,
@@ -166,7 +166,7 @@ class Writer:
             )
         return Compression(
             id=new_id("cmp"),
-            created=now(),
+            created=unix_seconds(),
             model=self.card[0],
             model_revision=self.card[1],
             method=result.method,
@@ -193,13 +193,13 @@ class Writer:
         return whole(self.result.passages, self.result.units, self.rules)
 
     def _documents(self, spans: bool, units: str, text: bool, shadow: bool) -> list[DocumentResult]:
-        tokens = self._unit_tokens() if units == "all" else None
+        tokens = self._count_unit_tokens() if units == "all" else None
         return [
             DocumentResult(
                 index=source.index,
                 id=source.passage.id,
                 relevance_score=self._relevance(source),
-                raw_score=_finite(source.score) if source.units else None,
+                raw_score=_finite_or_none(source.score) if source.units else None,
                 kept=bool(source.kept),
                 text=(source.passage.text if shadow else source.text) if text else None,
                 relevant_spans=[self._span(u) for u in source.kept] if spans else None,
@@ -212,28 +212,28 @@ class Writer:
                 tokens_before=source.tokens_before,
                 tokens_after=source.tokens_after,
             )
-            for source, kept in ((source, set(source.kept)) for source in self.sources)
+            for source, kept in ((source, set(source.kept)) for source in self.passage_results)
         ]
 
     def _relevance(self, source: PassageResult) -> float | None:
         if source.score is None:
             return None
-        return probability(source.score, self.timed_result.calibrated) if source.units else 0.0
+        return to_probability(source.score, self.timed_result.calibrated) if source.units else 0.0
 
-    def _place(self, u: int) -> tuple[int, int]:
+    def _visible_span(self, u: int) -> tuple[int, int]:
         unit = self.result.units[u]
-        ruler = self.rulers[unit.passage]
-        return ruler.out(unit.visible[0]), ruler.out(unit.visible[1])
+        converter = self.converters[unit.passage]
+        return converter.from_codepoints(unit.visible[0]), converter.from_codepoints(unit.visible[1])
 
     def _span(self, u: int) -> SpanScore:
-        start, end = self._place(u)
+        start, end = self._visible_span(u)
         return SpanScore(start=start, end=end, score=self._score(u))
 
     def _score(self, u: int) -> float | None:
         return self.result.scores[u] if self.result.scores else None
 
     def _unit(self, u: int, kept: set[int], tokens: list[int] | None) -> UnitScore:
-        start, end = self._place(u)
+        start, end = self._visible_span(u)
         return UnitScore(
             index=u,
             start=start,
@@ -244,7 +244,7 @@ class Writer:
             tokens=tokens[u] if tokens else None,
         )
 
-    def _unit_tokens(self) -> list[int]:
+    def _count_unit_tokens(self) -> list[int]:
         texts = [
             self.result.passages[unit.passage].text[slice(*unit.visible)]
             for unit in self.result.units
@@ -276,5 +276,5 @@ def _timings(result: Compressed, queued: QueuedRequest) -> Timings:
     )
 
 
-def _finite(score: float | None) -> float | None:
+def _finite_or_none(score: float | None) -> float | None:
     return None if score is None or score in (float("inf"), float("-inf")) else score

@@ -16,17 +16,17 @@ from tamis.probes.segmentation.language import AUTO, spoken
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.service.http.schemas.base import StrictRequest, Language, Question, Text, Response
-from tamis.service.http.schemas.compress import Document, Place
-from tamis.service.http.schemas.offsets import Ruler
-from tamis.service.http.schemas.offsets import Unit as OffsetUnit
+from tamis.service.http.schemas.compress import Document, Position
+from tamis.service.http.schemas.offsets import OffsetConverter
+from tamis.service.http.schemas.offsets import OffsetUnit as OffsetUnit
 
 
 class Span(StrictRequest):
     """`documents[index][start:end]`."""
 
-    index: Place
-    start: Place
-    end: Place
+    index: Position
+    start: Position
+    end: Position
     score: Annotated[
         float | None, Field(description="Not used: a span may come as it was told.")
     ] = None
@@ -78,36 +78,36 @@ class Expansion(Response):
     results: list[Expanded]
 
 
-def expansion(request: ExpandRequest) -> Expansion:
+def expand_spans(request: ExpandRequest) -> Expansion:
     """The spans, each grown as `Compressed.expand` grows them.
 
     Raises:
         BadInput: a span that touches no sentence, or of a document that is not there.
     """
-    return Expansion(results=list(_expanded(request)))
+    return Expansion(results=list(_expanded_spans(request)))
 
 
-def _expanded(request: ExpandRequest) -> Iterator[Expanded]:
+def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     texts = request.texts()
     passages = tuple(map(Passage, texts))
     units: dict[int, list[Unit]] = {}
     for unit in units_of(passages, spoken(request.language, request.query or "", texts)):
         units.setdefault(unit.passage, []).append(unit)
-    rulers: dict[int, Ruler] = {}
+    converters: dict[int, OffsetConverter] = {}
     for span in request.spans:
         if span.index >= len(texts):
             raise BadInput(f"a span is of document {span.index}; there are {len(texts)}, from 0 on")
         text = texts[span.index]
-        if span.index not in rulers:
-            rulers[span.index] = Ruler(text, request.offset_unit)
-        ruler = rulers[span.index]
-        own = _compressed(passages, tuple(units.get(span.index, ())))
-        given = ruler.into(span.start), ruler.into(span.end)
+        if span.index not in converters:
+            converters[span.index] = OffsetConverter(text, request.offset_unit)
+        converter = converters[span.index]
+        own = _result_with_units(passages, tuple(units.get(span.index, ())))
+        given = converter.to_codepoints(span.start), converter.to_codepoints(span.end)
         start, end = own.expand(span.index, *given, request.neighbours)
-        shown = ruler.out(start), ruler.out(end)
+        shown = converter.from_codepoints(start), converter.from_codepoints(end)
         yield Expanded(index=span.index, start=shown[0], end=shown[1], text=text[start:end])
 
 
-def _compressed(passages: tuple[Passage, ...], units: tuple[Unit, ...]) -> Compressed:
+def _result_with_units(passages: tuple[Passage, ...], units: tuple[Unit, ...]) -> Compressed:
     """Documents of which nothing is known but their sentences."""
     return Compressed("", (), passages, units, (), (), 0, 0, "", "", "passthrough")

@@ -31,7 +31,7 @@ class Explanation(Compression):
     selection: Selection
 
 
-def explanation(
+def build_explanation(
     compression: Compression,
     counter: Tokens,
     separator: str,

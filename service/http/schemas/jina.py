@@ -14,10 +14,10 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, now, plain_id
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, unix_seconds, new_uuid
 from tamis.service.http.schemas.tei import score_of
 
-COHERE = re.compile(r"rerank-(?:v\d|english|multilingual)")
+COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """What Cohere's models are called, from their beginning on."""
 
 
@@ -43,15 +43,15 @@ class JinaRequest(LenientRequest):
     priority: Annotated[int, Field(ge=0, le=999)] = 0
 
     @property
-    def of_infinity(self) -> bool:
+    def is_infinity(self) -> bool:
         """Whether one of infinity's clients sent it."""
         return self.raw_scores is not None
 
     @property
-    def of_cohere(self) -> bool:
+    def is_cohere(self) -> bool:
         """Whether it has what only Cohere's clients send; its SDK also says so in its headers."""
         own = self.max_chunks_per_doc is not None or self.rank_fields is not None
-        return own or COHERE.match(self.model or "") is not None
+        return own or COHERE_MODELS.match(self.model or "") is not None
 
     def texts(self) -> list[str]:
         """What is ranked of each document.
@@ -61,7 +61,7 @@ class JinaRequest(LenientRequest):
         """
         return [self._text(i, d) for i, d in enumerate(self.documents)]
 
-    def own_texts(self, ranked: list[str]) -> list[str]:
+    def returned_texts(self, ranked: list[str]) -> list[str]:
         """What each document says itself, to come back; of one without a text what was ranked."""
         own = [getattr(document, "text", document) for document in self.documents]
         return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
@@ -92,7 +92,7 @@ class JinaResult(Response):
     document: JinaText | Text | None = None
 
     @model_serializer(mode="wrap")
-    def _without_unset(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = written(self)
         return {name: fields[name] for name in fields if name in self.model_fields_set}
 
@@ -136,18 +136,18 @@ class JinaAnswer(Response):
 
 
 def jina_answer(
-    request: JinaRequest, found: Reranked, model: str, texts: list[str], quiet: bool = False
+    request: JinaRequest, found: Reranked, model: str, texts: list[str], only_on_request: bool = False
 ) -> JinaAnswer:
     """The answer in the words of Jina and its like.
 
     Args:
         quiet: documents come back only if they were asked for.
     """
-    shown = not quiet if request.return_documents is None else request.return_documents
-    own = request.own_texts(texts) if shown else None
+    shown = not only_on_request if request.return_documents is None else request.return_documents
+    own = request.returned_texts(texts) if shown else None
     return JinaAnswer(
-        id=plain_id(),
-        created=now(),
+        id=new_uuid(),
+        created=unix_seconds(),
         model=model,
         results=[
             JinaResult(
@@ -155,7 +155,7 @@ def jina_answer(
                 relevance_score=score_of(
                     ranked.score, found.calibrated, request.raw_scores or False
                 ),
-                **_document(request, own[ranked.index] if own else None),
+                **_document_field(request, own[ranked.index] if own else None),
             )
             for ranked in found.results
         ],
@@ -164,8 +164,8 @@ def jina_answer(
     )
 
 
-def _document(request: JinaRequest, text: str | None) -> dict[str, Any]:
+def _document_field(request: JinaRequest, text: str | None) -> dict[str, Any]:
     """The field that a document comes back in, if there is one; None is one that does not."""
-    if request.of_infinity:
+    if request.is_infinity:
         return {"document": text}
     return {} if text is None else {"document": JinaText(text=text)}

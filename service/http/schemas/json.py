@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from tamis.service.files.json_values import finite
 
-MOST_DEEP = 64
-TYPE = "application/json"
+MAX_DEPTH = 64
+MEDIA_TYPE = "application/json"
 
 
 def loads(data: bytes) -> Any:
@@ -28,17 +28,17 @@ def loads(data: bytes) -> Any:
     """
     try:
         text = data.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
     except json.JSONDecodeError:
         raise
     except RecursionError:
-        raise json.JSONDecodeError(f"it is nested deeper than {MOST_DEEP}", "", 0) from None
+        raise json.JSONDecodeError(f"it is nested deeper than {MAX_DEPTH}", "", 0) from None
     except UnicodeDecodeError as error:
         raise json.JSONDecodeError(f"it is not UTF-8 ({error.reason})", "", error.start) from None
     except ValueError as error:  # numbers: NaN, 1e999, more digits than Python turns into one
         raise json.JSONDecodeError(str(error), "", 0) from None
-    if _deeper(value, MOST_DEEP):
-        raise json.JSONDecodeError(f"it is nested deeper than {MOST_DEEP}", "", 0)
+    if _is_deeper_than(value, MAX_DEPTH):
+        raise json.JSONDecodeError(f"it is nested deeper than {MAX_DEPTH}", "", 0)
     return value
 
 
@@ -50,10 +50,10 @@ def dumps(value: Any) -> bytes:
         return json.dumps(finite(value), ensure_ascii=True, allow_nan=False).encode()
 
 
-class Json(Response):
+class JsonResponse(Response):
     """A response in JSON."""
 
-    media_type = TYPE
+    media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
         """The body."""
@@ -74,17 +74,17 @@ class JsonRequest(Request):
         return self._json
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _finite(digits: str) -> float:
+def _parse_finite(digits: str) -> float:
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits[:20]} is larger than any number here")
     return value
 
 
-def _deeper(value: Any, most: int) -> bool:
+def _is_deeper_than(value: Any, most: int) -> bool:
     """Whether lists and objects are nested deeper than `most`; without recursion."""
     level = [value]
     for _ in range(most + 1):

@@ -23,8 +23,8 @@ from tamis.service.http.schemas.base import LenientRequest, Question, Text, Resp
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.compression import Compression
 
-_TOOLS = ("tool", "function")
-_SYSTEM = ("system", "developer")
+_TOOL_ROLES = ("tool", "function")
+_SYSTEM_ROLES = ("system", "developer")
 
 
 class MessagesConfig(LenientRequest):
@@ -52,12 +52,12 @@ class Message(LenientRequest):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _kept(cls, given: Any, handler: ModelWrapValidatorHandler[Message]) -> Message:
+    def _remember_input(cls, given: Any, handler: ModelWrapValidatorHandler[Message]) -> Message:
         message = handler(given)
         message._given = given
         return message
 
-    def copied(self) -> dict[str, Any]:
+    def original(self) -> dict[str, Any]:
         """The message as it came, its fields in their order."""
         copy: dict[str, Any] = deepcopy(self._given)
         return copy
@@ -91,10 +91,10 @@ class MessagesAnswer(Response):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TextSlot:
     """A text inside a message: `holder[key]`; `tool` says that a tool returned it."""
 
-    place: int
+    message_index: int
     holder: dict[str, Any]
     key: str
     tool: bool
@@ -110,30 +110,30 @@ class Conversation:
 
     def __init__(self, body: MessagesRequest, count: Callable[[str], int]) -> None:
         self.body, self.count = body, count
-        self.messages = [message.copied() for message in body.messages]
-        marked = [slot for i, message in enumerate(self.messages) for slot in _marked(i, message)]
+        self.messages = [message.original() for message in body.messages]
+        marked = [slot for i, message in enumerate(self.messages) for slot in _slots_and_breakpoints(i, message)]
         texts = [slot for slot in marked if slot is not None]
-        cached = 0 if body.config.compress_cached else _cached(marked)
+        cached = 0 if body.config.compress_cached else _count_cached(marked)
         # the last message in which a user says something; -1 without any
-        self.asks = max((i for i, m in enumerate(self.messages) if _said(i, m)), default=-1)
+        self.last_question_index = max((i for i, m in enumerate(self.messages) if _user_text(i, m)), default=-1)
         tokens = [count(slot.text) for slot in texts]
         self.tokens_before = sum(tokens)
         least = body.config.min_tokens_to_compress
-        free = list(zip(texts, tokens, strict=True))[cached:]
-        self.free = [(slot, n) for slot, n in free if n >= least and self._may_be_shorter(slot)]
-        self.tokens_free = sum(n for _, n in self.free)
+        compressible = list(zip(texts, tokens, strict=True))[cached:]
+        self.compressible = [(slot, n) for slot, n in compressible if n >= least and self._is_compressible(slot)]
+        self.compressible_tokens = sum(n for _, n in self.compressible)
 
-    def request(self) -> CompressRequest | None:
+    def compress_request(self) -> CompressRequest | None:
         """What to compress; None where nothing may be.
 
         Raises:
             BadInput: no question, or the budget is spent on what is not compressed.
         """
-        if not self.free:
+        if not self.compressible:
             return None
         most = self.body.token_budget
         if most is not None:
-            fixed = self.tokens_before - self.tokens_free
+            fixed = self.tokens_before - self.compressible_tokens
             if fixed >= most:
                 raise BadInput(
                     f"token_budget is {most:,} and the messages that stay as they are take "
@@ -144,22 +144,22 @@ class Conversation:
             model=self.body.model,
             query=self._question(),
             history=[],
-            documents=[slot.text for slot, _ in self.free],
-            max_tokens=self._at_most(most),
+            documents=[slot.text for slot, _ in self.compressible],
+            max_tokens=self._token_limit(most),
             ratio=self.body.config.target_ratio if most is None else None,
         )
 
-    def _at_most(self, tokens: int | None) -> int | None:
+    def _token_limit(self, tokens: int | None) -> int | None:
         """A budget in tokens, and the share of what is free that is wished for, if both are."""
         share = self.body.config.target_ratio
         if tokens is None or share is None:
             return tokens
-        return min(tokens, max(1, math.floor(share * self.tokens_free)))
+        return min(tokens, max(1, math.floor(share * self.compressible_tokens)))
 
     def answer(self, found: Compression | None) -> MessagesAnswer:
         """The messages, with what was kept of each text in its place."""
-        after = self.tokens_before - self.tokens_free
-        for (slot, tokens), result in zip(self.free, (found and found.results) or [], strict=True):
+        after = self.tokens_before - self.compressible_tokens
+        for (slot, tokens), result in zip(self.compressible, (found and found.results) or [], strict=True):
             if not (found and self._fits(found)):
                 slot.holder[slot.key] = result.text or ""
                 tokens = self.count(slot.text)
@@ -174,7 +174,7 @@ class Conversation:
             compression_ratio=after / self.tokens_before if self.tokens_before else 1.0,
             warnings=found.warnings if found else nothing,
             transforms_applied=applied,
-            transforms_summary=dict.fromkeys(applied, len(self.free)),
+            transforms_summary=dict.fromkeys(applied, len(self.compressible)),
             ccr_hashes=[],
         )
 
@@ -183,58 +183,58 @@ class Conversation:
         most = self.body.token_budget
         return found.status == "passthrough" and (most is None or self.tokens_before <= most)
 
-    def _may_be_shorter(self, slot: Slot) -> bool:
-        config, role = self.body.config, self.messages[slot.place]["role"]
-        if slot.place >= len(self.messages) - config.protect_recent:
+    def _is_compressible(self, slot: TextSlot) -> bool:
+        config, role = self.body.config, self.messages[slot.message_index]["role"]
+        if slot.message_index >= len(self.messages) - config.protect_recent:
             return False
         if slot.tool:
             return True
-        if role in _SYSTEM:
+        if role in _SYSTEM_ROLES:
             return config.compress_system_messages
-        return role == "user" and config.compress_user_messages and slot.place != self.asks
+        return role == "user" and config.compress_user_messages and slot.message_index != self.last_question_index
 
     def _question(self) -> str:
         if self.body.query is not None:
             return self.body.query
-        if self.asks < 0:
+        if self.last_question_index < 0:
             raise BadInput("no user message asks anything; add one, or give query")
-        return _said(self.asks, self.messages[self.asks])
+        return _user_text(self.last_question_index, self.messages[self.last_question_index])
 
 
-def _said(place: int, message: dict[str, Any]) -> str:
+def _user_text(message_index: int, message: dict[str, Any]) -> str:
     """What a user says in a message, tool results aside; empty for other roles."""
-    own = [slot.text for slot in _slots(place, message) if not slot.tool]
+    own = [slot.text for slot in _text_slots(message_index, message) if not slot.tool]
     return "\n".join(t for t in own if t.strip()) if message["role"] == "user" else ""
 
 
-def _slots(place: int, message: dict[str, Any]) -> Iterator[Slot]:
+def _text_slots(message_index: int, message: dict[str, Any]) -> Iterator[TextSlot]:
     """The texts of a message: its content, its parts, and what tool results hold."""
-    return (slot for slot in _marked(place, message) if slot is not None)
+    return (slot for slot in _slots_and_breakpoints(message_index, message) if slot is not None)
 
 
-def _marked(place: int, message: dict[str, Any]) -> Iterator[Slot | None]:
+def _slots_and_breakpoints(message_index: int, message: dict[str, Any]) -> Iterator[TextSlot | None]:
     """The texts of a message in order, and None behind each block that `cache_control` marks."""
-    yield from _held(place, message, "content", message["role"] in _TOOLS)
+    yield from _walk_content(message_index, message, "content", message["role"] in _TOOL_ROLES)
     if message.get("cache_control"):
         yield None
 
 
-def _cached(marked: list[Slot | None]) -> int:
+def _count_cached(marked: list[TextSlot | None]) -> int:
     """How many texts stand before the last breakpoint of the provider's cache."""
     last = max((i for i, slot in enumerate(marked) if slot is None), default=0)
     return sum(slot is not None for slot in marked[:last])
 
 
-def _held(place: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[Slot | None]:
+def _walk_content(message_index: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[TextSlot | None]:
     content = holder.get(key)
     if isinstance(content, str):
-        yield Slot(place, holder, key, tool)
+        yield TextSlot(message_index, holder, key, tool)
     for part in content if isinstance(content, list) else ():
         if not isinstance(part, dict):
             continue
         if part.get("type") == "tool_result":
-            yield from _held(place, part, "content", True)
+            yield from _walk_content(message_index, part, "content", True)
         elif isinstance(part.get("text"), str):
-            yield Slot(place, part, "text", tool)
+            yield TextSlot(message_index, part, "text", tool)
         if part.get("cache_control"):
             yield None

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 
-Unit = Literal["codepoint", "utf8", "utf16"]
+OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
 
-class Ruler:
+class OffsetConverter:
     """Measures one text; a lone surrogate is three bytes, or one code unit."""
 
-    def __init__(self, text: str, unit: Unit) -> None:
+    def __init__(self, text: str, unit: OffsetUnit) -> None:
         self.unit, self._last = unit, len(text)
-        self._at: NDArray[np.int64] | None = None if unit == "codepoint" else _starts(text, unit)
+        self._at: NDArray[np.int64] | None = None if unit == "codepoint" else _character_starts(text, unit)
 
-    def out(self, index: int) -> int:
+    def from_codepoints(self, index: int) -> int:
         """An offset in code points, in the caller's unit."""
         return index if self._at is None else int(self._at[index])
 
-    def into(self, offset: int) -> int:
+    def to_codepoints(self, offset: int) -> int:
         """An offset of the caller's, in code points.
 
         Raises:
@@ -42,7 +42,7 @@ class Ruler:
         return index
 
 
-def _starts(text: str, unit: Unit) -> NDArray[np.int64]:
+def _character_starts(text: str, unit: OffsetUnit) -> NDArray[np.int64]:
     """Where each character starts, and where the text ends: `[N + 1]`."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     bounds: Sequence[int] = (0x80, 0x800, 0x10000) if unit == "utf8" else (0x10000,)

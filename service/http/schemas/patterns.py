@@ -11,20 +11,20 @@ from tamis.probes.errors import BadInput
 NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
 """What `protect.numbers` and `protect.urls` say in short."""
 MATCH_S = 0.25
-MOST_CHARS, MOST_STATES = 1000, 10_000
+MAX_CHARS, MAX_STATES = 1000, 10_000
 _COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")
 
 
-def compiled(pattern: str) -> Any:
+def compile_pattern(pattern: str) -> Any:
     """A pattern, ready to match.
 
     Raises:
         BadInput: it is no regular expression, too long, or unrolls into too many states.
     """
-    if len(pattern) > MOST_CHARS or states(pattern) > MOST_STATES:
+    if len(pattern) > MAX_CHARS or count_states(pattern) > MAX_STATES:
         raise BadInput(
-            f"protect has a pattern of {len(pattern):,} characters and about {states(pattern):,} "
-            f"states; at most {MOST_CHARS:,} and {MOST_STATES:,} are taken: counts in braces "
+            f"protect has a pattern of {len(pattern):,} characters and about {count_states(pattern):,} "
+            f"states; at most {MAX_CHARS:,} and {MAX_STATES:,} are taken: counts in braces "
             "multiply where they are nested"
         )
     try:
@@ -36,7 +36,7 @@ def compiled(pattern: str) -> Any:
         ) from error
 
 
-def states(pattern: str) -> int:
+def count_states(pattern: str) -> int:
     """About how many states a pattern has once its counted repeats are written out.
 
     Each character is one; a count in braces multiplies what stands before it. Nothing is parsed but
@@ -60,11 +60,11 @@ def states(pattern: str) -> int:
         elif char not in "*+?|)":
             last = 1
             sums[-1] += 1
-        i = _behind(pattern, i)
+        i = _next_position(pattern, i)
     return sum(sums)
 
 
-def _behind(pattern: str, i: int) -> int:
+def _next_position(pattern: str, i: int) -> int:
     """The place behind a character, an escape or a class."""
     if pattern[i] == "\\":
         return i + 2
@@ -76,7 +76,7 @@ def _behind(pattern: str, i: int) -> int:
     return i + 1
 
 
-def spans(pattern: Any, text: str) -> list[tuple[int, int]]:
+def match_spans(pattern: Any, text: str) -> list[tuple[int, int]]:
     """Spans of the matches that are not empty.
 
     Raises:

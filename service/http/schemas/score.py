@@ -7,30 +7,30 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, now, plain_id
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, unix_seconds, new_uuid
 from tamis.service.http.schemas.jina import JinaUsage
 
-_NAMES = (
+_NAME_PAIRS = (
     ("text_1", "text_2"),
     ("queries", "documents"),
     ("queries", "items"),
     ("data_1", "data_2"),
 )
-Some = Question | Annotated[list[Question], Field(min_length=1)]
-Others = Text | Annotated[list[Text], Field(min_length=1)]
+OneOrMoreQuestions = Question | Annotated[list[Question], Field(min_length=1)]
+OneOrMoreTexts = Text | Annotated[list[Text], Field(min_length=1)]
 
 
 class ScoreRequest(LenientRequest):
     """One question with many texts, or as many questions as texts."""
 
     model: Text | None = None
-    text_1: Some | None = None
-    text_2: Others | None = None
-    queries: Some | None = None
-    documents: Others | None = None
-    items: Others | None = None
-    data_1: Some | None = None
-    data_2: Others | None = None
+    text_1: OneOrMoreQuestions | None = None
+    text_2: OneOrMoreTexts | None = None
+    queries: OneOrMoreQuestions | None = None
+    documents: OneOrMoreTexts | None = None
+    items: OneOrMoreTexts | None = None
+    data_1: OneOrMoreQuestions | None = None
+    data_2: OneOrMoreTexts | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
 
     def sides(self) -> tuple[list[str], list[str]]:
@@ -39,13 +39,13 @@ class ScoreRequest(LenientRequest):
         Raises:
             BadInput: neither or more than one of the four pairs of names, or sides that do not fit.
         """
-        given = [pair for pair in _NAMES if all(getattr(self, name) is not None for name in pair)]
+        given = [pair for pair in _NAME_PAIRS if all(getattr(self, name) is not None for name in pair)]
         if len(given) != 1:
             raise BadInput(
                 "give one pair of text_1 and text_2, queries and documents, queries and items, "
                 f"data_1 and data_2; {len(given)} were given"
             )
-        left, right = (_listed(getattr(self, name)) for name in given[0])
+        left, right = (_as_list(getattr(self, name)) for name in given[0])
         if len(left) not in (1, len(right)):
             raise BadInput(
                 f"{given[0][0]} has {len(left)} entries and {given[0][1]} {len(right)}; "
@@ -77,8 +77,8 @@ def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
     """The answer in vLLM's words; scores in [0, 1]."""
     data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
     usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return ScoreAnswer(id=f"score-{plain_id()}", created=now(), model=model, data=data, usage=usage)
+    return ScoreAnswer(id=f"score-{new_uuid()}", created=unix_seconds(), model=model, data=data, usage=usage)
 
 
-def _listed(given: str | list[str]) -> list[str]:
+def _as_list(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, to_probability
 
-_LEAST, _MOST = 1e-9, 1e30
+_MIN_PROBABILITY, _MAX_MAGNITUDE = 1e-9, 1e30
 
 
 class TeiRequest(LenientRequest):
@@ -57,11 +57,11 @@ def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
 def score_of(score: float, calibrated: bool, raw: bool) -> float:
     """In [0, 1], or as it is: the logit of a probability, the method's own number elsewhere."""
     if not raw:
-        return probability(score, calibrated)
-    return logit(score) if calibrated else max(score, -_MOST)
+        return to_probability(score, calibrated)
+    return logit(score) if calibrated else max(score, -_MAX_MAGNITUDE)
 
 
 def logit(p: float) -> float:
     """The number whose sigmoid is p, within what floats can say."""
-    p = min(max(p, _LEAST), 1 - _LEAST)
+    p = min(max(p, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
     return math.log(p / (1 - p))

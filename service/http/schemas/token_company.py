@@ -12,7 +12,7 @@ from tamis.service.http.schemas.base import LenientRequest, Question, Text, Resp
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
 
-_SAFE = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
+_SAFE_TAG = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
 
 
 class CompressionSettings(LenientRequest):
@@ -29,7 +29,7 @@ class InputRequest(LenientRequest):
     model: Text | None = None
     compression_settings: CompressionSettings = CompressionSettings()
 
-    def request(self) -> CompressRequest:
+    def compress_request(self) -> CompressRequest:
         """The same in our own words.
 
         Raises:
@@ -39,7 +39,7 @@ class InputRequest(LenientRequest):
             raise BadInput(
                 "tamis keeps what answers a question, and input came without one; add query"
             )
-        text, kept = _untagged(self.input)
+        text, kept = _strip_safe_tags(self.input)
         return CompressRequest(
             model=self.model,
             query=self.query,
@@ -66,10 +66,10 @@ def input_answer(found: Compression) -> InputAnswer:
     )
 
 
-def _untagged(text: str) -> tuple[str, list[tuple[int, int]]]:
+def _strip_safe_tags(text: str) -> tuple[str, list[tuple[int, int]]]:
     """The text without its tags, and the spans that stood between them."""
     parts, spans, length, last = [], [], 0, 0
-    for match in _SAFE.finditer(text):
+    for match in _SAFE_TAG.finditer(text):
         before, safe = text[last : match.start()], match[1]
         parts += [before, safe]
         length += len(before)

@@ -8,21 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, to_probability
 
-KEYS = ("top_k", "truncation")
-MODELS = re.compile(r"rerank-(?:lite-)?\d")
+VOYAGE_KEYS = ("top_k", "truncation")
+VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
 """What Voyage's models are called, from their beginning on; Cohere's have a word or a v there."""
-_NOT_ITS_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
+_OTHER_DIALECT_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
 
 
 def is_voyage(body: dict[str, Any]) -> bool:
     """Whether Voyage's clients send such a body; by its model only if no field says otherwise."""
-    if any(key in body for key in KEYS):
+    if any(key in body for key in VOYAGE_KEYS):
         return True
     model = body.get("model")
-    named = isinstance(model, str) and MODELS.match(model) is not None
-    return named and not any(key in body for key in _NOT_ITS_KEYS)
+    named = isinstance(model, str) and VOYAGE_MODELS.match(model) is not None
+    return named and not any(key in body for key in _OTHER_DIALECT_KEYS)
 
 
 class VoyageRequest(LenientRequest):
@@ -70,7 +70,7 @@ def voyage_answer(
     data = [
         VoyageResult(
             index=ranked.index,
-            relevance_score=probability(ranked.score, found.calibrated),
+            relevance_score=to_probability(ranked.score, found.calibrated),
             document=texts[ranked.index] if request.return_documents else None,
         )
         for ranked in found.results

@@ -23,7 +23,7 @@ from tamis.probes.probing.bootstrap import stability
 from tamis.probes.probing.head_scores import check_temperature, contrast, probe_weights
 from tamis.probes.probing.heads import By, HeadProfile
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.datasets.readings import part_of
+from tamis.service.datasets.case_readings import part_of
 from tamis.service.datasets.records import Record, id_of
 from tamis.service.training.heads.cases import (
     PROMPT_TOKENS,

@@ -15,7 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt
 from tamis.service.datasets.records import Record, annotated_units, labels, passages_of
 from tamis.service.training.lora.recipe import Recipe
-from tamis.service.training.probe.cases import Source, fold_of, records_of
+from tamis.service.training.probe.labelled_readings import Source, fold_of, records_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tamis.service.training.lora.examples import Draw, Example, drawn, shown, so
 from tamis.service.training.lora.recipe import Recipe
 from tamis.service.training.lora.student import Pupil
 from tamis.service.training.lora.validation import judged
-from tamis.service.training.probe.cases import Source, described
+from tamis.service.training.probe.labelled_readings import Source, described
 
 CURVE = "curve.jsonl"
 _HEAD_EXAMPLES = 64

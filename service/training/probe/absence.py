@@ -20,7 +20,7 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import annotated_units
-from tamis.service.training.probe.cases import Case, case_of
+from tamis.service.training.probe.labelled_readings import Case, case_of
 
 _C = 0.1
 

@@ -14,7 +14,7 @@ from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.methods.question_rows import isolated_probabilities
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import id_of
-from tamis.service.training.probe.cases import Case
+from tamis.service.training.probe.labelled_readings import Case
 from tamis.service.training.probe.figures import judged
 
 ASKED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tamis.compressors.methods.question_rows import probabilities, second_step_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.training.probe.cases import Case
+from tamis.service.training.probe.labelled_readings import Case
 
 
 def figures_of(

@@ -19,17 +19,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import Calibration, Question, calibrated, check_l2, listwise, logistic
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.readings import keeping
+from tamis.service.datasets.case_readings import keeping
 from tamis.service.training.probe.absence import Folded, Steps, answer_figures, answer_weights
-from tamis.service.training.probe.cases import (
-    Case,
-    Report,
-    Source,
-    described,
-    distinct,
-    read_absent,
-    read_cases,
-)
+from tamis.service.training.probe.labelled_readings import Case, Report, Source, described, distinct, read_absent, read_cases
 from tamis.service.training.probe.coverage import coverage_figures, promised
 from tamis.service.training.probe.figures import figures_of
 

@@ -26,9 +26,9 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.qrels import Query
 from tamis.service.datasets.ranking_metrics import ndcg
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import annotated_units, gold_spans, passages_of
-from tamis.service.training.probe.cases import Report, Source, look_key, records_of
+from tamis.service.training.probe.labelled_readings import Report, Source, look_key, records_of
 
 FOLDS = 5
 UNIT_WEIGHTS = (0.25, 0.1)

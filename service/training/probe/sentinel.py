@@ -21,7 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import (
     Record,
     annotated_units,
@@ -31,15 +31,7 @@ from tamis.service.datasets.records import (
     load,
     passages_of,
 )
-from tamis.service.training.probe.cases import (
-    Report,
-    Source,
-    described,
-    distinct,
-    fold_of,
-    look_key,
-    records_of,
-)
+from tamis.service.training.probe.labelled_readings import Report, Source, described, distinct, fold_of, look_key, records_of
 
 Recipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)

@@ -165,7 +165,10 @@ def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
 
 
 def test_instruction_and_history_come_before_the_question():
-    assert question_text("Who?", "Find names.", ["It is a ship.", ""]) == "Find names.\nIt is a ship.\nWho?"
+    assert (
+        question_text("Who?", "Find names.", ["It is a ship.", ""])
+        == "Find names.\nIt is a ship.\nWho?"
+    )
     assert question_text(" Who? ") == " Who? "
     with pytest.raises(BadInput, match="history is a list"):
         question_text("Who?", history="It is a ship.")

@@ -17,7 +17,6 @@ from tamis.compressors.features.rank_features import (
     words_at,
 )
 from tamis.compressors.features.rank_probe import unit_evidence
-from tamis.compressors.method import ranks_of
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
@@ -52,7 +51,7 @@ def rank_probe(reader, words=0.0):
 @pytest.fixture
 def method(monkeypatch):
     reader = scripted()
-    monkeypatch.setattr(_rank_probe, "chosen_probe", lambda *_: rank_probe(reader))
+    monkeypatch.setattr(_rank_probe, "choose_probe", lambda *_: rank_probe(reader))
     return QuestionRows(reader, question_probe(reader))
 
 
@@ -100,14 +99,14 @@ def test_a_documents_score_is_its_weighed_mass_and_what_its_units_say(method):
     first = method.first_step(look, QUESTION, PASSAGES, units)
     told = unit_evidence(first, scores.passages, units)
     z = whole / 10 + best / 20 + UNITS[0] * told[:, 0] + UNITS[1] * told[:, 1]
-    got = ranks_of(method, QUESTION, PASSAGES, units)
+    got = method.rank(QUESTION, PASSAGES, units)
     assert got.values == pytest.approx(torch.sigmoid(z).tolist(), abs=1e-5)
     assert got.units == scores.values
     assert got.calibrated
 
 
 def test_the_document_with_the_needle_is_first_and_its_sentence_the_best(method):
-    found = Reranker(lambda *case: ranks_of(method, *case), "x").rerank(QUESTION, PASSAGES)
+    found = Reranker(method, "x").rerank(QUESTION, PASSAGES)
     assert found.results[0].index == 0
     best = max(range(len(found.units)), key=lambda u: found.scores[u])
     assert PASSAGES[0].text[slice(*found.units[best].visible)] in NEEDLE
@@ -124,12 +123,12 @@ def test_where_the_rank_probe_cannot_act_the_best_unit_ranks(method, monkeypatch
         method = QuestionRows(reader, probe, isolated=how == "isolated")
     units = units_of(PASSAGES)
     want = method.scores(QUESTION, PASSAGES, units).passages
-    assert ranks_of(method, QUESTION, PASSAGES, units).values == want
+    assert method.rank(QUESTION, PASSAGES, units).values == want
 
 
 def test_words_alone_rank_whole_documents_with_their_titles():
     documents = [Passage("red. blue."), Passage("pins are red", title="pins"), Passage("red")]
-    got = ranks_of(Lexical(), "red pins", documents, units_of(documents))
+    got = Lexical().rank("red pins", documents, units_of(documents))
     assert max(range(3), key=lambda i: got.values[i]) == 1
     assert len(got.units) == 4
 
@@ -143,7 +142,7 @@ class Says:
     def scores(self, question, passages, units):
         raise AssertionError
 
-    def ranked(self, question, passages, units):
+    def rank(self, question, passages, units):
         return Ranks(self.values, windows=1, tokens_read=5, timings_ms={"read": 1.0})
 
 
@@ -155,7 +154,7 @@ def test_a_rank_probe_of_ones_own_ranks_and_none_leaves_it_to_the_best_unit(tmp_
 
     def ranks(given):
         method = QuestionRows(reader, probe, rank_probe=given)
-        return ranks_of(method, QUESTION, PASSAGES, units).values
+        return method.rank(QUESTION, PASSAGES, units).values
 
     other = ranks(rank_probe(reader))
     assert ranks(mine) == ranks(file) == ranks(str(file)) != other

@@ -70,13 +70,17 @@ def test_raw_attention_is_smoothed_before_the_best_token_is_taken():
 def test_only_the_layers_that_the_options_ask_for_are_loaded():
     """The default proxy has 30; its needle and contrast heads lie at two thirds of its depth."""
     assert layers_needed("raw_attention") is None
-    assert layers_needed("infini", heads=0) is None
-    assert layers_needed("infini", heads=1) <= layers_needed("infini") < 30
-    assert layers_needed("infini", "someone/else") is layers_needed("evaluator_heads", "someone/else") is None
-    assert layers_needed("evaluator_heads") < 30
+    assert layers_needed("infiniretri", heads=0) is None
+    assert layers_needed("infiniretri", heads=1) <= layers_needed("infiniretri") < 30
+    assert (
+        layers_needed("infiniretri", "someone/else")
+        is layers_needed("ehpc", "someone/else")
+        is None
+    )
+    assert layers_needed("ehpc") < 30
     scores_of = tuple((float(layer == 1),) for layer in range(3))
     shallow = HeadProfile("m", "r", "chatml", 3, 1, "needle", scores_of)
-    assert layers_needed("evaluator_heads", profile=shallow) == 2
+    assert layers_needed("ehpc", profile=shallow) == 2
 
 
 @pytest.mark.parametrize(

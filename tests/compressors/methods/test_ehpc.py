@@ -161,7 +161,7 @@ def test_ehpc_runs_only_up_to_its_layer():
     )
     method = EHPC(reader, profile)
     assert (method.layer, method.chosen, method.layers) == (2, (1, 0), 3)
-    assert EHPC.depth(card.name, profile) == 3
+    assert EHPC.layers_needed(card.name, {"profile": profile}) == 3
 
 
 def test_ehpc_chooses_the_tokens_of_the_needle_first():

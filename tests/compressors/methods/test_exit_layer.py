@@ -13,9 +13,9 @@ from tamis.compressors.registry import layers_needed, load_proxy
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.http.runtime.methods import layers_needed
+from tamis.service.http.runtime.methods import proxy_layers
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.training.probe.cases import shallower
+from tamis.service.training.probe.labelled_readings import shallower
 
 SHARP = "smollm2-135m-sharp"
 EARLY = [12, 14, 16, 18]
@@ -33,7 +33,9 @@ def test_probes_ship_for_several_exits_each_with_its_own_promises():
         assert probe.card.layers == layer
         assert probe.card.figures["held_out"]["auc"] > 0.9
         assert layers_needed("question_rows", SHARP, exit_layer=layer) == layer
-    assert shipped_probe("question_rows", SHARP, 20).card == shipped_probe("question_rows", SHARP).card
+    assert (
+        shipped_probe("question_rows", SHARP, 20).card == shipped_probe("question_rows", SHARP).card
+    )
 
 
 def test_an_exit_without_a_probe_is_refused_with_those_that_have_one():
@@ -45,8 +47,8 @@ def test_an_exit_without_a_probe_is_refused_with_those_that_have_one():
 
 def test_a_service_loads_no_deeper_than_it_reads():
     settings = {"proxy": SHARP, "methods": ("question_rows", "lexical")}
-    assert layers_needed(Settings(**settings)) == 20
-    assert layers_needed(Settings(**settings, exit_layer=16)) == 16
+    assert proxy_layers(Settings(**settings)) == 20
+    assert proxy_layers(Settings(**settings, exit_layer=16)) == 16
 
 
 @pytest.mark.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.reading.joining import units_as_tokens, units_that_fit, join_units
+from tamis.compressors.reading.joining import join_units, units_as_tokens, units_that_fit
 from tamis.compressors.reading.smoothing import box
 from tamis.compressors.reading.windows import Window, windows
 from tamis.probes.prompt import Prompt, Read
@@ -30,10 +30,12 @@ def hay(*sentences: str) -> list[Passage]:
 
 
 def chunked(reader, given, **options) -> tuple[float, ...]:
-    return InfiniRetri(reader, phrase_tokens=1, **options).scores(ASKED, given, units_of(given)).values
+    return (
+        InfiniRetri(reader, phrase_tokens=1, **options).scores(ASKED, given, units_of(given)).values
+    )
 
 
-def test_infini_carries_the_sentences_of_the_best_tokens_into_the_next_window():
+def test_infiniretri_carries_the_sentences_of_the_best_tokens_into_the_next_window():
     """Windows of two sentences; three tokens are carried, and they are the pin's."""
     reader = Watching.pointing_at("pin")
     given = hay("The pin, oak.", "Straw bad.", "Straw old.", "Straw dry.", "Straw wet.")
@@ -46,7 +48,7 @@ def test_infini_carries_the_sentences_of_the_best_tokens_into_the_next_window():
     assert values[0] > 1 > max(values[1:])
 
 
-def test_infini_drops_a_carried_sentence_when_a_later_one_takes_its_place():
+def test_infiniretri_drops_a_carried_sentence_when_a_later_one_takes_its_place():
     def weigh(question: str, text: str) -> list[float]:
         return [1.0 if c == "#" else 0.5 if c == "+" else 0.0 for c in text]
 
@@ -57,7 +59,7 @@ def test_infini_drops_a_carried_sentence_when_a_later_one_takes_its_place():
     assert [value > 1 for value in values] == [False, False, True, False, False]
 
 
-def test_infini_scores_are_the_last_layers_mean_of_heads_under_the_box():
+def test_infiniretri_scores_are_the_last_layers_mean_of_heads_under_the_box():
     reader = Scripted.pointing_at("pin")
     given = hay("The pin, oak.", "Straw bad.")
     units = units_of(given)
@@ -73,7 +75,7 @@ def test_infini_scores_are_the_last_layers_mean_of_heads_under_the_box():
     assert [v % 1 for v in other] != pytest.approx(best, rel=1e-2)
 
 
-def test_infini_never_carries_more_than_it_may():
+def test_infiniretri_never_carries_more_than_it_may():
     reader = Watching.pointing_at("pin")
     given = hay(*(f"Pin pin pin {i:02d}." for i in range(30)))
     InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(ASKED, given, units_of(given))
@@ -81,7 +83,7 @@ def test_infini_never_carries_more_than_it_may():
     assert len(reader.texts) == 15
 
 
-def test_infini_alone_reads_every_window_once_and_the_survivors_together():
+def test_infiniretri_alone_reads_every_window_once_and_the_survivors_together():
     reader = Watching.pointing_at("pin")
     given = hay("The pin, oak.", "Straw bad.", "Straw old.", "A pin too.")
     values = chunked(reader, given, form="independent", window_tokens=24, top_k=6)

@@ -10,7 +10,13 @@ import torch
 from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.icr import ICR
 from tamis.compressors.methods.qrhead import QRHead
-from tamis.compressors.reading.in_context import EMPTY_QUERY, Form, read_questions, masked_sum, pages
+from tamis.compressors.reading.in_context import (
+    EMPTY_QUERY,
+    Form,
+    masked_sum,
+    pages,
+    read_questions,
+)
 from tamis.probes.card import Card
 from tamis.probes.errors import BadInput, ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -92,9 +98,7 @@ def test_icr_is_the_papers_formula():
     question = "Who, now?"
     rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
     total, none = sum(rows.values()), sum(empty.values())
-    got = ICR(Letters()).rank(
-        question, [Passage("wqz"), Passage("nnnn"), Passage("wn")]
-    )
+    got = ICR(Letters()).rank(question, [Passage("wqz"), Passage("nnnn"), Passage("wn")])
     q = 26 * (rows["q"] / total - empty["q"] / none)
     n = 4 * 26 * (0 - 1)
     assert got.values == pytest.approx([q, n, 0], abs=1e-4)
@@ -133,9 +137,7 @@ def test_abnormally_low_tokens_are_dropped_before_the_sum():
 
 def test_a_document_is_summed_not_averaged():
     one, three = (
-        ICR(Letters())
-        .rank("Who, now, and where?", [Passage("wq"), Passage("wqwqwq")])
-        .values
+        ICR(Letters()).rank("Who, now, and where?", [Passage("wq"), Passage("wqwqwq")]).values
     )
     assert three == pytest.approx(3 * one)
 
@@ -148,19 +150,19 @@ def test_the_first_document_comes_last_and_labels_count_what_is_shown():
     assert reader.texts[-1] == "[1] a\n\n[2] b\n\n"
 
 
-def test_qr_heads_sum_only_theirs_and_labels_are_part_of_a_document():
+def test_qrhead_sum_only_theirs_and_labels_are_part_of_a_document():
     reader = Letters()
     question = "Who, now?"
     method = QRHead(reader, profile("qr", (1, 0), (0, 1)), heads=2)
     rows, empty = rows_of(Form(), question), rows_of(Form(), EMPTY_QUERY)
     share = rows["q"] / sum(rows.values()) - empty["q"] / sum(empty.values())
     assert method.rank(question, [Passage("wq")]).values == pytest.approx([13 * share], abs=1e-4)
-    assert QRHead.depth("x", profile("qr", (0, 1)), 1) == 1
+    assert QRHead.layers_needed("x", {"profile": profile("qr", (0, 1)), "heads": 1}) == 1
     (page,) = pages(reader.layout, [Passage("wq")], Form(), 100)
     assert page.spans == ((0, len("[1] wq")),)
 
 
-def test_core_heads_read_no_suffix_and_labels_are_no_part_of_a_document():
+def test_corehead_read_no_suffix_and_labels_are_no_part_of_a_document():
     """Rows are those of instruction and query, so the suffix's s is not seen at all."""
     question = "Who, now?"
     reader = Letters()

@@ -21,7 +21,7 @@ class Counted:
     def __init__(self, calibrated: bool = False) -> None:
         self.calibrated, self.asked = calibrated, []
 
-    def __call__(self, question, passages, units):
+    def rank(self, question, passages, units):
         self.asked.append([p.text for p in passages])
         values = tuple(p.text.count("harbour") + ("Malo" in p.text) / 2 for p in passages)
         return Ranks(values, tuple(float(u.stop) for u in units), self.calibrated, 3, 7)

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from tamis.compressors.method import RankingMethod
 from tamis.compressors.methods import corehead, ehpc, icr, infiniretri, qrhead, question_rows
 from tamis.compressors.methods.attention_sorting import AttentionSorting
 from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
@@ -72,14 +73,14 @@ def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows
     reader = Watching.pointing_at("pin")
     reader.wanted = []
     method = make(reader)
-    if hasattr(method, "rank"):
+    if isinstance(method, RankingMethod):
         method.rank(ASKED, PAGES)
     else:
         method.scores(ASKED, PAGES, units_of(PAGES))
     assert set(reader.wanted) == {(layers, (rows,))}
 
 
-def test_infini_with_chosen_heads_reads_their_layers(monkeypatch):
+def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
     reader = Watching.pointing_at("pin")
     reader.wanted = []
     known = profile(reader, "contrast", (2, 1), (1, 0))

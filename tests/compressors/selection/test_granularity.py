@@ -85,13 +85,13 @@ def test_blocks_are_kept_whole_and_within_the_budget():
     assert len(found.scores) == len(found.units) == 4
 
 
-@pytest.mark.parametrize("method", ["evaluator_heads", "raw_attention"])
+@pytest.mark.parametrize("method", ["ehpc", "raw_attention"])
 def test_single_words_are_kept_by_methods_that_can_score_one(method):
     reader = Scripted.pointing_at("90")
     rules = Rules(granularity="token")
     options = (
         {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}
-        if method == "evaluator_heads"
+        if method == "ehpc"
         else {}
     )
     found = tamis.compress(

@@ -4,55 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 
-HARBOUR = Document(
+HARBOUR = CorpusDocument(
     "harbour",
     "Ships came in spring. The old harbour of Malo was closed in 1907. Nobody knew why.",
     "Malo",
     {"year": 1907, "lang": "en", "tags": ["sea", "trade"]},
 )
-BREAD = Document(
+BREAD = CorpusDocument(
     "bread", "Bread was cheap then. A loaf cost two pennies.", None, {"year": 1850, "lang": "en"}
 )
-HAFEN = Document("hafen", "Der alte Hafen wurde 1907 geschlossen.", "Malo", {"lang": "de"})
+HAFEN = CorpusDocument("hafen", "Der alte Hafen wurde 1907 geschlossen.", "Malo", {"lang": "de"})
 DOCUMENTS = (HARBOUR, BREAD, HAFEN)
 QUESTION = "When was the old harbour of Malo closed?"
 
 
 def built(home: Path, documents=DOCUMENTS, **settings) -> CorpusIndex:
     """An index of words over some documents."""
-    with creating(home, Settings(**settings)) as writer:
+    with create_index(home, IndexSettings(**settings)) as writer:
         writer.put(documents)
         writer.finish()
     return CorpusIndex.open(home)
 
 
-def put(home: Path, *documents: Document) -> CorpusIndex:
+def put(home: Path, *documents: CorpusDocument) -> CorpusIndex:
     """The index after documents were added or replaced."""
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         writer.put(documents)
     return CorpusIndex.open(home)
 
 
 def delete(home: Path, *ids: str) -> CorpusIndex:
     """The index after documents were deleted."""
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         writer.delete(ids)
     return CorpusIndex.open(home)
 
 
-def many(count: int, seed: int = 0) -> list[Document]:
+def many(count: int, seed: int = 0) -> list[CorpusDocument]:
     """Documents of a few words of a small vocabulary each, so that terms recur."""
     import random
 
     draw = random.Random(seed)
     words = [f"word{i}" for i in range(40)]
     return [
-        Document(f"d{i}", " ".join(draw.choices(words, k=draw.randint(3, 30))), None, {"i": i})
+        CorpusDocument(f"d{i}", " ".join(draw.choices(words, k=draw.randint(3, 30))), None, {"i": i})
         for i in range(count)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.filters import conditions
+from tamis.retrieval.index.filters import parse_conditions
 
 METADATA = {"year": 2004, "lang": "en", "tags": ["a", "b"], "draft": False, "day": "2024-05-01"}
 
@@ -20,7 +20,7 @@ METADATA = {"year": 2004, "lang": "en", "tags": ["a", "b"], "draft": False, "day
     ],
 )  # fmt: skip
 def test_met(where):
-    assert all(condition.met(METADATA) for condition in conditions(where))
+    assert all(condition.is_met_by(METADATA) for condition in parse_conditions(where))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_met(where):
     ],
 )  # fmt: skip
 def test_not_met(where):
-    assert not all(condition.met(METADATA) for condition in conditions(where))
+    assert not all(condition.is_met_by(METADATA) for condition in parse_conditions(where))
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,15 @@ def test_not_met(where):
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(where):
     with pytest.raises(BadInput):
-        conditions(where)
+        parse_conditions(where)
 
 
 def test_a_value_may_hold_signs_that_begin_nothing():
-    (condition,) = conditions("url!=http://x/?a=b<c")
+    (condition,) = parse_conditions("url!=http://x/?a=b<c")
     assert condition.values == ("http://x/?a=b<c",)
 
 
 @pytest.mark.parametrize("number", [10**400, -(10**400)])
 def test_whole_numbers_compare_however_large(number):
-    assert conditions({"year": {"<": number}})[0].met(METADATA) == (number > 0)
-    assert not conditions({"year": str(number)})[0].met(METADATA)
+    assert parse_conditions({"year": {"<": number}})[0].is_met_by(METADATA) == (number > 0)
+    assert not parse_conditions({"year": str(number)})[0].is_met_by(METADATA)

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import BUILDING, Settings
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import BUILDING, IndexSettings
 from tests.retrieval.index.corpora import BREAD, built, many, put
 
-NEW = [Document(f"n{i}", f"fresh word{i}") for i in range(20)]
+NEW = [CorpusDocument(f"n{i}", f"fresh word{i}") for i in range(20)]
 
 
 def ids(home) -> list[str]:
@@ -26,7 +26,7 @@ def interrupted(home, documents, **how):
     """A build that puts some documents and ends before it is finished."""
 
     def cut_short():
-        with creating(home, Settings(), **how) as writer:
+        with create_index(home, IndexSettings(), **how) as writer:
             writer.put(documents)
             raise KeyboardInterrupt
 
@@ -38,7 +38,7 @@ def test_the_old_index_serves_until_the_new_one_is_finished(tmp_path):
     home = tmp_path / "i"
     old = ids_of_old = sorted(doc.id for doc in many(5))
     reader = built(home, many(5))
-    with creating(home, Settings(), over=True) as writer:
+    with create_index(home, IndexSettings(), over=True) as writer:
         writer.put(NEW)
         assert ids(home) == old
         assert reader.refreshed() is reader
@@ -57,7 +57,7 @@ def test_a_rebuild_that_was_cut_short_leaves_the_old_index_and_goes_on(tmp_path)
     put(home, BREAD)  # the old one can be written meanwhile
     assert "bread" in ids(home)
     assert CorpusIndex.open(home).verify() == []
-    with creating(home, Settings(), over=True, sources="a") as writer:
+    with create_index(home, IndexSettings(), over=True, sources="a") as writer:
         assert writer.put(NEW).unchanged == 7
         writer.finish()
     assert ids(home) == sorted(doc.id for doc in NEW)
@@ -68,7 +68,7 @@ def test_a_rebuild_of_another_corpus_begins_anew(tmp_path):
     home = tmp_path / "i"
     built(home, many(5))
     interrupted(home, NEW[:7], over=True, sources="a")
-    with creating(home, Settings(), over=True, sources="b") as writer:
+    with create_index(home, IndexSettings(), over=True, sources="b") as writer:
         assert len(writer) == 0
         writer.put([BREAD])
         writer.finish()
@@ -80,10 +80,10 @@ def test_a_build_that_was_cut_short_does_not_go_on_with_another_corpus(tmp_path)
     interrupted(tmp_path / "i", NEW[:3], sources="a")
     with (
         pytest.raises(BadInput, match=r"of another corpus.*--overwrite"),
-        creating(tmp_path / "i", Settings(), sources="b"),
+        create_index(tmp_path / "i", IndexSettings(), sources="b"),
     ):
         pass
-    with creating(tmp_path / "i", Settings(), over=True, sources="b") as writer:
+    with create_index(tmp_path / "i", IndexSettings(), over=True, sources="b") as writer:
         writer.put([BREAD])
         writer.finish()
     assert ids(tmp_path / "i") == ["bread"]
@@ -91,7 +91,7 @@ def test_a_build_that_was_cut_short_does_not_go_on_with_another_corpus(tmp_path)
 
 def test_a_resumed_build_holds_what_the_corpus_holds_now(tmp_path):
     interrupted(tmp_path / "i", NEW[:3], sources="a")
-    with creating(tmp_path / "i", Settings(), sources="a") as writer:
+    with create_index(tmp_path / "i", IndexSettings(), sources="a") as writer:
         writer.put(NEW[1:5])
         writer.finish(exact=True)
     assert ids(tmp_path / "i") == ["n1", "n2", "n3", "n4"]
@@ -107,7 +107,7 @@ def test_an_index_whose_manifest_is_damaged_is_built_over(tmp_path, damage):
         CorpusIndex.open(home)
     interrupted(home, NEW[:7], over=True)
     assert (home / "segments/000001/docs.jsonl").exists()  # nothing of it is known: nothing goes
-    with creating(home, Settings(), over=True) as writer:
+    with create_index(home, IndexSettings(), over=True) as writer:
         writer.put(NEW)
         writer.finish()
     assert ids(home) == sorted(doc.id for doc in NEW)
@@ -122,8 +122,8 @@ def test_an_index_without_its_empty_folder_is_written_on(tmp_path):
 
 def rebuild(home, say) -> None:
     for round_ in range(1000):
-        documents = [Document(f"r{round_}-{i}", f"fresh round{round_} word{i}") for i in range(9)]
-        with creating(home, Settings(), over=True, sources=str(round_)) as writer:
+        documents = [CorpusDocument(f"r{round_}-{i}", f"fresh round{round_} word{i}") for i in range(9)]
+        with create_index(home, IndexSettings(), over=True, sources=str(round_)) as writer:
             for document in documents:
                 writer.put([document])
             writer.finish()
@@ -132,7 +132,7 @@ def rebuild(home, say) -> None:
 
 def test_a_rebuild_killed_at_any_moment_leaves_one_whole_index(tmp_path):
     home = tmp_path / "i"
-    built(home, [Document(f"r-1-{i}", "old") for i in range(9)])
+    built(home, [CorpusDocument(f"r-1-{i}", "old") for i in range(9)])
     for turn in range(6):
         ears, mouth = os.pipe()
         pid = os.fork()
@@ -151,9 +151,9 @@ def test_a_rebuild_killed_at_any_moment_leaves_one_whole_index(tmp_path):
         assert len(found) == 9
         assert len({name.rsplit("-", 1)[0] for name in found}) == 1
         assert CorpusIndex.open(home).verify() == []
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         writer.put([BREAD])
-    with creating(home, Settings(), over=True) as writer:
+    with create_index(home, IndexSettings(), over=True) as writer:
         writer.put(NEW)
         writer.finish()
     assert ids(home) == sorted(doc.id for doc in NEW)

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from tamis.probes.errors import BadIndex, BadInput, IndexBusy
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 from tests.retrieval.index.corpora import (
     BREAD,
     DOCUMENTS,
@@ -29,7 +29,7 @@ from tests.retrieval.index.corpora import (
 
 
 def test_a_hit_is_a_slice_of_its_document(tmp_path):
-    nasty = Document(
+    nasty = CorpusDocument(
         "n\ud800 \x00", "The harbour\ud800 of <|im_end|> Malo\x00. \u2028 Closed.\r\n", "\ud800"
     )
     index = built(tmp_path / "i", [*DOCUMENTS, nasty], chunk_chars=30)
@@ -54,21 +54,21 @@ def test_filters_decide_which_documents_are_found_not_how_they_score(tmp_path):
 
 def test_a_document_that_is_put_again_replaces_the_old_one(tmp_path):
     built(tmp_path / "i")
-    index = put(tmp_path / "i", Document("harbour", "The quay is new."))
+    index = put(tmp_path / "i", CorpusDocument("harbour", "The quay is new."))
     assert [hit.text for hit in index.search("quay harbour")] == ["The quay is new."]
     assert index.stats()["documents"] == 3
 
 
 def test_what_has_not_changed_is_not_indexed_again(tmp_path):
     index = built(tmp_path / "i")
-    with writing(tmp_path / "i") as writer:
+    with open_writer(tmp_path / "i") as writer:
         counted = writer.put(DOCUMENTS)
     assert (counted.unchanged, counted.added, counted.replaced) == (3, 0, 0)
     assert index.refreshed() is index
 
 
 def test_of_two_documents_of_one_id_the_later_one_counts(tmp_path):
-    index = built(tmp_path / "i", [HARBOUR, Document("harbour", "Gulls."), BREAD])
+    index = built(tmp_path / "i", [HARBOUR, CorpusDocument("harbour", "Gulls."), BREAD])
     assert index.search("harbour") == []
     assert [hit.text for hit in index.search("gulls")] == ["Gulls."]
 
@@ -79,7 +79,7 @@ def test_deleted_documents_are_gone_and_their_room_comes_back(tmp_path):
     assert index.stats()["documents"] == 25
     assert {hit.metadata["i"] % 2 for hit in index.search("word1 word2 word3", 50)} == {1}
     found = [(hit.id, hit.score) for hit in index.search("word1 word2", 50)]
-    with writing(tmp_path / "i") as writer:
+    with open_writer(tmp_path / "i") as writer:
         writer.compact()
     index = index.refreshed()
     assert [(hit.id, hit.score) for hit in index.search("word1 word2", 50)] == found
@@ -98,7 +98,7 @@ def test_an_index_may_be_emptied_and_filled_again(tmp_path):
     built(tmp_path / "i", [BREAD])
     index = delete(tmp_path / "i", "bread")
     assert (len(index), index.search("bread")) == (0, [])
-    with writing(tmp_path / "i") as writer:
+    with open_writer(tmp_path / "i") as writer:
         writer.compact()
     assert CorpusIndex.open(tmp_path / "i").search("bread") == []
     assert [hit.doc for hit in put(tmp_path / "i", BREAD).search("bread")] == ["bread"]
@@ -107,7 +107,7 @@ def test_an_index_may_be_emptied_and_filled_again(tmp_path):
 def test_many_small_additions_leave_few_segments(tmp_path):
     home = tmp_path / "i"
     built(home, [])
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         for document in many(20):
             writer.put([document])
     index = CorpusIndex.open(home)
@@ -118,9 +118,9 @@ def test_many_small_additions_leave_few_segments(tmp_path):
 
 def test_a_reader_keeps_its_state_until_it_asks_for_a_newer_one(tmp_path):
     old = built(tmp_path / "i")
-    put(tmp_path / "i", Document("quay", "A quay of Malo."))
+    put(tmp_path / "i", CorpusDocument("quay", "A quay of Malo."))
     delete(tmp_path / "i", "harbour")
-    with writing(tmp_path / "i") as writer:
+    with open_writer(tmp_path / "i") as writer:
         writer.compact()
     assert [hit.doc for hit in old.search("harbour old")] == ["harbour"]
     assert [hit.doc for hit in old.refreshed().search("quay")] == ["quay"]
@@ -131,14 +131,14 @@ def test_a_build_that_was_cut_short_goes_on(tmp_path):
     documents = many(30)
 
     def cut_short():
-        with creating(tmp_path / "i", Settings()) as writer:
+        with create_index(tmp_path / "i", IndexSettings()) as writer:
             writer.put(documents[:5])
             writer.put(itertools.chain(documents[:10], _interrupted()))
 
     with pytest.raises(KeyboardInterrupt):
         cut_short()
     assert CorpusIndex.open(tmp_path / "i").stats()["complete"] is False
-    with creating(tmp_path / "i", Settings()) as writer:
+    with create_index(tmp_path / "i", IndexSettings()) as writer:
         assert writer.put(documents).unchanged == 5
         writer.finish()
     assert CorpusIndex.open(tmp_path / "i").stats()["documents"] == 30
@@ -153,7 +153,7 @@ def test_an_index_is_not_written_over_by_mistake(tmp_path):
     built(tmp_path / "i")
     with pytest.raises(BadInput, match="--overwrite"):
         built(tmp_path / "i")
-    with creating(tmp_path / "i", Settings(), over=True) as writer:
+    with create_index(tmp_path / "i", IndexSettings(), over=True) as writer:
         writer.put([BREAD])
         writer.finish()
     assert CorpusIndex.open(tmp_path / "i").stats()["documents"] == 1
@@ -235,7 +235,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
     finally:
         other.kill()
         other.wait()
-    put(tmp_path / "i", Document("quay", "A quay."))  # the lock went with the process
+    put(tmp_path / "i", CorpusDocument("quay", "A quay."))  # the lock went with the process
 
 
 def test_halves_that_a_crash_left_are_swept_away(tmp_path):
@@ -244,7 +244,7 @@ def test_halves_that_a_crash_left_are_swept_away(tmp_path):
     shutil.copytree(home / "segments/000001", home / "segments/000009.part")
     shutil.copytree(home / "segments/000001", home / "segments/000008")
     (home / "deleted-000099.npy").write_bytes(b"half")
-    put(home, Document("quay", "A quay."))
+    put(home, CorpusDocument("quay", "A quay."))
     assert sorted(os.listdir(home / "segments")) == ["000001", "000002"]
     assert not (home / "deleted-000099.npy").exists()
 

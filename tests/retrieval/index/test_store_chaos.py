@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from tamis.probes.errors import IndexBusy
-from tamis.retrieval.index.sessions import writing
+from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.chunks import CorpusDocument
 from tests.chaos.index_kills import run
 from tests.retrieval.index.corpora import built
 
@@ -22,8 +22,8 @@ def test_no_kill_loses_what_was_acknowledged_or_leaves_half_a_change(tmp_path):
     assert found["between_first_and_last_commit"] >= 4
 
 
-def versioned(version: int) -> list[Document]:
-    return [Document(f"d{i}", f"word document{i} version{version}") for i in range(DOCUMENTS)]
+def versioned(version: int) -> list[CorpusDocument]:
+    return [CorpusDocument(f"d{i}", f"word document{i} version{version}") for i in range(DOCUMENTS)]
 
 
 def read(home: Path, stop, answers) -> None:
@@ -48,7 +48,7 @@ def write(home: Path, refused) -> None:
     """All versions, one commit each; refused where another writer is at work."""
     for version in range(1, VERSIONS + 1):
         try:
-            with writing(home) as writer:
+            with open_writer(home) as writer:
                 writer.put(versioned(version))
                 if version % 3 == 0:
                     writer.compact()
@@ -66,7 +66,7 @@ def test_ten_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
     readers = [fork.Process(target=read, args=(home, stop, answers)) for _ in range(10)]
     for reader in readers:
         reader.start()
-    with writing(home) as writer:
+    with open_writer(home) as writer:
         second = fork.Process(target=write, args=(home, refused))
         second.start()
         assert "is being written by another process" in refused.get(timeout=60)

@@ -10,12 +10,12 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index import writer
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage import compaction, files
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import SegmentCard, Settings
-from tamis.retrieval.storage.verification import faults
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import SegmentEntry, IndexSettings
+from tamis.retrieval.storage.verification import find_faults
 from tests.retrieval.index.corpora import HARBOUR, built, many, put
 
 
@@ -28,9 +28,9 @@ class TwoLegged(CorpusIndex):
 
 
 def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):
-    big = [Document(f"a{i}", "needle needle needle", None, {"g": "big"}) for i in range(300)]
+    big = [CorpusDocument(f"a{i}", "needle needle needle", None, {"g": "big"}) for i in range(300)]
     texts = ["something else", "needle in a haystack with more words", "needle needle in text"]
-    small = [Document(f"z{i}", text, None, {"g": "small"}) for i, text in enumerate(texts)]
+    small = [CorpusDocument(f"z{i}", text, None, {"g": "small"}) for i, text in enumerate(texts)]
     built(tmp_path / "i", big + small)
     index = TwoLegged.open(tmp_path / "i")
     hits = index.search("needle", 3, {"g": "small"}, fuse="ranks")
@@ -54,8 +54,8 @@ def test_a_documents_own_id_and_title_hide_metadata_of_that_name(tmp_path):
     index = built(
         tmp_path / "i",
         [
-            Document("d1", "word", "Own", {"id": "other", "title": "other"}),
-            Document("d2", "word", None, {"title": "other"}),
+            CorpusDocument("d1", "word", "Own", {"id": "other", "title": "other"}),
+            CorpusDocument("d2", "word", None, {"title": "other"}),
         ],
     )
     assert [hit.doc for hit in index.search("word", 3, {"id": "d1"})] == ["d1"]
@@ -67,10 +67,10 @@ def test_a_held_state_is_whole_though_a_writer_has_merged(tmp_path):
     home = tmp_path / "i"
     built(home, many(20))
     held = put(home, HARBOUR)
-    with writing(home) as of:
+    with open_writer(home) as of:
         of.compact()
     assert held.verify() == []
-    assert faults(home) == []
+    assert find_faults(home) == []
     assert held.search("harbour")
 
 
@@ -87,24 +87,24 @@ def test_a_held_state_is_whole_though_a_writer_has_merged(tmp_path):
 )
 def test_a_document_that_json_cannot_hold_is_refused(title, metadata):
     with pytest.raises(BadInput, match="document 'a' has"):
-        Document("a", "x", title, metadata)
+        CorpusDocument("a", "x", title, metadata)
 
 
 def test_documents_without_chunks_are_committed_as_they_come(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "BATCH_CHUNKS", 8)
-    with creating(tmp_path / "i", Settings()) as of:
-        of.put(Document(str(i), " ") for i in range(17))
+    with create_index(tmp_path / "i", IndexSettings()) as of:
+        of.put(CorpusDocument(str(i), " ") for i in range(17))
         assert of.manifest.generation == 3
 
 
-def card(number: int, chunks: int) -> SegmentCard:
-    return SegmentCard(f"{number:06d}", chunks, chunks, 0, 0, ())
+def card(number: int, chunks: int) -> SegmentEntry:
+    return SegmentEntry(f"{number:06d}", chunks, chunks, 0, 0, ())
 
 
 def test_a_tier_that_does_not_fit_into_one_segment_is_merged_in_part():
     cards = [card(i, 16_384) for i in range(8)]
-    assert compaction.due(cards, {}) == cards[:4]
-    assert compaction.due([card(i, 65_536) for i in range(9)], {}) == []
+    assert compaction.next_merge(cards, {}) == cards[:4]
+    assert compaction.next_merge([card(i, 65_536) for i in range(9)], {}) == []
 
 
 def test_small_segments_hold_no_files_open(tmp_path):

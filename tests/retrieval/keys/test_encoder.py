@@ -10,15 +10,15 @@ import torch
 
 from tamis.probes.errors import BadIndex, ProbeMismatch
 from tamis.probes.hub.zoo import load_proxy
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import Readers
+from tamis.retrieval.index.writer import ChunkModels
 from tamis.retrieval.keys import encoder as module
-from tamis.retrieval.keys.encoder import KeyReader
+from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
-from tamis.retrieval.keys.recipe import KeyRecipe, shipped
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
 from tests.retrieval.index.corpora import many
@@ -36,7 +36,7 @@ def recipe_for(proxy, heads=((0, 1), (2, 3))) -> KeyRecipe:
 @pytest.fixture(scope="module")
 def reader():
     proxy = tiny.proxy("llama")
-    return KeyReader(proxy, recipe_for(proxy))
+    return KeyEncoder(proxy, recipe_for(proxy))
 
 
 def test_every_token_has_a_key_of_unit_length(reader):
@@ -67,7 +67,7 @@ def test_a_question_has_one_query_for_each_of_its_tokens(reader):
     question = "When was it closed?"
     queries = reader.question(question)
     assert queries.shape == (reader.proxy.layout.tokens.count(f" {question}"), 32)
-    doubled = KeyReader(reader.proxy, replace(reader.recipe, weights=(2.0, 1.0)))
+    doubled = KeyEncoder(reader.proxy, replace(reader.recipe, weights=(2.0, 1.0)))
     assert doubled.question(question)[:, :16] == pytest.approx(2 * queries[:, :16], abs=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_queries_of_the_first_layer_are_centred_projections_wherever_they_stand(
 def test_another_model_is_refused():
     proxy = tiny.proxy("llama")
     with pytest.raises(ProbeMismatch, match="load that one"):
-        KeyReader(proxy, replace(recipe_for(proxy), revision="other"))
+        KeyEncoder(proxy, replace(recipe_for(proxy), revision="other"))
 
 
 @pytest.mark.parametrize("damage", [{"heads": []}, {"weights": [1.0]}, {"extra": 1}, {"heads": 3}])
@@ -98,19 +98,19 @@ def test_a_recipe_that_does_not_hold_together_is_refused(damage):
 def test_keys_are_the_same_after_merging_as_when_they_were_read(tmp_path, reader):
     documents, home = many(12), tmp_path / "i"
     body = KeyRecipe.from_json(reader.recipe.as_json()).as_json()
-    readers = Readers(reader)
-    with creating(home, Settings(keys=_listed(body)), readers) as writer:
+    readers = ChunkModels(reader)
+    with create_index(home, IndexSettings(keys=_listed(body)), readers) as writer:
         for document in documents:
             writer.put([document])
         writer.put([])
         writer.finish()
-    with writing(home, readers) as writer:
+    with open_writer(home, readers) as writer:
         writer.delete(["d3"])
         writer.compact()
     index = CorpusIndex.open(home, proxy=reader.proxy)
     found = {hit.id: hit.scores["keys"] for hit in index.search("word1 word2", 50)}
     assert len(found) == 11
-    with creating(tmp_path / "fresh", Settings(keys=_listed(body)), readers) as writer:
+    with create_index(tmp_path / "fresh", IndexSettings(keys=_listed(body)), readers) as writer:
         writer.put([document for document in documents if document.id != "d3"])
         writer.finish()
     fresh = CorpusIndex.open(tmp_path / "fresh", proxy=reader.proxy).search("word1 word2", 50)
@@ -146,10 +146,10 @@ ASKED = {
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder")
 def test_the_shipped_recipe_finds_what_shares_no_word_with_the_question(tmp_path):
-    recipe = shipped("smollm2-135m")
-    reader = KeyReader(load_proxy("smollm2-135m", layers=recipe.layers[-1] + 1), recipe)
-    documents = [Document(name, text) for name, text in FACTS.items()]
-    with creating(tmp_path / "i", Settings(keys=_listed(recipe.as_json())), Readers(reader)) as w:
+    recipe = shipped_recipe("smollm2-135m")
+    reader = KeyEncoder(load_proxy("smollm2-135m", layers=recipe.layers[-1] + 1), recipe)
+    documents = [CorpusDocument(name, text) for name, text in FACTS.items()]
+    with create_index(tmp_path / "i", IndexSettings(keys=_listed(recipe.as_json())), ChunkModels(reader)) as w:
         w.put(documents)
         w.finish()
     index = CorpusIndex.open(tmp_path / "i", proxy=reader.proxy)

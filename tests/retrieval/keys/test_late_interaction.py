@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.retrieval.index.rank_fusion import best, reciprocal_ranks, standard_scores
-from tamis.retrieval.keys.late_interaction import SCALE, best_keys, standing_out
+from tamis.retrieval.index.rank_fusion import top_indexes, fuse_reciprocal_ranks, fuse_standard_scores
+from tamis.retrieval.keys.late_interaction import SCALE, max_similarities, chunk_scores
 
 H, D = 2, 8
 SIZES = (3, 0, 1, 7, 2, 5)
@@ -34,47 +34,47 @@ def _slow(queries, keys, starts):
 
 @pytest.mark.parametrize("block", [1, 4, 100])
 def test_best_keys_are_those_of_a_loop_over_all_keys(stored, block):
-    assert best_keys(*stored, heads=H, block=block) == pytest.approx(_slow(*stored), abs=1e-4)
+    assert max_similarities(*stored, heads=H, block=block) == pytest.approx(_slow(*stored), abs=1e-4)
 
 
 def test_a_query_that_all_chunks_answer_alike_says_nothing(stored):
-    found = best_keys(*stored, heads=H)
+    found = max_similarities(*stored, heads=H)
     common = np.concatenate([found, np.full((H, 1, len(SIZES)), 50, np.float32)], axis=1)
     live = np.ones(len(SIZES), bool)
     scale = common.shape[1] / found.shape[1]
-    assert standing_out(common, live) * scale == pytest.approx(standing_out(found, live), rel=1e-4)
+    assert chunk_scores(common, live) * scale == pytest.approx(chunk_scores(found, live), rel=1e-4)
 
 
 def test_the_dead_and_the_empty_do_not_move_the_living(stored):
-    found = best_keys(*stored, heads=H)
+    found = max_similarities(*stored, heads=H)
     live = np.array([True, True, True, False, True, True])
     alone = found[..., [0, 2, 4, 5]]
-    expected = standing_out(alone, np.ones(4, bool))
-    assert standing_out(found, live)[[0, 2, 4, 5]] == pytest.approx(expected, rel=1e-5)
-    assert np.isfinite(standing_out(found, live)).all()
-    assert (standing_out(found, np.zeros(6, bool)) == 0).all()
+    expected = chunk_scores(alone, np.ones(4, bool))
+    assert chunk_scores(found, live)[[0, 2, 4, 5]] == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(chunk_scores(found, live)).all()
+    assert (chunk_scores(found, np.zeros(6, bool)) == 0).all()
 
 
 def test_best_breaks_ties_by_place_and_leaves_out_what_is_not_allowed():
     scores = np.array([1, 3, 3, 2, 3, 0], np.float32)
     allowed = np.array([True, True, True, True, False, True])
-    assert best(scores, allowed, 3).tolist() == [1, 2, 3]
-    assert best(scores, allowed, 99).tolist() == [1, 2, 3, 0, 5]
-    assert best(scores, np.zeros(6, bool), 3).tolist() == []
+    assert top_indexes(scores, allowed, 3).tolist() == [1, 2, 3]
+    assert top_indexes(scores, allowed, 99).tolist() == [1, 2, 3, 0, 5]
+    assert top_indexes(scores, np.zeros(6, bool), 3).tolist() == []
 
 
 def test_standard_scores_do_not_depend_on_the_scale_of_a_leg():
     live = np.ones(4, bool)
     a = np.array([1, 2, 3, 4], np.float32)
     b = np.array([9, 0, 0, 1], np.float32)
-    fused = standard_scores({"a": a, "b": b}, live, {})
-    assert standard_scores({"a": 7 * a + 5, "b": b}, live, {}) == pytest.approx(fused, abs=1e-5)
+    fused = fuse_standard_scores({"a": a, "b": b}, live, {})
+    assert fuse_standard_scores({"a": 7 * a + 5, "b": b}, live, {}) == pytest.approx(fused, abs=1e-5)
     flat = np.ones(4, np.float32)
-    assert standard_scores({"a": a, "c": flat}, live, {}) == pytest.approx((a - 2.5) / a.std())
+    assert fuse_standard_scores({"a": a, "c": flat}, live, {}) == pytest.approx((a - 2.5) / a.std())
 
 
 def test_reciprocal_ranks_by_hand():
     a = np.array([3, 2, 1, 0], np.float32)
     b = np.array([0, 5, 9, 0], np.float32)
-    fused = reciprocal_ranks({"a": a, "b": b}, np.ones(4, bool), 2, {"b": 2.0})
+    fused = fuse_reciprocal_ranks({"a": a, "b": b}, np.ones(4, bool), 2, {"b": 2.0})
     assert fused == pytest.approx([1 / 61, 1 / 62 + 2 / 62, 2 / 61, 0])

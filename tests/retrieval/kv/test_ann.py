@@ -11,7 +11,7 @@ import torch
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.kv import ann
-from tamis.retrieval.kv.exact import Exact
+from tamis.retrieval.kv.exact import ExactIndex
 from tests.retrieval.kv import clouds
 
 FORMS = ("ip", "augmented_l2")
@@ -37,7 +37,7 @@ def queries() -> torch.Tensor:
 def test_with_nothing_left_out_the_order_is_that_of_inner_products(name, form, keys, queries):
     index = ann.build(name, form=form)
     index.add(keys)
-    hits, truth = index.search(queries, K, WHOLE[name]), Exact(keys).search(queries, K)
+    hits, truth = index.search(queries, K, WHOLE[name]), ExactIndex(keys).search(queries, K)
     assert clouds.recall(hits.ids, truth.ids) >= TIES
     torch.testing.assert_close(hits.scores, truth.scores, atol=1e-3, rtol=0)
 
@@ -56,7 +56,7 @@ def test_scores_are_inner_products_with_the_keys_as_given_best_first(name, form,
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["ivf", "hnsw"])
 def test_more_effort_reads_more_keys_and_finds_more(name, form, keys, queries):
-    index, truth = ann.build(name, form=form), Exact(keys).search(queries, K).ids
+    index, truth = ann.build(name, form=form), ExactIndex(keys).search(queries, K).ids
     index.add(keys)
     low, high = (index.search(queries, K, effort) for effort in (2, 60))
     assert low.keys_read < high.keys_read

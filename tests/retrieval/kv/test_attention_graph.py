@@ -9,27 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.kv.attention_graph import AttentionGraph, Recipe, built
-from tamis.retrieval.kv.exact import Exact
-from tamis.retrieval.kv.graph_host import compact, hosted
-from tamis.retrieval.kv.projection import candidates, joined, pruned
+from tamis.retrieval.kv.attention_graph import AttentionGraphIndex, GraphRecipe, build_graph
+from tamis.retrieval.kv.exact import ExactIndex
+from tamis.retrieval.kv.graph_host import compact_rows, make_faiss_graph
+from tamis.retrieval.kv.projection import shared_neighbours, join_tables, prune_candidates
 from tamis.retrieval.kv.query_metric import query_metric
-from tamis.retrieval.kv.reachability import connected, reached
+from tamis.retrieval.kv.reachability import connect_graph, reachable_keys
 from tests.retrieval.kv import clouds
 
 N = 1200
 
 
 @pytest.fixture(scope="module")
-def graph() -> AttentionGraph:
-    made = AttentionGraph(clouds.queries(600, seed=5), beam=60)
+def graph() -> AttentionGraphIndex:
+    made = AttentionGraphIndex(clouds.queries(600, seed=5), beam=60)
     made.add(clouds.keys(N))
     return made
 
 
 def test_other_queries_find_what_exact_search_finds(graph):
     queries = clouds.queries(80)
-    truth = Exact(clouds.keys(N)).search(queries, 20)
+    truth = ExactIndex(clouds.keys(N)).search(queries, 20)
     hits = graph.search(queries, 20)
     assert clouds.recall(hits.ids, truth.ids) > 0.95
     assert hits.keys_read < 80 * N / 3
@@ -48,10 +48,10 @@ def test_with_a_beam_as_wide_as_the_graph_every_key_is_found(graph):
 def test_links_from_queries_lower_the_keys_read_for_the_same_recall():
     """The projection earns its place on queries that it has not seen."""
     keys, train, test = clouds.keys(4000), clouds.queries(2000, seed=5), clouds.queries(200)
-    truth = Exact(keys).search(test, 50).ids
+    truth = ExactIndex(keys).search(test, 50).ids
     found = {}
     for links in (0, 16):
-        index = AttentionGraph(train, recipe=Recipe(query_links=links))
+        index = AttentionGraphIndex(train, recipe=GraphRecipe(query_links=links))
         index.add(keys)
         hits = index.search(test, 50, 60)
         found[links] = clouds.recall(hits.ids, truth), hits.keys_read
@@ -71,7 +71,7 @@ def test_the_query_metric_is_the_root_mean_square_difference_of_logits():
 def test_candidates_are_the_keys_that_most_queries_share():
     draw = np.random.default_rng(0)
     nearest = np.array([draw.choice(30, 6, replace=False) for _ in range(50)])
-    table = candidates(nearest, 30, 5)
+    table = shared_neighbours(nearest, 30, 5)
     for key in range(30):
         shared = [len([q for q in nearest if key in q and other in q]) for other in range(30)]
         shared[key] = 0
@@ -84,7 +84,7 @@ def test_no_kept_neighbour_stands_in_the_shadow_of_an_earlier_one():
     draw = np.random.default_rng(1)
     table = np.array([draw.permutation(60)[:12] for _ in range(60)], np.int32)
     table[table == np.arange(60)[:, None]] = -1
-    found = pruned(keys, table, 4)
+    found = prune_candidates(keys, table, 4)
     for key in range(60):
         kept: list[int] = []
         for other in table[key]:
@@ -97,18 +97,18 @@ def test_no_kept_neighbour_stands_in_the_shadow_of_an_earlier_one():
 
 def test_joined_tables_keep_the_first_of_equal_neighbours_and_the_order():
     left, right = np.array([[3, -1, 5]]), np.array([[5, 7, 3, 9]])
-    assert joined(left, right, most=4).tolist() == [[3, 5, 7, 9]]
-    assert joined(left, right, most=6).tolist() == [[3, 5, 7, 9, -1, -1]]
+    assert join_tables(left, right, most=4).tolist() == [[3, 5, 7, 9]]
+    assert join_tables(left, right, most=6).tolist() == [[3, 5, 7, 9, -1, -1]]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 10**6))
 def test_whatever_the_graph_every_key_can_be_reached_once_it_is_connected(N, degree, seed):
     draw = np.random.default_rng(seed)
-    table = compact(draw.integers(-1, N, (N, degree)))
+    table = compact_rows(draw.integers(-1, N, (N, degree)))
     entry = int(draw.integers(N))
-    found = connected(table, entry)
-    assert reached(found, np.zeros(N, np.bool_), np.array([entry])).all()
+    found = connect_graph(table, entry)
+    assert reachable_keys(found, np.zeros(N, np.bool_), np.array([entry])).all()
     assert all(set(table[i]) <= set(found[i]) | {-1} for i in range(N))  # no link is lost
     assert found.shape == (N, degree + 1)
 
@@ -120,7 +120,7 @@ def test_a_hosted_graph_is_searched_by_our_table_alone():
     for island in (range(10), range(10, 20)):
         for i in island:
             table[i, :9] = [j for j in island if j != i]
-    index = hosted(keys, table, entry=12)
+    index = make_faiss_graph(keys, table, entry=12)
     _, ids = index.search(clouds.queries(6).numpy(), 20)
     assert {int(i) for row in ids for i in row if i >= 0} == set(range(10, 20))
 
@@ -128,7 +128,7 @@ def test_a_hosted_graph_is_searched_by_our_table_alone():
 @pytest.mark.parametrize("count", [1, 2, 3, 40])
 def test_few_keys_and_equal_keys_make_a_graph_too(count):
     keys = clouds.keys(1).expand(count, -1)
-    index = AttentionGraph(clouds.queries(8))
+    index = AttentionGraphIndex(clouds.queries(8))
     index.add(keys)
     hits = index.search(clouds.queries(2), 50)
     assert hits.ids[:, :count].sort(1).values.eq(torch.arange(count)).all()
@@ -136,28 +136,28 @@ def test_few_keys_and_equal_keys_make_a_graph_too(count):
 
 
 def test_keys_added_later_are_built_in(graph):
-    index, keys = AttentionGraph(clouds.queries(100, seed=5), beam=200), clouds.keys(200)
+    index, keys = AttentionGraphIndex(clouds.queries(100, seed=5), beam=200), clouds.keys(200)
     index.add(keys[:150])
     index.add(keys[150:])
-    truth = Exact(keys).search(clouds.queries(20), 10)
+    truth = ExactIndex(keys).search(clouds.queries(20), 10)
     assert clouds.recall(index.search(clouds.queries(20), 10).ids, truth.ids) > 0.99
 
 
 def test_the_same_keys_and_queries_make_the_same_graph():
     keys, queries = clouds.keys(300), clouds.queries(100)
-    first, second = (built(keys, queries, Recipe()) for _ in range(2))
+    first, second = (build_graph(keys, queries, GraphRecipe()) for _ in range(2))
     assert first.entry == second.entry
     assert (first.table == second.table).all()
 
 
 def test_what_makes_no_graph_is_refused():
     with pytest.raises(BadInput, match="no training queries"):
-        AttentionGraph(torch.zeros(0, 16))
+        AttentionGraphIndex(torch.zeros(0, 16))
     with pytest.raises(BadInput, match=r"\[5, 3\] and \[N, 16\]"):
-        AttentionGraph(clouds.queries(4)).add(torch.zeros(5, 3))
+        AttentionGraphIndex(clouds.queries(4)).add(torch.zeros(5, 3))
     with pytest.raises(BadInput, match="empty"):
-        AttentionGraph(clouds.queries(4)).search(clouds.queries(1), 1)
+        AttentionGraphIndex(clouds.queries(4)).search(clouds.queries(1), 1)
     with pytest.raises(BadInput, match="even"):
-        Recipe(degree=7)
+        GraphRecipe(degree=7)
     with pytest.raises(BadInput, match="40 query links"):
-        Recipe(query_links=40)
+        GraphRecipe(query_links=40)

@@ -7,7 +7,7 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv import exact
-from tamis.retrieval.kv.exact import Exact
+from tamis.retrieval.kv.exact import ExactIndex
 from tests.retrieval.kv import clouds
 
 # one fp32 sum of 16 products around 50
@@ -16,7 +16,7 @@ FP32 = 1e-4
 
 def test_it_finds_what_sorting_all_products_finds():
     keys, queries = clouds.keys(700), clouds.queries(30)
-    hits = Exact(keys).search(queries, 9)
+    hits = ExactIndex(keys).search(queries, 9)
     products = queries.double() @ keys.double().T
     assert torch.equal(hits.ids, products.argsort(1, descending=True)[:, :9])
     torch.testing.assert_close(
@@ -27,30 +27,30 @@ def test_it_finds_what_sorting_all_products_finds():
 
 def test_keys_that_come_in_parts_are_numbered_in_the_order_they_came():
     keys, queries = clouds.keys(50), clouds.queries(4)
-    index = Exact()
+    index = ExactIndex()
     for part in torch.split(keys, 17):
         index.add(part)
-    assert torch.equal(index.search(queries, 5).ids, Exact(keys).search(queries, 5).ids)
+    assert torch.equal(index.search(queries, 5).ids, ExactIndex(keys).search(queries, 5).ids)
     assert len(index) == 50
 
 
 def test_batches_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch):
     keys, queries = clouds.keys(50), clouds.queries(7)
-    whole = Exact(keys).search(queries, 5)
+    whole = ExactIndex(keys).search(queries, 5)
     monkeypatch.setattr(exact, "BATCH_SCORES", 100)
-    parts = Exact(keys).search(queries, 5)
+    parts = ExactIndex(keys).search(queries, 5)
     assert torch.equal(whole.ids, parts.ids)
 
 
 def test_where_there_are_fewer_keys_than_wanted_the_rest_is_marked():
-    hits = Exact(clouds.keys(3)).search(clouds.queries(2), 5)
+    hits = ExactIndex(clouds.keys(3)).search(clouds.queries(2), 5)
     assert hits.ids[:, 3:].eq(-1).all()
     assert hits.scores[:, 3:].isneginf().all()
     assert (hits.ids[:, :3] >= 0).all()
 
 
 def test_what_cannot_be_searched_is_refused():
-    index, queries = Exact(), clouds.queries(2)
+    index, queries = ExactIndex(), clouds.queries(2)
     with pytest.raises(BadInput, match="empty"):
         index.search(queries, 1)
     index.add(clouds.keys(4))

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import tamis.retrieval.kv.selectors as package
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.retrieval.kv import selector_registry
-from tamis.retrieval.kv.exact import Exact
+from tamis.retrieval.kv.exact import ExactIndex
 from tamis.retrieval.kv.selectors.quest import PAGE, Quest
-from tamis.retrieval.kv.selectors.retroinfer import CLUSTER, clustered
+from tamis.retrieval.kv.selectors.retroinfer import CLUSTER, cluster_keys
 from tests.retrieval.kv import clouds
 
 N, Q, K = 2100, 20, 25
-NAMES = selector_registry.names()
+NAMES = selector_registry.selector_names()
 READS_ALL = {"ivf", "ivf_augmented", "quest", "exact"}
 """Their largest effort leaves no key out."""
 
@@ -26,7 +26,7 @@ READS_ALL = {"ivf", "ivf_augmented", "quest", "exact"}
 @pytest.fixture(scope="module")
 def built() -> dict:
     keys, train = clouds.keys(N), clouds.queries(500, seed=5)
-    return {name: selector_registry.build(name, keys, train) for name in NAMES}
+    return {name: selector_registry.build_selector(name, keys, train) for name in NAMES}
 
 
 def test_the_files_are_the_selectors():
@@ -54,7 +54,7 @@ def test_hits_are_real_keys_each_once_with_their_own_inner_products(name, built)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_largest_effort_finds_nearly_everything_and_reads_most(name, built):
     queries, selector = clouds.queries(Q), built[name]
-    truth = Exact(clouds.keys(N)).search(queries, K).ids
+    truth = ExactIndex(clouds.keys(N)).search(queries, K).ids
     first, last = (selector.search(queries, K, selector.efforts[i]) for i in (0, -1))
     assert first.keys_read <= last.keys_read
     # the others stop early on purpose; chance is .01
@@ -71,14 +71,14 @@ def test_bad_efforts_queries_and_keys_are_refused(name, built):
     with pytest.raises(BadInput, match="effort is 0"):
         built[name].search(clouds.queries(2), K, 0)
     with pytest.raises(BadInput, match="finite"):
-        selector_registry.build(name, clouds.keys(30) / 0, clouds.queries(5))
+        selector_registry.build_selector(name, clouds.keys(30) / 0, clouds.queries(5))
     with pytest.raises(BadInput, match="training queries"):
-        selector_registry.build(name, clouds.keys(30), torch.zeros(3, 5))
+        selector_registry.build_selector(name, clouds.keys(30), torch.zeros(3, 5))
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(UnknownMethod, match="did you mean 'quest'"):
-        selector_registry.build("qwest", clouds.keys(5), clouds.queries(5))
+        selector_registry.build_selector("qwest", clouds.keys(5), clouds.queries(5))
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,7 +98,7 @@ def test_quest_reads_two_bounds_a_page_and_the_pages_it_chose():
 
 def test_retroinfers_clusters_are_as_many_as_sixteenths_and_hold_nearer_keys_than_chance():
     keys = clouds.keys(640)
-    owner = clustered(keys)
+    owner = cluster_keys(keys)
     assert owner.unique().tolist() == list(range(int(owner.max()) + 1))
     assert int(owner.max()) < 640 // CLUSTER
     directions = torch.nn.functional.normalize(keys - keys.mean(0), dim=1)
@@ -107,10 +107,10 @@ def test_retroinfers_clusters_are_as_many_as_sixteenths_and_hold_nearer_keys_tha
     assert alike[together].mean() > alike[~together].mean() + 0.2
 
 
-@pytest.mark.parametrize("name", sorted(set(selector_registry.names()) - {"exact", "sparq"}))
+@pytest.mark.parametrize("name", sorted(set(selector_registry.selector_names()) - {"exact", "sparq"}))
 def test_a_structure_of_no_keys_is_refused_and_one_of_one_key_finds_it(name):
     train = torch.ones(3, 1)
     with pytest.raises(BadInput):
-        selector_registry.build(name, torch.empty(0, 1), train)
-    selector = selector_registry.build(name, torch.ones(1, 1), train)
+        selector_registry.build_selector(name, torch.empty(0, 1), train)
+    selector = selector_registry.build_selector(name, torch.ones(1, 1), train)
     assert selector.search(train, 5, max(selector.efforts)).ids[:, 0].tolist() == [0, 0, 0]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.storage.chunks import Document, chunk_id, chunks_of, read_title
+from tamis.retrieval.storage.chunks import CorpusDocument, chunk_id, chunk_document, title_line
 
 GUIDE = """# Keys
 
@@ -34,7 +34,7 @@ LETTERS = list('ab .\n#|-`<p>{}"1\u00e9\u4e2d\ud800\u200d\U0001f468')
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.sampled_from(LETTERS), max_size=200), st.integers(1, 60))
 def test_chunks_partition_the_text(text: str, most: int):
-    chunks = list(chunks_of(Document("d", text), most))
+    chunks = list(chunk_document(CorpusDocument("d", text), most))
     joined = "".join(text[chunk.start : chunk.stop] for chunk in chunks)
     assert joined == (text if text.strip() else joined)
     assert all(a.stop == b.start for a, b in itertools.pairwise(chunks))
@@ -45,34 +45,34 @@ def test_chunks_partition_the_text(text: str, most: int):
 
 def test_a_chunk_is_as_long_as_asked_or_a_single_unit():
     for most in (20, 80, 200):
-        for chunk in chunks_of(Document("d", GUIDE), most):
+        for chunk in chunk_document(CorpusDocument("d", GUIDE), most):
             assert chunk.units[-1][1] <= most or len(chunk.units) == 1
 
 
 def test_a_chunk_knows_the_heading_it_stands_under():
-    chunks = list(chunks_of(Document("d", GUIDE), 80))
+    chunks = list(chunk_document(CorpusDocument("d", GUIDE), 80))
     assert chunks[0].heading is None
     under = [c for c in chunks if "rotate --now" in GUIDE[c.start : c.stop]]
     assert [c.heading for c in under] == ["By hand"]
 
 
 def test_a_heading_begins_a_chunk():
-    starts = [GUIDE[c.start :].split("\n")[0] for c in chunks_of(Document("d", GUIDE), 200)]
+    starts = [GUIDE[c.start :].split("\n")[0] for c in chunk_document(CorpusDocument("d", GUIDE), 200)]
     assert "## By hand" in starts
 
 
 def test_the_text_before_a_change_keeps_its_chunk_ids():
-    before = [chunk_id("d", c.start, c.stop) for c in chunks_of(Document("d", GUIDE), 80)]
-    after = [chunk_id("d", c.start, c.stop) for c in chunks_of(Document("d", GUIDE + "More."), 80)]
+    before = [chunk_id("d", c.start, c.stop) for c in chunk_document(CorpusDocument("d", GUIDE), 80)]
+    after = [chunk_id("d", c.start, c.stop) for c in chunk_document(CorpusDocument("d", GUIDE + "More."), 80)]
     assert before[:-1] == after[: len(before) - 1]
 
 
 def test_titles_and_headings_make_one_line():
-    assert read_title("Manual", "Keys") == "Manual › Keys"
-    assert read_title(None, None) is None
+    assert title_line("Manual", "Keys") == "Manual › Keys"
+    assert title_line(None, None) is None
 
 
 @pytest.mark.parametrize("given", [{"id": ""}, {"id": 3}, {"text": None}])
 def test_a_document_without_an_id_or_text_is_refused(given):
     with pytest.raises(BadInput):
-        Document(**{"id": "a", "text": "b", **given})
+        CorpusDocument(**{"id": "a", "text": "b", **given})

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tamis.retrieval.storage.chunks import Document, chunks_of
-from tamis.retrieval.storage.html_text import blanked, seen
+from tamis.retrieval.storage.chunks import CorpusDocument, chunk_document
+from tamis.retrieval.storage.html_text import blank_markup, visible_text
 from tests.retrieval.index.corpora import built
 
 TABLE = "<table><tr><td class='cell'>Alpha</td></tr><tr><td>Beta</td></tr></table>"
@@ -19,7 +19,7 @@ PAGE = (
 
 
 def test_entities_are_their_characters_and_what_is_hidden_is_no_word(tmp_path):
-    index = built(tmp_path / "i", [Document("page", PAGE), Document("table", TABLE)], chunk_chars=9)
+    index = built(tmp_path / "i", [CorpusDocument("page", PAGE), CorpusDocument("table", TABLE)], chunk_chars=9)
     for question in ("café", "été", "R&D", "Section"):
         assert {hit.doc for hit in index.search(question)} == {"page"}, question
     assert [hit.doc for hit in index.search("Alpha")] == ["table"]
@@ -28,23 +28,23 @@ def test_entities_are_their_characters_and_what_is_hidden_is_no_word(tmp_path):
 
 
 def test_blanks_keep_every_offset():
-    assert len(blanked(PAGE)) == len(PAGE)
-    assert blanked(PAGE).index("Section") == PAGE.index("Section")
+    assert len(blank_markup(PAGE)) == len(PAGE)
+    assert blank_markup(PAGE).index("Section") == PAGE.index("Section")
 
 
 def test_what_is_never_closed_hides_nothing():
-    assert seen("<p>a <!-- b <script> c").split() == ["a", "<!--", "b", "c"]
+    assert visible_text("<p>a <!-- b <script> c").split() == ["a", "<!--", "b", "c"]
 
 
 @pytest.mark.parametrize("piece", ["<!-- ", "<script>", "<style>x", "<", "<script></script"])
 def test_pages_that_close_nothing_take_no_longer(piece):
     clock = time.perf_counter()
-    blanked(piece * 40_000)
+    blank_markup(piece * 40_000)
     assert time.perf_counter() - clock < 5
 
 
 def test_angle_brackets_of_other_texts_are_words(tmp_path):
-    index = built(tmp_path / "i", [Document("code", "# Types\n\nUse `Vec<String>` for names.\n")])
+    index = built(tmp_path / "i", [CorpusDocument("code", "# Types\n\nUse `Vec<String>` for names.\n")])
     assert index.search("string")
 
 
@@ -57,4 +57,4 @@ def test_angle_brackets_of_other_texts_are_words(tmp_path):
     ],
 )
 def test_a_heading_is_its_words_alone(text, heading):
-    assert list(chunks_of(Document("a", text), 20))[-1].heading == heading
+    assert list(chunk_document(CorpusDocument("a", text), 20))[-1].heading == heading

@@ -6,8 +6,8 @@ import bm25s
 import numpy as np
 import pytest
 
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.postings import K1, B, terms_of
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.postings import K1, B, index_terms
 from tests.retrieval.index.corpora import built, delete, many, put, scores
 
 QUESTION = "word1 word2 word2 word39 nowhere"
@@ -17,8 +17,8 @@ def test_scores_are_those_of_bm25s(tmp_path):
     documents = many(60)
     ours = scores(built(tmp_path / "i", documents), QUESTION)
     peer = bm25s.BM25(method="lucene", k1=K1, b=B)
-    peer.index([terms_of(d.text, "en") for d in documents], show_progress=False)
-    theirs = peer.get_scores([t for t in terms_of(QUESTION, "en") if t in peer.vocab_dict])
+    peer.index([index_terms(d.text, "en") for d in documents], show_progress=False)
+    theirs = peer.get_scores([t for t in index_terms(QUESTION, "en") if t in peer.vocab_dict])
     assert len(ours) == np.count_nonzero(theirs) > 10
     for document, score in zip(documents, theirs, strict=True):
         mine = ours.get(f"{document.id}#0-{len(document.text)}", 0.0)
@@ -32,7 +32,7 @@ def test_a_corpus_scores_alike_built_at_once_added_to_and_deleted_from(tmp_path)
     built(parts, documents[8:])
     for document in documents[:8]:
         put(parts, document)
-    put(parts, Document("late", "word1 word1 word1"), Document(documents[3].id, "word2 again"))
+    put(parts, CorpusDocument("late", "word1 word1 word1"), CorpusDocument(documents[3].id, "word2 again"))
     put(parts, documents[3])
     found = scores(delete(parts, "late"), QUESTION)
     assert found.keys() == whole.keys()
@@ -40,8 +40,8 @@ def test_a_corpus_scores_alike_built_at_once_added_to_and_deleted_from(tmp_path)
 
 
 def test_tags_are_no_words_and_text_between_them_is():
-    assert terms_of('<p class="intro">Keys rotate</p>', "en", html=True) == ["key", "rotate"]
+    assert index_terms('<p class="intro">Keys rotate</p>', "en", html=True) == ["key", "rotate"]
 
 
 def test_other_languages_keep_their_endings():
-    assert terms_of("keys", "de") == ["keys"]
+    assert index_terms("keys", "de") == ["keys"]

@@ -8,10 +8,10 @@ import pytest
 
 import tamis as front
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import creating
+from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.api.ask_context import ask_context
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
@@ -19,8 +19,8 @@ FILLER = "Nothing of note happened that year. People went about their work as be
 HARBOUR = FILLER * 3 + "The old harbour of Malo was closed in 1907. " + FILLER
 BREAD = "Bread was cheap then. A loaf cost two pennies. " + FILLER * 4
 DOCUMENTS = [
-    Document("harbour", HARBOUR, "Malo"),
-    Document("bread", BREAD, None, {"lang": "en"}),
+    CorpusDocument("harbour", HARBOUR, "Malo"),
+    CorpusDocument("bread", BREAD, None, {"lang": "en"}),
 ]
 QUESTION = "When was the old harbour of Malo closed?"
 BY_ID = {document.id: document for document in DOCUMENTS}
@@ -28,7 +28,7 @@ BY_ID = {document.id: document for document in DOCUMENTS}
 
 @pytest.fixture
 def index(tmp_path):
-    with creating(tmp_path / "i", Settings(chunk_chars=200)) as writer:
+    with create_index(tmp_path / "i", IndexSettings(chunk_chars=200)) as writer:
         writer.put(DOCUMENTS)
         writer.finish()
     return CorpusIndex.open(tmp_path / "i")

@@ -15,8 +15,8 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
-from tamis.service.api.language_table import lines_of, markdown, shown
-from tamis.service.api.languages import FILE, best_for, chosen, served_warning
+from tamis.service.api.language_table import proxy_lines, figures_markdown, figures_table
+from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
 
 DOCS = Path(__file__).parents[3] / "docs" / "languages.md"
 GERMAN = "Die Schlüssel werden alle neunzig Tage gewechselt, und die alten werden aufbewahrt."
@@ -53,7 +53,7 @@ TABLE = {
 
 @pytest.fixture
 def table(monkeypatch):
-    monkeypatch.setattr(languages, "measured", lambda: TABLE)
+    monkeypatch.setattr(languages, "load_measurements", lambda: TABLE)
 
 
 @pytest.fixture
@@ -71,20 +71,20 @@ def here(monkeypatch):
 
 
 def test_the_best_is_the_one_that_is_ahead_at_every_budget(table):
-    assert best_for("es") == best_for("zh") == best_for("zh-hant") == "gemma3-270m"
-    assert best_for("de") == "smollm2-135m"
+    assert best_proxy("es") == best_proxy("zh") == best_proxy("zh-hant") == "gemma3-270m"
+    assert best_proxy("de") == "smollm2-135m"
 
 
 def test_a_language_that_was_not_measured_follows_most_of_the_others(table):
-    assert best_for("fr") == "gemma3-270m"
+    assert best_proxy("fr") == "gemma3-270m"
 
 
 def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
     found = language(0.6, 0.9, (0.30, 0.25, 0.35))
     worse = language(0.6, 0.5, (-0.10, -0.15, -0.05))["budgets"]["0.2"]
     found["budgets"]["0.1"] = worse
-    monkeypatch.setattr(languages, "measured", lambda: {**TABLE, "languages": {"zh": found}})
-    assert best_for("zh") == "smollm2-135m"
+    monkeypatch.setattr(languages, "load_measurements", lambda: {**TABLE, "languages": {"zh": found}})
+    assert best_proxy("zh") == "smollm2-135m"
 
 
 @pytest.mark.parametrize(
@@ -96,67 +96,67 @@ def test_auto_looks_at_the_text_in_whatever_shape_it_comes(table, here, texts, p
 
     shapes = [texts, [{"text": t} for t in texts], [Passage(t) for t in texts]]
     for passages in shapes:
-        assert chosen(AUTO, "question_rows", AUTO, "?", passages).proxy == proxy
+        assert choose_proxy(AUTO, "question_rows", AUTO, "?", passages).proxy == proxy
 
 
 def test_a_named_language_goes_before_the_text_and_a_named_proxy_before_both(table, here):
-    assert chosen(AUTO, "question_rows", "zh", "?", [ENGLISH]).proxy == "gemma3-270m"
-    assert chosen("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
-    assert chosen("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).warning is None
+    assert choose_proxy(AUTO, "question_rows", "zh", "?", [ENGLISH]).proxy == "gemma3-270m"
+    assert choose_proxy("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    assert choose_proxy("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).warning is None
 
 
 def test_english_is_read_by_the_sharpened_default_though_another_was_ahead(table, here):
-    assert chosen(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m-sharp"
+    assert choose_proxy(AUTO, "question_rows", "en-GB", "?", []).proxy == "smollm2-135m-sharp"
 
 
 def test_without_a_probe_for_it_the_sharpened_proxy_reads_nothing(table, here, monkeypatch):
     monkeypatch.setattr(languages, "SHARP", "smollm2-135m-blunt")
-    assert chosen(AUTO, "question_rows", "en", "?", []).proxy == "smollm2-135m"
-    assert chosen(AUTO, "sentinel", "en", "?", []).proxy == "smollm2-135m"
+    assert choose_proxy(AUTO, "question_rows", "en", "?", []).proxy == "smollm2-135m"
+    assert choose_proxy(AUTO, "sentinel", "en", "?", []).proxy == "smollm2-135m"
 
 
 def test_a_probe_that_is_given_decides_for_it_fits_one_model(table, here):
     for model in ("smollm2-135m", "smollm2-135m-sharp"):
         probe = weights_file("question_rows", model)
-        given = chosen(AUTO, "question_rows", "zh", "?", [CHINESE], None, probe)
+        given = choose_proxy(AUTO, "question_rows", "zh", "?", [CHINESE], None, probe)
         assert given.proxy == model
-    assert chosen(AUTO, "question_rows", "en", "?", [], None, None).proxy == "smollm2-135m"
+    assert choose_proxy(AUTO, "question_rows", "en", "?", [], None, None).proxy == "smollm2-135m"
 
 
 def test_a_method_that_was_not_measured_stays_with_the_default(table, here):
-    assert chosen(AUTO, "qr_heads", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    assert choose_proxy(AUTO, "qrhead", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
 
 
 def test_where_the_better_one_is_missing_the_loss_and_the_command_are_named(table, here):
     here.remove("gemma3-270m")
-    choice = chosen(AUTO, "question_rows", AUTO, "?", [CHINESE])
+    choice = choose_proxy(AUTO, "question_rows", AUTO, "?", [CHINESE])
     assert choice.proxy == "smollm2-135m"
     assert "'zh' smollm2-135m keeps 60%" in choice.warning
     assert "gemma3-270m 90%" in choice.warning
     assert "tamis models pull gemma3-270m" in choice.warning
-    told = chosen(AUTO, "question_rows", "fr", "?", []).warning
+    told = choose_proxy(AUTO, "question_rows", "fr", "?", []).warning
     assert "'fr' was not measured" in told
     assert "tamis models pull gemma3-270m" in told
 
 
 def test_a_language_without_figures_is_read_and_said_to_have_none(table, here):
-    assert "'fr' was not measured" in chosen(AUTO, "question_rows", "fr", "?", []).warning
-    assert chosen(AUTO, "question_rows", "zh", "?", []).warning is None
-    assert chosen(AUTO, "question_rows", "en", "?", []).warning is None
+    assert "'fr' was not measured" in choose_proxy(AUTO, "question_rows", "fr", "?", []).warning
+    assert choose_proxy(AUTO, "question_rows", "zh", "?", []).warning is None
+    assert choose_proxy(AUTO, "question_rows", "en", "?", []).warning is None
 
 
 def test_a_service_over_one_proxy_says_what_anothers_language_costs(table):
-    told = served_warning("smollm2-135m", "question_rows", AUTO, "?", [CHINESE])
+    told = served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [CHINESE])
     assert "--proxy gemma3-270m" in told
-    assert served_warning("smollm2-135m", "question_rows", AUTO, "?", [ENGLISH]) is None
-    assert served_warning("gemma3-270m", "question_rows", AUTO, "?", [CHINESE]) is None
-    assert served_warning("tiny", "question_rows", AUTO, "?", [CHINESE]) is None
-    assert served_warning("smollm2-135m", "lexical", AUTO, "?", [CHINESE]) is None
+    assert served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [ENGLISH]) is None
+    assert served_language_warning("gemma3-270m", "question_rows", AUTO, "?", [CHINESE]) is None
+    assert served_language_warning("tiny", "question_rows", AUTO, "?", [CHINESE]) is None
+    assert served_language_warning("smollm2-135m", "lexical", AUTO, "?", [CHINESE]) is None
 
 
 def test_what_is_no_list_of_texts_is_left_for_the_request_to_refuse(table, here):
     for odd in ("one string", [1, None, {"title": "x"}], None):
-        assert chosen(AUTO, "question_rows", AUTO, "?", odd).language == "en"
+        assert choose_proxy(AUTO, "question_rows", AUTO, "?", odd).language == "en"
 
 
 def test_the_shipped_figures_are_whole_and_of_the_pinned_models():
@@ -175,23 +175,23 @@ def test_the_shipped_figures_are_whole_and_of_the_pinned_models():
 
 def test_the_docs_and_doctor_print_the_shipped_figures():
     report = json.loads(FILE.read_text("utf8"))
-    assert markdown(report) in DOCS.read_text("utf8")
+    assert figures_markdown(report) in DOCS.read_text("utf8")
     for name in report["proxies"]:
         kept = report["languages"]["zh"]["budgets"]["0.2"]["methods"][name]["gold_kept"]
-        assert f"zh {kept:.1%} at 20%" in "\n".join(lines_of(name))
+        assert f"zh {kept:.1%} at 20%" in "\n".join(proxy_lines(name))
 
 
 def test_the_table_has_a_row_a_language_and_budget_and_a_column_a_method():
-    found = shown(TABLE)
+    found = figures_table(TABLE)
     assert found.row_count == 4
     assert [column.header for column in found.columns][2:] == list(
         TABLE["languages"]["en"]["budgets"]["0.2"]["methods"]
     )
-    assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in markdown(TABLE)
+    assert "| zh | 20% | 60.0<br>+10.0 [0.0, 20.0] |" in figures_markdown(TABLE)
 
 
 if __name__ == "__main__":
     head, _, rest = DOCS.read_text("utf8").partition("<!-- figures -->\n")
     tail = rest.partition("<!-- end -->")[2]
-    table = markdown(json.loads(FILE.read_text("utf8")))
+    table = figures_markdown(json.loads(FILE.read_text("utf8")))
     DOCS.write_text(f"{head}<!-- figures -->\n{table}<!-- end -->{tail}", "utf8")

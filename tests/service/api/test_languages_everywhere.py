@@ -13,9 +13,9 @@ from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
 from tamis.service.batch.execution.proxy_choice import proxy_of
 from tamis.service.batch.job import Job
-from tamis.service.http.app import served_by
+from tamis.service.http.app import proxy_choice
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.integrations.backend import InProcess, Plan
+from tamis.service.integrations.backend import LocalBackend, CompressionPlan
 from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis
@@ -47,7 +47,7 @@ def default_only(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch):
-    monkeypatch.setattr(languages, "measured", lambda: TABLE)
+    monkeypatch.setattr(languages, "load_measurements", lambda: TABLE)
 
 
 @pytest.mark.parametrize(("text", "proxy"), [(CHINESE, OTHER), (ENGLISH, DEFAULT)])
@@ -56,9 +56,9 @@ def test_the_library_and_the_adapters_read_with_the_languages_proxy(models, text
     result = compress("?", texts, ratio=0.5, root=models, **NO_PROBE)
     assert result.tokenizer == proxy
     assert result.warnings == ()
-    given = InProcess(root=models, **NO_PROBE)
+    given = LocalBackend(root=models, **NO_PROBE)
     budget = languages_budget()
-    short = given.compress("?", result.passages, Plan(budget=budget))
+    short = given.compress("?", result.passages, CompressionPlan(budget=budget))
     assert [part.text for part in short.parts] == [
         text for text in result.text.split("\n\n") if text
     ]
@@ -76,8 +76,8 @@ def test_the_loss_is_told_by_the_library_the_adapters_and_reranking(default_only
     assert result.tokenizer == DEFAULT
     (told,) = result.warnings
     assert "tamis models pull gemma3-270m" in told
-    short = InProcess(root=default_only, **NO_PROBE).compress(
-        "?", result.passages, Plan(budget=languages_budget())
+    short = LocalBackend(root=default_only, **NO_PROBE).compress(
+        "?", result.passages, CompressionPlan(budget=languages_budget())
     )
     assert told in short.warnings
     assert told in rerank("?", texts, root=default_only, **NO_PROBE).warnings
@@ -128,9 +128,9 @@ def test_a_batch_of_files_or_with_broken_rows_is_looked_at_too(models, tmp_path)
 
 def test_a_service_reads_with_the_proxy_of_its_language(models):
     home = models.parent
-    assert served_by(Settings(home=home)).proxy == languages.SHARP
-    assert served_by(Settings(home=home, language="zh")).proxy == OTHER
-    assert served_by(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
+    assert proxy_choice(Settings(home=home)).proxy == languages.SHARP
+    assert proxy_choice(Settings(home=home, language="zh")).proxy == OTHER
+    assert proxy_choice(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
 
 
 @pytest.mark.model

@@ -9,7 +9,7 @@ import pytest
 
 from tamis.compressors import registry
 from tamis.service.api import compress, rerank
-from tamis.service.api.model_pool import _proxies, shared
+from tamis.service.api.model_pool import _proxies, shared_proxy
 
 pytestmark = pytest.mark.model
 QUESTION, TEXTS = "Where is the key?", ["The key is in the drawer. The wall is blue. Rain falls."]
@@ -35,16 +35,16 @@ def test_compressing_ranking_and_options_share_one_proxy(folder):
     held = [one._loaded() for one in late]
     assert len(held) == 3
     assert loaded_from(folder) == [30]
-    assert shared(folder, 12) is shared(folder, None)  # a deeper one reads the same
+    assert shared_proxy(folder, 12) is shared_proxy(folder, None)  # a deeper one reads the same
     del late, held
     assert loaded_from(folder) == []
 
 
 def test_a_shallow_one_does_not_serve_who_reads_deeper(folder):
-    few = shared(folder, 4)
-    assert shared(folder, 3) is few
-    assert shared(folder, 5) is not few
-    assert shared(few, None) is few
+    few = shared_proxy(folder, 4)
+    assert shared_proxy(folder, 3) is few
+    assert shared_proxy(folder, 5) is not few
+    assert shared_proxy(few, None) is few
 
 
 def test_a_deeper_proxy_scores_the_same():

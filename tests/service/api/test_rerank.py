@@ -148,7 +148,7 @@ def test_a_watched_reader_reads_alike_and_counts_up_to_all():
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("method", ["question_rows", "icr", "qr_heads", "core_heads"])
+@pytest.mark.parametrize("method", ["question_rows", "icr", "qrhead", "corehead"])
 def test_the_default_proxy_finds_the_document_that_answers(proxy_folder, method):
     found = front.rerank(QUESTION, [*DOCS, "", DOCS[0]], method=method)
     assert found.results[0].index == 1

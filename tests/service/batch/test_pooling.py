@@ -49,7 +49,7 @@ class Counting:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("question_rows", {"probe": None}), ("infini", {}), ("raw_attention", {})],
+    [("question_rows", {"probe": None}), ("infiniretri", {}), ("raw_attention", {})],
 )
 def test_rows_read_together_get_what_they_get_alone(method, options):
     """Scripted attention is exact, so nothing may differ at all."""

@@ -165,7 +165,7 @@ def test_a_broken_recipe_is_refused(twins, home, tmp_path, body):
 
 def test_a_recipe_of_odd_parts_is_refused(tmp_path):
     from tamis.retrieval.keys.recipe import RECIPES
-    from tamis.service.api.index import settings_for
+    from tamis.service.api.index import index_settings
 
     whole = json.loads((RECIPES / "smollm2-135m.json").read_text())
     for name, value in (
@@ -175,7 +175,7 @@ def test_a_recipe_of_odd_parts_is_refused(tmp_path):
     ):  # fmt: skip
         (tmp_path / "r.json").write_text(json.dumps({**whole, name: value}))
         with pytest.raises(BadInput, match="recipe"):
-            settings_for(recipe=tmp_path / "r.json")
+            index_settings(recipe=tmp_path / "r.json")
 
 
 def test_another_reader_of_sentences_is_no_reader_of_the_indexs_keys(twins, home, monkeypatch):

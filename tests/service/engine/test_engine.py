@@ -13,9 +13,9 @@ import torch
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import Scripted
 from tamis.probes.signal import Want
-from tamis.service.engine.engine import Bounds, Engine
+from tamis.service.engine.engine import EngineBounds, Engine
 from tamis.service.engine.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
-from tamis.service.engine.worker import cut, union
+from tamis.service.engine.worker import slice_signal, merge_wants
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.http.app_kit import Gated, wait_until
 
@@ -41,7 +41,7 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
         Want((2,), ("question_mean", "last")),
     ]
     texts = ["the thin cat. a bat in.", "a hat", "in the inn. the then."]
-    engine = Engine(lambda: tiny_proxy(architecture), Bounds(batch_tokens=4096))
+    engine = Engine(lambda: tiny_proxy(architecture), EngineBounds(batch_tokens=4096))
     reader = engine.start()
     alone = [
         list(proxy.read(prompts(proxy, text), want))
@@ -65,21 +65,21 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
 
 def test_a_union_serves_each_want_and_a_cut_gives_it_back():
     wants = [Want((0, 2), ("last",)), Want((1, 2), ("question", "question_mean"))]
-    both = union(wants)
+    both = merge_wants(wants)
     assert both.layers == (0, 1, 2)
     reader = script()
     (prompt,) = prompts(reader, "a b c")
     (whole,) = reader.read([prompt], both)
     for want in wants:
         (alone,) = reader.read([prompt], want)
-        torch.testing.assert_close(cut(whole, both, want, prompt).weights, alone.weights)
+        torch.testing.assert_close(slice_signal(whole, both, want, prompt).weights, alone.weights)
 
 
 @contextmanager
 def busy():
     """An engine whose worker has its hands full until the gate opens, and threads that ask it."""
     gated = Gated(script())
-    engine = Engine(lambda: gated, Bounds(batch_tokens=4096))
+    engine = Engine(lambda: gated, EngineBounds(batch_tokens=4096))
     reader = engine.start()
     with ThreadPoolExecutor(8) as pool:
         pool.submit(_read, engine, reader, "a")
@@ -127,7 +127,7 @@ def test_a_bad_prompt_fails_its_own_request_only():
     def make():
         return Choosy(script().weigh)
 
-    engine = Engine(make, Bounds(batch_tokens=4096))
+    engine = Engine(make, EngineBounds(batch_tokens=4096))
     reader = engine.start()
     hold = threading.Event()
     engine._worker.watcher.batch = lambda *_: hold.wait(0.2)
@@ -140,7 +140,7 @@ def test_a_bad_prompt_fails_its_own_request_only():
 
 
 def test_too_many_tokens_are_refused_before_they_are_queued():
-    engine = Engine(script, Bounds(max_request_tokens=50))
+    engine = Engine(script, EngineBounds(max_request_tokens=50))
     reader = engine.start()
     with pytest.raises(TooLarge, match="at most 50"):
         _read(engine, reader, "x" * 100)
@@ -150,7 +150,7 @@ def test_too_many_tokens_are_refused_before_they_are_queued():
 
 def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
     gated = Gated(script(), batches=1)
-    engine = Engine(lambda: gated, Bounds(batch_tokens=100))
+    engine = Engine(lambda: gated, EngineBounds(batch_tokens=100))
     reader = engine.start()
     ticket = engine.admit(10, deadline=time.monotonic() + 0.3)
     with ticket.as_current(), pytest.raises(OutOfTime):
@@ -168,7 +168,7 @@ def test_a_worker_that_hangs_is_given_up_and_replaced():
         made.append(Gated(script(), batches=0 if not made else 100))
         return made[-1]
 
-    engine = Engine(make, Bounds(stall_s=0.2))
+    engine = Engine(make, EngineBounds(stall_s=0.2))
     reader = engine.start()
     with pytest.raises(WorkerDied):
         _read(engine, reader, "a")
@@ -179,7 +179,7 @@ def test_a_worker_that_hangs_is_given_up_and_replaced():
 
 
 def test_a_drained_engine_has_served_everyone():
-    engine = Engine(script, Bounds())
+    engine = Engine(script, EngineBounds())
     reader = engine.start()
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(_read, engine, reader, "a" * 50) for _ in range(20)]

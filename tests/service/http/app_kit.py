@@ -18,7 +18,7 @@ from tamis.probes.signal import Want
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.server import server
+from tamis.service.http.server import create_server
 
 NEEDLE = "Keys are rotated every 90 days."
 DOCUMENTS = [
@@ -62,7 +62,7 @@ def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
     # two threads beside other work take many times as long as one
     settings = Settings(**{"port": 0, "log_level": "error", "threads": 1, **knobs})
     app = create_app(settings, pointing() if reader is None else reader)
-    running = server(settings, app)
+    running = create_server(settings, app)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     wait_until(lambda: running.started or not thread.is_alive())

@@ -6,7 +6,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.api_keys import Keyring, given_keys, new_key, read_keys
+from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, new_key, read_keys
 from tamis.service.http.runtime.settings import Settings
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import BODY, connected, served
@@ -69,9 +69,9 @@ def test_keys_files_and_plain_keys_that_are_wrong_are_said(tmp_path):
         with pytest.raises(BadInput, match=says):
             read_keys(file)
     with pytest.raises(BadInput, match="at least 16"):
-        given_keys(["ada:short"])
+        parse_inline_keys(["ada:short"])
     with pytest.raises(BadInput, match="more than one key"):
-        Keyring([*given_keys(["a:0123456789abcdef", "a:0123456789abcdeg"])])
+        Keyring([*parse_inline_keys(["a:0123456789abcdef", "a:0123456789abcdeg"])])
 
 
 @pytest.mark.parametrize("text", ["", "# nobody yet\n\n"])

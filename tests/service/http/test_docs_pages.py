@@ -38,7 +38,7 @@ def meters() -> list[str]:
     metrics = Metrics()
     for name in GAUGES:
         metrics.add_gauge(name, float)
-    metrics.add_cache_meters(CacheStats)
+    metrics.add_cache_metrics(CacheStats)
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")

@@ -90,9 +90,9 @@ def test_what_a_client_that_hung_up_asked_for_is_never_read():
         gone = socket.create_connection((host, int(port)))
         gone.sendall(head.encode() + data)
         engine = service.service_state.engine
-        wait_until(lambda: len(engine.line._jobs) == 1)
+        wait_until(lambda: len(engine.queue._jobs) == 1)
         gone.close()
-        wait_until(lambda: not engine.line._jobs)
+        wait_until(lambda: not engine.queue._jobs)
         gated.open()
         assert first.result().status_code == 200
         assert service.post("/v1/compress", **BODY).status_code == 200

@@ -55,7 +55,7 @@ def test_cohere_without_spans_has_no_such_field(service):
     assert set(found["results"][0]) == {"index", "relevance_score"}
 
 
-@pytest.mark.parametrize("method", ["icr", "core_heads"])
+@pytest.mark.parametrize("method", ["icr", "corehead"])
 def test_spans_of_a_method_that_scores_no_sentences_are_refused(service, method):
     spans = {"mode": "enabled"}
     answer = service.post(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.retrieval.index.sessions import writing
+from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
+from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.http.runtime.index_pool import IndexPool
 from tests.retrieval.index.corpora import BREAD, HARBOUR, built, put
 from tests.service.http.app_kit import served
@@ -23,9 +23,9 @@ def test_a_search_sees_what_was_committed_before_it(tmp_path):
             return [hit["document"] for hit in answer.json()["data"]]
 
         assert docs("cherry") == []
-        put(home, Document("cake", "Cherry cake."))
+        put(home, CorpusDocument("cake", "Cherry cake."))
         assert docs("cherry") == ["cake"]
-        with writing(home) as writer:
+        with open_writer(home) as writer:
             writer.compact()
         assert set(docs("cherry harbour")) == {"harbour", "cake"}
         (home / "manifest.json").write_text("{}")

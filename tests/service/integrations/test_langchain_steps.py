@@ -11,10 +11,10 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 import tamis
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import creating, writing
+from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document as IndexDocument
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.storage.chunks import CorpusDocument as IndexDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.integrations.langchain import (
     TamisCompressor,
     TamisCrossEncoder,
@@ -92,8 +92,8 @@ def test_a_retriever_needs_one_origin(free):
 
 @pytest.fixture
 def corpus(tmp_path):
-    settings = Settings()
-    with creating(tmp_path / "index", settings) as writer:
+    settings = IndexSettings()
+    with create_index(tmp_path / "index", settings) as writer:
         metadata = {"tags": ["farm"]}
         writer.put([IndexDocument("farm", TEXTS[1], "Of barns", metadata)])
         writer.put([IndexDocument("fields", TEXTS[2])])
@@ -116,7 +116,7 @@ def test_a_retriever_finds_in_an_index_and_says_where_each_passage_stands(corpus
 def test_a_retriever_sees_what_came_into_its_index_since(corpus, free):
     retriever = TamisRetriever(index=corpus, max_tokens=100, **free)
     assert retriever.invoke("goat") == []
-    with writing(corpus) as writer:
+    with open_writer(corpus) as writer:
         writer.put([IndexDocument("goat", "A goat lives there.")])
         writer.finish()
     assert [d.page_content for d in retriever.invoke("goat")] == ["A goat lives there."]

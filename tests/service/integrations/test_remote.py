@@ -15,7 +15,7 @@ from tamis.probes.scripted import Scripted
 from tamis.service.integrations.client import Client, ServiceError
 from tamis.service.integrations.langchain import TamisCompressor, TamisCrossEncoder
 from tamis.service.integrations.llamaindex import TamisPostprocessor
-from tamis.service.integrations.remote import _documents, _slices
+from tamis.service.integrations.remote import _request_documents, _request_slices
 from tests.service.http.app_kit import served
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS
 
@@ -68,7 +68,7 @@ def test_documents_are_the_same_as_in_this_process(there, wish):
 
 def test_titles_are_sent_and_neither_ids_nor_metadata(there):
     compressor = TamisCompressor(max_tokens=30, title_key="title", **there)
-    sent = _documents(compressor.passages(documents()))
+    sent = _request_documents(compressor.passages(documents()))
     assert sent[:2] == [{"text": LONG[0]}, {"text": LONG[1], "title": "Of barns"}]
 
 
@@ -184,7 +184,7 @@ def test_more_texts_than_the_server_takes_at_once_are_scored_each_alone():
 def test_slices_hold_no_more_than_a_request_may_and_every_text_once():
     limits = SimpleNamespace(max_documents=3, max_request_tokens=10)
     texts = ["aaaa", "aaaa", "aaaa", "", "", "", "", "a" * 50, "b"]
-    parts = list(_slices(texts, limits))
+    parts = list(_request_slices(texts, limits))
     assert [text for part in parts for text in part] == texts
     assert [len(part) for part in parts] == [2, 3, 2, 1, 1]
 

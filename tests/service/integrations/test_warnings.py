@@ -14,7 +14,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.scripted import Scripted
 from tamis.service.cli.options import options
 from tamis.service.http.schemas.compress import MAX_TOKENS, CompressRequest
-from tamis.service.integrations.backend import Part, Short
+from tamis.service.integrations.backend import KeptPassage, CompressedContext
 from tamis.service.integrations.client import AsyncClient, Client
 from tamis.service.integrations.langchain import (
     TamisCompressor,
@@ -123,10 +123,10 @@ def test_a_proxy_is_called_as_on_its_card_and_need_not_be_loaded(free, tmp_path)
 
 @pytest.mark.parametrize(
     ("parts", "prefix", "logged"),
-    [((), "", True), ((Part(1, PIN, ()),), None, True), ((Part(1, PIN, ()),), "", False)],
+    [((), "", True), ((KeptPassage(1, PIN, ()),), None, True), ((KeptPassage(1, PIN, ()),), "", False)],
 )
 def test_a_warning_that_no_metadata_can_tell_is_logged(monkeypatch, caplog, parts, prefix, logged):
-    short = Short(parts, "unanswerable", "lexical", 0.1, ("there is no answer",))
+    short = CompressedContext(parts, "unanswerable", "lexical", 0.1, ("there is no answer",))
     monkeypatch.setattr(TamisCompressor, "backend", SimpleNamespace(compress=lambda *_: short))
     with caplog.at_level(logging.WARNING, "tamis"):
         kept = TamisCompressor(metadata_prefix=prefix).compress_documents(documents(), ASKED)

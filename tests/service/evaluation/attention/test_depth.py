@@ -11,7 +11,7 @@ import torch
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.records import passages_of
 from tamis.service.datasets.statistics import paired_bootstrap
 from tamis.service.evaluation.attention import depth

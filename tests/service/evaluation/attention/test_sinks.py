@@ -158,7 +158,7 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     counting_folder(tmp_path / "proxy")
     made = reader()
     monkeypatch.setattr(registry, "load_proxy", lambda *_: made)
-    monkeypatch.setattr("tamis.service.datasets.readings.keeping", lambda proxy: proxy)
+    monkeypatch.setattr("tamis.service.datasets.case_readings.keeping", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
     words = ("bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "looks")

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tamis.service.api.languages import best_for
+from tamis.service.api.languages import best_proxy
 from tamis.service.cli.main import app
 from tamis.service.evaluation.evidence.evidence import Outcome, Tally
 from tamis.service.evaluation.evidence.languages import language_figures
@@ -69,7 +69,7 @@ def test_the_command_writes_what_the_choice_reads(proxy_folder, encoder_folder, 
     assert report["tokens_of"] == "smollm2-135m"
     kept = report["languages"]["en"]["budgets"]["0.2"]["methods"]
     assert set(kept) == {"smollm2-135m", "lexical", "embedding", "bm25+minilm"}
-    assert best_for("en") == "smollm2-135m"
+    assert best_proxy("en") == "smollm2-135m"
 
 
 def test_a_set_that_is_not_there_is_named_with_those_that_are(tmp_path):

@@ -14,7 +14,7 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.datasets.score_sources import Filed, Remembered, Seen, Stored, Timed, Vectors
 from tamis.service.evaluation.evidence.methods import (
     BLENDS,
@@ -90,8 +90,8 @@ def test_methods_that_read_nothing_are_built_without_any_model(tmp_path):
 
 
 def test_a_name_may_carry_options_and_stands_in_the_table_as_it_was_written(tmp_path):
-    assert spec("infini:form=independent:heads=16") == (
-        "infini",
+    assert spec("infiniretri:form=independent:heads=16") == (
+        "infiniretri",
         {"form": "independent", "heads": 16},
     )
     models = assemble(["lexical", "lead"], "no-such-proxy", tmp_path)
@@ -103,8 +103,8 @@ def test_a_name_may_carry_options_and_stands_in_the_table_as_it_was_written(tmp_
     [
         ("icr", "method of reranking"),
         ("edges", "method of ordering"),
-        ("infini:heads", "infini:option=value"),
-        ("infini:colour=red", "no option"),
+        ("infiniretri:heads", "infiniretri:option=value"),
+        ("infiniretri:colour=red", "no option"),
     ],
 )
 def test_what_scores_no_sentences_or_has_no_such_option_is_refused(name, said):
@@ -114,7 +114,7 @@ def test_what_scores_no_sentences_or_has_no_such_option_is_refused(name, said):
 
 def test_one_method_with_other_options_is_another_source_with_its_own_files(tmp_path):
     folder = tiny.save("llama", tmp_path / "llama")
-    names = ["raw_attention", "raw_attention:sigma=0", "infini", "infini:top_k=1"]
+    names = ["raw_attention", "raw_attention:sigma=0", "infiniretri", "infiniretri:top_k=1"]
     for cached in (False, True):
         seen = assemble(names, str(folder), tmp_path / "kept").panel.see(*CASE)
         assert list(seen) == names

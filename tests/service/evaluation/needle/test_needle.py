@@ -83,7 +83,7 @@ def cells(scorer, reader, haystack, counter, sizes=(1500, 6000), depths=(0.0, 0.
 
 METHODS = {
     "question_rows": lambda reader: QuestionRows(reader, None),
-    "evaluator_heads": lambda reader: EHPC(reader, head_profile(reader)),
+    "ehpc": lambda reader: EHPC(reader, head_profile(reader)),
 }
 
 

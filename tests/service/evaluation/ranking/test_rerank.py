@@ -16,7 +16,7 @@ from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.qrels import load_corpus, load_queries
 from tamis.service.datasets.ranking_metrics import ndcg, recall
-from tamis.service.datasets.readings import Looks
+from tamis.service.datasets.case_readings import Looks
 from tamis.service.evaluation.ranking import rerank as bench
 from tests.laws.methods import question_probe, scripted
 from tests.service.cli.cli_kit import tamis

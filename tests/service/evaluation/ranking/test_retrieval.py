@@ -8,15 +8,15 @@ import math
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.index.sessions import creating
+from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.storage.chunks import Document
-from tamis.retrieval.storage.manifest import Settings
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.service.evaluation.ranking.retrieval import Query, Task, judged, measure, pooled
 from tests.service.cli.cli_kit import tamis
 
 TEXTS = {"a": "quay quay", "b": "quay bread and much more than that", "c": "glass"}
-DOCUMENTS = tuple(Document(name, text) for name, text in TEXTS.items())
+DOCUMENTS = tuple(CorpusDocument(name, text) for name, text in TEXTS.items())
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def rows(tmp_path):
 
 def test_figures_by_hand(tmp_path):
     """`quay` finds a before b and never c; b and c are relevant, b twice as much."""
-    with creating(tmp_path / "i", Settings()) as writer:
+    with create_index(tmp_path / "i", IndexSettings()) as writer:
         writer.put(DOCUMENTS)
         writer.finish()
     task = Task("t", DOCUMENTS, (Query("quay", {"b": 2, "c": 1}), Query("glass", {"c": 1})))

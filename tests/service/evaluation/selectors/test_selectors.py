@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Ask, Prompt, Read
 from tamis.probes.signal import Want
-from tamis.retrieval.kv.types import Hits
+from tamis.retrieval.kv.types import KeyHits
 from tamis.service.cli.options.bench_common import check_images
 from tamis.service.evaluation.selectors.cases import Capture, Case, content
 from tamis.service.evaluation.selectors.plot import draw
@@ -120,7 +120,7 @@ def test_recall_mass_and_share_are_what_they_say():
     one = Case((0, 0), keys, keys, torch.ones(1, 1))
     against = truth(one)
     assert against.ids.tolist() == [[0, 1, 2, 3]]
-    some = point(7, Hits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, against)
+    some = point(7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, against)
     whole = torch.tensor([3.0, 2.0, 1.0, 0.0]).exp().sum()
     assert some.share_of_keys_read == 0.75
     assert some.attention_mass == pytest.approx(float((torch.e**3 + 1) / whole))

@@ -10,7 +10,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.offsets import Ruler
+from tamis.service.http.schemas.offsets import OffsetConverter
 from tests.service.http.app_kit import pointing, served
 
 DOCUMENTS = 10_000
@@ -55,7 +55,7 @@ def test_offsets_go_out_and_come_back(unit):
         text = document(seed)
         if joined_pairs(text):
             continue
-        ruler = Ruler(text, unit)
+        ruler = OffsetConverter(text, unit)
         for index in {0, len(text) // 3, len(text) // 2, len(text)}:
             offset = ruler.out(index)
             assert sliced(text, 0, offset, unit) == text[:index]
@@ -67,14 +67,14 @@ def test_offsets_go_out_and_come_back(unit):
 )
 def test_an_offset_inside_a_character_or_beyond_the_text_is_refused(unit, offset):
     with pytest.raises(BadInput):
-        Ruler("😀", unit).into(offset)
+        OffsetConverter("😀", unit).into(offset)
 
 
 def test_spans_to_keep_are_read_in_the_callers_unit():
     text = "日本。 é keep me. no."
     place = text.index("keep")
     for unit in ("codepoint", "utf8", "utf16"):
-        ruler = Ruler(text, unit)
+        ruler = OffsetConverter(text, unit)
         span = [ruler.out(place), ruler.out(place + 4)]
         request = CompressRequest.model_validate(
             {"query": "q", "documents": [{"text": text, "keep": [span]}], "offset_unit": unit}

@@ -14,7 +14,7 @@ from tamis.probes.hub.adapters import merge
 from tamis.service.training.lora import Recipe, checkpoint, lessons
 from tamis.service.training.lora.examples import Draw, drawn, shown, some_of_each
 from tamis.service.training.lora.export import outcome
-from tamis.service.training.probe.cases import Source, fold_of
+from tamis.service.training.probe.labelled_readings import Source, fold_of
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write

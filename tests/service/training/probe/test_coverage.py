@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.service.datasets.readings import keeping
+from tamis.service.datasets.case_readings import keeping
 from tamis.service.datasets.records import annotated_units, as_articles, gold_spans, passages_of
 from tamis.service.training import probe as training
 from tamis.service.training.probe.absence import answer_figures, without_gold
-from tamis.service.training.probe.cases import absent_records, case_of, records_of
+from tamis.service.training.probe.labelled_readings import absent_records, case_of, records_of
 from tamis.service.training.probe.coverage import ASKED, coverage_figures, kept_promises
 from tamis.service.training.probe.figures import judged
 from tests.probes import tiny

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.qrels import load_queries
-from tamis.service.training.probe.lists import K1, B, FirstStage, Held, lists_of, terms
+from tamis.service.training.probe.query_lists import K1, B, FirstStage, Held, lists_of, terms
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import doc, read, record, write
 

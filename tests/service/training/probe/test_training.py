@@ -11,11 +11,11 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Question
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.readings import keeping
+from tamis.service.datasets.case_readings import keeping
 from tamis.service.datasets.records import annotated_units, passages_of
 from tamis.service.training import probe as training
 from tamis.service.training.probe import fitting
-from tamis.service.training.probe.cases import FOLDS
+from tamis.service.training.probe.labelled_readings import FOLDS
 from tamis.service.training.probe.figures import judged
 from tamis.service.training.probe.sentinel import train_sentinel
 from tests.laws.methods import probe_for

@@ -19,18 +19,6 @@ from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.text import Passage, Unit
 
-KEPT_BYTES = 2 << 30
-"""Of passages kept to be asked again: data sets ask many questions of the same ones."""
-
-
-def keeping(proxy: Proxy, share: int = 1) -> CachedReader:
-    """The proxy, with passages it has read kept in memory; a second question costs a fraction.
-
-    `share` is how many such readers share the memory.
-    """
-    return CachedReader(proxy, PassageCache(max_bytes=KEPT_BYTES // share))
-
-
 def part_of(folder: Path, key: str) -> Path:
     """The part of a cache folder that belongs to a key, made if it is not there.
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
-from tamis.service.datasets.readings import part_of
+from tamis.service.datasets.case_readings import part_of
 
 
 @dataclass(frozen=True, slots=True)
