@@ -70,8 +70,8 @@ image: ## the image of the service, with docker (TARGET=cuda for GPUs)
 	docker build -f deploy/Dockerfile --target $(or $(TARGET),cpu) -t tamis:$(or $(TARGET),cpu) .
 
 chroot: ## the image's steps where there is no engine, then the smoke test; as root
-	python3 deploy/chroot.py build deploy/Dockerfile --target cpu
-	python3 deploy/chroot.py run deploy/Dockerfile --target cpu
+	python3 -m tests.deploy.chroot build deploy/Dockerfile --target cpu
+	python3 -m tests.deploy.chroot run deploy/Dockerfile --target cpu
 
 docs: setup types ## the site, into site/; every warning is an error
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -1,4 +1,4 @@
-"""What callers may say of a budget and of rules, before anything is done for them."""
+"""Checks of budgets and numbers, made before anything is done for a request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ONE_OF_EACH = (
 
 
 def check_budget(budget: Any) -> None:
-    """A limit, a floor, or one of each, and numbers that they can be.
+    """Accepts a limit, a floor, or one of each, with numbers in range.
 
     Raises:
-        BadInput: anything else, with what was given.
+        BadInput: anything else; the message says what was given.
     """
     given = [name for name in BUDGETS if getattr(budget, name) is not None]
     if not given:
@@ -30,19 +30,20 @@ def check_budget(budget: Any) -> None:
         _check_number(name, getattr(budget, name))
 
 
-def check_together(given: Sequence[str], spelt: Callable[[str], str] = str) -> None:
-    """At most one limit and one floor.
+def check_together(given: Sequence[str], display_name: Callable[[str], str] = str) -> None:
+    """Accepts at most one limit and one floor.
 
     Args:
-        given: names of budgets. spelt: how the caller's user writes such a name.
+        given: names of the budgets that were given.
+        display_name: turns such a name into what the user wrote, such as a CLI flag.
 
     Raises:
-        BadInput: two of a kind, with both.
+        BadInput: two limits or two floors; the message names both.
     """
-    for names in (LIMITS, FLOORS):
-        if len(two := [name for name in given if name in names]) > 1:
-            told = " and ".join(map(spelt, two))
-            raise BadInput(f"{told} cannot be met together; {ONE_OF_EACH}")
+    for kind in (LIMITS, FLOORS):
+        if len(two := [name for name in given if name in kind]) > 1:
+            names = " and ".join(map(display_name, two))
+            raise BadInput(f"{names} cannot be met together; {ONE_OF_EACH}")
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -58,29 +59,11 @@ def _check_number(name: str, value: Any) -> None:
         )
 
 
-def check_rules(rules: Any) -> None:
-    """Texts where texts are meant and whole numbers where those are; `select` bounds the numbers.
-
-    Raises:
-        BadInput: something else, by its name.
-    """
-    if isinstance(rules.protect, str) or not all(isinstance(p, str) for p in rules.protect):
-        raise BadInput(f"protect is {rules.protect!r}; give a tuple of regular expressions")
-    if not isinstance(rules.separator, str):
-        raise BadInput(f"separator is {rules.separator!r}; give a text, maybe an empty one")
-    for name in ("elision", "citations"):
-        if not isinstance(getattr(rules, name), str | None):
-            raise BadInput(f"{name} is {getattr(rules, name)!r}; give a text, or None")
-    for name in ("context_window", "top_n"):
-        if (given := getattr(rules, name)) is not None and not is_whole(given):
-            raise BadInput(f"{name} is {given!r}; give a whole number")
-
-
 def is_number(given: Any) -> bool:
-    """A number; true and false are none."""
+    """Whether a value is a number; true and false are not."""
     return isinstance(given, Real) and not isinstance(given, bool)
 
 
 def is_whole(given: Any) -> bool:
-    """A whole number; true and false are none."""
+    """Whether a value is a whole number; true and false are not."""
     return isinstance(given, Integral) and not isinstance(given, bool)

@@ -1,4 +1,4 @@
-"""Documents as callers give them, as passages: their text as it is, what is wrong by its place."""
+"""Turns a caller's documents into passages; errors name the document by its place in the list."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 
-_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
+_KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
 
 
 def check_list(given: Any, name: str) -> None:
-    """BadInput: one document, nothing to go through, or what has no order to name places by."""
+    """Refuses what is no ordered list: a single document, a set, or what cannot be iterated.
+
+    Raises:
+        BadInput: `given` is none; the message names its type.
+    """
     other = isinstance(given, str | bytes | Passage | Mapping | Set)
     if other or not isinstance(given, Iterable):
         raise BadInput(f"{name} is of type {type(given).__name__}; give a list of {name}")
@@ -22,7 +26,7 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     """A caller's document as a passage; its text is taken as it is.
 
     Raises:
-        BadInput: it has no text, or fields that are not known, with its place in the list.
+        BadInput: it has no text, or unknown fields; the message names its place in the list.
     """
     if isinstance(given, Passage):
         if not isinstance(given.text, str):
@@ -35,8 +39,10 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
             f"passage {index} is {type(given).__name__} without a 'text' string; "
             "give a string, or an object with 'text' and maybe 'id', 'title', 'metadata'"
         )
-    if unknown := sorted(set(map(str, given)) - set(_FIELDS)):
-        raise BadInput(f"passage {index} has unknown fields {unknown}; known are {list(_FIELDS)}")
+    if unknown := sorted(set(map(str, given)) - set(_KNOWN_FIELDS)):
+        raise BadInput(
+            f"passage {index} has unknown fields {unknown}; known are {list(_KNOWN_FIELDS)}"
+        )
     for name in ("id", "title"):
         if given.get(name) is not None and not isinstance(given[name], str):
             raise BadInput(
@@ -44,12 +50,16 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
             )
     if not isinstance(given.get("metadata") or {}, Mapping):
         raise BadInput(f"passage {index}: 'metadata' is {given['metadata']!r}; give an object")
-    metadata, (keep, least) = given.get("metadata") or {}, _promised(given, index)
-    return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, least)
+    metadata, (keep, min_tokens) = given.get("metadata") or {}, _parse_keep(given, index)
+    return Passage(given["text"], given.get("id"), given.get("title"), metadata, keep, min_tokens)
 
 
 def check_keep(passages: Sequence[Passage]) -> None:
-    """Refuses spans to keep that lie nowhere: what was meant would be lost in silence."""
+    """Refuses spans to keep that are outside their passage's text.
+
+    Raises:
+        BadInput: a span that would otherwise be ignored in silence.
+    """
     for i, passage in enumerate(passages):
         for start, stop in passage.keep:
             if not 0 <= start <= stop <= len(passage.text):
@@ -59,8 +69,12 @@ def check_keep(passages: Sequence[Passage]) -> None:
                 )
 
 
-def _promised(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, int], ...], int]:
-    """What must be kept of a document: spans, and a number of tokens."""
+def _parse_keep(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, int], ...], int]:
+    """A document's `keep` and `min_tokens`: spans to keep, and the fewest tokens to keep.
+
+    Raises:
+        BadInput: they are not whole numbers.
+    """
     try:
         spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
         return spans, int(given.get("min_tokens") or 0)

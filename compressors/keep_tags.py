@@ -1,4 +1,4 @@
-"""`<keep>` tags: what a document's author marks as not to be left out."""
+"""`<keep>` tags: text that a document's author marks as never to be left out."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _TAG = re.compile(r"</?keep>")
 
 
 def parse_keep_tags(passage: Passage, index: int) -> Passage:
-    """The passage with every `<keep> … </keep>` among its spans to keep.
+    """The passage with the span of every `<keep> … </keep>` added to its `keep`.
 
     The tags stay in the text, which is returned verbatim, so offsets are the caller's own.
 
     Raises:
-        BadInput: a tag without its other half, or one inside another, with its place.
+        BadInput: a tag without its partner, or one inside another; the message names its place.
     """
-    spans, opened = [], None
+    spans, open_at = [], None
     for tag in _TAG.finditer(passage.text):
         closing = tag.group() == "</keep>"
-        if closing == (opened is None):
+        if closing == (open_at is None):
             raise BadInput(
                 f"passage {index}: {tag.group()} at character {tag.start()} has no partner; "
                 "close every <keep> with </keep>, and put none inside another"
             )
-        if opened is None:
-            opened = tag.start()
+        if open_at is None:
+            open_at = tag.start()
         else:
-            spans.append((opened, tag.end()))
-            opened = None
-    if opened is not None:
+            spans.append((open_at, tag.end()))
+            open_at = None
+    if open_at is not None:
         raise BadInput(
-            f"passage {index}: <keep> at character {opened} is never closed; add </keep>"
+            f"passage {index}: <keep> at character {open_at} is never closed; add </keep>"
         )
     return replace(passage, keep=(*passage.keep, *spans)) if spans else passage

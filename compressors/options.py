@@ -1,4 +1,4 @@
-"""What a method's options may be: read from the annotations of its class, value by value."""
+"""The options of a method and their types, read from the annotations of its class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tamis.compressors.checks import is_number, is_whole
 
-_MODELS = {"reader", "encoder", "parts"}
-_WORDS = {
+_MODEL_PARAMETERS = {"reader", "encoder", "parts"}
+_DESCRIPTIONS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -22,8 +22,8 @@ _WORDS = {
 
 @cache
 def option_kinds(method: type[Any]) -> Mapping[str, Any]:
-    """The options of a method's class, and how each is annotated; `Any` where that is not known."""
-    names = [name for name in inspect.signature(method).parameters if name not in _MODELS]
+    """The options of a method's class, each with its annotation; `Any` where that is not known."""
+    names = [name for name in inspect.signature(method).parameters if name not in _MODEL_PARAMETERS]
     try:
         hints = get_type_hints(method.__init__)
     except (NameError, TypeError):  # a name that exists for the type checker alone
@@ -32,7 +32,7 @@ def option_kinds(method: type[Any]) -> Mapping[str, Any]:
 
 
 def fits_kind(value: Any, kind: Any) -> bool:
-    """Whether a value is what an annotation says: a bool is no number, a whole number is one."""
+    """Whether a value has the annotated type: a bool is no number, an int is a float, too."""
     if get_origin(kind) in (Union, UnionType):
         return any(fits_kind(value, one) for one in get_args(kind))
     if get_origin(kind) is Literal:
@@ -41,17 +41,17 @@ def fits_kind(value: Any, kind: Any) -> bool:
         return is_whole(value) if kind is int else is_number(value)
     try:
         return kind is Any or isinstance(value, get_origin(kind) or kind)
-    except TypeError:  # a protocol: nothing can be said of it
+    except TypeError:  # a protocol: it cannot be checked
         return True
 
 
 def describe_kind(kind: Any) -> list[str]:
-    """What to give for an annotation, in words, each once."""
+    """The values that an annotation allows, in words, each once."""
     if get_origin(kind) in (Union, UnionType):
         return list(dict.fromkeys(word for one in get_args(kind) for word in describe_kind(one)))
     if get_origin(kind) is Literal:
         return [repr(one) for one in get_args(kind)]
-    if kind in _WORDS:
-        return [_WORDS[kind]]
+    if kind in _DESCRIPTIONS:
+        return [_DESCRIPTIONS[kind]]
     name = getattr(get_origin(kind) or kind, "__name__", str(kind))
     return [f"a {name}"]

@@ -1,4 +1,4 @@
-"""What is asked, in one text: an instruction, the turns before, and the question."""
+"""The question as one text: an instruction, earlier turns of the conversation, the question."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 
-COMPRESSION = "compression keeps what answers a question"
+COMPRESSION_REASON = "compression keeps what answers a question"
 
 
 def question_text(
     question: str, instruction: str | None = None, history: Sequence[str] = ()
 ) -> str:
-    """The question with what it depends on, a line each: the proxy reads rows of all of it.
+    """The question behind its instruction and history, a line each: the proxy reads rows of all.
 
     Words of the instruction and of earlier turns count as words of the question, so "who founded
-    it?" finds what "it" was. Every window is asked all of it: long histories cost accordingly.
+    it?" finds what "it" was. All of it is read after every window, so long histories are costly.
 
     Raises:
         BadInput: one of them is not text, or the question is empty.
     """
-    check_question(question, COMPRESSION)
+    check_question(question, COMPRESSION_REASON)
     if isinstance(history, str) or not all(isinstance(turn, str) for turn in history):
         raise BadInput("history is a list of earlier turns, each a text, the oldest first")
     if instruction is not None and not isinstance(instruction, str):
@@ -30,9 +30,16 @@ def question_text(
     return "\n".join(line for line in lines if line.strip())
 
 
-def check_question(question: Any, why: str) -> None:
-    """BadInput: no text, or one of white space; with why one is needed."""
+def check_question(question: Any, reason: str) -> None:
+    """Refuses a question without text.
+
+    Args:
+        reason: why a question is needed, for the message.
+
+    Raises:
+        BadInput: it is no string, or white space alone.
+    """
     if not isinstance(question, str):
         raise BadInput(f"the question is of type {type(question).__name__}; give a text")
     if not question.strip():
-        raise BadInput(f"the question is empty; {why}")
+        raise BadInput(f"the question is empty; {reason}")

@@ -1,12 +1,12 @@
-"""One request of each kind to a running service, held to its laws: `python3 deploy/smoke.py URL`.
+"""Sends one request of each kind to a service and checks the answers: `deploy/smoke.py URL`.
 
     python3 deploy/smoke.py http://localhost:8080
     TAMIS_API_KEY=tamis_... python3 deploy/smoke.py https://tamis.example.org --wait 120
 
-Verbatim: whatever is kept is a slice of the document sent. Budget: no answer has more tokens than
-were allowed, and the server's own tokenizer agrees. Order: ranks fall. Only the standard library
-is used, so it runs wherever there is a Python. Exit code 1 if anything is broken, 2 if the service
-cannot be reached.
+Verbatim: all kept text is a slice of the document sent. Budget: no answer has more tokens than
+allowed, counted by the server's own tokenizer. Order: the best document is first. Only the standard
+library is used, so it runs wherever Python is installed. Exit code 1 if a check fails, 2 if the
+service cannot be reached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_TOKENS = 18
 
 
 class Broken(Exception):
-    """A law that does not hold."""
+    """A check failed."""
 
 
 class Service:
@@ -41,22 +41,22 @@ class Service:
         self.url, self.key = url.rstrip("/"), key
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
-        """The status and what was answered: JSON where it is JSON, else text."""
+        """The status and the body: parsed if it is JSON, else text."""
         head = {"content-type": "application/json"}
         head |= {"authorization": f"Bearer {self.key}"} if self.key else {}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, headers=head)
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, _told(answer.read())
+                return answer.status, _parse_body(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, _told(error.read())
+            return error.code, _parse_body(error.read())
 
-    def good(self, path: str, body: Any = None) -> Any:
-        """What was answered, with 200."""
-        status, told = self.ask(path, body)
-        must(status == 200, f"{path} answered {status}: {str(told)[:300]}")
-        return told
+    def ask_ok(self, path: str, body: Any = None) -> Any:
+        """The body of an answer that must have status 200."""
+        status, answer = self.ask(path, body)
+        must(status == 200, f"{path} answered {status}: {str(answer)[:300]}")
+        return answer
 
 
 def must(holds: bool, otherwise: str) -> None:
@@ -65,31 +65,31 @@ def must(holds: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def _told(data: bytes) -> Any:
+def _parse_body(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
 
 
-def verbatim(told: Any) -> None:
+def check_verbatim(answer: Any) -> None:
     """Every span is a slice of its document, and the text holds it."""
-    kept = [(DOCUMENTS[one["index"]], one) for one in told["results"] if one["kept"]]
+    kept = [(DOCUMENTS[one["index"]], one) for one in answer["results"] if one["kept"]]
     must(bool(kept), "nothing was kept")
     for document, one in kept:
         for span in one["relevant_spans"]:
             piece = document[span["start"] : span["end"]]
-            must(bool(piece) and piece in told["text"], f"not in the text verbatim: {piece!r}")
+            must(bool(piece) and piece in answer["text"], f"not in the text verbatim: {piece!r}")
 
 
 def compress(service: Service) -> str:
     """The needle is kept, verbatim, below the budget, as the server's own tokenizer counts it."""
-    told = service.good(
+    answer = service.ask_ok(
         "/v1/compress", {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     )
-    verbatim(told)
-    must(NEEDLE in told["text"], f"the answer was not kept: {told['text']!r}")
-    count = service.good("/tokenize", {"prompt": told["text"], "add_special_tokens": False})[
+    check_verbatim(answer)
+    must(NEEDLE in answer["text"], f"the answer was not kept: {answer['text']!r}")
+    count = service.ask_ok("/tokenize", {"prompt": answer["text"], "add_special_tokens": False})[
         "count"
     ]
     must(count <= MAX_TOKENS, f"{count} tokens where {MAX_TOKENS} were allowed")
@@ -98,26 +98,28 @@ def compress(service: Service) -> str:
 
 def many_questions(service: Service) -> str:
     """Many questions of the same documents, and many requests in one call."""
-    asked = {"queries": [QUESTION, "When does the ferry leave?"], "documents": DOCUMENTS}
-    data = service.good("/v1/compress", {**asked, "max_tokens": MAX_TOKENS})["data"]
+    many = {"queries": [QUESTION, "When does the ferry leave?"], "documents": DOCUMENTS}
+    data = service.ask_ok("/v1/compress", {**many, "max_tokens": MAX_TOKENS})["data"]
     must(len(data) == 2, f"2 questions, {len(data)} answers")
     one = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     bad = {**one, "max_tokens": 1}
-    told = service.good("/v1/compress/batch", {"inputs": [one, bad]})
-    must(NEEDLE in json.dumps(told, ensure_ascii=False), "one that fails has harmed another")
+    answer = service.ask_ok("/v1/compress/batch", {"inputs": [one, bad]})
+    must(NEEDLE in json.dumps(answer, ensure_ascii=False), "one that fails has harmed another")
     return "2 questions, 2 inputs"
 
 
 def explain(service: Service) -> str:
-    """The sentences cover each document without a gap in what can be seen."""
-    told = service.good(
+    """The sentences cover each document; only white space is between them."""
+    answer = service.ask_ok(
         "/v1/explain", {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": MAX_TOKENS}
     )
-    must(len(told["results"]) == len(DOCUMENTS), "a document is missing")
-    for document, one in zip(DOCUMENTS, told["results"], strict=True):
-        seen = "".join(document[u["start"] : u["end"]] for u in one["units"])
-        must("".join(seen.split()) == "".join(document.split()), "a part of a document is missing")
-    return f"{sum(len(one['units']) for one in told['results'])} sentences"
+    must(len(answer["results"]) == len(DOCUMENTS), "a document is missing")
+    for document, one in zip(DOCUMENTS, answer["results"], strict=True):
+        covered = "".join(document[u["start"] : u["end"]] for u in one["units"])
+        must(
+            "".join(covered.split()) == "".join(document.split()), "a part of a document is missing"
+        )
+    return f"{sum(len(one['units']) for one in answer['results'])} sentences"
 
 
 def rerank(service: Service) -> str:
@@ -130,37 +132,37 @@ def rerank(service: Service) -> str:
         "tei": ("/rerank", {"query": QUESTION, "texts": plain["documents"]}, lambda t: t),
     }
     for name, (path, body, ranked) in shapes.items():
-        order = [one["index"] for one in ranked(service.good(path, body))]
+        order = [one["index"] for one in ranked(service.ask_ok(path, body))]
         must(order == [1, 0], f"{name}: {path} ranks {order}, and document 1 answers")
-    scores = service.good("/score", {"text_1": QUESTION, "text_2": DOCUMENTS})["data"]
+    scores = service.ask_ok("/score", {"text_1": QUESTION, "text_2": DOCUMENTS})["data"]
     must(scores[0]["score"] > scores[1]["score"], f"/score: {scores}")
     return ", ".join(shapes) + ", score"
 
 
 def errors(service: Service) -> str:
-    """What is wrong is said, with the number of the error."""
+    """Wrong requests get an error message and the right status."""
     for body, want in (({"query": QUESTION}, 422), ({"query": "", "documents": ["a"]}, 422)):
-        status, told = service.ask("/v1/compress", body)
+        status, answer = service.ask("/v1/compress", body)
         must(status == want, f"{body} is answered with {status}")
-        must(bool(told["error"]["message"]), "an error without a message")
+        must(bool(answer["error"]["message"]), "an error without a message")
     must(service.ask("/nowhere")[0] == 404, "/nowhere exists")
     return "422, 404"
 
 
 def about(service: Service) -> str:
-    """What whoever runs it looks at."""
+    """The endpoints for operators answer."""
     for path in ("/livez", "/readyz", "/version", "/info", "/v1/models", "/openapi.json", "/"):
-        service.good(path)
-    must("tamis_requests_total" in service.good("/metrics"), "/metrics lacks the requests")
-    return str(service.good("/version")["version"])
+        service.ask_ok(path)
+    must("tamis_requests_total" in service.ask_ok("/metrics"), "/metrics lacks the requests")
+    return str(service.ask_ok("/version")["version"])
 
 
 CHECKS = (about, compress, many_questions, explain, rerank, errors)
 
 
-def ready(service: Service, seconds: float) -> None:
+def wait_until_ready(service: Service, seconds: float) -> None:
     """Waits until it is ready; raises OSError if it is not in time."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         try:
             if service.ask("/readyz")[0] == 200:
@@ -168,21 +170,21 @@ def ready(service: Service, seconds: float) -> None:
             failure: OSError = OSError("it is not ready")
         except OSError as error:
             failure = error
-        if time.monotonic() >= until:
+        if time.monotonic() >= deadline:
             raise failure
         time.sleep(0.5)
 
 
-def lines(service: Service) -> Iterator[tuple[bool, str]]:
-    """Each check: whether it holds, and a line about it."""
+def run_checks(service: Service) -> Iterator[tuple[bool, str]]:
+    """Runs each check: whether it passed, and a line about it."""
     for check in CHECKS:
         began = time.monotonic()
         try:
-            seen = check(service)
+            summary = check(service)
         except (Broken, KeyError, IndexError, TypeError) as error:
             yield False, f"FAIL {check.__name__:15} {type(error).__name__}: {error}"
         else:
-            yield True, f"ok   {check.__name__:15} {seen} ({time.monotonic() - began:.2f} s)"
+            yield True, f"ok   {check.__name__:15} {summary} ({time.monotonic() - began:.2f} s)"
 
 
 def main() -> int:
@@ -195,8 +197,8 @@ def main() -> int:
     given = parser.parse_args()
     service = Service(given.url, os.environ.get("TAMIS_API_KEY"))
     try:
-        ready(service, given.wait)
-        found = list(lines(service))
+        wait_until_ready(service, given.wait)
+        found = list(run_checks(service))
     except OSError as error:
         sys.stderr.write(f"smoke: {given.url} cannot be reached: {error}; is the service up?\n")
         return 2

@@ -26,6 +26,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import tensor
 
+from tamis.langchain import TamisRetriever
 from tamis.probes.hub.zoo import locate
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.encoder import Encoder
@@ -33,7 +34,6 @@ from tamis.retrieval.kv.ann import build
 from tamis.retrieval.storage.chunks import CorpusDocument as Page
 from tamis.retrieval.storage.chunks import chunk_document
 from tamis.service.api.compress import counter_of
-from tamis.service.integrations.langchain import TamisRetriever
 
 HERE = Path(__file__).parent
 PROMPT = ChatPromptTemplate.from_template(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ModelCard:
     """What a probe must match: which model, and how deep it is.
 
     Attributes:

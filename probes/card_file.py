@@ -9,11 +9,11 @@ from typing import Any
 
 from tamis.probes.errors import BadModelFile
 
-Kinds = Mapping[str, type | tuple[type, ...]]
+FieldTypes = Mapping[str, type | tuple[type, ...]]
 
 
-def card_facts(
-    path: Path, names: Collection[str], kinds: Kinds, version: int, what: str
+def read_card_fields(
+    path: Path, names: Collection[str], kinds: FieldTypes, version: int, what: str
 ) -> dict[str, Any]:
     """The fields of a card.
 
@@ -34,11 +34,11 @@ def card_facts(
         raise BadModelFile(f"{path} is not {what}; missing or unknown: {odd}")
     if facts["format"] != version:
         raise BadModelFile(f"{path} has format {facts['format']}; this version reads {version}")
-    if odd := [name for name, kind in kinds.items() if not _is(facts[name], kind)]:
+    if odd := [name for name, kind in kinds.items() if not _has_exact_type(facts[name], kind)]:
         raise BadModelFile(f"{path} is not {what}; of the wrong kind: {odd}")
     return facts
 
 
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+def _has_exact_type(value: Any, kind: type | tuple[type, ...]) -> bool:
     """Whether a value is of the type itself: a bool is no number here."""
     return type(value) in (kind if isinstance(kind, tuple) else (kind,))

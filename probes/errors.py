@@ -79,7 +79,7 @@ class IndexBusy(TamisError):
 
 
 @contextmanager
-def load_errors(folder: Path) -> Iterator[None]:
+def wrap_load_errors(folder: Path) -> Iterator[None]:
     """Turns whatever the readers of transformers and tokenizers raise into one error.
 
     Raises:

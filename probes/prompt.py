@@ -13,13 +13,15 @@ Special tokens come from the template alone. In titles, passages and questions t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from tokenizers import Tokenizer
 
-from tamis.probes.tokens import Encoded, Tokens
+from tamis.probes.tokens import TextTokenizer, TokenizedText
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ TEMPLATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class PassageTokens:
     """The readable part of one prompt: a title line and a passage, as tokens.
 
     Attributes:
@@ -79,7 +81,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class QuestionTokens:
     """The question piece of a prompt, as tokens; rows are `[rows, len(ids))`."""
 
     ids: tuple[int, ...]
@@ -90,8 +92,8 @@ class Ask:
 class Prompt:
     """One prompt for the proxy: what is read, and what is asked of it."""
 
-    read: Read
-    ask: Ask
+    read: PassageTokens
+    ask: QuestionTokens
 
     def __len__(self) -> int:
         """Tokens that a cold reading runs, the kept head aside."""
@@ -103,7 +105,7 @@ class Layout:
 
     def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
         self.template, self._tokenizer = template, tokenizer
-        self.tokens = Tokens(tokenizer, name)
+        self.tokens = TextTokenizer(tokenizer, name)
         trusted = tokenizer
         if tokenizer.encode_special_tokens or tokenizer.truncation or tokenizer.padding:
             trusted = Tokenizer.from_str(tokenizer.to_str())
@@ -118,15 +120,15 @@ class Layout:
         """The same tokenizer, in other words."""
         return Layout(self._tokenizer, template, self.tokens.name)
 
-    def ask(self, question: str) -> Ask:
+    def ask(self, question: str) -> QuestionTokens:
         """The question piece; its rows start at the question's own first token.
 
         A blank joins it to the template's words, so its first word is tokenised as inside a line.
         """
         ids = self.tokens.encode(f" {question}").ids
-        return Ask((*self._ask, *ids, *self._end), len(self._ask))
+        return QuestionTokens((*self._ask, *ids, *self._end), len(self._ask))
 
-    def read(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> Read:
+    def read(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> PassageTokens:
         """The passage piece.
 
         Args:
@@ -136,10 +138,10 @@ class Layout:
         """
         line = self.tokens.encode(f"{title}\n").ids if title else []
         encoded = self.tokens.encode(text)
-        return Read((*line, *encoded.ids), len(line), tuple(token_spans(encoded, units)))
+        return PassageTokens((*line, *encoded.ids), len(line), tuple(token_spans(encoded, units)))
 
 
-def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def token_spans(encoded: TokenizedText, units: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """For each unit, the half-open span of tokens that share a character with it.
 
     A token that straddles two units belongs to both; an empty unit has none. Units come in order of
@@ -157,9 +159,17 @@ def token_spans(encoded: Encoded, units: Sequence[tuple[int, int]]) -> list[tupl
     return spans
 
 
-def packed(prompts: Sequence[Any], batch_tokens: int, length: Any = len) -> Iterator[list[Any]]:
-    """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch."""
-    batch: list[Any] = []
+def token_batches(
+    prompts: Sequence[T],
+    batch_tokens: int,
+    length: Callable[[T], int] = len,  # type: ignore[assignment]
+) -> Iterator[list[T]]:
+    """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch.
+
+    Args:
+        length: the tokens of a prompt; `len` where that is its size.
+    """
+    batch: list[T] = []
     total = 0
     for prompt in prompts:
         size = length(prompt)

@@ -18,23 +18,23 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import TEMPLATES, Ask, Layout, Prompt, Template
+from tamis.probes.prompt import TEMPLATES, Layout, Prompt, QuestionTokens, Template
 from tamis.probes.signal import RowGroup, Signal, Want
-from tamis.probes.tokens import encodable
+from tamis.probes.tokens import replace_surrogates
 
-Weigh = Callable[[str, str], Sequence[float]]
+WeightFunction = Callable[[str, str], Sequence[float]]
 """Question and passage to one weight a character of the passage, none negative."""
 
-MASS = 0.9
+MAX_PASSAGE_MASS = 0.9
 """The most attention a passage gets; the rest is drawn by the template, as in models."""
 
-_GLANCE = 1e-4
+_BACKGROUND_WEIGHT = 1e-4
 """What `pointing_at` gives a character beside its needles; one inside gets 1."""
 
 
-class Scripted:
+class ScriptedReader:
     """Reads like a proxy and sees what `weigh` says; the same at every call and in every thread.
 
     A character's weight is shared out over its tokens. Weights stay as they are if they sum to at
@@ -52,7 +52,7 @@ class Scripted:
 
     def __init__(
         self,
-        weigh: Weigh,
+        weigh: WeightFunction,
         *,
         layers: int = 4,
         heads: int = 2,
@@ -73,14 +73,14 @@ class Scripted:
         if layers < 1 or heads < 1:
             raise BadInput(f"a model of {layers} layers and {heads} heads; give at least 1 of both")
         self.weigh = weigh
-        self.card = Card(name, "scripted", layers, heads)
+        self.card = ModelCard(name, "scripted", layers, heads)
         self.layout = Layout(byte_tokenizer(), template, name)
         self.seen: list[tuple[str, str]] = []
 
     @classmethod
     def pointing_at(
         cls, *needles: str, layers: int = 4, heads: int = 2, name: str = "scripted"
-    ) -> Scripted:
+    ) -> ScriptedReader:
         """A reader that looks at every occurrence of some texts and hardly at anything else.
 
         A needle that is cut in two by the end of a window is not seen.
@@ -90,10 +90,10 @@ class Scripted:
         """
         if "" in needles:
             raise BadInput("a needle is empty and would be everywhere; give what to look at")
-        sharp = [encodable(needle) for needle in needles]
+        sharp = [replace_surrogates(needle) for needle in needles]
 
         def weigh(question: str, passage: str) -> Sequence[float]:
-            weights = np.full(len(passage), _GLANCE)
+            weights = np.full(len(passage), _BACKGROUND_WEIGHT)
             for start, stop in _occurrences(passage, sharp):
                 weights[start:stop] = 1.0
             return weights.tolist()
@@ -105,7 +105,7 @@ class Scripted:
         """How many prompts were read so far, in the words of any template."""
         return len(self.seen)
 
-    def with_template(self, template: Template) -> Scripted:
+    def with_template(self, template: Template) -> ScriptedReader:
         """The same script, in other words; `seen` is shared."""
         twin = copy(self)
         twin.layout = self.layout.with_template(template)
@@ -133,11 +133,11 @@ class Scripted:
         data = bytes(prompt.read.ids[prompt.read.start :])
         question, passage = self._question(prompt.ask), data.decode()
         self.seen.append((question, passage))
-        weights = _checked(self.weigh(question, passage), passage)
-        tokens = _shared_out(weights, data)
-        return torch.from_numpy(tokens * min(1.0, MASS / max(tokens.sum(), MASS)))
+        weights = _check_weights(self.weigh(question, passage), passage)
+        tokens = _spread_over_bytes(weights, data)
+        return torch.from_numpy(tokens * min(1.0, MAX_PASSAGE_MASS / max(tokens.sum(), MAX_PASSAGE_MASS)))
 
-    def _question(self, ask: Ask) -> str:
+    def _question(self, ask: QuestionTokens) -> str:
         """The question between the template's words; a blank joins it to them."""
         empty = self.layout.ask("")
         end = len(empty.ids) - empty.rows - 1
@@ -148,7 +148,7 @@ class Scripted:
         layers, heads = self.card.layers, self.card.heads
         head = torch.arange(1, layers * heads + 1, dtype=torch.float64).view(layers, heads)
         row = torch.arange(1, rows + 1, dtype=torch.float64) / rows
-        grouped = torch.cat([_grouped(row, group) for group in want.rows])
+        grouped = torch.cat([_group_row_shares(row, group) for group in want.rows])
         return head[list(want.layers), :, None] / (layers * heads) * grouped
 
 
@@ -167,7 +167,7 @@ def byte_tokenizer() -> Tokenizer:
     return made
 
 
-def _grouped(row: Tensor, group: RowGroup) -> Tensor:
+def _group_row_shares(row: Tensor, group: RowGroup) -> Tensor:
     """A group of rows, as `Want.rows` names them."""
     if group == "question":
         return row
@@ -182,7 +182,7 @@ def _occurrences(text: str, needles: Sequence[str]) -> Iterator[tuple[int, int]]
             start = text.find(needle, start + 1)
 
 
-def _checked(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
+def _check_weights(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
     """The script as an array, if it is one number a character and none is negative."""
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (len(passage),):
@@ -197,7 +197,7 @@ def _checked(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
     return given
 
 
-def _shared_out(weights: NDArray[np.float64], data: bytes) -> NDArray[np.float64]:
+def _spread_over_bytes(weights: NDArray[np.float64], data: bytes) -> NDArray[np.float64]:
     """Each character's weight, in equal parts, on its bytes."""
     starts = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80  # 10xxxxxx continues a character
     character = np.cumsum(starts) - 1

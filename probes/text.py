@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal[
+UnitKind = Literal[
     "sentence",
     "heading",
     "list_item",
@@ -54,7 +54,7 @@ class Piece:
     start: int
     stop: int
     visible: tuple[int, int]
-    kind: Kind = "sentence"
+    kind: UnitKind = "sentence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +65,4 @@ class Unit:
     start: int
     stop: int
     visible: tuple[int, int]
-    kind: Kind = "sentence"
+    kind: UnitKind = "sentence"

@@ -1,1 +1,4 @@
-"""Which keys a query would attend to: indexes over a corpus, searched in the proxy's own space."""
+"""Finding passages by attention: a corpus index, and search over the keys of attention heads.
+
+May import `probes`.
+"""

@@ -87,8 +87,8 @@ MUTATIONS = (
         "budget",
         "one token over the budget is let through",
         "compressors/selection/packer.py",
-        "while self.used > self.limit:",
-        "while self.used > self.limit + 1:",
+        "while self.used_tokens > self.limit:",
+        "while self.used_tokens > self.limit + 1:",
         ("tests/compressors/selection/test_select.py",),
     ),
     Mutation(

@@ -7,34 +7,58 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("probes", "compressors", "retrieval", "service")
-FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-MAY_IMPORT = {
-    "probes": {"probes"},
-    "compressors": {"probes", "compressors"},
-    "retrieval": {"probes", "retrieval"},
-    "service": set(FOLDERS),
+from tests.import_graph import (
+    FOLDERS,
+    ROOT,
+    circles,
+    floors,
+    grouped,
+    imported_names,
+    main,
+    module_graph,
+    package_of,
+    room_of,
+    source_files,
+)
+
+TRANSFORMERS = {
+    f"probes/model/{name}.py" for name in ("hf_backend", "encoder", "convert", "generate")
 }
-TRANSFORMERS = {f"probes/{name}.py" for name in ("hosted", "encoder", "convert", "generate")}
 HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi", "faiss")
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Every module that an import names, at any depth; `from a import b` gives a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and _name(node.func).endswith("import_module"):
-            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
+FLOORS = 9
+BELOW = {
+    "probes": set(),
+    "compressors": {"probes"},
+    "retrieval": {"probes"},
+    "service": set(),
+    "service/files": {"probes", "compressors", "retrieval"},
+    "service/engine": {"probes", "compressors"},
+    "service/api": {"probes", "compressors", "retrieval", "service/files"},
+    "service/front": {
+        *("probes", "compressors", "retrieval"),
+        *("service/api", "service/integrations"),
+    },
+    "service/http": {
+        *("probes", "compressors", "retrieval"),
+        *("service/files", "service/engine", "service/api"),
+    },
+    "service/batch": {"probes", "compressors", "service/files", "service/api"},
+    "service/integrations": {
+        *("probes", "compressors", "retrieval"),
+        *("service/files", "service/api", "service/http"),
+    },
+    "service/datasets": {"probes", "compressors"},
+    "service/training": {"probes", "compressors", "service/datasets"},
+    "service/evaluation": {
+        *("probes", "compressors", "retrieval", "service/files", "service/api"),
+        *("service/datasets", "service/training"),
+    },
+}
+"""What each room may import. The command line may import everything, and nobody imports it: what
+serves knows neither the benchmarks nor the training."""
 
 
 def names(tree: ast.AST) -> Iterator[str]:
@@ -61,7 +85,7 @@ def offences(
 ) -> list[str]:
     """`file: name` for every name that `why(file, name)` objects to."""
     found = []
-    for path in FILES:
+    for path in source_files():
         file = path.relative_to(ROOT).as_posix()
         seen = set(read(ast.parse(path.read_text("utf-8"))))
         found += [f"{file}: {name}" for name in sorted(seen) if why(file, name)]
@@ -73,33 +97,95 @@ def within(name: str, *modules: str) -> bool:
 
 
 def test_there_is_something_to_judge():
-    assert {path.relative_to(ROOT).parts[0] for path in FILES} >= {
+    assert {path.relative_to(ROOT).parts[0] for path in source_files()} >= {
         "probes",
         "compressors",
         "service",
     }
 
 
-def test_probes_import_none_of_ours_and_siblings_only_probes():
-    def upwards(file: str, name: str) -> bool:
-        home = file.split("/")[0]
-        parts = name.split(".")
-        ours = parts[1] if parts[0] == "tamis" and len(parts) > 1 else None
-        # the door itself is service's: below, nobody goes out to come in again
-        return (name == "tamis" and home != "service") or (
-            ours in FOLDERS and ours not in MAY_IMPORT[home]
-        )
+def test_a_room_imports_only_rooms_below_it():
+    rooms = grouped(module_graph(), room_of)
+    wrong = {
+        room: sorted(targets - BELOW[room])
+        for room, targets in rooms.items()
+        if room != "service/cli" and targets - BELOW[room]
+    }
+    assert wrong == {}
 
-    assert offences(upwards, imported) == []
+
+def test_no_import_leads_back_to_where_it_began():
+    """Among modules, among folders, and among rooms; imports for types alone count, too."""
+    modules = module_graph()
+    for graph in (modules, grouped(modules, package_of), grouped(modules, room_of)):
+        assert circles(graph) == []
+
+
+def test_a_circle_would_be_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_the_house_has_few_floors(capsys: pytest.CaptureFixture[str]):
+    assert max(floors(grouped(module_graph(), room_of)).values()) <= FLOORS
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("floor ")
+
+
+def test_the_front_is_for_callers_alone():
+    """`import tamis` from below would go out to come in again."""
+
+    def imports_front(file: str, name: str) -> bool:
+        return name == "tamis" and not file.startswith(("service/integrations", "service/cli"))
+
+    assert offences(imports_front, imported_names) == []
+
+
+def test_a_private_name_stays_in_its_folder():
+    """`_name` is of its folder alone: no other folder imports it, nor a module named so."""
+
+    def foreign(file: str, name: str) -> bool:
+        parts = name.split(".")
+        if parts[0] != "tamis" or not any(p[0] == "_" and p[:2] != "__" for p in parts):
+            return False
+        first = next(i for i, p in enumerate(parts) if p.startswith("_"))
+        return "/".join(parts[1:first]).rpartition("/")[0] != file.rpartition("/")[0]
+
+    assert offences(foreign, imported_names) == []
+
+
+MANY = 15
+ONE_KIND = (
+    "compressors/methods",
+    "retrieval/kv/selectors",
+    "service/http/schemas",
+    "service/cli/bench",
+)
+"""Folders whose modules are all of one kind: methods, selectors, dialects, benchmarks."""
+
+
+def test_no_folder_is_crowded():
+    sizes: dict[str, int] = {}
+    for path in source_files():
+        if path.name != "__init__.py":
+            folder = path.parent.relative_to(ROOT).as_posix()
+            sizes[folder] = sizes.get(folder, 0) + 1
+    assert {f: n for f, n in sizes.items() if n > MANY and f not in ONE_KIND} == {}
+
+
+def test_every_folder_says_what_it_is_for_and_what_it_may_import():
+    for path in source_files():
+        if path.name == "__init__.py" and path.parent.name != "front":
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            assert len([line for line in text.splitlines() if line.strip()]) >= 2, path
 
 
 def test_the_folders_are_never_imported_by_their_bare_names():
     """`import probes` in the repository's root would load every module a second time."""
-    assert offences(lambda _, name: within(name, *FOLDERS), imported) == []
+    assert offences(lambda _, name: within(name, *FOLDERS), imported_names) == []
 
 
 def test_imports_are_absolute():
-    assert offences(lambda _, name: name.startswith("."), imported) == []
+    assert offences(lambda _, name: name.startswith("."), imported_names) == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +197,9 @@ def test_imports_are_absolute():
     ],
 )
 def test_a_library_stays_where_it_belongs(module: str, home: Callable[[str], bool]):
-    assert offences(lambda file, name: within(name, module) and not home(file), imported) == []
+    assert (
+        offences(lambda file, name: within(name, module) and not home(file), imported_names) == []
+    )
 
 
 def test_only_the_service_reads_the_environment():
@@ -120,14 +208,14 @@ def test_only_the_service_reads_the_environment():
             name, "os.environ", "os.getenv", "os.environb", "os.putenv"
         )
 
-    assert offences(reads, imported) == []
+    assert offences(reads, imported_names) == []
     assert offences(reads, names) == []
 
 
 def test_nothing_is_unpickled_and_no_remote_code_is_trusted():
     pickles = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
     calls = ("torch.load", "torch.save", "trust_remote_code", "allow_pickle")
-    assert offences(lambda _, name: within(name, *pickles), imported) == []
+    assert offences(lambda _, name: within(name, *pickles), imported_names) == []
     assert offences(lambda _, name: name in calls, names) == []
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import tamis
 from tamis.compressors import methods, registry
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.main import app
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def test_it_is_found_by_its_file_and_compresses_and_ranks(registered: Path):
     assert registry.method_names(None) == ["brightest"]
     assert registry.method_info("brightest").needs_proxy
     for layer in (1, 3):
-        reader = Scripted.pointing_at("1907")
+        reader = ScriptedReader.pointing_at("1907")
         short = tamis.compress(
             QUESTION, DOCS, method="brightest", max_tokens=24, proxy=reader, layer=layer
         )

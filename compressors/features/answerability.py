@@ -1,7 +1,7 @@
-"""Whether a context holds an answer at all, judged from the scores and words of all its units.
+"""Features for whether a context holds an answer at all: the scores and words of all its units.
 
-A best sentence there always is. What tells a good one is how far it stands out, what its own window
-thinks of it, and how much of the question's words it covers.
+Every context has a best sentence. Whether it answers shows in how far it stands out, in its score
+from its own window alone, and in how many of the question's words it covers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ANSWER_FEATURES = (
 
 
 def answer_features(z: Tensor, alone: Tensor, words: Tensor) -> Tensor:
-    """What is known of a request: `[len(ANSWER_FEATURES)]`.
+    """One row of features for a request: `[len(ANSWER_FEATURES)]`.
 
     Args:
         z: `[U]` scores of the second step, at least one.

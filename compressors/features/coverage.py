@@ -1,9 +1,9 @@
-"""What a result promises: all the evidence with a given probability, or that there is none.
+"""What a result promises: all the evidence with a given probability, or a warning that it has none.
 
 Coverage is split conformal prediction (Vovk et al. 2005; Lei et al. 2018, §2.2) with the lowest
 probability of a question's gold units as its score: of n calibration questions, the threshold is
 the k-th lowest such score, k = ⌊(1 - coverage)(n + 1)⌋. A new question like those keeps all its
-evidence with at least that probability. Nothing is promised on data unlike the calibration's.
+evidence with at least that probability. Nothing is promised for data unlike the calibration's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.types import Budget, Rules, Scores
+from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
@@ -23,19 +24,21 @@ _EVEN_ODDS = 0.5
 
 
 def conformal_threshold(lowest: Tensor, coverage: float) -> float:
-    """The probability down to which units must be kept; 0, which keeps everything, if n is small.
+    """The lowest probability that a unit to keep may have; 0, which keeps all, if n is too small.
 
     Args:
         lowest: `[n]`, per calibration question the lowest probability of its gold units.
-        coverage: how often all the evidence shall be kept.
+        coverage: the share of questions whose evidence shall be kept whole.
     """
-    # (1 - 0.9) * 10 is 0.9999999999999998: a hair's breadth is forgiven
+    # (1 - 0.9) * 10 is 0.9999999999999998: rounding errors are forgiven
     k = math.floor((1 - coverage) * (len(lowest) + 1) + 1e-9)
     return float(sorted(lowest.tolist())[k - 1]) if k else 0.0
 
 
 def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
-    """A coverage as the threshold that the method's calibration gives it; others as they are.
+    """The budget with a coverage turned into a threshold by the method's calibration.
+
+    A budget without a coverage stays as it is.
 
     Raises:
         BadInput: the method promises no coverage.
@@ -44,12 +47,12 @@ def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
         return budget
     threshold = scorer.coverage_threshold(budget.coverage)
     if threshold is None:
-        raise no_coverage(name)
+        raise no_coverage_error(name)
     return replace(budget, coverage=None, threshold=threshold)
 
 
-def no_coverage(name: str) -> BadInput:
-    """The error where a coverage is asked of a method that has no calibration for it."""
+def no_coverage_error(name: str) -> BadInput:
+    """The error for a coverage where the method has no calibration for one."""
     return BadInput(
         f"{name} has no calibrated coverage here; give max_tokens, ratio or threshold, use "
         "question_rows with its probe, or calibrate your own: tamis probe calibrate"
@@ -57,7 +60,11 @@ def no_coverage(name: str) -> BadInput:
 
 
 def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
-    """Refuses a threshold on scores that are no probabilities."""
+    """Refuses a threshold on scores that are no probabilities.
+
+    Raises:
+        BadInput: a threshold was given for such scores.
+    """
     if budget.threshold is not None and not scores.calibrated:
         raise BadInput(
             f"{name} gives no probabilities here, so a threshold means nothing; "
@@ -66,13 +73,13 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
 
 
 def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
-    """Whether the context counts as holding no answer, and something is to be done about it.
+    """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
 
-    A unit that answers with even odds or better is an answer, whatever is said of the whole: in
-    contexts far shorter than those of the fit answerability is too low.
+    A unit that answers with a probability of .5 or more is an answer, whatever the answerability:
+    it is too low for contexts far shorter than those it was fitted on.
 
     Raises:
-        BadInput: a policy that does not exist, or a method that cannot tell.
+        BadInput: a policy was given, and the method cannot tell.
     """
     if rules.unanswerable == "best_effort":
         return False
@@ -85,21 +92,12 @@ def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
     return scores.answerability < rules.answerable_floor and not likely
 
 
-def check_unanswerable(rules: Rules) -> None:
-    """Refuses a policy that does not exist, before any model runs."""
-    policies = ("best_effort", "nothing", "pass_through")
-    if rules.unanswerable not in policies:
-        raise BadInput(f"unanswerable is {rules.unanswerable!r}; give {', '.join(policies)}")
-    if not 0 <= rules.answerable_floor <= 1:
-        raise BadInput(
-            f"answerable_floor is {rules.answerable_floor}; give a probability from 0 to 1"
-        )
-
-
 def unanswerable_warning(rules: Rules, scores: Scores) -> str:
-    """What the result's warning says."""
-    did = "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
+    """The warning of a result whose context seems to hold no answer."""
+    action = (
+        "nothing was kept" if rules.unanswerable == "nothing" else "it was passed through whole"
+    )
     return (
         f"answerability is {scores.answerability:.2f}, below {rules.answerable_floor:g}: "
-        f"the context seems to hold no answer, so {did}"
+        f"the context seems to hold no answer, so {action}"
     )

@@ -1,10 +1,10 @@
-"""How a document ranks by what its question rows saw: all of it, its words, and its best unit.
+"""Ranks whole documents by the attention of the question's rows, their words and their best unit.
 
 Attention to the whole document and to its best unit, head by head, and the document's words are
-weighed by a linear probe, fitted listwise over the documents of a query. What question_rows thinks
-of its units is added with weights that were chosen, not fitted: the first step's evidence, summed
-over all units, and the log odds of the best unit after the second step, which finds documents that
-the question does not name.
+weighed by a linear probe, fitted listwise over the documents of a query. The unit scores of
+`question_rows` are added with weights that were chosen, not fitted: the first step's evidence,
+summed over all units, and the log odds of the best unit after the second step, which finds
+documents that the question does not name.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.rank_features import RANK_WORDS, rank_features, words_at
+from tamis.compressors.features.log_odds import log_odds
+from tamis.compressors.features.rank_features import RANK_WORDS, first_word_column, rank_features
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -24,27 +26,28 @@ from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
 
-_LEAST = 1e-9
+_MIN_PROBABILITY = 1e-9
 
 
 def rank_with_probe(
     method: Any, question: str, passages: Sequence[Passage], units: Sequence[Unit]
 ) -> Ranks:
-    """Each passage's probability to answer; by its best unit where no rank probe fits the method.
+    """The probability that each passage answers; that of its best unit where no rank probe can act.
 
     Args:
-        method: `QuestionRows`: what it sees and thinks of units is used as it is.
+        method: a `QuestionRows`; its reading and its scores of units are used as they are.
     """
-    look = method.read(question, passages, units)
-    scores = method.score_reading(look, question, passages, units)
+    reading = method.read(question, passages, units)
+    scores = method.score_reading(reading, question, passages, units)
     clock = time.perf_counter()
-    probe = probe_for(method)
+    probe = choose_rank_probe(method)
     values = scores.passages
     if probe is not None and units:
-        first = method.first_step(look, question, passages, units)
-        told = unit_evidence(first, scores.passages, units)
-        z = document_scores(probe, rank_features(question, look, passages, units), told)
-        values = tuple(probabilities(probe, z).tolist())
+        first = method.first_step(reading, question, passages, units)
+        evidence = unit_evidence(first, scores.passages, units)
+        features = rank_features(question, reading, passages, units)
+        z = document_scores(probe, features, evidence)
+        values = tuple(document_probabilities(probe, z).tolist())
     timings = dict(scores.timings_ms) | {"rank": (time.perf_counter() - clock) * 1e3}
     return Ranks(
         values,
@@ -57,16 +60,16 @@ def rank_with_probe(
     )
 
 
-def probe_for(method: Any) -> LinearProbe | None:
-    """The method's rank probe; None if there is none, or none may act.
+def choose_rank_probe(method: Any) -> LinearProbe | None:
+    """The method's rank probe; None if there is none, or if it cannot be used.
 
     An isolated method scores passages apart, and this probe compares their words; a method without
-    a unit probe, or with one of another depth, has no features that it was fitted for. Then the one
-    that ships steps back, and one that was given is refused.
+    a unit probe, or with one of another depth, lacks the features that it was fitted on. Then the
+    probe that ships is left out, and one that was given is refused.
 
     Raises:
         ProbeMismatch: the proxy has another revision or template.
-        BadInput: a probe was given that cannot act here.
+        BadInput: a probe was given that cannot be used here.
     """
     why = ""
     found = None
@@ -84,34 +87,30 @@ def probe_for(method: Any) -> LinearProbe | None:
 
 
 def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -> Tensor:
-    """What its units say of each passage: `[P, 2]`.
+    """What the scores of its units give for each passage: `[P, 2]`.
 
     Args:
-        first: the first step's score of each unit. best: the best unit's probability a passage.
+        first: `[U]`, the first step's score of each unit.
+        best: the probability of each passage's best unit.
 
     Returns:
         The first step's evidence, summed as odds (the logarithm of a sum of exponentials), and the
-        best unit's log odds. A passage without units has the least there is of both.
+        best unit's log odds. A passage without units has the lowest possible value of both.
     """
     place = torch.tensor([unit.passage for unit in units])
     top = first.max()
     odds = torch.zeros(len(best)).index_add(0, place, (first - top).exp())
-    evidence = odds.clamp_min(_LEAST).log() + top
-    return torch.stack([evidence, log_odds(torch.tensor(best))], 1)
+    evidence = odds.clamp_min(_MIN_PROBABILITY).log() + top
+    best_odds = log_odds(np.asarray(best, dtype=np.float32), _MIN_PROBABILITY)
+    return torch.stack([evidence, torch.from_numpy(best_odds).float()], 1)
 
 
-def document_scores(probe: LinearProbe, features: Tensor, told: Tensor) -> Tensor:
-    """Scores `[P]` of documents from `rank_features` `[P, F]` and `of_units` `[P, 2]`."""
-    width = words_at(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
-    return features @ probe.get("document", (width,)) + told @ probe.get("units", (2,))
+def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> Tensor:
+    """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`."""
+    width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
+    return features @ probe.get("document", (width,)) + evidence @ probe.get("units", (2,))
 
 
-def probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
-    """That each document answers, from its score; the order stays."""
+def document_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
+    """The probability that each document answers, from its score; the order stays the same."""
     return Calibration(*probe.get("calibration", (4,)).tolist())(z)
-
-
-def log_odds(probability: Tensor) -> Tensor:
-    """Of probabilities, those of 0 and 1 included."""
-    clipped = probability.double().clamp(_LEAST, 1 - _LEAST)
-    return (clipped / (1 - clipped)).log().float()

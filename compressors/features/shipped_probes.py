@@ -1,4 +1,4 @@
-"""The probes that ship with tamis, found by method and model."""
+"""The probes that ship with tamis, looked up by method and model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 
 def weights_file(method: str, model: str, exit_layer: int | None = None) -> Path:
-    """Where the probe of a method for a model lies in the wheel; maybe one that reads less deep."""
+    """The path of a method's probe for a model in the wheel.
+
+    Args:
+        exit_layer: of a probe that reads fewer layers; None for the usual one.
+    """
     early = "" if exit_layer is None else f".exit-{exit_layer}"
-    return WEIGHTS / f"{method}.{model.replace('/', '--')}{early}.safetensors"
+    return WEIGHTS_FOLDER / f"{method}.{model.replace('/', '--')}{early}.safetensors"
 
 
 def shipped_exits(method: str, model: str) -> list[int]:
-    """The layers after which a reading may stop with a probe that ships, the usual one last."""
+    """The layers after which a reading with a shipped probe may stop, the usual one included."""
     usual = shipped_probe(method, model)
     stem = f"{weights_file(method, model).stem}.exit-"
-    early = [int(file.stem.removeprefix(stem)) for file in WEIGHTS.glob(f"{stem}*.safetensors")]
+    early = [
+        int(file.stem.removeprefix(stem)) for file in WEIGHTS_FOLDER.glob(f"{stem}*.safetensors")
+    ]
     return sorted({*early, usual.card.layers}) if usual else []
 
 
@@ -31,7 +37,7 @@ def shipped_probe(method: str, model: str, exit_layer: int | None = None) -> Lin
     """The probe that ships for a method and a model; None where there is none.
 
     Raises:
-        BadInput: none that stops after `exit_layer`; it names those there are.
+        BadInput: none stops after `exit_layer`; the message names those that ship.
     """
     path = weights_file(method, model, exit_layer)
     if exit_layer is None:
@@ -40,9 +46,9 @@ def shipped_probe(method: str, model: str, exit_layer: int | None = None) -> Lin
     if usual and usual.card.layers == exit_layer:
         return usual
     if not path.is_file():
-        there = ", ".join(map(str, shipped_exits(method, model))) or "none"
+        exits = ", ".join(map(str, shipped_exits(method, model))) or "none"
         raise BadInput(
-            f"exit_layer is {exit_layer}, and probes for {model} ship for {there}; fit one: "
+            f"exit_layer is {exit_layer}, and probes for {model} ship for {exits}; fit one: "
             f"tamis probe train --proxy {model} --layers {exit_layer} --data FILE"
         )
     return LinearProbe.load(path)
@@ -54,7 +60,7 @@ def choose_probe(
     probe: LinearProbe | Path | str | None,
     exit_layer: int | None = None,
 ) -> LinearProbe | None:
-    """The probe to use, checked against the reader.
+    """The probe to use, checked against the reader's model and template.
 
     Args:
         probe: a probe, the path of one, `auto` for the one that ships, or None for none.

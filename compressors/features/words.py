@@ -1,4 +1,4 @@
-"""What the words alone say of a unit: before any model runs, and once the first facts are known."""
+"""Features of a unit's words: shared with the question, and shared with the best units so far."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
+from tamis.compressors.features.z_scores import z_scores
 from tamis.probes.segmentation.terms import stem, words
 from tamis.probes.text import Passage, Unit
 
@@ -40,9 +41,10 @@ HOP_FEATURES = (
     "first_share",
     "named_and_passage",
 )
-_TOP = 2
-_FLOOR = -8.0
-"""What a missing neighbour scores, below the best: about e^-8 of its share."""
+_EPSILON = 1e-6
+_TOP_UNITS = 2
+_MISSING_NEIGHBOUR = -8.0
+"""Of a missing neighbour, as a score below the best: about e^-8 of its share."""
 
 
 class Lexicon:
@@ -62,7 +64,7 @@ class Lexicon:
         self._units_with = Counter(term for terms in with_title for term in terms)
 
     def weight(self, stems: frozenset[str]) -> float:
-        """The summed idf of some stems."""
+        """The sum of some stems' idf."""
         total = len(self.units)
         # fsum: a set of words has another order in every process, and plain sums would differ
         return math.fsum(
@@ -72,25 +74,25 @@ class Lexicon:
 
 
 def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
-    """What the question's words say of each unit: `[U, len(WORD_FEATURES)]`."""
-    units, asked = lexicon.units, words(question)
-    bm25 = np.array(Collection(lexicon.texts).score(asked))
-    named = [
+    """Features of the words that each unit shares with the question: `[U, len(WORD_FEATURES)]`."""
+    units, terms = lexicon.units, words(question)
+    bm25 = np.array(Collection(lexicon.texts).score(terms))
+    titled_texts = [
         f"{lexicon.titles[u.passage]} {text}" for u, text in zip(units, lexicon.texts, strict=True)
     ]
-    titled = np.array(Collection(named).score(asked))
+    titled = np.array(Collection(titled_texts).score(terms))
     whole = lexicon.weight(lexicon.question) + 1e-6
     place = np.array([unit.passage for unit in units])
     best = np.full(place.max() + 1, -np.inf)
     np.maximum.at(best, place, bm25)
     columns = (
         np.log1p(bm25),
-        _standard(bm25),
+        z_scores(bm25, _EPSILON),
         np.log1p(titled),
-        _standard(titled),
+        z_scores(titled, _EPSILON),
         [lexicon.weight(lexicon.question & s) / whole for s in lexicon.stems],
         [lexicon.weight(lexicon.question & s) / whole for s in lexicon.titled],
-        [_share(lexicon.title_stems[u.passage], lexicon.question) for u in units],
+        [_shared_fraction(lexicon.title_stems[u.passage], lexicon.question) for u in units],
         np.log1p(best[place]),
         np.log1p(np.array(tokens)),
     )
@@ -98,15 +100,15 @@ def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Fea
 
 
 def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
-    """What the best units of a first reading say of the others: `[U, len(HOP_FEATURES)]`.
+    """How each unit relates to the best units of the first step: `[U, len(HOP_FEATURES)]`.
 
     The second fact of a question with two hops is not named by the question but by the first fact:
-    by words they share beyond the question's, or by the title of the passage it stands in.
+    by words that both share beyond the question's, or by the title of the passage it is in.
 
     Args:
-        first: one score a unit from the first reading.
+        first: one score a unit from the first step.
     """
-    best = np.argsort(-first, kind="stable")[: _TOP + 1]
+    best = np.argsort(-first, kind="stable")[: _TOP_UNITS + 1]
     top = first[best[0]]
     share = np.exp(first - top)
     share /= share.sum()
@@ -114,12 +116,15 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     of_passage = np.full(place.max() + 1, -np.inf)
     np.maximum.at(of_passage, place, first)
     below = first - top
-    links = [_links(lexicon, i, [int(t) for t in best[:_TOP] if t != i]) for i in range(len(first))]
+    links = [
+        _link_features(lexicon, i, [int(t) for t in best[:_TOP_UNITS] if t != i])
+        for i in range(len(first))
+    ]
     linked = np.array(links, dtype=np.float32).reshape(len(first), 5)
-    neighbours = np.full((len(first), 2), _FLOOR)
+    neighbours = np.full((len(first), 2), _MISSING_NEIGHBOUR)
     together = place[1:] == place[:-1]
-    neighbours[1:, 0] = np.where(together, below[:-1], _FLOOR)
-    neighbours[:-1, 1] = np.where(together, below[1:], _FLOOR)
+    neighbours[1:, 0] = np.where(together, below[:-1], _MISSING_NEIGHBOUR)
+    neighbours[:-1, 1] = np.where(together, below[1:], _MISSING_NEIGHBOUR)
     passage_below = of_passage[place] - top
     columns = [
         first,
@@ -133,30 +138,28 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
 
 
-def _links(
+def _link_features(
     lexicon: Lexicon, i: int, best: Sequence[int]
 ) -> tuple[float, float, float, float, float]:
-    """How unit i is tied to the best units: the columns `words_shared` to `same_passage`."""
+    """How unit i is linked to the best units: the columns `words_shared` to `same_passage`."""
     here, title = lexicon.units[i].passage, lexicon.title_stems[lexicon.units[i].passage]
     shared = named = names = titles = same = 0.0
     for t in best:
-        there = lexicon.units[t].passage
+        other = lexicon.units[t].passage
         common = (lexicon.titled[i] & lexicon.titled[t]) - lexicon.question
         shared = max(shared, lexicon.weight(common))
-        if here == there:
+        if here == other:
             same = 1.0
             continue
-        named = max(named, _share(title, lexicon.stems[t]))
-        names = max(names, float(_share(lexicon.title_stems[there], lexicon.stems[i]) == 1))
+        named = max(named, _shared_fraction(title, lexicon.stems[t]))
+        names = max(
+            names, float(_shared_fraction(lexicon.title_stems[other], lexicon.stems[i]) == 1)
+        )
         titles = max(
-            titles, lexicon.weight((title & lexicon.title_stems[there]) - lexicon.question)
+            titles, lexicon.weight((title & lexicon.title_stems[other]) - lexicon.question)
         )
     return math.log1p(shared), named, names, math.log1p(titles), same
 
 
-def _share(part: frozenset[str], whole: frozenset[str]) -> float:
+def _shared_fraction(part: frozenset[str], whole: frozenset[str]) -> float:
     return len(part & whole) / len(part) if part else 0.0
-
-
-def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((values - values.mean()) / (values.std() + 1e-6))

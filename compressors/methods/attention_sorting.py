@@ -1,4 +1,4 @@
-"""Attention Sorting: what the model looks at most is put last, where it looks first.
+"""Attention Sorting: the documents that draw most attention come last, next to the question.
 
 Source: "Attention Sorting Combats Recency Bias in Long Context Language Models" (arXiv 2310.01427,
 §3). Documents and question in one prompt, one decode step; the attention that it pays to a
@@ -8,7 +8,7 @@ it, ascending; both steps are repeated, 1 to 5 times.
 Departures: the proxy sorts for the model that answers; the sorting stops early where it changes
 nothing; documents beyond `window_tokens` are read in several prompts, whole documents each, and
 compared by the same means; layers with a sliding window of no more than `window_tokens` are left
-out (Gemma): they see the last documents alone.
+out (Gemma): they attend to the last documents alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import ClassVar
 import torch
 
 from tamis.compressors.method import Info, OrderingMethod
-from tamis.compressors.reading.long_range import document_tokens_left, far_layers
+from tamis.compressors.reading.long_range import document_tokens_left, long_range_layers
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import Ask, Prompt, Read, packed
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 
@@ -31,7 +31,7 @@ WINDOW_TOKENS = 4096
 
 
 class AttentionSorting(OrderingMethod):
-    """The last row of all layers and heads, document by document."""
+    """Orders documents by the last row's attention, averaged over all layers and heads."""
 
     info: ClassVar[Info] = Info(
         "most attended last, by the last row of all layers and heads",
@@ -41,11 +41,11 @@ class AttentionSorting(OrderingMethod):
     )
 
     def __init__(self, reader: Reader, rounds: int = 1, window_tokens: int = WINDOW_TOKENS) -> None:
-        """An order over one proxy.
+        """An ordering method over one proxy.
 
         Args:
             rounds: how often to read and sort.
-            window_tokens: the most that one prompt holds of the documents; less where the proxy's
+            window_tokens: the most tokens of documents in one prompt; fewer where the proxy's
                 context is shorter.
 
         Raises:
@@ -60,18 +60,20 @@ class AttentionSorting(OrderingMethod):
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]
     ) -> tuple[int, ...]:
-        """Indexes by rising attention; ties keep the order they had."""
+        """Indexes by rising attention; ties keep their order."""
         order = list(range(len(passages)))
         if len(order) < 2:
             return tuple(order)
-        shown = document_ids(self.reader, passages)
-        ask = self.reader.layout.ask(question)
-        window = document_tokens_left(self.reader, ask, self.window_tokens)
+        documents = document_ids(self.reader, passages)
+        query = self.reader.layout.ask(question)
+        window = document_tokens_left(self.reader, query, self.window_tokens)
         for _ in range(self.rounds):
             before = order
-            looks = mean_attention(self.reader, [shown[p] for p in order], ask, window)
-            seen = dict(zip(order, looks, strict=True))
-            order = sorted(order, key=seen.__getitem__)
+            shown = [documents[p] for p in order]
+            attention = dict(
+                zip(order, mean_attention(self.reader, shown, query, window), strict=True)
+            )
+            order = sorted(order, key=attention.__getitem__)
             if order == before:
                 break
         return tuple(order)
@@ -89,22 +91,22 @@ def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int,
 def mean_attention(
     reader: Reader,
     documents: Sequence[tuple[int, ...]],
-    ask: Ask,
+    query: QuestionTokens,
     window_tokens: int,
     far_tokens: int | None = None,
 ) -> Iterator[float]:
     """The last row's attention to each document, averaged over its tokens, all layers and heads.
 
-    Documents of more than `window_tokens` together are read in several prompts, in order. Layers
-    that see no more than `far_tokens` back are left out, by default `window_tokens`.
+    Documents of more than `window_tokens` in all are read in several prompts, in order. Layers that
+    attend no more than `far_tokens` back are left out; by default `window_tokens`.
     """
-    want = Want(far_layers(reader, far_tokens or window_tokens), ("last",))
+    want = Want(long_range_layers(reader, far_tokens or window_tokens), ("last",))
     prompts, spans = [], []
-    for group in packed(documents, window_tokens):
+    for group in token_batches(documents, window_tokens):
         ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()
         spans.append(list(pairwise(ends)))
         ids = tuple(token for document in group for token in document)
-        prompts.append(Prompt(Read(ids, 0, ()), ask))
+        prompts.append(Prompt(PassageTokens(ids, 0, ()), query))
     for signal, inside in zip(reader.read(prompts, want), spans, strict=True):
         yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
 

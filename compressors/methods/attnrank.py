@@ -1,12 +1,12 @@
-"""AttnRank: the best passage stands where the model looks most, whatever stands there.
+"""AttnRank: the best passage goes where the model attends most, whatever is there.
 
-Source: "Attention Basin" (arXiv 2508.05128, §4). Stage 1, once a model: how much attention each
-place of a list draws (`tamis heads basin`). Stage 2: the passage of rank i goes to the place of the
-i-th most attention. No model runs.
+Source: "Attention Basin" (arXiv 2508.05128, §4). Stage 1, once for each model: how much attention
+each place of a list draws (`tamis heads basin`). Stage 2: the passage of rank i goes to the place
+of the i-th most attention. No model runs.
 
-Departures: the profile is of the proxy, the paper's of the model that answers: give `profile` one
-of yours where you can measure it; lists of another length than the measured one use straight lines
-between its places.
+Departures: the profile is of the proxy, the paper's of the model that answers: give one as
+`profile` where you can measure it; for lists of another length than the measured one the profile is
+interpolated linearly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tamis.probes.text import Passage
 
 
 class AttnRank(OrderingMethod):
-    """Places by attention, passages by score."""
+    """Puts the passages by score into the places by attention."""
 
     info: ClassVar[Info] = Info(
         "best passages where the model looks most; a profile measured once",
@@ -33,7 +33,7 @@ class AttnRank(OrderingMethod):
     def __init__(
         self, profile: PositionProfile | Path | str = "auto", model: str = "smollm2-135m"
     ) -> None:
-        """An order by one model's places.
+        """An ordering method by one model's attention to places.
 
         Args:
             profile: of places, or its path; `auto` is the one that ships for `model`.
@@ -50,7 +50,7 @@ class AttnRank(OrderingMethod):
 
     @classmethod
     def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
-        """By the profile of the proxy that reads, unless another is given."""
+        """The method with the profile of the proxy that reads, unless another is given."""
         return cls(**{"model": models.proxy_name, **options})
 
     def order(
@@ -58,8 +58,8 @@ class AttnRank(OrderingMethod):
     ) -> tuple[int, ...]:
         """The passage of rank i at the place of the i-th most attention."""
         places = best_first(self.profile.at(len(passages)))
-        shown = dict(zip(places, best_first(scores), strict=True))
-        return tuple(shown[place] for place in range(len(passages)))
+        passage_at = dict(zip(places, best_first(scores), strict=True))
+        return tuple(passage_at[place] for place in range(len(passages)))
 
 
 Method = AttnRank

@@ -7,12 +7,12 @@ Labels are `[document 1]`, ... and are not part of their document; the rows are 
 instruction and query, without the suffix, so the prompt ends with the query. Calibration and mask
 are ICR's. The layers above the deepest head are not loaded, as the paper prunes them.
 
-Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
-the proxy's own template, by the rows from the question to the prompt's end (the paper's are those
-of instruction and query), without labels and with as many negatives as 1,000 tokens hold (the paper
-takes 49); the released code's rows reach one token into the suffix, these do not.
-A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
-such a model (Gemma) a head may be chosen that sees no further than the last documents.
+Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
+sets, in the proxy's own template, by the rows from the question to the prompt's end (the paper's
+are those of instruction and query), without labels and with as many negatives as 1,000 tokens hold
+(the paper takes 49); the released code's rows reach one token into the suffix, these do not. A
+profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
+such a model (Gemma) a head may be chosen that attends to the last documents alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tamis.compressors.method import Info, RankingMethod
-from tamis.compressors.reading.in_context import Form, InContext, layers_of_heads
+from tamis.compressors.reading.in_context import InContextRanker, PromptForm, layers_of_heads
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
-from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.text import Passage, Unit
 
 HEADS = 8
@@ -33,7 +33,7 @@ LABEL = "[document {}]"
 
 
 class CoReHead(RankingMethod):
-    """Eight heads that prefer gold documents to hard negatives, calibrated."""
+    """Ranks by eight heads that prefer gold documents to hard negatives, calibrated."""
 
     info: ClassVar[Info] = Info(
         "as icr, with the 8 heads that tell gold from hard negatives",
@@ -60,22 +60,22 @@ class CoReHead(RankingMethod):
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
-            BadInput: no profile ships for this proxy, or it has no so many heads.
+            BadInput: no profile ships for this proxy, or it has fewer heads.
         """
-        found = profile_of(profile, "contrast", reader.card.name)
+        found = choose_profile(profile, "contrast", reader.card.name)
         found.check(reader.card, reader.layout.template.name)
-        form = Form(LABEL, False, False, reverse, calibrate)
-        self.together = InContext(reader, found.best(heads), form, window_tokens)
+        form = PromptForm(LABEL, False, False, reverse, calibrate)
+        self.ranker = InContextRanker(reader, found.best(heads), form, window_tokens)
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the deepest of the heads."""
-        profile = profile_of(options.get("profile", "auto"), "contrast", model)
+        profile = choose_profile(options.get("profile", "auto"), "contrast", model)
         return layers_of_heads(profile.best(options.get("heads", HEADS)))
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
         """Each document's masked sum of calibrated attention by the heads; higher is better."""
-        return self.together.rank(question, passages)
+        return self.ranker.rank(question, passages)
 
 
 Method = CoReHead

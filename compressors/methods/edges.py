@@ -1,7 +1,7 @@
 """The best passages at both ends of the prompt, the worst in the middle.
 
-Source: "Lost in the Middle" (Liu et al., arXiv 2307.03172): models use what stands first or last
-best. The order itself is common practice ("long-context reorder"), not the paper's.
+Source: "Lost in the Middle" (Liu et al., arXiv 2307.03172): models use the beginning and the end of
+a prompt best. The order itself is common practice ("long-context reorder"), not the paper's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tamis.probes.text import Passage
 
 
 class Edges(OrderingMethod):
-    """Best first, second best last, and so on inwards."""
+    """Puts the best passage first, the second best last, and so on inwards."""
 
     info: ClassVar[Info] = Info(
         "best passages at both ends", "after Lost in the Middle, arXiv 2307.03172", kind="ordering"

@@ -1,30 +1,32 @@
 """EHPC: a few heads of one layer, the prompt's last rows, no training.
 
 Source: "Efficient Prompt Compression with Evaluator Heads" (arXiv 2501.12959, §3). A pilot on
-needles chooses the one layer whose last row looks at them most, and its 8 best heads
+needles chooses the one layer whose last row attends to them most, and its 8 best heads
 (`tamis heads find --by needle`). The model runs up to that layer. Each head's attention of the last
 16 rows is averaged, then pooled along the text over 32 tokens, stride 1; the heads are summed; the
 M tokens of the highest sums are the compressed prompt.
 
 From tokens to units: tamis keeps whole units, so `form="token"` ranks a unit by its best pooled
 token, which is the order in which units are first touched as M grows. `form="sentence"`, tamis's
-own and the default, lets the unit itself be the window: the mean over its tokens, with no other
-pooling. A window of 32 tokens reaches over the ends of sentences and lends one's attention to the
-next: of three RULER records at a tenth of the tokens, the token form lost one, this none (LOG.md).
-`EvaluatorHeads.tokens` gives the published token choice, as spans.
+own and the default, takes the unit itself as the window: the mean over its tokens, with no other
+pooling. A window of 32 tokens reaches over the ends of sentences and adds one's attention to the
+next: of three RULER records at a tenth of the tokens, the token form lost one, this none
+(docs/log/long-inputs.md). `EHPC.tokens` gives the published token choice, as spans.
 
 Departure of the sentence form: from a unit's mean, what the last rows of the question "N/A" pay to
-it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not. These heads look
-at places whatever is asked: at the first unit of a window, and at every token of a short one. Among
-50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are kept without the
-subtraction, 75 with it (LOG.md). The window's keys are kept, so it costs one more question, not one
-more reading (in a service only with a passage cache). `calibrate=False` leaves it out; the token
-form never has it. As published: `form="token", together=True`.
+it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not. These heads
+attend to places whatever the question is: to the first unit of a window, and to every token of a
+short one. Among 50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are
+kept without the subtraction, 75 with it (docs/log/long-inputs.md). The window's keys are kept, so
+it costs one more question, not one more reading (in a service only with a passage cache).
+`calibrate=False` leaves it out; the token form never has it.
+
+As published: `form="token", together=True`.
 
 Departures of both: the last rows never reach back beyond the question's first token, so a short
 question has fewer than 16; passages are read alone, in windows of whole units, where the paper
 reads one prompt (`together=True` joins them, a blank line between, in windows of `window_tokens`);
-the mean at the ends of a window is over the tokens that are there.
+the mean at the ends of a window is over the tokens that exist.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from torch import Tensor
 from tamis.compressors.method import Info, TwoStepMethod
 from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.in_context import EMPTY_QUERY
-from tamis.compressors.reading.smoothing import box
+from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
     WINDOW_TOKENS,
     Reader,
@@ -51,19 +53,19 @@ from tamis.compressors.reading.windows import (
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import PassageCache
-from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 HEADS, OBSERVED_ROWS, POOL_TOKENS = 8, 16, 32
-_KEPT_BYTES = 1 << 29
-"""Of windows, from the question to "N/A", where the reader does not keep them anyway."""
-Form = Literal["token", "sentence"]
+_WINDOW_CACHE_BYTES = 1 << 29
+"""For the windows, from the question to "N/A", where the reader has no cache of its own."""
+EHPCForm = Literal["token", "sentence"]
 
 
-def observed(signal: Signal, heads: Sequence[int], rows: int) -> Tensor:
-    """The mean of the last rows of the chosen heads: `[len(heads), N]`.
+def mean_last_rows(signal: Signal, heads: Sequence[int], rows: int) -> Tensor:
+    """The mean of the last `rows` rows of the chosen heads: `[len(heads), N]`.
 
     Args:
         signal: one layer, rows group `question`.
@@ -75,13 +77,13 @@ def unit_features(
     signal: Signal, spans: Sequence[tuple[int, int]], heads: Sequence[int], rows: int, pool: int
 ) -> Tensor:
     """Best pooled token and mean of raw tokens of each unit, heads summed: `[U, 2]`."""
-    seen = observed(signal, heads, rows)
-    best = pool_tokens(box(seen, pool).sum(0), spans, "max")
-    return torch.stack([best, pool_tokens(seen.sum(0), spans, "mean")], -1)
+    attention = mean_last_rows(signal, heads, rows)
+    best = pool_tokens(box_filter(attention, pool).sum(0), spans, "max")
+    return torch.stack([best, pool_tokens(attention.sum(0), spans, "mean")], -1)
 
 
 class EHPC(TwoStepMethod):
-    """Needle heads of one layer."""
+    """Scores units by the needle heads of one layer."""
 
     info: ClassVar[Info] = Info(
         "eight needle heads of one layer, the last 16 rows, minus what the query N/A draws; "
@@ -98,7 +100,7 @@ class EHPC(TwoStepMethod):
         heads: int = HEADS,
         observed_rows: int = OBSERVED_ROWS,
         pool_tokens: int = POOL_TOKENS,
-        form: Form = "sentence",
+        form: EHPCForm = "sentence",
         together: bool = False,
         window_tokens: int = WINDOW_TOKENS,
         calibrate: bool = True,
@@ -107,13 +109,13 @@ class EHPC(TwoStepMethod):
 
         Args:
             profile: of this proxy's heads, or its path; `auto` is the needle profile that ships.
-            heads: so many of the best layer.
-            observed_rows: so many rows before the prompt's end, its own included.
+            heads: how many of the best layer.
+            observed_rows: how many rows at the prompt's end.
             pool_tokens: width of the pooling window of the token form.
             form: `sentence`, or `token` as published.
             together: read the passages joined, as published.
             window_tokens: longest window.
-            calibrate: subtract what the question "N/A" draws, of the sentence form alone.
+            calibrate: subtract the attention of the question "N/A"; in the sentence form alone.
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
@@ -126,11 +128,11 @@ class EHPC(TwoStepMethod):
                 f"observed_rows is {observed_rows}, pool_tokens {pool_tokens} and window_tokens "
                 f"{window_tokens}; give 1 or more of each"
             )
-        found = profile_of(profile, "needle", reader.card.name)
+        found = choose_profile(profile, "needle", reader.card.name)
         found.check(reader.card, reader.layout.template.name)
         # 8 of the paper's models' 32; fewer where a layer has not so many
         chosen = found.evaluators(min(heads, found.heads) if heads == HEADS else heads)
-        self.layer, self.chosen = chosen[0][0], tuple(head for _, head in chosen)
+        self.layer, self.layer_heads = chosen[0][0], tuple(head for _, head in chosen)
         self.reader, self.form, self.together = reader, form, together
         self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
         self.calibrate = calibrate and form == "sentence"
@@ -138,55 +140,55 @@ class EHPC(TwoStepMethod):
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
-        """Up to the evaluator layer; all layers while there is no profile that says which."""
+        """Up to the evaluator layer; all layers where no profile says which one that is."""
         profile = options.get("profile", "auto")
         if profile == "auto" and not HeadProfile.ships("needle", model):
             return None
-        return profile_of(profile, "needle", model).best_layer() + 1
+        return choose_profile(profile, "needle", model).best_layer() + 1
 
     @property
     def reading_key(self) -> str:
         """The version (2: calibrated by "N/A"), heads and rows, pooling, windows."""
         return (
-            f"2 {self.layer}-{self.chosen} {self.rows} {self.pool_tokens} {self.together} "
+            f"2 {self.layer}-{self.layer_heads} {self.rows} {self.pool_tokens} {self.together} "
             f"{self.calibrate} {self.window_tokens}"
         )
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
-        """Reads every window once, and asks "N/A" of it if calibrated.
+        """Reads every window once, with the question "N/A", too, if calibrated.
 
         Features `[U, 3]` are the best pooled token, the mean of raw tokens, and that mean minus the
         mean of N/A; the last one only if calibrated.
         """
 
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
-            return unit_features(signal, spans, self.chosen, self.rows, self.pool_tokens)
+            return unit_features(signal, spans, self.layer_heads, self.rows, self.pool_tokens)
 
         given: Sequence[Passage] = passages
         if self.together:
             whole, units = join_passages(passages, units)
             given = [whole]
-        kept = PassageCache(_KEPT_BYTES) if self.calibrate else None
-        seen = read_windows(
-            with_cache(self.reader, kept),
+        cache = PassageCache(_WINDOW_CACHE_BYTES) if self.calibrate else None
+        reading = read_windows(
+            with_cache(self.reader, cache),
             question,
             given,
             units,
             self._want(),
             pool,
             self.window_tokens,
-            lead=self.together,
-            beside=(EMPTY_QUERY,) if self.calibrate else (),
+            include_gaps=self.together,
+            other_questions=(EMPTY_QUERY,) if self.calibrate else (),
         )
         if not self.calibrate or not units:
-            return seen
-        best, mean, _, empty = seen.features.unbind(1)
-        return replace(seen, features=torch.stack([best, mean, mean - empty], 1))
+            return reading
+        best, mean, _, empty = reading.features.unbind(1)
+        return replace(reading, features=torch.stack([best, mean, mean - empty], 1))
 
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
-        """The form's column; no probabilities."""
+        """The feature of the form; no probabilities."""
         column = 0 if self.form == "token" else 2 if self.calibrate else 1
         values = reading.features[:, column] if units else torch.zeros(0)
         return reading.scores(values, units, len(passages))
@@ -194,14 +196,16 @@ class EHPC(TwoStepMethod):
     def tokens(self, question: str, text: str, most: int) -> list[tuple[int, int]]:
         """The published choice: spans of the `most` best tokens of one text, in text order.
 
-        The text is read in one prompt; code points that a span cuts through belong to it whole.
+        The text is read in one prompt; a code point of several tokens belongs whole to each span.
 
         Raises:
             BadInput: the text is longer than the proxy's context.
         """
         prompt = Prompt(self.reader.layout.read(text, ()), self.reader.layout.ask(question))
         (signal,) = self.reader.read([prompt], self._want())
-        scores = box(observed(signal, self.chosen, self.rows), self.pool_tokens).sum(0)
+        scores = box_filter(
+            mean_last_rows(signal, self.layer_heads, self.rows), self.pool_tokens
+        ).sum(0)
         kept = sorted(scores.topk(min(most, len(scores))).indices.tolist())
         offsets = self.reader.layout.tokens.encode(text).offsets
         return [offsets[i] for i in kept]

@@ -1,4 +1,4 @@
-"""Sentence cosine: the peer to beat.
+"""Sentence cosine: the baseline to beat.
 
 A sentence encoder (by default all-MiniLM-L6-v2, Wang et al. 2020, trained by Reimers & Gurevych)
 embeds question and sentences; a sentence scores by the cosine with the question.

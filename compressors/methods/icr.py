@@ -6,8 +6,8 @@ query; the rows of instruction, query and suffix, averaged; all layers and heads
 same for the query "N/A"; in each document tokens at or below mean - 2·deviation dropped, the rest
 summed, not divided by its length. The document given first comes last, next to the query.
 
-Departures: those of `_in_context`, so of a model with sliding windows only the layers without one
-are "all layers"; titles stand on a line before their document.
+Departures: those of `reading/in_context.py`, so of a model with sliding windows only the layers
+without one are "all layers"; titles are on a line before their document.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.method import Info, RankingMethod
-from tamis.compressors.reading.in_context import Form, InContext
+from tamis.compressors.reading.in_context import InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.text import Passage, Unit
 
 
 class ICR(RankingMethod):
-    """Every head of every layer, calibrated."""
+    """Ranks by every head of every layer, calibrated."""
 
     info: ClassVar[Info] = Info(
         "all documents in one prompt, every head, minus what the query N/A draws",
@@ -40,23 +40,23 @@ class ICR(RankingMethod):
         calibrate: bool = True,
         answer: bool = False,
     ) -> None:
-        """A method over one proxy, laid out by the paper's own words.
+        """A method over one proxy, with the paper's prompt.
 
         Args:
-            window_tokens: longest prompt; None for all that the proxy takes.
-            reverse: the first document given comes last, next to the query.
+            window_tokens: longest prompt; None for the proxy's context.
+            reverse: the first document of the input comes last, next to the query.
             calibrate: subtract the empty query; False is the paper's ablation.
             answer: instruct to answer (the paper's QA prompt) instead of to find (IE).
 
         Raises:
             BadInput: a window too short to hold anything.
         """
-        form = Form(reverse=reverse, calibrate=calibrate, answer=answer)
-        self.together = InContext(reader, None, form, window_tokens)
+        form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
+        self.ranker = InContextRanker(reader, None, form, window_tokens)
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
         """Each document's masked sum of calibrated attention; higher is better."""
-        return self.together.rank(question, passages)
+        return self.ranker.rank(question, passages)
 
 
 Method = ICR

@@ -9,19 +9,20 @@ values. What is carried after the last chunk answers. Heads, rows and box are su
 does not matter.
 
 `form="sequential"` is that. `form="independent"`, tamis's own, reads every window alone, so windows
-can be batched and kept, and then the survivors once more, together.
+can be batched and cached, and then the carried units once more, in one prompt.
 
 Units that are carried to the end score 1 + s, the others s, where s is the best smoothed token of
 the unit (mean over heads and rows) when it was last read.
 
 Departures: the last layer of a small proxy finds nothing (of three RULER records at a tenth of the
-tokens it lost all, 16 contrast heads lost none, LOG.md), so where a contrast profile ships, its 16
-best heads of any layer are read: `heads=0` is the last layer, as published. At most `carry_tokens`
-are carried, the best first, where 300 tokens may carry 300 sentences; no row weights (the authors'
-package weighs a row by its attention to the question; the paper does not); tamis's template;
-documents are joined by a blank line, under their titles; the independent form's last pass reads the
-survivors without them. Chosen heads are read wherever they are: of a model with sliding layers
-(Gemma: 8 of the 16) some see no further back than that layer's window.
+tokens it lost all, 16 contrast heads lost none, docs/log/long-inputs.md), so where a contrast
+profile ships, its 16 best heads of any layer are read: `heads=0` is the last layer, as published.
+At most `carry_tokens` are carried, the best first, where 300 tokens may carry 300 sentences; no row
+weights (the authors' package weighs a row by its attention to the question; the paper does not);
+tamis's template; documents are joined by a blank line, under their titles; the independent form's
+last pass reads the carried units without them. Chosen heads are read in whatever layer they are: of
+a model with sliding windows (Gemma: 8 of the 16) some attend no further back than that layer's
+window.
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ from tamis.compressors.reading.joining import (
     units_that_fit,
 )
 from tamis.compressors.reading.long_range import document_tokens_left
-from tamis.compressors.reading.smoothing import box
-from tamis.compressors.reading.windows import Reader, Window, windows
+from tamis.compressors.reading.smoothing import box_filter
+from tamis.compressors.reading.windows import Reader, Window, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import Head, HeadProfile
-from tamis.probes.prompt import Ask, Prompt
+from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.signal import Signal, Want, pool_tokens
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS, TOP_K, PHRASE_TOKENS = 1024, 300, 8
 HEADS = 16
-Form = Literal["sequential", "independent"]
+InfiniRetriForm = Literal["sequential", "independent"]
 
 
 class InfiniRetri(ScoringMethod):
-    """Windows one after the other, with a memory of sentences."""
+    """Reads windows one after the other and carries the best sentences from each into the next."""
 
     info: ClassVar[Info] = Info(
         "a sliding window that carries sentences forward; 16 heads, or the last layer as published",
@@ -68,7 +69,7 @@ class InfiniRetri(ScoringMethod):
     def __init__(
         self,
         reader: Reader,
-        form: Form = "sequential",
+        form: InfiniRetriForm = "sequential",
         window_tokens: int = WINDOW_TOKENS,
         top_k: int = TOP_K,
         phrase_tokens: int = PHRASE_TOKENS,
@@ -80,20 +81,20 @@ class InfiniRetri(ScoringMethod):
         Args:
             form: `sequential` as published, or `independent` windows and a last pass.
             window_tokens: of new text a step.
-            top_k: so many best tokens of a step choose the sentences that are carried.
-            phrase_tokens: width of the box.
+            top_k: how many best tokens of a step choose the sentences that are carried.
+            phrase_tokens: width of the box filter.
             carry_tokens: the most that is carried. Both are less where the proxy's context is
                 shorter.
-            heads: 0 for all heads of the last layer, as published; else so many heads of any layer,
-                the best of the contrast profile that ships. None is 16 of them where one ships, and
-                0 where none does.
+            heads: 0 for all heads of the last layer, as published; else the number of heads of any
+                layer, the best of the contrast profile that ships. None is 16 of them where one
+                ships, and 0 where none does.
 
         Raises:
             BadInput: an option out of range, or no profile for this proxy.
         """
         if form not in ("sequential", "independent"):
             raise BadInput(f"form is {form!r}; give 'sequential' or 'independent'")
-        heads = _heads(reader.card.name, heads)
+        heads = _head_count(reader.card.name, heads)
         least = min(window_tokens, top_k, phrase_tokens, carry_tokens)
         if least < 1 or heads < 0:
             raise BadInput(
@@ -102,14 +103,14 @@ class InfiniRetri(ScoringMethod):
             )
         self.reader, self.form, self.window_tokens = reader, form, window_tokens
         self.top_k, self.phrase_tokens, self.carry_tokens = top_k, phrase_tokens, carry_tokens
-        self.chosen = _contrast_heads(reader, heads) if heads else None
-        deepest = max(layer for layer, _ in self.chosen) if self.chosen else None
+        self.heads = _contrast_heads(reader, heads) if heads else None
+        deepest = max(layer for layer, _ in self.heads) if self.heads else None
         self.layers = reader.card.layers if deepest is None else deepest + 1
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """All layers, or as many as the chosen heads need."""
-        if not (heads := _heads(model, options.get("heads"))):
+        if not (heads := _head_count(model, options.get("heads"))):
             return None
         best = HeadProfile.shipped("contrast", model).best(heads)
         return 1 + max(layer for layer, _ in best)
@@ -117,74 +118,80 @@ class InfiniRetri(ScoringMethod):
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit; a passage ranks by its best unit."""
         clock = time.perf_counter()
-        ask = self.reader.layout.ask(question)
-        # of a short context, half is for what is carried and half for what is new
-        room = document_tokens_left(self.reader, ask, self.window_tokens + self.carry_tokens)
+        query = self.reader.layout.ask(question)
+        # half of a short context is for carried text and half for new text
+        room = document_tokens_left(self.reader, query, self.window_tokens + self.carry_tokens)
         carry = min(self.carry_tokens, max(room // 2, room - self.window_tokens))
         window_tokens = min(self.window_tokens, max(1, room - carry))
-        walk = _Walk(self, ask, len(units), carry)
+        state = _CarryState(self, query, len(units), carry)
         if self.form == "sequential":
             whole, moved = join_passages(passages, units)
-            for window in windows(self.reader.layout, [whole], moved, window_tokens, lead=True):
-                walk.step(units_as_tokens(window))
+            for window in split_windows(
+                self.reader.layout, [whole], moved, window_tokens, include_gaps=True
+            ):
+                state.read_chunk(units_as_tokens(window))
         else:
-            walk.alone(windows(self.reader.layout, passages, units, window_tokens))
-        each = walk.values()
+            state.read_independently(
+                split_windows(self.reader.layout, passages, units, window_tokens)
+            )
+        each = state.values()
         timings = {"read": (time.perf_counter() - clock) * 1e3}
         ranks = best_unit_scores(each, units, len(passages))
-        read = walk.tokens - walk.cached
-        return Scores(each, ranks, False, walk.prompts, read, timings, walk.cached)
+        read = state.tokens - state.cached
+        return Scores(each, ranks, False, state.prompts, read, timings, state.cached)
 
     def want(self) -> Want:
         """The last layer, or those of the chosen heads."""
-        layers = {layer for layer, _ in self.chosen} if self.chosen else {self.layers - 1}
+        layers = {layer for layer, _ in self.heads} if self.heads else {self.layers - 1}
         return Want(tuple(sorted(layers)), ("question_mean",))
 
     def token_scores(self, signal: Signal) -> Tensor:
-        """The mean of heads and rows, under the box: `[N]`."""
-        if self.chosen:
+        """The mean over heads and rows, smoothed by the box filter: `[N]`."""
+        if self.heads:
             at = {layer: i for i, layer in enumerate(signal.layers)}
-            rows = torch.stack([signal.weights[at[x], head, 0] for x, head in self.chosen])
+            rows = torch.stack([signal.weights[at[x], head, 0] for x, head in self.heads])
         else:
             rows = signal.weights[-1, :, 0]
-        return box(rows.mean(0), self.phrase_tokens, padded=True)
+        return box_filter(rows.mean(0), self.phrase_tokens, padded=True)
 
 
-class _Walk:
-    """One request on its way through the text: what was seen of each unit, and what is carried."""
+class _CarryState:
+    """The state of one request: each unit's score so far, and the units that are carried on."""
 
-    def __init__(self, method: InfiniRetri, ask: Ask, units: int, carry_tokens: int) -> None:
-        self.method, self.ask, self.carry_tokens = method, ask, carry_tokens
-        self.seen = [0.0] * units
+    def __init__(
+        self, method: InfiniRetri, query: QuestionTokens, units: int, carry_tokens: int
+    ) -> None:
+        self.method, self.query, self.carry_tokens = method, query, carry_tokens
+        self.unit_scores = [0.0] * units
         self.carried: list[UnitTokens] = []
         self.prompts = self.tokens = self.cached = 0
 
     def values(self) -> tuple[float, ...]:
-        """What was carried to the end comes before all else."""
-        kept = {part.unit for part in self.carried}
-        return tuple(s + (u in kept) for u, s in enumerate(self.seen))
+        """Units that were carried to the end score above all others."""
+        carried = {part.unit for part in self.carried}
+        return tuple(s + (u in carried) for u, s in enumerate(self.unit_scores))
 
-    def step(self, new: Sequence[UnitTokens]) -> None:
-        """Reads what is carried with what is new, and carries on the units of the best tokens."""
-        self.carried = self._survivors(*self._together([*self.carried, *new]))
+    def read_chunk(self, new: Sequence[UnitTokens]) -> None:
+        """Reads the carried units with new ones, and carries the units of the best tokens on."""
+        self.carried = self._units_to_carry(*self._read_joined([*self.carried, *new]))
 
-    def alone(self, found: Sequence[Window]) -> None:
-        """Reads every window alone, then the units of the best tokens together."""
+    def read_independently(self, chunks: Sequence[Window]) -> None:
+        """Reads every window alone, then the units of the best tokens in one prompt."""
         parts, tokens = [], []
-        prompts = [Prompt(window.read, self.ask) for window in found]
-        for window, signal in zip(found, self._read(prompts), strict=True):
+        prompts = [Prompt(window.tokens, self.query) for window in chunks]
+        for window, signal in zip(chunks, self._read(prompts), strict=True):
             parts += (own := units_as_tokens(window))
-            tokens.append(self._judge(own, signal, window.read.spans))
+            tokens.append(self._record_scores(own, signal, window.tokens.spans))
         if parts:
-            self.carried = self._survivors(parts, torch.cat(tokens))
+            self.carried = self._units_to_carry(parts, torch.cat(tokens))
         if len(prompts) > 1:
-            self._together(self.carried)
+            self._read_joined(self.carried)
 
-    def _together(self, parts: list[UnitTokens]) -> tuple[list[UnitTokens], Tensor]:
-        """Reads some units in one prompt: them again, and the scores of its tokens."""
-        read = join_units(parts)
-        (signal,) = self._read([Prompt(read, self.ask)])
-        return parts, self._judge(parts, signal, read.spans)
+    def _read_joined(self, parts: list[UnitTokens]) -> tuple[list[UnitTokens], Tensor]:
+        """Reads some units in one prompt; returns them and the scores of the prompt's tokens."""
+        joined = join_units(parts)
+        (signal,) = self._read([Prompt(joined, self.query)])
+        return parts, self._record_scores(parts, signal, joined.spans)
 
     def _read(self, prompts: Sequence[Prompt]) -> Iterator[Signal]:
         self.prompts += len(prompts)
@@ -193,28 +200,28 @@ class _Walk:
             self.cached += signal.cached
             yield signal
 
-    def _judge(
+    def _record_scores(
         self, parts: Sequence[UnitTokens], signal: Signal, spans: Sequence[tuple[int, int]]
     ) -> Tensor:
-        """Notes each unit's best token, and gives all tokens' scores: `[N]`."""
+        """Stores the score of each unit's best token; returns the scores of all tokens: `[N]`."""
         tokens = self.method.token_scores(signal)
         best = pool_tokens(tokens, spans, "max").tolist()
         for part, value in zip(parts, best, strict=True):
-            self.seen[part.unit] = value
+            self.unit_scores[part.unit] = value
         return tokens
 
-    def _survivors(self, parts: Sequence[UnitTokens], tokens: Tensor) -> list[UnitTokens]:
-        """The units that hold one of the best tokens, best first, as far as there is room."""
+    def _units_to_carry(self, parts: Sequence[UnitTokens], tokens: Tensor) -> list[UnitTokens]:
+        """The units that hold one of the best tokens, the best first, as far as they fit."""
         if not len(tokens):
             return []
         worst = float(tokens.topk(min(self.method.top_k, len(tokens))).values[-1])
-        hit = [part for part in parts if self.seen[part.unit] >= worst]
-        order = sorted(hit, key=lambda part: (-self.seen[part.unit], part.unit))
+        hits = [part for part in parts if self.unit_scores[part.unit] >= worst]
+        order = sorted(hits, key=lambda part: (-self.unit_scores[part.unit], part.unit))
         return units_that_fit(order, self.carry_tokens)
 
 
-def _heads(model: str, given: int | None) -> int:
-    """How many heads of the contrast profile are read; 0 for the last layer's."""
+def _head_count(model: str, given: int | None) -> int:
+    """How many heads of the contrast profile are read; 0 for all heads of the last layer."""
     if given is not None:
         return given
     return HEADS if HeadProfile.ships("contrast", model) else 0

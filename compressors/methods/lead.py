@@ -1,4 +1,4 @@
-"""The floor: the first sentences of every passage, in turn."""
+"""The baseline: the first sentences of every passage, then the second ones, and so on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Lead(ScoringMethod):
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """1, 1/2, 1/3, ... by a unit's place in its passage; passages keep their order."""
-        seen = [0] * len(passages)
+        count = [0] * len(passages)
         values = []
         for unit in units:
-            seen[unit.passage] += 1
-            values.append(1 / seen[unit.passage])
+            count[unit.passage] += 1
+            values.append(1 / count[unit.passage])
         return Scores(tuple(values), tuple(1 / (p + 1) for p in range(len(passages))))
 
 

@@ -1,4 +1,4 @@
-"""Passages as they came."""
+"""Passages in the order of the input."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""QRHead: in-context reranking by the few heads that look from a query to its documents.
+"""QRHead: in-context reranking by the few heads that attend from a query to its documents.
 
 Source: "Query-Focused Retrieval Heads Improve Long-Context Reasoning and Re-ranking", arXiv
 2506.09944, §3. Prompt, rows, calibration and mask are ICR's; only the 16 heads with the highest
 QRScore are summed: the calibrated, masked attention mass on the gold documents of labelled
 questions (`tamis heads find --by qr`).
 
-Departures: those of `_in_context` and of `icr`; heads are found on tamis's own training sets, in
-the proxy's own template, not in this prompt's words, by the rows from the question to the prompt's
-end, where the paper's begin with the instruction.
-A profile scores every layer, those with a sliding window too, on prompts of about 1,000 tokens: of
-such a model (Gemma) a head may be chosen that sees no further than the last documents.
+Departures: those of `reading/in_context.py` and of `icr`; heads are found on tamis's own training
+sets, in the proxy's own template, not in this prompt's words, by the rows from the question to the
+prompt's end, where the paper's begin with the instruction. A profile scores every layer, those with
+a sliding window too, on prompts of about 1,000 tokens: of such a model (Gemma) a head may be chosen
+that attends to the last documents alone.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tamis.compressors.method import Info, RankingMethod
-from tamis.compressors.reading.in_context import Form, InContext, layers_of_heads
+from tamis.compressors.reading.in_context import InContextRanker, PromptForm, layers_of_heads
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
-from tamis.probes.probing.heads import HeadProfile, profile_of
+from tamis.probes.probing.heads import HeadProfile, choose_profile
 from tamis.probes.text import Passage, Unit
 
 HEADS = 16
 
 
 class QRHead(RankingMethod):
-    """Sixteen heads that find the gold documents, calibrated."""
+    """Ranks by sixteen heads that find the gold documents, calibrated."""
 
     info: ClassVar[Info] = Info(
         "as icr, with the 16 heads that draw most to gold documents",
@@ -57,22 +57,22 @@ class QRHead(RankingMethod):
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
-            BadInput: no profile ships for this proxy, or it has no so many heads.
+            BadInput: no profile ships for this proxy, or it has fewer heads.
         """
-        found = profile_of(profile, "qr", reader.card.name)
+        found = choose_profile(profile, "qr", reader.card.name)
         found.check(reader.card, reader.layout.template.name)
-        form = Form(reverse=reverse, calibrate=calibrate, answer=answer)
-        self.together = InContext(reader, found.best(heads), form, window_tokens)
+        form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
+        self.ranker = InContextRanker(reader, found.best(heads), form, window_tokens)
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the deepest of the heads."""
-        profile = profile_of(options.get("profile", "auto"), "qr", model)
+        profile = choose_profile(options.get("profile", "auto"), "qr", model)
         return layers_of_heads(profile.best(options.get("heads", HEADS)))
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
         """Each document's masked sum of calibrated attention by the heads; higher is better."""
-        return self.together.rank(question, passages)
+        return self.ranker.rank(question, passages)
 
 
 Method = QRHead

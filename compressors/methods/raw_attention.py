@@ -1,4 +1,4 @@
-"""Raw attention: how the last row of the last layer looks at each sentence. No training, no heads.
+"""Raw attention: the last row of the last layer, sentence by sentence; no training, no head choice.
 
 Source: QUITO (arXiv 2408.00274, §3), sentence form: the last layer's attention of the last token,
 averaged over heads, smoothed by a Gaussian of sigma 1 along the text; a sentence counts as much as
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tamis.compressors.method import Info, TwoStepMethod
 from tamis.compressors.methods.sentinel import join_passages
-from tamis.compressors.reading.smoothing import gaussian
+from tamis.compressors.reading.smoothing import gaussian_filter
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -31,14 +31,14 @@ WINDOW_TOKENS = 1024
 SIGMA = 1.0
 
 
-def best_words(signal: Signal, spans: Sequence[tuple[int, int]], sigma: float) -> Tensor:
+def best_token_scores(signal: Signal, spans: Sequence[tuple[int, int]], sigma: float) -> Tensor:
     """The best smoothed token of each unit, all heads of the last row averaged: `[U, 1]`."""
     tokens = signal.weights[-1, :, -1].mean(0)  # [N]
-    return pool_tokens(gaussian(tokens, sigma), spans, "max")[:, None]
+    return pool_tokens(gaussian_filter(tokens, sigma), spans, "max")[:, None]
 
 
 class RawAttention(TwoStepMethod):
-    """The reading that every other one improves on."""
+    """Scores units by the last layer's last row; the baseline of the other readings."""
 
     info: ClassVar[Info] = Info(
         "the last row of the last layer, mean of heads, no training",
@@ -76,16 +76,16 @@ class RawAttention(TwoStepMethod):
         want = Want((self.reader.card.layers - 1,), ("last",))
 
         def pool(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
-            return best_words(signal, spans, self.sigma)
+            return best_token_scores(signal, spans, self.sigma)
 
         return read_windows(
-            self.reader, question, [whole], moved, want, pool, self.window_tokens, lead=True
+            self.reader, question, [whole], moved, want, pool, self.window_tokens, include_gaps=True
         )
 
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
-        """What was seen, as it is; no probabilities."""
+        """The features as they are; no probabilities."""
         return reading.scores(reading.features.flatten(), units, len(passages))
 
 

@@ -13,9 +13,9 @@ context; the probe that ships was fitted by the recipe `like-cases`: every sente
 in its own order, of documents among distractors, where the paper takes one gold and one other
 sentence of a short shuffled context (`published`); C is the one of five with the best cross-
 validated AUC; units are chosen by tamis's selection, which fills the budget, where the paper stops
-at the first sentence that does not fit. A model that needs its opening token (Gemma) gets it before
-the words. Layers with a sliding window shorter than a chunk are features like all others: they see
-the chunk's end alone, and the regression has to learn that.
+at the first sentence that does not fit. A model that needs its opening token (Gemma) gets it first.
+Layers with a sliding window shorter than a chunk are features like all others: they attend to the
+chunk's end alone, and the regression has to learn that.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def pool_context_shares(signal: Signal, spans: Sequence[tuple[int, int]]) -> Ten
 
 
 def sentinel_template(own: Template) -> Template:
-    """Sentinel's words, behind the opening token that a proxy's own template begins with."""
+    """Sentinel's template, after the opening token that the proxy's own template begins with."""
     words = TEMPLATES["sentinel"]
     if not (token := opening_token(own)):
         return words
@@ -60,7 +60,7 @@ def sentinel_template(own: Template) -> Template:
 def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
     """All passages as one text, a blank line between them, and the units at their new places.
 
-    Titles stand between units: only windows with their `lead` hold them.
+    Titles are between units: only windows made with `include_gaps` hold them.
     """
     text, starts = "", []
     for passage in passages:
@@ -76,7 +76,7 @@ def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[P
 
 
 class Sentinel(TwoStepMethod):
-    """The published reading, as the method to beat."""
+    """Scores units by Sentinel's logistic regression; the published method to beat."""
 
     info: ClassVar[Info] = Info(
         "the last row of one prompt, every head, logistic regression",
@@ -90,11 +90,11 @@ class Sentinel(TwoStepMethod):
         probe: LinearProbe | Path | str = "auto",
         chunk_tokens: int = CHUNK_TOKENS,
     ) -> None:
-        """A method over one proxy, laid out by Sentinel's own template.
+        """A method over one proxy, with Sentinel's prompt template.
 
         Raises:
             ProbeMismatch: the probe is for another model or revision.
-            BadInput: there is no probe for this proxy, or chunks below 1 token.
+            BadInput: there is no probe for this proxy, or chunks are below 1 token.
         """
         if chunk_tokens < 1:
             raise BadInput(f"chunk_tokens is {chunk_tokens}; give 1 or more")
@@ -114,7 +114,7 @@ class Sentinel(TwoStepMethod):
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
-        """Every layer is read, but for a probe that was fitted for fewer."""
+        """All layers, unless the probe was fitted for fewer."""
         if (given := options.get("probe", "auto")) == "auto":
             return None
         probe = load_probe(given)
@@ -137,13 +137,13 @@ class Sentinel(TwoStepMethod):
             want,
             pool_context_shares,
             self.chunk_tokens,
-            lead=True,
+            include_gaps=True,
         )
 
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
-        """The regression's probabilities; classes were balanced, so they are no rates."""
+        """The regression's outputs; they are not calibrated, since its classes were balanced."""
         values: Tensor = torch.zeros(0)
         if units:
             w = self.probe.get("head", (reading.features.shape[1],))

@@ -1,6 +1,7 @@
-"""One request: segment, score, select, render.
+"""One compression in two stages: `prepare` needs no model, `finish` scores and selects.
 
-passages ─ segment ─► units ─ method ─► scores ─ select under the budget ─► text, spans, counts
+passages ─ segment ─► units ─ does it fit? ─► whole, no model is used
+                                     └─ no ─► scores ─ select under the budget ─► text, spans, counts
 """
 
 from __future__ import annotations
@@ -13,32 +14,80 @@ from typing import Any
 from tamis.compressors.documents import check_keep, check_list, to_passage
 from tamis.compressors.features.coverage import (
     check_threshold,
-    check_unanswerable,
     is_unanswerable,
     resolve_coverage,
     unanswerable_warning,
 )
 from tamis.compressors.keep_tags import parse_keep_tags
 from tamis.compressors.method import Orderer, Scorer, check_scores
-from tamis.compressors.question import COMPRESSION, check_question
+from tamis.compressors.question import COMPRESSION_REASON, check_question
+from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
 from tamis.compressors.selection.granularity import check_granularity, merge_blocks, split_words
-from tamis.compressors.selection.order import PLAIN, Orderers
-from tamis.compressors.selection.select import given, select, whole
-from tamis.compressors.types import Budget, Compressed, Kept, Rules, Scores, Selection, Status
+from tamis.compressors.selection.order import OrdererFactory
+from tamis.compressors.selection.rendering import render_whole, render_without_citations
+from tamis.compressors.selection.select import select
+from tamis.compressors.types import Compressed, KeptUnit, Scores, Selection, Status
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, spoken
+from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 
-DEFAULT_RULES = Rules()
+
+@dataclass(frozen=True, slots=True)
+class PreparedCompression:
+    """A request that was checked and segmented; no model has run.
+
+    Attributes:
+        budget: with a coverage as the threshold that the method's calibration gives it.
+        whole: the context as it came, with what the rules show around it.
+        tokens_in: tokens of the context without that.
+        fits: whether it is returned whole, so that no model is needed.
+        orderer: the method that `rules.order` names, if it is one.
+        timings_ms: of the stages so far. started: `time.perf_counter()` when the request began.
+    """
+
+    question: str
+    passages: tuple[Passage, ...]
+    units: tuple[Unit, ...]
+    budget: Budget
+    rules: Rules
+    counter: TextTokenizer
+    whole: Selection
+    tokens_in: int
+    fits: bool
+    orderer: Orderer | None
+    started: float
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def with_budget(self, budget: Budget) -> PreparedCompression:
+        """The same request with another budget in tokens or another threshold."""
+        fits = context_fits(budget, self.tokens_in, self.whole, self.rules)
+        return replace(self, budget=budget, fits=fits)
+
+    def select(self, scores: Scores, rules: Rules, order: Sequence[int] | None = None) -> Selection:
+        """The units that stay under the budget."""
+        return select(
+            self.passages,
+            self.units,
+            scores.values,
+            scores.passages,
+            self.budget,
+            rules,
+            self.counter,
+            order,
+        )
 
 
 class Compressor:
     """A method with a tokenizer that counts the budget."""
 
     def __init__(
-        self, scorer: Scorer, name: str, counter: Tokens, orderers: Orderers | None = None
+        self,
+        scorer: Scorer,
+        name: str,
+        counter: TextTokenizer,
+        orderers: OrdererFactory | None = None,
     ) -> None:
         """`orderers` gives the methods of ordering that `Rules.order` may name.
 
@@ -57,12 +106,12 @@ class Compressor:
         rules: Rules = DEFAULT_RULES,
         *,
         language: str = AUTO,
-        counter: Tokens | None = None,
+        counter: TextTokenizer | None = None,
     ) -> Compressed:
         """Keeps the sentences that answer the question, verbatim, within the budget.
 
-        A context that fits is returned whole, and no model is asked; so is one that a budget in
-        tokens does not limit. A threshold or a coverage asks the model all the same.
+        A context that fits is returned whole, and no model is used; so is one that a budget in
+        tokens does not limit. A threshold or a coverage needs the model all the same.
 
         Args:
             question: what is asked.
@@ -70,176 +119,203 @@ class Compressor:
                 `Passage`s.
             budget: how much may be kept.
             rules: how units are chosen and shown.
-            language: of the passages, for finding sentences; `auto` looks at them.
+            language: of the passages, for finding sentences; `auto` detects it.
             counter: the tokenizer to count with, instead of the compressor's own.
 
         Raises:
-            BadInput: an empty question, a malformed passage or rule.
+            BadInput: an empty question, or a malformed passage.
             BudgetTooSmall: not even the shortest sentence fits.
         """
-        check_question(question, COMPRESSION)
+        prepared = self.prepare(
+            question, passages, budget, rules, language=language, counter=counter
+        )
+        return self.finish(prepared)
+
+    def prepare(
+        self,
+        question: str,
+        passages: Sequence[Passage | str | Mapping[str, Any]],
+        budget: Budget,
+        rules: Rules = DEFAULT_RULES,
+        *,
+        language: str = AUTO,
+        counter: TextTokenizer | None = None,
+    ) -> PreparedCompression:
+        """Checks and segments a request and counts its context; arguments as for `compress`.
+
+        Raises:
+            BadInput: an empty question, or a malformed passage.
+        """
+        check_question(question, COMPRESSION_REASON)
         check_list(passages, "passages")
-        check_unanswerable(rules)
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
         budget = resolve_coverage(budget, self.scorer, self.name)
         counter = counter or self.counter
-        clock = time.perf_counter()
+        started = time.perf_counter()
         context = tuple(to_passage(p, i) for i, p in enumerate(passages))
         check_keep(context)
         if rules.keep_tags:
             context = tuple(parse_keep_tags(p, i) for i, p in enumerate(context))
-        units = units_of(context, spoken(language, question, [p.text for p in context]))
+        units = units_of(context, resolve_language(language, question, [p.text for p in context]))
         if rules.granularity == "token":
             units = split_words(context, units)
-        everything, tokens_in = whole_context(context, units, rules, counter)
-        case = _Case(question, context, units, budget, rules, counter, tokens_in, everything, clock)
-        case.timings["segment"] = (time.perf_counter() - clock) * 1e3
-        limit = budget.tokens(tokens_in)
-        fits = budget.threshold is None and (limit is None or everything.tokens <= limit)
-        if not units:  # white space at most
-            return self._whole(case, everything if fits else Selection((), "", 0))
-        if fits and rules.top_n is None:
-            return self._whole(case, everything)
-        return self._scored(case, orderer)
+        everything, tokens_in = count_whole_context(context, units, rules, counter)
+        return PreparedCompression(
+            question,
+            context,
+            tuple(units),
+            budget,
+            rules,
+            counter,
+            everything,
+            tokens_in,
+            context_fits(budget, tokens_in, everything, rules),
+            orderer,
+            started,
+            {"segment": (time.perf_counter() - started) * 1e3},
+        )
 
-    def _scored(self, case: _Case, orderer: Orderer | None) -> Compressed:
-        """What is kept by the method's scores, or what the rules say where there is no answer."""
-        scores = self.scorer.scores(case.question, case.passages, case.units)
-        if case.rules.granularity == "block":
-            case.units, scores = merge_blocks(case.passages, case.units, scores)
-        check_threshold(case.budget, scores, self.name)
-        case.timings |= scores.timings_ms
-        if is_unanswerable(scores, case.rules, self.name):
-            return self._unanswered(case, scores)
+    def finish(self, prepared: PreparedCompression) -> Compressed:
+        """The compression of a prepared request; the model runs unless the context fits.
+
+        Raises:
+            BadInput: a threshold, and the method gives no probabilities.
+            BudgetTooSmall: not even the shortest sentence fits.
+        """
+        if prepared.fits:
+            return self._whole_result(prepared, prepared.whole)
+        if not prepared.units:  # white space at most, and more of it than the budget
+            return self._whole_result(prepared, Selection((), "", 0))
+        scores = self.scorer.scores(prepared.question, prepared.passages, prepared.units)
+        if prepared.rules.granularity == "block":
+            blocks, scores = merge_blocks(prepared.passages, prepared.units, scores)
+            prepared = replace(prepared, units=tuple(blocks))
+        check_threshold(prepared.budget, scores, self.name)
+        timings = {**prepared.timings_ms, **scores.timings_ms}
+        if is_unanswerable(scores, prepared.rules, self.name):
+            kept = _unanswered_selection(prepared, scores)
+            return self._result(prepared, scores, kept, timings, "unanswerable")
         clock = time.perf_counter()
-        kept = case.selected(scores, case.rules if orderer is None else _unordered(case.rules))
-        case.timings["select"] = (time.perf_counter() - clock) * 1e3
+        orderer, rules = prepared.orderer, prepared.rules
+        kept = prepared.select(scores, rules if orderer is None else _in_given_order(rules))
+        timings["select"] = (time.perf_counter() - clock) * 1e3
         if orderer is not None:
             clock = time.perf_counter()
-            # chosen once more: the joined text has other joints, and the budget holds for it
-            order = _arrangement(orderer, case, scores, kept)
-            kept = case.selected(scores, case.rules, order)
-            case.timings["order"] = (time.perf_counter() - clock) * 1e3
-        return self._result(case, scores, kept)
+            # selected once more: in another order other texts are joined, and the budget still holds
+            order = _passage_order(orderer, prepared, scores, kept)
+            kept = prepared.select(scores, rules, order)
+            timings["order"] = (time.perf_counter() - clock) * 1e3
+        return self._result(prepared, scores, kept, timings, "ok")
 
     def _orderer(self, rules: Rules) -> Orderer | None:
         """The method that `rules.order` names, if it is one."""
-        if rules.order in PLAIN:
+        if rules.order in PLAIN_ORDERS:
             return None
         if self.orderers is None:
             raise BadInput(
                 f"order is {rules.order!r}, and this compressor has no methods of ordering; "
-                f"give {', '.join(PLAIN)}, or orderers"
+                f"give {', '.join(PLAIN_ORDERS)}, or orderers"
             )
         return self.orderers(rules.order)
 
     def _result(
-        self, case: _Case, scores: Scores, kept: Selection, status: Status = "ok"
+        self,
+        prepared: PreparedCompression,
+        scores: Scores,
+        kept: Selection,
+        timings: dict[str, float],
+        status: Status,
     ) -> Compressed:
-        units = case.units
-        case.timings["total"] = (time.perf_counter() - case.clock) * 1e3
+        units = prepared.units
+        timings["total"] = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
             text=kept.text,
             kept=tuple(
-                Kept(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units
+                KeptUnit(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units
             ),
-            passages=case.passages,
-            units=tuple(units),
+            passages=prepared.passages,
+            units=units,
             scores=scores.values,
             passage_scores=scores.passages,
-            tokens_in=case.tokens_in,
+            tokens_in=prepared.tokens_in,
             tokens_out=kept.tokens,
-            tokenizer=case.counter.name,
+            tokenizer=prepared.counter.name,
             method=self.name,
             status=status,
             windows=scores.windows,
             tokens_read=scores.tokens_read,
-            timings_ms=case.timings,
+            timings_ms=timings,
             warnings=kept.warnings,
             tokens_cached=scores.tokens_cached,
             answerability=scores.answerability,
-            threshold=case.budget.threshold if status == "ok" else None,
+            threshold=prepared.budget.threshold if status == "ok" else None,
         )
 
-    def _unanswered(self, case: _Case, scores: Scores) -> Compressed:
-        """Nothing, or the context as it came, whatever the budget: as the rules have it."""
-        why = (unanswerable_warning(case.rules, scores),)
-        if case.rules.unanswerable == "nothing":
-            kept = Selection((), "", 0, why)
-        else:
-            kept = replace(case.everything, warnings=why)
-        return self._result(case, scores, kept, "unanswerable")
-
-    def _whole(self, case: _Case, everything: Selection) -> Compressed:
-        """The context as it is: it fits, so nothing is scored and nothing is left out."""
-        case.timings["total"] = (time.perf_counter() - case.clock) * 1e3
+    def _whole_result(self, prepared: PreparedCompression, kept: Selection) -> Compressed:
+        """The context as it came: nothing is scored and nothing is left out."""
+        total_ms = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
-            text=everything.text,
-            kept=tuple(Kept(u.passage, *u.visible, 1.0, i) for i, u in enumerate(case.units)),
-            passages=case.passages,
-            units=tuple(case.units),
+            text=kept.text,
+            kept=tuple(KeptUnit(u.passage, *u.visible, 1.0, i) for i, u in enumerate(prepared.units)),
+            passages=prepared.passages,
+            units=prepared.units,
             scores=(),
             passage_scores=(),
-            tokens_in=case.tokens_in,
-            tokens_out=everything.tokens,
-            tokenizer=case.counter.name,
+            tokens_in=prepared.tokens_in,
+            tokens_out=kept.tokens,
+            tokenizer=prepared.counter.name,
             method=self.name,
             status="passthrough",
-            timings_ms=case.timings,
+            timings_ms={**prepared.timings_ms, "total": total_ms},
         )
 
 
-@dataclass(slots=True)
-class _Case:
-    """One request on its way.
-
-    `everything` is the context as it came, with what the rules show around it, and `tokens_in` its
-    tokens without that; `clock` is when the request began, `timings` in ms fill as it goes.
-    """
-
-    question: str
-    passages: tuple[Passage, ...]
-    units: list[Unit]
-    budget: Budget
-    rules: Rules
-    counter: Tokens
-    tokens_in: int
-    everything: Selection
-    clock: float
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def selected(
-        self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
-    ) -> Selection:
-        """The units that stay."""
-        seen = scores.values, scores.passages
-        return select(self.passages, self.units, *seen, self.budget, rules, self.counter, order)
-
-
-def whole_context(
-    passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: Tokens
+def count_whole_context(
+    passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: TextTokenizer
 ) -> tuple[Selection, int]:
     """The context as it came, with what the rules show around it, and its tokens without that."""
-    text = whole(passages, units, rules)
-    tokens = counter.count(text)
-    tokens_in = counter.count(given(passages, units, rules)) if rules.citations else tokens
+    text = render_whole(passages, units, rules)
+    tokens = tokens_in = counter.count(text)
+    if rules.citations:
+        tokens_in = counter.count(render_without_citations(passages, units, rules))
     return Selection(tuple(range(len(units))), text, tokens), tokens_in
 
 
-def _unordered(rules: Rules) -> Rules:
+def context_fits(budget: Budget, tokens_in: int, everything: Selection, rules: Rules) -> bool:
+    """Whether the context is returned as it came, unscored.
+
+    Args:
+        tokens_in: of the context. everything: all its units, with what the rules show around them.
+    """
+    limit = budget.tokens(tokens_in)
+    within = budget.threshold is None and (limit is None or everything.tokens <= limit)
+    return within and (rules.top_n is None or not everything.units)
+
+
+def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> Selection:
+    """Nothing, or the context as it came whatever the budget: as the rules have it."""
+    warnings = (unanswerable_warning(prepared.rules, scores),)
+    if prepared.rules.unanswerable == "nothing":
+        return Selection((), "", 0, warnings)
+    return replace(prepared.whole, warnings=warnings)
+
+
+def _in_given_order(rules: Rules) -> Rules:
     return replace(rules, order="original")
 
 
-def _arrangement(orderer: Orderer, case: _Case, scores: Scores, kept: Selection) -> list[int]:
+def _passage_order(
+    orderer: Orderer, prepared: PreparedCompression, scores: Scores, kept: Selection
+) -> list[int]:
     """All passages, those with kept text first, as a method orders that text."""
     by_passage: dict[int, list[str]] = {}
     for u in kept.units:
-        unit = case.units[u]
-        text = case.passages[unit.passage].text[slice(*unit.visible)]
+        unit = prepared.units[u]
+        text = prepared.passages[unit.passage].text[slice(*unit.visible)]
         by_passage.setdefault(unit.passage, []).append(text)
     shown = list(by_passage)
-    texts = [replace(case.passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
-    order = orderer.order(case.question, texts, [scores.passages[p] for p in shown])
-    rest = (p for p in range(len(case.passages)) if p not in by_passage)
+    texts = [replace(prepared.passages[p], text=" ".join(by_passage[p]), keep=()) for p in shown]
+    order = orderer.order(prepared.question, texts, [scores.passages[p] for p in shown])
+    rest = (p for p in range(len(prepared.passages)) if p not in by_passage)
     return [*(shown[i] for i in order), *rest]

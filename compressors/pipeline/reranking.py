@@ -14,12 +14,12 @@ from typing import Any
 
 from tamis.compressors.checks import is_whole
 from tamis.compressors.documents import check_list, to_passage
-from tamis.compressors.features.rank_fusion import FirstStage, Fuse, first_scores, fuse_ranks
+from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
 from tamis.compressors.method import Ranker
 from tamis.compressors.question import check_question
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, spoken
+from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 
@@ -37,7 +37,7 @@ class Reranker:
         *,
         top_n: int | None = None,
         first_stage: FirstStage | None = None,
-        fuse: Fuse | None = None,
+        fuse: FusionMode | None = None,
         language: str = AUTO,
     ) -> Reranked:
         """Ranks documents by how well they answer the question.
@@ -64,7 +64,7 @@ class Reranker:
         given = tuple(to_passage(document, i) for i, document in enumerate(documents))
         first = first_scores(first_stage, len(given), fuse)
         distinct = _Distinct.of(given)
-        language = spoken(language, question, [p.text for p in distinct.passages])
+        language = resolve_language(language, question, [p.text for p in distinct.passages])
         units = units_of(distinct.passages, language)
         segmented = time.perf_counter()
         ranks = self._asked(question, distinct, units)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tamis.compressors.selection.rendering import Sheet
-from tamis.compressors.types import Compressed, Rules
+from tamis.compressors.rules import Rules
+from tamis.compressors.selection.rendering import Renderer
+from tamis.compressors.types import Compressed
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class PassageResult:
         return self.passage.id or self.passage.title or f"document {self.index + 1}"
 
 
-def per_passage(result: Compressed, rules: Rules, counter: Tokens) -> list[PassageResult]:
+def per_passage(result: Compressed, rules: Rules, counter: TextTokenizer) -> list[PassageResult]:
     """One `Source` a passage, in the order of the input."""
-    sheet = Sheet(result.passages, result.units, rules)
+    sheet = Renderer(result.passages, result.units, rules)
     units: list[list[int]] = [[] for _ in result.passages]
     for u, unit in enumerate(result.units):
         units[unit.passage].append(u)

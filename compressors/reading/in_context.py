@@ -1,6 +1,6 @@
-"""All documents in one prompt, every row of instruction and query, calibrated by an empty query.
+"""Ranks documents in one prompt by all rows of instruction and query, minus an empty query's.
 
-The shared machinery of the published rerankers: ICR (arXiv 2410.02642, §3), QRHead (arXiv
+Shared by the published rerankers: ICR (arXiv 2410.02642, §3), QRHead (arXiv
 2506.09944, §3) and CoRe heads (arXiv 2510.02219, §3). They differ in heads, labels and rows.
 
     head │ [3] … \\n\\n [2] … \\n\\n [1] … \\n\\n │ instruction, query, suffix
@@ -12,12 +12,12 @@ keeps them only with a passage cache, and reads the documents twice without one)
 tokens at or below mean - 2·deviation are dropped, and the rest is summed.
 
 Departures from all three: documents that do not fit into one prompt are read in several, in the
-order given, none of which overlap (the papers slide a window or cut documents at 300 words); a
+order given, without overlap (the papers slide a window or cut documents at 300 words); a
 document longer than a prompt is read in pieces and ranks by its best; documents, instruction and
 query are tokenised apart, as everywhere in tamis; the deviation is that of all tokens (N, not
 N - 1), so that a document of one token has one. Where all layers are read, those with a sliding
-window shorter than the prompt are left out (Gemma), as they see the last documents alone; chosen
-heads are read wherever they are. A model that needs its opening token gets it before the words.
+window shorter than the prompt are left out (Gemma), as they attend to the last documents alone;
+chosen heads are read in any layer. A model that needs its opening token gets it first.
 """
 
 from __future__ import annotations
@@ -30,46 +30,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.reading.long_range import context_tokens, far_layers, opening_token
+from tamis.compressors.reading.long_range import context_tokens, long_range_layers, opening_token
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.head_scores import masked_sum as masked_sum
-from tamis.probes.prompt import Ask, Layout, Prompt, Read, Template, token_spans
+from tamis.probes.probing.head_scores import masked_sum
+from tamis.probes.probing.heads import Head
+from tamis.probes.prompt import Layout, PassageTokens, Prompt, QuestionTokens, Template, token_spans
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage
 
 EMPTY_QUERY = "N/A"
-FIND = (
+INSTRUCTIONS = (
     "Please find information that are relevant to the following query in the paragraphs above.",
     "Please answer the following question based on the information in the paragraphs above.",
 )
-"""ICR's instructions: to find (IE), and to answer (QA)."""
-_LEAST_TOKENS = 16
-Head = tuple[int, int]
+"""ICR's instructions: to find information (IE), and to answer (QA)."""
+_MIN_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """What differs between the papers.
+class PromptForm:
+    """How a prompt is laid out and read; what differs between the papers.
 
     Attributes:
-        label: before each document, with its number. labelled: whether it counts as the document.
+        label: shown before each document, with its number in place of `{}`.
+        score_label: whether attention to the label counts as attention to its document.
         suffix: whether the rows go on to the end of the prompt.
-        reverse: whether the first document given comes last, next to the query.
+        reverse: whether the first document of the input comes last, next to the query.
         calibrate: whether the empty query is subtracted.
-        answer: whether the instruction asks for an answer instead of information.
+        answer: whether the instruction is to answer, instead of to find information.
     """
 
     label: str = "[{}]"
-    labelled: bool = True
+    score_label: bool = True
     suffix: bool = True
     reverse: bool = True
     calibrate: bool = True
     answer: bool = False
 
     def template(self, chat: bool, opening: str = "") -> Template:
-        """The words of the prompt, in a user's turn where the model knows turns.
+        """The prompt's template, as a user's turn where the model has a chat template.
 
         Args:
             opening: the token that the model's prompts must begin with.
@@ -80,31 +81,39 @@ class Form:
         return Template(
             name,
             f"{opening}Here are some paragraphs:\n\n",
-            f"{FIND[self.answer]}\n\nQuery:",
+            f"{INSTRUCTIONS[self.answer]}\n\nQuery:",
             closing if self.suffix else "",
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One prompt's documents as tokens: half-open spans in `ids`, and whose each is."""
+class DocumentBatch:
+    """The documents of one prompt as tokens.
+
+    Attributes:
+        spans: half-open, in `ids`. documents: the index of each span's document.
+    """
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     documents: tuple[int, ...]
 
 
-class InContext:
-    """Reads documents together and ranks them by calibrated attention."""
+class InContextRanker:
+    """Reads documents in one prompt and ranks them by calibrated attention."""
 
     def __init__(
-        self, reader: Reader, heads: Sequence[Head] | None, form: Form, window_tokens: int | None
+        self,
+        reader: Reader,
+        heads: Sequence[Head] | None,
+        form: PromptForm,
+        window_tokens: int | None,
     ) -> None:
-        """A way to rank over one proxy.
+        """A ranker over one proxy.
 
         Args:
-            heads: (layer, head) pairs that are summed; None for all there are.
-            window_tokens: longest prompt; None for all that the proxy takes.
+            heads: (layer, head) pairs that are summed; None for all.
+            window_tokens: longest prompt; None for the proxy's context.
 
         Raises:
             BadInput: a window too short to hold anything.
@@ -114,78 +123,82 @@ class InContext:
         self.reader, self.form = reader.with_template(words), form
         self.heads = heads
         self.window_tokens = window_tokens
-        if window_tokens is not None and window_tokens < _LEAST_TOKENS:
+        if window_tokens is not None and window_tokens < _MIN_TOKENS:
             raise BadInput(
-                f"window_tokens is {window_tokens}; give at least {_LEAST_TOKENS}, or leave it out"
+                f"window_tokens is {window_tokens}; give at least {_MIN_TOKENS}, or leave it out"
             )
 
     def rank(self, question: str, passages: Sequence[Passage]) -> Ranks:
         """Each document's masked sum of calibrated attention."""
         clock = time.perf_counter()
-        asks = [replace(self.reader.layout.ask(q), rows=0) for q in self._queries(question)]
-        pages = self._pages(passages, max(len(ask.ids) for ask in asks))
+        questions = [replace(self.reader.layout.ask(q), rows=0) for q in self._queries(question)]
+        batches = self._batches(passages, max(len(tokens.ids) for tokens in questions))
         tokenised = time.perf_counter()
         best = torch.full((len(passages),), -torch.inf)
-        run = cached = 0
-        for page in pages:
-            signals = self._read(page, asks)
-            whole = sum(len(page.ids) + len(ask.ids) for ask in asks)
-            run += whole - sum(signal.cached for signal in signals)
-            cached += signals[0].cached  # what it has just read was not kept from before
-            for document, score in zip(page.documents, self._scored(page, signals), strict=True):
+        tokens_read = tokens_cached = 0
+        for batch in batches:
+            signals = self._read(batch, questions)
+            prompt_tokens = sum(len(batch.ids) + len(tokens.ids) for tokens in questions)
+            tokens_read += prompt_tokens - sum(signal.cached for signal in signals)
+            # what was read for the first query just now did not come from an earlier request
+            tokens_cached += signals[0].cached
+            scores = self._document_scores(batch, signals)
+            for document, score in zip(batch.documents, scores, strict=True):
                 best[document] = torch.maximum(best[document], score)
         read = time.perf_counter()
-        # an empty document draws nothing, as the empty query does
+        # an empty document gets no attention for either query
         values = torch.where(best.isfinite(), best, torch.zeros(())).tolist()
         return Ranks(
             tuple(values),
-            windows=len(pages),
-            tokens_read=run,
+            windows=len(batches),
+            tokens_read=tokens_read,
             timings_ms={"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
-            warnings=_told(len(pages), len(passages)),
-            tokens_cached=cached,
+            warnings=_split_warning(len(batches), len(passages)),
+            tokens_cached=tokens_cached,
         )
 
     def _queries(self, question: str) -> tuple[str, ...]:
         return (question, EMPTY_QUERY) if self.form.calibrate else (question,)
 
-    def _pages(self, passages: Sequence[Passage], ask_tokens: int) -> list[Page]:
+    def _batches(self, passages: Sequence[Passage], query_tokens: int) -> list[DocumentBatch]:
         layout = self.reader.layout
-        room = self._longest() - len(layout.head) - ask_tokens
-        if room < _LEAST_TOKENS:
+        room = self._max_prompt_tokens() - len(layout.head) - query_tokens
+        if room < _MIN_TOKENS:
             raise BadInput(
-                f"query and instruction take {ask_tokens} tokens and leave {room} for documents; "
+                f"query and instruction take {query_tokens} tokens and leave {room} for documents; "
                 "shorten the question, or raise window_tokens"
             )
-        return list(pages(layout, passages, self.form, room))
+        return list(document_batches(layout, passages, self.form, room))
 
-    def _longest(self) -> int:
-        """Tokens of the longest prompt."""
+    def _max_prompt_tokens(self) -> int:
         longest = context_tokens(self.reader)
         return min(self.window_tokens or longest, longest)
 
-    def _read(self, page: Page, asks: Sequence[Ask]) -> list[Signal]:
-        """What the query draws of a page, and then what the empty one does."""
-        wanted = {layer for layer, _ in self.heads or ()} or far_layers(
-            self.reader, self._longest()
+    def _read(self, batch: DocumentBatch, questions: Sequence[QuestionTokens]) -> list[Signal]:
+        """The attention of the query to a batch, then that of the empty query."""
+        wanted = {layer for layer, _ in self.heads or ()} or long_range_layers(
+            self.reader, self._max_prompt_tokens()
         )
         want = Want(tuple(sorted(wanted)), ("question_mean",))
-        return read_questions(self.reader, Read(page.ids, 0, ()), asks, want)
+        return read_questions(self.reader, PassageTokens(batch.ids, 0, ()), questions, want)
 
-    def _scored(self, page: Page, signals: Sequence[Signal]) -> list[Tensor]:
-        """The score of each document on a page."""
-        seen = [sum_heads(signal, self.heads) for signal in signals]
-        scores = seen[0] - seen[1] if self.form.calibrate else seen[0]
-        return [masked_sum(scores[a:b]) for a, b in page.spans]
+    def _document_scores(self, batch: DocumentBatch, signals: Sequence[Signal]) -> list[Tensor]:
+        """The score of each document of a batch."""
+        sums = [sum_heads(signal, self.heads) for signal in signals]
+        scores = sums[0] - sums[1] if self.form.calibrate else sums[0]
+        return [masked_sum(scores[a:b]) for a, b in batch.spans]
 
 
-def read_questions(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> list[Signal]:
-    """One text asked several times: its keys are kept where the reader can keep them.
+def read_questions(
+    reader: Any, passage: PassageTokens, questions: Sequence[QuestionTokens], want: Want
+) -> list[Signal]:
+    """Reads one text with several questions; its keys and values are kept if the reader can.
 
     Returns:
-        A signal a question; the first says `cached` of what had been read before the call alone.
+        A signal for each question; `cached` of the first counts only what was cached before the
+        call.
     """
-    prompts = [Prompt(read, ask) for ask in asks]
+    prompts = [Prompt(passage, question) for question in questions]
     if len(prompts) == 1 or not hasattr(reader, "keep"):
         return list(reader.read(prompts, want))
     kept = list(reader.keep(prompts[:1], want))
@@ -194,40 +207,44 @@ def read_questions(reader: Any, read: Read, asks: Sequence[Ask], want: Want) -> 
 
 
 def sum_heads(signal: Signal, heads: Sequence[Head] | None) -> Tensor:
-    """Attention to each token, the mean over rows, summed over heads: `[N]`."""
+    """The attention to each token, averaged over rows and summed over heads: `[N]`."""
     weights = signal.weights.mean(2)  # [L, H, N]
     if heads is None:
         return weights.sum((0, 1))
     return torch.stack([weights[signal.layers.index(layer), head] for layer, head in heads]).sum(0)
 
 
-def pages(layout: Layout, passages: Sequence[Passage], form: Form, room: int) -> Iterator[Page]:
-    """Documents in prompts of at most `room` tokens, in order; empty ones are left out."""
+def document_batches(
+    layout: Layout, passages: Sequence[Passage], form: PromptForm, room: int
+) -> Iterator[DocumentBatch]:
+    """Groups documents into prompts of at most `room` tokens, in order; leaves empty ones out."""
     label_tokens = len(layout.tokens.encode(form.label.format(len(passages))))
-    batch: list[_Piece] = []
+    pieces: list[_DocumentPiece] = []
     size = 0
-    for piece in _pieces(layout, passages, room - label_tokens):
+    for piece in _document_pieces(layout, passages, room - label_tokens):
         tokens = label_tokens + len(piece.ids)
-        if batch and size + tokens > room:
-            yield _page(layout, batch, form)
-            batch, size = [], 0
-        batch.append(piece)
+        if pieces and size + tokens > room:
+            yield _make_batch(layout, pieces, form)
+            pieces, size = [], 0
+        pieces.append(piece)
         size += tokens
-    if batch:
-        yield _page(layout, batch, form)
+    if pieces:
+        yield _make_batch(layout, pieces, form)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Some of a document's tokens, and how many of them are its own: the rest divides it."""
+class _DocumentPiece:
+    """Some of a document's tokens; the first `own` are its text, the rest is the separator."""
 
     document: int
     ids: tuple[int, ...]
     own: int
 
 
-def _pieces(layout: Layout, passages: Sequence[Passage], room: int) -> Iterator[_Piece]:
-    """Titles and texts as tokens, cut only where a document is longer than a prompt."""
+def _document_pieces(
+    layout: Layout, passages: Sequence[Passage], room: int
+) -> Iterator[_DocumentPiece]:
+    """Titles and texts as tokens, split only where a document is longer than a prompt."""
     for d, passage in enumerate(passages):
         if not passage.text.strip():
             continue
@@ -238,20 +255,22 @@ def _pieces(layout: Layout, passages: Sequence[Passage], room: int) -> Iterator[
         for first in range(0, len(encoded), room):
             last = min(first + room, len(encoded))
             if own > first:
-                yield _Piece(d, tuple(encoded.ids[first:last]), min(own, last) - first)
+                yield _DocumentPiece(d, tuple(encoded.ids[first:last]), min(own, last) - first)
 
 
-def _page(layout: Layout, batch: Sequence[_Piece], form: Form) -> Page:
-    """One prompt's documents, numbered as they are shown."""
+def _make_batch(
+    layout: Layout, pieces: Sequence[_DocumentPiece], form: PromptForm
+) -> DocumentBatch:
+    """The documents of one prompt, numbered in the order of the prompt."""
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
-    shown = batch[::-1] if form.reverse else batch
+    shown = pieces[::-1] if form.reverse else pieces
     for number, piece in enumerate(shown, 1):
         label = layout.tokens.encode(form.label.format(number)).ids
-        start = len(ids) + (0 if form.labelled else len(label))
+        start = len(ids) + (0 if form.score_label else len(label))
         ids += (*label, *piece.ids)
         spans.append((start, len(ids) - len(piece.ids) + piece.own))
-    return Page(tuple(ids), tuple(spans), tuple(piece.document for piece in shown))
+    return DocumentBatch(tuple(ids), tuple(spans), tuple(piece.document for piece in shown))
 
 
 def layers_of_heads(heads: Sequence[Head]) -> int:
@@ -259,7 +278,7 @@ def layers_of_heads(heads: Sequence[Head]) -> int:
     return 1 + max(layer for layer, _ in heads)
 
 
-def _told(windows: int, documents: int) -> tuple[str, ...]:
+def _split_warning(windows: int, documents: int) -> tuple[str, ...]:
     if windows < 2:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""Units as tokens that can be put together again in another prompt."""
+"""Units as tokens that can be joined again in another prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tamis.compressors.reading.windows import Window
-from tamis.probes.prompt import Read
+from tamis.probes.prompt import PassageTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class UnitTokens:
 
 
 def units_as_tokens(window: Window) -> list[UnitTokens]:
-    """The units of a window, each with what stands before it in its passage."""
-    own = window.read.ids[window.read.start :]
+    """The units of a window, each with the text before it in its passage."""
+    own = window.tokens.ids[window.tokens.start :]
     found, end = [], 0
-    for u, (start, stop) in enumerate(window.read.spans, window.first):
+    for u, (start, stop) in enumerate(window.tokens.spans, window.first):
         begin = min(end, start)
         shared = max(0, min(end, stop) - start)
         found.append(UnitTokens(u, own[begin : max(begin, stop)], start - begin, shared))
@@ -37,25 +37,28 @@ def units_as_tokens(window: Window) -> list[UnitTokens]:
     return found
 
 
-def join_units(parts: Iterable[UnitTokens]) -> Read:
-    """One readable piece of several units in text order, without a title line.
+def join_units(parts: Iterable[UnitTokens]) -> PassageTokens:
+    """Several units, in text order, as one text to read, without a title line.
 
-    Neighbours read as in their text: a token that straddles two is there once.
+    Adjacent units read as in their passage: a token that straddles two occurs once.
     """
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     before = None
     for part in parts:
-        known = part.shared if before == part.unit - 1 else 0
-        begin = len(ids) - known
-        ids += part.ids[known:]
+        overlap = part.shared if before == part.unit - 1 else 0
+        begin = len(ids) - overlap
+        ids += part.ids[overlap:]
         spans.append((begin + part.start, begin + len(part.ids)))
         before = part.unit
-    return Read(tuple(ids), 0, tuple(spans))
+    return PassageTokens(tuple(ids), 0, tuple(spans))
 
 
 def units_that_fit(order: Sequence[UnitTokens], most_tokens: int) -> list[UnitTokens]:
-    """The first of `order` that fit into so many tokens, in text order; longer ones are passed."""
+    """The units that fit into `most_tokens`, taken in `order` and returned in text order.
+
+    A unit that does not fit is skipped.
+    """
     kept, room = [], most_tokens
     for part in order:
         if len(part.ids) <= room:

@@ -1,27 +1,27 @@
-"""What a model asks of those who read it whole: its opening token, and layers that see far."""
+"""What a model needs for long prompts: its opening token, its context length, its global layers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import Ask, Template
+from tamis.probes.prompt import QuestionTokens, Template
 
 CONTEXT_TOKENS = 8192
-"""Of a reader that does not say how long its prompts may be."""
-_OPENINGS = ("<bos>", "<s>", "<|begin_of_text|>")
+"""The context length of a reader that states none."""
+_OPENING_TOKENS = ("<bos>", "<s>", "<|begin_of_text|>")
 
 
 def opening_token(template: Template) -> str:
-    """The token that a proxy's own prompts must begin with, as Gemma's; empty for most."""
-    return next((token for token in _OPENINGS if template.head.startswith(token)), "")
+    """The token that a proxy's prompts must begin with, such as Gemma's `<bos>`; empty for most."""
+    return next((token for token in _OPENING_TOKENS if template.head.startswith(token)), "")
 
 
-def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
-    """The layers whose rows see more than so many tokens back; all, if none does.
+def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
+    """The layers that attend more than `tokens` tokens back; all layers, if none does.
 
-    A layer with a sliding window pays nothing to what lies before it, so its sums say where a
-    document stands, not what it holds.
+    A layer with a sliding window attends to nothing before it, so sums over a document would depend
+    on where the document is in the prompt, not on what it holds.
 
     Raises:
         BadInput: not every layer is loaded, and a sum over some would be another method.
@@ -40,34 +40,34 @@ def far_layers(reader: Any, tokens: int) -> tuple[int, ...]:
     return tuple(x for x in every if kinds[x] != "sliding_attention") or every
 
 
-def document_tokens_left(reader: Any, ask: Ask, most: int) -> int:
-    """Tokens of documents that one prompt holds beside its opening and a question, up to `most`.
+def document_tokens_left(reader: Any, question: QuestionTokens, most: int) -> int:
+    """How many tokens of documents one prompt holds beside its head and a question, up to `most`.
 
     Raises:
         BadInput: the question leaves no room.
     """
     longest = context_tokens(reader)
-    room = longest - len(reader.layout.head) - len(ask.ids)
+    room = longest - len(reader.layout.head) - len(question.ids)
     if room < 1:
         raise BadInput(
-            f"the question takes {len(ask.ids)} tokens and {reader.card.name} takes {longest}; "
-            "shorten the question"
+            f"the question takes {len(question.ids)} tokens and {reader.card.name} takes "
+            f"{longest}; shorten the question"
         )
     return min(most, room)
 
 
 def context_tokens(reader: Any) -> int:
-    """Tokens of the longest prompt that a reader takes."""
+    """The number of tokens of the longest prompt that a reader takes."""
     return int(getattr(innermost_reader(reader), "context_tokens", CONTEXT_TOKENS))
 
 
 def innermost_reader(reader: Any) -> Any:
-    """What knows the model, behind caches and whatever else reads by it: a proxy, or the engine."""
-    while not hasattr(reader, "context_tokens") and (behind := _behind(reader)) is not None:
-        reader = behind
+    """The reader that knows the model, inside caches and other wrappers: a proxy, or the engine."""
+    while not hasattr(reader, "context_tokens") and (inner := _wrapped_reader(reader)) is not None:
+        reader = inner
     return reader
 
 
-def _behind(reader: Any) -> Any:
-    """The reader that one wraps, such as a cache's proxy."""
+def _wrapped_reader(reader: Any) -> Any:
+    """The reader that a reader wraps, such as a cache's proxy."""
     return getattr(reader, "proxy", None) or getattr(reader, "reader", None)

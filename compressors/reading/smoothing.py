@@ -10,14 +10,14 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 
-def box(scores: Tensor, width: int, padded: bool = False) -> Tensor:
-    """The mean over `width` tokens around each, stride 1, same length: `[..., N]`.
+def box_filter(scores: Tensor, width: int, padded: bool = False) -> Tensor:
+    """The moving average over `width` tokens, stride 1, same length: `[..., N]`.
 
     Token i is averaged over `[i - width // 2, i - width // 2 + width)`.
 
     Args:
         padded: count places beyond both ends as zeros, as a convolution with "same" padding does;
-            else the mean is over the tokens that are there.
+            else the mean is over the tokens that exist.
 
     Raises:
         BadInput: a width below 1.
@@ -32,7 +32,7 @@ def box(scores: Tensor, width: int, padded: bool = False) -> Tensor:
     return (sums / (width if padded else (stop - start))).to(scores.dtype)
 
 
-def gaussian(scores: Tensor, sigma: float, reach: float = 4.0) -> Tensor:
+def gaussian_filter(scores: Tensor, sigma: float, reach: float = 4.0) -> Tensor:
     """Scores under a Gaussian filter, its tails cut at `reach` sigma, edges mirrored: `[..., N]`.
 
     The same as `scipy.ndimage.gaussian_filter1d`; a sigma of 0 changes nothing.

@@ -1,4 +1,4 @@
-"""Passages as a proxy reads them: in windows of whole units, each in a prompt of its own."""
+"""Reads passages with a proxy: in windows of whole units, each in a prompt of its own."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.types import Scores
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Layout, Prompt, Read, Template, packed, token_spans
+from tamis.probes.prompt import Layout, PassageTokens, Prompt, Template, token_batches, token_spans
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 
 WINDOW_TOKENS = 512
-"""Longest window. Attention grows with its square, so longer ones cost more a token."""
-TURN_TOKENS = 16384
-"""Of windows that are asked everything before the next are read."""
+"""The longest window. Attention grows with its square, so longer ones cost more per token."""
+CACHED_GROUP_TOKENS = 16384
+"""Where several questions are read with a cache: tokens of the windows that are read with all
+questions before the next windows are, so that the cache still holds them."""
 
 
 class Reader(Protocol):
-    """What methods need of a proxy; `Proxy` and `Scripted` are two."""
+    """What methods need of a proxy, such as `Proxy` or `ScriptedReader`."""
 
-    card: Card
+    card: ModelCard
     layout: Layout
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
@@ -36,12 +37,12 @@ class Reader(Protocol):
         ...
 
     def with_template(self, template: Template) -> Reader:
-        """The same model, in other words."""
+        """The same model with another prompt template."""
         ...
 
 
 def with_cache(reader: Any, cache: PassageCache | None) -> Any:
-    """A proxy that keeps passages in the cache; without one, or without a model, as it is."""
+    """A proxy that keeps passages in the cache; the reader itself without a cache or a model."""
     if cache is None or not isinstance(reader, Proxy):
         return reader
     return CachedReader(reader, cache)
@@ -49,23 +50,28 @@ def with_cache(reader: Any, cache: PassageCache | None) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Consecutive units of one passage, as tokens: units `[first, stop)` of the request."""
+    """Consecutive units of one passage, as tokens.
+
+    Attributes:
+        passage: its index. first, stop: the half-open range of units.
+        tokens: the title line, the text, and the units' token spans.
+    """
 
     passage: int
     first: int
     stop: int
-    read: Read
+    tokens: PassageTokens
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was seen of every unit.
+    """The attention to every unit, pooled to features.
 
     Attributes:
         features: `[U, F]` fp32, one row a unit, in order.
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
-        tokens_cached: tokens whose keys and values were kept from before, and did not run.
+        tokens_cached: tokens whose keys and values came from a cache, and did not run.
     """
 
     features: Tensor
@@ -90,7 +96,7 @@ class Reading:
         Args:
             passages: how many; each ranks by its best unit.
             calibrated, answerability: as in `Scores`.
-            score_ms: what scoring took; None where it takes next to nothing.
+            score_ms: how long scoring took; None where it takes next to nothing.
         """
         each = tuple(values.tolist())
         return Scores(
@@ -105,37 +111,40 @@ class Reading:
         )
 
 
-def windows(
+def split_windows(
     layout: Layout,
     passages: Sequence[Passage],
     units: Sequence[Unit],
     limit: int = WINDOW_TOKENS,
-    lead: bool = False,
+    include_gaps: bool = False,
 ) -> list[Window]:
     """Cuts passages into windows of whole units of at most `limit` tokens.
 
     A passage is tokenised once, whole. A unit longer than the limit is a window of its own.
 
     Args:
-        lead: whether a window also holds the text between its first unit and the window before it.
+        include_gaps: whether a window also holds the text between the window before it and its
+            first unit.
     """
     encoded = layout.tokens.encode_many([passage.text for passage in passages])
     lines = [f"{passage.title}\n" if passage.title else "" for passage in passages]
     titles = layout.tokens.encode_many(lines)
-    found: list[Window] = []
-    for first, stop in _runs(units):
+    windows: list[Window] = []
+    for first, stop in _passage_runs(units):
         p = units[first].passage
         spans = token_spans(encoded[p], [units[u].visible for u in range(first, stop)])
-        starts = _starts(spans, lead)
-        for a, b in _cuts(spans, starts, limit):
+        starts = _window_starts(spans, include_gaps)
+        for a, b in _window_runs(spans, starts, limit):
             start, end = starts[a], max(spans[b - 1][1], starts[a])
             inner = tuple((x - start, y - start) for x, y in spans[a:b])
             ids = (*titles[p].ids, *encoded[p].ids[start:end])
-            found.append(Window(p, first + a, first + b, Read(ids, len(titles[p]), inner)))
-    return found
+            windows.append(
+                Window(p, first + a, first + b, PassageTokens(ids, len(titles[p]), inner))
+            )
+    return windows
 
 
-def _runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+def _passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
     """Half-open runs of units that share a passage."""
     first = 0
     for u in range(1, len(units) + 1):
@@ -144,9 +153,9 @@ def _runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
             first = u
 
 
-def _starts(spans: Sequence[tuple[int, int]], lead: bool) -> list[int]:
+def _window_starts(spans: Sequence[tuple[int, int]], include_gaps: bool) -> list[int]:
     """For each span, where a window that begins with it starts."""
-    if not lead:
+    if not include_gaps:
         return [start for start, _ in spans]
     # [0, a) title  [a, b) unit  [b, c) gap  [c, d) unit: windows start at 0 and b, and where a
     # token straddles two units, at the token
@@ -154,10 +163,10 @@ def _starts(spans: Sequence[tuple[int, int]], lead: bool) -> list[int]:
     return [min(start, end) for (start, _), end in zip(spans, ends, strict=False)]
 
 
-def _cuts(
+def _window_runs(
     spans: Sequence[tuple[int, int]], starts: Sequence[int], limit: int
 ) -> Iterator[tuple[int, int]]:
-    """Half-open runs of spans that cover at most `limit` tokens, or a single longer span."""
+    """Half-open runs of spans that cover at most `limit` tokens, or of a single longer span."""
     first = 0
     for i in range(1, len(spans) + 1):
         if i == len(spans) or spans[i][1] - starts[first] > limit:
@@ -173,45 +182,58 @@ def read_windows(
     want: Want,
     pool: Callable[[Signal, Sequence[tuple[int, int]]], Tensor],
     limit: int = WINDOW_TOKENS,
-    lead: bool = False,
-    beside: Sequence[str] = (),
+    include_gaps: bool = False,
+    other_questions: Sequence[str] = (),
 ) -> Reading:
-    """Reads each window in a prompt of its own: no passage can change what is seen of another.
+    """Reads each window in a prompt of its own: no passage can change the features of another.
 
     Args:
-        pool: a window's signal and its units' token spans to features `[U, F]`. A window's signal
-            is dropped as soon as it is pooled, so memory does not grow with the input.
-        limit, lead: as for `windows`.
-        beside: further questions to ask of every window; their features come behind, in order.
+        pool: turns a window's signal and its units' token spans into features `[U, F]`. A signal is
+            dropped as soon as it is pooled, so memory does not grow with the input.
+        limit, include_gaps: as for `split_windows`.
+        other_questions: read after every window, too; their features are appended, in order.
     """
     clock = time.perf_counter()
-    cut = windows(reader.layout, passages, units, limit, lead)
-    asks = [reader.layout.ask(asked) for asked in (question, *beside)]
+    windows = split_windows(reader.layout, passages, units, limit, include_gaps)
+    questions = [reader.layout.ask(text) for text in (question, *other_questions)]
     tokenised = time.perf_counter()
-    rows, ran, cached = [], 0, 0
-    for turn in _turns(reader, cut, len(asks)):
-        prompts = [Prompt(window.read, ask) for ask in asks for window in turn]
+    rows, tokens_read, tokens_cached = [], 0, 0
+    for group in _window_groups(reader, windows, len(questions)):
+        prompts = [
+            Prompt(window.tokens, question_tokens)
+            for question_tokens in questions
+            for window in group
+        ]
         pooled = []
         for n, (prompt, signal) in enumerate(zip(prompts, reader.read(prompts, want), strict=True)):
             pooled.append(pool(signal, prompt.read.spans))
-            ran += len(prompt) - signal.cached
-            # what the first question has just read was not kept from before
-            cached += signal.cached if n < len(turn) else 0
-        each = [torch.cat(pooled[i : i + len(turn)]) for i in range(0, len(pooled), len(turn))]
-        rows.append(torch.cat(each, -1))
+            tokens_read += len(prompt) - signal.cached
+            # what was read for the first question just now did not come from an earlier request
+            tokens_cached += signal.cached if n < len(group) else 0
+        by_question = [
+            torch.cat(pooled[i : i + len(group)]) for i in range(0, len(pooled), len(group))
+        ]
+        rows.append(torch.cat(by_question, -1))
     read = time.perf_counter()
     return Reading(
         torch.cat(rows) if rows else torch.zeros(0, 0),
-        tuple(b - a for window in cut for a, b in window.read.spans),
-        len(cut),
-        ran,
+        tuple(b - a for window in windows for a, b in window.tokens.spans),
+        len(windows),
+        tokens_read,
         {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},
-        cached,
+        tokens_cached,
     )
 
 
-def _turns(reader: Reader, cut: list[Window], asks: int) -> list[list[Window]]:
-    """All windows at once; with several questions, so many as a cache holds until the last."""
-    if asks > 1 and isinstance(reader, CachedReader):
-        return list(packed(cut, TURN_TOKENS, lambda window: len(window.read.ids)))
-    return [cut] if cut else []
+def _window_groups(
+    reader: Reader, windows: list[Window], question_count: int
+) -> list[list[Window]]:
+    """The windows to read with all questions before the next ones.
+
+    All at once; with several questions and a cache, as many as it holds until the last question.
+    """
+    if question_count > 1 and isinstance(reader, CachedReader):
+        return list(
+            token_batches(windows, CACHED_GROUP_TOKENS, lambda window: len(window.tokens.ids))
+        )
+    return [windows] if windows else []

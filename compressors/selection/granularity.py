@@ -4,8 +4,8 @@ sentence  what methods score                              the units as they are
 block     a paragraph, list, table, listing               scored by its sentences, kept by the best
 token     a word, a character of scripts without spaces   scored by methods that can read one
 
-Only the first is what the probes were fitted on. A block is worth its best sentence, so that its
-score stays the probability of a sentence; a word is scored by attention alone.
+The probes were fitted on sentences alone. A block has the score of its best sentence, which stays a
+probability; a word is scored by attention alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import get_args
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.types import Granularity, Scores
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
@@ -29,11 +28,11 @@ _SPACED = re.compile(r"[^\s\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\
 
 
 def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
-    """Raises `BadInput` where there is no such granularity, or the method cannot score it."""
-    if granularity not in get_args(Granularity):
-        raise BadInput(
-            f"granularity is {granularity!r}; give one of {', '.join(get_args(Granularity))}"
-        )
+    """Refuses a granularity whose units the method cannot score.
+
+    Raises:
+        BadInput: words, and the method scores sentences.
+    """
     if granularity == "token" and not scorer.info.reads_words:
         raise BadInput(
             f"{method} scores sentences, not words; take granularity sentence or block, or "
@@ -42,7 +41,7 @@ def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
 
 
 def split_words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:
-    """Every word as a unit of its own, with the white space behind it: they partition as `units`.
+    """Every word as a unit of its own, with the white space after it; words partition as units do.
 
     A table's header row stays whole: it is shown wherever one of the table's words is.
     """
@@ -50,20 +49,22 @@ def split_words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit
         word
         for unit in units
         for word in (
-            [unit] if unit.kind == "table_header" else _words(passages[unit.passage].text, unit)
+            [unit]
+            if unit.kind == "table_header"
+            else _split_unit(passages[unit.passage].text, unit)
         )
     ]
 
 
-def _words(text: str, unit: Unit) -> Iterator[Unit]:
+def _split_unit(text: str, unit: Unit) -> Iterator[Unit]:
     first, last = unit.visible
-    seen = [match for match in _tokens(text, first, last)]
-    edges = [unit.start, *(start for start, _ in seen[1:]), unit.stop]
-    for visible, (start, stop) in zip(seen, pairwise(edges), strict=True):
+    spans = list(_word_spans(text, first, last))
+    edges = [unit.start, *(start for start, _ in spans[1:]), unit.stop]
+    for visible, (start, stop) in zip(spans, pairwise(edges), strict=True):
         yield replace(unit, start=start, stop=stop, visible=visible)
 
 
-def _tokens(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
+def _word_spans(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
     while match := _WORD.search(text, at, stop):
         long = _SPACED.match(text, match.start(), stop)
         at = long.end() if long else match.end()
@@ -74,24 +75,24 @@ def merge_blocks(
     passages: Sequence[Passage], units: Sequence[Unit], scores: Scores
 ) -> tuple[list[Unit], Scores]:
     """The units joined to blocks, each with the best score among its own."""
-    joined, values = [], []
-    for start, stop in _runs(passages, units):
+    blocks, values = [], []
+    for start, stop in _block_runs(passages, units):
         first, last = units[start], units[stop - 1]
-        joined.append(replace(first, stop=last.stop, visible=(first.visible[0], last.visible[1])))
+        blocks.append(replace(first, stop=last.stop, visible=(first.visible[0], last.visible[1])))
         values.append(max(scores.values[start:stop]))
-    return joined, replace(scores, values=tuple(values))
+    return blocks, replace(scores, values=tuple(values))
 
 
-def _runs(passages: Sequence[Passage], units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+def _block_runs(passages: Sequence[Passage], units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
     """Half-open runs of units that make one block."""
     start = 0
     for u in range(1, len(units) + 1):
-        if u == len(units) or _parted(passages, units[u - 1], units[u]):
+        if u == len(units) or _begins_block(passages, units[u - 1], units[u]):
             yield start, u
             start = u
 
 
-def _parted(passages: Sequence[Passage], before: Unit, after: Unit) -> bool:
+def _begins_block(passages: Sequence[Passage], before: Unit, after: Unit) -> bool:
     """Whether a new block begins: another passage or kind, or a blank line of prose or list."""
     if before.passage != after.passage:
         return True

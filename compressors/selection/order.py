@@ -1,4 +1,4 @@
-"""In which order passages are shown: what an ordering method is, and orders by score alone."""
+"""The order in which passages are shown: orders by score alone, and ordering methods by name."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 
 from tamis.compressors.method import Orderer
 
-PLAIN = ("original", "score", "edges")
-"""Orders that rendering makes by itself, from passage scores alone."""
-
-
-Orderers = Callable[[str], Orderer]
-"""The method of a name, ready to order."""
+OrdererFactory = Callable[[str], Orderer]
+"""Builds the ordering method of a name."""
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
-    """Indexes by falling score; ties keep the order they came in."""
+    """Indexes by falling score; ties keep their order."""
     return sorted(range(len(scores)), key=lambda p: (-scores[p], p))
 
 

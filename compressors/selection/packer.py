@@ -1,7 +1,7 @@
-"""Units taken one by one while they fit, counted as the joined text will be.
+"""Packs units into a token budget one by one, counted as the joined text will be.
 
-Tokens of a joined text are not the sum of its parts' tokens, so a unit is decided by what is sure
-enough:
+The tokens of a joined text are not the sum of its parts' tokens, so whether a unit fits is decided
+by the cheapest count that is sure enough:
 
     estimate   the unit's own tokens, its passage's heading, the elisions it opens or closes
     window     where the estimate is in doubt: the text around the unit, counted with and without it
@@ -12,243 +12,216 @@ The last keeps the result within the budget, the first two leave out no unit tha
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from itertools import pairwise
 
-from tamis.compressors.selection.rendering import Sheet
+from tamis.compressors.selection.near_duplicates import NearDuplicates
+from tamis.compressors.selection.rendering import Renderer
 from tamis.compressors.selection.sections import Sections
-from tamis.probes.segmentation.terms import words
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 
-# a unit has two ends, and a heading one more, at which tokens may merge or split
+# a unit has two ends, and its passage's heading one more, where tokens may merge or split
 _DOUBT_TOKENS = 3
-# chosen units on either side of a window
+# kept units on either side of a window
 _REACH_UNITS = 2
-# windows that may fail: bounds the time where thousands of units are a token too long; past it
-# only units that surely do not fit are known not to
-_TRIALS = 1000
-_ECHO_WORDS = 4
-_HAIR = 1e-9
+# counts that may fail: bounds the time where thousands of units are a token too long; past that, a
+# unit in doubt is left out uncounted
+_MAX_FAILED_TRIALS = 1000
 
 
 class BudgetPacker:
-    """Units that were taken so far, and what there is still room for.
+    """The units taken so far, and which further ones fit.
 
     Attributes:
-        held: the units taken. must: those that no rule but the limit keeps out.
-        sections: what headings and table headers head.
-        used: their tokens as joined; an estimate until `settle`.
-        tokens: per unit, its own, about.
+        kept_units: the units taken. mandatory: units that only the limit may leave out.
+        sections: the units below each heading and table header.
+        used_tokens: of the kept units as joined; an estimate until `enforce_limit`.
+        unit_tokens: each unit's own tokens, estimated.
     """
 
-    def __init__(self, sheet: Sheet, counter: Tokens, limit: float, must: set[int]) -> None:
-        self.sheet, self.counter, self.limit, self.must = sheet, counter, limit, must
-        self.held: set[int] = set()
-        self.used = 0
-        everything = range(len(sheet.units))
-        self.tokens = counter.count_many([sheet.piece(u) for u in everything])
-        self._leads: dict[str, int] = {}
+    def __init__(
+        self, renderer: Renderer, counter: TextTokenizer, limit: float, mandatory: set[int]
+    ) -> None:
+        self.renderer, self.counter = renderer, counter
+        self.limit, self.mandatory = limit, mandatory
+        self.kept_units: set[int] = set()
+        self.used_tokens = 0
+        everything = range(len(renderer.units))
+        self.unit_tokens = counter.count_many([renderer.text_with_space(u) for u in everything])
+        self._prefix_tokens_cache: dict[str, int] = {}
         for u in everything:
-            if blank := sheet.lead(u):
-                self.tokens[u] -= self._lead(blank)
-        rules = sheet.rules
-        self._elision_tokens = self._lead(f" {rules.elision} ") if rules.elision else 0
-        self._echoes = Echoes(map(sheet.visible, everything), rules.dedup) if rules.dedup else None
-        self.sections = Sections(sheet.units)
-        self._ordered: list[int] = []
-        self._steps: list[tuple[tuple[int, ...], int]] = []
-        self._refused: set[int] = set()
-        self._loose = 0  # steps taken by estimate since the last count
-        self._trials = _TRIALS
+            if blank := renderer.space_before(u):
+                self.unit_tokens[u] -= self._prefix_tokens(blank)
+        rules = renderer.rules
+        self._elision_tokens = self._prefix_tokens(f" {rules.elision} ") if rules.elision else 0
+        self._near_duplicates = (
+            NearDuplicates(map(renderer.visible_text, everything), rules.dedup)
+            if rules.dedup
+            else None
+        )
+        self.sections = Sections(renderer.units)
+        self._kept_in_order: list[int] = []
+        self._groups: list[tuple[tuple[int, ...], int]] = []
+        self._too_long: set[int] = set()
+        self._uncounted_groups = 0  # groups taken by estimate since the last count
+        self._trials_left = _MAX_FAILED_TRIALS
 
     def offer(self, u: int, careful: bool = False) -> bool:
-        """Takes a unit, with its table header, if it fits and is no echo of one taken before.
+        """Takes a unit, with its table header, if it fits and is no near-duplicate of a kept one.
 
         Args:
-            careful: count the joined text before it is taken, however sure the estimate is.
+            careful: count the joined text before the unit is taken, however sure the estimate is.
+
+        Returns:
+            Whether the unit was taken.
         """
-        if u in self.held:
+        if u in self.kept_units:
             return False
-        room, doubt = self.limit - self.used, _DOUBT_TOKENS + self._loose
+        room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         # the cheap half of the estimate first: most units end here once the budget is nearly full
-        if self.tokens[u] - self._elision_tokens > room + doubt:
+        if self.unit_tokens[u] - self._elision_tokens > room + doubt:
             return False
-        step = self.step(u)
-        cost = self._cost(step)
-        if cost > room + doubt or self.is_echo(u):
+        group = self.unit_with_header(u)
+        cost = self._estimate_added_tokens(group)
+        if cost > room + doubt or self.is_near_duplicate(u):
             return False
         if careful or cost > room - doubt:
-            return self._try(u)
-        self._add(step, cost)
-        self._loose += 1
+            return self._take_if_it_fits(u)
+        self._take(group, cost)
+        self._uncounted_groups += 1
         return True
 
-    def take_all(self, walk: Sequence[int]) -> bool:
-        """Takes everything if it fits together: a part with elisions may be longer."""
-        surplus = sum(self.tokens[u] for u in walk) - self.limit
-        if self._echoes or surplus > _DOUBT_TOKENS * len(walk):
+    def take_all(self, candidates: Sequence[int]) -> bool:
+        """Takes all candidates if they fit together: with elisions, a part may be longer."""
+        surplus = sum(self.unit_tokens[u] for u in candidates) - self.limit
+        if self._near_duplicates or surplus > _DOUBT_TOKENS * len(candidates):
             return False
-        tokens = self.count(walk)
+        tokens = self.count_tokens(candidates)
         if tokens > self.limit:
             return False
-        self.held, self.used = set(walk), tokens
+        self.kept_units, self.used_tokens = set(candidates), tokens
         return True
 
-    def top_up(self, free: Sequence[int]) -> None:
-        """Offers what is left until nothing fits: what was dropped or elided may have made room."""
-        while any([self.offer(u, careful=True) for u in free]):
+    def top_up(self, eligible: Sequence[int]) -> None:
+        """Offers the units until none fits: what was given back or elided may have made room."""
+        while any([self.offer(u, careful=True) for u in eligible]):
             pass
 
-    def is_echo(self, u: int) -> bool:
-        """Whether the rules drop a unit, since one taken says the same."""
-        return self._echoes is not None and u not in self.must and self._echoes.has(u)
+    def is_near_duplicate(self, u: int) -> bool:
+        """Whether `rules.dedup` leaves a unit out because a kept one has nearly the same words."""
+        if self._near_duplicates is None or u in self.mandatory:
+            return False
+        return self._near_duplicates.is_near_duplicate(u)
 
     def release(self, units: Collection[int]) -> None:
-        """Gives these back, whatever was taken after them."""
-        steps = ((tuple(u for u in step if u not in units), cost) for step, cost in self._steps)
-        self._steps = [(step, cost) for step, cost in steps if step]
-        self._forget(units)
-        self.used, self._loose = self.count(self.held), 0
+        """Gives these units back, whatever was taken after them."""
+        groups = ((tuple(u for u in group if u not in units), cost) for group, cost in self._groups)
+        self._groups = [(group, cost) for group, cost in groups if group]
+        self._discard(units)
+        self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
 
-    def settle(self) -> None:
+    def enforce_limit(self) -> None:
         """Counts the joined text; if it is over the limit, gives back what was taken last."""
-        if self._loose:
-            self.used, self._loose = self.count(self.held), 0
-        while self.used > self.limit:
-            over = self.used - self.limit
-            while over > 0 and self._steps:
-                over -= max(1, self._drop())
-            self.used = self.count(self.held)
+        if self._uncounted_groups:
+            self.used_tokens, self._uncounted_groups = self.count_tokens(self.kept_units), 0
+        while self.used_tokens > self.limit:
+            over = self.used_tokens - self.limit
+            while over > 0 and self._groups:
+                over -= max(1, self._give_back_last())
+            self.used_tokens = self.count_tokens(self.kept_units)
 
-    def count(self, chosen: Collection[int]) -> int:
-        """Tokens of these units as rendered and joined."""
-        return self.counter.count(self.sheet.text(chosen))
+    def count_tokens(self, chosen: Collection[int]) -> int:
+        """The tokens of these units as rendered and joined."""
+        return self.counter.count(self.renderer.text(chosen))
 
-    def step(self, u: int) -> tuple[int, ...]:
-        """What is taken together: a unit, after its table's header unless that is there already."""
+    def unit_with_header(self, u: int) -> tuple[int, ...]:
+        """The units to take together: a unit, after its table's header unless that is kept."""
         header = self.sections.headers.get(u)
-        return (u,) if header is None or header in self.held else (header, u)
+        return (u,) if header is None or header in self.kept_units else (header, u)
 
-    def shortest(self, walk: Iterable[int]) -> int:
+    def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""
-        steps = nsmallest(64, map(self.step, walk), key=lambda step: (self._cost(step), step))
-        return min(self.count(step) for step in steps)
+        groups = map(self.unit_with_header, candidates)
+        shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
+        return min(self.count_tokens(group) for group in shortest)
 
-    def _around(self, u: int, reach: int) -> tuple[list[int], list[int]]:
-        """The units taken just before and just after a unit that is not."""
-        at = bisect_left(self._ordered, u)
-        return self._ordered[max(0, at - reach) : at], self._ordered[at : at + reach]
+    def _kept_neighbours(self, u: int, reach: int) -> tuple[list[int], list[int]]:
+        """The kept units just before and just after a unit that is not kept."""
+        at = bisect_left(self._kept_in_order, u)
+        return self._kept_in_order[max(0, at - reach) : at], self._kept_in_order[at : at + reach]
 
-    def _cost(self, step: tuple[int, ...]) -> int:
-        """About how many tokens a step adds."""
-        passage = self.sheet.units[step[0]].passage
+    def _estimate_added_tokens(self, group: tuple[int, ...]) -> int:
+        """Estimates how many tokens a group adds."""
+        passage = self.renderer.units[group[0]].passage
         before, after = (
-            [u for u in side if self.sheet.units[u].passage == passage]
-            for side in self._around(step[0], 1)
+            [u for u in side if self.renderer.units[u].passage == passage]
+            for side in self._kept_neighbours(group[0], 1)
         )
-        cost = sum(self.tokens[u] for u in step)
-        cost += self._joints([*before, *step, *after]) - self._joints([*before, *after])
+        cost = sum(self.unit_tokens[u] for u in group)
+        cost += self._joint_tokens([*before, *group, *after]) - self._joint_tokens(
+            [*before, *after]
+        )
         if before or after:
             return cost
-        separator = self.sheet.rules.separator if self.held else ""
-        return cost + self._lead(separator + self.sheet.heading(step[0]))
+        separator = self.renderer.rules.separator if self.kept_units else ""
+        return cost + self._prefix_tokens(separator + self.renderer.passage_prefix(group[0]))
 
-    def _joints(self, ordered: Iterable[int]) -> int:
-        """About how many tokens stand between units of one passage."""
-        return sum(self._lead(self.sheet.joint(u, v)) for u, v in pairwise(ordered))
+    def _joint_tokens(self, ordered: Iterable[int]) -> int:
+        """Estimates how many tokens the texts between units of one passage have."""
+        between = (self.renderer.text_between(u, v) for u, v in pairwise(ordered))
+        return sum(map(self._prefix_tokens, between))
 
-    def _lead(self, text: str) -> int:
-        """How many tokens a text adds before a word; a blank often none."""
-        if text not in self._leads:
-            self._leads[text] = self.counter.count(f"{text}a") - self.counter.count("a")
-        return self._leads[text]
+    def _prefix_tokens(self, text: str) -> int:
+        """How many tokens a text adds before a word; a blank often adds none."""
+        if text not in self._prefix_tokens_cache:
+            tokens = self.counter.count(f"{text}a") - self.counter.count("a")
+            self._prefix_tokens_cache[text] = tokens
+        return self._prefix_tokens_cache[text]
 
-    def _try(self, u: int) -> bool:
-        """Takes a unit if the joined text says that it fits."""
-        self.settle()
-        if not self._trials or u in self._refused:
+    def _take_if_it_fits(self, u: int) -> bool:
+        """Takes a unit if it fits by the count of the joined text; returns whether it did."""
+        self.enforce_limit()
+        if not self._trials_left or u in self._too_long:
             return False
-        step = self.step(u)
-        # in another order than the input's, neighbours in the text are not those in the input
-        elsewhere = self.sheet.rules.order != "original"
-        if elsewhere or self.used + self._added_tokens(step) <= self.limit:
-            tokens = self.count(self.held | set(step))
+        group = self.unit_with_header(u)
+        # in another order than the input's, a unit's neighbours in the output are other ones
+        reordered = self.renderer.rules.order != "original"
+        if reordered or self.used_tokens + self._count_added_tokens(group) <= self.limit:
+            tokens = self.count_tokens(self.kept_units | set(group))
             if tokens <= self.limit:
-                self._add(step, tokens - self.used)
+                self._take(group, tokens - self.used_tokens)
                 return True
-        self._refused.add(u)
-        self._trials -= 1
+        self._too_long.add(u)
+        self._trials_left -= 1
         return False
 
-    def _added_tokens(self, step: tuple[int, ...]) -> int:
-        """How many tokens a step adds to the text around it, as counted."""
-        before, after = self._around(step[0], _REACH_UNITS)
-        return self.count([*before, *step, *after]) - self.count([*before, *after])
+    def _count_added_tokens(self, group: tuple[int, ...]) -> int:
+        """Counts how many tokens a group adds to the text around it."""
+        before, after = self._kept_neighbours(group[0], _REACH_UNITS)
+        return self.count_tokens([*before, *group, *after]) - self.count_tokens([*before, *after])
 
-    def _add(self, step: tuple[int, ...], cost: int) -> None:
-        self._steps.append((step, cost))
-        self.used += cost
-        self.held.update(step)
-        self._refused.clear()
-        for u in step:
-            insort(self._ordered, u)
-            if self._echoes:
-                self._echoes.add(u)
+    def _take(self, group: tuple[int, ...], cost: int) -> None:
+        self._groups.append((group, cost))
+        self.used_tokens += cost
+        self.kept_units.update(group)
+        self._too_long.clear()
+        for u in group:
+            insort(self._kept_in_order, u)
+            if self._near_duplicates:
+                self._near_duplicates.add(u)
 
-    def _drop(self) -> int:
-        """Gives back the last step; its cost."""
-        step, cost = self._steps.pop()
-        self._forget(step)
+    def _give_back_last(self) -> int:
+        """Gives back the group taken last; returns its tokens."""
+        group, cost = self._groups.pop()
+        self._discard(group)
         return cost
 
-    def _forget(self, units: Collection[int]) -> None:
-        self.held.difference_update(units)
-        self._refused.clear()
+    def _discard(self, units: Collection[int]) -> None:
+        self.kept_units.difference_update(units)
+        self._too_long.clear()
         for u in units:
-            self._ordered.remove(u)
-            if self._echoes:
-                self._echoes.remove(u)
-
-
-class Echoes:
-    """Texts that were taken, asked for a near-duplicate by the Jaccard share of their word sets.
-
-    Exact, and without comparing all pairs: two sets that share enough share one of their rarest
-    words (prefix filtering; Bayardo, Ma, Srikant, "Scaling Up All Pairs Similarity Search", 2007).
-    """
-
-    def __init__(self, texts: Iterable[str], share: float) -> None:
-        self._share = share
-        self._words = [frozenset(words(text)) for text in texts]
-        self._texts_with = Counter(word for words in self._words for word in words)
-        self._taken: dict[str, set[int]] = defaultdict(set)
-
-    def add(self, u: int) -> None:
-        """Text `u` was taken."""
-        for word in self._rarest(u):
-            self._taken[word].add(u)
-
-    def remove(self, u: int) -> None:
-        """Text `u` was given back."""
-        for word in self._rarest(u):
-            self._taken[word].discard(u)
-
-    def has(self, u: int) -> bool:
-        """Whether a text taken before says the same as `u`; texts of few words say too little."""
-        if len(self._words[u]) < _ECHO_WORDS:
-            return False
-        near = set().union(*(self._taken.get(word, ()) for word in self._rarest(u)))
-        return any(self._jaccard(u, other) >= self._share - _HAIR for other in near)
-
-    def _rarest(self, u: int) -> list[str]:
-        words = self._words[u]
-        common = math.ceil(self._share * len(words) - _HAIR)
-        return nsmallest(len(words) - common + 1, words, key=lambda w: (self._texts_with[w], w))
-
-    def _jaccard(self, u: int, v: int) -> float:
-        one, other = self._words[u], self._words[v]
-        return len(one & other) / len(one | other)
+            self._kept_in_order.remove(u)
+            if self._near_duplicates:
+                self._near_duplicates.remove(u)

@@ -1,11 +1,12 @@
-"""From chosen units back to text: verbatim inside a passage, headings and separators around it.
+"""Renders chosen units as text: verbatim inside a passage, titles and separators around it.
 
     context   passage  separator  passage  separator ...
     passage   [title \\n]  [citation ' ']  unit unit [' … '] unit
 
-Units that touch are written with the white space between them, so they read as they did. Between
-units with something left out stands the strongest break of what was left out (a blank line, a line,
-a blank), and the next unit keeps its indentation: a list, YAML or code stays what it was, and text
+Adjacent units are written with the white space between them, so they read as they did. Where
+something was left out between two units, the strongest break of what was left out is written (a
+blank line, a line break, a blank), and the next unit keeps its indentation: a list, YAML or code
+stays what it was, and text
 from under another heading does not join the paragraph. The last unit ends where it is visible, and
 so does the first begin, but for the indentation of what is not prose. Nothing is normalised.
 """
@@ -16,14 +17,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from string import Formatter
 
+from tamis.compressors.rules import Rules, parse_citation
 from tamis.compressors.selection.order import at_both_ends
-from tamis.compressors.types import Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
-_FIELDS = ("doc", "id", "unit")
 _PROSE = ("sentence", "heading")
 
 
@@ -42,7 +41,7 @@ def render(
         chosen: indices into `units`, in any order.
         rules: separator, elision, citations and titles are read; `rules.order` needs scores and is
             not, give `order` instead.
-        order: indices of passages as they shall follow each other; None for as given.
+        order: indices of passages in the order of the output; None for the order of the input.
 
     Raises:
         BadInput: `order` lacks a passage with chosen units, or citations has an unknown field.
@@ -52,33 +51,36 @@ def render(
             f"order names {len(order)} passages and lacks {len(lost)} with chosen units, "
             f"the first is {min(lost)}; name every passage that shall be shown"
         )
-    return Sheet(passages, units, rules).text(chosen, order)
+    return Renderer(passages, units, rules).text(chosen, order)
 
 
-def whole(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
-    """The whole context: every passage as it came, to its last blank, in the order given.
-
-    Raises:
-        BadInput: citations has an unknown field.
-    """
-    return Sheet(passages, units, rules).whole()
-
-
-def given(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
-    """The whole context without what the rules add to it: citations. What a budget is a share of.
+def render_whole(passages: Sequence[Passage], units: Sequence[Unit], rules: Rules) -> str:
+    """The whole context: every passage's text unchanged, to its last blank, in the order given.
 
     Raises:
         BadInput: citations has an unknown field.
     """
-    return whole(passages, units, replace(rules, citations=None))
+    return Renderer(passages, units, rules).whole_text()
 
 
-class Sheet:
-    """Passages and units, ready to be written out in any selection.
+def render_without_citations(
+    passages: Sequence[Passage], units: Sequence[Unit], rules: Rules
+) -> str:
+    """The whole context without citations, which the rules add: `Budget.ratio` is a share of this.
+
+    Raises:
+        BadInput: citations has an unknown field.
+    """
+    return render_whole(passages, units, replace(rules, citations=None))
+
+
+class Renderer:
+    """Passages and units, ready to be rendered in any selection.
 
     Args:
-        ranking: passages, best first: what `rules.order` goes by. Without it they stay as given.
-        arrangement: every passage, as they shall follow each other, whatever `rules.order` says.
+        ranking: passages, best first, for `rules.order`; without it they keep their order.
+        arrangement: the indices of all passages in the order of the output, whatever `rules.order`
+            is.
     """
 
     def __init__(
@@ -92,16 +94,16 @@ class Sheet:
         self.passages, self.units, self.rules = passages, units, rules
         self.arrangement = arrangement
         self._rank = {passage: rank for rank, passage in enumerate(ranking)}
-        self._citation = _parsed(rules.citations or "")
-        self._first: dict[int, int] = {}
-        self._paragraphs: list[int] = []  # units with a blank line behind them
-        self._lines: list[int] = []  # and those with a line's end
+        self._citation = parse_citation(rules.citations or "")
+        self._first_unit: dict[int, int] = {}
+        self._paragraph_ends: list[int] = []  # units with a blank line after them
+        self._line_ends: list[int] = []  # units with a line break after them
         for u, unit in enumerate(units):
-            self._first.setdefault(unit.passage, u)
-            if ends := self._blank(u).count("\n"):
-                self._lines.append(u)
+            self._first_unit.setdefault(unit.passage, u)
+            if ends := self._space_after(u).count("\n"):
+                self._line_ends.append(u)
                 if ends > 1:
-                    self._paragraphs.append(u)
+                    self._paragraph_ends.append(u)
 
     def text(self, chosen: Collection[int], order: Sequence[int] | None = None) -> str:
         """The chosen units, joined."""
@@ -109,57 +111,58 @@ class Sheet:
         for u in sorted(set(chosen)):
             groups.setdefault(self.units[u].passage, []).append(u)
         order = self.arrangement if order is None else order
-        shown = self._arranged(groups) if order is None else [p for p in order if p in groups]
-        written = (self._written(groups[passage]) for passage in shown)
-        return self.rules.separator.join(text for text in written if text)
+        shown = self._order_passages(groups) if order is None else [p for p in order if p in groups]
+        texts = (self._render_passage(groups[passage]) for passage in shown)
+        return self.rules.separator.join(text for text in texts if text)
 
-    def whole(self) -> str:
-        """Every passage that has any text, as it came, with what stands before it."""
-        heads = {passage: self._head(u) for passage, u in self._first.items()}
+    def whole_text(self) -> str:
+        """Every passage that has any text, unchanged, after its title and citation."""
+        prefixes = {passage: self._title_and_citation(u) for passage, u in self._first_unit.items()}
         texts = [passage.text for passage in self.passages]
-        shown = (heads.get(i, "") + text for i, text in enumerate(texts) if text)
+        shown = (prefixes.get(i, "") + text for i, text in enumerate(texts) if text)
         return self.rules.separator.join(shown)
 
-    def visible(self, u: int) -> str:
+    def visible_text(self, u: int) -> str:
         """The text of a unit without the white space around it."""
         unit = self.units[u]
         return self.passages[unit.passage].text[slice(*unit.visible)]
 
-    def piece(self, u: int) -> str:
+    def text_with_space(self, u: int) -> str:
         """A unit with the white space before it, which subword tokenizers put into its word."""
-        return self.lead(u) + self.visible(u)
+        return self.space_before(u) + self.visible_text(u)
 
-    def lead(self, u: int) -> str:
+    def space_before(self, u: int) -> str:
         """The white space between a unit and the one before it in its passage."""
         unit = self.units[u]
-        if self._first[unit.passage] == u:
+        if self._first_unit[unit.passage] == u:
             return ""
         text = self.passages[unit.passage].text
-        return self._blank(u - 1) + text[unit.start : unit.visible[0]]
+        return self._space_after(u - 1) + text[unit.start : unit.visible[0]]
 
-    def joint(self, here: int, after: int) -> str:
-        """What stands between two units of a passage that follow each other in the output."""
+    def text_between(self, here: int, after: int) -> str:
+        """The text between two units of a passage that follow each other in the output."""
         if after == here + 1:
-            return self._blank(here)
+            return self._space_after(here)
         if not self.rules.elision:
-            return self._gap(here, after)
+            return self._strongest_break(here, after)
         # a line break on either side of what was left out stays: "- a\n…\n- c"
-        blanks = (self._blank(here), self._blank(after - 1))
-        before, behind = (blank if "\n" in blank else " " for blank in blanks)
-        return f"{before}{self.rules.elision}{behind}"
+        blanks = (self._space_after(here), self._space_after(after - 1))
+        left, right = (blank if "\n" in blank else " " for blank in blanks)
+        return f"{left}{self.rules.elision}{right}"
 
-    def _gap(self, here: int, after: int) -> str:
+    def _strongest_break(self, here: int, after: int) -> str:
         """The strongest break between two units, and the indentation of the second."""
-        behind = self._blank(after - 1)
-        for breaks in (self._paragraphs, self._lines):
+        last_space = self._space_after(after - 1)
+        _, line_break, indentation = last_space.rpartition("\n")
+        for breaks in (self._paragraph_ends, self._line_ends):
             at = bisect_left(breaks, here)
             if at < len(breaks) and breaks[at] < after:
-                blank, (_, line, indentation) = self._blank(breaks[at]), behind.rpartition("\n")
-                return blank[: blank.rindex("\n") + 1] + (indentation if line else "")
-        return self._blank(here) or behind
+                blank = self._space_after(breaks[at])
+                return blank[: blank.rindex("\n") + 1] + (indentation if line_break else "")
+        return self._space_after(here) or last_space
 
-    def heading(self, u: int) -> str:
-        """What stands before a passage whose first chosen unit is `u`.
+    def passage_prefix(self, u: int) -> str:
+        """The text before a passage whose first chosen unit is `u`.
 
         A line with its title, a citation, and the unit's indentation if it is not prose.
         """
@@ -167,9 +170,9 @@ class Sheet:
         text, at = self.passages[unit.passage].text, unit.visible[0]
         blanks = text[text.rfind("\n", 0, at) + 1 : at]
         indented = unit.kind not in _PROSE and blanks.isspace()
-        return self._head(u) + (blanks if indented else "")
+        return self._title_and_citation(u) + (blanks if indented else "")
 
-    def _head(self, u: int) -> str:
+    def _title_and_citation(self, u: int) -> str:
         """The title line and the citation of a passage whose first chosen unit is `u`."""
         unit = self.units[u]
         passage = self.passages[unit.passage]
@@ -180,46 +183,30 @@ class Sheet:
         fields = {
             "doc": place,
             "id": passage.id or place,
-            "unit": str(u - self._first[unit.passage] + 1),
+            "unit": str(u - self._first_unit[unit.passage] + 1),
         }
-        cited = "".join(literal + fields.get(field, "") for literal, field in self._citation)
-        return f"{title}{cited} "
+        citation = "".join(literal + fields.get(field, "") for literal, field in self._citation)
+        return f"{title}{citation} "
 
-    def _arranged(self, kept: Iterable[int]) -> list[int]:
-        """The kept passages in the order that the rules ask for."""
+    def _order_passages(self, kept: Iterable[int]) -> list[int]:
+        """The kept passages in the order of `rules.order`."""
         if not self._rank or self.rules.order == "original":
             return list(kept)
         ranked = sorted(kept, key=self._rank.__getitem__)
         return ranked if self.rules.order == "score" else at_both_ends(ranked)
 
-    def _written(self, chosen: Sequence[int]) -> str:
-        """One passage with its heading; empty if nothing of it is visible."""
+    def _render_passage(self, chosen: Sequence[int]) -> str:
+        """One passage after its prefix; empty if nothing of it is visible."""
         first, last = self.units[chosen[0]], self.units[chosen[-1]]
         text = self.passages[first.passage].text
         parts, start = [], first.visible[0]
         for here, after in pairwise(chosen):
-            parts += [text[start : self.units[here].visible[1]], self.joint(here, after)]
+            parts += [text[start : self.units[here].visible[1]], self.text_between(here, after)]
             start = self.units[after].start
         body = "".join([*parts, text[start : last.visible[1]]])
-        return self.heading(chosen[0]) + body if body else ""
+        return self.passage_prefix(chosen[0]) + body if body else ""
 
-    def _blank(self, u: int) -> str:
-        """The white space behind a unit."""
+    def _space_after(self, u: int) -> str:
+        """The white space after a unit."""
         unit = self.units[u]
         return self.passages[unit.passage].text[unit.visible[1] : unit.stop]
-
-
-def _parsed(citations: str) -> list[tuple[str, str]]:
-    """A citation as literals, each with the field that follows it.
-
-    Only parsed, never `str.format`ted: `{id.__class__}` would reach into the process.
-    """
-    way_out = "use {doc}, {id} and {unit}, without attributes or formats; write {{ for a brace"
-    try:
-        parts = list(Formatter().parse(citations))
-    except ValueError as error:
-        raise BadInput(f"citations is {citations!r} ({error}); {way_out}") from error
-    for _, field, spec, conversion in parts:
-        if field is not None and (field not in _FIELDS or spec or conversion):
-            raise BadInput(f"citations is {citations!r} and {field!r} is no field; {way_out}")
-    return [(literal, field or "") for literal, field, _, _ in parts]

@@ -1,4 +1,4 @@
-"""What a heading or a table's header heads, and which of them stand over nothing that is kept."""
+"""Which units are below a heading or a table's header, and which of these have no kept unit."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from tamis.probes.text import Unit
 
 
 class Sections:
-    """Headings and table headers, each with the units that it heads.
+    """Headings and table headers, each with the units below it.
 
-    A heading heads all up to the next heading with text between: of a title with a subtitle right
-    below, both head the text that follows. A table's header heads its rows.
+    Below a heading are all units up to the next heading with text between: of a title and a
+    subtitle right after it, both are above the text that follows. Below a table's header are its
+    rows.
 
     Attributes:
-        headers: for each table row, the header above it with only rows between.
+        headers: for each table row, the header above it, with nothing but rows between.
     """
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self._stops = _headed(units)
-        self._tables: dict[int, int] = {}
+        self._section_stops = _section_stops(units)
+        self._table_stops: dict[int, int] = {}
         self.headers: dict[int, int] = {}
         header: int | None = None
         for u, unit in enumerate(units):
@@ -28,42 +29,54 @@ class Sections:
                 header = None
             if unit.kind == "table_header":
                 header = u
-                self._tables[u] = u + 1
+                self._table_stops[u] = u + 1
             elif header is not None and unit.kind == "table_row":
-                self.headers[u], self._tables[header] = header, u + 1
+                self.headers[u], self._table_stops[header] = header, u + 1
             else:
                 header = None
 
     def __contains__(self, u: int) -> bool:
-        return u in self._stops or u in self._tables
+        return u in self._section_stops or u in self._table_stops
 
-    def of(self, u: int) -> range:
-        """The units that a heading or a header heads."""
-        return range(u + 1, self._stops.get(u) or self._tables[u])
+    def units_below(self, u: int) -> range:
+        """The units below a heading or a header."""
+        return range(u + 1, self._section_stops.get(u) or self._table_stops[u])
 
-    def alone(self, held: Collection[int], asked: Iterable[int] | None = None) -> set[int]:
-        """Which headings and headers of `asked`, or of `held`, have nothing of theirs in `held`."""
-        asked = held if asked is None else set(asked)
-        rows = sorted(u for u in held if u in self.headers)
-        lost = {u for u in asked if u in self._tables and not self._any(rows, u)}
-        text = sorted(u for u in held if u not in self._stops and u not in lost)
-        return lost | {u for u in asked if u in self._stops and not self._any(text, u)}
+    def without_content(
+        self, kept_units: Collection[int], candidates: Iterable[int] | None = None
+    ) -> set[int]:
+        """The headings and headers with no kept unit below them.
 
-    def _any(self, ordered: Sequence[int], u: int) -> bool:
-        headed = self.of(u)
-        at = bisect_left(ordered, headed.start)
-        return at < len(ordered) and ordered[at] < headed.stop
+        Args:
+            candidates: the units to check; None for the kept ones.
+        """
+        candidates = kept_units if candidates is None else set(candidates)
+        rows = sorted(u for u in kept_units if u in self.headers)
+        tables = {u for u in candidates if u in self._table_stops and not self._has_below(u, rows)}
+        text = sorted(u for u in kept_units if u not in self._section_stops and u not in tables)
+        headings = {
+            u for u in candidates if u in self._section_stops and not self._has_below(u, text)
+        }
+        return tables | headings
+
+    def _has_below(self, u: int, ordered: Sequence[int]) -> bool:
+        """Whether one of some units, in ascending order, is below a heading or a header."""
+        below = self.units_below(u)
+        at = bisect_left(ordered, below.start)
+        return at < len(ordered) and ordered[at] < below.stop
 
 
-def _headed(units: Sequence[Unit]) -> dict[int, int]:
-    """For each heading, where what it heads ends."""
+def _section_stops(units: Sequence[Unit]) -> dict[int, int]:
+    """For each heading, the end of the units below it."""
     stops: dict[int, int] = {}
-    over: list[int] = []  # headings whose section goes on
+    open_headings: list[int] = []  # their sections go on
     for u, unit in enumerate(units):
         starts = unit.kind == "heading"
-        if over and (unit.passage != units[u - 1].passage or (starts and over[-1] != u - 1)):
-            stops |= dict.fromkeys(over, u)
-            over = []
+        if open_headings and (
+            unit.passage != units[u - 1].passage or (starts and open_headings[-1] != u - 1)
+        ):
+            stops |= dict.fromkeys(open_headings, u)
+            open_headings = []
         if starts:
-            over.append(u)
-    return stops | dict.fromkeys(over, len(units))
+            open_headings.append(u)
+    return stops | dict.fromkeys(open_headings, len(units))

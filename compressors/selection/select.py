@@ -1,6 +1,6 @@
-"""Which units stay: the best that fit, counted as the customer will count them.
+"""Which units are kept: the best that fit, counted with the tokenizer of the budget.
 
-Greedy by value, filled with skip: `_sieve` says what still fits.
+Greedy by value; a unit that does not fit is skipped. `packer.py` decides what still fits.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from tamis.compressors.selection.order import PLAIN
+from tamis.compressors.rules import PLAIN_ORDERS, Budget, Rules, compile_protect
 from tamis.compressors.selection.packer import BudgetPacker
-from tamis.compressors.selection.rendering import Sheet, given, render, whole
-from tamis.compressors.types import Budget, Rules, Selection
+from tamis.compressors.selection.rendering import Renderer, render_without_citations
+from tamis.compressors.types import Selection
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
-
-__all__ = ["given", "render", "select", "whole"]
+from tamis.probes.tokens import TextTokenizer
 
 
 def select(
@@ -28,7 +26,7 @@ def select(
     passage_scores: Sequence[float],
     budget: Budget,
     rules: Rules,
-    counter: Tokens,
+    counter: TextTokenizer,
     arrangement: Sequence[int] | None = None,
 ) -> Selection:
     """The units of highest value that fit into the budget, and their text.
@@ -37,9 +35,9 @@ def select(
     and no eligible unit left out would still fit. Mandatory units (touched by `Passage.keep` or
     matching `Rules.protect`) come first, then each passage's `min_tokens`, then the rest by value,
     each followed by its neighbours within `Rules.context_window`. A table row brings its header.
-    A heading or a table's header over nothing that is kept gives its room to text first, unless it
-    is mandatory or the best unit of all. Under a threshold what lies below it is left out, and
-    headings are units like others.
+    A heading or a table's header with no kept unit below it makes room for text first, unless it is
+    mandatory or the best unit of all. Under a threshold, units of lower value are left out, and
+    headings are treated like other units.
 
     Args:
         passages: the input.
@@ -49,83 +47,92 @@ def select(
         budget: tokens or a share of the context's, a threshold, or both.
         rules: how units are chosen and shown.
         counter: the tokenizer that the budget is counted in.
-        arrangement: every passage, as they shall follow each other; needed where `rules.order` is
-            an ordering method's name.
+        arrangement: the indices of all passages in the order of the output; needed where
+            `rules.order` is an ordering method's name.
 
     Raises:
         BudgetTooSmall: not even one unit fits.
         BadInput: a value is missing or not finite, or a rule cannot be followed.
     """
-    _check(values, len(units), "values", "units")
-    _check(passage_scores, len(passages), "passage scores", "passages")
-    _check_rules(rules)
-    if rules.order not in PLAIN and arrangement is None:
+    _check_values(values, len(units), "values", "units")
+    _check_values(passage_scores, len(passages), "passage scores", "passages")
+    if rules.order not in PLAIN_ORDERS and arrangement is None:
         raise BadInput(f"order is {rules.order!r}; give original, score or edges, or arrangement")
     ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
-    sheet = Sheet(passages, units, rules, ranking, arrangement)
-    must = _mandatory(sheet, _patterns(rules))
+    renderer = Renderer(passages, units, rules, ranking, arrangement)
+    mandatory = _mandatory_units(renderer, _protect_patterns(rules))
     if not units:
         return Selection((), "", 0)
-    tokens_in = 0 if budget.ratio is None else counter.count(given(passages, units, rules))
+    tokens_in = 0
+    if budget.ratio is not None:
+        tokens_in = counter.count(render_without_citations(passages, units, rules))
     limit = budget.tokens(tokens_in)
-    sieve = BudgetPacker(sheet, counter, math.inf if limit is None else limit, must)
-    walk = sorted(range(len(units)), key=lambda u: (-values[u], u))
-    shown = must | _of_best_passages(sheet, ranking)
-    walk = [u for u in walk if u in shown]
+    packer = BudgetPacker(renderer, counter, math.inf if limit is None else limit, mandatory)
+    candidates = sorted(range(len(units)), key=lambda u: (-values[u], u))
+    shown = mandatory | _units_of_best_passages(renderer, ranking)
+    candidates = [u for u in candidates if u in shown]
     floor = -math.inf if budget.threshold is None else budget.threshold
-    free = [u for u in walk if values[u] >= floor]
-    _fill(sieve, walk, free, ranking)
-    return _selection(sieve, walk, free, floor)
+    eligible = [u for u in candidates if values[u] >= floor]
+    _fill(packer, candidates, eligible, ranking)
+    return _make_selection(packer, candidates, eligible, floor)
 
 
 def _fill(
-    sieve: BudgetPacker, walk: Sequence[int], free: Sequence[int], ranking: Sequence[int]
+    packer: BudgetPacker, candidates: Sequence[int], eligible: Sequence[int], ranking: Sequence[int]
 ) -> None:
-    """Offers units in the order of the rules; `walk` is all that may be shown, best first."""
-    floored = len(free) < len(walk)
-    if sieve.limit < math.inf and not floored and sieve.take_all(walk):
+    """Offers units in the order of the rules.
+
+    Args:
+        candidates: all units that may be shown, best first. eligible: those above the threshold.
+        ranking: the passages, best first.
+    """
+    has_floor = len(eligible) < len(candidates)
+    if packer.limit < math.inf and not has_floor and packer.take_all(candidates):
         return
-    for u in walk:
-        if u in sieve.must:
-            sieve.offer(u)
-    _reach_minimums(sieve, walk, ranking)
-    reach = sieve.sheet.rules.context_window
-    for u in free:
-        # a unit that is there already brings its neighbours when its own turn comes
-        if sieve.offer(u) or (reach and u in sieve.held):
-            for near in _neighbours(sieve.sheet.units, u, reach):
-                sieve.offer(near)
-    sieve.settle()
-    if sieve.limit < math.inf:
-        sieve.top_up(free)
-        if not floored:
-            _text_before_headings(sieve, free)
+    for u in candidates:
+        if u in packer.mandatory:
+            packer.offer(u)
+    _meet_min_tokens(packer, candidates, ranking)
+    reach = packer.renderer.rules.context_window
+    for u in eligible:
+        # a unit that is kept already brings its neighbours when its own turn comes
+        if packer.offer(u) or (reach and u in packer.kept_units):
+            for near in _neighbours(packer.renderer.units, u, reach):
+                packer.offer(near)
+    packer.enforce_limit()
+    if packer.limit < math.inf:
+        packer.top_up(eligible)
+        if not has_floor:
+            _prefer_text_to_headings(packer, eligible)
 
 
-def _text_before_headings(sieve: BudgetPacker, free: Sequence[int]) -> None:
-    """Gives back headings over nothing that is kept, and offers their room to the rest first."""
-    fixed = sieve.must | set(free[:1])
-    lone = sieve.sections.alone(sieve.held) - fixed
-    if not lone:
+def _prefer_text_to_headings(packer: BudgetPacker, eligible: Sequence[int]) -> None:
+    """Gives back headings with no kept unit below them; offers their room to other units first."""
+    fixed = packer.mandatory | set(eligible[:1])
+    empty = packer.sections.without_content(packer.kept_units) - fixed
+    if not empty:
         return
-    sieve.release(lone)
-    sieve.top_up([u for u in free if u not in sieve.sections])
-    idle = sieve.sections.alone(sieve.held, free)
-    sieve.top_up([u for u in free if u not in idle])
-    sieve.top_up(free)
+    packer.release(empty)
+    packer.top_up([u for u in eligible if u not in packer.sections])
+    empty = packer.sections.without_content(packer.kept_units, eligible)
+    packer.top_up([u for u in eligible if u not in empty])
+    packer.top_up(eligible)
 
 
-def _reach_minimums(sieve: BudgetPacker, walk: Sequence[int], ranking: Sequence[int]) -> None:
+def _meet_min_tokens(
+    packer: BudgetPacker, candidates: Sequence[int], ranking: Sequence[int]
+) -> None:
     """Takes the best units of each passage with `min_tokens`, until it has that many tokens."""
-    sheet = sieve.sheet
+    renderer = packer.renderer
     for passage in ranking:
-        if not (least := sheet.passages[passage].min_tokens):
+        if not (min_tokens := renderer.passages[passage].min_tokens):
             continue
-        members = [u for u in walk if sheet.units[u].passage == passage]
+        members = [u for u in candidates if renderer.units[u].passage == passage]
         for u in members:
-            if sum(sieve.tokens[v] for v in members if v in sieve.held) >= least:
+            kept_tokens = sum(packer.unit_tokens[v] for v in members if v in packer.kept_units)
+            if kept_tokens >= min_tokens:
                 break
-            sieve.offer(u)
+            packer.offer(u)
 
 
 def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
@@ -136,61 +143,65 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
                 yield near
 
 
-def _selection(
-    sieve: BudgetPacker, walk: Sequence[int], free: Sequence[int], floor: float
+def _make_selection(
+    packer: BudgetPacker, candidates: Sequence[int], eligible: Sequence[int], floor: float
 ) -> Selection:
     warnings = []
-    if not sieve.held and not free:
+    if not packer.kept_units and not eligible:
         warnings.append(
-            f"none of {len(walk)} units reaches the threshold {floor:g}; nothing is kept"
+            f"none of {len(candidates)} units reaches the threshold {floor:g}; nothing is kept"
         )
-    elif not sieve.held:
-        shortest = sieve.shortest(free)
+    elif not packer.kept_units:
+        shortest = packer.fewest_tokens(eligible)
         raise BudgetTooSmall(
             f"the shortest unit has {shortest} tokens as rendered and the budget is "
-            f"{int(sieve.limit)}; raise the budget"
+            f"{int(packer.limit)}; raise the budget"
         )
-    if left := len(sieve.must - sieve.held):
-        needed = sieve.count(set().union(*map(sieve.step, sieve.must)))
+    if left_out := len(packer.mandatory - packer.kept_units):
+        needed = packer.count_tokens(set().union(*map(packer.unit_with_header, packer.mandatory)))
         warnings.append(
-            f"{len(sieve.must)} units are mandatory and take {needed} tokens, the budget is "
-            f"{int(sieve.limit)}; {left} of them were left out; raise the budget or protect less"
+            f"{len(packer.mandatory)} units are mandatory and take {needed} tokens, the budget is "
+            f"{int(packer.limit)}; {left_out} of them were left out; raise the budget or protect "
+            "less"
         )
-    if free and free[0] not in sieve.held:
-        needed = sieve.count(sieve.step(free[0]))
-        if needed > sieve.limit:
+    if eligible and eligible[0] not in packer.kept_units:
+        needed = packer.count_tokens(packer.unit_with_header(eligible[0]))
+        if needed > packer.limit:
             warnings.append(
                 f"the best unit has {needed} tokens as rendered, the budget is "
-                f"{int(sieve.limit)}, and it was left out; raise the budget to keep it"
+                f"{int(packer.limit)}, and it was left out; raise the budget to keep it"
             )
-    short = [u for u in free if u not in sieve.held and not sieve.is_echo(u)]
-    if short and math.isfinite(sieve.limit) and math.isfinite(floor):
+    missing = [
+        u for u in eligible if u not in packer.kept_units and not packer.is_near_duplicate(u)
+    ]
+    if missing and math.isfinite(packer.limit) and math.isfinite(floor):
         warnings.append(
-            f"{len(short)} of {len(free)} units of at least {floor:g} were left out: the limit is "
-            f"{int(sieve.limit)} tokens; raise it to keep what the floor asks for"
+            f"{len(missing)} of {len(eligible)} units of at least {floor:g} were left out: the "
+            f"limit is {int(packer.limit)} tokens; raise it to keep what the floor asks for"
         )
-    text = sieve.sheet.text(sieve.held)
-    return Selection(tuple(sorted(sieve.held)), text, sieve.used, tuple(warnings))
+    text = packer.renderer.text(packer.kept_units)
+    return Selection(tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings))
 
 
-def _mandatory(sheet: Sheet, patterns: Sequence[re.Pattern[str]]) -> set[int]:
-    """Units that a span to keep touches, or a protected pattern matches."""
-    kept = [_merged(passage.keep) for passage in sheet.passages]
+def _mandatory_units(renderer: Renderer, patterns: Sequence[re.Pattern[str]]) -> set[int]:
+    """Units that overlap a span to keep, or match a protected pattern."""
+    spans = [_merge_spans(passage.keep) for passage in renderer.passages]
 
-    def touched(unit: Unit) -> bool:
-        starts, stops = kept[unit.passage]
-        first = bisect_right(stops, unit.start)  # the first span that ends behind the unit's start
+    def overlaps_span(unit: Unit) -> bool:
+        starts, stops = spans[unit.passage]
+        first = bisect_right(stops, unit.start)  # the first span that ends after the unit's start
         return first < len(starts) and starts[first] < unit.stop
 
     return {
         u
-        for u, unit in enumerate(sheet.units)
-        if touched(unit) or any(pattern.search(sheet.visible(u)) for pattern in patterns)
+        for u, unit in enumerate(renderer.units)
+        if overlaps_span(unit)
+        or any(pattern.search(renderer.visible_text(u)) for pattern in patterns)
     }
 
 
-def _merged(spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Starts and stops of spans, ascending and apart; empty ones touch nothing."""
+def _merge_spans(spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """The starts and stops of the spans' union, ascending; empty spans are left out."""
     starts: list[int] = []
     stops: list[int] = []
     for start, stop in sorted(span for span in spans if span[0] < span[1]):
@@ -202,28 +213,18 @@ def _merged(spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
     return starts, stops
 
 
-def _of_best_passages(sheet: Sheet, ranking: Sequence[int]) -> set[int]:
+def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[int]:
     """Units of the best `top_n` passages that have any."""
-    filled = {unit.passage for unit in sheet.units}
-    best = set([p for p in ranking if p in filled][: sheet.rules.top_n])
-    return {u for u, unit in enumerate(sheet.units) if unit.passage in best}
+    filled = {unit.passage for unit in renderer.units}
+    best = set([p for p in ranking if p in filled][: renderer.rules.top_n])
+    return {u for u, unit in enumerate(renderer.units) if unit.passage in best}
 
 
-def _patterns(rules: Rules) -> list[re.Pattern[str]]:
-    return [_compiled(pattern) for pattern in rules.protect]
+def _protect_patterns(rules: Rules) -> list[re.Pattern[str]]:
+    return [compile_protect(pattern) for pattern in rules.protect]
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise BadInput(
-            f"protect has {pattern!r}, which is no regular expression ({error}); "
-            "escape characters that are meant literally with a backslash"
-        ) from error
-
-
-def _check(values: Sequence[float], expected: int, what: str, of: str) -> None:
+def _check_values(values: Sequence[float], expected: int, what: str, of: str) -> None:
     if len(values) != expected:
         raise BadInput(f"got {len(values)} {what} for {expected} {of}; give one each")
     if wrong := [i for i, value in enumerate(values) if not math.isfinite(value)]:
@@ -231,12 +232,3 @@ def _check(values: Sequence[float], expected: int, what: str, of: str) -> None:
             f"{len(wrong)} of {expected} {what} are not finite, the first is "
             f"{values[wrong[0]]} at {wrong[0]}; give finite numbers"
         )
-
-
-def _check_rules(rules: Rules) -> None:
-    if rules.context_window < 0:
-        raise BadInput(f"context_window is {rules.context_window}; give 0 or more units")
-    if rules.dedup is not None and not 0 < rules.dedup <= 1:
-        raise BadInput(f"dedup is {rules.dedup}; give a share above 0 and up to 1, or None")
-    if rules.top_n is not None and rules.top_n < 1:
-        raise BadInput(f"top_n is {rules.top_n}; give at least 1 passage, or None")

@@ -8,7 +8,7 @@ On a CPU that multiplies bf16 without tiles (AVX-512 BF16), torch's fused kernel
 of the pace of a plain product. Here a block's logits, at most `BLOCK_WEIGHTS` of them, are made,
 turned into weights and used before the next block's; most of what is above the diagonal is never
 computed. Logits and weights are rounded to bf16, as transformers' eager attention rounds them; sums
-inside a product and a softmax are fp32. Figures: LOG.md.
+inside a product and a softmax are fp32. Figures: docs/log/speed.md.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.linear_kernels import fused
+from tamis.probes.attention.linear_kernels import can_fuse
 
 BLOCK_WEIGHTS = 1 << 19
 """Of one block, all heads together: in bf16 about what a core's second-level cache holds."""
 
-MOST_ROWS, _LEAST_ROWS = 128, 32
+MAX_ROWS, _MIN_ROWS = 128, 32
 
 
-def _tiles() -> bool:
+def _has_tiles() -> bool:
     """Whether the processor multiplies bf16 by tiles (AMX), which torch's own kernel uses well."""
     told = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return told is not None and bool(told())
 
 
-_TILES = _tiles()
+_HAS_TILES = _has_tiles()
 
 
-def able(query: Tensor) -> bool:
+def is_faster(query: Tensor) -> bool:
     """Whether attention of these queries is faster in blocks of rows."""
-    return fused(query) and not _TILES
+    return can_fuse(query) and not _HAS_TILES
 
 
 def attend(
@@ -87,18 +87,18 @@ def _softmax(query: Tensor, across: Tensor, rows: int, scale: float) -> Tensor:
     zero = query[:1, :1, :1]  # what is added to the product, times beta
     logits = torch.baddbmm(zero, query, across, beta=0, alpha=scale)
     by_row = logits.view(logits.shape[0], -1, rows, logits.shape[-1])
-    by_row[..., by_row.shape[-1] - rows :].add_(_later(rows, query.dtype))
+    by_row[..., by_row.shape[-1] - rows :].add_(_causal_bias(rows, query.dtype))
     return logits.softmax(-1)
 
 
 def _blocks(rows: int, weights: int) -> list[tuple[int, int]]:
     """Half-open spans of nearly equal size that partition `rows`, each with so many `weights`."""
-    most = min(MOST_ROWS, max(_LEAST_ROWS, BLOCK_WEIGHTS // weights))
+    most = min(MAX_ROWS, max(_MIN_ROWS, BLOCK_WEIGHTS // weights))
     count = -(-rows // most)
     return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-@lru_cache(maxsize=2 * MOST_ROWS)
-def _later(rows: int, dtype: torch.dtype) -> Tensor:
+@lru_cache(maxsize=2 * MAX_ROWS)
+def _causal_bias(rows: int, dtype: torch.dtype) -> Tensor:
     """-inf where a token comes after the row's, else 0: `[rows, rows]`."""
     return torch.full((rows, rows), -math.inf, dtype=dtype).triu(1)

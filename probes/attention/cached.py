@@ -5,10 +5,10 @@
 
 Prompts that follow each other and have equally long questions are attended to in tiles: their kept
 keys are laid side by side in one buffer and multiplied at once: in fp32, or in bf16 where the model
-is and `row_blocks` are used (rounded logits are no further from cold ones, see LOG.md). The softmax
-that is recorded is the one that the model goes on with, so attention is computed once, not once for
-the model and once for the reader. A tile is as large as a processor's cache, or a part of a GPU's
-memory.
+is and `row_blocks` are used (rounded logits are no further from cold ones, see docs/log/speed.md).
+The softmax that is recorded is the one that the model goes on with, so attention is computed once,
+not once for the model and once for the reader. A tile is as large as a processor's cache, or a part
+of a GPU's memory.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.int8 import Rounded
-from tamis.probes.attention.layers import Held
-from tamis.probes.attention.recorder import KeptLayer, StopForward
-from tamis.probes.attention.rows import divided, grouped
+from tamis.probes.attention.int8 import Int8Vectors
+from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.recorder import KVLayer, StopForward
+from tamis.probes.attention.rows import group_rows, group_rows_fp32
 from tamis.probes.signal import RowGroup
 
 TILE_BYTES = 2 << 20
-"""Keys and values of one tile on a CPU: what a core's second-level cache holds, see LOG.md."""
+"""Keys and values of one tile on a CPU: what a core's second-level cache holds, see
+docs/log/kept-passages.md."""
 
 _GPU_TILE_BYTES = 256 << 20
-_NEVER = 1 << 30  # a position that no token sees
+_NEVER_SEEN = 1 << 30  # a position that no token sees
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CachedPrompt:
     """One prompt whose passage is kept.
 
     Attributes:
@@ -42,7 +43,7 @@ class Asked:
         tokens: of its question piece, which runs. rows: the first of them that is a row.
     """
 
-    passage: Held
+    passage: KVLayers
     tokens: int
     rows: int
 
@@ -56,7 +57,7 @@ class Asked:
 class _Tile:
     """Consecutive prompts of a batch, whose new tokens are `[start, start + T·R)`."""
 
-    prompts: Sequence[Asked]
+    prompts: Sequence[CachedPrompt]
     start: int
     hidden: dict[int, Tensor] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
@@ -72,7 +73,7 @@ class _Tile:
         return max(prompt.kept for prompt in self.prompts)
 
 
-class Asking:
+class CachedAttention:
     """Attends for one forward pass over packed questions, and records what it saw.
 
     Args:
@@ -85,8 +86,8 @@ class Asking:
 
     def __init__(
         self,
-        head: Sequence[KeptLayer],
-        prompts: Sequence[Asked],
+        head: Sequence[KVLayer],
+        prompts: Sequence[CachedPrompt],
         layers: Sequence[int],
         groups: tuple[RowGroup, ...],
         device: torch.device,
@@ -110,10 +111,10 @@ class Asking:
         """`query [1, H, Nq, d]` over what is kept and itself: `[1, Nq, H, d]`."""
         outs = []
         for tile in self._tiles:
-            q, k, v = (_cut(part[0], tile) for part in (query, key, value))
+            q, k, v = (_tile_states(part[0], tile) for part in (query, key, value))
             grown, sums = self._softmax(tile, layer, q, k, scale, window)
             if layer in self.layers:
-                seen = _reduced(grown, sums, tile.prompts[0].rows, self.groups)
+                seen = _group_tile_rows(grown, sums, tile.prompts[0].rows, self.groups)
                 tile.weights.append(seen[..., self._opening + tile.asked :].clone())
             if layer != self.last:
                 outs.append(self._weighed(tile, layer, grown, v, sums))
@@ -127,11 +128,11 @@ class Asking:
             for t, prompt in enumerate(tile.prompts):
                 yield torch.stack([layer[t, ..., : prompt.kept] for layer in tile.weights])
 
-    def _tiled(self, prompts: Sequence[Asked]) -> Iterator[_Tile]:
+    def _tiled(self, prompts: Sequence[CachedPrompt]) -> Iterator[_Tile]:
         heads, _, size = self.head[0].keys.shape
         most = TILE_BYTES if self.device.type == "cpu" else _GPU_TILE_BYTES
         most //= heads * size * (4 + self.head[0].values.element_size())
-        run: list[Asked] = []
+        run: list[CachedPrompt] = []
         start = width = 0
         for prompt in prompts:
             columns = self._opening + prompt.tokens + prompt.kept
@@ -152,7 +153,7 @@ class Asking:
         To divide what comes of it, which is smaller, is less work. In bf16 it is divided.
         """
         T, H, R, d = q.shape
-        dtype = q.dtype if blocked.able(q) else torch.float32
+        dtype = q.dtype if blocked.is_faster(q) else torch.float32
         kept = [prompt.passage[layer].keys for prompt in tile.prompts]
         keys = self._laid("keys", dtype, self.head[layer].keys, k, kept)
         heads, columns = keys.shape[1:3]
@@ -185,7 +186,7 @@ class Asking:
         dtype: torch.dtype,
         head: Tensor,
         new: Tensor,
-        kept: Sequence[Tensor | Rounded],
+        kept: Sequence[Tensor | Int8Vectors],
     ) -> Tensor:
         """Opening, question and passages of one tile side by side: `[T, Hkv, C, d]`."""
         T, heads, R, d = new.shape
@@ -196,7 +197,7 @@ class Asking:
         laid[:, :, self._opening : start] = new
         for t, one in enumerate(kept):
             place = laid[t, :, start : start + one.shape[1]]
-            one.into(place) if isinstance(one, Rounded) else place.copy_(one)
+            one.into(place) if isinstance(one, Int8Vectors) else place.copy_(one)
         return laid
 
     def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -229,7 +230,7 @@ class Asking:
         if window not in tile.hidden:
             h, kept = self._opening, torch.tensor([p.kept for p in tile.prompts])[:, None]
             new, passage = h + kept + torch.arange(tile.asked), torch.arange(tile.widest)
-            passage = torch.where(passage < kept, h + passage, _NEVER)
+            passage = torch.where(passage < kept, h + passage, _NEVER_SEEN)
             opening = torch.arange(h).expand(len(kept), h)
             column, row = torch.cat((opening, new, passage), 1)[:, None], new[:, :, None]
             hidden = (column > row) | (column <= row - window)
@@ -238,19 +239,19 @@ class Asking:
         return tile.hidden[window]
 
 
-def _cut(part: Tensor, tile: _Tile) -> Tensor:
+def _tile_states(part: Tensor, tile: _Tile) -> Tensor:
     """One tile's new tokens: `[heads, Nq, d]` to `[T, heads, R, d]`."""
     T, R = len(tile.prompts), tile.asked
     new = part[:, tile.start : tile.start + T * R]
     return new.view(part.shape[0], T, R, -1).transpose(0, 1)
 
 
-def _reduced(grown: Tensor, sums: Tensor | None, rows: int, groups: tuple[RowGroup, ...]) -> Tensor:
+def _group_tile_rows(grown: Tensor, sums: Tensor | None, rows: int, groups: tuple[RowGroup, ...]) -> Tensor:
     """Rows of the softmax `grown / sums`, from `rows` on, in groups: `[T, H, R', C]` fp32."""
     looking = grown[:, :, rows:]
     if sums is None:
-        return divided(looking, groups)
+        return group_rows_fp32(looking, groups)
     sums = sums[:, :, rows:]
     if groups == ("question_mean",):
         return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ looking
-    return grouped(looking / sums, groups)
+    return group_rows(looking / sums, groups)

@@ -1,4 +1,4 @@
-"""Keys and values in 8 bits: half the memory of bf16, for a loss that is measured in LOG.md."""
+"""Keys and values in 8 bits: half the memory of bf16, at a loss (docs/log/kept-passages.md)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_MOST = 127
+_MAX_CODE = 127
 
 
 @dataclass(frozen=True, slots=True)
-class Rounded:
+class Int8Vectors:
     """Vectors as whole numbers from -127 to 127, and one scale a vector.
 
     Attributes:
@@ -22,11 +22,11 @@ class Rounded:
     scales: Tensor
 
     @classmethod
-    def of(cls, vectors: Tensor) -> Rounded:
+    def of(cls, vectors: Tensor) -> Int8Vectors:
         """Rounds to the nearest step of a vector's largest part, by head and token."""
         exact = vectors.float()
         scales = exact.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        scales = scales / _MOST
+        scales = scales / _MAX_CODE
         return cls((exact / scales).round_().to(torch.int8), scales)
 
     @property
@@ -34,9 +34,9 @@ class Rounded:
         """Of the vectors."""
         return self.codes.shape
 
-    def to(self, device: str | torch.device) -> Rounded:
+    def to(self, device: str | torch.device) -> Int8Vectors:
         """The same on another device."""
-        return Rounded(self.codes.to(device), self.scales.to(device))
+        return Int8Vectors(self.codes.to(device), self.scales.to(device))
 
     def into(self, place: Tensor) -> None:
         """Writes the vectors, in the dtype of the place."""
@@ -44,8 +44,8 @@ class Rounded:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundedLayer:
+class Int8KVLayer:
     """Keys and values of one layer, rotated, then rounded: each `[Hkv, N, d]`."""
 
-    keys: Rounded
-    values: Rounded
+    keys: Int8Vectors
+    values: Int8Vectors

@@ -17,13 +17,13 @@ from torch.nn.functional import linear
 
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _REORDER: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
-_AT_ONCE = 1024  # tokens that the layout is chosen for
+_LAYOUT_TOKENS = 1024  # tokens that the layout is chosen for
 
 
 _HEAP_BYTES = 30 << 20
 
 
-def settle_heap() -> None:
+def raise_malloc_threshold() -> None:
     """Tells glibc that blocks as large as a layer's states come and go.
 
     It gives memory back to the system as soon as twice the largest block that was ever freed is
@@ -33,7 +33,7 @@ def settle_heap() -> None:
     torch.empty(_HEAP_BYTES, dtype=torch.uint8)
 
 
-def _able() -> bool:
+def _has_bf16_blocks() -> bool:
     """Whether this build of torch multiplies bf16 by oneDNN's blocks; tried on x86 alone."""
     tells: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if None in (_POINTWISE, _REORDER, tells) or machine().lower() not in ("x86_64", "amd64"):
@@ -41,12 +41,12 @@ def _able() -> bool:
     return torch.backends.mkldnn.is_available() and bool(tells())  # type: ignore[no-untyped-call]
 
 
-_ABLE = _able()
+_HAS_BF16_BLOCKS = _has_bf16_blocks()
 
 
-def fused(states: Tensor) -> bool:
+def can_fuse(states: Tensor) -> bool:
     """Whether products of these states take the step that follows them along."""
-    return _ABLE and states.dtype == torch.bfloat16 and states.device.type == "cpu"
+    return _HAS_BF16_BLOCKS and states.dtype == torch.bfloat16 and states.device.type == "cpu"
 
 
 class Product:
@@ -81,7 +81,7 @@ class Product:
         return made
 
 
-class Packed(nn.Module):
+class PackedLinear(nn.Module):
     """A linear layer whose weight is, perhaps with others, in oneDNN's layout.
 
     Args:
@@ -112,20 +112,20 @@ class Packed(nn.Module):
 def pack(parent: nn.Module, names: tuple[str, ...]) -> None:
     """Packs linear layers that are multiplied with the same states, in place of their rows."""
     layers = [getattr(parent, name) for name in names]
-    if all(isinstance(layer, Packed) for layer in layers):
+    if all(isinstance(layer, PackedLinear) for layer in layers):
         return
     joined = torch.cat([layer.weight.detach() for layer in layers])
-    blocks = _REORDER(joined, _AT_ONCE)
+    blocks = _REORDER(joined, _LAYOUT_TOKENS)
     start = 0
     for name, layer in zip(names, layers, strict=True):
         stop = start + layer.out_features
-        setattr(parent, name, Packed(blocks, (start, stop), layer.bias))
+        setattr(parent, name, PackedLinear(blocks, (start, stop), layer.bias))
         start = stop
 
 
 def unpack(model: nn.Module) -> None:
     """Puts linear layers, with rows that may be changed, where packed ones stand."""
-    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, Packed)]
+    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, PackedLinear)]
     for name, layer in packed:
         plain = nn.Linear(1, 1, bias=False)  # replaced whole: no weights are drawn for nothing
         plain.in_features, plain.out_features = layer.in_features, layer.out_features
@@ -135,10 +135,10 @@ def unpack(model: nn.Module) -> None:
         setattr(model.get_submodule(parent), own, plain)
 
 
-def product(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
+def make_products(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
     """The product of layers that see the same states: one if they are packed, else one each."""
     layers = [getattr(parent, name) for name in names]
-    if not isinstance(layers[0], Packed):
+    if not isinstance(layers[0], PackedLinear):
         return tuple(Product(layer.weight, layer.bias) for layer in layers)
     biases = [layer.bias for layer in layers if layer.bias is not None]
     return (Product(layers[0].blocks, torch.cat(biases) if biases else None),)

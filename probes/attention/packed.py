@@ -14,13 +14,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tamis.probes.attention import blocked, varlen
 from tamis.probes.attention.recorder import Recorder, StopForward
-from tamis.probes.attention.rows import divided, reduced
+from tamis.probes.attention.rows import group_rows_fp32, softmax_row_groups
 
-BLOCK = 512
+KERNEL_BLOCK_KEYS = 512
 """Keys that torch's kernel takes at once: with no more of them, a mask costs nothing."""
 
 
-def attending(recorder: Recorder) -> Callable[..., Tensor]:
+def attention_function(recorder: Recorder) -> Callable[..., Tensor]:
     """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
     return recorder.asking.attend if recorder.asking else partial(attend, recorder)
 
@@ -41,7 +41,7 @@ def attend(
     """
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
-    at_once, blocks = varlen.able(query), blocked.able(query)
+    at_once, blocks = varlen.is_supported(query), blocked.is_faster(query)
     keys, values, outs, start = [], [], [], 0
     for s, length in enumerate(lengths):
         q, k, v = (part[0, :, start : start + length] for part in (query, key, value))
@@ -53,7 +53,7 @@ def attend(
             k = torch.cat((before[layer].keys.to(k), k), dim=1)
             v = v if last else torch.cat((before[layer].values.to(v), v), dim=1)
         if blocks and (window is None or k.shape[1] <= window):
-            outs.append(_by_blocks(recorder, s, layer, q, k, v, scale))
+            outs.append(_attend_in_blocks(recorder, s, layer, q, k, v, scale))
             continue
         if layer in recorder.layers:
             _record(recorder, s, q, k, scale, window)
@@ -61,7 +61,7 @@ def attend(
             keys.append(k)
             values.append(v)
         elif not last:
-            outs.append(_seen(recorder, q, k, v, scale, window))
+            outs.append(_attend_sequence(recorder, q, k, v, scale, window))
     if last:
         raise StopForward
     if at_once:
@@ -79,26 +79,26 @@ def _record(
     if recorder.states:
         recorder.queries[s].append(looking)
     later = recorder.later(first + past, stop + past, k.shape[1], window, looking)
-    recorder.weights[s].append(reduced(looking, k, later, recorder.groups))
+    recorder.weights[s].append(softmax_row_groups(looking, k, later, recorder.groups))
 
 
-def _by_blocks(
+def _attend_in_blocks(
     recorder: Recorder, s: int, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> Tensor:
     """What new tokens see, `[n, H, d]`; rows that end the sequence are recorded on the way."""
     first, stop = recorder.row_spans[s]
     wanted, through = layer in recorder.layers, layer != recorder.stop_after
-    few = 0 < stop - first <= blocked.MOST_ROWS
+    few = 0 < stop - first <= blocked.MAX_ROWS
     if wanted and few and stop == q.shape[1] and not recorder.states:
         seen, weights = blocked.attend(q, k, v, scale, stop - first, through)
-        recorder.weights[s].append(divided(weights, recorder.groups))
+        recorder.weights[s].append(group_rows_fp32(weights, recorder.groups))
         return seen
     if wanted:
         _record(recorder, s, q, k, scale, None)
     return blocked.attend(q, k, v, scale, 0, through)[0]
 
 
-def _seen(
+def _attend_sequence(
     recorder: Recorder, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
 ) -> Tensor:
     """What new tokens see, `[n, H, d]`; the kernel is told to be causal wherever that is less work.
@@ -108,7 +108,7 @@ def _seen(
     length, keys = q.shape[1], k.shape[1]
     past = keys - length
     masked = window is not None and keys > window
-    if masked or (past and keys <= BLOCK):
+    if masked or (past and keys <= KERNEL_BLOCK_KEYS):
         mask = recorder.mask(past, keys, window, q)
         return _sdpa(q, k, v, mask, scale).transpose(0, 1)
     if past:

@@ -22,12 +22,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.rows import causal
+from tamis.probes.attention.rows import causal_mask
 from tamis.probes.signal import RowGroup
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLayer:
+class KVLayer:
     """Keys and values of one layer, rotated: each `[Hkv, N, d]`."""
 
     keys: Tensor
@@ -38,7 +38,7 @@ class StopForward(Exception):  # control flow, not an error
     """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
 
 
-class Attends(Protocol):
+class CustomAttention(Protocol):
     """Attention of another shape than one packed row; `asking.Asking` is it."""
 
     def attend(
@@ -78,15 +78,15 @@ class Recorder:
     layers: frozenset[int]
     row_spans: Sequence[tuple[int, int]]
     lengths: Sequence[int] | None = None
-    past: Sequence[Sequence[KeptLayer] | None] | None = None
+    past: Sequence[Sequence[KVLayer] | None] | None = None
     groups: tuple[RowGroup, ...] = ("question",)
     keep: bool = False
     keep_tokens: Sequence[int] | None = None
-    asking: Attends | None = None
+    asking: CustomAttention | None = None
     states: bool = False
     stop_after: int | None = None
     weights: list[list[Tensor]] = field(default_factory=list)
-    kept: list[list[KeptLayer]] = field(default_factory=list)
+    kept: list[list[KVLayer]] = field(default_factory=list)
     queries: list[list[Tensor]] = field(default_factory=list)
     _masks: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, repr=False)
 
@@ -103,7 +103,7 @@ class Recorder:
         """
         span = (start, stop, keys, window, like.dtype)
         if span not in self._masks:
-            hidden = ~causal(start, stop, keys, window, like.device)
+            hidden = ~causal_mask(start, stop, keys, window, like.device)
             hidden = hidden[:, 0 if window is not None else start :]
             self._masks[span] = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         return self._masks[span]
@@ -121,19 +121,19 @@ class Recorder:
     def keep_states(self, s: int, keys: Tensor, values: Tensor) -> None:
         """Keeps a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
         most = self.keep_tokens[s] if self.keep_tokens is not None else keys.shape[1]
-        self.kept[s].append(KeptLayer(keys[:, :most].clone(), values[:, :most].clone()))
+        self.kept[s].append(KVLayer(keys[:, :most].clone(), values[:, :most].clone()))
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
 
 
-def current() -> Recorder | None:
+def current_recorder() -> Recorder | None:
     """The recorder of this thread or task."""
     return _recorder.get()
 
 
 @contextmanager
-def recording(recorder: Recorder) -> Iterator[Recorder]:
+def use_recorder(recorder: Recorder) -> Iterator[Recorder]:
     """Records the forward passes of this thread or task until the block ends."""
     token = _recorder.set(recorder)
     try:

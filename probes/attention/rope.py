@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def unrotated(model: Any, layer: int, states: Tensor, positions: Tensor) -> Tensor:
+def remove_rotation(model: Any, layer: int, states: Tensor, positions: Tensor) -> Tensor:
     """States as they were before rotation, fp32: `[H, N, d]` to `[H, N, d]`.
 
     Rotation by cos and sin of one angle per pair of channels is undone by the opposite angle, and

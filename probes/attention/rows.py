@@ -8,7 +8,7 @@ from torch import Tensor
 from tamis.probes.signal import RowGroup
 
 
-def causal(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+def causal_mask(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
     """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
     row = torch.arange(start, stop, device=device)[:, None]
     column = torch.arange(keys, device=device)[None]
@@ -16,7 +16,7 @@ def causal(start: int, stop: int, keys: int, window: int | None, device: torch.d
     return seen if window is None else seen & (column > row - window)
 
 
-def rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
+def softmax_rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
     """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `seen [R, N]` to `[H, R, N]`.
 
     Query heads that share a key head are multiplied with it together, so keys are not copied.
@@ -27,7 +27,7 @@ def rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
     return logits.masked_fill_(~seen, -torch.inf).softmax(-1)
 
 
-def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def group_rows(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Recorded rows `[..., R, N]` reduced to the groups asked for, in order: `[..., R', N]`."""
     parts = {
         "question": lambda: weights,
@@ -37,14 +37,14 @@ def grouped(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     return torch.cat([parts[group]() for group in groups], dim=-2)
 
 
-def divided(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def group_rows_fp32(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Rows `[..., R, N]` of a softmax in any dtype, in groups: `[..., R', N]` fp32."""
     if groups == ("question_mean",) and weights.shape[-2]:
         return weights.sum(-2, keepdim=True, dtype=torch.float32).div_(weights.shape[-2])
-    return grouped(weights.float(), groups)
+    return group_rows(weights.float(), groups)
 
 
-def reduced(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def softmax_row_groups(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Softmax rows in fp32 in groups: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
 
     Args:
@@ -54,16 +54,16 @@ def reduced(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, .
     logits = query.reshape(key.shape[0], -1, d) @ key.float().transpose(1, 2)
     logits = logits.view(H, R, -1)
     logits[..., logits.shape[-1] - later.shape[1] :] += later
-    return shared_out(logits, groups)
+    return softmax_groups(logits, groups)
 
 
-def shared_out(logits: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def softmax_groups(logits: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Softmax of logits `[..., R, N]`, in groups: `[..., R', N]`. The logits are used up.
 
     The mean divides last, and what it divides is smaller by the number of rows.
     """
     if groups != ("question_mean",) or not logits.shape[-2]:
-        return grouped(logits.softmax(-1), groups)
+        return group_rows(logits.softmax(-1), groups)
     grown = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
     sums = grown.sum(-1, keepdim=True)
     return (sums.reciprocal_() / logits.shape[-2]).transpose(-2, -1) @ grown

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LEAST_CAPABILITY = 8  # Ampere
+_MIN_CAPABILITY = 8  # Ampere
 
 
 @cache
@@ -31,12 +31,12 @@ def kernel() -> Any:
     return varlen_attn
 
 
-def able(query: Tensor) -> bool:
+def is_supported(query: Tensor) -> bool:
     """Whether one kernel takes a pack of these states."""
     return (
         query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)
-        and torch.cuda.get_device_capability(query.device)[0] >= _LEAST_CAPABILITY
+        and torch.cuda.get_device_capability(query.device)[0] >= _MIN_CAPABILITY
         and kernel() is not None
     )
 

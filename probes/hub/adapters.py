@@ -19,9 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from tamis.probes.attention.linear_kernels import unpack
-from tamis.probes.card_file import card_facts
+from tamis.probes.card_file import read_card_fields
 from tamis.probes.errors import BadModelFile, ProbeMismatch
-from tamis.probes.hub.sharpened import CARD, WEIGHTS, revision
+from tamis.probes.hub.sharpened import CARD, WEIGHTS, sharpened_revision
 from tamis.probes.model.proxy import Proxy
 
 FORMAT = 1
@@ -76,7 +76,7 @@ class Adapters:
     @property
     def revision(self) -> str:
         """Of the model they make: the base's, and the adapters' own hash."""
-        return revision(self.card.revision, self.card.weights_sha256)
+        return sharpened_revision(self.card.revision, self.card.weights_sha256)
 
     def save(self, folder: Path) -> Adapters:
         """Writes weights and card into a folder; returns the adapters with their hash."""
@@ -97,7 +97,7 @@ class Adapters:
         Raises:
             BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
         """
-        card = _card(folder / CARD)
+        card = _read_card(folder / CARD)
         path = folder / WEIGHTS
         try:
             data = path.read_bytes()
@@ -127,7 +127,7 @@ class Adapters:
             raise ProbeMismatch(
                 f"the adapters were learnt on {self.card.base} at {self.card.revision}, and this "
                 f"is {proxy.card.name} at {proxy.card.revision}; learn some for it: "
-                "tamis probe sharpen --proxy PROXY --data FILE --out FOLDER"
+                "tamis probe lora --proxy PROXY --data FILE --out FOLDER"
             )
         merge(proxy.body, self)
         proxy.card = replace(proxy.card, name=self.card.name, revision=self.revision)
@@ -144,7 +144,7 @@ def merge(model: Any, adapters: Adapters) -> None:
     unpack(model)  # a proxy that was read before
     there = dict(model.named_modules())
     for name, (a, b) in adapters.pairs.items():
-        if _layer(name) >= int(model.config.num_hidden_layers):
+        if _layer_number(name) >= int(model.config.num_hidden_layers):
             continue
         module, shape = there.get(name), (b.shape[0], a.shape[1])
         if not isinstance(module, nn.Linear) or tuple(module.weight.shape) != shape:
@@ -156,14 +156,14 @@ def merge(model: Any, adapters: Adapters) -> None:
         weight.copy_(moved.to(weight.dtype))
 
 
-def _layer(name: str) -> int:
+def _layer_number(name: str) -> int:
     """Which layer a projection is of; -1 where the name does not say."""
     numbers = [part for part in name.split(".") if part.isdecimal()]
     return int(numbers[0]) if numbers else -1
 
 
-def _card(path: Path) -> AdapterCard:
+def _read_card(path: Path) -> AdapterCard:
     names = {f.name for f in fields(AdapterCard)}
-    facts = card_facts(path, names, _KINDS, FORMAT, "the card of adapters")
+    facts = read_card_fields(path, names, _KINDS, FORMAT, "the card of adapters")
     tuples = {name: tuple(facts[name]) for name in ("layers", "trained_on")}
     return AdapterCard(**facts | tuples)

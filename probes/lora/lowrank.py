@@ -38,7 +38,7 @@ class _FrozenProduct(torch.autograd.Function):
 
 
 # `apply` is typed in some releases of torch and not in others
-_product = cast("Callable[..., Tensor]", _FrozenProduct.apply)
+_frozen_product = cast("Callable[..., Tensor]", _FrozenProduct.apply)
 
 
 class FrozenLinear(nn.Module):
@@ -53,10 +53,10 @@ class FrozenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., I]` to `[..., O]`."""
-        return _product(x, self.weight, self.turned, self.bias)
+        return _frozen_product(x, self.weight, self.turned, self.bias)
 
 
-class LowRank(nn.Module):
+class LowRankLinear(nn.Module):
     """A frozen projection with a low-rank one beside it: `W x + scale · B A x`.
 
     Attributes:
@@ -103,7 +103,7 @@ def projections(model: Any, layers: Sequence[int]) -> dict[str, nn.Linear]:
 
 def attach(
     model: Any, layers: Sequence[int], rank: int = 8, scale: float = 2.0, seed: int = 0
-) -> dict[str, LowRank]:
+) -> dict[str, LowRankLinear]:
     """Freezes a model in place and puts adapters on q and k of these layers.
 
     Args:
@@ -121,12 +121,12 @@ def attach(
         raise BadInput(f"rank is {rank}; give 1 to {least}, the size of the smallest projection")
     model.requires_grad_(False)
     draw = torch.Generator().manual_seed(seed)
-    adapters: dict[str, LowRank] = {}
+    adapters: dict[str, LowRankLinear] = {}
     linears = [(n, m) for n, m in model.named_modules() if type(m) is nn.Linear]
     for name, layer in linears:
         module: nn.Module = FrozenLinear(layer)
         if name in chosen:
-            module = adapters[name] = LowRank(FrozenLinear(layer), rank, scale, draw)
+            module = adapters[name] = LowRankLinear(FrozenLinear(layer), rank, scale, draw)
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, module)
     return adapters

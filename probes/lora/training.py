@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Recorder, StopForward, recording
-from tamis.probes.attention.rows import causal, grouped, rows
+from tamis.probes.attention.recorder import Recorder, StopForward, use_recorder
+from tamis.probes.attention.rows import causal_mask, group_rows, softmax_rows
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
 
 
-class _Learning:
+class _TrainingAttention:
     """Attention of whole prompts end to end, each to itself, written out.
 
     Written out, its way back costs a third of that of SDPA for prompts of a few hundred tokens; and
@@ -47,11 +47,11 @@ class _Learning:
         for s, (q, k, v) in enumerate(zip(*parts, strict=True)):
             if layer in self.want.layers:
                 start, stop = self.spans[s]
-                seen = causal(start, stop, len(k[0]), window, k.device)
-                seen_rows = rows(q[:, start:stop], k, seen, scale)
-                self.weights[s].append(grouped(seen_rows, self.want.rows))
+                seen = causal_mask(start, stop, len(k[0]), window, k.device)
+                seen_rows = softmax_rows(q[:, start:stop], k, seen, scale)
+                self.weights[s].append(group_rows(seen_rows, self.want.rows))
             if layer < self.want.depth - 1:
-                outs.append(_mixed(q * scale, k, v, self._hiding(len(k[0]), window, k)))
+                outs.append(_mix_values(q * scale, k, v, self._hiding(len(k[0]), window, k)))
         if not outs:
             raise StopForward
         return torch.cat(outs, 1).transpose(0, 1)[None]
@@ -59,13 +59,13 @@ class _Learning:
     def _hiding(self, length: int, window: int | None, like: Tensor) -> Tensor:
         """Zero where a token sees another, `[N, N]`; -inf elsewhere."""
         if (length, window) not in self._hidden:
-            seen = causal(0, length, length, window, like.device)
+            seen = causal_mask(0, length, length, window, like.device)
             hidden = torch.zeros(length, length, dtype=like.dtype, device=like.device)
             self._hidden[length, window] = hidden.masked_fill(~seen, -torch.inf)
         return self._hidden[length, window]
 
 
-def _mixed(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
+def _mix_values(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
     """Values mixed by attention: `q [H, N, d]` scaled, `k` and `v [Hkv, N, d]` to `[H, N, d]`."""
     H, N, d = q.shape
     shared = H // len(k)
@@ -75,15 +75,15 @@ def _mixed(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
     return (weights @ v).view(H, N, -1)
 
 
-def read_learning(proxy: Proxy, prompts: Sequence[Prompt], want: Want) -> list[Signal]:
+def read_with_grad(proxy: Proxy, prompts: Sequence[Prompt], want: Want) -> list[Signal]:
     """Like `Proxy.read`, of all prompts in one pass, with the graph behind it."""
     head = proxy.layout.head
     sequences = [(*head, *p.read.ids, *p.ask.ids) for p in prompts]
     spans = [(len(head) + len(p.read.ids) + p.ask.rows, len(head) + len(p)) for p in prompts]
-    learning = _Learning([len(ids) for ids in sequences], spans, want)
+    learning = _TrainingAttention([len(ids) for ids in sequences], spans, want)
     ids = torch.tensor([token for sequence in sequences for token in sequence])
     places = torch.cat([torch.arange(len(sequence)) for sequence in sequences])
-    with recording(Recorder(frozenset(), (), lengths=(), asking=learning)):
+    with use_recorder(Recorder(frozenset(), (), lengths=(), asking=learning)):
         proxy.model(
             input_ids=ids[None].to(proxy.device),
             position_ids=places[None].to(proxy.device),

@@ -35,20 +35,20 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         OSError: the target cannot be written.
     """
     try:
-        with quiet(), _no_reader_bar():
-            model, tokenizer = _read(gguf)
+        with quiet_transformers(), _without_gguf_progress_bar():
+            model, tokenizer = _load_gguf(gguf)
     except Exception as error:  # the GGUF readers raise whatever a damaged header leads them to
         raise BadModelFile(
             f"{gguf.name} cannot be read as a GGUF decoder ({error}); pull it again"
         ) from error
     _write_weights(model, target)
     (target / "config.json").write_text(
-        json.dumps(_config(model), indent=2, sort_keys=True), encoding="utf-8"
+        json.dumps(_portable_config(model), indent=2, sort_keys=True), encoding="utf-8"
     )
     tokenizer.save_pretrained(target)
 
 
-def _read(gguf: Path) -> tuple[Any, Any]:
+def _load_gguf(gguf: Path) -> tuple[Any, Any]:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
@@ -76,7 +76,7 @@ def _write_weights(model: Any, target: Path) -> None:
         raise OSError(number, str(error)) from error
 
 
-def _config(model: Any) -> dict[str, Any]:
+def _portable_config(model: Any) -> dict[str, Any]:
     """The model's own configuration, without what belonged to the file it came from."""
     foreign = ("quantization_config", "_name_or_path", "_model_name_or_path")
     config = {key: value for key, value in model.config.to_dict().items() if key not in foreign}
@@ -84,7 +84,7 @@ def _config(model: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _no_reader_bar() -> Iterator[None]:
+def _without_gguf_progress_bar() -> Iterator[None]:
     """The GGUF reader draws a bar of its own, past transformers' switch for bars (5.24)."""
     names = vars(gguf_reader)
     bar = names["tqdm"]
@@ -96,7 +96,7 @@ def _no_reader_bar() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silences transformers' bars, reports and warnings while a model loads, here and only here."""
     before, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(logging.ERROR)

@@ -31,11 +31,11 @@ _SIZES = (
     "max_position_embeddings",
     "vocab_size",
 )
-_KINDS = frozenset({"llama", "qwen2", "qwen3"})
-_OWN_HEADS = frozenset({"qwen3"})
+_MODEL_TYPES = frozenset({"llama", "qwen2", "qwen3"})
+_EXPLICIT_HEAD_SIZE = frozenset({"qwen3"})
 """Kinds whose heads, where no size is given, do not share the width out among them."""
 # what would make another model of it, and the values that do not
-_PLAIN: Mapping[str, tuple[Any, ...]] = {
+_SUPPORTED_VALUES: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": (HIDDEN_ACT,),
     "use_sliding_window": (None, False),
     "rope_scaling": (None,),
@@ -48,7 +48,7 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-class Config:
+class DecoderConfig:
     """What a `config.json` says, by name; a name that it does not hold is an AttributeError."""
 
     def __init__(self, said: Mapping[str, Any]) -> None:
@@ -92,18 +92,18 @@ class Config:
         said, kinds = self._said, self._said.get("layer_types")
         eps, size = said.get("rms_norm_eps"), said.get("head_dim")
         return (
-            said.get("model_type") in _KINDS
-            and all(_counts(said.get(name)) for name in _SIZES)
-            and (_counts(size) or (size is None and said["model_type"] not in _OWN_HEADS))
+            said.get("model_type") in _MODEL_TYPES
+            and all(_is_positive_int(said.get(name)) for name in _SIZES)
+            and (_is_positive_int(size) or (size is None and said["model_type"] not in _EXPLICIT_HEAD_SIZE))
             and isinstance(eps, float)
             and eps > 0
-            and all(said.get(name) in values for name, values in _PLAIN.items())
+            and all(said.get(name) in values for name, values in _SUPPORTED_VALUES.items())
             and (kinds is None or kinds == ["full_attention"] * said["num_hidden_layers"])
             and self.rope_theta is not None
         )
 
 
-def _counts(value: Any) -> bool:
+def _is_positive_int(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
@@ -140,7 +140,7 @@ class Attention(nn.Module):
 
     sliding_window = None
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.head_dim = config.head_size
         self.scaling = self.head_dim**-0.5
@@ -159,10 +159,10 @@ class Attention(nn.Module):
             self.k_norm = Norm(self.head_dim, config.rms_norm_eps)
 
 
-class Gated(nn.Module):
+class GatedMlp(nn.Module):
     """The projections of a gated feed-forward layer."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         inner, outer = config.intermediate_size, config.hidden_size
         self.gate_proj = nn.Linear(outer, inner, config.says("mlp_bias"))
@@ -170,13 +170,13 @@ class Gated(nn.Module):
         self.down_proj = nn.Linear(inner, outer, config.says("mlp_bias"))
 
 
-class Layer(nn.Module):
+class DecoderLayer(nn.Module):
     """One layer of a decoder."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.self_attn = Attention(config)
-        self.mlp = Gated(config)
+        self.mlp = GatedMlp(config)
         self.input_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
 
@@ -184,7 +184,7 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """The first layers of a decoder without its head; `forward.Forward` runs it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         """On torch's meta device: shapes and no weights."""
         super().__init__()
         self.config = config
@@ -192,35 +192,35 @@ class Decoder(nn.Module):
             # not drawn, as nn.Embedding would: that imports torch's compiler
             table = torch.empty(config.vocab_size, config.hidden_size)
             self.embed_tokens = nn.Embedding(len(table), table.shape[1], _weight=table)
-            self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+            self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
             self.norm = Norm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = Rotary(config.head_size, config.rope_theta or 0.0)
 
 
-def read_config(folder: Path) -> Config | None:
+def read_config(folder: Path) -> DecoderConfig | None:
     """What a folder's `config.json` says, if it is of a decoder that is known here, else None."""
     try:
-        config = Config(json.loads((folder / "config.json").read_text("utf-8")))
+        config = DecoderConfig(json.loads((folder / "config.json").read_text("utf-8")))
         return config if config.plain else None
     except Exception:  # not JSON, no object, values of any kind: transformers says what is wrong
         return None
 
 
-def read_decoder(folder: Path, config: Config, layers: int, dtype: torch.dtype) -> Decoder | None:
+def read_decoder(folder: Path, config: DecoderConfig, layers: int, dtype: torch.dtype) -> Decoder | None:
     """The first layers of the decoder in a folder; None if its first layer has other parts, too.
 
     Args:
         config: of the whole model, from `read_config`.
     """
     try:
-        model = Decoder(Config({**config.to_dict(), "num_hidden_layers": layers}))
+        model = Decoder(DecoderConfig({**config.to_dict(), "num_hidden_layers": layers}))
         wanted = model.state_dict()
         with ExitStack() as files:
-            stored = _stored(folder, files)
+            stored = _stored_tensors(folder, files)
             if any(name.startswith("layers.0.") and name not in wanted for name in stored):
                 return None
             weights = {
-                name: _fitting(stored[name].get_tensor(), like).to(dtype)
+                name: _check_tensor(stored[name].get_tensor(), like).to(dtype)
                 for name, like in wanted.items()
             }
     except Exception:  # sizes that are none, files that are torn: transformers says what is wrong
@@ -230,7 +230,7 @@ def read_decoder(folder: Path, config: Config, layers: int, dtype: torch.dtype) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _StoredTensor:
     """A tensor in an open file."""
 
     file: Any
@@ -241,22 +241,22 @@ class _Stored:
         return found
 
 
-def _stored(folder: Path, files: ExitStack) -> dict[str, _Stored]:
+def _stored_tensors(folder: Path, files: ExitStack) -> dict[str, _StoredTensor]:
     """The tensors of a folder by their names in a model without a head; as transformers looks."""
     paths = {folder / "model.safetensors"}
     if not min(paths).is_file():
         index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
         paths = {folder / name for name in index["weight_map"].values()}
-    found: dict[str, _Stored] = {}
+    found: dict[str, _StoredTensor] = {}
     for path in sorted(paths):
         file = files.enter_context(safe_open(path, "pt"))
         for name in file.keys():
-            if found.setdefault(name.removeprefix("model."), _Stored(file, name)).name != name:
+            if found.setdefault(name.removeprefix("model."), _StoredTensor(file, name)).name != name:
                 raise ValueError(f"{name} is there twice")
     return found
 
 
-def _fitting(found: Tensor, like: Tensor) -> Tensor:
+def _check_tensor(found: Tensor, like: Tensor) -> Tensor:
     """A tensor of that shape. ValueError: it has another, or no numbers with a fraction."""
     if found.shape != like.shape or not found.is_floating_point():
         raise ValueError(f"{tuple(found.shape)} in {found.dtype}, not {tuple(like.shape)}")

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import AutoModel
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
-from tamis.probes.model.convert import quiet
+from tamis.probes.model.convert import quiet_transformers
 from tamis.probes.model.loading import choose_device
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
@@ -38,7 +38,7 @@ class Encoder:
                 f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
             )
         self.model = model.eval()
-        self.tokens = Tokens(tokenizer, name)
+        self.tokens = TextTokenizer(tokenizer, name)
         self._first, self._last = first, last
 
     @classmethod
@@ -54,7 +54,7 @@ class Encoder:
                 f"{folder} holds no config.json; get one with `tamis models pull minilm-l6`"
             )
         try:
-            with quiet():
+            with quiet_transformers():
                 model = AutoModel.from_pretrained(
                     folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
                 )

@@ -22,43 +22,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tamis.probes.attention.linear_kernels import Packed, Product, fused, pack, product, settle_heap
+from tamis.probes.attention.linear_kernels import (
+    PackedLinear,
+    Product,
+    can_fuse,
+    make_products,
+    pack,
+    raise_malloc_threshold,
+)
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
-from tamis.probes.model.ops import RmsNorm, Rotation, gated
+from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
 
-Attend = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
+AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
 """Layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`; see `capture`."""
 
-KNOWN = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
+SUPPORTED_CLASSES = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
 """Transformers' classes that are run here."""
-_THEIRS = "transformers.models."
+_TRANSFORMERS_MODELS = "transformers.models."
 
 TILE_TOKENS = 2048
 """Tokens that go through all but the attention together: this bounds the memory of a long prompt.
-Fewer are no faster, see LOG.md."""
+Fewer are no faster, see docs/log/speed.md."""
 
 _QKV = ("q_proj", "k_proj", "v_proj")
-_JOINED = (
+_PROJECTIONS = (
     ("self_attn", _QKV),
     ("self_attn", ("o_proj",)),
     *(("mlp", (name,)) for name in ("gate_proj", "up_proj", "down_proj")),
 )
 
 
-def known(model: Any) -> bool:
+def is_supported(model: Any) -> bool:
     """Whether a model is one that is run here: the class, its parts, and nobody's hooks."""
     kind = type(model)
     return (
-        (kind is Decoder or (kind.__name__ in KNOWN and kind.__module__.startswith(_THEIRS)))
+        (kind is Decoder or (kind.__name__ in SUPPORTED_CLASSES and kind.__module__.startswith(_TRANSFORMERS_MODELS)))
         and getattr(model.config, "hidden_act", None) == HIDDEN_ACT
-        and all(_plain(layer) for layer in model.layers)
+        and all(_is_plain(layer) for layer in model.layers)
     )
 
 
-def _plain(layer: nn.Module) -> bool:
+def _is_plain(layer: nn.Module) -> bool:
     """Whether a layer is as its class made it, with linear layers that hold rows of weights."""
-    linears = [getattr(getattr(layer, part), name) for part, names in _JOINED for name in names]
-    return all(type(linear) in (nn.Linear, Packed) for linear in linears) and not any(
+    linears = [getattr(getattr(layer, part), name) for part, names in _PROJECTIONS for name in names]
+    return all(type(linear) in (nn.Linear, PackedLinear) for linear in linears) and not any(
         module._forward_hooks or module._forward_pre_hooks for module in layer.modules()
     )
 
@@ -82,22 +89,22 @@ class _Layer:
     def feed(self, states: Tensor, seen: Tensor) -> None:
         """What follows attention, added to a tile of states `[N, D]` in place."""
         states.add_(self.out(seen))
-        states.add_(self.down(gated(self.between(states), self.gate, self.up)))
+        states.add_(self.down(swiglu(self.between(states), self.gate, self.up)))
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
         """From the modules of a layer, whose weights are shared, not copied."""
         attn = layer.self_attn
         (out,), (gate,), (up,), (down,) = (
-            product(getattr(layer, part), names) for part, names in _JOINED[1:]
+            make_products(getattr(layer, part), names) for part, names in _PROJECTIONS[1:]
         )
         return cls(
-            _norm(layer.input_layernorm),
-            product(attn, _QKV),
-            _norm(attn.q_norm) if hasattr(attn, "q_norm") else None,
-            _norm(attn.k_norm) if hasattr(attn, "k_norm") else None,
+            _rms_norm(layer.input_layernorm),
+            make_products(attn, _QKV),
+            _rms_norm(attn.q_norm) if hasattr(attn, "q_norm") else None,
+            _rms_norm(attn.k_norm) if hasattr(attn, "k_norm") else None,
             out,
-            _norm(layer.post_attention_layernorm),
+            _rms_norm(layer.post_attention_layernorm),
             gate,
             up,
             down,
@@ -120,11 +127,11 @@ class Forward:
         self.size = int(attn.head_dim)
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
-        if owned and fused(model.embed_tokens.weight):
+        if owned and can_fuse(model.embed_tokens.weight):
             for layer in model.layers:
-                for part, names in _JOINED:
+                for part, names in _PROJECTIONS:
                     pack(getattr(layer, part), names)
-        settle_heap()
+        raise_malloc_threshold()
         self._parts = _parts(model)
         self.layers = [_Layer.of(layer) for layer in model.layers]
 
@@ -135,7 +142,7 @@ class Forward:
             a is b for a, b in zip(now, self._parts, strict=True)
         )
 
-    def run(self, ids: Tensor, positions: Tensor, attend: Attend) -> None:
+    def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
         """One pass over tokens `[N]` at their positions `[N]`; what is seen, `attend` sees.
 
         It may end the pass with an exception of its own.
@@ -171,7 +178,7 @@ class Forward:
         turned = joined[:, :both]
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = joined[:, : self.heads], joined[:, self.heads : both]
-            turned = torch.cat((_by_head(layer.q_norm, query), _by_head(layer.k_norm, key)), 1)
+            turned = torch.cat((_norm_heads(layer.q_norm, query), _norm_heads(layer.k_norm, key)), 1)
         turn(turned, heads[:, :both])
         heads[:, both:] = joined[:, both:]
 
@@ -181,7 +188,7 @@ class Forward:
         return [part.transpose(0, 1)[None] for part in torch.split(heads, sizes, 1)]
 
 
-class Passes:
+class ForwardRunner:
     """A model, the pass that it takes, and the model that transformers would run instead.
 
     Args:
@@ -196,13 +203,13 @@ class Passes:
     def own(self) -> Forward | None:
         """Ours over the model as it is now; None where transformers has to run it."""
         model, forward = self.model, self._forward
-        if not known(model):
+        if not is_supported(model):
             return None
         if forward is None or forward.model is not model or not forward.fresh():
             forward = self._forward = Forward(model, self.owned)
         return forward
 
-    def run(self, ids: Tensor, positions: Tensor, attend: Attend) -> None:
+    def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
         """One pass over tokens `[N]` at their positions `[N]`, by us or by transformers.
 
         Args:
@@ -217,17 +224,17 @@ class Passes:
         """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
         with self._lock:
             if isinstance(self.model, Decoder):
-                from tamis.probes.model.hf_backend import adopted
+                from tamis.probes.model.hf_backend import adopt_decoder
 
-                self.model = adopted(self.model)
+                self.model = adopt_decoder(self.model)
             return self.model
 
 
-def _norm(module: Any) -> RmsNorm:
+def _rms_norm(module: Any) -> RmsNorm:
     return RmsNorm(module.weight, float(module.variance_epsilon))
 
 
-def _by_head(norm: RmsNorm, states: Tensor) -> Tensor:
+def _norm_heads(norm: RmsNorm, states: Tensor) -> Tensor:
     """Each head's vector of each token on its own: `[N, heads, d]`."""
     return norm(states.reshape(-1, states.shape[-1])).view(states.shape)
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
-from tamis.probes.model.convert import quiet
+from tamis.probes.model.convert import quiet_transformers
 from tamis.probes.model.loading import choose_device, choose_dtype
 
 _END = "<|im_end|>"
@@ -38,7 +38,7 @@ class Generator:
             raise ProxyMissing(f"{folder} holds no config.json; give a folder with a model")
         where = choose_device(device)
         try:
-            with quiet():
+            with quiet_transformers():
                 model: Any = AutoModelForCausalLM.from_pretrained(
                     folder,
                     dtype=choose_dtype("auto", where),

@@ -20,33 +20,33 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as hf_logging
 
-from tamis.probes.attention.packed import attending
-from tamis.probes.attention.recorder import Recorder, StopForward, current
-from tamis.probes.attention.rows import causal, grouped, rows
-from tamis.probes.errors import BadModelFile, ProxyUnsupported, load_errors
+from tamis.probes.attention.packed import attention_function
+from tamis.probes.attention.recorder import Recorder, StopForward, current_recorder
+from tamis.probes.attention.rows import causal_mask, group_rows, softmax_rows
+from tamis.probes.errors import BadModelFile, ProxyUnsupported, wrap_load_errors
 from tamis.probes.model.decoder import Decoder, Norm
 
 ATTENTION = "tamis"
 """The name to load a model with: `attn_implementation=ATTENTION`."""
 
 
-def whole_config(folder: Path) -> Any:
+def read_config(folder: Path) -> Any:
     """The configuration of the model in a folder.
 
     Raises:
         BadModelFile: transformers cannot read it.
     """
-    with load_errors(folder):
+    with wrap_load_errors(folder):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
+def load_model(folder: Path, layers: int, dtype: torch.dtype) -> Any:
     """The first layers of a model, without its head.
 
     Raises:
         BadModelFile: it cannot be read, or tensors are missing.
     """
-    with load_errors(folder), _quiet():
+    with wrap_load_errors(folder), _quiet_loading():
         model, found = AutoModel.from_pretrained(
             folder,
             dtype=dtype,
@@ -65,7 +65,7 @@ def load(folder: Path, layers: int, dtype: torch.dtype) -> Any:
     return model
 
 
-def adopted(decoder: Decoder) -> Any:
+def adopt_decoder(decoder: Decoder) -> Any:
     """A decoder as transformers' own class, around the very same weights and modules.
 
     Raises:
@@ -83,13 +83,13 @@ def adopted(decoder: Decoder) -> Any:
     weight = decoder.embed_tokens.weight
     model.config.dtype = weight.dtype
     model.rotary_emb = type(model.rotary_emb)(config=config).to(weight.device)
-    _move(decoder, model)
+    _move_parts(decoder, model)
     if left := [name for name, part in model.named_parameters() if part.is_meta]:
         raise ProxyUnsupported(f"the decoder has no {left[0]} for transformers to run")
     return model.eval()
 
 
-def _move(ours: nn.Module, theirs: nn.Module) -> None:
+def _move_parts(ours: nn.Module, theirs: nn.Module) -> None:
     """Puts our parts where theirs have no parts in them; of a norm the weight, in their class."""
     _refuse_hooks(ours)
     for name, child in ours.named_children():
@@ -102,7 +102,7 @@ def _move(ours: nn.Module, theirs: nn.Module) -> None:
         elif next(place.children(), None) is None:
             setattr(theirs, name, child)
         else:
-            _move(child, place)
+            _move_parts(child, place)
 
 
 def _refuse_hooks(module: nn.Module) -> None:
@@ -135,8 +135,8 @@ def attend(
 
     `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
     """
-    _refuse(module, kwargs)
-    recorder = current()
+    _refuse_unsupported(module, kwargs)
+    recorder = current_recorder()
     scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
     if recorder is None or recorder.lengths is None:
         out, _ = sdpa_attention_forward(
@@ -145,11 +145,11 @@ def attend(
         if recorder is not None:
             _record_padded(recorder, module.layer_idx, query, key, attention_mask, scale)
         return out, None
-    run = attending(recorder)
+    run = attention_function(recorder)
     return run(module.layer_idx, query, key, value, scale, sliding_window), None
 
 
-def _refuse(module: Any, kwargs: dict[str, Any]) -> None:
+def _refuse_unsupported(module: Any, kwargs: dict[str, Any]) -> None:
     """Stops at attention that is not the causal softmax of query times key alone."""
     reasons = {
         "caps its attention logits": kwargs.get("softcap") is not None,
@@ -176,18 +176,18 @@ def _record_padded(
     past = key.shape[2] - query.shape[2]
     for b, (start, stop) in enumerate(recorder.row_spans):
         if mask is None:
-            seen = causal(start + past, stop + past, key.shape[2], None, query.device)
+            seen = causal_mask(start + past, stop + past, key.shape[2], None, query.device)
         else:
             seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
-        weights = rows(query[b, :, start:stop], key[b], seen, scale)
-        recorder.weights[b].append(grouped(weights, recorder.groups))
+        weights = softmax_rows(query[b, :, start:stop], key[b], seen, scale)
+        recorder.weights[b].append(group_rows(weights, recorder.groups))
     if layer == recorder.stop_after:
         raise StopForward
 
 
-def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+def _make_mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """The mask function that belongs to `attend`: SDPA's, or none where sequences are packed."""
-    recorder = current()
+    recorder = current_recorder()
     if recorder is not None and recorder.lengths is not None:
         return None
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
@@ -195,7 +195,7 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_loading() -> Iterator[None]:
     """Silences transformers' report of the layers that were left on disk, here and only here."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
@@ -210,4 +210,4 @@ def _quiet() -> Iterator[None]:
 
 
 AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, _mask)
+AttentionMaskInterface.register(ATTENTION, _make_mask)

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported, load_errors
+from tamis.probes.errors import (
+    BadInput,
+    BadModelFile,
+    ProxyMissing,
+    ProxyUnsupported,
+    wrap_load_errors,
+)
 from tamis.probes.model.decoder import read_config, read_decoder
 from tamis.probes.prompt import TEMPLATES, Template
 
@@ -37,24 +43,24 @@ def load_folder(
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
     if (config := read_config(folder)) is not None:
-        whole, tokenizer = readable(config), _tokenizer(folder)
+        whole, tokenizer = attention_shape(config), _load_tokenizer(folder)
         ours = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
         if ours is not None:
             return ours.to(where), tokenizer, whole
     from tamis.probes.model import hf_backend  # it imports transformers, which takes seconds
 
-    whole = readable(hf_backend.whole_config(folder))
-    tokenizer = _tokenizer(folder)
-    model = hf_backend.load(folder, min(layers or whole[0], whole[0]), kind)
+    whole = attention_shape(hf_backend.read_config(folder))
+    tokenizer = _load_tokenizer(folder)
+    model = hf_backend.load_model(folder, min(layers or whole[0], whole[0]), kind)
     return model.to(where), tokenizer, whole
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
-    with load_errors(folder):
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    with wrap_load_errors(folder):
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def readable(config: Any) -> tuple[int, int]:
+def attention_shape(config: Any) -> tuple[int, int]:
     """Layers and heads of a decoder whose attention tamis reads faithfully.
 
     Raises:

@@ -1,7 +1,7 @@
 """The three small steps between the products of a layer: norm, rotation, gate.
 
 On a CPU in bf16 each is written for what the processor waits for, which is memory: few passes over
-few bytes. `LOG.md` has what each way costs. Elsewhere they are torch's own operations.
+few bytes. What each way costs: docs/log/speed.md. Elsewhere they are torch's own operations.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
-from tamis.probes.attention.linear_kernels import Product, fused
+from tamis.probes.attention.linear_kernels import Product, can_fuse
 
-_ROOM = 2.0**-12
+_EPS_SHARE = 2.0**-12
 """How much of a squared norm `eps` may be before it has to be added: an eighth of bf16's step."""
 
 
@@ -29,7 +29,7 @@ class RmsNorm:
 
     def __init__(self, weight: Tensor, eps: float) -> None:
         self.weight, self.eps = weight, eps
-        self.least = eps * weight.numel() / _ROOM
+        self.least = eps * weight.numel() / _EPS_SHARE
         root = math.sqrt(weight.numel())
         self._length = weight.new_full((1, 1), root)
         # the length is rounded to the dtype; what that leaves goes into the weight
@@ -37,7 +37,7 @@ class RmsNorm:
 
     def __call__(self, states: Tensor) -> Tensor:
         """`[N, D]` to `[N, D]`."""
-        if fused(states):
+        if can_fuse(states):
             lengths = self._length.expand(len(states), 1).contiguous()
             scaled, norms = torch._weight_norm_interface(states, lengths, 0)
             if float(norms.amin()) ** 2 > self.least:
@@ -77,11 +77,11 @@ class Rotation:
         torch.mul(b, self.cos, out=right).addcmul_(a, self.sin)
 
 
-def gated(states: Tensor, gate: Product, up: Product) -> Tensor:
+def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     """SwiGLU (Shazeer 2020, arXiv 2002.05202, §2): `silu(gate(x)) * up(x)`, `[N, D]` to `[N, F]`.
 
     Where products take what follows them along, both steps happen while a tile is in cache.
     """
-    if fused(states):
+    if can_fuse(states):
         return up.times(states, gate.silu(states))
     return silu(gate(states), inplace=True).mul_(up(states))

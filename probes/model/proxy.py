@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from tamis.probes.attention.cached import Asked, Asking
-from tamis.probes.attention.layers import Held, joined, passages_of
-from tamis.probes.attention.layers import Kept as Kept
-from tamis.probes.attention.packed import attending
-from tamis.probes.attention.recorder import Recorder, recording
-from tamis.probes.card import Card
+from tamis.probes.attention.cached import CachedAttention, CachedPrompt
+from tamis.probes.attention.kv_layers import ExactKVLayers, KVLayers, join_kv, passage_kv
+from tamis.probes.attention.packed import attention_function
+from tamis.probes.attention.recorder import Recorder, use_recorder
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
-from tamis.probes.model.forward import Passes
-from tamis.probes.model.loading import folder_revision, guess_template, load_folder, readable
-from tamis.probes.prompt import Layout, Prompt, Template, packed
+from tamis.probes.model.forward import ForwardRunner
+from tamis.probes.model.loading import attention_shape, folder_revision, guess_template, load_folder
+from tamis.probes.prompt import Layout, Prompt, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
 
@@ -38,7 +37,7 @@ class Proxy:
         self,
         model: Any,
         tokenizer: Tokenizer,
-        card: Card,
+        card: ModelCard,
         template: Template,
         batch_tokens: int | None = None,
         owned: bool = False,
@@ -48,13 +47,13 @@ class Proxy:
                 f"{type(model).__name__} lets tokens see what follows them; "
                 "choose a decoder such as Llama, Qwen or Gemma 3"
             )
-        self._passes = Passes(model.eval(), owned)
+        self._passes = ForwardRunner(model.eval(), owned)
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
         self.layout = Layout(tokenizer, template, card.name)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
-        self._head: Kept | None = None
+        self._head: ExactKVLayers | None = None
 
     @property
     def body(self) -> Any:
@@ -99,7 +98,7 @@ class Proxy:
         layers: int | None = None,
         dtype: str | torch.dtype = "auto",
         device: str = "auto",
-        card: Card | None = None,
+        card: ModelCard | None = None,
         template: Template | None = None,
         batch_tokens: int | None = None,
     ) -> Proxy:
@@ -121,7 +120,7 @@ class Proxy:
         """
         folder = Path(folder)
         model, tokenizer, whole = load_folder(folder, layers, dtype, device)
-        card = card or Card(folder.resolve().name, folder_revision(folder), *whole)
+        card = card or ModelCard(folder.resolve().name, folder_revision(folder), *whole)
         template = template or guess_template(tokenizer)
         return cls(model, tokenizer, card, template, batch_tokens, owned=True)
 
@@ -154,7 +153,7 @@ class Proxy:
                 f"{type(tokenizer).__name__} gives no character offsets; use a fast tokenizer"
             )
         body = getattr(model, getattr(model, "base_model_prefix", "") or "model", model)
-        card = Card(name, revision, *readable(body.config))
+        card = ModelCard(name, revision, *attention_shape(body.config))
         body.set_attn_implementation(ATTENTION)
         return cls(body, fast, card, template or guess_template(fast), batch_tokens)
 
@@ -178,7 +177,7 @@ class Proxy:
         """
         yield from (signal for signal, _ in self._read(prompts, want, keep=False))
 
-    def read_keeping(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, Kept]]:
+    def read_keeping(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, ExactKVLayers]]:
         """Like `read`; each signal comes with its passage's keys and values, which `ask` takes.
 
         Of the title line and the passage, the template's opening aside, in `want.depth` layers.
@@ -187,9 +186,9 @@ class Proxy:
 
     def _read(
         self, prompts: Sequence[Prompt], want: Want, keep: bool
-    ) -> Iterator[tuple[Signal, Kept]]:
+    ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         head = len(self.layout.head)
-        for batch in packed(prompts, self.batch_tokens):
+        for batch in token_batches(prompts, self.batch_tokens):
             recorder = self._run(
                 [(*p.read.ids, *p.ask.ids) for p in batch],
                 [(len(p.read.ids) + p.ask.rows, len(p)) for p in batch],
@@ -201,10 +200,10 @@ class Proxy:
                 weights = torch.stack([w[..., head:] for w in recorder.weights[s]])
                 yield Signal.of_passage(weights, prompt, want), tuple(recorder.kept[s])
 
-    def keep(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Kept]:
+    def keep(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
         """Keys and values of each prompt's head and passage, to be asked again with `ask`."""
         keeping = Want(want.layers, want.rows, keep=True)
-        for batch in packed(prompts, self.batch_tokens):
+        for batch in token_batches(prompts, self.batch_tokens):
             heads = [self.head()] * len(batch)
             if not any(p.read.ids for p in batch):
                 yield from heads  # all passages are empty: transformers cannot run on no tokens
@@ -212,9 +211,9 @@ class Proxy:
             recorder = self._run(
                 [p.read.ids for p in batch], [(0, 0)] * len(batch), heads, keeping, record=False
             )
-            yield from (joined(self.head(), recorder.kept[s]) for s in range(len(batch)))
+            yield from (join_kv(self.head(), recorder.kept[s]) for s in range(len(batch)))
 
-    def ask(self, prompts: Sequence[Prompt], kept: Sequence[Held], want: Want) -> Iterator[Signal]:
+    def ask(self, prompts: Sequence[Prompt], kept: Sequence[KVLayers], want: Want) -> Iterator[Signal]:
         """Like `read`, with the passages' keys and values already there: only the questions run.
 
         Args:
@@ -223,22 +222,22 @@ class Proxy:
         Raises:
             BadInput: as `read`, or keys that were kept for other passages or by a shallower proxy.
         """
-        passages = passages_of(prompts, kept, len(self.layout.head), want.depth)
+        passages = passage_kv(prompts, kept, len(self.layout.head), want.depth)
         start = 0
-        for batch in packed(prompts, self.batch_tokens, lambda p: len(p.ask.ids)):
+        for batch in token_batches(prompts, self.batch_tokens, lambda p: len(p.ask.ids)):
             asked = [
-                Asked(passage, len(p.ask.ids), p.ask.rows)
+                CachedPrompt(passage, len(p.ask.ids), p.ask.rows)
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
-            asking = Asking(self.head(), asked, want.layers, want.rows, self.device)
+            asking = CachedAttention(self.head(), asked, want.layers, want.rows, self.device)
             places = [len(self.layout.head) + one.kept for one in asked]
             recorder = Recorder(frozenset(), (), lengths=(), asking=asking)
             self._forward([p.ask.ids for p in batch], places, recorder, want)
             for prompt, weights in zip(batch, asking.weights(), strict=True):
                 yield Signal.of_passage(weights, prompt, want, cached=len(prompt.read.ids))
 
-    def head(self) -> Kept:
+    def head(self) -> ExactKVLayers:
         """Keys and values of the template's opening, computed once."""
         if self._head is None:
             want = Want(tuple(range(self.depth)), keep=True)
@@ -250,7 +249,7 @@ class Proxy:
         self,
         sequences: Sequence[Sequence[int]],
         row_spans: Sequence[tuple[int, int]],
-        past: Sequence[Kept] | None,
+        past: Sequence[ExactKVLayers] | None,
         want: Want,
         record: bool = True,
         keep_tokens: Sequence[int] | None = None,
@@ -294,5 +293,5 @@ class Proxy:
         )
         ids = torch.tensor([token for sequence in sequences for token in sequence])
         ids, positions = ids.to(self.device), positions.to(self.device)
-        with self._lock, torch.inference_mode(), recording(recorder):
-            self._passes.run(ids, positions, attending(recorder))
+        with self._lock, torch.inference_mode(), use_recorder(recorder):
+            self._passes.run(ids, positions, attention_function(recorder))

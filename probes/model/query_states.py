@@ -18,12 +18,12 @@ from torch import Tensor
 from tamis.probes.attention.recorder import Recorder
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Ask, packed
+from tamis.probes.prompt import QuestionTokens, token_batches
 from tamis.probes.signal import Want
 
 
 def question_states(
-    proxy: Proxy, asks: Sequence[Ask], layers: Sequence[int], room: int
+    proxy: Proxy, asks: Sequence[QuestionTokens], layers: Sequence[int], room: int
 ) -> Iterator[Tensor]:
     """Per question the query states of its rows: `[L, H, R, d]` fp32, rotated and scaled.
 
@@ -39,7 +39,7 @@ def question_states(
     if room < 0:
         raise BadInput(f"room is {room}; give the tokens of a passage, 0 or more")
     want, start = Want(tuple(layers)), len(proxy.layout.head) + room
-    for batch in packed(asks, proxy.batch_tokens, lambda ask: len(ask.ids)):
+    for batch in token_batches(asks, proxy.batch_tokens, lambda ask: len(ask.ids)):
         recorder = Recorder(
             layers=frozenset(layers),
             row_spans=[(ask.rows, len(ask.ids)) for ask in batch],

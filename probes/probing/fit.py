@@ -26,7 +26,7 @@ def check_l2(l2: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LabelledFeatures:
     """Features `[U, F]` fp32 of one question's units, and `[U]` bool: which of them answer it."""
 
     features: Tensor
@@ -44,7 +44,7 @@ class _Stack:
     spread: Tensor
 
     @classmethod
-    def of(cls, questions: Sequence[Question]) -> _Stack:
+    def of(cls, questions: Sequence[LabelledFeatures]) -> _Stack:
         if not questions:
             raise BadInput("no question has both a gold unit and another; nothing can be fitted")
         x = torch.cat([q.features for q in questions]).float()
@@ -55,8 +55,8 @@ class _Stack:
         return cls((x - mean) / spread, gold, group, mean, spread)
 
 
-def listwise(
-    questions: Sequence[Question], l2: float = 0.01, steps: int = 80
+def fit_listwise(
+    questions: Sequence[LabelledFeatures], l2: float = 0.01, steps: int = 80
 ) -> tuple[Tensor, float]:
     """Weights `[F]` under a softmax over the units of each question.
 
@@ -78,11 +78,11 @@ def listwise(
         )
         return -(share * (z - norm[stack.group])).sum() / groups + l2 * w.square().sum()
 
-    return _unstandardised(_minimised(loss, stack.features.shape[1], steps), stack)
+    return _undo_standardisation(_minimise(loss, stack.features.shape[1], steps), stack)
 
 
-def logistic(
-    questions: Sequence[Question], l2: float = 0.001, steps: int = 80
+def fit_logistic(
+    questions: Sequence[LabelledFeatures], l2: float = 0.001, steps: int = 80
 ) -> tuple[Tensor, float]:
     """Weights `[F]` and bias of a logistic regression over single units, classes balanced."""
     stack = _Stack.of(questions)
@@ -97,12 +97,12 @@ def logistic(
         )
         return each + l2 * w[:-1].square().sum()
 
-    w = _minimised(loss, x.shape[1], steps)
-    weights, bias = _unstandardised(w[:-1], stack)
+    w = _minimise(loss, x.shape[1], steps)
+    weights, bias = _undo_standardisation(w[:-1], stack)
     return weights, bias + float(w[-1])
 
 
-def _minimised(loss: object, size: int, steps: int) -> Tensor:
+def _minimise(loss: object, size: int, steps: int) -> Tensor:
     w = torch.zeros(size, requires_grad=True)
     solver = torch.optim.LBFGS([w], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
@@ -116,7 +116,7 @@ def _minimised(loss: object, size: int, steps: int) -> Tensor:
     return w.detach()
 
 
-def _unstandardised(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
+def _undo_standardisation(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
     weights = w / stack.spread
     return weights, -float(weights @ stack.mean)
 
@@ -144,7 +144,7 @@ class Calibration:
         )
 
 
-def calibrated(
+def fit_calibration(
     scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False
 ) -> Calibration:
     """A logistic regression of gold on the score, the request's best and its logsumexp.
@@ -158,7 +158,7 @@ def calibrated(
     ]
     if absolute:
         rows = [row[:, :1] for row in rows]
-    questions = [Question(row, gold) for row, gold in zip(rows, golds, strict=True)]
+    questions = [LabelledFeatures(row, gold) for row, gold in zip(rows, golds, strict=True)]
     stack = _Stack.of(questions)
     x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
 
@@ -166,8 +166,8 @@ def calibrated(
         plain = torch.nn.functional.binary_cross_entropy_with_logits(x @ w, stack.gold)
         return plain + 1e-6 * w[:-1].square().sum()
 
-    w = _minimised(loss, x.shape[1], 200)
-    weights, bias = _unstandardised(w[:-1], stack)
+    w = _minimise(loss, x.shape[1], 200)
+    weights, bias = _undo_standardisation(w[:-1], stack)
     a, *rest = weights.tolist()
     b, c = rest or (0.0, 0.0)
     if a <= 0:
@@ -183,7 +183,7 @@ def brier_skill(
 ) -> tuple[float, float, float]:
     """1 - Brier / Brier of the base rate, with a 95 % interval from resampling whole questions."""
     rate = gold.mean()
-    own, base = _per_question((p - gold) ** 2, group), _per_question((rate - gold) ** 2, group)
+    own, base = _sum_per_question((p - gold) ** 2, group), _sum_per_question((rate - gold) ** 2, group)
     chance = np.random.default_rng(0)
     picks = chance.integers(0, len(own), (draws, len(own)))
     drawn = 1 - own[picks].sum(1) / base[picks].sum(1)
@@ -191,7 +191,7 @@ def brier_skill(
     return float(1 - own.sum() / base.sum()), float(low), float(high)
 
 
-def _per_question(values: Array, group: NDArray[np.int64]) -> Array:
+def _sum_per_question(values: Array, group: NDArray[np.int64]) -> Array:
     return np.asarray(np.bincount(group, weights=values), dtype=np.float64)
 
 

@@ -32,7 +32,7 @@ def document_masses(signal: Signal, documents: Sequence[TokenSpan]) -> Tensor:
     return signal.pool(documents, "sum").mean(-1)
 
 
-def contrast(masses: Tensor, gold: Sequence[int], temperature: float) -> Tensor:
+def contrast_score(masses: Tensor, gold: Sequence[int], temperature: float) -> Tensor:
     """The positive's share of a softmax over it and all negatives: `[L, H]`.
 
     Source: CoRe heads (arXiv 2510.02219, §3). With several gold documents each stands against the

@@ -18,12 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing import profile_file
 
-By = Literal["needle", "copy", "contrast", "qr", "probe"]
-WAYS: tuple[By, ...] = ("needle", "copy", "contrast", "qr", "probe")
+HeadScoring = Literal["needle", "copy", "contrast", "qr", "probe"]
+HEAD_SCORINGS: tuple[HeadScoring, ...] = ("needle", "copy", "contrast", "qr", "probe")
 Head = tuple[int, int]
 """Layer and query head, both counted from 0."""
 
@@ -48,7 +48,7 @@ class HeadProfile:
     template: str
     layers: int
     heads: int
-    by: By
+    by: HeadScoring
     scores: tuple[tuple[float, ...], ...]
     cases: int = 0
     stability: Mapping[str, float] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class HeadProfile:
         row = self.scores[layer]
         return tuple((layer, h) for h in sorted(range(self.heads), key=lambda h: (-row[h], h))[:k])
 
-    def check(self, card: Card, template: str) -> None:
+    def check(self, card: ModelCard, template: str) -> None:
         """Refuses another model, revision or template.
 
         Raises:
@@ -108,12 +108,12 @@ class HeadProfile:
 
     def save(self, path: Path | str) -> None:
         """Writes the profile as JSON. BadInput: the file cannot be written."""
-        profile_file.write(Path(path), "heads", asdict(self))
+        profile_file.write_profile(Path(path), "heads", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> HeadProfile:
         """Reads a profile. BadModelFile: there is none, or it is damaged."""
-        facts = profile_file.read(Path(path), "heads")
+        facts = profile_file.read_profile(Path(path), "heads")
         known = {f.name for f in fields(cls)}
         try:
             facts["scores"] = tuple(tuple(map(float, row)) for row in facts["scores"])
@@ -123,16 +123,16 @@ class HeadProfile:
             raise BadModelFile(f"{path} is no whole profile of heads: {error}") from error
 
     @classmethod
-    def shipped(cls, by: By, model: str) -> HeadProfile:
+    def shipped(cls, by: HeadScoring, model: str) -> HeadProfile:
         """The profile that ships with tamis.
 
         Raises:
             BadInput: none ships for this way and model; the message names the command.
         """
-        return _shipped(by, model)
+        return _load_shipped(by, model)
 
     @staticmethod
-    def ships(by: By, model: str) -> bool:
+    def ships(by: HeadScoring, model: str) -> bool:
         """Whether a profile of this way and model ships with tamis."""
         return profile_file.shipped_file(by, model).is_file()
 
@@ -142,9 +142,9 @@ class HeadProfile:
 
 
 @lru_cache(maxsize=32)
-def _shipped(by: By, model: str) -> HeadProfile:
-    if by not in WAYS:
-        raise BadInput(f"heads are found by {', '.join(WAYS)}, not by {by!r}")
+def _load_shipped(by: HeadScoring, model: str) -> HeadProfile:
+    if by not in HEAD_SCORINGS:
+        raise BadInput(f"heads are found by {', '.join(HEAD_SCORINGS)}, not by {by!r}")
     path = profile_file.shipped_file(by, model)
     if not path.is_file():
         raise BadInput(
@@ -154,7 +154,7 @@ def _shipped(by: By, model: str) -> HeadProfile:
     return HeadProfile.load(path)
 
 
-def profile_of(given: HeadProfile | Path | str, by: By, model: str) -> HeadProfile:
+def choose_profile(given: HeadProfile | Path | str, by: HeadScoring, model: str) -> HeadProfile:
     """A profile as it is, from its path, or for `auto` the one that ships.
 
     Raises:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tamis.probes.card import Card
-from tamis.probes.card_file import card_facts
+from tamis.probes.card import ModelCard
+from tamis.probes.card_file import read_card_fields
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 
 FORMAT = 1
@@ -61,7 +61,7 @@ class LinearProbe:
     weights: Mapping[str, Tensor]
     card: ProbeCard
 
-    def check(self, model: Card, template: str) -> None:
+    def check(self, model: ModelCard, template: str) -> None:
         """Refuses any model, revision or template but the probe's own.
 
         Raises:
@@ -116,7 +116,7 @@ class LinearProbe:
             BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
         """
         path, beside = probe_files(path)
-        card = _card(beside)
+        card = _read_card(beside)
         try:
             data = path.read_bytes()
             weights = load(data)
@@ -136,9 +136,9 @@ def probe_files(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{stem}.safetensors"), path.with_name(f"{stem}.json")
 
 
-def _card(path: Path) -> ProbeCard:
+def _read_card(path: Path) -> ProbeCard:
     names = {f.name for f in fields(ProbeCard)}
-    facts = card_facts(path, names, _KINDS, FORMAT, "a probe's card")
+    facts = read_card_fields(path, names, _KINDS, FORMAT, "a probe's card")
     if odd := [name for name in ("layers", "heads") if facts[name] < 1]:
         raise BadModelFile(f"{path} is not a probe's card; less than 1: {odd}")
     return ProbeCard(

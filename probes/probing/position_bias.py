@@ -16,7 +16,7 @@ from typing import Any
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.probing import profile_file
 
-BASIN = 1.3
+MIN_BIAS_RATIO = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class PositionProfile:
         """Shares for a list of another length, by straight lines between the measured places."""
         measured, last = self.shares, len(self.shares) - 1
         places = [p * last / max(1, documents - 1) for p in range(documents)]
-        return [_between(measured, place) for place in places]
+        return [_interpolate(measured, place) for place in places]
 
     def save(self, path: Path | str) -> None:
         """Writes the profile as JSON. BadInput: the file cannot be written."""
-        profile_file.write(Path(path), "basin", asdict(self))
+        profile_file.write_profile(Path(path), "basin", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> PositionProfile:
         """Reads a profile. BadModelFile: there is none, or it is damaged."""
-        facts = profile_file.read(Path(path), "basin")
+        facts = profile_file.read_profile(Path(path), "basin")
         try:
             facts["by_layer"] = tuple(tuple(map(float, row)) for row in facts["by_layer"])
             facts["data"] = tuple(facts.get("data", ()))
@@ -72,11 +72,11 @@ class PositionProfile:
     @classmethod
     def shipped(cls, model: str) -> PositionProfile:
         """The profile that ships with tamis. BadInput: none ships for this model."""
-        return _shipped(model)
+        return _load_shipped(model)
 
 
 @lru_cache(maxsize=8)
-def _shipped(model: str) -> PositionProfile:
+def _load_shipped(model: str) -> PositionProfile:
     path = profile_file.shipped_file("basin", model)
     if not path.is_file():
         raise BadInput(
@@ -86,22 +86,22 @@ def _shipped(model: str) -> PositionProfile:
     return PositionProfile.load(path)
 
 
-def _between(values: Sequence[float], place: float) -> float:
+def _interpolate(values: Sequence[float], place: float) -> float:
     low = int(place)
     high, part = min(low + 1, len(values) - 1), place - low
     return values[low] * (1 - part) + values[high] * part
 
 
-def basin_ratio(shares: Sequence[float]) -> float:
+def bias_ratio(shares: Sequence[float]) -> float:
     """How far both ends rise over the places between: min(first, last) / mean of the rest."""
     inner = shares[1:-1]
     return min(shares[0], shares[-1]) / max(1e-12, sum(inner) / max(1, len(inner)))
 
 
-def basin_layer(by_layer: Sequence[Sequence[float]]) -> tuple[int, bool]:
+def biased_layer(by_layer: Sequence[Sequence[float]]) -> tuple[int, bool]:
     """The shallowest layer that shows the basin; without one, the nearest to it."""
-    ratios = [basin_ratio(shares) for shares in by_layer]
+    ratios = [bias_ratio(shares) for shares in by_layer]
     for layer, ratio in enumerate(ratios):
-        if ratio >= BASIN:
+        if ratio >= MIN_BIAS_RATIO:
             return layer, True
     return max(range(len(ratios)), key=ratios.__getitem__), False

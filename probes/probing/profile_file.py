@@ -11,15 +11,15 @@ from typing import Any
 from tamis.probes.errors import BadInput, BadModelFile
 
 FORMAT = 1
-FOLDER = Path(__file__).parent / "profiles"
+SHIPPED_FOLDER = Path(__file__).parent / "profiles"
 
 
 def shipped_file(name: str, model: str) -> Path:
     """Where the profile of a model lies in the wheel, whether or not there is one."""
-    return FOLDER / f"{name}.{model.replace('/', '--')}.json"
+    return SHIPPED_FOLDER / f"{name}.{model.replace('/', '--')}.json"
 
 
-def write(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
+def write_profile(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
     """Writes a profile whole or not at all.
 
     Raises:
@@ -33,7 +33,7 @@ def write(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
-def read(path: Path, kind: str) -> dict[str, Any]:
+def read_profile(path: Path, kind: str) -> dict[str, Any]:
     """The facts of a profile.
 
     Raises:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tamis.probes.segmentation.lines import Mark
-from tamis.probes.text import Kind
+from tamis.probes.text import UnitKind
 
 _TIME = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
 _DATE = r"(?:\d{4}[-/.]\d\d[-/.]\d\d|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
@@ -38,7 +38,7 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME}):\s\S")
-_NEAR = 8  # lines with something on them, from one entry to the next
+_MAX_GAP_LINES = 8  # lines with something on them, from one entry to the next
 
 
 def entry_lines(rows: Sequence[str]) -> frozenset[int]:
@@ -66,7 +66,7 @@ def entry_lines(rows: Sequence[str]) -> frozenset[int]:
         found |= {
             i
             for i in matched
-            if any(i + step in matched or i - step in matched for step in range(1, _NEAR + 1))
+            if any(i + step in matched or i - step in matched for step in range(1, _MAX_GAP_LINES + 1))
         }
     return frozenset(said[i] for i in found)
 
@@ -98,7 +98,7 @@ def _table(text: str, sign: str, columns: int) -> list[Mark]:
         return []
     if sizes[-1] > sizes[0] or _is_prose([values for _, values in records], sign):
         return []
-    first: Kind = "table_header" if _is_header(records[0][1]) else "table_row"
+    first: UnitKind = "table_header" if _is_header(records[0][1]) else "table_row"
     return [(records[0][0], first), *((at, "table_row") for at, _ in records[1:])]
 
 

@@ -40,14 +40,14 @@ _CODE_FORM = re.compile(
 _DEFINITION = re.compile(
     r"\s*(?:(?:async )?def \w+\(|class \w+[(:{ ]|import \w|from \S+ import |func \w|#include )"
 )
-_DEFINES = re.compile(
+_DEFINITION_AT_MARGIN = re.compile(
     r"(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe"
     r"|pub(?:\([^)]{1,20}\))?|override|virtual|extern) )*"
     r"(?:def|class|function|fn|func|fun|struct|enum|interface|trait|impl|module|namespace|sub"
     r"|CREATE|create)\b\*? ?[\w(<]"
 )
-_INTRODUCES = ("@", "#", "//", "/*", "*", "--", ";")
-_GOES_ON = re.compile(
+_INTRODUCTION_SIGNS = ("@", "#", "//", "/*", "*", "--", ";")
+_CONTINUES = re.compile(
     r"[)}\]]|(?:else|elif|except|finally|catch|rescue|ensure|end|fi|done|esac|then|do)\b"
     r"|\.\w|&&|\|\|?|</|%>"
 )
@@ -95,16 +95,16 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
 
     At the margin behind each blank line and before each definition, and within what is long.
     """
-    return list(Listing(lines, first, last, _defines).cuts())
+    return list(Listing(lines, first, last, _is_definition).cuts())
 
 
-def _defines(said: str, holds: bool) -> bool:
-    return _DEFINES.match(said) is not None
+def _is_definition(said: str, holds: bool) -> bool:
+    return _DEFINITION_AT_MARGIN.match(said) is not None
 
 
-def _introduces(said: str) -> bool:
+def _is_introduction(said: str) -> bool:
     """Whether a line belongs to the one below: a comment, a decorator, '[section]'."""
-    return said.startswith(_INTRODUCES) or (said[0] == "[" and said[-1] == "]" and len(said) > 2)
+    return said.startswith(_INTRODUCTION_SIGNS) or (said[0] == "[" and said[-1] == "]" and len(said) > 2)
 
 
 class Listing:
@@ -221,7 +221,7 @@ class Listing:
     def _is_tied(self, i: int) -> bool:
         """Whether a line belongs to the one above: it closes it, goes on, or was introduced."""
         said, above = self.said[i], self.said[i - 1] if i else ""
-        if _GOES_ON.match(said) or above.endswith("\\"):
+        if _CONTINUES.match(said) or above.endswith("\\"):
             return True
         if said == "{":
             return above[-1:] not in _OPEN
@@ -229,7 +229,7 @@ class Listing:
             return False
         deeper = self.indents[i] - self.indents[i - 1]
         first_item = deeper == 0 and said.startswith("- ") and above.endswith(":")
-        return first_item or (abs(deeper) <= 1 and _introduces(above))
+        return first_item or (abs(deeper) <= 1 and _is_introduction(above))
 
     def _all_alone(self, alone: Callable[[str, bool], bool]) -> set[int]:
         """The statements that stand alone, each by its first line."""
@@ -237,7 +237,7 @@ class Listing:
         for i in range(len(self.at) - 1, -1, -1):
             below = i + 1 < len(self.at)
             holds = below and self.indents[i + 1] > self.indents[i]
-            introduces = below and self.tied[i + 1] and _introduces(self.said[i])
+            introduces = below and self.tied[i + 1] and _is_introduction(self.said[i])
             if alone(self.said[i], holds) or (introduces and i + 1 in found):
                 found.add(i)
         return found

@@ -24,38 +24,38 @@ _IDENTIFIER = re.compile(r"[a-z_][\w.\-/]*$")
 _VALUE_CHARS = 80  # a longer value, or one that ends in a full stop, may be a sentence
 
 
-def keyed_marks(text: str) -> list[Mark]:
+def config_marks(text: str) -> list[Mark]:
     """A block for each section or key with what it holds, or none if the text is no settings file.
 
     Long ones are cut at the next level of indentation, as code is.
     """
     first = text.lstrip()[:200].split("\n", 1)[0].rstrip()  # spares prose being read by lines
-    if not first or not (_NEUTRAL.match(first) or _is_top(first)):
+    if not first or not (_NEUTRAL.match(first) or _is_margin_line(first)):
         return []
     lines = lines_of(text)
     rows = [row for row in lines.rows if row]
-    if len(rows) < 3 or not _is_keyed(rows):
+    if len(rows) < 3 or not _is_config(rows):
         return []
-    listing = Listing(lines, 0, len(lines.rows), _holds)
-    return [(lines.starts[line], "code") for line in listing.cuts_at(_outer(listing))]
+    listing = Listing(lines, 0, len(lines.rows), _has_children)
+    return [(lines.starts[line], "code") for line in listing.cuts_at(_outermost_starts(listing))]
 
 
-def _holds(said: str, holds: bool) -> bool:
+def _has_children(said: str, holds: bool) -> bool:
     """A key with others below it stands alone."""
     return holds
 
 
-def _outer(listing: Listing) -> list[int]:
+def _outermost_starts(listing: Listing) -> list[int]:
     """The sections, or else the keys, at the margin after the first line."""
     heads = listing.heads()
-    sections = {i for i in (0, *heads) if _in_section(listing, i)}
+    sections = {i for i in (0, *heads) if _begins_section(listing, i)}
     if sections:
         first = min(sections)
         return [i for i in heads if i in sections or i < first]
     return [i for i in heads if not _ITEM.match(listing.said[i])] or heads
 
 
-def _in_section(listing: Listing, i: int) -> bool:
+def _begins_section(listing: Listing, i: int) -> bool:
     """Whether a section begins on a line, or behind the comment that begins there."""
     while not _SECTION.match(listing.said[i]):
         i += 1
@@ -64,12 +64,12 @@ def _in_section(listing: Listing, i: int) -> bool:
     return True
 
 
-def _is_keyed(rows: Sequence[str]) -> bool:
+def _is_config(rows: Sequence[str]) -> bool:
     tops: list[str] = []
     for row in rows:
         if row[0].isspace() or _NEUTRAL.match(row):
             continue
-        if not _is_top(row):
+        if not _is_margin_line(row):
             return False
         tops.append(row)
     if not tops:
@@ -80,7 +80,7 @@ def _is_keyed(rows: Sequence[str]) -> bool:
     return (pairs > 2 and pairs == len(tops)) or _is_yaml(rows, tops)
 
 
-def _is_top(row: str) -> bool:
+def _is_margin_line(row: str) -> bool:
     return any(form.match(row) for form in (_KEY, _PAIR, _SECTION, _ITEM))
 
 
@@ -92,14 +92,14 @@ def _is_yaml(rows: Sequence[str], tops: Sequence[str]) -> bool:
     names = [key[1] for key in top if key[0][0] != "-"]
     if len({*names}) < len(names) and "---" not in rows:
         return False
-    if sum(_is_below(*pair) for pair in pairwise(rows)) > (0 if names else 1):
+    if sum(_is_nested_key(*pair) for pair in pairwise(rows)) > (0 if names else 1):
         return True
     plain = sum(not key[2] or _is_short(key[2]) for key in top)
     lower = names and all(_IDENTIFIER.match(name) for name in names)
     return bool(lower) and 5 * plain >= 4 * len(top)
 
 
-def _is_below(above: str, row: str) -> bool:
+def _is_nested_key(above: str, row: str) -> bool:
     """Whether a key is indented below another that has no value, or below an item's first key."""
     key, inner = _KEY.match(above.lstrip()), row.lstrip()
     deeper = len(row) - len(inner) > len(above) - len(above.lstrip())

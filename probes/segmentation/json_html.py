@@ -13,7 +13,7 @@ from itertools import pairwise
 from tamis.probes.segmentation.code import CODE_CHARS, fence_cuts
 from tamis.probes.segmentation.lines import Mark, lines_of
 from tamis.probes.segmentation.markdown import markdown_marks
-from tamis.probes.text import Kind
+from tamis.probes.text import UnitKind
 
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]')
 _NUMBER_OR_WORD = re.compile(r"\s*[-\dtfn]")
@@ -79,8 +79,8 @@ _TAG = re.compile(
 _MARKDOWN = re.compile(r"^(?:#{1,6}[ \t]|```|~~~)", re.MULTILINE)
 _RAW = frozenset({"pre", "script", "style"})
 _CELLS = frozenset({"td", "th"})
-_TITLES: dict[str, Kind] = dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), "heading")
-_KINDS: dict[str, Kind] = {"tr": "table_row", "pre": "code", **_TITLES}
+_TITLES: dict[str, UnitKind] = dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), "heading")
+_KINDS: dict[str, UnitKind] = {"tr": "table_row", "pre": "code", **_TITLES}
 _ROW_ENDS = frozenset({"tr", "thead", "tbody", "tfoot", "table"})
 
 
@@ -96,13 +96,13 @@ def html_marks(text: str) -> list[Mark]:
     closed = any(tag[1] for tag in tags) or text.lstrip()[:1] == "<"
     if not closed or len(tags) < 2 or len(tags) <= 4 * len(_MARKDOWN.findall(text)):
         return []
-    page = _Page(text)
+    page = _PageReader(text)
     for tag in tags:
         page.take(tag)
-    return list(_with_prose(text, page.close()))
+    return list(_split_prose(text, page.close()))
 
 
-def _with_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
+def _split_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "html")]):
         if kind == "html" and text.find("<", start, stop) < 0:
             yield from markdown_marks(text, start, stop)
@@ -114,7 +114,7 @@ def _with_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
             yield start, kind
 
 
-class _Page:
+class _PageReader:
     """One walk over the tags of a page.
 
     [start, done) is the block being read; it is `full` once it has text, and `closed` once a
@@ -125,7 +125,7 @@ class _Page:
         self._text = text
         self._marks: list[Mark] = []
         self._start = self._done = 0
-        self._kind: Kind = "html"
+        self._kind: UnitKind = "html"
         self._full = self._closed = self._in_head = False
         self._inside = ""  # "tr", "pre", "script" or "style": other tags are then content
         self._cells: set[str] = set()

@@ -16,11 +16,11 @@ from tamis.probes.errors import BadInput
 
 AUTO = "auto"
 """Instead of a code: look at the text."""
-DEFAULT = "en"
-CODE = re.compile(r"[A-Za-z0-9]{1,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
-LOOKED_AT = 16
+DEFAULT_LANGUAGE = "en"
+LANGUAGE_CODE = re.compile(r"[A-Za-z0-9]{1,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
+MAX_SAMPLED_PASSAGES = 16
 """Passages that are looked at, evenly spread."""
-CHARS = 16_000
+MAX_SAMPLED_CHARS = 16_000
 """Characters that are looked at, shared among them."""
 
 # a Han character is half a word, a Latin letter a fifth of one; and code, names and addresses are
@@ -49,7 +49,7 @@ _LANGUAGE_OF = {
     "devanagari": "hi",
 }
 # the commonest little words, without those that mean something in a neighbour's list or in code
-_LITTLE = {
+_FUNCTION_WORDS = {
     "en": "the of and to is was with that for are from by which this what how who it or be",
     "de": "der die das und ist von den dem ein eine zu mit nicht auf für wird wie sich welche wer",
     "es": "el los las una del que por con para es fue como más se su cuál qué en y al cómo quién",
@@ -62,58 +62,58 @@ _LITTLE = {
     "tr": "ve bir bu için ile olarak olan daha gibi çok ne değil kadar sonra hangi nedir",
     "vi": "của và là các có được trong cho không một những với người này đã khi từ như năm",
 }
-_LISTS = {code: frozenset(said.split()) for code, said in _LITTLE.items()}
+_FUNCTION_WORD_SETS = {code: frozenset(said.split()) for code, said in _FUNCTION_WORDS.items()}
 _WORD = re.compile(r"[^\W\d_]+")
 _UKRAINIAN = re.compile("[іїєґ]")
 
 
-def spoken(language: str, question: str, texts: Sequence[str]) -> str:
+def resolve_language(language: str, question: str, texts: Sequence[str]) -> str:
     """The code that was given, or under `auto` the language of question and texts.
 
     Raises:
         BadInput: what was given is no code.
     """
-    return guessed(question, texts) if checked(language) == AUTO else language
+    return guess_language(question, texts) if check_language(language) == AUTO else language
 
 
-def checked(language: Any) -> str:
+def check_language(language: Any) -> str:
     """A code of a language, or `auto`, as it is.
 
     Raises:
         BadInput: it is neither.
     """
-    if not isinstance(language, str) or not CODE.fullmatch(language):
+    if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
         raise BadInput(f"language is {language!r}; give a code such as en or zh-hant, or {AUTO}")
     return language
 
 
-def guessed(question: str, texts: Sequence[str]) -> str:
+def guess_language(question: str, texts: Sequence[str]) -> str:
     """The language of a question and the passages beside it; the passages decide, being longer.
 
     Looks at no more than `LOOKED_AT` passages and `CHARS` characters: a millisecond or two, however
     much there is.
     """
-    spread = list(_spread(texts))
-    most = CHARS // (len(spread) + 1)
+    spread = list(_sample(texts))
+    most = MAX_SAMPLED_CHARS // (len(spread) + 1)
     looked = [text[:most] for text in (question, *spread)]
-    script = _script(looked)
+    script = _main_script(looked)
     if script == "latin":
-        return _latin(looked)
+        return _latin_language(looked)
     if script == "cyrillic" and any(_UKRAINIAN.search(text) for text in looked):
         return "uk"
     return _LANGUAGE_OF[script]
 
 
-def family(language: str) -> str:
+def primary_subtag(language: str) -> str:
     """A code without its region or script: `zh` of `zh-hant`."""
     return language.replace("_", "-").partition("-")[0].lower()
 
 
-def _spread(texts: Sequence[str]) -> Iterator[str]:
-    return islice(iter(texts[:: max(1, len(texts) // LOOKED_AT)]), LOOKED_AT)
+def _sample(texts: Sequence[str]) -> Iterator[str]:
+    return islice(iter(texts[:: max(1, len(texts) // MAX_SAMPLED_PASSAGES)]), MAX_SAMPLED_PASSAGES)
 
 
-def _script(texts: Sequence[str]) -> str:
+def _main_script(texts: Sequence[str]) -> str:
     """The script most of the words are in; kana make Han Japanese."""
     if all(text.isascii() for text in texts):
         return "latin"
@@ -126,9 +126,9 @@ def _script(texts: Sequence[str]) -> str:
     return max(counts, key=counts.__getitem__)
 
 
-def _latin(texts: Sequence[str]) -> str:
+def _latin_language(texts: Sequence[str]) -> str:
     """The language whose little words are the commonest; English unless another has more."""
     said = Counter(word for text in texts for word in _WORD.findall(text.lower()))
-    hits = {code: sum(said[word] for word in words) for code, words in _LISTS.items()}
+    hits = {code: sum(said[word] for word in words) for code, words in _FUNCTION_WORD_SETS.items()}
     best = max(hits, key=hits.__getitem__)
-    return best if hits[best] > hits[DEFAULT] else DEFAULT
+    return best if hits[best] > hits[DEFAULT_LANGUAGE] else DEFAULT_LANGUAGE

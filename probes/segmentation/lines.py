@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import NamedTuple
 
-from tamis.probes.text import Kind
+from tamis.probes.text import UnitKind
 
-Mark = tuple[int, Kind]
+Mark = tuple[int, UnitKind]
 
 
 class Lines(NamedTuple):

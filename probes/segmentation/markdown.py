@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
 _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
 _DIRECTIVE = re.compile(r"\s*\.\. (?:code|code-block|sourcecode|parsed-literal)::")
 
-_Read = tuple[list[Mark], int]
+_Blocks = tuple[list[Mark], int]
 
 
 def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[Mark]:
@@ -33,21 +33,21 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
     """
     lines = lines_of(text, start, stop)
     lines = lines._replace(entries=entry_lines(lines.rows))
-    closings = _closings(lines.rows)
+    closings = _fence_ends(lines.rows)
     marks: list[Mark] = []
     at = 0
     while at < len(lines.rows):
         if not lines.rows[at]:
             at += 1
             continue
-        found, at = _fence(lines, at, closings) if at in closings else _block(lines, at)
+        found, at = _read_fence(lines, at, closings) if at in closings else _read_block(lines, at)
         marks += found
     return marks
 
 
-def _block(lines: Lines, at: int) -> _Read:
+def _read_block(lines: Lines, at: int) -> _Blocks:
     """The block that begins on a line, and the line after it."""
-    for read in (_entry, _heading, _table, _item, _directive):
+    for read in (_read_entry, _read_heading, _read_table, _read_item, _read_directive):
         found, after = read(lines, at)
         if found:
             return found, after
@@ -66,7 +66,7 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     return opens or _is_table(lines.rows, at)
 
 
-def _closings(rows: Sequence[str]) -> dict[int, int]:
+def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
     """For each fence, the line after the one that closes it.
 
     From the last line up, a stack per sort of fence keeps the bare fences that no nearer one
@@ -89,12 +89,12 @@ def _closings(rows: Sequence[str]) -> dict[int, int]:
     return closings
 
 
-def _fence(lines: Lines, at: int, closings: dict[int, int]) -> _Read:
+def _read_fence(lines: Lines, at: int, closings: dict[int, int]) -> _Blocks:
     after = closings[at]
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
 
 
-def _heading(lines: Lines, at: int) -> _Read:
+def _read_heading(lines: Lines, at: int) -> _Blocks:
     """`# Title`, a title over a rule or between two (reStructuredText), or a rule alone."""
     row, below, after = (*lines.rows[at : at + 3], "", "")[:3]
     rule = _RULE.match(row)
@@ -104,12 +104,12 @@ def _heading(lines: Lines, at: int) -> _Read:
         return [(lines.starts[at], "heading")], at + 3
     if rule:
         return [(lines.starts[at], "sentence")], at + 1
-    if _underlines(below, row) and not _ITEM.match(row):
+    if _is_underline(below, row) and not _ITEM.match(row):
         return [(lines.starts[at], "heading")], at + 2
     return [], at
 
 
-def _underlines(rule: str, title: str) -> bool:
+def _is_underline(rule: str, title: str) -> bool:
     """`===` and `---` of any length; reStructuredText's other marks only as long as the title."""
     return bool(_RULE.match(rule)) and (rule[0] in "=-" or abs(len(rule) - len(title)) <= 1)
 
@@ -121,7 +121,7 @@ def _is_table(rows: Sequence[str], at: int) -> bool:
     return "|" in below and "-" in below and set(below) <= set("|:- \t")
 
 
-def _table(lines: Lines, at: int) -> _Read:
+def _read_table(lines: Lines, at: int) -> _Blocks:
     if not _is_table(lines.rows, at):
         return [], at
     after = at + 2
@@ -131,7 +131,7 @@ def _table(lines: Lines, at: int) -> _Read:
     return [(lines.starts[at], "table_header"), *body], after
 
 
-def _item(lines: Lines, at: int) -> _Read:
+def _read_item(lines: Lines, at: int) -> _Blocks:
     if not _ITEM.match(lines.rows[at]):
         return [], at
     after = at + 1
@@ -144,7 +144,7 @@ def _is_next_clause(rows: Sequence[str], at: int) -> bool:
     return rows[at - 1].endswith(_CLAUSE_END) and _NUMBERED.match(rows[at]) is not None
 
 
-def _entry(lines: Lines, at: int) -> _Read:
+def _read_entry(lines: Lines, at: int) -> _Blocks:
     if at not in lines.entries:
         return [], at
     after = at + 1
@@ -153,7 +153,7 @@ def _entry(lines: Lines, at: int) -> _Read:
     return [(lines.starts[at], "entry")], after
 
 
-def _directive(lines: Lines, at: int) -> _Read:
+def _read_directive(lines: Lines, at: int) -> _Blocks:
     """reStructuredText's code: a directive and the lines that are indented deeper."""
     row = lines.rows[at]
     if not _DIRECTIVE.match(row):

@@ -14,29 +14,29 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from tamis.probes.lru import Recent
+from tamis.probes.lru import LruCache
 from tamis.probes.segmentation.chats_tables import table_marks
 from tamis.probes.segmentation.code import LINE_CHARS, code_marks
-from tamis.probes.segmentation.config import keyed_marks
+from tamis.probes.segmentation.config import config_marks
 from tamis.probes.segmentation.json_html import html_marks, json_marks
 from tamis.probes.segmentation.lines import Mark, paragraph_marks
 from tamis.probes.segmentation.markdown import markdown_marks
 from tamis.probes.segmentation.sentences import sentence_starts
-from tamis.probes.text import Kind, Passage, Piece, Unit
-from tamis.probes.tokens import encodable
+from tamis.probes.text import Passage, Piece, Unit, UnitKind
+from tamis.probes.tokens import replace_surrogates
 
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
 ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
 
-_RECENT: Recent[tuple[Piece, ...]] = Recent(2_000_000)
+_PIECES_CACHE: LruCache[tuple[Piece, ...]] = LruCache(2_000_000)
 """The pieces of the last texts, in characters: a passage that is asked again is not cut again."""
 
-_INK = re.compile(r"\S")
+_VISIBLE = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
 _SPACE = re.compile(r"\s")
 _ZWJ = "\u200d"
-_READ_IF_LONG = frozenset({"list_item", "entry", "html"})
-_READERS = (json_marks, table_marks, keyed_marks, code_marks, html_marks)
+_SPLIT_IF_LONG = frozenset({"list_item", "entry", "html"})
+_READERS = (json_marks, table_marks, config_marks, code_marks, html_marks)
 
 
 def segment(text: str, language: str = "en", structure: bool = True) -> list[Piece]:
@@ -54,7 +54,7 @@ def segment(text: str, language: str = "en", structure: bool = True) -> list[Pie
         structure: find code, settings, tables, headings, lists, chats, logs, JSON and HTML first;
             else only paragraphs.
     """
-    safe = encodable(text)
+    safe = replace_surrogates(text)
     return _pieces(safe, _spans(safe, _starts(safe, _marks(safe, structure), language)))
 
 
@@ -65,14 +65,14 @@ def units_of(
     return [
         Unit(index, piece.start, piece.stop, piece.visible, piece.kind)
         for index, passage in enumerate(passages)
-        for piece in _recent(passage.text, language, structure)
+        for piece in _cached_pieces(passage.text, language, structure)
     ]
 
 
-def _recent(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
+def _cached_pieces(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
     """As `segment`; what was cut a moment ago is still there."""
     key = (text, language, structure)
-    return _RECENT.get(key, len(text), lambda: tuple(segment(text, language, structure)))
+    return _PIECES_CACHE.get(key, len(text), lambda: tuple(segment(text, language, structure)))
 
 
 def _marks(text: str, structure: bool) -> list[Mark]:
@@ -88,17 +88,17 @@ def _marks(text: str, structure: bool) -> list[Mark]:
 def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
     """The marks, and between them those of the sentences inside a block."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
-        long = kind in _READ_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
+        long = kind in _SPLIT_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
         if kind == "sentence" or long:
             yield from ((at, kind) for at in sentence_starts(text, start, stop, language))
         else:
             yield start, kind
 
 
-def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, Kind]]:
+def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, UnitKind]]:
     """Visible spans: without the white space around them, none empty, none too long."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
-        ink = _INK.search(text, start, stop)
+        ink = _VISIBLE.search(text, start, stop)
         if ink is None:
             continue
         stop = start + len(text[start:stop].rstrip())
@@ -111,7 +111,7 @@ def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, Kind]]:
         yield from ((a, a + len(text[a:b].rstrip()), kind) for a, b in pairwise(cuts))
 
 
-def _pieces(text: str, spans: Iterator[tuple[int, int, Kind]]) -> list[Piece]:
+def _pieces(text: str, spans: Iterator[tuple[int, int, UnitKind]]) -> list[Piece]:
     """Each visible span with the white space after it; the first also with that before it."""
     seen = list(spans)
     edges = [0, *(start for start, _, _ in seen[1:]), len(text)]
@@ -125,7 +125,7 @@ def _cuts(text: str, start: int, stop: int, limit: int) -> Iterator[int]:
     """Where `[start, stop)` begins and is cut so that no part is longer than the limit."""
     yield start
     while stop - start > limit:
-        ink = _INK.search(text, _last_break(text, start, start + limit), stop)
+        ink = _VISIBLE.search(text, _last_break(text, start, start + limit), stop)
         if ink is None:  # cannot be: the character before stop is visible
             return
         start = ink.start()
@@ -139,20 +139,20 @@ def _last_break(text: str, start: int, stop: int) -> int:
         for last_match in mark.finditer(text, first, stop):
             last = last_match.end()
         if last > start:
-            return _between_graphemes(text, start, last)
-    return _between_graphemes(text, start, stop)
+            return _grapheme_boundary(text, start, last)
+    return _grapheme_boundary(text, start, stop)
 
 
-def _between_graphemes(text: str, start: int, at: int) -> int:
+def _grapheme_boundary(text: str, start: int, at: int) -> int:
     """The nearest place at or before `at` that leaves accents and joined emoji with their base."""
     # 64: no emoji in use is longer, and a run of accents without end must still be cut
     for place in range(at, max(start, at - 64), -1):
-        if not _sticks(text, start, place):
+        if not _joins_previous(text, start, place):
             return place
     return at
 
 
-def _sticks(text: str, start: int, at: int) -> bool:
+def _joins_previous(text: str, start: int, at: int) -> bool:
     """Whether the character at `at` belongs to the one before it."""
     if at >= len(text):
         return False

@@ -69,7 +69,7 @@ def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator
     tongue = language.partition("-")[0].lower()
     for first, last in pairwise([*_statements(text, start, stop), stop]):
         yield first
-        yield from sorted(_repaired(text, first, last, tongue))
+        yield from sorted(_repaired_starts(text, first, last, tongue))
 
 
 def _statements(text: str, start: int, stop: int) -> Iterator[int]:
@@ -82,10 +82,10 @@ def _statements(text: str, start: int, stop: int) -> Iterator[int]:
     if 4 * sum(_RECORD.match(row) is not None for row in rows) >= 3 * len(rows):
         yield from lines.starts[1:]
     else:
-        yield from _unwrapped(lines, max(map(len, rows)), rows[0].lstrip()[:1].islower())
+        yield from _unwrapped_line_starts(lines, max(map(len, rows)), rows[0].lstrip()[:1].islower())
 
 
-def _unwrapped(lines: Lines, width: int, all_lower: bool) -> Iterator[int]:
+def _unwrapped_line_starts(lines: Lines, width: int, all_lower: bool) -> Iterator[int]:
     """Starts of the lines that do not continue the one before them."""
     pairs = list(pairwise(lines.rows))
     slack = _RAGGED_COLUMNS if width in _COLUMNS else 0
@@ -110,27 +110,27 @@ def _is_full(before: str, after: str, width: int) -> bool:
     return len(before) + 1 + len(word) >= width
 
 
-def _repaired(text: str, start: int, stop: int, tongue: str) -> set[int]:
+def _repaired_starts(text: str, start: int, stop: int, tongue: str) -> set[int]:
     """Starts inside one statement: those of sentencex, fewer and more."""
     if _ASCII_STOP.search(text, start, stop) is None and text[start:stop].isascii():
         return set()  # spares short lines a call that costs more than they do
-    found = set(_windowed(text, start, stop, tongue))
-    found = {at for at in found if not _is_open(text, start, at, tongue)}
+    found = set(_windowed_starts(text, start, stop, tongue))
+    found = {at for at in found if not _is_unfinished(text, start, at, tongue)}
     found.update(m.end() for m in _MISSED.finditer(text, start, stop))
-    return {place for at in found if start < (place := _after_tail(text, at, stop)) < stop}
+    return {place for at in found if start < (place := _skip_tail(text, at, stop)) < stop}
 
 
-def _windowed(text: str, start: int, stop: int, tongue: str) -> Iterator[int]:
+def _windowed_starts(text: str, start: int, stop: int, tongue: str) -> Iterator[int]:
     """sentencex's starts after the first, read in windows that begin where a sentence does."""
     while start < stop:
         end = _window_end(text, start, stop)
         read = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
-        found = [start + at for at in _read(read, tongue)]
+        found = [start + at for at in _boundaries(read, tongue)]
         yield from found[1:]
         start = found[-1] if len(found) > 1 and end < stop else end
 
 
-def _read(text: str, tongue: str) -> Iterator[int]:
+def _boundaries(text: str, tongue: str) -> Iterator[int]:
     """sentencex's starts, and those inside quotations and brackets, which it keeps whole."""
     for each in get_sentence_boundaries(tongue, text):
         start, sentence = each["start_index"], each["text"]
@@ -148,7 +148,7 @@ def _window_end(text: str, start: int, stop: int) -> int:
     return max(text.rfind(" ", start + 1, start + WINDOW_CHARS) + 1, 0) or start + WINDOW_CHARS
 
 
-def _is_open(text: str, start: int, at: int, tongue: str) -> bool:
+def _is_unfinished(text: str, start: int, at: int, tongue: str) -> bool:
     """Whether the sentence that seems to end before `at` goes on."""
     before = text[max(start, at - 12) : at]
     return bool(
@@ -156,7 +156,7 @@ def _is_open(text: str, start: int, at: int, tongue: str) -> bool:
     )
 
 
-def _after_tail(text: str, at: int, stop: int) -> int:
+def _skip_tail(text: str, at: int, stop: int) -> int:
     """The start, moved behind a closing quote, bracket or note that touches the stop before it."""
     tail = None if at == 0 or text[at - 1].isspace() else _TAIL.match(text, at, stop)
     return tail.end() if tail else at

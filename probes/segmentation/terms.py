@@ -13,7 +13,7 @@ _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
 # below are Latin letters that need no care; Greek, punctuation and Han have no marks either
-_CARE = re.compile("[\u0300-\u036f\u0400-\u1fff\u20d0-\u20ff\u2c00-\u33ff\ua000-\U0010ffff]")
+_NEEDS_NORMALISING = re.compile("[\u0300-\u036f\u0400-\u1fff\u20d0-\u20ff\u2c00-\u33ff\ua000-\U0010ffff]")
 # points and vowel signs of Hebrew and Arabic, stress in Cyrillic: most texts are written without
 _UNWRITTEN = re.compile(
     "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]"
@@ -29,10 +29,10 @@ def words(text: str) -> list[str]:
     are encoded; scripts without blanks between words are indexed by pairs of characters.
     """
     folded, word = text.casefold(), _WORD
-    if not folded.isascii() and _CARE.search(folded):
+    if not folded.isascii() and _NEEDS_NORMALISING.search(folded):
         # a dotted capital I is folded to i and a dot upon it
         folded = unicodedata.normalize("NFC", folded).replace("i\u0307", "i")
-        folded, word = _UNWRITTEN.sub("", folded), _marked()
+        folded, word = _UNWRITTEN.sub("", folded), _marked_word_pattern()
     terms: list[str] = []
     for match in word.finditer(folded):
         terms.extend(_terms(match.group()))
@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
 
 
 @cache
-def _marked() -> re.Pattern[str]:
+def _marked_word_pattern() -> re.Pattern[str]:
     """Words with their marks; `re` has no class of these, and the table takes 20 ms to make."""
     ranges = ((0x300, 0x20000), (0xE0100, 0xE01F0))
     marks = [

@@ -1,8 +1,8 @@
 """Conditions on metadata: `year>=2000`, `lang=en,de`, `tag!=draft`.
 
 A condition names a key of the documents' metadata, or `id` or `title` of the document itself, which
-hide metadata of the same name. A document without the key meets none but `!=`. A value that is a
-list meets a condition if one of its members does (`!=`: if none is equal).
+hide metadata of the same name. A document without the key meets no condition but `!=`. A metadata
+value that is a list meets a condition if one of its members does (`!=`: if none is equal).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USAGE = "give key=value, key!=value, key=a,b or key>=number"
 
 @dataclass(frozen=True, slots=True)
 class MetadataCondition:
-    """One condition: a key, a sign, and values; of several, one suffices (`!=`: all)."""
+    """A key, a sign, and values to compare with: one of them must match (for `!=` none may)."""
 
     key: str
     sign: str
@@ -47,9 +47,9 @@ class MetadataCondition:
             )
 
     def is_met_by(self, metadata: Mapping[str, Any]) -> bool:
-        """Whether a document's metadata meet it."""
-        found = metadata.get(self.key)
-        members = found if isinstance(found, list | tuple) else [] if found is None else [found]
+        """Whether a document with this metadata meets the condition."""
+        held = metadata.get(self.key)
+        members = held if isinstance(held, list | tuple) else [] if held is None else [held]
         if self.sign == "!=":
             return not any(_is_equal(member, value) for member in members for value in self.values)
         if self.sign == "=":
@@ -58,10 +58,10 @@ class MetadataCondition:
 
 
 def parse_condition(text: str) -> MetadataCondition:
-    """A condition as it is typed; commas part the values of `=` and `!=`.
+    """Parses a condition such as `year>=2000`; commas separate the values of `=` and `!=`.
 
     Raises:
-        BadInput: it is none.
+        BadInput: the text is no condition.
     """
     match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not match[3].strip(" ,"):
@@ -76,13 +76,17 @@ def parse_condition(text: str) -> MetadataCondition:
     return MetadataCondition(key, sign, tuple(part.strip() for part in values))
 
 
-def parse_conditions(where: Mapping[str, Any] | Sequence[str] | str | None) -> tuple[MetadataCondition, ...]:
-    """What a caller gave: conditions as text, or a mapping; all of them have to be met.
+def parse_conditions(
+    where: Mapping[str, Any] | Sequence[str] | str | None,
+) -> tuple[MetadataCondition, ...]:
+    """Parses the argument `where` of a search into conditions, all of which have to be met.
 
-    A mapping's values are one value, a list of which one suffices, or `{">=": 2000, "<": 2010}`.
+    Args:
+        where: a condition as text, a list of such texts, or a mapping from keys to one value, to a
+            list of which one must match, or to values by sign: `{">=": 2000, "<": 2010}`.
 
     Raises:
-        BadInput: something else.
+        BadInput: anything else.
     """
     if where is None:
         return ()
@@ -113,7 +117,7 @@ def _values(value: Any) -> tuple[Any, ...]:
 
 
 def _is_equal(member: Any, value: Any) -> bool:
-    """Equal, or equal as a typed number or word would be: `2000` meets 2000, `true` True."""
+    """Whether both are equal, also as typed on a command line: "2000" and 2000, "true" and True."""
     if isinstance(value, str) and not isinstance(member, str):
         if isinstance(member, bool):
             return value.casefold() == str(member).casefold()
@@ -123,9 +127,9 @@ def _is_equal(member: Any, value: Any) -> bool:
 
 
 def _compare(sign: str, member: Any, value: Any) -> bool:
-    """Numbers as numbers; texts as texts, so that dates such as 2024-05-01 compare."""
+    """Whether `member sign value` holds: numbers compare as numbers, texts (ISO dates) as texts."""
     if isinstance(member, int | float) and not isinstance(member, bool):
-        number = value if type(value) is int else _number(value)  # exact, however large
+        number = value if type(value) is int else _number(value)  # large integers stay exact
         return number is not None and _COMPARISONS[sign](member, number)
     return isinstance(member, str) and _COMPARISONS[sign](member, str(value))
 
@@ -138,7 +142,7 @@ def _number(value: Any) -> float | None:
 
 
 def _is_comparable(value: Any) -> bool:
-    """Numbers and texts, and dates, whose text compares as they do."""
+    """Whether it is a number, a text, or a date, whose ISO text compares as the date does."""
     return not isinstance(value, bool) and (
         isinstance(value, str | int | float) or hasattr(value, "isoformat")
     )

@@ -1,4 +1,4 @@
-"""What a search of an index answers."""
+"""The result of a search of an index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Hit:
     """One chunk that was found: `text` is code points `[start, stop)` of document `doc`.
 
     Attributes:
-        id: of the chunk, `doc#start-stop`; the same as long as the document's text is.
-        score: for ranking these hits. scores: what each leg gave it.
-        title, heading: of the document, and of the section it lies in.
+        id: of the chunk, `doc#start-stop`; it stays the same as long as the document's text does.
+        score: for ranking the hits of this search only. scores: the score of each leg.
+        title, heading: of the document, and of the section that the chunk belongs to.
     """
 
     id: str
@@ -32,5 +32,5 @@ class Hit:
 
     @property
     def title_line(self) -> str | None:
-        """The line it was indexed under."""
+        """The line that the chunk was indexed under: title, then heading."""
         return title_line(self.title, self.heading)

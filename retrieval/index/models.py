@@ -1,4 +1,4 @@
-"""The models that read questions for an index; loaded late, so that opening one is quick."""
+"""The models that encode questions; loaded on first use, so that an index opens quickly."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ if TYPE_CHECKING:
 
 
 class QuestionModels:
-    """The models that read questions, loaded when first asked, shared by all states of an index."""
+    """The models that encode questions, loaded on first use, shared by all states of an index."""
 
     def __init__(self, proxy: Any, encoder: Any, root: Path | None) -> None:
         self._proxy, self._encoder, self._root = proxy, encoder, root
-        self._key_reader: KeyEncoder | None = None
+        self._key_encoder: KeyEncoder | None = None
         self._lock = threading.Lock()
 
     def key_encoder(self, recipe: KeyRecipe) -> KeyEncoder:
-        """What reads questions as the index's chunks were read."""
+        """The encoder of attention keys and queries, by the recipe that the index was made with."""
         with self._lock:
-            if self._key_reader is None or self._key_reader.recipe != recipe:  # built anew
+            # the recipe changes when the index is rebuilt
+            if self._key_encoder is None or self._key_encoder.recipe != recipe:
                 from tamis.probes.hub.zoo import load_proxy
                 from tamis.retrieval.keys.encoder import KeyEncoder
 
                 proxy = recipe.model if self._proxy is None else self._proxy
                 if isinstance(proxy, str | Path):
                     proxy = load_proxy(proxy, layers=recipe.layers[-1] + 1, root=self._root)
-                self._key_reader = KeyEncoder(proxy, recipe)
-            return self._key_reader
+                self._key_encoder = KeyEncoder(proxy, recipe)
+            return self._key_encoder
 
     def encoder(self, name: str) -> Any:
-        """The encoder of the index's sentence vectors."""
+        """The encoder of sentence vectors; `name` is the one of the index's manifest."""
         with self._lock:
             if self._encoder is None or isinstance(self._encoder, str | Path):
                 from tamis.probes.hub.zoo import locate

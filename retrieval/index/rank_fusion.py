@@ -1,4 +1,4 @@
-"""Several rankings of one corpus made one."""
+"""Fuses several rankings of one corpus into one."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.retrieval.storage.postings import Mask, ScoreArray
+
 FusionRule = Literal["standard", "ranks"]
 RANK_OFFSET = 60
 """k of reciprocal rank fusion, as its authors set it."""
 RANK_DEPTH = 100
-ScoreArray = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+"""How many of each leg's best chunks get a rank, at least."""
 
 
 def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
-    """Indexes of the k best allowed scores, best first; of equals the earlier one first."""
+    """Indexes of the k best allowed scores, best first; equal scores in the order of the array."""
     masked = np.where(allowed, scores, -np.inf)
     k = min(k, int(allowed.sum()))
     if k == 0:
         return np.zeros(0, np.int64)
-    edge = np.partition(masked, len(masked) - k)[len(masked) - k]
-    found = np.flatnonzero(masked >= edge)
-    return found[np.argsort(-masked[found], kind="stable")][:k]
+    lowest = np.partition(masked, len(masked) - k)[len(masked) - k]
+    candidates = np.flatnonzero(masked >= lowest)
+    return candidates[np.argsort(-masked[candidates], kind="stable")][:k]
 
 
-def fuse_standard_scores(legs: Mapping[str, ScoreArray], live: Mask, weights: Mapping[str, float]) -> ScoreArray:
+def fuse_standard_scores(
+    legs: Mapping[str, ScoreArray], live: Mask, weights: Mapping[str, float]
+) -> ScoreArray:
     """The weighted sum of each leg's standard scores: `[C]`.
 
     Args:
-        legs: scores of every chunk, one array a leg; equal scores throughout add nothing.
+        legs: scores of every chunk by leg; a leg whose scores are all equal adds nothing.
         live: the chunks that mean and deviation are taken over.
         weights: of each leg; 1 where none is given.
     """
     fused = np.zeros(len(live), np.float32)
     for name, scores in legs.items():
-        of = scores[live]
-        if len(of) and (spread := of.std()) > 0:
-            fused += np.float32(weights.get(name, 1.0)) * (scores - of.mean()) / spread
+        live_scores = scores[live]
+        if len(live_scores) and (spread := live_scores.std()) > 0:
+            fused += np.float32(weights.get(name, 1.0)) * (scores - live_scores.mean()) / spread
     return fused
 
 
@@ -49,10 +52,12 @@ def fuse_reciprocal_ranks(
     """Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009): `[C]`, 0 for what no leg found.
 
     Args:
-        depth: how far down each leg is read; a leg's scores of 0 are no finds.
+        allowed: the chunks that ranks are counted among.
+        depth: how many of each leg's best chunks count; a score of 0 means that the leg did not
+            find the chunk.
     """
     fused = np.zeros(len(allowed), np.float32)
     for name, scores in legs.items():
-        found = top_indexes(scores, allowed & (scores != 0), depth)
-        fused[found] += weights.get(name, 1.0) / (RANK_OFFSET + 1 + np.arange(len(found)))
+        ranked = top_indexes(scores, allowed & (scores != 0), depth)
+        fused[ranked] += weights.get(name, 1.0) / (RANK_OFFSET + 1 + np.arange(len(ranked)))
     return fused

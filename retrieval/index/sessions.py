@@ -1,4 +1,4 @@
-"""Who may write, and where: the doors to a `Writer`."""
+"""Opens an index for writing: an existing one to change, or a new one to build."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.index.writer import ChunkModels, IndexWriter
 from tamis.retrieval.storage.files import LOCK, write_lock
 from tamis.retrieval.storage.garbage import next_segment_number
-from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, SEGMENTS, Manifest, IndexSettings
+from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, SEGMENTS, IndexSettings, Manifest
 
 
 @contextmanager
-def open_writer(home: Path, readers: ChunkModels | None = None) -> Iterator[IndexWriter]:
-    """The writer of an index that is there.
+def open_writer(home: Path, models: ChunkModels | None = None) -> Iterator[IndexWriter]:
+    """Holds the write lock of an existing index and gives its writer.
 
     Raises:
-        BadInput: there is none. BadIndex: it is damaged. IndexBusy: somebody else writes.
+        BadInput: there is no index. BadIndex: it is damaged. IndexBusy: another process writes.
     """
     Manifest.read(home)
     with write_lock(home):
-        yield IndexWriter(home, Manifest.read(home), readers or ChunkModels())
+        yield IndexWriter(home, Manifest.read(home), models or ChunkModels())
 
 
 @contextmanager
 def create_index(
     home: Path,
     settings: IndexSettings,
-    readers: ChunkModels | None = None,
-    over: bool = False,
+    models: ChunkModels | None = None,
+    overwrite: bool = False,
     sources: str | None = None,
 ) -> Iterator[IndexWriter]:
-    """The writer of a new index, or of one whose build was cut short: that is resumed.
+    """Holds the write lock of a new index and gives its writer; an interrupted build is resumed.
 
     Args:
-        over: replace an index that is there; readers are served the old one until `finish`.
-        sources: what the index is of; another corpus does not go on where this one stopped, and
-            where it is not said a replacement begins anew.
+        overwrite: replace an existing index; searches use the old one until `finish`.
+        sources: fingerprint of the corpus. A build is resumed with the same corpus only, and a
+            replacement without a fingerprint starts from nothing.
 
     Raises:
-        BadInput: a complete index is there, or a part of one with other settings or of another
-            corpus; or the folder holds something else. IndexBusy: somebody else writes.
+        BadInput: the folder holds a complete index, part of one with other settings or of another
+            corpus, or something else. IndexBusy: another process writes.
     """
     _make_folder(home)
     with write_lock(home):
-        name = BUILDING if over and (home / MANIFEST).exists() else MANIFEST
-        found = _read_replacement(home) if name == BUILDING else _read_existing(home)
-        if found is not None and not over:
-            _check_resumable(home, found, settings, sources)
-        elif found is None or sources is None or _describe_difference(found, settings, sources):
-            # numbers go on, so that no reader mixes old files with new
+        name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
+        started = _read_replacement(home) if name == BUILDING else _read_existing(home)
+        if started is not None and not overwrite:
+            _check_resumable(home, started, settings, sources)
+        elif started is None or sources is None or _describe_difference(started, settings, sources):
+            # segment numbers continue, so that no reader mixes old files with new ones
             first = Manifest(settings, next_segment=next_segment_number(home), sources=sources)
             first.write(home, name)
-        yield IndexWriter(home, Manifest.read(home, name), readers or ChunkModels(), name)
+        yield IndexWriter(home, Manifest.read(home, name), models or ChunkModels(), name)
 
 
 def _read_existing(home: Path) -> Manifest | None:
@@ -62,19 +62,19 @@ def _read_existing(home: Path) -> Manifest | None:
 
 
 def _read_replacement(home: Path) -> Manifest | None:
-    """What a rebuild that was cut short has done; None where there is none that can go on."""
+    """The manifest of an interrupted rebuild; None where there is none that can be resumed."""
     try:
         return Manifest.read(home, BUILDING) if (home / BUILDING).exists() else None
     except BadIndex:
         return None
 
 
-def _describe_difference(found: Manifest, settings: IndexSettings, sources: str | None) -> str:
-    """What a build that was cut short had otherwise, in words; empty where nothing."""
-    if found.settings != settings:
+def _describe_difference(started: Manifest, settings: IndexSettings, sources: str | None) -> str:
+    """How an interrupted build differs from what is wanted now, in words; empty if it does not."""
+    if started.settings != settings:
         return "with other settings"
-    known = found.sources is not None and sources is not None
-    return "of another corpus" if known and found.sources != sources else ""
+    are_known = started.sources is not None and sources is not None
+    return "of another corpus" if are_known and started.sources != sources else ""
 
 
 def _make_folder(home: Path) -> None:
@@ -87,14 +87,16 @@ def _make_folder(home: Path) -> None:
         raise BadInput(f"{home} cannot be made ({error.strerror}); name another") from error
 
 
-def _check_resumable(home: Path, found: Manifest, settings: IndexSettings, sources: str | None) -> None:
-    if found.complete:
+def _check_resumable(
+    home: Path, started: Manifest, settings: IndexSettings, sources: str | None
+) -> None:
+    if started.complete:
         raise BadInput(
             f"{home} holds an index already; add to it with `tamis index add {home} CORPUS`, "
             "or replace it with --overwrite"
         )
-    if said := _describe_difference(found, settings, sources):
+    if difference := _describe_difference(started, settings, sources):
         raise BadInput(
-            f"{home} holds part of an index {said}; build with those it was begun with, "
+            f"{home} holds part of an index {difference}; build with those it was begun with, "
             "or start again with --overwrite"
         )

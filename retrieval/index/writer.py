@@ -1,9 +1,9 @@
-"""Changing an index: one writer at a time, one commit after the other, each of them whole.
+"""Changes an index: one writer at a time, one atomic commit after the other.
 
-documents ─ chunks ─ terms, keys, vectors ─► new segment ─► manifest swapped     a commit
-                                              ▲ killed here: swept away by the next writer
+documents ─ chunks ─ terms, keys, vectors ─► new segment ─► manifest replaced     a commit
+                                              ▲ killed here: the next writer deletes the segment
 A document that is put again replaces the one of its id in the same commit. Deletions are a list
-beside the segments. Small segments are merged as they gather, copied and never read again.
+beside the segments. Small segments are merged as they accumulate: what models computed is copied.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
-from tamis.retrieval.storage.compaction import next_merge, merge_segments
-from tamis.retrieval.storage.files import FileEntry, file_entry, save_array, sync_file
+from tamis.retrieval.storage.compaction import merge_segments, next_merge
+from tamis.retrieval.storage.files import FileEntry, file_entry
 from tamis.retrieval.storage.garbage import next_segment_number, remove_unreferenced
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
@@ -29,19 +30,21 @@ if TYPE_CHECKING:
     from tamis.retrieval.keys.encoder import KeyEncoder
 
 BATCH_CHUNKS = 2048
-READ_BATCH_CHUNKS = 256
-"""With a model a batch takes a minute, and that is the most that a crash can cost."""
+"""Documents are committed in batches of about this many chunks."""
+MODEL_BATCH_CHUNKS = 256
+"""The same where models read: such a batch takes a minute, which is the most a crash can cost."""
 DocumentCallback = Callable[[CorpusDocument, bool], None]
+"""Called with each document, and whether it is new or changed."""
 DocumentPlace = tuple[int, int]
-"""A segment's number, and a document's in it."""
+"""The number of a segment, and of a document in it."""
 
 
 @dataclass(slots=True)
 class PutCounts:
-    """What became of the documents that were put.
+    """How many documents one call of `put` added, replaced or left alone, and their chunks.
 
     Attributes:
-        repeated: those whose id had come before in the same call; the later one counts.
+        repeated: documents whose id came before in the same call; the later one counts.
     """
 
     added: int = 0
@@ -54,71 +57,81 @@ class PutCounts:
 
 @dataclass(frozen=True, slots=True)
 class ChunkModels:
-    """The models that read chunks; None for what the index does not have."""
+    """The models that encode chunks; None for what the index does not have."""
 
     keys: KeyEncoder | None = None
     vectors: Encoder | None = None
 
 
 class IndexWriter:
-    """The one that holds the lock; see `retrieval/index/sessions.py`.
+    """Puts and deletes documents, and merges segments; made by `retrieval/index/sessions.py`.
+
+    Whoever makes one must hold the write lock as long as it is used.
 
     Args:
-        name: the manifest it commits to: that of the readers, or of a rebuild under way.
+        name: the manifest it commits to: the one that searches read, or that of a rebuild.
     """
 
     def __init__(
-        self, home: Path, manifest: Manifest, readers: ChunkModels, name: str = MANIFEST
+        self, home: Path, manifest: Manifest, models: ChunkModels, name: str = MANIFEST
     ) -> None:
-        self.home, self.readers, self._name = home, readers, name
+        self.home, self.models, self._name = home, models, name
         remove_unreferenced(home, name, manifest)
-        # a rebuild that waits beside this index has given numbers away, too
+        # an unfinished rebuild beside this index has used segment numbers, too
         self.manifest = replace(manifest, next_segment=next_segment_number(home))
-        self._seen: set[str] = set()
+        self._put_ids: set[str] = set()
         self.deleted_docs = read_deletions(home, manifest.deleted)
         self._places: dict[str, tuple[DocumentPlace, str]] = {}
-        for card in manifest.segments:
-            self._learn(card)
+        for entry in manifest.segments:
+            self._register(entry)
 
     def __len__(self) -> int:
-        """How many documents live."""
+        """How many live documents there are."""
         return len(self._places)
 
     def __contains__(self, doc: str) -> bool:
         return doc in self._places
 
-    def put(self, documents: Iterable[CorpusDocument], report: DocumentCallback | None = None) -> PutCounts:
-        """Adds documents and replaces those of the same id; what has not changed is passed over.
+    def put(
+        self, documents: Iterable[CorpusDocument], report: DocumentCallback | None = None
+    ) -> PutCounts:
+        """Adds documents and replaces those of the same id; unchanged ones are skipped.
 
-        Everything that was committed stays, whatever happens after: put the same documents again
-        and it goes on from there. Of two documents of one id the later one counts.
-
-        Args:
-            report: told of each document, and whether it was new or changed.
+        What was committed stays, whatever happens later: after an interruption, put the same
+        documents again, and only the rest is indexed. Of two documents of one id the later counts.
         """
-        counted, batch, chunks = PutCounts(), dict[str, tuple[CorpusDocument, list[Chunk]]](), 0
-        seen = set[str]()
-        most = READ_BATCH_CHUNKS if self.readers.keys or self.readers.vectors else BATCH_CHUNKS
+        counts, batch, batch_chunks = (
+            PutCounts(),
+            dict[str, tuple[CorpusDocument, list[Chunk]]](),
+            0,
+        )
+        ids = set[str]()
+        has_models = self.models.keys or self.models.vectors
+        max_chunks = MODEL_BATCH_CHUNKS if has_models else BATCH_CHUNKS
         for document in documents:
-            counted.repeated += document.id in seen
-            seen.add(document.id)
-            known = self._places.get(document.id)
-            if known and known[1] == document_fingerprint(document) and document.id not in batch:
-                counted.unchanged += 1
+            counts.repeated += document.id in ids
+            ids.add(document.id)
+            indexed = self._places.get(document.id)
+            if (
+                indexed
+                and indexed[1] == document_fingerprint(document)
+                and document.id not in batch
+            ):
+                counts.unchanged += 1
             else:
-                cut = self._cut(document)
-                counted.chunks += len(cut)
-                chunks += len(cut)
-                batch[document.id] = (document, cut)
+                chunks = self._split(document)
+                counts.chunks += len(chunks)
+                batch_chunks += len(chunks)
+                batch[document.id] = (document, chunks)
             if report:
                 report(document, document.id in batch)
-            if max(chunks, len(batch)) >= most:
-                self._commit_batch(batch, counted)
-                batch, chunks = {}, 0
+            if max(batch_chunks, len(batch)) >= max_chunks:
+                self._commit_batch(batch, counts)
+                batch, batch_chunks = {}, 0
         if batch:
-            self._commit_batch(batch, counted)
-        self._seen |= seen
-        return counted
+            self._commit_batch(batch, counts)
+        self._put_ids |= ids
+        return counts
 
     def delete(self, docs: Sequence[str]) -> int:
         """Deletes documents by id, all in one commit; returns how many.
@@ -138,115 +151,124 @@ class IndexWriter:
         return len(wanted)
 
     def compact(self) -> None:
-        """Writes everything that lives into as few segments as may be, without what was deleted."""
+        """Merges segments into as few as possible, without what was deleted."""
         while run := next_merge(self.manifest.segments, self.deleted_docs, everything=True):
             self._merge(run)
 
     def finish(self, exact: bool = False) -> None:
-        """Merges what the build left in small segments, and says that it is complete.
+        """Merges the small segments of a build, and commits the index as complete.
 
-        What was built to replace an index takes its place now, by one rename.
+        A rebuild replaces the old index now, by one rename.
 
         Args:
-            exact: the index holds what this writer has put, and nothing of an earlier attempt.
+            exact: first delete the documents that this writer has not put, those of an earlier,
+                interrupted build.
         """
-        if exact and (gone := [doc for doc in self._places if doc not in self._seen]):
-            self.delete(gone)
+        if exact and (surplus := [doc for doc in self._places if doc not in self._put_ids]):
+            self.delete(surplus)
         if len(self.manifest.segments) > 1 or self.deleted_docs:
             self.compact()
         if self.manifest.complete and self._name == MANIFEST:
             return
         self._name = MANIFEST
-        self._swap(self.manifest.after(complete=True, sources=None), last=True)
+        self._write_manifest(
+            self.manifest.next_generation(complete=True, sources=None), ends_rebuild=True
+        )
 
-    def _cut(self, document: CorpusDocument) -> list[Chunk]:
-        of = self.manifest.settings
-        return list(chunk_document(document, of.chunk_chars, of.language))
+    def _split(self, document: CorpusDocument) -> list[Chunk]:
+        settings = self.manifest.settings
+        return list(chunk_document(document, settings.chunk_chars, settings.language))
 
     def _commit_batch(
-        self, batch: dict[str, tuple[CorpusDocument, list[Chunk]]], counted: PutCounts
+        self, batch: dict[str, tuple[CorpusDocument, list[Chunk]]], counts: PutCounts
     ) -> None:
-        """One segment, and the older documents of the same ids gone, in one commit."""
+        """Adds a segment and deletes the older documents of the same ids, in one commit."""
         replaced = [doc for doc in batch if doc in self._places]
         writer = SegmentWriter(
             self.home, self.manifest.next_segment, self.manifest.settings.language
         )
         for document, chunks in batch.values():
             writer.add(document, chunks)
-        self._read(writer, list(batch.values()))
+        self._encode(writer, list(batch.values()))
         self._commit(writer.close(), replaced)
-        counted.replaced += len(replaced)
-        counted.added += len(batch) - len(replaced)
+        counts.replaced += len(replaced)
+        counts.added += len(batch) - len(replaced)
         while run := next_merge(self.manifest.segments, self.deleted_docs):
             self._merge(run)
 
-    def _read(self, writer: SegmentWriter, batch: list[tuple[CorpusDocument, list[Chunk]]]) -> None:
+    def _encode(
+        self, writer: SegmentWriter, batch: list[tuple[CorpusDocument, list[Chunk]]]
+    ) -> None:
+        """Writes the keys and vectors of chunks, where the index has them."""
         texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
         titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
-        if self.readers.keys:
-            writer.save_keys(list(self.readers.keys.keys(texts, titles)) or [_empty_keys(self)])
-        if self.readers.vectors:
+        if self.models.keys:
+            keys = list(self.models.keys.encode_chunks(texts, titles))
+            writer.save_keys(keys or [_empty_keys(self)])
+        if self.models.vectors:
             pairs = zip(titles, texts, strict=True)
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]
-            writer.save("vectors", self.readers.vectors.encode(lines).numpy().astype(np.float16))
+            writer.save("vectors", self.models.vectors.encode(lines).numpy().astype(np.float16))
 
     def _merge(self, run: Sequence[SegmentEntry]) -> None:
-        names = {card.name for card in run}
-        made = merge_segments(self.home, run, self.deleted_docs, self.manifest)
-        kept = tuple(card for card in self.manifest.segments if card.name not in names)
+        names = {entry.name for entry in run}
+        merged = merge_segments(self.home, run, self.deleted_docs, self.manifest)
+        kept = tuple(entry for entry in self.manifest.segments if entry.name not in names)
         for name in names:
             self.deleted_docs.pop(int(name), None)
-        segments = (*kept, made) if made.documents else kept
-        self._swap(
-            self.manifest.after(
-                segments=tuple(sorted(segments, key=lambda card: card.name)),
+        segments = (*kept, merged) if merged.documents else kept
+        self._write_manifest(
+            self.manifest.next_generation(
+                segments=tuple(sorted(segments, key=lambda entry: entry.name)),
                 next_segment=self.manifest.next_segment + 1,
                 deleted=self._save_deletions(),
             )
         )
-        if made.documents:
-            self._learn(made)
+        if merged.documents:
+            self._register(merged)
 
-    def _commit(self, card: SegmentEntry | None, gone: Sequence[str]) -> None:
-        for doc in gone:
+    def _commit(self, entry: SegmentEntry | None, removed: Sequence[str]) -> None:
+        """Adds a segment and deletes documents by id, in one commit."""
+        for doc in removed:
             (segment, document), _ = self._places.pop(doc)
             self.deleted_docs.setdefault(segment, set()).add(document)
         segments = self.manifest.segments
-        self._swap(
-            self.manifest.after(
-                deleted=self._save_deletions() if gone else self.manifest.deleted,
-                segments=(*segments, card) if card else segments,
-                next_segment=self.manifest.next_segment + (card is not None),
+        self._write_manifest(
+            self.manifest.next_generation(
+                deleted=self._save_deletions() if removed else self.manifest.deleted,
+                segments=(*segments, entry) if entry else segments,
+                next_segment=self.manifest.next_segment + (entry is not None),
             )
         )
-        if card:
-            self._learn(card)
+        if entry:
+            self._register(entry)
 
     def _save_deletions(self) -> FileEntry | None:
-        pairs = [(s, d) for s, documents in sorted(self.deleted_docs.items()) for d in sorted(documents)]
+        pairs = [(s, doc) for s, docs in sorted(self.deleted_docs.items()) for doc in sorted(docs)]
         if not pairs:
             return None
         number = self.manifest.generation + 1
         while (path := self.home / f"deleted-{number:06d}.npy").exists():
-            number += 1  # the other manifest's
-        save_array(path, np.array(pairs, dtype=np.int64))
-        sync_file(self.home)
+            number += 1  # it belongs to the other manifest
+        with atomic_path(path, sync=True) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.array(pairs, dtype=np.int64))
         return file_entry(self.home, path)
 
-    def _swap(self, manifest: Manifest, last: bool = False) -> None:
-        """The commit: from here on readers see the new state. Files of the old one go."""
+    def _write_manifest(self, manifest: Manifest, ends_rebuild: bool = False) -> None:
+        """Commits: searches that open the index now get the new state; old files are deleted."""
         manifest.write(self.home, self._name)
         self.manifest = manifest
-        if last:
+        if ends_rebuild:
             (self.home / BUILDING).unlink(missing_ok=True)
         remove_unreferenced(self.home, self._name, manifest)
 
-    def _learn(self, card: SegmentEntry) -> None:
-        segment = Segment(self.home, card)
+    def _register(self, entry: SegmentEntry) -> None:
+        """Notes where the live documents of a segment are, and their fingerprints."""
+        segment = Segment(self.home, entry)
         try:
             for number, record in enumerate(segment.docs):
-                if number not in self.deleted_docs.get(int(card.name), ()):
-                    self._places[record["id"]] = ((int(card.name), number), record["fingerprint"])
+                if number not in self.deleted_docs.get(int(entry.name), ()):
+                    self._places[record["id"]] = ((int(entry.name), number), record["fingerprint"])
         finally:
             segment.close()
 

@@ -1,12 +1,12 @@
-"""Chunks and questions as a few look-back heads see them, to be compared without being read again.
+"""Encodes chunks as keys and questions as queries of a few attention heads of a proxy.
 
 Idea: a head that finds the answer attends from a question's tokens to the answer's by the inner
 product of query and key (RetrievalAttention, arXiv 2409.10516, searches exactly those keys). Here
-the passages are not in the prompt, so, each measured in LOG.md:
+the passages are not in the prompt, so the following differs; each was measured, see docs/log:
 
-1. positions are taken off: rotated keys and queries found the passage half as often;
-2. a question stands alone behind the template's opening; its tokens' queries are centred, because
-   what all questions share is the same for every passage and drowns the rest;
+1. rotary positions are removed: rotated keys and queries found the passage half as often;
+2. a question is read alone, behind the template's opening; its tokens' queries are centred, because
+   what all questions have in common is the same for every passage and outweighs the rest;
 3. keys are centred and brought to unit length: a few long ones would be found by every question;
 4. a chunk scores by the mean over the question's tokens of the best key, head by head (late
    interaction as in ColBERT, arXiv 2004.12832). A mean of a chunk's keys found far less.
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tamis.probes.attention.rope import unrotated
+from tamis.probes.attention.kv_layers import ExactKVLayers
+from tamis.probes.attention.rope import remove_rotation
 from tamis.probes.errors import ProbeMismatch
-from tamis.probes.model.proxy import Kept, Proxy
+from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.keys.recipe import KeyRecipe
@@ -34,20 +35,20 @@ Keys = NDArray[np.int8]
 
 
 class KeyEncoder:
-    """Reads chunks and questions with one proxy, by one recipe."""
+    """Encodes chunks and questions with one proxy, by one recipe."""
 
     def __init__(self, proxy: Proxy, recipe: KeyRecipe) -> None:
-        card = (proxy.card.name, proxy.card.revision, proxy.layout.template.name)
+        given = (proxy.card.name, proxy.card.revision, proxy.layout.template.name)
         wanted = (recipe.model, recipe.revision, recipe.template)
-        if card != wanted:
+        if given != wanted:
             raise ProbeMismatch(
                 f"the keys are those of {wanted[0]} ({wanted[1][:12]}, template {wanted[2]}) and "
-                f"this proxy is {card[0]} ({card[1][:12]}, template {card[2]}); load that one"
+                f"this proxy is {given[0]} ({given[1][:12]}, template {given[2]}); load that one"
             )
         depth, heads = recipe.layers[-1] + 1, 1 + max(head for _, head in recipe.heads)
         if depth > proxy.card.layers or heads > proxy.card.heads:
             raise ProbeMismatch(
-                f"the recipe looks at layer {depth - 1} and head {heads - 1}, and {card[0]} has "
+                f"the recipe looks at layer {depth - 1} and head {heads - 1}, and {given[0]} has "
                 f"{proxy.card.layers} layers of {proxy.card.heads} heads; fit one with "
                 "`tamis index fit`"
             )
@@ -56,22 +57,22 @@ class KeyEncoder:
         self._query_means = torch.tensor(recipe.query_means)
         self._weights = torch.tensor(recipe.weights)
 
-    def keys(self, texts: Sequence[str], titles: Sequence[str | None]) -> Iterator[Keys]:
-        """Of each text the keys of its title line and tokens, `[N, H·d]` int8.
+    def encode_chunks(self, texts: Sequence[str], titles: Sequence[str | None]) -> Iterator[Keys]:
+        """The keys of each text, of its title line and its tokens: `[N, H·d]` int8 a text.
 
-        Texts beyond a window are read in windows, each under the title; no token is left out.
+        A text longer than a window is read in windows, each under the title; no token is left out.
         """
         tokens = self.proxy.layout.tokens
         lines = tokens.encode_many([f"{title}\n" if title else "" for title in titles])
         reads, owners = [], []
         for t, (line, encoded) in enumerate(zip(lines, tokens.encode_many(texts), strict=True)):
-            for at in range(0, max(1, len(encoded)), WINDOW_TOKENS):
-                ids = (*line.ids, *encoded.ids[at : at + WINDOW_TOKENS])
-                reads.append(Read(ids, len(line), ()))
+            for first in range(0, max(1, len(encoded)), WINDOW_TOKENS):
+                ids = (*line.ids, *encoded.ids[first : first + WINDOW_TOKENS])
+                reads.append(PassageTokens(ids, len(line), ()))
                 owners.append(t)
-        yield from _by_owner(owners, self._window_keys(reads), len(texts))
+        yield from _join_windows(owners, self._window_keys(reads))
 
-    def question(self, question: str) -> NDArray[np.float32]:
+    def encode_question(self, question: str) -> NDArray[np.float32]:
         """The queries of a question's tokens, `[R, H·d]` fp32, centred and weighted."""
         layout = self.proxy.layout
         ask = layout.ask(question)
@@ -79,41 +80,40 @@ class KeyEncoder:
         layers = self.recipe.layers
         states = next(iter(question_states(self.proxy, [ask], layers, room=0)))[:, :, :own]
         start = len(layout.head) + ask.rows
-        at = torch.arange(start, start + own)
-        found = [
-            unrotated(self.proxy.body, layer, states[layers.index(layer), head : head + 1], at)[0]
-            for layer, head in self.recipe.heads
-        ]
-        queries = torch.stack(found).cpu() - self._query_means[:, None]
+        positions, heads = torch.arange(start, start + own), []
+        for layer, head in self.recipe.heads:
+            rotated = states[layers.index(layer), head : head + 1]
+            heads.append(remove_rotation(self.proxy.body, layer, rotated, positions)[0])
+        queries = torch.stack(heads).cpu() - self._query_means[:, None]
         weighted = queries * self._weights[:, None, None]
         return np.ascontiguousarray(weighted.transpose(0, 1).flatten(1).numpy())
 
-    def _window_keys(self, reads: Sequence[Read]) -> Iterator[Keys]:
-        prompts = [Prompt(read, Ask((), 0)) for read in reads]
+    def _window_keys(self, reads: Sequence[PassageTokens]) -> Iterator[Keys]:
+        prompts = [Prompt(read, QuestionTokens((), 0)) for read in reads]
         kept = self.proxy.keep(prompts, Want(self.recipe.layers))
-        yield from (self._keys(read, of) for read, of in zip(reads, kept, strict=True))
+        yield from (self._keys(read, layers) for read, layers in zip(reads, kept, strict=True))
 
-    def _keys(self, read: Read, kept: Kept) -> Keys:
+    def _keys(self, read: PassageTokens, layers: ExactKVLayers) -> Keys:
         # [0, head) opening   [head, stop) title line and text, which both answer questions
         head = len(self.proxy.layout.head)
         start, stop = head, head + len(read.ids)
-        at, found = torch.arange(start, stop), []
-        for layer, number in self.recipe.heads:
-            keys = kept[layer].keys[:, start:stop]
-            own = number * keys.shape[0] // self.proxy.card.heads  # queries share key heads
-            found.append(unrotated(self.proxy.body, layer, keys[own : own + 1], at)[0])
+        positions, heads = torch.arange(start, stop), []
+        for layer, query_head in self.recipe.heads:
+            keys = layers[layer].keys[:, start:stop]
+            own = query_head * keys.shape[0] // self.proxy.card.heads  # several queries share a key
+            heads.append(remove_rotation(self.proxy.body, layer, keys[own : own + 1], positions)[0])
         unit = torch.nn.functional.normalize(
-            torch.stack(found).cpu() - self._key_means[:, None], dim=-1
+            torch.stack(heads).cpu() - self._key_means[:, None], dim=-1
         )
-        whole = (unit * SCALE).round().to(torch.int8)
-        return np.ascontiguousarray(whole.transpose(0, 1).flatten(1).numpy())
+        rounded = (unit * SCALE).round().to(torch.int8)
+        return np.ascontiguousarray(rounded.transpose(0, 1).flatten(1).numpy())
 
 
-def _by_owner(owners: Sequence[int], windows: Iterator[Keys], texts: int) -> Iterator[Keys]:
-    """The windows of each text, joined."""
-    held: list[Keys] = []
-    for at, found in enumerate(windows):
-        held.append(found)
-        if at + 1 == len(owners) or owners[at + 1] != owners[at]:
-            yield np.concatenate(held)
-            held = []
+def _join_windows(owners: Sequence[int], windows: Iterator[Keys]) -> Iterator[Keys]:
+    """Joins the windows of each text; `owners` has the number of each window's text, ascending."""
+    own: list[Keys] = []
+    for i, keys in enumerate(windows):
+        own.append(keys)
+        if i + 1 == len(owners) or owners[i + 1] != owners[i]:
+            yield np.concatenate(own)
+            own = []

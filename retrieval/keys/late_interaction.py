@@ -3,10 +3,10 @@
 best      [H, R, C]   the best key of each chunk, for each query (ColBERT, arXiv 2004.12832)
 score     [C]         how far that stands out among the chunks, squared, over heads and queries
 
-ColBERT adds the best products up. A token such as `the` then counts as much as the name that is
-asked for, though every chunk has a key for it. So a query counts by how far a chunk's best key lies
-above the mean of all living chunks; squared, and over the spread to the power of one half. What is
-rare in the corpus counts most, as idf has it, with no table of words (figures in LOG.md).
+ColBERT adds the best products up. A token such as `the` then counts as much as the name that the
+question is about, though every chunk has a key for it. So a query counts by how far a chunk's best
+key is above the mean of all live chunks; squared, and divided by the standard deviation. What is
+rare in the corpus counts most, as with idf, without a table of words (figures in docs/log).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def max_similarities(
         block: about the most keys that are expanded to fp32 at a time, so that they stay in the
             cache of a core.
 
-    Multiplied by torch, which encoded the question: numpy's own threads would go on waiting for
-    work on the cores that the next question needs, and double its time.
+    Torch multiplies, since it encoded the question: numpy's own threads would keep waiting for work
+    on the cores that the next question needs, and double its time.
     """
-    import torch  # a search by words alone does without
+    import torch  # a search by words alone needs no torch
 
     rows = torch.from_numpy(queries.reshape(len(queries), heads, -1) / np.float32(SCALE))
-    found = np.full((heads, len(queries), len(starts) - 1), -np.inf, np.float32)
+    best = np.full((heads, len(queries), len(starts) - 1), -np.inf, np.float32)
     for first, stop in _chunk_blocks(starts, block):
         a, b = int(starts[first]), int(starts[stop])
         filled = first + np.flatnonzero(np.diff(starts[first : stop + 1]))
@@ -48,39 +48,39 @@ def max_similarities(
         part = np.asarray(keys[a:b]).reshape(b - a, heads, -1).astype(np.float32)
         for h in range(heads):
             products = (rows[:, h] @ torch.from_numpy(part[:, h]).T).numpy()
-            found[h][:, filled] = np.maximum.reduceat(products, starts[filled] - a, axis=1)
-    return found
+            best[h][:, filled] = np.maximum.reduceat(products, starts[filled] - a, axis=1)
+    return best
 
 
-def inner_products(vectors: NDArray[Any], asked: Any) -> Floats:
+def inner_products(vectors: NDArray[Any], query: Any) -> Floats:
     """Inner products of stored vectors `[C, D]` with a tensor `[D]`: `[C]`; by torch, as above."""
     import torch
 
-    found: Floats = (torch.from_numpy(vectors.astype(np.float32)) @ asked).numpy()
-    return found
+    products: Floats = (torch.from_numpy(vectors.astype(np.float32)) @ query).numpy()
+    return products
 
 
 def chunk_scores(best: Floats, live: NDArray[np.bool_]) -> Floats:
-    """How far each chunk's best keys stand out among those of the living: `[C]`, at least 0.
+    """How far each chunk's best keys stand out among those of the live chunks: `[C]`, at least 0.
 
     Args:
-        best: `[H, R, C]` of `best_keys`. live: `[C]` bool.
+        best: `[H, R, C]` of `max_similarities`. live: `[C]` bool.
     """
-    there = live & np.isfinite(best).all((0, 1)) if best.size else live
-    if not there.any():
+    compared = live & np.isfinite(best).all((0, 1)) if best.size else live
+    if not compared.any():
         return np.zeros(best.shape[2], np.float32)
-    of = best[..., there]
-    spread = np.maximum(of.std(2, keepdims=True), 1e-6)
-    above = np.maximum(best - of.mean(2, keepdims=True), 0)
+    reference = best[..., compared]
+    spread = np.maximum(reference.std(2, keepdims=True), 1e-6)
+    above = np.maximum(best - reference.mean(2, keepdims=True), 0)
     scores: Floats = (above * above / spread).mean(1).sum(0)
     return scores
 
 
-def _chunk_blocks(starts: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
-    """Half-open runs of chunks with at most so many keys together, at least one chunk each."""
+def _chunk_blocks(starts: NDArray[Any], max_keys: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of chunks with at most `max_keys` keys together, at least one chunk each."""
     first, count = 0, len(starts) - 1
     while first < count:
-        stop = int(np.searchsorted(starts, starts[first] + most, "right")) - 1
+        stop = int(np.searchsorted(starts, starts[first] + max_keys, "right")) - 1
         stop = min(count, max(first + 1, stop))
         yield first, stop
         first = stop

@@ -1,6 +1,6 @@
-"""Which heads of a proxy make the keys of an index, and what is taken off their states.
+"""Recipes: which heads of a proxy give an index its keys, and the means subtracted from them.
 
-Imports no model library: an index is opened, and words are searched, without one.
+This module imports no model library: without one an index can be opened and searched by words.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True, slots=True)
 class KeyRecipe:
-    """Which heads are looked at, and what is taken off their states.
+    """The heads that keys and queries are taken from, and the means that are subtracted.
 
     Attributes:
-        model, revision, template: the proxy it was fitted on.
+        model, revision, template: the proxy that the recipe was fitted on.
         heads: (layer, query head), ascending.
-        weights: what each head's scores are multiplied with before they are added.
-        query_means: per head, `[H, d]`: the mean query of the questions it was fitted on.
-        key_means: per head, `[H, d]`: the mean key of their passages.
-        fitted_on: in words.
+        weights: factors of the heads' scores in their sum.
+        query_means: `[H, d]`, the mean query of the questions that the recipe was fitted on.
+        key_means: `[H, d]`, the mean key of their passages.
+        fitted_on: a description of these questions and passages.
     """
 
     model: str
@@ -40,19 +40,19 @@ class KeyRecipe:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers it looks at, ascending; the proxy is not read deeper than the last."""
+        """The layers of the heads, ascending; the proxy is not read deeper than the last."""
         return tuple(sorted({layer for layer, _ in self.heads}))
 
     def as_json(self) -> dict[str, Any]:
-        """What the manifest of an index keeps."""
+        """The recipe as a mapping, for the manifest of an index or a file."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> KeyRecipe:
-        """The recipe a manifest or a file holds.
+        """The recipe in a manifest or a file.
 
         Raises:
-            BadIndex: it holds none.
+            BadIndex: the mapping is no recipe.
         """
         try:
             recipe = cls(**{name: _to_tuples(value) for name, value in body.items()})
@@ -65,13 +65,13 @@ class KeyRecipe:
 
 
 def shipped_recipe(model: str) -> KeyRecipe | None:
-    """The recipe that comes with tamis for a model; None where there is none."""
+    """The recipe that ships with tamis for a model; None where there is none."""
     path = RECIPES / f"{model}.json"
     return KeyRecipe.from_json(json.loads(path.read_text("utf8"))) if path.is_file() else None
 
 
 def _check_recipe(recipe: KeyRecipe) -> None:
-    """ValueError or TypeError: a part that is missing, or of another kind or size."""
+    """ValueError or TypeError: a part is missing, or of a wrong type or size."""
     for name in ("model", "revision", "template", "fitted_on"):
         if not isinstance(getattr(recipe, name), str):
             raise ValueError(f"its {name} is no text")

@@ -1,13 +1,13 @@
-"""FAISS by name: every key (flat), clusters of keys (ivf), a graph of keys near each other (hnsw).
+"""FAISS indexes by name: every key (flat), clusters of keys (ivf), a graph of near keys (hnsw).
 
 Each in two forms, because FAISS's structures are made for distances and attention is an inner
 product:
 
     ip             keys centred, compared by inner product
-    augmented_l2   one coordinate more makes all keys equally long, so that the nearest key in
+    augmented_l2   one more coordinate makes all keys equally long, so that the nearest key in
                    Euclidean distance has the largest inner product (Bachrach et al., RecSys 2014)
 
-Centring keys takes the same number off all scores of a query, so it changes no order.
+Centring the keys subtracts the same number from all scores of a query, so it changes no order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput, MissingExtra
 from tamis.retrieval.kv.exact import pad_hits
-from tamis.retrieval.kv.faiss_library import to_numpy, search_and_count, faiss, to_tensors
+from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, to_tensors
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
 KeyForm = Literal["ip", "augmented_l2"]
@@ -29,54 +29,63 @@ KeyForm = Literal["ip", "augmented_l2"]
 
 @dataclass(frozen=True, slots=True)
 class _IndexKind:
-    """How FAISS makes an index of `[N, D]` vectors, and how an effort is told to a search."""
+    """One of FAISS's index structures.
+
+    Attributes:
+        make: an empty index, from N, D, the metric and the options.
+        search_parameters: what FAISS is given for a search with an effort.
+        options: their names and defaults.
+        effort_option: the option that is the effort of a search; None if there is none to choose.
+        runs_on_gpu: whether FAISS has it on a GPU.
+        minimums: of options that must be above 1.
+    """
 
     make: Callable[[int, int, int, Mapping[str, int]], Any]
-    params: Callable[[int], Any]
+    search_parameters: Callable[[int], Any]
     options: Mapping[str, int]
-    effort: str | None = None
-    gpu: bool = True
-    least: Mapping[str, int] = field(default_factory=dict)
+    effort_option: str | None = None
+    runs_on_gpu: bool = True
+    minimums: Mapping[str, int] = field(default_factory=dict)
 
 
-def _flat(N: int, D: int, metric: int, chosen: Mapping[str, int]) -> Any:
+def _make_flat(N: int, D: int, metric: int, options: Mapping[str, int]) -> Any:
     return faiss().IndexFlat(D, metric)
 
 
-def _ivf(N: int, D: int, metric: int, chosen: Mapping[str, int]) -> Any:
-    lists = min(chosen["lists"] or max(1, round(4 * N**0.5)), N)
+def _make_ivf(N: int, D: int, metric: int, options: Mapping[str, int]) -> Any:
+    lists = min(options["lists"] or max(1, round(4 * N**0.5)), N)
     index = faiss().IndexIVFFlat(faiss().IndexFlat(D, metric), D, lists, metric)
-    index.cp.min_points_per_centroid = 1  # few keys are no reason for a warning on stderr
+    index.cp.min_points_per_centroid = 1  # else FAISS warns on stderr where keys are few
     return index
 
 
-def _hnsw(N: int, D: int, metric: int, chosen: Mapping[str, int]) -> Any:
-    index = faiss().IndexHNSWFlat(D, -(-chosen["degree"] // 2), metric)
-    index.hnsw.efConstruction = chosen["construction"]
+def _make_hnsw(N: int, D: int, metric: int, options: Mapping[str, int]) -> Any:
+    index = faiss().IndexHNSWFlat(D, -(-options["degree"] // 2), metric)
+    index.hnsw.efConstruction = options["construction"]
     return index
 
 
 _KINDS = {
-    "flat": _IndexKind(_flat, lambda effort: None, {}),
+    "flat": _IndexKind(_make_flat, lambda effort: None, {}),
     "ivf": _IndexKind(
-        _ivf,
+        _make_ivf,
         lambda probes: faiss().SearchParametersIVF(nprobe=probes),
         {"lists": 0, "probes": 32},
         "probes",
     ),
     "hnsw": _IndexKind(
-        _hnsw,
+        _make_hnsw,
         lambda beam: faiss().SearchParametersHNSW(efSearch=beam),
         {"degree": 32, "construction": 100, "beam": 200},
         "beam",
-        gpu=False,
-        least={"degree": 3},  # FAISS does not survive graphs of one link a key
+        runs_on_gpu=False,
+        minimums={"degree": 3},  # FAISS crashes on graphs of one link a key
     ),
 }
 
 
 def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: int) -> AnnIndex:
-    """An empty index; `add` trains it.
+    """Builds an empty index; `add` trains it.
 
     Args:
         name: `flat`, `ivf` or `hnsw`.
@@ -98,15 +107,15 @@ def build(name: str, *, form: KeyForm = "ip", device: str = "cpu", **options: in
     if odd := sorted(set(options) - set(kind.options)):
         raise BadInput(f"{name} has no option {odd}; its options are {[*kind.options] or 'none'}")
     for key, value in options.items():
-        if value < (least := kind.least.get(key, 1)):
-            raise BadInput(f"{key}={value} is too small; give at least {least}")
+        if value < (minimum := kind.minimums.get(key, 1)):
+            raise BadInput(f"{key}={value} is too small; give at least {minimum}")
     if device == "cuda":
         _check_gpu(name, kind)
     return AnnIndex(kind, form, device, {**kind.options, **options})
 
 
 def _check_gpu(name: str, kind: _IndexKind) -> None:
-    if not kind.gpu:
+    if not kind.runs_on_gpu:
         raise BadInput(f"FAISS has no {name} on a GPU; choose ivf or flat, or device='cpu'")
     if not hasattr(faiss(), "StandardGpuResources") or not faiss().get_num_gpus():
         raise MissingExtra("this FAISS sees no GPU: pip uninstall faiss-cpu, then 'tamis[gpu]'")
@@ -115,14 +124,16 @@ def _check_gpu(name: str, kind: _IndexKind) -> None:
 class AnnIndex:
     """Keys in a FAISS index; made by `build`. Scores are inner products in either form."""
 
-    def __init__(self, kind: _IndexKind, form: KeyForm, device: str, chosen: Mapping[str, int]) -> None:
+    def __init__(
+        self, kind: _IndexKind, form: KeyForm, device: str, options: Mapping[str, int]
+    ) -> None:
         faiss()
-        self.form, self.device, self.chosen, self._kind = form, device, chosen, kind
+        self.form, self.device, self.options, self._kind = form, device, options, kind
         self._keys = torch.empty(0, 0)
         self._index: Any = None
 
     def add(self, keys: Tensor) -> None:
-        """Builds the index of `[N, D]` keys, with those that were there before.
+        """Adds `[N, D]` keys, and builds the index of all its keys anew.
 
         Raises:
             BadInput: no keys, another width than the first ones, or values that are not finite.
@@ -131,16 +142,16 @@ class AnnIndex:
         new = check_vectors(keys, width, "keys").cpu()
         if not len(new):
             raise BadInput("there are no keys to add")
-        every = torch.cat((self._keys, new)) if len(self) else new
-        vectors = to_numpy(self._augmented(every - every.mean(0)))
+        all_keys = torch.cat((self._keys, new)) if len(self) else new
+        vectors = to_numpy(self._transform(all_keys - all_keys.mean(0)))
         module = faiss()
         metric = module.METRIC_INNER_PRODUCT if self.form == "ip" else module.METRIC_L2
-        index = self._kind.make(len(vectors), vectors.shape[1], metric, self.chosen)
+        index = self._kind.make(len(vectors), vectors.shape[1], metric, self.options)
         index.train(vectors)
         index.add(vectors)
         if self.device == "cuda":
             index = module.index_cpu_to_gpu(module.StandardGpuResources(), 0, index)
-        self._keys, self._index = every, index
+        self._keys, self._index = all_keys, index
 
     def search(self, queries: Tensor, k: int, effort: int | None = None) -> KeyHits:
         """The best keys that the index finds.
@@ -156,11 +167,13 @@ class AnnIndex:
         if not len(self):
             raise BadInput("the index is empty; add keys before searching")
         queries = check_vectors(queries, self._keys.shape[1], "queries").cpu()
-        asked = to_numpy(queries if self.form == "ip" else torch.nn.functional.pad(queries, (0, 1)))
+        is_padded = self.form != "ip"
+        padded = to_numpy(torch.nn.functional.pad(queries, (0, 1)) if is_padded else queries)
         if effort is None:
-            effort = self.chosen[self._kind.effort] if self._kind.effort else 1
-        best, params = min(k, len(self)), self._kind.params(effort)
-        found, read = search_and_count(lambda: self._index.search(asked, best, params=params))
+            option = self._kind.effort_option
+            effort = self.options[option] if option else 1
+        best, params = min(k, len(self)), self._kind.search_parameters(effort)
+        found, read = search_and_count(lambda: self._index.search(padded, best, params=params))
         ids = to_tensors(found)[1]
         # distances are small differences of large numbers: scores come from the keys themselves
         scores = torch.einsum("qd,qkd->qk", queries, self._keys[ids.clamp_min(0)])
@@ -171,16 +184,17 @@ class AnnIndex:
         return len(self._keys)
 
     @property
-    def lists(self) -> int | None:
+    def list_count(self) -> int | None:
         """How many lists an ivf has; None for the others."""
-        return int(self._index.nlist) if self._kind.effort == "probes" else None
+        return int(self._index.nlist) if self._kind.effort_option == "probes" else None
 
-    def _augmented(self, keys: Tensor) -> Tensor:
+    def _transform(self, keys: Tensor) -> Tensor:
+        """Keys in the index's form: unchanged, or with the coordinate that equalises lengths."""
         if self.form == "ip":
             return keys
         squares = keys.square().sum(1)
         return torch.cat((keys, (squares.max() - squares).clamp_min(0).sqrt()[:, None]), 1)
 
     def _uncounted(self) -> int:
-        """Vectors a query reads that FAISS leaves out of its counts."""
-        return len(self) if self._kind.effort is None else self.lists or 1
+        """How many vectors a query reads that FAISS does not count."""
+        return len(self) if self._kind.effort_option is None else self.list_count or 1

@@ -2,26 +2,26 @@
 
 Source: arXiv 2409.10516, §3.2, which builds on RoarGraph (arXiv 2408.08933). Queries lie far from
 the keys they attend to, so a graph of keys near each other leads a query through many keys that it
-does not want. Queries known before lead the construction:
+does not attend to. Known queries therefore guide the construction:
 
 1. exact search from training queries to their nearest keys: a bipartite graph;
 2. projected on the keys: keys that queries retrieve together become neighbours;
-3. keys that no query retrieved are tied in.
+3. keys that no query retrieved are linked to the rest.
 
-Departures, each measured in LOG.md:
+Departures, each measured (docs/log):
 
 - The papers give only a query's nearest key the others as candidates, in order of their distance.
   Here all keys that a query retrieves are candidates of each other, in order of how many queries
   they share.
 - Step 3: RoarGraph searches the projected graph for every key. Here FAISS builds an HNSW graph in
-  the distance that queries see (`_query_metric`), and its edges fill up each key's list; keys that
-  still cannot be reached get a link.
+  the queries' metric (`query_metric`), and its edges fill up each key's list; keys that still
+  cannot be reached get a link.
 - The papers index a prompt's keys with that prompt's queries. Here queries of other questions
   build the graph, since an index is made before its questions are known.
-- FAISS walks the graph (`_host`); the papers have their own search.
+- FAISS searches the graph (`faiss_graph`); the papers have their own search.
 
 Keys are centred, which changes no order of scores and keeps fp32 sums small. Leave out sinks and
-separators before adding keys: every query wants them, and they say nothing.
+separators before adding keys: every query attends to them, and they carry no information.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.exact import ExactIndex, pad_hits
-from tamis.retrieval.kv.faiss_library import to_numpy, search_and_count, faiss, to_tensors
-from tamis.retrieval.kv.graph_host import Table, make_faiss_graph, base_neighbours
-from tamis.retrieval.kv.projection import shared_neighbours, join_tables, prune_candidates
+from tamis.retrieval.kv.faiss_graph import Table, base_neighbours, make_faiss_graph
+from tamis.retrieval.kv.faiss_library import faiss, search_and_count, to_numpy, to_tensors
+from tamis.retrieval.kv.projection import join_tables, prune_candidates, shared_neighbours
 from tamis.retrieval.kv.query_metric import query_metric
 from tamis.retrieval.kv.reachability import connect_graph
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
@@ -45,27 +45,27 @@ from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vecto
 
 @dataclass(frozen=True, slots=True)
 class GraphRecipe:
-    """How a graph is built.
+    """The parameters of a graph's construction.
 
     Attributes:
         degree: neighbours a key, even.
-        query_links: at most so many of them from queries; 0 leaves the projection out.
+        query_links: at most this many of them come from queries; 0 leaves out the projection.
         nearest: keys that a training query is linked to.
-        most_queries: training queries used, evenly drawn from those given.
+        max_queries: training queries used, evenly drawn from those given.
         candidates: neighbours considered for a key before pruning.
-        construction: keys that FAISS looks at to place one (efConstruction).
+        construction: keys that FAISS considers when it inserts one (efConstruction).
     """
 
     degree: int = 32
     query_links: int = 16
     nearest: int = 50
     max_queries: int = 4096
-    shared_neighbours: int = 64
+    candidates: int = 64
     construction: int = 100
 
     def __post_init__(self) -> None:
-        least = min(self.nearest, self.max_queries, self.candidates, self.construction)
-        if self.degree < 4 or self.degree % 2 or self.query_links < 0 or least < 1:
+        smallest = min(self.nearest, self.max_queries, self.candidates, self.construction)
+        if self.degree < 4 or self.degree % 2 or self.query_links < 0 or smallest < 1:
             raise BadInput(f"degree must be even and at least 4, the rest positive: {self}")
         if self.query_links >= self.degree:
             raise BadInput(
@@ -75,10 +75,10 @@ class GraphRecipe:
 
 @dataclass(frozen=True, slots=True)
 class KeyGraph:
-    """What a finished graph is made of, and what is saved of it.
+    """A finished graph.
 
     Attributes:
-        keys: `[N, D]` fp32, centred. mean: `[D]`, what was taken off.
+        keys: `[N, D]` fp32, centred. mean: `[D]`, what was subtracted.
         table: neighbours `[N, M]`. entry: where searches start.
     """
 
@@ -93,7 +93,7 @@ class AttentionGraphIndex:
 
     Args:
         queries: `[T, D]` training queries, of the same head as the keys.
-        beam: keys held open during a search (efSearch); more is slower and finds more.
+        beam: candidates kept during a search (efSearch); more is slower and finds more.
         recipe: how the graph is built.
 
     Raises:
@@ -101,7 +101,9 @@ class AttentionGraphIndex:
         MissingExtra: FAISS is not installed.
     """
 
-    def __init__(self, queries: Tensor, *, beam: int = 200, recipe: GraphRecipe | None = None) -> None:
+    def __init__(
+        self, queries: Tensor, *, beam: int = 200, recipe: GraphRecipe | None = None
+    ) -> None:
         faiss()
         check_effort(beam)
         self._queries = check_vectors(queries, None, "training queries").cpu()
@@ -112,7 +114,7 @@ class AttentionGraphIndex:
         self._index: Any = None
 
     def add(self, keys: Tensor) -> None:
-        """Builds the graph of `[N, D]` keys; keys that are there already are built in again.
+        """Adds `[N, D]` keys, and builds the graph of all its keys anew.
 
         Raises:
             BadInput: another width than the queries', no keys, or values that are not finite.
@@ -122,10 +124,13 @@ class AttentionGraphIndex:
             raise BadInput("there are no keys to add")
         if self.graph is not None:
             new = torch.cat((self.graph.keys + self.graph.mean, new))
-        self._host(build_graph(new, self._queries, self.recipe))
+        self.graph = build_graph(new, self._queries, self.recipe)
+        self._index = make_faiss_graph(
+            to_numpy(self.graph.keys), self.graph.table, self.graph.entry
+        )
 
     def search(self, queries: Tensor, k: int, beam: int | None = None) -> KeyHits:
-        """The best keys that a walk of the graph finds; `beam` is at least k.
+        """The best keys that a beam search of the graph finds; a beam below k counts as k.
 
         Raises:
             BadInput: queries of another width, a beam below 1, or no keys were added.
@@ -135,9 +140,9 @@ class AttentionGraphIndex:
         if self.graph is None:
             raise BadInput("the graph is empty; add keys before searching")
         queries = check_vectors(queries, self.graph.keys.shape[1], "queries").cpu()
-        wide = faiss().SearchParametersHNSW(efSearch=max(beam or self.beam, k))
-        best = min(k, len(self))
-        found, read = search_and_count(lambda: self._index.search(to_numpy(queries), best, params=wide))
+        params = faiss().SearchParametersHNSW(efSearch=max(beam or self.beam, k))
+        vectors, best = to_numpy(queries), min(k, len(self))
+        found, read = search_and_count(lambda: self._index.search(vectors, best, params=params))
         scores, ids = to_tensors(found)
         scores = torch.where(ids < 0, -torch.inf, scores + (queries @ self.graph.mean)[:, None])
         return pad_hits(scores, ids, k, read + len(queries))  # FAISS does not count the entry
@@ -145,34 +150,32 @@ class AttentionGraphIndex:
     def __len__(self) -> int:
         return 0 if self.graph is None else len(self.graph.keys)
 
-    def _host(self, graph: KeyGraph) -> None:
-        self._index = make_faiss_graph(to_numpy(graph.keys), graph.table, graph.entry)
-        self.graph = graph
-
 
 def build_graph(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> KeyGraph:
-    """The graph of `[N, D]` keys that `[T, D]` queries ask for."""
+    """Builds the graph of `[N, D]` keys for queries like the `[T, D]` given ones."""
     mean = keys.mean(0)
     keys = keys - mean
-    spread = keys @ query_metric(queries)
-    base = base_neighbours(_build_hnsw(spread, recipe))
-    links = _query_links(keys, spread, queries, recipe)
+    mapped = keys @ query_metric(queries)
+    base = base_neighbours(_build_hnsw(mapped, recipe))
+    links = _query_links(keys, mapped, queries, recipe)
     entry = int((keys @ queries.mean(0)).argmax())
-    return KeyGraph(keys, mean, connect_graph(join_tables(links, base, most=recipe.degree - 1), entry), entry)
+    table = connect_graph(join_tables(links, base, limit=recipe.degree - 1), entry)
+    return KeyGraph(keys, mean, table, entry)
 
 
-def _build_hnsw(spread: Tensor, recipe: GraphRecipe) -> Any:
-    """FAISS's own HNSW graph of the keys as queries see them."""
-    index = faiss().IndexHNSWFlat(spread.shape[1], recipe.degree // 2, faiss().METRIC_L2)
+def _build_hnsw(mapped: Tensor, recipe: GraphRecipe) -> Any:
+    """FAISS's own HNSW graph of the keys, mapped so that distance is the queries' metric."""
+    index = faiss().IndexHNSWFlat(mapped.shape[1], recipe.degree // 2, faiss().METRIC_L2)
     index.hnsw.efConstruction = recipe.construction
-    index.add(to_numpy(spread))
+    index.add(to_numpy(mapped))
     return index
 
 
-def _query_links(keys: Tensor, spread: Tensor, queries: Tensor, recipe: GraphRecipe) -> Table:
+def _query_links(keys: Tensor, mapped: Tensor, queries: Tensor, recipe: GraphRecipe) -> Table:
+    """Neighbours of each key that training queries retrieve together with it."""
     if not recipe.query_links or len(keys) < 2:
         return np.full((len(keys), 1), -1, np.int32)
     step = max(1, -(-len(queries) // recipe.max_queries))
     hits = ExactIndex(keys).search(queries[::step], min(recipe.nearest, len(keys)))
     near = shared_neighbours(hits.ids.numpy(), len(keys), recipe.candidates)
-    return prune_candidates(spread, near, recipe.query_links)
+    return prune_candidates(mapped, near, recipe.query_links)

@@ -1,4 +1,4 @@
-"""Every key read: the oracle of all recall figures, and the fastest there is for few keys."""
+"""Exact search, which reads every key: oracle of all recall figures, and fastest for few keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.types import KeyHits, check_k, check_vectors
 
 BATCH_SCORES = 2**24
-"""Scores that are held at once: 64 MB."""
+"""Scores in memory at once: 64 MB."""
 
 
 class ExactIndex:
@@ -53,10 +53,10 @@ class ExactIndex:
 
 
 def pad_hits(scores: Tensor, ids: Tensor, k: int, keys_read: int) -> KeyHits:
-    """Hits of k columns, filled up with -inf and -1 where fewer keys were found."""
-    short = (0, k - scores.shape[1])
+    """Hits of k columns, padded with -inf and -1 where fewer keys were found."""
+    missing = (0, k - scores.shape[1])
     return KeyHits(
-        torch.nn.functional.pad(scores, short, value=-torch.inf),
-        torch.nn.functional.pad(ids, short, value=-1),
+        torch.nn.functional.pad(scores, missing, value=-torch.inf),
+        torch.nn.functional.pad(ids, missing, value=-1),
         keys_read,
     )

@@ -1,4 +1,4 @@
-"""FAISS, which is an extra: imported where it is used, and its counts of distances read safely."""
+"""FAISS, an optional dependency: imported on first use, and its counters read safely in threads."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from tamis.probes.errors import MissingExtra
 
 _counting_lock = threading.Lock()
 FaissHits = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores or distances, and ids."""
 
 
 def faiss() -> Any:
-    """The module.
+    """The module `faiss`.
 
     Raises:
-        MissingExtra: it is not installed; exact search in torch needs none.
+        MissingExtra: it is not installed; exact search in torch does not need it.
     """
     try:
         import faiss as module
     except ImportError as error:
         raise MissingExtra(
-            "approximate search needs FAISS: pip install 'tamis[retrieval]' "
-            "(tamis[gpu] on a CUDA machine, never both); retrieval.exact.Exact needs neither"
+            "approximate search needs FAISS: pip install 'tamis[retrieval]' (tamis[gpu] on a CUDA "
+            "machine, never both); retrieval.kv.exact.ExactIndex needs neither"
         ) from error
     return module
 
 
 def search_and_count(search: Callable[[], FaissHits]) -> tuple[FaissHits, int]:
-    """A search and how many distances to keys it computed, upper levels of a graph included.
+    """Runs a search; returns its hits, and how many distances it computed on all levels of a graph.
 
-    FAISS counts the distances of all threads in one place, so counted searches go one at a time.
+    FAISS counts the distances of all threads in one counter, so counted searches run one at a time.
     On a GPU it counts nothing.
     """
     module = faiss()
@@ -48,10 +49,10 @@ def search_and_count(search: Callable[[], FaissHits]) -> tuple[FaissHits, int]:
 
 
 def to_numpy(vectors: Tensor) -> NDArray[np.float32]:
-    """As FAISS takes them."""
+    """Vectors as FAISS takes them."""
     return np.ascontiguousarray(vectors.cpu().numpy(), dtype=np.float32)
 
 
-def to_tensors(found: FaissHits) -> tuple[Tensor, Tensor]:
-    """As torch takes them: scores and ids."""
-    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+def to_tensors(hits: FaissHits) -> tuple[Tensor, Tensor]:
+    """FAISS's scores and ids as tensors."""
+    return torch.from_numpy(hits[0]), torch.from_numpy(hits[1])

@@ -1,4 +1,4 @@
-"""FAISS's own indexes as selectors."""
+"""The base of selectors that are an index of FAISS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from tamis.retrieval.kv.types import KeyHits
 
 
 class FaissSelector:
-    """An index of FAISS in one of its forms."""
+    """An index of FAISS in one of its forms; a subclass adds `info`.
+
+    Attributes:
+        name, form: of `ann.build`.
+    """
 
     name: ClassVar[str]
     form: ClassVar[ann.KeyForm] = "ip"
@@ -23,8 +27,8 @@ class FaissSelector:
 
     @property
     def efforts(self) -> list[int]:
-        """Probes up to every list, or beams up to a tenth of the keys."""
-        lists = self._index.lists
+        """Probes of an ivf up to every list, or beams of an hnsw up to a tenth of the keys."""
+        lists = self._index.list_count
         if lists is not None:
             return geometric_steps(max(1, lists / 256), lists, 16)
         return geometric_steps(100, max(400, len(self._index) / 10), 10)

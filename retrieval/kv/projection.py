@@ -1,4 +1,4 @@
-"""From queries' nearest keys to edges between keys.
+"""Turns the nearest keys of training queries into edges between keys.
 
 Queries and keys form a bipartite graph: each query is linked to the keys that it attends to most.
 Projected on the keys, two keys are linked if a query retrieves both (RetrievalAttention, arXiv
@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.retrieval.kv.graph_host import Table
+from tamis.retrieval.kv.faiss_graph import Table
 
-CHUNK = 2048
+BLOCK_KEYS = 2048
 """Keys whose candidates are compared at once: 2048 · 64² distances are 34 MB."""
 
 
-def shared_neighbours(nearest: NDArray[np.int64], N: int, most: int) -> Table:
-    """For each key the keys that most queries retrieve together with it, `[N, most]`, -1 filled.
+def shared_neighbours(nearest: NDArray[np.int64], N: int, limit: int) -> Table:
+    """For each key the keys that most queries retrieve together with it: `[N, limit]`, -1 filled.
 
     Args:
         nearest: `[T, k]`, the k nearest keys of each training query. N: how many keys there are.
     """
-    from scipy.sparse import csr_matrix  # a second to import
+    from scipy.sparse import csr_matrix  # takes a second to import
 
     T, k = nearest.shape
     links = csr_matrix(
@@ -34,56 +34,56 @@ def shared_neighbours(nearest: NDArray[np.int64], N: int, most: int) -> Table:
     )
     shared: Any = (links.T @ links).tocoo()
     rows, columns, counts = shared.row, shared.col, shared.data
-    other = rows != columns
-    rows, columns, counts = rows[other], columns[other], counts[other]
+    differ = rows != columns
+    rows, columns, counts = rows[differ], columns[differ], counts[differ]
     order = np.lexsort((columns, -counts, rows))
     rows, columns = rows[order], columns[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    table = np.full((N, most), -1, np.int32)
-    best = place < most
-    table[rows[best], place[best]] = columns[best]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    table = np.full((N, limit), -1, np.int32)
+    best = rank < limit
+    table[rows[best], rank[best]] = columns[best]
     return table
 
 
-def prune_candidates(keys: Tensor, table: Table, most: int) -> Table:
-    """At most `most` neighbours a key, none in the shadow of one kept before it: `[N, most]`.
+def prune_candidates(keys: Tensor, table: Table, limit: int) -> Table:
+    """Keeps at most `limit` of each key's candidates, in many directions: `[N, limit]`.
 
-    A candidate is left out if a kept one is nearer to it than the key is (the rule of relative
-    neighbourhood graphs, as HNSW, NSG and RoarGraph use it), so that edges lead in all directions.
+    A candidate is dropped if one kept before it is nearer to it than the key is (the rule of
+    relative neighbourhood graphs, as HNSW, NSG and RoarGraph use it).
 
     Args:
         keys: `[N, D]`, in the space where distance counts. table: candidates, best first.
     """
-    parts = [
-        _prune_block(keys, torch.arange(a, min(a + CHUNK, len(keys))), table[a : a + CHUNK], most)
-        for a in range(0, len(keys), CHUNK)
-    ]
+    parts = []
+    for start in range(0, len(keys), BLOCK_KEYS):
+        stop = min(start + BLOCK_KEYS, len(keys))
+        parts.append(_prune_block(keys, torch.arange(start, stop), table[start:stop], limit))
     return np.concatenate(parts)
 
 
-def _prune_block(keys: Tensor, own: Tensor, table: Table, most: int) -> Table:
+def _prune_block(keys: Tensor, own: Tensor, table: Table, limit: int) -> Table:
     near = torch.from_numpy(table).long()
-    there = near >= 0
+    exists = near >= 0
     points = keys[near.clamp_min(0)]
     to_key = (points - keys[own, None]).norm(dim=-1)
     between = torch.cdist(points, points)
-    kept, count = torch.zeros_like(there), torch.zeros(len(near), dtype=torch.long)
+    kept, count = torch.zeros_like(exists), torch.zeros(len(near), dtype=torch.long)
     for c in range(near.shape[1]):
-        shadowed = (kept & (between[:, c] < to_key[:, c : c + 1])).any(1)
-        kept[:, c] = there[:, c] & ~shadowed & (count < most)
+        is_redundant = (kept & (between[:, c] < to_key[:, c : c + 1])).any(1)
+        kept[:, c] = exists[:, c] & ~is_redundant & (count < limit)
         count += kept[:, c]
-    return join_tables(near.masked_fill(~kept, -1).numpy(), most=most)
+    return join_tables(near.masked_fill(~kept, -1).numpy(), limit=limit)
 
 
-def join_tables(*tables: NDArray[Any], most: int) -> Table:
-    """The neighbours of several tables side by side, first come first served, each once."""
-    beside = np.concatenate(tables, 1)
-    out = np.full((len(beside), most), -1, np.int32)
-    for a in range(0, len(beside), CHUNK):
-        part = beside[a : a + CHUNK].copy()
-        again = np.tril(part[:, :, None] == part[:, None, :], -1).any(2)
-        part[again] = -1
-        order = np.argsort(part < 0, axis=1, kind="stable")[:, :most]
-        best = np.take_along_axis(part, order, 1)
-        out[a : a + CHUNK, : best.shape[1]] = best
+def join_tables(*tables: NDArray[Any], limit: int) -> Table:
+    """Joins tables of neighbours row by row; of each row the first `limit` distinct ones stay."""
+    joined = np.concatenate(tables, 1)
+    out = np.full((len(joined), limit), -1, np.int32)
+    for start in range(0, len(joined), BLOCK_KEYS):
+        part = joined[start : start + BLOCK_KEYS].copy()
+        is_repeated = np.tril(part[:, :, None] == part[:, None, :], -1).any(2)
+        part[is_repeated] = -1
+        order = np.argsort(part < 0, axis=1, kind="stable")[:, :limit]
+        first = np.take_along_axis(part, order, 1)
+        out[start : start + BLOCK_KEYS, : first.shape[1]] = first
     return out

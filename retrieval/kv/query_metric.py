@@ -1,10 +1,10 @@
-"""Distance between keys as queries see it.
+"""A distance between keys that is the difference of the logits that queries give them.
 
 Two keys are near if the queries give them near logits. Over queries with second moment
 S = E[q qᵀ], the mean squared difference of two keys' logits is (a - b)ᵀ S (a - b): the squared
 Euclidean distance once keys are mapped by S^½. Queries mapped by S^-½ keep their inner products.
-Queries of a language model lie far from its keys and vary in few directions, so this differs much
-from the distance of keys as they are, and graphs built in it need fewer keys to be read.
+Queries of a language model are far from its keys and vary in few directions, so this differs much
+from the plain distance of keys, and a search of graphs built with it reads fewer keys.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 FLOOR = 1e-4
-"""Directions that queries hardly take keep this share of the strongest one's weight."""
+"""Directions in which queries hardly vary get this share of the strongest direction's weight."""
 
 
 def query_metric(queries: Tensor) -> Tensor:

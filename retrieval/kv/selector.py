@@ -1,15 +1,20 @@
-"""What a selector is, and what several of them share."""
+"""The contract of a key selector: what a file in `selectors/` holds, and what its callers use.
+
+    SelectorClass   the class that the file's last line names: `Selector: SelectorClass = TheClass`
+    KeySelector     what it builds: the keys of one head, to be searched
+
+`geometric_steps`, `prepare_queries` and `best_hits` do what most selectors have in common.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.exact import pad_hits
 from tamis.retrieval.kv.types import KeyHits, check_effort, check_k, check_vectors
 
@@ -19,10 +24,11 @@ BATCH_VALUES = 2**24
 
 @dataclass(frozen=True, slots=True)
 class SelectorInfo:
-    """What a selector is, in a line, and where it comes from.
+    """A description of a selector.
 
     Attributes:
-        effort: what its effort counts, such as "pages read"; empty where there is none to choose.
+        summary: one line. source: the paper or library.
+        effort: what an effort counts, such as "pages read"; empty where there is only one effort.
     """
 
     summary: str
@@ -31,13 +37,7 @@ class SelectorInfo:
 
 
 class KeySelector(Protocol):
-    """Finds the best keys of a head, with an effort that trades keys read for recall.
-
-    A class is called with keys `[N, D]`, in the order of their text, and training queries `[T, D]`,
-    which it may ignore. Threads may search at the same time.
-    """
-
-    info: ClassVar[SelectorInfo]
+    """Finds the best keys of a head, with an effort that trades keys read for recall."""
 
     @property
     def efforts(self) -> Sequence[int]:
@@ -45,38 +45,64 @@ class KeySelector(Protocol):
         ...
 
     def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
-        """The best k keys of each of `[Q, D]` queries that this effort finds."""
+        """The best k keys of each of `[Q, D]` queries that this effort finds.
+
+        Threads may search at the same time.
+
+        Raises:
+            BadInput: queries of another width, or k or an effort below 1.
+        """
+        ...
+
+
+class SelectorClass(Protocol):
+    """The class of a selector."""
+
+    @property
+    def info(self) -> SelectorInfo:
+        """What it is and where it comes from, as a class attribute."""
+        ...
+
+    def __call__(self, keys: Tensor, train: Tensor) -> KeySelector:
+        """Builds a selector.
+
+        Args:
+            keys: `[N, D]` contiguous fp32, finite, at least one, in the order of their text.
+            train: `[T, D]` training queries, likewise; a selector may ignore them.
+        """
         ...
 
 
 def geometric_steps(low: float, high: float, count: int = 10) -> list[int]:
-    """Whole numbers from low to high, each a fixed factor above the one before."""
+    """At most `count` whole numbers from low to high, each a fixed factor above the one before."""
     ratio = max(high / low, 1.0) ** (1 / (count - 1))
     return sorted({max(1, round(low * ratio**i)) for i in range(count)})
 
 
-def checked_some(keys: Tensor) -> Tensor:
-    """Keys that a structure is made of. BadInput: there are none, or they have no width."""
-    if not keys.numel():
-        raise BadInput(f"keys have shape {list(keys.shape)}; give at least one, of a width")
-    return keys
-
-
 def prepare_queries(queries: Tensor, keys: Tensor, k: int, effort: int) -> Tensor:
-    """Queries as the selectors use them. BadInput: another width, k or effort below 1."""
+    """Checks the arguments of `search`; returns the queries as fp32 on the keys' device.
+
+    Raises:
+        BadInput: queries of another width, or k or an effort below 1.
+    """
     check_k(k)
     check_effort(effort)
     return check_vectors(queries, keys.shape[1], "queries").to(keys)
 
 
 def best_hits(keys: Tensor, queries: Tensor, ids: Tensor, k: int, keys_read: int) -> KeyHits:
-    """The best k of each query's candidates `[Q, C]` by exact inner product; -1 is none."""
-    k_there = min(k, ids.shape[1])
-    values, found = [], []
+    """The best k of each query's candidates by exact inner product.
+
+    Args:
+        ids: `[Q, C]`, the candidates of each query, each once; -1 stands for none.
+        keys_read: of all queries together, see `KeyHits`.
+    """
+    best = min(k, ids.shape[1])
+    best_scores, best_ids = [], []
     size = max(1, BATCH_VALUES // max(1, ids.shape[1] * keys.shape[1]))
     for query, own in zip(torch.split(queries, size), torch.split(ids, size), strict=True):
         scores = torch.einsum("qd,qcd->qc", query, keys[own.clamp_min(0)])
-        top = scores.masked_fill(own < 0, -torch.inf).topk(k_there)
-        values.append(top.values)
-        found.append(own.gather(1, top.indices))
-    return pad_hits(torch.cat(values), torch.cat(found), k, keys_read)
+        top = scores.masked_fill(own < 0, -torch.inf).topk(best)
+        best_scores.append(top.values)
+        best_ids.append(own.gather(1, top.indices))
+    return pad_hits(torch.cat(best_scores), torch.cat(best_ids), k, keys_read)

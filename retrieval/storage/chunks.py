@@ -1,8 +1,8 @@
-"""Documents to chunks: whole units, packed on the structure of the text.
+"""Splits documents into chunks: runs of whole units that follow the structure of the text.
 
-document   [0, n)                                  verbatim
-units      [0, a) [a, b) …  [z, n)                 sentences, list items, rows, code: probes/segment
-chunks     [0, c) [c, d) …  [y, n)                 runs of units; a heading begins one
+document   [0, n)                         verbatim
+units      [0, a) [a, b) …  [z, n)        sentences, list items, rows, code: probes/segmentation
+chunks     [0, c) [c, d) …  [y, n)        runs of units; a heading begins one
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from tamis.retrieval.storage.html_text import visible_text
 CHUNK_CHARS = 1_200
 """About 300 tokens of English: a paragraph or two, and one window of the proxy."""
 _MIN_FILL_DIVISOR = 4
-"""A heading begins a chunk once the one before has a quarter of its room; shorter ones join."""
+"""A heading begins a chunk once the one before it has a quarter of `chunk_chars`; else it joins."""
 
 _SHARED_KINDS = frozenset({"heading", "table_row", "table_header", "code"})
+"""Kinds of units that both Markdown and HTML have."""
 _BLOCK_TAG = re.compile(r"<(?:h[1-6]|table|tr|td|th|pre)(?=[\s/>])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusDocument:
-    """What is put into an index and deleted from it, by its id.
+    """A document of an index, added and deleted by its id.
 
     Attributes:
         id: the caller's own, unique in the index.
@@ -50,29 +51,31 @@ class CorpusDocument:
             raise BadInput(
                 f"document {self.id!r} has {type(self.title).__name__} as its title; give a text"
             )
-        if not isinstance(self.metadata, Mapping) or (odd := _describe_non_json(dict(self.metadata))):
-            said = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
+        if not isinstance(self.metadata, Mapping) or (
+            odd := _describe_non_json(dict(self.metadata))
+        ):
+            what = odd if isinstance(self.metadata, Mapping) else type(self.metadata).__name__
             raise BadInput(
-                f"document {self.id!r} has metadata that JSON has not: {said}; give texts, "
+                f"document {self.id!r} has metadata that JSON has not: {what}; give texts, "
                 "numbers, true, false, null, lists and mappings by text, dates as their text"
             )
 
 
 _MAX_INTEGER_BITS = 10_000
-"""Whole numbers up to about 3,000 digits: Python writes and reads no more than 4,300."""
+"""Integers up to about 3,000 digits: Python converts no more than 4,300 to and from text."""
 
 
 def _describe_non_json(metadata: Any) -> str:
-    """What of it JSON has not, in words; empty where it has all."""
-    left = [metadata]
-    while left:
-        value = left.pop()
+    """The first value found that JSON cannot hold, in words; empty if there is none."""
+    remaining = [metadata]
+    while remaining:
+        value = remaining.pop()
         if isinstance(value, dict):
             if odd := [key for key in value if not isinstance(key, str)]:
                 return f"the key {odd[0]!r}"
-            left += value.values()
+            remaining += value.values()
         elif isinstance(value, list | tuple):
-            left += value
+            remaining += value
         elif value is not None and not isinstance(value, str | int | float):
             return f"{value!r} ({type(value).__name__})"
         elif isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
@@ -85,9 +88,9 @@ class Chunk:
     """Consecutive units of one document: `text[start:stop]`.
 
     Attributes:
-        heading: the last heading before it, where it does not begin with one itself.
+        heading: the last heading before it; None where it begins with a heading itself.
         units: visible spans of its units, counted from `start`.
-        html: whether the document is HTML, of which a reader sees no tags.
+        html: whether the document is HTML, whose tags are no words.
     """
 
     start: int
@@ -98,12 +101,12 @@ class Chunk:
 
 
 def chunk_id(doc: str, start: int, stop: int) -> str:
-    """The stable name of a chunk: its document and its code points, `doc#start-stop`."""
+    """The stable id of a chunk: its document and its span in code points, `doc#start-stop`."""
     return f"{doc}#{start}-{stop}"
 
 
 def title_line(title: str | None, heading: str | None) -> str | None:
-    """The line a chunk is read under: the document's title, then the section's heading."""
+    """The line that a chunk is read under: the document's title, then the section's heading."""
     lines = [line for line in (title, heading) if line]
     return " › ".join(lines) or None
 
@@ -111,9 +114,9 @@ def title_line(title: str | None, heading: str | None) -> str | None:
 def chunk_document(
     document: CorpusDocument, chunk_chars: int = CHUNK_CHARS, language: str = "en"
 ) -> Iterator[Chunk]:
-    """The chunks of a document; they partition its text. A text of white space alone has none.
+    """Splits a document into chunks that partition its text; white space alone makes none.
 
-    A chunk holds whole units up to `chunk_chars` code points; a longer unit is one by itself.
+    A chunk holds whole units up to `chunk_chars` code points; a longer unit is a chunk of its own.
     """
     pieces = segment(document.text, language)
     html = any(_is_html(document.text, piece) for piece in pieces)
@@ -128,7 +131,7 @@ def chunk_document(
 
 
 def _is_html(text: str, piece: Piece) -> bool:
-    """Whether a piece is of HTML: a page may have rows, headings and code alone."""
+    """Whether a piece is HTML; a page may consist of rows, headings and code, which have tags."""
     if piece.kind not in _SHARED_KINDS:
         return piece.kind == "html"
     start, stop = piece.visible
@@ -136,36 +139,39 @@ def _is_html(text: str, piece: Piece) -> bool:
 
 
 def _heading_words(text: str, html: bool) -> str:
-    """The words of a heading: no tags, no marks, and of an underlined one its first line."""
+    """The words of a heading, without tags and marks; of an underlined one its first line."""
     if html and "<" in text:
         return " ".join(visible_text(text).split())
     lines = text.strip().splitlines()
     return lines[0].strip("#= \t") if lines else ""
 
 
-def _chunk_runs(pieces: Sequence[Piece], most: int) -> Iterator[tuple[int, int]]:
-    """Half-open runs of pieces that make a chunk."""
+def _chunk_runs(pieces: Sequence[Piece], chunk_chars: int) -> Iterator[tuple[int, int]]:
+    """Half-open runs of pieces, a chunk each."""
     first = 0
     for i in range(1, len(pieces) + 1):
         if i == len(pieces):
             if first < i:
                 yield first, i
             return
-        held = pieces[i].start - pieces[first].start
-        if held + _visible_chars(pieces[i]) > most or _begins_chunk(pieces, first, i, held, most):
+        chars = pieces[i].start - pieces[first].start
+        is_full = chars + _visible_chars(pieces[i]) > chunk_chars
+        if is_full or _heading_begins_chunk(pieces, first, i, chunk_chars):
             yield first, i
             first = i
 
 
 def _visible_chars(piece: Piece) -> int:
+    """Code points of a piece up to the end of what is visible of it."""
     return piece.visible[1] - piece.start
 
 
-def _begins_chunk(pieces: Sequence[Piece], first: int, i: int, held: int, most: int) -> bool:
-    """Whether piece `i` is a heading, and what is before it is more than headings and short."""
+def _heading_begins_chunk(pieces: Sequence[Piece], first: int, i: int, chunk_chars: int) -> bool:
+    """Whether piece `i` is a heading, and `[first, i)` is long enough and not headings alone."""
+    chars = pieces[i].start - pieces[first].start
     return (
         pieces[i].kind == "heading"
-        and held * _MIN_FILL_DIVISOR >= most
+        and chars * _MIN_FILL_DIVISOR >= chunk_chars
         and any(piece.kind != "heading" for piece in pieces[first:i])
     )
 

@@ -39,7 +39,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """What the manifest records of a file: its path in the index, its size, BLAKE2b of its bytes."""
+    """What the manifest records of a file: its path in the index, its size, and its BLAKE2b."""
 
     path: str
     size: int
@@ -66,7 +66,7 @@ def file_entry(home: Path, path: Path) -> FileEntry:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file atomically and waits for the disk: after a crash it is the old or the new one."""
+    """Writes a file atomically and waits for the disk: a crash leaves the old file or the new."""
     with atomic_path(path, sync=True) as temporary:
         temporary.write_bytes(data)
 

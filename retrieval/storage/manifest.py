@@ -1,13 +1,13 @@
-"""The manifest: the one file that says what an index is at this moment.
+"""The manifest: the one file that defines the current state of an index.
 
 DIR/manifest.json            generation, settings, segments with files and checksums, deletions
-DIR/building.json            the same of an index that is built to replace it; readers pass it over
+DIR/building.json            the same of an index that is built to replace it; readers ignore it
 DIR/segments/000001/…        immutable; named by the manifest or left over from a crash
-DIR/deleted-000007.npy       [K, 2] segment, document: what no longer counts
+DIR/deleted-000007.npy       [K, 2] segment and document numbers of deleted documents
 DIR/lock                     held by the one writer
 
-A commit writes new files first and swaps the manifest last, by one rename: a reader sees the index
-before or after, never between.
+A commit writes new files first and replaces the manifest last, by one rename: a reader gets the
+state before the commit or the one after it, never a mixture.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MANIFEST = "manifest.json"
 BUILDING = "building.json"
 SEGMENTS = "segments"
 FORMAT = 2
-"""2: other terms (marks are letters, HTML is decoded), and what a build reads."""
+"""2: index terms changed (marks are letters, HTML is decoded), and so did the text that is read."""
 _REBUILD_HINT = "build the index again with --overwrite"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """What an index was made with; all of it goes with it for good.
+    """The settings of an index, fixed when it is made.
 
     Attributes:
-        chunk_chars: chunks are packed from whole units up to so many code points.
-        language: of the documents: sentences and stems.
-        keys: the recipe of attention keys, `retrieval.keys.recipe`, as a mapping; None for none.
-        vectors: the encoder of sentence vectors; None for none.
+        chunk_chars: chunks are packed from whole units up to this many code points.
+        language: of the documents; sentence boundaries and stems depend on it.
+        keys: the `KeyRecipe` of attention keys as a mapping; None for an index without keys.
+        vectors: the name of the encoder of sentence vectors; None for an index without vectors.
     """
 
     chunk_chars: int = 1200
@@ -48,7 +48,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One segment: how much it holds, and its files."""
+    """What the manifest records of a segment: how much it holds, and its files."""
 
     name: str
     documents: int
@@ -56,10 +56,6 @@ class SegmentEntry:
     chars: int
     tokens: int
     files: tuple[FileEntry, ...]
-
-    def file(self, name: str) -> FileEntry | None:
-        """The card of one of its files; None if it has none of that name."""
-        return next((card for card in self.files if Path(card.path).name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +66,9 @@ class Manifest:
         generation: one more with every commit.
         complete: false while the first build is under way or was cut short.
         next_segment: the number of the next segment; numbers are never used twice.
-        deleted: the file of deletions; None for none.
-        sources: which corpus is being built; None where it is complete, or nobody said.
+        deleted: the file that lists deleted documents; None while there are none.
+        sources: fingerprint of the corpus that is being indexed; None once the index is complete,
+            or where the caller gave none.
     """
 
     settings: IndexSettings
@@ -84,19 +81,19 @@ class Manifest:
     format: int = FORMAT
     tamis: str = field(default_factory=lambda: version("tamis"))
 
-    def after(self, **changes: Any) -> Manifest:
-        """The next generation."""
+    def next_generation(self, **changes: Any) -> Manifest:
+        """The manifest of the next commit."""
         return replace(self, generation=self.generation + 1, tamis=version("tamis"), **changes)
 
     def write(self, home: Path, name: str = MANIFEST) -> None:
-        """Makes this the state of the index: one rename, after everything it names is on disk."""
+        """Makes this the state of the index, by one rename; the files it names must be on disk."""
         body = asdict(self)
         text = json.dumps({**body, "checksum": digest(canonical_json(body))}, indent=1)
         write_durably(home / name, text.encode())
 
     @classmethod
     def read(cls, home: Path, name: str = MANIFEST) -> Manifest:
-        """The state of an index.
+        """Reads the state of an index.
 
         Raises:
             BadInput: there is no index. BadIndex: the manifest is damaged, or of another format.
@@ -131,13 +128,14 @@ class Manifest:
 
 
 def canonical_json(body: dict[str, Any]) -> bytes:
+    """The bytes that a manifest's checksum is computed over."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _parse_manifest(body: dict[str, Any]) -> Manifest:
     segments = tuple(
-        SegmentEntry(**{**of, "files": tuple(FileEntry(**card) for card in of["files"])})
-        for of in body.pop("segments")
+        SegmentEntry(**{**segment, "files": tuple(FileEntry(**file) for file in segment["files"])})
+        for segment in body.pop("segments")
     )
     deleted = body.pop("deleted")
     return Manifest(

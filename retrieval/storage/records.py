@@ -27,10 +27,10 @@ def _checksum(line: bytes) -> int:
 
 
 class RecordWriter:
-    """Writes records one after the other; nothing is held but their places."""
+    """Appends records to a file; only their places are kept in memory."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name, self._at = folder, name, 0
+        self._folder, self._name, self._offset = folder, name, 0
         self._places: list[tuple[int, int, int]] = []
         self._stream = (folder / f"{name}.jsonl").open("wb")
 
@@ -40,12 +40,12 @@ class RecordWriter:
     def add(self, record: dict[str, Any]) -> None:
         """Appends one record."""
         line = json.dumps(record, separators=(",", ":")).encode()
-        self._places.append((self._at, len(line), _checksum(line)))
+        self._places.append((self._offset, len(line), _checksum(line)))
         self._stream.write(line + b"\n")
-        self._at += len(line) + 1
+        self._offset += len(line) + 1
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Writes the places and waits until everything is on disk."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
@@ -54,14 +54,14 @@ class RecordWriter:
 
 
 class Records:
-    """Records as they lie on disk; one is read when it is asked for, and checked."""
+    """Records on disk; each is read when it is accessed, and compared with its checksum."""
 
     def __init__(self, lines: CheckedFile, places: CheckedFile) -> None:
-        self._lines, self._guard = lines, places
+        self._line_file, self._place_file = lines, places
         self._places: NDArray[Any] | None = None
 
     def __len__(self) -> int:
-        return len(self._table())
+        return len(self._place_table())
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """One record.
@@ -69,13 +69,13 @@ class Records:
         Raises:
             BadIndex: its bytes are not those that were written.
         """
-        place = self._table()[number]
+        place = self._place_table()[number]
         start, size = int(place["start"]), int(place["size"])
-        line = self._lines.read(start, start + size)
+        line = self._line_file.read(start, start + size)
         if _checksum(line) != int(place["check"]):
             raise BadIndex(
-                f"{self._lines.path} is damaged: record {number}, at byte {start}, does not match "
-                "its checksum; build the index again"
+                f"{self._line_file.path} is damaged: record {number}, at byte {start}, does not "
+                "match its checksum; build the index again"
             )
         record: dict[str, Any] = json.loads(line)
         return record
@@ -83,7 +83,7 @@ class Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[number] for number in range(len(self)))
 
-    def _table(self) -> NDArray[Any]:
+    def _place_table(self) -> NDArray[Any]:
         if self._places is None:
-            self._places = self._guard.array()
+            self._places = self._place_file.array()
         return self._places

@@ -1,10 +1,10 @@
 """One segment of an index: documents and chunks that never change, written once and then read.
 
 docs.jsonl, docs.npy        id, title, metadata, chunks `[first, stop)`, fingerprint
-chunks.jsonl, chunks.npy    start, stop, heading, units, text: the chunks of a document are its text
+chunks.jsonl, chunks.npy    start, stop, heading, units, text; a document's chunks make up its text
 chunk_docs.npy              [C] the document of each chunk
 terms.json, term_*.npy, lengths.npy     BM25
-keys.npy, key_starts.npy    [N, H·d] int8, and where each chunk's begin
+keys.npy, key_starts.npy    [N, H·d] int8, and where the keys of each chunk begin
 vectors.npy                 [C, D] fp16
 """
 
@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.atomic_file import sync_path
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, title_line
-from tamis.retrieval.storage.files import PARTIAL_SUFFIX, CheckedFile, file_entry, save_array, sync_file
+from tamis.retrieval.storage.files import PARTIAL_SUFFIX, CheckedFile, file_entry, save_array
 from tamis.retrieval.storage.html_text import blank_markup
 from tamis.retrieval.storage.manifest import SEGMENTS, SegmentEntry
 from tamis.retrieval.storage.postings import Mask, Postings, PostingsWriter, index_terms
@@ -29,68 +30,70 @@ from tamis.retrieval.storage.records import Records, RecordWriter
 
 
 def document_fingerprint(document: CorpusDocument) -> str:
-    """What a document is: another text, title or metadata has another."""
+    """A hash of a document's text, title and metadata: equal as long as none of them changes."""
     parts = [document.text, document.title, dict(document.metadata)]
     line = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.blake2b(line, digest_size=16).hexdigest()
 
 
 class Segment:
-    """A segment as it lies on disk; what is needed of it is opened when it is first asked for.
+    """A segment on disk; files are opened at once, their contents read when first needed.
 
     Attributes:
         live: `[C]` bool, the chunks whose documents were not deleted or replaced.
+        deleted_docs: numbers of the documents that were deleted or replaced.
     """
 
-    def __init__(self, home: Path, card: SegmentEntry, dead: Sequence[int] = ()) -> None:
-        self.card = card
-        self.files: Mapping[str, CheckedFile] = _open_files(home, card)
+    def __init__(self, home: Path, entry: SegmentEntry, deleted_docs: Sequence[int] = ()) -> None:
+        self.entry = entry
+        self.files: Mapping[str, CheckedFile] = _open_files(home, entry)
         files = self.files
         self.docs = Records(files["docs.jsonl"], files["docs.npy"])
         self.chunks = Records(files["chunks.jsonl"], files["chunks.npy"])
         self.postings = Postings(files)
         self.chunk_docs = files["chunk_docs.npy"].array()
-        self.deleted_docs = frozenset(dead)
-        self.live: Mask = ~np.isin(self.chunk_docs, np.array(sorted(dead), dtype=np.int64))
+        self.deleted_docs = frozenset(deleted_docs)
+        deleted = np.array(sorted(deleted_docs), dtype=np.int64)
+        self.live: Mask = ~np.isin(self.chunk_docs, deleted)
         self._documents: list[dict[str, Any]] | None = None
 
     def documents(self) -> list[dict[str, Any]]:
-        """The records of all documents, dead ones included; read once, for filters."""
+        """The records of all documents, deleted ones included; read once, for filters."""
         if self._documents is None:
             self._documents = list(self.docs)
         return self._documents
 
     def keys(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """Keys and where each chunk's begin; None where the index has none."""
+        """Keys, and where the keys of each chunk begin; None where the index has no keys."""
         if "keys.npy" not in self.files:
             return None
         return self.files["keys.npy"].array(), self.files["key_starts.npy"].array()
 
     def vectors(self) -> NDArray[Any] | None:
-        """One vector a chunk; None where the index has none."""
+        """One vector a chunk; None where the index has no vectors."""
         return self.files["vectors.npy"].array() if "vectors.npy" in self.files else None
 
     def close(self) -> None:
-        """Lets its files go."""
+        """Closes its files."""
         for file in self.files.values():
             file.close()
 
 
-def _open_files(home: Path, card: SegmentEntry) -> dict[str, CheckedFile]:
-    """Every file of a segment, or none of them."""
-    found: dict[str, CheckedFile] = {}
+def _open_files(home: Path, entry: SegmentEntry) -> dict[str, CheckedFile]:
+    """Opens every file of a segment; if one cannot be opened, none stays open."""
+    opened: dict[str, CheckedFile] = {}
     try:
-        for file in card.files:
-            found[Path(file.path).name] = CheckedFile(home, file)
+        for file in entry.files:
+            opened[Path(file.path).name] = CheckedFile(home, file)
     except BaseException:
-        for guard in found.values():
-            guard.close()
+        for checked in opened.values():
+            checked.close()
         raise
-    return found
+    return opened
 
 
 class SegmentWriter:
-    """A new segment, in a folder that gets its name when everything in it is on disk."""
+    """Writes a segment into a folder that gets its final name when everything in it is on disk."""
 
     def __init__(self, home: Path, number: int, language: str) -> None:
         self.home, self.name, self.language = home, f"{number:06d}", language
@@ -104,14 +107,15 @@ class SegmentWriter:
         self._chars = 0
 
     def add(self, document: CorpusDocument, chunks: Sequence[Chunk]) -> None:
-        """A document and its chunks."""
-        page = any(chunk.html for chunk in chunks)
-        shown = blank_markup(document.text) if page else document.text  # a script may be in two chunks
+        """Adds a document and its chunks."""
+        is_html = any(chunk.html for chunk in chunks)
+        # of the whole document: a script may extend over two chunks
+        shown = blank_markup(document.text) if is_html else document.text
         for chunk in chunks:
             text = document.text[chunk.start : chunk.stop]
             title = title_line(document.title, chunk.heading) or ""
             terms = index_terms(title, self.language)
-            terms += index_terms(shown[chunk.start : chunk.stop], self.language, page)
+            terms += index_terms(shown[chunk.start : chunk.stop], self.language, is_html)
             self._postings.add(terms)
             self._add_chunk(
                 {
@@ -133,7 +137,7 @@ class SegmentWriter:
         )
 
     def copy_live(self, old: Segment) -> None:
-        """The living documents of another segment, in order; nothing of them is made again."""
+        """Adds the live documents of another segment, in order, without computing anything anew."""
         for number, record in enumerate(old.docs):
             if number in old.deleted_docs:
                 continue
@@ -152,28 +156,28 @@ class SegmentWriter:
         self._docs.add({**record, "chunks": [len(self._chunks) - chunks, len(self._chunks)]})
 
     def save_keys(self, parts: Sequence[NDArray[Any]]) -> None:
-        """The keys of every chunk, in order."""
+        """Writes the keys of all chunks, given chunk by chunk in order."""
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         save_array(self.folder / "keys.npy", np.concatenate(parts))
         save_array(self.folder / "key_starts.npy", starts)
 
     def save(self, name: str, values: NDArray[Any]) -> None:
-        """One more array."""
+        """Writes one more array, `NAME.npy`."""
         save_array(self.folder / f"{name}.npy", values)
 
     def close(self) -> SegmentEntry:
-        """Puts the segment in its place; the manifest does not know of it yet."""
+        """Renames the folder to its final name; the manifest does not name the segment yet."""
         self._docs.close()
         self._chunks.close()
         self._postings.write(self.folder)
         save_array(self.folder / "chunk_docs.npy", np.array(self._chunk_docs, dtype=np.int32))
-        sync_file(self.folder)
-        place = self.folder.with_name(self.name)
-        self.folder.rename(place)
-        sync_file(place.parent)
-        starts = place / "key_starts.npy"
+        sync_path(self.folder)
+        folder = self.folder.with_name(self.name)
+        self.folder.rename(folder)
+        sync_path(folder.parent)
+        starts = folder / "key_starts.npy"
         tokens = int(np.load(starts)[-1]) if starts.exists() else 0
-        files = tuple(file_entry(self.home, path) for path in sorted(place.iterdir()))
+        files = tuple(file_entry(self.home, path) for path in sorted(folder.iterdir()))
         return SegmentEntry(
             self.name, len(self._docs), len(self._chunks), self._chars, tokens, files
         )

@@ -1,4 +1,4 @@
-"""The newest state of an index, whole, though a writer may be at work."""
+"""Opens the newest state of an index as one consistent snapshot, even while a writer is at work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 from tamis.probes.errors import BadIndex, BadInput
-from tamis.retrieval.storage.files import FileEntry, CheckedFile
+from tamis.retrieval.storage.files import CheckedFile, FileEntry
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.segment import Segment
 
@@ -14,10 +14,10 @@ _ATTEMPTS = 10
 
 
 def open_newest(home: Path) -> tuple[Manifest, list[Segment]]:
-    """The manifest and its segments, all files opened: nobody can take them away any more.
+    """The manifest and its segments with all files opened, so that they outlast their deletion.
 
-    Tried again where a writer swept files away between the reading of the manifest and their
-    opening; then there is a newer manifest.
+    A writer may delete files between the reading of the manifest and the opening of the files; then
+    there is a newer manifest, and opening is tried again with that.
 
     Raises:
         BadInput: there is no index. BadIndex: it is damaged, or a file of it is missing.
@@ -36,34 +36,34 @@ def open_newest(home: Path) -> tuple[Manifest, list[Segment]]:
     raise BadIndex(f"{missing} is missing from the index {home}; build the index again")
 
 
-def read_deletions(home: Path, card: FileEntry | None) -> dict[int, set[int]]:
-    """Per segment number the documents that no longer count."""
-    dead: dict[int, set[int]] = {}
-    if card is not None:
-        guard = CheckedFile(home, card)
-        for segment, document in guard.array():
-            dead.setdefault(int(segment), set()).add(int(document))
-        guard.close()
-    return dead
+def read_deletions(home: Path, entry: FileEntry | None) -> dict[int, set[int]]:
+    """The numbers of deleted documents, by the number of their segment."""
+    deleted: dict[int, set[int]] = {}
+    if entry is not None:
+        file = CheckedFile(home, entry)
+        for segment, document in file.array():
+            deleted.setdefault(int(segment), set()).add(int(document))
+        file.close()
+    return deleted
 
 
 def _open_segments(home: Path, manifest: Manifest) -> list[Segment]:
-    dead = read_deletions(home, manifest.deleted)
-    found: list[Segment] = []
+    deleted = read_deletions(home, manifest.deleted)
+    opened: list[Segment] = []
     try:
-        for card in manifest.segments:
-            found.append(Segment(home, card, sorted(dead.get(int(card.name), ()))))
+        for entry in manifest.segments:
+            opened.append(Segment(home, entry, sorted(deleted.get(int(entry.name), ()))))
     except BaseException:
-        for segment in found:
+        for segment in opened:
             segment.close()
         raise
-    return found
+    return opened
 
 
 def _open_error(home: Path, manifest: Manifest, error: OSError) -> Exception:
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return BadInput(f"{error.filename} cannot be read ({error.strerror}); check the index")
-    files = sum(len(card.files) for card in manifest.segments)
+    files = sum(len(entry.files) for entry in manifest.segments)
     return BadInput(
         f"the index {home} has {files} files in {len(manifest.segments)} segments and this process "
         f"may open no more ({error.strerror}); merge them with `tamis index compact {home}`, or "

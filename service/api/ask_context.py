@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors.registry import DEFAULT
-from tamis.compressors.types import MAX_TOKENS, Compressed, Rules
+from tamis.compressors.rules import MAX_TOKENS, Rules
+from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
-from tamis.probes.segmentation.language import DEFAULT as DEFAULT_LANGUAGE
+from tamis.probes.segmentation.language import DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.compress import compress
@@ -28,10 +29,10 @@ RULES = Rules(order="score", citations=CITATIONS)
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a part of the prompt comes from: code points `[start, stop)` of document `doc`.
+    """The source of a part of the prompt: code points `[start, stop)` of document `doc`.
 
     Attributes:
-        chunk: the id that stands before it in the prompt. text: that part, verbatim.
+        chunk: the id written before it in the prompt. text: the part, verbatim.
         score: of its best sentence; None where everything fitted and nothing was scored.
     """
 
@@ -47,12 +48,12 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class AskedContext:
-    """A prompt from an index, and where every part of it comes from.
+    """A prompt from an index, and the source of every part of it.
 
     Attributes:
         text: the kept sentences, each chunk's under its id.
-        citations: the runs of sentences, chunk by chunk in the order found.
-        hits: the chunks that were read, best first as the index found them.
+        citations: the runs of kept sentences, chunk by chunk in the order of `hits`.
+        hits: the chunks that were read, best first as ranked by the index.
         tokens_in: of all of them. tokens_out: of `text`.
         timings_ms: `search`, then the stages of compression, and `total`.
     """
@@ -83,8 +84,8 @@ def ask_context(
 ) -> AskedContext:
     """Finds chunks, ranks them by reading, and keeps the sentences that answer, within a budget.
 
-    The chunks are read once; that reading ranks them and scores their sentences. With a `cache`
-    what was read for an earlier question is not read again.
+    The chunks are read once; that reading ranks them and scores their sentences. With a `cache`,
+    chunks read for an earlier question are not read again.
 
     Args:
         index: an open index, or the folder of one.
@@ -94,7 +95,7 @@ def ask_context(
         method, proxy, rules, root, cache, options: as for `tamis.compress`.
 
     Raises:
-        BadInput: and its kinds, for whatever cannot be served. BadIndex: the index is damaged.
+        BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
         ProxyMissing: a model is not on this machine.
     """
     if max_tokens < 1:
@@ -102,9 +103,9 @@ def ask_context(
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     hits = opened.search(question, top_k, where, by=by)
-    searched = (time.perf_counter() - clock) * 1e3
+    search_ms = (time.perf_counter() - clock) * 1e3
     if not hits:
-        return AskedContext("", (), (), 0, 0, None, {"search": searched, "total": searched})
+        return AskedContext("", (), (), 0, 0, None, {"search": search_ms, "total": search_ms})
     result = compress(
         question,
         [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],
@@ -117,7 +118,7 @@ def ask_context(
         **({} if cache is None else {"cache": cache}),
         **options,
     )
-    timings = {"search": searched, **result.timings_ms}
+    timings = {"search": search_ms, **result.timings_ms}
     timings["total"] = (time.perf_counter() - clock) * 1e3
     return AskedContext(
         result.text,
@@ -131,13 +132,13 @@ def ask_context(
 
 
 def language_of(index: CorpusIndex) -> str:
-    """The language an index was built for; one that was built for none in particular says `en`."""
+    """The language an index was built for; `auto` for `en`, which is also the default."""
     language = index.manifest.settings.language
     return AUTO if language == DEFAULT_LANGUAGE else language
 
 
 def _open_index(home: str | Path, proxy: Any, root: Path | None) -> CorpusIndex:
-    """An index read with the caller's own proxy where that is loaded already."""
+    """Opens an index with the caller's proxy if that is a loaded one."""
     loaded = None if isinstance(proxy, str | Path) else proxy
     return CorpusIndex.open(home, proxy=loaded, root=root)
 

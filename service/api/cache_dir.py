@@ -1,4 +1,4 @@
-"""TAMIS_HOME, for whoever calls tamis: the library, the command line, the service."""
+"""The TAMIS_HOME variable, read for the library, the command line and the service alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOME_VARIABLE = "TAMIS_HOME"
 def home_from_environment() -> Path | None:
     """The cache folder that the variable names now; None where it is unset or empty.
 
-    It need not exist. A relative one is seen from the working folder.
+    It need not exist. A relative path is relative to the working folder.
     """
     named = os.environ.get(HOME_VARIABLE)
     return Path(named) if named else None

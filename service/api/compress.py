@@ -9,19 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.pipeline.compression import DEFAULT_RULES, Compressor
+from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.question import question_text
 from tamis.compressors.registry import (
     DEFAULT,
     DEFAULT_PROXY,
     method_info,
 )
-from tamis.compressors.types import Budget, Compressed, Rules
+from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
+from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
-_counters: dict[tuple[str, str], Tokens] = {}
+_counters: dict[tuple[str, str], TextTokenizer] = {}
 _lock = threading.Lock()
 
 
@@ -45,7 +46,7 @@ def compress(
     instruction: str | None = None,
     history: Sequence[str] = (),
     method: str = DEFAULT,
-    tokenizer: str | Path | Tokens = "proxy",
+    tokenizer: str | Path | TextTokenizer = "proxy",
     proxy: Any = AUTO,
     rules: Rules = DEFAULT_RULES,
     language: str = AUTO,
@@ -99,7 +100,7 @@ def compress(
         language=choice.language,
         counter=counter,
     )
-    return choice.noted(result)
+    return choice.add_warning(result)
 
 
 def check_parts(method: Any, proxy: Any, cache: Any) -> None:
@@ -130,7 +131,7 @@ async def acompress(question: str, passages: Sequence[Any], **arguments: Any) ->
 def compressor(
     method: str,
     proxy: Any,
-    counter: Tokens,
+    counter: TextTokenizer,
     *,
     root: Path | None = None,
     cache: PassageCache | None = None,
@@ -156,14 +157,14 @@ def identity_of(value: Any) -> Any:
 
 
 def counter_of(
-    tokenizer: str | Path | Tokens, proxy: Any = DEFAULT_PROXY, root: Path | None = None
-) -> Tokens:
+    tokenizer: str | Path | TextTokenizer, proxy: Any = DEFAULT_PROXY, root: Path | None = None
+) -> TextTokenizer:
     """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
 
     Raises:
         UnknownTokenizer: neither `proxy`, a file nor a folder. ProxyMissing: the proxy is not here.
     """
-    if isinstance(tokenizer, Tokens):
+    if isinstance(tokenizer, TextTokenizer):
         return tokenizer
     if tokenizer == "proxy":
         return _proxy_counter(proxy, root)
@@ -173,17 +174,17 @@ def counter_of(
             f"there is no tokenizer {str(tokenizer)!r}; "
             "give 'proxy', a tokenizer.json or a folder with one"
         )
-    return Tokens.from_file(path)
+    return TextTokenizer.from_file(path)
 
 
-def _proxy_counter(proxy: Any, root: Path | None) -> Tokens:
+def _proxy_counter(proxy: Any, root: Path | None) -> TextTokenizer:
     if not isinstance(proxy, str | Path):
-        tokens: Tokens = proxy.layout.tokens
+        tokens: TextTokenizer = proxy.layout.tokens
         return tokens
-    folder, name = zoo.folder_of(proxy, root), _counted_as(proxy)
+    folder, name = zoo.model_folder(proxy, root), _counted_as(proxy)
     with _lock:
         if (found := _counters.get((str(folder), name))) is None:
-            found = _counters[str(folder), name] = Tokens.from_file(folder, name)
+            found = _counters[str(folder), name] = TextTokenizer.from_file(folder, name)
         return found
 
 
@@ -191,6 +192,6 @@ def _counted_as(proxy: str | Path) -> str:
     """What the tokenizer of a proxy is called once it is loaded: a sharpened one has its base's."""
     if entry := zoo.ZOO.get(str(proxy)):
         return entry.base or entry.name
-    if (folder := sharpened.adapters_of(Path(proxy))) is not None:
-        return _counted_as(sharpened.base_of(folder))
+    if (folder := sharpened.adapters_folder(Path(proxy))) is not None:
+        return _counted_as(sharpened.base_model(folder))
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)

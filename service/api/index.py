@@ -1,4 +1,4 @@
-"""`tamis.open_index` and what `tamis index` does: a corpus on disk, and the models that read it."""
+"""`tamis.open_index`, and building and extending an index with the models that read it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
-from tamis.retrieval.index.writer import PutCounts, ChunkModels, DocumentCallback
+from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCounts
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
-from tamis.retrieval.storage.manifest import Manifest, IndexSettings
-from tamis.service.files.corpus import Fields, documents, fingerprint, sources
+from tamis.retrieval.storage.manifest import IndexSettings, Manifest
+from tamis.service.files.corpus import (
+    CorpusFields,
+    corpus_fingerprint,
+    find_corpus_files,
+    read_documents,
+)
 
 VECTORS = {"minilm": "minilm-l6"}
 
@@ -41,22 +46,24 @@ def index_settings(
     language: str = "en",
     chunk_chars: int = CHUNK_CHARS,
 ) -> IndexSettings:
-    """What a new index is made with.
+    """The settings of a new index.
 
     Args:
-        model: whether chunks are read by the proxy; else BM25 alone.
-        vectors: `minilm` for sentence vectors, too. recipe: a file of `tamis index fit`, instead of
+        model: whether the proxy reads the chunks for keys; without, the index has BM25 alone.
+        vectors: `minilm` adds sentence vectors. recipe: a file of `tamis index fit`, instead of
             the one that ships for the proxy.
 
     Raises:
-        BadInput: there is no recipe for this proxy, no such vectors, or chunks of no size.
+        BadInput: there is no recipe for this proxy, no such vectors, or `chunk_chars` is below 1.
     """
     if chunk_chars < 1:
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
     if vectors is not None and vectors not in VECTORS:
         raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
     keys = _load_recipe(proxy, recipe).as_json() if model else None
-    return IndexSettings(chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None)
+    return IndexSettings(
+        chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None
+    )
 
 
 def build_index(
@@ -64,23 +71,23 @@ def build_index(
     paths: Sequence[str],
     settings: IndexSettings,
     *,
-    fields: Fields = Fields(),  # noqa: B008  (frozen)
+    fields: CorpusFields = CorpusFields(),  # noqa: B008  (frozen)
     encoding: str = "utf-8",
     proxy: str | Path | None = None,
     root: Path | None = None,
     overwrite: bool = False,
     report: DocumentCallback | None = None,
 ) -> PutCounts:
-    """Makes an index of a corpus; one that was cut short goes on where it was.
+    """Builds an index of a corpus; an interrupted build is resumed.
 
     Raises:
-        BadInput: an index is there already, a corpus that cannot be read. IndexBusy: somebody else
-            writes. ProxyMissing: a model is not on this machine.
+        BadInput: an index exists already, or the corpus cannot be read. IndexBusy: another process
+            writes to it. ProxyMissing: a model is not on this machine.
     """
-    found = sources(paths)
+    found = find_corpus_files(paths)
     readers = load_readers(settings, proxy, root)
-    with create_index(home, settings, readers, overwrite, fingerprint(paths)) as writer:
-        counted = writer.put(documents(found, fields, encoding), report)
+    with create_index(home, settings, readers, overwrite, corpus_fingerprint(paths)) as writer:
+        counted = writer.put(read_documents(found, fields, encoding), report)
         writer.finish(exact=True)
     return counted
 
@@ -89,27 +96,27 @@ def add_documents(
     home: Path,
     paths: Sequence[str],
     *,
-    fields: Fields = Fields(),  # noqa: B008
+    fields: CorpusFields = CorpusFields(),  # noqa: B008
     encoding: str = "utf-8",
     proxy: str | Path | None = None,
     root: Path | None = None,
     report: DocumentCallback | None = None,
 ) -> PutCounts:
-    """Puts documents into an index; those of an id that it holds are replaced.
+    """Adds documents to an index; a document whose id exists is replaced.
 
     Raises:
-        As `build`; BadInput also where there is no index.
+        As `build_index`; BadInput also where there is no index.
     """
-    found = sources(paths)
+    found = find_corpus_files(paths)
     readers = load_readers(Manifest.read(home).settings, proxy, root)
     with open_writer(home, readers) as writer:
-        return writer.put(documents(found, fields, encoding), report)
+        return writer.put(read_documents(found, fields, encoding), report)
 
 
 def load_readers(
     settings: IndexSettings, proxy: str | Path | None = None, root: Path | None = None
 ) -> ChunkModels:
-    """The models that read an index's chunks, loaded no deeper than its heads."""
+    """The models that read an index's chunks; the proxy is loaded only as deep as its heads."""
     keys = vectors = None
     if settings.keys is not None:
         from tamis.retrieval.keys.encoder import KeyEncoder
@@ -140,6 +147,6 @@ def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:
 
 
 def _json_round_trip(body: dict[str, Any] | None) -> dict[str, Any] | None:
-    """As it will be read back: tuples are lists there, and settings are compared."""
+    """The value as JSON returns it, with lists for tuples, so that settings can be compared."""
     found: dict[str, Any] | None = json.loads(json.dumps(body))
     return found

@@ -1,4 +1,4 @@
-"""The figures of `tamis bench languages`, as a table, as Markdown, and a line a language."""
+"""The figures of `tamis bench languages` as a table, as Markdown, and one line per language."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from tamis.service.api.languages import BUDGET, load_measurements
 
 
 def figures_table(report: Mapping[str, Any]) -> Table:
-    """Figures of `tamis bench languages` as a table: a row a language and budget."""
+    """Figures of `tamis bench languages` as a table, one row per language and budget."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
-    drawn = Table("language", "budget", *methods, title=_title(report), title_justify="left")
-    for code, budget, at in _cells(report):
-        drawn.add_row(code, f"{float(budget):.0%}", *(_cell(at, name) for name in methods))
-    return drawn
+    table = Table("language", "budget", *methods, title=_title(report), title_justify="left")
+    for code, budget, figures in _cells(report):
+        table.add_row(code, f"{float(budget):.0%}", *(_cell(figures, name) for name in methods))
+    return table
 
 
 def figures_markdown(report: Mapping[str, Any]) -> str:
-    """The same figures as a table of Markdown, as docs/languages.md has it."""
+    """The same figures as a Markdown table, as in docs/languages.md."""
     methods = list(next(iter(_cells(report)))[2]["methods"])
     rows = [["language", "budget", *methods], ["---"] * (2 + len(methods))]
-    for code, budget, at in _cells(report):
-        cells = (_cell(at, name).plain.replace("\n", "<br>") for name in methods)
+    for code, budget, figures in _cells(report):
+        cells = (_cell(figures, name).plain.replace("\n", "<br>") for name in methods)
         rows.append([code, f"{float(budget):.0%}", *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def proxy_lines(proxy: str) -> list[str]:
-    """What is known of a proxy, a line a language: kept, and how far ahead of the best free."""
+    """A proxy's figures, one line per language: evidence kept, lead over the best free method."""
     lines = []
-    for code, budget, at in _cells(load_measurements()):
-        if budget == BUDGET and (of := at["methods"].get(proxy)):
-            ahead = " [{1:+.1f}, {2:+.1f}]".format(*(100 * x for x in of["ahead_of_free"]))
+    for code, budget, figures in _cells(load_measurements()):
+        if budget == BUDGET and (own := figures["methods"].get(proxy)):
+            ahead = " [{1:+.1f}, {2:+.1f}]".format(*(100 * x for x in own["ahead_of_free"]))
             lines.append(
-                f"{code} {of['gold_kept']:.1%} at {float(budget):.0%}, "
-                f"{100 * of['ahead_of_free'][0]:+.1f}{ahead} against {at['best_free']}"
+                f"{code} {own['gold_kept']:.1%} at {float(budget):.0%}, "
+                f"{100 * own['ahead_of_free'][0]:+.1f}{ahead} against {figures['best_free']}"
             )
     return lines
 
 
 def _cells(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for code, found in report["languages"].items():
-        for budget, at in found["budgets"].items():
-            yield code, budget, at
+    for code, language in report["languages"].items():
+        for budget, figures in language["budgets"].items():
+            yield code, budget, figures
 
 
-def _cell(at: Mapping[str, Any], name: str) -> Text:
-    of = at["methods"][name]
-    drawn = Text(f"{100 * of['gold_kept']:.1f}", "bold" if name == at["best_free"] else "")
-    if ahead := of.get("ahead_of_free"):
+def _cell(figures: Mapping[str, Any], name: str) -> Text:
+    own = figures["methods"][name]
+    cell = Text(f"{100 * own['gold_kept']:.1f}", "bold" if name == figures["best_free"] else "")
+    if ahead := own.get("ahead_of_free"):
         difference, low, high = (100 * value for value in ahead)
         style = "green" if low > 0 else "red" if high < 0 else "dim"
-        drawn.append(f"\n{difference:+.1f} [{low:.1f}, {high:.1f}]", style)
-    return drawn
+        cell.append(f"\n{difference:+.1f} [{low:.1f}, {high:.1f}]", style)
+    return cell
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Which proxy reads which language: by figures that were measured, shipped, and shown.
+"""Chooses the proxy for a language by shipped measurements.
 
-`languages.json` holds what `tamis bench languages` found. This is the one place where a proxy is
-chosen: the library, the command line, the service, the adapters and the batch all ask here.
+`languages.json` holds the figures of `tamis bench languages`. This is the one place where a proxy
+is chosen, for the library, the command line, the service, the adapters and the batch.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any, TypeVar
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import zoo
-from tamis.probes.segmentation.language import AUTO, family, spoken
+from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
 
 T = TypeVar("T")
 FILE = Path(__file__).with_name("languages.json")
 SHARP = f"{DEFAULT_PROXY}-sharp"
-"""The default proxy, taught where to look (`tamis probe sharpen`): nothing more is fetched for it,
-and it reads English, the language it was taught in."""
+"""The default proxy with LoRA adapters (`tamis probe lora`): nothing more is downloaded for it, and
+it reads English, the language of its training."""
 MEASURED_METHODS = ("question_rows", "fusion")
-"""The methods the figures speak for: others stay with the default proxy."""
+"""The methods that were measured; the others use the default proxy."""
 BUDGET = "0.2"
 _ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyChoice:
-    """The proxy and language of one request, and what its caller should know."""
+    """The proxy and language of one request, and a warning for its caller."""
 
     proxy: Any
     language: str
     warning: str | None = None
 
-    def noted(self, result: T) -> T:
-        """A result with the warning beside its own; where nothing was read, none is due."""
+    def add_warning(self, result: T) -> T:
+        """A copy of the result with the warning added; unchanged where nothing was read."""
         if self.warning is None or getattr(result, "status", None) == "passthrough":
             return result
-        told: Any = result
-        noted: T = replace(told, warnings=(*told.warnings, self.warning))
-        return noted
+        original: Any = result
+        warned: T = replace(original, warnings=(*original.warnings, self.warning))
+        return warned
 
 
 @lru_cache(maxsize=1)
@@ -63,48 +63,58 @@ def choose_proxy(
     root: Path | None = None,
     probe: Any = AUTO,
 ) -> ProxyChoice:
-    """The proxy that reads a request: the one that is set, or under `auto` the best that is here.
+    """The proxy that reads a request: the one given, or under `auto` the best one installed.
 
     Args:
         proxy: as callers give it; `auto` chooses by language.
-        language: a code, or `auto`: then question and passages tell.
-        passages: as callers give them; what has no text is passed over, to be refused later.
+        language: a code, or `auto`: it is detected from the question and the passages.
+        passages: as callers give them; items without text are ignored here and refused later.
         root: the folder models are kept in.
-        probe: of the method's options: one that is given decides, for it fits one model only;
-            None is none, and the sharpened proxy is for those who have its probe.
+        probe: the method's option. A given probe decides, for it fits one model only; None means
+            no probe, which rules out the sharpened proxy: that needs its own probe.
 
     Returns:
-        The choice. Where a better proxy is not installed its warning names the loss that was
-        measured and the command that gets it; where nothing was measured it says so.
+        The choice. Where a better proxy is not installed, its warning states the measured loss and
+        the command that installs it; where the language was not measured, it says so.
     """
-    code = spoken(language, question if isinstance(question, str) else "", list(_texts(passages)))
+    code = resolve_language(
+        language, question if isinstance(question, str) else "", list(_texts(passages))
+    )
     if proxy != AUTO:
         return ProxyChoice(proxy, code)
     if probe is not None and probe != AUTO:
         return ProxyChoice(_model_of_probe(probe), code)
-    if method not in MEASURED_METHODS or family(code) == _ENGLISH:
+    if method not in MEASURED_METHODS or primary_subtag(code) == _ENGLISH:
         return ProxyChoice(DEFAULT_PROXY if probe is None else english_proxy(method), code)
     best = best_proxy(code)
     if best != DEFAULT_PROXY and not _is_installed(best, root):
         return ProxyChoice(DEFAULT_PROXY, code, _describe_loss(code, DEFAULT_PROXY, best))
-    return ProxyChoice(best, code, None if family(code) in load_measurements()["languages"] else _describe_unmeasured(code))
+    return ProxyChoice(
+        best,
+        code,
+        None
+        if primary_subtag(code) in load_measurements()["languages"]
+        else _describe_unmeasured(code),
+    )
 
 
-def served_language_warning(proxy: str, method: str, language: str, question: str, texts: Any) -> str | None:
-    """What a service that reads with one proxy says of a request in another's language."""
-    code = spoken(language, question, list(_texts(texts)))
+def served_language_warning(
+    proxy: str, method: str, language: str, question: str, texts: Any
+) -> str | None:
+    """The warning of a service whose only proxy is not the best one for a request's language."""
+    code = resolve_language(language, question, list(_texts(texts)))
     # the sharpened proxy was not measured in other languages; its base was
     proxy = DEFAULT_PROXY if proxy == SHARP else proxy
     if method not in MEASURED_METHODS or proxy not in load_measurements()["proxies"]:
         return None
-    best = DEFAULT_PROXY if family(code) == _ENGLISH else best_proxy(code)
+    best = DEFAULT_PROXY if primary_subtag(code) == _ENGLISH else best_proxy(code)
     if best == proxy:
         return None
     return _describe_loss(code, proxy, best, f"start the service with --proxy {best}")
 
 
 def english_proxy(method: str) -> str:
-    """What reads English: the sharpened proxy, for the methods that have a probe for it."""
+    """The proxy for English: the sharpened one, for methods that have a probe for it."""
     if method not in MEASURED_METHODS:
         return DEFAULT_PROXY
     from tamis.compressors.features.shipped_probes import weights_file  # torch comes with it
@@ -113,12 +123,12 @@ def english_proxy(method: str) -> str:
 
 
 def best_proxy(language: str) -> str:
-    """The proxy that kept the most in a language.
+    """The proxy that kept the most evidence in a language.
 
-    Another than the default only where it was ahead of it at every budget that was measured. In a
-    language that was not measured, the one that was chosen in most of the others.
+    Another one than the default only where it was ahead of the default at every measured budget. In
+    a language that was not measured, the proxy chosen in most of the others.
     """
-    code, found = family(language), load_measurements()["languages"]
+    code, found = primary_subtag(language), load_measurements()["languages"]
     if code in found:
         ahead = [name for name in _other_proxies() if _is_ahead(found[code], name)]
         return max(ahead, key=lambda name: _gold_kept(found[code], name), default=DEFAULT_PROXY)
@@ -127,21 +137,21 @@ def best_proxy(language: str) -> str:
 
 
 def probe_option(options: Mapping[str, Any]) -> Any:
-    """Of a method's options the probe that decides which model reads; `auto` where none is given.
+    """The probe among a method's options that decides which model reads; `auto` without one.
 
-    One for sentences goes before one that ranks documents.
+    A probe for sentences takes precedence over one that ranks documents.
     """
     return options.get("probe", options.get("rank_probe") or AUTO)
 
 
 def _model_of_probe(probe: Any) -> str:
-    """The model that a probe is for, if it is one that can be found by name."""
+    """The model that a probe was fitted for, if the zoo has it; else the default proxy."""
     from tamis.compressors.features.shipped_probes import load_probe
 
     try:
         found = load_probe(probe)
     except TamisError:
-        found = None  # whoever uses it says what is wrong with it
+        found = None  # the method that uses the probe raises its error
     name = found.card.model if found is not None else DEFAULT_PROXY
     return name if name in zoo.ZOO else DEFAULT_PROXY
 
@@ -180,14 +190,18 @@ def _is_installed(proxy: str, root: Path | None) -> bool:
 
 
 def _describe_loss(code: str, used: str, best: str, way_out: str | None = None) -> str:
-    """What reading with another proxy than the best costs in a language, or in those measured."""
+    """Describes the loss of evidence with another proxy than the best, and the remedy."""
     way_out = way_out or f"`tamis models pull {best}`"
     found = load_measurements()["languages"]
-    known = {family(code): found[family(code)]} if family(code) in found else _non_english_figures()
+    known = (
+        {primary_subtag(code): found[primary_subtag(code)]}
+        if primary_subtag(code) in found
+        else _non_english_figures()
+    )
     kept, more = (statistics.fmean(_gold_kept(f, n) for f in known.values()) for n in (used, best))
     where = (
         f"in {code!r}"
-        if family(code) in found
+        if primary_subtag(code) in found
         else (f"{code!r} was not measured; in {', '.join(known)}")
     )
     return (
@@ -201,5 +215,5 @@ def _non_english_figures() -> dict[str, Any]:
 
 
 def _describe_unmeasured(code: str) -> str:
-    there = ", ".join(load_measurements()["languages"])
-    return f"how much is kept in {code!r} was not measured; there are figures of {there}"
+    measured = ", ".join(load_measurements()["languages"])
+    return f"how much is kept in {code!r} was not measured; there are figures of {measured}"

@@ -18,7 +18,7 @@ from tamis.compressors.registry import (
     method_info,
     method_names,
 )
-from tamis.compressors.selection.order import Orderers
+from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -135,7 +135,7 @@ def _check_use(name: str, info: Info, use: Kind) -> None:
         raise BadInput(f"order is {name!r}; give {orders}")
 
 
-def ordering_methods(proxy: Any, root: Path | None = None) -> Orderers:
+def ordering_methods(proxy: Any, root: Path | None = None) -> OrdererFactory:
     """Ordering methods over one proxy, by name, each built once."""
     made: dict[str, Orderer] = {}
 

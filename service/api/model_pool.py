@@ -1,4 +1,4 @@
-"""Proxies in memory: every call of a process that reads with the same one shares its weights."""
+"""Loaded proxies of this process: all calls that use the same proxy share its weights."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _lock = threading.Lock()
 
 
 def shared_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:
-    """A proxy that is at least so deep: one that somebody holds, else a new one.
+    """A proxy with at least this many layers: one in use, else a newly loaded one.
 
-    No layer runs behind the last that is wanted, so a deeper one reads the same. It lives as long
-    as somebody holds it.
+    No layer above the last one needed is run, so a deeper proxy gives the same signals. The pool
+    holds weak references: a proxy lives as long as something else refers to it.
 
     Args:
-        proxy: a zoo name, a folder or a hub id; a loaded proxy is given back as it is.
+        proxy: a zoo name, a folder or a hub id; a loaded proxy is returned as it is.
         layers: None for all.
 
     Raises:
-        ProxyMissing: and its kinds, as `zoo.load_proxy`.
+        ProxyMissing: and its subclasses, as `zoo.load_proxy`.
     """
     if not isinstance(proxy, str | Path):
         return proxy

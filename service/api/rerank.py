@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.features.rank_fusion import FirstStage, Fuse
+from tamis.compressors.features.rank_fusion import FirstStage, FusionMode
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.types import Reranked
@@ -33,7 +33,7 @@ def rerank(
     top_n: int | None = None,
     method: str = DEFAULT,
     first_stage: FirstStage | None = None,
-    fuse: Fuse | None = None,
+    fuse: FusionMode | None = None,
     proxy: Any = AUTO,
     language: str = AUTO,
     root: Path | None = None,
@@ -78,7 +78,7 @@ def rerank(
         fuse=fuse,
         language=choice.language,
     )
-    return choice.noted(result)
+    return choice.add_warning(result)
 
 
 async def arerank(question: str, documents: Sequence[Any], **arguments: Any) -> Reranked:

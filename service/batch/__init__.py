@@ -1,7 +1,9 @@
-"""Corpora of any size: rows in, the same rows out with what was kept of them.
+"""Compresses corpora of any size: rows in, the same rows out with what was kept of each.
 
-    sources ─► plan: parts ─► workers: rows ─► groups ─► one reading for many rows ─► OUT/part-*
+    input files ─► survey: parts ─► workers: rows ─► groups ─► one forward pass ─► OUT/part-*
 
 A part is a run of consecutive rows; which rows it holds depends on the input alone. It is written
-in one piece, with a receipt beside it: what has a receipt is never done again.
+atomically, with a receipt beside it; a part that has a receipt is never done again.
+
+Imports files, api, compressors and probes; knows neither HTTP nor the command line.
 """

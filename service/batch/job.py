@@ -1,4 +1,4 @@
-"""What a batch shall do: everything that decides what comes out for a row, and nothing else."""
+"""The choices of a batch: everything that decides the output of a row, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from tamis.compressors.types import Budget, Rules
+from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 
 Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "jsonl.gz", "jsonl.zst", "parquet")
-OUTPUTS = ("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "error")
-RAW = "raw"
-"""Where a row goes that cannot be shown as its own fields: as the text that was read."""
+OUTPUT_FIELDS = ("compressed", "spans", "scores", "tokens_in", "tokens_out", "status", "error")
+RAW_FIELD = "raw"
+"""The field for the text of a row that cannot be written as its own fields."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
-    """What the input's fields are called; `text` is the one inside a document.
+class RowFields:
+    """The names of the input's fields; `text` is the one inside a document.
 
-    `history` is a row's earlier turns; None: rows have none.
+    `history` holds a row's earlier turns; None if rows have none.
     """
 
     id: str = "id"
@@ -33,8 +33,8 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Where a part ends: after so many rows, or before it holds more than so many bytes."""
+class PartLimits:
+    """The size of a part: it ends after `rows` rows, or before it exceeds `bytes` bytes."""
 
     rows: int = 256
     bytes: int = 8 << 20
@@ -47,18 +47,18 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """The choices of one batch; plain values, so that a worker elsewhere gets them as JSON.
+class BatchJob:
+    """The choices of one batch; plain values, so that they can be sent to a worker as JSON.
 
     Attributes:
-        query: asked of every row, instead of the row's own.
-        instruction: what to look for in every row, beside its question.
-        cache: folder of passages that were read before, by any run; None for no cache.
+        query: the question of every row, instead of the row's own.
+        instruction: what to search for in every row, beside its question.
+        cache: folder of passages that any run has read before; None for no cache.
         max_input: proxy tokens of the longest row that is read; a longer one is an error row.
-        prefix: before the name of every field that is added.
-        root: where models are; None for the user's cache.
-        share: whether short rows may share a reading: faster, and in bf16 what is read together
-            moves scores in the third decimal, as it does among the passages of one call.
+        prefix: of the name of every field that is added.
+        root: folder of models; None for the user's cache.
+        share: whether short rows may share a forward pass. That is faster; in bf16 the composition
+            of a batch changes scores in the third decimal, as among the passages of one call.
     """
 
     budget: Budget
@@ -72,11 +72,11 @@ class Job:
     query: str | None = None
     instruction: str | None = None
     cache: str | None = None
-    fields: Fields = field(default_factory=Fields)
+    fields: RowFields = field(default_factory=RowFields)
     max_input: int = 1_000_000
     prefix: str = ""
     format: Format = "jsonl"
-    cut: Cut = field(default_factory=Cut)
+    cut: PartLimits = field(default_factory=PartLimits)
     root: str | None = None
     share: bool = True
 
@@ -92,63 +92,65 @@ class Job:
         """The method's own options."""
         return {} if self.probe is None else {"probe": self.probe}
 
-    def name(self, output: str) -> str:
-        """What an added field is called."""
+    def field_name(self, output: str) -> str:
+        """The name of an added field."""
         return f"{self.prefix}{output}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Job:
-        """The way back from `as_dict`."""
+    def from_dict(cls, given: Mapping[str, Any]) -> BatchJob:
+        """The inverse of `as_dict`."""
         rules = dict(given["rules"])
         parts = {
             "budget": Budget(**given["budget"]),
             "rules": Rules(**{**rules, "protect": tuple(rules["protect"])}),
-            "fields": Fields(**given["fields"]),
-            "cut": Cut(**given["cut"]),
+            "fields": RowFields(**given["fields"]),
+            "cut": PartLimits(**given["cut"]),
         }
         return cls(**{**given, **parts})
 
 
 def _check_encoding(name: str) -> None:
-    """Refuses what Python knows no text encoding of; of no bytes at all it would take any name."""
+    """Refuses an unknown text encoding; Python checks it only if there are bytes to decode."""
     try:
         b"a".decode(name)
     except UnicodeError:
-        return  # such as UTF-16, which has no such text
+        return  # such as UTF-16, in which one byte is no text
     except (LookupError, ValueError) as error:
         raise BadInput(
             f"there is no encoding {name!r}; give utf-8, latin-1 or another that Python knows"
         ) from error
 
 
-# where models and kept passages are and how long a row may be changes no row that was read
-_IRRELEVANT = ("root", "cache", "max_input")
+# the folders of models and cached passages and the longest row change no row that was read
+_IRRELEVANT_FIELDS = ("root", "cache", "max_input")
 
 
-def settings(job: Job) -> dict[str, Any]:
-    """What a rerun must have in common with the first run, by name; models by their revision."""
+def resume_settings(job: BatchJob) -> dict[str, Any]:
+    """The settings by name that a rerun must share with the first run; models by revision."""
     from importlib.metadata import version
 
-    told = {name: value for name, value in job.as_dict().items() if name not in _IRRELEVANT}
+    relevant = {
+        name: value for name, value in job.as_dict().items() if name not in _IRRELEVANT_FIELDS
+    }
     flat: dict[str, Any] = {"tamis": version("tamis")}
-    for name, value in told.items():
+    for name, value in relevant.items():
         if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": _plain(one) for inner, one in value.items()}
+            flat |= {f"{name}.{inner}": _json_value(one) for inner, one in value.items()}
         else:
-            flat[name] = _plain(value)
+            flat[name] = _json_value(value)
     return flat | _revisions(job)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _revisions(job: Job) -> dict[str, str]:
-    """What the names of models and files stand for today."""
+def _revisions(job: BatchJob) -> dict[str, str]:
+    """The revisions and hashes of the models and files that the job names."""
     from hashlib import sha256
     from pathlib import Path
 
@@ -158,17 +160,19 @@ def _revisions(job: Job) -> dict[str, str]:
     root = Path(job.root) if job.root else None
     found: dict[str, str] = {}
     if method_info(job.method).needs_proxy:
-        found["proxy revision"] = _revision(job.proxy, root)
+        found["proxy revision"] = _proxy_revision(job.proxy, root)
     if job.probe is not None and Path(job.probe).is_file():
         found["probe sha256"] = sha256(Path(job.probe).read_bytes()).hexdigest()[:16]
-    counted = zoo.folder_of(job.proxy, root) if job.tokenizer == "proxy" else Path(job.tokenizer)
-    file = counted / "tokenizer.json" if counted.is_dir() else counted
+    tokenizer = (
+        zoo.model_folder(job.proxy, root) if job.tokenizer == "proxy" else Path(job.tokenizer)
+    )
+    file = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     if file.is_file():
         found["tokenizer sha256"] = sha256(file.read_bytes()).hexdigest()[:16]
     return found
 
 
-def _revision(proxy: str, root: Any) -> str:
+def _proxy_revision(proxy: str, root: Any) -> str:
     from pathlib import Path
 
     from tamis.probes.hub import sharpened, zoo
@@ -177,13 +181,17 @@ def _revision(proxy: str, root: Any) -> str:
 
     if proxy in zoo.ZOO:
         return zoo.ZOO[proxy].revision
-    found = folder_revision(zoo.folder_of(proxy, root))
-    learnt = sharpened.adapters_of(Path(proxy))
-    return sharpened.revision(found, sha256(learnt / sharpened.WEIGHTS)) if learnt else found
+    found = folder_revision(zoo.model_folder(proxy, root))
+    adapters = sharpened.adapters_folder(Path(proxy))
+    return (
+        sharpened.sharpened_revision(found, sha256(adapters / sharpened.WEIGHTS))
+        if adapters
+        else found
+    )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two runs' settings, one line each."""
+def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences between two runs' settings, one line each."""
     return [
         f"{name} was {before.get(name, 'unknown')!r} and is {now.get(name, 'unknown')!r}"
         for name in dict.fromkeys((*before, *now))

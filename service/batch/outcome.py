@@ -1,4 +1,4 @@
-"""What came of a row: the fields that are added to it."""
+"""The result of a row: the fields that are added to it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.compressors.types import Compressed
-from tamis.service.batch.job import OUTPUTS, Job
+from tamis.service.batch.job import OUTPUT_FIELDS, BatchJob
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The added fields.
+class RowOutcome:
+    """The fields that are added to a row.
 
     Attributes:
-        spans: of every kept sentence its document (from 0), its half-open code-point span in that
+        spans: for every kept sentence its document (from 0), its half-open code-point span in that
             document's text, and its score; null where the context fitted and nothing was scored.
-        scores: one a document; empty where nothing was scored.
+        scores: one per document; empty where nothing was scored.
         status: `ok`, `passthrough` or `error`.
     """
 
@@ -30,8 +30,8 @@ class Outcome:
     error: str | None = None
 
     @classmethod
-    def of(cls, result: Compressed) -> Outcome:
-        """A compression as a row shows it."""
+    def from_compressed(cls, result: Compressed) -> RowOutcome:
+        """The outcome of a compression."""
         scored = bool(result.scores)
         spans = (
             {
@@ -51,13 +51,16 @@ class Outcome:
             result.status,
         )
 
-    def fields(self, job: Job) -> dict[str, Any]:
-        """Names and values of the added fields, in their order."""
-        return {job.name(name): getattr(self, name) for name in OUTPUTS}
+    def output_fields(self, job: BatchJob) -> dict[str, Any]:
+        """Names and values of the added fields, in the order of `OUTPUT_FIELDS`."""
+        return {job.field_name(name): getattr(self, name) for name in OUTPUT_FIELDS}
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], job: Job) -> Outcome:
-        """The way back, from a row that was written."""
-        told: dict[str, Any] = {name: row.get(job.name(name)) for name in OUTPUTS}
-        told["spans"], told["scores"] = tuple(told["spans"] or ()), tuple(told["scores"] or ())
-        return cls(**told)
+    def from_row(cls, row: Mapping[str, Any], job: BatchJob) -> RowOutcome:
+        """The outcome in a row that was written; the inverse of `output_fields`."""
+        values: dict[str, Any] = {name: row.get(job.field_name(name)) for name in OUTPUT_FIELDS}
+        values["spans"], values["scores"] = (
+            tuple(values["spans"] or ()),
+            tuple(values["scores"] or ()),
+        )
+        return cls(**values)

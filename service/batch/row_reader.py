@@ -1,4 +1,4 @@
-"""The rows of a part, read where they lie: forwards, so that no packed file is unpacked twice."""
+"""Reads the rows of parts, forwards in each file, so that no packed file is unpacked twice."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from itertools import islice
 from typing import IO, Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch.job import OUTPUTS, RAW, Job
-from tamis.service.batch.plan import Part
-from tamis.service.batch.rows import Row, parsed, taken_fault
-from tamis.service.files import files
-from tamis.service.files.cells import as_json, cells
-from tamis.service.files.files import open_parquet
-from tamis.service.files.lines import lines
-from tamis.service.files.sources import Source
+from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob
+from tamis.service.batch.rows import InputRow, name_clash_fault, parse_row
+from tamis.service.batch.survey import BatchPart
+from tamis.service.files import codecs, parquet, remote
+from tamis.service.files.arrow_rows import iterate_rows
+from tamis.service.files.input_files import InputFile
+from tamis.service.files.json_values import to_json
+from tamis.service.files.lines import read_lines
+from tamis.service.files.parquet import open_parquet
 
 _SKIP_BYTES = 1 << 20
 _SKIP_ROWS = 1024
 
 
-class Reader:
-    """Reads parts; keeps the last source open, since parts mostly come in order."""
+class PartReader:
+    """Reads parts; the last input file stays open, since parts mostly come in order."""
 
-    def __init__(self, sources: Sequence[Source], job: Job) -> None:
+    def __init__(self, sources: Sequence[InputFile], job: BatchJob) -> None:
         self.sources, self.job = sources, job
-        self._open: tuple[int, _Lines | _Table] | None = None
-        self._last: tuple[Part, Any] | None = None
+        self._current: tuple[int, _LineFile | _ParquetFile] | None = None
+        self._last_table: tuple[BatchPart, Any] | None = None
 
-    def rows(self, part: Part) -> list[Row]:
-        """The rows of a part, in order; a malformed one is told, not raised.
+    def read_rows(self, part: BatchPart) -> list[InputRow]:
+        """The rows of a part, in order; a malformed row has a `fault` and raises nothing.
 
         Raises:
-            BadInput: the source is not what it was when the plan was made.
+            BadInput: the file has changed since the plan was made.
         """
         found = list(self._rows(part))
         if len(found) != part.rows:
@@ -43,79 +44,79 @@ class Reader:
             )
         return found
 
-    def first(self, source: int, most: int) -> list[Row]:
-        """The first rows of a source, without a plan."""
-        most = min(most, len(self.sources[source].names) or most)
-        return list(islice(self._rows(Part(0, source, 1, most, 0, sys.maxsize)), most))
+    def first_rows(self, source: int, max_rows: int) -> list[InputRow]:
+        """Up to `max_rows` first rows of an input file, without a plan."""
+        max_rows = min(max_rows, len(self.sources[source].names) or max_rows)
+        return list(islice(self._rows(BatchPart(0, source, 1, max_rows, 0, sys.maxsize)), max_rows))
 
-    def table(self, part: Part) -> Any:
-        """The rows of a part of a Parquet source as they are, an Arrow table."""
-        if self._last is None or self._last[0] != part:
-            self._last = (part, self._opened(part).table(part))
-        return self._last[1]
+    def arrow_table(self, part: BatchPart) -> Any:
+        """The rows of a part of a Parquet file, unchanged, as an Arrow table."""
+        if self._last_table is None or self._last_table[0] != part:
+            self._last_table = (part, self._open_at(part).table(part))
+        return self._last_table[1]
 
-    def _rows(self, part: Part) -> Iterator[Row]:
+    def _rows(self, part: BatchPart) -> Iterator[InputRow]:
         source = self.sources[part.source]
         if source.kind == "texts":
-            return _texts(source, part, self.job)
+            return _text_rows(source, part, self.job)
         if source.kind == "parquet":
-            return rows_of(self.table(part), part.first, self.job)
-        rows: Iterator[Row] = self._opened(part).rows(part, self.job)
+            return table_rows(self.arrow_table(part), part.first, self.job)
+        rows: Iterator[InputRow] = self._open_at(part).rows(part, self.job)
         return rows
 
-    def _opened(self, part: Part) -> Any:
-        """The part's source, open at or before the part's first row."""
-        if self._open and self._open[0] == part.source and self._open[1].can_reach(part):
-            return self._open[1]
+    def _open_at(self, part: BatchPart) -> Any:
+        """The part's input file, open at or before the part's first row."""
+        if self._current and self._current[0] == part.source and self._current[1].can_reach(part):
+            return self._current[1]
         self.close()
         source = self.sources[part.source]
-        kind = _Table if source.kind == "parquet" else _Lines
-        self._open = (part.source, kind(source.url))
-        return self._open[1]
+        kind = _ParquetFile if source.kind == "parquet" else _LineFile
+        self._current = (part.source, kind(source.url))
+        return self._current[1]
 
     def close(self) -> None:
-        """Closes the source that is open."""
-        if self._open:
-            self._open[1].close()
-            self._open = None
+        """Closes the file that is open."""
+        if self._current:
+            self._current[1].close()
+            self._current = None
 
 
-class _Lines:
-    """A file of lines; `at` is where it stands in the unpacked bytes."""
+class _LineFile:
+    """A file of lines; `at` is the position in the unpacked bytes."""
 
     def __init__(self, url: str) -> None:
-        self.packed = files.codec_of(url) is not None
-        self.stream: IO[bytes] = files.opened(url)
+        self.packed = codecs.codec_of(url) is not None
+        self.stream: IO[bytes] = codecs.open_unpacked(url)
         self.at = 0
 
-    def can_reach(self, part: Part) -> bool:
+    def can_reach(self, part: BatchPart) -> bool:
         return not self.packed or part.start >= self.at
 
-    def rows(self, part: Part, job: Job) -> Iterator[Row]:
-        self._go(part.start)
-        for number, (size, data) in enumerate(lines(self.stream), part.first):
+    def rows(self, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
+        self._seek(part.start)
+        for number, (size, data) in enumerate(read_lines(self.stream), part.first):
             self.at += size
             if data is None or data.strip():
-                yield parsed(number, data, job, size)
+                yield parse_row(number, data, job, size)
             if self.at >= part.stop:
                 return
 
-    def _go(self, start: int) -> None:
+    def _seek(self, start: int) -> None:
         if not self.packed:
             self.stream.seek(start)
             self.at = start
         while self.at < start:
             read = len(self.stream.read(min(_SKIP_BYTES, start - self.at)))
             if not read:
-                return  # shorter than planned: the count of rows will tell
+                return  # shorter than planned: `read_rows` notices by the number of rows
             self.at += read
 
     def close(self) -> None:
         self.stream.close()
 
 
-class _Table:
-    """A Parquet file, read batch by batch; `at` is the row it stands before, from 0."""
+class _ParquetFile:
+    """A Parquet file, read batch by batch; `at` is the number of the next row, from 0."""
 
     def __init__(self, url: str) -> None:
         self.url, self.file = url, open_parquet(url)
@@ -128,20 +129,20 @@ class _Table:
         self.batches: Iterator[Any] = iter(())
         self.rest: Any = None
 
-    def can_reach(self, part: Part) -> bool:
+    def can_reach(self, part: BatchPart) -> bool:
         return True
 
-    def table(self, part: Part) -> Any:
+    def table(self, part: BatchPart) -> Any:
         """Rows `[first - 1, first - 1 + rows)` as one table."""
-        self._go(part.first - 1)
-        taken: list[Any] = []
+        self._seek(part.first - 1)
+        batches: list[Any] = []
         missing = part.rows
-        while missing and (batch := self._next(missing)) is not None:
-            taken.append(batch)
+        while missing and (batch := self._take(missing)) is not None:
+            batches.append(batch)
             missing -= batch.num_rows
-        return files.pyarrow().Table.from_batches(taken, self.file.schema_arrow)
+        return parquet.import_pyarrow().Table.from_batches(batches, self.file.schema_arrow)
 
-    def _go(self, row: int) -> None:
+    def _seek(self, row: int) -> None:
         if not self.bounds:
             self.at = row  # a file without a row group has no rows to go to
             return
@@ -149,27 +150,27 @@ class _Table:
         if self.at is None or row < self.at or self.bounds[group] > self.at:
             self.at, self.rest = self.bounds[group], None
             self.batches = self._batches(group)
-        while self.at < row and self._next(row - self.at) is not None:
+        while self.at < row and self._take(row - self.at) is not None:
             pass
 
     def _batches(self, first: int) -> Iterator[Any]:
-        """Of this row group and those behind it."""
+        """The batches of this row group and of those after it."""
         for group in range(first, len(self.bounds)):
             try:
                 yield from self.file.iter_batches(_SKIP_ROWS, [group], use_threads=False)
-            except (files.pyarrow().ArrowException, OSError) as error:
+            except (parquet.import_pyarrow().ArrowException, OSError) as error:
                 raise BadInput(
                     f"{self.url} is damaged in row group {group} of {len(self.bounds)}, from 0 "
                     f"({error}); bring a whole copy"
                 ) from error
 
-    def _next(self, most: int) -> Any:
-        """Up to so many of the next rows; None behind the last."""
+    def _take(self, max_rows: int) -> Any:
+        """Up to `max_rows` of the next rows; None after the last."""
         if self.rest is None or not self.rest.num_rows:
             self.rest = next(self.batches, None)
         if self.rest is None:
             return None
-        head, self.rest = self.rest.slice(0, most), self.rest.slice(most)
+        head, self.rest = self.rest.slice(0, max_rows), self.rest.slice(max_rows)
         self.at = (self.at or 0) + head.num_rows
         return head
 
@@ -177,33 +178,35 @@ class _Table:
         self.file.close()
 
 
-def rows_of(table: Any, first: int, job: Job) -> Iterator[Row]:
-    """An Arrow table's rows; a cell becomes Python where it is used."""
-    if taken := sorted(set(map(job.name, OUTPUTS)) & set(table.column_names)):
-        raise BadInput(taken_fault(taken))
-    for number, value in enumerate(cells(table), first):
-        yield Row(number, None, value)
+def table_rows(table: Any, first: int, job: BatchJob) -> Iterator[InputRow]:
+    """The rows of an Arrow table; a cell is converted to Python when it is used."""
+    if taken := sorted(set(map(job.field_name, OUTPUT_FIELDS)) & set(table.column_names)):
+        raise BadInput(name_clash_fault(taken))
+    for number, value in enumerate(iterate_rows(table), first):
+        yield InputRow(number, None, value)
 
 
-def _texts(source: Source, part: Part, job: Job) -> Iterator[Row]:
-    """A file is a row: its name is the id, its text the context."""
-    _check_names(job)
-    fs, home = files.filesystem(source.url)
+def _text_rows(source: InputFile, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
+    """Text files as rows: the name is the id, the text the context."""
+    _check_field_names(job)
+    fs, folder = remote.filesystem(source.url)
     for number in range(part.first, part.first + part.rows):
         name = source.names[number - 1]
-        data = fs.cat_file(f"{home.rstrip('/')}/{name}")
+        data = fs.cat_file(f"{folder.rstrip('/')}/{name}")
         try:
             text = data.decode(job.encoding)
         except UnicodeDecodeError as error:
             fault = f"byte 0x{data[error.start]:02x} at {error.start} is not {job.encoding}"
-            yield Row(number, as_json({job.fields.id: name}), fault=f"{fault}; give --encoding")
+            yield InputRow(
+                number, to_json({job.fields.id: name}), fault=f"{fault}; give --encoding"
+            )
             continue
         value = {job.fields.id: name, job.fields.context: text}
-        yield Row(number, as_json(value), value)
+        yield InputRow(number, to_json(value), value)
 
 
-def _check_names(job: Job) -> None:
-    """Refuses a name for a text file's name or text that something else has already."""
+def _check_field_names(job: BatchJob) -> None:
+    """Refuses a field name for a text file's name or text that is used for something else."""
     fields = job.fields
     if fields.id in (others := (fields.context, fields.documents, fields.history)):
         option = ("--context-field", "--docs-field", "--history-field")[others.index(fields.id)]
@@ -211,7 +214,7 @@ def _check_names(job: Job) -> None:
             f"--id-field and {option} are both {fields.id!r}, and the names of text files would "
             "be lost or read as text; give --id-field another name"
         )
-    added = {*map(job.name, OUTPUTS), job.name(RAW)}
+    added = {*map(job.field_name, OUTPUT_FIELDS), job.field_name(RAW_FIELD)}
     if taken := sorted({fields.id, fields.context} & added):
         raise BadInput(
             f"of text files, name and text would go to {taken}, which are added to every row; give "

@@ -1,4 +1,4 @@
-"""One row: what it asks, of which documents, or why it cannot be read."""
+"""One input row: its question and its documents, or why it cannot be read."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tamis.compressors.documents import to_passage
 from tamis.compressors.question import question_text
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
-from tamis.service.batch.job import OUTPUTS, RAW, Fields, Job
+from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob, RowFields
 
-_SAID_CHARS = 60
-_KNOWN = ("id", "title", "metadata", "keep", "min_tokens")
+_SHOWN_CHARS = 60
+_DOCUMENT_FIELDS = ("id", "title", "metadata", "keep", "min_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InputRow:
     """One row of the input.
 
     Attributes:
-        number: in its source, from 1.
-        raw: the text it was read from; None where there is none, as in Parquet.
-        value: its fields; None where it could not be read.
-        fault: why not.
+        number: in its input file, from 1.
+        raw: the text of the row; None where there is none, as in Parquet.
+        value: its fields; None if the row could not be read.
+        fault: why it could not be read.
     """
 
     number: int
@@ -35,105 +35,113 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a row asks for."""
+class RowRequest:
+    """The question of a row, and its documents as passages."""
 
     question: str
     passages: tuple[Passage, ...]
 
     @property
     def chars(self) -> int:
-        """Characters to read, for putting rows of a length together."""
+        """Number of characters to read, by which rows of similar length are grouped."""
         return len(self.question) + sum(len(passage.text) for passage in self.passages)
 
 
-def parsed(number: int, data: bytes | None, job: Job, size: int = 0) -> Row:
-    """A line of JSON as a row; whatever is wrong with it is told, not raised."""
+def parse_row(number: int, data: bytes | None, job: BatchJob, size: int = 0) -> InputRow:
+    """A line of JSON as a row; an error becomes the `fault` of the row and raises nothing."""
     if data is None:
-        return Row(number, fault=f"the line has {size:,} bytes, too many to be read as one row")
+        return InputRow(
+            number, fault=f"the line has {size:,} bytes, too many to be read as one row"
+        )
     try:
         text = data.decode(job.encoding).removeprefix("\ufeff").strip()
     except UnicodeDecodeError as error:
         raw = data.decode(job.encoding, "backslashreplace").strip()
         fault = f"byte 0x{data[error.start]:02x} at {error.start} is not {job.encoding}"
-        return Row(number, raw, fault=f"{fault}; name the encoding with --encoding")
+        return InputRow(number, raw, fault=f"{fault}; name the encoding with --encoding")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Row(number, text, fault=f"the line is not JSON ({error})")
+        return InputRow(number, text, fault=f"the line is not JSON ({error})")
     if not isinstance(value, dict):
-        return Row(number, text, fault=f"the row is {_said(value)}; a row is a JSON object")
-    if taken := sorted({*map(job.name, OUTPUTS), job.name(RAW)} & set(value)):
-        return Row(number, text, fault=taken_fault(taken))
-    return Row(number, text, value)
+        return InputRow(number, text, fault=f"the row is {_shorten(value)}; a row is a JSON object")
+    if taken := sorted(
+        {*map(job.field_name, OUTPUT_FIELDS), job.field_name(RAW_FIELD)} & set(value)
+    ):
+        return InputRow(number, text, fault=name_clash_fault(taken))
+    return InputRow(number, text, value)
 
 
-def taken_fault(names: Sequence[str]) -> str:
-    """What to say of input fields that the output would overwrite."""
+def name_clash_fault(names: Sequence[str]) -> str:
+    """The message for input fields that the output would overwrite."""
     return f"the input has fields {list(names)} already; name the added ones with --prefix tamis_"
 
 
-def request_of(row: Row, job: Job) -> Request:
-    """What a row asks for; text is taken as it is.
+def request_of(row: InputRow, job: BatchJob) -> RowRequest:
+    """The request of a row; its text is not changed.
 
     Raises:
-        BadInput: the row could not be read, or its fields are not what they should be.
+        BadInput: the row could not be read, or a field is missing or has the wrong type.
     """
     if row.value is None:
         raise BadInput(row.fault or "the row cannot be read")
-    question = question_text(_question(row.value, job), job.instruction, _history(row.value, job.fields))
-    return Request(question, _passages(row.value, job.fields))
+    question = question_text(
+        _question(row.value, job), job.instruction, _history(row.value, job.fields)
+    )
+    return RowRequest(question, _passages(row.value, job.fields))
 
 
-def _question(value: Mapping[str, Any], job: Job) -> str:
+def _question(value: Mapping[str, Any], job: BatchJob) -> str:
     if job.query is not None:
         return job.query
     question = value.get(job.fields.query)
     if isinstance(question, str) and question.strip():
         return question
     if job.fields.query in value:
-        raise BadInput(f"{job.fields.query!r} is {_said(question)}; give a question")
+        raise BadInput(f"{job.fields.query!r} is {_shorten(question)}; give a question")
     raise BadInput(
-        f"there is no field {job.fields.query!r}, but {_names(value)}; name it with --query-field, "
-        "or ask one question of all rows with --query"
+        f"there is no field {job.fields.query!r}, but {_field_names(value)}; name it with "
+        "--query-field, or ask one question of all rows with --query"
     )
 
 
-def _history(value: Mapping[str, Any], fields: Fields) -> Sequence[str]:
+def _history(value: Mapping[str, Any], fields: RowFields) -> Sequence[str]:
     """A row's earlier turns; Parquet has None where a row has no list."""
     turns = value.get(fields.history) if fields.history else None
     if turns is None:
         return ()
     if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
-        raise BadInput(f"{fields.history!r} is {_said(turns)}; give a list of earlier turns")
+        raise BadInput(f"{fields.history!r} is {_shorten(turns)}; give a list of earlier turns")
     return turns
 
 
-def _passages(value: Mapping[str, Any], fields: Fields) -> tuple[Passage, ...]:
+def _passages(value: Mapping[str, Any], fields: RowFields) -> tuple[Passage, ...]:
     for name in (fields.documents, fields.context):
         if (given := value.get(name)) is not None:
             documents = [given] if isinstance(given, str | Mapping) else given
             if not isinstance(documents, Sequence) or isinstance(documents, bytes):
-                raise BadInput(f"{name!r} is {_said(given)}; give a text, or a list of documents")
+                raise BadInput(
+                    f"{name!r} is {_shorten(given)}; give a text, or a list of documents"
+                )
             return tuple(_passage(one, i, fields.text) for i, one in enumerate(documents))
     raise BadInput(
-        f"there is neither {fields.documents!r} nor {fields.context!r}, but {_names(value)}; "
+        f"there is neither {fields.documents!r} nor {fields.context!r}, but {_field_names(value)}; "
         "name the field with --docs-field or --context-field"
     )
 
 
 def _passage(given: Any, index: int, text: str) -> Passage:
-    """A document; fields that mean nothing here stay in the row and are not looked at."""
+    """A document as a passage; fields without a meaning here stay in the row and are ignored."""
     if not isinstance(given, Mapping):
         if isinstance(given, str):
             return Passage(given)
-        raise BadInput(f"document {index} is {_said(given)}; give a text, or an object with one")
+        raise BadInput(f"document {index} is {_shorten(given)}; give a text, or an object with one")
     if not isinstance(given.get(text), str):
         raise BadInput(
-            f"document {index} has no text in {text!r}, but {_names(given)}; "
+            f"document {index} has no text in {text!r}, but {_field_names(given)}; "
             "name the field with --text-field"
         )
-    known = {name: given[name] for name in _KNOWN if given.get(name) is not None}
+    known = {name: given[name] for name in _DOCUMENT_FIELDS if given.get(name) is not None}
     for name in ("id", "title"):
         if isinstance(known.get(name), int | float):
             known[name] = str(known[name])  # corpora number their documents
@@ -142,13 +150,13 @@ def _passage(given: Any, index: int, text: str) -> Passage:
     return to_passage({**known, "text": given[text]}, index)
 
 
-def _said(value: Any) -> str:
-    """A value in few words."""
+def _shorten(value: Any) -> str:
+    """A value for a message, cut after some characters."""
     shown = repr(value)
     kind = type(value).__name__
-    return shown if len(shown) <= _SAID_CHARS else f"{kind} {shown[:_SAID_CHARS]}…"
+    return shown if len(shown) <= _SHOWN_CHARS else f"{kind} {shown[:_SHOWN_CHARS]}…"
 
 
-def _names(value: Mapping[str, Any]) -> str:
+def _field_names(value: Mapping[str, Any]) -> str:
     names = [repr(name) for name in list(value)[:8]]
     return ", ".join(names) + (f" and {len(value) - 8} more" if len(value) > 8 else "") or "none"

@@ -1,4 +1,4 @@
-"""How a batch is run: workers, shards, failed rows. Nothing here changes what comes out."""
+"""How a batch is run: workers, shards, failed rows. None of it changes the output."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Literal
 
 from tamis.probes.errors import BadInput
 
-Engine = Literal["local", "ray"]
+BatchEngine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a batch is run; nothing here changes what comes out.
+    """How a batch is run; none of it changes the output.
 
     Attributes:
-        shard: which share of the parts this run does, `(1, 1)` for all.
-        gpus: of a Ray worker, maybe a fraction.
+        shard: the share of the parts that this run does, `(1, 1)` for all.
+        gpus: per Ray worker, maybe a fraction.
         stop_on_error: end at the first row that fails, instead of keeping it as an error row.
-        retry_errors: do the failed rows of parts that are done again.
-        overwrite: remove what another run left in the output folder.
+        retry_errors: repeat the failed rows of completed parts.
+        overwrite: remove the batch of another run from the output folder.
     """
 
     inputs: tuple[str, ...]
     out: str
-    engine: Engine = "local"
+    engine: BatchEngine = "local"
     workers: int = 1
     gpus: float = 0.0
     shard: tuple[int, int] = (1, 1)

@@ -11,21 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tamis.service.cli.bench import (
-    answers,
-    bench,
-    break_even,
-    depth,
-    hops,
-    languages,
-    needle,
-    peers,
-    places,
-    retrieval,
-    selectors,
-    sinks,
-)
-from tamis.service.cli.bench import rerank as bench_rerank
+from tamis.service.cli.bench import app as bench
 from tamis.service.cli.commands import (
     ask_context,
     batch,
@@ -39,8 +25,9 @@ from tamis.service.cli.commands import (
     rerank,
     serve,
 )
-from tamis.service.cli.display.errors import REFUSED
-from tamis.service.cli.probe import heads, lists, lora, probe, rank
+from tamis.service.cli.display.errors import EXIT_REFUSED
+from tamis.service.cli.probe import app as probe
+from tamis.service.cli.probe import heads
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -78,23 +65,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
-bench.app.command("answers", epilog=answers.EPILOG)(answers.answers)
-bench.app.command("break-even", epilog=break_even.EPILOG)(break_even.break_even)
-bench.app.command("depth", epilog=depth.EPILOG)(depth.depth)
-bench.app.command("hops", epilog=hops.EPILOG)(hops.hops)
-bench.app.command("languages", epilog=languages.EPILOG)(languages.languages)
-bench.app.command("needle", epilog=needle.EPILOG)(needle.needle)
-bench.app.command("peers", epilog=peers.EPILOG)(peers.peers)
-bench.app.command("places", epilog=places.EPILOG)(places.places)
-bench.app.command("rerank", epilog=bench_rerank.EPILOG)(bench_rerank.rerank)
-bench.app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
-bench.app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
-bench.app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
 app.add_typer(batch.app, name="batch")
 app.add_typer(bench.app, name="bench")
-probe.app.command("lists", epilog=lists.EPILOG)(lists.lists)
-probe.app.command("rank", epilog=rank.EPILOG)(rank.rank)
-probe.app.command("sharpen", epilog=lora.EPILOG)(lora.sharpen)
 app.add_typer(probe.app, name="probe")
 app.add_typer(heads.app, name="heads")
 
@@ -136,7 +108,7 @@ def run() -> None:
         told = f"tamis: the output cannot be written ({why}); make room, or send it elsewhere"
         with suppress(OSError):
             typer.echo(told, err=True)
-        sys.exit(REFUSED)
+        sys.exit(EXIT_REFUSED)
 
 
 def _drop_output() -> None:

@@ -1,83 +1,84 @@
-"""Readings kept on disk: what a proxy saw of one case serves every method and refit again."""
+"""Readings of cases, kept on disk: what a proxy read of a case serves every method and refit."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from tamis.compressors.method import KeyedReading
 from tamis.compressors.reading.windows import Reading
-from tamis.probes.errors import BadInput
-from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.model.proxy import Proxy
 from tamis.probes.text import Passage, Unit
+from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
 
-def part_of(folder: Path, key: str) -> Path:
-    """The part of a cache folder that belongs to a key, made if it is not there.
 
-    Raises:
-        BadInput: it cannot be made.
+def store_key(method: KeyedReading, kind: str = "features") -> StoreKey:
+    """Everything that a method's readings depend on, beside the case itself.
+
+    Args:
+        kind: what is kept; readings of different kinds are kept apart.
     """
-    part = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(
-            f"readings cannot be kept in {folder} ({error.strerror}); name another folder"
-        ) from error
-    return part
+    options = f"{type(method).__name__} {method.reading_key}"
+    return StoreKey.of_reader(kind, method.reader, options)
 
 
-class Looks:
-    """A folder of readings, one small safetensors file a case."""
+def case_identity(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> list[Any]:
+    """What tells a case from any other: question, titles and texts, and the units' spans."""
+    texts = [[passage.title, passage.text] for passage in passages]
+    return [question, texts, [[unit.passage, *unit.visible] for unit in units]]
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = part_of(folder, key)
-        (self.folder / "key.txt").write_text(key)
+
+class CaseReadings:
+    """Kept readings of cases. Features are rounded to fp16; `tokens_cached` is not kept."""
+
+    def __init__(self, folder: Path, key: StoreKey) -> None:
+        self._store = ReadingStore(folder, key)
 
     def get(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Reading | None:
+        """The kept reading of a case; None if there is none."""
+        entry = self._store.get(case_identity(question, passages, units))
+        return None if entry is None else _to_reading(entry)
+
+    def put(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit], reading: Reading
+    ) -> Reading:
+        """Keeps a reading, and returns it as a later run will find it."""
+        entry = _to_entry(reading)
+        identity = case_identity(question, passages, units)
+        return _to_reading(self._store.put(identity, entry.tensors, entry.facts))
+
+    def get_or_read(
         self,
         question: str,
         passages: Sequence[Passage],
         units: Sequence[Unit],
-        look: Callable[[str, Sequence[Passage], Sequence[Unit]], Reading],
+        read: Callable[[str, Sequence[Passage], Sequence[Unit]], Reading],
     ) -> Reading:
-        """The stored reading of this case, or a new one, stored."""
-        shape = [[p.title, p.text] for p in passages], [[u.passage, *u.visible] for u in units]
-        name = hashlib.sha256(json.dumps([question, shape]).encode()).hexdigest()[:24]
-        path = self.folder / f"{name}.safetensors"
-        if path.is_file():
-            return _loaded(path)
-        _save(path, look(question, passages, units))
-        return _loaded(path)  # rounded to fp16, as every later run will find it
+        """The kept reading of a case, or a new one, kept."""
+        kept = self.get(question, passages, units)
+        if kept is not None:
+            return kept
+        return self.put(question, passages, units, read(question, passages, units))
 
 
-def _save(path: Path, look: Reading) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
+def _to_entry(reading: Reading) -> Entry:
     tensors = {
-        "features": look.features.half(),
-        "tokens": torch.tensor(look.tokens, dtype=torch.int32),
+        "features": reading.features.half(),
+        "tokens": torch.tensor(reading.tokens, dtype=torch.int32),
     }
     facts = {
-        "windows": look.windows,
-        "tokens_read": look.tokens_read,
-        "timings_ms": look.timings_ms,
+        "windows": reading.windows,
+        "tokens_read": reading.tokens_read,
+        "timings_ms": reading.timings_ms,
     }
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
-    os.replace(temporary, path)
+    return Entry(tensors, facts)
 
 
-def _loaded(path: Path) -> Reading:
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
-        features = file.get_tensor("features").float()
-        tokens = tuple(file.get_tensor("tokens").tolist())
-    return Reading(features, tokens, facts["windows"], facts["tokens_read"], facts["timings_ms"])
+def _to_reading(entry: Entry) -> Reading:
+    return Reading(
+        entry.tensors["features"].float(), tuple(entry.tensors["tokens"].tolist()), **entry.facts
+    )

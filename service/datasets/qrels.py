@@ -1,7 +1,7 @@
-"""Queries with the documents a first stage found for them, and what is relevant.
+"""Queries with the candidates of a first stage, and which documents are relevant.
 
 A query is `{"qid", "query", "qrels": {docid: grade}, "candidates": {system: [[docid, score], …]}}`
-with the best first, a document of the corpus `{"docid", "title", "text"}`; both a line each, JSON.
+with the best first, a document of the corpus `{"docid", "title", "text"}`: JSON, one a line.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tamis.service.datasets.records import Record, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One query.
+class JudgedQuery:
+    """One query with relevance judgements.
 
     Attributes:
         qrels: grade of each relevant document, above 0.
@@ -32,26 +32,27 @@ class Query:
     candidates: tuple[tuple[str, float], ...]
 
 
-def load_queries(path: Path, system: str | None = None) -> tuple[list[Query], str]:
-    """The queries of a file, and the first stage whose lists they come with.
+def load_queries(path: Path, system: str | None = None) -> tuple[list[JudgedQuery], str]:
+    """The queries of a file, and the first stage that their candidates are of.
 
     Args:
-        system: the first stage; None for the only one there is.
+        system: the first stage; None for the only one in the file.
 
     Raises:
-        BadInput: no such file, a row that is no query, a first stage that is missing or not chosen.
+        BadInput: no such file, a row that is no query, a first stage that is missing, or several to
+            choose from.
     """
     rows = list(read_jsonl(path))
     if not rows:
         raise BadInput(f"{path} holds no query; give one JSON object a line")
-    chosen = system or _only(rows[0], path)
-    queries = [_query(row, path, number, chosen) for number, row in enumerate(rows, 1)]
+    first_stage = system or _only_first_stage(rows[0], path)
+    queries = [_parse_query(row, path, number, first_stage) for number, row in enumerate(rows, 1)]
     if len({query.qid for query in queries}) < len(queries):
         raise BadInput(f"{path} has {len(queries)} queries, some with the same 'qid'; number them")
-    return queries, chosen
+    return queries, first_stage
 
 
-def _only(row: Record, path: Path) -> str:
+def _only_first_stage(row: Record, path: Path) -> str:
     systems = sorted(row.get("candidates") or {})
     if len(systems) != 1:
         raise BadInput(
@@ -60,7 +61,7 @@ def _only(row: Record, path: Path) -> str:
     return str(systems[0])
 
 
-def _query(row: Record, path: Path, number: int, system: str) -> Query:
+def _parse_query(row: Record, path: Path, number: int, system: str) -> JudgedQuery:
     try:
         qrels = {str(d): float(g) for d, g in row["qrels"].items() if float(g) > 0}
         found = tuple((str(d), float(s)) for d, s in row["candidates"][system])
@@ -76,15 +77,15 @@ def _query(row: Record, path: Path, number: int, system: str) -> Query:
         raise BadInput(f"{path}, row {number}: the query is empty, or nothing is relevant to it")
     if len({docid for docid, _ in found}) < len(found):
         raise BadInput(f"{path}, row {number}: a document is twice among the candidates")
-    return Query(qid, text, qrels, found)
+    return JudgedQuery(qid, text, qrels, found)
 
 
 def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
     """The wanted documents of a corpus.
 
     Raises:
-        BadInput: no such file, a row that is no document, a document that is not there, or is there
-            twice.
+        BadInput: no such file, a row that is no document, or a document that is missing or
+            repeated.
     """
     wanted_ids, found = set(wanted), {}
     for number, row in enumerate(read_jsonl(path), 1):
@@ -93,7 +94,7 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
         if (docid := str(row["docid"])) in wanted_ids:
             if docid in found:
                 raise BadInput(f"{path}, row {number}: document {docid!r} is there twice; keep one")
-            found[docid] = _passage(docid, row)
+            found[docid] = _parse_passage(docid, row)
     if missing := sorted(wanted_ids - set(found)):
         raise BadInput(
             f"{len(missing)} candidates are not in {path}, such as {missing[0]!r}; "
@@ -102,7 +103,7 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
     return found
 
 
-def _passage(docid: str, row: Mapping[str, Any]) -> Passage:
+def _parse_passage(docid: str, row: Mapping[str, Any]) -> Passage:
     title = row.get("title")
     titled = isinstance(title, str | int | float) and not isinstance(title, bool)
     return Passage(row["text"], docid, str(title) or None if titled else None)

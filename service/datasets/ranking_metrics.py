@@ -1,4 +1,4 @@
-"""How good a ranking is: nDCG and recall, as trec_eval computes them."""
+"""Metrics of a ranking: nDCG and recall, as trec_eval computes them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ def ndcg(ranking: Sequence[str], qrels: Mapping[str, float], depth: int = 10) ->
     """Discounted gain of the first `depth` documents over the best possible one, from 0 to 1.
 
     Source: Järvelin, Kekäläinen 2002; the gain is the grade, the discount 1 / log2(rank + 1).
-    Relevant documents that were never found count against it.
+    Relevant documents that are not in the ranking count against it.
     """
-    gained = _discounted([qrels.get(docid, 0.0) for docid in ranking[:depth]])
-    best = _discounted(sorted(qrels.values(), reverse=True)[:depth])
-    return gained / best if best else 0.0
+    gain = _discounted_gain([qrels.get(docid, 0.0) for docid in ranking[:depth]])
+    best = _discounted_gain(sorted(qrels.values(), reverse=True)[:depth])
+    return gain / best if best else 0.0
 
 
-def _discounted(gains: Sequence[float]) -> float:
+def _discounted_gain(gains: Sequence[float]) -> float:
     return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
 

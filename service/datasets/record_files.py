@@ -1,4 +1,4 @@
-"""Files of labelled records, chosen for training or judging: which records, and what they are called.
+"""Files of labelled records for training or measuring: which records, and the files' names.
 
 file ─ answerable records with gold ─ distractors, or whole articles ─ at most `limit` ─► records
      └ unanswerable records ─ distractors ─► records without gold

@@ -18,32 +18,36 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.record_checks import (
+    check_document,
     check_labels,
     check_shape,
-    checked_document,
-    put_in_place,
+    resolve_reference,
 )
 
 Record = dict[str, Any]
 DISTRACTORS = 5
 _BETWEEN = "\n\n"
-_SHARE = 0.9
-"""A gold sentence counts as kept when so much of its visible text is."""
+_COVERED_SHARE = 0.9
+"""A gold sentence counts as kept when this share of its visible characters is."""
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:
-    """One object a line, compressed or not; a bad line is named by its number."""
+    """The objects of a JSON Lines file, gzipped or not.
+
+    Raises:
+        BadInput: it cannot be read, or a line is no JSON object; the message has its number.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _parsed(line, path, number)
+                    yield _parse_line(line, path, number)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
 
-def _parsed(line: str, path: Path, number: int) -> Record:
+def _parse_line(line: str, path: Path, number: int) -> Record:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -55,7 +59,7 @@ def _parsed(line: str, path: Path, number: int) -> Record:
     return row
 
 
-def load(path: str | Path) -> list[Record]:
+def load_records(path: str | Path) -> list[Record]:
     """The records of a file with their documents in place.
 
     Raises:
@@ -67,18 +71,20 @@ def load(path: str | Path) -> list[Record]:
     for number, row in enumerate(rows, 1):
         check_shape(row, path, number)
     if any("ref" in doc for row in rows for doc in row["docs"]):
-        beside = _beside(path)
-        stored = dict(
-            checked_document(doc, beside, n) for n, doc in enumerate(read_jsonl(beside), 1)
-        )
+        beside = _documents_path(path)
+        stored = dict(check_document(doc, beside, n) for n, doc in enumerate(read_jsonl(beside), 1))
         for number, row in enumerate(rows, 1):
-            row["docs"] = [put_in_place(doc, stored, path, number) for doc in row["docs"]]
+            row["docs"] = [resolve_reference(doc, stored, path, number) for doc in row["docs"]]
     check_labels(rows, path)
     return rows
 
 
-def id_of(record: Record) -> str:
-    """What a record is called. BadInput: it has no name, and chance is drawn by it."""
+def record_id(record: Record) -> str:
+    """The `id` of a record, which also seeds whatever is drawn at random for it.
+
+    Raises:
+        BadInput: it has none.
+    """
     if not isinstance(name := record.get("id"), str | int):
         raise BadInput(
             f"the record of {record['question']!r:.60} has the 'id' {name!r}; give each its own"
@@ -86,7 +92,7 @@ def id_of(record: Record) -> str:
     return str(name)
 
 
-def _beside(path: Path) -> Path:
+def _documents_path(path: Path) -> Path:
     stem = path.name.split(".jsonl")[0]
     for ending in (".jsonl.gz", ".jsonl"):
         if (found := path.with_name(f"{stem}_docs{ending}")).is_file():
@@ -94,19 +100,19 @@ def _beside(path: Path) -> Path:
     raise BadInput(f"{path} refers to documents in {stem}_docs.jsonl[.gz], which is not beside it")
 
 
-def lone(records: Sequence[Record]) -> bool:
-    """Whether a set is of single short passages, which say little about choosing among several."""
+def are_single_passages(records: Sequence[Record]) -> bool:
+    """Whether every record is one passage, below 3,000 characters on average: little to select."""
     sizes = [sum(len(doc["text"]) for doc in record["docs"]) for record in records]
     return all(len(r["docs"]) == 1 for r in records) and sum(sizes) < 3000 * len(sizes)
 
 
-def with_distractors(
+def add_distractors(
     records: Sequence[Record], count: int = DISTRACTORS, seed: int = 0
 ) -> list[Record]:
     """Each record among `count` other passages of its set, shuffled.
 
-    Up to half of them stand under the same title, where there are so many. What a record gets
-    depends on its id and the seed alone, given the set.
+    Up to half of them have the same title, where there are so many. Given the set, what a record
+    gets depends on its id and the seed alone.
     """
     pool = list({doc["text"]: doc for record in records for doc in record["docs"]}.values())
     if len(pool) <= count:
@@ -114,13 +120,13 @@ def with_distractors(
     by_title: dict[str, list[Record]] = {}
     for doc in pool:
         by_title.setdefault(doc.get("title") or "", []).append(doc)
-    return [_among(record, pool, by_title, count, seed) for record in records]
+    return [_add_distractors(record, pool, by_title, count, seed) for record in records]
 
 
-def _among(
+def _add_distractors(
     record: Record, pool: list[Record], by_title: dict[str, list[Record]], count: int, seed: int
 ) -> Record:
-    chance = random.Random(f"{seed}:{id_of(record)}")
+    chance = random.Random(f"{seed}:{record_id(record)}")
     own = {doc["text"] for doc in record["docs"]}
     near = [d for d in by_title[record["docs"][0].get("title") or ""] if d["text"] not in own]
     picked = chance.sample(near, min(len(near), count // 2))
@@ -132,8 +138,8 @@ def _among(
             picked.append(doc)
     docs = [*record["docs"], *({**doc, "gold": []} for doc in picked)]
     order = chance.sample(range(len(docs)), len(docs))
-    moved = {old: new for new, old in enumerate(order)}
-    spans = [[moved[d], a, b] for d, a, b in record.get("answer_spans", ())]
+    new_index = {old: new for new, old in enumerate(order)}
+    spans = [[new_index[d], a, b] for d, a, b in record.get("answer_spans", ())]
     return {**record, "docs": [docs[i] for i in order], "answer_spans": spans}
 
 
@@ -162,25 +168,27 @@ def gold_spans(record: Record) -> list[tuple[int, int, int]]:
     ]
 
 
-def visible_chars(text: str) -> int:
+def count_visible_chars(text: str) -> int:
     """How many characters are not white space."""
     return len("".join(text.split()))
 
 
 def is_covered(text: str, kept: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
-    """Whether enough of one gold sentence lies in kept spans, which do not overlap.
+    """Whether enough of one gold sentence is in kept spans, which do not overlap.
 
-    Never of a sentence without a visible character: there is nothing to keep.
+    Never true of a sentence without a visible character, which leaves nothing to keep.
     """
-    visible = visible_chars(text[start:stop])
+    visible = count_visible_chars(text[start:stop])
     inside = sum(
-        visible_chars(text[max(a, start) : min(b, stop)]) for a, b in kept if a < stop and start < b
+        count_visible_chars(text[max(a, start) : min(b, stop)])
+        for a, b in kept
+        if a < stop and start < b
     )
-    return visible > 0 and inside >= _SHARE * visible - 1e-9
+    return visible > 0 and inside >= _COVERED_SHARE * visible - 1e-9
 
 
-def labels(record: Record, units: Sequence[Unit]) -> list[bool]:
-    """Which units answer: half of the unit, or of a gold sentence, is shared with gold."""
+def gold_labels(record: Record, units: Sequence[Unit]) -> list[bool]:
+    """Which units are gold: at least half of the unit, or of a gold sentence, is in both."""
     gold = gold_spans(record)
     return [any(_overlaps(unit, span) for span in gold) for unit in units]
 
@@ -193,36 +201,44 @@ def _overlaps(unit: Unit, gold: tuple[int, int, int]) -> bool:
     return 2 * (min(b, stop) - max(a, start)) >= max(1, min(b - a, stop - start))
 
 
-def as_articles(records: Sequence[Record]) -> list[Record]:
-    """Each record with its whole article as one document: every passage of the set under its title.
+def join_articles(records: Sequence[Record]) -> list[Record]:
+    """Each record with its whole article as one document: all passages of the set with its title.
 
-    Passages stand in the order of their first record, a blank line between them. A record whose
-    passages have several titles, or none, is left out.
+    Passages are in the order of the first record that has each, a blank line between them. A record
+    whose passages have several titles, or none, is left out.
     """
     articles: dict[str, dict[str, Record]] = {}
     for record in records:
         for doc in record["docs"]:
             articles.setdefault(doc.get("title") or "", {})[doc["text"]] = doc
-    joined = {title: _joined(title, list(docs.values())) for title, docs in articles.items()}
+    joined = {
+        title: _join_documents(title, list(docs.values())) for title, docs in articles.items()
+    }
     kept = (r for r in records if len({d.get("title") for d in r["docs"]}) == 1)
-    return [_in_article(r, *joined[r["docs"][0]["title"]]) for r in kept if r["docs"][0]["title"]]
+    return [
+        _move_into_article(r, *joined[r["docs"][0]["title"]]) for r in kept if r["docs"][0]["title"]
+    ]
 
 
-def _joined(title: str, docs: Sequence[Record]) -> tuple[Record, dict[str, tuple[int, int]]]:
-    """One document, and per passage text where it starts: at which character, at which sentence."""
-    text, places = "", {}
+def _join_documents(
+    title: str, docs: Sequence[Record]
+) -> tuple[Record, dict[str, tuple[int, int]]]:
+    """One document, and by passage text where the passage starts: its character, its sentence."""
+    text, starts = "", {}
     sents: list[list[int]] = []
     for doc in docs:
-        places[doc["text"]] = (len(text), len(sents))
+        starts[doc["text"]] = (len(text), len(sents))
         sents += [[a + len(text), b + len(text)] for a, b in doc["sents"]]
         text += doc["text"] + _BETWEEN
-    return {"title": title, "text": text.removesuffix(_BETWEEN), "sents": sents, "gold": []}, places
+    return {"title": title, "text": text.removesuffix(_BETWEEN), "sents": sents, "gold": []}, starts
 
 
-def _in_article(record: Record, article: Record, places: dict[str, tuple[int, int]]) -> Record:
-    gold = [places[doc["text"]][1] + i for doc in record["docs"] for i in doc.get("gold", ())]
+def _move_into_article(
+    record: Record, article: Record, starts: dict[str, tuple[int, int]]
+) -> Record:
+    gold = [starts[doc["text"]][1] + i for doc in record["docs"] for i in doc.get("gold", ())]
     spans = [
-        [0, a + places[record["docs"][d]["text"]][0], b + places[record["docs"][d]["text"]][0]]
+        [0, a + starts[record["docs"][d]["text"]][0], b + starts[record["docs"][d]["text"]][0]]
         for d, a, b in record.get("answer_spans", ())
     ]
     return {**record, "docs": [{**article, "gold": sorted(gold)}], "answer_spans": spans}

@@ -1,10 +1,7 @@
-"""Where the scores of a case come from: a method, what it saw earlier, or what it said earlier."""
+"""Where the scores of a case come from: a method, its kept reading, or its kept scores."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +12,19 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
-from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
-from tamis.service.datasets.case_readings import Looks, part_of
+from tamis.service.datasets.case_readings import CaseReadings, case_identity
+from tamis.service.datasets.reading_store import ReadingStore, StoreKey
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One case, scored.
+class TimedScores:
+    """The scores of one case.
 
     Attributes:
-        ms: what scoring took when its model was asked. cached: whether that was before this run,
-            or only in part now.
+        ms: what scoring took when the model ran. cached: whether that was before this run, or only
+            in part in it.
     """
 
     scores: Scores
@@ -35,101 +32,111 @@ class Seen:
     cached: bool = False
 
 
-class Source(Protocol):
+class ScoreSource(Protocol):
     """Whatever scores a case and says how long it took."""
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
         """The scores of every unit."""
         ...
 
 
-class Timed:
-    """A method as it is, against the clock."""
+class TimedSource:
+    """A method as it is, timed."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
         """Scores the case now."""
         clock = time.perf_counter()
         scores = self.scorer.scores(question, passages, units)
-        return Seen(scores, (time.perf_counter() - clock) * 1e3)
+        return TimedScores(scores, (time.perf_counter() - clock) * 1e3)
 
 
-class Stored:
-    """A method that looks and judges; what it saw is kept on disk, with the time that took."""
+class TwoStepSource:
+    """A method that reads and scores in two steps; its readings are kept, with their times."""
 
-    def __init__(self, method: Any, looks: Looks) -> None:
-        self.method, self.looks = method, looks
+    def __init__(self, method: Any, readings: CaseReadings) -> None:
+        """`method` is a `ReadingScorer`."""
+        self.method, self.readings = method, readings
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
-        """Judges what was seen of the case, now or in an earlier run."""
-        fresh: list[Reading] = []
-
-        def look(*case: Any) -> Reading:
-            fresh.append(self.method.read(*case))
-            return fresh[0]
-
-        seen = self.looks.get(question, passages, units, look)
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
+        """Scores the reading of the case, of this run or an earlier one."""
+        case = question, passages, units
+        kept = self.readings.get(*case)
+        reading = kept if kept is not None else self.readings.put(*case, self.method.read(*case))
         clock = time.perf_counter()
-        scores = self.method.score_reading(seen, question, passages, units)
-        judged = (time.perf_counter() - clock) * 1e3
-        return Seen(scores, judged + sum(seen.timings_ms.values()), cached=not fresh)
+        scores = self.method.score_reading(reading, *case)
+        scoring_ms = (time.perf_counter() - clock) * 1e3
+        ms = scoring_ms + sum(reading.timings_ms.values())
+        return TimedScores(scores, ms, cached=kept is not None)
 
 
-class Vectors:
-    """An encoder that encodes each text once: data sets repeat their passages."""
+class CachedEncoder:
+    """An encoder that encodes each text once, because data sets repeat their passages.
+
+    Attributes:
+        repeats: how many texts did not have to be encoded.
+    """
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
         self.repeats = 0
-        self._known: dict[str, Tensor] = {}
+        self._vectors: dict[str, Tensor] = {}
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Vectors in the order of the texts, `[N, D]`."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         self.repeats += len(texts) - len(new)
         if new:
-            self._known.update(zip(new, self.encoder.encode(new), strict=True))
-        return torch.stack([self._known[text] for text in texts])
+            self._vectors.update(zip(new, self.encoder.encode(new), strict=True))
+        return torch.stack([self._vectors[text] for text in texts])
 
 
-class Remembered:
-    """The embedding method over `Vectors`."""
+class EmbeddingSource:
+    """The embedding method over a `CachedEncoder`."""
 
-    def __init__(self, scorer: Scorer, vectors: Vectors) -> None:
-        self.timed, self.vectors = Timed(scorer), vectors
+    def __init__(self, scorer: Scorer, encoder: CachedEncoder) -> None:
+        """`scorer` encodes with `encoder`."""
+        self._timed, self._encoder = TimedSource(scorer), encoder
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
         """Scores the case; cached where some of its texts had been encoded before."""
-        before = self.vectors.repeats
-        seen = self.timed.see(question, passages, units)
-        return Seen(seen.scores, seen.ms, cached=self.vectors.repeats > before)
+        before = self._encoder.repeats
+        scored = self._timed.score_case(question, passages, units)
+        return TimedScores(scored.scores, scored.ms, cached=self._encoder.repeats > before)
 
 
-class Filed:
-    """A source whose scores are kept on disk, a small JSON file a case, with the time they took."""
+class StoredSource:
+    """A source whose scores are kept on disk in fp64, with the time they took."""
 
-    def __init__(self, source: Source, folder: Path, key: str) -> None:
-        """`key` names all that scores depend on, beside the case."""
+    def __init__(self, source: ScoreSource, folder: Path, key: StoreKey) -> None:
+        """`key` names everything that the scores depend on, beside the case."""
         self.source = source
-        self.folder = part_of(folder, key)
-        (self.folder / "key.txt").write_text(key, "utf8")
+        self._store = ReadingStore(folder, key)
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
-        """The scores of an earlier run, else of the source."""
-        path = self.folder / f"{_digest(question, passages, units)}.json"
-        if path.is_file():
-            row = json.loads(path.read_text("utf8"))
-            return Seen(Scores(tuple(row["values"]), tuple(row["passages"])), row["ms"], True)
-        seen = self.source.see(question, passages, units)
-        row = {"values": seen.scores.values, "passages": seen.scores.passages, "ms": seen.ms}
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(row), "utf8")
-        os.replace(part, path)
-        return seen
-
-
-def _digest(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> str:
-    texts, spans = [[p.title, p.text] for p in passages], [[u.passage, *u.visible] for u in units]
-    return hashlib.sha256(json.dumps([question, texts, spans]).encode()).hexdigest()[:24]
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
+        """The values of an earlier run, else whatever the source says."""
+        identity = case_identity(question, passages, units)
+        if (entry := self._store.get(identity)) is not None:
+            values, passage_values = (
+                tuple(entry.tensors[name].tolist()) for name in ("values", "passages")
+            )
+            return TimedScores(Scores(values, passage_values), entry.facts["ms"], cached=True)
+        scored = self.source.score_case(question, passages, units)
+        tensors = {
+            "values": torch.tensor(scored.scores.values, dtype=torch.float64),
+            "passages": torch.tensor(scored.scores.passages, dtype=torch.float64),
+        }
+        self._store.put(identity, tensors, {"ms": scored.ms})
+        return scored

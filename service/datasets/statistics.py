@@ -1,4 +1,4 @@
-"""How sure a difference is: the paired bootstrap (Efron, Tibshirani 1993, ch. 16)."""
+"""Confidence intervals of differences: the paired bootstrap (Efron, Tibshirani 1993, ch. 16)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DRAWS = 2_000
 
 
 def paired_bootstrap(
-    a_num: Any, b_num: Any, den: Any, draws: int = DRAWS, seed: int = 0, sure: float = 0.95
+    a_num: Any, b_num: Any, den: Any, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """The difference of two ratios over the same records, and its 95 % interval.
+    """The difference of two ratios over the same records, and its confidence interval.
 
     The statistic is `sum(a_num) / sum(den) - sum(b_num) / sum(den)`. Records are drawn with
-    replacement, both methods' figures of a record together; the interval lies between the
-    percentiles 2.5 and 97.5, or as far apart as `sure` says.
+    replacement, both methods' figures of a record together; the interval is between the
+    percentiles 2.5 and 97.5, or whichever `confidence` says.
 
     Args:
         a_num, b_num: one number a record for each method, such as gold sentences kept: `[R]`.
@@ -35,19 +35,19 @@ def paired_bootstrap(
     """
     a, b, of = (np.asarray(x, dtype=np.float64) for x in (a_num, b_num, den))
     _check(a, b, of, draws)
-    times = _times_drawn(len(of), draws, seed)
-    drawn = (times @ (a - b)) / (times @ of)
-    low, high = np.percentile(drawn, (50 * (1 - sure), 50 * (1 + sure)))
+    counts = _draw_counts(len(of), draws, seed)
+    statistics = (counts @ (a - b)) / (counts @ of)
+    low, high = np.percentile(statistics, (50 * (1 - confidence), 50 * (1 + confidence)))
     return float((a - b).sum() / of.sum()), float(low), float(high)
 
 
 def spread_bootstrap(
-    nums: Sequence[Any], den: Any, draws: int = DRAWS, seed: int = 0, sure: float = 0.95
+    nums: Sequence[Any], den: Any, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
     """The largest less the smallest of several ratios over the same records, and its interval.
 
-    Never below 0, and above it even where all ratios are the same but for chance: the upper end is
-    what a bound is held against.
+    The spread is never below 0, and above it even where all ratios differ by chance alone: compare
+    a bound with the upper end.
 
     Args:
         nums: per condition one number a record: `[C][R]`. den: what all are a share of: `[R]`.
@@ -60,17 +60,19 @@ def spread_bootstrap(
     """
     if not len(nums):
         raise BadInput("there is no condition to compare; give at least one")
-    found, of = np.asarray(nums, dtype=np.float64), np.asarray(den, dtype=np.float64)
-    for row in found:
+    ratios, of = np.asarray(nums, dtype=np.float64), np.asarray(den, dtype=np.float64)
+    for row in ratios:
         _check(row, row, of, draws)
-    times = _times_drawn(len(of), draws, seed)
-    drawn = (times @ found.T) / (times @ of)[:, None]
-    low, high = np.percentile(np.ptp(drawn, axis=1), (50 * (1 - sure), 50 * (1 + sure)))
-    return float(np.ptp(found.sum(1) / of.sum())), float(low), float(high)
+    counts = _draw_counts(len(of), draws, seed)
+    statistics = (counts @ ratios.T) / (counts @ of)[:, None]
+    low, high = np.percentile(
+        np.ptp(statistics, axis=1), (50 * (1 - confidence), 50 * (1 + confidence))
+    )
+    return float(np.ptp(ratios.sum(1) / of.sum())), float(low), float(high)
 
 
-def _times_drawn(records: int, draws: int, seed: int) -> Figures:
-    """How often each draw has each record: `[draws, records]`; rows sum to `records`."""
+def _draw_counts(records: int, draws: int, seed: int) -> Figures:
+    """How often each record is in each draw: `[draws, records]`; rows sum to `records`."""
     chance = np.random.default_rng(seed)
     return chance.multinomial(records, np.full(records, 1 / records), size=draws).astype(np.float64)
 

@@ -1,1 +1,4 @@
-"""Many requests, one model: a bounded line, fair packing, one thread, and what if it dies."""
+"""Many requests, one model: a bounded queue, fair batches, one model thread and its supervisor.
+
+Imports `compressors` and `probes`; knows neither HTTP nor the command line.
+"""

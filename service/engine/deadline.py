@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tamis.compressors.method import Info, Scorer, best_unit_scores, check_scores, ranks_from_scores
+from tamis.compressors.method import Info, Scorer, best_unit_scores, ranks_from_scores
 from tamis.compressors.methods.lexical import Method as Lexical
-from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.selection.order import Orderers
-from tamis.compressors.types import Budget, Compressed, Kept, Ranks, Rules, Scores
+from tamis.compressors.pipeline.compression import Compressor, PreparedCompression
+from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.selection.order import OrdererFactory
+from tamis.compressors.types import Compressed, KeptUnit, Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, current_request
 
@@ -159,55 +160,89 @@ class DeadlineScorer:
             request.replaying = False
 
 
-def run_with_deadline(
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A job that was checked and segmented; no model has run.
+
+    Attributes:
+        compression: the request, segmented; an adaptive budget begins with its threshold.
+        compressor: over `scorer`, which keeps its scores for several selections.
+    """
+
+    job: CompressionJob
+    compression: PreparedCompression
+    compressor: Compressor
+    scorer: DeadlineScorer
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether a method must score the units: the context does not fit, or scores are wanted."""
+        wanted = self.job.always_score or not self.compression.fits
+        return wanted and bool(self.compression.units)
+
+
+def prepare_job(
     scorer: Scorer,
     name: str,
-    counter: Tokens,
+    counter: TextTokenizer,
     job: CompressionJob,
-    orderers: Orderers | None = None,
-) -> TimedResult:
-    """Compresses one job within the deadline of the request that this thread works for.
+    orderers: OrdererFactory | None = None,
+) -> PreparedJob:
+    """Checks and segments a job, and finds out whether its context fits.
+
+    Raises:
+        BadInput: and its subclasses, for what cannot be served.
+    """
+    deadline_scorer = DeadlineScorer(scorer)
+    compressor = Compressor(deadline_scorer, name, counter, orderers)
+    given = job.budget
+    budget = given if isinstance(given, Budget) else Budget(threshold=ADAPTIVE_THRESHOLD)
+    compression = compressor.prepare(
+        job.question, job.passages, budget, job.rules, language=job.language
+    )
+    return PreparedJob(job, compression, compressor, deadline_scorer)
+
+
+def run_with_deadline(prepared: PreparedJob) -> TimedResult:
+    """Compresses a job within the deadline of the request that this thread works for.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served.
         OutOfTime: nothing was read in time, and the budget needs probabilities.
     """
-    check_scores(scorer.info, name)
-    deadline_scorer = DeadlineScorer(scorer)
-    compressor = Compressor(deadline_scorer, name, counter, orderers)
+    job, scorer = prepared.job, prepared.scorer
     try:
-        result = _compress_job(compressor, job, counter)
+        result = _compress(prepared)
     except BadInput:
-        if deadline_scorer.units_read == 0:
+        if scorer.units_read == 0:
             raise OutOfTime(
                 "nothing was read in time, and a threshold needs probabilities"
             ) from None
         raise
     if job.always_score and not result.scores and result.units:
-        scores = deadline_scorer.scores(job.question, result.passages, result.units)
+        scores = scorer.scores(job.question, result.passages, result.units)
         result = _with_scores(result, scores)
-    calibrated = deadline_scorer.kept_scores is not None and deadline_scorer.kept_scores.calibrated
-    units = deadline_scorer.units or len(result.units)
+    units = scorer.units or len(result.units)
     return TimedResult(
         result,
-        calibrated,
-        units if deadline_scorer.units_read is None else deadline_scorer.units_read,
+        scorer.kept_scores is not None and scorer.kept_scores.calibrated,
+        units if scorer.units_read is None else scorer.units_read,
         units,
     )
 
 
-def _compress_job(compressor: Compressor, job: CompressionJob, counter: Tokens) -> Compressed:
-    def compress_to(budget: Budget) -> Compressed:
-        return compressor.compress(
-            job.question, job.passages, budget, job.rules, language=job.language
-        )
+def _compress(prepared: PreparedJob) -> Compressed:
+    compression, limits = prepared.compression, prepared.job.budget
 
-    if isinstance(job.budget, Budget):
-        return compress_to(job.budget)
+    def compress_to(budget: Budget) -> Compressed:
+        return prepared.compressor.finish(compression.with_budget(budget))
+
+    if isinstance(limits, Budget):
+        return prepared.compressor.finish(compression)
     # one reading, several selections: the scorer keeps its scores
-    free = compress_to(Budget(threshold=ADAPTIVE_THRESHOLD))
-    most = math.floor(free.tokens_in / job.budget.min_ratio)
-    least = math.ceil(free.tokens_in / job.budget.max_ratio)
+    free = prepared.compressor.finish(compression)
+    most = math.floor(free.tokens_in / limits.min_ratio)
+    least = math.ceil(free.tokens_in / limits.max_ratio)
     if not free.units:
         return free
     found = free if free.tokens_out >= least else _compress_to_at_least(least, free, compress_to)
@@ -237,7 +272,7 @@ def _with_scores(result: Compressed, scores: Scores) -> Compressed:
         scores=scores.values,
         passage_scores=scores.passages,
         kept=tuple(
-            Kept(k.passage, k.start, k.stop, scores.values[k.unit], k.unit) for k in result.kept
+            KeptUnit(k.passage, k.start, k.stop, scores.values[k.unit], k.unit) for k in result.kept
         ),
         windows=scores.windows,
         tokens_read=scores.tokens_read,

@@ -1,4 +1,4 @@
-"""The engine: a line, a worker, and someone who watches the worker."""
+"""The engine: a request queue, a worker thread that owns the model, and its supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamis.compressors.reading.long_range import innermost_reader
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
 from tamis.service.engine.errors import OutOfTime, Unavailable, WorkerDied
-from tamis.service.engine.queue import RequestQueue, QueueLoad
+from tamis.service.engine.queue import QueueLoad, RequestQueue
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.engine.worker import EngineObserver, Worker
@@ -22,7 +22,7 @@ _LONGEST_PAUSE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EngineBounds:
-    """How much the engine takes on; see `Settings` for each."""
+    """Limits of the engine; `Settings` of the HTTP service describes each."""
 
     queue_tokens: int = 32768
     max_requests: int = 128
@@ -32,13 +32,13 @@ class EngineBounds:
 
 
 class NullObserver:
-    """A watcher that writes nothing down."""
+    """An observer that records nothing."""
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def count_restart(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class Engine:
@@ -46,9 +46,10 @@ class Engine:
 
     Args:
         load: loads the model; called in the worker's own thread, and again if that dies.
-        bounds: how much is taken on.
-        watcher: is told of batches and restarts.
-        size: tokens that reading a prompt costs; less than its length where it was kept.
+        bounds: limits of the queue, of requests and of batches.
+        observer: is notified of batches and restarts.
+        tokens_to_read: tokens that reading a prompt costs; fewer than its length where a cache
+            has some of them.
     """
 
     def __init__(
@@ -67,76 +68,85 @@ class Engine:
         self._loaded: Reader | None = None
         self._stop = threading.Event()
         self._worker = self._new_worker()
-        self._supervisor = threading.Thread(target=self._supervise, name="tamis-keeper", daemon=True)
+        self._supervisor = threading.Thread(
+            target=self._supervise, name="tamis-supervisor", daemon=True
+        )
 
     def start(self, timeout_s: float = 600.0) -> EngineReader:
-        """Loads the model and says what methods may read with.
+        """Loads the model and returns the reader for the methods.
 
         Raises:
-            TamisError: whatever kept the model from being loaded.
+            TamisError: the model could not be loaded.
         """
         self._worker.start()
-        until = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while not self._worker.ready.wait(_POLL_S):
             if self._worker.load_error is not None:
                 raise self._worker.load_error
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
         self._supervisor.start()
         assert self._loaded is not None  # the worker is ready
-        read, most = self._loaded, self.bounds.max_request_tokens
-        return EngineReader(self.queue, read.card, read.layout, most, self._tokens_to_read, innermost_reader(read))
+        reader, most = self._loaded, self.bounds.max_request_tokens
+        return EngineReader(
+            self.queue,
+            reader.card,
+            reader.layout,
+            most,
+            self._tokens_to_read,
+            innermost_reader(reader),
+        )
 
     @property
     def ready(self) -> bool:
-        """Whether the model is there and the service is not on its way out."""
+        """Whether the model is loaded and the service is not shutting down."""
         worker = self._worker
         return worker.is_alive() and worker.ready.is_set() and not self.draining
 
     @property
     def thread_id(self) -> int | None:
-        """Of the thread that owns the model."""
+        """The id of the thread that owns the model."""
         return self._worker.ident
 
     def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> QueuedRequest:
-        """Lets a request in.
+        """Admits a request.
 
         Raises:
-            Overloaded: there is no room. Unavailable: the model is away.
+            Overloaded: there is no room. Unavailable: the model could not be loaded.
         """
         if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
         return self.queue.admit(tokens, priority, deadline)
 
-    def leave(self, request: QueuedRequest) -> None:
-        """The request is done with."""
-        self.queue.leave(request)
+    def release(self, request: QueuedRequest) -> None:
+        """Releases a request that has its answer, or whose client has gone."""
+        self.queue.remove(request)
 
-    def load(self) -> QueueLoad:
-        """How full the line is."""
+    def queue_load(self) -> QueueLoad:
+        """How full the queue is."""
         return self.queue.load()
 
     def drain(self, timeout_s: float) -> bool:
-        """Lets nobody in and waits for those who are; whether all were served in time."""
+        """Admits no more requests and waits for those admitted; whether all were served in time."""
         self.draining = True
         self.queue.close()
         served = self.queue.wait_until_empty(timeout_s)
         for request in self.queue.requests():
             request.end(OutOfTime("the service shut down before this was done", 1.0))
-            self.queue.leave(request)
+            self.queue.remove(request)
         self._stop.set()
         self._worker.join(1.0)
         return served
 
     def _new_worker(self) -> Worker:
-        return Worker(self.queue, self._read_model, self.bounds.batch_tokens, self._observer)
+        return Worker(self.queue, self._load_model, self.bounds.batch_tokens, self._observer)
 
-    def _read_model(self) -> Reader:
+    def _load_model(self) -> Reader:
         self._loaded = self._load()
         return self._loaded
 
     def _supervise(self) -> None:
-        """Replaces a worker that died or hangs, after a pause that grows if it dies again."""
+        """Replaces a worker that died or is stuck, after a pause that grows if it dies again."""
         pause_s = 0.0
         while not self._stop.wait(_POLL_S):
             worker = self._worker

@@ -1,4 +1,4 @@
-"""Why a request is not served, whoever asks: HTTP, a thread of the library, a test."""
+"""Reasons why a request is not served; independent of HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tamis.probes.errors import TamisError
 
 
 class Refused(TamisError):
-    """A request that is not served; `retry_after_s` says when to come back, where that helps."""
+    """A request is not served; `retry_after_s` says when to try again, where that helps."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -14,15 +14,15 @@ class Refused(TamisError):
 
 
 class Malformed(Refused):
-    """No JSON, or JSON that RFC 8259 does not know."""
+    """The body is no JSON by RFC 8259."""
 
 
 class EmptyInput(Refused):
-    """A list without anything in it, where a dialect has a status of its own for that."""
+    """An empty list, where a dialect has a status of its own for that."""
 
 
 class Unauthorized(Refused):
-    """No key, or a key that nobody was given."""
+    """The API key is missing or unknown."""
 
 
 class NotFound(Refused):
@@ -30,7 +30,7 @@ class NotFound(Refused):
 
 
 class MethodNotAllowed(Refused):
-    """The path is there and the verb is not."""
+    """The path does not take this HTTP method."""
 
 
 class SlowBody(Refused):
@@ -50,11 +50,11 @@ class Overloaded(Refused):
 
 
 class RateLimited(Refused):
-    """The key has used up its share."""
+    """The API key has used up its rate limit."""
 
 
 class ClientDisconnected(Refused):
-    """The client hung up; nobody reads the answer."""
+    """The client disconnected; nobody reads the answer."""
 
 
 class OutOfTime(Refused):
@@ -62,8 +62,8 @@ class OutOfTime(Refused):
 
 
 class WorkerDied(Refused):
-    """The thread that owned the model died with this request in its hands."""
+    """The thread that owned the model died while it read for this request."""
 
 
 class Unavailable(Refused):
-    """The model cannot be loaded, or the service is on its way out."""
+    """The model cannot be loaded, or the service is shutting down."""

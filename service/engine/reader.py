@@ -1,14 +1,14 @@
-"""What methods read with in the service: it looks like a proxy, and the line is behind it."""
+"""The reader that methods use in the service: it acts like a proxy and reads through the queue."""
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from queue import SimpleQueue
 from typing import Any
 
 from tamis.compressors.reading.long_range import CONTEXT_TOKENS
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt, Template
 from tamis.probes.signal import Signal, Want
@@ -20,25 +20,25 @@ from tamis.service.engine.request import PromptJob, QueuedRequest, current_reque
 class EngineReader:
     """A `Reader` whose prompts are read together with those of other requests.
 
-    It reads for the ticket that its thread holds, and nothing of it is tied to a request: methods
-    are built once over it.
+    It reads for the current request of its thread and holds no state of a request, so methods are
+    built once over it.
     """
 
     def __init__(
         self,
         queue: RequestQueue,
-        card: Card,
+        card: ModelCard,
         layout: Layout,
         max_request_tokens: int,
         tokens_to_read: Callable[[Prompt], int] = len,
         model: Any = None,
     ) -> None:
-        """A reader over a line.
+        """A reader over a queue.
 
         Args:
-            size: tokens that reading a prompt costs.
-            model: what the engine reads with. What methods ask of a proxy is copied from it; held
-                on to, it would live on when another takes its place.
+            tokens_to_read: tokens that reading a prompt costs.
+            model: the model of the engine. Its attributes that methods use are copied: a reference
+                would keep the model in memory after a restart has replaced it.
         """
         self.queue, self.card, self.layout = queue, card, layout
         self.max_request_tokens, self.tokens_to_read = max_request_tokens, tokens_to_read
@@ -47,7 +47,7 @@ class EngineReader:
         self.config: Any = getattr(model, "config", None)
 
     def with_template(self, template: Template) -> EngineReader:
-        """The same engine, in other words."""
+        """A reader of the same engine with another prompt template."""
         twin = copy(self)
         twin.layout = self.layout.with_template(template)
         return twin
@@ -57,22 +57,27 @@ class EngineReader:
 
         Raises:
             TooLarge: more tokens than one request may have.
-            Refused: the request ended before its time. BadInput: the model cannot read a prompt.
+            Refused: the request was ended early. BadInput: the model cannot read a prompt.
         """
         if (request := current_request()) is None:
-            raise BadInput("the engine reads for requests; hold a ticket")
+            raise BadInput(
+                "the engine reads for requests; call it within QueuedRequest.as_current()"
+            )
         if request.replaying:
             yield from _replay_signals(request, prompts)
             return
         tokens = sum(map(len, prompts))
         if tokens > self.max_request_tokens:
             raise TooLarge(
-                f"the request has {tokens:,} tokens and at most {self.most_tokens:,} are read; "
-                "send fewer or shorter documents"
+                f"the request has {tokens:,} tokens and at most {self.max_request_tokens:,} are "
+                "read; send fewer or shorter documents"
             )
-        answers: queue.SimpleQueue[Signal | Exception] = queue.SimpleQueue()
+        answers: SimpleQueue[Signal | Exception] = SimpleQueue()
         template = self.layout.template
-        jobs = [PromptJob(request, p, want, template, max(1, self.tokens_to_read(p)), answers) for p in prompts]
+        jobs = [
+            PromptJob(request, p, want, template, max(1, self.tokens_to_read(p)), answers)
+            for p in prompts
+        ]
         request.send_faults_to(answers)
         self.queue.put(request, jobs)
         for job in jobs:
@@ -80,7 +85,11 @@ class EngineReader:
 
 
 def _replay_signals(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterator[Signal]:
-    """What was read before time ran out, and no more."""
+    """The signals that were read before the deadline.
+
+    Raises:
+        OutOfTime: a prompt that was not read then.
+    """
     for prompt, (read, signal) in zip(prompts, request.completed, strict=False):
         if prompt != read:
             break

@@ -1,46 +1,48 @@
-"""One admitted request, as the queue sees it."""
+"""One admitted request, as the queue and the worker see it."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.service.engine.errors import OutOfTime, Refused
 
-_current: ContextVar[QueuedRequest | None] = ContextVar("ticket", default=None)
+_current: ContextVar[QueuedRequest | None] = ContextVar("queued_request", default=None)
 
 
 @dataclass(eq=False, slots=True)
 class PromptJob:
-    """One prompt on its way: what is wanted of it, and where its signal goes."""
+    """One prompt to read: what of its attention is wanted, and where its signal goes."""
 
     request: QueuedRequest
     prompt: Prompt
     want: Want
     template: Template
     tokens: int
-    answers: queue.SimpleQueue[Signal | Exception]
+    answers: SimpleQueue[Signal | Exception]
 
 
 @dataclass(eq=False, slots=True)
 class QueuedRequest:
-    """A request that was let in.
+    """An admitted request.
 
     Times are of `time.monotonic`.
 
     Attributes:
-        priority: 0 goes first. due: among equals, the earliest goes first.
-        held: tokens of the queue that are held for it.
-        deadline: when a best-so-far answer is given instead of waiting on.
-        done: prompts that were read, with their signals; kept only where there is a deadline.
-        queue_ms, forward_ms: what it has cost so far. fault: why it ends before its time.
+        priority: 0 goes first. due: among equal priorities, the earliest goes first.
+        reserved_tokens: tokens of the queue that are reserved for it.
+        deadline: when it is answered from what was read until then.
+        replaying: whether reads are answered from `completed` alone.
+        completed: prompts that were read, with their signals; kept only where there is a deadline.
+        queue_ms, forward_ms: time spent so far waiting and in forward passes.
+        submitted_at: when it began to wait for the model. fault: why it was ended early.
     """
 
     priority: int
@@ -53,12 +55,12 @@ class QueuedRequest:
     forward_ms: float = 0.0
     submitted_at: float | None = None
     fault: Refused | None = None
-    _fault_queue: queue.SimpleQueue[Signal | Exception] | None = None
+    _fault_queue: SimpleQueue[Signal | Exception] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
-        """What is read in this thread is read for this request."""
+        """Makes this the request that the current thread reads for."""
         token = _current.set(self)
         try:
             yield
@@ -66,29 +68,29 @@ class QueuedRequest:
             _current.reset(token)
 
     def end(self, fault: Refused) -> None:
-        """Nobody waits for it any more; whoever reads for it is told."""
+        """Ends the request early; a thread that waits for its signals gets the fault."""
         with self._lock:
             self.fault = self.fault or fault
             if self._fault_queue is not None:
                 self._fault_queue.put(self.fault)
 
-    def send_faults_to(self, answers: queue.SimpleQueue[Signal | Exception]) -> None:
-        """Where `end` calls to."""
+    def send_faults_to(self, answers: SimpleQueue[Signal | Exception]) -> None:
+        """Sets the queue that `end` puts its fault into."""
         with self._lock:
             self._fault_queue = answers
             if self.fault is not None:
                 answers.put(self.fault)
 
     def wait_for(self, job: PromptJob) -> Signal:
-        """The signal of a job, when it comes.
+        """Waits for the signal of a job.
 
         Raises:
-            OutOfTime: the deadline came first. Refused: the request was ended, or the worker died.
+            OutOfTime: the deadline passed. Refused: the request was ended, or the worker died.
         """
-        left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        remaining_s = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
         try:
-            answer = job.answers.get(timeout=left)
-        except queue.Empty:
+            answer = job.answers.get(timeout=remaining_s)
+        except Empty:
             raise OutOfTime("the deadline came before everything was read") from None
         if isinstance(answer, Exception):
             raise answer
@@ -98,5 +100,5 @@ class QueuedRequest:
 
 
 def current_request() -> QueuedRequest | None:
-    """The request that this thread works for."""
+    """The request that this thread works for; None outside a request."""
     return _current.get()

@@ -1,4 +1,4 @@
-"""The one thread that owns the model."""
+"""The thread that owns the model."""
 
 from __future__ import annotations
 
@@ -22,31 +22,40 @@ _RATE_DECAY = 0.8
 
 
 class EngineObserver(Protocol):
-    """Who is told of every batch, for the metrics."""
+    """Is notified of batches and restarts, for the metrics."""
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """A batch was read."""
         ...
 
     def count_restart(self) -> None:
-        """A worker died and another took its place."""
+        """A worker died and was replaced."""
         ...
 
 
 class Worker(threading.Thread):
-    """Loads the model, then reads batch after batch until the line is closed.
+    """Loads the model, then reads batch after batch until the queue is closed.
 
     Attributes:
-        ready: set when the model is there and warm. failed: why it could not be loaded.
-        busy_since: when the batch in hand was begun; None between batches.
-        abandoned: set from outside if it hangs: what it still brings is dropped.
+        ready: set when the model is loaded and warm. load_error: why it could not be loaded.
+        busy_since: when the current batch was begun; None between batches.
+        abandoned: set by the supervisor if the thread is stuck: its later answers are dropped.
     """
 
     def __init__(
-        self, queue: RequestQueue, load: Callable[[], Reader], batch_tokens: int, observer: EngineObserver
+        self,
+        queue: RequestQueue,
+        load: Callable[[], Reader],
+        batch_tokens: int,
+        observer: EngineObserver,
     ) -> None:
         super().__init__(name="tamis-model", daemon=True)
-        self.queue, self.load, self.batch_tokens, self.observer = queue, load, batch_tokens, observer
+        self.queue, self.load, self.batch_tokens, self.observer = (
+            queue,
+            load,
+            batch_tokens,
+            observer,
+        )
         self.ready = threading.Event()
         self.load_error: Exception | None = None
         self.busy_since: float | None = None
@@ -54,7 +63,7 @@ class Worker(threading.Thread):
         self._batch: list[PromptJob] = []
 
     def run(self) -> None:
-        """The life of the thread."""
+        """Loads the model and reads batches; returns when the queue is closed or on `abandon`."""
         try:
             reader = self.load()
         except Exception as error:
@@ -69,7 +78,7 @@ class Worker(threading.Thread):
             self._batch = []
 
     def abandon(self, fault: Refused) -> None:
-        """Tells whoever waits for the batch in hand that it is lost."""
+        """Fails all prompts of the current batch; later answers of this thread are dropped."""
         self.abandoned = True
         for job in self._batch:
             job.answers.put(fault)
@@ -87,7 +96,7 @@ class Worker(threading.Thread):
             self.busy_since = None
         seconds = time.monotonic() - began
         tokens = sum(job.tokens for job in self._batch)
-        self.queue.rate += (1 - _RATE_DECAY) * (tokens / max(seconds, 1e-6) - self.queue.rate)
+        self.queue.tokens_per_second += (1 - _RATE_DECAY) * (tokens / max(seconds, 1e-6) - self.queue.tokens_per_second)
         now = time.monotonic()
         for request in {job.request for job in self._batch}:
             request.forward_ms += seconds * 1e3
@@ -95,7 +104,7 @@ class Worker(threading.Thread):
         self.observer.count_batch(tokens, len(self._batch), seconds)
 
     def _read(self, reader: Reader, jobs: Sequence[PromptJob]) -> None:
-        """Reads jobs of one template together; if that fails, each request's alone."""
+        """Reads jobs of one template together; if that fails, each request's jobs alone."""
         try:
             signals = _read_signals(reader, jobs)
         except Exception as error:
@@ -116,7 +125,7 @@ class Worker(threading.Thread):
 
 
 def _group_by_template(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
-    """Jobs of the same template, each request's in order."""
+    """Groups of jobs with the same template, each request's jobs in order."""
     groups: dict[str, list[PromptJob]] = {}
     for job in jobs:
         groups.setdefault(job.template.name, []).append(job)
@@ -124,7 +133,7 @@ def _group_by_template(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
 
 
 def _read_signals(reader: Reader, jobs: Sequence[PromptJob]) -> list[Signal]:
-    """One forward pass over everything, each job's signal cut to what it wants."""
+    """Reads all jobs at once; each job's signal has only the layers and rows it asked for."""
     want = merge_wants([job.want for job in jobs])
     inner = reader.with_template(jobs[0].template)
     read = list(inner.read([job.prompt for job in jobs], want))
@@ -132,14 +141,14 @@ def _read_signals(reader: Reader, jobs: Sequence[PromptJob]) -> list[Signal]:
 
 
 def merge_wants(wants: Sequence[Want]) -> Want:
-    """What serves all of them at once."""
+    """One `Want` that covers all of these."""
     layers = sorted({layer for want in wants for layer in want.layers})
     rows = tuple(group for group in _ROW_GROUPS if any(group in want.rows for want in wants))
     return Want(tuple(layers), rows)
 
 
 def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Signal:
-    """The layers and rows of `want`, of a signal that was read for more: `[L, H, R, N]`."""
+    """The layers and rows of `want`, out of a signal read with more: `[L, H, R, N]`."""
     if read == want:
         return signal
     layers = [read.layers.index(layer) for layer in want.layers]

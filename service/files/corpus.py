@@ -1,7 +1,7 @@
-"""A corpus as it comes: JSON Lines, Parquet, text files, folders of all these; one by one.
+"""The documents of a corpus: JSON Lines, Parquet, text files, and folders of all these.
 
-Each file is one document, known by its path below the folder that was named; a row of JSON Lines
-or Parquet is one, known by its id. Nothing is held but the row at hand.
+A text file is one document, whose id is its path below the folder that was named; a row of JSON
+Lines or Parquet is one with an id of its own. Documents are read one at a time.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
-from tamis.service.files.cells import cells
-from tamis.service.files.files import open_parquet, opened, pyarrow
-from tamis.service.files.lines import lines
+from tamis.service.files.arrow_rows import iterate_rows
+from tamis.service.files.codecs import open_unpacked
+from tamis.service.files.lines import read_lines
+from tamis.service.files.parquet import import_pyarrow, open_parquet
 
-ROWS = (".jsonl", ".ndjson", ".parquet")
-TEXTS = (".txt", ".md", ".markdown", ".rst", ".html", ".htm")
-_PACKED = (".gz", ".zst")
-_IDS = ("id", "_id", "doc_id", "docid", "document_id")
-_WORDS = ("text", "contents", "content", "body")
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm")
+_CODEC_SUFFIXES = (".gz", ".zst")
+_ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
+_TEXT_FIELDS = ("text", "contents", "content", "body")
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
-    """What the columns of rows are called; None for the first of the usual names."""
+class CorpusFields:
+    """The names of the columns of rows; None stands for the first of the usual names."""
 
     id: str | None = None
     text: str | None = None
@@ -39,58 +40,59 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One file: its path, and the name its documents go by."""
+class CorpusFile:
+    """One file: its path, and the name that its documents are identified by."""
 
     path: str
     name: str
 
     @property
     def kind(self) -> str:
-        """Its suffix, that of a packing aside."""
+        """The suffix of the file, without .gz or .zst."""
         path = self.path.lower()
-        for packing in _PACKED:
+        for packing in _CODEC_SUFFIXES:
             path = path.removesuffix(packing)
         return Path(path).suffix
 
 
-def sources(paths: Sequence[str]) -> list[Source]:
-    """The files of a corpus, folders walked and sorted; hidden ones and indexes are passed over.
+def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
+    """The files of a corpus, folders walked and sorted; hidden files and indexes are skipped.
 
     Raises:
-        BadInput: a path that is not there or lies in an index, a folder without a file that can be
-            read, or two files that would go by one name.
+        BadInput: a path does not exist or is in an index, a folder has no file that can be read, or
+            two files would have the same name.
     """
-    found: list[Source] = []
+    found: list[CorpusFile] = []
     for path in paths:
         if not path.strip():
             raise BadInput("a corpus has an empty name; name a file or a folder, `.` for this one")
-        if index := _index_around(path):
+        if index := _enclosing_index(path):
             raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
-            inside = [s for s in _walk(Path(path)) if s.kind in (*ROWS, *TEXTS)]
+            suffixes = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
+            inside = [file for file in _files_below(Path(path)) if file.kind in suffixes]
             if not inside:
                 raise BadInput(
-                    f"{path} holds no file that ends in {', '.join((*ROWS, *TEXTS))}; "
+                    f"{path} holds no file that ends in {', '.join(suffixes)}; "
                     "name another folder, or the files themselves"
                 )
             found += inside
         elif "://" in path or Path(path).is_file():
-            found.append(Source(path, path))
+            found.append(CorpusFile(path, path))
         else:
             raise BadInput(f"there is no file or folder {path}; check the name")
-    return _named_once(found)
+    return _distinct_files(found)
 
 
-def fingerprint(paths: Sequence[str]) -> str:
-    """Which corpus it is, by what was named: a build that was cut short goes on with the same."""
+def corpus_fingerprint(paths: Sequence[str]) -> str:
+    """Identifies a corpus by its paths, so that an interrupted build resumes only with the same."""
     named = sorted({path if "://" in path else str(Path(path).resolve()) for path in paths})
     return hashlib.blake2b("\0".join(named).encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _named_once(found: Sequence[Source]) -> list[Source]:
-    """Each file once; files of different folders must not go by one name."""
-    known: dict[str, Source] = {}
+def _distinct_files(found: Sequence[CorpusFile]) -> list[CorpusFile]:
+    """Each file once; files of different folders must have different names."""
+    known: dict[str, CorpusFile] = {}
     for source in found:
         other = known.setdefault(source.name, source)
         if os.path.realpath(other.path) != os.path.realpath(source.path):
@@ -101,7 +103,7 @@ def _named_once(found: Sequence[Source]) -> list[Source]:
     return list(known.values())
 
 
-def _walk(folder: Path) -> Iterator[Source]:
+def _files_below(folder: Path) -> Iterator[CorpusFile]:
     files: list[Path] = []
     for at, folders, names in os.walk(folder):
         here = Path(at)
@@ -109,76 +111,82 @@ def _walk(folder: Path) -> Iterator[Source]:
         files += [here / name for name in names if not name.startswith(".")]
     for file in sorted(files):
         if file.is_file():
-            yield Source(str(file), file.relative_to(folder).as_posix())
+            yield CorpusFile(str(file), file.relative_to(folder).as_posix())
 
 
 def _is_index(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() and (folder / SEGMENTS).is_dir()
 
 
-def _index_around(path: str) -> Path | None:
-    """The index that a path lies in or is."""
+def _enclosing_index(path: str) -> Path | None:
+    """The index that a path is, or is inside of."""
     whole = Path(path).resolve()
     return next((folder for folder in (whole, *whole.parents) if _is_index(folder)), None)
 
 
-def count(found: Sequence[Source]) -> int:
-    """How many documents there are, blank lines aside: for a bar that knows its end."""
+def count_documents(found: Sequence[CorpusFile]) -> int:
+    """The number of documents, blank lines aside: the total of a progress bar."""
     total = 0
     for source in found:
         if source.kind == ".parquet":
             total += open_parquet(source.path).metadata.num_rows
-        elif source.kind in ROWS:
-            with opened(source.path) as stream:
-                total += sum(1 for _, line in lines(stream) if line is None or line.strip())
+        elif source.kind in ROW_SUFFIXES:
+            with open_unpacked(source.path) as stream:
+                total += sum(1 for _, line in read_lines(stream) if line is None or line.strip())
         else:
             total += 1
     return total
 
 
-def documents(found: Sequence[Source], fields: Fields, encoding: str) -> Iterator[CorpusDocument]:
+def read_documents(
+    found: Sequence[CorpusFile], fields: CorpusFields, encoding: str
+) -> Iterator[CorpusDocument]:
     """The documents of a corpus, in order.
 
     Raises:
-        BadInput: a row or a file that is none, with its place.
+        BadInput: a row or a file is not a document, with its location.
     """
     for source in found:
         if source.kind == ".parquet":
-            yield from _of_rows(source, _parquet(source.path), fields)
-        elif source.kind in ROWS:
-            yield from _of_rows(source, _json_lines(source.path), fields)
+            yield from _row_documents(source, _parquet_rows(source.path), fields)
+        elif source.kind in ROW_SUFFIXES:
+            yield from _row_documents(source, _json_rows(source.path), fields)
         else:
-            with opened(source.path) as stream:
-                text = _decoded(stream.read(), source.path, encoding)
+            with open_unpacked(source.path) as stream:
+                text = _decode(stream.read(), source.path, encoding)
             yield CorpusDocument(source.name, text.removeprefix("\ufeff"))
 
 
-def _of_rows(source: Source, rows: Iterator[tuple[int, Any]], fields: Fields) -> Iterator[CorpusDocument]:
+def _row_documents(
+    source: CorpusFile, rows: Iterator[tuple[int, Any]], fields: CorpusFields
+) -> Iterator[CorpusDocument]:
     for number, row in rows:
         place = f"{source.path}, row {number}"
         if not isinstance(row, Mapping):
             raise BadInput(f"{place}: a document is a JSON object, got {type(row).__name__}")
-        yield _document(row, place, f"{source.name}:{number}", fields)
+        yield _document_of(row, place, f"{source.name}:{number}", fields)
 
 
-def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> CorpusDocument:
-    """A row as a document: what is neither id, text nor title is metadata."""
-    text_field = fields.text or _first(row, _WORDS) or "text"
+def _document_of(
+    row: Mapping[str, Any], place: str, name: str, fields: CorpusFields
+) -> CorpusDocument:
+    """A row as a document: every field that is not id, text or title is metadata."""
+    text_field = fields.text or _first_field(row, _TEXT_FIELDS) or "text"
     if not isinstance(row.get(text_field), str):
-        said = f"the text in {text_field!r} is null" if text_field in row else ""
+        fault = f"the text in {text_field!r} is null" if text_field in row else ""
         if row.get(text_field) is not None:
-            said = f"there is no text in {text_field!r} but {type(row[text_field]).__name__}"
+            fault = f"there is no text in {text_field!r} but {type(row[text_field]).__name__}"
         raise BadInput(
-            f"{place}: {said or f'there is no text in {text_field!r}'}; its fields are "
+            f"{place}: {fault or f'there is no text in {text_field!r}'}; its fields are "
             f"{sorted(row)}; name the right one with --text-field"
         )
-    id_field = fields.id or _first(row, _IDS)
+    id_field = fields.id or _first_field(row, _ID_FIELDS)
     if fields.id and row.get(fields.id) is None:
         raise BadInput(f"{place}: there is no id in {fields.id!r}; its fields are {sorted(row)}")
     given = row.get(id_field) if id_field else None
     title = row.get(fields.title)
     titled = isinstance(title, str | int | float) and not isinstance(title, bool) and title == title
-    empty = {key for key in (*_WORDS, *_IDS, fields.title) if row.get(key) is None}
+    empty = {key for key in (*_TEXT_FIELDS, *_ID_FIELDS, fields.title) if row.get(key) is None}
     taken = {id_field, text_field, *empty} | ({fields.title} if titled else set())
     try:
         return CorpusDocument(
@@ -191,14 +199,16 @@ def _document(row: Mapping[str, Any], place: str, name: str, fields: Fields) -> 
         raise BadInput(f"{place}: {error}") from error
 
 
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first of the usual names that the row has a value for, else that it has."""
-    there = [name for name in names if name in row]
-    return next((name for name in there if row[name] is not None), there[0] if there else None)
+def _first_field(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of the usual names with a value in the row, else the first that it has at all."""
+    present = [name for name in names if name in row]
+    return next(
+        (name for name in present if row[name] is not None), present[0] if present else None
+    )
 
 
 def _metadata(rest: dict[str, Any]) -> dict[str, Any]:
-    """The row's own fields, and those of an object in `metadata`, as it is or as JSON text."""
+    """The row's other fields, and those of an object in `metadata`, which may be JSON text."""
     inner = rest.get("metadata")
     if isinstance(inner, str):
         try:
@@ -210,48 +220,48 @@ def _metadata(rest: dict[str, Any]) -> dict[str, Any]:
     return {**{key: of for key, of in rest.items() if key != "metadata"}, **(inner or {})}
 
 
-def _json_lines(path: str) -> Iterator[tuple[int, Any]]:
-    with opened(path) as stream:
-        for number, (_, line) in enumerate(lines(stream), 1):
+def _json_rows(path: str) -> Iterator[tuple[int, Any]]:
+    with open_unpacked(path) as stream:
+        for number, (_, line) in enumerate(read_lines(stream), 1):
             if line is None:
                 raise BadInput(f"{path}, row {number}: the line is over 256 MiB; split it")
             if line.strip():
-                yield number, _parsed(line, f"{path}, row {number}")
+                yield number, _parse_line(line, f"{path}, row {number}")
 
 
-def _parsed(line: bytes, place: str) -> Any:
+def _parse_line(line: bytes, place: str) -> Any:
     try:
-        return json.loads(_decoded(line, place, "utf-8-sig"))
+        return json.loads(_decode(line, place, "utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: not JSON ({error})") from error
 
 
-def _parquet(path: str) -> Iterator[tuple[int, Any]]:
-    arrow, number = pyarrow(), 0
+def _parquet_rows(path: str) -> Iterator[tuple[int, Any]]:
+    arrow, number = import_pyarrow(), 0
     file = open_parquet(path)
     try:
         for batch in file.iter_batches(batch_size=256):
-            for row in cells(batch):
+            for row in iterate_rows(batch):
                 number += 1
-                yield number, _plain(row)
+                yield number, _plain_value(row)
     except BadInput as error:
         raise BadInput(f"{path}, row {number}: {error}") from error
     except (arrow.ArrowException, OSError) as error:
         raise BadInput(f"{path} is damaged after row {number}: {error}") from error
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can say: dates and the like as text, so that they compare; bytes as base64."""
+def _plain_value(value: Any) -> Any:
+    """A JSON value: dates and the like as text, so that they can be compared; bytes in base64."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(of) for key, of in value.items()}
+        return {str(key): _plain_value(of) for key, of in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(of) for of in value]
+        return [_plain_value(of) for of in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def _decoded(data: bytes, place: str, encoding: str) -> str:
+def _decode(data: bytes, place: str, encoding: str) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -15,11 +15,11 @@ from tamis.probes.hub import cache_dir as _home
 from tamis.service.api.cache_dir import home_from_environment as _named_home
 
 if TYPE_CHECKING:
-    from tamis.compressors.types import Budget as Budget
+    from tamis.compressors.rules import Budget as Budget
+    from tamis.compressors.rules import Rules as Rules
     from tamis.compressors.types import Compressed as Compressed
     from tamis.compressors.types import Ranked as Ranked
     from tamis.compressors.types import Reranked as Reranked
-    from tamis.compressors.types import Rules as Rules
     from tamis.probes.errors import BadInput as BadInput
     from tamis.probes.errors import ProxyMissing as ProxyMissing
     from tamis.probes.errors import TamisError as TamisError
@@ -42,11 +42,11 @@ _HOMES = {
     "CorpusIndex": "tamis.retrieval.index.store",
     "rerank": "tamis.service.api.rerank",
     "arerank": "tamis.service.api.rerank",
-    "Budget": "tamis.compressors.types",
+    "Budget": "tamis.compressors.rules",
     "Compressed": "tamis.compressors.types",
     "Ranked": "tamis.compressors.types",
     "Reranked": "tamis.compressors.types",
-    "Rules": "tamis.compressors.types",
+    "Rules": "tamis.compressors.rules",
     "PassageCache": "tamis.probes.kv_cache.cache",
     "Proxy": "tamis.probes.model.proxy",
     "Passage": "tamis.probes.text",
@@ -77,7 +77,7 @@ __all__ = [
 ]
 
 # whatever of tamis is imported, this is run before: models lie where TAMIS_HOME says
-_home.ask(_named_home)
+_home.set_home_source(_named_home)
 
 
 def __getattr__(name: str) -> Any:

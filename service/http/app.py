@@ -2,7 +2,7 @@
 
 app = create_app(Settings(proxy="smollm2-135m"))     # uvicorn.run(app)
 
-request ─ record ─ key ─ body ─ route ─ desk ─ thread ─ method ─ engine's line ─ model
+request ─ log entry ─ key ─ body ─ route ─ executor ─ thread ─ method ─ engine's queue ─ model
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
 from tamis.service.http.middleware.body_limits import BodyLimitMiddleware
-from tamis.service.http.middleware.request_log import REQUEST_ID_HEADER, RequestLogMiddleware, log_entry_of, error_response
+from tamis.service.http.middleware.request_log import (
+    REQUEST_ID_HEADER,
+    RequestLogMiddleware,
+    error_response,
+    log_entry_of,
+)
 from tamis.service.http.openapi import openapi_builder
 from tamis.service.http.routes import about, base, compress, rerank, search, tei
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
@@ -40,18 +45,18 @@ from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 
 _UNION_TAGS = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
-"""Parts of a place that are ours, not the caller's."""
+"""Parts of an error's location that name our unions, not fields of the request."""
 _TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
-"""Parts of a place that say which of several types was tried."""
+"""Parts of an error's location that name the type that was tried."""
 _WEB_FOLDER = Path(__file__).parent / "web"
 
 
 def create_app(settings: Settings | None = None, reader: Reader | None = None) -> FastAPI:
-    """The service; its model is loaded when the app is started, not before.
+    """The service as an app; its model is loaded when the app starts, not before.
 
     Args:
         settings: by default those of the environment.
-        reader: read with this instead of loading the settings' proxy, such as a `Scripted`.
+        reader: used instead of loading the settings' proxy, such as a `Scripted`.
 
     Raises:
         BadInput: settings that cannot be followed.
@@ -70,11 +75,11 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             served = replace(settings, proxy=choice.proxy)
             state = await asyncio.to_thread(ServiceState.start, served, metrics, reader)
         except TamisError as error:
-            app.state.failure = error  # for whoever runs the app, to say it in a sentence
+            app.state.failure = error  # `server.run` raises it again
             raise
         app.state.service_state = state
         if choice.warning:
-            log.warning("another proxy would keep more", told=choice.warning)
+            log.warning("another proxy would keep more", warning=choice.warning)
         log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
         yield
         finished = await asyncio.to_thread(state.close)
@@ -94,7 +99,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     _mount_web_page(app)
     _add_error_handlers(app)
     app.openapi = openapi_builder(app)  # type: ignore[method-assign]
-    # the last that is added stands outermost
+    # the middleware that is added last is the outermost
     app.add_middleware(
         BodyLimitMiddleware, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
     )
@@ -105,22 +110,27 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER.decode(), "Retry-After", *base.PASSTHROUGH_HEADERS, *tei.HEADERS],
+            expose_headers=[
+                REQUEST_ID_HEADER.decode(),
+                "Retry-After",
+                *base.PASSTHROUGH_HEADERS,
+                *tei.HEADERS,
+            ],
         )
     app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
     return app
 
 
 def proxy_choice(settings: Settings) -> ProxyChoice:
-    """The proxy a service reads with: the one that is set, or by its language."""
+    """The proxy that a service reads with: the one in the settings, or chosen by their language."""
     return choose_proxy(settings.proxy, settings.method, settings.language, "", (), settings.models)
 
 
 def load_keyring(settings: Settings) -> Keyring:
-    """The keys that settings name, of the file and in plain.
+    """The keys of the settings: those of the keys file and those given in plain.
 
     Raises:
-        BadInput: a keys file without a key, which would leave the door open; or see `read_keys`.
+        BadInput: a keys file without a key, which would leave the service open; or see `read_keys`.
     """
     written = read_keys(settings.keys_file) if settings.keys_file else []
     if settings.keys_file and not written:
@@ -132,7 +142,7 @@ def load_keyring(settings: Settings) -> Keyring:
 
 
 def _mount_web_page(app: FastAPI) -> None:
-    """The page, where it is part of the installation."""
+    """Serves the web page, where it is installed."""
     if not (_WEB_FOLDER / "index.html").is_file():
         return
 
@@ -145,7 +155,7 @@ def _mount_web_page(app: FastAPI) -> None:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Every error in the words of the request's dialect."""
+    """Answers every error in the dialect of its request."""
 
     async def handle_tamis_error(request: Request, error: Exception) -> Response:
         return error_response(request.scope, error)
@@ -178,13 +188,13 @@ def _to_tamis_error(error: HTTPException, request: Request) -> Exception:
 
 
 def _field_path(error: Any) -> tuple[str, ...]:
-    """Where a fault is, in the caller's words: no tags of unions, no names of models."""
-    said = (str(part) for part in error["loc"] if part not in _UNION_TAGS)
-    return tuple(part for part in said if not _TYPE_NAME.fullmatch(part))
+    """The path of the faulty field, without tags of unions and names of models."""
+    parts = (str(part) for part in error["loc"] if part not in _UNION_TAGS)
+    return tuple(part for part in parts if not _TYPE_NAME.fullmatch(part))
 
 
 def _most_specific_error(errors: Any) -> Any:
-    """The first fault; of an object that may also be a text, what is wrong with the object."""
+    """The first error; of an object where a text is allowed too, the error inside the object."""
     first = errors[0]
     if isinstance(first["input"], dict) and first["type"] == "string_type":
         inside = [e for e in errors[1:] if e["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
@@ -193,14 +203,14 @@ def _most_specific_error(errors: Any) -> Any:
 
 
 def _first_validation_error(errors: Any) -> tuple[Exception, str | None]:
-    """The first thing that is wrong with a body, with the field's place in it."""
+    """The first error of a body, and the path of its field."""
     first = _most_specific_error(errors)
     if first["type"] == "json_invalid":
         return Malformed(f"the body is no JSON: {first['ctx']['error']}"), None
     if first["loc"] == ("body",) and first["type"] == "missing":
         return Malformed("the body is empty; send JSON"), None
-    told = ".".join(_field_path(first))
+    field_path = ".".join(_field_path(first))
     others = len({_field_path(error) for error in errors} - {_field_path(first)})
     more = f" (and {others} more)" if others else ""
     message = first["msg"].removeprefix("Value error, ")
-    return BadInput(f"{told or 'the body'}: {message}{more}"), told or None
+    return BadInput(f"{field_path or 'the body'}: {message}{more}"), field_path or None

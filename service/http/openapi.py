@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds, put right where the service does otherwise."""
+"""The OpenAPI document: FastAPI's, corrected where the service behaves otherwise."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ _UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def openapi_builder(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """`app.openapi`, made once."""
+    """A function for `app.openapi` that builds the document once."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             made = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            app.openapi_schema = _add_known_names(_correct_document(made), getattr(app.state, "service_state", None))
+            app.openapi_schema = _add_known_names(
+                _correct_document(made), getattr(app.state, "service_state", None)
+            )
         return app.openapi_schema
 
     return openapi
@@ -50,13 +52,15 @@ def _correct_document(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> dict[str, Any]:
-    """The names that a field may have here: methods, tokenizers, indexes."""
+    """Adds the methods, tokenizers and indexes of this service as `enum`s of their fields."""
     if state is None:
         return document
     schemas = document["components"]["schemas"]
-    # an input of a batch with a name that is not there is answered, with an error of its own
+    # an input of a batch may have an unknown name: its own item of the answer has the error
     schemas["CompressInput"] = deepcopy(schemas["CompressRequest"])
-    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = f"{_SCHEMA_REF}CompressInput"
+    schemas["CompressBatch"]["properties"]["inputs"]["items"]["$ref"] = (
+        f"{_SCHEMA_REF}CompressInput"
+    )
     methods = state.methods
     names = {
         "model": ["default", methods.reader.card.name, *methods.names],
@@ -74,7 +78,7 @@ def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> di
 
 
 def _replace_one_of(node: Any) -> None:
-    """A body that two dialects would take is taken: `anyOf`, where pydantic writes `oneOf`."""
+    """Replaces `oneOf` by `anyOf`: a body that fits two dialects is accepted."""
     if isinstance(node, dict):
         if "oneOf" in node:
             node["anyOf"] = node.pop("oneOf")

@@ -1,4 +1,4 @@
-"""The process: sockets, signals, and clients that will not come to the point."""
+"""The server process: sockets, signals, and time limits for slow clients."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tamis.service.http.runtime.settings import Settings
 
 
 class HeaderTimeoutProtocol(H11Protocol):
-    """uvicorn's protocol, which closes a connection whose request does not begin in time.
+    """uvicorn's protocol with a time limit for headers; a late connection is closed.
 
     uvicorn itself waits for ever for the end of the headers: a few hundred clients that send a byte
-    a minute would hold every connection there may be.
+    a minute would occupy every connection allowed.
     """
 
     header_timeout_s = 10.0
@@ -62,14 +62,14 @@ class HeaderTimeoutProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Says where it listens; on a signal, says unready, and closes the door after a while."""
+    """Logs where it listens; on SIGTERM reports unready and stops after `drain_delay_s`."""
 
     def __init__(self, config: uvicorn.Config, app: Any, settings: Settings) -> None:
         super().__init__(config)
         self.app, self.settings = app, settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Opens the door when the model is there."""
+        """Starts to listen once the model is loaded."""
         await super().startup(sockets)
         if self.started:
             freeze_startup_objects()
@@ -79,31 +79,33 @@ class Server(uvicorn.Server):
             log.info("listening", url=f"http://{shown}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drains for `drain_delay_s`, serving on; a second signal ends at once."""
+        """Serves on for `drain_delay_s` while it reports unready; a second signal stops at once."""
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
             return
-        # not uvicorn's own: it would die of the signal after all was well, with status 143
+        # not uvicorn's own handler: after a clean shutdown it raises the signal again (status 143)
         state = getattr(self.app.state, "service_state", None)
         if state is None or state.engine.draining or not self.settings.drain_delay_s:
             self.should_exit = True
             return
         state.engine.draining = True
-        loop, leave = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
-        loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, leave)
+        loop, stop = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
+        loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, stop)
 
 
 def create_server(settings: Settings, app: Any = None) -> Server:
-    """A server for an app, by default one for these settings."""
+    """A server for an app; by default for a new app with these settings."""
     app = app or create_app(settings)
-    patience = type("Patience", (HeaderTimeoutProtocol,), {"header_timeout_s": settings.header_timeout_s})
+    protocol = type(
+        "Protocol", (HeaderTimeoutProtocol,), {"header_timeout_s": settings.header_timeout_s}
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=patience,
+        http=protocol,
         access_log=False,
-        log_level="critical",  # requests and faults are in tamis's own log
+        log_level="critical",  # requests and faults go to tamis's own log
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
         server_header=False,
@@ -112,10 +114,10 @@ def create_server(settings: Settings, app: Any = None) -> Server:
 
 
 def run(settings: Settings) -> None:
-    """Serves until told to stop.
+    """Serves until a signal stops the process.
 
     Raises:
-        TamisError: what keeps it from starting.
+        TamisError: the service cannot start.
     """
     running = create_server(settings)
     try:

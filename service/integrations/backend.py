@@ -1,6 +1,6 @@
-"""Where the adapters' work is done: in this process here, by a server in `_by_url`.
+"""Backends of the adapters: `LocalBackend` in this process; `remote` has one for a server.
 
-An adapter speaks its framework's words and knows nothing of models; a backend speaks passages.
+An adapter knows its framework and nothing of models; a backend knows passages.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any, Protocol, TypeVar
 
 from tamis.compressors.pipeline.results import per_passage
 from tamis.compressors.registry import DEFAULT
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
-from tamis.compressors.types import Budget, Compressed, Rules
+from tamis.compressors.types import Compressed
 from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.compress import compress, counter_of
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.rerank import rerank
@@ -30,13 +31,13 @@ from tamis.service.http.schemas.base import to_probability
 T = TypeVar("T")
 
 _threads = ThreadPoolExecutor(4, thread_name_prefix="tamis")
-"""Not the loop's own pool: what waits here for a model keeps nobody else's files and names waiting,
-and what is cancelled while it waits is never begun."""
+"""Not the event loop's default pool: calls that wait for a model here do not hold up other users of
+that pool, and a call that is cancelled while it waits is never started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingPlan:
-    """How texts are scored."""
+    """How texts are scored: the method and the language."""
 
     method: str = DEFAULT
     language: str = AUTO
@@ -44,7 +45,7 @@ class RankingPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressionPlan(RankingPlan):
-    """How a compression is made, question and passages aside."""
+    """All parameters of a compression except the question and the passages."""
 
     budget: Budget
     rules: Rules = field(default_factory=Rules)
@@ -56,10 +57,11 @@ class KeptPassage:
     """What is kept of one passage.
 
     Attributes:
-        passage: its place in the input.
+        passage: its index in the input.
         text: the kept units, verbatim, joined as in the whole text.
-        spans: where they stand in the passage: half-open code points; units that touch are joined.
-        score: how well the passage answers; None where no model was asked.
+        spans: of the kept units in the passage, as half-open code points; adjacent units are one
+            span.
+        score: how well the passage answers; None where nothing was scored.
         tokens_in: tokens of the passage. tokens_out: of `text`. None where nothing was counted.
     """
 
@@ -73,17 +75,17 @@ class KeptPassage:
 
 @dataclass(frozen=True, slots=True)
 class CompressedContext:
-    """The parts of all passages that keep something, in the order to show them.
+    """What is kept of all passages, in the order to show it; passages without any are left out.
 
-    Joined by `Rules.separator` they are within the budget.
+    Joined by `Rules.separator` the parts are within the budget.
 
     Attributes:
-        status: `ok`, `passthrough` when the whole context fitted, `unanswerable` when it seems to
-            hold no answer, `failed` when it came back whole because of an error, or `shadow` when
-            it came back whole because that was asked for.
-        answerability: the probability that it holds one; None where the method cannot tell.
-        warnings: what a caller should know.
-        model: the proxy's name; None where nothing came of it.
+        status: `ok`; `passthrough` when the whole context fitted; `unanswerable` when it seems to
+            hold no answer; `failed` when it is returned whole because of an error; `shadow` when it
+            is returned whole because the caller set `shadow`.
+        answerability: the probability that it holds an answer; None where the method gives none.
+        warnings: what the caller should know.
+        model: the proxy's name; None where nothing was compressed.
     """
 
     parts: tuple[KeptPassage, ...]
@@ -94,54 +96,64 @@ class CompressedContext:
     model: str | None = None
 
 
-def to_shadow(short: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
-    """Every passage whole, in its place; spans and counts say what would have been kept."""
-    kept = {part.passage: part for part in short.parts}
+def to_shadow(context: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
+    """Every passage whole and in input order; spans and counts say what would have been kept."""
+    kept = {part.passage: part for part in context.parts}
     parts = tuple(
         replace(kept.get(i, KeptPassage(i, "", (), tokens_out=0)), text=passage.text)
         for i, passage in enumerate(passages)
     )
-    return replace(short, parts=parts, status="shadow")
+    return replace(context, parts=parts, status="shadow")
 
 
 class Backend(Protocol):
-    """Whoever compresses and ranks. All four raise `TamisError` and its kinds."""
+    """Compresses and ranks. All four methods raise `TamisError` and its subclasses."""
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+    def compress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
         """What is kept of each passage."""
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
-        """`compress`, with the event loop free meanwhile."""
+    async def acompress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
+        """`compress` without blocking the event loop."""
 
-    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """One score a text, from 0 to 1, in the order of the texts.
+    def rank(self, question: str, texts: Sequence[str], plan: RankingPlan) -> tuple[float, ...]:
+        """One score for each text, from 0 to 1, in the order of the texts.
 
         A probability where the method is calibrated, else its score through a sigmoid.
         """
 
-    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """`rank`, with the event loop free meanwhile."""
+    async def arank(
+        self, question: str, texts: Sequence[str], plan: RankingPlan
+    ) -> tuple[float, ...]:
+        """`rank` without blocking the event loop."""
 
 
 class LocalBackend:
-    """tamis as a library: the model is loaded at the first question and shared by all adapters.
+    """tamis in this process: the model is loaded at the first question, shared by all adapters.
 
     Args:
-        proxy, cache: as `tamis.compress` takes them. options: the method's own.
+        proxy, cache: as `tamis.compress` takes them. options: of the method.
     """
 
     def __init__(self, proxy: Any = AUTO, cache: Any = None, **options: Any) -> None:
         self.proxy = proxy
-        self._given = options | ({} if cache is None else {"cache": cache})
+        self._arguments = options | ({} if cache is None else {"cache": cache})
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+    def compress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
         """What is kept of each passage."""
-        root = self._given.get("root")
-        probe = self._given.get("probe", AUTO)
-        choice = choose_proxy(self.proxy, plan.method, plan.language, question, passages, root, probe)
+        root = self._arguments.get("root")
+        probe = self._arguments.get("probe", AUTO)
+        choice = choose_proxy(
+            self.proxy, plan.method, plan.language, question, passages, root, probe
+        )
         counter = counter_of(plan.tokenizer, choice.proxy, root)
         budget = plan.budget
-        short = compress(
+        context = compress(
             question,
             passages,
             max_tokens=budget.max_tokens,
@@ -153,71 +165,75 @@ class LocalBackend:
             rules=plan.rules,
             proxy=choice.proxy,
             language=choice.language,
-            **self._given,
+            **self._arguments,
         )
-        short = choice.noted(short)
+        context = choice.add_warning(context)
         return CompressedContext(
-            kept_passages(short, plan.rules, counter),
-            short.status,
+            kept_passages(context, plan.rules, counter),
+            context.status,
             plan.method,
-            short.answerability,
-            short.warnings,
+            context.answerability,
+            context.warnings,
             _proxy_name(choice.proxy),
         )
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+    async def acompress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
         """`compress` in a thread.
 
-        Whoever is cancelled is let go at once. A question that was not yet begun is dropped; one
-        that is being read is read to its end and forgotten.
+        Cancellation returns at once. A question that was not yet started is dropped; one that is
+        being read is read to its end and its result discarded.
         """
         return await run_in_thread(partial(self.compress, question, passages, plan))
 
-    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """One score a text, in the order of the texts."""
+    def rank(self, question: str, texts: Sequence[str], plan: RankingPlan) -> tuple[float, ...]:
+        """One score for each text, in the order of the texts."""
         ranked = rerank(
             question,
             texts,
-            method=how.method,
-            language=how.language,
+            method=plan.method,
+            language=plan.language,
             proxy=self.proxy,
-            **self._given,
+            **self._arguments,
         )
         scores = {r.index: to_probability(r.own, ranked.calibrated) for r in ranked.results}
         return tuple(scores[i] for i in range(len(texts)))
 
-    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """`rank` in a thread, cancelled as `acompress`."""
-        return await run_in_thread(partial(self.rank, question, texts, how))
+    async def arank(
+        self, question: str, texts: Sequence[str], plan: RankingPlan
+    ) -> tuple[float, ...]:
+        """`rank` in a thread; cancellation as in `acompress`."""
+        return await run_in_thread(partial(self.rank, question, texts, plan))
 
 
 def _proxy_name(proxy: Any) -> str:
-    """What a proxy's card says it is called; it need not be loaded for that."""
+    """The proxy's name as its card gives it; the proxy need not be loaded."""
     if not isinstance(proxy, str | Path):
         return str(proxy.card.name)
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)
 
 
-def kept_passages(short: Compressed, rules: Rules, counter: Tokens) -> tuple[KeptPassage, ...]:
-    """A compression passage by passage; joined by the separator, the texts are `short.text`."""
-    found = per_passage(short, replace(rules, titles=False, citations=None), counter)
+def kept_passages(context: Compressed, rules: Rules, counter: TextTokenizer) -> tuple[KeptPassage, ...]:
+    """A compression by passage; joined by the separator, the texts are `context.text`."""
+    found = per_passage(context, replace(rules, titles=False, citations=None), counter)
     parts = [
         KeptPassage(
-            source.index,
-            source.text,
-            tuple(short.spans(source.index)),
-            source.score,
-            source.tokens_before,
-            source.tokens_after,
+            result.index,
+            result.text,
+            tuple(context.spans(result.index)),
+            result.score,
+            result.tokens_before,
+            result.tokens_after,
         )
-        for source in found
-        if source.text
+        for result in found
+        if result.text
     ]
     return order_parts(parts, rules.order)
 
 
 def order_parts(parts: Sequence[KeptPassage], order: str) -> tuple[KeptPassage, ...]:
-    """Parts in the order in which rendering shows them; without scores that is as given."""
+    """Parts in the order in which rendering shows them; without scores, in input order."""
     if order == "original" or any(part.score is None for part in parts):
         return tuple(parts)
     ranked = [parts[i] for i in best_first([part.score or 0.0 for part in parts])]
@@ -227,17 +243,17 @@ def order_parts(parts: Sequence[KeptPassage], order: str) -> tuple[KeptPassage, 
 
 
 def pass_through(passages: Sequence[Passage], method: str, why: str) -> CompressedContext:
-    """Every passage as it is, because of an error."""
+    """Every passage unchanged, because of an error."""
     parts = (KeptPassage(i, p.text, ((0, len(p.text)),)) for i, p in enumerate(passages) if p.text)
     return CompressedContext(tuple(parts), "failed", method, warnings=(why,))
 
 
 def is_backend_failure(error: Exception) -> bool:
-    """Whether the model or the server failed, and not the request or how things were set up."""
-    return not isinstance(error, TamisError) or getattr(error, "broke_down", False)
+    """Whether the model or the server failed, rather than the request or the set-up being wrong."""
+    return not isinstance(error, TamisError) or getattr(error, "is_backend_failure", False)
 
 
 async def run_in_thread(call: Callable[[], T]) -> T:
-    """A call in a thread of ours, with the context variables of whoever awaits it."""
+    """Runs a call in a thread of this module's pool, with the context variables of its caller."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(_threads, context.run, call)

@@ -4,8 +4,8 @@
         short = tamis.compress("How are keys rotated?", documents, max_tokens=500)
         short.text, short.usage.output_tokens
 
-A request that was refused for the moment (429, 503) is sent again after the seconds that
-`Retry-After` says; a connection that could not be made, after a pause that grows.
+A request that was refused with 429 or 503 is sent again after the seconds of `Retry-After`; one
+whose connection failed, after a pause that grows.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from tamis.service.integrations.client_requests import (
     expand_body,
     parse_answer,
     rerank_body,
+    retry_wait_s,
     score_body,
     search_body,
-    retry_wait_s,
 )
 
 __all__ = ["AsyncClient", "Client", "ServiceError"]
 
 
 class Client(ClientConnection):
-    """Calls from ordinary code.
+    """A synchronous client.
 
     Args:
         base_url: such as http://localhost:8080.
         api_key: if the service has keys.
-        timeout_s: the longest one try may take.
+        timeout_s: the time limit of each try.
         retries: how often a request is sent again.
     """
 
@@ -62,7 +62,7 @@ class Client(ClientConnection):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__(base_url, api_key, timeout_s, retries)
-        self._http = httpx.Client(**self.given, transport=transport)
+        self._http = httpx.Client(**self.http_options, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -78,14 +78,14 @@ class Client(ClientConnection):
         """`POST /v1/compress`; fields as there, such as `max_tokens`.
 
         Raises:
-            ServiceError: with what the service said.
+            ServiceError: with the service's message.
         """
         return self._post("/v1/compress", compress_body(query, documents, fields), Compression)
 
     def compress_each(
         self, queries: Sequence[str], documents: Documents, **fields: Any
     ) -> CompressionList:
-        """Many questions on the same documents."""
+        """Many questions on the same documents, as `POST /v1/compress` with `queries`."""
         return self._post(
             "/v1/compress", compress_body(queries, documents, fields), CompressionList
         )
@@ -106,7 +106,7 @@ class Client(ClientConnection):
         return self._post("/v2/rerank", body, CohereAnswer)
 
     def score(self, query: str, texts: Sequence[str], **fields: Any) -> ScoreAnswer:
-        """`POST /score`: a score a text, that no other text moves."""
+        """`POST /score`: one score for each text, independent of the other texts."""
         return self._post("/score", score_body(query, texts, fields), ScoreAnswer)
 
     def search(
@@ -123,22 +123,22 @@ class Client(ClientConnection):
     def expand(
         self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
     ) -> Expansion:
-        """What stands around spans (`index`, `start`, `end`) of an answer, by whole sentences."""
+        """The text around spans (`index`, `start`, `end`) of an answer, in whole sentences."""
         return self._post("/v1/expand", expand_body(documents, spans, neighbours), Expansion)
 
     def models(self) -> Models:
-        """What `model` may be."""
+        """The values that `model` may have."""
         return self._call("GET", "/v1/models", None, Models)
 
     def info(self) -> Info:
-        """What runs there, and its limits."""
+        """The service's model, methods and limits."""
         return self._call("GET", "/info", None, Info)
 
     def health(self) -> Health:
-        """Whether it can serve.
+        """Whether the service is ready.
 
         Raises:
-            ServiceError: it cannot, at the moment.
+            ServiceError: it is not ready.
         """
         return self._call("GET", "/readyz", None, Health)
 
@@ -146,20 +146,20 @@ class Client(ClientConnection):
         return self._call("POST", path, dumps(body), kind)
 
     def _call(self, verb: str, path: str, content: bytes | None, kind: type[M]) -> M:
-        pauses = self.pauses()
+        retry_pauses = self.retry_pauses()
         while True:
             try:
                 answer: Any = self._http.request(verb, path, content=content)
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = retry_wait_s(answer, pauses)
+            pause_s = retry_wait_s(answer, retry_pauses)
             if pause_s is None:
-                return parse_answer(answer, kind, self.given["base_url"])
+                return parse_answer(answer, kind, self.http_options["base_url"])
             time.sleep(pause_s)
 
 
 class AsyncClient(ClientConnection):
-    """`Client` for code that awaits: the same calls, the same answers."""
+    """`Client` for asyncio: the same calls, the same answers."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class AsyncClient(ClientConnection):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(base_url, api_key, timeout_s, retries)
-        self._http = httpx.AsyncClient(**self.given, transport=transport)
+        self._http = httpx.AsyncClient(**self.http_options, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,13 +248,13 @@ class AsyncClient(ClientConnection):
         return await self._call("POST", path, dumps(body), kind)
 
     async def _call(self, verb: str, path: str, content: bytes | None, kind: type[M]) -> M:
-        pauses = self.pauses()
+        retry_pauses = self.retry_pauses()
         while True:
             try:
                 answer: Any = await self._http.request(verb, path, content=content)
             except httpx.HTTPError as error:
                 answer = error
-            pause_s = retry_wait_s(answer, pauses)
+            pause_s = retry_wait_s(answer, retry_pauses)
             if pause_s is None:
-                return parse_answer(answer, kind, self.given["base_url"])
+                return parse_answer(answer, kind, self.http_options["base_url"])
             await asyncio.sleep(pause_s)

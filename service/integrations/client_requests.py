@@ -1,4 +1,4 @@
-"""What both clients share: what is sent, when it is sent again, and what comes back."""
+"""What both clients share: request bodies, when to retry, and how answers are parsed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ServiceError(TamisError):
     """The service refused, or could not be reached.
 
     Attributes:
-        status: of HTTP; None where there was no answer. code: the service's word for it.
-        request_id: under which its log has the request.
+        status: the HTTP status; None where there was no answer. code: the service's error code.
+        request_id: the id of the request in the service's log.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class ServiceError(TamisError):
         self.status, self.code, self.request_id = status, code, request_id
 
     @property
-    def broke_down(self) -> bool:
-        """Whether the service could not: away, overloaded, or at fault; else the caller is."""
+    def is_backend_failure(self) -> bool:
+        """Whether the service failed (away, overloaded, broken) rather than the caller."""
         return self.status is None or self.status == 429 or self.status >= 500
 
 
 class ClientConnection:
-    """Where the service is, and how often to try.
+    """The connection of a client: address, headers, time limit and retries.
 
     Raises:
         BadInput: a key with characters that no header may have.
@@ -54,26 +54,26 @@ class ClientConnection:
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float, retries: int) -> None:
         self.retries = retries
         if api_key and _NOT_IN_HEADER.search(api_key):
-            # the libraries below would show the header, and the key with it
+            # httpx would show the header in its error, and the key with it
             raise BadInput(
                 "api_key has blanks around it, a line break or a character beyond ASCII, which no "
                 "header may have; strip what it was read from"
             )
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.given: dict[str, Any] = {
+        self.http_options: dict[str, Any] = {
             "base_url": base_url.rstrip("/"),
             "headers": {**headers, "Content-Type": "application/json"},
             "timeout": timeout_s,
         }
 
-    def pauses(self) -> Iterator[float]:
-        """Seconds to wait before each further try, where the service says nothing."""
+    def retry_pauses(self) -> Iterator[float]:
+        """Seconds to wait before each further try, where the service does not say."""
         yield from (min(0.25 * 2**i, _LONGEST_PAUSE_S) for i in range(self.retries))
 
 
 def compress_body(query: str | Sequence[str], documents: Documents, fields: Any) -> Any:
-    asked = {"query": query} if isinstance(query, str) else {"queries": list(query)}
-    return {**asked, "documents": list(documents), **fields}
+    questions = {"query": query} if isinstance(query, str) else {"queries": list(query)}
+    return {**questions, "documents": list(documents), **fields}
 
 
 def search_body(query: str, k: int, index: str | None, where: Mapping[str, Any] | None) -> Any:
@@ -86,30 +86,32 @@ def expand_body(documents: Documents, spans: Sequence[Mapping[str, Any]], neighb
 
 
 def rerank_body(query: str, documents: Sequence[str], spans: bool, fields: Any) -> Any:
-    asked = {"relevant_spans": {"mode": "enabled"}} if spans else {}
-    return {"query": query, "documents": list(documents), **asked, **fields}
+    span_fields = {"relevant_spans": {"mode": "enabled"}} if spans else {}
+    return {"query": query, "documents": list(documents), **span_fields, **fields}
 
 
 def score_body(query: str, texts: Sequence[str], fields: Any) -> Any:
     return {"queries": query, "documents": list(texts), **fields}
 
 
-def retry_wait_s(answer: httpx.Response | httpx.HTTPError, pauses: Iterator[float]) -> float | None:
-    """How long to wait before the next try; None if there is none."""
+def retry_wait_s(
+    answer: httpx.Response | httpx.HTTPError, retry_pauses: Iterator[float]
+) -> float | None:
+    """Seconds to wait before the next try; None if there is no next try."""
     if isinstance(answer, httpx.HTTPError):
-        # what was sent may have been done: only what never arrived is sent again
-        return next(pauses, None) if isinstance(answer, httpx.ConnectError) else None
-    if answer.status_code not in _RETRY_STATUSES or (pause := next(pauses, None)) is None:
+        # a request that was sent may have been served: only one that never arrived is sent again
+        return next(retry_pauses, None) if isinstance(answer, httpx.ConnectError) else None
+    if answer.status_code not in _RETRY_STATUSES or (pause := next(retry_pauses, None)) is None:
         return None
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else pause
+    retry_after = answer.headers.get("Retry-After", "")
+    return float(retry_after) if retry_after.isdecimal() else pause
 
 
 def parse_answer(answer: httpx.Response | httpx.HTTPError, kind: type[M], url: str) -> M:
-    """The answer as what it is; fields that a newer service adds are passed over.
+    """The answer as a model of this kind; fields that a newer service adds are ignored.
 
     Raises:
-        ServiceError: no answer, an error, or an answer that no tamis service gives.
+        ServiceError: no answer, an error, or an answer that is not of a tamis service.
     """
     if isinstance(answer, httpx.HTTPError):
         raise ServiceError(
@@ -138,10 +140,10 @@ def _parse_success(answer: httpx.Response, kind: type[M], url: str) -> M:
 
 
 def _validate_leniently(kind: type[M], value: Any) -> M:
-    """The value as that kind, without the fields that it does not know.
+    """The value as a model of this kind, unknown fields removed.
 
     Raises:
-        ValidationError: it has another shape.
+        ValidationError: the value has another shape.
     """
     while True:
         try:
@@ -153,7 +155,7 @@ def _validate_leniently(kind: type[M], value: Any) -> M:
 
 
 def _remove_field(value: Any, place: Sequence[int | str]) -> bool:
-    """Takes away the field at a place; steps that name a type of a union lead nowhere."""
+    """Removes the field at a path; steps that name a type of a union are skipped."""
     for step in place[:-1]:
         if isinstance(value, list) and isinstance(step, int):
             value = value[step]
@@ -163,22 +165,22 @@ def _remove_field(value: Any, place: Sequence[int | str]) -> bool:
 
 
 def _error_message(answer: httpx.Response) -> tuple[str, str | None]:
-    """The message and the code of an error, in whatever dialect."""
+    """The message and the code of an error, in any dialect."""
     try:
         body = loads(answer.content)
     except ValueError:
         body = None
     error = body.get("error", body) if isinstance(body, dict) else None
-    told, code = error, body.get("error_type") if isinstance(body, dict) else None
+    message, code = error, body.get("error_type") if isinstance(body, dict) else None
     if isinstance(error, dict):
-        told, code = error.get("message"), error.get("code")
-    if not isinstance(told, str) or not told:
-        told = f"the service answered {answer.status_code}: {_excerpt(answer)}"
-    return told, code if isinstance(code, str) else None
+        message, code = error.get("message"), error.get("code")
+    if not isinstance(message, str) or not message:
+        message = f"the service answered {answer.status_code}: {_excerpt(answer)}"
+    return message, code if isinstance(code, str) else None
 
 
 def _excerpt(answer: httpx.Response) -> str:
-    """The beginning of a body, such that it stays a line."""
+    """The beginning of a body, on one line."""
     if not answer.content:
         return "an empty body"
     more = "…" if len(answer.content) > _EXCERPT_BYTES else ""

@@ -1,6 +1,6 @@
-"""What the adapters of other frameworks have in common: their fields, and one request.
+"""What the adapters for other frameworks share: their pydantic fields, and one compression.
 
-pydantic comes with every framework that has an adapter; tamis alone does not need it.
+Every framework that has an adapter brings pydantic along; tamis alone does not need it.
 """
 
 from __future__ import annotations
@@ -9,38 +9,47 @@ import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    create_model,
+    model_validator,
+)
 
 from tamis.compressors.registry import DEFAULT, method_info, method_names
-from tamis.compressors.types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
+from tamis.compressors.rules import MAX_TOKENS, Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.service.api.rule_fields import rule_fields, rules_from
 from tamis.service.integrations.backend import (
     Backend,
-    LocalBackend,
-    KeptPassage,
-    CompressionPlan,
     CompressedContext,
+    CompressionPlan,
+    KeptPassage,
+    LocalBackend,
     is_backend_failure,
-    to_shadow,
     pass_through,
+    to_shadow,
 )
 
 logger = logging.getLogger("tamis")
 CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
-"""A misspelt field is an error, not a default; no error shows what was given: it may be a key."""
+"""A misspelt field is an error, not a default; errors never show the input, which may be a key."""
 OnError = Annotated[
     Literal["passthrough", "fail", "raise"],
     AfterValidator(lambda given: "fail" if given == "raise" else given),
 ]
-"""In the words of `POST /v1/compress`; `raise` is another word for `fail`."""
+"""As `on_error` of `POST /v1/compress`; `raise` is a synonym of `fail`."""
 
 
 class BackendFields(BaseModel):
-    """Where the work is done and by which method.
+    """Where the work is done, and by which method.
 
     In this process, with `proxy`, `cache` and `options`; or by a tamis server, with `base_url`,
     `api_key` and `timeout_s`.
@@ -58,7 +67,7 @@ class BackendFields(BaseModel):
     timeout_s: float = Field(60.0, gt=0, description="of one request to the server")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Any:
+    def _check_backend_fields(self) -> Any:
         if self.base_url is None:
             method_info(self.method)
             if not isinstance(self.proxy, str | Path) and not hasattr(self.proxy, "layout"):
@@ -76,7 +85,7 @@ class BackendFields(BaseModel):
 
     @property
     def backend(self) -> Backend:
-        """Made for a request: a constructor loads nothing and calls nobody."""
+        """The backend for one request; constructing it loads no model and opens no connection."""
         if self.base_url is None:
             return LocalBackend(self.proxy, self.cache, **self.options)
         from tamis.service.integrations.remote import remote_backend
@@ -85,7 +94,19 @@ class BackendFields(BaseModel):
         return remote_backend(self.base_url, key, self.timeout_s)
 
 
-class CompressionFields(BackendFields):
+if TYPE_CHECKING:
+
+    class RuleFields(BackendFields):
+        """A field a rule; see `compressors.rules`."""
+
+        top_n: int | None
+        order: str
+        separator: str
+else:
+    RuleFields = create_model("RuleFields", __base__=BackendFields, **rule_fields("adapters"))
+
+
+class CompressionFields(RuleFields):
     """How much is kept, how it is shown, and what happens when it cannot be done.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), or one of each;
@@ -98,24 +119,6 @@ class CompressionFields(BackendFields):
     ratio: float | None = Field(None, description="the largest share of the input's tokens")
     threshold: float | None = Field(None, description="keep sentences of at least this probability")
     coverage: float | None = Field(None, description="keep all the evidence with this probability")
-    top_n: int | None = Field(None, ge=1, description="keep text of at most so many documents")
-    order: Literal["original", "score", "edges"] = Field(
-        "original", description="of documents: as given, best first, best at both ends"
-    )
-    granularity: Granularity = Field(
-        "sentence", description="what is kept as one: sentence, block or token"
-    )
-    context_window: int = Field(0, ge=0, description="neighbours to keep around a kept sentence")
-    protect: tuple[str, ...] = Field((), description="regular expressions; matches are kept")
-    dedup: float | None = Field(None, description="drop near-duplicates from this overlap on")
-    answerable_floor: float = Field(
-        0.0, description="below this probability that there is an answer, `unanswerable` decides"
-    )
-    unanswerable: Unanswerable = Field(
-        "best_effort", description="what to give then: best_effort, nothing or pass_through"
-    )
-    separator: str = Field("\n\n", description="what you will join the documents with")
-    elision: str | None = Field(None, description="shown where text was left out; None: nothing")
     tokenizer: Any = Field("proxy", description="counts the budget: `proxy` or a tokenizer.json")
     always_score: bool = Field(False, description="ask the model even if everything fits")
     shadow: bool = Field(
@@ -130,7 +133,7 @@ class CompressionFields(BackendFields):
     )
 
     @model_validator(mode="after")
-    def _served(self) -> Any:
+    def _check_compression_fields(self) -> Any:
         self.plan(1)
         if self.base_url is not None:
             if not isinstance(self.tokenizer, str):
@@ -143,24 +146,14 @@ class CompressionFields(BackendFields):
         return self
 
     def plan(self, documents: int) -> CompressionPlan:
-        """A request for so many documents."""
+        """The plan for this number of documents."""
         given = (self.max_tokens, self.ratio, self.threshold, self.coverage)
         none = Budget(MAX_TOKENS) if self.top_n is None else Budget(ratio=1.0)
         budget = none if set(given) == {None} else Budget(*given)
-        # top_n has every document scored, even where all fits: an order by score needs scores
-        scored = self.always_score or self.order != "original"
-        rules = Rules(
-            protect=self.protect,
-            granularity=self.granularity,
-            context_window=self.context_window,
-            dedup=self.dedup,
-            order=self.order,
-            separator=self.separator,
-            elision=self.elision,
-            answerable_floor=self.answerable_floor,
-            unanswerable=self.unanswerable,
-            top_n=self.top_n or (max(documents, 1) if scored else None),
-        )
+        # top_n makes every document scored, even where all fit: an order by score needs scores
+        needs_scores = self.always_score or self.order != "original"
+        most = self.top_n or (max(documents, 1) if needs_scores else None)
+        rules = rules_from(self, "adapters", top_n=most)
         return CompressionPlan(
             budget=budget,
             rules=rules,
@@ -169,65 +162,77 @@ class CompressionFields(BackendFields):
             tokenizer=self.tokenizer,
         )
 
-    def short(self, question: str, passages: Sequence[Passage]) -> CompressedContext:
-        """What is kept of each passage; no passages are nothing to keep.
+    def compress_passages(self, question: str, passages: Sequence[Passage]) -> CompressedContext:
+        """What is kept of each passage; without passages the result is empty.
 
         Raises:
-            BadInput: and its kinds, for what cannot be served. ProxyMissing: the model is not here.
-            ServiceError: what the server refuses; where it broke down, under `on_error="fail"`.
+            BadInput: and its subclasses, for what cannot be served. ProxyMissing: the model is not
+                on this machine.
+            ServiceError: what the server refuses; its own failures only under `on_error="fail"`.
         """
         if not passages:
             return CompressedContext((), "passthrough", self.method)
         try:
-            short = self.backend.compress(question, passages, self.plan(len(passages)))
-            return self._shown(short, passages)
+            context = self.backend.compress(question, passages, self.plan(len(passages)))
+            return self._log_and_shadow(context, passages)
         except Exception as error:
-            return self._failed(passages, error)
+            return self._pass_through_or_raise(passages, error)
 
-    async def ashort(self, question: str, passages: Sequence[Passage]) -> CompressedContext:
-        """`short`, with the event loop free; a task that is cancelled has not failed."""
+    async def acompress_passages(
+        self, question: str, passages: Sequence[Passage]
+    ) -> CompressedContext:
+        """`compress_passages` without blocking the event loop; cancellation is not a failure."""
         if not passages:
             return CompressedContext((), "passthrough", self.method)
         try:
-            short = await self.backend.acompress(question, passages, self.plan(len(passages)))
-            return self._shown(short, passages)
+            context = await self.backend.acompress(question, passages, self.plan(len(passages)))
+            return self._log_and_shadow(context, passages)
         except Exception as error:
-            return self._failed(passages, error)
+            return self._pass_through_or_raise(passages, error)
 
-    def _shown(self, short: CompressedContext, passages: Sequence[Passage]) -> CompressedContext:
-        """The answer; in shadow, every passage as it came, and a line in the log.
+    def _log_and_shadow(
+        self, context: CompressedContext, passages: Sequence[Passage]
+    ) -> CompressedContext:
+        """The context; with `shadow`, every passage unchanged and the savings in the log.
 
-        Warnings are logged where no document is left whose metadata could say them.
+        Warnings are logged where no document is left whose metadata could carry them.
         """
-        if self.metadata_prefix is None or not short.parts:
-            for warning in short.warnings:
+        if self.metadata_prefix is None or not context.parts:
+            for warning in context.warnings:
                 logger.warning("%d documents: %s", len(passages), warning)
         if not self.shadow:
-            return short
-        kept = sum(part.tokens_out or 0 for part in short.parts)
+            return context
+        kept = sum(part.tokens_out or 0 for part in context.parts)
         logger.info(
-            "%d of %d documents, %d tokens would be kept", len(short.parts), len(passages), kept
+            "%d of %d documents, %d tokens would be kept", len(context.parts), len(passages), kept
         )
-        return to_shadow(short, passages)
+        return to_shadow(context, passages)
 
-    def _failed(self, passages: Sequence[Passage], error: Exception) -> CompressedContext:
-        """On the way out of an `except`: raised again, or every passage whole and a warning.
+    def _pass_through_or_raise(
+        self, passages: Sequence[Passage], error: Exception
+    ) -> CompressedContext:
+        """Called in an `except` block: raises again, or returns every passage whole with a warning.
 
-        What would go wrong each time is raised whatever `on_error` says: nobody would notice.
+        An error of the request or of the set-up is raised whatever `on_error` says: it would occur
+        every time and nobody would notice.
         """
         if self.on_error == "fail" or not is_backend_failure(error):
             raise
         logger.warning("%d documents are passed through uncompressed: %s", len(passages), error)
         return pass_through(passages, self.method, f"{type(error).__name__}: {error}")
 
-    def added(
-        self, part: KeptPassage, short: CompressedContext, source_length: int, held: Mapping[str, Any]
+    def added_metadata(
+        self,
+        part: KeptPassage,
+        context: CompressedContext,
+        source_length: int,
+        existing: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """What a document's metadata gets, under the keys that `metadata_prefix` begins.
+        """The metadata added to a document; `metadata_prefix` is put before each key.
 
-        `relevance_score` is None where everything fitted and no model was asked, unless `held`,
-        the metadata as it came, has one: that stays. Spans are half-open code points of the
-        document as it came in. Warnings are of the request, the same in all its documents.
+        `relevance_score` is None where everything fitted and no model was used, unless `existing`,
+        the document's own metadata, has one: that stays. Spans are half-open code points of the
+        input document. Warnings belong to the request and are the same in all its documents.
         """
         if self.metadata_prefix is None:
             return {}
@@ -236,20 +241,20 @@ class CompressionFields(BackendFields):
             "tokens_before": part.tokens_in,
             "tokens_after": part.tokens_out,
             "source_length": source_length,
-            "answerability": short.answerability,
-            "model": short.model,
-            "method": short.method,
-            "status": short.status,
-            "warnings": list(short.warnings),
+            "answerability": context.answerability,
+            "model": context.model,
+            "method": context.method,
+            "status": context.status,
+            "warnings": list(context.warnings),
         }
         prefix = self.metadata_prefix
-        scored = f"{prefix}relevance_score"
-        score = held.get(scored) if part.score is None else part.score
-        return {scored: score, f"{prefix}compression": compression}
+        score_key = f"{prefix}relevance_score"
+        score = existing.get(score_key) if part.score is None else part.score
+        return {score_key: score, f"{prefix}compression": compression}
 
 
 def copy_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in depth; what cannot be copied, such as a lock or a connection, is shared."""
+    """A deep copy; values that cannot be copied, such as a lock or a connection, are shared."""
     try:
         return dict(deepcopy(metadata))
     except Exception:

@@ -3,7 +3,8 @@
     compressor = TamisCompressor(max_tokens=500)
     retriever = TamisRetriever(retriever=store.as_retriever(), max_tokens=500)
 
-All four work in this process, or by a tamis server's `base_url`. Only langchain-core is needed.
+All four work in this process, or through a tamis server with `base_url`. Only langchain-core is
+needed.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ try:
     else:
 
         class BaseCrossEncoder(ABC):  # noqa: B024
-            """langchain-core 1.0 has none: langchain-classic of that age has one of its own.
+            """langchain-core 1.0 has no such class; langchain-classic of that time has its own.
 
-            There, `BaseCrossEncoder.register(TamisCrossEncoder)` makes its reranker take ours.
+            There, `BaseCrossEncoder.register(TamisCrossEncoder)` makes its reranker accept ours.
             """
 
 except ImportError as error:
@@ -48,74 +49,81 @@ except ImportError as error:
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from tamis.service.integrations.backend import RankingPlan, CompressedContext, run_in_thread
-from tamis.service.integrations.fields import CONFIG, CompressionFields, BackendFields, copy_metadata
+from tamis.service.integrations.backend import CompressedContext, RankingPlan, run_in_thread
+from tamis.service.integrations.fields import (
+    CONFIG,
+    BackendFields,
+    CompressionFields,
+    copy_metadata,
+)
 from tamis.service.integrations.pairs import group_by_query, scores_in_order
 
 __all__ = ["TamisCompressor", "TamisCrossEncoder", "TamisDocumentTransformer", "TamisRetriever"]
 
 
 class _DocumentCompression(CompressionFields):
-    """Documents in, documents out."""
+    """Compression of LangChain documents."""
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
-        """What is read: text and title. Metadata stays here, also when a server does the work."""
+        """The passages to read: text and title; metadata is never sent to a server."""
         return [Passage(d.page_content, d.id, self._title(d)) for d in documents]
 
     def _title(self, document: Document) -> str | None:
         title = document.metadata.get(self.title_key) if self.title_key else None
         return title if isinstance(title, str) else None
 
-    def shortened(self, documents: Sequence[Document], short: CompressedContext) -> list[Document]:
-        """New documents with the text kept: same ids, metadata copied in depth and added to."""
+    def compressed_documents(
+        self, documents: Sequence[Document], context: CompressedContext
+    ) -> list[Document]:
+        """New documents with the kept text: same ids, metadata copied deeply and extended."""
         return [
             Document(
                 page_content=part.text,
                 id=(document := documents[part.passage]).id,
                 metadata=copy_metadata(document.metadata)
-                | self.added(part, short, len(document.page_content), document.metadata),
+                | self.added_metadata(part, context, len(document.page_content), document.metadata),
             )
-            for part in short.parts
+            for part in context.parts
         ]
 
     def keep(self, documents: Sequence[Document], query: str) -> list[Document]:
-        """What the documents say to the query."""
-        short = self.short(query, self.passages(documents))
-        return self.shortened(documents, short)
+        """The documents reduced to what answers the query."""
+        context = self.compress_passages(query, self.passages(documents))
+        return self.compressed_documents(documents, context)
 
     async def akeep(self, documents: Sequence[Document], query: str) -> list[Document]:
-        """`keep`, with the event loop free meanwhile."""
-        short = await self.ashort(query, self.passages(documents))
-        return self.shortened(documents, short)
+        """`keep` without blocking the event loop."""
+        context = await self.acompress_passages(query, self.passages(documents))
+        return self.compressed_documents(documents, context)
 
 
 class _PortableAdapter(Serializable):
-    """Written by `langchain_core.load.dumps`; an API key only as the name of a secret.
+    """Can be written by `langchain_core.load.dumps`; an API key only as the name of a secret.
 
-    Read back with `loads(text, allowed_objects=[TamisCompressor], valid_namespaces=["tamis"])`.
+    Read it back with `loads(text, allowed_objects=[TamisCompressor], valid_namespaces=["tamis"])`.
     """
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """A loaded proxy or cache is not written, and whoever has one is refused by `loads`."""
+        """True. A loaded proxy or cache is not written; `loads` refuses an object that had one."""
         return True
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Where a key is looked up when it is read back."""
+        """The environment variable in which a key is looked up when the object is read back."""
         return {"api_key": "TAMIS_API_KEY"}
 
 
 class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompressor):
     """Keeps the sentences of documents that answer a query, verbatim, within a budget.
 
-    One document out for each that keeps something; joined by `separator`, they are within the
-    budget: 500 tokens if none is given. The documents given are not touched. Ids stay, metadata is
-    copied in depth and gets `relevance_score` and `compression`: spans, tokens before and after,
+    Returns one document for each that keeps something; joined by `separator`, they are within the
+    budget: 500 tokens if none is given. The input documents are not changed. Ids stay; metadata is
+    a deep copy with `relevance_score` and `compression` added: spans, tokens before and after,
     source length, answerability, model, method, status, warnings.
 
-    Where the model or the server breaks down, every document comes back whole with the status
-    `failed`, its warning says why, and it is logged; `on_error="fail"` raises instead.
+    Where the model or the server fails, every document is returned whole with the status `failed`
+    and a warning that says why, and the failure is logged; `on_error="fail"` raises instead.
     """
 
     model_config = CONFIG
@@ -123,18 +131,18 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
     ) -> list[Document]:
-        """The documents, with what they say to the query.
+        """The documents, reduced to what answers the query.
 
         Raises:
-            TamisError: and its kinds, where the request or the set-up is wrong. Whatever breaks
-                down, under `on_error="fail"`.
+            TamisError: and its subclasses, where the request or the set-up is wrong. Under
+                `on_error="fail"` also every failure of the model or the server.
         """
         return self.keep(documents, query)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
     ) -> list[Document]:
-        """`compress_documents`, with the event loop free meanwhile."""
+        """`compress_documents` without blocking the event loop."""
         return await self.akeep(documents, query)
 
     def as_runnable(
@@ -152,7 +160,7 @@ class TamisCompressor(_DocumentCompression, _PortableAdapter, BaseDocumentCompre
 
 
 class TamisDocumentTransformer(_DocumentCompression, _PortableAdapter, BaseDocumentTransformer):
-    """`TamisCompressor` where the framework passes documents alone.
+    """`TamisCompressor` where the framework passes only documents.
 
     The query is the call's, `transform_documents(documents, query=...)`; else each document's own,
     `metadata[query_key]`; else the constructor's. Documents of one query share one budget.
@@ -164,36 +172,36 @@ class TamisDocumentTransformer(_DocumentCompression, _PortableAdapter, BaseDocum
     query_key: str = "query"
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
-        """The documents, with what they say to their query.
+        """The documents, reduced to what answers their query.
 
         Raises:
             BadInput: a document without a query.
-            TamisError: and its kinds, where the request or the set-up is wrong. Whatever breaks
-                down, under `on_error="fail"`.
+            TamisError: and its subclasses, where the request or the set-up is wrong. Under
+                `on_error="fail"` also every failure of the model or the server.
         """
-        groups = self._groups(documents, **kwargs)
+        groups = self._group_by_query(documents, **kwargs)
         return [d for query, group in groups.items() for d in self.keep(group, query)]
 
     async def atransform_documents(
         self, documents: Sequence[Document], **kwargs: Any
     ) -> list[Document]:
-        """`transform_documents`, with the event loop free meanwhile."""
-        groups = self._groups(documents, **kwargs)
+        """`transform_documents` without blocking the event loop."""
+        groups = self._group_by_query(documents, **kwargs)
         return [d for query, group in groups.items() for d in await self.akeep(group, query)]
 
-    def _groups(
+    def _group_by_query(
         self, documents: Sequence[Document], query: str | None = None, **_: Any
     ) -> dict[str, list[Document]]:
         """The documents of each query, in the order in which the queries first occur.
 
-        Other words of the call are for other transformers of the same pipeline.
+        Other keywords of the call are for other transformers of the same pipeline.
         """
         groups: dict[str, list[Document]] = {}
-        for place, document in enumerate(documents):
+        for number, document in enumerate(documents):
             found = query or document.metadata.get(self.query_key) or self.query
             if not isinstance(found, str):
                 raise BadInput(
-                    f"document {place} of {len(documents)} has no query; give one to the "
+                    f"document {number} of {len(documents)} has no query; give one to the "
                     f"constructor, to the call (query=...), or as metadata[{self.query_key!r}]"
                 )
             groups.setdefault(found, []).append(document)
@@ -201,30 +209,32 @@ class TamisDocumentTransformer(_DocumentCompression, _PortableAdapter, BaseDocum
 
 
 class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
-    """Scores pairs of query and text by what a small model looks at.
+    """Scores pairs of query and text by reading a small model's attention.
 
-    Scores of one call and query can be compared; with a calibrated method they are probabilities.
+    Scores of one call and query are comparable; with a calibrated method they are probabilities.
     """
 
     model_config = CONFIG
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
-        """One score a pair, in the order of the pairs. The texts of a query are read together.
+        """One score for each pair, in the order of the pairs. Texts of one query are read together.
 
         Raises:
-            TamisError: and its kinds.
+            TamisError: and its subclasses.
         """
-        rows = group_by_query(text_pairs)
-        return scores_in_order(rows, [self.backend.rank(q, t, self._how) for q, (_, t) in rows.items()])
+        groups = group_by_query(text_pairs)
+        return scores_in_order(
+            groups, [self.backend.rank(q, t, self._ranking_plan) for q, (_, t) in groups.items()]
+        )
 
     async def ascore(self, text_pairs: list[tuple[str, str]]) -> list[float]:
-        """`score`, with the event loop free meanwhile."""
-        rows = group_by_query(text_pairs)
-        found = [await self.backend.arank(q, t, self._how) for q, (_, t) in rows.items()]
-        return scores_in_order(rows, found)
+        """`score` without blocking the event loop."""
+        groups = group_by_query(text_pairs)
+        found = [await self.backend.arank(q, t, self._ranking_plan) for q, (_, t) in groups.items()]
+        return scores_in_order(groups, found)
 
     @property
-    def _how(self) -> RankingPlan:
+    def _ranking_plan(self) -> RankingPlan:
         return RankingPlan(method=self.method, language=self.language)
 
 
@@ -240,10 +250,10 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     index: Any = None
     k: int = Field(10, ge=1, description="how many passages of the index to look at")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
-    _opened: Any = PrivateAttr(None)
+    _current_index: Any = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Any:
+    def _check_origin(self) -> Any:
         if (self.retriever is None) == (self.index is None):
             raise BadInput("give a retriever, or an index (a CorpusIndex or the folder of one)")
         return self
@@ -252,7 +262,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
         if self.retriever is None:
-            return self.keep(self._found(query), query)
+            return self.keep(self._search_index(query), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
         return self.keep(self.retriever.invoke(query, child), query)
 
@@ -260,20 +270,20 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
     ) -> list[Document]:
         if self.retriever is None:
-            return await self.akeep(await run_in_thread(partial(self._found, query)), query)
+            return await self.akeep(await run_in_thread(partial(self._search_index, query)), query)
         child = RunnableConfig(callbacks=run_manager.get_child())
         return await self.akeep(await self.retriever.ainvoke(query, child), query)
 
-    def _found(self, query: str) -> list[Document]:
-        """The nearest passages of the index as it is now, each with its place in its document."""
-        opened = self._opened or _open_index(self.index)
-        self._opened = opened.refreshed()
-        hits = self._opened.search(query, self.k, where=self.where)
+    def _search_index(self, query: str) -> list[Document]:
+        """The best passages of the index in its newest state, each with its offsets."""
+        current_index = self._current_index or _open_index(self.index)
+        self._current_index = current_index.refreshed()
+        hits = self._current_index.search(query, self.k, where=self.where)
         return [Document(hit.text, id=hit.id, metadata=_hit_metadata(hit)) for hit in hits]
 
 
 def _open_index(given: Any) -> Any:
-    """An index as it is, or the one in a folder."""
+    """The given index, or the one in the given folder."""
     if not isinstance(given, str | Path):
         return given
     from tamis.retrieval.index.store import CorpusIndex
@@ -282,7 +292,7 @@ def _open_index(given: Any) -> Any:
 
 
 def _hit_metadata(hit: Any) -> dict[str, Any]:
-    """A document's own metadata; under `hit`, where the passage stands in it and how it scored."""
-    place = {"doc": hit.doc, "start": hit.start, "stop": hit.stop, "score": hit.score}
+    """A document's own metadata, with the passage's offsets and score under `hit`."""
+    location = {"doc": hit.doc, "start": hit.start, "stop": hit.stop, "score": hit.score}
     title = {} if hit.title is None else {"title": hit.title}
-    return {**title, **hit.metadata, "hit": place}
+    return {**title, **hit.metadata, "hit": location}

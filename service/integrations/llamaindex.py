@@ -2,7 +2,7 @@
 
     engine = index.as_query_engine(node_postprocessors=[TamisPostprocessor(max_tokens=500)])
 
-Works in this process, or by a tamis server's `base_url`. Only llama-index-core is needed.
+Works in this process, or through a tamis server with `base_url`. Only llama-index-core is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[llamaindex]"') from error
 
-from tamis.service.integrations.backend import KeptPassage, CompressedContext
+from tamis.service.integrations.backend import CompressedContext, KeptPassage
 from tamis.service.integrations.fields import CONFIG, CompressionFields, copy_metadata
 
 __all__ = ["TamisPostprocessor"]
@@ -27,15 +27,15 @@ __all__ = ["TamisPostprocessor"]
 class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
     """Keeps the sentences of nodes that answer the query, verbatim, within a budget.
 
-    One node out for each that keeps something; joined by `separator`, their texts are within the
-    budget: 500 tokens if none is given. The nodes given are not touched. Ids, relationships,
+    Returns one node for each that keeps something; joined by `separator`, their texts are within
+    the budget: 500 tokens if none is given. The input nodes are not changed. Ids, relationships,
     metadata and the retriever's scores stay; `relevance_score` and `compression` are added to the
     metadata, hidden from the language model and from embeddings. A node without text, such as an
-    image, stays as it is. Where the model or the server breaks down, every node stays whole,
-    `compression` has the status `failed` and a warning that says why, and it is logged;
+    image, stays as it is. Where the model or the server fails, every node stays whole,
+    `compression` has the status `failed` and a warning that says why, and the failure is logged;
     `on_error="fail"` raises instead.
 
-    The budget counts texts. What `MetadataMode.LLM` writes before them is yours and comes on top.
+    The budget counts texts; what `MetadataMode.LLM` writes before them is not counted.
     """
 
     model_config = CONFIG
@@ -49,48 +49,57 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
-        short = self.short(_query_text(query_bundle), _passages(texts.values(), self.title_key))
-        return self._joined(nodes, texts, short)
+        context = self.compress_passages(
+            _query_text(query_bundle), _passages(texts.values(), self.title_key)
+        )
+        return self._merge_nodes(nodes, texts, context)
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         texts = _text_nodes(nodes)
-        short = await self.ashort(_query_text(query_bundle), _passages(texts.values(), self.title_key))
-        return self._joined(nodes, texts, short)
+        context = await self.acompress_passages(
+            _query_text(query_bundle), _passages(texts.values(), self.title_key)
+        )
+        return self._merge_nodes(nodes, texts, context)
 
-    def _joined(
-        self, nodes: Sequence[NodeWithScore], texts: dict[int, NodeWithScore], short: CompressedContext
+    def _merge_nodes(
+        self,
+        nodes: Sequence[NodeWithScore],
+        texts: dict[int, NodeWithScore],
+        context: CompressedContext,
     ) -> list[NodeWithScore]:
-        """What is kept, and nodes without text: in their places, or behind what was ranked."""
-        places = list(texts)
+        """Compressed nodes and those without text: in input order, or the latter after the ranked."""
+        indices = list(texts)
         kept = {
-            (place := places[part.passage]): self._shortened(texts[place], part, short)
-            for part in short.parts
+            (index := indices[part.passage]): self._compressed_node(texts[index], part, context)
+            for part in context.parts
         }
-        both = kept | {place: node for place, node in enumerate(nodes) if place not in texts}
-        return [both[place] for place in (sorted(both) if self.order == "original" else both)]
+        both = kept | {index: node for index, node in enumerate(nodes) if index not in texts}
+        return [both[index] for index in (sorted(both) if self.order == "original" else both)]
 
-    def _shortened(self, found: NodeWithScore, part: KeptPassage, short: CompressedContext) -> NodeWithScore:
-        node = _copy_node(found.node)
-        added = self.added(part, short, len(_text(found)), found.node.metadata)
+    def _compressed_node(
+        self, source: NodeWithScore, part: KeptPassage, context: CompressedContext
+    ) -> NodeWithScore:
+        node = _copy_node(source.node)
+        added = self.added_metadata(part, context, len(_text(source)), source.node.metadata)
         node.set_content(part.text)
         node.metadata |= added
-        for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
-            hidden += [key for key in added if key not in hidden]
-        return NodeWithScore(node=node, score=found.score)
+        for hidden_keys in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+            hidden_keys += [key for key in added if key not in hidden_keys]
+        return NodeWithScore(node=node, score=source.score)
 
 
 def _copy_node(node: BaseNode) -> BaseNode:
-    """A node that shares nothing with this one but what cannot be copied."""
+    """A deep copy of a node; only values that cannot be copied are shared."""
     bare = node.model_copy(update={"metadata": {}}).model_copy(deep=True)
     bare.metadata = copy_metadata(node.metadata)
     return bare
 
 
 def _text_nodes(nodes: Sequence[NodeWithScore]) -> dict[int, NodeWithScore]:
-    """Nodes with text, by their places."""
-    return {place: node for place, node in enumerate(nodes) if _text(node).strip()}
+    """Nodes with text, by their indices."""
+    return {index: node for index, node in enumerate(nodes) if _text(node).strip()}
 
 
 def _passages(nodes: Iterable[NodeWithScore], title_key: str | None) -> list[Passage]:

@@ -10,7 +10,14 @@ from typing import Any
 
 from tamis.probes.errors import MissingExtra
 from tamis.probes.text import Passage
-from tamis.service.integrations.backend import KeptPassage, CompressionPlan, RankingPlan, CompressedContext, order_parts
+from tamis.service.api.rule_fields import request_fields
+from tamis.service.integrations.backend import (
+    CompressedContext,
+    CompressionPlan,
+    KeptPassage,
+    RankingPlan,
+    order_parts,
+)
 
 try:
     from tamis.service.http.schemas.about import Info, Limits
@@ -25,90 +32,105 @@ except ModuleNotFoundError as error:
 
 
 _INFO_LIFETIME_S = 30.0
-"""How long it is taken for granted what a server said of itself."""
+"""Seconds for which a server's `/info` is kept before it is fetched again."""
 
 
 @lru_cache(maxsize=32)
 def remote_backend(base_url: str, api_key: str | None, timeout_s: float) -> RemoteBackend:
-    """The server at an address, with its open connections; threads share it."""
+    """The backend for a server's address, with its open connections; threads share it."""
     return RemoteBackend(base_url, api_key, timeout_s)
 
 
 class RemoteBackend:
-    """Calls of a server. What it refuses, or that it cannot be reached, is a `ServiceError`."""
+    """Has a server do the work. A refusal or a failed connection is a `ServiceError`."""
 
     def __init__(self, base_url: str, api_key: str | None, timeout_s: float) -> None:
-        self._where = (base_url, api_key)
+        self._address = (base_url, api_key)
         self._timeout_s = timeout_s
-        self._client = Client(*self._where, timeout_s=timeout_s)
-        self._loop: tuple[asyncio.AbstractEventLoop, AsyncClient] | None = None
+        self._client = Client(*self._address, timeout_s=timeout_s)
+        self._loop_client: tuple[asyncio.AbstractEventLoop, AsyncClient] | None = None
         self._info: tuple[float, Info] | None = None
 
-    def compress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+    def compress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
         """What is kept of each passage."""
-        found = self._client.compress(question, _request_documents(passages), **_request_fields(plan))
+        found = self._client.compress(
+            question, _request_documents(passages), **_request_fields(plan)
+        )
         return _compressed_context(found, passages, plan)
 
-    async def acompress(self, question: str, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
-        """`compress`, with the event loop free meanwhile; cancelled, the request is dropped."""
-        client = self._of_this_loop()
-        found = await client.compress(question, _request_documents(passages), **_request_fields(plan))
+    async def acompress(
+        self, question: str, passages: Sequence[Passage], plan: CompressionPlan
+    ) -> CompressedContext:
+        """`compress` without blocking the event loop; cancellation drops the request."""
+        client = self._client_for_this_loop()
+        found = await client.compress(
+            question, _request_documents(passages), **_request_fields(plan)
+        )
         return _compressed_context(found, passages, plan)
 
-    def rank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """One score a text, from 0 to 1, in the order of the texts.
+    def rank(self, question: str, texts: Sequence[str], plan: RankingPlan) -> tuple[float, ...]:
+        """One score for each text, from 0 to 1, in the order of the texts.
 
-        As in this process they are read together; more than the server takes at once, each alone.
+        As in this process, texts are read together; where there are more than the server takes in
+        one request, each is scored alone.
 
         Raises:
-            ServiceError: it has no such method, which it would pass over in silence.
+            ServiceError: the server has no such method; it would silently use its default.
         """
-        limits = self._limits(self._known() or self._client.info(), how.method)
+        limits = self._check_method(self._recent_info() or self._client.info(), plan.method)
         if len(texts) <= limits.max_documents:
-            return _scores_in_order(self._client.rerank(question, texts, model=how.method))
+            return _scores_in_order(self._client.rerank(question, texts, model=plan.method))
         parts = _request_slices(texts, limits)
-        return _join_scores(self._client.score(question, part, model=how.method) for part in parts)
+        return _join_scores(self._client.score(question, part, model=plan.method) for part in parts)
 
-    async def arank(self, question: str, texts: Sequence[str], how: RankingPlan) -> tuple[float, ...]:
-        """`rank`, with the event loop free meanwhile; cancelled, the request is dropped."""
-        client = self._of_this_loop()
-        limits = self._limits(self._known() or await client.info(), how.method)
+    async def arank(
+        self, question: str, texts: Sequence[str], plan: RankingPlan
+    ) -> tuple[float, ...]:
+        """`rank` without blocking the event loop; cancellation drops the request."""
+        client = self._client_for_this_loop()
+        limits = self._check_method(self._recent_info() or await client.info(), plan.method)
         if len(texts) <= limits.max_documents:
-            return _scores_in_order(await client.rerank(question, texts, model=how.method))
+            return _scores_in_order(await client.rerank(question, texts, model=plan.method))
         parts = _request_slices(texts, limits)
-        return _join_scores([await client.score(question, part, model=how.method) for part in parts])
+        return _join_scores(
+            [await client.score(question, part, model=plan.method) for part in parts]
+        )
 
-    def _known(self) -> Info | None:
-        held = self._info
-        return held[1] if held and time.monotonic() - held[0] < _INFO_LIFETIME_S else None
+    def _recent_info(self) -> Info | None:
+        fetched = self._info
+        return fetched[1] if fetched and time.monotonic() - fetched[0] < _INFO_LIFETIME_S else None
 
-    def _limits(self, info: Info, method: str) -> Limits:
-        """What one request may have.
+    def _check_method(self, info: Info, method: str) -> Limits:
+        """The server's limits for one request; keeps `info` for later requests.
 
         Raises:
             ServiceError: the server has no such method.
         """
-        if self._known() is not info:
+        if self._recent_info() is not info:
             self._info = (time.monotonic(), info)
         if method not in (*info.methods, "default", info.model_id):
             raise ServiceError(
-                f"there is no method {method!r} at {self._where[0]}; give one of "
+                f"there is no method {method!r} at {self._address[0]}; give one of "
                 f"{', '.join(info.methods)}, or start it with others by --methods",
                 404,
                 "model_not_found",
             )
         return info.limits
 
-    def _of_this_loop(self) -> AsyncClient:
-        """Connections belong to the loop they were opened in, and `asyncio.run` makes many loops.
+    def _client_for_this_loop(self) -> AsyncClient:
+        """The client of the running event loop.
 
-        The last loop's are kept: programs have one at a time, and this way none is kept for ever.
+        Connections belong to the loop they were opened in, and each `asyncio.run` makes a new loop.
+        Only the last loop's client is kept: programs run one loop at a time, and clients of
+        finished loops do not accumulate.
         """
-        loop, held = asyncio.get_running_loop(), self._loop
-        if held is None or held[0] is not loop:
-            held = (loop, AsyncClient(*self._where, timeout_s=self._timeout_s))
-            self._loop = held
-        return held[1]
+        loop, cached = asyncio.get_running_loop(), self._loop_client
+        if cached is None or cached[0] is not loop:
+            cached = (loop, AsyncClient(*self._address, timeout_s=self._timeout_s))
+            self._loop_client = cached
+        return cached[1]
 
 
 def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
@@ -116,7 +138,7 @@ def _request_documents(passages: Sequence[Passage]) -> list[dict[str, Any]]:
 
 
 def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
-    """A plan in the words of `POST /v1/compress`; what is None is left to the server."""
+    """A plan as fields of `POST /v1/compress`; fields that are None are left to the server."""
     budget, rules = plan.budget, plan.rules
     given = {
         "method": plan.method,
@@ -126,21 +148,14 @@ def _request_fields(plan: CompressionPlan) -> dict[str, Any]:
         "ratio": budget.ratio,
         "threshold": budget.threshold,
         "coverage": budget.coverage,
-        "top_n": rules.top_n,
-        "order": rules.order,
-        "granularity": rules.granularity,
-        "context_window": rules.context_window,
-        "protect": {"regex": list(rules.protect)} if rules.protect else None,
-        "dedup": rules.dedup,
-        "separator": rules.separator,
-        "elision": rules.elision,
-        "answerable_floor": rules.answerable_floor,
-        "unanswerable": rules.unanswerable,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    sent = {name: value for name, value in given.items() if value is not None}
+    return sent | request_fields(rules)
 
 
-def _compressed_context(found: Compression, passages: Sequence[Passage], plan: CompressionPlan) -> CompressedContext:
+def _compressed_context(
+    found: Compression, passages: Sequence[Passage], plan: CompressionPlan
+) -> CompressedContext:
     parts = [_kept_passage(r, passages[r.index].text) for r in found.results or () if r.text]
     return CompressedContext(
         order_parts(parts, plan.rules.order),
@@ -153,14 +168,14 @@ def _compressed_context(found: Compression, passages: Sequence[Passage], plan: C
 
 
 def _kept_passage(result: DocumentResult, text: str) -> KeptPassage:
-    """One document's result; sentences with nothing but white space between them touch."""
+    """One document's result; spans with only white space between them are joined."""
     spans: list[tuple[int, int]] = []
     for span in result.relevant_spans or ():
         if spans and not text[spans[-1][1] : span.start].strip():
             spans[-1] = (spans[-1][0], span.end)
         else:
             spans.append((span.start, span.end))
-    # as the method has it, as in this process; a server of before had that as relevance_score
+    # the method's own score, as in this process; older servers sent it as relevance_score
     score = result.relevance_score if result.raw_score is None else result.raw_score
     return KeptPassage(
         result.index,
@@ -178,9 +193,9 @@ def _scores_in_order(answer: CohereAnswer) -> tuple[float, ...]:
 
 
 def _request_slices(texts: Sequence[str], limits: Limits) -> Iterator[Sequence[str]]:
-    """The texts in parts, none with more than a request may have; a character is a token at most.
+    """The texts in slices within the limits of one request, counting each character as a token.
 
-    A text that is longer goes alone, and the server says what it thinks of it.
+    A text that is longer is a slice of its own, which the server may refuse.
     """
     start, chars = 0, 0
     for stop, text in enumerate(texts):

@@ -1,6 +1,6 @@
-"""Every fault test under one roof: `python -m tests.chaos`, or `make chaos`.
+"""Runs all fault tests: `python -m tests.chaos`, or `make chaos`.
 
-    python -m tests.chaos                    all, as often as is written down
+    python -m tests.chaos                    all, with their full number of faults
     python -m tests.chaos --share 0.1        a tenth of the faults
     python -m tests.chaos --only drain,index
 
@@ -21,37 +21,37 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos import flips, service_faults
-from tests.chaos.batch import storm
+from tests.chaos.batch import kill_repeatedly
 from tests.chaos.index_kills import run as index_kills
-from tests.chaos.promise import Promise, Told
-from tests.chaos.small_requests import small
+from tests.chaos.promise import FaultOutcome, Promise
+from tests.chaos.small_requests import run_small_requests
 from tests.probes.kv_cache.test_disk import killed_while_writing
 
 
-def batch(folder: Path, kills: int, draw: random.Random) -> Told:
-    """A batch killed and taken up again."""
-    found = storm(folder, kills, draw.randrange(1 << 30))
+def batch(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
+    """A batch killed and resumed."""
+    found = kill_repeatedly(folder, kills, draw.randrange(1 << 30))
     whole = found.same and found.verified
-    seen = f"{found.between_parts} between first and last part"
-    return Told(found.killed, found.killed if whole else 0, int(not whole), seen)
+    observed = f"{found.between_parts} between first and last part"
+    return FaultOutcome(found.killed, found.killed if whole else 0, int(not whole), observed)
 
 
-def writers(folder: Path, kills: int, draw: random.Random) -> Told:
+def writers(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
     """Writers of an index killed; raises AssertionError at the first that loses something."""
     found = index_kills(folder / "index", kills, draw.randrange(1 << 30))
-    return Told(kills, kills, 0, f"{found['commits']} commits")
+    return FaultOutcome(kills, kills, 0, f"{found['commits']} commits")
 
 
-def cache_writers(folder: Path, kills: int, draw: random.Random) -> Told:
+def cache_writers(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
     """Writers of kept passages killed; raises AssertionError at a damaged entry."""
     torn = killed_while_writing(folder, kills, draw)
-    return Told(kills, kills, 0, f"{torn} in the middle of a file")
+    return FaultOutcome(kills, kills, 0, f"{torn} in the middle of a file")
 
 
 PROMISES = (
     Promise(
         "batch-kill",
-        "a batch that is killed and taken up again writes the bytes of an undisturbed one",
+        "a batch that is killed and resumed writes the bytes of an undisturbed one",
         50,
         batch,
     ),
@@ -82,21 +82,21 @@ PROMISES = (
     Promise("probe-rot", "the damaged weights of a probe are refused", 400, flips.probe),
     Promise(
         "worker",
-        "a dead model thread costs the requests in its hands one 503; those that wait are served",
+        "a dead model thread costs the requests of its batch one 503; those that wait are served",
         50,
-        service_faults.workers,
+        service_faults.kill_workers,
     ),
     Promise(
         "hang-up",
         "clients that leave anywhere in a request cost the next nothing, and leave nothing behind",
         300,
-        service_faults.hanging_up,
+        service_faults.hang_up,
     ),
     Promise(
         "garbage",
         "bytes that are no request are refused without a 5xx, and the next request is served",
         400,
-        service_faults.garbage,
+        service_faults.send_garbage,
     ),
     Promise(
         "overload",
@@ -106,39 +106,41 @@ PROMISES = (
     ),
     Promise(
         "drain",
-        "told to leave, the service answers whole what it let in, and closes the door",
+        "on SIGTERM the service answers every admitted request whole, then refuses connections",
         30,
-        service_faults.drains,
+        service_faults.drain,
     ),
     Promise(
         "small",
         "100,000 small requests are answered right, and memory does not grow with them",
         100_000,
-        small,
+        run_small_requests,
     ),
 )
 
 
-def tried(promise: Promise, share: float) -> tuple[Told, float]:
-    """A promise put to the test in a folder of its own; what came of it, and its seconds."""
+def run_promise(promise: Promise, share: float) -> tuple[FaultOutcome, float]:
+    """Tests a promise in a folder of its own; the outcome, and its seconds."""
     faults = max(1, round(promise.faults * share))
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            told = promise.run(Path(folder), faults, random.Random(promise.name))
+            outcome = promise.run(Path(folder), faults, random.Random(promise.name))
         except AssertionError as error:
-            told = Told(faults, 0, 1, f"broken: {error}"[:200])
-    return told, time.monotonic() - began
+            outcome = FaultOutcome(faults, 0, 1, f"broken: {error}"[:200])
+    return outcome, time.monotonic() - began
 
 
-def table(found: list[tuple[Promise, Told, float]]) -> Table:
-    """What was promised, and what came of it."""
-    made = Table("fault", "promise", "injected", "survived", "lost", "seen", "s", "")
-    for promise, told, seconds in found:
-        counts = (f"{told.injected:,}", f"{told.survived:,}", f"{told.lost:,}")
-        verdict = "[green]kept[/]" if told.kept else "[bold red]BROKEN[/]"
-        made.add_row(promise.name, promise.says, *counts, told.seen, f"{seconds:.0f}", verdict)
-    return made
+def outcome_table(found: list[tuple[Promise, FaultOutcome, float]]) -> Table:
+    """The promises and their outcomes as a table."""
+    table = Table("fault", "promise", "injected", "survived", "lost", "seen", "s", "")
+    for promise, outcome, seconds in found:
+        counts = (f"{outcome.injected:,}", f"{outcome.survived:,}", f"{outcome.lost:,}")
+        verdict = "[green]kept[/]" if outcome.kept else "[bold red]BROKEN[/]"
+        table.add_row(
+            promise.name, promise.claim, *counts, outcome.observed, f"{seconds:.0f}", verdict
+        )
+    return table
 
 
 def main() -> int:
@@ -154,13 +156,13 @@ def main() -> int:
     given = words.parse_args()
     if unknown := set(given.only.split(",")) - set(names):
         words.error(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    told, found = Console(stderr=True), []
+    console, found = Console(stderr=True), []
     for promise in PROMISES:
         if promise.name in given.only.split(","):
-            with told.status(f"{promise.name}: {promise.says}"):
-                found.append((promise, *tried(promise, given.share)))
+            with console.status(f"{promise.name}: {promise.claim}"):
+                found.append((promise, *run_promise(promise, given.share)))
     out = Console()
-    Console(width=None if out.is_terminal else 180).print(table(found))
+    Console(width=None if out.is_terminal else 180).print(outcome_table(found))
     return 0 if all(one.kept for _, one, _ in found) else 1
 
 

@@ -1,11 +1,11 @@
-"""Kills writers of an index with SIGKILL, at any moment, and looks at what is left.
+"""Kills writers of an index with SIGKILL, at any moment, and checks what is left.
 
     python -m tests.chaos.index_kills --kills 200
 
-A child puts, replaces, deletes and compacts small documents without end and says after each commit
-that it is done; the parent kills it somewhere between its first commit and the last that it would
-make. What is then on disk must be the state after all acknowledged changes, or after the one that
-was under way, too; every byte must match its checksum, and the next writer must be let in.
+A child puts, replaces, deletes and compacts small documents without end and reports each commit;
+the parent kills it somewhere between its first commit and the last that it would make. The index on
+disk must be in the state after all acknowledged changes, with or without the one under way; every
+byte must match its checksum, and the next writer must get the lock.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def change(number: int, state: State) -> Change:
     if kind == "compact":
         return "compact", [], []
     ids = draw.sample(range(30), draw.randint(1, 5))
-    documents = [CorpusDocument(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids]
+    documents = [
+        CorpusDocument(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids
+    ]
     return "put", documents, []
 
 
@@ -81,8 +83,12 @@ def on_disk(home: Path) -> State:
 
 def child(home: Path, first: int, state: State, say: Callable[[bytes], object]) -> None:
     """Makes changes and acknowledges each; the first writer builds."""
-    door = open_writer(home) if (home / "manifest.json").exists() else create_index(home, IndexSettings())
-    with door as writer:
+    opened = (
+        open_writer(home)
+        if (home / "manifest.json").exists()
+        else create_index(home, IndexSettings())
+    )
+    with opened as writer:
         say(b"o")
         for number in range(first, first + LAST):
             of = change(number, state)
@@ -91,8 +97,8 @@ def child(home: Path, first: int, state: State, say: Callable[[bytes], object]) 
             say(b"a")
 
 
-def killed(home: Path, first: int, state: State, draw: random.Random) -> tuple[int, bool]:
-    """One child, killed; how many changes it acknowledged, and whether it was still at work."""
+def kill_once(home: Path, first: int, state: State, draw: random.Random) -> tuple[int, bool]:
+    """Kills one child; how many changes it acknowledged, and whether it was still at work."""
     ears, mouth = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -125,7 +131,7 @@ def run(home: Path, kills: int, seed: int = 0) -> dict[str, int]:
     """Kills so many writers; raises AssertionError at the first index that is not as it must be."""
     draw, state, number, between, halfway = random.Random(seed), State(), 0, 0, 0
     for _ in range(kills):
-        acknowledged, at_work = killed(home, number, state, draw)
+        acknowledged, at_work = kill_once(home, number, state, draw)
         for n in range(number, number + acknowledged):
             state = after(state, change(n, state))
         number += acknowledged

@@ -1,4 +1,4 @@
-"""What a fault test promises, in words, and what came of it."""
+"""The promise of a fault test and its outcome."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What came of one kind of fault.
+class FaultOutcome:
+    """The outcome of one kind of fault.
 
     Attributes:
-        injected: faults that took effect. survived: those after which all that was promised held.
-        lost: answers, rows, commits or bytes that are missing or wrong; 0 or the promise is broken.
-        seen: a few words on what the faults hit.
+        injected: faults that took effect. survived: those after which the whole promise held.
+        lost: answers, rows, commits or bytes that are missing or wrong; unless 0, the promise is
+            broken.
+        observed: a few words on what the faults hit.
     """
 
     injected: int
     survived: int
     lost: int
-    seen: str = ""
+    observed: str = ""
 
     @property
     def kept(self) -> bool:
@@ -29,14 +30,14 @@ class Told:
         return self.injected == self.survived > 0 == self.lost
 
 
-Run = Callable[[Path, int, random.Random], Told]
+Run = Callable[[Path, int, random.Random], FaultOutcome]
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A kind of fault: its name, what holds nevertheless, how often it is tried, and the trial."""
+    """A kind of fault: its name, the claim that must hold, how many faults, and the test."""
 
     name: str
-    says: str
+    claim: str
     faults: int
     run: Run

@@ -1,4 +1,4 @@
-"""Faults of the service: its model's thread dies, clients hang up, too many come, it must leave.
+"""Faults of the service: its model's thread dies, clients disconnect, overload, shutdown.
 
 Every request gets an answer that is right, or one clear refusal; the next one is served.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.promise import Told
+from tests.chaos.promise import FaultOutcome
 from tests.service.http.app_kit import (
     BODY,
     NEEDLE,
@@ -32,20 +32,20 @@ from tests.service.http.app_kit import (
 from tests.service.http.test_faults import kill
 
 
-def right(answer: httpx.Response) -> bool:
+def is_right(answer: httpx.Response) -> bool:
     """Whether the answer holds the sentence asked for, whole."""
     return answer.status_code == 200 and NEEDLE in answer.json()["text"]
 
 
-def refused(answer: httpx.Response, *codes: str) -> bool:
+def is_refusal(answer: httpx.Response, *codes: str) -> bool:
     """Whether it is a refusal of these, with the time to come back."""
     if answer.status_code not in (429, 503):
         return False
     return answer.json()["error"]["code"] in codes and int(answer.headers["retry-after"]) >= 1
 
 
-def workers(_folder: Path, times: int, _draw: random.Random) -> Told:
-    """The thread that reads is killed while one request is in its hands and others wait."""
+def kill_workers(_folder: Path, times: int, _draw: random.Random) -> FaultOutcome:
+    """The model's thread is killed while it reads one request and others wait."""
     gated = Gated(pointing())
     survived = lost = 0
     with served(gated, warmup=False) as service, ThreadPoolExecutor(4) as pool:
@@ -53,19 +53,19 @@ def workers(_folder: Path, times: int, _draw: random.Random) -> Told:
         for _ in range(times):
             wait_until(lambda: engine.ready)
             calls, restarts = gated.calls, engine.restarts
-            asked = [pool.submit(service.post, "/v1/compress", **BODY)]
+            requests = [pool.submit(service.post, "/v1/compress", **BODY)]
             wait_until(lambda calls=calls: gated.calls == calls + 1)
-            asked += [pool.submit(service.post, "/v1/compress", **BODY) for _ in range(2)]
-            wait_until(lambda: engine.load().requests == 3)
+            requests += [pool.submit(service.post, "/v1/compress", **BODY) for _ in range(2)]
+            wait_until(lambda: engine.queue_load().requests == 3)
             kill(engine.thread_id)
             gated.gate.release()  # a thread that waits for a lock dies when it gets it
             wait_until(lambda restarts=restarts: engine.restarts == restarts + 1)
-            _open_until(gated, lambda asked=asked: all(f.done() for f in asked))
-            answers = [future.result() for future in asked]
-            wrong = sum(not (right(a) or refused(a, "worker_died")) for a in answers)
+            _open_until(gated, lambda requests=requests: all(f.done() for f in requests))
+            answers = [future.result() for future in requests]
+            wrong = sum(not (is_right(a) or is_refusal(a, "worker_died")) for a in answers)
             lost += wrong
-            survived += not wrong and right(answers[1]) and engine.load().tokens == 0
-    return Told(times, survived, lost, f"{3 * times} requests in hand or waiting")
+            survived += not wrong and is_right(answers[1]) and engine.queue_load().tokens == 0
+    return FaultOutcome(times, survived, lost, f"{3 * times} requests read or waiting")
 
 
 def _open_until(gated: Gated, true: Callable[[], bool]) -> None:
@@ -77,8 +77,8 @@ def _open_until(gated: Gated, true: Callable[[], bool]) -> None:
         pass
 
 
-def hanging_up(_: Path, times: int, draw: random.Random) -> Told:
-    """Clients leave: in their headers, in their body, while they wait, or at once after."""
+def hang_up(_: Path, times: int, draw: random.Random) -> FaultOutcome:
+    """Clients disconnect: in their headers, in their body, while they wait, or right after."""
     data = json.dumps(BODY).encode()
     head = (
         "POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -97,16 +97,18 @@ def hanging_up(_: Path, times: int, draw: random.Random) -> Told:
             with connected(service) as client:
                 client.sendall(sent if cut < 0 else sent[:cut])
                 time.sleep(draw.choice([0.0, 0.0, 0.002, 0.01]))
-                if draw.random() < 0.5:  # a reset instead of a farewell
+                if draw.random() < 0.5:  # a reset instead of a clean close
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            survived += right(service.post("/v1/compress", **BODY))
-        wait_until(lambda: engine.load().requests == 0)
-        left = engine.load().tokens
-    return Told(times, survived, int(left > 0), ", ".join(f"{n} in {k}" for k, n in where.items()))
+            survived += is_right(service.post("/v1/compress", **BODY))
+        wait_until(lambda: engine.queue_load().requests == 0)
+        left = engine.queue_load().tokens
+    return FaultOutcome(
+        times, survived, int(left > 0), ", ".join(f"{n} in {k}" for k, n in where.items())
+    )
 
 
-def garbage(_: Path, times: int, draw: random.Random) -> Told:
-    """Bytes that are no HTTP, or HTTP with a body that was bitten into."""
+def send_garbage(_: Path, times: int, draw: random.Random) -> FaultOutcome:
+    """Bytes that are no HTTP, or HTTP with damaged bytes."""
     data = json.dumps(BODY).encode()
     head = f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
     survived = lost = 0
@@ -114,33 +116,33 @@ def garbage(_: Path, times: int, draw: random.Random) -> Told:
     with served(header_timeout_s=0.2, body_timeout_s=0.5) as service:
         for _ in range(times):
             if draw.random() < 0.3:
-                said = draw.randbytes(draw.randrange(1, 2000))
+                data_sent = draw.randbytes(draw.randrange(1, 2000))
             else:
-                bitten = bytearray(head + data)
+                damaged = bytearray(head + data)
                 for _ in range(draw.randrange(1, 8)):
-                    bitten[draw.randrange(len(head) - 4, len(bitten))] = draw.randrange(256)
-                said = bytes(bitten)
-            status = _status(service, said)
+                    damaged[draw.randrange(len(head) - 4, len(damaged))] = draw.randrange(256)
+                data_sent = bytes(damaged)
+            status = _status(service, data_sent)
             seen[status] += 1
             lost += status >= 500
-            survived += status < 500 and right(service.post("/v1/compress", **BODY))
+            survived += status < 500 and is_right(service.post("/v1/compress", **BODY))
     shown = ", ".join(f"{n} × {s or 'closed'}" for s, n in sorted(seen.items()))
-    return Told(times, survived, lost, shown)
+    return FaultOutcome(times, survived, lost, shown)
 
 
-def _status(service: Running, said: bytes) -> int:
-    """What bytes are answered with; 0 where the connection is closed without a word."""
+def _status(service: Running, data_sent: bytes) -> int:
+    """The status that answers these bytes; 0 where the connection is closed without an answer."""
     with connected(service) as client:
         try:
-            client.sendall(said)
-            told = client.recv(64)
+            client.sendall(data_sent)
+            answer = client.recv(64)
         except ConnectionError:
             return 0
-    return int(told.split(b" ")[1]) if told.startswith(b"HTTP/") else 0
+    return int(answer.split(b" ")[1]) if answer.startswith(b"HTTP/") else 0
 
 
-def overload(_folder: Path, times: int, _draw: random.Random) -> Told:
-    """Waves of forty requests, where eight fit in; each is served right, or refused at once."""
+def overload(_folder: Path, times: int, _draw: random.Random) -> FaultOutcome:
+    """Waves of forty requests, eight admitted; each is answered right or refused at once."""
     refusals = lost = 0
     gated = Gated(pointing())
     with served(gated, warmup=False, max_requests=8) as service, ThreadPoolExecutor(40) as pool:
@@ -152,37 +154,37 @@ def overload(_folder: Path, times: int, _draw: random.Random) -> Told:
 
         waves = -(-times // 32)
         for _ in range(waves):
-            asked = [pool.submit(client) for _ in range(40)]
-            # none is read before the others are refused: those that fit in are exactly eight
-            wait_until(lambda asked=asked: sum(f.done() for f in asked) == 32)
-            _open_until(gated, lambda asked=asked: all(f.done() for f in asked))
-            answers = [future.result() for future in asked]
-            good = sum(refused(a, "overloaded") for a in answers)
+            requests = [pool.submit(client) for _ in range(40)]
+            # none is read before the others are refused, so exactly eight are admitted
+            wait_until(lambda requests=requests: sum(f.done() for f in requests) == 32)
+            _open_until(gated, lambda requests=requests: all(f.done() for f in requests))
+            answers = [future.result() for future in requests]
+            good = sum(is_refusal(a, "overloaded") for a in answers)
             refusals += good
-            lost += 40 - good - sum(map(right, answers))
-        after = right_after(service, gated)
-    return Told(32 * waves, refusals if after else 0, lost, f"{40 * waves} requests")
+            lost += 40 - good - sum(map(is_right, answers))
+        after = next_is_served(service, gated)
+    return FaultOutcome(32 * waves, refusals if after else 0, lost, f"{40 * waves} requests")
 
 
-def right_after(service: Running, gated: Gated) -> bool:
+def next_is_served(service: Running, gated: Gated) -> bool:
     """Whether the next request is served."""
     gated.open()
-    return right(service.post("/v1/compress", **BODY))
+    return is_right(service.post("/v1/compress", **BODY))
 
 
-def drains(_: Path, times: int, draw: random.Random) -> Told:
-    """Told to leave while four clients ask without a pause: what was let in is answered whole."""
+def drain(_: Path, times: int, draw: random.Random) -> FaultOutcome:
+    """Shutdown while four clients send without a pause: admitted requests are answered whole."""
     survived = lost = served_whole = 0
     for _ in range(times):
-        torn, whole = _drained(draw.uniform(0.05, 0.3))
+        torn, whole = _drain_once(draw.uniform(0.05, 0.3))
         survived += not torn
         lost += torn
         served_whole += whole
-    return Told(times, survived, lost, f"{served_whole} requests served whole")
+    return FaultOutcome(times, survived, lost, f"{served_whole} requests served whole")
 
 
-def _drained(after_s: float) -> tuple[int, int]:
-    """How many answers were torn, and how many whole, when a service left in the middle of them."""
+def _drain_once(after_s: float) -> tuple[int, int]:
+    """How many answers were torn, and how many whole, when a service shut down meanwhile."""
     found: list[Any] = []
     leaving = threading.Event()
 
@@ -192,9 +194,9 @@ def _drained(after_s: float) -> tuple[int, int]:
                 try:
                     found.append(http.post("/v1/compress", json=BODY))
                 except httpx.ConnectError:
-                    return  # the door is closed
+                    return  # the service refuses connections
                 except httpx.HTTPError as error:
-                    # a kept connection that was idle may close under a request: nobody took it in
+                    # an idle kept connection may close under a request that was never admitted
                     idle = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
                     found.append(None if idle and leaving.is_set() else error)
                     return
@@ -206,5 +208,5 @@ def _drained(after_s: float) -> tuple[int, int]:
             leaving.set()
         for each in clients:
             each.result(30)
-    whole = sum(isinstance(one, httpx.Response) and right(one) for one in found)
+    whole = sum(isinstance(one, httpx.Response) and is_right(one) for one in found)
     return sum(one is not None for one in found) - whole, whole

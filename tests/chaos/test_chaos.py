@@ -1,4 +1,4 @@
-"""The fault tests in short, and that they would tell: `make chaos` is the long form."""
+"""The fault tests in short, and that they detect faults: `make chaos` is the long form."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.chaos import __main__ as chaos
-from tests.chaos.flips import damaged, rotten
-from tests.chaos.promise import Promise, Told
-from tests.chaos.small_requests import MOST_BYTES_A_REQUEST, slope
+from tests.chaos.flips import damage, damage_files
+from tests.chaos.promise import FaultOutcome, Promise
+from tests.chaos.small_requests import MOST_BYTES_A_REQUEST, fit_slope
 
 SHORT = {
     "index-rot": 28,
@@ -29,28 +29,30 @@ SHORT = {
 @pytest.mark.parametrize("name", SHORT)
 def test_a_promise_is_kept_under_a_few_faults(name, tmp_path, one_thread):
     (promise,) = [one for one in chaos.PROMISES if one.name == name]
-    told = promise.run(tmp_path, SHORT[name], random.Random(name))
-    assert told.kept, (promise.says, told)
+    outcome = promise.run(tmp_path, SHORT[name], random.Random(name))
+    assert outcome.kept, (promise.claim, outcome)
 
 
-def test_every_promise_says_what_holds_and_is_tried():
-    assert all(len(one.says.split()) > 4 and one.faults >= 30 for one in chaos.PROMISES)
+def test_every_promise_has_a_statement_and_is_tried():
+    assert all(len(one.claim.split()) > 4 and one.faults >= 30 for one in chaos.PROMISES)
     assert len({one.name for one in chaos.PROMISES}) == len(chaos.PROMISES)
 
 
 @pytest.mark.parametrize(
-    "told", [Told(5, 4, 0), Told(5, 5, 1), Told(0, 0, 0)], ids=["not survived", "lost", "no fault"]
+    "outcome",
+    [FaultOutcome(5, 4, 0), FaultOutcome(5, 5, 1), FaultOutcome(0, 0, 0)],
+    ids=["not survived", "lost", "no fault"],
 )
-def test_a_promise_is_broken_by_one_fault_and_by_none(told):
-    assert Told(5, 5, 0).kept
-    assert not told.kept
+def test_a_promise_is_broken_by_one_fault_and_by_none(outcome):
+    assert FaultOutcome(5, 5, 0).kept
+    assert not outcome.kept
 
 
 def test_one_broken_promise_fails_the_run_and_is_shown(monkeypatch, capsys):
     def bad(folder, faults, draw):
         raise AssertionError("the index is gone")
 
-    good = Promise("good", "nothing", 3, lambda folder, faults, draw: Told(3, 3, 0))
+    good = Promise("good", "nothing", 3, lambda folder, faults, draw: FaultOutcome(3, 3, 0))
     monkeypatch.setattr(chaos, "PROMISES", (good, Promise("bad", "everything", 3, bad)))
     monkeypatch.setattr(sys, "argv", ["chaos"])
     assert chaos.main() == 1
@@ -64,14 +66,14 @@ def test_one_broken_promise_fails_the_run_and_is_shown(monkeypatch, capsys):
 def test_damage_that_nobody_notices_is_counted_as_lost(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(bytes(100))
-    told = rotten([file], 10, random.Random(0), lambda _: False)
-    assert (told.survived, told.lost) == (0, 10)
+    outcome = damage_files([file], 10, random.Random(0), lambda _: False)
+    assert (outcome.survived, outcome.lost) == (0, 10)
     assert file.read_bytes() == bytes(100)
 
 
 def test_damage_is_always_damage():
     draw = random.Random(1)
-    assert all(damaged(bytes(range(50)), draw) != bytes(range(50)) for _ in range(500))
+    assert all(damage(bytes(range(50)), draw) != bytes(range(50)) for _ in range(500))
 
 
 @pytest.mark.parametrize(("leak", "flat"), [(0.0, True), (200.0, False)])
@@ -81,6 +83,6 @@ def test_a_leak_of_a_few_bytes_a_request_shows_in_the_slope(leak, flat):
     requests = np.arange(1, 101) * 1000
     noise = np.convolve(draw.normal(0, 40_000, 109), np.ones(10) / 10, "valid")
     rss = 3e8 + leak * requests + noise - 2e7 * np.exp(-requests / 4000)
-    found = slope(requests, (rss // 4096 * 4096).astype(int), draw)
+    found = fit_slope(requests, (rss // 4096 * 4096).astype(int), draw)
     assert found.low <= leak <= found.high or abs(found.bytes_a_request - leak) < 10
     assert (found.high <= MOST_BYTES_A_REQUEST) is flat

@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile
-from tamis.probes.kv_cache.serialization import opened
+from tamis.probes.kv_cache.serialization import deserialize
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.probing.profile_file import read as read_profile
+from tamis.probes.probing.profile_file import read_profile
 from tamis.probes.segmentation.segment import segment
 from tamis.retrieval.index.filters import MetadataCondition, parse_condition
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.recipe import KeyRecipe
-from tamis.retrieval.storage.files import FileEntry, CheckedFile, digest
+from tamis.retrieval.storage.files import CheckedFile, FileEntry, digest
 from tamis.retrieval.storage.manifest import MANIFEST, Manifest, canonical_json
-from tamis.service.files.inputs import Reading, gather
-from tamis.service.files.lines import lines
+from tamis.service.files.command_inputs import InputOptions, gather_inputs
+from tamis.service.files.lines import read_lines
 from tamis.service.http.runtime.api_keys import Key, read_keys
 from tamis.service.http.schemas.json import dumps, loads
 from tests.probes.probing.test_linear import CARD, WEIGHTS
@@ -148,7 +148,7 @@ def test_weights_and_kept_passages_are_whole_or_refused(tmp_path_factory, data: 
     with pytest.raises(BadModelFile):
         LinearProbe.load(path)
     with pytest.raises(BadModelFile):
-        opened(data, "00")
+        deserialize(data, "00")
 
 
 @many
@@ -176,10 +176,10 @@ def test_a_manifest_is_one_or_is_refused(tmp_path_factory, data: bytes):
 
 @pytest.fixture(scope="module")
 def body(tmp_path_factory) -> dict[str, Any]:
-    from tests.retrieval.index.corpora import built
+    from tests.retrieval.index.corpora import build_index
 
     home = tmp_path_factory.mktemp("whole") / "i"
-    built(home)
+    build_index(home)
     facts = json.loads((home / MANIFEST).read_bytes())
     del facts["checksum"]
     return facts
@@ -261,7 +261,7 @@ def test_a_condition_is_one_or_is_refused(typed: str):
 @many
 @given(st.lists(NOISE).map(b"\n".join), st.integers(1, 40))
 def test_lines_lose_no_byte(data: bytes, most: int):
-    found = list(lines(io.BytesIO(data), most))
+    found = list(read_lines(io.BytesIO(data), most))
     assert sum(size for size, _ in found) == len(data)
     assert all(line is None or line in data for _, line in found)
 
@@ -276,7 +276,7 @@ def test_what_the_command_line_is_given_is_read_or_refused(
     file: Path = tmp_path_factory.mktemp("c") / name
     file.write_bytes(data)
     try:
-        found = gather([str(file)], io.BytesIO(), Reading())
+        found = gather_inputs([str(file)], io.BytesIO(), InputOptions())
     except BadInput:
         return
     assert found.passages

@@ -10,7 +10,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import build_method, check_options
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tests.laws.methods import head_profile, question_probe, sentinel_probe
 
 
@@ -36,7 +36,7 @@ def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, opt
 
 
 def test_values_of_the_right_kind_pass():
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
     check_options("qrhead", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
     check_options("corehead", {"profile": "auto", "calibrate": False})
     check_options("raw_attention", {"sigma": 2})
@@ -46,7 +46,7 @@ def test_values_of_the_right_kind_pass():
 
 def test_a_weight_that_is_no_number_is_refused():
     with pytest.raises(BadInput, match="not finite numbers"):
-        build_method("fusion", proxy=Scripted.pointing_at("x"), weights={"lexical": "much"})
+        build_method("fusion", proxy=ScriptedReader.pointing_at("x"), weights={"lexical": "much"})
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_weight_that_is_no_number_is_refused():
 )
 def test_windows_below_a_token_are_refused(make):
     with pytest.raises(BadInput, match="give 1 or more"):
-        make(Scripted.pointing_at("pin"))
+        make(ScriptedReader.pointing_at("pin"))

@@ -1,4 +1,4 @@
-"""What a method is told it does: every option reaches the reading, every title is read."""
+"""Options take effect: every option reaches the reading, and every title is read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tamis.compressors.reading import in_context
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
-from tests.compressors.methods.attention_kit import ASKED
-from tests.laws.methods import head_profile, probe_for, question_probe, sentinel_probe
+from tests.compressors.methods.attention_kit import QUESTION
+from tests.laws.methods import head_profile, make_probe, question_probe, sentinel_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
@@ -36,66 +36,66 @@ DOCUMENTS = [
 ]
 
 
-class Watching(Scripted):
-    """Keeps the words of each prompt: what was read, titles included, and what was asked."""
+class RecordingReader(ScriptedReader):
+    """Records the words of each prompt: the passage with its title, and the question."""
 
     def read(self, prompts, want):
         self.read_texts += [bytes(prompt.read.ids).decode() for prompt in prompts]
-        self.asked_texts += [bytes(x for x in p.ask.ids if x < 256).decode() for p in prompts]
+        self.question_texts += [bytes(x for x in p.ask.ids if x < 256).decode() for p in prompts]
         return super().read(prompts, want)
 
 
-def watching() -> Watching:
-    reader = Watching.pointing_at("pin")
-    reader.read_texts, reader.asked_texts = [], []
+def recording_reader() -> RecordingReader:
+    reader = RecordingReader.pointing_at("pin")
+    reader.read_texts, reader.question_texts = [], []
     return reader
 
 
-def ask(method):
+def run(method):
     if isinstance(method, RankingMethod):
-        return method.rank(ASKED, DOCUMENTS)
+        return method.rank(QUESTION, DOCUMENTS)
     if isinstance(method, OrderingMethod):
-        return method.order(ASKED, DOCUMENTS, [0.0, 0.0])
-    return method.scores(ASKED, DOCUMENTS, units_of(DOCUMENTS))
+        return method.order(QUESTION, DOCUMENTS, [0.0, 0.0])
+    return method.scores(QUESTION, DOCUMENTS, units_of(DOCUMENTS))
 
 
-def chosen(kind, by):
+def with_profile(kind, by):
     return lambda r, **options: kind(r, head_profile(r, by), heads=2, **options)
 
 
 TOGETHER = {
     "icr": ICR,
-    "qrhead": chosen(QRHead, "qr"),
-    "corehead": chosen(CoReHead, "contrast"),
+    "qrhead": with_profile(QRHead, "qr"),
+    "corehead": with_profile(CoReHead, "contrast"),
 }
 
 
 @pytest.mark.parametrize("name", TOGETHER)
-def test_rerankers_in_one_prompt_hear_their_options(name):
-    def told(**options):
-        reader = watching()
-        found = ask(TOGETHER[name](reader, **options))
+def test_rerankers_in_one_prompt_apply_their_options(name):
+    def rank(**options):
+        reader = recording_reader()
+        found = run(TOGETHER[name](reader, **options))
         return reader, found
 
-    usual, found = told()
+    usual, found = rank()
     assert found.windows == 1
     assert usual.read_texts[0].index("Hay is dry") < usual.read_texts[0].index("The pin is here")
-    assert sum("N/A" in text for text in usual.asked_texts) == 1
-    forward, _ = told(reverse=False)
+    assert sum("N/A" in text for text in usual.question_texts) == 1
+    forward, _ = rank(reverse=False)
     assert forward.read_texts[0].index("Hay is dry") > forward.read_texts[0].index("The pin")
-    raw, _ = told(calibrate=False)
-    assert not any("N/A" in text for text in raw.asked_texts)
-    longest = max(len(text) for text in usual.asked_texts)
-    _, small = told(window_tokens=longest + 110)
+    raw, _ = rank(calibrate=False)
+    assert not any("N/A" in text for text in raw.question_texts)
+    longest = max(len(text) for text in usual.question_texts)
+    _, small = rank(window_tokens=longest + 110)
     assert small.windows > 1
 
 
 @pytest.mark.parametrize("name", ["icr", "qrhead"])
-def test_an_instruction_to_answer_is_another_than_one_to_find(name):
-    for answer, words in enumerate(in_context.FIND):
-        reader = watching()
-        ask(TOGETHER[name](reader, answer=bool(answer)))
-        assert all(words in text for text in reader.asked_texts)
+def test_the_instruction_to_answer_differs_from_the_one_to_find(name):
+    for answer, words in enumerate(in_context.INSTRUCTIONS):
+        reader = recording_reader()
+        run(TOGETHER[name](reader, answer=bool(answer)))
+        assert all(words in text for text in reader.question_texts)
 
 
 WINDOWED = {
@@ -111,10 +111,10 @@ WINDOWED = {
 
 
 @pytest.mark.parametrize("name", WINDOWED)
-def test_a_window_bounds_what_one_prompt_holds(name):
-    whole, cut = watching(), watching()
-    ask(WINDOWED[name](whole, window_tokens=1000))
-    ask(WINDOWED[name](cut, window_tokens=24))
+def test_a_window_bounds_the_text_of_one_prompt(name):
+    whole, cut = recording_reader(), recording_reader()
+    run(WINDOWED[name](whole, window_tokens=1000))
+    run(WINDOWED[name](cut, window_tokens=24))
     assert len(set(cut.read_texts)) > len(set(whole.read_texts))
 
 
@@ -132,16 +132,16 @@ def test_a_window_bounds_what_one_prompt_holds(name):
     ],
 )
 def test_titles_are_read(make):
-    reader = watching()
-    ask(make(reader))
+    reader = recording_reader()
+    run(make(reader))
     for document in DOCUMENTS:
         assert any(document.title in text for text in reader.read_texts)
 
 
 def test_passages_that_are_read_together_share_a_prompt():
     for together in (True, False):
-        reader = watching()
-        ask(EHPC(reader, head_profile(reader), 1, together=together))
+        reader = recording_reader()
+        run(EHPC(reader, head_profile(reader), 1, together=together))
         both = ["pin" in text and "Nobody" in text for text in reader.read_texts]
         assert any(both) == together
 
@@ -162,27 +162,27 @@ def test_a_model_of_a_short_context_is_read_in_windows_that_fit(make):
     given = [*map(Passage, texts), Passage("The pin is here.")]
     method = make(tiny.proxy("llama"))
     if isinstance(method, OrderingMethod):
-        assert sorted(method.order(ASKED, given, [0.0] * len(given))) == list(range(len(given)))
+        assert sorted(method.order(QUESTION, given, [0.0] * len(given))) == list(range(len(given)))
         return
-    found = method.scores(ASKED, given, units_of(given))
+    found = method.scores(QUESTION, given, units_of(given))
     assert len(found.values) == len(units_of(given))
     assert found.windows > 3
 
 
-def test_a_question_that_fills_the_context_is_told_to_be_shorter():
-    asked = "Where is the pin? " * 200
+def test_a_question_that_fills_the_context_is_refused():
+    question = "Where is the pin? " * 200
     given = [Passage("Straw here."), Passage("The pin is here.")]
     proxy = tiny.proxy("llama")
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
-        InfiniRetri(proxy).scores(asked, given, units_of(given))
+        InfiniRetri(proxy).scores(question, given, units_of(given))
     with pytest.raises(BadInput, match="takes 1024; shorten the question"):
-        AttentionSorting(proxy).order(asked, given, [0.0, 0.0])
+        AttentionSorting(proxy).order(question, given, [0.0, 0.0])
 
 
 def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
-    """Layers 1 and 2 were read; chosen are head 1 of layer 2 and head 0 of layer 1."""
-    method = InfiniRetri(Scripted.pointing_at("pin"), phrase_tokens=1)
-    method.chosen = ((2, 1), (1, 0))
+    """Layers 1 and 2 were read; the chosen heads are head 1 of layer 2 and head 0 of layer 1."""
+    method = InfiniRetri(ScriptedReader.pointing_at("pin"), phrase_tokens=1)
+    method.heads = ((2, 1), (1, 0))
     weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
     signal = Signal(weights, (1, 2), ("question_mean",))
     assert method.token_scores(signal).tolist() == [1.5, 5.0]
@@ -192,7 +192,7 @@ def test_the_published_tokens_are_chosen_after_pooling():
     """A lone spike of .5 pools to .17, two neighbours of .4 to .27."""
     row = [0.0, 0.5, 0.0, 0.0, 0.0, 0.4, 0.4, 0.0]
 
-    class Fixed(Scripted):
+    class Fixed(ScriptedReader):
         def read(self, prompts, want):
             for _ in prompts:
                 yield Signal(torch.tensor(row).expand(1, 2, 3, -1), want.layers, want.rows)
@@ -206,7 +206,7 @@ def test_the_published_tokens_are_chosen_after_pooling():
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
-def test_places_are_those_of_the_model_that_is_named(model):
+def test_attnrank_has_the_profile_of_the_model_that_is_named(model):
     assert AttnRank(model=model).profile == PositionProfile.shipped(model)
     others = {PositionProfile.shipped(m).shares for m in ("smollm2-135m", "gemma3-270m")}
     assert len(others) == 2
@@ -219,13 +219,13 @@ def test_a_layer_of_even_heads_is_chosen_before_one_with_the_best_head():
     assert found.evaluators(2) == ((1, 0), (1, 1))
 
 
-def test_coverage_is_promised_by_what_scores_alone_where_passages_are_apart():
-    reader = Scripted.pointing_at("pin")
+def test_isolated_scores_have_a_coverage_calibration_of_their_own():
+    reader = ScriptedReader.pointing_at("pin")
     probe = question_probe(reader)
     weights = dict(probe.weights) | {
         "lowest": torch.linspace(0.1, 0.2, 40), "alone_lowest": torch.linspace(0.6, 0.9, 40),
     }  # fmt: skip
-    probe = probe_for(reader, "question_rows", weights)
+    probe = make_probe(reader, "question_rows", weights)
     whole, apart = (
         QuestionRows(reader, probe, isolated=i).coverage_threshold(0.9) for i in (False, True)
     )

@@ -13,7 +13,7 @@ import torch
 from tamis.compressors import registry
 from tamis.compressors.features import shipped_probes
 from tamis.compressors.method import Needs
-from tamis.compressors.methods.fusion import WEIGHTS, Fusion
+from tamis.compressors.methods.fusion import UNIT_WEIGHTS, Fusion
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.registry import (
     build_method,
@@ -30,14 +30,14 @@ from tamis.probes.errors import (
     UnknownMethod,
 )
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
 
 PARSE = ast.parse
 FOLDER = Path(registry.__file__).parent / "methods"
-ROOM = [Passage("Hay lies here. The pin is there. More hay.")]
+PASSAGES = [Passage("Hay lies here. The pin is there. More hay.")]
 
 
 def test_every_public_file_is_a_method_and_says_what_it_is():
@@ -58,7 +58,7 @@ def test_every_public_file_is_a_method_and_says_what_it_is():
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
+def test_the_info_parsed_from_a_file_is_that_of_its_class(name: str):
     assert (
         registry._written_info(FOLDER / f"{name}.py")
         == method_class(name).info
@@ -66,7 +66,7 @@ def test_what_is_read_of_a_file_is_what_its_class_says(name: str):
     )
 
 
-def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Path):
+def test_an_info_that_is_not_made_of_literals_is_not_parsed(tmp_path: Path):
     for code in (
         "info = Info(f'{1}', 'b')",
         "Info('a', 'b')\nInfo('c', 'd')",
@@ -77,7 +77,7 @@ def test_an_info_that_is_not_plainly_written_is_asked_of_the_class(tmp_path: Pat
         assert registry._written_info(tmp_path / "odd.py") is None
 
 
-def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_seen(tmp_path: Path, monkeypatch):
+def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_found(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
     parsed = []
     monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
@@ -118,28 +118,32 @@ def test_only_files_of_the_folder_are_methods(typed: str):
 @pytest.mark.parametrize("name", method_names())
 def test_an_option_that_a_method_does_not_have_is_refused_and_named(name: str):
     with pytest.raises(BadInput, match=rf"{name} has no option \['colour'\]"):
-        build_method(name, proxy=Scripted.pointing_at("x"), encoder=ScriptedEncoder(), colour=1)
+        build_method(
+            name, proxy=ScriptedReader.pointing_at("x"), encoder=ScriptedEncoder(), colour=1
+        )
 
 
 def test_a_model_is_given_as_a_model_and_not_as_an_option():
     with pytest.raises(BadInput, match=r"no option \['reader'\]"):
         build_method(
-            "question_rows", proxy=Scripted.pointing_at("x"), reader=Scripted.pointing_at("y")
+            "question_rows",
+            proxy=ScriptedReader.pointing_at("x"),
+            reader=ScriptedReader.pointing_at("y"),
         )
 
 
 def test_options_reach_the_method():
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
     probe = question_probe(reader)
     made = build_method("question_rows", proxy=reader, probe=probe, isolated=True, window_tokens=7)
     assert (made.reader, made.probe, made.isolated, made.window_tokens) == (reader, probe, True, 7)
     assert build_method("sentinel", proxy=reader, probe=sentinel_probe(reader)).scores(
-        "Where?", ROOM, units_of(ROOM)
+        "Where?", PASSAGES, units_of(PASSAGES)
     )
 
 
 @pytest.mark.parametrize("name", ["lead", "lexical"])
-def test_a_method_that_needs_no_model_asks_for_none(name: str, tmp_path: Path):
+def test_a_method_that_needs_no_model_loads_none(name: str, tmp_path: Path):
     assert build_method(name, proxy="nowhere", encoder="nowhere", root=tmp_path).scores("Q", [], [])
 
 
@@ -150,56 +154,59 @@ def test_a_model_that_is_not_here_is_not_fetched(name: str, tmp_path: Path):
 
 
 def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
     made = build_method("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
     assert isinstance(made, Fusion)
     assert made.weights == {"attention": 1.0, "lexical": 0.5}
     assert build_method("fusion", proxy=reader, root=tmp_path, weights=None).weights == {
-        name: WEIGHTS[name] for name in ("attention", "lexical")
+        name: UNIT_WEIGHTS[name] for name in ("attention", "lexical")
     }
     whole = build_method(
         "fusion", proxy=reader, encoder=ScriptedEncoder(), weights={"embedding": 2.0}
     )
-    assert whole.weights == {**WEIGHTS, "embedding": 2.0}
+    assert whole.weights == {**UNIT_WEIGHTS, "embedding": 2.0}
 
 
-def test_fusion_with_a_weight_for_the_encoder_insists_on_it(tmp_path: Path):
+def test_fusion_with_a_weight_for_the_encoder_requires_it(tmp_path: Path):
     with pytest.raises(ProxyMissing):
         build_method(
-            "fusion", proxy=Scripted.pointing_at("x"), root=tmp_path, weights={"embedding": 1.0}
+            "fusion",
+            proxy=ScriptedReader.pointing_at("x"),
+            root=tmp_path,
+            weights={"embedding": 1.0},
         )
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Shipped probes, in a folder of the test's own."""
-    monkeypatch.setattr(shipped_probes, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped_probes, "WEIGHTS_FOLDER", tmp_path)
     shipped_probes.shipped_probe.cache_clear()
     yield tmp_path
     shipped_probes.shipped_probe.cache_clear()
 
 
-def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(shelf: Path):
+def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(weights_folder: Path):
     assert {name: layers_needed(name, "someone/else") for name in method_names()} == dict.fromkeys(
         method_names()
     )
 
 
-def test_a_shipped_probe_is_found_by_model_says_the_depth_and_is_used(shelf: Path):
-    reader = Scripted.pointing_at("pin", name="org/bot")
+def test_a_shipped_probe_is_found_by_model_gives_the_depth_and_is_used(weights_folder: Path):
+    reader = ScriptedReader.pointing_at("pin", name="org/bot")
     probe = question_probe(reader)
     probe.save(shipped_probes.weights_file("question_rows", "org/bot"))
-    assert (shelf / "question_rows.org--bot.safetensors").is_file()
+    assert (weights_folder / "question_rows.org--bot.safetensors").is_file()
     assert layers_needed("question_rows", "org/bot") == layers_needed("fusion", "org/bot") == 4
     assert layers_needed("sentinel", "org/bot") is None
     made = build_method("question_rows", proxy=reader)
     assert isinstance(made, QuestionRows)
-    assert made.scores("Where?", ROOM, units_of(ROOM)).calibrated
+    assert made.scores("Where?", PASSAGES, units_of(PASSAGES)).calibrated
     assert build_method("question_rows", proxy=reader, probe=None).probe is None
 
 
 def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
     path = tmp_path / "mine.safetensors"
     question_probe(reader).save(path)
     for given in (path, str(path)):
@@ -208,20 +215,22 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
         )
         assert layers_needed("question_rows", "whoever", probe=given) == reader.card.layers
     with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
-        build_method("question_rows", proxy=Scripted.pointing_at("pin", name="other"), probe=path)
+        build_method(
+            "question_rows", proxy=ScriptedReader.pointing_at("pin", name="other"), probe=path
+        )
 
 
-def test_no_probe_and_the_shipped_one_may_need_other_depths(shelf: Path):
+def test_no_probe_and_the_shipped_one_may_need_other_depths(weights_folder: Path):
     """Without a probe heads up to 75 % of depth are read: the probe's depth may be less."""
-    question_probe(Scripted.pointing_at("pin", name="bot")).save(
+    question_probe(ScriptedReader.pointing_at("pin", name="bot")).save(
         shipped_probes.weights_file("question_rows", "bot")
     )
     assert layers_needed("question_rows", "bot") == 4
     assert layers_needed("question_rows", "bot", probe=None) is None
 
 
-def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():
-    reader = Scripted.pointing_at("pin")
+def test_an_isolated_method_refuses_a_calibration_that_depends_on_other_passages():
+    reader = ScriptedReader.pointing_at("pin")
     good = question_probe(reader)
     for calibration in ([0.8, 0.1, 0.0, 0.2], [0.8, 0.0, -0.1, 0.2]):
         weights = {**good.weights, "alone_calibration": torch.tensor(calibration)}
@@ -233,9 +242,9 @@ def test_an_isolated_score_refuses_a_calibration_that_other_passages_move():
 
 def test_a_probe_of_another_depth_is_refused_before_anything_is_read():
     """The card speaks of twice the layers the reader has."""
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
     card = ProbeCard("question_rows", "scripted", "scripted", "chatml", 8, 2, ("question_mean",))
     made = build_method("question_rows", proxy=reader, probe=LinearProbe({}, card))
     with pytest.raises(BadInput, match="layer 7 is wanted and scripted has 4"):
-        made.scores("Where?", ROOM, units_of(ROOM))
+        made.scores("Where?", PASSAGES, units_of(PASSAGES))
     assert reader.prompts_read == 0

@@ -15,6 +15,7 @@ import yaml
 
 from tamis.service.http.runtime.metrics import GAUGES, Metrics
 from tamis.service.http.runtime.settings import KNOBS, variable
+from tests.deploy import dockerfile
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -23,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 VARIABLES = {variable(knob.name) for knob in KNOBS}
 
 
-def loaded(name: str) -> ModuleType:
+def load_script(name: str) -> ModuleType:
     """A script of deploy/, which is no package."""
     spec = importlib.util.spec_from_file_location(f"deploy_{name}", DEPLOY / f"{name}.py")
     made = importlib.util.module_from_spec(spec)
@@ -32,8 +33,7 @@ def loaded(name: str) -> ModuleType:
     return made
 
 
-dockerfile = loaded("dockerfile")
-STAGES = dockerfile.stages(DEPLOY / "Dockerfile")
+STAGES = dockerfile.parse_stages(DEPLOY / "Dockerfile")
 
 
 def above(name: str) -> list:
@@ -55,7 +55,12 @@ def test_every_step_of_the_image_is_one_of_the_script():
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_both_targets_run_as_nobody_and_start_without_a_network(target):
     steps = above(target)
-    env = {k: v for s in steps if s.verb == "ENV" for k, v in dockerfile.pairs(s.rest).items()}
+    env = {
+        k: v
+        for s in steps
+        if s.verb == "ENV"
+        for k, v in dockerfile.parse_assignments(s.rest).items()
+    }
     assert [s.rest for s in steps if s.verb == "USER"] == ["10001:10001"]
     assert env["HF_HUB_OFFLINE"] == "1"
     assert {name for name in env if name.startswith("TAMIS_")} <= VARIABLES
@@ -67,7 +72,7 @@ def test_both_targets_run_as_nobody_and_start_without_a_network(target):
 
 
 def test_the_context_is_what_the_wheel_is_built_of_and_nothing_else():
-    files = dockerfile.context(ROOT, dockerfile.ignored(DEPLOY / "Dockerfile"))
+    files = dockerfile.context_files(ROOT, dockerfile.ignore_patterns(DEPLOY / "Dockerfile"))
     folders = {name.split("/")[0] for name in files}
     package_folders = {
         f.split("/")[0] for f in PROJECT["tool"]["setuptools"]["package-dir"].values()
@@ -100,8 +105,8 @@ def test_a_line_that_is_not_understood_is_refused_by_name(tmp_path):
     """A step that was passed over in silence would be proved without having been run."""
     file = tmp_path / "Dockerfile"
     file.write_text("FROM debian:trixie AS a\nRUN true\nONBUILD RUN false\n")
-    with pytest.raises(dockerfile.Unknown, match="ONBUILD"):
-        dockerfile.stages(file)
+    with pytest.raises(dockerfile.UnknownInstruction, match="ONBUILD"):
+        dockerfile.parse_stages(file)
 
 
 def test_a_run_with_continuations_flags_and_comments_is_one_step(tmp_path):
@@ -109,15 +114,15 @@ def test_a_run_with_continuations_flags_and_comments_is_one_step(tmp_path):
     file.write_text(
         "FROM debian:trixie AS a\n# no\nRUN --network=none --mount=type=cache,id=p a \\\n  && b\n"
     )
-    (step,) = dockerfile.stages(file)["a"].steps
+    (step,) = dockerfile.parse_stages(file)["a"].steps
     assert step.flag("network") == "none"
     assert step.flag("mount") == "type=cache,id=p"
     assert step.rest.split() == ["a", "&&", "b"]
 
 
 def test_compose_starts_a_locked_service_and_a_prometheus_that_finds_it():
-    told = yaml.safe_load((DEPLOY / "compose.yml").read_text("utf-8"))
-    tamis, prometheus = told["services"]["tamis"], told["services"]["prometheus"]
+    document = yaml.safe_load((DEPLOY / "compose.yml").read_text("utf-8"))
+    tamis, prometheus = document["services"]["tamis"], document["services"]["prometheus"]
     assert set(tamis["environment"]) <= VARIABLES
     for service in (tamis, prometheus):
         assert service["read_only"]
@@ -139,8 +144,8 @@ def test_alerts_speak_of_meters_that_there_are():
     there = {s.name for family in metrics.registry.collect() for s in family.samples}
     there |= {f"{f.name}_total" for f in metrics.registry.collect() if f.type == "counter"}
     there |= {f"{f.name}_bucket" for f in metrics.registry.collect() if f.type == "histogram"}
-    told = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text("utf-8"))
-    rules = [rule for group in told["groups"] for rule in group["rules"]]
+    document = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text("utf-8"))
+    rules = [rule for group in document["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 5
     for rule in rules:
         assert set(re.findall(r"tamis_\w+", rule["expr"])) <= there, rule["alert"]

@@ -16,16 +16,16 @@ import httpx
 import pytest
 
 from tamis.compressors.registry import layers_needed, load_proxy
-from tests.deploy.test_image import loaded
+from tests.deploy.test_image import load_script
 from tests.service.http.app_kit import served
 
 pytestmark = pytest.mark.model
 SCRIPT = Path(__file__).parents[2] / "deploy/smoke.py"
-smoke = loaded("smoke")
+smoke = load_script("smoke")
 Change = Callable[[str, int, Any], tuple[int, Any]]
 
 
-def smoked(url: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_smoke(url: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-I", str(SCRIPT), url],
         capture_output=True,
@@ -46,7 +46,7 @@ def service(proxy_folder) -> Iterator[str]:
 def between(url: str, change: Change) -> Iterator[str]:
     """A server in front of a service, which changes what it answers."""
 
-    class Door(BaseHTTPRequestHandler):
+    class ChangingProxy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._pass(None)
 
@@ -58,9 +58,9 @@ def between(url: str, change: Change) -> Iterator[str]:
             verb = "GET" if data is None else "POST"
             answer = httpx.request(verb, url + self.path, content=data, headers=head, timeout=60)
             kind = answer.headers["content-type"]
-            told = answer.json() if "json" in kind else answer.text
-            status, told = change(self.path, answer.status_code, told)
-            body = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            body = answer.json() if "json" in kind else answer.text
+            status, body = change(self.path, answer.status_code, body)
+            body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -69,7 +69,7 @@ def between(url: str, change: Change) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ChangingProxy)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -81,22 +81,22 @@ def between(url: str, change: Change) -> Iterator[str]:
 
 def at(path: str, edit: Callable[[Any], Any]) -> Change:
     """Changes the answer of one path."""
-    return lambda asked, status, told: (status, edit(told) if asked == path else told)
+    return lambda asked, status, body: (status, edit(body) if asked == path else body)
 
 
-def one_off(told: Any) -> Any:
-    for result in told["results"]:
+def one_off(body: Any) -> Any:
+    for result in body["results"]:
         for span in result["relevant_spans"]:
             span["end"] += 1
-    return told
+    return body
 
 
-def backwards(told: Any) -> Any:
-    return {**told, "results": told["results"][::-1]}
+def backwards(body: Any) -> Any:
+    return {**body, "results": body["results"][::-1]}
 
 
 def test_a_service_that_keeps_its_laws_passes(service):
-    done = smoked(service)
+    done = run_smoke(service)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("ok ") == 6
 
@@ -122,15 +122,15 @@ def test_a_law_that_is_broken_is_named(service, check, change, says):
 
 def test_one_broken_law_is_one_line_and_exit_code_1(service):
     with between(service, at("/metrics", lambda t: "up 1")) as url:
-        done = smoked(url)
+        done = run_smoke(url)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.startswith("FAIL about")
     assert done.stdout.count("ok ") == 5
     assert "Traceback" not in done.stderr
 
 
-def test_a_service_that_is_not_there_is_said():
-    done = smoked("http://127.0.0.1:9")
+def test_a_service_that_cannot_be_reached_is_reported():
+    done = run_smoke("http://127.0.0.1:9")
     assert done.returncode == 2
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr

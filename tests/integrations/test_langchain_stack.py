@@ -21,8 +21,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from examples.rag import MiniLM
-from tamis.probes.scripted import Scripted
-from tamis.probes.tokens import Tokens
+from tamis.probes.scripted import ScriptedReader
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.integrations.langchain import (
     TamisCompressor,
     TamisCrossEncoder,
@@ -49,8 +49,8 @@ def store(embeddings):
 
 @pytest.fixture
 def fields(tmp_path):
-    words = Tokens.from_file(word_tokenizer(tmp_path))
-    return {"proxy": Scripted.pointing_at(PIN), "options": {"probe": None}, "tokenizer": words}
+    words = TextTokenizer.from_file(word_tokenizer(tmp_path))
+    return {"proxy": ScriptedReader.pointing_at(PIN), "options": {"probe": None}, "tokenizer": words}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Hostile contexts cut down to half their tokens by every method: what the laws look at."""
+"""Hostile contexts compressed to half their tokens by every method: what the laws examine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from itertools import product
 import pytest
 
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.types import Budget, Compressed, Rules
-from tamis.probes.tokens import Tokens
-from tests.laws.methods import WAYS, built
-from tests.laws.texts import CONTEXTS, HOSTILE, QUESTION, SMALL
+from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.types import Compressed
+from tamis.probes.tokens import TextTokenizer
+from tests.laws.methods import VARIANTS, build_variant
+from tests.laws.texts import CONTEXTS, HOSTILE, QUESTION, SMALL_CONTEXTS
 from tests.probes import tiny
 
 RULES = {
@@ -25,45 +26,50 @@ RULES = {
 }
 THREADS = 8
 
-every_way = pytest.mark.parametrize("way", WAYS)
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_context = pytest.mark.parametrize("context", CONTEXTS)
 every_text = pytest.mark.parametrize("text", HOSTILE)
-every_small = pytest.mark.parametrize("context", SMALL)
+every_small_context = pytest.mark.parametrize("context", SMALL_CONTEXTS)
 
 
 @cache
-def counter() -> Tokens:
+def counter() -> TextTokenizer:
     """Not additive: its tokens straddle words and sentences."""
-    return Tokens(tiny.tokenizer(), "tiny")
+    return TextTokenizer(tiny.tokenizer(), "tiny")
 
 
-def compressor(way: str) -> Compressor:
-    return Compressor(built(way).scorer, way, counter())
-
-
-@cache
-def half(way: str, context: str) -> Compressed:
-    """A context cut down to half its tokens."""
-    return halved(way, context, "plain")
-
-
-def halved(way: str, context: str, rules: str) -> Compressed:
-    return compressor(way).compress(QUESTION, CONTEXTS[context], Budget(ratio=0.5), RULES[rules])
+def compressor(variant: str) -> Compressor:
+    return Compressor(build_variant(variant).scorer, variant, counter())
 
 
 @cache
-def all_halves(way: str) -> list[tuple[str, str, Compressed]]:
-    """Every context cut down under every set of rules; a large one under the plain ones alone."""
-    plain = [(context, "plain", half(way, context)) for context in CONTEXTS]
-    others = product(SMALL, set(RULES) - {"plain"})
-    return plain + [(context, rules, halved(way, context, rules)) for context, rules in others]
+def compressed_half(variant: str, context: str) -> Compressed:
+    """A context compressed to half its tokens under plain rules, computed once."""
+    return compress_to_half(variant, context, "plain")
 
 
-def shown(out: Compressed) -> list[str]:
-    """What was kept, sliced from the caller's own strings."""
+def compress_to_half(variant: str, context: str, rules: str) -> Compressed:
+    """A context compressed to half its tokens under a set of rules."""
+    return compressor(variant).compress(
+        QUESTION, CONTEXTS[context], Budget(ratio=0.5), RULES[rules]
+    )
+
+
+@cache
+def all_compressed_halves(variant: str) -> list[tuple[str, str, Compressed]]:
+    """Every context compressed under every set of rules; large ones under the plain rules alone."""
+    plain = [(context, "plain", compressed_half(variant, context)) for context in CONTEXTS]
+    others = product(SMALL_CONTEXTS, set(RULES) - {"plain"})
+    return plain + [
+        (context, rules, compress_to_half(variant, context, rules)) for context, rules in others
+    ]
+
+
+def kept_texts(out: Compressed) -> list[str]:
+    """The kept slices of the caller's own strings."""
     return [out.passages[kept.passage].text[kept.start : kept.stop] for kept in out.kept]
 
 
-def essence(out: Compressed) -> Compressed:
-    """All but the time it took."""
+def without_timings(out: Compressed) -> Compressed:
+    """The result without its timings."""
     return replace(out, timings_ms={})

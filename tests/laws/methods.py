@@ -1,7 +1,7 @@
-"""Every method on scripted signals: what the laws are tried on.
+"""Every method over scripted models: the subjects of the laws.
 
-A file in `compressors/methods/` is built with its defaults over a scripted proxy, whatever its name.
-`VARIANTS` has the methods that need a probe or a head profile, and other forms of methods.
+Each file in `compressors/methods/` is built with its defaults over a scripted proxy, whatever its
+name. `OWN_VARIANTS` has the methods that need a probe or a head profile, and further forms.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import method_class, method_info, method_names
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.terms import words
 from tests.laws.texts import NEEDLE
 
@@ -39,7 +39,7 @@ SIZE = 64
 
 
 class ScriptedEncoder:
-    """An encoder without a model: hashed bags of words, as unit vectors; keeps what it reads."""
+    """An encoder without a model: hashed bags of words, as unit vectors; records what it reads."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -47,10 +47,12 @@ class ScriptedEncoder:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors `[T, SIZE]`; the same text has the same vector, always."""
         self.seen += texts
-        return torch.nn.functional.normalize(torch.stack([_bag(text) for text in texts]), dim=-1)
+        return torch.nn.functional.normalize(
+            torch.stack([_bag_of_words(text) for text in texts]), dim=-1
+        )
 
 
-def _bag(text: str) -> Tensor:
+def _bag_of_words(text: str) -> Tensor:
     """How often each of `SIZE` classes of words occurs; never all zero."""
     bag = torch.full((SIZE,), 1e-3)
     for word in words(text):
@@ -59,7 +61,7 @@ def _bag(text: str) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltMethod:
     """A scorer and the models behind it."""
 
     scorer: Scorer
@@ -72,26 +74,26 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to build a method, and the laws that its kind must keep beside those for all.
+class MethodVariant:
+    """How to build a method, and which laws it must keep beside those for all.
 
     Attributes:
-        alone: a unit's score depends on the question and its own passage alone.
-        looks: it follows the script, so it must find what the script points at.
+        isolated: a unit's score depends on the question and its own passage alone.
+        follows_script: it must find what the script points at.
     """
 
     method: str
-    make: Callable[[], Built]
-    alone: bool = False
-    looks: bool = False
+    build: Callable[[], BuiltMethod]
+    isolated: bool = False
+    follows_script: bool = False
 
 
-def scripted() -> Scripted:
-    """A reader that looks at the needle."""
-    return Scripted.pointing_at(NEEDLE, layers=LAYERS, heads=HEADS)
+def scripted_reader() -> ScriptedReader:
+    """A reader that attends to the needle."""
+    return ScriptedReader.pointing_at(NEEDLE, layers=LAYERS, heads=HEADS)
 
 
-def probe_for(
+def make_probe(
     reader: Any, method: str, weights: Mapping[str, Any], template: str | None = None
 ) -> LinearProbe:
     """A probe with these weights that fits the reader."""
@@ -108,58 +110,62 @@ def probe_for(
 
 
 def question_probe(reader: Any, seed: int = 0) -> LinearProbe:
-    """Heads weigh more than words and the second step nudges: all parts act, the script decides."""
+    """A probe whose heads outweigh its words and second step: all act, and the script decides."""
     draw = torch.Generator().manual_seed(seed)
     heads = 2 * reader.card.layers * reader.card.heads
 
     def small(size: int) -> Tensor:
         return 0.02 * torch.randn(size, generator=draw)
 
-    look = 0.5 + torch.rand(heads, generator=draw)
+    head_weights = 0.5 + torch.rand(heads, generator=draw)
     weights = {
-        "first": torch.cat([look / heads, small(len(WORD_FEATURES))]),
+        "first": torch.cat([head_weights / heads, small(len(WORD_FEATURES))]),
         "hop": torch.cat([torch.ones(1), small(len(HOP_FEATURES) - 1)]),
         "calibration": [0.7, 0.1, -0.2, 0.3],
-        "alone": torch.cat([look / heads, small(1)]),
+        "alone": torch.cat([head_weights / heads, small(1)]),
         # the request's best and sum would let one passage move another's score
         "alone_calibration": [0.8, 0.0, 0.0, 0.2],
     }
-    return probe_for(reader, "question_rows", weights)
+    return make_probe(reader, "question_rows", weights)
 
 
 def sentinel_probe(reader: Any) -> LinearProbe:
-    """Every head counts the same."""
+    """A probe in which every head has the same weight."""
     weights = {"head": torch.ones(reader.card.layers * reader.card.heads), "bias": [-1.0]}
-    return probe_for(reader, "sentinel", weights, "sentinel")
+    return make_probe(reader, "sentinel", weights, "sentinel")
 
 
-def _rows(trained: bool = True, isolated: bool = False) -> Built:
-    reader = scripted()
+def _question_rows(trained: bool = True, isolated: bool = False) -> BuiltMethod:
+    reader = scripted_reader()
     probe = question_probe(reader) if trained else None
-    return Built(QuestionRows(reader, probe, isolated), (reader,))
+    return BuiltMethod(QuestionRows(reader, probe, isolated), (reader,))
 
 
-def _sentinel() -> Built:
-    reader = scripted()
+def _sentinel() -> BuiltMethod:
+    reader = scripted_reader()
     # one chunk for most contexts: shares are rescaled chunk by chunk, as published, so that in a
     # short last chunk any sentence stands out beside a needle in a full one
-    return Built(Sentinel(reader, sentinel_probe(reader), CHUNK_TOKENS), (reader,))
+    return BuiltMethod(Sentinel(reader, sentinel_probe(reader), CHUNK_TOKENS), (reader,))
 
 
-def _embedding() -> Built:
+def _embedding() -> BuiltMethod:
     encoder = ScriptedEncoder()
-    return Built(Embedding(encoder), (encoder,))
+    return BuiltMethod(Embedding(encoder), (encoder,))
 
 
-def _fusion() -> Built:
-    built = {"attention": _rows(), "lexical": Built(Lexical()), "embedding": _embedding()}
+def _fusion() -> BuiltMethod:
+    built = {
+        "attention": _question_rows(),
+        "lexical": BuiltMethod(Lexical()),
+        "embedding": _embedding(),
+    }
     parts = {name: part.scorer for name, part in built.items()}
     models = tuple(model for part in built.values() for model in part.models)
-    return Built(Fusion(parts, {"attention": 2.0}), models)
+    return BuiltMethod(Fusion(parts, {"attention": 2.0}), models)
 
 
 def head_profile(reader: Any, by: str = "needle") -> HeadProfile:
-    """Later heads score higher, as they do follow the script closer."""
+    """A profile in which later heads score higher, as they follow the script more closely."""
     card, template = reader.card, reader.layout.template.name
     scores = tuple(
         tuple(float(layer * card.heads + head) for head in range(card.heads))
@@ -170,85 +176,99 @@ def head_profile(reader: Any, by: str = "needle") -> HeadProfile:
     )
 
 
-def _reading(make: Callable[[Scripted], Scorer]) -> Callable[[], Built]:
+def _over_scripted_reader(make: Callable[[ScriptedReader], Scorer]) -> Callable[[], BuiltMethod]:
     """A method over the scripted reader, nothing else to build."""
 
-    def build() -> Built:
-        reader = scripted()
-        return Built(make(reader), (reader,))
+    def build() -> BuiltMethod:
+        reader = scripted_reader()
+        return BuiltMethod(make(reader), (reader,))
 
     return build
 
 
-VARIANTS = {
-    "question_rows": Way("question_rows", _rows, looks=True),
-    "question_rows untrained": Way("question_rows", lambda: _rows(trained=False), True, True),
-    "question_rows isolated": Way("question_rows", lambda: _rows(isolated=True), True, True),
-    "sentinel": Way("sentinel", _sentinel, looks=True),
-    "raw_attention": Way(
-        "raw_attention", _reading(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)), looks=True
+OWN_VARIANTS = {
+    "question_rows": MethodVariant("question_rows", _question_rows, follows_script=True),
+    "question_rows untrained": MethodVariant(
+        "question_rows", lambda: _question_rows(trained=False), True, True
     ),
-    "ehpc": Way("ehpc", _reading(lambda r: EHPC(r, head_profile(r))), True, True),
-    "ehpc by token": Way(
+    "question_rows isolated": MethodVariant(
+        "question_rows", lambda: _question_rows(isolated=True), True, True
+    ),
+    "sentinel": MethodVariant("sentinel", _sentinel, follows_script=True),
+    "raw_attention": MethodVariant(
+        "raw_attention",
+        _over_scripted_reader(lambda r: RawAttention(r, window_tokens=CHUNK_TOKENS)),
+        follows_script=True,
+    ),
+    "ehpc": MethodVariant(
+        "ehpc", _over_scripted_reader(lambda r: EHPC(r, head_profile(r))), True, True
+    ),
+    "ehpc by token": MethodVariant(
         "ehpc",
-        _reading(lambda r: EHPC(r, head_profile(r), form="token")),
+        _over_scripted_reader(lambda r: EHPC(r, head_profile(r), form="token")),
         True,
         True,
     ),
-    "ehpc together": Way(
+    "ehpc together": MethodVariant(
         "ehpc",
-        _reading(lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)),
-        looks=True,
+        _over_scripted_reader(
+            lambda r: EHPC(r, head_profile(r), together=True, window_tokens=CHUNK_TOKENS)
+        ),
+        follows_script=True,
     ),
-    "infiniretri": Way(
-        "infiniretri", _reading(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)), looks=True
-    ),
-    "infiniretri independent": Way(
+    "infiniretri": MethodVariant(
         "infiniretri",
-        _reading(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
-        looks=True,
+        _over_scripted_reader(lambda r: InfiniRetri(r, window_tokens=CHUNK_TOKENS)),
+        follows_script=True,
     ),
-    "fusion": Way("fusion", _fusion, looks=True),
-    "embedding": Way("embedding", _embedding, alone=True),
-    "lexical": Way("lexical", lambda: Built(Lexical())),
-    "lead": Way("lead", lambda: Built(Lead()), alone=True),
+    "infiniretri independent": MethodVariant(
+        "infiniretri",
+        _over_scripted_reader(lambda r: InfiniRetri(r, "independent", window_tokens=CHUNK_TOKENS)),
+        follows_script=True,
+    ),
+    "fusion": MethodVariant("fusion", _fusion, follows_script=True),
+    "embedding": MethodVariant("embedding", _embedding, isolated=True),
+    "lexical": MethodVariant("lexical", lambda: BuiltMethod(Lexical())),
+    "lead": MethodVariant("lead", lambda: BuiltMethod(Lead()), isolated=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedModels:
-    """Scripted models for methods that are built by their class alone; keeps those it gave out."""
+    """Scripted models for methods that are built by their class alone; records what it returned."""
 
-    given: list[Any]
+    returned: list[Any]
     proxy_name: str = "scripted"
 
     def reader(self, layers: int | None) -> Any:
-        """A reader that looks at the needle, whole."""
-        self.given.append(scripted())
-        return self.given[-1]
+        """A reader that attends to the needle, with all its layers."""
+        self.returned.append(scripted_reader())
+        return self.returned[-1]
 
     def encoder(self) -> Any:
-        """Hashed bags of words."""
-        self.given.append(ScriptedEncoder())
-        return self.given[-1]
+        """An encoder of hashed bags of words."""
+        self.returned.append(ScriptedEncoder())
+        return self.returned[-1]
 
 
-def _by_name(name: str) -> Built:
+def _build_by_name(name: str) -> BuiltMethod:
     models = ScriptedModels([])
     scorer = method_class(name).build(models, {})
-    return Built(scorer, tuple(models.given))
+    return BuiltMethod(scorer, tuple(models.returned))
 
 
-WAYS = {
-    name: Way(name, partial(_by_name, name), looks=method_info(name).needs_proxy)
+VARIANTS = {
+    name: MethodVariant(
+        name, partial(_build_by_name, name), follows_script=method_info(name).needs_proxy
+    )
     for name in method_names()
-} | VARIANTS
-"""A method that reads with the proxy must find what the script points at."""
-ALONE = [name for name, way in WAYS.items() if way.alone]
-LOOKING = [name for name, way in WAYS.items() if way.looks]
+} | OWN_VARIANTS
+"""Every method; one that reads with the proxy must find what the script points at."""
+ISOLATED_VARIANTS = [name for name, variant in VARIANTS.items() if variant.isolated]
+SCRIPT_FOLLOWERS = [name for name, variant in VARIANTS.items() if variant.follows_script]
 
 
 @cache
-def built(way: str) -> Built:
-    """A method, built once for all laws."""
-    return WAYS[way].make()
+def build_variant(variant: str) -> BuiltMethod:
+    """A method and its models, built once for all laws."""
+    return VARIANTS[variant].build()

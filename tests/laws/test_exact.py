@@ -5,31 +5,31 @@ from __future__ import annotations
 import pytest
 
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.types import Budget
-from tamis.probes.tokens import Tokens
-from tests.laws.methods import built
+from tamis.compressors.rules import Budget
+from tamis.probes.tokens import TextTokenizer
+from tests.laws.methods import build_variant
 from tests.laws.texts import HOSTILE, QUESTION
 from tests.probes import tiny
 
 SHARES = (0.2, 0.5, 0.8)
 
 
-@pytest.mark.parametrize("way", ["lead", "lexical"])
+@pytest.mark.parametrize("variant", ["lead", "lexical"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_the_text_is_the_kept_slices_and_white_space_between_them_to_the_character(name, way):
+def test_the_text_is_the_kept_slices_and_white_space_between_them_to_the_character(name, variant):
     """It starts with the first slice, ends with the last, and holds them one after the other."""
-    counter = Tokens(tiny.tokenizer(), "tiny")
-    made = Compressor(built(way).scorer, way, counter)
+    counter = TextTokenizer(tiny.tokenizer(), "tiny")
+    compressor = Compressor(build_variant(variant).scorer, variant, counter)
     passages = [f"First of all. {HOSTILE[name]}", f"{HOSTILE[name]} Last of all."]
     for share in SHARES:
         most = max(20, int(share * sum(map(counter.count, passages))))
-        out = made.compress(QUESTION, passages, Budget(max_tokens=most))
+        out = compressor.compress(QUESTION, passages, Budget(max_tokens=most))
         at = 0
         for kept in out.kept:
             piece = passages[kept.passage][kept.start : kept.stop]
             place = out.text.find(piece, at)
             assert place >= 0
             assert not out.text[at:place].strip()
-            assert place == 0 or at > 0, "something stands before the first slice"
+            assert place == 0 or at > 0, "there is text before the first slice"
             at = place + len(piece)
-        assert at == len(out.text), "something stands after the last slice"
+        assert at == len(out.text), "there is text after the last slice"

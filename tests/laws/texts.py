@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tamis.probes.text import Passage
 
-# words that no hostile text has, so that they say who is meant
+# words that no hostile text has, so that the needle is unambiguous
 NEEDLE = "Vasquez hid the xylophone under the quarry bridge."
 QUESTION = "Where did Vasquez hide the xylophone?"
 
@@ -83,18 +83,18 @@ MANY_PASSAGES = 500
 Context = tuple[Passage, ...]
 
 
-def among(text: str) -> Context:
+def between_plain_passages(text: str) -> Context:
     """A hostile text between two that are not."""
     return (Passage(PLAIN, title="Ferries"), Passage(text, "h", "T\u00eftle"), Passage(OTHER))
 
 
-def line(chars: int) -> str:
+def endless_line(chars: int) -> str:
     """One line of so many characters, without a full stop."""
     words = " ".join(f"w{i % 977}x{i % 13}" for i in range(chars // 4))
     return words[:chars]
 
 
-def many() -> Context:
+def many_passages() -> Context:
     """Five hundred passages."""
     texts = (
         f"Item {i} weighs {i * 7 % 31} kilos. Shelf {i % 9} holds it." for i in range(MANY_PASSAGES)
@@ -102,9 +102,9 @@ def many() -> Context:
     return tuple(Passage(text, title=f"Item {i}") for i, text in enumerate(texts))
 
 
-SMALL: dict[str, Context] = {
-    **{name: among(text) for name, text in HOSTILE.items()},
+SMALL_CONTEXTS: dict[str, Context] = {
+    **{name: between_plain_passages(text) for name, text in HOSTILE.items()},
     "nothing": (),
     "only empty": (Passage(""), Passage(" \n"), Passage("")),
 }
-CONTEXTS = {**SMALL, "many passages": many()}
+CONTEXTS = {**SMALL_CONTEXTS, "many passages": many_passages()}

@@ -6,11 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-from tamis.probes.tokens import Tokens
-from tamis.service.evaluation.evidence.run import Results
-from tamis.service.evaluation.peers.cases import cases_of
-from tamis.service.evaluation.peers.peers import HOME, Field
-from tamis.service.evaluation.peers.run import Surroundings
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.evaluation.evidence.result_file import ResultFile
+from tamis.service.evaluation.peers.cases import load_peer_cases
+from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis.service.evaluation.peers.run import PeerRunSettings
 from tests.service.cli.cli_kit import word_tokenizer
 from tests.service.evaluation.records import people
 
@@ -57,26 +57,26 @@ def proxy(folder: Path) -> Path:
     return home
 
 
-def counter(folder: Path) -> Tokens:
-    return Tokens.from_file(proxy(folder) / "tokenizer.json")
+def counter(folder: Path) -> TextTokenizer:
+    return TextTokenizer.from_file(proxy(folder) / "tokenizer.json")
 
 
 def cases(folder: Path, count: int = 3, budget: float = 0.25, name: str = "people"):
-    return cases_of(name, data(folder), count, budget, counter(folder))
+    return load_peer_cases(name, data(folder), count, budget, counter(folder))
 
 
-def around(folder: Path, timeout_s: float = 60) -> Surroundings:
-    return Surroundings(str(proxy(folder)), proxy(folder), {}, 1, timeout_s, folder)
+def around(folder: Path, timeout_s: float = 60) -> PeerRunSettings:
+    return PeerRunSettings(str(proxy(folder)), proxy(folder), {}, 1, timeout_s, folder)
 
 
-def results(folder: Path, **settings: object) -> Results:
-    return Results(folder / "rows.jsonl", settings, "key")
+def results(folder: Path, **settings: object) -> ResultFile:
+    return ResultFile(folder / "rows.jsonl", settings, "key")
 
 
-def odd(folder: Path, does: str) -> Field:
+def odd(folder: Path, does: str) -> PeerRegistry:
     """A list of one peer, which does what it should not, and of truncation beside it."""
     home = folder / "odd"
-    shutil.copytree(HOME / "adapters", home / "adapters", dirs_exist_ok=True)
+    shutil.copytree(PEERS_FOLDER / "adapters", home / "adapters", dirs_exist_ok=True)
     (home / "adapters/odd.py").write_text(ODD, "utf8")
     (home / "peers.toml").write_text(
         f'''environments = "none"\nmake = "make it"\nreference = "truncation"
@@ -84,4 +84,4 @@ def odd(folder: Path, does: str) -> Field:
 [peers.truncation]\nadapter = "first_tokens.py"\n''',
         "utf8",
     )
-    return Field.of(home)
+    return PeerRegistry.load(home)

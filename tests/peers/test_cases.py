@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.peers.cases import cases_of, interleaved
-from tamis.service.evaluation.peers.found import common, judged, share_found, words_of
+from tamis.service.evaluation.peers.cases import interleave_sets, load_peer_cases
+from tamis.service.evaluation.peers.text_evidence import (
+    common_subsequence_length,
+    find_evidence,
+    share_found,
+    words_of,
+)
 from tests.peers.kit import cases, counter, data
 from tests.service.evaluation.records import doc
 
@@ -25,7 +30,7 @@ def test_common_is_the_longest_common_subsequence(a, b):
             table[i + 1][j + 1] = (
                 table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
             )
-    assert common(a, b) == table[-1][-1]
+    assert common_subsequence_length(a, b) == table[-1][-1]
 
 
 def test_a_sentence_is_found_where_nine_words_in_ten_stand_in_order_and_close():
@@ -48,10 +53,10 @@ def test_words_fold_case_and_every_han_character_is_one():
 
 def test_an_answer_counts_only_where_the_context_holds_it():
     kept, gold = "He lives in town\nnumber 4.", ["He lives in town number 4."]
-    found = judged(kept, gold, ["Town  Number 4"], f"Ann. {kept}")
+    found = find_evidence(kept, gold, ["Town  Number 4"], f"Ann. {kept}")
     assert found == {"evidence": 1.0, "all": True, "words": 1.0, "answer": True}
-    assert judged("", gold, ["town number 4"], kept)["answer"] is False
-    assert judged(kept, gold, ["yes"], kept)["answer"] is None
+    assert find_evidence("", gold, ["town number 4"], kept)["answer"] is False
+    assert find_evidence(kept, gold, ["yes"], kept)["answer"] is None
 
 
 def test_cases_are_the_same_whatever_their_number_and_hold_their_gold(tmp_path):
@@ -59,11 +64,11 @@ def test_cases_are_the_same_whatever_their_number_and_hold_their_gold(tmp_path):
     assert more[:2] == few
     assert len({case.id for case in more}) == 5
     for case in more:
-        assert len(case.asked["docs"]) == 6  # its own and five distractors
-        assert all(gold in case.asked["context"] for gold in case.gold)
+        assert len(case.request["docs"]) == 6  # its own and five distractors
+        assert all(gold in case.request["context"] for gold in case.gold)
         assert case.budget_tokens == case.tokens // 4
-        assert case.asked["question"] != case.asked["other_question"]
-        for passage in case.asked["docs"]:
+        assert case.request["question"] != case.request["other_question"]
+        for passage in case.request["docs"]:
             assert all(n == len(passage["text"][a:b].split()) for a, b, n in passage["sentences"])
 
 
@@ -77,16 +82,16 @@ def test_contexts_are_filled_up_with_passages_of_others_to_the_tokens_asked_for(
         row["docs"].append(doc(f"Filler number {i} says nothing.", title=f"filler {i}"))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made), "utf8")
     words = counter(tmp_path)
-    for case in cases_of("pairs@60", folder, 4, 0.2, words):
+    for case in load_peer_cases("pairs@60", folder, 4, 0.2, words):
         assert 40 < case.tokens <= 60
-        assert len({d["title"] for d in case.asked["docs"]}) == len(case.asked["docs"]) > 2
-        assert all(gold in case.asked["context"] for gold in case.gold)
+        assert len({d["title"] for d in case.request["docs"]}) == len(case.request["docs"]) > 2
+        assert all(gold in case.request["context"] for gold in case.gold)
     with pytest.raises(BadInput, match="ask for fewer"):
-        cases_of("pairs@9000", folder, 1, 0.2, words)
+        load_peer_cases("pairs@9000", folder, 1, 0.2, words)
     with pytest.raises(BadInput, match="NAME@TOKENS"):
-        cases_of("pairs@many", folder, 1, 0.2, words)
+        load_peer_cases("pairs@many", folder, 1, 0.2, words)
 
 
 def test_sets_take_turns(tmp_path):
     a, b = cases(tmp_path, 3), cases(tmp_path, 1, 0.5)
-    assert interleaved({"a": a, "b": b}) == [a[0], b[0], a[1], a[2]]
+    assert interleave_sets({"a": a, "b": b}) == [a[0], b[0], a[1], a[2]]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.service.evaluation.peers.figures import complete, figures, frontier, ratio_of_medians
-from tamis.service.evaluation.peers.peers import HOME, Field
-from tamis.service.evaluation.peers.run import key
+from tamis.service.evaluation.peers.figures import (
+    complete_cases,
+    frontier,
+    peer_figures,
+    ratio_of_medians,
+)
+from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis.service.evaluation.peers.run import row_key
 from tests.peers.kit import cases
 
 
 def row(case, peer, ms, evidence, **more):
     return {
-        "key": key(case, peer),
+        "key": row_key(case, peer),
         "case": case.id,
         "peer": peer.name,
         "tokens_in": case.tokens,
@@ -39,13 +44,15 @@ def test_a_ratio_of_medians_with_an_interval_that_holds_it():
 
 
 def test_figures_compare_cases_that_both_did_and_count_the_others(tmp_path):
-    field, of = Field.of(HOME), cases(tmp_path, 3)
-    tamis, bm25 = field.named(["tamis", "bm25"])
+    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path, 3)
+    tamis, bm25 = field.select(["tamis", "bm25"])
     rows = [row(case, tamis, 100.0, 1.0) for case in of]
     rows += [row(case, bm25, 20.0, 0.5) for case in of[:2]]
-    rows += [{"key": key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}]
+    rows += [
+        {"key": row_key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}
+    ]
     rows += [row(of[0], bm25, 9e9, 0.0) | {"key": "of another run"}]
-    found = figures(of, [tamis, bm25], rows, field)
+    found = peer_figures(of, [tamis, bm25], rows, field)
     theirs = found["peers"]["bm25"]
     assert (theirs["cases"], theirs["errors"], theirs["evidence"]) == (3, 1, 0.5)
     assert theirs["times_reference_ms"]["ratio"] == pytest.approx(0.2)
@@ -63,9 +70,11 @@ def test_nobody_on_the_frontier_is_beaten_by_a_faster_one():
 
 
 def test_only_cases_that_all_have_done_are_shown_failed_ones_too(tmp_path):
-    field, of = Field.of(HOME), cases(tmp_path, 3)
-    tamis, bm25 = field.named(["tamis", "bm25"])
+    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path, 3)
+    tamis, bm25 = field.select(["tamis", "bm25"])
     rows = [row(case, tamis, 100.0, 1.0) for case in of] + [row(of[0], bm25, 1.0, 1.0)]
-    rows += [{"key": key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}]
-    assert complete(of, [tamis, bm25], rows) == [of[0], of[2]]
-    assert complete(of, [tamis], rows) == of
+    rows += [
+        {"key": row_key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}
+    ]
+    assert complete_cases(of, [tamis, bm25], rows) == [of[0], of[2]]
+    assert complete_cases(of, [tamis], rows) == of

@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from tamis.probes.tokens import Tokens
-from tamis.service.evaluation.peers.cases import cases_of
-from tamis.service.evaluation.peers.peers import HOME, Field
-from tamis.service.evaluation.peers.run import Surroundings, run
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.evaluation.peers.cases import load_peer_cases
+from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
+from tamis.service.evaluation.peers.run import PeerRunSettings, run_peers
 from tests.peers.kit import data, results
 
 pytestmark = pytest.mark.model
@@ -34,16 +34,16 @@ PreTrainedTokenizerFast(
 @pytest.fixture
 def kept(tmp_path, proxy_folder):
     """Text that a peer keeps of two cases, each of which it must answer."""
-    counter = Tokens.from_file(proxy_folder / "tokenizer.json")
-    field = Field.of(HOME)
+    counter = TextTokenizer.from_file(proxy_folder / "tokenizer.json")
+    field = PeerRegistry.load(PEERS_FOLDER)
 
     def of(name, weights=None):
-        (peer,) = field.named([name])
-        assert field.missing(peer, {name: weights} if weights else {}) is None
-        cases = cases_of("people", data(tmp_path), 2, 0.4, counter)
+        (peer,) = field.select([name])
+        assert field.missing_requirement(peer, {name: weights} if weights else {}) is None
+        cases = load_peer_cases("people", data(tmp_path), 2, 0.4, counter)
         given = {name: weights} if weights else {}
-        around = Surroundings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
-        rows = list(run(cases, [peer], field, around, results(tmp_path), counter))
+        around = PeerRunSettings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
+        rows = list(run_peers(cases, [peer], field, around, results(tmp_path), counter))
         assert [row.get("error") for row in rows] == [None, None]
         return list(zip(cases, (row["text"] for row in rows), strict=True))
 
@@ -53,22 +53,22 @@ def kept(tmp_path, proxy_folder):
 def test_minilm_keeps_whole_sentences(kept):
     for case, text in kept("minilm"):
         assert text
-        assert all(line in case.asked["context"] for line in text.splitlines())
+        assert all(line in case.request["context"] for line in text.splitlines())
 
 
 @pytest.mark.parametrize("name", ["llmlingua", "longllmlingua"])
 def test_lingua_keeps_words_of_the_context_and_not_the_question(kept, name):
     for case, text in kept(name):
         assert text
-        assert case.asked["question"] not in text
-        assert len(text) <= len(case.asked["context"])
+        assert case.request["question"] not in text
+        assert len(text) <= len(case.request["context"])
 
 
 def test_infiniretri_retri_keeps_sentences_within_the_budget(kept):
     for case, text in kept("infini_retri"):
         assert text
-        assert all(s.strip() in case.asked["context"] for s in text.split(".") if s.strip())
-        assert len(text) < len(case.asked["context"])
+        assert all(s.strip() in case.request["context"] for s in text.split(".") if s.strip())
+        assert len(text) < len(case.request["context"])
 
 
 def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
@@ -82,13 +82,13 @@ def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
         "print(json.dumps([sorted(ids), ids['input_ids'], made.decode(ids['input_ids']),"
         " AutoConfig.from_pretrained(folder).rope_theta, bool(made.chat_template)]))"
     )
-    field = Field.of(HOME)
-    python = field.python(field.peers["llmlingua"])
-    given = [HOME / "adapters", proxy_folder, tmp_path / "old", text]
+    field = PeerRegistry.load(PEERS_FOLDER)
+    python = field.python_path(field.peers["llmlingua"])
+    given = [PEERS_FOLDER / "adapters", proxy_folder, tmp_path / "old", text]
     done = subprocess.run([python, "-c", script, *given], capture_output=True, check=True)
     names, ids, back, theta, template = json.loads(done.stdout.splitlines()[-1])
     assert names == ["attention_mask", "input_ids"]
-    assert ids == list(Tokens.from_file(proxy_folder / "tokenizer.json").encode(text).ids)
+    assert ids == list(TextTokenizer.from_file(proxy_folder / "tokenizer.json").encode(text).ids)
     assert (back, theta, template) == (text, 100_000.0, True)
 
 
@@ -97,9 +97,9 @@ def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
 )
 def test_peers_with_weights_of_their_own_read_a_folder(kept, tmp_path, proxy_folder, name, kind):
     """Of random weights: that the folder is read, not what it knows."""
-    field = Field.of(HOME)
-    python = field.python(field.peers[name])
+    field = PeerRegistry.load(PEERS_FOLDER)
+    python = field.python_path(field.peers[name])
     folder = tmp_path / "bert-base-multilingual-cased-tiny"
     subprocess.run([python, "-c", TINY, kind, proxy_folder, folder], check=True)
     for case, text in kept(name, folder):
-        assert 0 < len(text) < len(case.asked["context"])
+        assert 0 < len(text) < len(case.request["context"])

@@ -7,16 +7,16 @@ import json
 import pytest
 
 from tamis import compress
-from tamis.probes.tokens import Tokens
-from tamis.service.evaluation.peers.cases import cases_of
-from tamis.service.evaluation.peers.peers import HOME, Field, PeerFailed
-from tamis.service.evaluation.peers.run import Surroundings, key, run
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.evaluation.peers.cases import load_peer_cases
+from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerFailed, PeerRegistry
+from tamis.service.evaluation.peers.run import PeerRunSettings, row_key, run_peers
 from tests.peers.kit import around, cases, counter, data, odd, results
 
 
 def rows_of(folder, field, names, of=None, timeout_s=60.0, **settings):
-    peers = field.named(names)
-    got = run(
+    peers = field.select(names)
+    got = run_peers(
         of or cases(folder),
         peers,
         field,
@@ -29,10 +29,12 @@ def rows_of(folder, field, names, of=None, timeout_s=60.0, **settings):
 
 def test_truncation_keeps_the_first_tokens_and_no_peer_exceeds_the_budget(tmp_path):
     of = cases(tmp_path)
-    rows = rows_of(tmp_path, Field.of(HOME), ["truncation", "bm25", "tamis_lexical"], of)
+    rows = rows_of(
+        tmp_path, PeerRegistry.load(PEERS_FOLDER), ["truncation", "bm25", "tamis_lexical"], of
+    )
     assert len(rows) == 9
     assert [row for row in rows if "error" in row] == []
-    contexts = {case.id: case.asked["context"] for case in of}
+    contexts = {case.id: case.request["context"] for case in of}
     for row in rows:
         assert row["tokens_out"] <= row["budget_tokens"]
         assert row["ms"] > 0
@@ -45,7 +47,7 @@ def test_truncation_keeps_the_first_tokens_and_no_peer_exceeds_the_budget(tmp_pa
 
 
 def test_peers_take_turns_and_each_case_begins_with_another(tmp_path):
-    rows = rows_of(tmp_path, Field.of(HOME), ["truncation", "bm25"])
+    rows = rows_of(tmp_path, PeerRegistry.load(PEERS_FOLDER), ["truncation", "bm25"])
     assert [row["peer"] for row in rows] == [
         *("truncation", "bm25"),
         *("bm25", "truncation"),
@@ -70,7 +72,7 @@ def test_a_process_that_dies_is_told_and_started_again_for_the_next_case(tmp_pat
     rows = rows_of(tmp_path, field, ["odd"], [case, *others])
     assert [row.get("error") for row in rows] == [None] * 3
     assert all(
-        row["text"] == c.asked["context"] for row, c in zip(rows, [case, *others], strict=True)
+        row["text"] == c.request["context"] for row, c in zip(rows, [case, *others], strict=True)
     )
 
 
@@ -80,9 +82,9 @@ def test_a_peer_that_does_not_load_ends_the_run_with_its_own_words(tmp_path):
 
 
 def test_a_run_goes_on_where_it_ended(tmp_path):
-    field, of = Field.of(HOME), cases(tmp_path)
-    peers, store = field.named(["truncation", "bm25"]), results(tmp_path)
-    going = run(of, peers, field, around(tmp_path), store, counter(tmp_path))
+    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path)
+    peers, store = field.select(["truncation", "bm25"]), results(tmp_path)
+    going = run_peers(of, peers, field, around(tmp_path), store, counter(tmp_path))
     first = [next(going), next(going), next(going)]
     going.close()
     before = (tmp_path / "rows.jsonl").read_text()
@@ -92,33 +94,33 @@ def test_a_run_goes_on_where_it_ended(tmp_path):
     assert [json.loads(line)["key"] for line in text.splitlines()] == [
         row["key"] for row in [*first, *rest]
     ]
-    assert {row["key"] for row in [*first, *rest]} == {key(c, p) for c in of for p in peers}
+    assert {row["key"] for row in [*first, *rest]} == {row_key(c, p) for c in of for p in peers}
     assert rows_of(tmp_path, field, ["truncation", "bm25"]) == []
 
 
 def test_a_row_counts_only_for_what_the_peer_was_given(tmp_path):
-    (peer,) = Field.of(HOME).named(["bm25"])
-    names = {key(cases(tmp_path, 1, budget)[0], peer) for budget in (0.25, 0.3)}
+    (peer,) = PeerRegistry.load(PEERS_FOLDER).select(["bm25"])
+    names = {row_key(cases(tmp_path, 1, budget)[0], peer) for budget in (0.25, 0.3)}
     assert len(names) == 2
 
 
 @pytest.mark.model
 def test_tamis_with_passages_cached_keeps_what_a_direct_call_keeps(tmp_path, proxy_folder):
-    words = Tokens.from_file(proxy_folder / "tokenizer.json")
-    of = cases_of("people", data(tmp_path), 1, 0.25, words)
-    field = Field.of(HOME)
-    here = Surroundings("smollm2-135m", proxy_folder, {}, 1, 120, tmp_path)
-    (warm,) = run(of, field.named(["tamis_warm"]), field, here, results(tmp_path), words)
-    passages = [{"text": doc["text"], "title": doc["title"]} for doc in of[0].asked["docs"]]
+    words = TextTokenizer.from_file(proxy_folder / "tokenizer.json")
+    of = load_peer_cases("people", data(tmp_path), 1, 0.25, words)
+    field = PeerRegistry.load(PEERS_FOLDER)
+    here = PeerRunSettings("smollm2-135m", proxy_folder, {}, 1, 120, tmp_path)
+    (warm,) = run_peers(of, field.select(["tamis_warm"]), field, here, results(tmp_path), words)
+    passages = [{"text": doc["text"], "title": doc["title"]} for doc in of[0].request["docs"]]
     direct = compress(
-        of[0].asked["question"], passages, max_tokens=of[0].budget_tokens, proxy="smollm2-135m"
+        of[0].request["question"], passages, max_tokens=of[0].budget_tokens, proxy="smollm2-135m"
     )
     assert (warm["text"], warm["evidence"]) == (direct.text, 1.0)
 
 
 def test_a_run_with_no_time_left_begins_no_case_and_says_what_is_left(tmp_path):
-    field, of = Field.of(HOME), cases(tmp_path)
-    peers = field.named(["truncation"])
+    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path)
+    peers = field.select(["truncation"])
     here, words = around(tmp_path), counter(tmp_path)
-    assert list(run(of, peers, field, here, results(tmp_path), words, minutes=0)) == []
-    assert len(list(run(of, peers, field, here, results(tmp_path), words, minutes=9))) == 3
+    assert list(run_peers(of, peers, field, here, results(tmp_path), words, minutes=0)) == []
+    assert len(list(run_peers(of, peers, field, here, results(tmp_path), words, minutes=9))) == 3

@@ -8,14 +8,14 @@ import torch
 from tamis.compressors import registry
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.evaluation.peers.peers import HOME
+from tamis.service.evaluation.peers.registry import PEERS_FOLDER
 from tests.service.evaluation.records import people
 
 
 @pytest.mark.model
 def test_plain_transformers_see_what_tamis_sees(proxy_folder, one_thread, monkeypatch):
     """In float32, where no rounding hides a difference; bf16 moves scores by some hundredths."""
-    monkeypatch.syspath_prepend(str(HOME / "adapters"))
+    monkeypatch.syspath_prepend(str(PEERS_FOLDER / "adapters"))
     from sentinel_eager import Eager
     from transformers import AutoModelForCausalLM
 
@@ -25,7 +25,9 @@ def test_plain_transformers_see_what_tamis_sees(proxy_folder, one_thread, monkey
     ours = registry.load_proxy("smollm2-135m", None)
     passages = [Passage(row["docs"][0]["text"], None, row["id"]) for row in people()]
     units, question = units_of(passages), people()[0]["question"]
-    plain = registry.build_method("sentinel", proxy=Eager(model.model.eval(), ours.card, ours.layout))
+    plain = registry.build_method(
+        "sentinel", proxy=Eager(model.model.eval(), ours.card, ours.layout)
+    )
     seen = registry.build_method("sentinel", proxy=ours).read(question, passages, units).features
     slow = plain.read(question, passages, units).features
     assert seen.shape == slow.shape == (len(units), ours.card.layers * ours.card.heads)

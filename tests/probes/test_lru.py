@@ -2,20 +2,20 @@
 
 import threading
 
-from tamis.probes.lru import Recent
+from tamis.probes.lru import LruCache
 from tamis.probes.segmentation import segment
 from tamis.probes.text import Passage
 
 
 def test_what_comes_again_is_not_made_again():
-    made, recent = [], Recent(1000)
+    made, recent = [], LruCache(1000)
     for key in ("a", "b", "a"):
         assert recent.get(key, 10, lambda key=key: made.append(key) or key.upper()) == key.upper()
     assert made == ["a", "b"]
 
 
 def test_the_least_recently_used_goes_first_and_the_bound_holds():
-    recent, made = Recent(100), []
+    recent, made = LruCache(100), []
 
     def ask(key):
         return recent.get(key, 10, lambda: made.append(key) or key)
@@ -30,14 +30,14 @@ def test_the_least_recently_used_goes_first_and_the_bound_holds():
 
 
 def test_a_large_one_is_made_and_not_held():
-    recent = Recent(100)
+    recent = LruCache(100)
     assert recent.get("large", 11, lambda: 1) == 1
     assert recent.held == 0
     assert recent.get("large", 11, lambda: 2) == 2
 
 
 def test_two_threads_that_make_the_same_count_it_once():
-    recent, both = Recent(100), threading.Barrier(2)
+    recent, both = LruCache(100), threading.Barrier(2)
 
     def work():
         recent.get("a", 10, lambda: both.wait(10))

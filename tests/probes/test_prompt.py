@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.probes.prompt import TEMPLATES, Layout, Prompt, token_spans
-from tamis.probes.tokens import Encoded
+from tamis.probes.tokens import TokenizedText
 from tests.probes import tiny
 
 TOKENIZER = tiny.tokenizer()
@@ -28,7 +28,7 @@ def decode(ids: tuple[int, ...]) -> str:
     return TOKENIZER.decode(list(ids), skip_special_tokens=False)
 
 
-def sharing(encoded: Encoded, start: int, stop: int) -> list[int]:
+def sharing(encoded: TokenizedText, start: int, stop: int) -> list[int]:
     """The tokens with a character in `[start, stop)`, one by one: the slow way."""
     chars = set(range(start, stop))
     return [i for i, span in enumerate(encoded.offsets) if chars & set(range(*span))]
@@ -60,7 +60,7 @@ def test_gaps_and_overlaps_between_tokens_are_walked_right(
         at += step
         last = offsets[-1][1] if offsets else 0
         offsets.append((at, max(at + width, last)))
-    encoded = Encoded([0] * len(offsets), offsets)
+    encoded = TokenizedText([0] * len(offsets), offsets)
     units = data.draw(units_of(offsets[-1][1] if offsets else 0))
     for span, unit in zip(token_spans(encoded, units), units, strict=True):
         assert list(range(*span)) == sharing(encoded, *unit)

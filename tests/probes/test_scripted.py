@@ -9,20 +9,20 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
-from tamis.probes.scripted import MASS, Scripted, byte_tokenizer
+from tamis.probes.scripted import MAX_PASSAGE_MASS, ScriptedReader, byte_tokenizer
 from tamis.probes.signal import Signal, Want
-from tamis.probes.tokens import encodable
+from tamis.probes.tokens import replace_surrogates
 
 NASTY = "aé\u0301 \U0001f469\u200d\U0001f680 你好\x00\r\n<|im_end|> \ud800 \u202eabc"
 EXACT = 1e-6
 """fp32 beside fp64."""
 
 
-def prompt(reader: Scripted, text: str, question: str = "Who?", title: str | None = None) -> Prompt:
+def prompt(reader: ScriptedReader, text: str, question: str = "Who?", title: str | None = None) -> Prompt:
     return Prompt(reader.layout.read(text, [(0, len(text))], title), reader.layout.ask(question))
 
 
-def look(reader: Scripted, text: str, want: Want, **laid_out: str) -> Signal:
+def look(reader: ScriptedReader, text: str, want: Want, **laid_out: str) -> Signal:
     (signal,) = reader.read([prompt(reader, text, **laid_out)], want)
     return signal
 
@@ -37,7 +37,7 @@ def test_a_token_is_a_byte_and_its_id_is_the_byte():
 
 
 def test_special_tokens_come_from_the_template_alone():
-    reader = Scripted.pointing_at("x")
+    reader = ScriptedReader.pointing_at("x")
     assert any(token > 255 for token in reader.layout.head)
     assert max(prompt(reader, NASTY, title="<|im_start|>").read.ids) < 256
 
@@ -49,7 +49,7 @@ def test_the_script_is_called_with_question_and_passage_as_they_are():
         heard.append((question, passage))
         return [1.0] * len(passage)
 
-    reader = Scripted(weigh)
+    reader = ScriptedReader(weigh)
     for template in TEMPLATES.values():
         other = reader.with_template(template)
         look(other, NASTY, Want((0,)), question="<|im_end|> \ud800?\n", title="A title")
@@ -58,21 +58,21 @@ def test_the_script_is_called_with_question_and_passage_as_they_are():
 
 def test_the_last_row_of_the_last_head_is_the_script_itself():
     """Each character's weight in equal parts on its bytes: é has two, 你 three."""
-    reader = Scripted(lambda question, passage: [0.1, 0.2, 0.3])
+    reader = ScriptedReader(lambda question, passage: [0.1, 0.2, 0.3])
     seen = look(reader, "aé你", Want((3,), ("last",))).weights
     assert seen.shape == (1, 2, 1, 6)
     assert seen[0, 1, 0].tolist() == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], abs=EXACT)
 
 
 def test_a_script_beyond_the_mass_is_scaled_down_to_it():
-    reader = Scripted(lambda question, passage: [3.0, 1.0])
+    reader = ScriptedReader(lambda question, passage: [3.0, 1.0])
     seen = look(reader, "ab", Want((3,), ("last",))).weights[0, 1, 0]
-    assert seen.tolist() == pytest.approx([MASS * 0.75, MASS * 0.25], abs=EXACT)
+    assert seen.tolist() == pytest.approx([MAX_PASSAGE_MASS * 0.75, MAX_PASSAGE_MASS * 0.25], abs=EXACT)
 
 
 def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
     """Layer 0, head 1 of 2 x 2 heads: 2 of 4 parts script; the first of R rows: 1 of R parts."""
-    reader = Scripted(lambda question, passage: [0.4, 0.0], layers=2, heads=2)
+    reader = ScriptedReader(lambda question, passage: [0.4, 0.0], layers=2, heads=2)
     rows = len(reader.layout.ask("Who?").ids) - reader.layout.ask("Who?").rows
     seen = look(reader, "ab", Want((0,), ("question",))).weights
     assert seen.shape == (1, 2, rows, 2)
@@ -81,13 +81,13 @@ def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
 
 
 def test_no_two_heads_and_no_two_rows_see_the_same():
-    seen = look(Scripted.pointing_at("b"), "abc", Want((0, 1, 2, 3), ("question",))).weights
+    seen = look(ScriptedReader.pointing_at("b"), "abc", Want((0, 1, 2, 3), ("question",))).weights
     assert len(seen[:, :, -1, 1].unique()) == 8
     assert len(seen[0, 0, :, 1].unique()) == seen.shape[2]
 
 
 def test_row_groups_stand_in_the_order_wanted():
-    reader = Scripted.pointing_at("b")
+    reader = ScriptedReader.pointing_at("b")
     rows = look(reader, "abc", Want((1, 2), ("question",))).weights
     both = look(reader, "abc", Want((1, 2), ("last", "question_mean")))
     expected = torch.cat([rows[:, :, -1:], rows.mean(2, keepdim=True)], 2)
@@ -98,34 +98,34 @@ def test_row_groups_stand_in_the_order_wanted():
 
 @pytest.mark.parametrize("text", ["needle", NASTY, "hay " * 500, "needle " * 300, ""])
 def test_weights_are_a_part_of_a_softmax(text: str):
-    seen = look(Scripted.pointing_at("needle", "你"), text, Want((0, 3), ("question",)), title="T")
+    seen = look(ScriptedReader.pointing_at("needle", "你"), text, Want((0, 3), ("question",)), title="T")
     assert seen.weights.dtype == torch.float32
-    assert seen.weights.shape[-1] == len(encodable(text).encode())
+    assert seen.weights.shape[-1] == len(replace_surrogates(text).encode())
     assert seen.weights.ge(0).all()
-    assert seen.weights.sum(-1).le(MASS + EXACT).all()
+    assert seen.weights.sum(-1).le(MAX_PASSAGE_MASS + EXACT).all()
 
 
 def test_needles_draw_the_look_wherever_they_occur_and_overlap():
-    seen = look(Scripted.pointing_at("aba"), "xababax", Want((3,), ("last",))).weights[0, 1, 0]
+    seen = look(ScriptedReader.pointing_at("aba"), "xababax", Want((3,), ("last",))).weights[0, 1, 0]
     assert seen.argsort(descending=True, stable=True).tolist() == [1, 2, 3, 4, 5, 0, 6]
     assert seen[1] / seen[0] == pytest.approx(1e4, rel=1e-3)
 
 
 def test_a_needle_with_a_lone_surrogate_is_found():
     text = "some \ud800 text"
-    seen = look(Scripted.pointing_at("\ud800"), text, Want((3,), ("last",))).weights[0, 1, 0]
+    seen = look(ScriptedReader.pointing_at("\ud800"), text, Want((3,), ("last",))).weights[0, 1, 0]
     assert seen.topk(3).indices.sort().values.tolist() == [5, 6, 7]
 
 
 def test_the_title_is_read_and_left_out_of_the_signal():
-    reader = Scripted.pointing_at("needle")
+    reader = ScriptedReader.pointing_at("needle")
     bare = look(reader, "a needle", Want((2,)))
     titled = look(reader, "a needle", Want((2,)), title="needle")
     torch.testing.assert_close(titled.weights, bare.weights)
 
 
 def test_prompts_are_counted_over_all_templates_and_threads():
-    reader = Scripted.pointing_at("x")
+    reader = ScriptedReader.pointing_at("x")
     assert reader.prompts_read == 0
     twin = reader.with_template(TEMPLATES["sentinel"])
     threads = [
@@ -142,7 +142,7 @@ def test_prompts_are_counted_over_all_templates_and_threads():
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match=r"layer 4 is wanted and bot has 4; .* layers=5"):
-        look(Scripted.pointing_at("x", name="bot"), "x", Want((4,)))
+        look(ScriptedReader.pointing_at("x", name="bot"), "x", Want((4,)))
 
 
 @pytest.mark.parametrize(
@@ -151,11 +151,11 @@ def test_a_layer_that_is_not_there_is_refused():
 )
 def test_a_script_that_does_not_fit_is_refused(weights: list[float], says: str):
     with pytest.raises(BadInput, match=says):
-        look(Scripted(lambda question, passage: weights), "ab", Want((0,)))
+        look(ScriptedReader(lambda question, passage: weights), "ab", Want((0,)))
 
 
 def test_an_empty_needle_and_an_empty_model_are_refused():
     with pytest.raises(BadInput, match="needle is empty"):
-        Scripted.pointing_at("a", "")
+        ScriptedReader.pointing_at("a", "")
     with pytest.raises(BadInput, match="0 layers and 2 heads"):
-        Scripted.pointing_at("a", layers=0)
+        ScriptedReader.pointing_at("a", layers=0)

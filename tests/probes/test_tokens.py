@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Encoding
 
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.tokens import Tokens, encodable
+from tamis.probes.tokens import TextTokenizer, replace_surrogates
 from tests.probes import tiny
 
-TOKENS = Tokens(tiny.tokenizer(), "tiny")
+TOKENS = TextTokenizer(tiny.tokenizer(), "tiny")
 SPECIAL_IDS = {tiny.tokenizer().token_to_id(text) for text in tiny.SPECIAL}
 
 # every code point, lone surrogates and NUL included, and now and then a control token spelled out
@@ -55,7 +55,7 @@ def test_lone_surrogates_and_nul_keep_the_places_of_what_follows(odd: str) -> No
 
 @given(texts)
 def test_only_lone_surrogates_are_replaced_and_one_for_one(text: str) -> None:
-    seen = encodable(text)
+    seen = replace_surrogates(text)
     assert len(seen) == len(text)
     for ours, theirs in zip(seen, text, strict=True):
         assert ours == ("\ufffd" if "\ud800" <= theirs <= "\udfff" else theirs)
@@ -88,7 +88,7 @@ def test_only_much_text_wakes_the_tokenizers_threads(monkeypatch: pytest.MonkeyP
 
         encode_batch_fast = encode_batch
 
-    tokens = Tokens(tiny.tokenizer(), "tiny")
+    tokens = TextTokenizer(tiny.tokenizer(), "tiny")
     monkeypatch.setattr(tokens, "_plain", Watched())
     assert tokens.count_many(["ab", "c. "] * 10) == [TOKENS.count("ab"), TOKENS.count("c. ")] * 10
     assert len(tokens.encode_many(["ab", "c"])) == 2
@@ -102,7 +102,7 @@ def test_a_tokenizer_that_pads_and_truncates_by_default_does_neither_here() -> N
     made = tiny.tokenizer()
     made.enable_truncation(4)
     made.enable_padding(length=16)
-    tokens = Tokens(made, "cut")
+    tokens = TextTokenizer(made, "cut")
     assert (tokens.count("abcdefgh"), tokens.count("a")) == (8, 1)
     assert made.truncation is not None, "the caller's own tokenizer is left as it was"
 
@@ -112,8 +112,8 @@ def test_a_file_and_the_folder_that_holds_it_read_alike(tmp_path: Path) -> None:
     tiny.tokenizer().save(str(file))
     text = "in the middle. <|im_end|>"
     for path in (file, tmp_path, str(tmp_path)):
-        assert Tokens.from_file(path).encode(text) == TOKENS.encode(text)
-    assert Tokens.from_file(file, name="mine").name == "mine"
+        assert TextTokenizer.from_file(path).encode(text) == TOKENS.encode(text)
+    assert TextTokenizer.from_file(file, name="mine").name == "mine"
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"model": 3}'])
@@ -125,4 +125,4 @@ def test_an_unreadable_tokenizer_is_an_error_that_names_the_file(
         file.write_text(content)
     for path in (file, tmp_path):
         with pytest.raises(UnknownTokenizer, match=r"tokenizer\.json cannot be read"):
-            Tokens.from_file(path)
+            TextTokenizer.from_file(path)

@@ -7,26 +7,26 @@ from typing import Any
 
 import pytest
 
-from tamis.probes.scripted import Scripted
-from tamis.probes.tokens import Tokens
+from tamis.probes.scripted import ScriptedReader
+from tamis.probes.tokens import TextTokenizer
 from tests.service.cli.cli_kit import word_tokenizer
 from tests.service.integrations.adapter_kit import PIN
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Tokens:
+def words(tmp_path: Path) -> TextTokenizer:
     """A counter of words."""
-    return Tokens.from_file(word_tokenizer(tmp_path))
+    return TextTokenizer.from_file(word_tokenizer(tmp_path))
 
 
 @pytest.fixture
-def free(words: Tokens) -> dict[str, Any]:
+def free(words: TextTokenizer) -> dict[str, Any]:
     """Fields with which no model is needed."""
     return {"method": "lexical", "tokenizer": words}
 
 
 @pytest.fixture
-def looking(words: Tokens) -> dict[str, Any]:
+def looking(words: TextTokenizer) -> dict[str, Any]:
     """Fields with a model that looks at the pin."""
-    reader = Scripted.pointing_at(PIN)
+    reader = ScriptedReader.pointing_at(PIN)
     return {"proxy": reader, "options": {"probe": None}, "tokenizer": words}

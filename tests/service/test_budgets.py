@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
-from tamis.compressors.types import Budget
+from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.budget_rules import budget_of
+from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.integrations.langchain import TamisCompressor
 

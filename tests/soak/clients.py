@@ -1,4 +1,4 @@
-"""Sixteen clients against one: how much more a service does when it has many at a time.
+"""Sixteen clients against one: the gain in throughput from batching.
 
     python -m tests.soak.clients
 
@@ -21,37 +21,37 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from tests.service.http.test_serve import SCRIPT, answers, free_port
-from tests.soak.load import body
+from tests.soak.load import request_body
 
 CLIENTS, ROUNDS = 16, 3
 PROMISED = {"cold": 1.0, "short": 1.3, "warm": 1.3}
 WARM_QUESTIONS = ("Who paints?", "Which port?", "How many days?", "Where is the wall?")
 
 
-def cold(chance: random.Random) -> bytes:
-    return body(1000, chance)
+def cold_body(chance: random.Random) -> bytes:
+    return request_body(1000, chance)
 
 
-def short(chance: random.Random) -> bytes:
+def short_body(chance: random.Random) -> bytes:
     facts = [f"Room {chance.randint(0, 10**9)} is grey. Keys are rotated every 90 days."]
     return json.dumps({"query": "How often?", "documents": facts, "max_tokens": 14}).encode()
 
 
 def warm_maker(http: httpx.Client) -> Callable[[random.Random], bytes]:
-    """Questions about passages that were read before."""
-    kept = [json.loads(body(1000, random.Random(seed))) for seed in range(4)]
+    """A maker of questions about passages that are in the cache."""
+    kept = [json.loads(request_body(1000, random.Random(seed))) for seed in range(4)]
     for each in kept:
         http.post("/v1/compress", json=each).raise_for_status()
 
     def warm(chance: random.Random) -> bytes:
-        asked = chance.choice(WARM_QUESTIONS)
-        return json.dumps({**chance.choice(kept), "query": asked}).encode()
+        question = chance.choice(WARM_QUESTIONS)
+        return json.dumps({**chance.choice(kept), "query": question}).encode()
 
     return warm
 
 
-def rate(http: httpx.Client, bodies: list[bytes], clients: int) -> float:
-    """Requests a second."""
+def requests_per_second(http: httpx.Client, bodies: list[bytes], clients: int) -> float:
+    """Requests per second."""
 
     def send(data: bytes) -> None:
         http.post("/v1/compress", content=data).raise_for_status()
@@ -62,12 +62,12 @@ def rate(http: httpx.Client, bodies: list[bytes], clients: int) -> float:
     return len(bodies) / (time.monotonic() - began)
 
 
-def ratio(http: httpx.Client, make: Callable[[random.Random], bytes], each: int) -> float:
-    """The median over rounds of sixteen clients' rate against one's."""
+def speedup(http: httpx.Client, make: Callable[[random.Random], bytes], each: int) -> float:
+    """Sixteen clients' rate divided by one client's; the median over rounds."""
     chance, found = random.Random(3), []
     for _ in range(ROUNDS):
-        alone = rate(http, [make(chance) for _ in range(each)], 1)
-        many = rate(http, [make(chance) for _ in range(each)], CLIENTS)
+        alone = requests_per_second(http, [make(chance) for _ in range(each)], 1)
+        many = requests_per_second(http, [make(chance) for _ in range(each)], CLIENTS)
         found.append(many / alone)
     return statistics.median(found)
 
@@ -84,9 +84,13 @@ def main() -> int:
             time.sleep(0.2)
         limits = httpx.Limits(max_connections=CLIENTS)
         with httpx.Client(base_url=url, timeout=600, limits=limits) as http:
-            kinds = {"cold": (cold, 6), "short": (short, 48), "warm": (warm_maker(http), 32)}
+            kinds = {
+                "cold": (cold_body, 6),
+                "short": (short_body, 48),
+                "warm": (warm_maker(http), 32),
+            }
             for name, (make, each) in kinds.items():
-                found = ratio(http, make, each)
+                found = speedup(http, make, each)
                 kept = kept and found >= PROMISED[name]
                 verdict = "ok" if found >= PROMISED[name] else "NOT KEPT"
                 print(f"{name:>6} {found:6.2f} of {PROMISED[name]} {verdict}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""A service under more load than it can bear: what it still does, and what it does not.
+"""Overloads a service and checks its promises.
 
     make soak                       ten minutes
     python -m tests.soak.load --minutes 3
@@ -29,7 +29,7 @@ import httpx
 from tests.service.http.test_serve import SCRIPT, answers, free_port
 
 SIZES = (500, 500, 500, 500, 1000, 1000, 2000, 4000, 8000, 16000)
-"""Tokens of a request; most are short, as most are."""
+"""Tokens of a request; most are short, as in practice."""
 SHORT, PASSAGE_TOKENS = 500, 250
 WORDS = "keys rooms walls spring paint rotate every ninety days office network port default".split()
 QUESTION = "How often are keys rotated in the office?"
@@ -37,7 +37,7 @@ QUESTION = "How often are keys rotated in the office?"
 
 @dataclass
 class Sent:
-    """One request: its size, when it was sent, and what came of it."""
+    """One request: its size, when it was sent, its status and duration."""
 
     tokens: int
     at: float
@@ -47,7 +47,7 @@ class Sent:
 
 @dataclass
 class Run:
-    """What was sent, and the memory of the service meanwhile."""
+    """The requests sent, and the memory of the service meanwhile."""
 
     sent: list[Sent] = field(default_factory=list)
     rss: list[tuple[float, int]] = field(default_factory=list)
@@ -57,8 +57,8 @@ class Run:
         return [s.seconds for s in self.sent if s.status == status and tokens in (None, s.tokens)]
 
 
-def body(tokens: int, chance: random.Random) -> bytes:
-    """A request of about so many tokens, in passages that were never seen before."""
+def request_body(tokens: int, chance: random.Random) -> bytes:
+    """A request of about this many tokens, in passages that are new to the service."""
 
     def passage() -> str:
         words = (chance.choice(WORDS) for _ in range(PASSAGE_TOKENS - 10))
@@ -66,11 +66,11 @@ def body(tokens: int, chance: random.Random) -> bytes:
         return f"{chance.random()} {text[:300]}. {text[300:700]}. {text[700:]}."
 
     documents = [passage() for _ in range(max(1, tokens // PASSAGE_TOKENS))]
-    asked = {"query": QUESTION, "documents": documents, "max_tokens": 100}
-    return json.dumps(asked).encode()
+    request = {"query": QUESTION, "documents": documents, "max_tokens": 100}
+    return json.dumps(request).encode()
 
 
-async def one(http: httpx.AsyncClient, run: Run, tokens: int, data: bytes) -> None:
+async def send_one(http: httpx.AsyncClient, run: Run, tokens: int, data: bytes) -> None:
     sent = Sent(tokens, time.monotonic())
     run.sent.append(sent)
     try:
@@ -81,48 +81,48 @@ async def one(http: httpx.AsyncClient, run: Run, tokens: int, data: bytes) -> No
     sent.seconds = time.monotonic() - sent.at
 
 
-async def capacity(http: httpx.AsyncClient, seconds: float, chance: random.Random) -> float:
-    """Tokens a second that are served when there is always something to do."""
+async def measure_capacity(http: httpx.AsyncClient, seconds: float, chance: random.Random) -> float:
+    """Tokens per second served when requests are always waiting."""
     run, until = Run(), time.monotonic() + seconds
     began = time.monotonic()
 
     async def client() -> None:
         while time.monotonic() < until:
             tokens = chance.choice(SIZES)
-            await one(http, run, tokens, body(tokens, chance))
+            await send_one(http, run, tokens, request_body(tokens, chance))
 
     await asyncio.gather(*(client() for _ in range(4)))
     return sum(s.tokens for s in run.sent if s.status == 200) / (time.monotonic() - began)
 
 
-async def unloaded(http: httpx.AsyncClient, chance: random.Random, times: int = 12) -> float:
-    """The 95th percentile of short requests that come one at a time."""
+async def unloaded_p95(http: httpx.AsyncClient, chance: random.Random, times: int = 12) -> float:
+    """The 95th percentile in seconds of short requests sent one at a time."""
     run = Run()
     for _ in range(times):
-        await one(http, run, SHORT, body(SHORT, chance))
+        await send_one(http, run, SHORT, request_body(SHORT, chance))
     return p95(run.of(200))
 
 
 async def overload(
     http: httpx.AsyncClient, pid: int, seconds: float, rate: float, chance: random.Random
 ) -> Run:
-    """Requests at random times, so many tokens a second, whether they are served or not."""
+    """Sends requests at random times at `rate` tokens per second, served or not."""
     run, until, tasks = Run(), time.monotonic() + seconds, []
     mean = statistics.mean(SIZES)
-    ready = [(t, body(t, chance)) for t in chance.choices(SIZES, k=200)]
+    ready = [(t, request_body(t, chance)) for t in chance.choices(SIZES, k=200)]
     while time.monotonic() < until:
         await asyncio.sleep(chance.expovariate(rate / mean))
         tokens, data = chance.choice(ready)
-        # its own first passage is enough to be new to the service
+        # a new first passage suffices to make the request new to the service
         fresh = data.replace(b'"documents": ["', b'"documents": ["%d ' % chance.getrandbits(60))
-        tasks.append(asyncio.ensure_future(one(http, run, tokens, fresh)))
-        run.rss.append((time.monotonic(), resident(pid)))
+        tasks.append(asyncio.ensure_future(send_one(http, run, tokens, fresh)))
+        run.rss.append((time.monotonic(), resident_bytes(pid)))
     await asyncio.gather(*tasks)
     return run
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory a process has."""
+def resident_bytes(pid: int) -> int:
+    """The resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -132,20 +132,20 @@ def p95(seconds: list[float]) -> float:
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else float("nan")
 
 
-def drift(rss: list[tuple[float, int]]) -> float:
-    """How much the last quarter's median lies above the second quarter's."""
+def memory_drift(rss: list[tuple[float, int]]) -> float:
+    """The relative growth from the second quarter's median to the last quarter's."""
     sizes = [size for _, size in rss]
     quarter = max(1, len(sizes) // 4)
     return statistics.median(sizes[-quarter:]) / statistics.median(sizes[quarter : 2 * quarter]) - 1
 
 
 async def soak(url: str, pid: int, minutes: float) -> dict[str, float]:
-    """All of it, and the figures."""
+    """Runs all measurements and returns the figures."""
     chance = random.Random(7)
     limits = httpx.Limits(max_connections=500)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
-        alone = await unloaded(http, chance)
-        able = await capacity(http, min(40.0, minutes * 15), chance)
+        alone = await unloaded_p95(http, chance)
+        able = await measure_capacity(http, min(40.0, minutes * 15), chance)
         began = time.monotonic()
         run = await overload(http, pid, minutes * 60, 2 * able, chance)
         took = time.monotonic() - began
@@ -162,7 +162,7 @@ async def soak(url: str, pid: int, minutes: float) -> dict[str, float]:
         "short_p95_unloaded_s": alone,
         "short_p95_s": p95(run.of(200, SHORT)),
         "short_p95_ratio": p95(run.of(200, SHORT)) / alone,
-        "memory_drift": drift(run.rss),
+        "memory_drift": memory_drift(run.rss),
     }
 
 

@@ -1,4 +1,4 @@
-"""Finding the keys that a query attends to, one way a file; `tamis bench selectors` compares them.
+"""Key selectors, one a file, compared by `tamis bench selectors`; the folder is the registry.
 
-The folder is the registry: a public file is a selector, and its last line `Selector = TheClass`.
+May import `probes` and `retrieval.kv`.
 """

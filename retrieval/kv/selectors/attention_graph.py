@@ -1,4 +1,4 @@
-"""RetrievalAttention: a graph of keys built from training queries (`tamis.retrieval`)."""
+"""RetrievalAttention: a graph of keys built from training queries; see `kv/attention_graph.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.retrieval.kv.attention_graph import AttentionGraphIndex as Graph
-from tamis.retrieval.kv.selector import SelectorInfo, geometric_steps
+from tamis.retrieval.kv.attention_graph import AttentionGraphIndex
+from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo, geometric_steps
 from tamis.retrieval.kv.types import KeyHits
 
 
@@ -19,7 +19,7 @@ class AttentionGraph:
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
-        self._index = Graph(train)
+        self._index = AttentionGraphIndex(train)
         self._index.add(keys)
 
     @property
@@ -28,8 +28,8 @@ class AttentionGraph:
         return geometric_steps(100, max(400, len(self._index) / 10), 10)
 
     def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
-        """The best keys that a walk with this beam finds."""
+        """The best keys that a beam search of this width finds."""
         return self._index.search(queries, k, effort)
 
 
-Selector = AttentionGraph
+Selector: SelectorClass = AttentionGraph

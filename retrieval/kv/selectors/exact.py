@@ -1,4 +1,4 @@
-"""Every key read: what the others are measured against."""
+"""Exact search, which reads every key: the other selectors are compared with it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.retrieval.kv.exact import ExactIndex as Every
-from tamis.retrieval.kv.selector import SelectorInfo
-from tamis.retrieval.kv.types import KeyHits
+from tamis.retrieval.kv.exact import ExactIndex
+from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
+from tamis.retrieval.kv.types import KeyHits, check_effort
 
 
 class Exact:
-    """Every key read."""
+    """Reads every key."""
 
     info: ClassVar[SelectorInfo] = SelectorInfo("every key read, in torch", "the oracle")
     efforts = (1,)
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
-        self._index = Every(keys)
+        self._index = ExactIndex(keys)
 
     def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
-        """The best keys, whatever the effort."""
+        """The best keys; the effort changes nothing."""
+        check_effort(effort)
         return self._index.search(queries, k)
 
 
-Selector = Exact
+Selector: SelectorClass = Exact

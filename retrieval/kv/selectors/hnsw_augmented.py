@@ -1,4 +1,4 @@
-"""A graph of keys made equally long, compared by distance: FAISS's HNSW."""
+"""A graph of keys augmented to equal length, compared by distance: FAISS's HNSW."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tamis.retrieval.kv import ann
 from tamis.retrieval.kv.faiss_selector import FaissSelector
-from tamis.retrieval.kv.selector import SelectorInfo
+from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
 
 
 class HnswAugmented(FaissSelector):
@@ -21,4 +21,4 @@ class HnswAugmented(FaissSelector):
     form: ClassVar[ann.KeyForm] = "augmented_l2"
 
 
-Selector = HnswAugmented
+Selector: SelectorClass = HnswAugmented

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tamis.retrieval.kv import ann
 from tamis.retrieval.kv.faiss_selector import FaissSelector
-from tamis.retrieval.kv.selector import SelectorInfo
+from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
 
 
 class Ivf(FaissSelector):
@@ -19,4 +19,4 @@ class Ivf(FaissSelector):
     form: ClassVar[ann.KeyForm] = "ip"
 
 
-Selector = Ivf
+Selector: SelectorClass = Ivf

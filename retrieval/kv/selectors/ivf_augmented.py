@@ -1,4 +1,4 @@
-"""Clusters of keys made equally long, compared by distance: FAISS's IVF."""
+"""Clusters of keys augmented to equal length, compared by distance: FAISS's IVF."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tamis.retrieval.kv import ann
 from tamis.retrieval.kv.faiss_selector import FaissSelector
-from tamis.retrieval.kv.selector import SelectorInfo
+from tamis.retrieval.kv.selector import SelectorClass, SelectorInfo
 
 
 class IvfAugmented(FaissSelector):
@@ -21,4 +21,4 @@ class IvfAugmented(FaissSelector):
     form: ClassVar[ann.KeyForm] = "augmented_l2"
 
 
-Selector = IvfAugmented
+Selector: SelectorClass = IvfAugmented

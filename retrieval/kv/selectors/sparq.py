@@ -1,10 +1,11 @@
-"""SparQ (arXiv 2312.04985, §4): keys rank in the query's largest components.
+"""SparQ (arXiv 2312.04985, §4): keys ranked by the query's largest components.
 
 The quarter of a query's components that is largest in magnitude gives approximate logits of all
-keys, and the best of those are read whole. A quarter of a key counts as a quarter of a key read.
+keys, and the best of those keys are read whole. A quarter of a key counts as a quarter of a key
+read.
 
 Departures: magnitudes are not summed over the query heads of a group, since each head is searched
-for itself; the mean value that stands for the keys left out belongs to attention, not to selection.
+separately; the mean value that replaces unread keys belongs to attention, not to selection.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.retrieval.kv.selector import SelectorInfo, prepare_queries, best_hits, geometric_steps
+from tamis.retrieval.kv.selector import (
+    SelectorClass,
+    SelectorInfo,
+    best_hits,
+    geometric_steps,
+    prepare_queries,
+)
 from tamis.retrieval.kv.types import KeyHits
 
 SHARE = 0.25
 
 
 class Sparq:
-    """Approximate logits from each query's largest components."""
+    """Ranks all keys by each query's largest components."""
 
     info: ClassVar[SelectorInfo] = SelectorInfo(
         "all keys in the query's largest quarter of components",
@@ -34,18 +41,18 @@ class Sparq:
 
     @property
     def efforts(self) -> list[int]:
-        """From 100 keys to a half of them."""
+        """From 100 keys to half of the keys."""
         return geometric_steps(100, max(200, len(self._keys) / 2))
 
     def search(self, queries: Tensor, k: int, effort: int) -> KeyHits:
         """The best of the `effort` keys with the highest approximate logits."""
         queries = prepare_queries(queries, self._keys, k, effort)
         N, D = self._keys.shape
-        most, width = min(max(effort, k), N), max(1, round(SHARE * D))
-        large = queries.abs().topk(width).indices
-        short = torch.zeros_like(queries).scatter(1, large, queries.gather(1, large))
-        ids = (short @ self._keys.T).topk(most).indices
-        return best_hits(self._keys, queries, ids, k, round((N * width / D + most) * len(queries)))
+        count, width = min(max(effort, k), N), max(1, round(SHARE * D))
+        largest = queries.abs().topk(width).indices
+        sparse = torch.zeros_like(queries).scatter(1, largest, queries.gather(1, largest))
+        ids = (sparse @ self._keys.T).topk(count).indices
+        return best_hits(self._keys, queries, ids, k, round((N * width / D + count) * len(queries)))
 
 
-Selector = Sparq
+Selector: SelectorClass = Sparq

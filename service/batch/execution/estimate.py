@@ -1,4 +1,4 @@
-"""What a batch would read and how long it would take, from a sample of its rows."""
+"""Estimates the tokens and the time of a batch from a sample of its rows."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from dataclasses import dataclass
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch.execution.row_compressor import Rows
-from tamis.service.batch.job import Job
-from tamis.service.batch.output import Plan
-from tamis.service.batch.row_reader import Reader
-from tamis.service.batch.rows import Request, request_of
+from tamis.service.batch.execution.row_compressor import RowCompressor
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.plan import BatchPlan
+from tamis.service.batch.row_reader import PartReader
+from tamis.service.batch.rows import RowRequest, request_of
 
 SAMPLED_PARTS = 8
 ROWS_A_PART = 8
-SECONDS = 10.0
+TIMED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A forecast.
+class BatchEstimate:
+    """The expected size and time of a batch.
 
     Attributes:
         rows, parts: of the whole input, counted. tokens: of its documents, estimated.
-        sampled: rows that were looked at; unusable: those of them that would fail.
+        sampled: rows of the sample; unusable: those of them that would fail.
         seconds: for all rows and one worker; measured on `timed` rows.
     """
 
@@ -36,16 +36,16 @@ class Estimate:
     seconds: float
 
 
-def estimate(job: Job, plan: Plan) -> Estimate:
-    """Counts a sample of rows, spread over the input, and compresses some for ten seconds."""
-    requests, unusable = _sample(job, plan)
+def estimate_batch(job: BatchJob, plan: BatchPlan) -> BatchEstimate:
+    """Counts the tokens of rows from all over the input, and compresses some for ten seconds."""
+    requests, unusable = _sample_requests(job, plan)
     sampled = len(requests) + unusable
-    rows = Rows(job)
+    compressor = RowCompressor(job)
     texts = [passage.text for request in requests for passage in request.passages]
-    tokens = sum(rows.counter.count_many(texts))
+    tokens = sum(compressor.counter.count_many(texts))
     scale = plan.rows / max(1, sampled)
-    timed, seconds = _timed(rows, requests)
-    return Estimate(
+    timed, seconds = _time_rows(compressor, requests)
+    return BatchEstimate(
         plan.rows,
         len(plan.parts),
         round(tokens * scale),
@@ -56,12 +56,12 @@ def estimate(job: Job, plan: Plan) -> Estimate:
     )
 
 
-def _sample(job: Job, plan: Plan) -> tuple[list[Request], int]:
+def _sample_requests(job: BatchJob, plan: BatchPlan) -> tuple[list[RowRequest], int]:
     every = max(1, len(plan.parts) // SAMPLED_PARTS)
     requests, unusable = [], 0
-    reader = Reader(plan.sources, job)
+    reader = PartReader(plan.sources, job)
     for part in plan.parts[::every][:SAMPLED_PARTS]:
-        rows = reader.rows(part)
+        rows = reader.read_rows(part)
         for row in rows[:: max(1, len(rows) // ROWS_A_PART)][:ROWS_A_PART]:
             try:
                 requests.append(request_of(row, job))
@@ -71,10 +71,10 @@ def _sample(job: Job, plan: Plan) -> tuple[list[Request], int]:
     return requests, unusable
 
 
-def _timed(rows: Rows, requests: list[Request]) -> tuple[int, float]:
-    """How many rows were compressed in how many seconds; the first one, which warms up, aside."""
-    rows.outcomes(requests[:1])
+def _time_rows(compressor: RowCompressor, requests: list[RowRequest]) -> tuple[int, float]:
+    """Number of rows compressed, and the seconds; the first row, which warms up, is left out."""
+    compressor.compress_rows(requests[:1])
     clock, done = time.perf_counter(), 0
-    while done < len(requests) and time.perf_counter() - clock < SECONDS:
-        done += len(rows.outcomes(requests[done : done + ROWS_A_PART]))
+    while done < len(requests) and time.perf_counter() - clock < TIMED_SECONDS:
+        done += len(compressor.compress_rows(requests[done : done + ROWS_A_PART]))
     return done, time.perf_counter() - clock

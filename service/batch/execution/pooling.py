@@ -1,9 +1,9 @@
-"""One forward pass for many rows: short rows would leave most of each batch empty.
+"""One forward pass for many rows: alone, a short row would leave most of each batch empty.
 
-Every row of a group runs the ordinary single call in a thread of its own. Where it wants prompts
+Every row of a group runs the ordinary single call in a thread of its own. When it has prompts to
 read it waits; once every row waits or is done, all prompts are read together, in the order of the
-rows, and every row gets its own signals. So what is read together depends on the rows alone, never
-on timing, and a method needs to know nothing of it.
+rows, and every row gets its own signals. So which prompts share a pass depends on the rows alone,
+never on timing, and a method is not aware of it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 
-MOST_ROWS = 32
-"""Rows of one group, each in a thread of its own."""
+MAX_ROWS = 32
+"""Rows in one group, each in a thread of its own."""
 
 
-class NotShared(Exception):
-    """The common reading failed; the row has to be done alone to learn whose fault it was."""
+class SharedReadError(Exception):
+    """The shared forward pass failed; each row has to be read alone to find the one at fault."""
 
 
 @dataclass(slots=True)
-class _Call:
-    """What one row wants read, and what came of it."""
+class _ReadCall:
+    """The prompts that one row waits for, and their signals or the error."""
 
-    reader: Pooled
+    reader: PooledReader
     prompts: Sequence[Prompt]
     want: Want
     signals: list[Signal] | None = None
@@ -39,90 +39,93 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Table:
-    """Rows that read together; `living` counts those that are not done, `over` ends the wait."""
+class _ReadGroup:
+    """Rows that read together: `active` rows are not done yet; `closed` ends their waiting."""
 
-    living: int
-    over: bool = False
-    waiting: dict[int, _Call] = field(default_factory=dict)
-    turn: threading.Condition = field(default_factory=threading.Condition)
+    active: int
+    closed: bool = False
+    waiting: dict[int, _ReadCall] = field(default_factory=dict)
+    condition: threading.Condition = field(default_factory=threading.Condition)
 
 
-class Pooled:
-    """A reader that waits for the other rows of its group; outside a group, the reader behind."""
+class PooledReader:
+    """A reader that reads the prompts of a group of rows together.
+
+    Outside a group it reads as the reader that it wraps.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.card, self.layout = reader.card, reader.layout
-        self._seat = threading.local()
-        self._threads = ThreadPoolExecutor(MOST_ROWS, "tamis-row")
+        self._thread = threading.local()
+        self._threads = ThreadPoolExecutor(MAX_ROWS, "tamis-row")
 
-    def with_template(self, template: Template) -> Pooled:
-        """The same model and the same group, in other words."""
+    def with_template(self, template: Template) -> PooledReader:
+        """The same model and the same group, with another template."""
         twin = copy(self)
         twin.reader = self.reader.with_template(template)
         twin.layout = twin.reader.layout
         return twin
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
-        """As the reader behind; in a group, together with the other rows' prompts.
+        """As the wrapped reader; in a group, together with the other rows' prompts.
 
         Raises:
-            NotShared: the common reading failed, maybe over another row's prompt.
+            SharedReadError: the shared pass failed, maybe because of another row's prompt.
         """
-        table: _Table | None = getattr(self._seat, "table", None)
-        if table is None or not prompts:
+        group: _ReadGroup | None = getattr(self._thread, "group", None)
+        if group is None or not prompts:
             yield from self.reader.read(prompts, want)
             return
-        call = _Call(self, prompts, want)
-        with table.turn:
-            table.waiting[self._seat.row] = call
-            table.turn.notify_all()
-            table.turn.wait_for(lambda: table.over or call.signals is not None or call.error)
+        call = _ReadCall(self, prompts, want)
+        with group.condition:
+            group.waiting[self._thread.row] = call
+            group.condition.notify_all()
+            group.condition.wait_for(lambda: group.closed or call.signals is not None or call.error)
         if call.signals is None:
-            raise NotShared(str(call.error or "interrupted")) from call.error
+            raise SharedReadError(str(call.error or "interrupted")) from call.error
         yield from call.signals
 
-    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """The results of up to `MOST_ROWS` calls that read through this reader, or their errors.
+    def run_together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """The results of up to `MAX_ROWS` calls that read through this reader, or their errors.
 
-        The model runs in the thread of the caller: its own threads are made once, not once a row.
+        The model runs in the thread of the caller, so that torch starts its threads only once.
         """
-        table = _Table(len(calls))
+        group = _ReadGroup(len(calls))
         futures = [
-            self._threads.submit(self._sit, table, row, call) for row, call in enumerate(calls)
+            self._threads.submit(self._run_row, group, row, call) for row, call in enumerate(calls)
         ]
-        with table.turn:
+        with group.condition:
             try:
-                while table.living:
-                    table.turn.wait_for(lambda: len(table.waiting) == table.living)
-                    waiting, table.waiting = table.waiting, {}
-                    _serve([waiting[row] for row in sorted(waiting)])
-                    table.turn.notify_all()
+                while group.active:
+                    group.condition.wait_for(lambda: len(group.waiting) == group.active)
+                    waiting, group.waiting = group.waiting, {}
+                    _read_calls([waiting[row] for row in sorted(waiting)])
+                    group.condition.notify_all()
             finally:
-                table.over = True  # interrupted: nobody must wait for ever
-                table.turn.notify_all()
+                group.closed = True  # after an interrupt no row may wait for ever
+                group.condition.notify_all()
         return [future.result() for future in futures]
 
-    def _sit(self, table: _Table, row: int, call: Callable[[], Any]) -> Any:
-        self._seat.table, self._seat.row = table, row
+    def _run_row(self, group: _ReadGroup, row: int, call: Callable[[], Any]) -> Any:
+        self._thread.group, self._thread.row = group, row
         try:
             return call()
         except Exception as error:
             return error
         finally:
-            self._seat.table = None
-            with table.turn:
-                table.living -= 1
-                table.turn.notify_all()
+            self._thread.group = None
+            with group.condition:
+                group.active -= 1
+                group.condition.notify_all()
 
 
-def _serve(calls: Sequence[_Call]) -> None:
-    """Reads what is wanted, one reading for all calls that want the same of the same reader."""
-    alike: dict[Any, list[_Call]] = {}
+def _read_calls(calls: Sequence[_ReadCall]) -> None:
+    """Reads all prompts, in one pass for the calls with the same template and the same `Want`."""
+    by_kind: dict[Any, list[_ReadCall]] = {}
     for call in calls:
-        alike.setdefault((call.reader.layout.template, call.want), []).append(call)
-    for same in alike.values():
+        by_kind.setdefault((call.reader.layout.template, call.want), []).append(call)
+    for same in by_kind.values():
         prompts = [prompt for call in same for prompt in call.prompts]
         try:
             signals = iter(list(same[0].reader.reader.read(prompts, same[0].want)))

@@ -11,35 +11,43 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch.execution.worker import Worker
-from tamis.service.batch.job import Job
-from tamis.service.batch.output import Plan, Receipt
-from tamis.service.batch.plan import Part
+from tamis.service.batch.execution.worker import PartWorker
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.output import PartReceipt
+from tamis.service.batch.plan import BatchPlan
+from tamis.service.batch.survey import BatchPart
 
 if TYPE_CHECKING:
     from tamis.service.batch.run_options import RunOptions
 
 _PARTS_AHEAD = 2
-_here: dict[str, Worker] = {}
+_process_worker: dict[str, PartWorker] = {}
 
 
-def receipts(
-    job: Job, call: RunOptions, plan: Plan, parts: Sequence[Part], redo: bool
-) -> Iterator[Receipt]:
-    """The receipts of parts, as they are done.
+def run_in_processes(
+    job: BatchJob, options: RunOptions, plan: BatchPlan, parts: Sequence[BatchPart], redo: bool
+) -> Iterator[PartReceipt]:
+    """Runs parts in worker processes; yields their receipts as they are done.
 
     Raises:
-        BadInput: as a worker does, or a worker was killed.
+        BadInput: as in `PartWorker.run`, or a worker was killed.
     """
-    told = (job.as_dict(), plan, call.out, call.stop_on_error, redo, threads(call.workers))
+    arguments = (
+        job.as_dict(),
+        plan,
+        options.out,
+        options.stop_on_error,
+        redo,
+        threads_per_worker(options.workers),
+    )
     pool = ProcessPoolExecutor(
-        min(call.workers, len(parts)),
+        min(options.workers, len(parts)),
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=told,
+        initializer=_start_worker,
+        initargs=arguments,
     )
     try:
-        yield from _ahead(pool, parts, call.workers * _PARTS_AHEAD)
+        yield from _run_ahead(pool, parts, options.workers * _PARTS_AHEAD)
     except BrokenProcessPool as error:
         raise BadInput(
             "a worker process was killed, maybe for want of memory; parts that are done are kept: "
@@ -49,18 +57,18 @@ def receipts(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def threads(workers: int) -> int:
-    """Cores for each worker."""
+def threads_per_worker(workers: int) -> int:
+    """Threads of each worker: the cores of this machine, divided."""
     return max(1, (os.cpu_count() or 1) // workers)
 
 
-def _ahead(pool: Any, parts: Sequence[Part], most: int) -> Iterator[Receipt]:
-    """A few parts are waiting at any time, so that a run that stops leaves little undone."""
-    running: set[Future[Receipt]] = set()
-    coming = iter(parts)
+def _run_ahead(pool: Any, parts: Sequence[BatchPart], max_running: int) -> Iterator[PartReceipt]:
+    """Submits only a few parts ahead, so that a run that stops has few parts in progress."""
+    running: set[Future[PartReceipt]] = set()
+    queue = iter(parts)
     while True:
-        while len(running) < most and (part := next(coming, None)) is not None:
-            running.add(pool.submit(_run, part))
+        while len(running) < max_running and (part := next(queue, None)) is not None:
+            running.add(pool.submit(_run_part, part))
         if not running:
             return
         finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -68,20 +76,24 @@ def _ahead(pool: Any, parts: Sequence[Part], most: int) -> Iterator[Receipt]:
             yield future.result()
 
 
-def _start(
-    job: dict[str, Any], plan: Plan, out: str, stop_on_error: bool, redo: bool, cores: int
+def _start_worker(
+    job: dict[str, Any], plan: BatchPlan, out: str, stop_on_error: bool, redo: bool, cores: int
 ) -> None:
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process; the main one decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if _uses_torch(job["method"]):
         _set_threads(cores)
-    _here["worker"] = Worker(Job.from_dict(job), plan, out, stop_on_error=stop_on_error, redo=redo)
+    _process_worker["worker"] = PartWorker(
+        BatchJob.from_dict(job), plan, out, stop_on_error=stop_on_error, redo=redo
+    )
 
 
-def _end_with_parent() -> None:
-    """A run that was killed must not leave workers behind that go on."""
+def _exit_with_parent() -> None:
+    """Ends this worker when the main process ends, even if that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -89,7 +101,7 @@ def _end_with_parent() -> None:
 
 
 def _uses_torch(method: str) -> bool:
-    """Methods without a model start a second sooner without it."""
+    """Whether a method needs torch; without its import a worker starts a second sooner."""
     from tamis.compressors.registry import method_info
 
     return method_info(method).needs != "nothing"
@@ -101,5 +113,5 @@ def _set_threads(cores: int) -> None:
     torch.set_num_threads(cores)
 
 
-def _run(part: Part) -> Receipt:
-    return _here["worker"].run(part)
+def _run_part(part: BatchPart) -> PartReceipt:
+    return _process_worker["worker"].run(part)

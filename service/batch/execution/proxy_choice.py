@@ -1,4 +1,4 @@
-"""The proxy of a batch: one for all rows, by the language of the first ones."""
+"""The proxy of a batch: one for all rows, chosen by the language of the first rows."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api.languages import ProxyChoice, choose_proxy
-from tamis.service.batch.job import Job
-from tamis.service.batch.row_reader import Reader
-from tamis.service.batch.rows import Request, request_of
-from tamis.service.files.sources import find_sources
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.row_reader import PartReader
+from tamis.service.batch.rows import RowRequest, request_of
+from tamis.service.files.input_files import find_input_files
 
-ROWS = 16
-"""Of each of the first sources."""
-SOURCES = 4
+SAMPLED_ROWS = 16
+"""Rows of each of the first `SAMPLED_FILES` input files whose language is determined."""
+SAMPLED_FILES = 4
 
 
-def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> ProxyChoice:
+def choose_batch_proxy(job: BatchJob, inputs: Sequence[str], out: str | None = None) -> ProxyChoice:
     """The proxy for a batch whose own is `auto`.
 
-    A batch has one proxy, so that it can be resumed and compared; where its language is not named,
-    some of its first rows tell it. Each row's sentences are found in its own language all the same.
+    A batch has one proxy, so that it can be resumed and compared; if its language is not named, it
+    is that of some of its first rows. Sentences are still found in the language of each row.
 
     Raises:
         BadInput: there is no input.
     """
-    requests = list(_first(job, inputs, out))
+    requests = list(_first_requests(job, inputs, out))
     question = "\n".join(request.question for request in requests)
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
@@ -35,12 +35,12 @@ def proxy_of(job: Job, inputs: Sequence[str], out: str | None = None) -> ProxyCh
     return choose_proxy(job.proxy, job.method, job.language, question, passages, root, probe)
 
 
-def _first(job: Job, inputs: Sequence[str], out: str | None) -> Iterator[Request]:
-    sources = find_sources(inputs, out)
-    reader = Reader(sources, job)
+def _first_requests(job: BatchJob, inputs: Sequence[str], out: str | None) -> Iterator[RowRequest]:
+    sources = find_input_files(inputs, out)
+    reader = PartReader(sources, job)
     try:
-        for number in range(min(SOURCES, len(sources))):
-            for row in reader.first(number, ROWS):
+        for number in range(min(SAMPLED_FILES, len(sources))):
+            for row in reader.first_rows(number, SAMPLED_ROWS):
                 try:
                     yield request_of(row, job)
                 except BadInput:

@@ -1,4 +1,4 @@
-"""A batch from its beginning, or from where it stopped."""
+"""Runs a batch from its beginning, or from where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tamis.probes.errors import BadInput
-from tamis.service.batch.job import Job, differences, settings
-from tamis.service.batch.outcome import Outcome
-from tamis.service.batch.output import Output, Plan, Receipt
-from tamis.service.batch.plan import Part, stamp, survey
-from tamis.service.batch.row_reader import Reader
-from tamis.service.batch.row_writer import Columns, schema_of
-from tamis.service.batch.rows import Row, request_of
+from tamis.service.batch.job import BatchJob, describe_differences, resume_settings
+from tamis.service.batch.outcome import RowOutcome
+from tamis.service.batch.output import OutputFolder, PartReceipt
+from tamis.service.batch.plan import BatchPlan
+from tamis.service.batch.row_reader import PartReader
+from tamis.service.batch.row_writer import Columns, columns_of
+from tamis.service.batch.rows import InputRow, request_of
 from tamis.service.batch.run_options import RunOptions
-from tamis.service.files.sources import Source, find_sources
+from tamis.service.batch.survey import BatchPart, file_stamp, survey_files
+from tamis.service.files.input_files import InputFile, find_input_files
 
 SCHEMA_ROWS = 200
 
 
 @dataclass(slots=True)
-class Summary:
-    """What a run did, and what it found done.
+class RunSummary:
+    """Totals over the parts that are done, by this run or an earlier one.
 
     Attributes:
-        failures: place and message of failed rows, the first hundred.
-        rows, failed, tokens_in, tokens_out: of all parts of the shard that are done.
+        failures: location and message of the first hundred failed rows.
+        rows, failed, tokens_in, tokens_out, parts: of all completed parts of the shard.
     """
 
     rows: int = 0
@@ -36,8 +37,8 @@ class Summary:
     parts: int = 0
     failures: list[str] = field(default_factory=list)
 
-    def add(self, receipt: Receipt) -> None:
-        """Counts a part."""
+    def add(self, receipt: PartReceipt) -> None:
+        """Adds the counts of a part."""
         self.parts += 1
         self.rows += receipt.rows
         self.failed += len(receipt.failed)
@@ -47,69 +48,81 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A batch that is ready to run: its plan, what is done, what is left of the shard's `parts`."""
+class PreparedBatch:
+    """A batch that is ready to run.
 
-    plan: Plan
-    summary: Summary
-    left: tuple[Part, ...]
-    redo: tuple[Part, ...]
+    Attributes:
+        summary: of the parts that are done. remaining: parts that are not done yet.
+        redo: parts that are done and whose failed rows are to be repeated.
+        parts: number of parts of the shard.
+    """
+
+    plan: BatchPlan
+    summary: RunSummary
+    remaining: tuple[BatchPart, ...]
+    redo: tuple[BatchPart, ...]
     parts: int
 
     @property
-    def rows_left(self) -> int:
-        """Rows of the parts that are to be done."""
-        return sum(part.rows for part in (*self.left, *self.redo))
+    def remaining_rows(self) -> int:
+        """Rows of the parts that are to be run."""
+        return sum(part.rows for part in (*self.remaining, *self.redo))
 
 
-def begin(job: Job, call: RunOptions) -> Begun:
-    """Surveys the input, or takes up the plan of an earlier run, and sees what is left.
+def prepare_batch(job: BatchJob, options: RunOptions) -> PreparedBatch:
+    """Surveys the input, or loads the plan of an earlier run, and finds the remaining parts.
 
     Raises:
-        BadInput: no input, rows of a schema that does not fit, or an output folder that holds
-            another batch; then what differs is told.
+        BadInput: there is no input, its fields have other names, or the output folder holds
+            another batch; then the message names the differences.
     """
-    output = Output(call.out)
-    if call.overwrite:
+    output = OutputFolder(options.out)
+    if options.overwrite:
         output.clear()
-    plan = agreed(job, call, output.plan())
-    if output.plan() is None:
+    plan = plan_batch(job, options, output.read_plan())
+    if output.read_plan() is None:
         output.write_plan(plan)
-    mine = plan.shard(*call.shard)
-    output.drop_torn(mine)
-    summary, redo, done = Summary(), [], set()
-    for part, receipt in output.receipts(plan, mine):
+    mine = plan.shard_parts(*options.shard)
+    output.remove_partial_files(mine)
+    summary, redo, done = RunSummary(), [], set()
+    for part, receipt in output.completed_parts(plan, mine):
         done.add(part.index)
-        if call.retry_errors and receipt.failed:
+        if options.retry_errors and receipt.failed:
             redo.append(part)
         else:
             summary.add(receipt)
-    left = tuple(part for part in mine if part.index not in done)
-    return Begun(plan, summary, left, tuple(redo), len(mine))
+    remaining = tuple(part for part in mine if part.index not in done)
+    return PreparedBatch(plan, summary, remaining, tuple(redo), len(mine))
 
 
-def agreed(job: Job, call: RunOptions, before: Plan | None) -> Plan:
-    """The plan of this batch: the one before it if settings and input are the same."""
-    now = settings(job)
-    if before is not None and (changed := differences(before.settings, now)):
-        raise BadInput(_refusal(call.out, changed))
-    sources = find_sources(call.inputs, call.out)
-    if before is not None and _same_stamps(before, sources):
+def plan_batch(job: BatchJob, options: RunOptions, before: BatchPlan | None) -> BatchPlan:
+    """The plan of this batch: that of an earlier run if settings and input are the same.
+
+    Raises:
+        BadInput: settings or input differ from those of the earlier run.
+    """
+    now = resume_settings(job)
+    if before is not None and (changed := describe_differences(before.settings, now)):
+        raise BadInput(_refusal_message(options.out, changed))
+    sources = find_input_files(options.inputs, options.out)
+    if before is not None and _has_same_stamps(before, sources):
         return replace(before, sources=tuple(sources))
-    plan = planned(job, sources, now)
+    plan = make_plan(job, sources, now)
     if before is None:
         return plan
-    if changed := _changed_inputs(before, plan):
-        raise BadInput(_refusal(call.out, changed))
+    if changed := _describe_changed_inputs(before, plan):
+        raise BadInput(_refusal_message(options.out, changed))
     return replace(before, sources=plan.sources)
 
 
-def planned(job: Job, sources: Sequence[Source], told: dict[str, object]) -> Plan:
-    """Cuts sources into parts, once some of their first rows are what rows should be."""
+def make_plan(
+    job: BatchJob, sources: Sequence[InputFile], settings: dict[str, object]
+) -> BatchPlan:
+    """Cuts input files into parts, after a check that some of their first rows can be used."""
     kinds = {source.kind for source in sources}
     if job.format == "parquet" and "parquet" in kinds and len(kinds) > 1:
         raise BadInput("Parquet and other inputs share no schema; give --format jsonl")
-    surveys = survey(sources, job.cut)
+    surveys = survey_files(sources, job.cut)
     columns: Columns = ()
     samples = [
         (found.source, row)
@@ -119,38 +132,38 @@ def planned(job: Job, sources: Sequence[Source], told: dict[str, object]) -> Pla
     ]
     _check_schema(samples, job)
     if job.format == "parquet" and "parquet" not in kinds:
-        columns = schema_of(row for _, row in samples)
-    return Plan.of(told, surveys, job.format, columns)
+        columns = columns_of(row for _, row in samples)
+    return BatchPlan.from_surveys(settings, surveys, job.format, columns)
 
 
-def _first_rows(source: Source, part: Part, job: Job) -> list[Row]:
-    moved = Part(0, 0, part.first, part.rows, part.start, part.stop)
-    reader = Reader([source], job)
-    rows = list(islice(reader.rows(moved), SCHEMA_ROWS))
+def _first_rows(source: InputFile, part: BatchPart, job: BatchJob) -> list[InputRow]:
+    moved = BatchPart(0, 0, part.first, part.rows, part.start, part.stop)
+    reader = PartReader([source], job)
+    rows = list(islice(reader.read_rows(moved), SCHEMA_ROWS))
     reader.close()
     return rows
 
 
-def _check_schema(samples: Sequence[tuple[Source, Row]], job: Job) -> None:
-    """Refuses input of which none of the first rows can be used: its fields have other names."""
+def _check_schema(samples: Sequence[tuple[InputFile, InputRow]], job: BatchJob) -> None:
+    """Refuses input without a usable row among the first: its fields have other names."""
     first = None
     for source, row in samples:
         try:
             request_of(row, job)
             return
         except BadInput as error:
-            first = first or f"{source.place(row.number)}: {error}"
+            first = first or f"{source.location(row.number)}: {error}"
     raise BadInput(f"{first} (none of the first {len(samples)} rows can be used)")
 
 
-def _same_stamps(before: Plan, sources: Sequence[Source]) -> bool:
+def _has_same_stamps(before: BatchPlan, sources: Sequence[InputFile]) -> bool:
     return [source.names for source in before.sources] == [s.names for s in sources] and [
         one["stamp"] for one in before.inputs
-    ] == [stamp(source) for source in sources]
+    ] == [file_stamp(source) for source in sources]
 
 
-def _changed_inputs(before: Plan, now: Plan) -> list[str]:
-    """Inputs whose content is not what it was; a new place or time alone is no change."""
+def _describe_changed_inputs(before: BatchPlan, now: BatchPlan) -> list[str]:
+    """Messages on inputs with another content; another path or time alone is no change."""
     then = [(one["sha256"], one) for one in before.inputs]
     today = [(one["sha256"], one) for one in now.inputs]
     if [digest for digest, _ in then] == [digest for digest, _ in today]:
@@ -164,7 +177,7 @@ def _changed_inputs(before: Plan, now: Plan) -> list[str]:
     ]
 
 
-def _refusal(out: str, changed: Sequence[str]) -> str:
+def _refusal_message(out: str, changed: Sequence[str]) -> str:
     listed = "; ".join(changed)
     return (
         f"{out} holds another batch: {listed}. Name another folder, "
@@ -172,54 +185,55 @@ def _refusal(out: str, changed: Sequence[str]) -> str:
     )
 
 
-Done = Callable[[Receipt], None]
+ReceiptCallback = Callable[[PartReceipt], None]
 
 
-def run(
-    job: Job,
-    call: RunOptions,
-    begun: Begun,
-    done: Done | None = None,
-    tick: Callable[[Outcome], None] | None = None,
-) -> Summary:
-    """Does what is left.
+def run_batch(
+    job: BatchJob,
+    options: RunOptions,
+    prepared: PreparedBatch,
+    on_receipt: ReceiptCallback | None = None,
+    on_outcome: Callable[[RowOutcome], None] | None = None,
+) -> RunSummary:
+    """Runs the remaining parts.
 
     Args:
-        done: called with each receipt.
-        tick: called with each outcome, where rows are done in this process.
+        on_receipt: called with each receipt.
+        on_outcome: called with each outcome, if rows are compressed in this process.
 
     Raises:
-        RowFailed: a row failed and none may. BadInput: the disk is full, or the input changed.
+        RowFailed: a row failed and `stop_on_error` is set.
+        BadInput: the disk is full, or the input changed.
     """
-    for parts, redo in ((begun.left, False), (begun.redo, True)):
-        for receipt in _receipts(job, call, begun.plan, parts, redo, tick):
-            begun.summary.add(receipt)
-            if done:
-                done(receipt)
-    return begun.summary
+    for parts, redo in ((prepared.remaining, False), (prepared.redo, True)):
+        for receipt in _run_parts(job, options, prepared.plan, parts, redo, on_outcome):
+            prepared.summary.add(receipt)
+            if on_receipt:
+                on_receipt(receipt)
+    return prepared.summary
 
 
-def _receipts(
-    job: Job,
-    call: RunOptions,
-    plan: Plan,
-    parts: Iterable[Part],
+def _run_parts(
+    job: BatchJob,
+    options: RunOptions,
+    plan: BatchPlan,
+    parts: Iterable[BatchPart],
     redo: bool,
-    tick: Callable[[Outcome], None] | None,
-) -> Iterator[Receipt]:
+    on_outcome: Callable[[RowOutcome], None] | None,
+) -> Iterator[PartReceipt]:
     todo = list(parts)
     if not todo:
         return
-    if call.engine == "ray":
-        from tamis.service.batch.execution.ray_runner import receipts as on_ray
+    if options.engine == "ray":
+        from tamis.service.batch.execution.ray_runner import run_on_ray
 
-        yield from on_ray(job, call, plan, todo, redo)
-    elif call.workers > 1:
-        from tamis.service.batch.execution.processes import receipts as in_processes
+        yield from run_on_ray(job, options, plan, todo, redo)
+    elif options.workers > 1:
+        from tamis.service.batch.execution.processes import run_in_processes
 
-        yield from in_processes(job, call, plan, todo, redo)
+        yield from run_in_processes(job, options, plan, todo, redo)
     else:
-        from tamis.service.batch.execution.worker import Worker
+        from tamis.service.batch.execution.worker import PartWorker
 
-        worker = Worker(job, plan, call.out, stop_on_error=call.stop_on_error, redo=redo)
-        yield from (worker.run(part, tick) for part in todo)
+        worker = PartWorker(job, plan, options.out, stop_on_error=options.stop_on_error, redo=redo)
+        yield from (worker.run(part, on_outcome) for part in todo)

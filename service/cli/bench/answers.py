@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import check_images, check_targets
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.target_files import check_images, check_targets
 
 _CACHE_BYTES = 1 << 28
-_WEAK = 50
+_WEAK_F1 = 50
 """F1, in per cent, below which a reader fails more often than not with everything before it."""
 EPILOG = """
 **Examples**
@@ -36,7 +36,7 @@ is a weak reader: its figures say so. A run that was cut short goes on.
 """
 
 
-@reported()
+@report_errors()
 def answers(
     records: Annotated[Path, typer.Argument(help="Records with answers, JSON Lines, maybe .gz.")],
     reader: Annotated[
@@ -64,22 +64,27 @@ def answers(
     as_json: AsJson = False,
 ) -> None:
     """Exact match and F1 of a reader with the whole context, a compressed one, and none."""
-    from tamis.service.datasets.records import load
-    from tamis.service.evaluation.answers.answers import Settings, figures, run, usable
-    from tamis.service.evaluation.answers.readers import reader_of
+    from tamis.service.datasets.records import load_records
+    from tamis.service.evaluation.answers.quality import (
+        AnswerSettings,
+        answer_figures,
+        answer_records,
+        usable_records,
+    )
+    from tamis.service.evaluation.answers.readers import load_reader
 
     check_targets(kept)
     check_images(png)
-    settings = Settings(method, _shares(keep), max_tokens, _orders(orders))
-    rows = usable(load(records), limit)
-    who = reader_of(reader, reader_model, api_key)
+    settings = AnswerSettings(method, _parse_shares(keep), max_tokens, _parse_orders(orders))
+    rows = usable_records(load_records(records), limit)
+    who = load_reader(reader, reader_model, api_key)
     columns = (TextColumn("questions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(rows))
-        found = figures(
-            run(
+        found = answer_figures(
+            answer_records(
                 rows,
-                _short(method),
+                _record_compressor(method),
                 who,
                 settings,
                 kept,
@@ -90,12 +95,12 @@ def answers(
         typer.echo(json.dumps({"reader": who.identity, "method": method, "conditions": found}))
     else:
         Console().print(_table(found, who.identity))
-        Console().print(_strength(found), highlight=False)
+        Console().print(reader_strength(found), highlight=False)
     if png:
         _draw(found, who.identity, png)
 
 
-def _shares(keep: str) -> tuple[float, ...]:
+def _parse_shares(keep: str) -> tuple[float, ...]:
     try:
         shares = tuple(float(share) for share in keep.split(","))
     except ValueError as error:
@@ -105,21 +110,21 @@ def _shares(keep: str) -> tuple[float, ...]:
     return shares
 
 
-def _orders(given: str) -> tuple[str, ...]:
+def _parse_orders(given: str) -> tuple[str, ...]:
     """Orders that there are. BadInput: one that there is not."""
     from tamis.compressors import registry
-    from tamis.compressors.selection.order import PLAIN
+    from tamis.compressors.rules import PLAIN_ORDERS
 
-    known = sorted({*PLAIN, *registry.method_names("ordering")})
+    known = sorted({*PLAIN_ORDERS, *registry.method_names("ordering")})
     found = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
     if not found or set(found) - set(known):
         raise BadInput(f"--orders is {given!r}; there are: {', '.join(known)}")
     return found
 
 
-def _short(method: str) -> Any:
+def _record_compressor(method: str) -> Any:
     """Contexts as a caller would get them: titles shown, counted with the proxy's tokenizer."""
-    from tamis.compressors.types import Order, Rules
+    from tamis.compressors.rules import Rules
     from tamis.probes.errors import BudgetTooSmall
     from tamis.probes.kv_cache.cache import PassageCache
     from tamis.service.api.compress import compress
@@ -130,7 +135,7 @@ def _short(method: str) -> Any:
     def short(
         record: Mapping[str, Any], share: float, order: str = "original"
     ) -> tuple[str, int, int]:
-        passages, rules = passages_of(dict(record)), Rules(titles=True, order=cast(Order, order))
+        passages, rules = passages_of(dict(record)), Rules(titles=True, order=order)
         try:
             found = compress(
                 record["question"],
@@ -147,11 +152,11 @@ def _short(method: str) -> Any:
     return short
 
 
-def _strength(found: Mapping[str, Any]) -> str:
+def reader_strength(found: Mapping[str, Any]) -> str:
     """How far the reader's figures can be trusted to tell contexts apart."""
     full, none = (100 * found[name]["f1"] for name in ("full", "none"))
     said = f"F1 with the whole context {full:.0f}, without any {none:.0f}."
-    if full >= _WEAK:
+    if full >= _WEAK_F1:
         return said
     return (
         f"{said} A weak reader: it misses most answers that lie before it, so contexts differ less "

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.compress_options import AsJson
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.answers.break_even import Setting, Verdict
+    from tamis.service.evaluation.answers.break_even import BreakEven, Deployment
 
 EPILOG = """
 **Examples**
@@ -30,7 +30,7 @@ another question: `tamis bench answers`.
 """
 
 
-@reported()
+@report_errors()
 def break_even(
     price: Annotated[float, typer.Option(help="Of a million input tokens at the next model.")],
     next_ms_per_1k: Annotated[
@@ -46,24 +46,24 @@ def break_even(
     as_json: AsJson = False,
 ) -> None:
     """What compression costs and saves a request, and from which price and slowness on it pays."""
-    from tamis.service.evaluation.answers.break_even import Setting
+    from tamis.service.evaluation.answers.break_even import Deployment
     from tamis.service.evaluation.answers.break_even import break_even as verdict_of
 
-    setting = Setting(ms_per_1k, machine_per_hour, keep, price, next_ms_per_1k, fixed_ms)
+    setting = Deployment(ms_per_1k, machine_per_hour, keep, price, next_ms_per_1k, fixed_ms)
     verdict = verdict_of(tokens, setting)
     if as_json:
-        typer.echo(json.dumps({"tokens": tokens, **asdict(setting), **_facts(verdict)}))
+        typer.echo(json.dumps({"tokens": tokens, **asdict(setting), **_verdict_facts(verdict)}))
         return
     console = Console()
-    for line in _lines(tokens, setting, verdict):
+    for line in _verdict_lines(tokens, setting, verdict):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _facts(verdict: Verdict) -> dict[str, float | bool]:
+def _verdict_facts(verdict: BreakEven) -> dict[str, float | bool]:
     return asdict(verdict) | {"cheaper": verdict.cheaper, "faster": verdict.faster}
 
 
-def _lines(tokens: int, setting: Setting, verdict: Verdict) -> tuple[str, ...]:
+def _verdict_lines(tokens: int, setting: Deployment, verdict: BreakEven) -> tuple[str, ...]:
     """Money, then time: what it costs, what it saves, and where the line is."""
     money = "pays" if verdict.cheaper else "does not pay"
     time = "sooner" if verdict.faster else "later"

@@ -13,24 +13,25 @@ import typer
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
+from tamis.service.cli.display.bars import file_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
     SHARP,
+    Budgets,
     ProxyName,
-    Readings,
+    ReadingsFolder,
     Seed,
-    Shares,
-    budgets_of,
-    check_images,
-    listed,
+    parse_budgets,
+    parse_list,
 )
-from tamis.service.cli.options.options import AsJson
-from tamis.service.cli.options.probe_common import file_bars, readings, source_of
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
+from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.evidence.evidence import Tally
-    from tamis.service.training.probe import Source
+    from tamis.service.datasets.record_files import RecordFile
+    from tamis.service.evaluation.evidence.tally import EvidenceTally
 
 EPILOG = """
 **Examples**
@@ -45,7 +46,7 @@ layers is not read again. A cut is within .01 if the upper end of what it loses 
 """
 
 
-@reported()
+@report_errors()
 def depth(
     data: Annotated[
         list[str],
@@ -64,50 +65,52 @@ def depth(
     heads: Annotated[
         str, typer.Option(help="How many of the full reading's heads to keep, with commas.")
     ] = "90,60,30,16,8",
-    budgets: Shares = "0.1,0.2",
+    budgets: Budgets = "0.1,0.2",
     seed: Seed = 0,
     proxy: ProxyName = SHARP,
-    cache: Readings = None,
+    cache: ReadingsFolder = None,
     as_json: AsJson = False,
     png: Annotated[Path | None, typer.Option("--png", help="Also draw what is lost.")] = None,
 ) -> None:
     """Gold sentences lost by reading fewer layers, or fewer heads, each with a probe of its own."""
     from tamis.service.evaluation.attention.depth_figures import verdict
-    from tamis.service.evaluation.attention.depth_plot import draw
-    from tamis.service.evaluation.evidence.evidence import surroundings
+    from tamis.service.evaluation.attention.depth_plot import draw_depth
+    from tamis.service.evaluation.evidence.tally import environment_facts
 
     check_images(png)
     depths, counts = _numbers(exits, "exits"), _numbers(heads, "heads")
-    shares, files = budgets_of(budgets), [source_of(name) for name in judge]
-    sources = [source_of(name) for name in data]
-    sources += [replace(source_of(name), articles=True) for name in articles or ()]
+    shares, files = parse_budgets(budgets), [parse_record_file(name) for name in judge]
+    sources = [parse_record_file(name) for name in data]
+    sources += [replace(parse_record_file(name), articles=True) for name in articles or ()]
     if len({file.name for file in files}) < len(files):
         raise BadInput("--judge has two files of one name; figures go by name, so rename one")
-    found = _measured(sources, files, depths, counts, shares, seed, proxy, readings(cache))
-    facts = {"command": ["tamis", *sys.argv[1:]], "seed": seed, **surroundings(), **found}
+    found = _measure_cuts(
+        sources, files, depths, counts, shares, seed, proxy, readings_folder(cache)
+    )
+    facts = {"command": ["tamis", *sys.argv[1:]], "seed": seed, **environment_facts(), **found}
     facts["verdict"] = verdict(found["cuts"], found["questions"])
     if as_json:
         typer.echo(json.dumps(facts))
     else:
         for table in _tables(found):
-            screen().print(table)
+            make_console().print(table)
         typer.echo(facts["verdict"])
     if png:
-        draw(found["cuts"], png)
+        draw_depth(found["cuts"], png)
         typer.echo(f"wrote {png}", err=True)
 
 
 def _numbers(given: str, what: str) -> list[int]:
     """Whole numbers from a list with commas. BadInput: one that is none."""
-    words = listed(given, what)
+    words = parse_list(given, what)
     if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
         raise BadInput(f"{what} has {wrong[0]!r}; give whole numbers of at least 1, with commas")
     return [int(word) for word in words]
 
 
-def _measured(
-    sources: list[Source],
-    files: list[Source],
+def _measure_cuts(
+    sources: list[RecordFile],
+    files: list[RecordFile],
     depths: list[int],
     counts: list[int],
     budgets: list[float],
@@ -118,49 +121,48 @@ def _measured(
     """Reads, fits and judges, with a bar for each; figures as JSON."""
     from tamis.compressors.registry import load_proxy
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.case_readings import Looks
+    from tamis.service.datasets.case_readings import CaseReadings, store_key
     from tamis.service.evaluation.attention import depth as bench
-    from tamis.service.evaluation.attention.depth_figures import figures
-    from tamis.service.evaluation.speed.speed import linear_weights
-    from tamis.service.training.probe import look_key
+    from tamis.service.evaluation.attention.depth_figures import cut_figures
+    from tamis.service.evaluation.speed.timing import count_linear_weights
 
     loaded, counter = load_proxy(proxy, max(depths)), counter_of("proxy", proxy)
-    bench.check(loaded, depths, counts)
-    method = bench.full_reading(loaded, max(depths))
+    bench.check_cuts(loaded, depths, counts)
+    method = bench.full_reading_method(loaded, max(depths))
     with file_bars() as report:
-        cases, card = bench.learnt(method, loaded, sources, folder, report)
-        probes = bench.fits(cases, card, depths, counts, report)
-        panel = bench.Cuts(method, Looks(folder, look_key(method)), probes)
-        tallies = bench.judged(files, panel, budgets, counter, seed, report)
+        cases, card = bench.read_training_cases(method, loaded, sources, folder, report)
+        probes = bench.fit_cuts(cases, card, depths, counts, report)
+        panel = bench.CutPanel(method, CaseReadings(folder, store_key(method)), probes)
+        tallies = bench.tally_cuts(files, panel, budgets, counter, seed, report)
     cuts = [each.cut for each in probes]
-    weights = {cut.depth: linear_weights(loaded, cut.depth) for cut in cuts}
+    weights = {cut.depth: count_linear_weights(loaded, cut.depth) for cut in cuts}
     return {
         "proxy": {"name": card.model, "revision": card.revision, "template": card.template},
         "trained_on": card.trained_on,
         "fitted_on": len(cases),
         "questions": sum(len(of.gold) for of in tallies.values()),
-        "sets": {file.name: _described(file, tallies[file.name]) for file in files},
-        "cuts": figures(tallies, cuts, weights, seed),
+        "sets": {file.name: _set_facts(file, tallies[file.name]) for file in files},
+        "cuts": cut_figures(tallies, cuts, weights, seed),
     }
 
 
-def _described(file: Source, counts: Tally) -> dict[str, Any]:
-    from tamis.service.training.probe import described
+def _set_facts(file: RecordFile, counts: EvidenceTally) -> dict[str, Any]:
+    from tamis.service.datasets.record_files import describe_file
 
     sizes: dict[str, Any] = {"gold_sentences": sum(counts.gold), "distractors": counts.distractors}
-    return described(file, len(counts.gold)) | sizes
+    return describe_file(file, len(counts.gold)) | sizes
 
 
 def _tables(found: Mapping[str, Any]) -> Iterator[Table]:
     """All questions pooled, with what is saved and the verdict on each cut; then each set."""
-    from tamis.service.evaluation.attention.depth_figures import LOST
+    from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
 
     rows = found["cuts"]
     title = (
         f"all sets, {found['questions']} questions: per cent of gold sentences kept; lost [95 %]"
     )
     pooled = _table(title, rows[0]["budgets"])
-    for column in ("layers", "saved", f"within {LOST:g}"):
+    for column in ("layers", "saved", f"within {MAX_LOST_SHARE:g}"):
         pooled.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         sizes = (str(row["layers"]), f"{row['saved']:.0%}", "yes" if row["within"] else "no")

@@ -11,23 +11,23 @@ import typer
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
+from tamis.service.cli.display.bars import file_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
     SHARP,
+    Budgets,
     ProxyName,
-    Readings,
+    ReadingsFolder,
     Seed,
-    Shares,
-    budgets_of,
-    check_targets,
-    listed,
-    write_json,
+    parse_budgets,
+    parse_list,
 )
-from tamis.service.cli.options.probe_common import file_bars, readings, source_of
+from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
+from tamis.service.cli.options.target_files import check_targets, write_json
 
 if TYPE_CHECKING:
-    from tamis.service.training.probe import Source
+    from tamis.service.datasets.record_files import RecordFile
 
 EPILOG = """
 **Examples**
@@ -42,7 +42,7 @@ that a run which was cut short goes on. One thread; ms are of the run that read.
 """
 
 
-@reported()
+@report_errors()
 def hops(
     train: Annotated[
         list[str], typer.Option("--train", metavar="FILE[:LIMIT]", help="To fit on; repeatable.")
@@ -53,10 +53,10 @@ def hops(
     ways: Annotated[
         str, typer.Option(help="Compared with `alone`; with commas.")
     ] = "again1,again2,packs,whole,shared,shares",
-    budgets: Shares = "0.1,0.2",
+    budgets: Budgets = "0.1,0.2",
     seed: Seed = 0,
     proxy: ProxyName = SHARP,
-    cache: Readings = None,
+    cache: ReadingsFolder = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all figures here.")
     ] = None,
@@ -67,39 +67,48 @@ def hops(
     """
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.case_readings import keeping
-    from tamis.service.evaluation.attention.hops import compare
+    from tamis.service.datasets.cached_reader import cached_reader
+    from tamis.service.evaluation.attention.hops import compare_ways
     from tamis.service.evaluation.attention.hops_readings import one_thread
-    from tamis.service.evaluation.attention.hops_ways import Ways, chosen
-    from tamis.service.evaluation.evidence.evidence import surroundings
-    from tamis.service.evaluation.evidence.methods import facts_of
+    from tamis.service.evaluation.attention.hops_ways import WayReader, order_ways
+    from tamis.service.evaluation.evidence.panel import proxy_facts
+    from tamis.service.evaluation.evidence.tally import environment_facts
 
     check_targets(json_file)
-    names, shares = chosen(listed(ways, "ways")), budgets_of(budgets)
-    fit_on, judge_by = _files(train, judge)
+    names, shares = order_ways(parse_list(ways, "ways")), parse_budgets(budgets)
+    fit_on, judge_by = _parse_files(train, judge)
     layers = registry.layers_needed(registry.DEFAULT, proxy)
-    reader = keeping(registry.load_proxy(proxy, layers))
-    seen = Ways(reader, layers or reader.card.layers, readings(cache))
+    reader = cached_reader(registry.load_proxy(proxy, layers))
+    seen = WayReader(reader, layers or reader.card.layers, readings_folder(cache))
     counter = counter_of("proxy", proxy)
     with one_thread(), file_bars() as bar:
-        facts = {"command": ["tamis", *sys.argv[1:]], "proxy": facts_of(reader), **surroundings()}
-        facts |= compare(seen, names, fit_on, judge_by, shares, counter, bar, seed)
+        facts = {
+            "command": ["tamis", *sys.argv[1:]],
+            "proxy": proxy_facts(reader),
+            **environment_facts(),
+        }
+        facts |= compare_ways(seen, names, fit_on, judge_by, shares, counter, bar, seed)
     for name, of in facts["sets"].items():
-        screen().print(_table(name, of))
+        make_console().print(_table(name, of))
     if json_file:
         write_json(facts, json_file)
 
 
-def _files(train: Sequence[str], judge: Sequence[str]) -> tuple[list[Source], list[Source]]:
+def _parse_files(
+    train: Sequence[str], judge: Sequence[str]
+) -> tuple[list[RecordFile], list[RecordFile]]:
     """What to fit on and what to judge by. BadInput: a file or a name is there twice."""
-    fit_on, judge_by = [source_of(name) for name in train], [source_of(name) for name in judge]
-    _once([str(source.path.resolve()) for source in (*fit_on, *judge_by)])
+    fit_on, judge_by = (
+        [parse_record_file(name) for name in train],
+        [parse_record_file(name) for name in judge],
+    )
+    _check_unique([str(source.path.resolve()) for source in (*fit_on, *judge_by)])
     for sources in (fit_on, judge_by):
-        _once([source.name for source in sources])
+        _check_unique([source.name for source in sources])
     return fit_on, judge_by
 
 
-def _once(names: Sequence[str]) -> None:
+def _check_unique(names: Sequence[str]) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(
             f"{twice[0]} is given {names.count(twice[0])} times; figures are by name, and what "

@@ -11,20 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
-    Readings,
+from tamis.service.cli.display.bars import add_bar, record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
+    Budgets,
+    ReadingsFolder,
     Seed,
-    Shares,
-    bars,
-    budgets_of,
-    check_targets,
-    files_of,
-    listed,
-    reporter,
-    write_json,
+    find_sets,
+    parse_budgets,
+    parse_list,
 )
+from tamis.service.cli.options.target_files import check_targets, write_json
 
 EPILOG = """
 **Examples**
@@ -37,7 +35,7 @@ EPILOG = """
 """
 
 
-@reported()
+@report_errors()
 def languages(
     data: Annotated[
         Path | None,
@@ -52,13 +50,13 @@ def languages(
     proxies: Annotated[
         str, typer.Option(help="Names of proxies with commas; the first is the default one.")
     ] = "smollm2-135m,gemma3-270m",
-    budgets: Shares = "0.1,0.2",
+    budgets: Budgets = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=1, help="Records a set, from all over it.")] = 150,
     seed: Seed = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all figures here.")
     ] = None,
-    cache: Readings = None,
+    cache: ReadingsFolder = None,
 ) -> None:
     """Compare proxies by language with BM25, MiniLM and both: gold kept, paired differences.
 
@@ -67,18 +65,18 @@ def languages(
     from tamis.service.api.language_table import figures_table
 
     check_targets(json_file)
-    names, shares = listed(proxies, "proxies"), budgets_of(budgets)
-    codes = listed(tongues, "languages")
-    files = files_of(data, [f"{of}_{code}" for code in codes])
+    names, shares = parse_list(proxies, "proxies"), parse_budgets(budgets)
+    codes = parse_list(tongues, "languages")
+    files = find_sets(data, [f"{of}_{code}" for code in codes])
     folder = cache or cache_home() / "looks"
-    measured = _measured(files, codes, names, shares, limit, seed, folder)
-    report = _report(measured, of, names, limit, seed)
-    screen().print(figures_table(report))
+    measured = _measure_languages(files, codes, names, shares, limit, seed, folder)
+    report = _make_report(measured, of, names, limit, seed)
+    make_console().print(figures_table(report))
     if json_file:
         write_json(report, json_file)
 
 
-def _measured(
+def _measure_languages(
     files: Mapping[str, Path],
     codes: list[str],
     proxies: list[str],
@@ -89,20 +87,24 @@ def _measured(
 ) -> dict[str, Any]:
     """Figures of every language, with a bar for each."""
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.evidence.evidence import records_of, sha256_of, tally
-    from tamis.service.evaluation.evidence.languages import language_figures, panel_of
+    from tamis.service.evaluation.evidence.languages import language_figures, proxy_panel
+    from tamis.service.evaluation.evidence.tally import (
+        file_sha256,
+        load_gold_records,
+        tally_evidence,
+    )
 
-    panel, counter, found = panel_of(proxies, folder), counter_of("proxy", proxies[-1]), {}
-    with bars() as progress:
+    panel, counter, found = proxy_panel(proxies, folder), counter_of("proxy", proxies[-1]), {}
+    with record_bars() as progress:
         for code, (name, path) in zip(codes, files.items(), strict=True):
-            rows, distractors = records_of(path, limit, seed)
-            report = reporter(progress, name, len(rows))
-            counts = tally(rows, panel, budgets, counter, distractors, report)
-            found[code] = language_figures(counts, proxies, seed) | {"sha256": sha256_of(path)}
+            rows, distractors = load_gold_records(path, limit, seed)
+            report = add_bar(progress, name, len(rows))
+            counts = tally_evidence(rows, panel, budgets, counter, distractors, report)
+            found[code] = language_figures(counts, proxies, seed) | {"sha256": file_sha256(path)}
     return found
 
 
-def _commit() -> str | None:
+def _commit_hash() -> str | None:
     """The commit a checkout stands at, `-dirty` with changes; None elsewhere."""
     home = Path(__file__).parent
     command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude=*"]
@@ -113,23 +115,23 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _report(
+def _make_report(
     found: dict[str, Any], of: str, proxies: list[str], limit: int, seed: int
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from tamis.probes.hub.zoo import ZOO
-    from tamis.service.evaluation.evidence.evidence import surroundings
+    from tamis.service.evaluation.evidence.tally import environment_facts
 
     return {
         "command": ["tamis", *sys.argv[1:]],
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
+        "commit": _commit_hash(),
         "set": of,
         "limit": limit,
         "seed": seed,
         "tokens_of": proxies[-1],
         "proxies": {name: ZOO[name].revision if name in ZOO else None for name in proxies},
-        **surroundings(),
+        **environment_facts(),
         "languages": found,
     }

@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
+from tamis.service.cli.display.bars import add_bar, record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
     SHARP,
     ProxyName,
-    bars,
-    check_images,
-    check_targets,
-    listed,
-    prose_of,
-    reporter,
-    sizes_of,
-    write_json,
+    parse_list,
+    parse_sizes,
+    read_prose,
 )
+from tamis.service.cli.options.target_files import check_images, check_targets, write_json
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.needle.needle import Cell, Remembering
+    from tamis.service.evaluation.needle.sweep import MemoizedReader, NeedleCell
 
 BOOKS = Path("../shared/data/haystack")
 EPILOG = """
@@ -44,7 +41,7 @@ A needle that shares its words with the question is found by word search, too: s
 """
 
 
-@reported()
+@report_errors()
 def needle(
     text: Annotated[
         list[Path] | None,
@@ -81,10 +78,10 @@ def needle(
 
     Windows that are read alone are read once for all depths and lengths.
     """
-    from tamis.service.evaluation.evidence.methods import sources_of
+    from tamis.service.evaluation.evidence.panel import source_names
     from tamis.service.evaluation.evidence.plot import figure_class
-    from tamis.service.evaluation.needle import needle as bench
-    from tamis.service.evaluation.needle.needle_plot import draw, shown
+    from tamis.service.evaluation.needle import sweep as bench
+    from tamis.service.evaluation.needle.rank_map import draw_rank_map, rank_map
 
     if (needle is None) != (question is None):
         raise BadInput("--needle and --question belong together; give both or neither")
@@ -93,64 +90,66 @@ def needle(
     hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
     check_targets(json_file)
     check_images(out)
-    lengths, places = sizes_of(tokens), _depths(depths)
-    names = listed(methods, "methods")
-    sources_of(names)  # refuses what is no method before anything is read
+    lengths, places = parse_sizes(tokens), _parse_depths(depths)
+    names = parse_list(methods, "methods")
+    source_names(names)  # refuses what is no method before anything is read
     if out:
         figure_class()  # an hour of reading must not end in a missing package
     from tamis.service.api.compress import counter_of
 
     counter = counter_of("proxy", proxy)
-    haystack = bench.Haystack.of(_book(text), counter, max(lengths))
-    found: dict[str, list[Cell]] = {}
-    with bars() as progress:
+    haystack = bench.Haystack.from_text(_read_books(text), counter, max(lengths))
+    found: dict[str, list[NeedleCell]] = {}
+    with record_bars() as progress:
         for name in names:
-            report = reporter(progress, name, len(lengths) * len(places))
-            scorer, reader = _built(name, proxy, cache)
+            report = add_bar(progress, name, len(lengths) * len(places))
+            scorer, reader = build_with_memory(name, proxy, cache)
             cells = found.setdefault(name, [])
-            for cell in bench.sweep(
+            for cell in bench.sweep_needle(
                 scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, asked
             ):
                 cells.append(cell)
                 report(len(cells))
     for name, cells in found.items():
-        screen().print(shown(name, cells), highlight=False)
-    _save(found, json_file)
+        make_console().print(rank_map(name, cells), highlight=False)
+    _write_report(found, json_file)
     if out:
-        draw(found, out)
+        draw_rank_map(found, out)
         typer.echo(f"wrote {out}", err=True)
 
 
-def _built(name: str, proxy: str, cache: Path | None) -> tuple[Any, Remembering | None]:
+def build_with_memory(
+    name: str, proxy: str, cache: Path | None
+) -> tuple[Any, MemoizedReader | None]:
     """A method or a blend of some, over a reader that remembers where it needs one."""
     from tamis.compressors import registry
     from tamis.compressors.methods.fusion import Fusion
-    from tamis.service.evaluation.evidence.methods import BLENDS, spec
-    from tamis.service.evaluation.needle.needle import Remembering
+    from tamis.service.evaluation.evidence.panel import BLENDS, parse_method_spec
+    from tamis.service.evaluation.needle.sweep import MemoizedReader
 
     if name in BLENDS:
-        parts = {part: _built(part, proxy, cache) for part in BLENDS[name]}
+        parts = {part: build_with_memory(part, proxy, cache) for part in BLENDS[name]}
         reader = next((reader for _, reader in parts.values() if reader), None)
         return Fusion({part: scorer for part, (scorer, _) in parts.items()}, BLENDS[name]), reader
-    method, options = spec(name)
+    method, options = parse_method_spec(name)
     if registry.method_info(method).needs != "proxy":
         return registry.build_method(method, **options), None
     depth = registry.layers_needed(method, proxy, **options)
-    reader = Remembering(registry.load_proxy(proxy, depth), cache)
+    reader = MemoizedReader(registry.load_proxy(proxy, depth), cache)
     return registry.build_method(method, proxy=reader, **options), reader
 
 
-def _book(paths: Sequence[Path] | None) -> str:
+def _read_books(paths: Sequence[Path] | None) -> str:
     files = list(paths or ()) or sorted(BOOKS.glob("*.txt.gz"))
     if not files:
         raise BadInput(f"there is no book in {BOOKS}; give --text with a file of prose")
-    return "\n\n".join(prose_of(path) for path in files)
+    return "\n\n".join(read_prose(path) for path in files)
 
 
-def _depths(given: str) -> list[float]:
+def _parse_depths(given: str) -> list[float]:
     """Depths from a list with commas. BadInput: one that is none."""
     try:
-        found = [float(word) for word in listed(given, "depths")]
+        found = [float(word) for word in parse_list(given, "depths")]
     except ValueError as error:
         raise BadInput(f"depths is {given!r}; give numbers from 0 to 1 with commas") from error
     if wrong := [depth for depth in found if not 0 <= depth <= 1]:
@@ -158,7 +157,7 @@ def _depths(given: str) -> list[float]:
     return found
 
 
-def _save(found: dict[str, list[Cell]], path: Path | None) -> None:
+def _write_report(found: dict[str, list[NeedleCell]], path: Path | None) -> None:
     if path is None:
         return
     import resource  # not on Windows

@@ -14,16 +14,18 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import NEIGHBOUR, ProxyName, bars, check_images, listed
+from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import DEFAULT_DATA, ProxyName, parse_list
+from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
-    from tamis.probes.tokens import Tokens
-    from tamis.service.evaluation.evidence.run import Results
-    from tamis.service.evaluation.peers.cases import Case
-    from tamis.service.evaluation.peers.peers import Field, Peer
-    from tamis.service.evaluation.peers.run import Surroundings
+    from tamis.probes.tokens import TextTokenizer
+    from tamis.service.evaluation.evidence.result_file import ResultFile
+    from tamis.service.evaluation.peers.cases import PeerCase
+    from tamis.service.evaluation.peers.registry import Peer, PeerRegistry
+    from tamis.service.evaluation.peers.run import PeerRunSettings
 
 EPILOG = """
 **What is measured**
@@ -53,7 +55,7 @@ say in a folder beside it. Sets take turns; cases that some peer has not done ye
 SETS = "hotpotqa,xquad_en,hotpotqa@4500"
 
 
-@reported()
+@report_errors()
 def peers(
     names: Annotated[
         str | None,
@@ -68,7 +70,7 @@ def peers(
     ] = 0.2,
     data: Annotated[
         Path | None,
-        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+        typer.Option(help=f"Folder with the sets. Default: {DEFAULT_DATA}.", show_default=False),
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="Peer that all are compared with. Default: tamis.")
@@ -99,38 +101,40 @@ def peers(
     ] = None,
 ) -> None:
     """Compare tamis with published compressors: evidence, time and memory on the same cases."""
-    from tamis.probes.hub.zoo import folder_of
+    from tamis.probes.hub.zoo import model_folder
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.peers.cases import cases_of, interleaved
-    from tamis.service.evaluation.peers.peers import HOME, Field, weights_of
-    from tamis.service.evaluation.peers.run import Surroundings
+    from tamis.service.evaluation.peers.cases import interleave_sets, load_peer_cases
+    from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry, parse_weights
+    from tamis.service.evaluation.peers.run import PeerRunSettings
 
     check_images(plot)
-    field, given = Field.of(adapters or HOME), weights_of(weights or ())
-    field = field.compared_with(against) if against else field
-    chosen, left_out = _chosen(field, names, given)
+    field, given = PeerRegistry.load(adapters or PEERS_FOLDER), parse_weights(weights or ())
+    field = field.with_reference(against) if against else field
+    chosen, left_out = _choose_peers(field, names, given)
     counter, cores = counter_of("proxy", proxy), threads or len(os.sched_getaffinity(0))
     by_set = {
-        name: cases_of(name, _folder(data), cases, budget, counter, seed)
-        for name in listed(sets, "sets")
+        name: load_peer_cases(name, _folder(data), cases, budget, counter, seed)
+        for name in parse_list(sets, "sets")
     }
     settings = {"budget": budget, "proxy": proxy, "threads": cores, "seed": seed}
-    results = _results(out, settings)
-    around = Surroundings(proxy, folder_of(proxy), given, cores, timeout, _logs(results.path))
-    _measure(interleaved(by_set), chosen, field, around, results, counter, minutes)
-    report = _report(by_set, chosen, field, results, settings) | {"not_run": left_out}
-    _show(report, as_json)
+    results = _open_results(out, settings)
+    around = PeerRunSettings(
+        proxy, model_folder(proxy), given, cores, timeout, _log_folder(results.path)
+    )
+    _measure(interleave_sets(by_set), chosen, field, around, results, counter, minutes)
+    report = _make_report(by_set, chosen, field, results, settings) | {"not_run": left_out}
+    _print_report(report, as_json)
     if plot and report["sets"]:
-        _draw(report, plot)
+        _draw_report(report, plot)
 
 
-def _chosen(
-    field: Field, names: str | None, weights: Mapping[str, Path]
+def _choose_peers(
+    field: PeerRegistry, names: str | None, weights: Mapping[str, Path]
 ) -> tuple[list[Peer], list[str]]:
     """Those that run, and why the others do not. BadInput: one that was named cannot run."""
-    wanted = field.named(listed(names, "peers") if names else list(field.peers))
-    field.named(list(weights))
-    why = {peer.name: said for peer in wanted if (said := field.missing(peer, weights))}
+    wanted = field.select(parse_list(names, "peers") if names else list(field.peers))
+    field.select(list(weights))
+    why = {peer.name: said for peer in wanted if (said := field.missing_requirement(peer, weights))}
     if names and why:
         raise BadInput("; ".join(why.values()))
     for said in why.values():
@@ -141,7 +145,7 @@ def _chosen(
 
 
 def _folder(data: Path | None) -> Path:
-    folder = data or NEIGHBOUR
+    folder = data or DEFAULT_DATA
     if not folder.is_dir():
         raise BadInput(
             f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
@@ -149,19 +153,19 @@ def _folder(data: Path | None) -> Path:
     return folder
 
 
-def _results(out: Path | None, settings: Mapping[str, Any]) -> Results:
+def _open_results(out: Path | None, settings: Mapping[str, Any]) -> ResultFile:
     """The rows that are there; by default a file of these settings, so that it goes on."""
-    from tamis.service.evaluation.evidence.run import Results
+    from tamis.service.evaluation.evidence.result_file import ResultFile
 
     made = dict(settings) | {"tamis": version("tamis")}
     if out is None:
         name = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
         out = cache_home() / "peers" / f"{name}.jsonl"
         out.parent.mkdir(parents=True, exist_ok=True)
-    return Results(out, made, "key")
+    return ResultFile(out, made, "key")
 
 
-def _logs(rows: Path) -> Path:
+def _log_folder(rows: Path) -> Path:
     """A folder beside the rows, for what the peers' processes say."""
     folder = rows.with_name(f"{rows.name}.logs")
     folder.mkdir(exist_ok=True)
@@ -169,77 +173,77 @@ def _logs(rows: Path) -> Path:
 
 
 def _measure(
-    cases: Sequence[Case],
+    cases: Sequence[PeerCase],
     peers: Sequence[Peer],
-    field: Field,
-    around: Surroundings,
-    results: Results,
-    counter: Tokens,
+    field: PeerRegistry,
+    around: PeerRunSettings,
+    results: ResultFile,
+    counter: TextTokenizer,
     minutes: float | None,
 ) -> None:
     """Runs what is not there yet, under a bar that names the peer at work."""
-    from tamis.service.evaluation.peers.run import key, run
+    from tamis.service.evaluation.peers.run import row_key, run_peers
 
-    keys = [key(case, peer) for case in cases for peer in peers]
-    there = len(results.done.intersection(keys))
-    with bars() as progress:
+    keys = [row_key(case, peer) for case in cases for peer in peers]
+    there = len(results.done_keys.intersection(keys))
+    with record_bars() as progress:
         bar = progress.add_task("peers", total=len(keys), completed=there)
 
         def hear(said: str) -> None:
             progress.update(bar, description=said)
 
-        for row in run(cases, peers, field, around, results, counter, hear, minutes):
+        for row in run_peers(cases, peers, field, around, results, counter, hear, minutes):
             progress.advance(bar)
             if "error" in row:
                 progress.console.print(f"tamis: {row['peer']} on {row['case']}: {row['error']}")
-    now = len(results.done.intersection(keys))
+    now = len(results.done_keys.intersection(keys))
     left = f", {len(keys) - now} are left" if now < len(keys) else ""
     said = f"{now - there} rows measured, {there} were there before{left}"
     typer.echo(f"{results.path}: {said}", err=True)
 
 
-def _report(
-    by_set: Mapping[str, Sequence[Case]],
+def _make_report(
+    by_set: Mapping[str, Sequence[PeerCase]],
     peers: Sequence[Peer],
-    field: Field,
-    results: Results,
+    field: PeerRegistry,
+    results: ResultFile,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from tamis.service.evaluation.evidence.evidence import surroundings
-    from tamis.service.evaluation.peers.figures import complete, figures
+    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis.service.evaluation.peers.figures import complete_cases, peer_figures
 
     rows = [json.loads(line) for line in results.path.read_text("utf8").splitlines()]
-    done = {name: complete(of, peers, rows) for name, of in by_set.items()}
+    done = {name: complete_cases(of, peers, rows) for name, of in by_set.items()}
     for name in (name for name, of in done.items() if not of):
         typer.echo(f"tamis: {name}: no case was done by every peer yet", err=True)
     return {
-        **surroundings(),
+        **environment_facts(),
         **settings,
         "reference": field.reference,
         "rows": str(results.path),
         "sets": {
-            name: figures(of, peers, rows, field, settings["seed"])
+            name: peer_figures(of, peers, rows, field, settings["seed"])
             for name, of in done.items()
             if of
         },
     }
 
 
-def _show(report: Mapping[str, Any], as_json: bool) -> None:
-    from tamis.service.evaluation.peers.table import bought, footnote, tables
+def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
+    from tamis.service.evaluation.peers.table import describe_frontier, peer_footnote, peer_tables
 
     if as_json:
         typer.echo(json.dumps(report, indent=1))
         return
-    console = screen()
+    console = make_console()
     for name, found in report["sets"].items():
-        console.print(*tables(name, found))
-        console.print(bought(found), "\n", highlight=False)
-    console.print(footnote(report), highlight=False)
+        console.print(*peer_tables(name, found))
+        console.print(describe_frontier(found), "\n", highlight=False)
+    console.print(peer_footnote(report), highlight=False)
 
 
-def _draw(report: Mapping[str, Any], path: Path) -> None:
-    from tamis.service.evaluation.peers.plot import draw
+def _draw_report(report: Mapping[str, Any], path: Path) -> None:
+    from tamis.service.evaluation.peers.plot import draw_peers
 
-    draw(report["sets"], path)
+    draw_peers(report["sets"], path)
     typer.echo(f"wrote {path}", err=True)

@@ -12,20 +12,19 @@ import typer
 from rich.table import Table
 
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
+from tamis.service.cli.display.bars import add_bar, record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
     SHARP,
+    Budgets,
     ProxyName,
-    Readings,
+    ReadingsFolder,
     Seed,
-    Shares,
-    bars,
-    budgets_of,
-    listed,
-    reporter,
+    parse_budgets,
+    parse_list,
 )
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.options.compress_options import AsJson
 
 EPILOG = """
 **Examples**
@@ -39,20 +38,20 @@ counts is its upper end. With `--joined` the documents of a question are one lon
 """
 
 
-@reported()
+@report_errors()
 def places(
     records: Annotated[Path, typer.Argument(help="Labelled records, JSON Lines, maybe .gz.")],
     methods: Annotated[
         str, typer.Option("--methods", "--method", help="Names of methods, with commas.")
     ] = "question_rows",
-    budgets: Shares = "0.1,0.2",
+    budgets: Budgets = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=1, help="Records, from all over the file.")] = 200,
     joined: Annotated[
         bool, typer.Option("--joined", help="Make one document of each record's.")
     ] = False,
     seed: Seed = 0,
     proxy: ProxyName = SHARP,
-    cache: Readings = None,
+    cache: ReadingsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Gold sentences kept by where the evidence stands, and how far the places lie apart.
@@ -60,32 +59,32 @@ def places(
     Sets of single short passages get distractors, as in `tamis bench evidence`.
     """
     from tamis.service.api.compress import counter_of
-    from tamis.service.evaluation.evidence.evidence import records_of, surroundings
-    from tamis.service.evaluation.evidence.methods import assemble
-    from tamis.service.evaluation.evidence.places import movable, sweep
+    from tamis.service.evaluation.evidence.panel import build_panel
+    from tamis.service.evaluation.evidence.places import movable_records, sweep_places
+    from tamis.service.evaluation.evidence.tally import environment_facts, load_gold_records
 
-    shares, names = budgets_of(budgets), listed(methods, "methods")
-    found, distractors = records_of(records, None, seed)
-    rows = movable(found)
+    shares, names = parse_budgets(budgets), parse_list(methods, "methods")
+    found, distractors = load_gold_records(records, None, seed)
+    rows = movable_records(found)
     rows = [rows[i * len(rows) // limit] for i in range(limit)] if limit < len(rows) else rows
-    models = assemble(names, proxy, cache or cache_home() / "looks")
+    models = build_panel(names, proxy, cache or cache_home() / "looks")
     counter = counter_of("proxy", proxy)
-    with bars() as progress:
-        report = reporter(progress, records.name, len(rows))
-        figures = sweep(rows, models.panel, shares, counter, joined, report, seed)
+    with record_bars() as progress:
+        report = add_bar(progress, records.name, len(rows))
+        figures = sweep_places(rows, models.panel, shares, counter, joined, report, seed)
     facts = {
         "command": ["tamis", *sys.argv[1:]],
         "records": len(rows),
         "distractors": distractors,
         "joined": joined,
         "proxies": list(models.proxies),
-        **surroundings(),
+        **environment_facts(),
         "methods": figures,
     }
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    screen().print(_table(figures, len(rows), joined))
+    make_console().print(_table(figures, len(rows), joined))
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], questions: int, joined: bool) -> Table:

@@ -13,14 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.probes.errors import BadInput, ProxyMissing
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import SHARP, check_targets
-from tamis.service.cli.options.method_options import fuse_of
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import SHARP
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.method_options import parse_fuse
+from tamis.service.cli.options.target_files import check_targets
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.ranking.rerank import Settings
+    from tamis.service.evaluation.ranking.rerank import RerankSettings
 
 EPILOG = """
 **Examples**
@@ -37,7 +38,7 @@ A query is a line `{"qid", "query", "qrels": {docid: grade}, "candidates": {"bm2
 """
 
 
-@reported()
+@report_errors()
 def rerank(
     queries: Annotated[
         Path, typer.Argument(help="Queries with candidates, JSON Lines, maybe .gz.")
@@ -73,31 +74,31 @@ def rerank(
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     from tamis.service.api.rerank import reranker
     from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.evaluation.evidence.run import Results
+    from tamis.service.evaluation.evidence.result_file import ResultFile
     from tamis.service.evaluation.ranking import rerank as bench
 
     check_targets(out)
     asked, system = load_queries(queries, first)
-    options = dict(map(_option, option or ()))
-    joined = None if fuse == "none" else fuse_of(fuse)
-    settings = bench.Settings(method, depth, joined, system, proxy, options)
+    options = dict(map(_parse_option, option or ()))
+    joined = None if fuse == "none" else parse_fuse(fuse)
+    settings = bench.RerankSettings(method, depth, joined, system, proxy, options)
     asked = asked[:limit]
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
     if cache:
-        built = bench.keeping(method, proxy, options, cache)
+        built = bench.storing_reranker(method, proxy, options, cache)
     else:
         built = reranker(method, proxy, **options)
-    peer = bench.Cosine(_encoder(), held, depth) if minilm else None
-    results = Results(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
-    rows = bench.stored(out, asked, depth) if out else {}
+    peer = bench.DocumentCosine(_load_encoder(), held, depth) if minilm else None
+    results = ResultFile(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
+    rows = bench.load_rankings(out, asked, depth) if out else {}
     due = [query for query in asked if query.qid not in rows]
-    with _progress() as bar:
+    with _make_progress() as bar:
         task = bar.add_task(f"{method} on {queries.name}", total=len(due))
-        for row in bench.run(due, held, built, settings, results):
+        for row in bench.rerank_queries(due, held, built, settings, results):
             rows[row["qid"]] = row
             bar.advance(task)
         task = bar.add_task("judging", total=len(asked))
-        found = bench.systems(
+        found = bench.system_rankings(
             asked, rows, settings, peer, lambda done: bar.update(task, completed=done)
         )
     report = {
@@ -106,13 +107,13 @@ def rerank(
         "method": method,
         "depth": depth,
         "fuse": fuse,
-        "systems": bench.figures(asked, found, settings, seed),
-        "median": bench.costs([rows[query.qid] for query in asked]),
+        "systems": bench.ranking_figures(asked, found, settings, seed),
+        "median": bench.median_costs([rows[query.qid] for query in asked]),
     }
-    _put(report, settings, as_json)
+    _print_report(report, settings, as_json)
 
 
-def _encoder() -> Any:
+def _load_encoder() -> Any:
     """The peer's encoder. ProxyMissing: it is not here, with both ways out."""
     from tamis.compressors.registry import DEFAULT_ENCODER
     from tamis.probes.hub.zoo import locate
@@ -124,7 +125,7 @@ def _encoder() -> Any:
         raise ProxyMissing(f"{error}; or leave the peer out with --no-minilm") from error
 
 
-def _option(given: str) -> tuple[str, Any]:
+def _parse_option(given: str) -> tuple[str, Any]:
     """`NAME=VALUE` with a JSON value, or a text."""
     name, sign, value = given.partition("=")
     if not sign or not name:
@@ -135,11 +136,11 @@ def _option(given: str) -> tuple[str, Any]:
         return name, value
 
 
-def _put(report: Mapping[str, Any], settings: Settings, as_json: bool) -> None:
+def _print_report(report: Mapping[str, Any], settings: RerankSettings, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
-    console = screen()
+    console = make_console()
     console.print(_table(report, settings))
     took = report["median"]
     console.print(
@@ -148,7 +149,7 @@ def _put(report: Mapping[str, Any], settings: Settings, as_json: bool) -> None:
     )
 
 
-def _table(report: Mapping[str, Any], settings: Settings) -> Table:
+def _table(report: Mapping[str, Any], settings: RerankSettings) -> Table:
     """A row a system; how far the method, alone and fused, is ahead of each other one."""
     systems = report["systems"]
     mine = [n for n in (settings.method, f"{settings.method}+{settings.first}") if n in systems]
@@ -175,7 +176,7 @@ def _cells(of: Mapping[str, Any], mine: Sequence[str]) -> list[str]:
     return shown
 
 
-def _progress() -> Progress:
+def _make_progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -15,15 +15,16 @@ from rich.text import Text
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import ProxyName, bars
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import ProxyName
+from tamis.service.cli.options.compress_options import AsJson
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.ranking.retrieval import Task
+    from tamis.service.evaluation.ranking.retrieval import RetrievalTask
 
-NEIGHBOUR = Path("../shared/data")
+SHARED_DATA = Path("../shared/data")
 POOL = ("xquad_en", "hotpotqa", "2wikimultihopqa")
 EPILOG = """
 **Examples**
@@ -37,7 +38,7 @@ EPILOG = """
 """
 
 
-@reported()
+@report_errors()
 def retrieval(
     corpus: Annotated[Path | None, typer.Option(help="Rows of documents.")] = None,
     queries: Annotated[Path | None, typer.Option(help="Rows of queries with `qrels`.")] = None,
@@ -61,8 +62,8 @@ def retrieval(
 
     Without a corpus: SciFact and the pooled passages of dev/ in ../shared/data, where they are.
     """
-    from tamis.service.api.index import open_index, load_readers, index_settings
-    from tamis.service.evaluation.ranking.retrieval import measure
+    from tamis.service.api.index import index_settings, load_readers, open_index
+    from tamis.service.evaluation.ranking.retrieval import measure_index
 
     home = cache or cache_home() / "retrieval"
     settings = index_settings(
@@ -72,49 +73,49 @@ def retrieval(
         chunk_chars=6000,
     )
     found: dict[str, Any] = {}
-    for task in _tasks(corpus, queries, records or (), limit):
-        folder = home / f"{task.name}-{_key(task, settings)}"
+    for task in _retrieval_tasks(corpus, queries, records or (), limit):
+        folder = home / f"{task.name}-{_index_key(task, settings)}"
         readers = None if (folder / "manifest.json").is_file() else load_readers(settings)
-        _indexed(folder, task, settings, readers)
+        _build_index(folder, task, settings, readers)
         index = open_index(folder)
-        with bars() as progress:
+        with record_bars() as progress:
             bar = progress.add_task(f"{task.name}: asking", total=len(task.queries))
-            found[task.name] = measure(index, task, partial(progress.advance, bar), seed)
+            found[task.name] = measure_index(index, task, partial(progress.advance, bar), seed)
     if as_json:
         typer.echo(json.dumps({"chunk_chars": settings.chunk_chars, "tasks": found}, indent=1))
         return
     for name, of in found.items():
-        screen().print(_table(name, of))
-        screen().print(_differences(of))
+        make_console().print(_table(name, of))
+        make_console().print(_differences_text(of))
 
 
-def _tasks(
+def _retrieval_tasks(
     corpus: Path | None, queries: Path | None, records: Any, limit: int | None
-) -> list[Task]:
+) -> list[RetrievalTask]:
     from dataclasses import replace
 
-    from tamis.service.evaluation.ranking.retrieval import judged, pooled
+    from tamis.service.evaluation.ranking.retrieval import load_judged_task, pool_records
 
     if (corpus is None) != (queries is None):
         raise BadInput("--corpus and --queries go together; give both, or --records")
     tasks = []
     if corpus is not None and queries is not None:
-        tasks.append(judged(corpus.name.split(".")[0], corpus, queries))
+        tasks.append(load_judged_task(corpus.name.split(".")[0], corpus, queries))
     if records:
-        tasks.append(pooled("records", records, limit))
+        tasks.append(pool_records("records", records, limit))
     if not tasks:
-        if not NEIGHBOUR.is_dir():
+        if not SHARED_DATA.is_dir():
             raise BadInput("name a corpus: --corpus with --queries, or --records")
-        rerank = NEIGHBOUR / "rerank"
+        rerank = SHARED_DATA / "rerank"
         names = ("scifact_corpus.jsonl.gz", "scifact_queries.jsonl.gz")
         tasks = [
-            judged("scifact", *(rerank / name for name in names)),
-            pooled("dev", [NEIGHBOUR / "dev" / f"{name}.jsonl.gz" for name in POOL], limit),
+            load_judged_task("scifact", *(rerank / name for name in names)),
+            pool_records("dev", [SHARED_DATA / "dev" / f"{name}.jsonl.gz" for name in POOL], limit),
         ]
     return [replace(task, queries=task.queries[:limit]) if limit else task for task in tasks]
 
 
-def _key(task: Task, settings: Any) -> str:
+def _index_key(task: RetrievalTask, settings: Any) -> str:
     """An index belongs to one corpus and one way of reading it."""
     from tamis.retrieval.storage.manifest import FORMAT
 
@@ -124,7 +125,7 @@ def _key(task: Task, settings: Any) -> str:
     return found.hexdigest()
 
 
-def _indexed(folder: Path, task: Task, settings: Any, readers: Any) -> None:
+def _build_index(folder: Path, task: RetrievalTask, settings: Any, readers: Any) -> None:
     """Builds the index of a task, unless it is there; one that was cut short goes on."""
     from tamis.retrieval.index.sessions import create_index
     from tamis.retrieval.storage.manifest import Manifest
@@ -132,7 +133,10 @@ def _indexed(folder: Path, task: Task, settings: Any, readers: Any) -> None:
 
     if (folder / "manifest.json").is_file() and Manifest.read(folder).complete:
         return
-    with bars() as progress, create_index(folder, settings, readers or load_readers(settings)) as w:
+    with (
+        record_bars() as progress,
+        create_index(folder, settings, readers or load_readers(settings)) as w,
+    ):
         bar = progress.add_task(f"{task.name}: reading", total=len(task.documents))
         w.put(task.documents, lambda *_: progress.advance(bar))
         w.finish()
@@ -151,7 +155,7 @@ def _table(name: str, of: Mapping[str, Any]) -> Table:
     return table
 
 
-def _differences(of: Mapping[str, Any]) -> Text:
+def _differences_text(of: Mapping[str, Any]) -> Text:
     """How far fused systems are ahead in nDCG@10."""
     said = Text("nDCG@10 ahead [95 % interval]\n")
     for pair, row in of["ahead"].items():

@@ -11,13 +11,15 @@ from rich.table import Table
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import ProxyName, bars, check_images, listed
+from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import ProxyName, parse_list
+from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
-    from tamis.service.evaluation.selectors.run import Step
-    from tamis.service.evaluation.selectors.text import Material
+    from tamis.service.evaluation.selectors.inputs import SelectorInputs
+    from tamis.service.evaluation.selectors.run import StepListener
 
 EPILOG = """
 **What is measured**
@@ -39,13 +41,13 @@ that took, and how long.
 """
 HEADS = "14.3,15.6,17.3,18.6"
 """Of the default proxy: those that look back most among single heads (by gold sentences found)."""
-SHARED = Path("../shared/data")
+SHARED_DATA = Path("../shared/data")
 EXAMPLES = Path("examples")
 
 Paths = list[Path] | None
 
 
-@reported()
+@report_errors()
 def selectors(
     tokens: Annotated[
         str, typer.Option(help="Lengths of text, with commas, in tokens of the proxy.")
@@ -87,63 +89,65 @@ def selectors(
     """Compare ways to find the keys that a question attends to."""
     from tamis.probes.hub.zoo import load_proxy
     from tamis.retrieval.kv import selector_registry
-    from tamis.service.evaluation.evidence.evidence import surroundings
-    from tamis.service.evaluation.selectors.plot import draw
-    from tamis.service.evaluation.selectors.run import Run, Settings, heads_of
+    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis.service.evaluation.selectors.plot import draw_selectors
+    from tamis.service.evaluation.selectors.run import SelectorRun, SelectorSettings, parse_heads
 
-    chosen = listed(names, "selectors") if names else selector_registry.selector_names()
+    chosen = parse_list(names, "selectors") if names else selector_registry.selector_names()
     for name in chosen:
         selector_registry.selector_class(name)
-    read = heads_of(listed(heads, "heads"))
-    settings = Settings(_lengths(tokens), tuple(chosen), read, window, queries, recall)
-    material = _material(text, train, test)
+    read = parse_heads(parse_list(heads, "heads"))
+    settings = SelectorSettings(
+        _parse_lengths(tokens), tuple(chosen), read, window, queries, recall
+    )
+    material = _find_material(text, train, test)
     check_images(plot)
     model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
     folder = cache or cache_home() / "keys"
-    with bars() as progress:
-        report = Run(model, material, settings, folder).report(_bars(progress))
+    with record_bars() as progress:
+        report = SelectorRun(model, material, settings, folder).report(_step_bars(progress))
     for note in report["notes"]:
         typer.echo(f"tamis: {note}", err=True)
-    report |= {"proxy": proxy, **surroundings()}
+    report |= {"proxy": proxy, **environment_facts()}
     if as_json:
         typer.echo(json.dumps(report, indent=1))
     else:
-        _show(report)
+        _print_report(report)
     if plot:
-        draw(report["rows"], plot)
+        draw_selectors(report["rows"], plot)
         typer.echo(f"wrote {plot}", err=True)
 
 
-def _lengths(tokens: str) -> tuple[int, ...]:
-    words = listed(tokens, "tokens")
+def _parse_lengths(tokens: str) -> tuple[int, ...]:
+    words = parse_list(tokens, "tokens")
     if odd := [word for word in words if not word.replace("_", "").isdecimal()]:
         raise BadInput(f"tokens are {odd}; give whole numbers with commas, such as 32000,128000")
     return tuple(int(word) for word in words)
 
 
-def _material(text: Paths, train: Paths, test: Paths) -> Material:
+def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
     """What was named, or labelled records beside the repository, or the examples in it."""
-    from tamis.service.evaluation.selectors.text import Material
+    from tamis.service.evaluation.selectors.inputs import SelectorInputs
 
     given = [bool(text), bool(train), bool(test)]
     if all(given):
-        return Material(tuple(text or ()), tuple(train or ()), tuple(test or ()))
+        return SelectorInputs(tuple(text or ()), tuple(train or ()), tuple(test or ()))
     if any(given):
         raise BadInput("--text, --train and --test belong together: questions must fit the text")
-    if (dev := SHARED / "dev").is_dir():
+    if (dev := SHARED_DATA / "dev").is_dir():
         sets = ("hotpotqa", "2wikimultihopqa", "nq_oracle", "squad2")
-        return Material(
+        return SelectorInputs(
             tuple(dev / f"{name}.jsonl.gz" for name in ("hotpotqa", "covid_qa", "2wikimultihopqa")),
-            tuple(SHARED / "train" / f"{name}.jsonl.gz" for name in sets),
+            tuple(SHARED_DATA / "train" / f"{name}.jsonl.gz" for name in sets),
             (dev / "hotpotqa.jsonl.gz",),
         )
     if EXAMPLES.is_dir():
         own = Path(__file__).parents[2] / "evaluation/selectors/questions"
-        return Material((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
+        return SelectorInputs((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
     raise BadInput("there is no examples/ here; name --text, --train and --test")
 
 
-def _bars(progress: Any) -> Step:
+def _step_bars(progress: Any) -> StepListener:
     """A bar for everything that goes on, shown from its first step to its last."""
     tasks: dict[str, Any] = {}
 
@@ -155,7 +159,7 @@ def _bars(progress: Any) -> Step:
     return step
 
 
-def _show(report: dict[str, Any]) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     table = Table("selector", "tokens", "recall@100", "attention mass", "keys read", "ms")
     table.add_column("× exact")
     table.add_column("build s")
@@ -172,7 +176,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{row['build_s']:.1f}",
             style=style,
         )
-    console = screen()
+    console = make_console()
     console.print(table)
     console.print(
         f"Means over heads {', '.join(report['heads'])}; {report['test_queries']} queries each, "

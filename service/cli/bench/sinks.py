@@ -11,22 +11,21 @@ import typer
 from rich.table import Table
 
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
-    NEIGHBOUR,
+from tamis.service.cli.display.bars import add_bar, record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
+    DEFAULT_DATA,
+    Budgets,
     ProxyName,
-    Readings,
+    ReadingsFolder,
     Seed,
-    Shares,
-    bars,
-    budgets_of,
-    check_images,
-    files_of,
-    listed,
-    reporter,
+    find_sets,
+    parse_budgets,
+    parse_list,
 )
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.target_files import check_images
 
 EPILOG = """
 **Examples**
@@ -40,54 +39,54 @@ takes seconds. Fits judge only articles that they did not see.
 """
 
 
-@reported()
+@report_errors()
 def sinks(
     data: Annotated[
         Path | None,
-        typer.Option(help=f"Folder with the sets. Default: {NEIGHBOUR}.", show_default=False),
+        typer.Option(help=f"Folder with the sets. Default: {DEFAULT_DATA}.", show_default=False),
     ] = None,
     sets: Annotated[str, typer.Option(help="Names of files, with commas.")] = "xquad_en,hotpotqa",
-    budgets: Shares = "0.1,0.2",
+    budgets: Budgets = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=2, help="Records a set, from all over it.")] = 60,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Draw it here, at the last budget.")
     ] = None,
     seed: Seed = 0,
     proxy: ProxyName = "smollm2-135m",
-    cache: Readings = None,
+    cache: ReadingsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Renormalise, subtract "N/A", leave separators out, weigh heads: evidence kept by each."""
     from tamis.compressors import registry
     from tamis.service.api.compress import counter_of
-    from tamis.service.datasets.case_readings import keeping
+    from tamis.service.datasets.cached_reader import cached_reader
     from tamis.service.evaluation.attention import sinks as bench
-    from tamis.service.evaluation.attention.sinks_plot import draw
-    from tamis.service.evaluation.evidence.evidence import records_of, surroundings
+    from tamis.service.evaluation.attention.sinks_plot import draw_sinks
     from tamis.service.evaluation.evidence.plot import figure_class
+    from tamis.service.evaluation.evidence.tally import environment_facts, load_gold_records
 
     check_images(out)
-    shares = budgets_of(budgets)
-    files = files_of(data, listed(sets, "sets"))
+    shares = parse_budgets(budgets)
+    files = find_sets(data, parse_list(sets, "sets"))
     if out:
         figure_class()  # an hour of reading must not end in a missing package
-    reader = keeping(registry.load_proxy(proxy, bench.LAYERS))
+    reader = cached_reader(registry.load_proxy(proxy, bench.MAX_LAYERS))
     folder = cache or cache_home() / "looks"
     cases: dict[str, list[Any]] = {}
-    with bars() as progress:
+    with record_bars() as progress:
         for name, path in files.items():
-            rows, _ = records_of(path, limit, seed)
-            report = reporter(progress, name, len(rows))
-            cases[name] = list(bench.cases_of(reader, rows, folder, report))
-    found = bench.compare(cases, shares, counter_of("proxy", proxy), seed)
+            rows, _ = load_gold_records(path, limit, seed)
+            report = add_bar(progress, name, len(rows))
+            cases[name] = list(bench.read_sink_cases(reader, rows, folder, report))
+    found = bench.compare_treatments(cases, shares, counter_of("proxy", proxy), seed)
     if as_json:
-        facts = {"command": ["tamis", *sys.argv[1:]], **surroundings(), "sets": found}
+        facts = {"command": ["tamis", *sys.argv[1:]], **environment_facts(), "sets": found}
         typer.echo(json.dumps(facts))
     else:
         for name, of in found.items():
-            screen().print(_table(name, of))
+            make_console().print(_table(name, of))
     if out:
-        draw(found, f"{shares[-1]:g}", out)
+        draw_sinks(found, f"{shares[-1]:g}", out)
         typer.echo(f"wrote {out}", err=True)
 
 

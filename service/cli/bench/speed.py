@@ -14,22 +14,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import (
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import (
     SHARP,
     ProxyName,
-    check_images,
-    listed,
-    prose_of,
-    sizes_of,
+    parse_list,
+    parse_sizes,
+    read_prose,
 )
-from tamis.service.cli.options.options import AsJson
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
-    from tamis.service.evaluation.speed.speed import Plan
-    from tamis.service.evaluation.speed.workload import Text
+    from tamis.service.evaluation.speed.timing import SpeedPlan
+    from tamis.service.evaluation.speed.workload import WorkloadText
 
 EPILOG = """
 **Examples**
@@ -56,7 +56,7 @@ machine's best matrix product could do in that time.
 """
 
 
-@reported()
+@report_errors()
 def speed(
     text: Annotated[
         Path | None,
@@ -92,62 +92,64 @@ def speed(
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
     from tamis.compressors.registry import DEFAULT, layers_needed, load_proxy
-    from tamis.service.evaluation.speed.speed import Plan
-    from tamis.service.evaluation.speed.workload import Text, examples
+    from tamis.service.evaluation.speed.timing import SpeedPlan
+    from tamis.service.evaluation.speed.workload import WorkloadText, example_text
 
     if storage not in ("exact", "int8"):
         raise BadInput(f"storage is {storage!r}; give exact or int8")
     check_images(plot)
-    plan = Plan(sizes_of(tokens), listed(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:
         if plot is not None:
             raise BadInput("--plot draws one commit; leave out --plot, or --against")
         words = ["--passage-tokens", passage_tokens, "--tokens", tokens, "--paths", paths]
         words += ["--storage", storage, "--seed", seed, "--proxy", proxy, "--rounds", 1]
         words += ["--text", text.resolve()] if text is not None else []
-        _show_turns(_turns(against, [str(word) for word in words], rounds), against, as_json)
+        _print_turns(_take_turns(against, [str(word) for word in words], rounds), against, as_json)
         return
-    prose, name = examples() if text is None else (prose_of(text), str(text))
+    prose, name = example_text() if text is None else (read_prose(text), str(text))
     model = load_proxy(proxy, layers_needed(DEFAULT, proxy))
-    source = Text(prose, name, model.layout, passage_tokens, seed)
-    cells = _measured(source, model, plan)
+    source = WorkloadText(prose, name, model.layout, passage_tokens, seed)
+    cells = _measure_cells(source, model, plan)
     if plot is not None:
-        from tamis.service.evaluation.speed.plot import draw
+        from tamis.service.evaluation.speed.plot import draw_speed
 
-        draw(cells, plot)
-    report = {**cells, "workload": source.work.as_json(), "machine": _machine(model)}
+        draw_speed(cells, plot)
+    report = {**cells, "workload": source.workload.as_json(), "machine": _machine_facts(model)}
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        console = screen()
+        console = make_console()
         console.print(_table(cells))
         console.print(_footnote(report), style="dim")
 
 
-def _measured(source: Text, proxy: Proxy, plan: Plan) -> dict[str, dict[str, Any]]:
+def _measure_cells(
+    source: WorkloadText, proxy: Proxy, plan: SpeedPlan
+) -> dict[str, dict[str, Any]]:
     """Cells by path and size, with a bar on stderr."""
-    from tamis.service.evaluation.speed.speed import measure
+    from tamis.service.evaluation.speed.timing import measure_paths
 
     cells: dict[str, dict[str, Any]] = {path: {} for path in plan.paths}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("timing", total=len(plan.tokens) * (plan.rounds + 1))
-        for path, size, cell in measure(source, proxy, plan, lambda: progress.advance(task)):
+        for path, size, cell in measure_paths(source, proxy, plan, lambda: progress.advance(task)):
             cells[path][size] = cell
     return cells
 
 
-def _turns(revision: str, words: list[str], turns: int) -> dict[str, dict[str, Any]]:
+def _take_turns(revision: str, words: list[str], turns: int) -> dict[str, dict[str, Any]]:
     """What the two sides took, with a bar on stderr."""
-    from tamis.service.evaluation.speed.against import against
+    from tamis.service.evaluation.speed.commits import compare_commits
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("taking turns", total=2 * turns)
-        return against(revision, words, turns, lambda: progress.advance(task))
+        return compare_commits(revision, words, turns, lambda: progress.advance(task))
 
 
-def _show_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: bool) -> None:
+def _print_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**cells, "against": revision}))
         return
@@ -162,7 +164,7 @@ def _show_turns(cells: Mapping[str, Mapping[str, Any]], revision: str, as_json: 
                 f"{cell['faster']:.2f} ({cell['faster_least']:.2f} to {cell['faster_most']:.2f})",
                 str(cell["turns"]),
             )
-    screen().print(table)
+    make_console().print(table)
 
 
 def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
@@ -179,14 +181,14 @@ def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
                 f"{cell['ms_p95']:,.0f}",
                 f"{cell['tokens_per_s']:,.0f}",
                 f"{cell['share_of_limit']:.1%}" if "share_of_limit" in cell else "",
-                _beside(cell),
+                _comparison_text(cell),
                 stages,
                 f"{cell['peak_mb']:,.0f}",
             )
     return table
 
 
-def _beside(cell: Mapping[str, Any]) -> str:
+def _comparison_text(cell: Mapping[str, Any]) -> str:
     if "share_of_bare" in cell:
         return f"bare {cell['bare_ms_p50']:,.0f} ms, share {cell['share_of_bare']:.2f}"
     said = []
@@ -204,11 +206,11 @@ def _footnote(report: Mapping[str, Any]) -> str:
     return (
         f"{work['text']}: passages of {work['passage_tokens']} tokens, questions of "
         f"{work['question_tokens']}, seed {work['seed']}. {machine['proxy']} in "
-        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}{_limit(report)}."
+        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}{_limit_text(report)}."
     )
 
 
-def _limit(report: Mapping[str, Any]) -> str:
+def _limit_text(report: Mapping[str, Any]) -> str:
     """The best product of the machine, which shares are of."""
     cells = (
         cell for path in set(report) - {"workload", "machine"} for cell in report[path].values()
@@ -217,12 +219,12 @@ def _limit(report: Mapping[str, Any]) -> str:
     return f"; the limit is {found[0]:,.0f} GFLOP/s, ten products of 2,048³" if found else ""
 
 
-def _machine(proxy: Proxy) -> dict[str, Any]:
+def _machine_facts(proxy: Proxy) -> dict[str, Any]:
     import torch
 
     return {
         "device": str(proxy.device),
-        "processor": _processor(),
+        "processor": _processor_name(),
         "threads": torch.get_num_threads(),
         "dtype": str(proxy.dtype).removeprefix("torch."),
         "torch": torch.__version__,
@@ -232,7 +234,7 @@ def _machine(proxy: Proxy) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     """The processor's name where the system tells, else its kind."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text("utf8").splitlines() if listed.exists() else []

@@ -9,11 +9,11 @@ import typer
 
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.commands.index import By, Folder, Where, legs_of
-from tamis.service.cli.display.answer import dumped
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options import options as opt
-from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.cli.commands.index import By, Folder, Where, parse_legs
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
@@ -29,7 +29,7 @@ EPILOG = """
 """
 
 
-@reported()
+@report_errors()
 def ask_context(
     index: Folder,
     question: Annotated[str, typer.Option("--question", "-q", help="What shall be answered.")],
@@ -45,35 +45,35 @@ def ask_context(
     json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     offline: opt.Offline = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as asked
     from tamis.service.api.ask_context import language_of
-    from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.api.languages import choose_proxy
-    from tamis.service.cli.options.default_proxy import ensure_default
+    from tamis.service.api.lazy_method import LazyMethod
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
     models = models_folder(root)
     # the index's keys are read with the model that made them, whatever reads the sentences
     found = CorpusIndex.open(index, root=models)
     choice = choose_proxy(proxy, method, language_of(found), question, (), models)
-    ensure_default(LazyMethod(method, choice.proxy, models), "proxy", offline)
+    fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
     result = asked(
         found,
         question,
         max_tokens=max_tokens,
         top_k=top_k,
         where=where,
-        by=legs_of(by),
+        by=parse_legs(by),
         method=method,
         proxy=proxy,
         root=models,
         cache=_opened(cache),
     )
     if json:
-        typer.echo(dumped(as_json(question, result)))
+        typer.echo(dump_json(context_json(question, result)))
         return
     stdout = typer.get_binary_stream("stdout")
     stdout.write(f"{result.text}\n".encode("utf-8", "replace"))
@@ -82,7 +82,7 @@ def ask_context(
         typer.echo(_summary(result), err=True)
 
 
-def as_json(question: str, result: AskedContext) -> dict[str, Any]:
+def context_json(question: str, result: AskedContext) -> dict[str, Any]:
     """The prompt, where its parts stand, and what it took."""
     return {
         "question": question,

@@ -10,14 +10,15 @@ from typing import Annotated
 
 import typer
 
+from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.probes.errors import BadInput
-from tamis.service.batch.job import Cut, Fields, Format, Job
-from tamis.service.cli.display.errors import reported
+from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
+from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options import batch_options as bat
-from tamis.service.cli.options import options as opt
-from tamis.service.cli.options import protect as pro
-from tamis.service.cli.options.budget_rules import budget_of, rules_of
-from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.compress_options import budget_of
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.rule_options import takes_rules
 
 EPILOG = """
 A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
@@ -48,11 +49,12 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-ROWS_FAILED = 1
+EXIT_ROWS_FAILED = 1
 
 
 @app.command("run", epilog=EPILOG)
-@reported()
+@report_errors()
+@takes_rules
 def run(
     inputs: bat.Inputs,
     out: bat.Out,
@@ -67,12 +69,12 @@ def run(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     cache: opt.Cache = None,
-    engine: bat.EngineOf = bat.Engine.local,
+    engine: bat.EngineOption = bat.EngineChoice.local,
     workers: bat.Workers = 1,
     gpus: bat.Gpus = 0.0,
     shard: bat.Shard = "1/1",
     dry_run: bat.DryRun = False,
-    on_error: bat.IfFailing = bat.OnError.keep,
+    on_error: bat.OnErrorOption = bat.OnErrorChoice.keep,
     share: bat.Share = True,
     retry_errors: bat.RetryErrors = False,
     overwrite: bat.Overwrite = False,
@@ -84,51 +86,22 @@ def run(
     context_field: bat.ContextField = "context",
     text_field: bat.TextField = "text",
     prefix: bat.Prefix = "",
-    format: bat.FormatOf = None,
+    format: bat.FormatOption = None,
     part_rows: bat.PartRows = 256,
     part_mb: bat.PartMb = 8,
-    protect: pro.Protect = None,
-    protect_numbers: pro.Numbers = False,
-    protect_urls: pro.Urls = False,
-    context_window: opt.ContextWindow = 0,
-    dedup: opt.Dedup = None,
-    top_n: opt.TopN = None,
-    keep_tags: pro.KeepTags = False,
-    if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
-    granularity: opt.GranularityOf = opt.Granularity.sentence,
-    answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
-    citations: opt.Citations = None,
-    titles: opt.Titles = False,
-    elision: opt.Elision = None,
-    separator: opt.Separator = "\\n\\n",
-    order: opt.OrderBy = opt.Order.original,
-    language: opt.Spoken = "auto",
+    rules: Rules = DEFAULT_RULES,
+    language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Compress every row of the input; run it again to go on where it stopped."""
-    from tamis.service.batch.execution.preflight import check
+    from tamis.service.batch.execution.preflight import check_job
     from tamis.service.batch.run_options import RunOptions
-    from tamis.service.cli.options.default_proxy import read_by
+    from tamis.service.cli.options.default_proxy import choose_proxy
 
-    rules = rules_of(
-        protect=pro.patterns_of(protect, protect_numbers, protect_urls),
-        context_window=context_window,
-        dedup=dedup,
-        order=order,
-        separator=separator,
-        elision=elision,
-        citations=citations,
-        titles=titles,
-        top_n=top_n,
-        keep_tags=keep_tags,
-        answerable_floor=answerable_floor,
-        if_unanswerable=if_unanswerable,
-        granularity=granularity,
-    )
-    job = Job(
+    job = BatchJob(
         budget=budget_of(max_tokens, ratio, threshold, coverage),
         rules=rules,
         method=method,
@@ -140,81 +113,87 @@ def run(
         query=query,
         instruction=instruction,
         cache=None if cache is None else str(cache.absolute()),
-        fields=Fields(id_field, query_field, docs_field, context_field, text_field, history_field),
+        fields=RowFields(
+            id_field, query_field, docs_field, context_field, text_field, history_field
+        ),
         max_input=max_input,
         prefix=prefix,
-        format=_format(format, inputs, out),
-        cut=Cut(part_rows, part_mb << 20),
+        format=_choose_format(format, inputs, out),
+        cut=PartLimits(part_rows, part_mb << 20),
         root=str(models_folder(root)),
         share=share,
     )
-    check(job)
-    job = read_by(job, inputs, out)
-    call = RunOptions(
+    check_job(job)
+    job = choose_proxy(job, inputs, out)
+    options = RunOptions(
         tuple(inputs),
         out,
         engine.value,
         workers,
         gpus,
-        _shard(shard),
-        on_error is bat.OnError.stop,
+        _parse_shard(shard),
+        on_error is bat.OnErrorChoice.stop,
         retry_errors,
         overwrite,
     )
-    _fetch(job, offline)
+    _fetch_proxy(job, offline)
     if dry_run:
-        _forecast(job, call)
+        _print_forecast(job, options)
     else:
-        _carry_out(job, call, quiet)
+        _run_job(job, options, quiet)
 
 
-def _fetch(job: Job, offline: bool) -> None:
+def _fetch_proxy(job: BatchJob, offline: bool) -> None:
     """Fetches the default proxy if it is needed and missing, and may be."""
     from pathlib import Path
 
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.options.default_proxy import ensure_default
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
     root = Path(job.root) if job.root else None
-    ensure_default(LazyMethod(job.method, job.proxy, root, **job.options), job.tokenizer, offline)
+    fetch_default_proxy(
+        LazyMethod(job.method, job.proxy, root, **job.options), job.tokenizer, offline
+    )
 
 
-def _carry_out(job: Job, call: bat.RunOptions, quiet: bool) -> None:
-    from tamis.service.batch.execution.run import begin, run
+def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
+    from tamis.service.batch.execution.run import prepare_batch, run_batch
     from tamis.service.batch.execution.worker import RowFailed
-    from tamis.service.cli.display.batch import Show, say_summary, surveying
+    from tamis.service.cli.display.batch_progress import BatchProgress, print_summary, survey_status
 
     clock = time.monotonic()
-    with surveying(quiet):
-        begun = begin(job, call)
-    rows_now = begun.rows_left
-    if begun.summary.parts and not quiet:
-        typer.echo(f"{begun.summary.parts:,} of {begun.parts:,} parts are done already", err=True)
-    if begun.parts < call.workers and not quiet:
+    with survey_status(quiet):
+        prepared = prepare_batch(job, options)
+    rows_now = prepared.remaining_rows
+    if prepared.summary.parts and not quiet:
         typer.echo(
-            f"{begun.parts:,} parts for {call.workers} workers: some have nothing to do; "
+            f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already", err=True
+        )
+    if prepared.parts < options.workers and not quiet:
+        typer.echo(
+            f"{prepared.parts:,} parts for {options.workers} workers: some have nothing to do; "
             "--part-rows cuts smaller ones",
             err=True,
         )
-    in_here = call.engine == "local" and call.workers == 1
+    in_here = options.engine == "local" and options.workers == 1
     try:
-        with _stopping(), Show(rows_now, quiet) as show:
+        with _interrupt_on_sigterm(), BatchProgress(rows_now, quiet) as show:
             tick, part = (show.tick, None) if in_here else (None, show.part)
-            summary = run(job, call, begun, part, tick)
+            summary = run_batch(job, options, prepared, part, tick)
     except RowFailed as error:
         typer.echo(f"tamis: {error}", err=True)
-        raise typer.Exit(ROWS_FAILED) from error
+        raise typer.Exit(EXIT_ROWS_FAILED) from error
     except KeyboardInterrupt:
-        typer.echo(f"{begun.summary.parts:,} of {begun.parts:,} parts are done", err=True)
+        typer.echo(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done", err=True)
         raise
     if not quiet:
-        say_summary(summary, call.out, time.monotonic() - clock, rows_now)
+        print_summary(summary, options.out, time.monotonic() - clock, rows_now)
     if summary.failed:
-        raise typer.Exit(ROWS_FAILED)
+        raise typer.Exit(EXIT_ROWS_FAILED)
 
 
 @contextlib.contextmanager
-def _stopping() -> Iterator[None]:
+def _interrupt_on_sigterm() -> Iterator[None]:
     """A polite SIGTERM, as schedulers send it, ends a run as Ctrl-C does."""
     import signal
 
@@ -228,23 +207,25 @@ def _stopping() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _forecast(job: Job, call: bat.RunOptions) -> None:
-    from tamis.service.batch.execution.estimate import estimate
-    from tamis.service.batch.execution.run import agreed
-    from tamis.service.batch.output import Output
-    from tamis.service.cli.display.batch import forecast
+def _print_forecast(job: BatchJob, options: bat.RunOptions) -> None:
+    from tamis.service.batch.execution.estimate import estimate_batch
+    from tamis.service.batch.execution.run import plan_batch
+    from tamis.service.batch.output import OutputFolder
+    from tamis.service.cli.display.batch_progress import forecast_text
 
-    before = None if call.overwrite else Output(call.out).plan()
-    typer.echo(forecast(estimate(job, agreed(job, call, before)), call.workers))
+    before = None if options.overwrite else OutputFolder(options.out).read_plan()
+    typer.echo(
+        forecast_text(estimate_batch(job, plan_batch(job, options, before)), options.workers)
+    )
 
 
-def _format(given: str | None, inputs: list[str], out: str) -> Format:
+def _choose_format(given: str | None, inputs: list[str], out: str) -> Format:
     """The one asked for, else Parquet where every input is Parquet."""
     from tamis.service.batch.job import FORMATS
-    from tamis.service.files.sources import find_sources
+    from tamis.service.files.input_files import find_input_files
 
     if given is None:
-        kinds = {source.kind for source in find_sources(inputs, out)}
+        kinds = {source.kind for source in find_input_files(inputs, out)}
         return "parquet" if kinds == {"parquet"} else "jsonl"
     for known in FORMATS:
         if given == known:
@@ -252,14 +233,14 @@ def _format(given: str | None, inputs: list[str], out: str) -> Format:
     raise BadInput(f"there is no format {given!r}; choose from {', '.join(FORMATS)}")
 
 
-def _shard(given: str) -> tuple[int, int]:
+def _parse_shard(given: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"(\d+)/(\d+)", given)):
         raise BadInput(f"--shard is {given!r}; give the share and how many there are, such as 1/4")
     return int(found[1]), int(found[2])
 
 
 @app.command("merge", epilog="`tamis batch merge out/ -o all.jsonl.gz`")
-@reported()
+@report_errors()
 def merge(
     outs: bat.Outs,
     target: bat.Target,
@@ -268,28 +249,28 @@ def merge(
     ] = False,
 ) -> None:
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
-    from tamis.service.batch.check import merge as join
+    from tamis.service.batch.merge import merge_batch as join
 
     typer.echo(f"{join(outs, target, partial=partial):,} rows in {target}", err=True)
 
 
 @app.command("verify", epilog="`tamis batch verify out-1/ out-2/`")
-@reported()
+@report_errors()
 def verify(outs: bat.Outs) -> None:
     """Read every part again: is each there, whole, with every row of the input once?"""
-    from tamis.service.batch.check import verify as check
+    from tamis.service.batch.verification import verify_batch as check
 
-    verdict = check(outs)
+    report = check(outs)
     for kind in ("missing", "damaged", "stray", "failed"):
-        found = getattr(verdict, kind)
+        found = getattr(report, kind)
         for one in found[:10]:
             # names of files may be none in UTF-8, which standard output refuses
             typer.echo(f"{kind}: {one.encode('utf-8', 'backslashreplace').decode()}")
         if len(found) > 10:
             typer.echo(f"{kind}: and {len(found) - 10:,} more")
-    state = "whole" if verdict.whole else "not whole"
+    state = "whole" if report.is_whole else "not whole"
     typer.echo(
-        f"{verdict.rows:,} rows in {verdict.parts:,} parts: {state}, {len(verdict.failed):,} failed"
+        f"{report.rows:,} rows in {report.parts:,} parts: {state}, {len(report.failed):,} failed"
     )
-    if not verdict.whole or verdict.failed:
-        raise typer.Exit(ROWS_FAILED)
+    if not report.is_whole or report.failed:
+        raise typer.Exit(EXIT_ROWS_FAILED)

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.model_folder import Home
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.model_folder import RootFolder
 
 if TYPE_CHECKING:
-    from tamis.probes.kv_cache.disk import CacheFiles, Fault
+    from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 
 EPILOG = """
 **Examples**
@@ -30,7 +30,7 @@ EPILOG = """
 
 A damaged file is never served, verified or not: it is found when it is read, and read again.
 """
-DAMAGED = LEFT = 1
+EXIT_DAMAGED = EXIT_REMAINING = 1
 
 app = typer.Typer(
     help="Show, check and clear the passages that are kept on disk.",
@@ -55,10 +55,10 @@ def passages_folder(home: Path | None) -> Path:
 
 
 @app.command("stats")
-@reported()
-def stats(folder: Folder = None, as_json: AsJson = False, root: Home = None) -> None:
+@report_errors()
+def stats(folder: Folder = None, as_json: AsJson = False, root: RootFolder = None) -> None:
     """Show how many passages are kept, their bytes, and the models that read them."""
-    files = _opened(folder, root)
+    files = _cache_files(folder, root)
     entries, size = files.size()
     models = files.models()
     if as_json:
@@ -71,14 +71,14 @@ def stats(folder: Folder = None, as_json: AsJson = False, root: Home = None) -> 
 
 
 @app.command("clear")
-@reported()
+@report_errors()
 def clear(
     folder: Folder = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Delete every kept passage; other files in the folder stay."""
-    files = _opened(folder, root)
+    files = _cache_files(folder, root)
     entries, _ = files.size()
     if not yes:
         typer.confirm(f"Delete {entries:,} passages from {files.folder}?", abort=True, err=True)
@@ -91,21 +91,21 @@ def clear(
             f"{files.folder}",
             err=True,
         )
-        raise typer.Exit(LEFT)
+        raise typer.Exit(EXIT_REMAINING)
 
 
 @app.command("verify")
-@reported()
+@report_errors()
 def verify(
     folder: Folder = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the damaged ones.")] = False,
     as_json: AsJson = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Hash every file and name the damaged ones; exit code 1 if there are any."""
-    files = _opened(folder, root)
+    files = _cache_files(folder, root)
     entries, _ = files.size()
-    faults = _faults(files, entries)
+    faults = _find_faults(files, entries)
     gone = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
     if as_json:
         named = [{"file": str(fault.file), "why": fault.why} for fault in faults]
@@ -117,10 +117,10 @@ def verify(
             typer.echo(f"{fault.file}: {fault.why}{done}")
         typer.echo(f"{files.folder}: {entries:,} passages, {len(faults):,} damaged")
     if faults:
-        raise typer.Exit(DAMAGED)
+        raise typer.Exit(EXIT_DAMAGED)
 
 
-def _opened(folder: Path | None, root: Path | None) -> CacheFiles:
+def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
     """The folder's files; it is not made here.
 
     Raises:
@@ -133,7 +133,7 @@ def _opened(folder: Path | None, root: Path | None) -> CacheFiles:
     return CacheFiles(folder or passages_folder(root), 1)
 
 
-def _faults(files: CacheFiles, entries: int) -> list[Fault]:
+def _find_faults(files: CacheFiles, entries: int) -> list[DamagedFile]:
     """Damaged files, with a bar on stderr."""
     columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found = []

@@ -10,27 +10,29 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tamis.compressors.pipeline.results import PassageResult, per_passage
+from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.cli.display.answer import as_json, dumped
-from tamis.service.cli.display.console import UNCUT, screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options import options as opt
-from tamis.service.cli.options import protect as pro
-from tamis.service.cli.options.budget_rules import budget_of, rules_of
+from tamis.service.cli.display.compression_json import compression_json
+from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.method_options import ExitLayer, Isolated
-from tamis.service.cli.options.model_folder import Home, models_folder
-from tamis.service.files.inputs import Reading, gather, standard_input
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.rule_options import takes_rules
+from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 if TYPE_CHECKING:
-    from tamis.probes.tokens import Tokens
+    from tamis.probes.tokens import TextTokenizer
 
 # no language needs so many bytes a token: what is longer is over the limit, uncounted
 _BYTES_A_TOKEN = 64
 _LISTED_SOURCES = 10
-_LINE = 100
+_EXPLANATION_WIDTH = 100
 EPILOG = """
 **Examples**
 
@@ -50,7 +52,7 @@ EPILOG = """
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
+class OutputOptions:
     """Where the answer goes, and in which form; `everything` explains what was left out, too."""
 
     json: bool
@@ -66,7 +68,8 @@ class Show:
             raise BadInput(f"--json and {word} both want the output; give one, or --html FILE")
 
 
-@reported()
+@report_errors()
+@takes_rules
 def compress(
     paths: opt.Paths = None,
     question: opt.Question = None,
@@ -82,54 +85,25 @@ def compress(
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
     cache: opt.Cache = None,
-    protect: pro.Protect = None,
-    protect_numbers: pro.Numbers = False,
-    protect_urls: pro.Urls = False,
-    context_window: opt.ContextWindow = 0,
-    dedup: opt.Dedup = None,
-    top_n: opt.TopN = None,
-    keep_tags: pro.KeepTags = False,
+    rules: Rules = DEFAULT_RULES,
     isolated: Isolated = False,
-    if_unanswerable: opt.IfUnanswerable = opt.Unanswerable.best_effort,
-    granularity: opt.GranularityOf = opt.Granularity.sentence,
-    answerable_floor: opt.AnswerableFloor = opt.ANSWERABLE_FLOOR,
     json: opt.Json = False,
     explain: opt.Explain = False,
     explain_all: opt.ExplainAll = False,
     html: opt.Html = None,
     out: opt.Out = None,
     quiet: opt.Quiet = False,
-    citations: opt.Citations = None,
-    titles: opt.Titles = False,
-    elision: opt.Elision = None,
-    separator: opt.Separator = "\\n\\n",
-    order: opt.OrderBy = opt.Order.original,
-    language: opt.Spoken = "auto",
+    language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
-    show = Show(json, explain or explain_all, explain_all, html, out, quiet)
+    show = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
     budget = budget_of(max_tokens, ratio, threshold, coverage)
-    rules = rules_of(
-        protect=pro.patterns_of(protect, protect_numbers, protect_urls),
-        context_window=context_window,
-        dedup=dedup,
-        order=order,
-        separator=separator,
-        elision=elision,
-        citations=citations,
-        titles=titles,
-        top_n=top_n,
-        keep_tags=keep_tags,
-        answerable_floor=answerable_floor,
-        if_unanswerable=if_unanswerable,
-        granularity=granularity,
-    )
-    reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
-    found = gather(paths or (), standard_input(), reading)
+    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
+    found = gather_inputs(paths or (), standard_input(), reading)
     if found.skipped and not quiet:
         typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
     query = found.question(question)
@@ -137,15 +111,15 @@ def compress(
     from tamis.compressors.pipeline.compression import Compressor
     from tamis.compressors.question import question_text
     from tamis.service.api.compress import counter_of
-    from tamis.service.api.lazy_method import LazyMethod, ordering_methods
     from tamis.service.api.languages import choose_proxy
-    from tamis.service.cli.options.default_proxy import ensure_default, opened
+    from tamis.service.api.lazy_method import LazyMethod, ordering_methods
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
     models = models_folder(root)
-    options = _options(probe, isolated, exit_layer)
+    options = _method_options(probe, isolated, exit_layer)
     choice = choose_proxy(proxy, method, language, query, found.passages, models, probe or AUTO)
-    scorer = LazyMethod(method, choice.proxy, models, cache=opened(cache), **options)
-    ensure_default(scorer, tokenizer, offline)
+    scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
+    fetch_default_proxy(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, choice.proxy, models)
     _check_size(found.passages, counter, max_input)
     result = Compressor(scorer, method, counter, ordering_methods(choice.proxy, models)).compress(
@@ -155,17 +129,17 @@ def compress(
         rules,
         language=choice.language,
     )
-    result = choice.noted(result)
-    _put(show, query, result, per_passage(result, rules, counter))
+    result = choice.add_warning(result)
+    _write_output(show, query, result, per_passage(result, rules, counter))
 
 
-def _options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
+def _method_options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
     """The method's own options: those that were given."""
     given = {"probe": probe, "isolated": isolated or None, "exit_layer": exit_layer}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None:
+def _check_size(passages: Sequence[Passage], counter: TextTokenizer, most: int) -> None:
     """Refuses an input that would be read for hours by mistake."""
     if sum(len(passage.text.encode("utf-8", "replace")) for passage in passages) <= most:
         return  # a token is a byte at least
@@ -177,60 +151,62 @@ def _check_size(passages: Sequence[Passage], counter: Tokens, most: int) -> None
         )
 
 
-def _put(show: Show, question: str, result: Compressed, found: Sequence[PassageResult]) -> None:
+def _write_output(
+    show: OutputOptions, question: str, result: Compressed, found: Sequence[PassageResult]
+) -> None:
     """Writes the answer in the form asked for, and a summary to standard error."""
     if show.html is not None:
-        from tamis.service.cli.display.html_page import page
+        from tamis.service.cli.display.html_page import html_page
 
-        _write(show.html, page(question, result, found).encode())
-    data = _bytes_of(dumped(as_json(result, found)) if show.json else result.text)
+        _write_file(show.html, html_page(question, result, found).encode())
+    data = _encode(dump_json(compression_json(result, found)) if show.json else result.text)
     if show.out is not None:
-        _write(show.out, data)
+        _write_file(show.out, data)
     elif not show.explain:
         stdout = typer.get_binary_stream("stdout")
         stdout.write(data)
         stdout.flush()
     if show.explain:
-        _print_explained(question, result, found, show.everything)
+        _print_explanation(question, result, found, show.everything)
     elif not show.json and not show.quiet:
         _print_summary(result, found)
 
 
-def _bytes_of(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     """The text and a line feed in UTF-8, whatever the terminal's encoding."""
-    from tamis.probes.tokens import encodable
+    from tamis.probes.tokens import replace_surrogates
 
-    written = encodable(text)
+    written = replace_surrogates(text)
     if written != text:
         typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
     return f"{written}\n".encode()
 
 
-def _write(file: Path, data: bytes) -> None:
+def _write_file(file: Path, data: bytes) -> None:
     try:
         file.write_bytes(data)
     except OSError as error:
         raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
 
 
-def _print_explained(
+def _print_explanation(
     question: str, result: Compressed, found: Sequence[PassageResult], everything: bool
 ) -> None:
-    from tamis.service.cli.display.heatmap import explained
+    from tamis.service.cli.display.heatmap import explanation
 
-    console = screen(pipe_width=_LINE)
-    for part in explained(question, result, found, everything):
+    console = make_console(pipe_width=_EXPLANATION_WIDTH)
+    for part in explanation(question, result, found, everything):
         console.print(part)
 
 
 def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
     """What was kept, of which sources, and what it took."""
-    from tamis.service.cli.display.heatmap import source_table, totals
+    from tamis.service.cli.display.heatmap import source_table, totals_text
 
-    console = screen(stderr=True, pipe_width=UNCUT)
+    console = make_console(stderr=True, pipe_width=UNCUT_WIDTH)
     best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
     console.print(source_table(best[:_LISTED_SOURCES]))
     if more := len(best) - _LISTED_SOURCES:
         if more > 0:
             console.print(f"and {more} more sources", style="dim")
-    console.print(totals(result))
+    console.print(totals_text(result))

@@ -18,14 +18,14 @@ from rich.text import Text
 
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
-from tamis.service.cli.display.answer import dumped
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-DEFAULT = "smollm2-135m"
+DEFAULT_PROXY = "smollm2-135m"
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
 PYTHON = (3, 11)
 DEVICES = {
@@ -57,18 +57,18 @@ class Finding:
     way_out: str = ""
 
 
-@reported()
+@report_errors()
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Check the installation, the device, the models and their probes; read for a second."""
     found = list(findings(models_folder(root)))
     failed = any(finding.state == "fail" for finding in found)
     if json:
-        typer.echo(dumped({"ok": not failed, "checks": [asdict(finding) for finding in found]}))
+        typer.echo(dump_json({"ok": not failed, "checks": [asdict(finding) for finding in found]}))
     else:
-        _print(found)
+        _print_findings(found)
     if failed:
         raise typer.Exit(1)
 
@@ -76,14 +76,14 @@ def doctor(
 def findings(models: Path) -> Iterator[Finding]:
     """Everything there is to check, the cheap things first; one that breaks is a finding itself."""
     checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
-        ("python", _python),
-        ("packages", _packages),
-        ("device", _device),
-        ("cache", _cache),
-        ("models", _models),
-        ("probes", _probes),
-        ("languages", _languages),
-        ("reading", _reading),
+        ("python", _check_python),
+        ("packages", _check_packages),
+        ("device", _check_device),
+        ("cache", _check_cache),
+        ("models", _check_models),
+        ("probes", _check_probes),
+        ("languages", _check_languages),
+        ("reading", _check_reading),
     )
     for name, check in checks:
         try:
@@ -93,14 +93,14 @@ def findings(models: Path) -> Iterator[Finding]:
             yield Finding(name, "fail", seen, "install tamis anew in a fresh environment")
 
 
-def _python(models: Path) -> Iterator[Finding]:
+def _check_python(models: Path) -> Iterator[Finding]:
     here = ".".join(map(str, sys.version_info[:3]))
     old = sys.version_info < PYTHON
     way_out = "install tamis with Python {}.{} or newer".format(*PYTHON) if old else ""
     yield Finding("python", "fail" if old else "ok", f"{here}, tamis {version('tamis')}", way_out)
 
 
-def _packages(models: Path) -> Iterator[Finding]:
+def _check_packages(models: Path) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wanted = {want.name: want for want in map(Requirement, requires("tamis") or ())}
@@ -116,7 +116,7 @@ def _packages(models: Path) -> Iterator[Finding]:
         yield Finding(name, "ok" if fits else "fail", here, way_out)
 
 
-def _device(models: Path) -> Iterator[Finding]:
+def _check_device(models: Path) -> Iterator[Finding]:
     import torch
 
     from tamis.probes.model.loading import choose_device, choose_dtype
@@ -125,11 +125,11 @@ def _device(models: Path) -> Iterator[Finding]:
     dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     yield Finding("device", "ok", f"{name}: {DEVICES[device.type]}")
-    yield Finding("dtype", "ok", f"{dtype}: {_why(dtype, device.type)}")
-    yield _threads(torch.get_num_threads(), _cores(), _load())
+    yield Finding("dtype", "ok", f"{dtype}: {_dtype_reason(dtype, device.type)}")
+    yield _check_threads(torch.get_num_threads(), _usable_cores(), _load_average())
 
 
-def _threads(threads: int, cores: int, load: float) -> Finding:
+def _check_threads(threads: int, cores: int, load: float) -> Finding:
     """Threads that share cores wait for each other: beside other work, two were 25 times slower."""
     seen = f"{threads} threads on {cores} cores, load {load:.1f}"
     if threads == 1 or threads + load <= cores + 1:
@@ -138,7 +138,7 @@ def _threads(threads: int, cores: int, load: float) -> Finding:
     return Finding("threads", "warn", seen, f"other work is running; try OMP_NUM_THREADS={free}")
 
 
-def _why(dtype: str, device: str) -> str:
+def _dtype_reason(dtype: str, device: str) -> str:
     if dtype == "float32":
         return "this processor does not multiply bfloat16 in hardware"
     if dtype == "bfloat16":
@@ -146,21 +146,21 @@ def _why(dtype: str, device: str) -> str:
     return f"this {device} does not multiply bfloat16"
 
 
-def _cores() -> int:
+def _usable_cores() -> int:
     """Those this process may use: a container often has fewer than the machine."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _load() -> float:
+def _load_average() -> float:
     """Processes that ran in the last minute; 0 where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def _cache(models: Path) -> Iterator[Finding]:
+def _check_cache(models: Path) -> Iterator[Finding]:
     there = next(place for place in (models, *models.parents) if place.exists())
-    free, needed = shutil.disk_usage(there).free, zoo.ZOO[DEFAULT].disk_bytes
+    free, needed = shutil.disk_usage(there).free, zoo.ZOO[DEFAULT_PROXY].disk_bytes
     if not os.access(there, os.W_OK):
         yield Finding("cache", "warn", f"{models} cannot be written", "choose one with TAMIS_HOME")
     elif free < needed:
@@ -170,11 +170,11 @@ def _cache(models: Path) -> Iterator[Finding]:
         yield Finding("cache", "ok", f"{models}, {decimal(free)} free")
 
 
-def _models(models: Path) -> Iterator[Finding]:
-    here = {one.entry.name: one for one in zoo.installed(models)}
+def _check_models(models: Path) -> Iterator[Finding]:
+    here = {one.entry.name: one for one in zoo.installed_models(models)}
     for name, entry in zoo.ZOO.items():
         one, pull = here.get(name), f"tamis models pull {name}"
-        if one is None and name == DEFAULT:
+        if one is None and name == DEFAULT_PROXY:
             yield Finding(name, "fail", "not installed", f"{pull} ({decimal(entry.size_bytes)})")
         elif one is None:
             yield Finding(name, "ok", f"not installed: {entry.summary}", pull)
@@ -193,17 +193,17 @@ def _adapters_fault(entry: zoo.ZooEntry) -> str:
     """What is wrong with the adapters that ship for a model, if it has any."""
     try:
         if entry.base:
-            sharpened.check(entry.name, entry.adapters_sha256)
+            sharpened.check_adapters(entry.name, entry.adapters_sha256)
     except TamisError as error:
         return str(error)
     return ""
 
 
-def _probes(models: Path) -> Iterator[Finding]:
-    from tamis.compressors.features.shipped_probes import WEIGHTS
+def _check_probes(models: Path) -> Iterator[Finding]:
+    from tamis.compressors.features.shipped_probes import WEIGHTS_FOLDER
     from tamis.probes.probing.linear import LinearProbe
 
-    files = sorted(WEIGHTS.glob("*.safetensors"))
+    files = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
     for file in files:
         card = LinearProbe.load(file).card
         entry, name = zoo.ZOO.get(card.model), f"probe of {card.method}, {card.model}"
@@ -213,37 +213,41 @@ def _probes(models: Path) -> Iterator[Finding]:
         else:
             seen = f"is for {card.model} {card.revision}; tamis pins {entry.revision}"
             yield Finding(name, "fail", seen, "install tamis anew")
-    if not any(file.name.startswith(f"question_rows.{DEFAULT}.") for file in files):
-        seen = f"none ships for {DEFAULT}: heads are averaged, scores are no probabilities"
+    if not any(file.name.startswith(f"question_rows.{DEFAULT_PROXY}.") for file in files):
+        seen = f"none ships for {DEFAULT_PROXY}: heads are averaged, scores are no probabilities"
         yield Finding("probes", "warn", seen, "tamis probe train --help")
 
 
-def _languages(models: Path) -> Iterator[Finding]:
+def _check_languages(models: Path) -> Iterator[Finding]:
     """What each proxy was measured to keep in each language, and where another keeps more."""
     from tamis.service.api.language_table import proxy_lines
     from tamis.service.api.languages import load_measurements
 
-    here = {one.entry.name for one in zoo.installed(models) if one.fault is None}
+    here = {one.entry.name for one in zoo.installed_models(models) if one.fault is None}
     for name in load_measurements()["proxies"]:
         if name in here:
             yield Finding(f"languages of {name}", "ok", "\n".join(proxy_lines(name)))
-        elif better := _better_in(name):
+        elif better := _languages_to_gain(name):
             seen = f"{name} keeps more in {', '.join(better)}, and is not installed"
             yield Finding(f"languages of {name}", "ok", seen, f"tamis models pull {name}")
     seen = f"measured in {', '.join(load_measurements()['languages'])}; no other language was"
     yield Finding("languages", "ok", seen, "measure yours with tamis bench languages --data DIR")
 
 
-def _better_in(proxy: str) -> list[str]:
+def _languages_to_gain(proxy: str) -> list[str]:
     from tamis.service.api.languages import best_proxy, load_measurements
 
-    return [code for code in load_measurements()["languages"] if best_proxy(code) == proxy != DEFAULT]
+    return [
+        code
+        for code in load_measurements()["languages"]
+        if best_proxy(code) == proxy != DEFAULT_PROXY
+    ]
 
 
-def _reading(models: Path) -> Iterator[Finding]:
+def _check_reading(models: Path) -> Iterator[Finding]:
     """A second of reading with the default proxy; it must find what it is asked for."""
     try:
-        zoo.locate(DEFAULT, models)
+        zoo.locate(DEFAULT_PROXY, models)
     except TamisError as error:
         yield Finding("reading", "warn", "not tried", str(error))
         return
@@ -264,14 +268,14 @@ def _reading(models: Path) -> Iterator[Finding]:
         yield Finding("reading", "ok", f"{rate}, and the answer was found")
     else:
         seen = f"{rate}, and the answer was not found"
-        yield Finding("reading", "fail", seen, f"tamis models info {DEFAULT} --verify")
+        yield Finding("reading", "fail", seen, f"tamis models info {DEFAULT_PROXY} --verify")
 
 
-def _print(found: list[Finding]) -> None:
+def _print_findings(found: list[Finding]) -> None:
     table = Table.grid(padding=(0, 2))
     for finding in found:
         seen = Text(finding.seen)
         if finding.way_out:
             seen.append(f"\n→ {finding.way_out}", "dim" if finding.state == "ok" else "bold")
         table.add_row(Text(finding.state, STYLES[finding.state]), Text(finding.name), seen)
-    screen().print(table)
+    make_console().print(table)

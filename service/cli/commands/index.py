@@ -13,12 +13,17 @@ from rich.table import Table
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
 from tamis.service.cli.commands import index_fit
-from tamis.service.cli.display.answer import dumped
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.display.index import progress, row, say, table
-from tamis.service.cli.options import options as opt
-from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.index_results import (
+    hit_json,
+    hits_table,
+    indexing_progress,
+    print_counts,
+)
+from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 if TYPE_CHECKING:
     pass
@@ -75,7 +80,7 @@ By = Annotated[
 
 
 @app.command("build", epilog=EPILOG)
-@reported()
+@report_errors()
 def build(
     corpus: Corpus,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
@@ -103,11 +108,11 @@ def build(
     encoding: opt.Encoding = "utf-8",
     quiet: opt.Quiet = False,
     offline: opt.Offline = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Index a corpus. Cut short, the same command goes on where it was."""
     from tamis.service.api import index as indexing
-    from tamis.service.files.corpus import Fields
+    from tamis.service.files.corpus import CorpusFields
 
     settings = indexing.index_settings(
         model=not no_model,
@@ -117,24 +122,24 @@ def build(
         language=language,
         chunk_chars=chunk_chars,
     )
-    _fetch(settings.keys is not None, proxy, offline, root)
-    with progress(corpus, quiet) as (report, clock):
+    _fetch_proxy(settings.keys is not None, proxy, offline, root)
+    with indexing_progress(corpus, quiet) as (report, clock):
         counted = indexing.build_index(
             out,
             corpus,
             settings,
-            fields=Fields(id_field, text_field, title_field),
+            fields=CorpusFields(id_field, text_field, title_field),
             encoding=encoding,
             proxy=proxy,
             root=models_folder(root),
             overwrite=overwrite,
             report=report,
         )
-    say(out, counted, clock, quiet)
+    print_counts(out, counted, clock, quiet)
 
 
 @app.command("add", epilog=EPILOG)
-@reported()
+@report_errors()
 def add(
     index: Folder,
     corpus: Corpus,
@@ -144,29 +149,29 @@ def add(
     proxy: Proxy = None,
     encoding: opt.Encoding = "utf-8",
     quiet: opt.Quiet = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Add documents; those of an id that is there are replaced, unchanged ones passed over."""
     from tamis.retrieval.storage.manifest import Manifest
     from tamis.service.api import index as indexing
-    from tamis.service.files.corpus import Fields
+    from tamis.service.files.corpus import CorpusFields
 
     Manifest.read(index)
-    with progress(corpus, quiet) as (report, clock):
+    with indexing_progress(corpus, quiet) as (report, clock):
         counted = indexing.add_documents(
             index,
             corpus,
-            fields=Fields(id_field, text_field, title_field),
+            fields=CorpusFields(id_field, text_field, title_field),
             encoding=encoding,
             proxy=proxy,
             root=models_folder(root),
             report=report,
         )
-    say(index, counted, clock, quiet)
+    print_counts(index, counted, clock, quiet)
 
 
 @app.command("delete", epilog=EPILOG)
-@reported()
+@report_errors()
 def delete(
     index: Folder,
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents to delete.")],
@@ -183,7 +188,7 @@ def delete(
 
 
 @app.command("compact", epilog=EPILOG)
-@reported()
+@report_errors()
 def compact(index: Folder, quiet: opt.Quiet = False) -> None:
     """Give back the room of what was deleted, and merge small segments."""
     from tamis.retrieval.index.sessions import open_writer
@@ -205,7 +210,7 @@ app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
 
 
 @app.command("search", epilog=EPILOG)
-@reported()
+@report_errors()
 def search(
     index: Folder,
     question: Annotated[str, typer.Option("--question", "-q", help="What is searched for.")],
@@ -214,26 +219,26 @@ def search(
     by: By = None,
     json: opt.AsJson = False,
     proxy: Proxy = None,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Find the chunks that answer a question."""
     from tamis.retrieval.index.store import CorpusIndex
 
     found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
     clock = time.perf_counter()
-    hits = found.search(question, k, where, by=legs_of(by))
+    hits = found.search(question, k, where, by=parse_legs(by))
     ms = (time.perf_counter() - clock) * 1e3
     if json:
-        rows = [row(hit) for hit in hits]
-        typer.echo(dumped({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
+        rows = [hit_json(hit) for hit in hits]
+        typer.echo(dump_json({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
         return
-    screen(markup=False).print(table(hits))
+    make_console(markup=False).print(hits_table(hits))
     if not hits:
         typer.echo("nothing was found; loosen --where, or ask in other words", err=True)
 
 
 @app.command("stats", epilog=EPILOG)
-@reported()
+@report_errors()
 def stats(index: Folder, json: opt.AsJson = False) -> None:
     """Say what an index holds and how it was made."""
     from tamis.retrieval.index.store import CorpusIndex
@@ -241,13 +246,13 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 
     found = CorpusIndex.open(index).stats()
     if json:
-        typer.echo(dumped(found))
+        typer.echo(dump_json(found))
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
         said = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
         listed.add_row(name.replace("_", " "), str(said))
-    screen(markup=False).print(listed)
+    make_console(markup=False).print(listed)
     if not found["complete"]:
         typer.echo("its first build was cut short: run the same command again", err=True)
     if (index / BUILDING).exists():
@@ -259,7 +264,7 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
 
 
 @app.command("verify", epilog=EPILOG)
-@reported()
+@report_errors()
 def verify(index: Folder) -> None:
     """Read every byte of an index and compare it with its checksum."""
     from tamis.retrieval.index.store import CorpusIndex
@@ -274,16 +279,16 @@ def verify(index: Folder) -> None:
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
 
 
-def legs_of(by: str | None) -> list[str] | None:
+def parse_legs(by: str | None) -> list[str] | None:
     """What `--by` names; None where it was not given."""
     return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
 
 
-def _fetch(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:
+def _fetch_proxy(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:
     """The default proxy, where it is needed and missing."""
     if wanted and proxy == DEFAULT_PROXY:
         from tamis.compressors.registry import DEFAULT
         from tamis.service.api.lazy_method import LazyMethod
-        from tamis.service.cli.options.default_proxy import ensure_default
+        from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
-        ensure_default(LazyMethod(DEFAULT, proxy, models_folder(root)), "proxy", offline)
+        fetch_default_proxy(LazyMethod(DEFAULT, proxy, models_folder(root)), "proxy", offline)

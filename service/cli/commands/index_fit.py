@@ -10,9 +10,9 @@ import typer
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import bars
-from tamis.service.cli.options.model_folder import Home, models_folder
+from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 if TYPE_CHECKING:
     from tamis.retrieval.keys.head_selection import LabelledQuestion
@@ -26,7 +26,7 @@ EPILOG = """
 """
 
 
-@reported()
+@report_errors()
 def fit(
     records: Annotated[
         list[Path], typer.Argument(help="Labelled records: questions, passages, gold sentences.")
@@ -42,7 +42,7 @@ def fit(
         int, typer.Option(min=1, help="At most so many; each adds to every token.")
     ] = 2,
     limit: Annotated[int, typer.Option(min=1, help="Questions, from all over the records.")] = 400,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Choose the heads that find passages, on questions whose passages are known.
 
@@ -51,16 +51,16 @@ def fit(
     from tamis.probes.hub.zoo import load_proxy
     from tamis.retrieval.keys import head_selection
 
-    passages, cases = _pool(records, limit)
+    passages, cases = _passage_pool(records, limit)
     loaded = load_proxy(proxy, layers=layers, root=models_folder(root))
     names = ", ".join(path.name.split(".")[0] for path in records)
-    with bars() as progress:
+    with record_bars() as progress:
         bar = progress.add_task("looking", total=len(cases) + loaded.depth)
         found = head_selection.select_heads(
             loaded,
             passages,
             cases,
-            most=heads,
+            max_heads=heads,
             fitted_on=f"{len(cases)} questions and {len(passages)} passages of {names}",
             report=lambda: progress.advance(bar),
         )
@@ -68,19 +68,22 @@ def fit(
         out.write_text(json.dumps(found.recipe.as_json()) + "\n", "utf8")
     except OSError as error:
         raise BadInput(f"{out} cannot be written ({error.strerror}); name another file") from error
-    for layer, head in sorted(found.heads, key=lambda h: -found.heads[h])[:8]:
-        typer.echo(f"layer {layer:2} head {head:2}  {found.heads[layer, head]:.3f}")
+    for layer, head in sorted(found.head_mrr, key=lambda h: -found.head_mrr[h])[:8]:
+        typer.echo(f"layer {layer:2} head {head:2}  {found.head_mrr[layer, head]:.3f}")
     chosen = ", ".join(f"{layer}-{head}" for layer, head in found.recipe.heads)
-    typer.echo(f"{out}: heads {chosen}, together {found.together:.3f} (mean reciprocal rank)")
+    typer.echo(f"{out}: heads {chosen}, together {found.recipe_mrr:.3f} (mean reciprocal rank)")
 
 
-def _pool(records: list[Path], limit: int) -> tuple[list[Any], list[LabelledQuestion]]:
+def _passage_pool(records: list[Path], limit: int) -> tuple[list[Any], list[LabelledQuestion]]:
     """Every passage once, and the questions that some of them answer."""
     from tamis.retrieval.keys.head_selection import LabelledQuestion
-    from tamis.service.datasets.records import load
+    from tamis.service.datasets.records import load_records
 
     rows = [
-        row for path in records for row in load(path) if any(doc.get("gold") for doc in row["docs"])
+        row
+        for path in records
+        for row in load_records(path)
+        if any(doc.get("gold") for doc in row["docs"])
     ]
     rows = [rows[i * len(rows) // limit] for i in range(limit)] if len(rows) > limit else rows
     places: dict[tuple[str | None, str], int] = {}

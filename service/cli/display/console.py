@@ -1,17 +1,19 @@
-"""Where tables and summaries go: a terminal's own width, or a pipe's, which has none."""
+"""The console for tables and summaries: as wide as the terminal, or of a fixed width in a pipe."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 PIPE_WIDTH = 160
-UNCUT = 400
-"""For tables with paths in them: whoever reads a pipe wants each on one line."""
+UNCUT_WIDTH = 400
+"""Width for tables with paths: a program that reads a pipe needs each row on one line."""
 
 
-def screen(*, stderr: bool = False, pipe_width: int = PIPE_WIDTH, markup: bool = True) -> Console:
-    """Numbers get no colour of their own: a table says by style what matters."""
-    found = Console(stderr=stderr, highlight=False, markup=markup)
-    if not found.is_terminal:
-        found.width = pipe_width  # eighty columns would cut tables for whoever reads it
-    return found
+def make_console(
+    *, stderr: bool = False, pipe_width: int = PIPE_WIDTH, markup: bool = True
+) -> Console:
+    """A console that does not highlight numbers: tables mark what matters by their own style."""
+    console = Console(stderr=stderr, highlight=False, markup=markup)
+    if not console.is_terminal:
+        console.width = pipe_width  # the default of 80 columns would cut tables
+    return console

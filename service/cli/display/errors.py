@@ -1,4 +1,4 @@
-"""What a terminal sees when something goes wrong: one sentence, never a traceback."""
+"""Errors of a command: one sentence on standard error and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import typer
 
 from tamis.probes.errors import TamisError
 
-REFUSED = 2
-INTERRUPTED = 130
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turns tamis's own errors into a line on stderr and exit code 2, and Ctrl-C into 130.
 
-    As a decorator, below `@app.command()`, or around a block. Anything else is a bug and stays one.
+    As a decorator, below `@app.command()`, or around a block. Any other exception is a bug and is
+    not caught.
     """
     try:
         yield
     except TamisError as error:
         typer.echo(f"tamis: {error}", err=True)
-        raise typer.Exit(REFUSED) from error
+        raise typer.Exit(EXIT_REFUSED) from error
     except KeyboardInterrupt:
         typer.echo("tamis: interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None

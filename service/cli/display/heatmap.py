@@ -1,4 +1,4 @@
-"""A compression in a terminal: sentences with their scores, the kept ones bright."""
+"""A compression on a terminal: sentences with their scores, the kept ones highlighted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tamis.compressors.pipeline.results import PassageResult
-from tamis.service.cli.display.answer import shown
+from tamis.service.cli.display.text import printable
 
 if TYPE_CHECKING:
     from tamis.compressors.types import Compressed
 
 Colour = tuple[int, int, int]
-# kept: black on a shade, faint: a shade alone; both can be read on light and on dark terminals
+# kept sentences are black on a colour, others coloured text: readable on light and dark terminals
 _PALE: Colour = (253, 240, 205)
 _HOT: Colour = (250, 140, 30)
 _GREY: Colour = (128, 128, 128)
@@ -33,21 +33,22 @@ _SECOND_MS = 1000
 def heats(scores: Sequence[float]) -> list[float]:
     """0 for the lowest score, 1 for the highest; 0 where all are equal.
 
-    The root of the share of the range: probabilities crowd near zero, and would look alike there.
+    The square root of the share of the range, since probabilities crowd near zero and would look
+    alike there.
     """
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     return [((score - low) / (high - low)) ** 0.5 if high > low else 0.0 for score in scores]
 
 
-def explained(
+def explanation(
     question: str, result: Compressed, found: Sequence[PassageResult], everything: bool = False
 ) -> Iterator[RenderableType]:
-    """The question, sentences shaded, a table of the sources, tokens and timings.
+    """The question, shaded sentences, a table of the passages, tokens and timings.
 
     Args:
         everything: show every sentence, not only the kept ones and those next to them.
     """
-    yield Text.assemble(("Question  ", "bold"), shown(question))
+    yield Text.assemble(("Question  ", "bold"), printable(question))
     if not result.scores:
         yield Text("The whole context fits: no model was asked, nothing is scored.", "italic")
     shares = heats(result.scores)
@@ -56,30 +57,32 @@ def explained(
         yield from heat_map(source, result, shares, everything)
     yield Text()
     yield source_table(found)
-    yield totals(result)
+    yield totals_text(result)
 
 
 def heat_map(
     source: PassageResult, result: Compressed, shares: Sequence[float], everything: bool = False
 ) -> Iterator[RenderableType]:
-    """A header and one row a sentence: mark, score, text; a run that is passed over is one row."""
-    title = Text.assemble((shown(source.label), "bold"), f"  {_facts(source)}")
+    """A header and one row per sentence: mark, score, text; a skipped run is one row."""
+    title = Text.assemble((printable(source.label), "bold"), f"  {_passage_facts(source)}")
     yield Rule(title, align="left", style="dim", characters="─")
     rows = Table.grid(padding=(0, 1))
     rows.add_column()
     rows.add_column(justify="right")
     rows.add_column(overflow="fold")
-    for run, is_shown in runs(source, everything):
+    for run, is_shown in unit_runs(source, everything):
         if not is_shown:
-            rows.add_row(Text(DROPPED, "dim"), Text(), Text(passed_over(run, result), "dim"))
+            rows.add_row(Text(DROPPED, "dim"), Text(), Text(skipped_text(run, result), "dim"))
             continue
         for u in run:
             rows.add_row(*_row(u, source, result, shares[u] if shares else 0.0))
     yield rows
 
 
-def runs(source: PassageResult, everything: bool = False) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """A source's units in order, in runs, and whether a run is shown or passed over.
+def unit_runs(
+    source: PassageResult, everything: bool = False
+) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """A passage's units in order, in runs, and whether each run is shown or skipped.
 
     Shown are kept units and up to `NEIGHBOURS` on both sides of each; all of them if `everything`.
     """
@@ -94,8 +97,8 @@ def runs(source: PassageResult, everything: bool = False) -> Iterator[tuple[tupl
         yield tuple(run), is_shown
 
 
-def passed_over(run: Sequence[int], result: Compressed) -> str:
-    """How many units are not shown, and the best score among them."""
+def skipped_text(run: Sequence[int], result: Compressed) -> str:
+    """The number of units that are not shown, and the best score among them."""
     best = f", best {max(result.scores[u] for u in run):.2f}" if result.scores else ""
     return f"{len(run)} more{best}"
 
@@ -107,27 +110,27 @@ def _row(u: int, source: PassageResult, result: Compressed, heat: float) -> tupl
     return (
         Text(KEPT if kept else DROPPED, "" if kept else "dim"),
         Text(score, "bold" if kept else "dim"),
-        Text(shown(source.passage.text[start:stop]), shade(heat, kept)),
+        Text(printable(source.passage.text[start:stop]), shade(heat, kept)),
     )
 
 
 def shade(heat: float, kept: bool) -> Style:
-    """Solid for a kept sentence, faint for another; hotter is deeper."""
+    """A background for a kept sentence, a text colour for another; a higher heat is deeper."""
     if kept:
-        return Style(color="#000000", bgcolor=_mixed(_PALE, _HOT, heat), bold=True)
-    # grey on eight colours may be white on white: a cold sentence keeps the terminal's own
-    return Style(color=_mixed(_GREY, _EMBER, heat)) if heat > _TEPID else Style(dim=True)
+        return Style(color="#000000", bgcolor=_mix(_PALE, _HOT, heat), bold=True)
+    # with eight colours grey may be white on white: a cold sentence keeps the terminal's colour
+    return Style(color=_mix(_GREY, _EMBER, heat)) if heat > _TEPID else Style(dim=True)
 
 
 def source_table(found: Sequence[PassageResult]) -> Table:
-    """Source, score, sentences kept, tokens before and after."""
+    """A row per passage: name, score, sentences kept, tokens before and after."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source", overflow="fold")
     for name in ("score", "kept", "tokens"):
         table.add_column(name, justify="right")
     for source in found:
         table.add_row(
-            Text(shown(source.label)),
+            Text(printable(source.label)),
             "" if source.score is None else f"{source.score:.2f}",
             f"{len(source.kept)} of {len(source.units)}",
             f"{source.tokens_before:,} → {source.tokens_after:,}",
@@ -136,7 +139,7 @@ def source_table(found: Sequence[PassageResult]) -> Table:
     return table
 
 
-def totals(result: Compressed) -> Group:
+def totals_text(result: Compressed) -> Group:
     """Tokens in and out, sentences kept, timings; then the warnings."""
     line = Text.assemble(
         "kept ",
@@ -144,27 +147,27 @@ def totals(result: Compressed) -> Group:
         " sentences, ",
         (f"{result.tokens_in:,} → {result.tokens_out:,}", "bold"),
         f" tokens ({result.ratio:.1%})",
-        (f"   {timings(result)}", "dim"),
+        (f"   {timings_text(result)}", "dim"),
     )
     return Group(line, *(Text(f"warning: {warning}", "yellow") for warning in result.warnings))
 
 
-def timings(result: Compressed) -> str:
-    """How long each step took, the total last."""
+def timings_text(result: Compressed) -> str:
+    """The duration of each step, the total last."""
     names = ("load", "read", "select", "total")
-    took = [(name, result.timings_ms[name]) for name in names if name in result.timings_ms]
-    return ", ".join(f"{name} {_duration(ms)}" for name, ms in took)
+    durations = [(name, result.timings_ms[name]) for name in names if name in result.timings_ms]
+    return ", ".join(f"{name} {_duration_text(ms)}" for name, ms in durations)
 
 
-def _duration(ms: float) -> str:
+def _duration_text(ms: float) -> str:
     return f"{ms / _SECOND_MS:.2f} s" if ms >= _SECOND_MS else f"{ms:.0f} ms"
 
 
-def _facts(source: PassageResult) -> str:
+def _passage_facts(source: PassageResult) -> str:
     score = "" if source.score is None else f"score {source.score:.2f}, "
     return f"{score}{source.tokens_before:,} → {source.tokens_after:,} tokens"
 
 
-def _mixed(cold: Colour, hot: Colour, heat: float) -> str:
+def _mix(cold: Colour, hot: Colour, heat: float) -> str:
     red, green, blue = (round(a + (b - a) * heat) for a, b in zip(cold, hot, strict=True))
     return f"#{red:02x}{green:02x}{blue:02x}"

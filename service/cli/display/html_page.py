@@ -1,4 +1,4 @@
-"""A compression as a web page that needs nothing but itself: no script, no font, no network."""
+"""A compression as a self-contained web page: no script, no font, no network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tamis.compressors.pipeline.results import PassageResult
-from tamis.service.cli.display.answer import shown
-from tamis.service.cli.display.heatmap import heats, timings
+from tamis.service.cli.display.heatmap import heats, timings_text
+from tamis.service.cli.display.text import printable
 
 if TYPE_CHECKING:
     from tamis.compressors.types import Compressed
 
-# scripts are forbidden outright: what a document says can never run, even if escaping failed
+# scripts are forbidden: text of a document could not run even if escaping failed
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -51,23 +51,23 @@ a {{ color: inherit; }}
 """
 
 
-def page(question: str, result: Compressed, found: Sequence[PassageResult]) -> str:
+def html_page(question: str, result: Compressed, found: Sequence[PassageResult]) -> str:
     """The whole context as HTML: kept sentences solid, others faint, each score on hover.
 
-    Everything that was given is escaped; control characters and lone surrogates are shown as signs.
+    All text is escaped; control characters and lone surrogates are shown as symbols.
     """
-    return "".join(_parts(question, result, found))
+    return "".join(_html_parts(question, result, found))
 
 
-def _parts(question: str, result: Compressed, found: Sequence[PassageResult]) -> Iterator[str]:
-    yield _HEAD.format(question=_safe(question))
-    yield f"<h1>{_safe(question)}</h1>\n"
+def _html_parts(question: str, result: Compressed, found: Sequence[PassageResult]) -> Iterator[str]:
+    yield _HEAD.format(question=_escape(question))
+    yield f"<h1>{_escape(question)}</h1>\n"
     yield (
         f'<p class="facts">kept {len(result.kept)} of {len(result.units)} sentences, '
         f"{result.tokens_in:,} → {result.tokens_out:,} tokens ({result.ratio:.1%}); "
-        f"{_safe(result.method)}; {timings(result)}</p>\n"
+        f"{_escape(result.method)}; {timings_text(result)}</p>\n"
     )
-    yield from (f'<p class="facts">{_safe(warning)}</p>\n' for warning in result.warnings)
+    yield from (f'<p class="facts">{_escape(warning)}</p>\n' for warning in result.warnings)
     yield from _table(found)
     yield '<input type="checkbox" id="only"> <label for="only">only what was kept</label>\n'
     shares = heats(result.scores)
@@ -80,7 +80,7 @@ def _table(found: Sequence[PassageResult]) -> Iterator[str]:
     yield "<table>\n<tr><th>source</th><th>score</th><th>kept</th><th>tokens</th></tr>\n"
     for source in found:
         yield (
-            f'<tr><td><a href="#d{source.index}">{_safe(source.label)}</a></td>'
+            f'<tr><td><a href="#d{source.index}">{_escape(source.label)}</a></td>'
             f"<td>{_score(source.score)}</td><td>{len(source.kept)} of {len(source.units)}</td>"
             f"<td>{source.tokens_before:,} → {source.tokens_after:,}</td></tr>\n"
         )
@@ -88,8 +88,8 @@ def _table(found: Sequence[PassageResult]) -> Iterator[str]:
 
 
 def _article(source: PassageResult, result: Compressed, shares: Sequence[float]) -> Iterator[str]:
-    """One document; every unit carries its heat and its score, the white space between none."""
-    yield f'<article id="d{source.index}">\n<h2>{_safe(source.label)} '
+    """One document; every unit has its heat and its score, the white space between units none."""
+    yield f'<article id="d{source.index}">\n<h2>{_escape(source.label)} '
     yield f"<small>{source.tokens_before:,} → {source.tokens_after:,} tokens</small></h2>\n"
     yield '<div class="text">'
     text, kept, at = source.passage.text, set(source.kept), 0
@@ -98,15 +98,15 @@ def _article(source: PassageResult, result: Compressed, shares: Sequence[float])
         tag, word = ("mark", "kept") if u in kept else ("span", "left out")
         hint = f"{_score(result.scores[u])}, {word}" if result.scores else word
         heat = shares[u] if shares else 0.0
-        yield _safe(text[at:start])
-        yield f'<{tag} style="--h:{heat:.3f}" title="{hint}">{_safe(text[start:stop])}</{tag}>'
+        yield _escape(text[at:start])
+        yield f'<{tag} style="--h:{heat:.3f}" title="{hint}">{_escape(text[start:stop])}</{tag}>'
         at = stop
-    yield f"{_safe(text[at:])}</div>\n</article>\n"
+    yield f"{_escape(text[at:])}</div>\n</article>\n"
 
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _safe(text: str) -> str:
-    return escape(shown(text), quote=True)
+def _escape(text: str) -> str:
+    return escape(printable(text), quote=True)

@@ -1,4 +1,4 @@
-"""The options of `tamis batch` that `tamis compress` has not."""
+"""The options of `tamis batch` that `tamis compress` does not have."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 _ROWS, _RUN = "Rows", "Run"
 
 
-class Engine(enum.StrEnum):
-    """What runs the workers."""
+class EngineChoice(enum.StrEnum):
+    """Where workers run."""
 
     local = "local"
     ray = "ray"
 
 
-class OnError(enum.StrEnum):
-    """What a row that fails does."""
+class OnErrorChoice(enum.StrEnum):
+    """What happens to a row that fails."""
 
     keep = "keep"
     stop = "stop"
@@ -37,9 +37,11 @@ Inputs: TypeAlias = Annotated[
 ]
 
 
-EngineOf = Annotated[Engine, typer.Option("--engine", help="`ray` also runs on other machines.")]
-IfFailing = Annotated[
-    OnError, typer.Option("--on-error", help="Keep a failing row as an error row, or stop.")
+EngineOption = Annotated[
+    EngineChoice, typer.Option("--engine", help="`ray` also runs on other machines.")
+]
+OnErrorOption = Annotated[
+    OnErrorChoice, typer.Option("--on-error", help="Keep a failing row as an error row, or stop.")
 ]
 Out = Annotated[str, typer.Option("--out", "-o", help="The output folder, here or a URL.")]
 Query = Annotated[
@@ -130,7 +132,7 @@ Prefix = Annotated[
     str,
     typer.Option("--prefix", help="Before the names of added fields.", rich_help_panel=_ROWS),
 ]
-FormatOf = Annotated[
+FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",

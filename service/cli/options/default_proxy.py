@@ -16,16 +16,17 @@ from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.languages import SHARP
-from tamis.service.cli.options.model_folder import bar, origin
+from tamis.service.api.lazy_method import LazyMethod
+from tamis.service.cli.display.bars import download_bar
+from tamis.service.cli.options.model_folder import describe_origin
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
-    from tamis.service.batch.job import Job
+    from tamis.service.batch.job import BatchJob
 
 
-def ensure_default(method: LazyMethod, tokenizer: str, offline: bool) -> None:
+def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> None:
     """Fetches the default proxy if it is needed and missing; no other model is ever fetched.
 
     Raises:
@@ -39,24 +40,24 @@ def ensure_default(method: LazyMethod, tokenizer: str, offline: bool) -> None:
     except ProxyMissing:
         if offline:
             raise
-        typer.echo(origin(DEFAULT_PROXY, None), err=True)
-        with bar() as progress:
+        typer.echo(describe_origin(DEFAULT_PROXY, None), err=True)
+        with download_bar() as progress:
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
 
 
-def read_by(job: Job, inputs: list[str], out: str) -> Job:
+def choose_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
     """A batch with its proxy chosen, where that is left to the language; says what that costs."""
-    from tamis.service.batch.execution.proxy_choice import proxy_of
+    from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
 
     if job.proxy != AUTO:
         return job
-    choice = proxy_of(job, inputs, out)
+    choice = choose_batch_proxy(job, inputs, out)
     if choice.warning:
         typer.echo(f"tamis: {choice.warning}", err=True)
     return replace(job, proxy=choice.proxy)
 
 
-def opened(folder: Path | None) -> PassageCache | None:
+def open_cache(folder: Path | None) -> PassageCache | None:
     """The passages that are kept in a folder; None without one.
 
     Raises:

@@ -30,7 +30,7 @@ Isolated = Annotated[
 ]
 
 
-def fuse_of(given: str) -> Any:
+def parse_fuse(given: str) -> Any:
     """A way to fuse: `rrf`, `fitted`, or a number.
 
     Raises:

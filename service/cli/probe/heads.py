@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.service.cli.display.console import screen
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import SHARP, Readings, check_images, check_targets
-from tamis.service.cli.options.options import AsJson
-from tamis.service.cli.options.probe_common import file_bars, probe_of, source_of
+from tamis.service.cli.display.bars import file_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import SHARP, ReadingsFolder
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.probe_options import named_or_shipped_probe, parse_record_file
+from tamis.service.cli.options.target_files import check_images, check_targets
 
 if TYPE_CHECKING:
     from tamis.probes.probing.heads import HeadProfile
@@ -35,7 +37,7 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
 )
-WAYS = ("needle", "copy", "contrast", "qr", "probe")
+BY_CHOICES = ("needle", "copy", "contrast", "qr", "probe")
 
 Data = Annotated[
     list[str] | None,
@@ -48,15 +50,15 @@ Data = Annotated[
 ProxyName = Annotated[
     str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")
 ]
-By = Annotated[str, typer.Option("--by", help=f"{', '.join(WAYS)}.")]
+By = Annotated[str, typer.Option("--by", help=f"{', '.join(BY_CHOICES)}.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here, as JSON.")]
 Png = Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")]
-Cache = Readings
+Cache = ReadingsFolder
 Best = Annotated[int, typer.Option("--k", min=1, help="How many heads to name.")]
 
 
 @app.command()
-@reported()
+@report_errors()
 def find(
     by: By,
     data: Data = None,
@@ -87,30 +89,32 @@ def find(
     from tamis.probes.probing.head_scores import check_temperature
     from tamis.service.training.heads import profiles as finding
 
-    way = _way(by)
+    way = _check_by(by)
     check_targets(out)
     check_images(png)
     if by == "contrast":
         check_temperature(temperature)
     if by == "probe":
         reader = load_proxy(proxy, 1)
-        profile = finding.from_probe(reader, probe_of(probe, "question_rows", proxy))
+        profile = finding.profile_from_probe(
+            reader, named_or_shipped_probe(probe, "question_rows", proxy)
+        )
     else:
-        sources = _sources(data, limit, by)
+        sources = _record_files(data, limit, by)
         reader = load_proxy(proxy, None)
         with file_bars() as report:
-            profile = finding.find(
-                reader, way, sources, _cache(cache), report, prompt_tokens, temperature
+            profile = finding.find_heads(
+                reader, way, sources, _heads_cache(cache), report, prompt_tokens, temperature
             )
-    _show(profile, k)
+    _print_profile(profile, k)
     if out:
         profile.save(out)
         typer.echo(f"wrote {out}", err=True)
-    _draw(profile, png)
+    _draw_profile(profile, png)
 
 
 @app.command()
-@reported()
+@report_errors()
 def show(
     profile: Annotated[
         Path | None,
@@ -125,14 +129,14 @@ def show(
     from tamis.probes.probing.heads import HeadProfile
 
     check_images(png)
-    way = _way(by)
+    way = _check_by(by)
     found = HeadProfile.load(profile) if profile else HeadProfile.shipped(way, proxy)
-    _show(found, k)
-    _draw(found, png)
+    _print_profile(found, k)
+    _draw_profile(found, png)
 
 
 @app.command()
-@reported()
+@report_errors()
 def overlap(
     profiles: Annotated[
         list[Path] | None,
@@ -145,7 +149,7 @@ def overlap(
     """Say how far several ways to find heads agree: shared heads of the best k, and Jaccard."""
     from tamis.probes.probing.heads import overlap as jaccard
 
-    found = _profiles(profiles, proxy)
+    found = _load_profiles(profiles, proxy)
     best = {name: profile.best(k) for name, profile in found.items()}
     pairs = {a: {b: jaccard(best[a], best[b]) for b in best} for a in best}
     if as_json:
@@ -155,14 +159,14 @@ def overlap(
     for a in best:
         shared = (len(set(best[a]) & set(best[b])) for b in best)
         table.add_row(a, *(f"{n} ({pairs[a][b]:.2f})" for n, b in zip(shared, best, strict=True)))
-    screen().print(table)
+    make_console().print(table)
     common = set.intersection(*map(set, best.values()))
-    screen().print(f"in all: {_named(sorted(common)) or 'none'}", highlight=False)
+    make_console().print(f"in all: {_head_names(sorted(common)) or 'none'}", highlight=False)
 
 
 @app.command()
-@reported()
-def basin(
+@report_errors()
+def position_bias(
     data: Data = None,
     proxy: ProxyName = SHARP,
     documents: Annotated[int, typer.Option(min=3, help="Places in the list.")] = 10,
@@ -180,56 +184,56 @@ def basin(
     Without --data, the profile that ships is shown.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.position_bias import PositionProfile, basin_ratio
-    from tamis.service.cli.probe.head_map import draw_basin, terminal_basin
-    from tamis.service.training.heads.position_bias import measure
+    from tamis.probes.probing.position_bias import PositionProfile, bias_ratio
+    from tamis.service.cli.probe.profile_plots import draw_position_bias, position_bias_text
+    from tamis.service.training.heads.position_bias import measure_position_bias
 
     check_targets(out)
     check_images(png)
     if not data:
         profile = PositionProfile.shipped(proxy)
     else:
-        sources, reader = _sources(data, limit, "basin"), load_proxy(proxy, None)
+        sources, reader = _record_files(data, limit, "basin"), load_proxy(proxy, None)
         with file_bars() as report:
-            profile = measure(reader, sources, documents, document_tokens, report)
-    screen().print(terminal_basin(profile))
-    ratio = basin_ratio(profile.shares)
+            profile = measure_position_bias(reader, sources, documents, document_tokens, report)
+    make_console().print(position_bias_text(profile))
+    ratio = bias_ratio(profile.shares)
     told = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
-    screen().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
+    make_console().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
     if out:
         profile.save(out)
         typer.echo(f"wrote {out}", err=True)
     if png:
-        draw_basin(profile, png)
+        draw_position_bias(profile, png)
         typer.echo(f"wrote {png}", err=True)
 
 
-def _way(by: str) -> Any:
+def _check_by(by: str) -> Any:
     from tamis.probes.errors import BadInput
 
-    if by not in WAYS:
-        raise BadInput(f"--by is {by!r}; give one of {', '.join(WAYS)}")
+    if by not in BY_CHOICES:
+        raise BadInput(f"--by is {by!r}; give one of {', '.join(BY_CHOICES)}")
     return by
 
 
-def _sources(data: Sequence[str] | None, limit: int | None, what: str) -> list[Any]:
+def _record_files(data: Sequence[str] | None, limit: int | None, what: str) -> list[Any]:
     from dataclasses import replace
 
     from tamis.probes.errors import BadInput
 
     if not data:
         raise BadInput(f"{what} reads labelled questions; give --data FILE")
-    found = [source_of(name) for name in data]
+    found = [parse_record_file(name) for name in data]
     return [
         replace(s, limit=min(limit, s.limit or limit)) if limit is not None else s for s in found
     ]
 
 
-def _profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile]:
+def _load_profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile]:
     """Profiles by a short name. BadInput: fewer than two."""
     from tamis.probes.errors import BadInput
     from tamis.probes.probing import profile_file
-    from tamis.probes.probing.heads import WAYS as ways
+    from tamis.probes.probing.heads import HEAD_SCORINGS as ways
     from tamis.probes.probing.heads import HeadProfile
 
     if paths:
@@ -249,12 +253,12 @@ def _profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile
     return found
 
 
-def _show(profile: HeadProfile, k: int) -> None:
-    from tamis.service.cli.probe.head_map import terminal_map
+def _print_profile(profile: HeadProfile, k: int) -> None:
+    from tamis.service.cli.probe.profile_plots import head_map_text
 
     k = min(k, profile.layers * profile.heads)
-    console = screen()
-    console.print(terminal_map(profile, k))
+    console = make_console()
+    console.print(head_map_text(profile, k))
     best = profile.best(k)
     table = Table("rank", "layer-head", "score", box=None, header_style="bold")
     for rank, (layer, head) in enumerate(best, 1):
@@ -268,19 +272,19 @@ def _show(profile: HeadProfile, k: int) -> None:
     )
 
 
-def _draw(profile: HeadProfile, png: Path | None) -> None:
-    from tamis.service.cli.probe.head_map import draw_heads
+def _draw_profile(profile: HeadProfile, png: Path | None) -> None:
+    from tamis.service.cli.probe.profile_plots import draw_head_map
 
     if png:
-        draw_heads(profile, png)
+        draw_head_map(profile, png)
         typer.echo(f"wrote {png}", err=True)
 
 
-def _named(heads: Sequence[tuple[int, int]]) -> str:
+def _head_names(heads: Sequence[tuple[int, int]]) -> str:
     return " ".join(f"{layer}-{head}" for layer, head in heads)
 
 
-def _cache(cache: Path | None) -> Path:
+def _heads_cache(cache: Path | None) -> Path:
     from tamis.probes.hub.cache_dir import cache_home
 
     return cache if cache is not None else cache_home() / "heads"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.errors import reported
+from tamis.service.cli.display.errors import report_errors
 
 EPILOG = """
 **Examples**
@@ -24,7 +24,7 @@ as `--without`: records that ask one of them, or share a relevant document with 
 """
 
 
-@reported()
+@report_errors()
 def lists(
     records: Annotated[Path, typer.Argument(help="Labelled records, JSON Lines, maybe .gz.")],
     corpus: Annotated[Path, typer.Option("--corpus", help="The documents to search in.")],
@@ -40,21 +40,21 @@ def lists(
     depth: Annotated[int, typer.Option(min=2, help="Documents a list.")] = 20,
 ) -> None:
     """Search a corpus by BM25 for every labelled question, and note what is relevant."""
-    from tamis.service.cli.options.probe_common import file_bars
-    from tamis.service.datasets.records import load, read_jsonl
-    from tamis.service.training.probe.query_lists import Held, lists_of
+    from tamis.service.cli.display.bars import file_bars
+    from tamis.service.datasets.records import load_records, read_jsonl
+    from tamis.service.training.probe.query_lists import HeldOutQueries, build_query_lists
 
-    rows = load(records)
+    rows = load_records(records)
     documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]
     if bare := [n for n, row in enumerate(documents, 1) if "docid" not in row]:
         raise BadInput(f"{corpus}, document {bare[0]}: 'docid' is needed beside 'text'")
     asked = [row for path in without or () for row in read_jsonl(path)]
-    held = Held(
+    held = HeldOutQueries(
         frozenset(str(row.get("query", "")).casefold() for row in asked),
         frozenset(str(docid) for row in asked for docid in row.get("qrels") or {}),
     )
     with file_bars() as report:
-        found, left = lists_of(
+        found, left = build_query_lists(
             rows, documents, held, depth, cited, lambda n: report(records.name, n, len(rows))
         )
     try:
@@ -62,8 +62,8 @@ def lists(
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error}") from error
     typer.echo(
-        f"wrote {out}: {len(found)} queries with lists of {depth}; left out {left.held} that touch "
-        f"held-out queries, {left.unreached} whose list holds nothing relevant, {left.absent} "
-        "whose documents are not in the corpus",
+        f"wrote {out}: {len(found)} queries with lists of {depth}; left out {left.held_out} that "
+        f"touch held-out queries, {left.not_found} whose list holds nothing relevant, "
+        f"{left.not_in_corpus} whose documents are not in the corpus",
         err=True,
     )

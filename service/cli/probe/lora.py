@@ -1,4 +1,4 @@
-"""`tamis probe sharpen`: teach a proxy where to look."""
+"""`tamis probe lora`: teach a proxy where to look."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import check_images
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.target_files import check_images
 
 EPILOG = """
 **Examples**
 
-`tamis probe sharpen --data hotpotqa.jsonl.gz:220 --data squad2.jsonl.gz:520 --out sharp/` a file
+`tamis probe lora --data hotpotqa.jsonl.gz:220 --data squad2.jsonl.gz:520 --out sharp/` a file
 with fewer questions than asked for comes again, with other passages beside them
 
-`tamis probe sharpen --proxy ./my-model --data mine.jsonl --questions 500 --out sharp/ --png
+`tamis probe lora --proxy ./my-model --data mine.jsonl --questions 500 --out sharp/ --png
 curve.png` the same command goes on where it was stopped
 
 `tamis probe train --proxy sharp/ --data mine.jsonl --out sharp.safetensors` then fits its probe
@@ -31,8 +31,8 @@ time. Adapters of rank 8 are below 1 MB.
 """
 
 
-@reported()
-def sharpen(
+@report_errors()
+def train_adapters(
     data: Annotated[
         list[str],
         typer.Option(
@@ -77,35 +77,37 @@ def sharpen(
     curve. Adapters are merged when the folder is loaded, so reading costs what it cost before.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.service.cli.options.probe_common import file_bars, source_of
-    from tamis.service.training.lora import Recipe, lessons
-    from tamis.service.training.lora.export import outcome
+    from tamis.service.cli.display.bars import file_bars
+    from tamis.service.cli.options.probe_options import parse_record_file
+    from tamis.service.training.lora.export import trained_adapters
+    from tamis.service.training.lora.recipe import LoraRecipe
+    from tamis.service.training.lora.training_run import build_training_run
 
     check_images(png)
     reader = load_proxy(proxy, layers)
     depth = min(layers or max(1, reader.card.layers * 2 // 3), reader.card.layers)
     first = depth * 2 // 5 if first_layer is None else first_layer
-    recipe = Recipe(depth=depth, first_layer=first, rank=rank, rate=rate, seed=seed)
-    files = [source_of(given) for given in data]
-    run = lessons(reader, files, recipe, out, questions, judge, every)
+    recipe = LoraRecipe(depth=depth, first_layer=first, rank=rank, rate=rate, seed=seed)
+    files = [parse_record_file(given) for given in data]
+    run = build_training_run(reader, files, recipe, out, questions, judge, every)
     with file_bars() as report:
         curve = run.run(report)
-    learnt = outcome(run, curve, name or out.resolve().name, _place(proxy))
+    learnt = trained_adapters(run, curve, name or out.resolve().name, _absolute_proxy(proxy))
     learnt.save(out)
-    Console(width=None if Console().is_terminal else 120).print(_table(curve))
+    Console(width=None if Console().is_terminal else 120).print(_curve_table(curve))
     if png:
         draw_curve(curve, png)
     Console(stderr=True).print(f"wrote {out}, for --proxy {out}; fit its probe with probe train")
 
 
-def _place(proxy: str) -> str:
+def _absolute_proxy(proxy: str) -> str:
     """Where adapters will find their model again, from any folder."""
     from tamis.probes.hub.zoo import ZOO
 
     return str(Path(proxy).resolve()) if proxy not in ZOO and Path(proxy).is_dir() else proxy
 
 
-def _table(curve: Sequence[dict[str, Any]]) -> Table:
+def _curve_table(curve: Sequence[dict[str, Any]]) -> Table:
     """Loss and gold kept on held-out articles, a line a judgement."""
     table = Table(
         "questions",
@@ -125,9 +127,9 @@ def _table(curve: Sequence[dict[str, Any]]) -> Table:
 
 def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
     """Loss on the left, gold kept by file on the right, over the questions learnt from."""
-    from tamis.service.cli.probe.show import figure_of, save_figure
+    from tamis.service.cli.probe.probe_plots import make_figure, save_figure
 
-    figure = figure_of(10, 4.5)
+    figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)
     seen = [row["questions"] for row in curve]
     learnt = [row for row in curve if row["loss"] is not None]

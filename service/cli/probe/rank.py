@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tamis.service.cli.display.errors import reported
-from tamis.service.cli.options.bench_common import SHARP, check_probe_target
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import SHARP
+from tamis.service.cli.options.target_files import check_probe_target
 
 EPILOG = """
 **Examples**
@@ -29,7 +30,7 @@ Queries and corpus are those of `tamis bench rerank`; records are those of `tami
 """
 
 
-@reported()
+@report_errors()
 def rank(
     queries: Annotated[
         Path, typer.Argument(help="Queries with qrels and candidates, JSON Lines, maybe .gz.")
@@ -60,38 +61,41 @@ def rank(
     """Fit the probe that ranks documents; a fifth of the queries is held out for its figures."""
     from tamis.compressors import registry
     from tamis.probes.probing.fit import check_l2
-    from tamis.service.cli.options.probe_common import file_bars, readings, source_of
+    from tamis.service.cli.display.bars import file_bars
+    from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
+    from tamis.service.datasets.cached_reader import cached_reader
     from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.datasets.case_readings import keeping
-    from tamis.service.training.probe.labelled_readings import described, distinct
-    from tamis.service.training.probe.ranking import Cases, Lists, fit
+    from tamis.service.datasets.record_files import describe_file, name_distinctly
+    from tamis.service.training.probe.ranking import QueryLists, RankCaseReader, fit_rank_probe
 
     check_l2(l2)
     check_probe_target(out)
     asked, _ = load_queries(queries, first)
-    own = source_of(str(queries))
-    own, *files = distinct([own, *(source_of(name) for name in data or ())])
-    counted = _weights(weight or (), [own.name, *(source.name for source in files)])
+    own = parse_record_file(str(queries))
+    own, *files = name_distinctly([own, *(parse_record_file(name) for name in data or ())])
+    counted = parse_weights(weight or (), [own.name, *(source.name for source in files)])
     held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
-    reader = keeping(registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy)))
+    reader = cached_reader(
+        registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy))
+    )
     method = registry.method_class("question_rows")(reader)
-    lists = Lists(own.name, asked, held, depth)
+    lists = QueryLists(own.name, asked, held, depth)
     with file_bars() as report:
-        reading = Cases(method, readings(cache), report)
-        found = list(reading.of_lists(lists))
-        used = [described(own, len(found))]
+        reading = RankCaseReader(method, readings_folder(cache), report)
+        found = list(reading.read_lists(lists))
+        used = [describe_file(own, len(found))]
         for source in files:
-            mine = list(reading.of_records(source))
-            used.append(described(source, len(mine)))
+            mine = list(reading.read_records(source))
+            used.append(describe_file(source, len(mine)))
             found += mine
-    probe = fit(found, method, counted, used, l2)
+    probe = fit_rank_probe(found, method, counted, used, l2)
     written = probe.save(out)
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(_table(probe.card.figures["held_out"]))
+    console.print(_held_out_table(probe.card.figures["held_out"]))
     Console(stderr=True).print(f"wrote {written}")
 
 
-def _weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
+def parse_weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
     """How often each source counts. BadInput: no number, or no such source."""
     from tamis.probes.errors import BadInput
 
@@ -106,7 +110,7 @@ def _weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _table(held: dict[str, dict[str, float]]) -> Table:
+def _held_out_table(held: dict[str, dict[str, float]]) -> Table:
     """nDCG@10 of the queries held out, source by source."""
     ways = list(next(iter(held.values())))
     table = Table("source", *ways, title="nDCG@10 within the lists, queries held out")

@@ -1,10 +1,10 @@
-"""How early may a reading stop, and how few heads does it take? One full reading answers for all.
+"""How few layers and heads keep the evidence? All cuts are taken from one full reading.
 
-    training readings ─ heads of a cut ─ fitted as `probe train` fits ─► its own probe ─┐
-    judged readings ─── heads of a cut ─────────────────────────────────────────────────┴─► kept
+    training readings ─ heads of a cut ─ fit as `probe train` does ─► its own probe ─┐
+    judged readings ─── heads of a cut ──────────────────────────────────────────────┴─► gold kept
 
-No layer's attention depends on the layers after it, so the first columns of a full reading are the
-reading of a shallower model. Cases are those of `bench evidence`, whose stored readings serve.
+The attention of a layer does not depend on later layers, so the first columns of a full reading are
+the reading of a shallower model. Cases are those of `bench evidence`; its stored readings are used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     first_features,
-    probabilities,
+    second_step_probabilities,
     second_step_scores,
 )
 from tamis.compressors.types import Scores
@@ -30,22 +30,30 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
-from tamis.service.datasets.case_readings import Looks, keeping
-from tamis.service.datasets.score_sources import Seen
-from tamis.service.evaluation.evidence.evidence import Tally, counted, records_of, tally
-from tamis.service.evaluation.evidence.methods import Panel
-from tamis.service.training.probe import Case, Report, Source, card_of, ordering, parted, read_cases
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.datasets.cached_reader import cached_reader
+from tamis.service.datasets.case_readings import CaseReadings
+from tamis.service.datasets.record_files import RecordFile, ReportProgress
+from tamis.service.datasets.score_sources import TimedScores
+from tamis.service.evaluation.evidence.panel import Panel
+from tamis.service.evaluation.evidence.tally import (
+    EvidenceTally,
+    load_gold_records,
+    record_progress,
+    tally_evidence,
+)
+from tamis.service.training.probe.fitting import fit_ordering, probe_card, split_held_out
+from tamis.service.training.probe.labelled_readings import LabelledReading, read_answerable
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Some heads of a reading of L layers with H heads each.
+class HeadCut:
+    """Some of the heads of a reading of L layers with H heads each.
 
     Attributes:
-        kind: all heads of the first layers, or some of all heads.
-        heads: places among the `L·H` heads, layer by layer, ascending.
-        depth: layers that have to run for them.
+        kind: `exit`, all heads of the first layers, or `heads`, some of all heads.
+        heads: indices among the `L·H` heads, layer by layer, ascending.
+        depth: how many layers must run for them.
     """
 
     kind: Literal["exit", "heads"]
@@ -54,118 +62,125 @@ class Cut:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The cut's name in tables."""
         return f"exit {self.depth}" if self.kind == "exit" else f"{len(self.heads)} heads"
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """A cut with the probe fitted to it; `columns` are those it leaves of a full reading's."""
+class FittedCut:
+    """A cut and the probe fitted to it; `columns` are the features of a full reading it keeps."""
 
-    cut: Cut
+    cut: HeadCut
     columns: Tensor
     probe: LinearProbe
 
     def probabilities(self, first: Tensor, lexicon: Lexicon) -> tuple[float, ...]:
-        """That each of U units answers, from the full reading's `[U, 2·L·H + words]`."""
+        """How likely each of U units is to answer, from features `[U, 2·L·H + words]`."""
         z = second_step_scores(self.probe, first[:, self.columns], lexicon)
-        return tuple(probabilities(self.probe, z).tolist())
+        return tuple(second_step_probabilities(self.probe, z).tolist())
 
 
-def exits(depths: Sequence[int], heads: int) -> list[Cut]:
-    """All heads of the first layers, deepest first; `heads` is how many a layer has."""
-    falling = sorted(set(depths), reverse=True)
-    return [Cut("exit", tuple(range(depth * heads)), depth) for depth in falling]
+def exit_cuts(depths: Sequence[int], heads: int) -> list[HeadCut]:
+    """Cuts with all heads of the first layers, deepest first; a layer has `heads`."""
+    descending = sorted(set(depths), reverse=True)
+    return [HeadCut("exit", tuple(range(depth * heads)), depth) for depth in descending]
 
 
-def strongest(counts: Sequence[int], sizes: Tensor, heads: int) -> list[Cut]:
-    """The heads of largest size `[L·H]`, most heads first; `heads` is how many a layer has."""
+def strongest_head_cuts(counts: Sequence[int], sizes: Tensor, heads: int) -> list[HeadCut]:
+    """Cuts with the heads of largest size `[L·H]`, most heads first; a layer has `heads`."""
     order = sizes.argsort(descending=True, stable=True).tolist()
     best = [tuple(sorted(order[:count])) for count in sorted(set(counts), reverse=True)]
-    return [Cut("heads", of, of[-1] // heads + 1) for of in best]
+    return [HeadCut("heads", of, of[-1] // heads + 1) for of in best]
 
 
-def columns_of(cut: Cut, total: int) -> Tensor:
+def cut_columns(cut: HeadCut, total: int) -> Tensor:
     """A cut's columns of the first step's features: means, maxima, words. `total` is `L·H`."""
     heads = torch.tensor(cut.heads)
-    said = torch.arange(2 * total, 2 * total + len(WORD_FEATURES))
-    return torch.cat([heads, heads + total, said])
+    words = torch.arange(2 * total, 2 * total + len(WORD_FEATURES))
+    return torch.cat([heads, heads + total, words])
 
 
-def fitted(cut: Cut, cases: Sequence[Case], card: ProbeCard) -> Fitted:
-    """A cut's probe, fitted to what the cut leaves of the cases.
+def fit_cut(cut: HeadCut, cases: Sequence[LabelledReading], card: ProbeCard) -> FittedCut:
+    """Fits a cut's probe to the columns of the cases that the cut keeps.
 
     Args:
-        cases: of the full reading. card: of a probe for the full reading.
+        cases: with the features of the full reading. card: of a probe for the full reading.
     """
-    columns = columns_of(cut, card.layers * card.heads)
-    weights, _, _ = ordering([replace(case, first=case.first[:, columns]) for case in cases])
-    return Fitted(cut, columns, LinearProbe(weights, replace(card, layers=cut.depth)))
+    columns = cut_columns(cut, card.layers * card.heads)
+    weights, _, _ = fit_ordering([replace(case, first=case.first[:, columns]) for case in cases])
+    return FittedCut(cut, columns, LinearProbe(weights, replace(card, layers=cut.depth)))
 
 
-def head_sizes(full: Fitted, cases: Sequence[Case]) -> Tensor:
-    """How much each head moves the score of the full fit: `[L·H]`.
+def head_sizes(full: FittedCut, cases: Sequence[LabelledReading]) -> Tensor:
+    """How much each head changes the score of the full fit: `[L·H]`.
 
-    The norm over its mean and its maximum of weight times spread: columns differ in spread, so bare
-    weights do not compare. The second step sees heads through the first one's score alone.
+    For each head, the norm of weight times standard deviation over its mean and its maximum:
+    columns differ in spread, so weights alone are not comparable. The second step depends on heads
+    through the score of the first step only.
     """
     spread = torch.cat([case.first for case in cases]).std(0)
-    moved = full.probe.weights["first"] * spread[full.columns]
-    both = moved[: 2 * len(full.cut.heads)].view(2, -1)
-    return both.square().sum(0).sqrt()
+    effects = full.probe.weights["first"] * spread[full.columns]
+    mean_and_maximum = effects[: 2 * len(full.cut.heads)].view(2, -1)
+    return mean_and_maximum.square().sum(0).sqrt()
 
 
-def fits(
-    cases: Sequence[Case],
+def fit_cuts(
+    cases: Sequence[LabelledReading],
     card: ProbeCard,
     depths: Sequence[int],
     counts: Sequence[int],
-    report: Report,
-) -> list[Fitted]:
-    """The full reading, shallower exits, then fewer heads of the full reading.
+    report: ReportProgress,
+) -> list[FittedCut]:
+    """Fits the full reading, shallower exits, then fewer heads of the full reading.
 
     Args:
         cases: to fit on. card: of a probe for the deepest exit, which is the full reading.
-        depths: in layers. counts: in heads.
+        depths: numbers of layers. counts: numbers of heads.
         report: called after each fit.
     """
-    found: list[Fitted] = []
+    fitted: list[FittedCut] = []
     total = len(set(depths)) + len(set(counts))
 
-    def add(cuts: Sequence[Cut]) -> None:
+    def add(cuts: Sequence[HeadCut]) -> None:
         for cut in cuts:
-            found.append(fitted(cut, cases, card))
-            report("fits", len(found), total)
+            fitted.append(fit_cut(cut, cases, card))
+            report("fits", len(fitted), total)
 
-    add(exits(depths, card.heads))
-    add(strongest(counts, head_sizes(found[0], cases), card.heads))
-    return found
+    add(exit_cuts(depths, card.heads))
+    add(strongest_head_cuts(counts, head_sizes(fitted[0], cases), card.heads))
+    return fitted
 
 
-class Cuts(Panel):
-    """Every cut over the same stored reading, each judged by its own probe."""
+class CutPanel(Panel):
+    """All cuts over one stored reading of each case, each scored by its own probe."""
 
-    def __init__(self, method: QuestionRows, looks: Looks, probes: Sequence[Fitted]) -> None:
+    def __init__(
+        self, method: QuestionRows, readings: CaseReadings, probes: Sequence[FittedCut]
+    ) -> None:
         super().__init__([each.cut.name for each in probes], {})
-        self.method, self.looks, self.probes = method, looks, probes
+        self.method, self.readings, self.probes = method, readings, probes
 
-    def see(
+    def score_case(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-    ) -> dict[str, Seen]:
+    ) -> dict[str, TimedScores]:
         """Every cut's scores of one case; the time is that of the full reading."""
-        look = self.looks.get(question, passages, units, self.method.read)
+        reading = self.readings.get_or_read(question, passages, units, self.method.read)
         lexicon = Lexicon(question, passages, units)
-        first = first_features(look, question, lexicon)
-        seen = {}
+        first = first_features(reading, question, lexicon)
+        scored = {}
         for each in self.probes:
             values = each.probabilities(first, lexicon)
             scores = Scores(values, best_unit_scores(values, units, len(passages)), True)
-            seen[each.cut.name] = Seen(scores, sum(look.timings_ms.values()), True)
-        return seen
+            scored[each.cut.name] = TimedScores(scores, sum(reading.timings_ms.values()), True)
+        return scored
 
 
-def check(proxy: Proxy, depths: Sequence[int], counts: Sequence[int]) -> None:
-    """Refuses what the proxy has not. BadInput: too deep an exit, or no head to leave out."""
+def check_cuts(proxy: Proxy, depths: Sequence[int], counts: Sequence[int]) -> None:
+    """Checks depths and numbers of heads against the proxy.
+
+    Raises:
+        BadInput: an exit is deeper than the proxy, or a number of heads leaves none out.
+    """
     layers, most = max(depths), max(counts)
     if layers > proxy.depth:
         raise BadInput(
@@ -177,44 +192,48 @@ def check(proxy: Proxy, depths: Sequence[int], counts: Sequence[int]) -> None:
         )
 
 
-def full_reading(proxy: Proxy, layers: int) -> QuestionRows:
-    """What reads the cases: so many layers, and no probe."""
-    method = QuestionRows(keeping(proxy), probe=None)
+def full_reading_method(proxy: Proxy, layers: int) -> QuestionRows:
+    """The method that reads the cases: so many layers, and no probe."""
+    method = QuestionRows(cached_reader(proxy), probe=None)
     method.layers = layers
     return method
 
 
-def learnt(
-    method: QuestionRows, proxy: Proxy, sources: Sequence[Source], folder: Path, report: Report
-) -> tuple[list[Case], ProbeCard]:
+def read_training_cases(
+    method: QuestionRows,
+    proxy: Proxy,
+    files: Sequence[RecordFile],
+    folder: Path,
+    report: ReportProgress,
+) -> tuple[list[LabelledReading], ProbeCard]:
     """The cases to fit on, as `probe train` chooses them, and the card of a probe for all heads.
 
     Raises:
-        BadInput: files without enough to learn from.
+        BadInput: the files have too little to learn from.
     """
-    cases = list(read_cases(method, sources, folder, report))
-    fitted_on, _ = parted(cases)
-    return fitted_on, card_of(proxy, method.layers, sources, cases)
+    cases = list(read_answerable(method, files, folder, report))
+    fit_on, _ = split_held_out(cases)
+    return fit_on, probe_card(proxy, method.layers, files, cases)
 
 
-def judged(
-    files: Sequence[Source],
+def tally_cuts(
+    files: Sequence[RecordFile],
     panel: Panel,
     budgets: Sequence[float],
-    counter: Tokens,
+    counter: TextTokenizer,
     seed: int,
-    report: Report,
-) -> Mapping[str, Tally]:
-    """What each cut keeps of the evidence of each file.
+    report: ReportProgress,
+) -> Mapping[str, EvidenceTally]:
+    """The evidence of each file that each cut keeps.
 
     Args:
         budgets: up to 1 a share of the tokens, above 1 whole tokens.
         counter: the tokenizer of the budget.
-        seed: of the distractors that lone passages get.
+        seed: of the distractors that single passages get.
     """
-    found = {}
+    tallies = {}
     for file in files:
-        rows, distractors = records_of(file.path, file.limit, seed)
-        bar = counted(report, f"{file.name}, judged", len(rows))
-        found[file.name] = tally(rows, panel, budgets, counter, distractors, bar)
-    return found
+        rows, distractors = load_gold_records(file.path, file.limit, seed)
+        progress = record_progress(report, f"{file.name}, judged", len(rows))
+        tallies[file.name] = tally_evidence(rows, panel, budgets, counter, distractors, progress)
+    return tallies

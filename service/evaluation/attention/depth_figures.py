@@ -1,4 +1,4 @@
-"""What a cut loses against the full reading, set by set and pooled, with intervals; a verdict."""
+"""Gold lost by cuts against the full reading, by set and pooled, with intervals; a verdict."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.attention.depth import Cut
-from tamis.service.evaluation.evidence.evidence import Outcome, Tally
+from tamis.service.evaluation.attention.depth import HeadCut
+from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
 
-LOST = 0.01
-"""The share of the gold sentences that a cut may lose, at the upper end of the interval."""
-QUESTIONS = 1_500
-"""Judged by fewer, an interval is too wide for a verdict."""
+MAX_LOST_SHARE = 0.01
+"""The share of gold sentences that a cut may lose, at the upper end of the interval."""
+VERDICT_QUESTIONS = 1_500
+"""With fewer questions, an interval is too wide for a verdict."""
 
 
-def pooled(tallies: Mapping[str, Tally]) -> Tally:
-    """All sets as one: every question counts by its gold sentences."""
+def pool_tallies(tallies: Mapping[str, EvidenceTally]) -> EvidenceTally:
+    """All sets as one: every question weighs as many gold sentences as it has."""
     each = list(tallies.values())
-    together = Tally(max(counts.distractors for counts in each))
-    together.gold = [gold for counts in each for gold in counts.gold]
+    total = EvidenceTally(max(counts.distractors for counts in each))
+    total.gold = [gold for counts in each for gold in counts.gold]
     for name, by_budget in each[0].outcomes.items():
-        together.outcomes[name] = {
-            budget: Outcome([kept for of in each for kept in of.outcomes[name][budget].found])
+        total.outcomes[name] = {
+            budget: BudgetOutcome(
+                [kept for counts in each for kept in counts.outcomes[name][budget].gold_kept]
+            )
             for budget in by_budget
         }
-    return together
+    return total
 
 
-def figures(
-    tallies: Mapping[str, Tally],
-    cuts: Sequence[Cut],
+def cut_figures(
+    tallies: Mapping[str, EvidenceTally],
+    cuts: Sequence[HeadCut],
     weights: Mapping[int, int],
     seed: int = 0,
     draws: int = DRAWS,
 ) -> list[dict[str, Any]]:
-    """A row a cut, as JSON; the first is the full reading, which the others are held against.
+    """One row a cut, as JSON; the first is the full reading, which the others are compared with.
 
     Args:
-        weights: linear weights that a token is multiplied with, by the layers that run.
+        weights: how many linear weights a token is multiplied with, by number of layers.
     """
-    whole, full = pooled(tallies), cuts[0]
+    total, full = pool_tallies(tallies), cuts[0]
     rows = []
     for cut in cuts:
-        cells = _cells(whole, full.name, cut.name, seed, draws)
+        cells = _budget_cells(total, full.name, cut.name, seed, draws)
         rows.append(
             {
                 "cut": cut.name,
@@ -51,10 +53,10 @@ def figures(
                 "layers": cut.depth,
                 "heads": len(cut.heads),
                 "saved": 1 - weights[cut.depth] / weights[full.depth],
-                "within": all(cell["high"] <= LOST for cell in cells.values()),
+                "within": all(cell["high"] <= MAX_LOST_SHARE for cell in cells.values()),
                 "budgets": cells,
                 "sets": {
-                    name: _cells(counts, full.name, cut.name, seed, draws)
+                    name: _budget_cells(counts, full.name, cut.name, seed, draws)
                     for name, counts in tallies.items()
                 },
             }
@@ -62,34 +64,36 @@ def figures(
     return rows
 
 
-def _cells(
-    counts: Tally, full: str, cut: str, seed: int, draws: int
+def _budget_cells(
+    counts: EvidenceTally, full: str, cut: str, seed: int, draws: int
 ) -> dict[str, dict[str, float]]:
     """By budget: gold kept, and how much more the full reading keeps."""
-    found = {}
+    cells = {}
     for budget, outcome in counts.outcomes[cut].items():
-        base = counts.outcomes[full][budget].found
-        lost = paired_bootstrap(base, outcome.found, counts.gold, draws, seed)
-        kept = {"gold_kept": sum(outcome.found) / sum(counts.gold)}
-        found[f"{budget:g}"] = kept | dict(zip(("lost", "low", "high"), lost, strict=True))
-    return found
+        base = counts.outcomes[full][budget].gold_kept
+        lost = paired_bootstrap(base, outcome.gold_kept, counts.gold, draws, seed)
+        kept = {"gold_kept": sum(outcome.gold_kept) / sum(counts.gold)}
+        cells[f"{budget:g}"] = kept | dict(zip(("lost", "low", "high"), lost, strict=True))
+    return cells
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], questions: int) -> str:
-    """The shallowest exit and the fewest heads that lose no more than `LOST`, in a line."""
+    """A line with the shallowest exit and the fewest heads that lose at most `MAX_LOST_SHARE`."""
     full, *cuts = rows
     exits = [row for row in cuts if row["within"] and row["kind"] == "exit"]
     heads = [row for row in cuts if row["within"] and row["kind"] == "heads"]
     shallowest = min(exits, key=lambda row: int(row["layers"]), default=None)
     fewest = min(heads, key=lambda row: int(row["heads"]), default=None)
-    said = (
-        f"Within {LOST:g} of {full['cut']} over {questions:,} questions: "
-        f"{_said(shallowest) if shallowest else 'no shallower exit'}; "
-        f"{_said(fewest) if fewest else 'no smaller number of heads'}."
+    text = (
+        f"Within {MAX_LOST_SHARE:g} of {full['cut']} over {questions:,} questions: "
+        f"{_describe_cut(shallowest) if shallowest else 'no shallower exit'}; "
+        f"{_describe_cut(fewest) if fewest else 'no smaller number of heads'}."
     )
-    return said if questions >= QUESTIONS else f"{said} A verdict takes {QUESTIONS:,} questions."
+    if questions >= VERDICT_QUESTIONS:
+        return text
+    return f"{text} A verdict takes {VERDICT_QUESTIONS:,} questions."
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _describe_cut(row: Mapping[str, Any]) -> str:
     depth = f", {row['layers']} layers deep" if row["kind"] == "heads" else ""
     return f"{row['cut']}{depth} ({row['saved']:.0%} of the arithmetic saved)"

@@ -1,4 +1,4 @@
-"""What a cut loses, a line a budget: exits on the left, numbers of heads on the right."""
+"""A plot of the gold lost, one line a budget: by layers on the left, by heads on the right."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.attention.depth_figures import LOST
+from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
 from tamis.service.evaluation.evidence.plot import figure_class
 
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73")
 
 
-def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Writes the picture of rows as `depth_figures.figures` gives them, the full reading first.
+def draw_depth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes the plot of rows as `cut_figures` returns them, the full reading first.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
     """
     figure = figure_class()(figsize=(10, 4), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _panel(left, [row for row in rows if row["kind"] == "exit"], "layers")
-    _panel(right, [row for row in rows if row["kind"] == "heads"], "heads")
+    _draw_panel(left, [row for row in rows if row["kind"] == "exit"], "layers")
+    _draw_panel(right, [row for row in rows if row["kind"] == "heads"], "heads")
     left.set_ylabel(f"gold lost against {rows[0]['cut']} (points)")
     left.legend(frameon=False)
     try:
@@ -31,19 +31,19 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
-def _panel(axes: Any, rows: Sequence[Mapping[str, Any]], across: str) -> None:
+def _draw_panel(axes: Any, rows: Sequence[Mapping[str, Any]], across: str) -> None:
     """Loss with its interval against the number of layers or heads that are read."""
-    places = [row[across] for row in rows]
+    sizes = [row[across] for row in rows]
     for number, budget in enumerate(rows[0]["budgets"]):
         cells = [row["budgets"][budget] for row in rows]
         lost = [100 * cell["lost"] for cell in cells]
-        reach = [
+        errors = [
             [100 * (cell["lost"] - cell["low"]) for cell in cells],
             [100 * (cell["high"] - cell["lost"]) for cell in cells],
         ]
         label = f"{float(budget):.0%} of the tokens" if float(budget) <= 1 else f"{budget} tokens"
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.errorbar(places, lost, reach, fmt="o-", color=colour, capsize=3, label=label)
-    axes.axhline(100 * LOST, color="grey", linewidth=0.8, linestyle="--")
-    axes.set(xlabel=f"{across} read", xticks=places)
+        axes.errorbar(sizes, lost, errors, fmt="o-", color=colour, capsize=3, label=label)
+    axes.axhline(100 * MAX_LOST_SHARE, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel=f"{across} read", xticks=sizes)
     axes.spines[["top", "right"]].set_visible(False)

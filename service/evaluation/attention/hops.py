@@ -1,18 +1,18 @@
-"""Questions whose facts have to be chained: what does another way of reading buy?
+"""Multi-hop questions, whose facts must be chained: what does each way of reading gain?
 
-    training ─ read in each way ─► features ─ fit, out of fold ─► weights ─┐
-    judged ─── read in each way ─► features ───────────────────────────────┴► scores ─► gold kept
+    training ─ read in each way ─► features ─ cross-fit ─► weights ─┐
+    judged ─── read in each way ─► features ────────────────────────┴► scores ─► gold kept
 
-Every way, see `hops_ways`, has words and second step as the default has them, and weights that were
-fitted to it on the same questions. What is asked again after a first reading is asked of what
-survived it; in training that is said by weights that never saw the question's article, so that
-survivors are as good as those of a question that is judged.
+Every way (see `hops_ways`) has the word features and the second step of the default method, and
+weights fitted to it on the same questions. A second reading depends on the units that survive the
+first. For a training question, survivors are chosen by weights that were not fitted on its article,
+so that they are as good as those of a judged question.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,114 +21,138 @@ from tamis.compressors.method import best_unit_scores
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
-from tamis.service.datasets.records import Record, annotated_units, labels, passages_of
-from tamis.service.datasets.score_sources import Seen
-from tamis.service.evaluation.attention.hops_ways import REFERENCE, Ways, Weights
-from tamis.service.evaluation.evidence.evidence import (
-    counted,
-    figures,
-    records_of,
-    sha256_of,
-    tally,
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.datasets.record_files import (
+    RecordFile,
+    ReportProgress,
+    answerable_records,
+    describe_file,
+    fold_of,
 )
-from tamis.service.evaluation.evidence.methods import Panel
-from tamis.service.training.probe import Case, Source, described, fold_of, ordering
-from tamis.service.training.probe import records_of as training_records
-from tamis.service.training.probe.labelled_readings import case_of
+from tamis.service.datasets.records import Record, annotated_units, gold_labels, passages_of
+from tamis.service.datasets.score_sources import TimedScores
+from tamis.service.evaluation.attention.hops_ways import REFERENCE_WAY, WayReader, WayWeights
+from tamis.service.evaluation.evidence.panel import Panel
+from tamis.service.evaluation.evidence.tally import (
+    RecordProgress,
+    evidence_figures,
+    file_sha256,
+    load_gold_records,
+    record_progress,
+    tally_evidence,
+)
+from tamis.service.training.probe.fitting import fit_ordering
+from tamis.service.training.probe.labelled_readings import LabelledReading, label_reading
 
-Report = Callable[[str, int, int], None]
 
+class WaySource:
+    """The score source of one way with its weights.
 
-class Judge:
-    """A source of scores: one way with its weights; `tokens_read` grows by a number a question."""
+    Attributes:
+        tokens_read: one number for each question scored.
+    """
 
-    def __init__(self, ways: Ways, way: str, weights: Weights) -> None:
+    def __init__(self, ways: WayReader, way: str, weights: WayWeights) -> None:
         self.ways, self.way, self.weights = ways, way, weights
         self.tokens_read: list[int] = []
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
-        """Scores of every unit, and the ms that reading and scoring took."""
-        asked = question, passages, units
-        look = self.ways.read(self.way, asked)
-        self.tokens_read.append(look.tokens_read)
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
+        """Scores of every unit, and the milliseconds of reading and scoring."""
+        case = question, passages, units
+        reading = self.ways.read(self.way, case)
+        self.tokens_read.append(reading.tokens_read)
         clock = time.perf_counter()
-        values = tuple(self.weights.scores(look, asked).tolist())
-        scored_ms = (time.perf_counter() - clock) * 1e3
-        ranks = best_unit_scores(values, units, len(passages))
-        return Seen(Scores(values, ranks), sum(look.timings_ms.values()) + scored_ms)
+        values = tuple(self.weights.scores(reading, case).tolist())
+        scoring_ms = (time.perf_counter() - clock) * 1e3
+        passage_scores = best_unit_scores(values, units, len(passages))
+        ms = sum(reading.timings_ms.values()) + scoring_ms
+        return TimedScores(Scores(values, passage_scores), ms)
 
 
-def compare(
-    ways: Ways,
+def compare_ways(
+    ways: WayReader,
     names: Sequence[str],
-    train: Sequence[Source],
-    judge: Sequence[Source],
+    train: Sequence[RecordFile],
+    judge: Sequence[RecordFile],
     budgets: Sequence[float],
-    counter: Tokens,
-    report: Report,
+    counter: TextTokenizer,
+    report: ReportProgress,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Fits every way on the training files and judges it by the others.
+    """Fits every way on the training files and judges it by the other files.
 
-    Contexts that do not fit into one prompt are left out for all ways, where `whole` is one.
+    Where `whole` is among the ways, contexts that do not fit into one prompt are left out for all.
 
     Args:
-        names: of ways, as `chosen` gives them. budgets: up to 1 a share, above whole tokens.
-        report: called with what is going on, how much of it is done, and of how much.
+        names: of ways, as `order_ways` returns them.
+        budgets: up to 1 a share of the tokens, above 1 whole tokens.
+        report: called with the name of a step, how much of it is done, and its total.
 
     Raises:
         BadInput: nothing can be fitted or judged.
     """
-    given = {source: training_records(source) for source in train}
-    asked = {source: records_of(source.path, source.limit, seed)[0] for source in judge}
-    fit_on, due = (readable(ways, files, "whole" in names) for files in (given, asked))
-    weights = fitted(ways, names, [row for rows in fit_on.values() for row in rows], report)
+    train_records = {file: answerable_records(file) for file in train}
+    judge_records = {file: load_gold_records(file.path, file.limit, seed)[0] for file in judge}
+    fit_on, judged = (
+        readable_records(ways, records, "whole" in names)
+        for records in (train_records, judge_records)
+    )
+    weights = fit_ways(ways, names, [row for rows in fit_on.values() for row in rows], report)
     sets = {}
-    for source, rows in due.items():
-        bar = counted(report, f"judge, {source.name}", len(rows))
-        of = judged(ways, weights, rows, budgets, counter, bar, seed)
-        sets[source.name] = {**of, **_left_out(asked, due, source)}
-        sets[source.name]["sha256"] = sha256_of(source.path)
-    fitted_on = [described(s, len(of)) | _left_out(given, fit_on, s) for s, of in fit_on.items()]
-    return {"train": fitted_on, "sets": sets}
+    for file, rows in judged.items():
+        progress = record_progress(report, f"judge, {file.name}", len(rows))
+        figures = way_figures(ways, weights, rows, budgets, counter, progress, seed)
+        sets[file.name] = {**figures, **_count_too_long(judge_records, judged, file)}
+        sets[file.name]["sha256"] = file_sha256(file.path)
+    fit_files = [
+        describe_file(file, len(rows)) | _count_too_long(train_records, fit_on, file)
+        for file, rows in fit_on.items()
+    ]
+    return {"train": fit_files, "sets": sets}
 
 
-def _left_out(
-    given: Mapping[Source, Sequence[Record]], kept: Mapping[Source, Sequence[Record]], of: Source
+def _count_too_long(
+    records: Mapping[RecordFile, Sequence[Record]],
+    readable: Mapping[RecordFile, Sequence[Record]],
+    file: RecordFile,
 ) -> dict[str, int]:
-    return {"too_long": len(given[of]) - len(kept[of])}
+    return {"too_long": len(records[file]) - len(readable[file])}
 
 
-def readable(
-    ways: Ways, files: Mapping[Source, list[Record]], at_once: bool
-) -> dict[Source, list[Record]]:
-    """The records all ways can read; `at_once` says whether one is `whole`.
+def readable_records(
+    ways: WayReader, files: Mapping[RecordFile, list[Record]], at_once: bool
+) -> dict[RecordFile, list[Record]]:
+    """The records that all ways can read.
+
+    Args:
+        at_once: whether `whole`, which reads all passages in one prompt, is among the ways.
 
     Raises:
         BadInput: no record of a file is left.
     """
     if not at_once:
         return dict(files)
-    found = {source: list(filter(ways.holds, rows)) for source, rows in files.items()}
-    for source, rows in found.items():
+    readable = {file: list(filter(ways.fits_one_prompt, rows)) for file, rows in files.items()}
+    for file, rows in readable.items():
         if not rows:
             raise BadInput(
-                f"none of the {len(files[source])} contexts of {source.path} fits into one prompt "
+                f"none of the {len(files[file])} contexts of {file.path} fits into one prompt "
                 f"of {ways.whole.window_tokens} tokens; leave out the way 'whole'"
             )
-    return found
+    return readable
 
 
-def fitted(
-    ways: Ways, names: Sequence[str], train: Sequence[Record], report: Report
-) -> dict[str, Weights]:
-    """Weights of every way, from the same questions.
+def fit_ways(
+    ways: WayReader, names: Sequence[str], train: Sequence[Record], report: ReportProgress
+) -> dict[str, WayWeights]:
+    """Fits the weights of every way on the same questions.
 
     Raises:
         BadInput: the questions are on one article, or no unit of any is gold.
     """
-    found: dict[str, Weights] = {}
+    weights: dict[str, WayWeights] = {}
     for way in names:
         cases = []
         for done, record in enumerate(train, 1):
@@ -139,56 +163,58 @@ def fitted(
                 f"{len(cases)} training questions are on too few articles: some have to be scored "
                 "by weights that never saw theirs; give more questions"
             )
-        _, *steps = ordering(cases)
-        found[way] = Weights(*steps)
-        if way == REFERENCE:
-            ways.first_pass = found[way]
-    return found
+        _, *steps = fit_ordering(cases)
+        weights[way] = WayWeights(*steps)
+        if way == REFERENCE_WAY:
+            ways.first_pass = weights[way]
+    return weights
 
 
-def training_case(ways: Ways, way: str, record: Record) -> list[Case]:
-    """A training question as one way sees it; none if all its units are gold, or none is."""
+def training_case(ways: WayReader, way: str, record: Record) -> list[LabelledReading]:
+    """One way's reading of a training question; none if all of its units are gold, or none is."""
     units = annotated_units(record)
-    gold = torch.tensor(labels(record, units))
+    gold = torch.tensor(gold_labels(record, units))
     if not gold.any() or gold.all():
         return []
-    look = ways.read(way, (record["question"], passages_of(record), units), fold_of(record))
-    return [case_of(way, record, look, gold)]
+    reading = ways.read(way, (record["question"], passages_of(record), units), fold_of(record))
+    return [label_reading(way, record, reading, gold)]
 
 
-def judged(
-    ways: Ways,
-    weights: Mapping[str, Weights],
+def way_figures(
+    ways: WayReader,
+    weights: Mapping[str, WayWeights],
     records: Sequence[Record],
     budgets: Sequence[float],
-    counter: Tokens,
-    report: Callable[[int], None] = lambda done: None,
+    counter: TextTokenizer,
+    report: RecordProgress = lambda done: None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of every way over one set, as `evidence.figures` gives them, less the reference's."""
-    sources = {way: Judge(ways, way, of) for way, of in weights.items()}
-    counts = tally(records, Panel(list(sources), sources), budgets, counter, report=report)
-    found = figures(counts, seed)
+    """Figures of every way over one set, with the gain over the reference way."""
+    sources = {way: WaySource(ways, way, of) for way, of in weights.items()}
+    counts = tally_evidence(records, Panel(list(sources), sources), budgets, counter, report=report)
+    figures = evidence_figures(counts, seed)
     return {
-        "questions": found["records"],
-        "gold_sentences": found["gold_sentences"],
-        "mean_tokens_in": found["mean_tokens_in"],
+        "questions": figures["records"],
+        "gold_sentences": figures["gold_sentences"],
+        "mean_tokens_in": figures["mean_tokens_in"],
         "ways": {
             way: {
                 "median_ms": of["median_ms"],
                 "mean_tokens_read": sum(sources[way].tokens_read) / len(records),
-                "budgets": {budget: _over(cell) for budget, cell in of["budgets"].items()},
+                "budgets": {
+                    budget: _gain_over_reference(cell) for budget, cell in of["budgets"].items()
+                },
             }
-            for way, of in found["methods"].items()
+            for way, of in figures["methods"].items()
         },
     }
 
 
-def _over(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell with what a way keeps more than the reference, not the other way round."""
-    turned = dict(cell)
+def _gain_over_reference(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The cell with the lead of the reference turned into the way's gain over the reference."""
+    gain = dict(cell)
     for ahead, over in (("reference_gold_ahead", "gold"), ("reference_all_ahead", "all_gold")):
-        if (by := turned.pop(ahead, None)) is not None:
-            ends = {"low": 0 - by["high"], "high": 0 - by["low"]}  # 0 - 0.0 is no -0.0
-            turned[f"{over}_over_{REFERENCE}"] = {"difference": 0 - by["difference"], **ends}
-    return turned
+        if (lead := gain.pop(ahead, None)) is not None:
+            ends = {"low": 0 - lead["high"], "high": 0 - lead["low"]}  # 0 - 0.0 is 0.0, not -0.0
+            gain[f"{over}_over_{REFERENCE_WAY}"] = {"difference": 0 - lead["difference"], **ends}
+    return gain

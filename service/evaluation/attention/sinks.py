@@ -1,7 +1,7 @@
-"""What is to be done about sinks? The same readings, treated in each way, by the evidence kept.
+"""Treatments of attention sinks, compared on the same readings by the evidence kept.
 
-Most attention goes where nothing is said: to the first token, to separators (Xiao et al. 2023,
-arXiv 2309.17453). Ways against it, alone and with weights fitted to the heads:
+Most attention goes to tokens without content: the first token, and separators (Xiao et al. 2023,
+arXiv 2309.17453). The treatments, each with a mean over heads and with weights fitted to the heads:
 
     raw                 mean attention of the question's rows to each token of a sentence
     renormalised        divided by the sum over its window, head by head (Sentinel)
@@ -9,15 +9,15 @@ arXiv 2309.17453). Ways against it, alone and with weights fitted to the heads:
     without separators  tokens without a letter or digit are left out of the mean
     both                without separators, less N/A
 
-Heads are averaged, or weighed by a listwise fit: with weights of either sign, which can take sinks
-away, or with weights of at least 0, which cannot. Fits see logarithms (of a quotient and of "less
-N/A" their differences) and judge only articles that they were not fitted on.
+Heads are averaged, or weighted by a listwise fit: with weights of either sign, which can subtract
+sinks, or with weights of at least 0, which cannot. Fits use logarithms (for a quotient and for
+"less N/A", differences of logarithms) and score only articles that they were not fitted on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,65 +26,67 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, windows
+from tamis.compressors.reading.windows import WINDOW_TOKENS, Reading, split_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Question, listwise
+from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want, pool_tokens
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
-from tamis.service.datasets.case_readings import Looks
-from tamis.service.datasets.records import Record, labels, passages_of
-from tamis.service.datasets.score_sources import Seen
-from tamis.service.evaluation.evidence.evidence import figures, tally
-from tamis.service.evaluation.evidence.methods import Panel
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.datasets.case_readings import CaseReadings, store_key
+from tamis.service.datasets.record_files import fold_of
+from tamis.service.datasets.records import Record, gold_labels, passages_of
+from tamis.service.datasets.score_sources import TimedScores
+from tamis.service.evaluation.evidence.panel import Panel
 from tamis.service.evaluation.evidence.run import language_of
-from tamis.service.training.probe import fold_of, look_key
+from tamis.service.evaluation.evidence.tally import RecordProgress, evidence_figures, tally_evidence
 
 EMPTY_QUERY = "N/A"
-WAYS = ("raw", "renormalised", "less N/A", "without separators", "both")
+TREATMENTS = ("raw", "renormalised", "less N/A", "without separators", "both")
 MIXES = ("mean of heads", "fitted, from 0", "fitted")
-LAYERS = 20
+MAX_LAYERS = 20
 _KINDS = 5
 _TINY = 1e-9
 _L2 = 0.01
 
 
-class Sinks:
-    """Reads every window for the question and for "N/A"; all treatments are made of what it saw."""
+class SinkFeatures:
+    """Reads every window for the question and for "N/A": the features of all treatments."""
 
-    def __init__(self, reader: Any, layers: int = LAYERS) -> None:
+    def __init__(self, reader: Any, layers: int = MAX_LAYERS) -> None:
         self.reader, self.layers = reader, min(layers, reader.card.layers)
 
     @property
     def reading_key(self) -> str:
-        """The version of the reading, and its depth."""
+        """The version of the features, and the number of layers."""
         return f"1 {self.layers}"
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
-        """Logs of raw, N/A, both without separators, and the window's sums: `[U, 5·L·H]`."""
+        """Logs of raw, N/A, the same two without separators, the window's sums: `[U, 5·L·H]`."""
         clock = time.perf_counter()
-        cut = windows(self.reader.layout, passages, units, WINDOW_TOKENS)
+        cut = split_windows(self.reader.layout, passages, units, WINDOW_TOKENS)
         asks = [self.reader.layout.ask(text) for text in (question, EMPTY_QUERY)]
         want = Want(tuple(range(self.layers)), ("question_mean",))
-        prompts = [Prompt(window.read, ask) for window in cut for ask in asks]
+        prompts = [Prompt(window.tokens, ask) for window in cut for ask in asks]
         signals = iter(self.reader.read(prompts, want))
-        silent = separators(self.reader.layout.tokens, passages)
+        separators = separator_ids(self.reader.layout.tokens, passages)
         rows = []
         for window in cut:
-            spoken = torch.tensor([i not in silent for i in window.read.ids[window.read.start :]])
+            ids = window.tokens.ids[window.tokens.start :]
+            content = torch.tensor([number not in separators for number in ids])
             pair = (next(signals).weights[:, :, 0], next(signals).weights[:, :, 0])
-            rows.append(seen_of(*pair, spoken, window.read.spans))
-        sizes = tuple(b - a for window in cut for a, b in window.read.spans)
-        read = sum(map(len, prompts))
-        took = {"read": (time.perf_counter() - clock) * 1e3}
-        return Reading(torch.cat(rows).clamp_min(_TINY).log(), sizes, len(cut), read, took)
+            rows.append(window_features(*pair, content, window.tokens.spans))
+        sizes = tuple(b - a for window in cut for a, b in window.tokens.spans)
+        tokens_read = sum(map(len, prompts))
+        timings_ms = {"read": (time.perf_counter() - clock) * 1e3}
+        features = torch.cat(rows).clamp_min(_TINY).log()
+        return Reading(features, sizes, len(cut), tokens_read, timings_ms)
 
 
-def separators(tokens: Tokens, passages: Sequence[Passage]) -> set[int]:
-    """Ids of tokens that stand for nothing with a letter or digit in it, in these passages."""
+def separator_ids(tokens: TextTokenizer, passages: Sequence[Passage]) -> set[int]:
+    """Ids of the tokens whose text in these passages has no letter or digit."""
     return {
         number
         for passage, encoded in zip(
@@ -95,80 +97,84 @@ def separators(tokens: Tokens, passages: Sequence[Passage]) -> set[int]:
     }
 
 
-def seen_of(
-    asked: Tensor, empty: Tensor, spoken: Tensor, spans: Sequence[tuple[int, int]]
+def window_features(
+    asked: Tensor, empty: Tensor, content: Tensor, spans: Sequence[tuple[int, int]]
 ) -> Tensor:
-    """Means and sums of one window, unit by unit: `[U, 5·L·H]`.
+    """Means and sums of attention in one window, by unit: `[U, 5·L·H]`.
 
     Args:
         asked, empty: attention of the question's rows, and of those of "N/A": `[L, H, N]`.
-        spoken: which tokens are no separators: `[N]`. spans: of the units.
+        content: which tokens are no separators: `[N]`. spans: of the units.
     """
-    words = pool_tokens(spoken.double(), spans, "sum").clamp_min(1)[:, None, None]
+    counts = pool_tokens(content.double(), spans, "sum").clamp_min(1)[:, None, None]
     plain = [pool_tokens(weights, spans, "mean") for weights in (asked, empty)]
-    apart = [pool_tokens(weights * spoken, spans, "sum") / words for weights in (asked, empty)]
+    without = [pool_tokens(weights * content, spans, "sum") / counts for weights in (asked, empty)]
     total = asked.sum(-1).expand(len(spans), *asked.shape[:2])
-    return torch.cat([kind.float().flatten(1) for kind in (*plain, *apart, total)], 1)
+    return torch.cat([kind.float().flatten(1) for kind in (*plain, *without, total)], 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One question: what was seen `[5, U, L·H]` in logs, and which units are gold `[U]`."""
+class SinkCase:
+    """One question: `log_features [5, U, L·H]`, and which units are gold `[U]`."""
 
     record: Record
     units: tuple[Unit, ...]
-    seen: Tensor
+    log_features: Tensor
     gold: Tensor
 
-    def mean(self, way: str) -> Tensor:
+    def mean_scores(self, treatment: str) -> Tensor:
         """Scores by the mean of all heads: `[U]`."""
-        raw, empty, spoken, empty_spoken, total = self.seen.exp()
-        treated = {
+        raw, empty, content, empty_content, total = self.log_features.exp()
+        by_treatment = {
             "raw": raw,
             "renormalised": raw / total,
             "less N/A": raw - empty,
-            "without separators": spoken,
-            "both": spoken - empty_spoken,
+            "without separators": content,
+            "both": content - empty_content,
         }
-        scores: Tensor = treated[way].mean(1)
+        scores: Tensor = by_treatment[treatment].mean(1)
         return scores
 
-    def logs(self, way: str) -> Tensor:
-        """What a fit sees: `[U, L·H]`."""
-        raw, empty, spoken, empty_spoken, total = self.seen
-        treated = {
+    def fit_features(self, treatment: str) -> Tensor:
+        """The features of a fit: `[U, L·H]`."""
+        raw, empty, content, empty_content, total = self.log_features
+        by_treatment = {
             "raw": raw,
             "renormalised": raw - total,
             "less N/A": raw - empty,
-            "without separators": spoken,
-            "both": spoken - empty_spoken,
+            "without separators": content,
+            "both": content - empty_content,
         }
-        found: Tensor = treated[way]
-        return found
+        features: Tensor = by_treatment[treatment]
+        return features
 
 
-def cases_of(
-    reader: Any, records: Sequence[Record], folder: Path, report: Callable[[int], None]
-) -> Iterator[Case]:
-    """Reads every record, or finds what was read before."""
-    method = Sinks(reader)
-    looks = Looks(folder, look_key(method))
+def read_sink_cases(
+    reader: Any, records: Sequence[Record], folder: Path, report: RecordProgress
+) -> Iterator[SinkCase]:
+    """Reads every record; readings are kept in the folder."""
+    method = SinkFeatures(reader)
+    readings = CaseReadings(folder, store_key(method))
     for done, record in enumerate(records, 1):
         passages = passages_of(record)
         units = units_of(passages, language_of(record))
-        look = looks.get(record["question"], passages, units, method.read)
-        seen = look.features.view(len(units), _KINDS, -1).movedim(1, 0)
-        yield Case(record, tuple(units), seen, torch.tensor(labels(record, units)))
+        reading = readings.get_or_read(record["question"], passages, units, method.read)
+        log_features = reading.features.view(len(units), _KINDS, -1).movedim(1, 0)
+        yield SinkCase(record, tuple(units), log_features, torch.tensor(gold_labels(record, units)))
         report(done)
 
 
-def fitted(cases: Sequence[Case], way: str, signed: bool) -> list[Tensor]:
-    """Scores of each case by weights that saw no question on its article."""
+def out_of_fold_scores(cases: Sequence[SinkCase], treatment: str, signed: bool) -> list[Tensor]:
+    """Scores of each case by weights fitted without the questions on its article.
+
+    Raises:
+        BadInput: there is no question to fit on.
+    """
     folds = [fold_of(case.record) for case in cases]
     weights = {}
     for fold in sorted(set(folds)):
         others = [
-            Question(case.logs(way), case.gold)
+            LabelledFeatures(case.fit_features(treatment), case.gold)
             for case, own in zip(cases, folds, strict=True)
             if own != fold and case.gold.any() and not case.gold.all()
         ]
@@ -177,22 +183,25 @@ def fitted(cases: Sequence[Case], way: str, signed: bool) -> list[Tensor]:
                 f"all {len(cases)} questions to fit on are on the articles that are judged; give "
                 "more sets, or a higher --limit"
             )
-        weights[fold] = listwise(others, _L2)[0] if signed else from_zero(others, _L2)
-    return [case.logs(way) @ weights[fold] for case, fold in zip(cases, folds, strict=True)]
+        weights[fold] = fit_listwise(others, _L2)[0] if signed else fit_nonnegative(others, _L2)
+    return [
+        case.fit_features(treatment) @ weights[fold]
+        for case, fold in zip(cases, folds, strict=True)
+    ]
 
 
-def from_zero(questions: Sequence[Question], l2: float, steps: int = 80) -> Tensor:
-    """Weights `[F]` of the same loss as `listwise`, none below 0: squares of what is fitted."""
+def fit_nonnegative(questions: Sequence[LabelledFeatures], l2: float, steps: int = 80) -> Tensor:
+    """Weights `[F]` of at least 0 under the loss of `fit_listwise`; their roots are fitted."""
     x = torch.cat([q.features for q in questions])
     centre, spread = x.mean(0), x.std(0).clamp_min(1e-6)
-    given = [((q.features - centre) / spread, q.gold) for q in questions]
+    standardised = [((q.features - centre) / spread, q.gold) for q in questions]
     root = torch.full((x.shape[1],), 0.1, requires_grad=True)
     solver = torch.optim.LBFGS([root], max_iter=steps, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()
         w = root.square()
-        losses = [-torch.log_softmax(f @ w, 0)[gold].mean() for f, gold in given]
+        losses = [-torch.log_softmax(f @ w, 0)[gold].mean() for f, gold in standardised]
         value = torch.stack(losses).mean() + l2 * w.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
@@ -201,41 +210,50 @@ def from_zero(questions: Sequence[Question], l2: float, steps: int = 80) -> Tens
     return root.detach().square() / spread
 
 
-class Given:
-    """Scores that are known already, by question and documents."""
+class KnownScores:
+    """A score source of scores computed beforehand, found by question and documents."""
 
-    def __init__(self, cases: Sequence[Case], scores: Sequence[Tensor]) -> None:
-        self.known = {
-            _key(case.record["question"], passages_of(case.record)): tuple(values.tolist())
+    def __init__(self, cases: Sequence[SinkCase], scores: Sequence[Tensor]) -> None:
+        self._scores = {
+            _case_key(case.record["question"], passages_of(case.record)): tuple(values.tolist())
             for case, values in zip(cases, scores, strict=True)
         }
 
-    def see(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Seen:
-        """What is known of this case."""
-        values = self.known[_key(question, passages)]
-        return Seen(Scores(values, best_unit_scores(values, units, len(passages))), 0.0, True)
+    def score_case(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> TimedScores:
+        """The scores of this case, which take no time."""
+        values = self._scores[_case_key(question, passages)]
+        scores = Scores(values, best_unit_scores(values, units, len(passages)))
+        return TimedScores(scores, 0.0, True)
 
 
-def _key(question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
+def _case_key(question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
     return (question, *(passage.text for passage in passages))
 
 
-def compare(
-    sets: Mapping[str, Sequence[Case]], budgets: Sequence[float], counter: Tokens, seed: int = 0
+def compare_treatments(
+    sets: Mapping[str, Sequence[SinkCase]],
+    budgets: Sequence[float],
+    counter: TextTokenizer,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of every way and mix in every set, as `evidence.figures` gives them.
+    """Figures of every treatment and mix in every set, as `evidence_figures` returns them.
 
     Fits are over the questions of all sets together.
     """
     everything = [case for cases in sets.values() for case in cases]
     scores: dict[str, list[Tensor]] = {}
-    for way in WAYS:
-        scores[f"{way}, {MIXES[0]}"] = [case.mean(way) for case in everything]
-        scores[f"{way}, {MIXES[1]}"] = fitted(everything, way, signed=False)
-        scores[f"{way}, {MIXES[2]}"] = fitted(everything, way, signed=True)
-    sources = {name: Given(everything, values) for name, values in scores.items()}
+    mean, from_zero, signed = MIXES
+    for treatment in TREATMENTS:
+        scores[f"{treatment}, {mean}"] = [case.mean_scores(treatment) for case in everything]
+        scores[f"{treatment}, {from_zero}"] = out_of_fold_scores(everything, treatment, False)
+        scores[f"{treatment}, {signed}"] = out_of_fold_scores(everything, treatment, True)
+    sources = {name: KnownScores(everything, values) for name, values in scores.items()}
     panel = Panel(list(sources), sources)
     return {
-        name: figures(tally([case.record for case in cases], panel, budgets, counter), seed)
+        name: evidence_figures(
+            tally_evidence([case.record for case in cases], panel, budgets, counter), seed
+        )
         for name, cases in sets.items()
     }

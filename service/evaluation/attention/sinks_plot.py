@@ -1,4 +1,4 @@
-"""Evidence kept by what is done about sinks: a panel a set, bars by how heads are mixed."""
+"""A plot of evidence kept by treatment of sinks: one panel a set, one colour a mix of heads."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.attention.sinks import MIXES, WAYS
+from tamis.service.evaluation.attention.sinks import MIXES, TREATMENTS
 from tamis.service.evaluation.evidence.plot import figure_class
 
 _COLOURS = ("#56B4E9", "#E69F00", "#000000")
-_BAR = 0.27
+_BAR_WIDTH = 0.27
 
 
-def draw(sets: Mapping[str, Any], budget: str, path: Path) -> None:
-    """Writes the picture.
+def draw_sinks(sets: Mapping[str, Any], budget: str, path: Path) -> None:
+    """Writes the plot.
 
     Args:
-        sets: figures by set, as `sinks.compare` gives them. budget: which of theirs.
+        sets: figures by set, as `compare_treatments` returns them. budget: one of theirs.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
     """
     figure = figure_class()(figsize=(5.6 * len(sets), 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(sets), squeeze=False)[0]
-    for axes, (name, found) in zip(panels, sets.items(), strict=True):
-        _panel(axes, name, found, budget)
+    for axes, (name, figures) in zip(panels, sets.items(), strict=True):
+        _draw_panel(axes, name, figures, budget)
     bars, names = panels[0].get_legend_handles_labels()
     figure.legend(bars, names, loc="outside lower center", ncols=len(MIXES), frameon=False)
     try:
@@ -35,14 +35,18 @@ def draw(sets: Mapping[str, Any], budget: str, path: Path) -> None:
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
-def _panel(axes: Any, name: str, found: Mapping[str, Any], budget: str) -> None:
+def _draw_panel(axes: Any, name: str, figures: Mapping[str, Any], budget: str) -> None:
     for i, mix in enumerate(MIXES):
-        kept = [found["methods"][f"{way}, {mix}"]["budgets"][budget]["gold_kept"] for way in WAYS]
-        places = [place + (i - 1) * _BAR for place in range(len(WAYS))]
-        bars = axes.bar(places, kept, _BAR, color=_COLOURS[i], label=mix)
+        cells = (
+            figures["methods"][f"{treatment}, {mix}"]["budgets"][budget] for treatment in TREATMENTS
+        )
+        kept = [cell["gold_kept"] for cell in cells]
+        positions = [position + (i - 1) * _BAR_WIDTH for position in range(len(TREATMENTS))]
+        bars = axes.bar(positions, kept, _BAR_WIDTH, color=_COLOURS[i], label=mix)
         axes.bar_label(bars, [f"{100 * share:.0f}" for share in kept], fontsize=7)
-    axes.set_xticks(range(len(WAYS)), [way.replace(" ", "\n", 1) for way in WAYS], fontsize=8)
+    labels = [treatment.replace(" ", "\n", 1) for treatment in TREATMENTS]
+    axes.set_xticks(range(len(TREATMENTS)), labels, fontsize=8)
     axes.set(ylim=(0, 1.05), ylabel="share of gold sentences kept")
     share = f"{float(budget):.0%}" if float(budget) <= 1 else f"{budget}"
-    axes.set_title(f"{name} ({found['records']} questions), {share} of the tokens", fontsize=10)
+    axes.set_title(f"{name} ({figures['records']} questions), {share} of the tokens", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

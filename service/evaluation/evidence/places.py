@@ -1,43 +1,43 @@
-"""Does it matter where the evidence stands? The same questions with it first, in the middle, last.
+"""Does the place of the evidence matter? The same questions with it first, in the middle, and last.
 
-    record ─ evidence moved ─► first, middle, last ─ panel ─ select ─► gold kept by place ─► spread
+    record ─ move evidence ─► first, middle, last ─ panel ─ select ─► gold kept by place ─► spread
 
-Documents with gold sentences move together; the others keep their order. Apart, a method that reads
-passages alone sees the same three times. Joined to one document, windows hold other neighbours and
-evidence stands elsewhere in them, as in a file that was never cut into passages.
+Documents with gold sentences move together; the others keep their order. With separate documents, a
+method that reads each passage alone reads the same three times. With all documents joined to one,
+as in a file that was never cut into passages, windows have other content before and after the
+evidence, which is at another position in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.datasets.records import Record, gold_spans
 from tamis.service.datasets.statistics import DRAWS, paired_bootstrap, spread_bootstrap
-from tamis.service.evaluation.evidence.evidence import Outcome, tally
-from tamis.service.evaluation.evidence.methods import Panel
+from tamis.service.evaluation.evidence.panel import Panel
+from tamis.service.evaluation.evidence.tally import BudgetOutcome, RecordProgress, tally_evidence
 
 PLACES = ("first", "middle", "last")
-Report = Callable[[int], None]
 
 
-def moved(record: Record, place: str) -> Record:
+def move_evidence(record: Record, place: str) -> Record:
     """The record with its evidence first, in the middle or last among its documents."""
     answering = {doc for doc, _, _ in gold_spans(record)}
     evidence = [doc for doc in range(len(record["docs"])) if doc in answering]
     others = [doc for doc in range(len(record["docs"])) if doc not in answering]
     at = {"first": 0, "middle": (len(others) + 1) // 2, "last": len(others)}[place]
     order = [*others[:at], *evidence, *others[at:]]
-    now = {old: new for new, old in enumerate(order)}
-    spans = [[now[doc], a, b] for doc, a, b in record.get("answer_spans", ())]
+    new_index = {old: new for new, old in enumerate(order)}
+    spans = [[new_index[doc], a, b] for doc, a, b in record.get("answer_spans", ())]
     return {**record, "docs": [record["docs"][doc] for doc in order], "answer_spans": spans}
 
 
-def movable(records: Sequence[Record]) -> list[Record]:
-    """Records in which evidence can stand in three places: those with two other documents or more.
+def movable_records(records: Sequence[Record]) -> list[Record]:
+    """Records whose evidence has three possible places: those with two other documents or more.
 
     Raises:
         BadInput: there is none.
@@ -55,8 +55,8 @@ def movable(records: Sequence[Record]) -> list[Record]:
     return found
 
 
-def as_one(record: Record) -> Record:
-    """All documents of a record as one, titles on a line of their own, a blank line between."""
+def join_documents(record: Record) -> Record:
+    """The record with one document: titles on lines of their own, blank lines between documents."""
     text, starts = "", []
     sents: list[list[int]] = []
     gold: list[int] = []
@@ -71,19 +71,19 @@ def as_one(record: Record) -> Record:
     return {**record, "docs": [whole], "answer_spans": spans}
 
 
-def arranged(records: Sequence[Record], joined: bool) -> list[Record]:
+def arrange_records(records: Sequence[Record], joined: bool) -> list[Record]:
     """Every record three times in a row, in the order of `PLACES`."""
-    rows = [moved(record, place) for record in records for place in PLACES]
-    return [as_one(row) for row in rows] if joined else rows
+    rows = [move_evidence(record, place) for record in records for place in PLACES]
+    return [join_documents(row) for row in rows] if joined else rows
 
 
-def sweep(
+def sweep_places(
     records: Sequence[Record],
     panel: Panel,
     budgets: Sequence[float],
-    counter: Tokens,
+    counter: TextTokenizer,
     joined: bool,
-    report: Report = lambda done: None,
+    report: RecordProgress = lambda done: None,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
@@ -91,33 +91,38 @@ def sweep(
 
     Args:
         budgets: up to 1 a share of the tokens, above 1 whole tokens.
-        joined: make one document of each record.
+        joined: join the documents of each record to one.
         report: called with how many records are done in all places.
     """
-    rows = arranged(records, joined)
+    rows = arrange_records(records, joined)
     step = len(PLACES)
-    counts = tally(rows, panel, budgets, counter, 0, lambda done: report(done // step))
+    counts = tally_evidence(rows, panel, budgets, counter, 0, lambda done: report(done // step))
     gold = counts.gold[::step]
     return {
-        method: {f"{budget:g}": _cell(outcome, gold, seed, draws) for budget, outcome in of.items()}
+        method: {
+            f"{budget:g}": _place_figures(outcome, gold, seed, draws)
+            for budget, outcome in of.items()
+        }
         for method, of in counts.outcomes.items()
     }
 
 
-def _cell(outcome: Outcome, gold: Sequence[int], seed: int, draws: int) -> dict[str, Any]:
-    found = {place: outcome.found[i :: len(PLACES)] for i, place in enumerate(PLACES)}
-    spread = spread_bootstrap(list(found.values()), gold, draws, seed)
+def _place_figures(
+    outcome: BudgetOutcome, gold: Sequence[int], seed: int, draws: int
+) -> dict[str, Any]:
+    by_place = {place: outcome.gold_kept[i :: len(PLACES)] for i, place in enumerate(PLACES)}
+    spread = spread_bootstrap(list(by_place.values()), gold, draws, seed)
     return {
-        "gold_kept": {place: sum(kept) / sum(gold) for place, kept in found.items()},
+        "gold_kept": {place: sum(kept) / sum(gold) for place, kept in by_place.items()},
         "spread": dict(zip(("value", "low", "high"), spread, strict=True)),
         "differences": {
-            f"{a} - {b}": _difference(found[a], found[b], gold, seed, draws)
+            f"{a} - {b}": _paired_difference(by_place[a], by_place[b], gold, seed, draws)
             for a, b in combinations(PLACES, 2)
         },
     }
 
 
-def _difference(
+def _paired_difference(
     a: Sequence[int], b: Sequence[int], gold: Sequence[int], seed: int, draws: int
 ) -> Mapping[str, float]:
     found = paired_bootstrap(a, b, gold, draws, seed)

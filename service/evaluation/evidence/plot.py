@@ -1,4 +1,4 @@
-"""Evidence kept against tokens kept, as a picture: one panel a set, one line a method."""
+"""A plot of evidence kept against tokens kept: one panel a set, one line a method."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from tamis.probes.errors import BadInput, MissingExtra
 
-# Okabe & Ito's palette: colour-blind readers tell them apart; the first, black, is the default's
+# Okabe & Ito's palette, which colour-blind readers can distinguish; black is the first method's
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKS = "osD^vPX"
+_MARKERS = "osD^vPX"
 _PANEL_INCHES = (4.4, 3.8)
 
 
@@ -28,12 +28,12 @@ def figure_class() -> Any:
     return Figure
 
 
-def draw(sets: Mapping[str, Any], path: Path) -> None:
-    """Writes the picture of a table of figures.
+def draw_evidence(sets: Mapping[str, Any], path: Path) -> None:
+    """Writes the plot.
 
     Args:
-        sets: figures by set, as `evidence.figures` gives them.
-        path: a .png file; its folder is there.
+        sets: figures by set, as `evidence_figures` returns them.
+        path: a .png file in an existing folder.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
@@ -45,8 +45,8 @@ def draw(sets: Mapping[str, Any], path: Path) -> None:
         figsize=(width * columns, height * rows + 0.6), dpi=150, layout="constrained"
     )
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, (name, found) in zip(axes, sets.items(), strict=False):
-        _panel(panel, name, found)
+    for panel, (name, figures) in zip(axes, sets.items(), strict=False):
+        _draw_panel(panel, name, figures)
     for empty in axes[len(sets) :]:
         empty.set_axis_off()
     lines = axes[0].get_lines()
@@ -63,10 +63,10 @@ def draw(sets: Mapping[str, Any], path: Path) -> None:
         raise BadInput(f"{path} cannot be written: {error}") from error
 
 
-def _panel(axes: Any, name: str, found: Mapping[str, Any]) -> None:
+def _draw_panel(axes: Any, name: str, figures: Mapping[str, Any]) -> None:
     """One set: share of tokens kept (logarithmic) against share of gold sentences kept."""
     shares: set[float] = set()
-    for i, (method, of) in enumerate(found["methods"].items()):
+    for i, (method, of) in enumerate(figures["methods"].items()):
         cells = sorted(of["budgets"].values(), key=lambda cell: cell["mean_share"])
         at = [cell["mean_share"] for cell in cells]
         shares |= {round(share, 2) for share in at}
@@ -74,14 +74,14 @@ def _panel(axes: Any, name: str, found: Mapping[str, Any]) -> None:
             at,
             [cell["gold_kept"] for cell in cells],
             color=_COLOURS[i % len(_COLOURS)],
-            marker=_MARKS[i % len(_MARKS)],
+            marker=_MARKERS[i % len(_MARKERS)],
             markersize=4.5,
-            linewidth=2.4 if method == found["reference"] else 1.3,
-            zorder=3 if method == found["reference"] else 2,
+            linewidth=2.4 if method == figures["reference"] else 1.3,
+            zorder=3 if method == figures["reference"] else 2,
             label=method,
         )
     axes.set_xscale("log")
-    axes.set_title(f"{name} ({found['records']} questions)", fontsize=11)
+    axes.set_title(f"{name} ({figures['records']} questions)", fontsize=11)
     axes.set_xlabel("share of tokens kept")
     axes.set_ylabel("share of gold sentences kept")
     axes.set_ylim(0, 1.02)
@@ -91,7 +91,7 @@ def _panel(axes: Any, name: str, found: Mapping[str, Any]) -> None:
 
 
 def _percent_ticks(axes: Any, shares: set[float]) -> None:
-    """Ticks at round shares within what is drawn: a log axis's own powers of ten say too little."""
+    """Sets ticks at round shares within the data: a log axis has ticks at powers of ten only."""
     low, high = min(shares), max(shares)
     ticks = [
         t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.33, 0.5, 1.0) if low * 0.8 <= t <= high * 1.25

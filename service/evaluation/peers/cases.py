@@ -1,9 +1,9 @@
-"""What every peer is given: the same question, documents, sentences and budget.
+"""The input of every peer: the same question, documents, sentences and budget.
 
-A set is a file of labelled records. `NAME@TOKENS` adds passages of the set's other records to each,
-under other titles, until the context has as many tokens. Sets of single short passages get five
-distractors. Cases come in an order drawn with the seed, so the first ten of twenty are the first
-ten of forty.
+A set is a file of labelled records. `NAME@TOKENS` fills each context with passages of the set's
+other records, under other titles, up to so many tokens. Sets of single short passages get five
+distractors. Cases are in an order that only the seed determines, so the first ten of twenty are the
+first ten of forty.
 """
 
 from __future__ import annotations
@@ -17,117 +17,117 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tamis.compressors.types import Budget
+from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.datasets.records import (
     Record,
+    add_distractors,
+    are_single_passages,
     gold_spans,
-    id_of,
-    load,
-    lone,
+    load_records,
     passages_of,
-    with_distractors,
+    record_id,
 )
-from tamis.service.evaluation.evidence.evidence import file_of
+from tamis.service.evaluation.evidence.tally import find_set_file
 
-WARMING_DOCS = 3
-_BETWEEN = "\n\n"
+WARM_UP_DOCS = 3
+_SEPARATOR = "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One question as every peer gets it, and what is looked for in what it keeps.
+class PeerCase:
+    """One question with its context and budget, and what is searched for in the kept text.
 
     Attributes:
-        set, id: which one. gold: sentences that answer. answers: any of which counts.
-        asked: what goes to the peer. tokens: of its context. budget_tokens: what it may keep.
+        set, id: which record. gold: sentences that answer. answers: any of which counts.
+        request: what is sent to the peer.
     """
 
     set: str
     id: str
     gold: tuple[str, ...]
     answers: tuple[str, ...]
-    asked: dict[str, Any]
+    request: dict[str, Any]
 
     @property
     def tokens(self) -> int:
-        """Of the context, by the proxy's tokenizer, without special tokens."""
-        return int(self.asked["context_tokens"])
+        """Tokens of the context by the proxy's tokenizer, without special tokens."""
+        return int(self.request["context_tokens"])
 
     @property
     def budget_tokens(self) -> int:
-        """How many may be kept."""
-        return int(self.asked["budget_tokens"])
+        """How many tokens may be kept."""
+        return int(self.request["budget_tokens"])
 
-    def shorter(self) -> dict[str, Any]:
-        """What goes to the peer, of the first documents alone: enough to warm it up."""
-        docs = self.asked["docs"][:WARMING_DOCS]
-        share = sum(len(doc["text"]) for doc in docs) / max(1, len(self.asked["context"]))
-        return self.asked | {
+    def warm_up_request(self) -> dict[str, Any]:
+        """The request with the first documents only, which is enough to warm a peer up."""
+        docs = self.request["docs"][:WARM_UP_DOCS]
+        share = sum(len(doc["text"]) for doc in docs) / max(1, len(self.request["context"]))
+        return self.request | {
             "docs": docs,
-            "context": _context(docs),
+            "context": _join_documents(docs),
             "context_tokens": max(1, int(share * self.tokens)),
             "budget_tokens": max(1, int(share * self.budget_tokens)),
         }
 
     def digest(self) -> str:
-        """Changes with anything that a peer is given."""
-        return hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()[:12]
+        """A digest of everything in the request."""
+        return hashlib.sha256(json.dumps(self.request, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def cases_of(
-    name: str, folder: Path, count: int, budget: float, counter: Tokens, seed: int = 0
-) -> list[Case]:
-    """The first cases of a set.
+def load_peer_cases(
+    name: str, folder: Path, count: int, budget: float, counter: TextTokenizer, seed: int = 0
+) -> list[PeerCase]:
+    """The first `count` cases of a set.
 
     Args:
         name: of a file in the folder, or `NAME@TOKENS`.
         budget: up to 1 a share of the context's tokens, rounded down; above 1 whole tokens.
 
     Raises:
-        BadInput: no such set, no record with a gold sentence, or too few passages for the tokens.
+        BadInput: no such set, no record with a gold sentence, or passages with too few tokens.
     """
     base, sign, tokens = name.partition("@")
     if sign and not tokens.isdecimal():
         raise BadInput(f"set {name!r}: write NAME@TOKENS, such as hotpotqa@4500")
-    path = file_of(folder, base)
-    records = load(path)
-    records = with_distractors(records, seed=seed) if lone(records) else records
-    asked = [record for record in records if gold_spans(record)]
-    if not asked:
+    path = find_set_file(folder, base)
+    records = load_records(path)
+    records = add_distractors(records, seed=seed) if are_single_passages(records) else records
+    answerable = [record for record in records if gold_spans(record)]
+    if not answerable:
         raise BadInput(f"{path} has no record with gold sentences; there is nothing to find")
-    asked.sort(key=lambda r: hashlib.sha256(f"{seed}:{r['id']}".encode()).digest())
-    taken = asked[:count]
+    answerable.sort(key=lambda r: hashlib.sha256(f"{seed}:{r['id']}".encode()).digest())
+    first = answerable[:count]
     if sign:
-        taken = [_longer(record, records, int(tokens), counter, seed) for record in taken]
-    others = [asked[(i + 1) % len(asked)]["question"] for i in range(len(taken))]
+        first = [_fill_context(record, records, int(tokens), counter, seed) for record in first]
+    other_questions = [answerable[(i + 1) % len(answerable)]["question"] for i in range(len(first))]
     return [
-        _case(name, record, other, budget, counter)
-        for record, other in zip(taken, others, strict=True)
+        _build_case(name, record, other, budget, counter)
+        for record, other in zip(first, other_questions, strict=True)
     ]
 
 
-def interleaved(by_set: Mapping[str, Sequence[Case]]) -> list[Case]:
-    """The first case of every set, then the second: a run cut short has some of each."""
+def interleave_sets(by_set: Mapping[str, Sequence[PeerCase]]) -> list[PeerCase]:
+    """The first case of every set, then the second: an interrupted run has cases of each set."""
     return [case for turn in zip_longest(*by_set.values()) for case in turn if case is not None]
 
 
-def _longer(
-    record: Record, pool: Sequence[Record], tokens: int, counter: Tokens, seed: int
+def _fill_context(
+    record: Record, pool: Sequence[Record], tokens: int, counter: TextTokenizer, seed: int
 ) -> Record:
-    """A record among so many passages of others that one more would be too many, shuffled."""
-    chance = random.Random(f"{seed}:{id_of(record)}:{tokens}")
+    """The record with as many passages of other records as fit into so many tokens, shuffled."""
+    generator = random.Random(f"{seed}:{record_id(record)}:{tokens}")
     docs, titles = list(record["docs"]), {doc.get("title") for doc in record["docs"]}
-    total = counter.count(_context(docs))
-    for other in chance.sample(pool, len(pool)):
+    total = counter.count(_join_documents(docs))
+    for other in generator.sample(pool, len(pool)):
         for doc in other["docs"]:
             if doc.get("title") in titles:
                 continue
-            total += counter.count(_context([doc]) + _BETWEEN)
+            total += counter.count(_join_documents([doc]) + _SEPARATOR)
             if total > tokens:
-                return {**record, "docs": chance.sample(docs, len(docs))}
+                return {**record, "docs": generator.sample(docs, len(docs))}
             docs.append({**doc, "gold": []})
             titles.add(doc.get("title"))
     raise BadInput(
@@ -135,26 +135,28 @@ def _longer(
     )
 
 
-def _context(docs: Sequence[Record]) -> str:
-    """Documents under their titles, a blank line between them."""
-    return _BETWEEN.join(
+def _join_documents(docs: Sequence[Record]) -> str:
+    """The text of all documents under their titles, with blank lines between them."""
+    return _SEPARATOR.join(
         f"{doc['title']}\n{doc['text']}" if doc.get("title") else doc["text"] for doc in docs
     )
 
 
-def _case(name: str, record: Record, other: str, budget: float, counter: Tokens) -> Case:
+def _build_case(
+    name: str, record: Record, other_question: str, budget: float, counter: TextTokenizer
+) -> PeerCase:
     docs, passages = record["docs"], passages_of(record)
     sentences: list[list[list[int]]] = [[] for _ in docs]
     units = units_of(passages, str(record.get("lang") or "en"))
     costs = counter.count_many([passages[u.passage].text[slice(*u.visible)] for u in units])
     for unit, cost in zip(units, costs, strict=True):
         sentences[unit.passage].append([*unit.visible, cost])
-    context = _context(docs)
+    context = _join_documents(docs)
     tokens = counter.count(context)
     limit = Budget(ratio=budget) if budget <= 1 else Budget(max_tokens=int(budget))
-    asked = {
+    request = {
         "question": record["question"],
-        "other_question": other,
+        "other_question": other_question,
         "context": context,
         "context_tokens": tokens,
         "budget_tokens": limit.tokens(tokens),
@@ -165,4 +167,4 @@ def _case(name: str, record: Record, other: str, budget: float, counter: Tokens)
     }
     gold = tuple(docs[d]["text"][a:b] for d, a, b in gold_spans(record))
     answers = tuple(str(answer) for answer in record.get("answers") or ())
-    return Case(name, id_of(record), gold, answers, asked)
+    return PeerCase(name, record_id(record), gold, answers, request)

@@ -1,4 +1,4 @@
-"""From rows to the figures of a table: evidence against time, and how sure the ratios are."""
+"""Figures of a table from rows: evidence and time of each peer, and ratios with intervals."""
 
 from __future__ import annotations
 
@@ -9,59 +9,65 @@ from typing import Any
 import numpy as np
 
 from tamis.service.datasets.statistics import DRAWS, paired_bootstrap
-from tamis.service.evaluation.peers.cases import Case
-from tamis.service.evaluation.peers.peers import Field, Peer
-from tamis.service.evaluation.peers.run import key
+from tamis.service.evaluation.peers.cases import PeerCase
+from tamis.service.evaluation.peers.registry import Peer, PeerRegistry
+from tamis.service.evaluation.peers.run import row_key
 
-Row = Mapping[str, Any]
+MeasuredRow = Mapping[str, Any]
 
 
-def figures(
-    cases: Sequence[Case], peers: Sequence[Peer], rows: Sequence[Row], field: Field, seed: int = 0
+def peer_figures(
+    cases: Sequence[PeerCase],
+    peers: Sequence[Peer],
+    rows: Sequence[MeasuredRow],
+    registry: PeerRegistry,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of one set, a peer each.
+    """Figures of one set, for each peer.
 
     Args:
         cases: of the set. rows: of any run; those of other cases are left out.
-        field: its reference is the one that times are divided by, and evidence is compared with.
+        registry: times are divided by those of its reference, and evidence is compared with it.
     """
-    found = {row["key"]: row for row in rows}
+    by_key = {row["key"]: row for row in rows}
     by_peer = {
-        peer.name: [found[name] for case in cases if (name := key(case, peer)) in found]
+        peer.name: [by_key[key] for case in cases if (key := row_key(case, peer)) in by_key]
         for peer in peers
     }
-    base = by_peer.get(field.reference, [])
-    shown = {
-        peer.name: _of(peer, mine) | _against(base, mine, seed)
+    base = by_peer.get(registry.reference, [])
+    summaries = {
+        peer.name: _peer_summary(peer, own) | _compare_with_reference(base, own, seed)
         for peer in peers
-        if (mine := by_peer[peer.name])
+        if (own := by_peer[peer.name])
     }
     return {
         "cases": len(cases),
         "mean_tokens_in": statistics.fmean(case.tokens for case in cases),
         "mean_budget_tokens": statistics.fmean(case.budget_tokens for case in cases),
-        "peers": shown,
-        "frontier": frontier(shown),
+        "peers": summaries,
+        "frontier": frontier(summaries),
     }
 
 
-def complete(cases: Sequence[Case], peers: Sequence[Peer], rows: Sequence[Row]) -> list[Case]:
-    """The cases that every peer has a row of, failed ones included."""
-    found = {row["key"] for row in rows}
-    return [case for case in cases if all(key(case, peer) in found for peer in peers)]
+def complete_cases(
+    cases: Sequence[PeerCase], peers: Sequence[Peer], rows: Sequence[MeasuredRow]
+) -> list[PeerCase]:
+    """The cases for which every peer has a row, failed ones included."""
+    keys = {row["key"] for row in rows}
+    return [case for case in cases if all(row_key(case, peer) in keys for peer in peers)]
 
 
-def _of(peer: Peer, rows: Sequence[Row]) -> dict[str, Any]:
-    """One peer: means leave failed cases out, and say how many those are."""
-    said = {"label": peer.label, "ours": peer.ours}
+def _peer_summary(peer: Peer, rows: Sequence[MeasuredRow]) -> dict[str, Any]:
+    """Figures of one peer; failed cases are counted and left out of means."""
+    identity = {"label": peer.label, "ours": peer.ours}
     done = [row for row in rows if "error" not in row]
     errors = {"cases": len(rows), "errors": len(rows) - len(done)}
     if not done:
-        return said | errors
+        return identity | errors
     ms = [row["ms"] for row in done]
     answers = [row["answer"] for row in done if row["answer"] is not None]
     return (
-        said
+        identity
         | errors
         | {
             "evidence": statistics.fmean(row["evidence"] for row in done),
@@ -80,36 +86,40 @@ def _of(peer: Peer, rows: Sequence[Row]) -> dict[str, Any]:
     )
 
 
-def _against(base: Sequence[Row], rows: Sequence[Row], seed: int) -> dict[str, Any]:
-    """How many times as long, and how much less evidence, over the cases that both did."""
-    ours = {row["case"]: row for row in base if "error" not in row}
-    pairs = [(ours[r["case"]], r) for r in rows if "error" not in r and r["case"] in ours]
+def _compare_with_reference(
+    base: Sequence[MeasuredRow], rows: Sequence[MeasuredRow], seed: int
+) -> dict[str, Any]:
+    """Ratios of times, and differences in evidence, over the cases that neither peer failed."""
+    by_case = {row["case"]: row for row in base if "error" not in row}
+    pairs = [(by_case[r["case"]], r) for r in rows if "error" not in r and r["case"] in by_case]
     if not pairs:
         return {}
     ahead = paired_bootstrap(
-        [our["evidence"] for our, _ in pairs],
-        [r["evidence"] for _, r in pairs],
+        [reference["evidence"] for reference, _ in pairs],
+        [row["evidence"] for _, row in pairs],
         [1.0] * len(pairs),
         seed=seed,
     )
     return {
-        "times_reference_ms": _times("ms", pairs, seed),
-        "times_reference_cpu_ms": _times("cpu_ms", pairs, seed),
+        "times_reference_ms": _time_ratio("ms", pairs, seed),
+        "times_reference_cpu_ms": _time_ratio("cpu_ms", pairs, seed),
         "reference_evidence_ahead": dict(zip(("difference", "low", "high"), ahead, strict=True)),
     }
 
 
-def _times(clock: str, pairs: Sequence[tuple[Row, Row]], seed: int) -> dict[str, float]:
-    """By one of the two clocks."""
-    theirs, ours = [row[clock] for _, row in pairs], [row[clock] for row, _ in pairs]
-    found = ratio_of_medians(theirs, ours, seed=seed)
-    return dict(zip(("ratio", "low", "high"), found, strict=True))
+def _time_ratio(
+    clock: str, pairs: Sequence[tuple[MeasuredRow, MeasuredRow]], seed: int
+) -> dict[str, float]:
+    """The ratio of times by one of the two clocks, `ms` or `cpu_ms`."""
+    theirs, reference = [row[clock] for _, row in pairs], [row[clock] for row, _ in pairs]
+    interval = ratio_of_medians(theirs, reference, seed=seed)
+    return dict(zip(("ratio", "low", "high"), interval, strict=True))
 
 
 def ratio_of_medians(
     nums: Sequence[float], dens: Sequence[float], draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float]:
-    """`median(nums) / median(dens)` and its 95 % interval; cases are drawn with replacement.
+    """`median(nums) / median(dens)` and its 95 % bootstrap interval over cases.
 
     Args:
         nums, dens: one number a case, of the same cases: `[C]`.
@@ -123,11 +133,11 @@ def ratio_of_medians(
 
 
 def frontier(peers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Those that no faster one keeps as much evidence as, from the fastest on."""
-    best, found = -1.0, []
+    """The peers that keep more evidence than every faster one, from the fastest on."""
+    best, on_frontier = -1.0, []
     timed = [name for name, of in peers.items() if "ms_p50" in of]
     for name in sorted(timed, key=lambda n: (peers[n]["ms_p50"], -peers[n]["evidence"])):
         if peers[name]["evidence"] > best:
             best = peers[name]["evidence"]
-            found.append(name)
-    return found
+            on_frontier.append(name)
+    return on_frontier

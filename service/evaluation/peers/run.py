@@ -1,8 +1,8 @@
-"""Every peer over every case, side by side, a line a result, as far as it came the last time.
+"""Runs every peer on every case, and writes one line a result; an interrupted run is resumed.
 
-The peers of a run are all up at once and take turns case by case, so that a noisy machine is noisy
-to all of them; each case begins with another peer. A short call that nobody times goes before the
-first of each.
+The processes of all peers run at the same time and take turns case by case, so that load on the
+machine affects all of them; each case starts with another peer. Before its first case, each peer
+has a short call that is not timed.
 """
 
 from __future__ import annotations
@@ -16,124 +16,133 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
-from tamis.probes.tokens import Tokens
-from tamis.service.evaluation.evidence.run import Results
-from tamis.service.evaluation.peers.cases import Case
-from tamis.service.evaluation.peers.child import Child
-from tamis.service.evaluation.peers.found import judged
-from tamis.service.evaluation.peers.peers import Field, Peer, PeerFailed
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.evaluation.evidence.result_file import ResultFile
+from tamis.service.evaluation.peers.cases import PeerCase
+from tamis.service.evaluation.peers.process import PeerProcess
+from tamis.service.evaluation.peers.registry import Peer, PeerFailed, PeerRegistry
+from tamis.service.evaluation.peers.text_evidence import find_evidence
 
-Row = dict[str, Any]
-Hear = Callable[[str], object]
-_SPANS = {"ms": float, "cpu_ms": float, "peak_mib": float, "text": str}
+PeerRow = dict[str, Any]
+PeerListener = Callable[[str], object]
+"""Called with the name of the peer that runs next."""
+_ANSWER_TYPES = {"ms": float, "cpu_ms": float, "peak_mib": float, "text": str}
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the processes of peers are given beside the cases.
+class PeerRunSettings:
+    """Settings of the peers' processes.
 
     Attributes:
-        model: the proxy that all of them read with, by the name or folder it was given by.
-        proxy: the folder it stands in.
-        weights: folders of peers that bring a model of their own.
-        threads: of each process. timeout_s: of one case. logs: a folder.
+        proxy: the proxy of all peers, by zoo name or folder.
+        proxy_folder: the folder of its model.
+        weights: folders of the peers that have a model of their own.
+        threads: of each process. timeout_s: of one case. log_folder: for what processes print.
     """
 
-    model: str
-    proxy: Path
+    proxy: str
+    proxy_folder: Path
     weights: Mapping[str, Path]
     threads: int
     timeout_s: float
-    logs: Path
+    log_folder: Path
 
 
-def key(case: Case, peer: Peer) -> str:
-    """Names a row: it changes with all that the peer is given."""
+def row_key(case: PeerCase, peer: Peer) -> str:
+    """The key of a row, which depends on everything in the request."""
     return f"{case.set}/{case.id}/{peer.name}/{case.digest()}"
 
 
-def child(field: Field, peer: Peer, around: Surroundings) -> Child:
-    """The process of a peer, not yet started. BadInput: it cannot be one."""
+def create_process(registry: PeerRegistry, peer: Peer, settings: PeerRunSettings) -> PeerProcess:
+    """The process of a peer, not yet started.
+
+    Raises:
+        BadInput: the peer has no adapter.
+    """
     if not peer.adapter.is_file():
         raise BadInput(f"{peer.name}: there is no adapter {peer.adapter}")
-    settings = {
-        "model": around.model,
-        "proxy": str(around.proxy),
-        "scratch": str(around.logs / f"{peer.name}-proxy"),
+    adapter_settings = {
+        "model": settings.proxy,
+        "proxy": str(settings.proxy_folder),
+        "scratch": str(settings.log_folder / f"{peer.name}-proxy"),
         **peer.options,
     }
-    if peer.name in around.weights:
-        settings["weights"] = str(around.weights[peer.name])
-    return Child(
-        field.python(peer),
+    if peer.name in settings.weights:
+        adapter_settings["weights"] = str(settings.weights[peer.name])
+    return PeerProcess(
+        registry.python_path(peer),
         peer.adapter,
-        settings,
-        around.threads,
-        around.logs / f"{peer.name}.log",
-        around.timeout_s,
+        adapter_settings,
+        settings.threads,
+        settings.log_folder / f"{peer.name}.log",
+        settings.timeout_s,
     )
 
 
-def run(
-    cases: Sequence[Case],
+def run_peers(
+    cases: Sequence[PeerCase],
     peers: Sequence[Peer],
-    field: Field,
-    around: Surroundings,
-    results: Results,
-    counter: Tokens,
-    hear: Hear = lambda said: None,
+    registry: PeerRegistry,
+    settings: PeerRunSettings,
+    results: ResultFile,
+    counter: TextTokenizer,
+    on_peer: PeerListener = lambda name: None,
     minutes: float | None = None,
-) -> Iterator[Row]:
-    """The rows that are not there yet; each is written before it is yielded.
+) -> Iterator[PeerRow]:
+    """Yields the rows that the file does not have; each is written before it is yielded.
 
     Args:
-        hear: told which peer is at work. minutes: no case is begun after so long.
+        on_peer: called before each case of a peer. minutes: after which no case is started.
 
     Raises:
-        PeerFailed: a peer does not come up. One that fails later has its error in the row.
+        PeerFailed: a peer does not start. If one fails later, the row has its error.
     """
-    due = [(case, peer) for case in cases for peer in peers if key(case, peer) not in results.done]
-    end = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
-    up: dict[str, Child] = {}
+    pairs = ((case, peer) for case in cases for peer in peers)
+    missing = [pair for pair in pairs if row_key(*pair) not in results.done_keys]
+    deadline = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
+    processes: dict[str, PeerProcess] = {}
     with ExitStack() as stack:
-        for pairs in _in_turn(due):
-            if time.monotonic() >= end:
+        for of_case in _alternate_peers(missing):
+            if time.monotonic() >= deadline:
                 return
-            for case, peer in pairs:
-                hear(peer.name)
-                if peer.name not in up:
-                    up[peer.name] = stack.enter_context(child(field, peer, around))
-                    _warm(up[peer.name], case)
-                row = result_of(case, peer, up[peer.name], counter)
+            for case, peer in of_case:
+                on_peer(peer.name)
+                if peer.name not in processes:
+                    process = stack.enter_context(create_process(registry, peer, settings))
+                    processes[peer.name] = process
+                    _warm_up(process, case)
+                row = result_row(case, peer, processes[peer.name], counter)
                 results.append(row)
                 yield row
 
 
-def _in_turn(due: Sequence[tuple[Case, Peer]]) -> Iterator[Sequence[tuple[Case, Peer]]]:
-    """Case by case, each beginning with the next peer."""
-    by_case: dict[tuple[str, str], list[tuple[Case, Peer]]] = {}
-    for case, peer in due:
+def _alternate_peers(
+    pairs: Sequence[tuple[PeerCase, Peer]],
+) -> Iterator[Sequence[tuple[PeerCase, Peer]]]:
+    """The pairs of each case, starting with another peer than those of the case before."""
+    by_case: dict[tuple[str, str], list[tuple[PeerCase, Peer]]] = {}
+    for case, peer in pairs:
         by_case.setdefault((case.set, case.id), []).append((case, peer))
-    for turn, pairs in enumerate(by_case.values()):
-        start = turn % len(pairs)
-        yield (*pairs[start:], *pairs[:start])
+    for turn, of_case in enumerate(by_case.values()):
+        start = turn % len(of_case)
+        yield (*of_case[start:], *of_case[:start])
 
 
-def _warm(process: Child, case: Case) -> None:
-    """Loads its models, and makes one short call that nobody times."""
+def _warm_up(process: PeerProcess, case: PeerCase) -> None:
+    """Loads the peer's models, and makes one short call that is not timed."""
     try:
-        process.ready()
+        process.start()
     except PeerFailed as error:
         raise PeerFailed(f"{error}; leave it out with --peers, or mend it") from error
-    # a peer that cannot do this will say so when it is timed
+    # a peer that fails here fails in its first timed case, too, and the row has the error
     with suppress(PeerFailed):
-        process.ask(case.shorter())
+        process.run_case(case.warm_up_request())
 
 
-def result_of(case: Case, peer: Peer, process: Child, counter: Tokens) -> Row:
-    """One row: what was kept, what it cost and what is in it; or the error."""
-    row: Row = {
-        "key": key(case, peer),
+def result_row(case: PeerCase, peer: Peer, process: PeerProcess, counter: TextTokenizer) -> PeerRow:
+    """One row: the kept text, its costs and the evidence in it; or the error."""
+    row: PeerRow = {
+        "key": row_key(case, peer),
         "set": case.set,
         "case": case.id,
         "peer": peer.name,
@@ -141,12 +150,13 @@ def result_of(case: Case, peer: Peer, process: Child, counter: Tokens) -> Row:
         "budget_tokens": case.budget_tokens,
     }
     try:
-        answer = process.ask(case.asked)
+        answer = process.run_case(case.request)
         if "error" in answer:
             return row | {"error": str(answer["error"])}
-        cost = {name: kind(answer[name]) for name, kind in _SPANS.items()}
+        cost = {name: kind(answer[name]) for name, kind in _ANSWER_TYPES.items()}
     except (PeerFailed, LookupError, TypeError, ValueError) as error:
         return row | {"error": f"{type(error).__name__}: {error}"}
     kept = cost["text"]
-    found = judged(kept, case.gold, case.answers, case.asked["context"])
-    return row | {"tokens_out": counter.count(kept), "versions": process.versions} | cost | found
+    evidence = find_evidence(kept, case.gold, case.answers, case.request["context"])
+    facts = {"tokens_out": counter.count(kept), "versions": process.versions}
+    return row | facts | cost | evidence

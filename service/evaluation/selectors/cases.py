@@ -1,15 +1,14 @@
-"""What selectors are compared on: keys of a real text, and query states of real questions.
+"""The data that selectors are compared on: keys of a real text, query states of real questions.
 
-The text is read in windows, each on its own behind the template's opening, so its keys stand at the
-same positions in every window. Questions stand behind a whole window and see none of them
-(`probes.states`). Captured once: windows go to disk a shard at a time, so that a run that was cut
-short goes on and a longer text begins where a shorter one ended.
+The text is read in windows, each alone after the template's opening, so that keys have the same
+positions in every window. Questions have positions after a whole window, but attend to none
+(`probes.model.query_states`). States are captured once and written to disk in shards of several
+windows, so that an interrupted run is resumed, and a longer text continues a shorter one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,20 +19,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 
 SHARD_WINDOWS = 8
+SHARD_QUESTIONS = 64
 Head = tuple[int, int]
 """Layer and query head."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One query head: the keys it reads and what it asks.
+class SelectorCase:
+    """One query head: the keys it attends to, and query states.
 
     Attributes:
         head: layer and query head.
@@ -49,11 +50,11 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Capture:
-    """Reads keys and query states, or finds what an earlier run read.
+class StateCapture:
+    """Captures keys and query states of some heads, or loads those that an earlier run captured.
 
     Attributes:
-        proxy: deep enough for `heads`. window: tokens a window. folder: where shards go.
+        proxy: with all layers of `heads`. window: tokens in a window. folder: of the shards.
     """
 
     proxy: Proxy
@@ -66,45 +67,57 @@ class Capture:
         """Layers of the heads, ascending."""
         return tuple(sorted({layer for layer, _ in self.heads}))
 
-    def kv(self, head: int) -> int:
+    def key_head(self, head: int) -> int:
         """The key head that a query head reads (grouped-query attention)."""
         config = self.proxy.body.config
         return head * int(config.num_key_value_heads) // int(config.num_attention_heads)
 
-    def keys(self, ids: Sequence[int], step: Callable[[int], object]) -> dict[Head, Tensor]:
-        """Keys of every token, `[N, d]` a (layer, key head); `step` hears how many were read."""
-        size = self.window * SHARD_WINDOWS
+    def read_keys(self, ids: Sequence[int], on_step: Callable[[int], object]) -> dict[Head, Tensor]:
+        """Keys of every token, `[N, d]` for each (layer, key head).
+
+        Args:
+            on_step: called after each shard with its number of tokens.
+        """
+        size, heads = self.window * SHARD_WINDOWS, self._key_heads()
         shards = []
         for start in range(0, len(ids), size):
             part = list(ids[start : start + size])
-            shards.append(self._stored("keys", part, self._key_heads(), partial(self._read, part)))
-            step(len(part))
-        return _joined(shards)
+            capture = partial(self._capture_keys, part)
+            shards.append(self._load_or_capture("keys", part, heads, capture))
+            on_step(len(part))
+        return _join_shards(shards)
 
-    def queries(self, asks: Sequence[Ask], step: Callable[[int], object]) -> dict[Head, Tensor]:
-        """Query states of every row of every question, `[rows, d]` a (layer, query head)."""
+    def read_queries(
+        self, asks: Sequence[QuestionTokens], on_step: Callable[[int], object]
+    ) -> dict[Head, Tensor]:
+        """Query states of every row of every question, `[rows, d]` for each (layer, query head).
+
+        Args:
+            on_step: called after each shard with its number of questions.
+        """
         shards = []
-        for start in range(0, len(asks), 64):
-            part = list(asks[start : start + 64])
+        for start in range(0, len(asks), SHARD_QUESTIONS):
+            part = list(asks[start : start + SHARD_QUESTIONS])
             ids = [token for ask in part for token in (-ask.rows, *ask.ids)]
-            shards.append(self._stored("queries", ids, self.heads, partial(self._ask, part)))
-            step(len(part))
-        return _joined(shards)
+            capture = partial(self._capture_queries, part)
+            shards.append(self._load_or_capture("queries", ids, self.heads, capture))
+            on_step(len(part))
+        return _join_shards(shards)
 
-    def _read(self, ids: Sequence[int]) -> dict[str, Tensor]:
-        cut = range(0, len(ids), self.window)
-        prompts = [Prompt(Read(tuple(ids[a : a + self.window]), 0, ()), Ask((), 0)) for a in cut]
+    def _capture_keys(self, ids: Sequence[int]) -> dict[str, Tensor]:
+        starts, question = range(0, len(ids), self.window), QuestionTokens((), 0)
+        texts = (tuple(ids[start : start + self.window]) for start in starts)
+        prompts = [Prompt(PassageTokens(text, 0, ()), question) for text in texts]
         heads = self._key_heads()
-        kept = self.proxy.keep(prompts, Want(self.layers))
         opening = len(self.proxy.layout.head)
         parts: dict[str, list[Tensor]] = {}
-        for window in kept:
+        for window in self.proxy.keep(prompts, Want(self.layers)):
             for layer, head in heads:
                 keys = window[layer].keys[head, opening:]
                 parts.setdefault(f"{layer}.{head}", []).append(keys.cpu())
         return {name: torch.cat(part) for name, part in parts.items()}
 
-    def _ask(self, asks: Sequence[Ask]) -> dict[str, Tensor]:
+    def _capture_queries(self, asks: Sequence[QuestionTokens]) -> dict[str, Tensor]:
         states = list(question_states(self.proxy, asks, self.layers, self.window))
         return {
             f"{layer}.{head}": torch.cat([s[self.layers.index(layer), head] for s in states])
@@ -112,43 +125,42 @@ class Capture:
         }
 
     def _key_heads(self) -> tuple[Head, ...]:
-        return tuple(sorted({(layer, self.kv(head)) for layer, head in self.heads}))
+        return tuple(sorted({(layer, self.key_head(head)) for layer, head in self.heads}))
 
-    def _stored(
+    def _load_or_capture(
         self,
-        what: str,
+        kind: str,
         ids: Sequence[int],
         heads: Sequence[Head],
-        make: Callable[[], dict[str, Tensor]],
+        capture: Callable[[], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """A shard from disk if it holds these heads, else made and added to what is there."""
-        path = self.folder / f"{what}-{self._name(ids)}.safetensors"
-        wanted = {f"{layer}.{head}" for layer, head in heads}
-        there = _shard(path)
-        if not wanted <= set(there):
-            there |= {name: tensor.contiguous() for name, tensor in make().items()}
+        """A shard from disk if it has these heads; otherwise they are captured and added to it."""
+        path = self.folder / f"{kind}-{self._shard_name(ids)}.safetensors"
+        names = {f"{layer}.{head}" for layer, head in heads}
+        shard = _load_shard(path)
+        if not names <= set(shard):
+            shard |= {name: tensor.contiguous() for name, tensor in capture().items()}
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            save_file(there, part)
-            os.replace(part, path)
-        return {name: there[name] for name in sorted(wanted)}
+            with atomic_path(path) as temporary:
+                save_file(shard, temporary)
+        return {name: shard[name] for name in sorted(names)}
 
-    def _name(self, ids: Sequence[int]) -> str:
-        """All that the states depend on, beside the head."""
+    def _shard_name(self, ids: Sequence[int]) -> str:
+        """A digest of everything that the states depend on, beside the head."""
         card, template = self.proxy.card, self.proxy.layout.template
         facts = (card.revision, template, self.proxy.dtype, self.window, tuple(ids))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
 
-def _shard(path: Path) -> dict[str, Tensor]:
-    """What an earlier run left; a damaged file is as good as none, and is written again."""
+def _load_shard(path: Path) -> dict[str, Tensor]:
+    """The tensors of a shard by head; none if the file is missing or damaged."""
     try:
         return load_file(path) if path.is_file() else {}
     except (SafetensorError, OSError):
         return {}
 
 
-def _joined(shards: Sequence[dict[str, Tensor]]) -> dict[Head, Tensor]:
+def _join_shards(shards: Sequence[dict[str, Tensor]]) -> dict[Head, Tensor]:
     if not shards:
         raise BadInput("there is nothing to read: the text or the questions are empty")
     return {
@@ -157,10 +169,10 @@ def _joined(shards: Sequence[dict[str, Tensor]]) -> dict[Head, Tensor]:
     }
 
 
-def content(texts: Sequence[str]) -> Tensor:
-    """Which tokens hold a letter or a digit: `[N]` bool.
+def content_mask(texts: Sequence[str]) -> Tensor:
+    """Which tokens have a letter or a digit: `[N]` bool.
 
-    Full stops, commas and line breaks draw every question's attention, as sinks do, and say
-    nothing. The sinks themselves are in the template's opening, which is no part of the text.
+    Full stops, commas and line breaks attract the attention of every question, as sinks do, but
+    have no content. The sinks themselves are in the template's opening, not in the text.
     """
     return torch.tensor([any(char.isalnum() for char in text) for text in texts])

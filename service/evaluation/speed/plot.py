@@ -1,4 +1,4 @@
-"""Times and shares of the machine's limit, as a picture: one line a path."""
+"""A plot of times and of shares of the machine's limit, one line a path."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COLOURS = {
 }
 
 
-def draw(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    """Left the time of a question, right the share of the limit, over the context's tokens.
+def draw_speed(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Writes the plot: time of a question and share of the limit against the context's tokens.
 
     Args:
-        cells: by path and size, as `speed.measure` gives them.
-        path: an image file; its folder is there.
+        cells: figures by path and size, as `measure_paths` yields them.
+        path: an image file in an existing folder.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
@@ -33,12 +33,12 @@ def draw(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> No
     times, shares = figure.subplots(1, 2)
     for name, sizes in cells.items():
         x = [int(size) for size in sizes]
-        look = {"color": _COLOURS.get(name, "#CC79A7"), "marker": "o", "label": name}
-        times.plot(x, [cell["ms_p50"] for cell in sizes.values()], **look)
+        style = {"color": _COLOURS.get(name, "#CC79A7"), "marker": "o", "label": name}
+        times.plot(x, [cell["ms_p50"] for cell in sizes.values()], **style)
         p95 = [cell["ms_p95"] for cell in sizes.values()]
-        times.scatter(x, p95, color=look["color"], marker="_", s=60)
+        times.scatter(x, p95, color=style["color"], marker="_", s=60)
         if all("share_of_limit" in cell for cell in sizes.values()):
-            shares.plot(x, [cell["share_of_limit"] for cell in sizes.values()], **look)
+            shares.plot(x, [cell["share_of_limit"] for cell in sizes.values()], **style)
     times.set(xscale="log", yscale="log", xlabel="tokens of the context", ylabel="ms a question")
     times.set_title("p50, and p95 as a dash", fontsize=10)
     shares.set(xscale="log", xlabel="tokens of the context", ylim=(0, 1))

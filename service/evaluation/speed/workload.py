@@ -1,6 +1,6 @@
-"""What is timed: passages of real text of so many tokens, and questions of so many.
+"""The work that is timed: passages and questions of given sizes, drawn from a real text.
 
-Everything follows from the text, the sizes and a seed, so two machines time the same work.
+Text, sizes and seed determine everything, so that two machines time the same work.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tamis.probes.text import Passage
 QUESTION_TOKENS = 20
 EXAMPLES = Path(__file__).parents[3] / "examples"
 _WORD = re.compile(r"[\w'’-]+")
-_TRIES = 10_000
+_QUESTION_TRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How the work is made; printed beside the times.
+    """The parameters of the work, printed beside the times.
 
     Attributes:
-        text: where it is from. text_tokens: how many the proxy's tokenizer counts in it.
-        passage_tokens: of each passage but the last. question_tokens: of each question.
+        text: name of the source. text_tokens: its length by the proxy's tokenizer.
+        passage_tokens: of each passage except the last. question_tokens: of each question.
     """
 
     text: str
@@ -39,12 +39,12 @@ class Workload:
     seed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields by name."""
+        """The fields by name."""
         return asdict(self)
 
 
-class Text:
-    """A text to draw passages and questions from.
+class WorkloadText:
+    """A text from which passages and questions are drawn.
 
     Raises:
         BadInput: it has fewer tokens than one passage or one question needs.
@@ -55,7 +55,7 @@ class Text:
     ) -> None:
         self.text, self.layout, self.seed = text, layout, seed
         self.offsets = layout.tokens.encode(text).offsets
-        self.work = Workload(name, len(self.offsets), passage_tokens, seed=seed)
+        self.workload = Workload(name, len(self.offsets), passage_tokens, seed=seed)
         least = max(passage_tokens, 2 * QUESTION_TOKENS)
         if len(self.offsets) < least:
             raise BadInput(
@@ -64,12 +64,12 @@ class Text:
             )
 
     def passages(self, tokens: int) -> list[Passage]:
-        """Passages of `passage_tokens`, `tokens` in all, in an order drawn with the seed.
+        """Passages of `passage_tokens`, `tokens` in total, in an order that the seed determines.
 
-        They are cut one after the other; once the text is used up, from a third of a passage later
-        on, so that no two are the same while the text is not used up three times.
+        They are cut consecutively; at the end of the text, cutting starts again a third of a
+        passage after its beginning, so that no two are equal before the text is used three times.
         """
-        each = self.work.passage_tokens
+        each = self.workload.passage_tokens
         starts = self._starts(each)
         sizes = [each] * (tokens // each) + [tokens % each] * bool(tokens % each)
         texts = [self._cut(start, size) for start, size in zip(starts, sizes, strict=False)]
@@ -77,35 +77,35 @@ class Text:
         return [Passage(texts[i], f"passage-{i}") for i in order]
 
     def question(self, number: int) -> str:
-        """The n-th question, of `QUESTION_TOKENS` tokens: a phrase of the text is asked about.
+        """The n-th question, of `QUESTION_TOKENS` tokens, about a phrase of the text.
 
         Raises:
-            BadInput: no phrase of the text makes a question of that length.
+            BadInput: no phrase of the text gives a question of that length.
         """
-        chance = random.Random(f"{self.seed}/{number}")
+        generator = random.Random(f"{self.seed}/{number}")
         words = self.text.split()
-        for _ in range(_TRIES):
-            start = chance.randrange(len(words))
+        for _ in range(_QUESTION_TRIES):
+            start = generator.randrange(len(words))
             for stop in range(start + 1, min(start + QUESTION_TOKENS, len(words))):
                 if not _WORD.fullmatch(words[stop - 1]):
                     break
-                asked = f'What is "{" ".join(words[start:stop])}"?'
-                # tokens as they stand in a prompt, behind a blank
-                count = self.layout.tokens.count(f" {asked}")
+                question = f'What is "{" ".join(words[start:stop])}"?'
+                # counted as in a prompt, after a space
+                count = self.layout.tokens.count(f" {question}")
                 if count == QUESTION_TOKENS:
-                    return asked
+                    return question
                 if count > QUESTION_TOKENS:
                     break
-        raise BadInput(f"{self.work.text} gives no question of {QUESTION_TOKENS} tokens")
+        raise BadInput(f"{self.workload.text} gives no question of {QUESTION_TOKENS} tokens")
 
     def _starts(self, each: int) -> Iterator[int]:
-        """Tokens that passages start with, for ever."""
+        """Indices of the tokens that passages start at, without end."""
         last = len(self.offsets) - each
         thirds = (range(each * third // 3, last + 1, each) for third in range(3))
         return cycle(list(chain.from_iterable(thirds)))
 
     def _cut(self, start: int, size: int) -> str:
-        """About `size` tokens of the text from a token on, never more when it is read alone."""
+        """The text from a token on, of at most `size` tokens when it is tokenized alone."""
         stop = min(start + size, len(self.offsets))
         while True:
             cut = self.text[self.offsets[start][0] : self.offsets[stop - 1][1]]
@@ -114,11 +114,11 @@ class Text:
             stop -= 1
 
 
-def examples() -> tuple[str, str]:
-    """The documents that ship with the sources, and what they are called.
+def example_text() -> tuple[str, str]:
+    """The text of the documents in the repository's `examples/`, and its name.
 
     Raises:
-        BadInput: tamis was installed without them.
+        BadInput: this installation of tamis does not have them.
     """
     files = sorted(file for file in EXAMPLES.glob("*/*") if file.suffix in (".md", ".html"))
     if not files:

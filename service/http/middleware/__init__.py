@@ -1,1 +1,5 @@
-"""What every request passes on its way in: a record, a key, a body that is small enough."""
+"""ASGI middleware, outermost first: request log, API keys, body limits.
+
+Imports `engine.errors`, `http.schemas` and `http.runtime`; only the app imports it, and the routes
+for the log entry.
+"""

@@ -1,23 +1,23 @@
-"""The second layer: who may come in. A body is not read before this is known."""
+"""The second layer: authentication; a body is not read before its key was checked."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.service.engine.errors import Refused
-from tamis.service.http.middleware.request_log import log_entry_of, error_response
+from tamis.service.http.middleware.request_log import error_response, log_entry_of
 from tamis.service.http.runtime.api_keys import Keyring
 
 OPEN_PATHS = frozenset(
     {"/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics", "/openapi.json", "/docs"}
 )
-"""Open to all: probes, meters, and the page, which asks for a key itself."""
+"""Paths that need no key: health checks, metrics, and the web page, which asks for a key itself."""
 DOCS_ASSETS = "/docs-assets"
 _OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
 
 
 class AuthMiddleware:
-    """ASGI middleware: keys and their limits."""
+    """ASGI middleware: checks API keys and their rate limits."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
         self.app, self.keyring = app, keyring
@@ -30,9 +30,9 @@ class AuthMiddleware:
         given = {name: value for name, value in scope["headers"]}
         try:
             authorization = given.get(b"authorization", b"").decode("latin-1")
-            owner = log_entry_of(scope)
-            owner.key = self.keyring.owner(authorization)
-            self.keyring.charge(owner.key)
+            entry = log_entry_of(scope)
+            entry.key = self.keyring.owner(authorization)
+            self.keyring.charge(entry.key)
         except Refused as error:
             await error_response(scope, error)(scope, receive, send)
             return

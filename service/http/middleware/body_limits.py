@@ -1,4 +1,4 @@
-"""The third layer: a body is taken whole, unpacked, within bounds of size and time."""
+"""The third layer: receives and decompresses bodies, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tamis.service.engine.errors import ClientDisconnected, Malformed, Refused, SlowBody, TooLarge, WrongMediaType
+from tamis.service.engine.errors import (
+    ClientDisconnected,
+    Malformed,
+    Refused,
+    SlowBody,
+    TooLarge,
+    WrongMediaType,
+)
 from tamis.service.http.middleware.request_log import error_response
 
-_GZIP_WINDOW_BITS = 31  # zlib's word for a gzip header and the largest window
+_GZIP_WINDOW_BITS = 31  # zlib's value for a gzip header and the largest window
 _IDENTITY_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 _CHUNK_BYTES, _MAX_MEMBERS = 1 << 16, 1000
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware: bodies of POST requests, read before the routes see them."""
+    """ASGI middleware: reads bodies of POST, PUT and PATCH requests before the routes do."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
         self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
@@ -34,7 +41,7 @@ class BodyLimitMiddleware:
             body = await self._read_body(headers, receive)
         except Refused as error:
             answer = error_response(scope, error)
-            answer.headers["Connection"] = "close"  # what is left of the body is not read
+            answer.headers["Connection"] = "close"  # the rest of the body is not read
             await answer(scope, receive, send)
             return
         _replace_headers(scope, len(body))
@@ -52,7 +59,11 @@ class BodyLimitMiddleware:
                 packed = await self._receive_all(receive)
         except TimeoutError:
             raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
-        return packed if coding in _IDENTITY_CODINGS else await asyncio.to_thread(self._decompress, packed)
+        return (
+            packed
+            if coding in _IDENTITY_CODINGS
+            else await asyncio.to_thread(self._decompress, packed)
+        )
 
     async def _receive_all(self, receive: Receive) -> bytes:
         parts, size, more = [], 0, True
@@ -68,9 +79,9 @@ class BodyLimitMiddleware:
         return b"".join(parts)
 
     def _decompress(self, packed: bytes) -> bytes:
-        """Never unpacks more than one byte over the bound, whatever the body claims to hold.
+        """Decompresses gzip; never produces more than one byte over the limit.
 
-        Piece by piece: what follows a member is copied, and there may be many members.
+        Works in chunks: zlib copies what follows a member, and there may be many members.
         """
         parts: list[bytes] = []
         left, members = self.max_bytes + 1, 1
@@ -96,7 +107,7 @@ class BodyLimitMiddleware:
 
     def _too_large_error(self, size: int) -> TooLarge:
         return TooLarge(
-            f"the body has at least {size:,} bytes and {self.most_bytes:,} is the most; "
+            f"the body has at least {size:,} bytes and {self.max_bytes:,} is the most; "
             "send fewer documents at a time"
         )
 
@@ -107,7 +118,7 @@ def _header_map(scope: Scope) -> dict[bytes, bytes]:
 
 
 def _check_content_type(given: bytes) -> None:
-    """JSON, or nothing said."""
+    """Refuses a Content-Type other than JSON; none is accepted."""
     if not given:
         return
     message = email.message.Message()
@@ -118,7 +129,7 @@ def _check_content_type(given: bytes) -> None:
 
 
 def _replace_headers(scope: Scope, length: int) -> None:
-    """Headers of the body as it is now."""
+    """Replaces the headers that described the body as it was sent."""
     gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in gone]
     headers += [(b"content-length", str(length).encode()), (b"content-type", b"application/json")]
@@ -126,7 +137,7 @@ def _replace_headers(scope: Scope, length: int) -> None:
 
 
 def _receive_body(body: bytes, receive: Receive) -> Receive:
-    """The body in one piece, then whatever else comes: the client hanging up."""
+    """A `receive` that returns the body at once and then waits for the client to disconnect."""
     given = False
 
     async def receive_next() -> Message:

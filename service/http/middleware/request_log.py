@@ -1,6 +1,6 @@
-"""The outermost layer: an id, a line in the log, a count, and an answer whatever happens.
+"""The outermost layer: request ids, the request log, metrics, and an answer to every error.
 
-What is logged is sizes, times and names of errors. No text of a request ever is.
+Sizes, times and names of errors are logged; text of a request never is.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ REQUEST_ID_HEADER = b"x-request-id"
 PASSTHROUGH_HEADER = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _UNKNOWN_ROUTE, _FIRST_ERROR_STATUS = "unknown", 400
-_SCOPE_KEY = "tamis.record"
+_SCOPE_KEY = "tamis.log_entry"
 
 
 @dataclass(slots=True)
 class RequestLogEntry:
-    """What is known of a request; filled on its way.
+    """The log entry of one request; filled while it is served.
 
     Attributes:
-        dialect: whose errors its client reads. key: whose key it came with.
-        route: as the routes are written, so that there are few of them. error: the code, if any.
-        passed: codes of what kept contexts from being compressed that came back whole instead.
-        faults: places of faults nobody foresaw, those that the answer hides included.
+        dialect: of its error bodies. key: the name of its key's owner.
+        route: the route's pattern, so that there are few of them. error: the code, if any.
+        passthrough_codes: codes of errors because of which contexts were returned whole.
+        faults: locations of unforeseen faults, including those that the answer hides.
     """
 
     id: str
@@ -56,26 +56,28 @@ class RequestLogEntry:
     faults: list[dict[str, Any]] = field(default_factory=list)
 
     def response_headers(self, status: int) -> list[tuple[bytes, bytes]]:
-        """What an answer of this status says in its headers."""
+        """Headers added to an answer with this status."""
         fields = [(REQUEST_ID_HEADER, self.id.encode())]
         if self.passthrough_codes and status < _FIRST_ERROR_STATUS:
-            fields.append((PASSTHROUGH_HEADER, ", ".join(dict.fromkeys(self.passthrough_codes)).encode()))
+            fields.append(
+                (PASSTHROUGH_HEADER, ", ".join(dict.fromkeys(self.passthrough_codes)).encode())
+            )
         return fields
 
     def add_fault(self, error: Exception) -> None:
-        """Has the log say where a fault is that nobody foresaw; others say so themselves."""
+        """Records the location of an unforeseen fault; other errors explain themselves."""
         if failure_of(error) is INTERNAL:
             self.faults.append(_fault_location(error))
 
 
 def log_entry_of(scope: Any) -> RequestLogEntry:
-    """The record of a request."""
+    """The log entry of a request."""
     entry: RequestLogEntry = scope[_SCOPE_KEY]
     return entry
 
 
 def error_response(scope: Scope, error: Exception, param: str | None = None) -> JsonResponse:
-    """The answer to a request that fails, in the words of its dialect."""
+    """The answer to a request that failed, in its dialect."""
     entry, failure = log_entry_of(scope), failure_of(error)
     entry.error = failure.code
     body = body_of(failure, message_of(error), entry.dialect, param)
@@ -83,7 +85,7 @@ def error_response(scope: Scope, error: Exception, param: str | None = None) -> 
 
 
 class RequestLogMiddleware:
-    """ASGI middleware: the record of each request."""
+    """ASGI middleware: writes the log entry and the metrics of each request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Any) -> None:
         self.app, self.metrics, self.log = app, metrics, log
@@ -100,7 +102,10 @@ class RequestLogMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *entry.response_headers(status)]}
+                message = {
+                    **message,
+                    "headers": [*message["headers"], *entry.response_headers(status)],
+                }
             await send(message)
 
         try:
@@ -112,7 +117,9 @@ class RequestLogMiddleware:
         finally:
             self._log_and_count(scope, entry, status, time.perf_counter() - began)
 
-    def _log_and_count(self, scope: Scope, entry: RequestLogEntry, status: int, seconds: float) -> None:
+    def _log_and_count(
+        self, scope: Scope, entry: RequestLogEntry, status: int, seconds: float
+    ) -> None:
         entry.route = getattr(scope.get("route"), "path", None) or _described_route(scope)
         self.metrics.requests.labels(entry.route, str(status)).inc()
         self.metrics.request_seconds.labels(entry.route).observe(seconds)
@@ -138,22 +145,22 @@ class RequestLogMiddleware:
 
 
 def _described_route(scope: Scope) -> str:
-    """The route that a request asked for, where it was refused before it got there.
+    """The route of a request that was refused before routing.
 
-    Only paths that are described are told: what anybody may send is no label of a meter.
+    Only documented paths are returned: arbitrary paths must not become labels of a metric.
     """
     path: str = scope["path"]
     return path if path in scope["app"].openapi()["paths"] else _UNKNOWN_ROUTE
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's id if it can stand in a header and a log, else a new one."""
+    """The caller's id if it is safe in a header and a log, else a new one."""
     given = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
     return given.decode() if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _fault_location(error: Exception) -> dict[str, Any]:
-    """Where a fault is, without its message: that may hold what the caller sent."""
+    """The location of a fault, without its message, which may contain text of the request."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return {
         "error": type(error).__name__,

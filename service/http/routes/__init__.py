@@ -1,1 +1,4 @@
-"""The paths of the service: each takes a request apart, has it done, and writes the answer down."""
+"""The routes of the service: each validates a request, has it executed and builds the answer.
+
+Imports `http.schemas`, `http.runtime` and `http.middleware`; the app imports the routes.
+"""

@@ -1,4 +1,4 @@
-"""What the service says of itself."""
+"""Health, version, metrics, models, `/info` and `/tokenize`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from fastapi.responses import PlainTextResponse
 from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput
 from tamis.probes.model.loading import choose_device, choose_dtype
-from tamis.service.http.routes.base import json_response, error_responses, service_state, create_router
+from tamis.service.http.routes.base import (
+    create_router,
+    error_responses,
+    json_response,
+    service_state,
+)
 from tamis.service.http.runtime.metrics import CONTENT_TYPE
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
@@ -33,27 +38,29 @@ from tamis.service.http.schemas.json import JsonResponse
 routes = create_router()
 _STARTED_AT = int(time.time())
 _UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "The model is away, or the line is full."}
+    503: {"model": Health, "description": "The model is away, or the queue is full."}
 }
 
 
 @routes.head("/livez", include_in_schema=False)
 @routes.get("/livez", response_model=Alive, summary="Whether it runs")
 async def livez() -> Response:
-    """Answers while the process does."""
+    """Answers as long as the process runs."""
     return json_response(Alive())
 
 
 @routes.head("/readyz", include_in_schema=False)
 @routes.head("/health", include_in_schema=False)
 @routes.head("/ping", include_in_schema=False)
-@routes.get("/readyz", response_model=Health, responses=_UNREADY_RESPONSES, summary="Whether it can serve")
+@routes.get(
+    "/readyz", response_model=Health, responses=_UNREADY_RESPONSES, summary="Whether it can serve"
+)
 @routes.get("/health", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
 @routes.get("/ping", response_model=Health, responses=_UNREADY_RESPONSES, summary="As /readyz")
 async def readyz(request: Request) -> Response:
-    """Whether the model is there, the line has room, and nobody has said to stop."""
+    """Whether the model is loaded, the queue has room, and the service is not shutting down."""
     engine = service_state(request).engine
-    load = engine.load()
+    load = engine.queue_load()
     full = load.tokens >= load.max_tokens
     ready = engine.ready and not full
     reason = None if ready else "draining" if engine.draining else "full" if full else "no model"
@@ -79,12 +86,15 @@ async def tamis_version() -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
-    """In Prometheus's own words."""
+    """All metrics in the text format of Prometheus."""
     return Response(service_state(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
 @routes.get(
-    "/v1/models", response_model=Models, responses=error_responses(post=False), summary="What model may be"
+    "/v1/models",
+    response_model=Models,
+    responses=error_responses(post=False),
+    summary="What model may be",
 )
 async def models(request: Request) -> Response:
     """`default`, and each method by its name."""
@@ -128,7 +138,7 @@ def _service_info(state: ServiceState) -> Info:
         max_input_length=settings.max_request_tokens,
         max_batch_tokens=engine.bounds.batch_tokens,
         max_client_batch_size=settings.max_documents,
-        tokenization_workers=settings.max_requests,  # each request in a thread of its own
+        tokenization_workers=settings.max_requests,  # each request has its own thread
         version=version("tamis"),
         layers_loaded=state.layers,
         methods=methods.names,

@@ -1,4 +1,4 @@
-"""What all routes have in common: how bodies are read, and which answers are documented."""
+"""Shared by all routes: reading of bodies, limits, JSON answers, documented errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import TooLarge
-from tamis.service.http.middleware.request_log import PASSTHROUGH_HEADER, RequestLogEntry, log_entry_of
+from tamis.service.http.middleware.request_log import (
+    PASSTHROUGH_HEADER,
+    RequestLogEntry,
+    log_entry_of,
+)
 from tamis.service.http.runtime.errors import POST_STATUSES, Dialect, dialect_of, status_summary
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
-from tamis.service.http.schemas.json import JsonResponse, JsonRequest
+from tamis.service.http.schemas.json import JsonRequest, JsonResponse
 
 _MAX_CHARS_PER_TOKEN = 6
 _RETRY_HEADERS = {
@@ -34,7 +38,7 @@ _ERROR_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohe
 
 
 class DialectRequest(JsonRequest):
-    """A request that is answered in its body's dialect, where its path alone does not tell."""
+    """A request whose error dialect is set by its body, where the path alone does not decide."""
 
     async def json(self) -> Any:
         """The body.
@@ -48,10 +52,10 @@ class DialectRequest(JsonRequest):
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read by `door.json`, whatever type it claims to have."""
+    """A route that reads its body with `schemas.json`, whatever its content type."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with the request in our own words."""
+        """FastAPI's handler, called with a `DialectRequest`."""
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
@@ -61,14 +65,14 @@ class JsonRoute(APIRoute):
 
 
 def create_router() -> APIRouter:
-    """A router of such routes."""
+    """A router of `JsonRoute`s."""
     return APIRouter(route_class=JsonRoute)
 
 
 def error_responses(
     *extra: int, dialects: Sequence[Dialect] = ("openai",), post: bool = True
 ) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, as the OpenAPI document has them."""
+    """The error responses of a route for the OpenAPI document."""
     body = _ERROR_BODIES[dialects[0]]
     for dialect in dialects[1:]:
         body = body | _ERROR_BODIES[dialect]
@@ -81,34 +85,34 @@ def error_responses(
 
 
 def service_state(request: Request) -> ServiceState:
-    """The service that a request came to."""
+    """The state of the service that a request came to."""
     state: ServiceState = request.app.state.service_state
     return state
 
 
 def log_entry(request: Request) -> RequestLogEntry:
-    """What is known of a request."""
+    """The log entry of a request."""
     return log_entry_of(request.scope)
 
 
 def json_response(model: BaseModel, exclude_none: bool = False) -> JsonResponse:
-    """A model as a response; text leaves as it came."""
+    """A pydantic model as a JSON response; text is not altered."""
     return JsonResponse(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
 
 
 def check_limits(
     settings: Settings, questions: Sequence[str], documents: int, characters: int = 0
 ) -> None:
-    """Holds a request to the service's limits, before anything is done for it.
+    """Checks a request against the service's limits before any work is done for it.
 
     Args:
-        questions: each with all that is asked with it.
+        questions: each with its instruction and history.
         characters: of all documents, with what is written around them.
 
     Raises:
         BadInput: too many documents or questions, or a question that is too long.
-        TooLarge: more text than any tokenizer makes `max_request_tokens` of. Methods that read
-            count tokens, too.
+        TooLarge: more text than fits `max_request_tokens` with any tokenizer. Methods that read
+            also count the tokens.
     """
     if characters > _MAX_CHARS_PER_TOKEN * (most := settings.max_request_tokens):
         raise TooLarge(

@@ -1,44 +1,44 @@
-"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`; the router of `/v1/expand` is included."""
+"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`; includes the router of `/v1/expand`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
-from tamis.compressors.types import Budget
+from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import spoken
+from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.languages import served_language_warning
-from tamis.service.engine.deadline import run_with_deadline
+from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
-from tamis.service.engine.compress_request import QueuedRequest
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
     PASSTHROUGH_RESPONSES,
-    json_response,
-    error_responses,
     check_limits,
-    service_state,
-    log_entry,
     create_router,
+    error_responses,
+    json_response,
+    log_entry,
+    service_state,
 )
 from tamis.service.http.runtime.errors import failure_of, message_of
-from tamis.service.http.runtime.executor import run_while_connected, estimate_tokens
+from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
-from tamis.service.http.schemas.build import (
+from tamis.service.http.schemas.compression import (
     BatchItem,
     BatchResult,
     Compression,
-    CompressionList,
     CompressionBuilder,
+    CompressionList,
 )
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import Explanation, build_explanation
@@ -79,7 +79,11 @@ async def compress(body: _Any, request: Request) -> Response:
     """
     if isinstance(body, MessagesRequest):
         return await _compress_conversation(body, request)
-    ours = _with_default_model(body.compress_request(), request) if isinstance(body, InputRequest) else body
+    ours = (
+        _with_default_model(body.compress_request(), request)
+        if isinstance(body, InputRequest)
+        else body
+    )
     found = await _compress_each_question(ours, request)
     if isinstance(body, InputRequest):
         return json_response(input_answer(found[0]))
@@ -136,7 +140,7 @@ async def explain(body: CompressRequest, request: Request) -> Response:
     )
     budget, counter = body.budget(), state.methods.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
-    detail = build_explanation(found, counter, body.separator, limit, body.threshold)
+    detail = build_explanation(found, counter, body.rules().separator, limit, body.threshold)
     return json_response(detail)
 
 
@@ -223,20 +227,14 @@ async def _compress_question(
 ) -> Compression:
     """One question's compression; `timeout_ms` counts from when its call began."""
     method = state.methods.resolve_method(body.model, body.method)
-    tokens = (
-        estimate_tokens(body.full_question(question), body.texts())
-        if state.uses_proxy(method)
-        else 0
-    )
-
-    def work(queued: QueuedRequest) -> Compression:
-        return _run_compression(state, body, question, method, queued, all_units)
-
+    call = _QuestionCall(state, body, question, method, all_units)
     timeout_ms = body.timeout_ms
     if timeout_ms is not None and began is not None:
         timeout_ms = max(1, timeout_ms - round((time.monotonic() - began) * 1e3))
     try:
-        found = await state.executor.run(work, tokens, body.priority, timeout_ms)
+        found = await state.executor.run_prepared(
+            call.prepare, call.tokens_needed, call.finish, body.priority, timeout_ms
+        )
     except Exception as error:
         failure = failure_of(error)
         if body.on_error == "fail" or (failure.status < _SERVER_ERROR and failure.status != 429):
@@ -244,9 +242,7 @@ async def _compress_question(
         entry.add_fault(error)
         entry.passthrough_codes.append(failure.code)
         state.metrics.fallbacks.labels(failure.code).inc()
-        found = await asyncio.to_thread(
-            _whole_documents, state, body, question, method, message_of(error)
-        )
+        found = await asyncio.to_thread(_whole_documents, call, message_of(error))
     usage = found.usage
     # a request with `shadow` gets its input back, so it saves nothing
     tokens_out = usage.input_tokens if body.shadow else usage.output_tokens
@@ -256,45 +252,69 @@ async def _compress_question(
     return found
 
 
-def _run_compression(
-    state: ServiceState,
-    body: CompressRequest,
-    question: str,
-    method: str,
-    queued: QueuedRequest,
-    all_units: bool,
-) -> Compression:
-    """The compression itself; runs in the request's own thread."""
-    methods, language = state.methods, spoken(body.language, question, body.texts())
-    job = replace(body.compression_job(question, all_units), language=language)
-    counter = methods.counter(body.tokenizer)
-    timed_result = run_with_deadline(methods.scorer(method), method, counter, job, methods.orderers)
-    timings = {**timed_result.result.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
-    state.metrics.observe_stages(timings)
-    state.metrics.cached_tokens.inc(timed_result.result.tokens_cached)
-    if timed_result.units_read < timed_result.units:
-        state.metrics.fallbacks.labels("partial").inc()
-    returned = body.return_
-    card = (methods.reader.card.name, methods.reader.card.revision)
-    found = CompressionBuilder(timed_result, job.rules, counter, body.offset_unit, card).build(
-        queued,
-        returned.spans,
-        "all" if all_units else returned.units,
-        returned.documents or all_units,
-        returned.text,
-        body.shadow,
-    )
-    warning = served_language_warning(card[0], method, language, question, body.texts())
-    if warning and timed_result.result.status != "passthrough":
-        found.warnings.append(warning)
-    return found
+@dataclass(frozen=True, slots=True)
+class _QuestionCall:
+    """One question of a request, from its documents to its answer; each step runs in a thread."""
+
+    state: ServiceState
+    body: CompressRequest
+    question: str
+    method: str
+    all_units: bool = False
+
+    def prepare(self) -> PreparedJob:
+        """Checks and segments; no model runs."""
+        methods, body = self.state.methods, self.body
+        language = resolve_language(body.language, self.question, body.texts())
+        job = replace(body.compression_job(self.question, self.all_units), language=language)
+        scorer, counter = methods.scorer(self.method), methods.counter(body.tokenizer)
+        return prepare_job(scorer, self.method, counter, job, methods.orderers)
+
+    def tokens_needed(self, prepared: PreparedJob) -> int | None:
+        """About how many tokens the model has to read; None where the context fits as it is."""
+        if not prepared.needs_scores:
+            return None
+        if not self.state.uses_proxy(self.method):
+            return 0
+        return estimate_tokens(self.body.full_question(self.question), self.body.texts())
+
+    def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
+        """The compression, and what the metrics count of it."""
+        methods, metrics, body, job = (
+            self.state.methods,
+            self.state.metrics,
+            self.body,
+            prepared.job,
+        )
+        timed_result = run_with_deadline(prepared)
+        result = timed_result.result
+        waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
+        metrics.observe_stages({**result.timings_ms, **waited})
+        metrics.cached_tokens.inc(result.tokens_cached)
+        if timed_result.units_read < timed_result.units:
+            metrics.fallbacks.labels("partial").inc()
+        card = (methods.reader.card.name, methods.reader.card.revision)
+        counter = prepared.compression.counter
+        builder = CompressionBuilder(timed_result, job.rules, counter, body.offset_unit, card)
+        returned = body.return_
+        found = builder.build(
+            queued,
+            returned.spans,
+            "all" if self.all_units else returned.units,
+            returned.documents or self.all_units,
+            returned.text,
+            body.shadow,
+        )
+        texts = body.texts()
+        warning = served_language_warning(card[0], self.method, job.language, self.question, texts)
+        if warning and result.status != "passthrough":
+            found.warnings.append(warning)
+        return found
 
 
-def _whole_documents(
-    state: ServiceState, body: CompressRequest, question: str, method: str, why: str
-) -> Compression:
+def _whole_documents(call: _QuestionCall, why: str) -> Compression:
     """The documents unchanged, for a caller who prefers them to an error (`passthrough`)."""
-    plain = body.model_copy(
+    plain = call.body.model_copy(
         update={
             "max_tokens": 2**31,
             "ratio": None,
@@ -306,7 +326,7 @@ def _whole_documents(
             "top_n": None,
         }
     )
-    queued = QueuedRequest(0, 0.0, 0)
-    found = _run_compression(state, plain, question, method, queued, all_units=False)
+    whole = replace(call, body=plain, all_units=False)
+    found = whole.finish(whole.prepare(), QueuedRequest(0, 0.0, 0))
     found.warnings.append(f"nothing was left out, for the service could not: {why}")
     return found

@@ -1,4 +1,4 @@
-"""`/v1/expand`: what was left out around a span."""
+"""`/v1/expand`: text that was left out around a span."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from fastapi import Request, Response
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
+from tamis.service.http.routes.base import (
+    check_limits,
+    create_router,
+    error_responses,
+    json_response,
+    service_state,
+)
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.expand import ExpandRequest, Expansion, expand_spans
 
@@ -20,7 +26,7 @@ routes = create_router()
     summary="Fetch what was left out around spans, by whole sentences",
 )
 async def expand(body: ExpandRequest, request: Request) -> Response:
-    """Grows spans of documents to whole sentences and to their neighbours; no model is asked."""
+    """Grows spans of documents to whole sentences and their neighbours; no model is used."""
     state, texts = service_state(request), body.texts()
     check_limits(state.settings, [body.query or ""], len(texts), sum(map(len, texts)))
     if len(body.spans) > (most := state.settings.max_inputs):

@@ -1,4 +1,4 @@
-"""`/v2/rerank`, `/v1/rerank`, `/rerank` and `/score`: told apart by path, then by keys."""
+"""`/v2/rerank`, `/v1/rerank`, `/rerank` and `/score`: dialects by path, then by keys."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from pydantic import Discriminator, Tag
 from tamis.compressors.types import Reranked
 from tamis.service.engine.errors import EmptyInput
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
+from tamis.service.http.routes.base import (
+    check_limits,
+    create_router,
+    error_responses,
+    json_response,
+    service_state,
+)
 from tamis.service.http.routes.tei import header_schemas, timing_headers
-from tamis.service.http.runtime.executor import run_while_connected, estimate_tokens
+from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import to_probability
@@ -27,7 +33,7 @@ routes = create_router()
 
 
 def body_dialect(given: Any) -> str:
-    """Whose request a body is, by its keys."""
+    """The dialect of a request body, by its keys."""
     return "tei" if isinstance(given, dict) and "texts" in given else _v1_dialect(given)
 
 
@@ -41,7 +47,10 @@ _Tei = Annotated[TeiRequest, Tag("tei")]
 _V1 = Annotated[_Jina | _Voyage, Discriminator(_v1_dialect), Body()]
 _Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(body_dialect), Body()]
 _RerankAnswer = TeiAnswer | JinaAnswer | VoyageAnswer
-_RERANK_RESPONSES = {200: {"headers": header_schemas()}, **error_responses(dialects=("openai", "tei"))}
+_RERANK_RESPONSES = {
+    200: {"headers": header_schemas()},
+    **error_responses(dialects=("openai", "tei")),
+}
 
 
 @routes.post(
@@ -88,9 +97,9 @@ async def rerank(body: _Any, request: Request) -> Response:
     if not body.texts:
         raise EmptyInput("texts is empty; give at least one")
     found = await _rank_documents(request, body.query, body.texts, None, None)
-    told = json_response(tei_answer(body, found), exclude_none=True)
-    told.headers.update(timing_headers(body, found, service_state(request).settings.device))
-    return told
+    response = json_response(tei_answer(body, found), exclude_none=True)
+    response.headers.update(timing_headers(body, found, service_state(request).settings.device))
+    return response
 
 
 @routes.post(
@@ -100,7 +109,7 @@ async def rerank(body: _Any, request: Request) -> Response:
     summary="One score a pair, as vLLM",
 )
 async def score(body: ScoreRequest, request: Request) -> Response:
-    """Scores each pair on its own: no other pair of the call moves it."""
+    """Scores each pair independently of the other pairs of the call."""
     state = service_state(request)
     questions, texts = body.sides()
     check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
@@ -111,13 +120,17 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     def work(_: QueuedRequest) -> list[Reranked]:
         if len(questions) == 1 and can_isolate(method):
             return [ranker.rerank(questions[0], texts)]
-        asked = questions if len(questions) > 1 else questions * len(texts)
-        return [ranker.rerank(q, [t]) for q, t in zip(asked, texts, strict=True)]
+        repeated = questions if len(questions) > 1 else questions * len(texts)
+        return [ranker.rerank(q, [t]) for q, t in zip(repeated, texts, strict=True)]
 
     longest = max(questions, key=len)
     tokens = estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
-    found = await run_while_connected(request.receive, state.executor.run(work, tokens, body.priority))
-    scores = [to_probability(score, one.calibrated) for one in found for score in _scores_by_document(one)]
+    found = await run_while_connected(
+        request.receive, state.executor.run(work, tokens, body.priority)
+    )
+    scores = [
+        to_probability(score, one.calibrated) for one in found for score in _scores_by_document(one)
+    ]
     read = sum(one.tokens_read for one in found)
     return json_response(score_answer(scores, read, _answered_model(state, body.model, method)))
 
@@ -138,13 +151,15 @@ async def _rerank_jina_or_voyage(request: Request, body: JinaRequest | VoyageReq
     if isinstance(body, VoyageRequest):
         found = await _rank_documents(request, body.query, texts, body.top_k, body.model)
         return json_response(voyage_answer(body, found, model, texts), exclude_none=True)
-    found = await _rank_documents(request, body.query, texts, body.top_n or None, body.model, body.priority)
+    found = await _rank_documents(
+        request, body.query, texts, body.top_n or None, body.model, body.priority
+    )
     only_on_request = body.is_infinity or body.is_cohere or _is_cohere_sdk(request)
     return json_response(jina_answer(body, found, model, texts, only_on_request))
 
 
 def _is_cohere_sdk(request: Request) -> bool:
-    """Whether Cohere's SDK sent it: what its version 1 sends looks like Jina's."""
+    """Whether Cohere's SDK sent the request; requests of its version 1 look like Jina's."""
     given = request.headers
     names = (given.get("user-agent", ""), given.get("x-fern-sdk-name", ""))
     return "x-client-name" in given or any(name.lower().startswith("cohere") for name in names)
@@ -175,16 +190,20 @@ async def _rank_documents(
 
 
 def _method_or_default(state: ServiceState, model: str | None) -> str:
-    """Clients of other services name other models; theirs is served by the default."""
+    """The method named by `model`, or the default: other clients name models of their own."""
     return model if model in state.methods.names else state.settings.method
 
 
-def _answered_model(state: ServiceState, asked: str | None, method: str) -> str:
-    """What an answer calls its model: a method that was asked for, else the proxy that read.
+def _answered_model(state: ServiceState, named_model: str | None, method: str) -> str:
+    """The `model` of an answer: a method that was named, else the proxy that read.
 
-    A method that reads with no proxy goes by its own name.
+    A method that reads without a proxy is always named itself.
     """
-    return method if asked == method or not state.uses_proxy(method) else state.methods.reader.card.name
+    return (
+        method
+        if named_model == method or not state.uses_proxy(method)
+        else state.methods.reader.card.name
+    )
 
 
 def _scores_by_document(found: Reranked) -> list[float]:

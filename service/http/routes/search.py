@@ -1,4 +1,4 @@
-"""`/v1/search`: passages of an index that was opened at the start."""
+"""`/v1/search`: passages of an index that was opened at start-up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from functools import partial
 
 from fastapi import Request, Response
 
-from tamis.service.http.routes.base import json_response, error_responses, check_limits, service_state, create_router
+from tamis.service.http.routes.base import (
+    check_limits,
+    create_router,
+    error_responses,
+    json_response,
+    service_state,
+)
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.schemas.search import SearchAnswer, SearchRequest, search_answer
 
@@ -21,10 +27,10 @@ routes = create_router()
     summary="Find passages in an index",
 )
 async def search(body: SearchRequest, request: Request) -> Response:
-    """The passages of an index that the question would attend to most."""
+    """The passages of an index that match the question best."""
     state = service_state(request)
     name, index = state.find_index(body.index)
     check_limits(state.settings, [body.query], 0)
-    looked = partial(index.search, body.query, body.k, body.where, by=body.by)
-    hits = await run_while_connected(request.receive, asyncio.to_thread(looked))
+    run_search = partial(index.search, body.query, body.k, body.where, by=body.by)
+    hits = await run_while_connected(request.receive, asyncio.to_thread(run_search))
     return json_response(search_answer(name, hits))

@@ -1,7 +1,7 @@
-"""What TEI says of the work beside its answer: headers, in whole milliseconds.
+"""TEI's response headers about the work, in whole milliseconds.
 
-TEI reads texts one by one and gives the mean of them; here they are read together, and the times
-are of the request.
+TEI reads texts one by one and reports their mean; here texts are read together, and the times are
+of the whole request.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ HEADERS = {
     "x-compute-tokens": "Tokens that were read.",
     "x-total-time": "Milliseconds in all.",
     "x-tokenization-time": "Milliseconds of finding sentences and tokens.",
-    "x-queue-time": "Milliseconds in the line before the model.",
+    "x-queue-time": "Milliseconds in the queue before the model.",
     "x-inference-time": "Milliseconds of the model's forward passes.",
 }
 
 
 def timing_headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, str]:
-    """The values, from the timings of a ranking."""
+    """The headers of an answer, from the timings of a ranking."""
 
     def ms(*names: str) -> int:
         return int(sum(found.timings_ms.get(name, 0.0) for name in names))
 
     read = sum(map(len, body.texts)) + len(body.query) * len(body.texts)
-    total, line, model = ms("total"), ms("queue"), ms("forward")
-    taken = (total, read, found.tokens_read, total, ms("segment", "tokenize"), line, model)
-    values = (choose_device(device).type, *map(str, taken))
+    total, queue, model = ms("total"), ms("queue"), ms("forward")
+    measured = (total, read, found.tokens_read, total, ms("segment", "tokenize"), queue, model)
+    values = (choose_device(device).type, *map(str, measured))
     return dict(zip(HEADERS, values, strict=True))
 
 
 def header_schemas() -> dict[str, Any]:
-    """The same for the OpenAPI document; answers in other dialects have none of them."""
+    """The headers for the OpenAPI document; answers in other dialects have none of them."""
     return {
         name: {
-            "description": f"To TEI's requests: {says[0].lower()}{says[1:]}",
+            "description": f"To TEI's requests: {text[0].lower()}{text[1:]}",
             "schema": {"type": "string" if name == "x-compute-type" else "integer"},
         }
-        for name, says in HEADERS.items()
+        for name, text in HEADERS.items()
     }

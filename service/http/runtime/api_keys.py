@@ -1,7 +1,7 @@
-"""Keys: who may come in, and how often.
+"""API keys: authentication and rate limits.
 
-A key is 32 random bytes, so a plain SHA-256 of it cannot be guessed back; only the hash is kept, in
-memory as in the file. A file has a line a key:
+A key is 32 random bytes, so it cannot be recovered from its plain SHA-256; only the hash is kept,
+in memory and in the file. A file has one line for each key:
 
     name sha256:0123... 600/minute
 """
@@ -25,27 +25,29 @@ from tamis.service.engine.errors import RateLimited, Unauthorized
 
 _HASH_PREFIX = "sha256:"
 ANONYMOUS = "anonymous"
-"""Who calls where no keys are set up."""
+"""The owner of requests where no keys are set up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Whose key, its hash, and how often it may be used; None is the service's own limit."""
+    """A key: its owner's name, its hash, its rate limit; None is the service's own limit."""
 
     name: str
     digest: str
     limit: str | None = None
 
     def to_line(self) -> str:
-        """As it stands in a file."""
-        return " ".join(part for part in (self.name, _HASH_PREFIX + self.digest, self.limit) if part)
+        """The key's line in a keys file."""
+        return " ".join(
+            part for part in (self.name, _HASH_PREFIX + self.digest, self.limit) if part
+        )
 
 
 def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
-    """A key, to be shown once, and what is kept of it.
+    """A new key: the secret, to be shown once, and its `Key`, which holds only the hash.
 
     Raises:
-        BadInput: a name with white space, or a limit that cannot be read.
+        BadInput: a name with white space, or a limit that cannot be parsed.
     """
     if not name or any(c.isspace() or c in ":#" for c in name):
         raise BadInput(f"the name is {name!r}; give one without white space, ':' and '#'")
@@ -56,22 +58,24 @@ def new_key(name: str, limit: str | None = None) -> tuple[str, Key]:
 
 
 def key_digest(secret: str) -> str:
-    """What is kept of a key."""
+    """The SHA-256 of a secret, in hex."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_keys(file: Path) -> list[Key]:
-    """The keys of a file.
+    """The keys of a keys file.
 
     Raises:
-        BadInput: it cannot be read, with the line that is wrong.
+        BadInput: it cannot be read; names the line that is wrong.
     """
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the keys file {file} cannot be read: {error}") from error
-    written = ((i, to_line.split()) for i, to_line in enumerate(lines, 1))
-    return [_parse_key_line(file, i, parts) for i, parts in written if parts and parts[0][0] != "#"]
+    numbered = ((i, line.split()) for i, line in enumerate(lines, 1))
+    return [
+        _parse_key_line(file, i, parts) for i, parts in numbered if parts and parts[0][0] != "#"
+    ]
 
 
 def _parse_key_line(file: Path, number: int, parts: list[str]) -> Key:
@@ -87,10 +91,10 @@ def _parse_key_line(file: Path, number: int, parts: list[str]) -> Key:
 
 
 def parse_inline_keys(texts: Iterable[str]) -> list[Key]:
-    """Keys that were given in plain, as `name:key`; only their hashes are kept.
+    """Keys given in plain as `name:key`; only their hashes are kept.
 
     Raises:
-        BadInput: one has no name, or is short enough to be guessed.
+        BadInput: a key has no name, or is short enough to be guessed.
     """
     found = []
     for text in texts:
@@ -108,14 +112,14 @@ class Keyring:
     """The keys of a service.
 
     Args:
-        limit: the most requests of a key that has no limit of its own.
+        limit: the rate limit of keys that have none of their own.
     """
 
     def __init__(self, keys: Iterable[Key] = (), limit: str | None = None) -> None:
         self.keys = list(keys)
-        if twice := {k.name for k in self.keys if sum(k.name == o.name for o in self.keys) > 1}:
+        if repeated := {k.name for k in self.keys if sum(k.name == o.name for o in self.keys) > 1}:
             raise BadInput(
-                f"more than one key is called {sorted(twice)}; give each a name of its own"
+                f"more than one key is called {sorted(repeated)}; give each a name of its own"
             )
         self._default = _parse_limit(limit) if limit else None
         self._limits = {key.name: _parse_limit(key.limit) for key in self.keys if key.limit}
@@ -125,10 +129,10 @@ class Keyring:
         return bool(self.keys)
 
     def owner(self, authorization: str | None) -> str:
-        """Who calls; compared with every key in the same time, whichever it is.
+        """The name of the key's owner; compares with every key in constant time.
 
         Raises:
-            Unauthorized: no key, or none that is known.
+            Unauthorized: the key is missing or unknown.
         """
         if not self.keys:
             return ANONYMOUS
@@ -145,7 +149,7 @@ class Keyring:
         """Counts a request of a key.
 
         Raises:
-            RateLimited: with the seconds until it may come again.
+            RateLimited: with the seconds until the next request is allowed.
         """
         limit = self._limits.get(name, self._default)
         if limit is None or self._window.hit(limit, name):

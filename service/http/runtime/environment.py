@@ -1,7 +1,7 @@
-"""From flags and variables to `Settings`: typed, bounded, and nothing misspelt.
+"""`Settings` from flags and environment variables: typed, bounded, misspelt names refused.
 
-A flag goes before a variable, a variable before the default. A variable with tamis's prefix that no
-knob has stops the start: it would have become a default in silence.
+A flag overrides a variable, a variable overrides the default. A variable with tamis's prefix that
+belongs to no knob stops the start: it would silently have no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.settings import KNOBS, PREFIX, Settings, flag, variable
 
 _OTHER_VARIABLES = frozenset({"TAMIS_API_KEY", "TAMIS_KEYS", "TAMIS_TARGET"})
-"""Variables with the prefix that clients, the smoke test and the compose file read."""
+"""Variables with the prefix that are read by clients, the smoke test and the compose file."""
 
 
 class _Variables(BaseSettings):
@@ -28,13 +28,13 @@ class _Variables(BaseSettings):
 
 
 def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings of the flags that were given, then of the environment, then the defaults.
+    """The settings: flags first, then the environment, then the defaults.
 
     Args:
         flags: by the name of the knob; None means not given.
 
     Raises:
-        BadInput: an unknown variable, with the nearest name, or a value out of bounds.
+        BadInput: an unknown variable, with the nearest known name, or a value out of bounds.
     """
     _check_variable_names(os.environ)
     given = {name: value for name, value in (flags or {}).items() if value not in (None, [], ())}
@@ -55,7 +55,7 @@ def _check_variable_names(environ: Mapping[str, str]) -> None:
 
 
 def _settings_model() -> type[BaseSettings]:
-    """The knobs as pydantic-settings wants them."""
+    """The knobs as a pydantic-settings model."""
     hints = get_type_hints(Settings)
     made: Any = {knob.name: (_field_type(hints[knob.name]), _bounded_field(knob)) for knob in KNOBS}
     model: type[BaseSettings] = create_model("Variables", __base__=_Variables, **made)
@@ -63,12 +63,16 @@ def _settings_model() -> type[BaseSettings]:
 
 
 def _field_type(hint: Any) -> Any:
-    """Lists are written with commas, not as JSON."""
-    return Annotated[hint, NoDecode, BeforeValidator(_split_commas)] if hint == tuple[str, ...] else hint
+    """The type of a knob for pydantic; lists are written with commas, not as JSON."""
+    return (
+        Annotated[hint, NoDecode, BeforeValidator(_split_commas)]
+        if hint == tuple[str, ...]
+        else hint
+    )
 
 
 def _split_commas(value: Any) -> Any:
-    """A variable has commas; a flag may be given more than once, and have commas, too."""
+    """Splits at commas; a flag may also be given more than once."""
     given = [value] if isinstance(value, str) else value
     return [part.strip() for text in given for part in text.split(",") if part.strip()]
 

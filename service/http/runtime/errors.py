@@ -1,6 +1,6 @@
-"""What can go wrong with a request, and what the caller is told: one table, for all dialects.
+"""How errors are answered: one table for all dialects.
 
-The OpenAPI document takes its statuses from here, so that it says what the service does.
+The OpenAPI document takes its statuses from here, so that it agrees with the service.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tamis.probes.errors import (
     UnknownTokenizer,
 )
 from tamis.service.engine.errors import (
-    EmptyInput,
     ClientDisconnected,
+    EmptyInput,
     Malformed,
     MethodNotAllowed,
     NotFound,
@@ -43,20 +43,22 @@ class Failure:
 
     Attributes:
         status: of HTTP. type, code: OpenAI's. tei: TEI's `error_type`.
-        says: one line for the OpenAPI document.
+        summary: one line for the OpenAPI document.
     """
 
     status: int
     type: str
     code: str
     tei: str
-    says: str
+    summary: str
 
 
 _INVALID_REQUEST, _SERVER_ERROR = "invalid_request_error", "server_error"
 INTERNAL = Failure(500, _SERVER_ERROR, "internal_error", "backend", "A fault of the service.")
 TABLE: dict[type[Exception], Failure] = {
-    Malformed: Failure(400, _INVALID_REQUEST, "malformed_json", "validation", "The body is no JSON."),
+    Malformed: Failure(
+        400, _INVALID_REQUEST, "malformed_json", "validation", "The body is no JSON."
+    ),
     EmptyInput: Failure(400, _INVALID_REQUEST, "empty", "empty", "There is nothing to rank."),
     Unauthorized: Failure(
         401,
@@ -65,25 +67,49 @@ TABLE: dict[type[Exception], Failure] = {
         "validation",
         "The API key is missing or wrong.",
     ),
-    NotFound: Failure(404, _INVALID_REQUEST, "not_found", "validation", "No such path, model or index."),
+    NotFound: Failure(
+        404, _INVALID_REQUEST, "not_found", "validation", "No such path, model or index."
+    ),
     UnknownMethod: Failure(
         404, _INVALID_REQUEST, "model_not_found", "validation", "No such path, model or index."
     ),
     MethodNotAllowed: Failure(
-        405, _INVALID_REQUEST, "method_not_allowed", "validation", "The path does not know this verb."
+        405,
+        _INVALID_REQUEST,
+        "method_not_allowed",
+        "validation",
+        "The path does not know this verb.",
     ),
-    SlowBody: Failure(408, _INVALID_REQUEST, "body_timeout", "validation", "The body came too slowly."),
+    SlowBody: Failure(
+        408, _INVALID_REQUEST, "body_timeout", "validation", "The body came too slowly."
+    ),
     TooLarge: Failure(
-        413, _INVALID_REQUEST, "request_too_large", "validation", "More bytes or tokens than are taken."
+        413,
+        _INVALID_REQUEST,
+        "request_too_large",
+        "validation",
+        "More bytes or tokens than are taken.",
     ),
     WrongMediaType: Failure(
-        415, _INVALID_REQUEST, "unsupported_media_type", "validation", "Send JSON, plain or gzipped."
+        415,
+        _INVALID_REQUEST,
+        "unsupported_media_type",
+        "validation",
+        "Send JSON, plain or gzipped.",
     ),
     BudgetTooSmall: Failure(
-        422, _INVALID_REQUEST, "budget_too_small", "validation", "The request cannot be served as it is."
+        422,
+        _INVALID_REQUEST,
+        "budget_too_small",
+        "validation",
+        "The request cannot be served as it is.",
     ),
     UnknownTokenizer: Failure(
-        422, _INVALID_REQUEST, "unknown_tokenizer", "tokenizer", "The request cannot be served as it is."
+        422,
+        _INVALID_REQUEST,
+        "unknown_tokenizer",
+        "tokenizer",
+        "The request cannot be served as it is.",
     ),
     BadInput: Failure(
         422, _INVALID_REQUEST, "bad_input", "validation", "The request cannot be served as it is."
@@ -94,43 +120,57 @@ TABLE: dict[type[Exception], Failure] = {
     Overloaded: Failure(
         429, "rate_limit_error", "overloaded", "overloaded", "Come back after Retry-After."
     ),
-    ClientDisconnected: Failure(499, _INVALID_REQUEST, "client_closed_request", "validation", "The client hung up."),
+    ClientDisconnected: Failure(
+        499, _INVALID_REQUEST, "client_closed_request", "validation", "The client hung up."
+    ),
     MissingExtra: Failure(
         501, _SERVER_ERROR, "not_installed", "backend", "What this needs is not installed."
     ),
     WorkerDied: Failure(
-        503, _SERVER_ERROR, "worker_died", "unhealthy", "The model is away; come back after Retry-After."
+        503,
+        _SERVER_ERROR,
+        "worker_died",
+        "unhealthy",
+        "The model is away; come back after Retry-After.",
     ),
     Unavailable: Failure(
-        503, _SERVER_ERROR, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+        503,
+        _SERVER_ERROR,
+        "unavailable",
+        "unhealthy",
+        "The model is away; come back after Retry-After.",
     ),
     OutOfTime: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time was not enough."),
-    # ProxyMissing, BadModelFile and their like: the service was set up wrongly
+    # ProxyMissing, BadModelFile and similar: the service was set up wrongly
     TamisError: Failure(
-        503, _SERVER_ERROR, "unavailable", "unhealthy", "The model is away; come back after Retry-After."
+        503,
+        _SERVER_ERROR,
+        "unavailable",
+        "unhealthy",
+        "The model is away; come back after Retry-After.",
     ),
 }
 ALWAYS = (500,)
 TEI_PATHS = ("/rerank", "/reranking")
-"""Where TEI's clients ask, among others: the body tells, and what is refused before it is read is
-refused in TEI's words."""
+"""Paths of TEI's clients, which other clients use too. The body decides the dialect; a request that
+is refused before its body is read gets TEI's error."""
 POST_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
 def failure_of(error: Exception) -> Failure:
-    """The row of the table that is nearest to the error's class."""
+    """The row of the table for the most specific class of the error."""
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
 
 
 def message_of(error: Exception) -> str:
-    """What the caller reads; of faults nobody foresaw, nothing but that they happened."""
+    """The message for the caller; of an unforeseen fault only that it happened."""
     if failure_of(error) is INTERNAL:
         return "the service failed; its log has the request id and the place"
     return str(error)
 
 
 def body_of(failure: Failure, message: str, dialect: Dialect, param: str | None = None) -> Any:
-    """The body of an error, as clients of the dialect read it."""
+    """The body of an error in a dialect."""
     if dialect == "tei":
         return {"error": message, "error_type": failure.tei}
     if dialect == "cohere":
@@ -140,7 +180,7 @@ def body_of(failure: Failure, message: str, dialect: Dialect, param: str | None 
 
 
 def headers_of(error: Exception) -> dict[str, str]:
-    """`Retry-After` in whole seconds where waiting helps, and how to log in where that does."""
+    """`Retry-After` in whole seconds where waiting helps; `WWW-Authenticate` for a missing key."""
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
     if (seconds := getattr(error, "retry_after_s", None)) is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
@@ -148,12 +188,12 @@ def headers_of(error: Exception) -> dict[str, str]:
 
 
 def dialect_of(path: str, body: Any = None) -> Dialect:
-    """Whose errors a path speaks; `body`, once it was read, tells Jina's requests from TEI's."""
+    """The dialect of a path's errors; the body, once read, separates Jina's requests from TEI's."""
     if path not in TEI_PATHS:
         return "cohere" if path == "/v2/rerank" else "openai"
     return "openai" if isinstance(body, dict) and "texts" not in body else "tei"
 
 
 def status_summary(status: int) -> str:
-    """A status in one line."""
-    return next((f.says for f in (*TABLE.values(), INTERNAL) if f.status == status), "")
+    """The one-line description of a status."""
+    return next((f.summary for f in (*TABLE.values(), INTERNAL) if f.status == status), "")

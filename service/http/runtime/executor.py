@@ -6,13 +6,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
 
+P = TypeVar("P")
 T = TypeVar("T")
+_PREPARING_THREADS = 4
+"""Segmenting and counting hold the interpreter: more threads would only wait for each other."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
 _TEMPLATE_TOKENS = 32
 
@@ -40,6 +44,7 @@ class RequestExecutor:
     def __init__(self, engine: Engine, timeout_s: float) -> None:
         self.engine, self.timeout_s = engine, timeout_s
         self._pool = ThreadPoolExecutor(engine.bounds.max_requests + 8, "tamis-request")
+        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, "tamis-prepare")
 
     async def run(
         self,
@@ -48,7 +53,7 @@ class RequestExecutor:
         priority: int = 0,
         timeout_ms: int | None = None,
     ) -> T:
-        """Runs the work of one request in a thread.
+        """Admits a request and runs its work in a thread.
 
         Args:
             tokens: about how many tokens it will make the model read.
@@ -58,40 +63,94 @@ class RequestExecutor:
         Raises:
             Overloaded: at once, if there is no room. OutOfTime: the service's own time limit passed.
         """
+        return await self._run_admitted(work, tokens, priority, timeout_ms, self.timeout_s)
+
+    async def run_prepared(
+        self,
+        prepare: Callable[[], P],
+        tokens: Callable[[P], int | None],
+        work: Callable[[P, QueuedRequest], T],
+        priority: int = 0,
+        timeout_ms: int | None = None,
+    ) -> T:
+        """Prepares a request in a thread, and admits it only if it then needs the model.
+
+        Args:
+            prepare: needs no model. tokens: about how many tokens the prepared request will make
+                the model read; None for a request that needs no model and no admission.
+            work, priority, timeout_ms: as for `run`; both stages share the time limits.
+
+        Raises:
+            Overloaded: there is no room for a request that needs the model. OutOfTime: as for `run`.
+        """
+        started = time.monotonic()
+        prepared = await self._within(self._start(self._preparing, prepare), self.timeout_s)
+        spent_s = time.monotonic() - started
+        left_s = max(0.001, self.timeout_s - spent_s)
+        if (needed := tokens(prepared)) is None:
+            done = partial(work, prepared, QueuedRequest(priority, 0.0, 0))
+            return await self._within(self._start(self._preparing, done), left_s)
+        if timeout_ms is not None:
+            timeout_ms = max(1, timeout_ms - round(spent_s * 1e3))
+        return await self._run_admitted(
+            partial(work, prepared), needed, priority, timeout_ms, left_s
+        )
+
+    async def _run_admitted(
+        self,
+        work: Callable[[QueuedRequest], T],
+        tokens: int,
+        priority: int,
+        timeout_ms: int | None,
+        limit_s: float,
+    ) -> T:
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
         queued = self.engine.admit(tokens, priority, deadline)
         try:
-            loop = asyncio.get_running_loop()
-            future = loop.run_in_executor(self._pool, _run_as_request, work, queued)
-            future.add_done_callback(_ignore_late_error)
-            done, _ = await asyncio.wait({future}, timeout=self.timeout_s)
-            if not done:
-                timeout = OutOfTime(
-                    f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
-                    "documents, or start the service with a longer --timeout-s"
-                )
-                queued.end(timeout)
-                raise timeout
-            return future.result()
+            return await self._within(
+                self._start(self._pool, partial(_run_as_request, work, queued)), limit_s
+            )
+        except OutOfTime as timeout:
+            queued.end(timeout)
+            raise
         except asyncio.CancelledError:
             queued.end(ClientDisconnected("the client hung up"))
             raise
         finally:
-            self.engine.leave(queued)
+            self.engine.release(queued)
+
+    def _start(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
+        future = asyncio.get_running_loop().run_in_executor(pool, _contain_panic, work)
+        future.add_done_callback(_ignore_late_error)
+        return future
+
+    async def _within(self, future: asyncio.Future[T], limit_s: float) -> T:
+        done, _ = await asyncio.wait({future}, timeout=limit_s)
+        if not done:
+            raise OutOfTime(
+                f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
+                "documents, or start the service with a longer --timeout-s"
+            )
+        return future.result()
 
     def close(self) -> None:
         """Stops the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._preparing):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:
     with queued.as_current():
-        try:
-            return work(queued)
-        except Exception:
-            raise
-        except BaseException as error:  # a panic in Rust is no Exception and would end the server
-            raise RuntimeError(type(error).__name__) from error
+        return work(queued)
+
+
+def _contain_panic(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except Exception:
+        raise
+    except BaseException as error:  # a panic in Rust is no Exception and would end the server
+        raise RuntimeError(type(error).__name__) from error
 
 
 def _ignore_late_error(future: asyncio.Future[Any]) -> None:

@@ -1,4 +1,4 @@
-"""An index while it is served: a search sees the newest state, and none loses the one it reads."""
+"""A served index: each search sees the newest state; a state in use is never closed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger("tamis")
 
 
 class IndexPool:
-    """An index that others write to; threads may search it at the same time."""
+    """An index that other processes write to and threads search; keeps open each state in use."""
 
     def __init__(self, index: CorpusIndex) -> None:
         self._newest, self._lock = index, threading.Lock()
         self._readers: Counter[CorpusIndex] = Counter()
 
     def search(self, *args: Any, **options: Any) -> list[Hit]:
-        """As `CorpusIndex.search`, in the state that was committed last."""
+        """As `CorpusIndex.search`, in the state committed last."""
         with self._borrow_newest() as index:
             return index.search(*args, **options)
 
@@ -43,7 +43,7 @@ class IndexPool:
                 self._close_if_unused(index)
 
     def _refresh(self) -> CorpusIndex:
-        """The newest state; one that cannot be read leaves the one that is served."""
+        """The newest state; if it cannot be opened, the state served so far stays."""
         old = self._newest
         try:
             self._newest = old.refreshed()
@@ -53,7 +53,7 @@ class IndexPool:
         return self._newest
 
     def _close_if_unused(self, index: CorpusIndex) -> None:
-        """Closes a state that is neither the newest nor read by anybody."""
+        """Closes a state that is neither the newest nor in use."""
         if self._readers[index] == 0:
             del self._readers[index]
             if index is not self._newest:

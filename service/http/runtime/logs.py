@@ -1,4 +1,4 @@
-"""Logs: JSON for machines, lines for people, and never a text of a request."""
+"""Logging: JSON lines, or console lines on a terminal; texts of requests are never logged."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tamis.service.http.runtime.settings import LogFormat, LogLevel
 
 
 def create_logger(form: LogFormat = "auto", level: LogLevel = "info") -> Any:
-    """A logger that writes to standard error; nothing of the process's own logging is touched."""
+    """A logger that writes to standard error; the process's own logging is left alone."""
     console = sys.stderr.isatty() if form == "auto" else form == "console"
-    shown = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     return structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            shown,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
     )

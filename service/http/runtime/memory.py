@@ -1,4 +1,4 @@
-"""Memory of a process that serves for long: few heaps, and a start that is not swept again."""
+"""Memory of a long-running process: few malloc heaps, and start-up objects out of the collector."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MAX_HEAPS = 2
 
 
 def limit_heaps() -> bool:
-    """Has glibc keep at most two heaps, unless MALLOC_ARENA_MAX says how many.
+    """Makes glibc use at most two heaps, unless MALLOC_ARENA_MAX is set.
 
-    By default each new thread has a heap of its own, which grows by megabytes and never shrinks:
-    memory then grows with the number of requests that ever came at the same time. To be called
+    By default each new thread gets a heap of its own, which grows by megabytes and never shrinks:
+    memory then grows with the largest number of requests ever served at the same time. Call it
     before other threads allocate.
 
     Returns:
-        Whether that was done: not where the user decides, nor by another C library.
+        Whether the limit was set: not where MALLOC_ARENA_MAX is set, nor with another C library.
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         return False
@@ -29,14 +29,14 @@ def limit_heaps() -> bool:
 
 
 def freeze_startup_objects() -> int:
-    """Has Python's collector leave alone what was loaded to start with: modules, the model.
+    """Excludes objects loaded at start-up (modules, the model) from garbage collection.
 
-    A full collection otherwise walks all of it, with every thread standing still, a quarter of a
-    second every few hundred requests. To be called when all is loaded, by whoever owns the
-    process; what a request makes is collected as before.
+    A full collection otherwise walks all of them while every thread waits, a quarter of a second
+    every few hundred requests. Call it once everything is loaded, only in a process of one's own;
+    objects made by requests are collected as before.
 
     Returns:
-        How many objects are out of the collector's way.
+        How many objects are excluded.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What a running service reads with: its methods, built once over the engine; its tokenizers."""
+"""The methods of a running service, built once over the engine, and its tokenizers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.http.runtime.settings import Settings
 
 
 class SingleThreadEncoder:
-    """A sentence encoder that one thread owns; requests wait for each other."""
+    """A sentence encoder that runs in one thread; requests take turns."""
 
     def __init__(self, encoder: Any) -> None:
         self._encoder, self.tokens = encoder, encoder.tokens
@@ -48,16 +48,16 @@ def served_method_names(settings: Settings) -> list[str]:
     """The methods a service offers: those of its settings, or all that its models can serve.
 
     Raises:
-        UnknownMethod: a method that is not there. BadInput: the default is not among them, or one
-            cannot promise what `isolated` asks for.
+        UnknownMethod: a method that does not exist. BadInput: the default is not among them, or a
+            method cannot score documents in isolation although `isolated` is set.
     """
-    there = [*method_names("compression"), *method_names("reranking")]
-    able = [name for name in there if name == settings.method or _can_serve(name, settings)]
+    available = [*method_names("compression"), *method_names("reranking")]
+    servable = [name for name in available if name == settings.method or _can_serve(name, settings)]
     if settings.isolated:
-        able = [name for name in able if name == settings.method or can_isolate(name)]
-    chosen = list(settings.methods) or able
+        servable = [name for name in servable if name == settings.method or can_isolate(name)]
+    chosen = list(settings.methods) or servable
     for name in chosen:
-        if name not in there:
+        if name not in available:
             method_info(name)  # raises for a name that nobody has
             raise BadInput(f"{name} orders passages and is not served; leave it out of methods")
         if settings.isolated and not can_isolate(name):
@@ -70,7 +70,7 @@ def served_method_names(settings: Settings) -> list[str]:
 
 
 def can_isolate(method: str) -> bool:
-    """Whether a method can score documents so that none moves the score of another."""
+    """Whether a method can score each document independently of the others."""
     return _has_option(method, "isolated")
 
 
@@ -79,7 +79,7 @@ def _has_option(method: str, option: str) -> bool:
 
 
 def _can_serve(name: str, settings: Settings) -> bool:
-    """Whether its probe, its heads and its encoder are here."""
+    """Whether the method's probe, heads and encoder are installed."""
     if method_info(name).needs == "encoder":
         try:
             zoo.locate(DEFAULT_ENCODER, settings.models)
@@ -100,10 +100,10 @@ def proxy_layers(settings: Settings) -> int | None:
 
 
 class ServedMethods:
-    """Methods, tokenizers and names of one service.
+    """The methods and tokenizers of one service, by name.
 
     Args:
-        reader: what methods read with: the engine's.
+        reader: the engine's reader, which the methods read with.
     """
 
     def __init__(self, settings: Settings, reader: Reader) -> None:
@@ -111,7 +111,8 @@ class ServedMethods:
         self.names = served_method_names(settings)
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokens} | {
-            name: Tokens.from_file(path, name) for name, path in parse_named_paths(settings.tokenizers)
+            name: TextTokenizer.from_file(path, name)
+            for name, path in parse_named_paths(settings.tokenizers)
         }
         self.orderers = ordering_methods(reader, self.root)
         self._built: dict[tuple[str, bool], Scorer] = {}
@@ -119,10 +120,10 @@ class ServedMethods:
         self._building = threading.Lock()
 
     def resolve_method(self, model: str | None, method: str | None = None) -> str:
-        """The method that a request means; `model` may be `default`, the proxy, or a method.
+        """The method that a request names; `model` may be `default`, the proxy, or a method.
 
         Raises:
-            UnknownMethod: with the nearest name there is.
+            UnknownMethod: with the nearest known name.
         """
         chosen = method or model or "default"
         if method is None and chosen in ("default", self.reader.card.name, self.settings.proxy):
@@ -134,7 +135,7 @@ class ServedMethods:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownMethod(f"there is no model {chosen!r} here; {hint}GET /v1/models lists them")
 
-    def counter(self, tokenizer: str) -> Tokens:
+    def counter(self, tokenizer: str) -> TextTokenizer:
         """The tokenizer that a budget is counted in.
 
         Raises:
@@ -148,10 +149,10 @@ class ServedMethods:
         return self.counters[tokenizer]
 
     def scorer(self, method: str, isolated: bool = False) -> Scorer:
-        """A method, built when it is first asked for.
+        """A method, built when it is first used.
 
         Args:
-            isolated: no document moves the score of another, where the method can.
+            isolated: score each document independently of the others, where the method can.
 
         Raises:
             UnknownMethod: not a method that scores sentences.
@@ -173,11 +174,11 @@ class ServedMethods:
             return self._built[key]
 
     def reranker(self, method: str, isolated: bool = False) -> Reranker:
-        """A method as one that sorts documents."""
+        """A method as a reranker of documents."""
         return Reranker(self.scorer(method, isolated), method)
 
     def _shared_encoder(self, method: str) -> Any:
-        """One encoder for all methods; its name where it is not here, so that they can say so."""
+        """One encoder for all methods; its name where it is not installed, so that they raise."""
         if self._encoder is None and method_info(method).needs_encoder:
             from tamis.probes.model.encoder import Encoder
 
@@ -190,10 +191,10 @@ class ServedMethods:
 
 
 def parse_named_paths(settings: Sequence[str]) -> list[tuple[str, Path]]:
-    """`name=path` as names and paths.
+    """Parses `name=path` items.
 
     Raises:
-        BadInput: one of them is something else.
+        BadInput: an item has another form.
     """
     found = []
     for pair in settings:

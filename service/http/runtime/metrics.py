@@ -1,4 +1,4 @@
-"""What Prometheus is told: seconds, tokens, and why requests were not served."""
+"""Metrics for Prometheus: seconds, tokens, and why requests were not served."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GAUGES = {
     "ready": "Whether the model is there.",
 }
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST
-# what the timings of a result are called, and the stage they belong to
+# keys of a result's timings, and the stage each belongs to
 STAGES = {
     "queue": "queue",
     "tokenize": "tokenize",
@@ -30,13 +30,13 @@ STAGES = {
 
 
 class _CacheMetrics(Collector):
-    """Counts that the passage cache keeps itself."""
+    """Collects the counts that the passage cache keeps itself."""
 
     def __init__(self, stats: Callable[[], Any]) -> None:
         self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        """Read anew each time."""
+        """The current counts."""
         stats = self._stats()
         for name in ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"):
             yield CounterMetricFamily(
@@ -47,83 +47,104 @@ class _CacheMetrics(Collector):
 
 
 class Metrics:
-    """The meters of one service, in a registry of their own."""
+    """The metrics of one service, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        here = self.registry
+        registry = self.registry
         self.requests = Counter(
-            "tamis_requests", "Requests by route and status.", ["route", "status"], registry=here
+            "tamis_requests",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=registry,
         )
         self.request_seconds = Histogram(
             "tamis_request_seconds",
             "Time of a request.",
             ["route"],
             buckets=_SECONDS_BUCKETS,
-            registry=here,
+            registry=registry,
         )
         self.stage_seconds = Histogram(
-            "tamis_stage_seconds", "Where it went.", ["stage"], buckets=_SECONDS_BUCKETS, registry=here
+            "tamis_stage_seconds",
+            "Where it went.",
+            ["stage"],
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
         )
         self.batch_tokens = Histogram(
-            "tamis_batch_tokens", "Tokens of a forward pass.", buckets=_TOKEN_BUCKETS, registry=here
+            "tamis_batch_tokens",
+            "Tokens of a forward pass.",
+            buckets=_TOKEN_BUCKETS,
+            registry=registry,
         )
         self.batch_prompts = Counter(
-            "tamis_batch_prompts", "Prompts that were read.", registry=here
+            "tamis_batch_prompts", "Prompts that were read.", registry=registry
         )
         self.model_seconds = Counter(
-            "tamis_model_seconds", "Time the model was busy.", registry=here
+            "tamis_model_seconds", "Time the model was busy.", registry=registry
         )
-        self.tokens_read = Counter("tamis_tokens_read", "Tokens the model has read.", registry=here)
-        self.tokens_in = Counter("tamis_tokens_in", "Tokens of the contexts given.", registry=here)
+        self.tokens_read = Counter(
+            "tamis_tokens_read", "Tokens the model has read.", registry=registry
+        )
+        self.tokens_in = Counter(
+            "tamis_tokens_in", "Tokens of the contexts given.", registry=registry
+        )
         self.tokens_out = Counter(
-            "tamis_tokens_out", "Tokens of the texts returned.", registry=here
+            "tamis_tokens_out", "Tokens of the texts returned.", registry=registry
         )
         self.tokens_saved = Counter(
-            "tamis_tokens_saved", "Tokens left out.", ["key"], registry=here
+            "tamis_tokens_saved", "Tokens left out.", ["key"], registry=registry
         )
         self.cached_tokens = Counter(
-            "tamis_cached_tokens", "Tokens not read again, for the cache had them.", registry=here
+            "tamis_cached_tokens",
+            "Tokens not read again, for the cache had them.",
+            registry=registry,
         )
         self.refused = Counter(
-            "tamis_refused", "Requests not served, by reason.", ["code"], registry=here
+            "tamis_refused", "Requests not served, by reason.", ["code"], registry=registry
         )
         self.fallbacks = Counter(
-            "tamis_fallback", "Answers that are not what was asked for.", ["reason"], registry=here
+            "tamis_fallback",
+            "Answers that are not what was asked for.",
+            ["reason"],
+            registry=registry,
         )
-        self.restarts = Counter("tamis_worker_restarts", "Model threads replaced.", registry=here)
+        self.restarts = Counter(
+            "tamis_worker_restarts", "Model threads replaced.", registry=registry
+        )
 
     def add_gauge(self, name: str, value: Callable[[], float]) -> None:
-        """One of `GAUGES`, read when it is asked for."""
+        """Adds one of `GAUGES`; its value is read at every scrape."""
         Gauge(f"tamis_{name}", GAUGES[name], registry=self.registry).set_function(value)
 
     def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
-        """The passage cache, whose counts are its own."""
+        """Adds the counts of a passage cache."""
         self.registry.register(_CacheMetrics(stats))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
-        """A forward pass is done."""
+        """Counts a finished forward pass."""
         self.batch_tokens.observe(tokens)
         self.batch_prompts.inc(prompts)
         self.model_seconds.inc(seconds)
         self.tokens_read.inc(tokens)
 
     def count_restart(self) -> None:
-        """A model thread was replaced."""
+        """Counts a replaced model thread."""
         self.restarts.inc()
 
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
-        """Where the time of a request went."""
+        """Records the time of each stage of a request."""
         for name, stage in STAGES.items():
             if name in timings_ms:
                 self.stage_seconds.labels(stage).observe(timings_ms[name] / 1e3)
 
     def count_compression(self, tokens_in: int, tokens_out: int, key: str) -> None:
-        """A context was compressed for the owner of a key."""
+        """Counts the tokens of a compression for the owner of a key."""
         self.tokens_in.inc(tokens_in)
         self.tokens_out.inc(tokens_out)
         self.tokens_saved.labels(key).inc(max(0, tokens_in - tokens_out))
 
     def render(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

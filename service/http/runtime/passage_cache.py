@@ -1,4 +1,4 @@
-"""The passage cache of a service: where it lies, and what it saves the line."""
+"""The passage cache of a service, and what reading costs with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tamis.service.http.runtime.settings import Settings
 
 
 class ServicePassageCache:
-    """The cache that the settings ask for, or none."""
+    """The passage cache of the settings; without `cache_bytes` it does nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self.cache: Any = None
@@ -23,17 +23,18 @@ class ServicePassageCache:
             )
 
     def wrap(self, reader: Any) -> Reader:
-        """A reader that looks into the cache first; one that keeps no keys stays as it is."""
+        """A reader that uses the cache; one that cannot keep keys is returned unchanged."""
         if self.cache is None or not hasattr(reader, "read_keeping"):
-            found: Reader = reader
-            return found
+            unchanged: Reader = reader
+            return unchanged
         from tamis.probes.kv_cache.cache import CachedReader
 
-        kept = self._reader = CachedReader(reader, self.cache)
-        return kept
+        self._reader = CachedReader(reader, self.cache)
+        wrapped: Reader = self._reader
+        return wrapped
 
     def tokens_to_read(self, prompt: Prompt) -> int:
-        """Tokens that reading a prompt costs: of a passage that is kept, the question's alone."""
+        """Tokens that reading a prompt costs: only the question's where the passage is cached."""
         if self._reader is None or not self.cache.holds(self._reader.key(prompt)):
             return len(prompt)
         return len(prompt.ask.ids)

@@ -1,7 +1,7 @@
-"""Every knob of the service, once: flag, variable, default and help are made of this table.
+"""All knobs of the service: flags, variables, defaults and help are made from this table.
 
 `--queue-tokens` is `TAMIS_QUEUE_TOKENS` is `Settings.queue_tokens`. Only the standard library is
-imported here, so that `tamis --help` stays quick; `environment` reads and checks.
+imported here, so that `tamis --help` stays quick; `environment` parses and checks the values.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def knob(default: Any, text: str, panel: str, **bounds: float) -> Any:
-    """A field with its help and what it may be: `ge`, `le`, `gt` as pydantic has them."""
+    """A dataclass field with its help and its bounds: `ge`, `le`, `gt` as in pydantic."""
     return field(default=default, metadata={"help": text, "panel": panel, "bounds": bounds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a service is started with; see the help of each."""
+    """The settings of a service; each has its help text."""
 
     host: str = knob("127.0.0.1", "The address to listen on.", "Network")
     port: int = knob(
@@ -128,7 +128,7 @@ class Settings:
     max_connections: int = knob(1024, "Open connections; more are 503.", "Limits", ge=1)
 
     drain_delay_s: float = knob(
-        0.0, "On SIGTERM, say unready for so long before closing the door.", "Shutdown", ge=0
+        0.0, "On SIGTERM, report unready for so long before shutting down.", "Shutdown", ge=0
     )
     drain_timeout_s: float = knob(
         30.0, "How long requests that are there may take to finish.", "Shutdown", gt=0
@@ -137,7 +137,7 @@ class Settings:
     log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
 
     def __post_init__(self) -> None:
-        """Refuses what would be ignored. BadInput: a place for a cache that there is not."""
+        """Refuses settings without effect. BadInput: a cache folder or storage without a cache."""
         if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
             from tamis.probes.errors import BadInput
 

@@ -1,4 +1,4 @@
-"""A running service: everything its routes need, and how it is started and ended."""
+"""A running service: everything its routes need, and how it is started and stopped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tamis.compressors.reading.windows import Reader
 from tamis.compressors.registry import method_info
 from tamis.probes.errors import MissingExtra
 from tamis.probes.hub import zoo
-from tamis.probes.prompt import Prompt, Read
+from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
-from tamis.service.engine.engine import EngineBounds, Engine
+from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import NotFound
 from tamis.service.http.runtime.executor import RequestExecutor
 from tamis.service.http.runtime.index_pool import IndexPool
@@ -27,13 +27,13 @@ from tamis.service.http.runtime.settings import Settings
 
 _WARMUP_TOKENS = 256
 _SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may hold the interpreter while the model's thread waits for it: after every
-operation of a forward pass it does, so Python's 5 ms would add up to seconds."""
+"""Seconds after which a thread gives up the interpreter lock. The model's thread waits for the lock
+after every operation of a forward pass, so Python's default of 5 ms would add up to seconds."""
 
 
 @dataclass(slots=True)
 class ServiceState:
-    """One service while it runs."""
+    """Everything of one running service."""
 
     settings: Settings
     metrics: Metrics
@@ -44,14 +44,16 @@ class ServiceState:
     indexes: dict[str, Any]
 
     @classmethod
-    def start(cls, settings: Settings, metrics: Metrics, reader: Reader | None = None) -> ServiceState:
+    def start(
+        cls, settings: Settings, metrics: Metrics, reader: Reader | None = None
+    ) -> ServiceState:
         """Loads the model and opens the indexes.
 
         Args:
-            reader: read with this instead of the settings' proxy.
+            reader: used instead of the settings' proxy.
 
         Raises:
-            TamisError: what keeps it from starting, with the way out.
+            TamisError: the service cannot start; the message names the remedy.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         if settings.threads is not None:
@@ -61,33 +63,40 @@ class ServiceState:
         load = _model_loader(settings, layers, reader, passages)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
         methods = ServedMethods(settings, engine.start())
-        metrics.add_gauge("queue_tokens", lambda: engine.load().tokens)
-        metrics.add_gauge("queue_requests", lambda: engine.load().requests)
+        metrics.add_gauge("queue_tokens", lambda: engine.queue_load().tokens)
+        metrics.add_gauge("queue_requests", lambda: engine.queue_load().requests)
         metrics.add_gauge("ready", lambda: float(engine.ready))
         if passages.cache is not None:
             metrics.add_cache_metrics(passages.cache.stats)
         indexes = {
-            name: _open_index(folder, methods.root) for name, folder in parse_named_paths(settings.indexes)
+            name: _open_index(folder, methods.root)
+            for name, folder in parse_named_paths(settings.indexes)
         }
         return cls(
-            settings, metrics, engine, methods, RequestExecutor(engine, settings.timeout_s), layers, indexes
+            settings,
+            metrics,
+            engine,
+            methods,
+            RequestExecutor(engine, settings.timeout_s),
+            layers,
+            indexes,
         )
 
     def close(self) -> bool:
-        """Finishes what is in; whether that was done in time."""
+        """Finishes the admitted requests; whether that was done in time."""
         served = self.engine.drain(self.settings.drain_timeout_s)
         self.executor.close()
         return served
 
     def uses_proxy(self, method: str) -> bool:
-        """Whether a method needs the model."""
+        """Whether a method reads with the proxy."""
         return method_info(method).needs_proxy
 
     def find_index(self, name: str | None) -> tuple[str, Any]:
-        """An index by name; the only one if no name is given.
+        """An index and its name; the only one if no name is given.
 
         Raises:
-            NotFound: there is none of that name, or more than one to choose from.
+            NotFound: no index has that name, or none is named and there are several.
         """
         if not self.indexes:
             raise NotFound(
@@ -103,7 +112,7 @@ class ServiceState:
 def _model_loader(
     settings: Settings, layers: int | None, reader: Reader | None, passages: ServicePassageCache
 ) -> Callable[[], Reader]:
-    """What the model's thread calls first."""
+    """A function that loads the model, warms it up and wraps it with the cache."""
 
     def load() -> Reader:
         found = reader if reader is not None else _load_proxy(settings, layers)
@@ -125,16 +134,20 @@ def _load_proxy(settings: Settings, layers: int | None) -> Reader:
 
 
 def _warm_up(reader: Reader) -> None:
-    """Reads one window, so that the first request does not pay for what is done once."""
+    """Reads one window, so that the first request does not pay for one-time initialisation."""
     ids = reader.layout.tokens.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
-    read = Read(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
+    read = PassageTokens(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
     depth = getattr(reader, "depth", reader.card.layers)
     for _ in reader.read([Prompt(read, reader.layout.ask("What jumps?"))], Want((depth - 1,))):
         pass
 
 
 def _engine_bounds(settings: Settings, reader: Reader | None) -> EngineBounds:
-    batch = settings.batch_tokens or getattr(reader, "batch_tokens", None) or _default_batch_tokens(settings)
+    batch = (
+        settings.batch_tokens
+        or getattr(reader, "batch_tokens", None)
+        or _default_batch_tokens(settings)
+    )
     return EngineBounds(
         settings.queue_tokens,
         settings.max_requests,
@@ -145,7 +158,7 @@ def _engine_bounds(settings: Settings, reader: Reader | None) -> EngineBounds:
 
 
 def _default_batch_tokens(settings: Settings) -> int:
-    """On a CPU half of what `Proxy` takes by default: a short request waits for one to end."""
+    """On a CPU half of `Proxy`'s default: a short request has to wait for the current batch."""
     from tamis.probes.model.loading import choose_device
 
     return 1024 if choose_device(settings.device).type == "cpu" else 16384

@@ -1,1 +1,4 @@
-"""What requests and answers look like: one file, one dialect. Nothing here knows HTTP."""
+"""Request and answer schemas of the service, one file for each dialect.
+
+Imports `engine`, `api` and `files`; knows nothing of routes and the running service.
+"""

@@ -1,4 +1,4 @@
-"""What the service says of itself: `/v1/models`, `/info`, `/tokenize`, and whether it is well."""
+"""Schemas of `/v1/models`, `/info`, `/tokenize`, `/version` and the health checks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import RootModel
 
-from tamis.service.http.schemas.base import LenientRequest, Text, Response
+from tamis.service.http.schemas.base import LenientRequest, Response, Text
 
 
 class Model(Response):
-    """One thing that `model` may be."""
+    """One value that `model` may have."""
 
     id: str
     object: Literal["model"] = "model"
@@ -22,14 +22,14 @@ class Model(Response):
 
 
 class Models(Response):
-    """All of them."""
+    """All values that `model` may have."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class Limits(Response):
-    """What one request may have, and the service as a whole."""
+    """Limits of one request, and of the service as a whole."""
 
     max_body_bytes: int
     max_documents: int
@@ -42,7 +42,7 @@ class Limits(Response):
 
 
 class Info(Response):
-    """What runs here; the first fields are TEI's, null where there is no such thing or number."""
+    """The running service; the first fields are TEI's, null where tamis has no such value."""
 
     model_id: str
     model_sha: str
@@ -67,7 +67,7 @@ class Info(Response):
 
 
 class Health(Response):
-    """Whether it can serve."""
+    """Whether the service can serve."""
 
     status: Literal["ok", "unready"]
     reason: str | None = None
@@ -76,19 +76,19 @@ class Health(Response):
 
 
 class Alive(Response):
-    """It runs."""
+    """The process runs."""
 
     status: Literal["ok"] = "ok"
 
 
 class Version(Response):
-    """Which tamis."""
+    """The version of tamis."""
 
     version: str
 
 
 class TokenizeRequest(LenientRequest):
-    """`prompt` as vLLM has it, or `inputs` as TEI has it."""
+    """`prompt` as in vLLM, or `inputs` as in TEI."""
 
     prompt: Text | None = None
     inputs: Text | list[Text] | None = None

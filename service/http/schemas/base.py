@@ -1,4 +1,4 @@
-"""What the dialects have in common: text that is never touched, models that say what they take."""
+"""Shared by all dialects: text that is never altered, strict and lenient base models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import CODE, checked
+from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
 
 
 def _check_text(value: Any) -> str:
@@ -23,7 +23,7 @@ def _check_text(value: Any) -> str:
 
 
 Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
-"""Any string Python can hold: pydantic's own refuses lone surrogates."""
+"""Any string Python can hold; pydantic's own string type refuses lone surrogates."""
 
 
 def _check_question(value: Any) -> str:
@@ -34,27 +34,32 @@ def _check_question(value: Any) -> str:
 
 def _check_short_text(value: Any) -> str:
     if len(_check_text(value)) > MAX_SHORT_CHARS:
-        told = {"given": len(value), "most": MAX_SHORT_CHARS}
-        raise PydanticCustomError("too_long", "it has {given} characters, {most} is the most", told)
+        context = {"given": len(value), "most": MAX_SHORT_CHARS}
+        message = "it has {given} characters, {most} is the most"
+        raise PydanticCustomError("too_long", message, context)
     return str(value)
 
 
 MAX_SHORT_CHARS = 256
 ShortText = Annotated[
-    str, PlainValidator(_check_short_text), WithJsonSchema({"type": "string", "maxLength": MAX_SHORT_CHARS})
+    str,
+    PlainValidator(_check_short_text),
+    WithJsonSchema({"type": "string", "maxLength": MAX_SHORT_CHARS}),
 ]
-"""What is written again and again around the texts."""
+"""A short text that is repeated around the documents' texts."""
 
 
 def _check_language(value: Any) -> str:
     try:
-        return checked(_check_text(value))
+        return check_language(_check_text(value))
     except BadInput as error:
-        raise PydanticCustomError("language", "{told}", {"told": str(error)}) from None
+        raise PydanticCustomError("language", "{message}", {"message": str(error)}) from None
 
 
 Language = Annotated[
-    str, PlainValidator(_check_language), WithJsonSchema({"type": "string", "pattern": CODE.pattern})
+    str,
+    PlainValidator(_check_language),
+    WithJsonSchema({"type": "string", "pattern": LANGUAGE_CODE.pattern}),
 ]
 Question = Annotated[
     str,
@@ -81,11 +86,11 @@ _SYNONYMS = {
     "neighbours": ("neighbors", "context_window", "window"),
     "spans": ("kept", "relevant_spans"),
 }
-"""Fields of ours, and what they are called elsewhere."""
+"""Our fields, and the names they have elsewhere."""
 
 
 class StrictRequest(BaseModel):
-    """A request of ours: a field that is not known is a mistake, and is told so."""
+    """A request in our own dialect: unknown fields are refused, with a suggestion."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -105,19 +110,19 @@ class StrictRequest(BaseModel):
 
 
 class LenientRequest(BaseModel):
-    """A request of another service's clients: fields that mean nothing here are passed over."""
+    """A request in another service's dialect: fields without a meaning here are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 class Response(BaseModel):
-    """An answer."""
+    """Any answer of the service."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
 def _suggest_field(name: str, fields: Iterable[str]) -> str | None:
-    """The field that was probably meant: one that means the same, else one that looks the same."""
+    """The field that was probably meant: a synonym, else the one spelt most like it."""
     known = list(fields)
     same = [field for field in known if name.lower() in _SYNONYMS.get(field, ())]
     return next(iter(same or difflib.get_close_matches(name, known, 1)), None)
@@ -133,7 +138,7 @@ def new_id(prefix: str) -> str:
 
 
 def new_uuid() -> str:
-    """A new id that is a UUID and nothing else, as Cohere's are."""
+    """A new id that is a plain UUID, as Cohere's are."""
     return str(uuid.uuid4())
 
 
@@ -143,9 +148,9 @@ def unix_seconds() -> int:
 
 
 def to_probability(score: float, calibrated: bool = True) -> float:
-    """A score as dialects promise it, in [0, 1] and in the same order.
+    """A score in [0, 1], as the dialects promise; the order of scores is kept.
 
-    One that is no probability goes through a sigmoid; a document without text, -inf, has 0.
+    An uncalibrated score goes through a sigmoid; -inf, the score of a document without text, is 0.
     """
     if calibrated:
         return min(1.0, max(0.0, score))

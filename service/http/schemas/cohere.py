@@ -1,7 +1,7 @@
-"""`POST /v2/rerank`, as Cohere's clients speak it (cohere 7.3: `V2RerankResponse`).
+"""`POST /v2/rerank` in Cohere's dialect (cohere 7.3: `V2RerankResponse`).
 
-`relevant_spans` are code points, half-open, whole sentences. Only the fields of Cohere's answer are
-in ours, and those that are not set are left out, as theirs are.
+`relevant_spans` are half-open code points of whole sentences. The answer has only the fields of
+Cohere's, and fields that are not set are left out, as in Cohere's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from pydantic import Field
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, new_uuid, to_probability
+from tamis.service.http.schemas.base import (
+    LenientRequest,
+    Question,
+    Response,
+    Text,
+    new_uuid,
+    to_probability,
+)
 
 DOCUMENTS_PER_UNIT = 100
 
 
 class RelevantSpans(LenientRequest):
-    """Whether to say which parts of each document answer, from which score on, and how many."""
+    """Whether to return the spans of each document that answer, their least score and number."""
 
     mode: Literal["enabled", "disabled"] = "disabled"
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -46,7 +53,7 @@ class CohereSpan(Response):
 
 
 class CohereResult(Response):
-    """One document's place."""
+    """The rank of one document."""
 
     index: int
     relevance_score: float
@@ -54,7 +61,7 @@ class CohereResult(Response):
 
 
 class ApiVersion(Response):
-    """Of the dialect."""
+    """The version of the dialect."""
 
     version: Literal["2"] = "2"
 
@@ -66,14 +73,14 @@ class BilledUnits(Response):
 
 
 class CohereTokens(Response):
-    """What was read."""
+    """Tokens that were read."""
 
     input_tokens: int
     output_tokens: int = 0
 
 
 class CohereMeta(Response):
-    """What it cost."""
+    """The cost of the request."""
 
     api_version: ApiVersion = ApiVersion()
     billed_units: BilledUnits
@@ -91,10 +98,10 @@ class CohereAnswer(Response):
 
 
 def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
-    """The answer in Cohere's words.
+    """The answer in Cohere's dialect.
 
     Raises:
-        BadInput: spans were asked for, and the method scores no sentences.
+        BadInput: spans were requested, and the method scores no sentences.
     """
     spans = _relevant_spans(request.relevant_spans, found)
     results = [
@@ -118,20 +125,22 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
 
 
 def _ignored_field_warnings(request: CohereRequest) -> list[str]:
-    """What was asked for and is not done."""
+    """Warnings about fields that have no effect."""
     if request.max_tokens_per_doc is None:
         return []
     return ["max_tokens_per_doc is not needed: documents are read whole, in windows"]
 
 
-def _relevant_spans(asked: RelevantSpans | None, found: Reranked) -> list[list[CohereSpan]] | None:
-    """Of each document, the sentences above the threshold, at most so many, in text order."""
-    if asked is None or asked.mode == "disabled":
+def _relevant_spans(
+    options: RelevantSpans | None, found: Reranked
+) -> list[list[CohereSpan]] | None:
+    """For each document the sentences above the threshold, at most `max_spans`, in text order."""
+    if options is None or options.mode == "disabled":
         return None
-    there = any(passage.text.strip() for passage in found.passages)
-    if there and not (found.scores and found.calibrated):
+    has_text = any(passage.text.strip() for passage in found.passages)
+    if has_text and not (found.scores and found.calibrated):
         raise BadInput(f"{found.method} gives no probability for each sentence; use question_rows")
-    floor = 0.1 if asked.threshold is None else asked.threshold
+    floor = 0.1 if options.threshold is None else options.threshold
     best: list[list[Any]] = [[] for _ in found.passages]
     for unit, score in zip(found.units, found.scores, strict=True):
         if score >= floor:
@@ -140,7 +149,7 @@ def _relevant_spans(asked: RelevantSpans | None, found: Reranked) -> list[list[C
         [
             CohereSpan(start=start, end=end, score=to_probability(score))
             for score, start, end in sorted(
-                sorted(spans, key=lambda s: (-s[0], s[1]))[: asked.max_spans], key=lambda s: s[1]
+                sorted(spans, key=lambda s: (-s[0], s[1]))[: options.max_spans], key=lambda s: s[1]
             )
         ]
         for spans in best

@@ -1,20 +1,20 @@
-"""`POST /v1/compress`: what may be asked."""
+"""`POST /v1/compress`: the request."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, create_model
 
 from tamis.compressors.checks import BUDGETS, check_together
 from tamis.compressors.question import question_text
-from tamis.compressors.types import MAX_TOKENS, Budget, Granularity, Rules, Unanswerable
-from tamis.compressors.types import Order as Order
+from tamis.compressors.rules import MAX_TOKENS, Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.service.api.rule_fields import rule_fields, rules_from
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
-from tamis.service.http.schemas.base import StrictRequest, Language, Question, ShortText, Text
+from tamis.service.http.schemas.base import Language, Question, ShortText, StrictRequest, Text
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 from tamis.service.http.schemas.patterns import NUMBERS, URLS, compile_pattern, match_spans
 
@@ -24,7 +24,7 @@ KeepSpan = Annotated[list[Position], Field(min_length=2, max_length=2)]
 
 
 class Document(StrictRequest):
-    """A document with what is known of it; `keep` and `min_tokens` are promises about its text."""
+    """A document with its metadata; `keep` and `min_tokens` guarantee that text of it is kept."""
 
     id: Text | None = None
     text: Text
@@ -35,34 +35,44 @@ class Document(StrictRequest):
 
 
 class Protect(StrictRequest):
-    """Sentences that stay whatever their score: those that match."""
+    """Patterns whose matching sentences are kept whatever their score."""
 
     regex: Annotated[list[Text], Field(max_length=32, default_factory=list)]
     numbers: bool = False
     urls: bool = False
 
     def patterns(self) -> list[str]:
-        """All of it as regular expressions."""
+        """All of them as regular expressions."""
         return [*self.regex, *[NUMBERS] * self.numbers, *[URLS] * self.urls]
 
 
 class AdaptiveBudget(StrictRequest):
-    """So many tokens as the text deserves, within two bounds: tokens in for one token out."""
+    """A budget set by the scores, within two bounds: input tokens for each output token."""
 
     min_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 1.5
     max_ratio: Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)] = 10.0
 
 
 class Return(StrictRequest):
-    """What the answer holds."""
+    """The parts of the answer to return."""
 
-    match_spans: bool = True
+    spans: bool = True
     units: Literal["kept", "all", "none"] = "none"
     documents: bool = True
     text: bool = True
 
 
-class CompressRequest(StrictRequest):
+if TYPE_CHECKING:
+
+    class RuleFields(StrictRequest):
+        """A field a rule; see `compressors.rules`."""
+else:
+    RuleFields = create_model(
+        "RuleFields", __base__=StrictRequest, **rule_fields("http", text=ShortText)
+    )
+
+
+class CompressRequest(RuleFields):
     """What to compress, for which question, and to how much.
 
     Give a limit (`max_tokens` or `ratio`), a floor (`threshold` or `coverage`), one of each, or
@@ -94,20 +104,8 @@ class CompressRequest(StrictRequest):
     coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
     adaptive: AdaptiveBudget | None = None
     tokenizer: Text = "proxy"
-    granularity: Granularity = "sentence"
     language: Language = AUTO
-    top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    order: Order = "original"
-    context_window: Annotated[int, Field(ge=0, le=1000)] = 0
     protect: Protect | None = None
-    keep_tags: bool = False
-    answerable_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
-    unanswerable: Unanswerable = "best_effort"
-    dedup: Annotated[float, Field(gt=0, le=1)] | None = None
-    elision: ShortText | None = None
-    citations: ShortText | None = None
-    titles: bool = False
-    separator: ShortText = "\n\n"
     return_: Annotated[Return, Field(alias="return")] = Return()
     offset_unit: OffsetUnit = "codepoint"
     on_error: OnError = "fail"
@@ -139,13 +137,14 @@ class CompressRequest(StrictRequest):
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
     def character_count(self) -> int:
-        """Of all that is shown and counted: texts, and what is written around each."""
-        cited = self.citations or ""
-        size = (len(self.separator) + len(cited)) * len(self.documents)
+        """Characters of everything that is counted: texts, and what is written around each."""
+        rules = self.rules()
+        cited = rules.citations or ""
+        size = (len(rules.separator) + len(cited)) * len(self.documents)
         size += sum(map(len, self.texts()))
         for of in self.documents:
             if isinstance(of, Document):
-                size += len(of.title or "") * self.titles + len(of.id or "") * cited.count("{id}")
+                size += len(of.title or "") * rules.titles + len(of.id or "") * cited.count("{id}")
         return size
 
     def full_question(self, question: str) -> str:
@@ -156,7 +155,7 @@ class CompressRequest(StrictRequest):
         """The budget.
 
         Raises:
-            BadInput: some were given that cannot be met together.
+            BadInput: budgets were given that cannot be combined.
         """
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         check_together(given)
@@ -170,28 +169,23 @@ class CompressRequest(StrictRequest):
         return Budget(most, self.ratio, self.threshold, self.coverage)
 
     def compression_job(self, question: str, always_score: bool = False) -> CompressionJob:
-        """The order for one of the questions."""
+        """The compression job for one of the questions."""
         return CompressionJob(
             question=self.full_question(question),
             passages=self.passages(),
             budget=self.budget(),
-            rules=Rules(
-                context_window=self.context_window,
-                dedup=self.dedup,
-                order=self.order,
-                separator=self.separator,
-                elision=self.elision,
-                citations=self.citations,
-                titles=self.titles,
-                top_n=self.top_n,
-                keep_tags=self.keep_tags,
-                answerable_floor=self.answerable_floor,
-                unanswerable=self.unanswerable,
-                granularity=self.granularity,
-            ),
+            rules=self.rules(),
             language=self.language,
             always_score=always_score,
         )
+
+    def rules(self) -> Rules:
+        """How units are chosen and shown.
+
+        Raises:
+            BadInput: a rule that cannot be followed.
+        """
+        return rules_from(self, "http")
 
     def passages(self) -> list[Passage]:
         """The documents; what must be kept of each, by span or pattern, as spans.
@@ -215,6 +209,9 @@ def _passage(given: str | Document, patterns: list[Any], unit: OffsetUnit) -> Pa
     if isinstance(given, str):
         return Passage(text, keep=matched)
     converter = OffsetConverter(text, unit)
-    kept = tuple((converter.to_codepoints(start), converter.to_codepoints(stop)) for start, stop in given.keep)
+    kept = tuple(
+        (converter.to_codepoints(start), converter.to_codepoints(stop))
+        for start, stop in given.keep
+    )
     metadata = given.metadata or {}
     return Passage(text, given.id, given.title, metadata, (*kept, *matched), given.min_tokens)

@@ -1,15 +1,16 @@
-"""`POST /v1/compress` and `/v1/explain`: what is answered."""
+"""`POST /v1/compress` and `/v1/explain`: the answer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from tamis.compressors.selection.rendering import whole
-from tamis.compressors.types import Compressed, Rules
-from tamis.probes.tokens import Tokens
+from tamis.compressors.rules import Rules
+from tamis.compressors.selection.rendering import render_whole
+from tamis.compressors.types import Compressed
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.deadline import TimedResult
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.schemas.base import Text, Response, new_id, unix_seconds, to_probability
+from tamis.service.http.schemas.base import Response, Text, new_id, to_probability, unix_seconds
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
@@ -20,7 +21,7 @@ Status = Literal["ok", "passthrough", "partial", "unanswerable", "shadow"]
 
 
 class SpanScore(Response):
-    """`document[start:end]` was kept."""
+    """A kept span: `document[start:end]`."""
 
     start: int
     end: int
@@ -28,7 +29,7 @@ class SpanScore(Response):
 
 
 class UnitScore(Response):
-    """One sentence, table row, code block: where it is, how it scored, what it costs."""
+    """One unit (sentence, table row, code block): its span, score and tokens."""
 
     index: int
     start: int
@@ -40,10 +41,10 @@ class UnitScore(Response):
 
 
 class DocumentResult(Response):
-    """What became of one document; `text` is what was kept of it, verbatim.
+    """The result for one document; `text` is what was kept of it, verbatim.
 
-    `relevance_score` is that of its best sentence, in [0, 1] whatever the method; `raw_score` is
-    the same as the method has it. Both are null where nothing was scored; a document without a
+    `relevance_score` is the score of its best sentence, in [0, 1] for every method; `raw_score` is
+    the method's own score of it. Both are null where nothing was scored; a document without a
     sentence has 0 and null.
     """
 
@@ -60,7 +61,7 @@ class DocumentResult(Response):
 
 
 class Coverage(Response):
-    """How much was read; nothing is ever cut off, and what time did not allow is said."""
+    """How much was read; `units_scored` is below `units` where the time did not suffice."""
 
     windows: int
     tokens_scored: int
@@ -70,7 +71,7 @@ class Coverage(Response):
 
 
 class Usage(Response):
-    """Tokens, as the tokenizer of the budget counts them."""
+    """Tokens, counted by the tokenizer of the budget."""
 
     input_tokens: int
     output_tokens: int
@@ -92,7 +93,7 @@ class Timings(Response):
 
 
 class Compression(Response):
-    """The short context, where every part of it came from, and what it cost."""
+    """The compressed context, the source of each part, and the cost."""
 
     id: str
     object: Literal["compression"] = "compression"
@@ -112,36 +113,46 @@ class Compression(Response):
 
 
 class CompressionList(Response):
-    """One compression a question, in order."""
+    """One compression for each question, in order."""
 
     object: Literal["list"] = "list"
     data: list[Compression]
 
 
 class BatchItem(Response):
-    """One input of a batch: its compression, or what was wrong with it."""
+    """One input of a batch: its compression or its error."""
 
     index: int
-    build: Compression | None = None
+    compression: Compression | None = None
     error: ErrorDetail | None = None
 
 
 class BatchResult(Response):
-    """One item an input, in order."""
+    """One item for each input, in order."""
 
     object: Literal["list"] = "list"
     data: list[BatchItem]
 
 
 class CompressionBuilder:
-    """Writes one answer down."""
+    """Builds one answer."""
 
     def __init__(
-        self, timed_result: TimedResult, rules: Rules, counter: Tokens, unit: OffsetUnit, card: tuple[str, str]
+        self,
+        timed_result: TimedResult,
+        rules: Rules,
+        counter: TextTokenizer,
+        unit: OffsetUnit,
+        card: tuple[str, str],
     ) -> None:
         from tamis.compressors.pipeline.results import per_passage
 
-        self.timed_result, self.result, self.card, self.counter = timed_result, timed_result.result, card, counter
+        self.timed_result, self.result, self.card, self.counter = (
+            timed_result,
+            timed_result.result,
+            card,
+            counter,
+        )
         self.rules = rules
         self.passage_results = per_passage(self.result, rules, counter)
         self.converters = [OffsetConverter(p.text, unit) for p in self.result.passages]
@@ -155,7 +166,7 @@ class CompressionBuilder:
         text: bool,
         shadow: bool = False,
     ) -> Compression:
-        """The whole answer, as full as it was asked for; in `shadow`, with the text as it came."""
+        """The answer with the requested parts; with `shadow`, its text is the input unchanged."""
         result, read = self.result, self.timed_result.units_read
         late = read < self.timed_result.units and result.status == "ok"
         warnings = list(result.warnings)
@@ -187,10 +198,10 @@ class CompressionBuilder:
         )
 
     def _text(self, shadow: bool) -> str:
-        """What was kept; in shadow, all there was."""
+        """The kept text; with `shadow`, the whole input."""
         if not shadow:
             return self.result.text
-        return whole(self.result.passages, self.result.units, self.rules)
+        return render_whole(self.result.passages, self.result.units, self.rules)
 
     def _documents(self, spans: bool, units: str, text: bool, shadow: bool) -> list[DocumentResult]:
         tokens = self._count_unit_tokens() if units == "all" else None
@@ -223,7 +234,9 @@ class CompressionBuilder:
     def _visible_span(self, u: int) -> tuple[int, int]:
         unit = self.result.units[u]
         converter = self.converters[unit.passage]
-        return converter.from_codepoints(unit.visible[0]), converter.from_codepoints(unit.visible[1])
+        return converter.from_codepoints(unit.visible[0]), converter.from_codepoints(
+            unit.visible[1]
+        )
 
     def _span(self, u: int) -> SpanScore:
         start, end = self._visible_span(u)
@@ -253,7 +266,7 @@ class CompressionBuilder:
 
 
 def usage_of(result: Compressed) -> Usage:
-    """What it cost and saved."""
+    """Tokens read, returned and saved."""
     return Usage(
         input_tokens=result.tokens_in,
         output_tokens=result.tokens_out,

@@ -1,4 +1,4 @@
-"""What an error looks like, dialect by dialect."""
+"""Error bodies of each dialect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong: a sentence, its kind, the field if there is one, a code for programs."""
+    """An error: its message, type, the field if there is one, and a code for programs."""
 
     message: str
     type: str
@@ -15,19 +15,19 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """An error, as OpenAI writes it."""
+    """An error in OpenAI's format."""
 
     error: ErrorDetail
 
 
 class TeiError(BaseModel):
-    """An error, as TEI writes it."""
+    """An error in TEI's format."""
 
     error: str
     error_type: str
 
 
 class CohereError(BaseModel):
-    """An error, as Cohere writes it."""
+    """An error in Cohere's format."""
 
     message: str

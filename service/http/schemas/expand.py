@@ -1,6 +1,6 @@
-"""`POST /v1/expand`: what was left out around a span, from the documents as they were.
+"""`POST /v1/expand`: text that was left out around a span, from the original documents.
 
-The service keeps no text, so that the documents come again; the spans are those of an answer.
+The service keeps no text, so the request has the documents again; the spans are those of an answer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pydantic import ConfigDict, Field
 
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO, spoken
+from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tamis.service.http.schemas.base import StrictRequest, Language, Question, Text, Response
+from tamis.service.http.schemas.base import Language, Question, Response, StrictRequest, Text
 from tamis.service.http.schemas.compress import Document, Position
-from tamis.service.http.schemas.offsets import OffsetConverter
-from tamis.service.http.schemas.offsets import OffsetUnit as OffsetUnit
+from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
 
 class Span(StrictRequest):
@@ -28,12 +27,12 @@ class Span(StrictRequest):
     start: Position
     end: Position
     score: Annotated[
-        float | None, Field(description="Not used: a span may come as it was told.")
+        float | None, Field(description="Not used: a span may be sent as it was returned.")
     ] = None
 
 
 class ExpandRequest(StrictRequest):
-    """Which spans to grow, and by how many sentences on both sides."""
+    """The spans to grow, and by how many sentences on each side."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -63,7 +62,7 @@ class ExpandRequest(StrictRequest):
 
 
 class Expanded(Response):
-    """A span that was grown: `text` is `documents[index][start:end]`."""
+    """A grown span: `text` is `documents[index][start:end]`."""
 
     index: int
     start: int
@@ -72,17 +71,17 @@ class Expanded(Response):
 
 
 class Expansion(Response):
-    """One result a span, in order."""
+    """One result for each span, in order."""
 
     object: Literal["expansion"] = "expansion"
     results: list[Expanded]
 
 
 def expand_spans(request: ExpandRequest) -> Expansion:
-    """The spans, each grown as `Compressed.expand` grows them.
+    """The spans, each grown by `Compressed.expand`.
 
     Raises:
-        BadInput: a span that touches no sentence, or of a document that is not there.
+        BadInput: a span that touches no sentence, or whose document does not exist.
     """
     return Expansion(results=list(_expanded_spans(request)))
 
@@ -91,7 +90,7 @@ def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
     texts = request.texts()
     passages = tuple(map(Passage, texts))
     units: dict[int, list[Unit]] = {}
-    for unit in units_of(passages, spoken(request.language, request.query or "", texts)):
+    for unit in units_of(passages, resolve_language(request.language, request.query or "", texts)):
         units.setdefault(unit.passage, []).append(unit)
     converters: dict[int, OffsetConverter] = {}
     for span in request.spans:
@@ -104,10 +103,10 @@ def _expanded_spans(request: ExpandRequest) -> Iterator[Expanded]:
         own = _result_with_units(passages, tuple(units.get(span.index, ())))
         given = converter.to_codepoints(span.start), converter.to_codepoints(span.end)
         start, end = own.expand(span.index, *given, request.neighbours)
-        shown = converter.from_codepoints(start), converter.from_codepoints(end)
-        yield Expanded(index=span.index, start=shown[0], end=shown[1], text=text[start:end])
+        offsets = converter.from_codepoints(start), converter.from_codepoints(end)
+        yield Expanded(index=span.index, start=offsets[0], end=offsets[1], text=text[start:end])
 
 
 def _result_with_units(passages: tuple[Passage, ...], units: tuple[Unit, ...]) -> Compressed:
-    """Documents of which nothing is known but their sentences."""
+    """A `Compressed` that holds only passages and units, for its `expand`."""
     return Compressed("", (), passages, units, (), (), 0, 0, "", "", "passthrough")

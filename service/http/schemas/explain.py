@@ -1,22 +1,22 @@
 """`POST /v1/explain`: a compression with every sentence, kept or not.
 
-What is answered is enough to choose again under another budget without asking again: sort units by
-score, take them while their tokens, and `separator_tokens` for each further document,
-fit. The service's own choice counts the joined text instead, and is exact.
+The answer suffices to select again under another budget without another request: sort units by
+score and take them while their tokens, plus `separator_tokens` for each further document, fit. The
+service itself counts the joined text instead, which is exact.
 """
 
 from __future__ import annotations
 
-from tamis.probes.tokens import Tokens
-from tamis.service.http.schemas.base import Text, Response
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.http.schemas.base import Response, Text
 from tamis.service.http.schemas.compression import Compression
 
 
 class Selection(Response):
-    """What a page needs beside the units to choose by itself.
+    """What a client needs beside the units to select by itself.
 
     Attributes:
-        separator: between documents, and how many tokens it has.
+        separator: the text between documents. separator_tokens: its number of tokens.
     """
 
     separator: Text
@@ -26,14 +26,14 @@ class Selection(Response):
 
 
 class Explanation(Compression):
-    """A compression whose results hold every unit, and what choosing again takes."""
+    """A compression with every unit, and the parameters to select again."""
 
     selection: Selection
 
 
 def build_explanation(
     compression: Compression,
-    counter: Tokens,
+    counter: TextTokenizer,
     separator: str,
     budget_tokens: int | None,
     threshold: float | None,

@@ -1,8 +1,9 @@
 """`POST /v1/rerank` and `/rerank` with `documents`: Jina, Cohere v1, vLLM and infinity.
 
-One answer serves them: each reads its own fields and passes over the others'. Documents come back
-as `{"text": …}`. Infinity, whose requests have `raw_scores`, has strings, or null where it did not
-ask for them; for Cohere they come only if it asked, and there is no such field if not.
+One answer serves all of them: each client reads its own fields and ignores the others. Documents
+are returned as `{"text": …}`. For infinity, whose requests have `raw_scores`, they are strings, or
+null where it did not ask for them; for Cohere they are returned only on request, without the field
+otherwise.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, unix_seconds, new_uuid
+from tamis.service.http.schemas.base import (
+    LenientRequest,
+    Question,
+    Response,
+    Text,
+    new_uuid,
+    unix_seconds,
+)
 from tamis.service.http.schemas.tei import score_of
 
 COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
-"""What Cohere's models are called, from their beginning on."""
+"""Matches the beginning of the names of Cohere's models."""
 
 
 class JinaDocument(LenientRequest):
@@ -44,25 +52,25 @@ class JinaRequest(LenientRequest):
 
     @property
     def is_infinity(self) -> bool:
-        """Whether one of infinity's clients sent it."""
+        """Whether one of infinity's clients sent this request."""
         return self.raw_scores is not None
 
     @property
     def is_cohere(self) -> bool:
-        """Whether it has what only Cohere's clients send; its SDK also says so in its headers."""
+        """Whether it has what only Cohere's clients send; the route also checks headers."""
         own = self.max_chunks_per_doc is not None or self.rank_fields is not None
         return own or COHERE_MODELS.match(self.model or "") is not None
 
     def texts(self) -> list[str]:
-        """What is ranked of each document.
+        """The text of each document that is ranked.
 
         Raises:
-            BadInput: a document that has none of it.
+            BadInput: a document without such text.
         """
         return [self._text(i, d) for i, d in enumerate(self.documents)]
 
     def returned_texts(self, ranked: list[str]) -> list[str]:
-        """What each document says itself, to come back; of one without a text what was ranked."""
+        """The text to return of each document: its own, or the ranked text where it has none."""
         own = [getattr(document, "text", document) for document in self.documents]
         return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
 
@@ -78,14 +86,14 @@ class JinaRequest(LenientRequest):
 
 
 class JinaText(Response):
-    """A document that comes back; `multi_modal` is vLLM's, and is always null."""
+    """A returned document; `multi_modal` is vLLM's field and always null."""
 
     text: Text
     multi_modal: None = None
 
 
 class JinaResult(Response):
-    """One document's place; a `document` that was not set is left out, one that is null is not."""
+    """The rank of one document; an unset `document` is left out, one that is null is kept."""
 
     index: int
     relevance_score: float
@@ -98,7 +106,7 @@ class JinaResult(Response):
 
 
 class JinaUsage(Response):
-    """What was read."""
+    """Tokens that were read."""
 
     prompt_tokens: int
     total_tokens: int
@@ -111,13 +119,13 @@ class JinaBilled(Response):
 
 
 class JinaVersion(Response):
-    """Of Cohere's dialect."""
+    """The version of Cohere's dialect."""
 
     version: Literal["1"] = "1"
 
 
 class JinaMeta(Response):
-    """Cohere v1's account."""
+    """Cohere v1's `meta`."""
 
     api_version: JinaVersion = JinaVersion()
     billed_units: JinaBilled
@@ -136,15 +144,21 @@ class JinaAnswer(Response):
 
 
 def jina_answer(
-    request: JinaRequest, found: Reranked, model: str, texts: list[str], only_on_request: bool = False
+    request: JinaRequest,
+    found: Reranked,
+    model: str,
+    texts: list[str],
+    only_on_request: bool = False,
 ) -> JinaAnswer:
-    """The answer in the words of Jina and its like.
+    """The answer in Jina's dialect and those like it.
 
     Args:
-        quiet: documents come back only if they were asked for.
+        only_on_request: documents are returned only if `return_documents` is set.
     """
-    shown = not only_on_request if request.return_documents is None else request.return_documents
-    own = request.returned_texts(texts) if shown else None
+    with_documents = (
+        not only_on_request if request.return_documents is None else request.return_documents
+    )
+    own = request.returned_texts(texts) if with_documents else None
     return JinaAnswer(
         id=new_uuid(),
         created=unix_seconds(),
@@ -165,7 +179,7 @@ def jina_answer(
 
 
 def _document_field(request: JinaRequest, text: str | None) -> dict[str, Any]:
-    """The field that a document comes back in, if there is one; None is one that does not."""
+    """The `document` field of a result, if it has one; `text` is None where it is not returned."""
     if request.is_infinity:
         return {"document": text}
     return {} if text is None else {"document": JinaText(text=text)}

@@ -1,7 +1,7 @@
-"""JSON in and out, to the letter of RFC 8259, with every string that Python can hold.
+"""Strict JSON (RFC 8259) with every string that Python can hold.
 
-A lone surrogate is text like any other: it comes in as its escape and leaves as its escape. What
-Python's reader takes and JSON does not know, NaN and Infinity, is refused.
+A lone surrogate is text like any other: it is read and written as its escape. NaN and Infinity,
+which Python's parser accepts and JSON does not have, are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tamis.service.files.json_values import finite
+from tamis.service.files.json_values import replace_non_finite
 
 MAX_DEPTH = 64
 MEDIA_TYPE = "application/json"
@@ -24,7 +24,7 @@ def loads(data: bytes) -> Any:
     """A JSON text as Python values.
 
     Raises:
-        json.JSONDecodeError: no JSON, numbers no JSON has, or deeper than 64.
+        json.JSONDecodeError: no JSON, numbers JSON does not have, or nesting deeper than 64.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -35,7 +35,7 @@ def loads(data: bytes) -> Any:
         raise json.JSONDecodeError(f"it is nested deeper than {MAX_DEPTH}", "", 0) from None
     except UnicodeDecodeError as error:
         raise json.JSONDecodeError(f"it is not UTF-8 ({error.reason})", "", error.start) from None
-    except ValueError as error:  # numbers: NaN, 1e999, more digits than Python turns into one
+    except ValueError as error:  # numbers: NaN, 1e999, more digits than Python converts
         raise json.JSONDecodeError(str(error), "", 0) from None
     if _is_deeper_than(value, MAX_DEPTH):
         raise json.JSONDecodeError(f"it is nested deeper than {MAX_DEPTH}", "", 0)
@@ -43,11 +43,11 @@ def loads(data: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Values as JSON in UTF-8; strings that UTF-8 cannot hold are written with escapes."""
+    """Values as JSON in UTF-8; strings that UTF-8 cannot encode are escaped."""
     try:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate, or a number of more than 64 bits
-        return json.dumps(finite(value), ensure_ascii=True, allow_nan=False).encode()
+        return json.dumps(replace_non_finite(value), ensure_ascii=True, allow_nan=False).encode()
 
 
 class JsonResponse(Response):
@@ -56,15 +56,15 @@ class JsonResponse(Response):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        """The body."""
+        """The body as bytes."""
         return dumps(content)
 
 
 class JsonRequest(Request):
-    """A request whose body is read by `loads`."""
+    """A request whose body is parsed by `loads`."""
 
     async def json(self) -> Any:
-        """The body.
+        """The parsed body.
 
         Raises:
             json.JSONDecodeError: as `loads`.

@@ -1,11 +1,11 @@
-"""`POST /v1/compress` with `messages`: Headroom's shape, for conversations with tool results.
+"""`POST /v1/compress` with `messages`: Headroom's dialect, for conversations with tool results.
 
-messages ─ what tools returned ─► documents ─ compressed for the last question ─► the same messages
+messages ─ tool results ─► documents ─ compressed for the last question ─► the same messages
 
-Only what tools returned is compressed, unless more is asked for: instructions and turns are what a
-model must see as written, and a prompt whose beginning stays the same stays in its provider's
-cache. What stands before the last `cache_control`, its own block included, is therefore left as it
-is. Every message keeps its place and all its fields; nothing is rewritten.
+By default only tool results are compressed: a model must see instructions and turns as written, and
+a prompt whose beginning is unchanged stays in its provider's cache. Text before the last
+`cache_control`, its own block included, is therefore not changed. Every message keeps its position
+and all its fields; nothing is rewritten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response
+from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.compression import Compression
 
@@ -28,7 +28,7 @@ _SYSTEM_ROLES = ("system", "developer")
 
 
 class MessagesConfig(LenientRequest):
-    """What may be compressed, and to how much."""
+    """What may be compressed, and how far."""
 
     compress_user_messages: bool = False
     compress_system_messages: bool = False
@@ -42,7 +42,7 @@ class MessagesConfig(LenientRequest):
 
 
 class Message(LenientRequest):
-    """A message of OpenAI's or Anthropic's shape; fields that are not named here come back."""
+    """A message in OpenAI's or Anthropic's format; other fields are returned unchanged."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -58,13 +58,13 @@ class Message(LenientRequest):
         return message
 
     def original(self) -> dict[str, Any]:
-        """The message as it came, its fields in their order."""
+        """A copy of the message as it was sent, its fields in their order."""
         copy: dict[str, Any] = deepcopy(self._given)
         return copy
 
 
 class MessagesRequest(LenientRequest):
-    """A conversation whose tool results shall be shorter.
+    """A conversation whose tool results are to be compressed.
 
     The question is the last user message, or `query`. `token_budget` is for all messages together.
     """
@@ -77,7 +77,7 @@ class MessagesRequest(LenientRequest):
 
 
 class MessagesAnswer(Response):
-    """The same messages, shorter; the last three fields are Headroom's."""
+    """The same messages, compressed; the last three fields are Headroom's."""
 
     messages: list[dict[str, Any]]
     tokens_before: int
@@ -92,7 +92,7 @@ class MessagesAnswer(Response):
 
 @dataclass(frozen=True, slots=True)
 class TextSlot:
-    """A text inside a message: `holder[key]`; `tool` says that a tool returned it."""
+    """A text inside a message: `holder[key]`; `tool` is true for a tool's result."""
 
     message_index: int
     holder: dict[str, Any]
@@ -101,33 +101,41 @@ class TextSlot:
 
     @property
     def text(self) -> str:
-        """What stands there."""
+        """The text itself."""
         return str(self.holder[self.key])
 
 
 class Conversation:
-    """The texts of a conversation, and which of them may be shortened."""
+    """The texts of a conversation, and which of them may be compressed."""
 
     def __init__(self, body: MessagesRequest, count: Callable[[str], int]) -> None:
         self.body, self.count = body, count
         self.messages = [message.original() for message in body.messages]
-        marked = [slot for i, message in enumerate(self.messages) for slot in _slots_and_breakpoints(i, message)]
+        marked = [
+            slot
+            for i, message in enumerate(self.messages)
+            for slot in _slots_and_breakpoints(i, message)
+        ]
         texts = [slot for slot in marked if slot is not None]
         cached = 0 if body.config.compress_cached else _count_cached(marked)
-        # the last message in which a user says something; -1 without any
-        self.last_question_index = max((i for i, m in enumerate(self.messages) if _user_text(i, m)), default=-1)
+        # the last message with text of a user; -1 without any
+        self.last_question_index = max(
+            (i for i, m in enumerate(self.messages) if _user_text(i, m)), default=-1
+        )
         tokens = [count(slot.text) for slot in texts]
         self.tokens_before = sum(tokens)
         least = body.config.min_tokens_to_compress
         compressible = list(zip(texts, tokens, strict=True))[cached:]
-        self.compressible = [(slot, n) for slot, n in compressible if n >= least and self._is_compressible(slot)]
+        self.compressible = [
+            (slot, n) for slot, n in compressible if n >= least and self._is_compressible(slot)
+        ]
         self.compressible_tokens = sum(n for _, n in self.compressible)
 
     def compress_request(self) -> CompressRequest | None:
-        """What to compress; None where nothing may be.
+        """The request that compresses the texts; None where nothing may be compressed.
 
         Raises:
-            BadInput: no question, or the budget is spent on what is not compressed.
+            BadInput: no question, or the rest of the messages exceeds the budget.
         """
         if not self.compressible:
             return None
@@ -150,16 +158,18 @@ class Conversation:
         )
 
     def _token_limit(self, tokens: int | None) -> int | None:
-        """A budget in tokens, and the share of what is free that is wished for, if both are."""
+        """The token limit; with `target_ratio` the smaller of both."""
         share = self.body.config.target_ratio
         if tokens is None or share is None:
             return tokens
         return min(tokens, max(1, math.floor(share * self.compressible_tokens)))
 
     def answer(self, found: Compression | None) -> MessagesAnswer:
-        """The messages, with what was kept of each text in its place."""
+        """The messages, each text replaced by what was kept of it."""
         after = self.tokens_before - self.compressible_tokens
-        for (slot, tokens), result in zip(self.compressible, (found and found.results) or [], strict=True):
+        for (slot, tokens), result in zip(
+            self.compressible, (found and found.results) or [], strict=True
+        ):
             if not (found and self._fits(found)):
                 slot.holder[slot.key] = result.text or ""
                 tokens = self.count(slot.text)
@@ -179,7 +189,7 @@ class Conversation:
         )
 
     def _fits(self, found: Compression) -> bool:
-        """Whether all of it may stay as it is, white space around it included."""
+        """Whether all texts may stay unchanged, surrounding white space included."""
         most = self.body.token_budget
         return found.status == "passthrough" and (most is None or self.tokens_before <= most)
 
@@ -191,7 +201,11 @@ class Conversation:
             return True
         if role in _SYSTEM_ROLES:
             return config.compress_system_messages
-        return role == "user" and config.compress_user_messages and slot.message_index != self.last_question_index
+        return (
+            role == "user"
+            and config.compress_user_messages
+            and slot.message_index != self.last_question_index
+        )
 
     def _question(self) -> str:
         if self.body.query is not None:
@@ -202,30 +216,34 @@ class Conversation:
 
 
 def _user_text(message_index: int, message: dict[str, Any]) -> str:
-    """What a user says in a message, tool results aside; empty for other roles."""
+    """The text of a user's message without tool results; empty for other roles."""
     own = [slot.text for slot in _text_slots(message_index, message) if not slot.tool]
     return "\n".join(t for t in own if t.strip()) if message["role"] == "user" else ""
 
 
 def _text_slots(message_index: int, message: dict[str, Any]) -> Iterator[TextSlot]:
-    """The texts of a message: its content, its parts, and what tool results hold."""
+    """The texts of a message: its content, its parts, and those of tool results."""
     return (slot for slot in _slots_and_breakpoints(message_index, message) if slot is not None)
 
 
-def _slots_and_breakpoints(message_index: int, message: dict[str, Any]) -> Iterator[TextSlot | None]:
-    """The texts of a message in order, and None behind each block that `cache_control` marks."""
+def _slots_and_breakpoints(
+    message_index: int, message: dict[str, Any]
+) -> Iterator[TextSlot | None]:
+    """The texts of a message in order, and None after each block that has `cache_control`."""
     yield from _walk_content(message_index, message, "content", message["role"] in _TOOL_ROLES)
     if message.get("cache_control"):
         yield None
 
 
 def _count_cached(marked: list[TextSlot | None]) -> int:
-    """How many texts stand before the last breakpoint of the provider's cache."""
+    """How many texts are before the last breakpoint of the provider's cache."""
     last = max((i for i, slot in enumerate(marked) if slot is None), default=0)
     return sum(slot is not None for slot in marked[:last])
 
 
-def _walk_content(message_index: int, holder: dict[str, Any], key: str, tool: bool) -> Iterator[TextSlot | None]:
+def _walk_content(
+    message_index: int, holder: dict[str, Any], key: str, tool: bool
+) -> Iterator[TextSlot | None]:
     content = holder.get(key)
     if isinstance(content, str):
         yield TextSlot(message_index, holder, key, tool)

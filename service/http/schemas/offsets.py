@@ -14,21 +14,23 @@ OffsetUnit = Literal["codepoint", "utf8", "utf16"]
 
 
 class OffsetConverter:
-    """Measures one text; a lone surrogate is three bytes, or one code unit."""
+    """Converts offsets in one text; a lone surrogate is three bytes, or one code unit."""
 
     def __init__(self, text: str, unit: OffsetUnit) -> None:
         self.unit, self._last = unit, len(text)
-        self._at: NDArray[np.int64] | None = None if unit == "codepoint" else _character_starts(text, unit)
+        self._at: NDArray[np.int64] | None = (
+            None if unit == "codepoint" else _character_starts(text, unit)
+        )
 
     def from_codepoints(self, index: int) -> int:
-        """An offset in code points, in the caller's unit."""
+        """Converts an offset in code points to the caller's unit."""
         return index if self._at is None else int(self._at[index])
 
     def to_codepoints(self, offset: int) -> int:
-        """An offset of the caller's, in code points.
+        """Converts an offset in the caller's unit to code points.
 
         Raises:
-            BadInput: it lies beyond the text, or inside a character.
+            BadInput: it is beyond the text, or inside a character.
         """
         if self._at is None:
             if offset > self._last:
@@ -43,7 +45,7 @@ class OffsetConverter:
 
 
 def _character_starts(text: str, unit: OffsetUnit) -> NDArray[np.int64]:
-    """Where each character starts, and where the text ends: `[N + 1]`."""
+    """The offset of each character's start, and of the text's end: `[N + 1]`."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     bounds: Sequence[int] = (0x80, 0x800, 0x10000) if unit == "utf8" else (0x10000,)
     widths = 1 + sum((points >= bound).astype(np.int64) for bound in bounds)

@@ -1,4 +1,4 @@
-"""Regular expressions of callers: compiled only if that is cheap, matched only for so long."""
+"""Regular expressions of callers: bounded in size before compiling, in time when matching."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import regex
 from tamis.probes.errors import BadInput
 
 NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
-"""What `protect.numbers` and `protect.urls` say in short."""
+"""The patterns of `protect.numbers` and `protect.urls`."""
 MATCH_S = 0.25
 MAX_CHARS, MAX_STATES = 1000, 10_000
 _COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")
@@ -23,9 +23,9 @@ def compile_pattern(pattern: str) -> Any:
     """
     if len(pattern) > MAX_CHARS or count_states(pattern) > MAX_STATES:
         raise BadInput(
-            f"protect has a pattern of {len(pattern):,} characters and about {count_states(pattern):,} "
-            f"states; at most {MAX_CHARS:,} and {MAX_STATES:,} are taken: counts in braces "
-            "multiply where they are nested"
+            f"protect has a pattern of {len(pattern):,} characters and about "
+            f"{count_states(pattern):,} states; at most {MAX_CHARS:,} and {MAX_STATES:,} are "
+            "taken: counts in braces multiply where they are nested"
         )
     try:
         return regex.compile(pattern)
@@ -37,10 +37,10 @@ def compile_pattern(pattern: str) -> Any:
 
 
 def count_states(pattern: str) -> int:
-    """About how many states a pattern has once its counted repeats are written out.
+    """About how many states a pattern has once its counted repeats are unrolled.
 
-    Each character is one; a count in braces multiplies what stands before it. Nothing is parsed but
-    escapes, classes and groups: what is no regular expression has some number, too.
+    Each character is one; a count in braces multiplies what precedes it. Only escapes, classes and
+    groups are parsed: text that is no regular expression gets a number, too.
     """
     sums, last, i = [0], 0, 0
     while i < len(pattern):
@@ -65,7 +65,7 @@ def count_states(pattern: str) -> int:
 
 
 def _next_position(pattern: str, i: int) -> int:
-    """The place behind a character, an escape or a class."""
+    """The position after a character, an escape or a class."""
     if pattern[i] == "\\":
         return i + 2
     if pattern[i] != "[":
@@ -80,7 +80,7 @@ def match_spans(pattern: Any, text: str) -> list[tuple[int, int]]:
     """Spans of the matches that are not empty.
 
     Raises:
-        BadInput: it took more than a quarter second: a caller's pattern may take for ever.
+        BadInput: matching took more than a quarter second; a caller's pattern may never finish.
     """
     try:
         found = pattern.finditer(text, timeout=MATCH_S)

@@ -1,4 +1,4 @@
-"""`POST /score`: one number a pair, as vLLM has it. No pair moves the score of another."""
+"""`POST /score` in vLLM's dialect: one score for each pair, independent of the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, unix_seconds, new_uuid
+from tamis.service.http.schemas.base import (
+    LenientRequest,
+    Question,
+    Response,
+    Text,
+    new_uuid,
+    unix_seconds,
+)
 from tamis.service.http.schemas.jina import JinaUsage
 
 _NAME_PAIRS = (
@@ -37,9 +44,11 @@ class ScoreRequest(LenientRequest):
         """The questions, and the texts.
 
         Raises:
-            BadInput: neither or more than one of the four pairs of names, or sides that do not fit.
+            BadInput: none or several of the four pairs of names, or sides whose lengths differ.
         """
-        given = [pair for pair in _NAME_PAIRS if all(getattr(self, name) is not None for name in pair)]
+        given = [
+            pair for pair in _NAME_PAIRS if all(getattr(self, name) is not None for name in pair)
+        ]
         if len(given) != 1:
             raise BadInput(
                 "give one pair of text_1 and text_2, queries and documents, queries and items, "
@@ -63,7 +72,7 @@ class ScoreItem(Response):
 
 
 class ScoreAnswer(Response):
-    """One score a pair, in order."""
+    """One score for each pair, in order."""
 
     id: str
     object: Literal["list"] = "list"
@@ -74,10 +83,12 @@ class ScoreAnswer(Response):
 
 
 def score_answer(scores: list[float], tokens: int, model: str) -> ScoreAnswer:
-    """The answer in vLLM's words; scores in [0, 1]."""
+    """The answer in vLLM's dialect; scores in [0, 1]."""
     data = [ScoreItem(index=i, score=score) for i, score in enumerate(scores)]
     usage = JinaUsage(prompt_tokens=tokens, total_tokens=tokens)
-    return ScoreAnswer(id=f"score-{new_uuid()}", created=unix_seconds(), model=model, data=data, usage=usage)
+    return ScoreAnswer(
+        id=f"score-{new_uuid()}", created=unix_seconds(), model=model, data=data, usage=usage
+    )
 
 
 def _as_list(given: str | list[str]) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.service.http.schemas.base import StrictRequest, Question, Text, Response
+from tamis.service.http.schemas.base import Question, Response, StrictRequest, Text
 
 
 class SearchRequest(StrictRequest):
-    """What to look for, in which index, among which passages."""
+    """The query, the index, and conditions on passages."""
 
     query: Question
     k: Annotated[int, Field(ge=1, le=1000)] = 10

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, to_probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text, to_probability
 
 _MIN_PROBABILITY, _MAX_MAGNITUDE = 1e-9, 1e30
 
 
 class TeiRequest(LenientRequest):
-    """Which texts answer the query best; that there are none is no 422, as in TEI."""
+    """Which texts answer the query best; an empty list is not a 422 error, as in TEI."""
 
     query: Question
     texts: Annotated[list[Text], Field(json_schema_extra={"minItems": 1})]
@@ -29,7 +29,7 @@ class TeiRequest(LenientRequest):
 
 
 class TeiRank(Response):
-    """One text's place."""
+    """The rank of one text."""
 
     index: int
     score: float
@@ -41,7 +41,7 @@ class TeiAnswer(RootModel[list[TeiRank]]):
 
 
 def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
-    """The answer in TEI's words."""
+    """The answer in TEI's dialect."""
     return TeiAnswer(
         [
             TeiRank(
@@ -55,13 +55,13 @@ def tei_answer(request: TeiRequest, found: Reranked) -> TeiAnswer:
 
 
 def score_of(score: float, calibrated: bool, raw: bool) -> float:
-    """In [0, 1], or as it is: the logit of a probability, the method's own number elsewhere."""
+    """A score in [0, 1]; if `raw`, the logit of a probability, or an uncalibrated score itself."""
     if not raw:
         return to_probability(score, calibrated)
     return logit(score) if calibrated else max(score, -_MAX_MAGNITUDE)
 
 
 def logit(p: float) -> float:
-    """The number whose sigmoid is p, within what floats can say."""
+    """The number whose sigmoid is p, kept finite."""
     p = min(max(p, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
     return math.log(p / (1 - p))

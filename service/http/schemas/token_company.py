@@ -1,4 +1,4 @@
-"""`POST /v1/compress` with `input`: The Token Company's shape, with a question beside it."""
+"""`POST /v1/compress` with `input`: The Token Company's dialect, with a question added."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response
+from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
 
@@ -16,13 +16,13 @@ _SAFE_TAG = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
 
 
 class CompressionSettings(LenientRequest):
-    """How much shall go: 0.2 leaves out a fifth of the tokens."""
+    """How much to leave out: 0.2 leaves out a fifth of the tokens."""
 
     aggressiveness: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class InputRequest(LenientRequest):
-    """One text; what stands between `<ttc_safe>` and `</ttc_safe>` is kept, the tags are not."""
+    """One text; text between `<ttc_safe>` and `</ttc_safe>` is kept, the tags are removed."""
 
     input: Text
     query: Question | None = None
@@ -30,7 +30,7 @@ class InputRequest(LenientRequest):
     compression_settings: CompressionSettings = CompressionSettings()
 
     def compress_request(self) -> CompressRequest:
-        """The same in our own words.
+        """The same request in our own dialect.
 
         Raises:
             BadInput: there is no question.
@@ -50,7 +50,7 @@ class InputRequest(LenientRequest):
 
 
 class InputAnswer(Response):
-    """What is left of the text."""
+    """The compressed text."""
 
     output: Text
     output_tokens: int
@@ -67,7 +67,7 @@ def input_answer(found: Compression) -> InputAnswer:
 
 
 def _strip_safe_tags(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text without its tags, and the spans that stood between them."""
+    """The text without its tags, and the spans that were between them."""
     parts, spans, length, last = [], [], 0, 0
     for match in _SAFE_TAG.finditer(text):
         before, safe = text[last : match.start()], match[1]

@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, Response, to_probability
+from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text, to_probability
 
 VOYAGE_KEYS = ("top_k", "truncation")
 VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
-"""What Voyage's models are called, from their beginning on; Cohere's have a word or a v there."""
+"""Matches the beginning of the names of Voyage's models; Cohere's have a word or a v there."""
 _OTHER_DIALECT_KEYS = ("top_n", "raw_scores", "rank_fields", "max_chunks_per_doc")
 
 
 def is_voyage(body: dict[str, Any]) -> bool:
-    """Whether Voyage's clients send such a body; by its model only if no field says otherwise."""
+    """Whether a body is of Voyage's clients; by its model only if no field speaks against it."""
     if any(key in body for key in VOYAGE_KEYS):
         return True
     model = body.get("model")
@@ -36,12 +36,12 @@ class VoyageRequest(LenientRequest):
     truncation: bool | None = None
 
     def texts(self) -> list[str]:
-        """What is ranked."""
+        """The texts to rank."""
         return self.documents
 
 
 class VoyageResult(Response):
-    """One document's place."""
+    """The rank of one document."""
 
     index: int
     relevance_score: float
@@ -49,7 +49,7 @@ class VoyageResult(Response):
 
 
 class VoyageUsage(Response):
-    """What was read."""
+    """Tokens that were read."""
 
     total_tokens: int
 
@@ -66,7 +66,7 @@ class VoyageAnswer(Response):
 def voyage_answer(
     request: VoyageRequest, found: Reranked, model: str, texts: list[str]
 ) -> VoyageAnswer:
-    """The answer in Voyage's words."""
+    """The answer in Voyage's dialect."""
     data = [
         VoyageResult(
             index=ranked.index,

@@ -1,4 +1,4 @@
-"""One labelled record as a prompt, and what every head of a proxy makes of its gold sentences."""
+"""One labelled record as a prompt, and the mass every head of a proxy gives to its gold."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.probing.head_scores import calibrated_mass, copy_score, document_masses
-from tamis.probes.prompt import Ask, Prompt, Read, token_spans
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_spans
 from tamis.probes.signal import RowGroup, Want
-from tamis.service.datasets.records import Record, gold_spans, id_of
+from tamis.service.datasets.records import Record, gold_spans, record_id
 
 TokenSpan = tuple[int, int]
 PROMPT_TOKENS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class HeadCase:
     """One record as tokens: documents end to end, a blank line between them.
 
     Attributes:
@@ -36,12 +36,12 @@ class Case:
     answer: TokenSpan | None
 
 
-def case_of(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> Case:
+def build_head_case(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> HeadCase:
     """The documents of a record in an order drawn by its id: gold ones, and others that fit."""
-    chance = random.Random(id_of(record))
+    chance = random.Random(record_id(record))
     encode = reader.layout.tokens.encode
     needed = sorted({d for d, _, _ in gold_spans(record)})
-    sizes = [len(encode(_shown(doc)).ids) + 2 for doc in record["docs"]]
+    sizes = [len(encode(_document_text(doc)).ids) + 2 for doc in record["docs"]]
     room = most_tokens - sum(sizes[d] for d in needed)
     picked = list(needed)
     for d in chance.sample(range(len(sizes)), len(sizes)):
@@ -49,29 +49,29 @@ def case_of(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) ->
             picked.append(d)
             room -= sizes[d]
     chance.shuffle(picked)
-    return _laid_out(record, picked, reader)
+    return _lay_out(record, picked, reader)
 
 
-def _shown(doc: Record) -> str:
+def _document_text(doc: Record) -> str:
     return f"{doc['title']}\n{doc['text']}" if doc.get("title") else str(doc["text"])
 
 
-def _laid_out(record: Record, order: Sequence[int], reader: Reader) -> Case:
+def _lay_out(record: Record, order: Sequence[int], reader: Reader) -> HeadCase:
     text, spans, starts = "", [], {}
     for d in order:
         text += "\n\n" if text else ""
         begin = len(text)
-        text += _shown(record["docs"][d])
+        text += _document_text(record["docs"][d])
         spans.append((begin, len(text)))
         starts[d] = len(text) - len(record["docs"][d]["text"])
     encoded = reader.layout.tokens.encode(text)
     gold = sorted((starts[d] + a, starts[d] + b) for d, a, b in gold_spans(record))
-    said = [
+    answers = [
         (starts[d] + a, starts[d] + b) for d, a, b in record.get("answer_spans", ()) if d in starts
     ]
-    inside = [s for s in said if any(a <= s[0] and s[1] <= b for a, b in gold)]
+    inside = [s for s in answers if any(a <= s[0] and s[1] <= b for a, b in gold)]
     answer = min(inside, key=lambda s: s[1] - s[0], default=None)
-    return Case(
+    return HeadCase(
         record["question"],
         tuple(encoded.ids),
         tuple(token_spans(encoded, spans)),
@@ -81,31 +81,31 @@ def _laid_out(record: Record, order: Sequence[int], reader: Reader) -> Case:
     )
 
 
-def every_row(reader: Reader, rows: RowGroup = "question") -> Want:
-    """A row group in every layer."""
+def want_all_layers(reader: Reader, rows: RowGroup = "question") -> Want:
+    """What to read: one row group in every layer."""
     return Want(tuple(range(reader.card.layers)), (rows,))
 
 
-def seen_by_question(case: Case, reader: Reader) -> dict[str, Tensor]:
-    """Mass on each document by all rows."""
-    prompt = Prompt(Read(case.ids, 0, ()), reader.layout.ask(case.question))
-    (signal,) = reader.read([prompt], every_row(reader))
+def read_document_masses(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
+    """`masses` on each document by all rows, and which of them are `gold`."""
+    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.ask(case.question))
+    (signal,) = reader.read([prompt], want_all_layers(reader))
     return {
         "masses": document_masses(signal, case.documents),
         "gold": torch.tensor(case.gold),
     }
 
 
-def seen_when_calibrated(case: Case, reader: Reader) -> dict[str, Tensor]:
-    """Mass on the gold documents beyond what the question "N/A" draws."""
-    read = Read(case.ids, 0, ())
-    prompts = [Prompt(read, reader.layout.ask(asked)) for asked in (case.question, "N/A")]
-    asked, empty = reader.read(prompts, every_row(reader))
-    return {"qr": calibrated_mass(asked, empty, case.documents, case.gold)}
+def read_calibrated_mass(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
+    """`qr`: mass on the gold documents beyond what the question "N/A" draws."""
+    read = PassageTokens(case.ids, 0, ())
+    prompts = [Prompt(read, reader.layout.ask(text)) for text in (case.question, "N/A")]
+    signal, empty = reader.read(prompts, want_all_layers(reader))
+    return {"qr": calibrated_mass(signal, empty, case.documents, case.gold)}
 
 
-def seen_when_answered(case: Case, reader: Reader) -> dict[str, Tensor]:
-    """What is copied while the answer is written behind the prompt; nothing without an answer.
+def read_copying(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
+    """`copy`: how much is copied while the answer is appended to the prompt; {} without an answer.
 
     The prompt is cut before its last token, so that its question is among the signal's columns.
     """
@@ -114,7 +114,7 @@ def seen_when_answered(case: Case, reader: Reader) -> dict[str, Tensor]:
     ask = reader.layout.ask(case.question)
     answer = case.ids[slice(*case.answer)]
     before = (*case.ids, *ask.ids[:-1])
-    prompt = Prompt(Read(before, 0, ()), Ask((ask.ids[-1], *answer[:-1]), 0))
-    (signal,) = reader.read([prompt], every_row(reader))
+    prompt = Prompt(PassageTokens(before, 0, ()), QuestionTokens((ask.ids[-1], *answer[:-1]), 0))
+    (signal,) = reader.read([prompt], want_all_layers(reader))
     inside = next(n for n in case.needles if n[0] <= case.answer[0] < n[1])
     return {"copy": copy_score(signal, before, answer, inside)}

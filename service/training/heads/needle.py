@@ -1,7 +1,7 @@
 """A needle in a haystack, for the pilot that finds EHPC's evaluator heads.
 
 The haystack is the text of a labelled record's documents, its labels unused; the needle is one
-sentence made up for it, put between two of its sentences at a depth drawn by the record's id.
+sentence made up for it and put between two of its sentences at a depth drawn by the record's id.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.probing.head_scores import needle_mass
-from tamis.probes.prompt import Prompt, Read, token_spans
-from tamis.service.datasets.records import Record, id_of
-from tamis.service.training.heads.cases import Case, every_row
+from tamis.probes.prompt import PassageTokens, Prompt, token_spans
+from tamis.service.datasets.records import Record, record_id
+from tamis.service.training.heads.cases import HeadCase, want_all_layers
 
 NEEDLES = (
     ("The special magic number for {key} is: {value}.", "What is the special magic number for"),
@@ -25,25 +25,25 @@ NEEDLES = (
 KEYS = ("Marlow", "Quentin", "Isadora", "Tallinn", "Brisbane", "Ottoline", "Valdez", "Kirkwall")
 
 
-def needle_case(record: Record, reader: Reader, most_tokens: int) -> Case:
+def build_needle_case(record: Record, reader: Reader, most_tokens: int) -> HeadCase:
     """The record's sentences, as many as fit, with the needle among them."""
-    chance = random.Random(f"needle {id_of(record)}")
-    said, asked = chance.choice(NEEDLES)
+    chance = random.Random(f"needle {record_id(record)}")
+    sentence, question = chance.choice(NEEDLES)
     key, value = chance.choice(KEYS), str(chance.randrange(10**5, 10**6))
-    hay = _sentences(record, reader, most_tokens)
+    hay = _sentences_that_fit(record, reader, most_tokens)
     at = chance.randrange(len(hay) + 1)
     before = " ".join(hay[:at]) + (" " if at else "")
-    needle = said.format(key=key, value=value)
+    needle = sentence.format(key=key, value=value)
     text = " ".join([before + needle, *hay[at:]])
     start = len(before)
     answer = (start + needle.index(value), start + needle.index(value) + len(value))
     encoded = reader.layout.tokens.encode(text)
     needles = token_spans(encoded, [(start, start + len(needle))])
-    (written,) = token_spans(encoded, [answer])
-    return Case(f"{asked} {key}?", tuple(encoded.ids), (), (), tuple(needles), written)
+    (answer_tokens,) = token_spans(encoded, [answer])
+    return HeadCase(f"{question} {key}?", tuple(encoded.ids), (), (), tuple(needles), answer_tokens)
 
 
-def _sentences(record: Record, reader: Reader, most_tokens: int) -> list[str]:
+def _sentences_that_fit(record: Record, reader: Reader, most_tokens: int) -> list[str]:
     found: list[str] = []
     room = most_tokens
     for doc in record["docs"]:
@@ -56,8 +56,8 @@ def _sentences(record: Record, reader: Reader, most_tokens: int) -> list[str]:
     return found
 
 
-def seen_by_needle(case: Case, reader: Reader) -> dict[str, Tensor]:
-    """Mass on the needle by the last row."""
-    prompt = Prompt(Read(case.ids, 0, ()), reader.layout.ask(case.question))
-    (signal,) = reader.read([prompt], every_row(reader, "last"))
+def read_needle_mass(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
+    """`needle`: mass on the needle by the last row."""
+    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.ask(case.question))
+    (signal,) = reader.read([prompt], want_all_layers(reader, "last"))
     return {"needle": needle_mass(signal, case.needles)}

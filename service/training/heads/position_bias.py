@@ -1,9 +1,12 @@
-"""Lists of documents in shuffled order to a profile of places: the attention basin of a proxy."""
+"""Position bias: the attention each place in a list of documents draws, whatever stands there.
+
+The paper (arXiv 2508.05128) calls it the attention basin: both ends draw most, the middle least.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,20 +15,26 @@ from torch import Tensor
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.head_scores import document_masses
-from tamis.probes.probing.position_bias import PositionProfile, basin_layer
-from tamis.probes.prompt import Prompt, Read, token_spans
+from tamis.probes.probing.position_bias import PositionProfile, biased_layer
+from tamis.probes.prompt import PassageTokens, Prompt, token_spans
 from tamis.probes.signal import Want
-from tamis.service.datasets.records import Record, id_of
-from tamis.service.training.probe import Source, described, distinct, records_of
+from tamis.service.datasets.record_files import (
+    RecordFile,
+    ReportProgress,
+    answerable_records,
+    describe_file,
+    name_distinctly,
+)
+from tamis.service.datasets.records import Record, record_id
 
-Report = Callable[[str, int, int], None]
 DOCUMENTS, DOCUMENT_TOKENS = 10, 100
+"""Documents in a list, and the most tokens of each."""
 
 
-def opening(doc: Record, reader: Reader, most_tokens: int) -> str:
+def first_sentences(doc: Record, reader: Reader, most_tokens: int) -> str:
     """The first sentences of a document that fit into so many tokens; at least one.
 
-    Documents of like length: a place shall not draw attention because long texts stood there.
+    Documents get similar lengths, so that no place draws attention because its texts are longer.
     """
     text, end = str(doc["text"]), 0
     for _, stop in doc["sents"]:
@@ -35,7 +44,9 @@ def opening(doc: Record, reader: Reader, most_tokens: int) -> str:
     return text[:end]
 
 
-def shares(record: Record, reader: Any, documents: int, most_tokens: int) -> Tensor | None:
+def attention_shares(
+    record: Record, reader: Any, documents: int, most_tokens: int
+) -> Tensor | None:
     """The share of attention that each place draws, layer by layer: `[K, L]`.
 
     The mean of all rows from the question on and of all heads, over the documents alone.
@@ -43,41 +54,47 @@ def shares(record: Record, reader: Any, documents: int, most_tokens: int) -> Ten
     Returns:
         None where the record has too few documents.
     """
-    texts = [t for doc in record["docs"] if (t := opening(doc, reader, most_tokens)).strip()]
+    texts = [
+        t for doc in record["docs"] if (t := first_sentences(doc, reader, most_tokens)).strip()
+    ]
     if len(texts) < documents:
         return None
-    order = random.Random(id_of(record)).sample(range(len(texts)), documents)
+    order = random.Random(record_id(record)).sample(range(len(texts)), documents)
     text, spans = "", []
     for d in order:
         text += "\n\n" if text else ""
         spans.append((len(text), len(text) + len(texts[d])))
         text += texts[d]
     encoded = reader.layout.tokens.encode(text)
-    prompt = Prompt(Read(tuple(encoded.ids), 0, ()), reader.layout.ask(record["question"]))
+    prompt = Prompt(PassageTokens(tuple(encoded.ids), 0, ()), reader.layout.ask(record["question"]))
     want = Want(tuple(range(reader.card.layers)), ("question_mean",))
     (signal,) = reader.read([prompt], want)
     masses = document_masses(signal, token_spans(encoded, spans)).mean(-1)  # [K, L]
     return masses / masses.sum(0, keepdim=True).clamp_min(1e-12)
 
 
-def every_list(
-    reader: Any, sources: Sequence[Source], documents: int, most_tokens: int, report: Report
-) -> Iterator[tuple[Source, Tensor]]:
-    """The shares of every record with enough documents."""
-    for source in sources:
-        records = records_of(source)
-        for i, record in enumerate(records, 1):
-            if (found := shares(record, reader, documents, most_tokens)) is not None:
-                yield source, found
-            report(source.name, i, len(records))
-
-
-def measure(
+def read_attention_shares(
     reader: Any,
-    sources: Sequence[Source],
+    files: Sequence[RecordFile],
+    documents: int,
+    most_tokens: int,
+    report: ReportProgress,
+) -> Iterator[tuple[RecordFile, Tensor]]:
+    """The shares of every record with enough documents."""
+    for file in files:
+        records = answerable_records(file)
+        for i, record in enumerate(records, 1):
+            if (found := attention_shares(record, reader, documents, most_tokens)) is not None:
+                yield file, found
+            report(file.name, i, len(records))
+
+
+def measure_position_bias(
+    reader: Any,
+    files: Sequence[RecordFile],
     documents: int = DOCUMENTS,
     most_tokens: int = DOCUMENT_TOKENS,
-    report: Report = lambda name, done, total: None,
+    report: ReportProgress = lambda name, done, total: None,
 ) -> PositionProfile:
     """The mean share of each of `documents` places in every layer, and the layer to use.
 
@@ -86,17 +103,17 @@ def measure(
     """
     if documents < 3:
         raise BadInput(f"{documents} documents have no middle; give at least 3")
-    sources = distinct(sources)
-    found = list(every_list(reader, sources, documents, most_tokens, report))
+    files = name_distinctly(files)
+    found = list(read_attention_shares(reader, files, documents, most_tokens, report))
     if not found:
         raise BadInput(
-            f"no record of {', '.join(str(s.path) for s in sources)} has {documents} documents; "
+            f"no record of {', '.join(str(s.path) for s in files)} has {documents} documents; "
             "give --documents a lower number, or records with more"
         )
     mean = torch.stack([each for _, each in found]).double().mean(0).T  # [L, K]
     by_layer = tuple(tuple(round(v, 6) for v in row) for row in mean.tolist())
-    layer, shown = basin_layer(by_layer)
-    used = {id(source): sum(of is source for of, _ in found) for source in sources}
+    layer, shows_basin = biased_layer(by_layer)
+    used = {id(file): sum(of is file for of, _ in found) for file in files}
     card = reader.card
     return PositionProfile(
         card.name,
@@ -104,7 +121,7 @@ def measure(
         reader.layout.template.name,
         by_layer,
         layer,
-        shown,
+        shows_basin,
         len(found),
-        tuple(described(source, used[id(source)]) for source in sources),
+        tuple(describe_file(file, used[id(file)]) for file in files),
     )

@@ -1,9 +1,8 @@
-"""Where learning stands, on disk: a run that was stopped goes on as if it never had been."""
+"""The state of a training run on disk: a run that was stopped goes on with the same result."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,25 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 
 FILE = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-def write(
+def save(
     folder: Path,
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     step: int,
-    plan: str,
+    fingerprint: str,
 ) -> None:
-    """Parameters, AdamW's moments and the step; whole or not at all."""
+    """Writes parameters, AdamW's moments and the step; whole or not at all.
+
+    Args:
+        fingerprint: of the run: all that must be the same for it to go on.
+    """
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[name] = parameter.detach().contiguous()
@@ -34,26 +38,25 @@ def write(
             if key in (state := optimizer.state.get(parameter, {})):
                 tensors[f"{name}:{key}"] = state[key].contiguous()
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{FILE}.part"
-    save_file(tensors, part, metadata={"step": json.dumps(step), "plan": plan})
-    os.replace(part, folder / FILE)
+    with atomic_path(folder / FILE) as temporary:
+        save_file(tensors, temporary, metadata={"step": json.dumps(step), "plan": fingerprint})
 
 
 def restore(
     folder: Path,
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    plan: str,
+    fingerprint: str,
 ) -> int:
-    """Puts everything back and returns the step to go on with; 0 where nothing was written.
+    """Restores a run and returns the step to go on with; 0 where nothing was written.
 
     Raises:
         BadModelFile: the checkpoint cannot be read. BadInput: it is of another run.
     """
     if not (folder / FILE).is_file():
         return 0
-    step, found, tensors = _read(folder / FILE)
-    if found != plan:
+    step, written_by, tensors = _read(folder / FILE)
+    if written_by != fingerprint:
         raise BadInput(
             f"{folder} holds a checkpoint of another run (other data, questions, recipe or "
             "proxy); name another folder with --out, or delete it"

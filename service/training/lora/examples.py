@@ -1,4 +1,4 @@
-"""Labelled questions as they are shown to a proxy that learns."""
+"""Labelled questions as training examples: which records, in which order, with which passages."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import Lexicon, word_features
-from tamis.compressors.reading.windows import Window, windows
+from tamis.compressors.reading.windows import Window, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt
-from tamis.service.datasets.records import Record, annotated_units, labels, passages_of
-from tamis.service.training.lora.recipe import Recipe
-from tamis.service.training.probe.labelled_readings import Source, fold_of, records_of
+from tamis.service.datasets.record_files import RecordFile, answerable_records, fold_of
+from tamis.service.datasets.records import Record, annotated_units, gold_labels, passages_of
+from tamis.service.training.lora.recipe import LoraRecipe
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question with its gold passages and hard ones beside them.
+    """One question with its gold passages and some hard ones.
 
     Attributes:
         source: the file it is from.
-        prompts: a window each.
-        words: what the words say of each unit, `[U, len(WORD_FEATURES)]` fp32.
+        prompts: one for each window.
+        words: features of the words of each unit, `[U, len(WORD_FEATURES)]` fp32.
         tokens: proxy tokens of each unit.
         gold: `[U]` bool; some are, and some are not.
     """
@@ -39,46 +39,50 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A record that will be shown, and for the how-manieth time."""
+    """A record that is due as a training example.
+
+    Attributes:
+        epoch: how often the record came before in this run.
+    """
 
     source: str
     record: Record
-    turn: int = 0
+    epoch: int = 0
 
 
-def drawn(sources: Sequence[Source], seed: int) -> tuple[list[Draw], list[Draw]]:
-    """What to learn from, in order, and what to judge by: a fifth of the articles.
+def draw_records(files: Sequence[RecordFile], seed: int) -> tuple[list[Draw], list[Draw]]:
+    """Draws to learn from, in order, and draws to validate on: a fifth of the articles.
 
-    Of a source with a limit, so many questions are drawn; where it has fewer, they come again with
-    other passages beside them.
+    As many questions are drawn from a file as its limit says; where it has fewer, they are drawn
+    again with other passages beside them.
 
     Raises:
         BadInput: one of the two would be empty.
     """
     learnt: list[Draw] = []
-    held: list[Draw] = []
-    for source in sources:
-        records = records_of(Source(source.path))
+    held_out: list[Draw] = []
+    for file in files:
+        records = answerable_records(RecordFile(file.path))
         mine = [r for r in records if fold_of(r)]
         random.Random(seed).shuffle(mine)
-        count = source.limit or len(mine)
+        count = file.limit or len(mine)
         learnt += [
-            Draw(source.name, mine[i % len(mine)], i // len(mine))
+            Draw(file.name, mine[i % len(mine)], i // len(mine))
             for i in range(count if mine else 0)
         ]
-        held += [Draw(source.name, r) for r in records if not fold_of(r)]
-    if not learnt or not held:
+        held_out += [Draw(file.name, r) for r in records if not fold_of(r)]
+    if not learnt or not held_out:
         raise BadInput(
-            f"{len(learnt)} questions to learn from and {len(held)} to judge by: a fifth of the "
-            "articles is held out, and both are needed; give more data"
+            f"{len(learnt)} questions to learn from and {len(held_out)} to judge by: a fifth of "
+            "the articles is held out, and both are needed; give more data"
         )
     random.Random(seed).shuffle(learnt)
-    random.Random(seed).shuffle(held)
-    return learnt, held
+    random.Random(seed).shuffle(held_out)
+    return learnt, held_out
 
 
-def some_of_each(draws: Sequence[Draw], most: int) -> list[Draw]:
-    """At most so many, from all sources alike."""
+def take_from_each_file(draws: Sequence[Draw], most: int) -> list[Draw]:
+    """At most so many, by turns from each file."""
     queues: dict[str, list[Draw]] = {}
     for draw in draws:
         queues.setdefault(draw.source, []).append(draw)
@@ -86,43 +90,50 @@ def some_of_each(draws: Sequence[Draw], most: int) -> list[Draw]:
     return [queues[name][i] for i, name in sorted(turns)[:most]]
 
 
-def shown(draw: Draw, layout: Layout, recipe: Recipe) -> Example | None:
-    """A question as prompts; None where all units of what is shown are gold, or none."""
+def build_example(draw: Draw, layout: Layout, recipe: LoraRecipe) -> Example | None:
+    """A question as prompts; None where all of the units in them are gold, or none is."""
     record = draw.record
     passages, units = passages_of(record), annotated_units(record)
-    cut = windows(layout, passages, units, recipe.window_tokens)
-    tokens = [b - a for window in cut for a, b in window.read.spans]
-    said = torch.from_numpy(
+    cut = split_windows(layout, passages, units, recipe.window_tokens)
+    tokens = [b - a for window in cut for a, b in window.tokens.spans]
+    words = torch.from_numpy(
         word_features(record["question"], Lexicon(record["question"], passages, units), tokens)
     )
-    gold = torch.tensor(labels(record, units))
-    chance = random.Random(f"{recipe.seed}:{record.get('id')}:{draw.turn}")
-    kept = _beside(cut, gold, said[:, 0], recipe.question_tokens, chance)
+    gold = torch.tensor(gold_labels(record, units))
+    chance = random.Random(f"{recipe.seed}:{record.get('id')}:{draw.epoch}")
+    kept = _choose_windows(cut, gold, words[:, 0], recipe.question_tokens, chance)
     if not kept:
         return None
     of = torch.tensor([u for window in kept for u in range(window.first, window.stop)])
     if not gold[of].any() or gold[of].all():
         return None
     ask = layout.ask(record["question"])
-    prompts = tuple(Prompt(window.read, ask) for window in kept)
-    return Example(draw.source, prompts, said[of], tuple(tokens[u] for u in of.tolist()), gold[of])
+    prompts = tuple(Prompt(window.tokens, ask) for window in kept)
+    return Example(draw.source, prompts, words[of], tuple(tokens[u] for u in of.tolist()), gold[of])
 
 
-def _beside(
+def _choose_windows(
     cut: Sequence[Window], gold: Tensor, bm25: Tensor, most: int, chance: random.Random
 ) -> list[Window]:
-    """Windows with gold units, then by turns the one most like the question and any, in order."""
+    """All windows with gold, then by turns the one most like the question and a random one.
+
+    Args:
+        most: tokens of all windows; the first window is taken even if it is longer.
+
+    Returns:
+        the windows in their order in the context.
+    """
     order = [w for w in cut if gold[w.first : w.stop].any()]
-    left = [w for w in cut if w not in order]
-    left.sort(key=lambda w: float(bm25[w.first : w.stop].max()))
-    while left:
-        order.append(left.pop())
-        if left:
-            order.append(left.pop(chance.randrange(len(left))))
+    remaining = [w for w in cut if w not in order]
+    remaining.sort(key=lambda w: float(bm25[w.first : w.stop].max()))
+    while remaining:
+        order.append(remaining.pop())
+        if remaining:
+            order.append(remaining.pop(chance.randrange(len(remaining))))
     kept: list[Window] = []
     room = most
     for window in order:
-        if not kept or len(window.read.ids) <= room:
+        if not kept or len(window.tokens.ids) <= room:
             kept.append(window)
-            room -= len(window.read.ids)
+            room -= len(window.tokens.ids)
     return sorted(kept, key=lambda window: window.first)

@@ -1,4 +1,4 @@
-"""What was learnt, as adapters that can be loaded."""
+"""The result of a training run, as adapters that can be loaded."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import asdict
 from typing import Any
 
 from tamis.probes.hub.adapters import AdapterCard, Adapters
-from tamis.service.training.lora.training_run import Lessons
+from tamis.service.training.lora.training_run import TrainingRun
 
 
-def outcome(lessons: Lessons, curve: Sequence[Mapping[str, Any]], name: str, base: str) -> Adapters:
-    """Adapters and their card, with the curve they were learnt along.
+def trained_adapters(
+    run: TrainingRun, curve: Sequence[Mapping[str, Any]], name: str, base: str
+) -> Adapters:
+    """The adapters with their card; the curve of the run goes into the card.
 
     Args:
-        name: what the sharpened model shall be called in probes.
-        base: where the model they are for is, as `load_proxy` takes it.
+        name: of the sharpened model, as probes refer to it.
+        base: the model that the adapters are for, as `load_proxy` takes it.
     """
-    recipe, proxy = lessons.recipe, lessons.proxy
-    told = asdict(recipe)
-    for elsewhere in ("rank", "scale", "depth", "first_layer"):
-        told.pop(elsewhere)
+    recipe, proxy = run.recipe, run.proxy
+    fields = asdict(recipe)
+    for own_field in ("rank", "scale", "depth", "first_layer"):  # of the card itself
+        fields.pop(own_field)
     card = AdapterCard(
         name=name,
         base=base,
@@ -28,14 +30,14 @@ def outcome(lessons: Lessons, curve: Sequence[Mapping[str, Any]], name: str, bas
         template=proxy.layout.template.name,
         rank=recipe.rank,
         scale=recipe.scale,
-        layers=tuple(recipe.adapted),
+        layers=tuple(recipe.adapted_layers),
         depth=recipe.depth,
-        trained_on=tuple(lessons.facts),
-        recipe=told | {"loss": "listwise, softmax over the units shown", "optimizer": "AdamW"},
+        trained_on=tuple(run.trained_on),
+        recipe=fields | {"loss": "listwise, softmax over the units shown", "optimizer": "AdamW"},
         figures={"curve": list(curve)},
     )
     pairs = {
-        name: (one.a.detach().clone(), one.b.detach().clone())
-        for name, one in lessons.pupil.adapters.items()
+        name: (adapter.a.detach().clone(), adapter.b.detach().clone())
+        for name, adapter in run.student.adapters.items()
     }
     return Adapters(pairs, card)

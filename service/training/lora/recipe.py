@@ -1,4 +1,4 @@
-"""What a proxy is taught with: every number that changes the result."""
+"""The settings of a training run: every number that changes its result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tamis.probes.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class LoraRecipe:
     """How adapters are learnt.
 
     Attributes:
@@ -18,11 +18,12 @@ class Recipe:
         rank, scale: of the adapters.
         rate: the highest learning rate of the adapters; `head_rate`: of the linear heads.
         batch: questions a step.
-        warm: the share of the steps in which the rate climbs; then it falls along a cosine.
+        warm: the share of the steps in which the rate rises; then it falls along a cosine.
         clip: the largest norm of a step's gradient.
-        question_tokens: passages shown with a question: all with gold, then others up to so many.
+        question_tokens: of the passages shown with a question: all that hold gold, then others up
+            to so many.
         window_tokens: longer passages are cut between sentences.
-        seed: of the adapters, of which questions come when, and of which passages beside.
+        seed: of the adapters, of the order of the questions, and of the passages shown with them.
     """
 
     depth: int
@@ -46,12 +47,12 @@ class Recipe:
             )
 
     @property
-    def adapted(self) -> range:
+    def adapted_layers(self) -> range:
         """The layers with adapters."""
         return range(self.first_layer, self.depth)
 
-    def pace(self, step: int, steps: int) -> float:
-        """The share of the highest rate at a step."""
+    def learning_rate_share(self, step: int, steps: int) -> float:
+        """The learning rate at a step, as a share of the highest."""
         warm = max(1, round(self.warm * steps))
         if step < warm:
             return (step + 1) / warm

@@ -1,4 +1,4 @@
-"""A proxy that learns: its adapters, the linear heads over what it sees, and the loss."""
+"""A proxy that learns: its adapters, the linear heads over its attention, and the loss."""
 
 from __future__ import annotations
 
@@ -10,56 +10,62 @@ from torch import Tensor, nn
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import pool_question_rows
-from tamis.probes.lora.lowrank import LowRank, attach
-from tamis.probes.lora.training import read_learning
+from tamis.probes.lora.lowrank import LowRankLinear, attach
+from tamis.probes.lora.training import read_with_grad
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.probing.fit import Question, listwise
+from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
 from tamis.probes.signal import Want
 from tamis.service.training.lora.examples import Example
-from tamis.service.training.lora.recipe import Recipe
+from tamis.service.training.lora.recipe import LoraRecipe
 
 
-class Pupil:
-    """Two heads weigh what one reading saw, as the default method will: beside words, and alone.
+class Student:
+    """A proxy with adapters and two linear heads over one reading, as the default method has them.
 
     Attributes:
         adapters: by the name of their projection.
-        heads: `first` `[2·L·H + words]` beside words, `alone` `[2·L·H + 1]` beside a unit's length.
+        heads: `first`, over attention and words, `[2·L·H + words]`; `alone`, over attention and a
+            unit's length, `[2·L·H + 1]`.
     """
 
     def __init__(
-        self, proxy: Proxy, recipe: Recipe, first: Callable[[], Sequence[Example]]
+        self, proxy: Proxy, recipe: LoraRecipe, first: Callable[[], Sequence[Example]]
     ) -> None:
         """Freezes the proxy's model, in place.
 
         Args:
-            first: examples to fit the heads to, where no probe ships for the proxy.
+            first: gives examples to fit the heads to, where no probe ships for the proxy.
         """
         self.proxy, self.recipe = proxy, recipe
         self.want = Want(tuple(range(recipe.depth)), ("question_mean",))
-        self.adapters: dict[str, LowRank] = attach(
-            proxy.model, recipe.adapted, recipe.rank, recipe.scale, recipe.seed
+        self.adapters: dict[str, LowRankLinear] = attach(
+            proxy.model, recipe.adapted_layers, recipe.rank, recipe.scale, recipe.seed
         )
         start = _shipped_heads(proxy, recipe.depth) or self._fitted_heads(first())
         self.heads = {name: nn.Parameter(head.clone()) for name, head in start.items()}
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Everything that learns, by name."""
+        """Everything that is trained, by name."""
         found = {f"head.{name}": head for name, head in self.heads.items()}
         for name, adapter in self.adapters.items():
             found |= {f"{name}.a": adapter.a, f"{name}.b": adapter.b}
         return found
 
     def features(self, example: Example) -> dict[str, Tensor]:
-        """What each head weighs of an example's units."""
-        signals = read_learning(self.proxy, example.prompts, self.want)
+        """The features that each head weighs, `[U, F]` by head."""
+        signals = read_with_grad(self.proxy, example.prompts, self.want)
         pairs = zip(signals, example.prompts, strict=True)
-        seen = torch.cat([pool_question_rows(signal, prompt.read.spans) for signal, prompt in pairs]).cpu()
+        attention = torch.cat(
+            [pool_question_rows(signal, prompt.read.spans) for signal, prompt in pairs]
+        ).cpu()
         length = torch.tensor(example.tokens).float().log1p()[:, None]
-        return {"first": torch.cat([seen, example.words], 1), "alone": torch.cat([seen, length], 1)}
+        return {
+            "first": torch.cat([attention, example.words], 1),
+            "alone": torch.cat([attention, length], 1),
+        }
 
     def scores(self, example: Example) -> dict[str, Tensor]:
-        """`[U]` of each head."""
+        """The scores by each head, `[U]`."""
         return {name: x @ self.heads[name] for name, x in self.features(example).items()}
 
     def loss(self, scores: dict[str, Tensor], gold: Tensor) -> Tensor:
@@ -68,12 +74,14 @@ class Pupil:
 
     def _fitted_heads(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         with torch.no_grad():
-            seen = [self.features(example) for example in examples]
+            features = [self.features(example) for example in examples]
         questions = {
-            name: [Question(x[name], e.gold) for x, e in zip(seen, examples, strict=True)]
+            name: [
+                LabelledFeatures(x[name], e.gold) for x, e in zip(features, examples, strict=True)
+            ]
             for name in ("first", "alone")
         }
-        return {name: listwise(rows, l2=0.1)[0] for name, rows in questions.items()}
+        return {name: fit_listwise(rows, l2=0.1)[0] for name, rows in questions.items()}
 
 
 def _shipped_heads(proxy: Proxy, depth: int) -> dict[str, Tensor] | None:

@@ -1,4 +1,4 @@
-"""How well a pupil does on articles it does not learn from."""
+"""How well a student does on articles that it does not learn from."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from tamis.service.training.lora.examples import Example
-from tamis.service.training.lora.student import Pupil
-from tamis.service.training.probe.figures import filled
+from tamis.service.training.lora.student import Student
+from tamis.service.training.probe.figures import fill_token_share
 
-SHARE = 0.2
+TOKEN_SHARE = 0.2
+"""Of an example's tokens, in which the gold kept is measured."""
 
 
 @torch.no_grad()
-def judged(
-    pupil: Pupil, held: Sequence[Example], report: Callable[[str, int, int, str], None]
+def evaluate_student(
+    student: Student, held_out: Sequence[Example], report: Callable[[str, int, int, str], None]
 ) -> dict[str, Any]:
     """Loss, and the share of gold kept in a fifth of the tokens, by each head and by source."""
     losses: list[float] = []
     kept: dict[str, dict[str, list[float]]] = {}
-    for i, example in enumerate(held, 1):
-        scores = pupil.scores(example)
-        losses.append(float(pupil.loss(scores, example.gold)))
+    for i, example in enumerate(held_out, 1):
+        scores = student.scores(example)
+        losses.append(float(student.loss(scores, example.gold)))
         for name, z in scores.items():
             of = kept.setdefault(name, {}).setdefault(example.source, [])
-            of.append(gold_kept(z, example, SHARE))
-        report("judging", i, len(held), "")
+            of.append(kept_gold_share(z, example, TOKEN_SHARE))
+        report("judging", i, len(held_out), "")
     return {
         "loss": round(sum(losses) / max(1, len(losses)), 4),
         "kept": {
@@ -38,7 +39,7 @@ def judged(
     }
 
 
-def gold_kept(scores: Tensor, example: Example, share: float) -> float:
+def kept_gold_share(scores: Tensor, example: Example, share: float) -> float:
     """Share of an example's gold units among the best that fit a share of its tokens."""
-    chosen = filled(scores, example.tokens, share)
+    chosen = fill_token_share(scores, example.tokens, share)
     return float(example.gold[chosen].sum() / example.gold.sum())

@@ -1,4 +1,4 @@
-"""Questions whose context holds no answer, and what tells them from the others."""
+"""Answerability: how to tell questions whose context holds no answer from the others."""
 
 from __future__ import annotations
 
@@ -20,47 +20,53 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import annotated_units
-from tamis.service.training.probe.labelled_readings import Case, case_of
+from tamis.service.training.probe.labelled_readings import LabelledReading, label_reading
 
 _C = 0.1
+"""Inverse weight of the squared norm in the logistic regression."""
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """Weights from all questions, and per fold those that never saw its articles."""
+class CrossFitWeights:
+    """Weights fitted on all questions, and for each fold those fitted without its articles.
+
+    Attributes:
+        whole: fitted on all questions, `[F]`. bias: that of `whole`.
+        folds: weights and bias by fold.
+    """
 
     whole: Tensor
     bias: float
     folds: dict[int, tuple[Tensor, float]]
 
     def scores(self, features: Tensor, fold: int) -> Tensor:
-        """Scores `[U]` by weights that never saw the fold, with the centring of its fit."""
+        """Scores `[U]` by weights that were fitted without the fold, centred as in that fit."""
         w, bias = self.folds.get(fold, (self.whole, self.bias))
         # less the bias of the whole, so that absolute scores mean the same in every fold
         return features @ w + bias - self.bias
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """The fits that answerability is judged by."""
+class AnswerabilityFits:
+    """The fits that the features of answerability are computed with."""
 
-    first: Folded
-    hop: Folded
-    alone: Folded
+    first: CrossFitWeights
+    hop: CrossFitWeights
+    alone: CrossFitWeights
 
-    def features(self, case: Case) -> Tensor:
-        """What is known of a request by weights that never saw its article."""
+    def features(self, case: LabelledReading) -> Tensor:
+        """Features of one request, by weights that were fitted without its article."""
         z = self.first.scores(case.first, case.fold)
         second = torch.from_numpy(hop_features(case.lexicon, z.double().numpy()))
         z = self.hop.scores(second, case.fold)
-        alone = self.alone.scores(case.lone, case.fold)
+        alone = self.alone.scores(case.isolated, case.fold)
         return answer_features(z, alone, case.first[:, -len(WORD_FEATURES) :])
 
 
-def without_gold(case: Case) -> Case | None:
-    """The same question among those of its passages that hold no gold; None if all do.
+def remove_gold(case: LabelledReading) -> LabelledReading | None:
+    """The same question with only those of its passages that hold no gold; None if all do.
 
-    Passages are read alone, so what was seen of them stands; words are counted anew.
+    Passages are read one by one, so their features stay as they are; words are counted anew.
     """
     docs = case.record["docs"]
     record = {**case.record, "docs": [doc for doc in docs if not doc["gold"]], "answer_spans": []}
@@ -69,18 +75,20 @@ def without_gold(case: Case) -> Case | None:
     if not kept:
         return None
     tokens = tuple(case.tokens[i] for i in kept)
-    look = Reading(case.lone[torch.tensor(kept), :-1], tokens, 0, 0, {})
-    bare = case_of(case.source, record, look, torch.zeros(len(kept), dtype=torch.bool))
+    reading = Reading(case.isolated[torch.tensor(kept), :-1], tokens, 0, 0, {})
+    bare = label_reading(case.source, record, reading, torch.zeros(len(kept), dtype=torch.bool))
     return replace(bare, fold=case.fold)
 
 
-def answer_weights(steps: Steps, present: Sequence[Case], absent: Sequence[Case]) -> Tensor:
+def fit_answerability(
+    steps: AnswerabilityFits, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
+) -> Tensor:
     """Weights and bias `[len(ANSWER_FEATURES) + 1]` of a logistic regression over requests.
 
-    Questions without an answer are the records that say so and every other one with its gold
-    passages taken away. Both sides weigh the same, so that 0.5 is even odds.
+    Questions without an answer are the records labelled so, and every answerable record once more
+    with its gold passages removed. Both classes weigh the same, so that 0.5 is even odds.
     """
-    lacking = [*absent, *(bare for case in present if (bare := without_gold(case)) is not None)]
+    lacking = [*absent, *(bare for case in present if (bare := remove_gold(case)) is not None)]
     if not lacking:
         return torch.zeros(0)
     x = torch.stack([steps.features(case) for case in (*present, *lacking)]).numpy()
@@ -88,47 +96,50 @@ def answer_weights(steps: Steps, present: Sequence[Case], absent: Sequence[Case]
     weight = np.where(y == 1, len(lacking) / len(present), 1.0)
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=_C, max_iter=5000))
     fit.fit(x, y, logisticregression__sample_weight=weight)
-    scaler, line = fit[0], fit[1]
-    w = torch.from_numpy(line.coef_[0] / scaler.scale_)
-    bias = torch.tensor(line.intercept_[0]) - w @ torch.from_numpy(scaler.mean_)
+    scaler, regression = fit[0], fit[1]
+    w = torch.from_numpy(regression.coef_[0] / scaler.scale_)
+    bias = torch.tensor(regression.intercept_[0]) - w @ torch.from_numpy(scaler.mean_)
     return torch.cat([w, bias[None]]).float()
 
 
-def answer_figures(
-    probe: LinearProbe, present: Sequence[Case], absent: Sequence[Case]
+def answerability_figures(
+    probe: LinearProbe, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
 ) -> dict[str, Any]:
-    """AUROC a source: against records without an answer, and against gold passages taken away."""
+    """AUROC by file: against records without an answer, and against gold passages removed."""
     if "answerable" not in probe.weights or not len(probe.weights["answerable"]):
         return {}
     names = sorted({case.source for case in (*present, *absent)})
-    yes, no, gone = ({name: list[float]() for name in names} for _ in range(3))
+    answerable, unanswerable, removed = ({name: list[float]() for name in names} for _ in range(3))
     for case in present:
-        yes[case.source].append(_judged(probe, case))
-        if (bare := without_gold(case)) is not None:
-            gone[case.source].append(_judged(probe, bare))
+        answerable[case.source].append(_answerability(probe, case))
+        if (bare := remove_gold(case)) is not None:
+            removed[case.source].append(_answerability(probe, bare))
     for case in absent:
-        no[case.source].append(_judged(probe, case))
-    found = {name: _auroc(yes[name], no[name], gone[name]) for name in names}
-    pooled = ([p for name in names for p in side[name]] for side in (yes, no, gone))
+        unanswerable[case.source].append(_answerability(probe, case))
+    sides = answerable, unanswerable, removed
+    found = {name: _auroc(*(side[name] for side in sides)) for name in names}
+    pooled = ([p for name in names for p in side[name]] for side in sides)
     return found | {"pooled": _auroc(*pooled)}
 
 
-def _judged(probe: LinearProbe, case: Case) -> float:
+def _answerability(probe: LinearProbe, case: LabelledReading) -> float:
     z = second_step_scores(probe, case.first, case.lexicon)
-    return answerability(probe, case.first, z, case.lone) or 0.0
+    return answerability(probe, case.first, z, case.isolated) or 0.0
 
 
-def _auroc(yes: list[float], no: list[float], gone: list[float]) -> dict[str, Any]:
-    def against(other: list[float]) -> float | None:
-        if not yes or not other:
+def _auroc(
+    answerable: list[float], unanswerable: list[float], without_gold: list[float]
+) -> dict[str, Any]:
+    def auroc_against(other: list[float]) -> float | None:
+        if not answerable or not other:
             return None
-        truth = np.array([1.0] * len(yes) + [0.0] * len(other))
-        return round(auc(np.array(yes + other), truth), 4)
+        truth = np.array([1.0] * len(answerable) + [0.0] * len(other))
+        return round(auc(np.array(answerable + other), truth), 4)
 
     return {
-        "answerable": len(yes),
-        "unanswerable": len(no),
-        "auroc": against(no),
-        "without_gold": len(gone),
-        "auroc_without_gold": against(gone),
+        "answerable": len(answerable),
+        "unanswerable": len(unanswerable),
+        "auroc": auroc_against(unanswerable),
+        "without_gold": len(without_gold),
+        "auroc_without_gold": auroc_against(without_gold),
     }

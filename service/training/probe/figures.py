@@ -9,17 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.question_rows import probabilities, second_step_scores
+from tamis.compressors.methods.question_rows import second_step_probabilities, second_step_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.training.probe.labelled_readings import Case
+from tamis.service.training.probe.labelled_readings import LabelledReading
 
 
-def figures_of(
-    probe: LinearProbe, cases: Sequence[Case], shares: Sequence[float] = (0.1, 0.2)
+def probe_figures(
+    probe: LinearProbe, cases: Sequence[LabelledReading], shares: Sequence[float] = (0.1, 0.2)
 ) -> dict[str, Any]:
-    """What a probe reaches on cases: evidence at a share of the tokens, AUC, calibration."""
-    p = [judged(probe, case) for case in cases]
+    """What a probe reaches on labelled questions: evidence kept, AUC, calibration.
+
+    Args:
+        shares: of a question's tokens, at which the evidence kept is measured.
+    """
+    p = [unit_probabilities(probe, case) for case in cases]
     flat, gold = torch.cat(p).double().numpy(), torch.cat([c.gold for c in cases]).double().numpy()
     group = np.repeat(np.arange(len(cases)), [len(c.gold) for c in cases])
     skill = brier_skill(flat, gold, group)
@@ -32,27 +36,33 @@ def figures_of(
             {k: round(v, 4) for k, v in row.items()} for row in reliability(flat, gold)
         ],
         "evidence": {
-            name: {str(share): evidence(p, cases, share, name) for share in shares}
+            name: {str(share): evidence_kept(p, cases, share, name) for share in shares}
             for name in sorted({case.source for case in cases})
         },
     }
 
 
-def evidence(p: Sequence[Tensor], cases: Sequence[Case], share: float, source: str) -> list[float]:
-    """Share of gold units kept, of questions with all of it, at a share of tokens; questions."""
+def evidence_kept(
+    p: Sequence[Tensor], cases: Sequence[LabelledReading], share: float, source: str
+) -> list[float]:
+    """What is kept of the gold of one file's questions at a share of their tokens.
+
+    Returns:
+        the share of its gold units, the share of questions with all of them, and the questions.
+    """
     kept = total = whole = questions = 0
     for scores, case in zip(p, cases, strict=True):
         if case.source != source:
             continue
-        chosen = filled(scores, case.tokens, share)
+        chosen = fill_token_share(scores, case.tokens, share)
         hits = sum(bool(g) for g in case.gold[chosen])
         kept, total = kept + hits, total + int(case.gold.sum())
         whole, questions = whole + (hits == int(case.gold.sum())), questions + 1
     return [round(kept / max(1, total), 4), round(whole / max(1, questions), 4), questions]
 
 
-def filled(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
-    """The best units, in order of score, that fit a share of all tokens."""
+def fill_token_share(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
+    """The units of the highest scores that fit a share of all tokens, best first."""
     room, chosen = int(share * sum(tokens) + 1e-9), []
     for unit in scores.argsort(descending=True, stable=True).tolist():
         if tokens[unit] <= room:
@@ -61,6 +71,6 @@ def filled(scores: Tensor, tokens: Sequence[int], share: float) -> list[int]:
     return chosen
 
 
-def judged(probe: LinearProbe, case: Case) -> Tensor:
-    """The probabilities of one case's units."""
-    return probabilities(probe, second_step_scores(probe, case.first, case.lexicon))
+def unit_probabilities(probe: LinearProbe, case: LabelledReading) -> Tensor:
+    """The probability of each unit of one question, `[U]`."""
+    return second_step_probabilities(probe, second_step_scores(probe, case.first, case.lexicon))

@@ -1,9 +1,9 @@
-"""Sentinel's own training, so that the method to beat is beaten at its best.
+"""Sentinel's own training, so that it is compared at its best.
 
 Two recipes circulate, and both are here:
 
     published   one gold and one other sentence a question, from short lone contexts, shuffled
-    like-cases  every sentence, from contexts as users have them: titles, order, distractors
+    like-cases  every sentence, from contexts as in use: with titles, order and distractors
 """
 
 from __future__ import annotations
@@ -21,19 +21,26 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
-from tamis.service.datasets.case_readings import Looks
+from tamis.service.datasets.case_readings import CaseReadings, store_key
+from tamis.service.datasets.record_files import (
+    RecordFile,
+    ReportProgress,
+    answerable_records,
+    describe_file,
+    fold_of,
+    name_distinctly,
+)
 from tamis.service.datasets.records import (
     Record,
     annotated_units,
+    gold_labels,
     gold_spans,
-    id_of,
-    labels,
-    load,
+    load_records,
     passages_of,
+    record_id,
 )
-from tamis.service.training.probe.labelled_readings import Report, Source, described, distinct, fold_of, look_key, records_of
 
-Recipe = Literal["published", "like-cases"]
+SentinelRecipe = Literal["published", "like-cases"]
 _C = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 5
 _SHORT_CHARS = 2000
@@ -41,39 +48,47 @@ _SHORT_CHARS = 2000
 
 
 def train_sentinel(
-    proxy: Proxy, sources: Sequence[Source], cache: Path, recipe: Recipe, report: Report
+    proxy: Proxy,
+    files: Sequence[RecordFile],
+    cache: Path,
+    recipe: SentinelRecipe,
+    report: ReportProgress,
 ) -> LinearProbe:
     """Fits Sentinel's regression: liblinear, balanced classes, C by grouped cross-validated AUC.
 
     Raises:
         BadInput: no usable question in the files.
     """
-    sources = distinct(sources)
+    files = name_distinctly(files)
     method = Sentinel(proxy, LinearProbe({}, _card(proxy, (), {})))
-    looks = Looks(cache, look_key(method))
+    readings = CaseReadings(cache, store_key(method))
     x, y, group = [], [], []
-    held: list[bool] = []
+    held_out: list[bool] = []
     used = []
-    for source in sources:
-        before = len(held)
-        records = _shuffled(source) if recipe == "published" else records_of(source)
+    for file in files:
+        before = len(held_out)
+        records = _shuffled_records(file) if recipe == "published" else answerable_records(file)
         for i, record in enumerate(records, 1):
             passages, units = passages_of(record), annotated_units(record)
-            gold = labels(record, units)
-            report(source.name, i, len(records))
+            gold = gold_labels(record, units)
+            report(file.name, i, len(records))
             if not any(gold) or all(gold):
                 continue
-            features = looks.get(record["question"], passages, units, method.read).features.numpy()
-            picked = _pair(gold, id_of(record)) if recipe == "published" else range(len(gold))
+            features = readings.get_or_read(
+                record["question"], passages, units, method.read
+            ).features.numpy()
+            picked = (
+                _draw_pair(gold, record_id(record)) if recipe == "published" else range(len(gold))
+            )
             x += [features[u] for u in picked]
             y += [gold[u] for u in picked]
-            group += [len(held)] * len(picked)
-            held.append(fold_of(record) == 0)
-        used.append(described(source, len(held) - before))
-    if not any(held) or all(held):
+            group += [len(held_out)] * len(picked)
+            held_out.append(fold_of(record) == 0)
+        used.append(describe_file(file, len(held_out) - before))
+    if not any(held_out) or all(held_out):
         raise BadInput("no question can be held out; give more data")
-    out = np.array(held)[group]
-    fitted = _regression(np.array(x)[~out], np.array(y)[~out], np.array(group)[~out])
+    out = np.array(held_out)[group]
+    fitted = _fit_regression(np.array(x)[~out], np.array(y)[~out], np.array(group)[~out])
     w, bias = fitted
     figure = auc(np.array(x)[out] @ w + bias, np.array(y)[out].astype(float))
     card = _card(proxy, used, {"recipe": recipe, "held_out_auc": round(figure, 4)})
@@ -82,7 +97,7 @@ def train_sentinel(
     )
 
 
-def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
+def _fit_regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
     if (questions := len(set(group.tolist()))) < _FOLDS:
         raise BadInput(
             f"{questions} questions are left to fit on; C is chosen over {_FOLDS} folds of "
@@ -105,17 +120,18 @@ def _regression(x: Any, y: Any, group: Any) -> tuple[Any, float]:
     return w, float(model.intercept_[0] - w @ scale.mean_)
 
 
-def _shuffled(source: Source) -> list[Record]:
+def _shuffled_records(file: RecordFile) -> list[Record]:
     """Lone short contexts with their sentences in random order, as in the paper's appendix."""
-    rows = [r for r in load(source.path) if r.get("answerable", True) and gold_spans(r)]
+    rows = [r for r in load_records(file.path) if r.get("answerable", True) and gold_spans(r)]
     rows = [r for r in rows if sum(len(d["text"]) for d in r["docs"]) <= _SHORT_CHARS]
     chance = random.Random(0)
     return [
-        _mixed(r, chance) for r in chance.sample(rows, min(len(rows), source.limit or len(rows)))
+        _shuffle_sentences(r, chance)
+        for r in chance.sample(rows, min(len(rows), file.limit or len(rows)))
     ]
 
 
-def _mixed(record: Record, chance: random.Random) -> Record:
+def _shuffle_sentences(record: Record, chance: random.Random) -> Record:
     docs = []
     for doc in record["docs"]:
         order = chance.sample(range(len(doc["sents"])), len(doc["sents"]))
@@ -131,7 +147,7 @@ def _mixed(record: Record, chance: random.Random) -> Record:
     return {**record, "docs": docs, "answer_spans": []}
 
 
-def _pair(gold: Sequence[bool], seed: str) -> list[int]:
+def _draw_pair(gold: Sequence[bool], seed: str) -> list[int]:
     chance = random.Random(seed)
     return [
         chance.choice([u for u, g in enumerate(gold) if g is wanted]) for wanted in (True, False)

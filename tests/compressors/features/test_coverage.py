@@ -1,4 +1,4 @@
-"""Coverage, "nothing relevant", tags, instructions: what a caller may rely on."""
+"""Coverage, unanswerable contexts, keep tags, instructions, floors with limits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tamis.compressors.keep_tags import parse_keep_tags
 from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.question import question_text
-from tamis.compressors.types import Budget, Rules, Scores
+from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 
@@ -22,11 +23,11 @@ TEXT = "The sky is blue. The grass is green. The door is shut."
 @pytest.fixture(scope="module")
 def counter():
     """A byte is a token."""
-    return Scripted.pointing_at("x").layout.tokens
+    return ScriptedReader.pointing_at("x").layout.tokens
 
 
-class Fixed:
-    """Scores that a test decides on."""
+class FixedScorer:
+    """A method with fixed scores."""
 
     info = Info("a test's own", "")
 
@@ -47,7 +48,7 @@ def kept(result):
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
-def test_new_questions_keep_all_their_evidence_as_often_as_was_asked(coverage):
+def test_new_questions_keep_all_their_evidence_as_often_as_the_coverage_says(coverage):
     chance = torch.Generator().manual_seed(0)
     hits = []
     for _ in range(2000):
@@ -65,21 +66,21 @@ def test_the_threshold_is_the_kth_lowest_score_counted_by_hand():
     assert conformal_threshold(lowest, 0.95) == 0.0  # too few questions to promise so much
 
 
-def test_a_coverage_keeps_what_its_threshold_keeps_and_says_so(counter):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5], threshold=0.5), "fixed", counter)
+def test_a_coverage_keeps_what_its_threshold_keeps_and_reports_it(counter):
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.5], threshold=0.5), "fixed", counter)
     result = compressor.compress("What?", [TEXT], Budget(coverage=0.9))
     assert kept(result) == ["The grass is green.", "The door is shut."]
     assert result.threshold == 0.5
 
 
 def test_a_method_without_calibration_promises_nothing(counter):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.5]), "fixed", counter)
     with pytest.raises(BadInput, match="no calibrated coverage"):
         compressor.compress("What?", [TEXT], Budget(coverage=0.9))
 
 
 @pytest.mark.parametrize("coverage", [0, 1, 1.5, -1])
-def test_a_coverage_that_nobody_can_keep_is_refused(coverage):
+def test_a_coverage_out_of_range_is_refused(coverage):
     with pytest.raises(BadInput, match="coverage is"):
         Budget(coverage=coverage)
 
@@ -98,7 +99,7 @@ def test_a_context_without_an_answer_is_treated_as_the_policy_says(
     status,
     text,
 ):
-    compressor = Compressor(Fixed([0.2, 0.4, 0.3], answerability=0.1), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.2, 0.4, 0.3], answerability=0.1), "fixed", counter)
     rules = Rules(answerable_floor=0.3, unanswerable=policy)
     result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
     assert (result.status, result.text, result.answerability) == (status, text, 0.1)
@@ -107,7 +108,7 @@ def test_a_context_without_an_answer_is_treated_as_the_policy_says(
 
 
 def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5], answerability=0.8), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.5], answerability=0.8), "fixed", counter)
     rules = Rules(answerable_floor=0.3, unanswerable="nothing")
     result = compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules)
     assert (result.status, result.text) == ("ok", "The grass is green.")
@@ -116,19 +117,19 @@ def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
 def test_a_context_with_a_unit_that_likely_answers_holds_an_answer(counter):
     rules = Rules(answerable_floor=0.3, unanswerable="nothing")
     for best, status in ((0.49, "unanswerable"), (0.5, "ok")):
-        compressor = Compressor(Fixed([0.2, best, 0.1], answerability=0.1), "fixed", counter)
+        compressor = Compressor(FixedScorer([0.2, best, 0.1], answerability=0.1), "fixed", counter)
         assert compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules).status == status
 
 
 def test_a_method_that_cannot_tell_is_refused_a_policy(counter):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.5]), "fixed", counter)
     with pytest.raises(BadInput, match="cannot tell"):
         compressor.compress("What?", [TEXT], Budget(max_tokens=20), Rules(unanswerable="nothing"))
 
 
-def test_what_stands_between_keep_tags_is_kept_and_the_text_stays_as_it_was(counter):
+def test_text_between_keep_tags_is_kept_and_stays_as_it_was(counter):
     text = "The sky is blue. <keep>The grass is green.</keep> The door is shut."
-    compressor = Compressor(Fixed([0.9, *[0.1] * (len(units(text)) - 1)]), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.9, *[0.1] * (len(units(text)) - 1)]), "fixed", counter)
     result = compressor.compress("What?", [text], Budget(max_tokens=60), Rules(keep_tags=True))
     assert "The grass is green." in result.text
     assert all(text[k.start : k.stop] in text for k in result.kept)
@@ -146,14 +147,14 @@ def test_a_tag_without_its_partner_is_named_with_its_place(text):
         parse_keep_tags(Passage(text), 3)
 
 
-def test_tags_are_text_where_nobody_asked_for_them(counter):
+def test_keep_tags_are_plain_text_unless_the_rules_read_them(counter):
     text = "The sky is blue. <keep>The grass is green. The door is shut."
-    compressor = Compressor(Fixed([0.9] * len(units(text))), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.9] * len(units(text))), "fixed", counter)
     assert compressor.compress("What?", [text], Budget(max_tokens=20)).text == "The sky is blue."
 
 
 def test_a_span_grows_to_whole_units_and_their_neighbours(counter):
-    compressor = Compressor(Fixed([0.2, 0.9, 0.5]), "fixed", counter)
+    compressor = Compressor(FixedScorer([0.2, 0.9, 0.5]), "fixed", counter)
     result = compressor.compress("What?", [TEXT], Budget(max_tokens=20))
     (only,) = result.kept
     start, stop = result.expand(only.passage, only.start, only.stop)
@@ -174,8 +175,8 @@ def test_instruction_and_history_come_before_the_question():
         question_text("Who?", history="It is a ship.")
 
 
-def test_a_floor_and_a_limit_hold_together(counter):
-    scorer = Fixed([0.9, 0.4, 0.1], threshold=0.3)
+def test_a_floor_and_a_limit_both_hold(counter):
+    scorer = FixedScorer([0.9, 0.4, 0.1], threshold=0.3)
     compressor = Compressor(scorer, "fixed", counter)
     for floor in ({"threshold": 0.3}, {"coverage": 0.9}):
         free = compressor.compress("What?", [TEXT], Budget(**floor))

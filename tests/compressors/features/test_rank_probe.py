@@ -1,4 +1,4 @@
-"""How question_rows ranks whole documents: what is summed, what is weighed, when it steps back."""
+"""How question_rows ranks whole documents: features, weights, and when no rank probe is used."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from tamis.compressors.features import rank_probe as _rank_probe
+from tamis.compressors.features import rank_probe as rank_probe_module
 from tamis.compressors.features.rank_features import (
     RANK_WORDS,
-    best_units,
-    masses,
+    best_unit_means,
+    first_word_column,
+    passage_masses,
     rank_features,
-    said_of,
-    words_at,
+    word_shares,
 )
 from tamis.compressors.features.rank_probe import unit_evidence
 from tamis.compressors.methods.fusion import Fusion
@@ -26,7 +26,7 @@ from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
-from tests.laws.methods import HEADS, LAYERS, probe_for, question_probe, scripted
+from tests.laws.methods import HEADS, LAYERS, make_probe, question_probe, scripted_reader
 from tests.laws.texts import NEEDLE
 
 PASSAGES = [
@@ -45,21 +45,21 @@ def rank_probe(reader, words=0.0):
         "units": UNITS,
         "calibration": [1.0, 0, 0, 0],
     }
-    return probe_for(reader, "rank", weights)
+    return make_probe(reader, "rank", weights)
 
 
 @pytest.fixture
 def method(monkeypatch):
-    reader = scripted()
-    monkeypatch.setattr(_rank_probe, "choose_probe", lambda *_: rank_probe(reader))
+    reader = scripted_reader()
+    monkeypatch.setattr(rank_probe_module, "choose_probe", lambda *_: rank_probe(reader))
     return QuestionRows(reader, question_probe(reader))
 
 
 def test_a_documents_mass_is_the_sum_over_its_units():
     """Two heads; means .1 and .2 a token of 3 and 5 tokens sum to 1.3."""
     features = torch.tensor([[0.1, 0.3], [0.2, 0.1], [0.5, 0.5]]).log().repeat(1, 2)
-    look = Reading(features, (3, 5, 2), 0, 0, {})
-    got = masses(look, torch.tensor([0, 0, 2]), 3).exp()
+    reading = Reading(features, (3, 5, 2), 0, 0, {})
+    got = passage_masses(reading, torch.tensor([0, 0, 2]), 3).exp()
     assert got[0].tolist() == pytest.approx([1.3, 1.4])
     assert got[2].tolist() == pytest.approx([1.0, 1.0])
     assert got[1].max() < 1e-6
@@ -68,37 +68,41 @@ def test_a_documents_mass_is_the_sum_over_its_units():
 def test_a_documents_best_unit_is_another_for_each_head():
     features = torch.tensor([[0.1, 0.3], [0.2, 0.1], [0.5, 0.4]]).log().repeat(1, 2)
     features[:, 2:] += 1  # the maxima of tokens play no part
-    got = best_units(Reading(features, (3, 5, 2), 0, 0, {}), torch.tensor([0, 0, 2]), 3).exp()
+    got = best_unit_means(Reading(features, (3, 5, 2), 0, 0, {}), torch.tensor([0, 0, 2]), 3).exp()
     assert got[0].tolist() == pytest.approx([0.2, 0.3])
     assert got[2].tolist() == pytest.approx([0.5, 0.4])
     assert got[1].max() < 1e-6
 
 
-def test_words_are_shares_of_what_the_question_could_reach():
-    said = said_of("red pins", [Passage("Red pins."), Passage("blue", title="pin"), Passage("")])
-    assert said.shape == (3, 3)
-    assert said[0, 1] == pytest.approx(1)
-    assert 0 < said[1, 2] < 1
-    assert said[2].tolist() == [0, 0, 0]
-    assert said.max() <= 1
+def test_word_features_are_shares_of_their_maximum_for_the_question():
+    shares = word_shares(
+        "red pins", [Passage("Red pins."), Passage("blue", title="pin"), Passage("")]
+    )
+    assert shares.shape == (3, 3)
+    assert shares[0, 1] == pytest.approx(1)
+    assert 0 < shares[1, 2] < 1
+    assert shares[2].tolist() == [0, 0, 0]
+    assert shares.max() <= 1
 
 
 def test_evidence_adds_up_and_the_best_unit_is_log_odds():
     units = [Unit(0, 0, 1, (0, 1)), Unit(0, 1, 2, (1, 2)), Unit(1, 0, 1, (0, 1))]
-    told = unit_evidence(torch.tensor([1.0, 1.0, 2.0]), [0.5, 0.9], units)
-    assert told[:, 0].tolist() == pytest.approx([1 + math.log(2), 2.0])
-    assert told[:, 1].tolist() == pytest.approx([0, math.log(9)], abs=1e-5)
+    evidence = unit_evidence(torch.tensor([1.0, 1.0, 2.0]), [0.5, 0.9], units)
+    assert evidence[:, 0].tolist() == pytest.approx([1 + math.log(2), 2.0])
+    assert evidence[:, 1].tolist() == pytest.approx([0, math.log(9)], abs=1e-5)
 
 
-def test_a_documents_score_is_its_weighed_mass_and_what_its_units_say(method):
+def test_a_documents_score_is_its_weighed_mass_plus_the_evidence_of_its_units(method):
     units = units_of(PASSAGES)
-    look = method.read(QUESTION, PASSAGES, units)
-    scores = method.score_reading(look, QUESTION, PASSAGES, units)
-    seen = rank_features(QUESTION, look, PASSAGES, units)[:, : words_at(LAYERS, HEADS)]
-    whole, best = seen.view(len(PASSAGES), 2, -1).sum(2).unbind(1)
-    first = method.first_step(look, QUESTION, PASSAGES, units)
-    told = unit_evidence(first, scores.passages, units)
-    z = whole / 10 + best / 20 + UNITS[0] * told[:, 0] + UNITS[1] * told[:, 1]
+    reading = method.read(QUESTION, PASSAGES, units)
+    scores = method.score_reading(reading, QUESTION, PASSAGES, units)
+    features = rank_features(QUESTION, reading, PASSAGES, units)[
+        :, : first_word_column(LAYERS, HEADS)
+    ]
+    whole, best = features.view(len(PASSAGES), 2, -1).sum(2).unbind(1)
+    first = method.first_step(reading, QUESTION, PASSAGES, units)
+    evidence = unit_evidence(first, scores.passages, units)
+    z = whole / 10 + best / 20 + UNITS[0] * evidence[:, 0] + UNITS[1] * evidence[:, 1]
     got = method.rank(QUESTION, PASSAGES, units)
     assert got.values == pytest.approx(torch.sigmoid(z).tolist(), abs=1e-5)
     assert got.units == scores.values
@@ -113,7 +117,7 @@ def test_the_document_with_the_needle_is_first_and_its_sentence_the_best(method)
 
 
 @pytest.mark.parametrize("how", ["isolated", "no unit probe", "another depth"])
-def test_where_the_rank_probe_cannot_act_the_best_unit_ranks(method, monkeypatch, how):
+def test_where_the_rank_probe_cannot_be_used_the_best_unit_ranks(method, monkeypatch, how):
     reader = method.reader
     if how == "another depth":
         method.layers = 2
@@ -133,8 +137,8 @@ def test_words_alone_rank_whole_documents_with_their_titles():
     assert len(got.units) == 4
 
 
-class Says:
-    """Thinks this of the documents."""
+class FixedRanker:
+    """Ranks documents by fixed values."""
 
     def __init__(self, *values):
         self.values = values
@@ -147,7 +151,7 @@ class Says:
 
 
 def test_a_rank_probe_of_ones_own_ranks_and_none_leaves_it_to_the_best_unit(tmp_path):
-    reader = scripted()
+    reader = scripted_reader()
     mine, units = rank_probe(reader, words=3.0), units_of(PASSAGES)
     file = mine.save(tmp_path / "mine.safetensors")
     probe = question_probe(reader)
@@ -167,29 +171,33 @@ def test_a_rank_probe_of_ones_own_ranks_and_none_leaves_it_to_the_best_unit(tmp_
     [
         ({"isolated": True}, "isolated documents are scored apart"),
         ({"probe": None}, "probe is None"),
-        ({"rank_probe": question_probe(scripted())}, "one for question_rows.*one for rank"),
-        ({"probe": rank_probe(scripted())}, "one for rank.*one for question_rows"),
+        ({"rank_probe": question_probe(scripted_reader())}, "one for question_rows.*one for rank"),
+        ({"probe": rank_probe(scripted_reader())}, "one for rank.*one for question_rows"),
     ],
 )
-def test_a_rank_probe_that_could_not_act_is_refused_when_it_is_given(options, says):
-    reader = scripted()
+def test_a_rank_probe_that_cannot_be_used_is_refused(options, says):
+    reader = scripted_reader()
     given = {"probe": question_probe(reader), "rank_probe": rank_probe(reader)} | options
     with pytest.raises(BadInput, match=says):
         QuestionRows(reader, **given)
 
 
-def test_fusion_sums_what_its_parts_think_of_documents():
-    both = Fusion({"a": Says(0.0, 2.0), "b": Says(30.0, 10.0)}, {"a": 3.0})
+def test_fusion_sums_the_document_scores_of_its_parts():
+    both = Fusion({"a": FixedRanker(0.0, 2.0), "b": FixedRanker(30.0, 10.0)}, {"a": 3.0})
     got = both.rank("q", PASSAGES[:2], units_of(PASSAGES[:2]))
     assert got.values == pytest.approx((-2.0, 2.0))
     assert (got.windows, got.tokens_read, got.timings_ms) == (2, 10, {"read": 2.0})
 
 
-def test_fusion_ranks_by_weights_of_its_own_and_does_not_ask_what_weighs_nothing():
+def test_fusion_ranks_by_weights_of_its_own_and_does_not_run_a_part_of_weight_0():
     two, units = PASSAGES[:2], units_of(PASSAGES[:2])
-    parts = {"attention": Says(0.0, 2.0), "lexical": Says(1.0, 0.0), "embedding": Says(8.0, 0.0)}
+    parts = {
+        "attention": FixedRanker(0.0, 2.0),
+        "lexical": FixedRanker(1.0, 0.0),
+        "embedding": FixedRanker(8.0, 0.0),
+    }
     got = Fusion(parts).rank("q", two, units)
     assert got.values == pytest.approx((0.2 - 0.8, 0.8 - 0.2))
     assert got.windows == 2
-    told = Fusion(parts, {"lexical": 2.0}).rank("q", two, units)
-    assert told.values == pytest.approx((2 + 0.2 - 0.8, 0.8 - 0.2 - 2))
+    weighted = Fusion(parts, {"lexical": 2.0}).rank("q", two, units)
+    assert weighted.values == pytest.approx((2 + 0.2 - 0.8, 0.8 - 0.2 - 2))

@@ -1,4 +1,4 @@
-"""What the words alone say: by hand, in small cases."""
+"""Word features and BM25, worked out by hand in small cases."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_stem_is_a_word_without_its_commonest_ending(word: str, stemmed: str):
 
 
 def test_bm25_of_three_sentences():
-    """N = 3, mean length 2; `cat` stands in two, `dog` in one, `emu` in none."""
+    """N = 3, mean length 2; `cat` is in two, `dog` in one, `emu` in none."""
     passages = [Passage("Cat sat."), Passage("Cat cat dog."), Passage("Bird.")]
     found = Lexical().scores("cat dog emu?", passages, units_of(passages))
     cat, dog = log(1 + 1.5 / 2.5), log(1 + 2.5 / 1.5)
@@ -79,7 +79,7 @@ def test_bm25_of_three_sentences():
     assert not found.calibrated
 
 
-def test_a_word_asked_twice_counts_twice():
+def test_a_word_that_the_question_repeats_counts_twice():
     passages = [Passage("Cat sat."), Passage("Bird.")]
     once, twice = (Lexical().scores(q, passages, units_of(passages)) for q in ("cat", "cat cat"))
     assert twice.values[0] == pytest.approx(2 * once.values[0])
@@ -103,43 +103,43 @@ BRIDGE = [
     Passage("She was born in Lima.", title="Jane Roe"),
     Passage("He was born in Rome. Jane Roe met Film X there.", title="Tom Poe"),
 ]
-ASKED = "Where was the director of Film X born?"
+QUESTION = "Where was the director of Film X born?"
 FIRST = [3.0, 0.0, -1.0, -2.0, -1.5]
 
 
 def bridge() -> Lexicon:
-    return Lexicon(ASKED, BRIDGE, units_of(BRIDGE))
+    return Lexicon(QUESTION, BRIDGE, units_of(BRIDGE))
 
 
-def hop(name: str) -> list[float]:
+def hop_column(name: str) -> list[float]:
     found = hop_features(bridge(), torch.tensor(FIRST).double().numpy())
     assert found.shape == (5, len(HOP_FEATURES))
     return found[:, HOP_FEATURES.index(name)].tolist()
 
 
-def test_the_title_that_the_first_fact_names_is_seen():
+def test_a_title_that_the_best_unit_names_is_a_feature():
     """`Film X was directed by Jane Roe` names passage `Jane Roe` whole, `Tom Poe` not at all."""
-    assert hop("title_named") == [0, 0, 1, 0, 0]
+    assert hop_column("title_named") == [0, 0, 1, 0, 0]
 
 
-def test_a_unit_that_names_the_title_of_the_first_fact_is_seen():
-    assert hop("names_title") == [0, 0, 0, 0, 1]
+def test_naming_the_title_of_the_best_unit_is_a_feature():
+    assert hop_column("names_title") == [0, 0, 0, 0, 1]
 
 
-def test_units_in_the_passage_of_the_best_are_seen():
-    """The best is not tied to itself, but to the second best, which stands in its passage here."""
-    assert hop("same_passage") == [1, 1, 0, 0, 0]
+def test_being_in_the_passage_of_the_best_unit_is_a_feature():
+    """The best is not linked to itself, but to the second best, which is in its passage here."""
+    assert hop_column("same_passage") == [1, 1, 0, 0, 0]
 
 
-def test_rare_words_shared_beyond_the_question_are_weighed():
+def test_shared_words_are_weighed_by_how_rare_they_are():
     """Unit 2, under its title, shares `jane` and `roe` with the best; each is in 3 of 5 units."""
     rare = log(1 + (5 - 3 + 0.5) / (3 + 0.5))
-    assert hop("words_shared")[2] == pytest.approx(log1p(2 * rare), rel=FP32)
+    assert hop_column("words_shared")[2] == pytest.approx(log1p(2 * rare), rel=FP32)
 
 
-def test_titles_that_share_words_are_weighed():
-    """Titles share nothing beyond the question here; `Film X` and `Film X` stand in one passage."""
-    assert hop("titles_shared_words") == [0, 0, 0, 0, 0]
+def test_words_that_titles_share_are_weighed_by_how_rare_they_are():
+    """Titles share nothing beyond the question here; `Film X` and `Film X` are one passage's."""
+    assert hop_column("titles_shared_words") == [0, 0, 0, 0, 0]
     twins = [Passage("She sang.", title="Ann Lee"), Passage("He ran.", title="Tim Lee")]
     lexicon = Lexicon("Who?", twins, units_of(twins))
     found = hop_features(lexicon, torch.tensor([1.0, 0.0]).double().numpy())
@@ -148,15 +148,15 @@ def test_titles_that_share_words_are_weighed():
     assert found[:, column].tolist() == pytest.approx([log1p(lee)] * 2, rel=1e-5)
 
 
-def test_scores_are_set_beside_the_best_the_passage_and_the_neighbours():
-    assert hop("first_score") == FIRST
-    assert hop("below_best") == [0, -3, -4, -5, -4.5]
-    assert hop("passage_below_best") == [0, 0, -4, -4.5, -4.5]
-    assert hop("previous_below_best") == [-8, 0, -8, -8, -5]
-    assert hop("next_below_best") == [-3, -8, -8, -4.5, -8]
-    assert hop("named_and_passage") == [0, 0, -4, 0, 0]
+def test_scores_are_compared_with_the_best_the_passage_and_the_neighbours():
+    assert hop_column("first_score") == FIRST
+    assert hop_column("below_best") == [0, -3, -4, -5, -4.5]
+    assert hop_column("passage_below_best") == [0, 0, -4, -4.5, -4.5]
+    assert hop_column("previous_below_best") == [-8, 0, -8, -8, -5]
+    assert hop_column("next_below_best") == [-3, -8, -8, -4.5, -8]
+    assert hop_column("named_and_passage") == [0, 0, -4, 0, 0]
     total = sum(map(exp, FIRST))
-    assert hop("first_share") == pytest.approx([exp(z) / total for z in FIRST], rel=1e-5)
+    assert hop_column("first_share") == pytest.approx([exp(z) / total for z in FIRST], rel=1e-5)
 
 
 def test_a_lexicon_weighs_a_word_by_how_few_units_have_it_under_their_title():
@@ -169,12 +169,12 @@ def test_a_lexicon_weighs_a_word_by_how_few_units_have_it_under_their_title():
     assert both == pytest.approx(log(1 + 4.5 / 1.5) + log(1 + 5.5 / 0.5))
 
 
-def test_word_features_are_what_they_are_called():
+def test_each_word_feature_is_what_its_name_says():
     units = units_of(BRIDGE)
-    found = word_features(ASKED, bridge(), [1, 2, 3, 4, 5])
+    found = word_features(QUESTION, bridge(), [1, 2, 3, 4, 5])
     column = dict(zip(WORD_FEATURES, found.T.tolist(), strict=True))
-    bm25 = torch.tensor(Lexical().scores(ASKED, BRIDGE, units).values)
-    weigh, asked = bridge().weight, bridge().question
+    bm25 = torch.tensor(Lexical().scores(QUESTION, BRIDGE, units).values)
+    weigh, question_stems = bridge().weight, bridge().question
     close = {"abs": 1e-5}
     assert column["bm25"] == pytest.approx(bm25.log1p().tolist(), **close)
     spread = (bm25 - bm25.mean()) / bm25.std(correction=0)
@@ -184,17 +184,23 @@ def test_word_features_are_what_they_are_called():
     assert column["log_tokens"] == pytest.approx([log1p(n) for n in range(1, 6)], **close)
     assert column["title_asked"] == [1, 1, 0, 0, 0]
     shares = [
-        weigh(frozenset(said)) / weigh(asked)
-        for said in ({"film", "x", "was"}, {"was"}, {"was", "born"}, {"was", "born"}, {"film", "x"})
+        weigh(frozenset(shared)) / weigh(question_stems)
+        for shared in (
+            {"film", "x", "was"},
+            {"was"},
+            {"was", "born"},
+            {"was", "born"},
+            {"film", "x"},
+        )
     ]
     assert column["question_covered"] == pytest.approx(shares, **close)
-    shares[1] = weigh(frozenset({"film", "x", "was"})) / weigh(asked)
+    shares[1] = weigh(frozenset({"film", "x", "was"})) / weigh(question_stems)
     assert column["question_covered_titled"] == pytest.approx(shares, **close)
     named = [
         Passage(f"{BRIDGE[u.passage].title} {text}") for u, text in zip(units, texts(), strict=True)
     ]
     whole = [Unit(p, 0, len(n.text), (0, len(n.text))) for p, n in enumerate(named)]
-    titled = Lexical().scores(ASKED, named, whole).values
+    titled = Lexical().scores(QUESTION, named, whole).values
     assert column["bm25_titled"] == pytest.approx([log1p(v) for v in titled], **close)
 
 
@@ -202,7 +208,7 @@ def texts() -> list[str]:
     return [BRIDGE[u.passage].text[slice(*u.visible)] for u in units_of(BRIDGE)]
 
 
-def test_words_of_five_thousand_units_take_no_three_seconds():
+def test_the_words_of_five_thousand_units_take_less_than_three_seconds():
     """Of processor time: what every unit is compared with must not grow with their number."""
     chance = random.Random(0)
     common = [f"w{int(chance.paretovariate(0.6))}" for _ in range(100_000)]

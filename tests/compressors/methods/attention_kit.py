@@ -1,4 +1,4 @@
-"""A question, and attention written out by hand, for the methods that look at it."""
+"""A question, and attention written out by hand, for the tests of methods that read attention."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 from tamis.probes.signal import Signal
 
-ASKED = "Where is the pin?"
+QUESTION = "Where is the pin?"
 
 
-def seen(*rows, layers=1) -> Signal:
-    """`rows[h][r]` are the weights of a row of the last layer; layers below see nothing."""
+def signal_of(*rows, layers=1) -> Signal:
+    """`rows[h][r]` are the weights of a row of the last layer; those of layers below are 0."""
     weights = torch.tensor(rows).float()[None]
     below = torch.zeros(layers - 1, *weights.shape[1:])
     return Signal(torch.cat([below, weights]), tuple(range(layers)), ("question",))

@@ -1,4 +1,4 @@
-"""What the published methods share: smoothing, raw attention, depths, options out of range."""
+"""Shared by the published methods: smoothing, raw attention, depths, options out of range."""
 
 from __future__ import annotations
 
@@ -8,67 +8,69 @@ import torch
 
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.infiniretri import InfiniRetri
-from tamis.compressors.methods.raw_attention import RawAttention, best_words
-from tamis.compressors.reading.smoothing import box, gaussian
+from tamis.compressors.methods.raw_attention import RawAttention, best_token_scores
+from tamis.compressors.reading.smoothing import box_filter, gaussian_filter
 from tamis.compressors.registry import layers_needed
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import Scripted
-from tests.compressors.methods.attention_kit import seen
+from tamis.probes.scripted import ScriptedReader
+from tests.compressors.methods.attention_kit import signal_of
 from tests.laws.methods import head_profile
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
 
-def test_a_box_is_the_mean_of_what_is_there_or_of_zeros_beyond():
+def test_a_box_filter_averages_existing_tokens_or_pads_with_zeros():
     scores = torch.tensor([3.0, 0.0, 6.0, 0.0])
-    assert box(scores, 3).tolist() == pytest.approx([1.5, 3.0, 2.0, 3.0])
-    assert box(scores, 3, padded=True).tolist() == pytest.approx([1.0, 3.0, 2.0, 2.0])
+    assert box_filter(scores, 3).tolist() == pytest.approx([1.5, 3.0, 2.0, 3.0])
+    assert box_filter(scores, 3, padded=True).tolist() == pytest.approx([1.0, 3.0, 2.0, 2.0])
     # an even width reaches one further back: [i - 1, i + 1)
-    assert box(scores, 2).tolist() == pytest.approx([3.0, 1.5, 3.0, 3.0])
-    assert box(scores, 1).tolist() == scores.tolist()
-    assert box(torch.zeros(0), 3).tolist() == []
+    assert box_filter(scores, 2).tolist() == pytest.approx([3.0, 1.5, 3.0, 3.0])
+    assert box_filter(scores, 1).tolist() == scores.tolist()
+    assert box_filter(torch.zeros(0), 3).tolist() == []
     with pytest.raises(BadInput, match="width"):
-        box(scores, 0)
+        box_filter(scores, 0)
 
 
-def test_a_padded_box_is_torchs_convolution():
+def test_a_padded_box_filter_is_torchs_convolution():
     scores = torch.rand(40, generator=torch.Generator().manual_seed(0))
     due = torch.nn.functional.conv1d(scores[None, None], torch.ones(1, 1, 8) / 8, padding=4)
-    torch.testing.assert_close(box(scores, 8, padded=True), due[0, 0, :-1])
+    torch.testing.assert_close(box_filter(scores, 8, padded=True), due[0, 0, :-1])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
-def test_the_gaussian_is_scipys(size):
+def test_the_gaussian_filter_is_scipys(size):
     from scipy.ndimage import gaussian_filter1d
 
     scores = torch.rand(size, generator=torch.Generator().manual_seed(size)).double()
     for sigma in (0.0, 0.7, 1.0, 3.0):
         due = gaussian_filter1d(scores.numpy(), sigma) if sigma else scores.numpy()
-        np.testing.assert_allclose(gaussian(scores, sigma).numpy(), due, atol=1e-12)
+        np.testing.assert_allclose(gaussian_filter(scores, sigma).numpy(), due, atol=1e-12)
     with pytest.raises(BadInput, match="sigma"):
-        gaussian(scores, -1.0)
+        gaussian_filter(scores, -1.0)
 
 
 def test_raw_attention_is_the_best_token_of_the_last_layers_last_row_over_heads():
-    signal = seen(
+    signal = signal_of(
         [[9.0, 9.0, 9.0, 9.0], [0.2, 0.0, 0.4, 0.0]],
         [[9.0, 9.0, 9.0, 9.0], [0.0, 0.4, 0.0, 0.2]],
         layers=2,
     )
-    found = best_words(signal, [(0, 2), (2, 4), (1, 1)], sigma=0.0)
+    found = best_token_scores(signal, [(0, 2), (2, 4), (1, 1)], sigma=0.0)
     assert found.flatten().tolist() == pytest.approx([0.2, 0.2, 0.0])
 
 
 def test_raw_attention_is_smoothed_before_the_best_token_is_taken():
-    """A lone spike sinks below two neighbours that stand together."""
+    """A lone spike sinks below two adjacent values."""
     row = [0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.4, 0.4, 0.0, 0.0]
-    sharp, soft = (best_words(seen([row]), [(0, 6), (6, 12)], s).flatten() for s in (0.0, 1.0))
+    sharp, soft = (
+        best_token_scores(signal_of([row]), [(0, 6), (6, 12)], s).flatten() for s in (0.0, 1.0)
+    )
     assert sharp[0] > sharp[1]
     assert soft[0] < soft[1]
 
 
-def test_only_the_layers_that_the_options_ask_for_are_loaded():
-    """The default proxy has 30; its needle and contrast heads lie at two thirds of its depth."""
+def test_only_the_layers_that_the_options_need_are_loaded():
+    """The default proxy has 30; its needle and contrast heads are at two thirds of its depth."""
     assert layers_needed("raw_attention") is None
     assert layers_needed("infiniretri", heads=0) is None
     assert layers_needed("infiniretri", heads=1) <= layers_needed("infiniretri") < 30
@@ -98,4 +100,4 @@ def test_only_the_layers_that_the_options_ask_for_are_loaded():
 )
 def test_options_out_of_range_are_refused(make):
     with pytest.raises(BadInput, match="give"):
-        make(Scripted.pointing_at("pin"))
+        make(ScriptedReader.pointing_at("pin"))

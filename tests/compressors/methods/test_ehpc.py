@@ -1,19 +1,19 @@
-"""EHPC: the paper's formula by hand, each part missed when gone, and the empty question."""
+"""EHPC: the paper's formula by hand, the effect of each part, and the empty question."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tamis.compressors.methods.ehpc import EHPC, observed, unit_features
+from tamis.compressors.methods.ehpc import EHPC, mean_last_rows, unit_features
 from tamis.probes.errors import ProbeMismatch
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.probing.heads import HeadProfile
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal
 from tamis.probes.text import Passage
-from tests.compressors.methods.attention_kit import ASKED, seen
+from tests.compressors.methods.attention_kit import QUESTION, signal_of
 from tests.laws.methods import head_profile
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
@@ -22,16 +22,18 @@ HAY = "Straw here. More straw there. The pin is here. Straw again. And again."
 
 
 def test_ehpc_takes_the_mean_of_the_last_rows_of_its_heads_alone():
-    signal = seen(
+    signal = signal_of(
         [[8.0, 0.0], [0.2, 0.0], [0.4, 0.2]], [[0.0, 0.0]] * 3, [[7.0, 7.0], [0.0, 0.1], [0.2, 0.3]]
     )
-    assert observed(signal, [0, 2], 2).flatten().tolist() == pytest.approx([0.3, 0.1, 0.1, 0.2])
+    assert mean_last_rows(signal, [0, 2], 2).flatten().tolist() == pytest.approx(
+        [0.3, 0.1, 0.1, 0.2]
+    )
     # fewer rows than the window are all of them
-    assert observed(signal, [1], 16).tolist() == [[0.0, 0.0]]
+    assert mean_last_rows(signal, [1], 16).tolist() == [[0.0, 0.0]]
 
 
 def test_ehpc_pools_along_the_text_then_sums_heads_and_takes_a_units_best_token():
-    signal = seen([[0.3, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.3, 0.3]])
+    signal = signal_of([[0.3, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.3, 0.3]])
     found = unit_features(signal, [(0, 2), (2, 4)], [0, 1], rows=1, pool=3)
     # heads pooled over 3: [.15 .1 0 0] and [0 .1 .2 .3]
     assert found[:, 0].tolist() == pytest.approx([0.2, 0.3])
@@ -42,34 +44,34 @@ def test_ehpc_pools_along_the_text_then_sums_heads_and_takes_a_units_best_token(
 
 def scores(method, text=HAY) -> list[float]:
     given = [Passage(text)]
-    return list(method.scores(ASKED, given, units_of(given)).values)
+    return list(method.scores(QUESTION, given, units_of(given)).values)
 
 
 def test_ehpc_scores_differ_with_rows_heads_and_pooling():
-    reader = Scripted.pointing_at("pin")
+    reader = ScriptedReader.pointing_at("pin")
 
     def ehpc(heads: int = 1, **options) -> list[float]:
         return scores(EHPC(reader, head_profile(reader), heads, **options))
 
-    base = ehpc(form="token")
+    token_form = ehpc(form="token")
     for other in (
         ehpc(form="token", heads=2),
         ehpc(form="token", observed_rows=1),
         ehpc(form="token", pool_tokens=4),
         ehpc(),
     ):
-        assert other != pytest.approx(base, rel=1e-3)
+        assert other != pytest.approx(token_form, rel=1e-3)
     # the sentence is its own window
     assert ehpc(pool_tokens=4) == ehpc()
     assert ehpc(calibrate=False) != pytest.approx(ehpc(), rel=1e-3)
 
 
-class Fixed(Scripted):
-    """Two heads see what is written here for a question, row by row, whatever is read."""
+class FixedReader(ScriptedReader):
+    """Two heads have fixed attention for each question, row by row, whatever is read."""
 
-    def __init__(self, **seen: list[list[float]]) -> None:
+    def __init__(self, **rows_by_question: list[list[float]]) -> None:
         super().__init__(lambda question, text: [0.0] * len(text), layers=1)
-        self.by_question = {self.layout.ask(q).ids: rows for q, rows in seen.items()}
+        self.by_question = {self.layout.ask(q).ids: rows for q, rows in rows_by_question.items()}
 
     def read(self, prompts, want):
         for prompt in prompts:
@@ -80,28 +82,28 @@ class Fixed(Scripted):
 NINES = [9.0] * 7
 
 
-def fixed() -> Fixed:
+def fixed_reader() -> FixedReader:
     """ "Ab. Cd." as seven bytes; a first row of nines is no row to observe."""
-    asked = [[0.3] * 3 + [0.0] + [0.1] * 3, [0.1] * 3 + [0.0] + [0.3] * 3]
+    rows = [[0.3] * 3 + [0.0] + [0.1] * 3, [0.1] * 3 + [0.0] + [0.3] * 3]
     empty = [[0.2] * 3 + [0.0] + [0.1] * 3, [0.1] * 3 + [0.0] + [0.0] * 3]
-    return Fixed(**{"Who?": [NINES, *asked], "N/A": [NINES, *empty]})
+    return FixedReader(**{"Who?": [NINES, *rows], "N/A": [NINES, *empty]})
 
 
-def by_fixed(**options) -> list[float]:
-    reader, given = fixed(), [Passage("Ab. Cd.")]
+def fixed_reader_scores(**options) -> list[float]:
+    reader, given = fixed_reader(), [Passage("Ab. Cd.")]
     method = EHPC(reader, head_profile(reader), observed_rows=2, **options)
     return list(method.scores("Who?", given, units_of(given)).values)
 
 
-def test_ehpc_takes_off_what_the_same_rows_of_an_empty_question_draw():
+def test_ehpc_subtracts_the_attention_of_an_empty_questions_rows():
     """Means of the last two rows .2 and .2, of N/A .15 and .05; heads 1 + 2."""
-    assert by_fixed() == pytest.approx([3 * (0.2 - 0.15), 3 * (0.2 - 0.05)])
-    assert by_fixed(calibrate=False) == pytest.approx([3 * 0.2, 3 * 0.2])
+    assert fixed_reader_scores() == pytest.approx([3 * (0.2 - 0.15), 3 * (0.2 - 0.05)])
+    assert fixed_reader_scores(calibrate=False) == pytest.approx([3 * 0.2, 3 * 0.2])
 
 
-def test_ehpc_as_published_knows_no_empty_question():
-    """The token form asks nothing else, whatever `calibrate` says, and takes nothing off."""
-    reader = Fixed(**{"Who?": [NINES, [0.3] * 3 + [0.0] + [0.1] * 3]})
+def test_ehpc_as_published_reads_no_empty_question():
+    """The token form reads no other question, whatever `calibrate` is, and subtracts nothing."""
+    reader = FixedReader(**{"Who?": [NINES, [0.3] * 3 + [0.0] + [0.1] * 3]})
     given = [Passage("Ab. Cd.")]
     for calibrate in (True, False):
         method = EHPC(
@@ -116,15 +118,15 @@ def test_ehpc_as_published_knows_no_empty_question():
         assert found == pytest.approx([3 * 0.3, 3 * 0.1])
 
 
-def test_a_place_that_every_question_looks_at_does_not_outrank_the_needle():
-    """A window's opening draws more than the pin does, asked or not."""
+def test_a_place_that_every_question_attends_to_does_not_outrank_the_needle():
+    """A window's opening draws more attention than the pin, whatever the question."""
 
     def weigh(question: str, text: str) -> list[float]:
         pin = text.find("The pin is here.")
-        inside = range(pin, pin + 16) if question == ASKED and pin >= 0 else range(0)
+        inside = range(pin, pin + 16) if question == QUESTION and pin >= 0 else range(0)
         return [0.02 if i < 11 else 0.01 if i in inside else 0.0 for i in range(len(text))]
 
-    reader = Scripted(weigh)
+    reader = ScriptedReader(weigh)
     plain, less = (
         scores(EHPC(reader, head_profile(reader), calibrate=calibrate))
         for calibrate in (False, True)
@@ -142,17 +144,17 @@ def test_an_empty_question_costs_itself_and_no_second_reading(cached):
         EHPC(reader, head_profile(reader), heads=2, calibrate=calibrate)
         for calibrate in (False, True)
     )
-    plain = once.scores(ASKED, given, units_of(given))
+    plain = once.scores(QUESTION, given, units_of(given))
     if cached:
         reader.cache.clear()
-    found = twice.scores(ASKED, given, units_of(given))
+    found = twice.scores(QUESTION, given, units_of(given))
     more = found.windows * len(proxy.layout.ask("N/A").ids)
     assert found.tokens_read == plain.tokens_read + more
     assert found.tokens_cached == plain.tokens_cached == 0
 
 
 def test_ehpc_runs_only_up_to_its_layer():
-    reader = Scripted.pointing_at("pin", layers=6)
+    reader = ScriptedReader.pointing_at("pin", layers=6)
     scores_of = [[0.0, 0.0]] * 6
     scores_of[2] = [0.3, 0.4]
     card = reader.card
@@ -160,18 +162,18 @@ def test_ehpc_runs_only_up_to_its_layer():
         card.name, card.revision, "chatml", 6, 2, "needle", tuple(map(tuple, scores_of))
     )
     method = EHPC(reader, profile)
-    assert (method.layer, method.chosen, method.layers) == (2, (1, 0), 3)
+    assert (method.layer, method.layer_heads, method.layers) == (2, (1, 0), 3)
     assert EHPC.layers_needed(card.name, {"profile": profile}) == 3
 
 
 def test_ehpc_chooses_the_tokens_of_the_needle_first():
-    reader = Scripted.pointing_at("The pin is here")
+    reader = ScriptedReader.pointing_at("The pin is here")
     method = EHPC(reader, head_profile(reader), pool_tokens=1)
-    spans = method.tokens(ASKED, HAY, 15)
+    spans = method.tokens(QUESTION, HAY, 15)
     assert "".join(HAY[a:b] for a, b in spans) == "The pin is here"
-    assert len(method.tokens(ASKED, "ab", 10)) == 2
+    assert len(method.tokens(QUESTION, "ab", 10)) == 2
 
 
 def test_ehpc_refuses_a_profile_of_another_model():
     with pytest.raises(ProbeMismatch, match="needle"):
-        EHPC(Scripted.pointing_at("pin", name="other"), head_profile(Scripted(len)))
+        EHPC(ScriptedReader.pointing_at("pin", name="other"), head_profile(ScriptedReader(len)))

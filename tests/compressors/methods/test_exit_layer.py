@@ -1,4 +1,4 @@
-"""Reading may stop earlier: with a probe of that depth, and a part of the full reading."""
+"""Early exits: a probe of that depth, and a shallow reading that is part of the full one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.http.runtime.methods import proxy_layers
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.training.probe.labelled_readings import shallower
+from tamis.service.training.probe.labelled_readings import cut_to_exit_layer
 
 SHARP = "smollm2-135m-sharp"
 EARLY = [12, 14, 16, 18]
@@ -26,7 +26,7 @@ TEXTS = [
 ]
 
 
-def test_probes_ship_for_several_exits_each_with_its_own_promises():
+def test_probes_ship_for_several_exits_each_with_its_own_calibration():
     assert shipped_exits("question_rows", SHARP) == [*EARLY, 20]
     for layer in EARLY:
         probe = shipped_probe("question_rows", SHARP, layer)
@@ -52,7 +52,7 @@ def test_a_service_loads_no_deeper_than_it_reads():
 
 
 @pytest.mark.model
-def test_less_is_read_and_the_answer_still_found(proxy_folder):
+def test_an_early_exit_still_finds_the_answer(proxy_folder):
     short = {}
     for layer in (12, 16, None):
         early = {} if layer is None else {"exit_layer": layer}
@@ -71,14 +71,14 @@ def test_a_part_of_a_deep_reading_is_the_shallow_reading(proxy_folder):
     units = units_of(passages, "en")
     proxy = load_proxy(SHARP, 20)
     deep, early = QuestionRows(proxy), QuestionRows(proxy, exit_layer=12)
-    seen = shallower(deep.read(QUESTION, passages, units), 20, 12)
+    shallow = cut_to_exit_layer(deep.read(QUESTION, passages, units), 20, 12)
     alone = early.read(QUESTION, passages, units)
-    assert torch.equal(seen.features, alone.features)
+    assert torch.equal(shallow.features, alone.features)
 
 
 def test_columns_are_means_of_all_layers_then_maxima():
     layers, heads = 3, 2
     features = torch.arange(12.0)[None]
-    look = Reading(features, (1,), 1, 1, {})
-    assert shallower(look, layers, 1).features.tolist() == [[0.0, 1.0, 6.0, 7.0]]
+    reading = Reading(features, (1,), 1, 1, {})
+    assert cut_to_exit_layer(reading, layers, 1).features.tolist() == [[0.0, 1.0, 6.0, 7.0]]
     assert features.shape[1] == 2 * layers * heads

@@ -1,4 +1,4 @@
-"""InfiniRetri: what is carried from window to window, and how parts are put together."""
+"""InfiniRetri: which units are carried from window to window, and how units are joined."""
 
 from __future__ import annotations
 
@@ -6,40 +6,42 @@ import pytest
 
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.reading.joining import join_units, units_as_tokens, units_that_fit
-from tamis.compressors.reading.smoothing import box
-from tamis.compressors.reading.windows import Window, windows
-from tamis.probes.prompt import Prompt, Read
-from tamis.probes.scripted import Scripted
+from tamis.compressors.reading.smoothing import box_filter
+from tamis.compressors.reading.windows import Window, split_windows
+from tamis.probes.prompt import PassageTokens, Prompt
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.probes.text import Passage
-from tests.compressors.methods.attention_kit import ASKED
+from tests.compressors.methods.attention_kit import QUESTION
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture that acts by itself
 
 
-class Watching(Scripted):
-    """Keeps the text of each prompt as it was read."""
+class RecordingReader(ScriptedReader):
+    """Records the text of each prompt."""
 
     @property
     def texts(self) -> list[str]:
         return [text for _, text in self.seen]
 
 
-def hay(*sentences: str) -> list[Passage]:
+def passage_of(*sentences: str) -> list[Passage]:
     return [Passage(" ".join(sentences))]
 
 
-def chunked(reader, given, **options) -> tuple[float, ...]:
+def scores_of(reader, given, **options) -> tuple[float, ...]:
     return (
-        InfiniRetri(reader, phrase_tokens=1, **options).scores(ASKED, given, units_of(given)).values
+        InfiniRetri(reader, phrase_tokens=1, **options)
+        .scores(QUESTION, given, units_of(given))
+        .values
     )
 
 
 def test_infiniretri_carries_the_sentences_of_the_best_tokens_into_the_next_window():
     """Windows of two sentences; three tokens are carried, and they are the pin's."""
-    reader = Watching.pointing_at("pin")
-    given = hay("The pin, oak.", "Straw bad.", "Straw old.", "Straw dry.", "Straw wet.")
-    values = chunked(reader, given, window_tokens=24, top_k=3)
+    reader = RecordingReader.pointing_at("pin")
+    given = passage_of("The pin, oak.", "Straw bad.", "Straw old.", "Straw dry.", "Straw wet.")
+    values = scores_of(reader, given, window_tokens=24, top_k=3)
     assert reader.texts == [
         "The pin, oak. Straw bad.",
         "The pin, oak. Straw old. Straw dry.",
@@ -52,41 +54,41 @@ def test_infiniretri_drops_a_carried_sentence_when_a_later_one_takes_its_place()
     def weigh(question: str, text: str) -> list[float]:
         return [1.0 if c == "#" else 0.5 if c == "+" else 0.0 for c in text]
 
-    reader = Watching(weigh)
-    given = hay("Straw is +++.", "Straw bad.", "Straw ##.", "Straw dry.", "Straw wet.")
-    values = chunked(reader, given, window_tokens=23, top_k=1)
+    reader = RecordingReader(weigh)
+    given = passage_of("Straw is +++.", "Straw bad.", "Straw ##.", "Straw dry.", "Straw wet.")
+    values = scores_of(reader, given, window_tokens=23, top_k=1)
     assert reader.texts[-1] == " Straw ##. Straw dry. Straw wet."
     assert [value > 1 for value in values] == [False, False, True, False, False]
 
 
 def test_infiniretri_scores_are_the_last_layers_mean_of_heads_under_the_box():
-    reader = Scripted.pointing_at("pin")
-    given = hay("The pin, oak.", "Straw bad.")
+    reader = ScriptedReader.pointing_at("pin")
+    given = passage_of("The pin, oak.", "Straw bad.")
     units = units_of(given)
-    (window,) = windows(reader.layout, given, units)
+    (window,) = split_windows(reader.layout, given, units)
     method = InfiniRetri(reader, phrase_tokens=4)
-    prompt = Prompt(window.read, reader.layout.ask(ASKED))
+    prompt = Prompt(window.tokens, reader.layout.ask(QUESTION))
     (signal,) = reader.read([prompt], Want((3,), ("question_mean",)))
-    due = box(signal.weights[0, :, 0].mean(0), 4, padded=True)
-    best = [due[slice(*span)].max().item() for span in window.read.spans]
-    found = method.scores(ASKED, given, units).values
+    due = box_filter(signal.weights[0, :, 0].mean(0), 4, padded=True)
+    best = [due[slice(*span)].max().item() for span in window.tokens.spans]
+    found = method.scores(QUESTION, given, units).values
     assert [v % 1 for v in found] == pytest.approx(best)
-    other = InfiniRetri(reader, phrase_tokens=1).scores(ASKED, given, units).values
+    other = InfiniRetri(reader, phrase_tokens=1).scores(QUESTION, given, units).values
     assert [v % 1 for v in other] != pytest.approx(best, rel=1e-2)
 
 
 def test_infiniretri_never_carries_more_than_it_may():
-    reader = Watching.pointing_at("pin")
-    given = hay(*(f"Pin pin pin {i:02d}." for i in range(30)))
-    InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(ASKED, given, units_of(given))
+    reader = RecordingReader.pointing_at("pin")
+    given = passage_of(*(f"Pin pin pin {i:02d}." for i in range(30)))
+    InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(QUESTION, given, units_of(given))
     assert max(map(len, reader.texts)) <= 40 + 35
     assert len(reader.texts) == 15
 
 
 def test_infiniretri_alone_reads_every_window_once_and_the_survivors_together():
-    reader = Watching.pointing_at("pin")
-    given = hay("The pin, oak.", "Straw bad.", "Straw old.", "A pin too.")
-    values = chunked(reader, given, form="independent", window_tokens=24, top_k=6)
+    reader = RecordingReader.pointing_at("pin")
+    given = passage_of("The pin, oak.", "Straw bad.", "Straw old.", "A pin too.")
+    values = scores_of(reader, given, form="independent", window_tokens=24, top_k=6)
     assert reader.texts == [
         "The pin, oak. Straw bad.",
         "Straw old. A pin too.",
@@ -97,17 +99,17 @@ def test_infiniretri_alone_reads_every_window_once_and_the_survivors_together():
 
 def test_joined_neighbours_share_the_token_that_straddles_them():
     """Ids 0 1 2 | 2 3: the token 2 belongs to both units."""
-    window = Window(0, 5, 7, Read((0, 1, 2, 3), 0, ((0, 3), (2, 4))))
+    window = Window(0, 5, 7, PassageTokens((0, 1, 2, 3), 0, ((0, 3), (2, 4))))
     first, second = units_as_tokens(window)
-    assert join_units([first, second]) == Read((0, 1, 2, 3), 0, ((0, 3), (2, 4)))
-    assert join_units([second]) == Read((2, 3), 0, ((0, 2),))
+    assert join_units([first, second]) == PassageTokens((0, 1, 2, 3), 0, ((0, 3), (2, 4)))
+    assert join_units([second]) == PassageTokens((2, 3), 0, ((0, 2),))
 
 
 def test_what_is_put_together_keeps_the_text_before_a_unit_and_its_span():
     """A title of one token, then gap and unit: 9 | 1 1 | 7 | 2 2."""
-    window = Window(0, 0, 2, Read((9, 1, 1, 7, 2, 2), 1, ((0, 2), (3, 5))))
+    window = Window(0, 0, 2, PassageTokens((9, 1, 1, 7, 2, 2), 1, ((0, 2), (3, 5))))
     first, second = units_as_tokens(window)
-    assert join_units([second]) == Read((7, 2, 2), 0, ((1, 3),))
+    assert join_units([second]) == PassageTokens((7, 2, 2), 0, ((1, 3),))
     assert join_units([first, second]).ids == (1, 1, 7, 2, 2)
     assert [part.unit for part in units_that_fit([second, first], 4)] == [1]
     assert [part.unit for part in units_that_fit([second, first], 5)] == [0, 1]

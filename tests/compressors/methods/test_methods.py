@@ -24,32 +24,32 @@ from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
-from tests.compressors.features.test_words import ASKED, BRIDGE, bridge
-from tests.laws.methods import ScriptedEncoder, probe_for, question_probe
+from tests.compressors.features.test_words import BRIDGE, QUESTION, bridge
+from tests.laws.methods import ScriptedEncoder, make_probe, question_probe
 
 FP32 = 1e-6
 
 
-def by_hand() -> Signal:
+def hand_signal() -> Signal:
     """One layer, two heads, one row, four tokens."""
     weights = torch.tensor([[[[0.1, 0.3, 0.2, 0.0]], [[0.0, 0.0, 0.4, 0.2]]]])
     return Signal(weights, (0,), ("question_mean",))
 
 
 def test_question_rows_pools_log_mean_then_log_maximum_head_by_head():
-    found = pool_question_rows(by_hand(), [(0, 2), (2, 4), (1, 1)]).exp()
+    found = pool_question_rows(hand_signal(), [(0, 2), (2, 4), (1, 1)]).exp()
     tiny = 1e-9
     due = [[0.2, tiny, 0.3, tiny], [0.1, 0.3, 0.2, 0.4], [tiny] * 4]
     torch.testing.assert_close(found, torch.tensor(due), atol=1e-8, rtol=1e-5)
 
 
 def test_question_rows_does_not_rescale_inside_the_window():
-    halved = Signal(by_hand().weights / 2, (0,), ("question_mean",))
-    found = pool_question_rows(by_hand(), [(0, 2)]) - pool_question_rows(halved, [(0, 2)])
+    halved = Signal(hand_signal().weights / 2, (0,), ("question_mean",))
+    found = pool_question_rows(hand_signal(), [(0, 2)]) - pool_question_rows(halved, [(0, 2)])
     assert found[0, [0, 2]].tolist() == pytest.approx([log(2)] * 2)
 
 
@@ -61,53 +61,56 @@ def test_without_a_probe_the_maximum_of_the_heads_in_the_middle_counts():
 
 def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
     passages = [Passage("Hay. The pin.")]
-    units, reader = units_of(passages), Scripted.pointing_at("pin")
-    seen = QuestionRows(reader, None).read("Where is it?", passages, units).features
+    units, reader = units_of(passages), ScriptedReader.pointing_at("pin")
+    reading = QuestionRows(reader, None).read("Where is it?", passages, units).features
     mean, last = (
         read_windows(
             reader, "Where is it?", passages, units, Want((0, 1, 2), (rows,)), pool_question_rows
         ).features
         for rows in ("question_mean", "last")
     )
-    torch.testing.assert_close(seen, mean)
-    assert not torch.allclose(seen, last, atol=0.1)
+    torch.testing.assert_close(reading, mean)
+    assert not torch.allclose(reading, last, atol=0.1)
 
 
 def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
     passages = [Passage("Hay. The pin."), Passage("More hay.")]
-    units, reader = units_of(passages), Scripted.pointing_at("pin")
+    units, reader = units_of(passages), ScriptedReader.pointing_at("pin")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe, isolated=True)
-    found, seen = method.scores("Where?", passages, units), method.read("Where?", passages, units)
-    lengths = torch.tensor(seen.tokens).float().log1p()
+    found, reading = (
+        method.scores("Where?", passages, units),
+        method.read("Where?", passages, units),
+    )
+    lengths = torch.tensor(reading.tokens).float().log1p()
     *heads, length = probe.weights["alone"].tolist()
-    z = seen.features @ torch.tensor(heads) + lengths * length
+    z = reading.features @ torch.tensor(heads) + lengths * length
     a, _, _, d = probe.weights["alone_calibration"].tolist()
     assert found.values == pytest.approx(torch.sigmoid(a * z + d).tolist(), abs=FP32)
     assert found.calibrated
 
 
 def test_a_score_is_the_second_step_over_the_first_calibrated():
-    units, reader = units_of(BRIDGE), Scripted.pointing_at("Lima")
+    units, reader = units_of(BRIDGE), ScriptedReader.pointing_at("Lima")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe)
-    found, seen = method.scores(ASKED, BRIDGE, units), method.read(ASKED, BRIDGE, units)
-    said = torch.from_numpy(word_features(ASKED, bridge(), seen.tokens))
-    z = torch.cat([seen.features, said], 1) @ probe.weights["first"]
+    found, reading = method.scores(QUESTION, BRIDGE, units), method.read(QUESTION, BRIDGE, units)
+    of_words = torch.from_numpy(word_features(QUESTION, bridge(), reading.tokens))
+    z = torch.cat([reading.features, of_words], 1) @ probe.weights["first"]
     second = torch.from_numpy(hop_features(bridge(), z.double().numpy())) @ probe.weights["hop"]
     due = Calibration(*probe.weights["calibration"].tolist())(second)
     assert found.values == pytest.approx(due.tolist(), abs=FP32)
     assert found.passages == (max(found.values[:2]), found.values[2], max(found.values[3:]))
 
 
-def test_words_and_titles_are_heard_together_and_not_in_isolation():
+def test_words_and_titles_are_features_unless_isolated():
     """Nothing is pointed at: what tells the units apart is their words alone."""
     passages = [Passage("Pins are made here."), Passage("Nine men dig peat.")]
-    units, reader = units_of(passages), Scripted(lambda question, text: [1e-3] * len(text))
+    units, reader = units_of(passages), ScriptedReader(lambda question, text: [1e-3] * len(text))
     weights = dict(question_probe(reader).weights)
     weights["first"] = torch.cat([torch.zeros(16), torch.ones(len(WORD_FEATURES))])
     weights["alone"] = torch.cat([torch.ones(16) / 16, torch.zeros(1)])
-    probe = probe_for(reader, "question_rows", weights)
+    probe = make_probe(reader, "question_rows", weights)
     together, alone = (
         QuestionRows(reader, probe, isolated).scores("Where are pins made?", passages, units).values
         for isolated in (False, True)
@@ -121,16 +124,16 @@ SCRIPT = [0.1, 0.1, 0.1, 0.0, 0.2, 0.2, 0.1]
 
 
 def sentinel(layers: int = 1, heads: int = 2) -> Sentinel:
-    reader = Scripted(lambda question, text: SCRIPT[: len(text)], layers=layers, heads=heads)
+    reader = ScriptedReader(lambda question, text: SCRIPT[: len(text)], layers=layers, heads=heads)
     weights = {"head": torch.arange(1.0, layers * heads + 1), "bias": [-0.5]}
-    return Sentinel(reader, probe_for(reader, "sentinel", weights, "sentinel"))
+    return Sentinel(reader, make_probe(reader, "sentinel", weights, "sentinel"))
 
 
 def shares() -> list[list[float]]:
     """Head 0 sees half script and half mean in the last row, head 1 the script; both sum to .8."""
     flat = sum(SCRIPT) / 7
-    seen = [[(s + flat) / 2 for s in SCRIPT], SCRIPT]
-    return [[sum(row[start:stop]) / 3 / 0.8 for row in seen] for start, stop in ((0, 3), (4, 7))]
+    reading = [[(s + flat) / 2 for s in SCRIPT], SCRIPT]
+    return [[sum(row[start:stop]) / 3 / 0.8 for row in reading] for start, stop in ((0, 3), (4, 7))]
 
 
 def test_sentinel_is_the_mean_share_of_the_last_row_rescaled_in_the_context():
@@ -179,18 +182,18 @@ def test_sentinel_joins_documents_by_a_blank_line_under_their_titles():
 def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
     """Four sentences of 100 bytes and blanks between them: two fit into 250 tokens."""
     passages = [Passage(f"{'word ' * 19}end{p}.") for p in range(4)]
-    reader = Scripted.pointing_at("end2")
-    probe = probe_for(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
+    reader = ScriptedReader.pointing_at("end2")
+    probe = make_probe(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
     for chunk, prompts in ((1024, 1), (250, 2)):
-        seen = Sentinel(reader, probe, chunk).read("Q?", passages, units_of(passages))
-        assert seen.windows == prompts
-        assert seen.features.sum(1).argmax() == 2
+        reading = Sentinel(reader, probe, chunk).read("Q?", passages, units_of(passages))
+        assert reading.windows == prompts
+        assert reading.features.sum(1).argmax() == 2
 
 
 def test_sentinel_reads_the_title_of_every_document_the_first_included():
     passages = [Passage("Ab. Cd.", title="First"), Passage("Ef.", title="Second")]
     method = sentinel(layers=4, heads=2)
-    method.reader = Scripted.pointing_at("Ab")
+    method.reader = ScriptedReader.pointing_at("Ab")
     method.read("Q?", passages, units_of(passages))
     assert method.reader.seen == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
 
@@ -199,10 +202,10 @@ def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
     with pytest.raises(
         BadInput, match=r"no probe for nobody.* tamis probe train --method sentinel"
     ):
-        Sentinel(Scripted.pointing_at("x", name="nobody"))
+        Sentinel(ScriptedReader.pointing_at("x", name="nobody"))
 
 
-class Fixed:
+class FixedScorer:
     """A method whose scores are known."""
 
     info = Lexical.info
@@ -219,7 +222,7 @@ THREE = [Passage("Cats sit."), Passage("Dogs run."), Passage("Emus hop.")]
 
 def test_fusion_sums_weighted_z_scores():
     """1 2 6: mean 3, variance (4 + 1 + 9) / 3; 0 3 0: mean 1, variance 2."""
-    parts = {"one": Fixed(1.0, 2.0, 6.0), "other": Fixed(0.0, 3.0, 0.0)}
+    parts = {"one": FixedScorer(1.0, 2.0, 6.0), "other": FixedScorer(0.0, 3.0, 0.0)}
     found = Fusion(parts, {"one": 2.0}).scores("?", THREE, units_of(THREE))
     one, other = (14 / 3) ** 0.5, 2**0.5
     due = [2 * -2 / one - 1 / other, 2 * -1 / one + 2 / other, 2 * 3 / one - 1 / other]
@@ -231,38 +234,38 @@ def test_fusion_sums_weighted_z_scores():
 
 def test_fusion_takes_probabilities_as_log_odds():
     p = [1 / (1 + exp(-z)) for z in (1.0, 2.0, 6.0)]
-    opened = Fusion({"p": Fixed(*p, calibrated=True)}).scores("?", THREE, units_of(THREE))
-    plain = Fusion({"z": Fixed(1.0, 2.0, 6.0)}).scores("?", THREE, units_of(THREE))
+    opened = Fusion({"p": FixedScorer(*p, calibrated=True)}).scores("?", THREE, units_of(THREE))
+    plain = Fusion({"z": FixedScorer(1.0, 2.0, 6.0)}).scores("?", THREE, units_of(THREE))
     assert opened.values == pytest.approx(plain.values)
 
 
 def test_fusion_with_certain_probabilities_stays_finite():
-    sure = Fixed(0.0, 1.0, 0.5, calibrated=True)
+    sure = FixedScorer(0.0, 1.0, 0.5, calibrated=True)
     found = Fusion({"sure": sure}).scores("?", THREE, units_of(THREE)).values
     assert sorted(found) == [found[0], found[2], found[1]]
     assert all(abs(value) < 10 for value in found)
 
 
-def test_a_part_that_says_the_same_of_all_says_nothing():
-    parts = {"even": Fixed(5.0, 5.0, 5.0), "other": Fixed(1.0, 2.0, 3.0)}
+def test_a_part_with_equal_scores_adds_nothing():
+    parts = {"even": FixedScorer(5.0, 5.0, 5.0), "other": FixedScorer(1.0, 2.0, 3.0)}
     both = Fusion(parts).scores("?", THREE, units_of(THREE))
     other = Fusion({"other": parts["other"]}).scores("?", THREE, units_of(THREE))
     assert both.values == pytest.approx(other.values)
 
 
-def test_fusion_refuses_weights_for_nobody_and_weights_that_are_no_numbers():
+def test_fusion_refuses_weights_for_unknown_parts_and_weights_that_are_no_numbers():
     with pytest.raises(BadInput, match=r"\['two'\]; the parts are \['one'\]"):
-        Fusion({"one": Fixed()}, {"two": 1.0})
+        Fusion({"one": FixedScorer()}, {"two": 1.0})
     with pytest.raises(BadInput, match="not finite"):
-        Fusion({"one": Fixed()}, {"one": float("nan")})
+        Fusion({"one": FixedScorer()}, {"one": float("nan")})
 
 
 def test_embedding_is_the_cosine_with_the_question():
     encoder = ScriptedEncoder()
     passages = [Passage("Red fox. Blue whale.")]
     found = Embedding(encoder).scores("red fox", passages, units_of(passages))
-    asked, *vectors = encoder.encode(["red fox", "Red fox.", "Blue whale."])
-    assert found.values == pytest.approx([float(asked @ v) for v in vectors], abs=FP32)
+    question, *vectors = encoder.encode(["red fox", "Red fox.", "Blue whale."])
+    assert found.values == pytest.approx([float(question @ v) for v in vectors], abs=FP32)
     assert found.values[0] == pytest.approx(1.0)
     assert found.passages == found.values[:1]
 

@@ -11,30 +11,30 @@ from tamis.compressors.documents import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.types import Budget, Rules
+from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BudgetTooSmall
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tests.laws.methods import question_probe
 from tests.probes import tiny
 
 HAY = "Hay lies here. More hay there."
 PIN = "The pin is in the barn."
-ASKED = "Where is the pin?"
+QUESTION = "Where is the pin?"
 DOCUMENTS = [HAY, f"{PIN} It is red.", HAY]
 
 
-def pointing(trained: bool = True) -> tuple[Compressor, Scripted]:
-    """The default method over a reader that looks at the pin; a byte is a token."""
-    reader = Scripted.pointing_at(PIN)
+def compressor_and_reader(trained: bool = True) -> tuple[Compressor, ScriptedReader]:
+    """The default method over a reader that attends to the pin; a byte is a token."""
+    reader = ScriptedReader.pointing_at(PIN)
     probe = question_probe(reader) if trained else None
     return Compressor(QuestionRows(reader, probe), "question_rows", reader.layout.tokens), reader
 
 
 def test_a_request_gives_text_spans_scores_and_counts():
-    compressor, reader = pointing()
-    out = compressor.compress(ASKED, DOCUMENTS, Budget(max_tokens=30))
+    compressor, reader = compressor_and_reader()
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30))
     assert out.text == PIN
     (kept,) = out.kept
     assert (kept.passage, kept.start, kept.stop, kept.unit) == (1, 0, len(PIN), 2)
@@ -51,8 +51,8 @@ def test_a_request_gives_text_spans_scores_and_counts():
 
 @pytest.mark.parametrize("budget", [Budget(max_tokens=10_000), Budget(ratio=1.0)])
 def test_what_fits_is_passed_through_and_nothing_is_read(budget: Budget):
-    compressor, reader = pointing()
-    out = compressor.compress(ASKED, DOCUMENTS, budget)
+    compressor, reader = compressor_and_reader()
+    out = compressor.compress(QUESTION, DOCUMENTS, budget)
     assert out.text == "\n\n".join(DOCUMENTS)
     assert out.status == "passthrough"
     assert out.scores == out.passage_scores == ()
@@ -61,54 +61,56 @@ def test_what_fits_is_passed_through_and_nothing_is_read(budget: Budget):
 
 
 def test_what_fits_to_the_token_is_passed_through_and_a_token_less_is_read():
-    compressor, reader = pointing()
+    compressor, reader = compressor_and_reader()
     exact = len("\n\n".join(DOCUMENTS))
-    assert compressor.compress(ASKED, DOCUMENTS, Budget(max_tokens=exact)).status == "passthrough"
+    assert (
+        compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=exact)).status == "passthrough"
+    )
     assert reader.prompts_read == 0
-    out = compressor.compress(ASKED, DOCUMENTS, Budget(max_tokens=exact - 1))
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=exact - 1))
     assert (out.status, reader.prompts_read) == ("ok", 3)
 
 
 @pytest.mark.parametrize("documents", [[], [""], ["", " \n\t"]])
 @pytest.mark.parametrize("budget", [Budget(max_tokens=1), Budget(ratio=0.1), Budget(threshold=0.5)])
-def test_no_text_is_no_text_whatever_the_budget(documents: list[str], budget: Budget):
-    compressor, reader = pointing()
-    out = compressor.compress(ASKED, documents, budget)
+def test_without_text_the_result_is_empty_whatever_the_budget(documents: list[str], budget: Budget):
+    compressor, reader = compressor_and_reader()
+    out = compressor.compress(QUESTION, documents, budget)
     assert (out.text, out.kept, out.tokens_out, reader.prompts_read) == ("", (), 0, 0)
 
 
 @pytest.mark.parametrize("question", ["", " ", "\n\t\u3000", None, 7])
 def test_an_empty_question_is_refused_even_when_all_would_fit(question: Any):
-    compressor, reader = pointing()
+    compressor, reader = compressor_and_reader()
     with pytest.raises(BadInput, match=r"the question is (empty|of type)"):
         compressor.compress(question, DOCUMENTS, Budget(ratio=1.0))
     assert reader.prompts_read == 0
 
 
 def test_a_threshold_keeps_what_is_likely_and_nothing_else():
-    compressor, _ = pointing()
-    scores = compressor.compress(ASKED, DOCUMENTS, Budget(max_tokens=30)).scores
+    compressor, _ = compressor_and_reader()
+    scores = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30)).scores
     best, second = sorted(scores)[-1:-3:-1]
-    out = compressor.compress(ASKED, DOCUMENTS, Budget(threshold=(best + second) / 2))
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=(best + second) / 2))
     assert out.text == PIN
-    assert len(compressor.compress(ASKED, DOCUMENTS, Budget(threshold=0.0)).kept) == len(scores)
-    nothing = compressor.compress(ASKED, DOCUMENTS, Budget(threshold=1.0))
+    assert len(compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=0.0)).kept) == len(scores)
+    nothing = compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=1.0))
     assert nothing.text == ""
     assert "none of 6 units reaches the threshold 1" in nothing.warnings[0]
 
 
 def test_a_threshold_without_probabilities_is_refused():
     for compressor in (
-        pointing(trained=False)[0],
-        Compressor(Lexical(), "lexical", Tokens(tiny.tokenizer(), "tiny")),
+        compressor_and_reader(trained=False)[0],
+        Compressor(Lexical(), "lexical", TextTokenizer(tiny.tokenizer(), "tiny")),
     ):
         with pytest.raises(BadInput, match=f"{compressor.name} gives no probabilities"):
-            compressor.compress(ASKED, DOCUMENTS, Budget(threshold=0.5))
+            compressor.compress(QUESTION, DOCUMENTS, Budget(threshold=0.5))
 
 
-def test_top_n_is_heeded_even_where_everything_would_fit():
-    compressor, reader = pointing()
-    out = compressor.compress(ASKED, DOCUMENTS, Budget(ratio=1.0), Rules(top_n=1))
+def test_top_n_applies_even_where_everything_would_fit():
+    compressor, reader = compressor_and_reader()
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(ratio=1.0), Rules(top_n=1))
     assert out.text == DOCUMENTS[1]
     assert out.status == "ok"
     assert reader.prompts_read == 3
@@ -116,36 +118,36 @@ def test_top_n_is_heeded_even_where_everything_would_fit():
 
 def test_a_budget_below_the_shortest_sentence_is_refused_with_both_numbers():
     with pytest.raises(BudgetTooSmall, match=r"shortest unit has 10 tokens .* budget is 9"):
-        pointing()[0].compress(ASKED, DOCUMENTS, Budget(max_tokens=9))
+        compressor_and_reader()[0].compress(QUESTION, DOCUMENTS, Budget(max_tokens=9))
 
 
 def test_a_request_may_be_counted_by_another_tokenizer():
-    compressor, _ = pointing()
-    other = Tokens(tiny.tokenizer(), "tiny")
-    out = compressor.compress(ASKED, DOCUMENTS, Budget(max_tokens=60), counter=other)
+    compressor, _ = compressor_and_reader()
+    other = TextTokenizer(tiny.tokenizer(), "tiny")
+    out = compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=60), counter=other)
     assert out.tokenizer == "tiny"
     assert out.tokens_out == other.count(out.text) < len(out.text)
 
 
 def test_titles_are_counted_where_they_are_shown():
-    compressor, _ = pointing()
+    compressor, _ = compressor_and_reader()
     page = Passage(f"{PIN} {HAY}", title="Barns")
     shown = Rules(titles=True)
-    out = compressor.compress(ASKED, [page], Budget(max_tokens=len(PIN) + 6), shown)
+    out = compressor.compress(QUESTION, [page], Budget(max_tokens=len(PIN) + 6), shown)
     assert out.text == f"Barns\n{PIN}"
     assert out.tokens_in == len(page.text) + 6
     with pytest.raises(BudgetTooSmall):
         compressor.compress(
-            ASKED, [Passage(PIN, title="Barns")], Budget(max_tokens=len(PIN)), shown
+            QUESTION, [Passage(PIN, title="Barns")], Budget(max_tokens=len(PIN)), shown
         )
 
 
 def test_the_language_decides_where_sentences_end():
     """`bzw.` is an abbreviation in German alone."""
-    compressor, _ = pointing()
+    compressor, _ = compressor_and_reader()
     text = "Das ist gut bzw. Hervorragend gemacht worden."
     units = [
-        len(compressor.compress(ASKED, [text], Budget(ratio=1.0), language=code).units)
+        len(compressor.compress(QUESTION, [text], Budget(ratio=1.0), language=code).units)
         for code in ("de", "en")
     ]
     assert units == [1, 2]
@@ -185,10 +187,10 @@ def test_a_malformed_passage_is_refused_with_its_place(given: Any, says: str):
 
 def test_the_place_in_the_list_is_the_one_named():
     with pytest.raises(BadInput, match="passage 1 is int"):
-        pointing()[0].compress(ASKED, [HAY, 5], Budget(ratio=0.5))
+        compressor_and_reader()[0].compress(QUESTION, [HAY, 5], Budget(ratio=0.5))
 
 
 @pytest.mark.parametrize("single", [HAY, {"text": HAY}, Passage(HAY)])
 def test_a_single_passage_is_not_taken_for_a_list_of_characters(single: Any):
     with pytest.raises(BadInput, match="give a list"):
-        pointing()[0].compress(ASKED, single, Budget(ratio=0.5))
+        compressor_and_reader()[0].compress(QUESTION, single, Budget(ratio=0.5))

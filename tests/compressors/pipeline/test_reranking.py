@@ -1,4 +1,4 @@
-"""Documents by how they answer: what every method of ranking owes its callers."""
+"""Reranking: order, ties, duplicates, bad arguments, and fusion with a first stage."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tamis.probes.text import Passage
 TEXTS = ["bread", "the harbour of Malo", "", "the harbour", "bread", "\ud800 harbour"]
 
 
-class Counted:
-    """Scores a passage by how often it says harbour, and keeps what it was asked."""
+class CountingRanker:
+    """Scores a passage by its number of harbours, and records its calls."""
 
     def __init__(self, calibrated: bool = False) -> None:
-        self.calibrated, self.asked = calibrated, []
+        self.calibrated, self.calls = calibrated, []
 
     def rank(self, question, passages, units):
-        self.asked.append([p.text for p in passages])
+        self.calls.append([p.text for p in passages])
         values = tuple(p.text.count("harbour") + ("Malo" in p.text) / 2 for p in passages)
         return Ranks(values, tuple(float(u.stop) for u in units), self.calibrated, 3, 7)
 
 
-def ranked(documents, ask=None, **arguments):
-    return Reranker(ask or Counted(), "counted").rerank("Where?", documents, **arguments)
+def rerank(documents, ranker=None, **arguments):
+    return Reranker(ranker or CountingRanker(), "counted").rerank("Where?", documents, **arguments)
 
 
-def places(result):
+def indexes(result):
     return [one.index for one in result.results]
 
 
 def test_best_first_ties_in_the_order_they_came_and_empty_ones_last():
-    result = ranked(TEXTS)
-    assert places(result) == [1, 3, 5, 0, 4, 2]
+    result = rerank(TEXTS)
+    assert indexes(result) == [1, 3, 5, 0, 4, 2]
     assert [one.score for one in result.results] == [1.5, 1, 1, 0, 0, -math.inf]
     assert all(one.own == one.score and one.first is None for one in result.results)
     assert [p.text for p in result.passages] == TEXTS
@@ -45,28 +45,28 @@ def test_best_first_ties_in_the_order_they_came_and_empty_ones_last():
 
 
 def test_a_document_that_occurs_twice_is_read_once_and_both_have_its_scores():
-    ask = Counted()
-    result = ranked(["one. two.", "three.", "one. two."], ask)
-    assert ask.asked == [["one. two.", "three."]]
+    ranker = CountingRanker()
+    result = rerank(["one. two.", "three.", "one. two."], ranker)
+    assert ranker.calls == [["one. two.", "three."]]
     assert len(result.results) == 3
     assert [u.passage for u in result.units] == [0, 0, 1, 2, 2]
     assert result.scores[:2] == result.scores[3:]
-    titled = ranked([Passage("one", title="a"), Passage("one", title="b")], ask)
-    assert len(ask.asked[-1]) == len(titled.results) == 2
+    titled = rerank([Passage("one", title="a"), Passage("one", title="b")], ranker)
+    assert len(ranker.calls[-1]) == len(titled.results) == 2
 
 
 def test_top_n_shows_fewer_and_reads_all():
-    ask = Counted()
-    assert places(ranked(TEXTS, ask, top_n=2)) == [1, 3]
-    assert len(ask.asked[0]) == 4  # that without text is not read
-    assert places(ranked(TEXTS, top_n=99)) == places(ranked(TEXTS))
+    ranker = CountingRanker()
+    assert indexes(rerank(TEXTS, ranker, top_n=2)) == [1, 3]
+    assert len(ranker.calls[0]) == 4  # that without text is not read
+    assert indexes(rerank(TEXTS, top_n=99)) == indexes(rerank(TEXTS))
 
 
 @pytest.mark.parametrize("documents", [[], ["", " \n"]])
-def test_where_there_is_no_text_no_model_is_asked(documents):
-    ask = Counted()
-    assert len(ranked(documents, ask).results) == len(documents)
-    assert ask.asked == []
+def test_without_text_no_model_runs(documents):
+    ranker = CountingRanker()
+    assert len(rerank(documents, ranker).results) == len(documents)
+    assert ranker.calls == []
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_where_there_is_no_text_no_model_is_asked(documents):
         ({"first_stage": "order", "fuse": [0.5]}, r"fuse is \[0.5\]"),
     ],
 )
-def test_what_cannot_be_served_is_refused_with_a_way_out_and_nothing_is_read(arguments, says):
-    ask = Counted()
+def test_bad_arguments_are_refused_with_a_way_out_and_nothing_is_read(arguments, says):
+    ranker = CountingRanker()
     with pytest.raises(BadInput, match=says):
-        ranked(TEXTS, ask, **arguments)
-    assert ask.asked == []
+        rerank(TEXTS, ranker, **arguments)
+    assert ranker.calls == []
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_what_cannot_be_served_is_refused_with_a_way_out_and_nothing_is_read(arg
 )
 def test_a_question_that_is_none_is_refused(question, says):
     with pytest.raises(BadInput, match=f"question is {says}|question {says}"):
-        Reranker(Counted(), "x").rerank(question, TEXTS)
+        Reranker(CountingRanker(), "x").rerank(question, TEXTS)
 
 
 @pytest.mark.parametrize("documents", ["bread", b"bread", None, 5, {"bread"}, {"text": "bread"}])
 def test_what_is_no_list_of_documents_is_refused(documents):
     with pytest.raises(BadInput, match="give a list of documents"):
-        ranked(documents)
+        rerank(documents)
 
 
 @pytest.mark.parametrize("fuse", ["fitted", "rrf", 0.0, 0.3])
-def test_no_first_stage_lifts_what_holds_no_text_above_what_does(fuse):
-    result = ranked(["", "harbour", " ", "bread"], first_stage=[9, 1, 8, 7], fuse=fuse)
-    assert set(places(result)[:2]) == {1, 3}
+def test_no_first_stage_ranks_a_document_without_text_above_one_with_text(fuse):
+    result = rerank(["", "harbour", " ", "bread"], first_stage=[9, 1, 8, 7], fuse=fuse)
+    assert set(indexes(result)[:2]) == {1, 3}
     assert [one.score for one in result.results[2:]] == [-math.inf] * 2
-    alone = ranked(["harbour", "bread"], first_stage=[1, 7], fuse=fuse)
+    alone = rerank(["harbour", "bread"], first_stage=[1, 7], fuse=fuse)
     assert [one.score for one in result.results[:2]] == [one.score for one in alone.results]
 
 
@@ -138,13 +138,13 @@ def test_probabilities_are_mixed_as_log_odds():
     assert got[1] == pytest.approx((got[0] + got[2]) / 2, abs=0.1)
 
 
-def test_fused_results_say_both_sides_and_rank_by_the_mix():
-    result = ranked(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.1)
-    assert places(result) == [1, 0]
+def test_fused_results_have_both_scores_and_rank_by_the_fused_one():
+    result = rerank(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.1)
+    assert indexes(result) == [1, 0]
     assert [(one.own, one.first) for one in result.results] == [(0, 5), (1, 0)]
-    assert places(ranked(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.9)) == [0, 1]
+    assert indexes(rerank(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.9)) == [0, 1]
 
 
 def test_the_order_of_the_documents_is_a_first_stage():
     assert first_scores("order", 3, None) == (0, -1, -2)
-    assert places(ranked(["bread", "harbour"], first_stage="order", fuse=0.2)) == [0, 1]
+    assert indexes(rerank(["bread", "harbour"], first_stage="order", fuse=0.2)) == [0, 1]

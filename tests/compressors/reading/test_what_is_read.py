@@ -1,4 +1,4 @@
-"""What each method that reads attention asks for: which layers, which rows; and as published."""
+"""Which layers and rows each method reads, and that its defaults are the published ones."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tamis.compressors.methods.attention_sorting import AttentionSorting
 from tamis.compressors.methods.found_in_the_middle import FoundInTheMiddle
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel, sentinel_template
-from tamis.compressors.reading.long_range import far_layers
+from tamis.compressors.reading.long_range import long_range_layers
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.prompt import TEMPLATES
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.service.evaluation.needle.needle import Remembering
-from tests.compressors.methods.attention_kit import ASKED
+from tamis.service.evaluation.needle.sweep import MemoizedReader
+from tests.compressors.methods.attention_kit import QUESTION
 from tests.laws.methods import question_probe, sentinel_probe
 
-EVERY = (0, 1, 2, 3)
-PAGES = [Passage("Straw here. The pin is here."), Passage("Straw there.")]
+ALL_LAYERS = (0, 1, 2, 3)
+PASSAGES = [Passage("Straw here. The pin is here."), Passage("Straw there.")]
 
 
-class Watching(Scripted):
-    """Keeps what is wanted of each reading."""
+class WantRecorder(ScriptedReader):
+    """Records the layers and rows of each reading."""
 
     wanted: list[tuple[tuple[int, ...], tuple[str, ...]]]
 
@@ -36,7 +36,7 @@ class Watching(Scripted):
         return super().read(prompts, want)
 
 
-def profile(reader: Scripted, by: str, *best: tuple[int, int]) -> HeadProfile:
+def profile(reader: ScriptedReader, by: str, *best: tuple[int, int]) -> HeadProfile:
     """A profile whose best heads are these, the best first."""
     card = reader.card
     scores = tuple(
@@ -46,7 +46,7 @@ def profile(reader: Scripted, by: str, *best: tuple[int, int]) -> HeadProfile:
     return HeadProfile(card.name, card.revision, "chatml", card.layers, card.heads, by, scores)
 
 
-def few(by: str, kind):
+def with_two_heads(by: str, kind):
     """Two heads of layers 1 and 2, of which only those are read."""
     return lambda r: kind(r, profile(r, by, (2, 1), (1, 0)), heads=2)
 
@@ -55,37 +55,37 @@ def few(by: str, kind):
     ("make", "layers", "rows"),
     [
         (RawAttention, (3,), "last"),
-        (lambda r: Sentinel(r, sentinel_probe(r)), EVERY, "last"),
+        (lambda r: Sentinel(r, sentinel_probe(r)), ALL_LAYERS, "last"),
         (lambda r: infiniretri.InfiniRetri(r, heads=0), (3,), "question_mean"),
         (
             lambda r: ehpc.EHPC(r, profile(r, "needle", (2, 1), (2, 0))),
             (2,),
             "question",
         ),
-        (lambda r: question_rows.QuestionRows(r, question_probe(r)), EVERY, "question_mean"),
+        (lambda r: question_rows.QuestionRows(r, question_probe(r)), ALL_LAYERS, "question_mean"),
         (lambda r: question_rows.QuestionRows(r, None), (0, 1, 2), "question_mean"),
-        (icr.ICR, EVERY, "question_mean"),
-        (few("qr", qrhead.QRHead), (1, 2), "question_mean"),
-        (few("contrast", corehead.CoReHead), (1, 2), "question_mean"),
+        (icr.ICR, ALL_LAYERS, "question_mean"),
+        (with_two_heads("qr", qrhead.QRHead), (1, 2), "question_mean"),
+        (with_two_heads("contrast", corehead.CoReHead), (1, 2), "question_mean"),
     ],
 )
 def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows):
-    reader = Watching.pointing_at("pin")
+    reader = WantRecorder.pointing_at("pin")
     reader.wanted = []
     method = make(reader)
     if isinstance(method, RankingMethod):
-        method.rank(ASKED, PAGES)
+        method.rank(QUESTION, PASSAGES)
     else:
-        method.scores(ASKED, PAGES, units_of(PAGES))
+        method.scores(QUESTION, PASSAGES, units_of(PASSAGES))
     assert set(reader.wanted) == {(layers, (rows,))}
 
 
 def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
-    reader = Watching.pointing_at("pin")
+    reader = WantRecorder.pointing_at("pin")
     reader.wanted = []
     known = profile(reader, "contrast", (2, 1), (1, 0))
     monkeypatch.setattr(HeadProfile, "shipped", lambda by, model: known)
-    infiniretri.InfiniRetri(reader, heads=2).scores(ASKED, PAGES, units_of(PAGES))
+    infiniretri.InfiniRetri(reader, heads=2).scores(QUESTION, PASSAGES, units_of(PASSAGES))
     assert set(reader.wanted) == {((1, 2), ("question_mean",))}
 
 
@@ -101,12 +101,12 @@ def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
         (RawAttention, {"sigma": 1.0}),
     ],
 )
-def test_what_is_not_given_is_as_published(kind, published):
+def test_the_defaults_of_options_are_the_published_ones(kind, published):
     given = inspect.signature(kind).parameters
     assert {name: given[name].default for name in published} == published
 
 
-class Windowed(Watching):
+class Windowed(WantRecorder):
     """A model whose layers 0 and 2 have a sliding window."""
 
     layer_types = ("sliding_attention", "full_attention") * 2
@@ -117,32 +117,32 @@ class Windowed(Watching):
         return self
 
 
-@pytest.mark.parametrize("behind", [lambda r: r, Remembering])
-def test_layers_with_a_window_shorter_than_the_prompt_are_none_of_all_layers(behind):
+@pytest.mark.parametrize("wrap", [lambda r: r, MemoizedReader])
+def test_layers_with_a_window_shorter_than_the_prompt_are_left_out(wrap):
     reader = Windowed.pointing_at("pin")
     reader.wanted = []
-    icr.ICR(behind(reader), window_tokens=2000).rank(ASKED, PAGES)
-    AttentionSorting(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
-    FoundInTheMiddle(behind(reader)).order(ASKED, PAGES, [0.0] * 2)
+    icr.ICR(wrap(reader), window_tokens=2000).rank(QUESTION, PASSAGES)
+    AttentionSorting(wrap(reader)).order(QUESTION, PASSAGES, [0.0] * 2)
+    FoundInTheMiddle(wrap(reader)).order(QUESTION, PASSAGES, [0.0] * 2)
     assert {layers for layers, _ in reader.wanted} == {(1, 3)}
     reader.wanted.clear()
-    icr.ICR(behind(reader), window_tokens=500).rank(ASKED, PAGES)
-    AttentionSorting(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
-    FoundInTheMiddle(behind(reader), window_tokens=500).order(ASKED, PAGES, [0.0] * 2)
-    assert {layers for layers, _ in reader.wanted} == {EVERY}
+    icr.ICR(wrap(reader), window_tokens=500).rank(QUESTION, PASSAGES)
+    AttentionSorting(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
+    FoundInTheMiddle(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
+    assert {layers for layers, _ in reader.wanted} == {ALL_LAYERS}
 
 
-def test_of_a_model_whose_layers_all_have_a_window_all_are_read():
+def test_where_all_layers_have_a_window_all_are_read():
     reader = Windowed.pointing_at("pin")
     reader.layer_types = None
-    assert far_layers(reader, 600) == EVERY
+    assert long_range_layers(reader, 600) == ALL_LAYERS
 
 
 def test_a_model_that_needs_its_opening_token_gets_it_before_other_words_too():
-    gemma = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["gemma"])
-    plain = Scripted(lambda q, text: [0.1] * len(text), template=TEMPLATES["plain"])
+    gemma = ScriptedReader(lambda q, text: [0.1] * len(text), template=TEMPLATES["gemma"])
+    plain = ScriptedReader(lambda q, text: [0.1] * len(text), template=TEMPLATES["plain"])
     for reader, opening in ((gemma, "<bos>"), (plain, "")):
-        together = icr.ICR(reader).together.reader.layout.template
+        together = icr.ICR(reader).ranker.reader.layout.template
         words = sentinel_template(reader.layout.template)
         assert together.head == f"{opening}Here are some paragraphs:\n\n"
         assert words.head == opening + TEMPLATES["sentinel"].head

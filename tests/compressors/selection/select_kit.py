@@ -7,10 +7,11 @@ from functools import cache
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Budget, Rules, Selection
+from tamis.compressors.types import Selection
 from tamis.probes.text import Passage, Unit
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.test_rendering import split
 
 SENTENCES = [
@@ -23,25 +24,25 @@ PLAIN = Rules()
 
 
 @cache
-def words() -> Tokens:
+def words() -> TextTokenizer:
     """One token a word: the tokens of a joined text are the sum of its parts'."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return Tokens(tokenizer, "words")
+    return TextTokenizer(tokenizer, "words")
 
 
 @cache
-def pairs(regex: bool = True) -> Tokens:
+def pairs(regex: bool = True) -> TextTokenizer:
     """Byte-level BPE; without the regex, tokens merge across words, sentences and line breaks."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, show_progress=False, initial_alphabet=alphabet)
     tokenizer.train_from_iterator([" ".join(SENTENCES), "\n\n".join(SENTENCES)], trainer)
-    return Tokens(tokenizer, "pairs")
+    return TextTokenizer(tokenizer, "pairs")
 
 
-def chosen(
+def select_words(
     text: str | Sequence[Passage],
     values: Sequence[float],
     tokens: int | Budget,

@@ -1,17 +1,17 @@
-"""Near-duplicates are told by index terms: scripts without blanks between words, too."""
+"""Near-duplicates are found by index terms, in scripts without blanks between words, too."""
 
 from __future__ import annotations
 
 import pytest
 
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Budget, Rules
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tests.probes import tiny
 
-COUNTER = Tokens(tiny.tokenizer(), "tiny")
+COUNTER = TextTokenizer(tiny.tokenizer(), "tiny")
 
 
 def kept(texts, language, dedup):
@@ -25,7 +25,7 @@ def kept(texts, language, dedup):
 
 
 @pytest.mark.parametrize(
-    ("language", "text", "echo", "other"),
+    ("language", "text", "near_duplicate", "other"),
     [
         (
             "zh",
@@ -47,6 +47,6 @@ def kept(texts, language, dedup):
         ),
     ],
 )
-def test_what_says_the_same_in_other_words_order_or_marks_is_left_out(language, text, echo, other):
-    assert kept([text, echo, other], language, 0.8) == [0, 2]
-    assert kept([text, echo, other], language, None) == [0, 1, 2]
+def test_a_unit_of_nearly_the_same_words_is_left_out(language, text, near_duplicate, other):
+    assert kept([text, near_duplicate, other], language, 0.8) == [0, 2]
+    assert kept([text, near_duplicate, other], language, None) == [0, 1, 2]

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tamis
+from tamis.compressors.rules import Rules
 from tamis.compressors.selection.granularity import merge_blocks, split_words
-from tamis.compressors.types import Rules, Scores
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tests.laws.methods import head_profile
@@ -38,8 +39,8 @@ def blocks_of(text: str, best: str = "\0") -> list[tuple[str, float]]:
     passages = [Passage(text)]
     units = units_of(passages)
     values = tuple(1.0 if best in text[u.start : u.stop] else 0.1 for u in units)
-    joined, scores = merge_blocks(passages, units, Scores(values, (1.0,)))
-    return [(text[slice(*u.visible)], v) for u, v in zip(joined, scores.values, strict=True)]
+    blocks, scores = merge_blocks(passages, units, Scores(values, (1.0,)))
+    return [(text[slice(*u.visible)], v) for u, v in zip(blocks, scores.values, strict=True)]
 
 
 def test_a_block_is_a_paragraph_a_list_or_a_table_and_is_worth_its_best_sentence():
@@ -56,8 +57,8 @@ def test_a_block_is_a_paragraph_a_list_or_a_table_and_is_worth_its_best_sentence
 def test_words_and_blocks_partition_what_the_sentences_did(first, second):
     passages = [Passage(first), Passage(second)]
     units = units_of(passages)
-    joined, _ = merge_blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
-    for made in (split_words(passages, units), joined):
+    blocks, _ = merge_blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
+    for made in (split_words(passages, units), blocks):
         for p, passage in enumerate(passages):
             own = [u for u in made if u.passage == p]
             assert "".join(passage.text[u.start : u.stop] for u in own) == (
@@ -65,9 +66,9 @@ def test_words_and_blocks_partition_what_the_sentences_did(first, second):
             )
             assert all(a.stop == b.start for a, b in pairwise(own))
             for unit in own:
-                seen = passage.text[slice(*unit.visible)]
-                assert seen
-                assert seen == seen.strip()
+                visible = passage.text[slice(*unit.visible)]
+                assert visible
+                assert visible == visible.strip()
 
 
 def test_a_word_of_a_script_without_spaces_is_a_character():
@@ -77,7 +78,7 @@ def test_a_word_of_a_script_without_spaces_is_a_character():
 
 
 def test_blocks_are_kept_whole_and_within_the_budget():
-    reader = Scripted.pointing_at("Keys are rotated every 90 days.")
+    reader = ScriptedReader.pointing_at("Keys are rotated every 90 days.")
     rules = Rules(granularity="block")
     found = tamis.compress("How often?", [DOCUMENT], max_tokens=60, proxy=reader, rules=rules)
     assert found.text == "Keys are rotated every 90 days. The wall is blue."
@@ -87,7 +88,7 @@ def test_blocks_are_kept_whole_and_within_the_budget():
 
 @pytest.mark.parametrize("method", ["ehpc", "raw_attention"])
 def test_single_words_are_kept_by_methods_that_can_score_one(method):
-    reader = Scripted.pointing_at("90")
+    reader = ScriptedReader.pointing_at("90")
     rules = Rules(granularity="token")
     options = (
         {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}
@@ -109,6 +110,6 @@ def test_a_method_that_scores_sentences_refuses_words(method):
         tamis.compress("a?", ["b c."], ratio=0.5, method=method, rules=Rules(granularity="token"))
 
 
-def test_an_unknown_granularity_is_told_the_known_ones():
+def test_an_unknown_granularity_is_refused_with_the_known_ones():
     with pytest.raises(BadInput, match="sentence, block, token"):
         tamis.compress("a?", ["b."], ratio=0.5, method="lexical", rules=Rules(granularity="page"))

@@ -11,21 +11,21 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.original import Original
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method, method_names
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.order import at_both_ends, best_first
-from tamis.compressors.types import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.position_bias import PositionProfile
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tests.probes import tiny
 
-ASKED = "Where do the geese fly?"
+QUESTION = "Where do the geese fly?"
 TEXTS = ["The geese fly south. Nobody sees geese.", "A goose. Geese fly.", "Where geese sleep?"]
 PASSAGES = [Passage(text) for text in TEXTS]
 
 
-def basin(*shares: float) -> PositionProfile:
+def profile_of(*shares: float) -> PositionProfile:
     return PositionProfile("m", "r", "chatml", (shares,), 0, True, 1)
 
 
@@ -42,45 +42,45 @@ def test_every_ordering_method_is_built_by_its_name():
 
 def test_original_changes_nothing_and_edges_puts_the_best_outside():
     scores = [0.1, 0.9, 0.3, 0.5, 0.7]
-    assert Original().order(ASKED, PASSAGES, scores[:3]) == (0, 1, 2)
+    assert Original().order(QUESTION, PASSAGES, scores[:3]) == (0, 1, 2)
     given = [Passage(str(i)) for i in range(5)]
-    assert Edges().order(ASKED, given, scores) == (1, 3, 0, 2, 4)
+    assert Edges().order(QUESTION, given, scores) == (1, 3, 0, 2, 4)
     assert at_both_ends(range(6)) == [0, 2, 4, 5, 3, 1]
     assert best_first([0.5, 0.7, 0.5]) == [1, 0, 2]
 
 
 def test_attnrank_puts_rank_i_at_the_place_of_the_ith_most_attention():
     """Places by attention: 3, 0, 2, 1; ranks: passages 2, 0, 3, 1."""
-    method = AttnRank(basin(0.3, 0.1, 0.2, 0.4))
+    method = AttnRank(profile_of(0.3, 0.1, 0.2, 0.4))
     given = [Passage(str(i)) for i in range(4)]
-    assert method.order(ASKED, given, [0.7, 0.1, 0.9, 0.5]) == (0, 1, 3, 2)
-    assert method.order(ASKED, given[:1], [0.7]) == (0,)
-    assert method.order(ASKED, [], []) == ()
+    assert method.order(QUESTION, given, [0.7, 0.1, 0.9, 0.5]) == (0, 1, 3, 2)
+    assert method.order(QUESTION, given[:1], [0.7]) == (0,)
+    assert method.order(QUESTION, [], []) == ()
 
 
-def test_attention_sorting_puts_what_is_looked_at_most_last():
-    reader = Scripted.pointing_at("south", "Geese fly.")
-    order = AttentionSorting(reader).order(ASKED, PASSAGES, [0.0] * 3)
+def test_attention_sorting_puts_the_most_attended_passage_last():
+    reader = ScriptedReader.pointing_at("south", "Geese fly.")
+    order = AttentionSorting(reader).order(QUESTION, PASSAGES, [0.0] * 3)
     # "Geese fly." is half of its passage, "south" an eighth, nothing in the third
     assert order == (2, 0, 1)
-    assert AttentionSorting(reader).order(ASKED, PASSAGES[:1], [0.0]) == (0,)
+    assert AttentionSorting(reader).order(QUESTION, PASSAGES[:1], [0.0]) == (0,)
 
 
 def test_attention_sorting_reads_the_last_row_of_all_layers_and_heads():
-    asked = []
+    wants = []
 
-    class Watching(Scripted):
+    class WantRecorder(ScriptedReader):
         def read(self, prompts, want):
-            asked.append((want.layers, want.rows))
+            wants.append((want.layers, want.rows))
             return super().read(prompts, want)
 
-    AttentionSorting(Watching.pointing_at("south")).order(ASKED, PASSAGES, [0.0] * 3)
-    assert asked == [((0, 1, 2, 3), ("last",))]
+    AttentionSorting(WantRecorder.pointing_at("south")).order(QUESTION, PASSAGES, [0.0] * 3)
+    assert wants == [((0, 1, 2, 3), ("last",))]
 
 
 def test_attention_sorting_reads_again_in_the_new_order_until_nothing_moves():
-    reader = Scripted.pointing_at("south")
-    AttentionSorting(reader, rounds=5).order(ASKED, PASSAGES, [0.0] * 3)
+    reader = ScriptedReader.pointing_at("south")
+    AttentionSorting(reader, rounds=5).order(QUESTION, PASSAGES, [0.0] * 3)
     (_, first), (_, second) = reader.seen
     assert first == "".join(f"{text}\n\n" for text in TEXTS)
     assert second.endswith(f"{TEXTS[0]}\n\n")
@@ -89,8 +89,8 @@ def test_attention_sorting_reads_again_in_the_new_order_until_nothing_moves():
 
 
 def test_attention_sorting_of_more_than_a_window_reads_whole_documents():
-    reader = Scripted.pointing_at("south")
-    order = AttentionSorting(reader, window_tokens=45).order(ASKED, PASSAGES, [0.0] * 3)
+    reader = ScriptedReader.pointing_at("south")
+    order = AttentionSorting(reader, window_tokens=45).order(QUESTION, PASSAGES, [0.0] * 3)
     assert order[-1] == 0
     assert [text for _, text in reader.seen] == [
         f"{TEXTS[0]}\n\n",
@@ -98,34 +98,34 @@ def test_attention_sorting_of_more_than_a_window_reads_whole_documents():
     ]
 
 
-def counter() -> Tokens:
-    return Tokens(tiny.tokenizer(), "tiny")
+def counter() -> TextTokenizer:
+    return TextTokenizer(tiny.tokenizer(), "tiny")
 
 
 def shown(order: str, orderers=None, budget: int = 60):
     made = Compressor(Lexical(), "lexical", counter(), orderers)
-    return made.compress(ASKED, PASSAGES, Budget(max_tokens=budget), Rules(order=order))
+    return made.compress(QUESTION, PASSAGES, Budget(max_tokens=budget), Rules(order=order))
 
 
 @pytest.mark.parametrize("budget", range(12, 80, 4))
 def test_the_budget_holds_in_the_order_of_a_method(budget):
-    method = AttnRank(basin(0.1, 0.5, 0.4))
+    method = AttnRank(profile_of(0.1, 0.5, 0.4))
     out = shown("attnrank", lambda name: method, budget)
     assert counter().count(out.text) == out.tokens_out <= budget
 
 
 def test_a_method_orders_the_kept_text_and_not_what_was_left_out():
-    seen = []
+    shown_texts = []
 
     class Backwards:
         def order(self, question, passages, scores):
-            seen.extend(passage.text for passage in passages)
+            shown_texts.extend(passage.text for passage in passages)
             return tuple(reversed(range(len(passages))))
 
     out = shown("attention_sorting", lambda name: Backwards())
     plain = shown("original")
     assert out.text == "\n\n".join(reversed(plain.text.split("\n\n")))
-    assert seen == plain.text.split("\n\n")
+    assert shown_texts == plain.text.split("\n\n")
     assert [k.unit for k in out.kept] == [k.unit for k in plain.kept]
     assert "order" in out.timings_ms
 
@@ -138,11 +138,11 @@ def test_a_method_of_ordering_without_its_model_is_refused_before_anything_is_sc
 
 
 def test_a_context_that_fits_is_left_as_it_is():
-    def never(name):
-        class Never:
+    def never_orders(name):
+        class NeverOrders:
             def order(self, question, passages, scores):
                 raise AssertionError("nothing is to be ordered")
 
-        return Never()
+        return NeverOrders()
 
-    assert shown("attnrank", never, 500).text == "\n\n".join(TEXTS)
+    assert shown("attnrank", never_orders, 500).text == "\n\n".join(TEXTS)

@@ -1,4 +1,4 @@
-"""Chosen units as text: verbatim, with headings, elisions and separators where they belong."""
+"""Chosen units as text: verbatim, with headings, elisions and separators in their places."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.compressors.selection.rendering import Sheet, render, whole
-from tamis.compressors.types import Rules
+from tamis.compressors.rules import Rules
+from tamis.compressors.selection.rendering import Renderer, render, render_whole
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
@@ -65,7 +65,7 @@ def test_every_chosen_unit_is_in_the_output_verbatim_and_in_order(
 @settings(deadline=None)
 @given(NASTY)
 def test_a_whole_passage_is_its_text_to_the_last_blank(text: str) -> None:
-    assert whole([Passage(text)], split([Passage(text)]), PLAIN) == text
+    assert render_whole([Passage(text)], split([Passage(text)]), PLAIN) == text
 
 
 def test_units_are_joined_by_their_own_white_space() -> None:
@@ -104,7 +104,7 @@ def test_passages_without_visible_text_leave_no_separator() -> None:
     assert render(passages, units, set(), rules) == ""
 
 
-def test_an_elision_stands_where_text_was_left_out_between_two_units() -> None:
+def test_an_elision_marks_text_left_out_between_two_units() -> None:
     rules = Rules(elision="…")
     assert shown("A. B. C. D.", chosen=[0, 2], rules=rules) == "A. … C."
     assert shown("A. B. C. D.", chosen=[1, 2], rules=rules) == "B. C."
@@ -135,11 +135,11 @@ def test_a_citation_takes_nothing_but_three_plain_names(citations: str) -> None:
         shown("A.", rules=Rules(citations=citations))
 
 
-def test_a_title_stands_on_a_line_before_citation_and_text() -> None:
+def test_a_title_is_on_a_line_before_citation_and_text() -> None:
     passages = [Passage("A.", title="One"), Passage("B.", title=""), Passage("C.")]
     rules = Rules(titles=True, citations="[{doc}]")
-    assert whole(passages, split(passages), rules) == "One\n[1] A.\n\n[2] B.\n\n[3] C."
-    assert whole(passages, split(passages), PLAIN) == "A.\n\nB.\n\nC."
+    assert render_whole(passages, split(passages), rules) == "One\n[1] A.\n\n[2] B.\n\n[3] C."
+    assert render_whole(passages, split(passages), PLAIN) == "A.\n\nB.\n\nC."
 
 
 def test_passages_follow_the_order_given_and_units_stay_in_text_order() -> None:
@@ -156,11 +156,11 @@ def test_passages_follow_the_order_given_and_units_stay_in_text_order() -> None:
 def test_a_ranking_puts_the_best_first_or_at_both_ends(order: str, text: str) -> None:
     passages = [Passage(letter) for letter in "ABCDE"]
     rules = Rules(order=order, separator=" ")  # type: ignore[arg-type]
-    sheet = Sheet(passages, split(passages), rules, ranking=[4, 2, 0, 3, 1])
-    assert sheet.text(range(5)) == text
+    renderer = Renderer(passages, split(passages), rules, ranking=[4, 2, 0, 3, 1])
+    assert renderer.text(range(5)) == text
 
 
 def test_both_ends_are_those_of_the_passages_that_are_kept() -> None:
     passages = [Passage(letter) for letter in "ABCDE"]
-    sheet = Sheet(passages, split(passages), Rules(order="edges", separator=""), range(5))
-    assert sheet.text([0, 2, 4]) == "AEC"
+    renderer = Renderer(passages, split(passages), Rules(order="edges", separator=""), range(5))
+    assert renderer.text([0, 2, 4]) == "AEC"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.sections import Sections
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Budget, Rules
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import words
@@ -31,12 +31,12 @@ SHOWN = [PAGE[slice(*unit.visible)] for unit in UNITS]
 
 
 def place(text: str) -> int:
-    """Of the unit that begins so."""
+    """The index of the unit that begins with this text."""
     return next(u for u, shown in enumerate(SHOWN) if shown.startswith(text))
 
 
 def kept(values: dict[str, float], **budget: float) -> list[str]:
-    """What is kept where units that begin so have these values, and others next to none."""
+    """The kept units where those that begin with these texts have these values, others nearly 0."""
     scores = [0.001 * u for u in range(len(UNITS), 0, -1)]
     for text, value in values.items():
         scores[place(text)] = value
@@ -44,12 +44,12 @@ def kept(values: dict[str, float], **budget: float) -> list[str]:
     return [SHOWN[u] for u in got.units]
 
 
-def heads_nothing(units: list[Unit], held: set[int], u: int) -> bool:
+def has_no_content(units: list[Unit], kept_units: set[int], u: int) -> bool:
     """The slow way: walk down from a heading until another section begins."""
     if units[u].kind == "table_header":
         below = u + 1
         while below < len(units) and units[below].kind == "table_row":
-            if below in held and units[below].passage == units[u].passage:
+            if below in kept_units and units[below].passage == units[u].passage:
                 return False
             below += 1
         return True
@@ -63,25 +63,25 @@ def heads_nothing(units: list[Unit], held: set[int], u: int) -> bool:
             continue
         text = True
         header = units[below].kind == "table_header"
-        if below in held and not (header and heads_nothing(units, held, below)):
+        if below in kept_units and not (header and has_no_content(units, kept_units, below)):
             return False
     return True
 
 
-def test_which_stand_alone_is_what_walking_down_finds() -> None:
+def test_headings_without_content_are_those_found_by_walking_down() -> None:
     draw = random.Random(0)
     kinds = ["heading", "sentence", "table_header", "table_row"]
     for _ in range(3000):
         passages = sorted(draw.randrange(3) for _ in range(draw.randrange(9)))
         units = [Unit(p, i, i + 1, (i, i + 1), draw.choice(kinds)) for i, p in enumerate(passages)]
-        held = {u for u in range(len(units)) if draw.random() < 0.5}
+        kept_units = {u for u in range(len(units)) if draw.random() < 0.5}
         heads = {u for u in range(len(units)) if units[u].kind in ("heading", "table_header")}
-        slow = {u for u in heads if heads_nothing(units, held, u)}
-        assert Sections(units).alone(held) == slow & held
-        assert Sections(units).alone(held, range(len(units))) == slow
+        slow = {u for u in heads if has_no_content(units, kept_units, u)}
+        assert Sections(units).without_content(kept_units) == slow & kept_units
+        assert Sections(units).without_content(kept_units, range(len(units))) == slow
 
 
-def test_a_heading_over_nothing_gives_its_room_to_text() -> None:
+def test_a_heading_without_content_gives_its_room_to_text() -> None:
     values = {"Cats purr": 0.9, "# Dogs": 0.8, "## Small": 0.7, "They sleep": 0.1}
     assert kept(values, max_tokens=8) == ["Cats purr all night long.", "They sleep."]
 
@@ -100,7 +100,7 @@ def test_a_table_header_without_rows_gives_its_room_to_text() -> None:
     ]
 
 
-def test_the_best_of_all_stays_and_so_does_what_must() -> None:
+def test_the_best_unit_and_mandatory_headings_stay() -> None:
     assert kept({"# Dogs": 0.9, "Cats purr": 0.8}, max_tokens=7) == [
         "Cats purr all night long.",
         "# Dogs",
@@ -111,7 +111,7 @@ def test_the_best_of_all_stays_and_so_does_what_must() -> None:
     assert place("# Dogs") in got.units
 
 
-def test_what_room_is_left_may_hold_a_heading() -> None:
+def test_remaining_room_may_hold_a_heading() -> None:
     """A budget is filled: the headings come last, and come all the same."""
     values = {"Cats purr": 0.9, "# Dogs": 0.8, "They sleep": 0.7}
     assert kept(values, max_tokens=11) == [
@@ -122,6 +122,6 @@ def test_what_room_is_left_may_hold_a_heading() -> None:
     ]
 
 
-def test_under_a_threshold_headings_are_units_like_others() -> None:
+def test_under_a_threshold_headings_are_treated_like_other_units() -> None:
     values = {"# Dogs": 0.9, "They sleep": 0.8}
     assert kept(values, threshold=0.5) == ["They sleep.", "# Dogs"]

@@ -1,4 +1,4 @@
-"""Selection: within the budget as joined, full, repeatable, and no more work than it needs."""
+"""Selection: within the budget as joined, full, repeatable, and with bounded work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.rendering import render
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Budget, Rules, Selection
+from tamis.compressors.types import Selection
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
 from tests.compressors.selection.test_rendering import NASTY, rules_for_rendering, split
 
@@ -37,8 +38,8 @@ LIKELY = st.lists(st.sampled_from([*SENTENCES, "A.", "b\n", "- it\n"]), max_size
 @st.composite
 def contexts(draw: st.DrawFn, texts: Any = LIKELY | NASTY) -> dict[str, Any]:
     """Passages with units and values: what `select` takes, budget, rules and counter aside."""
-    drawn = draw(st.lists(texts, min_size=1, max_size=5))
-    passages = [Passage(text, title="A title", id="d") for text in drawn]
+    texts_drawn = draw(st.lists(texts, min_size=1, max_size=5))
+    passages = [Passage(text, title="A title", id="d") for text in texts_drawn]
     units = split(passages)
     # few distinct values, so that ties are common
     score = st.integers(0, 9).map(lambda tenth: tenth / 10)
@@ -46,7 +47,9 @@ def contexts(draw: st.DrawFn, texts: Any = LIKELY | NASTY) -> dict[str, Any]:
         "passages": passages,
         "units": units,
         "values": draw(st.lists(score, min_size=len(units), max_size=len(units))),
-        "passage_scores": draw(st.lists(score, min_size=len(drawn), max_size=len(drawn))),
+        "passage_scores": draw(
+            st.lists(score, min_size=len(texts_drawn), max_size=len(texts_drawn))
+        ),
     }
 
 
@@ -67,7 +70,9 @@ def jaccard(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
-def echoes(context: dict[str, Any], u: int, taken: set[int], share: float | None) -> bool:
+def has_near_duplicate(
+    context: dict[str, Any], u: int, taken: set[int], share: float | None
+) -> bool:
     """The slow way: compare a unit with all that were taken."""
     text = [context["passages"][x.passage].text[slice(*x.visible)] for x in context["units"]]
     if share is None or len(set(re.findall(r"\w+", text[u].casefold()))) < 4:
@@ -75,7 +80,7 @@ def echoes(context: dict[str, Any], u: int, taken: set[int], share: float | None
     return any(jaccard(text[u], text[v]) >= share for v in taken)
 
 
-def arranged(context: dict[str, Any], taken: set[int], order: str) -> list[int]:
+def passage_order(context: dict[str, Any], taken: set[int], order: str) -> list[int]:
     """The slow way: the kept passages in their order."""
     scores = context["passage_scores"]
     kept = sorted({context["units"][u].passage for u in taken})
@@ -88,12 +93,12 @@ def arranged(context: dict[str, Any], taken: set[int], order: str) -> list[int]:
     return kept if order == "original" else ranked
 
 
-def joined(context: dict[str, Any], taken: set[int], rules: Rules) -> str:
-    order = arranged(context, taken, rules.order)
+def render_taken(context: dict[str, Any], taken: set[int], rules: Rules) -> str:
+    order = passage_order(context, taken, rules.order)
     return render(context["passages"], context["units"], taken, rules, order)
 
 
-def of_best(context: dict[str, Any], top_n: int | None) -> set[int]:
+def units_of_best(context: dict[str, Any], top_n: int | None) -> set[int]:
     filled = {unit.passage for unit in context["units"]}
     ranked = sorted(filled, key=lambda p: (-context["passage_scores"][p], p))[:top_n]
     return {u for u, unit in enumerate(context["units"]) if unit.passage in ranked}
@@ -102,7 +107,7 @@ def of_best(context: dict[str, Any], top_n: int | None) -> set[int]:
 @many
 @given(contexts(), all_rules(), st.integers(1, 60), some_counter)
 def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
-    context: dict[str, Any], rules: Rules, tokens: int, counter: Tokens
+    context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer
 ) -> None:
     budget = Budget(max_tokens=tokens)
     try:
@@ -110,18 +115,18 @@ def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
     except BudgetTooSmall:
         got = Selection((), "", 0)
     taken = set(got.units)
-    assert got.text == joined(context, taken, rules)
+    assert got.text == render_taken(context, taken, rules)
     assert got.tokens == counter.count(got.text) <= tokens
     assert all(a < b for a, b in pairwise(got.units))
-    for u in of_best(context, rules.top_n) - taken:
-        if not echoes(context, u, taken, rules.dedup):
-            assert counter.count(joined(context, taken | {u}, rules)) > tokens
+    for u in units_of_best(context, rules.top_n) - taken:
+        if not has_near_duplicate(context, u, taken, rules.dedup):
+            assert counter.count(render_taken(context, taken | {u}, rules)) > tokens
 
 
 @some
 @given(contexts(), all_rules(), st.integers(1, 60), some_counter)
 def test_the_same_input_gives_the_same_selection(
-    context: dict[str, Any], rules: Rules, tokens: int, counter: Tokens
+    context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer
 ) -> None:
     def once() -> Selection | str:
         try:
@@ -135,7 +140,7 @@ def test_the_same_input_gives_the_same_selection(
 @some
 @given(contexts(), rules_for_rendering(), some_counter)
 def test_a_generous_budget_keeps_everything(
-    context: dict[str, Any], rules: Rules, counter: Tokens
+    context: dict[str, Any], rules: Rules, counter: TextTokenizer
 ) -> None:
     everything = range(len(context["units"]))
     text = render(context["passages"], context["units"], everything, rules)
@@ -155,13 +160,13 @@ ADDITIVE = st.lists(
 def slow_greedy(context: dict[str, Any], tokens: int, rules: Rules) -> tuple[int, ...]:
     """Every candidate is tried on the joined text; once more from the top until none fits."""
     values, taken = context["values"], set[int]()
-    walk = sorted(of_best(context, rules.top_n), key=lambda u: (-values[u], u))
+    candidates = sorted(units_of_best(context, rules.top_n), key=lambda u: (-values[u], u))
     before = None
     while before != len(taken):
         before = len(taken)
-        for u in walk:
-            fits = words().count(joined(context, taken | {u}, rules)) <= tokens
-            if u not in taken and fits and not echoes(context, u, taken, rules.dedup):
+        for u in candidates:
+            fits = words().count(render_taken(context, taken | {u}, rules)) <= tokens
+            if u not in taken and fits and not has_near_duplicate(context, u, taken, rules.dedup):
                 taken.add(u)
     return tuple(sorted(taken))
 
@@ -181,7 +186,7 @@ def test_estimates_choose_what_counting_every_candidate_would_choose(
         assert got.units == slow
 
 
-class Steep(Tokens):
+class Steep(TextTokenizer):
     """The square of the words: a text has far more tokens than its parts together."""
 
     def count(self, text: str) -> int:
@@ -220,7 +225,7 @@ def test_what_repeats_a_unit_that_had_to_go_may_come_instead() -> None:
     assert got.units == (0, 2)
 
 
-class Metered(Tokens):
+class Metered(TextTokenizer):
     """Counts the characters that are tokenised one text at a time."""
 
     chars = 0

@@ -10,7 +10,7 @@ from protocol import serve
 
 from tamis.compressors import registry
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.types import Budget
+from tamis.compressors.rules import Budget
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.text import Passage
 from tamis.service.api.compress import counter_of

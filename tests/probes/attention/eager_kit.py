@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import Recorder, recording
+from tamis.probes.attention.recorder import Recorder, use_recorder
 from tests.probes import tiny
 
 # fp32 softmax of the same logits by another order of sums: a few units in the seventh digit
@@ -22,7 +22,7 @@ ALL = frozenset(range(tiny.LAYERS))
 
 def run(model: Any, recorder: Recorder, **inputs: Any) -> list[Tensor]:
     """Per sequence, the recorded `[L, H, R, N]`."""
-    with torch.inference_mode(), recording(recorder):
+    with torch.inference_mode(), use_recorder(recorder):
         model(use_cache=False, **inputs)
     return [torch.stack(layers) for layers in recorder.weights]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tamis.probes.attention.recorder import Recorder, recording
-from tamis.probes.attention.rows import grouped, rows
+from tamis.probes.attention.recorder import Recorder, use_recorder
+from tamis.probes.attention.rows import group_rows, softmax_rows
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import ALL, BF16, FP32, close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -81,7 +81,7 @@ def test_rows_over_kept_keys_equal_eagers_over_a_cache_and_over_the_whole(kind: 
     before = [tiny.ids(n, n) for n in (19, 4)]
     after = [tiny.ids(n, n) for n in (6, 11)]
     keeper = Recorder(frozenset(), [(0, 0)] * 2, [len(s) for s in before], keep=True)
-    with torch.inference_mode(), recording(keeper):
+    with torch.inference_mode(), use_recorder(keeper):
         flat = [token for s in before for token in s]
         places = [i for s in before for i in range(len(s))]
         model(input_ids=torch.tensor([flat]), position_ids=torch.tensor([places]), use_cache=False)
@@ -113,7 +113,7 @@ def test_kept_keys_are_rotated_and_equal_the_cache_of_transformers(kind: str) ->
     ids = tiny.ids(tiny.WINDOW - 1)  # shorter than the window: a sliding cache still has them all
     recorder = Recorder(frozenset(), [(0, 0)], [len(ids)], keep=True)
     cache = DynamicCache(config=oracle.config)
-    with torch.inference_mode(), recording(recorder):
+    with torch.inference_mode(), use_recorder(recorder):
         model(input_ids=torch.tensor([ids]), use_cache=False)
         oracle(input_ids=torch.tensor([ids]), cache=cache, use_cache=True)
     for ours, theirs in zip(recorder.kept[0], cache.layers, strict=True):
@@ -139,7 +139,7 @@ def test_recording_does_not_change_what_the_model_computes(kind: str) -> None:
     recorder = Recorder(ALL, [(5, 21), (0, 9)], [21, 9])
     with torch.inference_mode():
         alone = [model(input_ids=torch.tensor([s])).logits[0] for s in sequences]
-        with recording(recorder):
+        with use_recorder(recorder):
             ids = torch.tensor([[*sequences[0], *sequences[1]]])
             packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0]
     torch.testing.assert_close(packed, torch.cat(alone), atol=1e-4, rtol=1e-4)
@@ -176,7 +176,7 @@ def test_query_heads_go_with_their_key_heads_in_order() -> None:
     query = torch.randn(6, 3, 8, generator=torch.Generator().manual_seed(1))
     key = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2))
     seen = torch.ones(3, 5, dtype=torch.bool)
-    weights = rows(query, key, seen, 0.5)
+    weights = softmax_rows(query, key, seen, 0.5)
     for head in range(6):  # heads 0 to 2 share key head 0, heads 3 to 5 key head 1
         close(weights[head], (query[head] @ key[head // 3].T * 0.5).softmax(-1))
 
@@ -184,8 +184,8 @@ def test_query_heads_go_with_their_key_heads_in_order() -> None:
 def test_groups_reduce_the_rows_they_name_in_the_order_asked_for() -> None:
     # one head, three rows, two keys
     weights = torch.tensor([[[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]])
-    assert torch.equal(grouped(weights, ("question",)), weights)
-    close(grouped(weights, ("question_mean",)), torch.tensor([[[0.5, 0.5]]]))
-    assert torch.equal(grouped(weights, ("last",)), torch.tensor([[[0.9, 0.1]]]))
-    together = grouped(weights, ("last", "question_mean", "question"))
+    assert torch.equal(group_rows(weights, ("question",)), weights)
+    close(group_rows(weights, ("question_mean",)), torch.tensor([[[0.5, 0.5]]]))
+    assert torch.equal(group_rows(weights, ("last",)), torch.tensor([[[0.9, 0.1]]]))
+    together = group_rows(weights, ("last", "question_mean", "question"))
     close(together[0, :, 0], torch.tensor([0.9, 0.5, 0.2, 0.4, 0.9]))

@@ -92,9 +92,9 @@ def test_blocks_partition_the_rows_within_their_bounds(rows, weights):
 
 def test_tiles_and_other_dtypes_are_left_to_torch(monkeypatch):
     query = torch.zeros(1, 1, 1)
-    monkeypatch.setattr(blocked, "fused", lambda states: states.dtype == torch.bfloat16)
-    monkeypatch.setattr(blocked, "_TILES", False)
-    assert blocked.able(query.bfloat16())
-    assert not blocked.able(query)
-    monkeypatch.setattr(blocked, "_TILES", True)
-    assert not blocked.able(query.bfloat16())
+    monkeypatch.setattr(blocked, "can_fuse", lambda states: states.dtype == torch.bfloat16)
+    monkeypatch.setattr(blocked, "_HAS_TILES", False)
+    assert blocked.is_faster(query.bfloat16())
+    assert not blocked.is_faster(query)
+    monkeypatch.setattr(blocked, "_HAS_TILES", True)
+    assert not blocked.is_faster(query.bfloat16())

@@ -64,7 +64,7 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
         calls.append(len(args[0]))
         return by_formula(*args, **named)
 
-    monkeypatch.setattr(varlen, "able", lambda query: True)
+    monkeypatch.setattr(varlen, "is_supported", lambda query: True)
     monkeypatch.setattr(varlen, "kernel", lambda: kernel)
     found = list(proxy.read_keeping(asked, want))
     for (ours, kept), (theirs, their_kept) in zip(found, expected, strict=True):
@@ -77,17 +77,17 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_gpu_the_sequences_go_one_by_one(dtype: torch.dtype) -> None:
-    assert not varlen.able(torch.empty(1, dtype=dtype))
+    assert not varlen.is_supported(torch.empty(1, dtype=dtype))
 
 
-@pytest.mark.parametrize("length", [packed.BLOCK - 20, packed.BLOCK, packed.BLOCK + 40])
+@pytest.mark.parametrize("length", [packed.KERNEL_BLOCK_KEYS - 20, packed.KERNEL_BLOCK_KEYS, packed.KERNEL_BLOCK_KEYS + 40])
 def test_long_sequences_are_causal_behind_what_was_kept(length: int) -> None:
     """Both sides of the length from which the kernel is told to be causal."""
     draw = torch.Generator().manual_seed(1)
     q = torch.randn(4, length, 16, generator=draw)
     k, v = (torch.randn(2, length + 9, 16, generator=draw) for _ in range(2))
     recorder = packs_recorder()
-    seen = packed._seen(recorder, q, k, v, 0.25, None)
+    seen = packed._attend_sequence(recorder, q, k, v, 0.25, None)
     logits = (q.view(2, 2, length, 16) @ k[:, None].transpose(2, 3)) * 0.25
     hidden = torch.ones(length, length + 9, dtype=torch.bool).triu(10)
     exact = logits.masked_fill(hidden, -torch.inf).softmax(-1) @ v[:, None]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.recorder import KeptLayer, Recorder, recording
+from tamis.probes.attention.recorder import KVLayer, Recorder, use_recorder
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.hf_backend import attend
 from tamis.probes.signal import Want
@@ -102,8 +102,8 @@ def test_an_error_inside_the_forward_pass_surfaces_and_leaves_no_recorder_set() 
 def test_recorders_nest_and_the_outer_one_comes_back() -> None:
     model, ids = tiny.model("llama"), torch.tensor([tiny.ids(6)])
     outer, inner = Recorder(ALL, [(0, 6)], [6]), Recorder(frozenset({2}), [(0, 6)], [6])
-    with torch.inference_mode(), recording(outer):
-        with recording(inner):
+    with torch.inference_mode(), use_recorder(outer):
+        with use_recorder(inner):
             model(input_ids=ids, use_cache=False)
         assert outer.weights == [[]]
         model(input_ids=ids, use_cache=False)
@@ -113,9 +113,9 @@ def test_recorders_nest_and_the_outer_one_comes_back() -> None:
 def test_kept_keys_outlive_the_pass_they_came_from_without_holding_it_in_memory() -> None:
     recorder = Recorder(frozenset(), [(0, 0)] * 2, [3, 40], keep=True)
     pack(tiny.model("llama"), Recorder(ALL, [(0, 3)], [3]), [tiny.ids(3)], [0])
-    with torch.inference_mode(), recording(recorder):
+    with torch.inference_mode(), use_recorder(recorder):
         tiny.model("llama")(input_ids=torch.tensor([tiny.ids(43)]), use_cache=False)
-    kept: KeptLayer = recorder.kept[0][0]
+    kept: KVLayer = recorder.kept[0][0]
     assert kept.keys.shape == (tiny.KV_HEADS, 3, 16)
     assert kept.keys.untyped_storage().nbytes() == kept.keys.nbytes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.probes.attention.rope import unrotated
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.attention.rope import remove_rotation
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
@@ -17,10 +17,10 @@ def test_unrotated_keys_are_what_the_key_projection_gave(kind):
     """Layer 0 is exact: its input is the embedding of the token, wherever it stands."""
     proxy = tiny.proxy(kind)
     ids = tuple(tiny.ids(30))
-    (kept,) = proxy.keep([Prompt(Read(ids, 0, ()), Ask((), 0))], Want((0, 1)))
+    (kept,) = proxy.keep([Prompt(PassageTokens(ids, 0, ()), QuestionTokens((), 0))], Want((0, 1)))
     head = len(proxy.layout.head)
     at = torch.arange(head, head + len(ids))
-    found = unrotated(proxy.model, 0, kept[0].keys[:, head:], at)
+    found = remove_rotation(proxy.model, 0, kept[0].keys[:, head:], at)
     assert not torch.allclose(found, kept[0].keys[:, head:].float(), atol=1e-2)
     assert torch.allclose(found, _projected(proxy.model, ids), atol=1e-4)
 
@@ -44,7 +44,7 @@ def test_scaled_and_partial_rotations_come_off_whole():
             return cos[None], sin[None]
 
     rotated = torch.cat((turned, states[..., width:]), -1)
-    assert torch.allclose(unrotated(Partial(), 0, rotated, at), states, atol=1e-5)
+    assert torch.allclose(remove_rotation(Partial(), 0, rotated, at), states, atol=1e-5)
 
 
 @torch.inference_mode()

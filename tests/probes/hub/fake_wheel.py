@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from tamis.probes.hub.catalog import Part, Terms, ZooEntry
+from tamis.probes.hub.catalog import Terms, WheelPin, ZooEntry
 
 FILES = {
     "model.safetensors": bytes(range(256)) * 40,
@@ -54,7 +54,7 @@ def build_in_parts(folder: Path, gguf: bytes, pieces: int = 3) -> tuple[ZooEntry
     for n in range(pieces):
         member = f"fake_parts_part{n}/data/fake.gguf.part{n}"
         piece = _wheel(folder, f"fake_parts_part{n}", {member: gguf[n * size : (n + 1) * size]})
-        parts.append(Part(f"fake-parts-part{n}", "1.0", _sha256(piece), f"*/data/*.part{n}"))
+        parts.append(WheelPin(f"fake-parts-part{n}", "1.0", _sha256(piece), f"*/data/*.part{n}"))
     entry = ZooEntry(
         name="fake",
         kind="proxy",

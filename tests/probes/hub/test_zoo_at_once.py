@@ -56,7 +56,7 @@ def test_processes_that_pull_at_once_all_succeed_and_leave_one_whole_folder(fake
 def test_where_there_are_no_locks_the_slower_builder_keeps_the_faster_ones_copy(
     fake, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(model_store, "_take", lambda _: False)
+    monkeypatch.setattr(model_store, "_acquire", lambda _: False)
     root, inodes = tmp_path / "m", []
 
     def overtaken(stage: str, share: float) -> None:
@@ -73,10 +73,10 @@ def test_a_second_builder_waits_for_the_first(tmp_path):
     place, order = tmp_path / "m" / "fake", []
 
     def second() -> None:
-        with model_store.locked(place):
+        with model_store.lock_model(place):
             order.append("second")
 
-    with model_store.locked(place):
+    with model_store.lock_model(place):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.2)

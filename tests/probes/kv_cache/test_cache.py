@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.int8 import Rounded
+from tamis.probes.attention.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
@@ -27,7 +27,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 
 # logits and weights of eight bits in four layers, as in eager_kit
 BF16 = 2.5e-2
-# rows of an 8-bit cache, on random weights drawn wide; the real proxy's loss stands in LOG.md
+# rows of an 8-bit cache, on random weights drawn wide; the real proxy's: docs/log/kept-passages.md
 INT8 = 5e-2
 
 
@@ -93,7 +93,7 @@ def test_questions_of_any_length_are_asked_in_one_batch():
 @pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
 def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypatch):
     """Logits in bf16, where the processor is quick at them, and in fp32."""
-    monkeypatch.setattr(blocked, "able", lambda query: blocks and query.dtype == torch.bfloat16)
+    monkeypatch.setattr(blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16)
     proxy, want = versioned(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())
     cold = weights(reader, asked(proxy), want)
@@ -126,7 +126,7 @@ def test_rounding_is_off_by_half_a_step_at_most():
     vectors = torch.randn(3, 50, 16, generator=torch.Generator().manual_seed(0)) * 5
     vectors[0, 0] = 0
     back = torch.empty_like(vectors)
-    Rounded.of(vectors).into(back)
+    Int8Vectors.of(vectors).into(back)
     step = vectors.abs().amax(-1, keepdim=True) / 127
     assert ((back - vectors).abs() <= step / 2 + 1e-6).all()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tamis.probes.attention.recorder import KeptLayer
+from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.disk import CacheFiles
@@ -158,7 +158,7 @@ def write_for_ever(folder: Path, size: int) -> None:
     entries = CacheFiles(folder, 1 << 30)
     for turn in range(10**9):
         part = torch.full((2, size, 16), float(turn % 8))
-        entries.store(KEYS[turn % 8], [KeptLayer(part, part)] * 2, {"model": "m"})
+        entries.store(KEYS[turn % 8], [KVLayer(part, part)] * 2, {"model": "m"})
 
 
 @contextmanager

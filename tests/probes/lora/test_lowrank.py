@@ -8,8 +8,8 @@ from torch import nn
 
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.lora.lowrank import FrozenLinear, attach, projections
-from tamis.probes.lora.training import read_learning
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.lora.training import read_with_grad
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -22,8 +22,8 @@ def prompts() -> list[Prompt]:
     sizes = ((30, 4, 12), (17, 0, 9))
     return [
         Prompt(
-            Read(tuple(tiny.ids(length, seed)), title, ((0, 5), (5, length - title))),
-            Ask(tuple(tiny.ids(asked, 9)), 3),
+            PassageTokens(tuple(tiny.ids(length, seed)), title, ((0, 5), (5, length - title))),
+            QuestionTokens(tuple(tiny.ids(asked, 9)), 3),
         )
         for seed, (length, title, asked) in enumerate(sizes)
     ]
@@ -34,7 +34,7 @@ def test_a_reading_with_a_graph_is_the_reading(kind):
     proxy = tiny.proxy(kind)
     expected = list(proxy.read(prompts(), WANT))
     attach(proxy.model, range(1, 4), rank=2)
-    for mine, theirs in zip(read_learning(proxy, prompts(), WANT), expected, strict=True):
+    for mine, theirs in zip(read_with_grad(proxy, prompts(), WANT), expected, strict=True):
         assert mine.layers == theirs.layers
         torch.testing.assert_close(mine.weights.detach(), theirs.weights, atol=1e-5, rtol=1e-4)
 
@@ -50,7 +50,7 @@ def test_gradients_are_those_of_plain_linear_layers(kind):
             nn.init.normal_(adapter.b, generator=torch.Generator().manual_seed(3))
         if plain:
             thaw(proxy.model)
-        signals = read_learning(proxy, prompts(), WANT)
+        signals = read_with_grad(proxy, prompts(), WANT)
         sum(s.weights.clamp_min(1e-9).log().square().mean() for s in signals).backward()
         found.append({n: (one.a.grad, one.b.grad) for n, one in adapters.items()})
     for name, grads in found[0].items():

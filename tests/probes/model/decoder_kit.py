@@ -27,5 +27,5 @@ def saved(folder: Path, kind: str, sharded: bool = False, **config: Any) -> Path
 
 def theirs(folder: Path, layers: int, dtype: torch.dtype = torch.float32) -> Proxy:
     """A proxy over what transformers reads of a folder."""
-    model = hf_backend.load(folder, layers, dtype)
+    model = hf_backend.load_model(folder, layers, dtype)
     return Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])

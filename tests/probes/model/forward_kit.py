@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from tamis.probes.model.forward import known
+from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.signal import Want
@@ -31,7 +31,7 @@ def by_transformers(proxy: Proxy) -> Proxy:
     """A proxy over a copy of the model that somebody hooks into: transformers runs it."""
     twin = Proxy.from_model(deepcopy(proxy.model), tiny.tokenizer(), template=TEMPLATES["chatml"])
     twin.model.layers[0].register_forward_hook(lambda *_: None)
-    assert not known(twin.model)
+    assert not is_supported(twin.model)
     return twin
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tamis.probes.errors import BadModelFile, ProxyUnsupported
 from tamis.probes.model import hf_backend
 from tamis.probes.model.decoder import Decoder, read_config
-from tamis.probes.model.forward import known
+from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
 from tests.probes.model.decoder_kit import saved, theirs
@@ -50,7 +50,7 @@ def test_a_folder_is_read_as_transformers_reads_it(
     proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
     assert isinstance(proxy.body, Decoder)
     other = theirs(folder, tiny.LAYERS)
-    assert known(other.body), "both go through our pass: what differs is who read the folder"
+    assert is_supported(other.body), "both go through our pass: what differs is who read the folder"
     for one, two in zip(readings(proxy), readings(other), strict=True):
         assert torch.equal(one, two)
 
@@ -168,7 +168,7 @@ def test_a_cut_model_in_bf16_has_the_first_layers_in_bf16_and_angles_in_fp32(
     tmp_path: Path,
 ) -> None:
     proxy = Proxy.from_folder(saved(tmp_path, "qwen3"), layers=2, dtype="bf16", device="cpu")
-    other = hf_backend.load(tmp_path, 2, torch.bfloat16)
+    other = hf_backend.load_model(tmp_path, 2, torch.bfloat16)
     assert (proxy.depth, len(proxy.body.layers), proxy.card.layers) == (2, 2, tiny.LAYERS)
     assert proxy.dtype == torch.bfloat16
     assert torch.equal(proxy.body.rotary_emb.inv_freq, other.rotary_emb.inv_freq)

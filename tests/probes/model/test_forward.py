@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tamis.probes.attention.linear_kernels import Product
-from tamis.probes.model.forward import known
-from tamis.probes.model.ops import RmsNorm, Rotation, gated
+from tamis.probes.model.forward import is_supported
+from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.signal import Want
@@ -45,7 +45,7 @@ def test_a_pass_of_ours_equals_transformers_in_fp32(kind: str, config: dict[str,
         if "norm" in name or "bias" in name:  # fresh models have ones and zeros there
             nn.init.normal_(weight, 1.0 if "norm" in name else 0.0, 0.2)
     proxy = Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])
-    assert known(proxy.model)
+    assert is_supported(proxy.model)
     close(proxy, by_transformers(proxy), FP32)
 
 
@@ -54,15 +54,15 @@ class Own(nn.Linear):
 
 
 def test_what_is_not_plainly_of_the_kind_is_left_to_transformers() -> None:
-    assert all(known(tiny.proxy(kind).model) for kind in OURS)
-    assert not known(tiny.proxy("gemma3").model)
+    assert all(is_supported(tiny.proxy(kind).model) for kind in OURS)
+    assert not is_supported(tiny.proxy("gemma3").model)
     adapted, other, hooked = (tiny.proxy().model for _ in range(3))
     adapted.layers[1].mlp.up_proj = Own(64, 96, bias=False)
     other.config.hidden_act = "gelu"
     handle = hooked.layers[2].mlp.register_forward_pre_hook(lambda *_: None)
-    assert not any(map(known, (adapted, other, hooked)))
+    assert not any(map(is_supported, (adapted, other, hooked)))
     handle.remove()
-    assert known(hooked)
+    assert is_supported(hooked)
 
 
 def test_a_model_whose_weights_were_replaced_is_read_with_the_new_ones() -> None:
@@ -142,7 +142,7 @@ def test_gate_and_rotation_are_their_formulas(dtype: torch.dtype) -> None:
     gate, up = (torch.randn(48, 32, generator=draw).to(dtype) * 0.2 for _ in range(2))
     exact = nn.functional.silu(states.float() @ gate.float().T) * (states.float() @ up.float().T)
     within = 1e-5 if dtype is torch.float32 else 2e-2
-    found = gated(states, Product(gate, None), Product(up, None))
+    found = swiglu(states, Product(gate, None), Product(up, None))
     torch.testing.assert_close(found.float(), exact, atol=within, rtol=within)
 
     angles = torch.rand(9, 8, generator=draw).repeat(1, 2).to(dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tamis.probes.attention import linear_kernels
-from tamis.probes.attention.linear_kernels import Packed, fused, pack, unpack
+from tamis.probes.attention.linear_kernels import PackedLinear, can_fuse, pack, unpack
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
 from tests.probes import tiny
@@ -20,7 +20,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 BF16 = 2.5e-2
 
 blocks = pytest.mark.skipif(
-    not fused(torch.empty(1, dtype=torch.bfloat16)), reason="no bf16 blocks in this processor"
+    not can_fuse(torch.empty(1, dtype=torch.bfloat16)), reason="no bf16 blocks in this processor"
 )
 
 
@@ -111,7 +111,7 @@ def test_a_packed_layer_is_its_rows_where_gradients_are_kept() -> None:
     states = torch.randn(5, 32).bfloat16().requires_grad_()
     for name in "ab":
         layer = getattr(pair, name)
-        assert isinstance(layer, Packed)
+        assert isinstance(layer, PackedLinear)
         assert torch.equal(layer.weight, rows[name])
         expected = nn.functional.linear(states, rows[name], biases[name])
         assert torch.equal(layer(states), expected)
@@ -121,7 +121,7 @@ def test_a_packed_layer_is_its_rows_where_gradients_are_kept() -> None:
 
 def test_without_blocks_bf16_runs_by_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tiny.save("llama", tmp_path)
-    monkeypatch.setattr(linear_kernels, "_ABLE", False)
+    monkeypatch.setattr(linear_kernels, "_HAS_BF16_BLOCKS", False)
     proxy = Proxy.from_folder(folder, dtype="bf16", device="cpu")
     rows = [signal.weights for signal in proxy.read(prompts(proxy), WANT)]
     assert all(type(layer.mlp.up_proj) is nn.Linear for layer in proxy.model.layers)

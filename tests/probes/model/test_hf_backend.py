@@ -13,7 +13,7 @@ from torch import nn
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.lora.lowrank import attach
 from tamis.probes.model import hf_backend
-from tamis.probes.model.forward import known
+from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
 from tests.probes import tiny
@@ -38,7 +38,7 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     assert {weight.data_ptr() for weight in model.parameters()} == weights
     assert not any(part.is_meta for part in (*model.parameters(), *model.buffers()))
     ids = torch.tensor([tiny.ids(20)])
-    expected = hf_backend.load(tmp_path, 3, torch.float32)(input_ids=ids, use_cache=False)
+    expected = hf_backend.load_model(tmp_path, 3, torch.float32)(input_ids=ids, use_cache=False)
     got = model(input_ids=ids, use_cache=False)
     torch.testing.assert_close(got.last_hidden_state, expected.last_hidden_state)
     for one, two in zip(readings_of(proxy), before, strict=True):
@@ -46,7 +46,7 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     model.layers[0].mlp.up_proj = nn.Linear(64, 96, bias=False)
     assert not torch.equal(readings_of(proxy)[0], before[0]), "it is read as it now is"
     model.layers[0].register_forward_hook(lambda *_: None)
-    assert not known(proxy.body), "what somebody hooks into, transformers runs"
+    assert not is_supported(proxy.body), "what somebody hooks into, transformers runs"
 
 
 def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
@@ -55,7 +55,7 @@ def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
     saved(tmp_path / "model", "qwen2", tie_word_embeddings=False)
     monkeypatch.chdir(tmp_path)
     proxy = Proxy.from_folder("model", dtype="bf16", device="cpu")
-    expected = hf_backend.whole_config(tmp_path / "model").to_dict()
+    expected = hf_backend.read_config(tmp_path / "model").to_dict()
     shutil.rmtree(tmp_path / "model")
     monkeypatch.setattr(torch, "set_default_dtype", lambda dtype: pytest.fail(f"{dtype} for all"))
     found = proxy.model.config.to_dict()

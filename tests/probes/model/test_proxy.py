@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import TEMPLATES, Prompt, packed
+from tamis.probes.prompt import TEMPLATES, Prompt, token_batches
 from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
 from tests.probes.attention.eager_kit import BF16, FP32, close, everywhere
@@ -184,7 +184,7 @@ def test_keys_kept_for_another_passage_or_too_few_layers_are_refused() -> None:
 
 
 def test_batches_hold_consecutive_prompts_up_to_the_limit_and_a_long_one_alone() -> None:
-    assert list(packed(["aa", "b", "cc", "ddddd", "e", "f"], 3)) == [
+    assert list(token_batches(["aa", "b", "cc", "ddddd", "e", "f"], 3)) == [
         ["aa", "b"],
         ["cc"],
         ["ddddd"],

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing, ProxyUnsupported
-from tamis.probes.model.loading import choose_device, choose_dtype, readable
+from tamis.probes.model.loading import attention_shape, choose_device, choose_dtype
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
 from tests.probes import tiny
@@ -90,7 +90,7 @@ def test_a_config_that_is_more_than_causal_softmax_is_refused(
     config = tiny.model("gemma3").config
     config.__dict__.update(settings)
     with pytest.raises(ProxyUnsupported, match=why):
-        readable(config)
+        attention_shape(config)
 
 
 def test_an_encoder_is_refused() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.model.query_states import question_states
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -23,7 +23,7 @@ FULL = ("llama", "qwen2", "qwen3")
 
 
 def kept_keys(proxy: Any) -> list[Tensor]:
-    prompt = Prompt(Read(tuple(PASSAGE), 0, ()), Ask((), 0))
+    prompt = Prompt(PassageTokens(tuple(PASSAGE), 0, ()), QuestionTokens((), 0))
     [kept] = proxy.keep([prompt], Want(tuple(range(tiny.LAYERS))))
     return [layer.keys for layer in kept]
 
@@ -42,7 +42,7 @@ def test_states_times_kept_keys_are_the_logits_of_a_question_that_reads_past_the
     ids = [*opening, *PASSAGE, *ASK]
     head, after = len(opening), len(opening) + len(PASSAGE)
     [states] = question_states(
-        proxy, [Ask(tuple(ASK), ROWS)], tuple(range(tiny.LAYERS)), len(PASSAGE)
+        proxy, [QuestionTokens(tuple(ASK), ROWS)], tuple(range(tiny.LAYERS)), len(PASSAGE)
     )
 
     hidden = torch.ones(len(ids), len(ids)).tril().bool()
@@ -60,7 +60,7 @@ def test_in_the_first_layer_they_are_the_logits_over_the_passage_itself(kind):
     proxy = tiny.proxy(kind)
     ids = [*proxy.layout.head, *PASSAGE, *ASK]
     seen = len(ids) - len(ASK)
-    [states] = question_states(proxy, [Ask(tuple(ASK), ROWS)], (0,), len(PASSAGE))
+    [states] = question_states(proxy, [QuestionTokens(tuple(ASK), ROWS)], (0,), len(PASSAGE))
     theirs = tiny.eager(tiny.model(kind, "eager"), ids)[0][:, seen + ROWS :, :seen]
     found = logits(states[0], kept_keys(proxy)[0]).softmax(-1)
     torch.testing.assert_close(found, theirs / theirs.sum(-1, keepdim=True), atol=FP32, rtol=0)
@@ -68,7 +68,7 @@ def test_in_the_first_layer_they_are_the_logits_over_the_passage_itself(kind):
 
 def test_questions_in_one_batch_do_not_see_each_other():
     proxy = tiny.proxy("llama")
-    asks = [Ask(tuple(tiny.ids(n, n)), 1) for n in (5, 9, 4)]
+    asks = [QuestionTokens(tuple(tiny.ids(n, n)), 1) for n in (5, 9, 4)]
     together = list(question_states(proxy, asks, (1, 3), 20))
     for ask, states in zip(asks, together, strict=True):
         [alone] = question_states(proxy, [ask], (1, 3), 20)
@@ -77,7 +77,7 @@ def test_questions_in_one_batch_do_not_see_each_other():
 
 def test_what_the_proxy_cannot_reach_is_refused():
     proxy = tiny.proxy("llama")
-    ask = [Ask(tuple(ASK), ROWS)]
+    ask = [QuestionTokens(tuple(ASK), ROWS)]
     with pytest.raises(BadInput, match="layer 9"):
         list(question_states(proxy, ask, (9,), 4))
     with pytest.raises(BadInput, match="takes 1024"):

@@ -12,12 +12,12 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import (
     Calibration,
-    Question,
+    LabelledFeatures,
     auc,
     brier_skill,
-    calibrated,
-    listwise,
-    logistic,
+    fit_calibration,
+    fit_listwise,
+    fit_logistic,
     reliability,
 )
 
@@ -30,14 +30,14 @@ def draw(seed: int = 0) -> torch.Generator:
 
 def planted(
     questions: int = 300, units: int = 12, seed: int = 0, shift: float = 0.0
-) -> list[Question]:
+) -> list[LabelledFeatures]:
     """One gold unit a question, drawn by softmax over features times `PLANTED`."""
     chance, found = draw(seed), []
     for _ in range(questions):
         x = torch.randn(units, len(PLANTED), generator=chance)
         gold = torch.zeros(units, dtype=torch.bool)
         gold[torch.multinomial((x @ PLANTED).softmax(0), 1, generator=chance)] = True
-        found.append(Question(x + shift * torch.randn(1, len(PLANTED), generator=chance), gold))
+        found.append(LabelledFeatures(x + shift * torch.randn(1, len(PLANTED), generator=chance), gold))
     return found
 
 
@@ -46,7 +46,7 @@ def direction(weights: Tensor) -> Tensor:
 
 
 def test_listwise_finds_the_planted_direction():
-    weights, _ = listwise(planted(), l2=1e-4)
+    weights, _ = fit_listwise(planted(), l2=1e-4)
     assert float(direction(weights) @ direction(PLANTED)) > 0.99
     assert weights.norm() == pytest.approx(float(PLANTED.norm()), rel=0.15)
 
@@ -54,7 +54,7 @@ def test_listwise_finds_the_planted_direction():
 def test_what_is_common_to_a_question_does_not_move_listwise():
     """Shifts ten times what tells its units apart; a classifier of single units drowns."""
     shifted = planted(shift=10.0)
-    by_list, by_unit = listwise(shifted, l2=1e-5)[0], logistic(shifted, l2=1e-5)[0]
+    by_list, by_unit = fit_listwise(shifted, l2=1e-5)[0], fit_logistic(shifted, l2=1e-5)[0]
     assert float(direction(by_list) @ direction(PLANTED)) > 0.99
     assert by_unit.norm() < by_list.norm() / 3
 
@@ -63,21 +63,21 @@ def test_a_question_counts_the_same_however_many_units_and_golds_it_has():
     """Its loss is a mean over golds: saying everything twice changes nothing."""
     base = planted(60)
     one, other = base[:30], base[30:]
-    doubled = [Question(q.features.repeat(2, 1), q.gold.repeat(2)) for q in one]
-    plain, _ = listwise([*one, *other], l2=0.0)
-    heavy, _ = listwise([*doubled, *other], l2=0.0)
+    doubled = [LabelledFeatures(q.features.repeat(2, 1), q.gold.repeat(2)) for q in one]
+    plain, _ = fit_listwise([*one, *other], l2=0.0)
+    heavy, _ = fit_listwise([*doubled, *other], l2=0.0)
     torch.testing.assert_close(plain, heavy, rtol=0.05, atol=0.05)
 
 
 def test_the_listwise_bias_centres_the_training_scores():
     questions = planted(50, shift=2.0)
-    weights, bias = listwise(questions)
+    weights, bias = fit_listwise(questions)
     scores = torch.cat([q.features for q in questions]) @ weights + bias
     assert float(scores.mean()) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_more_l2_means_smaller_weights():
-    sizes = [float(listwise(planted(80), l2=l2)[0].norm()) for l2 in (1e-4, 1e-2, 1.0)]
+    sizes = [float(fit_listwise(planted(80), l2=l2)[0].norm()) for l2 in (1e-4, 1e-2, 1.0)]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -91,24 +91,24 @@ def test_logistic_is_scikit_learns_with_balanced_classes(l2: float):
     spread = x.std(0)
     oracle = LogisticRegression(C=1 / (2 * len(x) * l2), class_weight="balanced", tol=1e-8)
     oracle.fit(((x - x.mean(0)) / spread).numpy(), gold.numpy())
-    weights, bias = logistic(questions, l2=l2)
+    weights, bias = fit_logistic(questions, l2=l2)
     due = oracle.decision_function(((x - x.mean(0)) / spread).numpy())
     np.testing.assert_allclose((weights * spread).numpy(), oracle.coef_[0], atol=2e-3)
     np.testing.assert_allclose((x @ weights + bias).numpy(), due, atol=1e-2)
 
 
 def test_nothing_to_fit_is_refused():
-    for fit in (listwise, logistic):
+    for fit in (fit_listwise, fit_logistic):
         with pytest.raises(BadInput, match="nothing can be fitted"):
             fit([])
     with pytest.raises(BadInput, match="nothing can be fitted"):
-        calibrated([], [])
+        fit_calibration([], [])
 
 
-@pytest.mark.parametrize("fit", [listwise, logistic])
+@pytest.mark.parametrize("fit", [fit_listwise, fit_logistic])
 def test_a_feature_that_never_changes_breaks_nothing(fit: object):
     questions = [
-        Question(torch.cat([q.features, torch.ones(len(q.gold), 1)], 1), q.gold)
+        LabelledFeatures(torch.cat([q.features, torch.ones(len(q.gold), 1)], 1), q.gold)
         for q in planted(40)
     ]
     weights, bias = fit(questions)
@@ -125,7 +125,7 @@ def scored(questions: int, seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
 
 def test_calibration_gives_back_the_planted_rates():
     scores, golds = scored(2_000)
-    found = calibrated(scores, golds, absolute=True)
+    found = fit_calibration(scores, golds, absolute=True)
     assert found.a == pytest.approx(1.5, abs=0.1)
     assert found.d == pytest.approx(-1.0, abs=0.1)
     assert (found.b, found.c) == (0.0, 0.0)
@@ -143,7 +143,7 @@ def test_calibration_hears_from_the_best_whether_any_unit_is_good():
         gold[0] = answered
         scores.append(z if answered else z - 6)
         golds.append(gold)
-    seen, alone = calibrated(scores, golds), calibrated(scores, golds, absolute=True)
+    seen, alone = fit_calibration(scores, golds), fit_calibration(scores, golds, absolute=True)
     good, bad = seen(scores[0]), seen(scores[1])
     assert good[0] > 0.9
     assert bad.max() < 0.1
@@ -167,7 +167,7 @@ def test_calibration_is_the_formula_written_down():
 
 
 def test_absolute_calibration_of_one_unit_does_not_hear_of_another():
-    found = calibrated(*scored(200), absolute=True)
+    found = fit_calibration(*scored(200), absolute=True)
     one = found(torch.tensor([0.7]))
     beside = found(torch.tensor([0.7, 9.0, -3.0]))
     assert float(one[0]) == pytest.approx(float(beside[0]), abs=1e-7)
@@ -180,7 +180,7 @@ def test_calibration_of_no_units_is_no_probabilities():
 def test_scores_that_point_the_wrong_way_are_refused():
     scores, golds = scored(200)
     with pytest.raises(BadInput, match="a higher score does not mean a better unit"):
-        calibrated([-z for z in scores], golds, absolute=True)
+        fit_calibration([-z for z in scores], golds, absolute=True)
 
 
 @pytest.mark.parametrize("grain", [1, 3, 1000])

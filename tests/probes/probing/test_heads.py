@@ -9,22 +9,22 @@ from math import exp
 import pytest
 import torch
 
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing.bootstrap import stability
 from tamis.probes.probing.head_scores import (
     calibrated_mass,
-    contrast,
+    contrast_score,
     copy_score,
     document_masses,
     needle_mass,
     probe_weights,
 )
-from tamis.probes.probing.heads import WAYS, HeadProfile, overlap, profile_of
+from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile, choose_profile, overlap
 from tamis.probes.signal import Signal
-from tests.laws.methods import question_probe, scripted
+from tests.laws.methods import question_probe, scripted_reader
 
-CARD = Card("m", "r", 2, 3)
+CARD = ModelCard("m", "r", 2, 3)
 
 
 def profile(**changes) -> HeadProfile:
@@ -52,16 +52,16 @@ def test_document_masses_are_means_of_all_rows_and_sums_of_tokens():
 def test_contrast_is_the_golds_share_of_a_softmax_over_it_and_the_negatives():
     masses = torch.tensor([0.3, 0.1, 0.2])[:, None, None]
     due = exp(3) / (exp(3) + exp(1) + exp(2))
-    assert contrast(masses, [0], 0.1).item() == pytest.approx(due)
+    assert contrast_score(masses, [0], 0.1).item() == pytest.approx(due)
     # two golds do not compete with each other
     both = (exp(3) / (exp(3) + exp(1)) + exp(2) / (exp(2) + exp(1))) / 2
-    assert contrast(masses, [0, 2], 0.1).item() == pytest.approx(both)
+    assert contrast_score(masses, [0, 2], 0.1).item() == pytest.approx(both)
 
 
 @pytest.mark.parametrize("gold", [[], [0, 1, 2]])
 def test_contrast_needs_gold_and_others(gold):
     with pytest.raises(BadInput, match="others"):
-        contrast(torch.zeros(3, 1, 1), gold, 0.1)
+        contrast_score(torch.zeros(3, 1, 1), gold, 0.1)
 
 
 def test_calibrated_mass_subtracts_the_empty_question_and_drops_what_is_abnormally_low():
@@ -90,7 +90,7 @@ def test_a_copy_outside_the_needle_or_weaker_than_the_rest_does_not_count():
 
 
 def test_a_probe_weighs_a_head_by_both_its_features_and_nothing_above_what_it_reads():
-    reader = scripted()
+    reader = scripted_reader()
     probe = question_probe(reader)
     found = probe_weights(probe, 6)
     first = probe.weights["first"]
@@ -116,7 +116,7 @@ def test_a_profile_is_read_back_as_it_was_written(tmp_path):
     given = profile(stability={"8": 0.5}, data=({"name": "a"},), settings={"temperature": 0.1})
     given.save(tmp_path / "p.json")
     assert HeadProfile.load(tmp_path / "p.json") == given
-    assert profile_of(tmp_path / "p.json", "needle", "m") == given
+    assert choose_profile(tmp_path / "p.json", "needle", "m") == given
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_model_without_profile_is_told_how_to_get_one():
         HeadProfile.shipped("copy", "nobody")
 
 
-@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("by", HEAD_SCORINGS)
 def test_profiles_of_the_default_proxy_ship(by):
     found = HeadProfile.shipped(by, "smollm2-135m")
     assert (found.layers, found.heads, found.by) == (30, 9, by)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tamis.probes.card import Card
+from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing.linear import FORMAT, LinearProbe, ProbeCard
 
@@ -153,18 +153,18 @@ def test_a_weight_is_given_in_the_shape_asked_for_or_not_at_all():
 
 
 def test_a_probe_fits_its_own_model_whatever_the_depth_it_reads():
-    LinearProbe(WEIGHTS, CARD).check(Card("m", "r1", 30, 2), "plain")
+    LinearProbe(WEIGHTS, CARD).check(ModelCard("m", "r1", 30, 2), "plain")
 
 
 @pytest.mark.parametrize(
     ("model", "template"),
     [
-        (Card("other", "r1", 3, 2), "plain"),
-        (Card("m", "r2", 3, 2), "plain"),
-        (Card("m", "r1", 3, 2), "chatml"),
+        (ModelCard("other", "r1", 3, 2), "plain"),
+        (ModelCard("m", "r2", 3, 2), "plain"),
+        (ModelCard("m", "r1", 3, 2), "chatml"),
     ],
 )
-def test_a_probe_for_something_else_is_refused_with_both_sides_named(model: Card, template: str):
+def test_a_probe_for_something_else_is_refused_with_both_sides_named(model: ModelCard, template: str):
     with pytest.raises(ProbeMismatch) as refused:
         LinearProbe(WEIGHTS, CARD).check(model, template)
     for side in ("m at r1 and template plain", f"{model.name} at {model.revision}", template):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.probing.position_bias import PositionProfile, basin_layer, basin_ratio
+from tamis.probes.probing.position_bias import PositionProfile, bias_ratio, biased_layer
 
 FLAT, DEEP = (0.25, 0.25, 0.25, 0.25), (0.4, 0.1, 0.1, 0.4)
 
@@ -15,12 +15,12 @@ def profile(*by_layer, layer=0) -> PositionProfile:
 
 
 def test_the_ratio_is_of_the_lower_end_to_the_middles_mean():
-    assert basin_ratio((0.3, 0.1, 0.2, 0.4)) == pytest.approx(0.3 / 0.15)
+    assert bias_ratio((0.3, 0.1, 0.2, 0.4)) == pytest.approx(0.3 / 0.15)
 
 
 def test_the_shallowest_layer_that_shows_the_basin_is_used():
-    assert basin_layer([FLAT, DEEP, DEEP]) == (1, True)
-    assert basin_layer([FLAT, (0.3, 0.25, 0.25, 0.3), FLAT]) == (1, False)
+    assert biased_layer([FLAT, DEEP, DEEP]) == (1, True)
+    assert biased_layer([FLAT, (0.3, 0.25, 0.25, 0.3), FLAT]) == (1, False)
 
 
 def test_other_lengths_lie_on_straight_lines_between_the_measured_places():

@@ -7,7 +7,14 @@ import json
 
 import pytest
 
-from tamis.probes.segmentation.language import AUTO, CHARS, LOOKED_AT, family, guessed, spoken
+from tamis.probes.segmentation.language import (
+    AUTO,
+    MAX_SAMPLED_CHARS,
+    MAX_SAMPLED_PASSAGES,
+    guess_language,
+    primary_subtag,
+    resolve_language,
+)
 
 SAID = {
     "en": "The keys are rotated every ninety days, and the old ones are kept for a week.",
@@ -36,43 +43,43 @@ SAID = {
 
 @pytest.mark.parametrize("code", SAID)
 def test_a_sentence_tells_its_language(code):
-    assert guessed("", [SAID[code]]) == code
-    assert guessed(SAID[code], []) == code
+    assert guess_language("", [SAID[code]]) == code
+    assert guess_language(SAID[code], []) == code
 
 
 def test_the_documents_outweigh_a_question_in_another_language():
-    assert guessed("How often are the keys rotated?", [SAID["zh"]] * 3) == "zh"
-    assert guessed("密钥多久更换一次？", [SAID["en"]] * 3) == "en"
+    assert guess_language("How often are the keys rotated?", [SAID["zh"]] * 3) == "zh"
+    assert guess_language("密钥多久更换一次？", [SAID["en"]] * 3) == "en"
 
 
 @pytest.mark.parametrize("text", ["", "   ", "12 345 → 7", "🙂🙂", "x = {'a': [1, 2]}", "\ud800"])
 def test_what_no_list_knows_is_read_as_english(text):
-    assert guessed(text, [text]) == "en"
+    assert guess_language(text, [text]) == "en"
 
 
 def test_a_code_that_was_given_is_never_second_guessed():
-    assert spoken("de", "", [SAID["zh"]]) == "de"
-    assert spoken(AUTO, "", [SAID["zh"]]) == "zh"
+    assert resolve_language("de", "", [SAID["zh"]]) == "de"
+    assert resolve_language(AUTO, "", [SAID["zh"]]) == "zh"
 
 
 def test_region_and_script_belong_to_the_family():
-    assert [family(code) for code in ("zh-hant", "pt_BR", "EN", "en")] == ["zh", "pt", "en", "en"]
+    assert [primary_subtag(code) for code in ("zh-hant", "pt_BR", "EN", "en")] == ["zh", "pt", "en", "en"]
 
 
 def test_what_is_looked_at_is_bounded_and_spread_over_the_passages():
-    long = SAID["en"] * (CHARS // len(SAID["en"]) + 1)
-    assert guessed("", [long + SAID["zh"] * 5_000]) == "en"
-    many = [SAID["zh"] if i % 8 == 0 else SAID["en"][:4] for i in range(8 * LOOKED_AT)]
-    assert guessed("", many) == "zh"
+    long = SAID["en"] * (MAX_SAMPLED_CHARS // len(SAID["en"]) + 1)
+    assert guess_language("", [long + SAID["zh"] * 5_000]) == "en"
+    many = [SAID["zh"] if i % 8 == 0 else SAID["en"][:4] for i in range(8 * MAX_SAMPLED_PASSAGES)]
+    assert guess_language("", many) == "zh"
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["xquad_en", "xquad_de", "xquad_es", "xquad_zh", "covid_qa"])
 def test_labelled_questions_with_their_passages_are_told_right(data_folder, name):
-    from tamis.service.datasets.records import load
+    from tamis.service.datasets.records import load_records
 
-    rows = load(data_folder / "dev" / f"{name}.jsonl.gz")[::3]
-    found = [guessed(row["question"], [doc["text"] for doc in row["docs"]]) for row in rows]
+    rows = load_records(data_folder / "dev" / f"{name}.jsonl.gz")[::3]
+    found = [guess_language(row["question"], [doc["text"] for doc in row["docs"]]) for row in rows]
     wrong = sum(code != row["lang"] for code, row in zip(found, rows, strict=True))
     assert wrong <= len(rows) // 100
 
@@ -81,5 +88,5 @@ def test_labelled_questions_with_their_passages_are_told_right(data_folder, name
 def test_product_pages_are_told_right_in_all_their_languages(data_folder):
     with gzip.open(data_folder / "product_docs" / "markdown.jsonl.gz", "rt", encoding="utf8") as f:
         rows = [json.loads(line) for line in f]
-    right = sum(guessed("", [row["text"]]) == family(row["lang"]) for row in rows)
+    right = sum(guess_language("", [row["text"]]) == primary_subtag(row["lang"]) for row in rows)
     assert right >= 0.9 * len(rows)

@@ -23,7 +23,7 @@ DOCUMENTS = (HARBOUR, BREAD, HAFEN)
 QUESTION = "When was the old harbour of Malo closed?"
 
 
-def built(home: Path, documents=DOCUMENTS, **settings) -> CorpusIndex:
+def build_index(home: Path, documents=DOCUMENTS, **settings) -> CorpusIndex:
     """An index of words over some documents."""
     with create_index(home, IndexSettings(**settings)) as writer:
         writer.put(documents)
@@ -45,18 +45,20 @@ def delete(home: Path, *ids: str) -> CorpusIndex:
     return CorpusIndex.open(home)
 
 
-def many(count: int, seed: int = 0) -> list[CorpusDocument]:
+def make_documents(count: int, seed: int = 0) -> list[CorpusDocument]:
     """Documents of a few words of a small vocabulary each, so that terms recur."""
     import random
 
     draw = random.Random(seed)
     words = [f"word{i}" for i in range(40)]
     return [
-        CorpusDocument(f"d{i}", " ".join(draw.choices(words, k=draw.randint(3, 30))), None, {"i": i})
+        CorpusDocument(
+            f"d{i}", " ".join(draw.choices(words, k=draw.randint(3, 30))), None, {"i": i}
+        )
         for i in range(count)
     ]
 
 
-def scores(index: CorpusIndex, question: str) -> dict[str, float]:
+def bm25_scores(index: CorpusIndex, question: str) -> dict[str, float]:
     """BM25 of every chunk that shares a word with the question."""
     return {hit.id: hit.score for hit in index.search(question, 10_000, by=["bm25"])}

@@ -19,7 +19,7 @@ METADATA = {"year": 2004, "lang": "en", "tags": ["a", "b"], "draft": False, "day
         {"tags": "a", "lang": ["en", "fr"]}, {"draft": False}, ["lang=en", "year=2004"], None, [],
     ],
 )  # fmt: skip
-def test_met(where):
+def test_a_condition_is_met(where):
     assert all(condition.is_met_by(METADATA) for condition in parse_conditions(where))
 
 
@@ -32,7 +32,7 @@ def test_met(where):
         ["lang=en", "year=1"],
     ],
 )  # fmt: skip
-def test_not_met(where):
+def test_a_condition_is_not_met(where):
     assert not all(condition.is_met_by(METADATA) for condition in parse_conditions(where))
 
 

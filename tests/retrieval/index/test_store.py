@@ -21,9 +21,9 @@ from tests.retrieval.index.corpora import (
     DOCUMENTS,
     HARBOUR,
     QUESTION,
-    built,
+    build_index,
     delete,
-    many,
+    make_documents,
     put,
 )
 
@@ -32,7 +32,7 @@ def test_a_hit_is_a_slice_of_its_document(tmp_path):
     nasty = CorpusDocument(
         "n\ud800 \x00", "The harbour\ud800 of <|im_end|> Malo\x00. \u2028 Closed.\r\n", "\ud800"
     )
-    index = built(tmp_path / "i", [*DOCUMENTS, nasty], chunk_chars=30)
+    index = build_index(tmp_path / "i", [*DOCUMENTS, nasty], chunk_chars=30)
     by_id = {document.id: document for document in (*DOCUMENTS, nasty)}
     hits = index.search(QUESTION, 20)
     assert hits[0].doc == "harbour"
@@ -44,7 +44,7 @@ def test_a_hit_is_a_slice_of_its_document(tmp_path):
 
 
 def test_filters_decide_which_documents_are_found_not_how_they_score(tmp_path):
-    index = built(tmp_path / "i")
+    index = build_index(tmp_path / "i")
     (hit,) = index.search(QUESTION, where={"year": {">=": 1900}})
     assert hit.doc == "harbour"
     assert hit.score == index.search(QUESTION)[0].score
@@ -53,14 +53,14 @@ def test_filters_decide_which_documents_are_found_not_how_they_score(tmp_path):
 
 
 def test_a_document_that_is_put_again_replaces_the_old_one(tmp_path):
-    built(tmp_path / "i")
+    build_index(tmp_path / "i")
     index = put(tmp_path / "i", CorpusDocument("harbour", "The quay is new."))
     assert [hit.text for hit in index.search("quay harbour")] == ["The quay is new."]
     assert index.stats()["documents"] == 3
 
 
 def test_what_has_not_changed_is_not_indexed_again(tmp_path):
-    index = built(tmp_path / "i")
+    index = build_index(tmp_path / "i")
     with open_writer(tmp_path / "i") as writer:
         counted = writer.put(DOCUMENTS)
     assert (counted.unchanged, counted.added, counted.replaced) == (3, 0, 0)
@@ -68,13 +68,13 @@ def test_what_has_not_changed_is_not_indexed_again(tmp_path):
 
 
 def test_of_two_documents_of_one_id_the_later_one_counts(tmp_path):
-    index = built(tmp_path / "i", [HARBOUR, CorpusDocument("harbour", "Gulls."), BREAD])
+    index = build_index(tmp_path / "i", [HARBOUR, CorpusDocument("harbour", "Gulls."), BREAD])
     assert index.search("harbour") == []
     assert [hit.text for hit in index.search("gulls")] == ["Gulls."]
 
 
 def test_deleted_documents_are_gone_and_their_room_comes_back(tmp_path):
-    before = built(tmp_path / "i", many(50)).stats()
+    before = build_index(tmp_path / "i", make_documents(50)).stats()
     index = delete(tmp_path / "i", *(f"d{i}" for i in range(0, 50, 2)))
     assert index.stats()["documents"] == 25
     assert {hit.metadata["i"] % 2 for hit in index.search("word1 word2 word3", 50)} == {1}
@@ -88,14 +88,14 @@ def test_deleted_documents_are_gone_and_their_room_comes_back(tmp_path):
 
 
 def test_an_unknown_id_deletes_nothing(tmp_path):
-    built(tmp_path / "i")
+    build_index(tmp_path / "i")
     with pytest.raises(BadInput, match="'gone'"):
         delete(tmp_path / "i", "bread", "gone")
     assert CorpusIndex.open(tmp_path / "i").stats()["documents"] == 3
 
 
 def test_an_index_may_be_emptied_and_filled_again(tmp_path):
-    built(tmp_path / "i", [BREAD])
+    build_index(tmp_path / "i", [BREAD])
     index = delete(tmp_path / "i", "bread")
     assert (len(index), index.search("bread")) == (0, [])
     with open_writer(tmp_path / "i") as writer:
@@ -106,9 +106,9 @@ def test_an_index_may_be_emptied_and_filled_again(tmp_path):
 
 def test_many_small_additions_leave_few_segments(tmp_path):
     home = tmp_path / "i"
-    built(home, [])
+    build_index(home, [])
     with open_writer(home) as writer:
-        for document in many(20):
+        for document in make_documents(20):
             writer.put([document])
     index = CorpusIndex.open(home)
     assert index.stats()["documents"] == 20
@@ -117,7 +117,7 @@ def test_many_small_additions_leave_few_segments(tmp_path):
 
 
 def test_a_reader_keeps_its_state_until_it_asks_for_a_newer_one(tmp_path):
-    old = built(tmp_path / "i")
+    old = build_index(tmp_path / "i")
     put(tmp_path / "i", CorpusDocument("quay", "A quay of Malo."))
     delete(tmp_path / "i", "harbour")
     with open_writer(tmp_path / "i") as writer:
@@ -128,7 +128,7 @@ def test_a_reader_keeps_its_state_until_it_asks_for_a_newer_one(tmp_path):
 
 
 def test_a_build_that_was_cut_short_goes_on(tmp_path):
-    documents = many(30)
+    documents = make_documents(30)
 
     def cut_short():
         with create_index(tmp_path / "i", IndexSettings()) as writer:
@@ -150,17 +150,17 @@ def _interrupted():
 
 
 def test_an_index_is_not_written_over_by_mistake(tmp_path):
-    built(tmp_path / "i")
+    build_index(tmp_path / "i")
     with pytest.raises(BadInput, match="--overwrite"):
-        built(tmp_path / "i")
-    with create_index(tmp_path / "i", IndexSettings(), over=True) as writer:
+        build_index(tmp_path / "i")
+    with create_index(tmp_path / "i", IndexSettings(), overwrite=True) as writer:
         writer.put([BREAD])
         writer.finish()
     assert CorpusIndex.open(tmp_path / "i").stats()["documents"] == 1
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/mine.txt").write_text("mine")
     with pytest.raises(BadInput, match="empty"):
-        built(tmp_path / "docs")
+        build_index(tmp_path / "docs")
     assert (tmp_path / "docs/mine.txt").read_text() == "mine"
 
 
@@ -169,7 +169,7 @@ def test_an_index_is_not_written_over_by_mistake(tmp_path):
 )
 def test_what_cannot_be_searched_for_is_refused(tmp_path, question, how):
     with pytest.raises(BadInput):
-        built(tmp_path / "i").search(question, **how)
+        build_index(tmp_path / "i").search(question, **how)
 
 
 def test_there_is_no_index_where_none_was_made(tmp_path):
@@ -179,7 +179,7 @@ def test_there_is_no_index_where_none_was_made(tmp_path):
 
 def test_a_byte_flipped_in_any_file_is_found_named_and_never_served(tmp_path):
     home = tmp_path / "i"
-    built(home, many(20))
+    build_index(home, make_documents(20))
     expected = {hit.id: hit.text for hit in delete(home, "d3").search("word1 word2", 50)}
     files = [path for path in sorted(home.rglob("*")) if path.is_file() and path.name != "lock"]
     assert len(files) > 10
@@ -188,7 +188,7 @@ def test_a_byte_flipped_in_any_file_is_found_named_and_never_served(tmp_path):
         for at in {0, len(whole) // 2, len(whole) - 1, (number * 7919) % len(whole)}:
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x20]) + whole[at + 1 :])
             assert file.name in _fault(home)
-            _serves_nothing_else(home, expected)
+            _check_serves_nothing_else(home, expected)
         file.write_bytes(whole[:-1])
         assert file.name in _fault(home)
         file.unlink()
@@ -204,7 +204,7 @@ def _fault(home):
         return str(error)
 
 
-def _serves_nothing_else(home, expected):
+def _check_serves_nothing_else(home, expected):
     try:
         hits = CorpusIndex.open(home).search("word1 word2", 50)
     except BadIndex:
@@ -215,15 +215,15 @@ def _serves_nothing_else(home, expected):
 WRITER = """
 import sys, time
 from pathlib import Path
-from tamis.retrieval.index.sessions import writing
-with writing(Path(sys.argv[1])):
+from tamis.retrieval.index.sessions import open_writer
+with open_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
-    built(tmp_path / "i")
+    build_index(tmp_path / "i")
     other = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path / "i")], stdout=subprocess.PIPE, text=True
     )
@@ -238,9 +238,9 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
     put(tmp_path / "i", CorpusDocument("quay", "A quay."))  # the lock went with the process
 
 
-def test_halves_that_a_crash_left_are_swept_away(tmp_path):
+def test_files_that_a_crash_left_unfinished_are_removed(tmp_path):
     home = tmp_path / "i"
-    built(home)
+    build_index(home)
     shutil.copytree(home / "segments/000001", home / "segments/000009.part")
     shutil.copytree(home / "segments/000001", home / "segments/000008")
     (home / "deleted-000099.npy").write_bytes(b"half")
@@ -250,7 +250,7 @@ def test_halves_that_a_crash_left_are_swept_away(tmp_path):
 
 
 def test_an_index_opens_at_once(tmp_path):
-    built(tmp_path / "i", many(2000))
+    build_index(tmp_path / "i", make_documents(2000))
     clock = time.perf_counter()
     CorpusIndex.open(tmp_path / "i").close()
     assert time.perf_counter() - clock < 1

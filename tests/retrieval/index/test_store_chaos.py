@@ -11,7 +11,7 @@ from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tests.chaos.index_kills import run
-from tests.retrieval.index.corpora import built
+from tests.retrieval.index.corpora import build_index
 
 VERSIONS, DOCUMENTS = 5, 6
 
@@ -22,11 +22,11 @@ def test_no_kill_loses_what_was_acknowledged_or_leaves_half_a_change(tmp_path):
     assert found["between_first_and_last_commit"] >= 4
 
 
-def versioned(version: int) -> list[CorpusDocument]:
+def documents_of(version: int) -> list[CorpusDocument]:
     return [CorpusDocument(f"d{i}", f"word document{i} version{version}") for i in range(DOCUMENTS)]
 
 
-def read(home: Path, stop, answers) -> None:
+def read_until_stopped(home: Path, stop, answers) -> None:
     """Every answer holds each document once, all of one version, and versions never go back."""
     last, looks = 0, 0
     index = CorpusIndex.open(home)
@@ -44,12 +44,12 @@ def read(home: Path, stop, answers) -> None:
     answers.put(looks)
 
 
-def write(home: Path, refused) -> None:
+def write_versions(home: Path, refused) -> None:
     """All versions, one commit each; refused where another writer is at work."""
     for version in range(1, VERSIONS + 1):
         try:
             with open_writer(home) as writer:
-                writer.put(versioned(version))
+                writer.put(documents_of(version))
                 if version % 3 == 0:
                     writer.compact()
                 time.sleep(0.05)
@@ -60,19 +60,21 @@ def write(home: Path, refused) -> None:
 
 def test_ten_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
     home = tmp_path / "i"
-    built(home, versioned(0))
+    build_index(home, documents_of(0))
     fork = multiprocessing.get_context("fork")
     stop, answers, refused = fork.Event(), fork.Queue(), fork.Queue()
-    readers = [fork.Process(target=read, args=(home, stop, answers)) for _ in range(10)]
+    readers = [
+        fork.Process(target=read_until_stopped, args=(home, stop, answers)) for _ in range(10)
+    ]
     for reader in readers:
         reader.start()
     with open_writer(home) as writer:
-        second = fork.Process(target=write, args=(home, refused))
+        second = fork.Process(target=write_versions, args=(home, refused))
         second.start()
         assert "is being written by another process" in refused.get(timeout=60)
         second.join()
-        writer.put(versioned(0))
-    write(home, refused)
+        writer.put(documents_of(0))
+    write_versions(home, refused)
     stop.set()
     found = [answers.get(timeout=60) for _ in readers]
     for reader in readers:

@@ -14,16 +14,16 @@ from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage import compaction, files
 from tamis.retrieval.storage.chunks import CorpusDocument
-from tamis.retrieval.storage.manifest import SegmentEntry, IndexSettings
+from tamis.retrieval.storage.manifest import IndexSettings, SegmentEntry
 from tamis.retrieval.storage.verification import find_faults
-from tests.retrieval.index.corpora import HARBOUR, built, many, put
+from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, put
 
 
-class TwoLegged(CorpusIndex):
+class IndexWithTwoLegs(CorpusIndex):
     """An index whose words are looked up twice, as two legs."""
 
     def scores(self, question, by=None):
-        found = self._by_bm25(question)
+        found = self._bm25_scores(question)
         return {"bm25": found, "vectors": found.copy()}
 
 
@@ -31,8 +31,8 @@ def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):
     big = [CorpusDocument(f"a{i}", "needle needle needle", None, {"g": "big"}) for i in range(300)]
     texts = ["something else", "needle in a haystack with more words", "needle needle in text"]
     small = [CorpusDocument(f"z{i}", text, None, {"g": "small"}) for i, text in enumerate(texts)]
-    built(tmp_path / "i", big + small)
-    index = TwoLegged.open(tmp_path / "i")
+    build_index(tmp_path / "i", big + small)
+    index = IndexWithTwoLegs.open(tmp_path / "i")
     hits = index.search("needle", 3, {"g": "small"}, fuse="ranks")
     assert [hit.doc for hit in hits] == ["z2", "z1"]
     assert hits[0].score > hits[1].score > 0
@@ -41,17 +41,17 @@ def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):
 @pytest.mark.parametrize("where", [5, [1], {3: 4}, {"n": {}}, b"n=3", {"n": {">=": None}}])
 def test_a_condition_that_says_nothing_is_refused(tmp_path, where):
     with pytest.raises(BadInput):
-        built(tmp_path / "i").search("harbour", 3, where)
+        build_index(tmp_path / "i").search("harbour", 3, where)
 
 
 @pytest.mark.parametrize("k", [2.5, "3", None])
 def test_hits_are_counted_in_whole_numbers(tmp_path, k):
     with pytest.raises(BadInput, match="k is"):
-        built(tmp_path / "i").search("harbour", k)
+        build_index(tmp_path / "i").search("harbour", k)
 
 
 def test_a_documents_own_id_and_title_hide_metadata_of_that_name(tmp_path):
-    index = built(
+    index = build_index(
         tmp_path / "i",
         [
             CorpusDocument("d1", "word", "Own", {"id": "other", "title": "other"}),
@@ -63,9 +63,9 @@ def test_a_documents_own_id_and_title_hide_metadata_of_that_name(tmp_path):
     assert [hit.doc for hit in index.search("word", 3, "title=other")] == ["d2"]
 
 
-def test_a_held_state_is_whole_though_a_writer_has_merged(tmp_path):
+def test_an_open_state_is_whole_though_a_writer_has_merged(tmp_path):
     home = tmp_path / "i"
-    built(home, many(20))
+    build_index(home, make_documents(20))
     held = put(home, HARBOUR)
     with open_writer(home) as of:
         of.compact()
@@ -97,18 +97,18 @@ def test_documents_without_chunks_are_committed_as_they_come(tmp_path, monkeypat
         assert of.manifest.generation == 3
 
 
-def card(number: int, chunks: int) -> SegmentEntry:
+def segment_entry(number: int, chunks: int) -> SegmentEntry:
     return SegmentEntry(f"{number:06d}", chunks, chunks, 0, 0, ())
 
 
 def test_a_tier_that_does_not_fit_into_one_segment_is_merged_in_part():
-    cards = [card(i, 16_384) for i in range(8)]
+    cards = [segment_entry(i, 16_384) for i in range(8)]
     assert compaction.next_merge(cards, {}) == cards[:4]
-    assert compaction.next_merge([card(i, 65_536) for i in range(9)], {}) == []
+    assert compaction.next_merge([segment_entry(i, 65_536) for i in range(9)], {}) == []
 
 
 def test_small_segments_hold_no_files_open(tmp_path):
-    built(tmp_path / "i", many(50))
+    build_index(tmp_path / "i", make_documents(50))
     before = len(os.listdir("/proc/self/fd"))
     index = CorpusIndex.open(tmp_path / "i")
     assert index.search("word1 word2")
@@ -116,7 +116,7 @@ def test_small_segments_hold_no_files_open(tmp_path):
 
 
 def test_a_large_file_holds_one_handle(tmp_path, monkeypatch):
-    built(tmp_path / "i", many(50))
+    build_index(tmp_path / "i", make_documents(50))
     monkeypatch.setattr(files, "_SMALL_BYTES", 0)
     before = len(os.listdir("/proc/self/fd"))
     index = CorpusIndex.open(tmp_path / "i")
@@ -127,7 +127,7 @@ def test_a_large_file_holds_one_handle(tmp_path, monkeypatch):
 
 
 def test_too_many_files_are_an_error_with_the_way_out(tmp_path, monkeypatch):
-    built(tmp_path / "i")
+    build_index(tmp_path / "i")
 
     def full(*_):
         raise OSError(errno.EMFILE, "Too many open files")

@@ -21,7 +21,7 @@ from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
-from tests.retrieval.index.corpora import many
+from tests.retrieval.index.corpora import make_documents
 
 TEXTS = ["The quay of Malo was closed.", "", "Bread. " * 60, "x"]
 TITLES = ["Malo", None, "Bread", None]
@@ -34,52 +34,52 @@ def recipe_for(proxy, heads=((0, 1), (2, 3))) -> KeyRecipe:
 
 
 @pytest.fixture(scope="module")
-def reader():
+def encoder():
     proxy = tiny.proxy("llama")
     return KeyEncoder(proxy, recipe_for(proxy))
 
 
-def test_every_token_has_a_key_of_unit_length(reader):
-    tokens = reader.proxy.layout.tokens
-    for text, title, keys in zip(TEXTS, TITLES, reader.keys(TEXTS, TITLES), strict=True):
+def test_every_token_has_a_key_of_unit_length(encoder):
+    tokens = encoder.proxy.layout.tokens
+    for text, title, keys in zip(TEXTS, TITLES, encoder.encode_chunks(TEXTS, TITLES), strict=True):
         assert keys.dtype == np.int8
         assert len(keys) == tokens.count(text) + (tokens.count(f"{title}\n") if title else 0)
         lengths = np.linalg.norm(keys.reshape(len(keys), 2, 16) / SCALE, axis=-1)
         assert lengths == pytest.approx(1, abs=0.02)
 
 
-def test_keys_do_not_depend_on_what_else_is_read(reader):
-    together = list(reader.keys(TEXTS, TITLES))
+def test_keys_do_not_depend_on_what_else_is_read(encoder):
+    together = list(encoder.encode_chunks(TEXTS, TITLES))
     for text, title, keys in zip(TEXTS, TITLES, together, strict=True):
-        (alone,) = reader.keys([text], [title])
+        (alone,) = encoder.encode_chunks([text], [title])
         assert np.abs(alone.astype(int) - keys).max(initial=0) <= 1  # rounding to a 127th
 
 
-def test_a_long_text_is_read_in_windows_and_none_of_it_is_left_out(reader, monkeypatch):
-    (whole,) = reader.keys(TEXTS[2:3], [None])
+def test_a_long_text_is_read_in_windows_and_none_of_it_is_left_out(encoder, monkeypatch):
+    (whole,) = encoder.encode_chunks(TEXTS[2:3], [None])
     monkeypatch.setattr(module, "WINDOW_TOKENS", 50)
-    (parts,) = reader.keys(TEXTS[2:3], [None])
+    (parts,) = encoder.encode_chunks(TEXTS[2:3], [None])
     assert len(parts) == len(whole) > 150
     assert np.abs(parts[:50].astype(int) - whole[:50]).max() <= 1
 
 
-def test_a_question_has_one_query_for_each_of_its_tokens(reader):
+def test_a_question_has_one_query_for_each_of_its_tokens(encoder):
     question = "When was it closed?"
-    queries = reader.question(question)
-    assert queries.shape == (reader.proxy.layout.tokens.count(f" {question}"), 32)
-    doubled = KeyEncoder(reader.proxy, replace(reader.recipe, weights=(2.0, 1.0)))
-    assert doubled.question(question)[:, :16] == pytest.approx(2 * queries[:, :16], abs=1e-4)
+    queries = encoder.encode_question(question)
+    assert queries.shape == (encoder.proxy.layout.tokens.count(f" {question}"), 32)
+    doubled = KeyEncoder(encoder.proxy, replace(encoder.recipe, weights=(2.0, 1.0)))
+    assert doubled.encode_question(question)[:, :16] == pytest.approx(2 * queries[:, :16], abs=1e-4)
 
 
-def test_queries_of_the_first_layer_are_centred_projections_wherever_they_stand(reader):
-    question, proxy = "When was it closed?", reader.proxy
+def test_queries_of_the_first_layer_are_centred_projections_wherever_they_stand(encoder):
+    question, proxy = "When was it closed?", encoder.proxy
     ids = proxy.layout.tokens.encode(f" {question}").ids
     layer = proxy.model.layers[0]
     with torch.inference_mode():
         embedded = layer.input_layernorm(proxy.model.embed_tokens(torch.tensor([ids])))
         states = layer.self_attn.q_proj(embedded)[0].view(len(ids), tiny.HEADS, -1)[:, 1]
     expected = states * layer.self_attn.scaling - 0.1
-    assert reader.question(question)[:, :16] == pytest.approx(expected.numpy(), abs=1e-4)
+    assert encoder.encode_question(question)[:, :16] == pytest.approx(expected.numpy(), abs=1e-4)
 
 
 def test_another_model_is_refused():
@@ -95,32 +95,32 @@ def test_a_recipe_that_does_not_hold_together_is_refused(damage):
         KeyRecipe.from_json(body)
 
 
-def test_keys_are_the_same_after_merging_as_when_they_were_read(tmp_path, reader):
-    documents, home = many(12), tmp_path / "i"
-    body = KeyRecipe.from_json(reader.recipe.as_json()).as_json()
-    readers = ChunkModels(reader)
-    with create_index(home, IndexSettings(keys=_listed(body)), readers) as writer:
+def test_keys_are_the_same_after_merging_as_when_they_were_read(tmp_path, encoder):
+    documents, home = make_documents(12), tmp_path / "i"
+    body = KeyRecipe.from_json(encoder.recipe.as_json()).as_json()
+    models = ChunkModels(encoder)
+    with create_index(home, IndexSettings(keys=as_lists(body)), models) as writer:
         for document in documents:
             writer.put([document])
         writer.put([])
         writer.finish()
-    with open_writer(home, readers) as writer:
+    with open_writer(home, models) as writer:
         writer.delete(["d3"])
         writer.compact()
-    index = CorpusIndex.open(home, proxy=reader.proxy)
+    index = CorpusIndex.open(home, proxy=encoder.proxy)
     found = {hit.id: hit.scores["keys"] for hit in index.search("word1 word2", 50)}
     assert len(found) == 11
-    with create_index(tmp_path / "fresh", IndexSettings(keys=_listed(body)), readers) as writer:
+    with create_index(tmp_path / "fresh", IndexSettings(keys=as_lists(body)), models) as writer:
         writer.put([document for document in documents if document.id != "d3"])
         writer.finish()
-    fresh = CorpusIndex.open(tmp_path / "fresh", proxy=reader.proxy).search("word1 word2", 50)
+    fresh = CorpusIndex.open(tmp_path / "fresh", proxy=encoder.proxy).search("word1 word2", 50)
     assert found == pytest.approx({hit.id: hit.scores["keys"] for hit in fresh}, abs=0.05)
 
 
-def _listed(value):
+def as_lists(value):
     if isinstance(value, dict):
-        return {key: _listed(of) for key, of in value.items()}
-    return [_listed(of) for of in value] if isinstance(value, tuple) else value
+        return {key: as_lists(of) for key, of in value.items()}
+    return [as_lists(of) for of in value] if isinstance(value, tuple) else value
 
 
 FACTS = {
@@ -133,7 +133,7 @@ FACTS = {
     "whales": "Sperm whales dive for more than an hour to hunt giant squid.",
     "ink": "Iron gall ink darkens on the page and slowly eats the paper.",
 }
-ASKED = {
+QUESTIONS = {
     "When did the port of Malo close?": "malo",
     "How much did people pay for bread?": "bread",
     "What replaced locomotives that burn coal?": "trains",
@@ -147,11 +147,13 @@ ASKED = {
 @pytest.mark.usefixtures("proxy_folder")
 def test_the_shipped_recipe_finds_what_shares_no_word_with_the_question(tmp_path):
     recipe = shipped_recipe("smollm2-135m")
-    reader = KeyEncoder(load_proxy("smollm2-135m", layers=recipe.layers[-1] + 1), recipe)
+    encoder = KeyEncoder(load_proxy("smollm2-135m", layers=recipe.layers[-1] + 1), recipe)
     documents = [CorpusDocument(name, text) for name, text in FACTS.items()]
-    with create_index(tmp_path / "i", IndexSettings(keys=_listed(recipe.as_json())), ChunkModels(reader)) as w:
+    with create_index(
+        tmp_path / "i", IndexSettings(keys=as_lists(recipe.as_json())), ChunkModels(encoder)
+    ) as w:
         w.put(documents)
         w.finish()
-    index = CorpusIndex.open(tmp_path / "i", proxy=reader.proxy)
-    first = {q: index.search(q, 1, by=["keys"])[0].doc for q in ASKED}
-    assert sum(first[q] == doc for q, doc in ASKED.items()) >= 5, first
+    index = CorpusIndex.open(tmp_path / "i", proxy=encoder.proxy)
+    first = {q: index.search(q, 1, by=["keys"])[0].doc for q in QUESTIONS}
+    assert sum(first[q] == doc for q, doc in QUESTIONS.items()) >= 5, first

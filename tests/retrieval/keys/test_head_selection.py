@@ -10,7 +10,7 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.head_selection import LabelledQuestion, select_heads
-from tamis.retrieval.keys.late_interaction import max_similarities, chunk_scores
+from tamis.retrieval.keys.late_interaction import chunk_scores, max_similarities
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread as one_thread
@@ -26,30 +26,32 @@ CASES = [
 @pytest.fixture(scope="module")
 def found():
     proxy = tiny.proxy("llama")
-    return proxy, select_heads(proxy, PASSAGES, CASES, most=2)
+    return proxy, select_heads(proxy, PASSAGES, CASES, max_heads=2)
 
 
 def test_the_first_head_is_the_best_alone_and_the_second_helps(found):
-    _, fitted = found
-    best = max(fitted.heads, key=lambda head: fitted.heads[head])
-    assert best in fitted.recipe.heads
-    assert fitted.together >= fitted.heads[best] > min(fitted.heads.values())
-    assert len(fitted.heads) == tiny.LAYERS * tiny.HEADS
+    _, selection = found
+    best = max(selection.head_mrr, key=lambda head: selection.head_mrr[head])
+    assert best in selection.recipe.heads
+    assert selection.recipe_mrr >= selection.head_mrr[best] > min(selection.head_mrr.values())
+    assert len(selection.head_mrr) == tiny.LAYERS * tiny.HEADS
 
 
 def test_an_index_scores_as_the_fit_did(found):
     """The way through files of keys, one question at a time, is the oracle."""
-    proxy, fitted = found
-    recipe = KeyRecipe.from_json(json.loads(json.dumps(fitted.recipe.as_json())))
-    reader = KeyEncoder(proxy, recipe)
-    parts = list(reader.keys([text for _, text in PASSAGES], [None] * len(PASSAGES)))
+    proxy, selection = found
+    recipe = KeyRecipe.from_json(json.loads(json.dumps(selection.recipe.as_json())))
+    encoder = KeyEncoder(proxy, recipe)
+    parts = list(encoder.encode_chunks([text for _, text in PASSAGES], [None] * len(PASSAGES)))
     keys, starts = np.concatenate(parts), np.cumsum([0, *map(len, parts)])
     ranks = []
     for case in CASES:
-        best = max_similarities(reader.question(case.question), keys, starts, len(recipe.heads))
+        best = max_similarities(
+            encoder.encode_question(case.question), keys, starts, len(recipe.heads)
+        )
         scores = chunk_scores(best, np.ones(len(PASSAGES), bool))
         ranks.append(1 / int((scores >= scores[case.gold[0]]).sum()))
-    assert np.mean(ranks) == pytest.approx(fitted.together, abs=0.05)
+    assert np.mean(ranks) == pytest.approx(selection.recipe_mrr, abs=0.05)
 
 
 def test_questions_without_passages_are_refused():

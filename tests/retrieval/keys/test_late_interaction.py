@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.retrieval.index.rank_fusion import top_indexes, fuse_reciprocal_ranks, fuse_standard_scores
-from tamis.retrieval.keys.late_interaction import SCALE, max_similarities, chunk_scores
+from tamis.retrieval.index.rank_fusion import (
+    fuse_reciprocal_ranks,
+    fuse_standard_scores,
+    top_indexes,
+)
+from tamis.retrieval.keys.late_interaction import SCALE, chunk_scores, max_similarities
 
 H, D = 2, 8
 SIZES = (3, 0, 1, 7, 2, 5)
@@ -20,7 +24,7 @@ def stored():
     return draw.standard_normal((4, H * D)).astype(np.float32), keys, starts
 
 
-def _slow(queries, keys, starts):
+def slow_similarities(queries, keys, starts):
     found = np.full((H, len(queries), len(SIZES)), -np.inf)
     for h in range(H):
         for r, query in enumerate(queries):
@@ -33,8 +37,10 @@ def _slow(queries, keys, starts):
 
 
 @pytest.mark.parametrize("block", [1, 4, 100])
-def test_best_keys_are_those_of_a_loop_over_all_keys(stored, block):
-    assert max_similarities(*stored, heads=H, block=block) == pytest.approx(_slow(*stored), abs=1e-4)
+def test_similarities_are_those_of_a_loop_over_all_keys(stored, block):
+    assert max_similarities(*stored, heads=H, block=block) == pytest.approx(
+        slow_similarities(*stored), abs=1e-4
+    )
 
 
 def test_a_query_that_all_chunks_answer_alike_says_nothing(stored):
@@ -45,7 +51,7 @@ def test_a_query_that_all_chunks_answer_alike_says_nothing(stored):
     assert chunk_scores(common, live) * scale == pytest.approx(chunk_scores(found, live), rel=1e-4)
 
 
-def test_the_dead_and_the_empty_do_not_move_the_living(stored):
+def test_deleted_and_empty_chunks_do_not_change_the_scores_of_the_others(stored):
     found = max_similarities(*stored, heads=H)
     live = np.array([True, True, True, False, True, True])
     alone = found[..., [0, 2, 4, 5]]
@@ -55,7 +61,7 @@ def test_the_dead_and_the_empty_do_not_move_the_living(stored):
     assert (chunk_scores(found, np.zeros(6, bool)) == 0).all()
 
 
-def test_best_breaks_ties_by_place_and_leaves_out_what_is_not_allowed():
+def test_the_top_breaks_ties_by_place_and_leaves_out_what_is_not_allowed():
     scores = np.array([1, 3, 3, 2, 3, 0], np.float32)
     allowed = np.array([True, True, True, True, False, True])
     assert top_indexes(scores, allowed, 3).tolist() == [1, 2, 3]
@@ -68,7 +74,9 @@ def test_standard_scores_do_not_depend_on_the_scale_of_a_leg():
     a = np.array([1, 2, 3, 4], np.float32)
     b = np.array([9, 0, 0, 1], np.float32)
     fused = fuse_standard_scores({"a": a, "b": b}, live, {})
-    assert fuse_standard_scores({"a": 7 * a + 5, "b": b}, live, {}) == pytest.approx(fused, abs=1e-5)
+    assert fuse_standard_scores({"a": 7 * a + 5, "b": b}, live, {}) == pytest.approx(
+        fused, abs=1e-5
+    )
     flat = np.ones(4, np.float32)
     assert fuse_standard_scores({"a": a, "c": flat}, live, {}) == pytest.approx((a - 2.5) / a.std())
 

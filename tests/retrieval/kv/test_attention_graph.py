@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv.attention_graph import AttentionGraphIndex, GraphRecipe, build_graph
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.graph_host import compact_rows, make_faiss_graph
-from tamis.retrieval.kv.projection import shared_neighbours, join_tables, prune_candidates
+from tamis.retrieval.kv.faiss_graph import compact_rows, make_faiss_graph
+from tamis.retrieval.kv.projection import join_tables, prune_candidates, shared_neighbours
 from tamis.retrieval.kv.query_metric import query_metric
 from tamis.retrieval.kv.reachability import connect_graph, reachable_keys
 from tests.retrieval.kv import clouds
@@ -68,7 +68,7 @@ def test_the_query_metric_is_the_root_mean_square_difference_of_logits():
     torch.testing.assert_close(torch.cdist(spread, spread), apart, atol=0.25, rtol=0.02)
 
 
-def test_candidates_are_the_keys_that_most_queries_share():
+def test_shared_neighbours_are_the_keys_that_most_queries_share():
     draw = np.random.default_rng(0)
     nearest = np.array([draw.choice(30, 6, replace=False) for _ in range(50)])
     table = shared_neighbours(nearest, 30, 5)
@@ -79,7 +79,7 @@ def test_candidates_are_the_keys_that_most_queries_share():
         assert table[key].tolist() == [o if shared[o] else -1 for o in best[:5]]
 
 
-def test_no_kept_neighbour_stands_in_the_shadow_of_an_earlier_one():
+def test_no_kept_neighbour_is_nearer_to_an_earlier_one_than_to_the_key():
     keys = clouds.keys(60)
     draw = np.random.default_rng(1)
     table = np.array([draw.permutation(60)[:12] for _ in range(60)], np.int32)
@@ -97,8 +97,8 @@ def test_no_kept_neighbour_stands_in_the_shadow_of_an_earlier_one():
 
 def test_joined_tables_keep_the_first_of_equal_neighbours_and_the_order():
     left, right = np.array([[3, -1, 5]]), np.array([[5, 7, 3, 9]])
-    assert join_tables(left, right, most=4).tolist() == [[3, 5, 7, 9]]
-    assert join_tables(left, right, most=6).tolist() == [[3, 5, 7, 9, -1, -1]]
+    assert join_tables(left, right, limit=4).tolist() == [[3, 5, 7, 9]]
+    assert join_tables(left, right, limit=6).tolist() == [[3, 5, 7, 9, -1, -1]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,7 +113,7 @@ def test_whatever_the_graph_every_key_can_be_reached_once_it_is_connected(N, deg
     assert found.shape == (N, degree + 1)
 
 
-def test_a_hosted_graph_is_searched_by_our_table_alone():
+def test_faiss_searches_a_graph_by_the_given_table_alone():
     """Two islands: a search that starts on one never sees the other."""
     keys = clouds.keys(20).numpy()
     table = np.full((20, 10), -1, np.int32)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.retrieval.storage.chunks import CorpusDocument, chunk_id, chunk_document, title_line
+from tamis.retrieval.storage.chunks import CorpusDocument, chunk_document, chunk_id, title_line
 
 GUIDE = """# Keys
 
@@ -57,13 +57,20 @@ def test_a_chunk_knows_the_heading_it_stands_under():
 
 
 def test_a_heading_begins_a_chunk():
-    starts = [GUIDE[c.start :].split("\n")[0] for c in chunk_document(CorpusDocument("d", GUIDE), 200)]
+    starts = [
+        GUIDE[c.start :].split("\n")[0] for c in chunk_document(CorpusDocument("d", GUIDE), 200)
+    ]
     assert "## By hand" in starts
 
 
 def test_the_text_before_a_change_keeps_its_chunk_ids():
-    before = [chunk_id("d", c.start, c.stop) for c in chunk_document(CorpusDocument("d", GUIDE), 80)]
-    after = [chunk_id("d", c.start, c.stop) for c in chunk_document(CorpusDocument("d", GUIDE + "More."), 80)]
+    before = [
+        chunk_id("d", c.start, c.stop) for c in chunk_document(CorpusDocument("d", GUIDE), 80)
+    ]
+    after = [
+        chunk_id("d", c.start, c.stop)
+        for c in chunk_document(CorpusDocument("d", GUIDE + "More."), 80)
+    ]
     assert before[:-1] == after[: len(before) - 1]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tamis.retrieval.storage.chunks import CorpusDocument, chunk_document
 from tamis.retrieval.storage.html_text import blank_markup, visible_text
-from tests.retrieval.index.corpora import built
+from tests.retrieval.index.corpora import build_index
 
 TABLE = "<table><tr><td class='cell'>Alpha</td></tr><tr><td>Beta</td></tr></table>"
 PAGE = (
@@ -19,7 +19,11 @@ PAGE = (
 
 
 def test_entities_are_their_characters_and_what_is_hidden_is_no_word(tmp_path):
-    index = built(tmp_path / "i", [CorpusDocument("page", PAGE), CorpusDocument("table", TABLE)], chunk_chars=9)
+    index = build_index(
+        tmp_path / "i",
+        [CorpusDocument("page", PAGE), CorpusDocument("table", TABLE)],
+        chunk_chars=9,
+    )
     for question in ("café", "été", "R&D", "Section"):
         assert {hit.doc for hit in index.search(question)} == {"page"}, question
     assert [hit.doc for hit in index.search("Alpha")] == ["table"]
@@ -44,7 +48,9 @@ def test_pages_that_close_nothing_take_no_longer(piece):
 
 
 def test_angle_brackets_of_other_texts_are_words(tmp_path):
-    index = built(tmp_path / "i", [CorpusDocument("code", "# Types\n\nUse `Vec<String>` for names.\n")])
+    index = build_index(
+        tmp_path / "i", [CorpusDocument("code", "# Types\n\nUse `Vec<String>` for names.\n")]
+    )
     assert index.search("string")
 
 

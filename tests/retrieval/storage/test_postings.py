@@ -8,14 +8,14 @@ import pytest
 
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.postings import K1, B, index_terms
-from tests.retrieval.index.corpora import built, delete, many, put, scores
+from tests.retrieval.index.corpora import bm25_scores, build_index, delete, make_documents, put
 
 QUESTION = "word1 word2 word2 word39 nowhere"
 
 
 def test_scores_are_those_of_bm25s(tmp_path):
-    documents = many(60)
-    ours = scores(built(tmp_path / "i", documents), QUESTION)
+    documents = make_documents(60)
+    ours = bm25_scores(build_index(tmp_path / "i", documents), QUESTION)
     peer = bm25s.BM25(method="lucene", k1=K1, b=B)
     peer.index([index_terms(d.text, "en") for d in documents], show_progress=False)
     theirs = peer.get_scores([t for t in index_terms(QUESTION, "en") if t in peer.vocab_dict])
@@ -26,15 +26,19 @@ def test_scores_are_those_of_bm25s(tmp_path):
 
 
 def test_a_corpus_scores_alike_built_at_once_added_to_and_deleted_from(tmp_path):
-    documents = many(30)
-    whole = scores(built(tmp_path / "whole", documents), QUESTION)
+    documents = make_documents(30)
+    whole = bm25_scores(build_index(tmp_path / "whole", documents), QUESTION)
     parts = tmp_path / "parts"
-    built(parts, documents[8:])
+    build_index(parts, documents[8:])
     for document in documents[:8]:
         put(parts, document)
-    put(parts, CorpusDocument("late", "word1 word1 word1"), CorpusDocument(documents[3].id, "word2 again"))
+    put(
+        parts,
+        CorpusDocument("late", "word1 word1 word1"),
+        CorpusDocument(documents[3].id, "word2 again"),
+    )
     put(parts, documents[3])
-    found = scores(delete(parts, "late"), QUESTION)
+    found = bm25_scores(delete(parts, "late"), QUESTION)
     assert found.keys() == whole.keys()
     assert all(found[chunk] == pytest.approx(whole[chunk], abs=1e-6) for chunk in whole)
 

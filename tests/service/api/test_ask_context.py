@@ -36,9 +36,9 @@ def index(tmp_path):
 
 @pytest.fixture
 def free(tmp_path):
-    from tamis.probes.tokens import Tokens
+    from tamis.probes.tokens import TextTokenizer
 
-    return {"method": "lexical", "tokenizer": Tokens.from_file(word_tokenizer(tmp_path))}
+    return {"method": "lexical", "tokenizer": TextTokenizer.from_file(word_tokenizer(tmp_path))}
 
 
 def test_the_prompt_fits_and_every_citation_is_a_slice_of_its_document(index, free):
@@ -70,7 +70,7 @@ def test_a_budget_that_is_none_is_refused(index, free):
         ask_context(index, QUESTION, max_tokens=0, **free)
 
 
-def test_the_front_door_has_both():
+def test_the_package_exports_both():
     assert front.ask_context is ask_context
     assert front.open_index.__name__ == "open_index"
 

@@ -71,7 +71,7 @@ def test_python_and_the_command_line_mean_the_same_folder(named, tmp_path, monke
     assert zoo.locate("fake") == Path(done.stdout.strip())
 
 
-def test_any_module_of_tamis_hears_it_by_whatever_name_it_is_reached(tmp_path):
+def test_every_module_of_tamis_uses_it_by_whatever_name_it_is_imported(tmp_path):
     code = "from tamis.probes.hub.zoo import models_root; print(models_root())"
     done = subprocess.run(
         [sys.executable, "-c", code],

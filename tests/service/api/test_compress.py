@@ -22,9 +22,9 @@ from tamis.probes.errors import (
 )
 from tamis.probes.hub import zoo
 from tamis.probes.probing.linear import LinearProbe
-from tamis.probes.scripted import Scripted
-from tamis.probes.tokens import Tokens
-from tamis.service.api import compress
+from tamis.probes.scripted import ScriptedReader
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.api import compress, lazy_method
 from tamis.service.api.compress import counter_of
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
@@ -43,15 +43,15 @@ def folder(tmp_path):
 @pytest.fixture
 def built(monkeypatch):
     """What was built, in order; the cache of compressors is empty before."""
-    names, build = [], compress.build
+    names, find_class = [], lazy_method.method_class
 
-    def slow(name, **how):
+    def slow(name):
         names.append(name)
-        time.sleep(0.02)  # long enough for other threads to ask meanwhile
-        return build(name, **how)
+        time.sleep(0.02)  # long enough for other threads to call meanwhile
+        return find_class(name)
 
     monkeypatch.setattr(compress, "_built", {})
-    monkeypatch.setattr(compress, "build", slow)
+    monkeypatch.setattr(lazy_method, "method_class", slow)
     return names
 
 
@@ -67,8 +67,8 @@ def test_a_proxy_may_be_a_folder_and_is_loaded_only_when_it_is_asked(folder, bui
 
 
 def test_threads_that_ask_at_once_load_one_model(built):
-    reader = Scripted.pointing_at(PIN)
-    late = compress.Late("question_rows", reader)
+    reader = ScriptedReader.pointing_at(PIN)
+    late = lazy_method.LazyMethod("question_rows", reader)
     compressor = compress.Compressor(late, "question_rows", reader.layout.tokens)
 
     def ask(_: int) -> str:
@@ -80,12 +80,12 @@ def test_threads_that_ask_at_once_load_one_model(built):
 
 
 def test_a_probe_may_be_given_by_its_path_and_must_be_for_the_proxy(tmp_path, built):
-    reader = Scripted.pointing_at(PIN)
+    reader = ScriptedReader.pointing_at(PIN)
     question_probe(reader).save(tmp_path / "mine.safetensors")
     for path in (tmp_path / "mine.safetensors", str(tmp_path / "mine.safetensors")):
         out = tamis.compress(ASKED, TEXTS, threshold=0.0, proxy=reader, probe=path)
         assert len(out.kept) == len(out.scores) == 5
-        other = Scripted.pointing_at(PIN, name="other")
+        other = ScriptedReader.pointing_at(PIN, name="other")
         with pytest.raises(ProbeMismatch, match="model scripted"):
             tamis.compress(ASKED, TEXTS, max_tokens=30, proxy=other, probe=path)
     with pytest.raises(BadModelFile, match=r"none\.json"):
@@ -104,8 +104,8 @@ def test_a_probe_says_how_deep_a_folder_is_loaded(folder, tmp_path, built):
     assert compressor.scorer._method.reader.depth == 2
 
 
-def test_probes_that_look_alike_are_not_taken_for_each_other(built):
-    reader = Scripted.pointing_at(PIN)
+def test_two_probes_of_one_proxy_are_not_taken_for_each_other(built):
+    reader = ScriptedReader.pointing_at(PIN)
     found = [
         tamis.compress(
             ASKED, TEXTS, max_tokens=30, proxy=reader, probe=question_probe(reader, seed)
@@ -115,16 +115,16 @@ def test_probes_that_look_alike_are_not_taken_for_each_other(built):
     assert found[0].scores != found[1].scores
 
 
-def test_root_is_where_models_are_looked_for(tmp_path, built):
+def test_root_is_where_models_are_searched(tmp_path, built):
     """The tokenizer that counts, and the model that reads: what fits needs the first alone."""
-    words = Tokens(tiny.tokenizer(), "tiny")
+    words = TextTokenizer(tiny.tokenizer(), "tiny")
     for how in ({"max_tokens": 10_000}, {"max_tokens": 9, "tokenizer": words}):
         with pytest.raises(ProxyMissing, match=re.escape(str(tmp_path))):
             tamis.compress(ASKED, TEXTS, root=tmp_path, **how)
 
 
 def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
-    reader = Scripted.pointing_at(PIN)
+    reader = ScriptedReader.pointing_at(PIN)
     for wrong, error in (
         ({"method": "lexicl"}, UnknownMethod),
         ({"method": "icr"}, BadInput),
@@ -137,13 +137,13 @@ def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
 
 
 def test_an_encoder_may_be_given(built):
-    counter = Tokens(tiny.tokenizer(), "tiny")
+    counter = TextTokenizer(tiny.tokenizer(), "tiny")
     how = {"method": "embedding", "encoder": ScriptedEncoder(), "tokenizer": counter}
     assert PIN in tamis.compress(PIN, TEXTS, max_tokens=60, **how).text
 
 
 def test_the_asynchronous_call_gives_the_same(built):
-    reader = Scripted.pointing_at(PIN)
+    reader = ScriptedReader.pointing_at(PIN)
     how = {"max_tokens": 30, "proxy": reader}
     out = asyncio.run(tamis.acompress(ASKED, TEXTS, **how))
     assert out.text == tamis.compress(ASKED, TEXTS, **how).text == PIN
@@ -156,6 +156,6 @@ def test_a_tokenizer_is_called_the_same_before_and_after_its_proxy_is_loaded(nam
     """A service has loaded its proxy, the command line need not: both say what counted."""
     loaded = zoo.load_proxy(name, layers=1)
     assert counter_of("proxy", name).name == loaded.layout.tokens.name == "smollm2-135m"
-    folder = zoo.folder_of(name)
+    folder = zoo.model_folder(name)
     loaded = zoo.load_proxy(folder, layers=1)
     assert counter_of("proxy", folder).name == loaded.layout.tokens.name == "smollm2-135m"

@@ -53,7 +53,7 @@ def test_no_layer_to_stop_after_is_no_default(call, proxy_folder):
 
 
 @pytest.mark.model
-def test_models_may_lie_where_a_text_says(call, proxy_folder):
+def test_the_models_folder_may_be_given_as_text(call, proxy_folder):
     from tamis.probes.hub.zoo import models_root
 
     assert call(root=str(models_root()))

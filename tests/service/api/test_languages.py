@@ -15,7 +15,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
-from tamis.service.api.language_table import proxy_lines, figures_markdown, figures_table
+from tamis.service.api.language_table import figures_markdown, figures_table, proxy_lines
 from tamis.service.api.languages import FILE, best_proxy, choose_proxy, served_language_warning
 
 DOCS = Path(__file__).parents[3] / "docs" / "languages.md"
@@ -83,7 +83,9 @@ def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
     found = language(0.6, 0.9, (0.30, 0.25, 0.35))
     worse = language(0.6, 0.5, (-0.10, -0.15, -0.05))["budgets"]["0.2"]
     found["budgets"]["0.1"] = worse
-    monkeypatch.setattr(languages, "load_measurements", lambda: {**TABLE, "languages": {"zh": found}})
+    monkeypatch.setattr(
+        languages, "load_measurements", lambda: {**TABLE, "languages": {"zh": found}}
+    )
     assert best_proxy("zh") == "smollm2-135m"
 
 
@@ -91,7 +93,7 @@ def test_one_that_is_behind_at_any_budget_is_not_chosen(table, monkeypatch):
     ("texts", "proxy"),
     [([CHINESE], "gemma3-270m"), ([GERMAN], "smollm2-135m"), ([ENGLISH], "smollm2-135m-sharp")],
 )
-def test_auto_looks_at_the_text_in_whatever_shape_it_comes(table, here, texts, proxy):
+def test_auto_detects_the_language_of_text_in_any_shape(table, here, texts, proxy):
     from tamis.probes.text import Passage
 
     shapes = [texts, [{"text": t} for t in texts], [Passage(t) for t in texts]]
@@ -101,7 +103,9 @@ def test_auto_looks_at_the_text_in_whatever_shape_it_comes(table, here, texts, p
 
 def test_a_named_language_goes_before_the_text_and_a_named_proxy_before_both(table, here):
     assert choose_proxy(AUTO, "question_rows", "zh", "?", [ENGLISH]).proxy == "gemma3-270m"
-    assert choose_proxy("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    assert (
+        choose_proxy("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).proxy == "smollm2-135m"
+    )
     assert choose_proxy("smollm2-135m", "question_rows", "zh", "?", [CHINESE]).warning is None
 
 
@@ -134,20 +138,20 @@ def test_where_the_better_one_is_missing_the_loss_and_the_command_are_named(tabl
     assert "'zh' smollm2-135m keeps 60%" in choice.warning
     assert "gemma3-270m 90%" in choice.warning
     assert "tamis models pull gemma3-270m" in choice.warning
-    told = choose_proxy(AUTO, "question_rows", "fr", "?", []).warning
-    assert "'fr' was not measured" in told
-    assert "tamis models pull gemma3-270m" in told
+    warning = choose_proxy(AUTO, "question_rows", "fr", "?", []).warning
+    assert "'fr' was not measured" in warning
+    assert "tamis models pull gemma3-270m" in warning
 
 
-def test_a_language_without_figures_is_read_and_said_to_have_none(table, here):
+def test_a_language_without_figures_is_read_with_a_warning(table, here):
     assert "'fr' was not measured" in choose_proxy(AUTO, "question_rows", "fr", "?", []).warning
     assert choose_proxy(AUTO, "question_rows", "zh", "?", []).warning is None
     assert choose_proxy(AUTO, "question_rows", "en", "?", []).warning is None
 
 
 def test_a_service_over_one_proxy_says_what_anothers_language_costs(table):
-    told = served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [CHINESE])
-    assert "--proxy gemma3-270m" in told
+    warning = served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [CHINESE])
+    assert "--proxy gemma3-270m" in warning
     assert served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [ENGLISH]) is None
     assert served_language_warning("gemma3-270m", "question_rows", AUTO, "?", [CHINESE]) is None
     assert served_language_warning("tiny", "question_rows", AUTO, "?", [CHINESE]) is None

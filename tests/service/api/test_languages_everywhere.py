@@ -11,11 +11,11 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
 from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
-from tamis.service.batch.execution.proxy_choice import proxy_of
-from tamis.service.batch.job import Job
+from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
+from tamis.service.batch.job import BatchJob
 from tamis.service.http.app import proxy_choice
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.integrations.backend import LocalBackend, CompressionPlan
+from tamis.service.integrations.backend import CompressionPlan, LocalBackend
 from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis
@@ -25,7 +25,7 @@ NO_PROBE = {"probe": None}
 
 
 def install(name, kind, root):
-    """A tiny model on the shelf under a name of the zoo."""
+    """A tiny model installed under a name of the zoo."""
     folder = tiny.save(kind, root / name)
     model_store.seal(folder, {"name": name, "revision": zoo.ZOO[name].revision})
 
@@ -65,25 +65,25 @@ def test_the_library_and_the_adapters_read_with_the_languages_proxy(models, text
 
 
 def languages_budget():
-    from tamis.compressors.types import Budget
+    from tamis.compressors.rules import Budget
 
     return Budget(ratio=0.5)
 
 
-def test_the_loss_is_told_by_the_library_the_adapters_and_reranking(default_only):
+def test_the_loss_is_reported_by_the_library_the_adapters_and_reranking(default_only):
     texts = [CHINESE * 3, CHINESE * 2]
     result = compress("?", texts, ratio=0.5, root=default_only, **NO_PROBE)
     assert result.tokenizer == DEFAULT
-    (told,) = result.warnings
-    assert "tamis models pull gemma3-270m" in told
+    (warning,) = result.warnings
+    assert "tamis models pull gemma3-270m" in warning
     short = LocalBackend(root=default_only, **NO_PROBE).compress(
         "?", result.passages, CompressionPlan(budget=languages_budget())
     )
-    assert told in short.warnings
-    assert told in rerank("?", texts, root=default_only, **NO_PROBE).warnings
+    assert warning in short.warnings
+    assert warning in rerank("?", texts, root=default_only, **NO_PROBE).warnings
 
 
-def test_what_fits_is_not_read_and_nothing_is_told(default_only):
+def test_what_fits_is_not_read_and_no_warning_is_given(default_only):
     result = compress("?", [CHINESE], max_tokens=10_000, root=default_only, **NO_PROBE)
     assert result.status == "passthrough"
     assert result.warnings == ()
@@ -101,29 +101,29 @@ def rows(path, texts):
 
 
 def job(root, **more):
-    from tamis.compressors.types import Budget
+    from tamis.compressors.rules import Budget
 
-    return Job(Budget(ratio=0.5), proxy=AUTO, root=str(root), **more)
+    return BatchJob(Budget(ratio=0.5), proxy=AUTO, root=str(root), **more)
 
 
 def test_a_batch_reads_with_the_proxy_of_its_first_rows(models, default_only, tmp_path):
     chinese = rows(tmp_path / "zh.jsonl", [CHINESE] * 5)
     english = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
-    assert proxy_of(job(models), [chinese]).proxy == OTHER
-    assert proxy_of(job(models), [english]).proxy == languages.SHARP
-    assert proxy_of(job(models, language="zh"), [english]).proxy == OTHER
-    assert "tamis models pull" in proxy_of(job(default_only), [chinese]).warning
+    assert choose_batch_proxy(job(models), [chinese]).proxy == OTHER
+    assert choose_batch_proxy(job(models), [english]).proxy == languages.SHARP
+    assert choose_batch_proxy(job(models, language="zh"), [english]).proxy == OTHER
+    assert "tamis models pull" in choose_batch_proxy(job(default_only), [chinese]).warning
 
 
-def test_a_batch_of_files_or_with_broken_rows_is_looked_at_too(models, tmp_path):
+def test_a_batch_of_files_or_with_broken_rows_chooses_its_proxy_too(models, tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
     for name in "abc":
         (folder / f"{name}.txt").write_text(CHINESE, "utf8")
-    assert proxy_of(job(models, query="?"), [str(folder)]).proxy == OTHER
+    assert choose_batch_proxy(job(models, query="?"), [str(folder)]).proxy == OTHER
     broken = tmp_path / "broken.jsonl"
     broken.write_text("no json\n" + json.dumps({"query": "?", "context": CHINESE}) + "\n", "utf8")
-    assert proxy_of(job(models), [str(broken)]).proxy == OTHER
+    assert choose_batch_proxy(job(models), [str(broken)]).proxy == OTHER
 
 
 def test_a_service_reads_with_the_proxy_of_its_language(models):
@@ -134,7 +134,7 @@ def test_a_service_reads_with_the_proxy_of_its_language(models):
 
 
 @pytest.mark.model
-def test_the_command_line_tells_the_loss(proxy_folder, tmp_path):
+def test_the_command_line_reports_the_loss(proxy_folder, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / DEFAULT).symlink_to(proxy_folder)
     page = tmp_path / "page.md"
@@ -142,6 +142,6 @@ def test_the_command_line_tells_the_loss(proxy_folder, tmp_path):
     words = ["compress", page, "-q", "密钥多久更换一次？", "--ratio", "0.4", "--root", tmp_path]
     done = tamis(*words, "--json")
     assert done.exit_code == 0
-    (told,) = json.loads(done.stdout)["warnings"]
-    assert "tamis models pull gemma3-270m" in told
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert "tamis models pull gemma3-270m" in warning
     assert json.loads(tamis(*words, "--json", "--proxy", DEFAULT).stdout)["warnings"] == []

@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from tamis.compressors import registry
-from tamis.service.api import compress, rerank
+from tamis.service.api import compress
+from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.model_pool import _proxies, shared_proxy
 
 pytestmark = pytest.mark.model
@@ -28,11 +29,11 @@ def loaded_from(folder):
 
 def test_compressing_ranking_and_options_share_one_proxy(folder):
     late = [
-        compress.Late("raw_attention", folder),
-        compress.Late("raw_attention", folder, window_tokens=400),
-        rerank.LateRanker("icr", folder),
+        LazyMethod("raw_attention", folder),
+        LazyMethod("raw_attention", folder, window_tokens=400),
+        LazyMethod("icr", folder, use="reranking"),
     ]
-    held = [one._loaded() for one in late]
+    held = [one.load() for one in late]
     assert len(held) == 3
     assert loaded_from(folder) == [30]
     assert shared_proxy(folder, 12) is shared_proxy(folder, None)  # a deeper one reads the same

@@ -12,9 +12,9 @@ from rich.console import Console
 
 import tamis as front
 from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.scripted import Scripted
-from tamis.service.cli.display.progress import Watched
-from tamis.service.cli.display.ranks import ranking_table
+from tamis.probes.scripted import ScriptedReader
+from tamis.service.cli.display.progress_reader import ProgressReader
+from tamis.service.cli.display.ranking import ranking_table
 from tests.service.cli.cli_kit import tamis
 
 QUESTION = "When was the old harbour of Malo closed?"
@@ -31,7 +31,7 @@ def folder(tmp_path):
     return home
 
 
-def test_one_call_ranks_and_the_front_door_has_its_types():
+def test_one_call_ranks_and_the_package_exports_its_types():
     found = front.rerank(QUESTION, DOCS, method="lexical", top_n=2)
     assert isinstance(found, front.Reranked)
     assert [type(one) for one in found.results] == [front.Ranked] * 2
@@ -50,7 +50,7 @@ def test_scores_of_a_first_stage_are_fused_and_both_sides_reported():
 
 @pytest.mark.parametrize("method", ["question_rows", "icr"])
 def test_a_loaded_reader_is_taken_as_it_is(method):
-    reader = Scripted.pointing_at("1907")
+    reader = ScriptedReader.pointing_at("1907")
     options = {"probe": None} if method == "question_rows" else {}
     found = front.rerank(QUESTION, DOCS, method=method, proxy=reader, **options)
     assert found.windows == reader.prompts_read // (2 if method == "icr" else 1)
@@ -137,8 +137,10 @@ def test_mistakes_end_with_one_sentence_and_code_2(folder, words, says):
 
 def test_a_watched_reader_reads_alike_and_counts_up_to_all():
     heard = []
-    plain = Scripted.pointing_at("1907")
-    watched = Watched(Scripted.pointing_at("1907"), lambda done, total: heard.append((done, total)))
+    plain = ScriptedReader.pointing_at("1907")
+    watched = ProgressReader(
+        ScriptedReader.pointing_at("1907"), lambda done, total: heard.append((done, total))
+    )
     same = [
         front.rerank(QUESTION, DOCS, proxy=reader, probe=None).results
         for reader in (plain, watched)

@@ -11,22 +11,28 @@ import torch
 from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method
-from tamis.compressors.types import Budget, Scores
+from tamis.compressors.rules import Budget
+from tamis.compressors.types import Scores
 from tamis.probes.prompt import Prompt
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
-from tamis.service.batch.execution.pooling import Pooled
-from tamis.service.batch.execution.row_compressor import MOST_ROWS, NotShared, Rows, groups
-from tamis.service.batch.job import Job
-from tamis.service.batch.rows import Request, parsed, request_of
+from tamis.service.batch.execution.pooling import PooledReader
+from tamis.service.batch.execution.row_compressor import (
+    MAX_ROWS,
+    SharedReadError,
+    RowCompressor,
+    row_groups,
+)
+from tamis.service.batch.job import BatchJob
+from tamis.service.batch.rows import RowRequest, parse_row, request_of
 from tests.probes import tiny
 from tests.service.batch.kit import rows
 
 
 def passages(row):
 
-    job = Job(Budget(ratio=0.3), method="lead")
-    return request_of(parsed(1, json.dumps(row).encode(), job), job)
+    job = BatchJob(Budget(ratio=0.3), method="lead")
+    return request_of(parse_row(1, json.dumps(row).encode(), job), job)
 
 
 class Counting:
@@ -54,8 +60,8 @@ class Counting:
 def test_rows_read_together_get_what_they_get_alone(method, options):
     """Scripted attention is exact, so nothing may differ at all."""
     requests = [passages(row) for row in rows(9)]
-    lone, common = (Counting(Scripted.pointing_at("harbour of Malo")) for _ in range(2))
-    pooled, counter = Pooled(common), common.layout.tokens
+    lone, common = (Counting(ScriptedReader.pointing_at("harbour of Malo")) for _ in range(2))
+    pooled, counter = PooledReader(common), common.layout.tokens
 
     def call(request, on):
         made = Compressor(build_method(method, proxy=on, **options), method, counter)
@@ -66,7 +72,7 @@ def test_rows_read_together_get_what_they_get_alone(method, options):
         before = len(lone.calls)
         alone.append(call(request, lone)())
         rounds.append(len(lone.calls) - before)
-    together = pooled.together([call(request, pooled) for request in requests])
+    together = pooled.run_together([call(request, pooled) for request in requests])
     for one, other in zip(alone, together, strict=True):
         assert (one.text, one.scores) == (other.text, other.scores)
     assert sum(common.calls) == sum(lone.calls)
@@ -82,9 +88,9 @@ def test_a_real_decoder_gives_the_same_within_fp32_noise():
         for i in range(6)
     ]
     want = Want((0, 1), ("question_mean",))
-    pooled = Pooled(proxy)
+    pooled = PooledReader(proxy)
     calls = [lambda p=p: list(pooled.read([p], want)) for p in prompts]
-    for prompt, (shared,) in zip(prompts, pooled.together(calls), strict=True):
+    for prompt, (shared,) in zip(prompts, pooled.run_together(calls), strict=True):
         (alone,) = proxy.read([prompt], want)
         torch.testing.assert_close(shared.weights, alone.weights, atol=1e-5, rtol=0)
 
@@ -94,11 +100,11 @@ def test_a_reading_that_fails_is_told_to_every_row_and_nobody_waits_for_ever():
         def read(self, prompts, want):
             raise RuntimeError("out of memory")
 
-    pooled = Pooled(Broken(Scripted.pointing_at("x")))
+    pooled = PooledReader(Broken(ScriptedReader.pointing_at("x")))
     prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
     calls = [lambda: list(pooled.read([prompt], Want((0,)))), lambda: "needs nothing"]
-    failed, fine = pooled.together(calls * 2)[:2]
-    assert isinstance(failed, NotShared)
+    failed, fine = pooled.run_together(calls * 2)[:2]
+    assert isinstance(failed, SharedReadError)
     assert "out of memory" in str(failed)
     assert fine == "needs nothing"
 
@@ -108,21 +114,21 @@ def test_an_interrupt_in_the_common_reading_ends_all_rows():
         def read(self, prompts, want):
             raise KeyboardInterrupt
 
-    pooled = Pooled(Struck(Scripted.pointing_at("x")))
+    pooled = PooledReader(Struck(ScriptedReader.pointing_at("x")))
     prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
     with pytest.raises(KeyboardInterrupt):
-        pooled.together([lambda: list(pooled.read([prompt], Want((0,))))] * 3)
-    assert pooled.together([lambda: 1, lambda: 2]) == [1, 2]
+        pooled.run_together([lambda: list(pooled.read([prompt], Want((0,))))] * 3)
+    assert pooled.run_together([lambda: 1, lambda: 2]) == [1, 2]
 
 
 def test_groups_hold_every_row_once_short_ones_together_and_long_ones_alone():
     chars = [50, 4000, 10, 10, 900, 10] + [100] * 70
-    found = list(groups(chars, batch_chars=1000))
+    found = list(row_groups(chars, batch_chars=1000))
     assert sorted(place for group in found for place in group) == list(range(len(chars)))
     assert [group for group in found if 1 in group or 4 in group] == [[4], [1]]
-    assert max(map(len, found)) == MOST_ROWS
+    assert max(map(len, found)) == MAX_ROWS
     assert all(sum(chars[i] for i in g) <= 4000 for g in found)
-    assert all(len(group) == 1 for group in groups(chars, batch_chars=0))
+    assert all(len(group) == 1 for group in row_groups(chars, batch_chars=0))
 
 
 @pytest.mark.model
@@ -130,10 +136,10 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
     """Rows of a quarter of a batch or more are read alone: the same call, the same numbers."""
     import tamis
 
-    job = Job(Budget(ratio=0.3))
-    made = Rows(job)
+    job = BatchJob(Budget(ratio=0.3))
+    made = RowCompressor(job)
     long = [passages(row) for row in rows(10, documents=2)[4::5]]
-    got = made.outcomes(long)
+    got = made.compress_rows(long)
     for request, outcome in zip(long, got, strict=True):
         result = tamis.compress(
             request.question, request.passages, ratio=0.3, proxy=made.pool.reader
@@ -144,11 +150,11 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
 
 @pytest.mark.model
 def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_thread, tmp_path):
-    job = Job(Budget(ratio=0.3), cache=str(tmp_path / "kept"))
+    job = BatchJob(Budget(ratio=0.3), cache=str(tmp_path / "kept"))
     given = [passages(row) for row in rows(2)]
-    first = [o.compressed for o in Rows(job).outcomes(given)]
-    read = Rows(job)
-    assert [o.compressed for o in read.outcomes(given)] == first
+    first = [o.compressed for o in RowCompressor(job).compress_rows(given)]
+    read = RowCompressor(job)
+    assert [o.compressed for o in read.compress_rows(given)] == first
     found = read.pool.reader.cache.stats()
     assert found.hits >= 4
     assert found.misses == 0
@@ -166,14 +172,14 @@ class Lead:
 
 
 def test_what_goes_wrong_with_one_row_is_told_in_its_outcome_alone(free):
-    job = Job(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
-    made = Rows(job)
+    job = BatchJob(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
+    made = RowCompressor(job)
     made.compressor = Compressor(Lead(), "lead", made.counter)
     fine = passages({"query": "a?", "context": "It is so. It was so. It is. It was not so."})
     long = passages({"query": "a?", "context": "There is no sentence here that fits. " * 2})
     heard = []
-    one, two, three, four = made.outcomes(
-        [fine, Request("bad?", fine.passages), long, fine], heard.append
+    one, two, three, four = made.compress_rows(
+        [fine, RowRequest("bad?", fine.passages), long, fine], heard.append
     )
     assert (one.status, one.compressed) == ("ok", "It is so. It is.")
     assert one == four

@@ -12,14 +12,14 @@ import sys
 
 import pytest
 
-from tests.chaos.batch import storm
+from tests.chaos.batch import kill_repeatedly
 from tests.service.batch.kit import files_of, read, rows, write_lines
 from tests.service.cli.cli_kit import SCRIPT, tamis
 
 
 def test_a_run_that_is_killed_and_taken_up_again_ends_as_if_nothing_had_been(tmp_path):
     """Three kills here; `make chaos` does fifty."""
-    report = storm(tmp_path, kills=3, seed=7)
+    report = kill_repeatedly(tmp_path, kills=3, seed=7)
     assert report.same
     assert report.killed == 3
     assert report.between_parts >= 2

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.records import id_of, is_covered, load
+from tamis.service.datasets.records import is_covered, load_records, record_id
 from tests.service.evaluation.records import doc, record, write
 
 
@@ -44,7 +44,7 @@ def one(**changes):
 def test_a_record_that_labels_nothing_is_refused_by_its_number(tmp_path, row, says):
     path = write(tmp_path / "set.jsonl", [one(), row])
     with pytest.raises(BadInput) as refused:
-        load(path)
+        load_records(path)
     assert f"{path}, record 2: " in str(refused.value)
     assert says in str(refused.value)
 
@@ -62,16 +62,16 @@ def test_a_reference_without_its_document_is_refused(tmp_path, stored, ref, says
     write(tmp_path / "set_docs.jsonl", [stored])
     path = write(tmp_path / "set.jsonl", [record("r", "Who?", {"ref": ref, "gold": [0]})])
     with pytest.raises(BadInput) as refused:
-        load(path)
+        load_records(path)
     assert says in str(refused.value)
 
 
 def test_gold_of_a_stored_document_lies_among_its_sentences(tmp_path):
     write(tmp_path / "set_docs.jsonl", [{**doc("Ann."), "doc_id": "a"}])
     rows = [record("r", "Who?", {"ref": "a", "gold": [i]}) for i in (0, 1)]
-    assert load(write(tmp_path / "set.jsonl", rows[:1]))[0]["docs"][0]["text"] == "Ann."
+    assert load_records(write(tmp_path / "set.jsonl", rows[:1]))[0]["docs"][0]["text"] == "Ann."
     with pytest.raises(BadInput, match="record 2: document 0 has the 'gold'"):
-        load(write(tmp_path / "set.jsonl", rows))
+        load_records(write(tmp_path / "set.jsonl", rows))
 
 
 def test_a_sentence_without_a_visible_character_is_never_kept():
@@ -81,11 +81,11 @@ def test_a_sentence_without_a_visible_character_is_never_kept():
 
 
 def test_a_record_without_a_name_is_told_what_it_lacks():
-    assert id_of({"id": 7, "question": "Who?"}) == "7"
+    assert record_id({"id": 7, "question": "Who?"}) == "7"
     with pytest.raises(BadInput, match=r"'Who\?' has the 'id' None; give each its own"):
-        id_of({"question": "Who?"})
+        record_id({"question": "Who?"})
 
 
 def test_a_record_that_is_whole_is_read_as_it_was_written(tmp_path):
     rows = [one(), {**one(), "answer_spans": [[0, 0, 3]]}]
-    assert load(write(tmp_path / "set.jsonl", rows)) == json.loads(json.dumps(rows))
+    assert load_records(write(tmp_path / "set.jsonl", rows)) == json.loads(json.dumps(rows))

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 from tamis.compressors.method import Info
-from tamis.compressors.types import Rules, Scores
-from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob, run_with_deadline
+from tamis.compressors.rules import Rules
+from tamis.compressors.types import Scores
+from tamis.service.engine.deadline import (
+    AdaptiveLimits,
+    CompressionJob,
+    prepare_job,
+    run_with_deadline,
+)
 from tests.compressors.selection.select_kit import words
 
 TEXTS = [" ".join(f"Here stands sentence number {i}{j}." for j in range(12)) for i in range(4)]
@@ -26,7 +32,7 @@ class Sure:
         return Scores(values, (0.5,) * len(passages), calibrated=True)
 
 
-def sifted(answering, least, most, texts=TEXTS):
+def compress_adaptively(answering, least, most, texts=TEXTS):
     job = CompressionJob(
         question="Where?",
         passages=texts,
@@ -34,23 +40,23 @@ def sifted(answering, least, most, texts=TEXTS):
         rules=Rules(),
         language="en",
     )
-    return run_with_deadline(Sure(answering), "sure", words(), job).result
+    return run_with_deadline(prepare_job(Sure(answering), "sure", words(), job)).result
 
 
 @pytest.mark.parametrize("answering", [0, 1, 3, 10, 30, 48])
 @pytest.mark.parametrize(("least", "most"), [(1.5, 10), (2, 5), (3, 3.5), (1, 40)])
 def test_both_bounds_hold(answering, least, most):
-    found = sifted(answering, least, most)
+    found = compress_adaptively(answering, least, most)
     assert least <= found.tokens_in / found.tokens_out <= most
 
 
 def test_between_the_bounds_probability_decides():
-    found = sifted(10, 1.5, 40)
+    found = compress_adaptively(10, 1.5, 40)
     assert len(found.kept) == 10
 
 
 def test_a_short_text_is_served_though_one_sentence_is_more_than_the_least():
     texts = ["one two three four five six seven. eight nine.", "ten eleven twelve thirteen."]
-    found = sifted(0, 1, 10, texts)
+    found = compress_adaptively(0, 1, 10, texts)
     assert found.kept
     assert found.tokens_out < found.tokens_in

@@ -1,4 +1,4 @@
-"""The engine: a bounded line, fair batches, and one thread that owns the model."""
+"""The engine: a bounded queue, fair batches, and one thread that owns the model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from tamis.probes.prompt import Prompt
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
-from tamis.service.engine.engine import EngineBounds, Engine
+from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import OutOfTime, TooLarge, Unavailable, WorkerDied
-from tamis.service.engine.worker import slice_signal, merge_wants
+from tamis.service.engine.worker import merge_wants, slice_signal
 from tests.probes.tiny import proxy as tiny_proxy
 from tests.service.http.app_kit import Gated, wait_until
 
 WANT = Want((0, 1))
 
 
-def script() -> Scripted:
-    return Scripted.pointing_at("b")
+def script() -> ScriptedReader:
+    return ScriptedReader.pointing_at("b")
 
 
 def prompts(reader, *texts: str, question: str = "why?"):
@@ -49,8 +49,8 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
     ]
 
     def ask(i: int):
-        ticket = engine.admit(10)
-        with ticket.as_current():
+        request = engine.admit(10)
+        with request.as_current():
             return list(reader.read(prompts(reader, texts[i % 3]), wants[i % 3]))
 
     with ThreadPoolExecutor(12) as pool:
@@ -63,7 +63,7 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
     engine.drain(5)
 
 
-def test_a_union_serves_each_want_and_a_cut_gives_it_back():
+def test_merged_wants_serve_each_want_and_a_slice_gives_it_back():
     wants = [Want((0, 2), ("last",)), Want((1, 2), ("question", "question_mean"))]
     both = merge_wants(wants)
     assert both.layers == (0, 1, 2)
@@ -103,22 +103,22 @@ def test_a_request_of_many_prompts_waits_no_longer_than_one():
         many = pool.submit(_read, engine, reader, *"bcdefghi")
         time.sleep(0.3)
         gated.open()
-        _, ticket = many.result()
+        _, request = many.result()
         waited_ms = (time.monotonic() - began) * 1e3
-    assert 200 <= ticket.queue_ms <= waited_ms
+    assert 200 <= request.queue_ms <= waited_ms
 
 
 def _read(engine, reader, *texts: str, deadline: float | None = None):
-    ticket = engine.admit(10, deadline=deadline)
+    request = engine.admit(10, deadline=deadline)
     try:
-        with ticket.as_current():
-            return list(reader.read(prompts(reader, *texts), WANT)), ticket
+        with request.as_current():
+            return list(reader.read(prompts(reader, *texts), WANT)), request
     finally:
-        engine.leave(ticket)
+        engine.release(request)
 
 
 def test_a_bad_prompt_fails_its_own_request_only():
-    class Choosy(Scripted):
+    class Choosy(ScriptedReader):
         def read(self, prompts, want):
             if any(b"bad" in bytes(p.read.ids) for p in prompts):
                 raise ValueError("bad prompt")
@@ -130,7 +130,7 @@ def test_a_bad_prompt_fails_its_own_request_only():
     engine = Engine(make, EngineBounds(batch_tokens=4096))
     reader = engine.start()
     hold = threading.Event()
-    engine._worker.watcher.batch = lambda *_: hold.wait(0.2)
+    engine._worker.observer.count_batch = lambda *_: hold.wait(0.2)
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(_read, engine, reader, t) for t in ("a", "b", "bad", "c", "d")]
     assert [type(f.exception()).__name__ for f in found] == [
@@ -144,7 +144,7 @@ def test_too_many_tokens_are_refused_before_they_are_queued():
     reader = engine.start()
     with pytest.raises(TooLarge, match="at most 50"):
         _read(engine, reader, "x" * 100)
-    assert engine.load().tokens == 0
+    assert engine.queue_load().tokens == 0
     engine.drain(5)
 
 
@@ -152,11 +152,11 @@ def test_a_deadline_ends_the_wait_and_keeps_what_was_read():
     gated = Gated(script(), batches=1)
     engine = Engine(lambda: gated, EngineBounds(batch_tokens=100))
     reader = engine.start()
-    ticket = engine.admit(10, deadline=time.monotonic() + 0.3)
-    with ticket.as_current(), pytest.raises(OutOfTime):
+    request = engine.admit(10, deadline=time.monotonic() + 0.3)
+    with request.as_current(), pytest.raises(OutOfTime):
         list(reader.read(prompts(reader, "a" * 40, "b" * 40, "c" * 40), WANT))
-    assert len(ticket.done) == 1
-    engine.leave(ticket)
+    assert len(request.completed) == 1
+    engine.release(request)
     gated.open()
     engine.drain(5)
 

@@ -1,4 +1,4 @@
-"""The line before the model: bounded, fair, and emptied in batches."""
+"""The queue before the model: bounded, fair, and emptied in batches."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import time
 
 import pytest
 
-from tamis.probes.prompt import Ask, Prompt, Read
-from tamis.probes.scripted import Scripted
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
 from tamis.service.engine.errors import Overloaded, Unavailable
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 WANT = Want((0, 1))
-TEMPLATE = Scripted.pointing_at("b").layout.template
+TEMPLATE = ScriptedReader.pointing_at("b").layout.template
 
 
-def job(ticket: QueuedRequest, tokens: int) -> PromptJob:
-    prompt = Prompt(Read(tuple(range(tokens)), 0, ()), Ask((1,), 0))
-    return PromptJob(ticket, prompt, WANT, TEMPLATE, tokens, None)
+def job(request: QueuedRequest, tokens: int) -> PromptJob:
+    prompt = Prompt(PassageTokens(tuple(range(tokens)), 0, ()), QuestionTokens((1,), 0))
+    return PromptJob(request, prompt, WANT, TEMPLATE, tokens, None)
 
 
-def taken(request_queue: RequestQueue, batch_tokens: int) -> list[tuple[QueuedRequest, int]]:
+def take_batch(request_queue: RequestQueue, batch_tokens: int) -> list[tuple[QueuedRequest, int]]:
     return [(job.request, job.tokens) for job in request_queue.take(batch_tokens)]
 
 
-def test_the_line_is_bounded_in_tokens_and_says_how_long_to_wait():
+def test_the_queue_is_bounded_in_tokens_and_says_how_long_to_wait():
     request_queue = RequestQueue(1000, 100)
-    request_queue.rate = 100.0
+    request_queue.tokens_per_second = 100.0
     request_queue.admit(800)
     with pytest.raises(Overloaded) as refused:
         request_queue.admit(700)
@@ -43,23 +43,23 @@ def test_requests_are_bounded_in_number_too():
         request_queue.admit(0)
 
 
-def test_one_request_larger_than_the_line_is_served_when_nothing_else_is_there():
+def test_one_request_larger_than_the_queue_is_served_when_nothing_else_is_there():
     request_queue = RequestQueue(1000, 100)
     big = request_queue.admit(5000)
     with pytest.raises(Overloaded):
         request_queue.admit(1)
-    request_queue.leave(big)
+    request_queue.remove(big)
     request_queue.admit(1)
 
 
-def test_what_leaves_gives_back_all_it_held():
+def test_a_removed_request_releases_all_its_tokens():
     request_queue = RequestQueue(1000, 100)
-    ticket = request_queue.admit(100)
-    request_queue.put(ticket, [job(ticket, 300), job(ticket, 200)])
+    request = request_queue.admit(100)
+    request_queue.put(request, [job(request, 300), job(request, 200)])
     assert request_queue.load().tokens == 500
     request_queue.finish(request_queue.take(300)[0])
     assert request_queue.load().tokens == 200
-    request_queue.leave(ticket)
+    request_queue.remove(request)
     assert request_queue.load().tokens == 0
 
 
@@ -67,22 +67,24 @@ def test_a_short_request_overtakes_a_long_one_and_a_batch_is_the_longest_it_wait
     request_queue = RequestQueue(100_000, 100)
     long = request_queue.admit(10_000)
     request_queue.put(long, [job(long, 500) for _ in range(20)])
-    assert taken(request_queue, 1000) == [(long, 500)] * 2
+    assert take_batch(request_queue, 1000) == [(long, 500)] * 2
     short = request_queue.admit(300)
     request_queue.put(short, [job(short, 300)])
-    assert taken(request_queue, 1000) == [(short, 300), (long, 500)]
+    assert take_batch(request_queue, 1000) == [(short, 300), (long, 500)]
 
 
 def test_a_long_request_is_not_overtaken_for_ever():
     request_queue = RequestQueue(100_000, 1000)
-    request_queue.rate = 1e6  # a long request of 10,000 tokens is due 40 ms after it came
+    request_queue.tokens_per_second = (
+        1e6  # a long request of 10,000 tokens is due 40 ms after it came
+    )
     long = request_queue.admit(10_000)
     request_queue.put(long, [job(long, 500)])
     time.sleep(0.06)
     for _ in range(10):
         short = request_queue.admit(300)
         request_queue.put(short, [job(short, 300)])
-    assert taken(request_queue, 500)[0] == (long, 500)
+    assert take_batch(request_queue, 500)[0] == (long, 500)
 
 
 def test_priority_goes_before_due():
@@ -90,41 +92,41 @@ def test_priority_goes_before_due():
     patient, urgent = request_queue.admit(10, priority=5), request_queue.admit(10_000, priority=0)
     request_queue.put(patient, [job(patient, 10)])
     request_queue.put(urgent, [job(urgent, 400)])
-    assert taken(request_queue, 400) == [(urgent, 400)]
+    assert take_batch(request_queue, 400) == [(urgent, 400)]
 
 
 def test_batches_are_filled_over_requests_and_never_beyond_their_size():
     request_queue = RequestQueue(100_000, 100)
     for tokens in (400, 400, 150, 90):
-        ticket = request_queue.admit(tokens)
-        request_queue.put(ticket, [job(ticket, tokens)])
-    sizes = [tokens for _, tokens in taken(request_queue, 1000)]
+        request = request_queue.admit(tokens)
+        request_queue.put(request, [job(request, tokens)])
+    sizes = [tokens for _, tokens in take_batch(request_queue, 1000)]
     assert sum(sizes) <= 1000
     assert len(sizes) == 3
 
 
 def test_a_prompt_larger_than_a_batch_is_a_batch_of_its_own():
     request_queue = RequestQueue(100_000, 100)
-    ticket = request_queue.admit(10)
-    request_queue.put(ticket, [job(ticket, 5000), job(ticket, 10)])
-    assert taken(request_queue, 100) == [(ticket, 5000)]
+    request = request_queue.admit(10)
+    request_queue.put(request, [job(request, 5000), job(request, 10)])
+    assert take_batch(request_queue, 100) == [(request, 5000)]
 
 
-def test_jobs_of_a_request_that_left_are_never_read():
+def test_jobs_of_a_removed_request_are_never_read():
     request_queue = RequestQueue(100_000, 100)
     gone, there = request_queue.admit(10), request_queue.admit(10)
     request_queue.put(gone, [job(gone, 10)])
     request_queue.put(there, [job(there, 10)])
-    request_queue.leave(gone)
-    assert taken(request_queue, 100) == [(there, 10)]
+    request_queue.remove(gone)
+    assert take_batch(request_queue, 100) == [(there, 10)]
 
 
-def test_a_closed_line_lets_nobody_in_and_hands_out_what_is_left():
+def test_a_closed_queue_admits_nobody_and_hands_out_what_is_left():
     request_queue = RequestQueue(1000, 10)
-    ticket = request_queue.admit(10)
-    request_queue.put(ticket, [job(ticket, 10)])
+    request = request_queue.admit(10)
+    request_queue.put(request, [job(request, 10)])
     request_queue.close()
     with pytest.raises(Unavailable):
         request_queue.admit(1)
-    assert taken(request_queue, 100) == [(ticket, 10)]
+    assert take_batch(request_queue, 100) == [(request, 10)]
     assert request_queue.take(100) == []

@@ -7,8 +7,9 @@ import gzip
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.options.bench_common import check_probe_target, check_targets, prose_of
-from tamis.service.cli.probe.rank import _weights
+from tamis.service.cli.options.bench_options import read_prose
+from tamis.service.cli.options.target_files import check_probe_target, check_targets
+from tamis.service.cli.probe.rank import parse_weights
 from tests.service.cli.cli_kit import tamis
 
 
@@ -51,12 +52,12 @@ def test_a_torn_book_is_named(tmp_path):
     for name, data in (("short", whole[:40]), ("foul", whole[:20] + b"\xff" * 20 + whole[40:])):
         (tmp_path / f"{name}.gz").write_bytes(data)
         with pytest.raises(BadInput, match=f"{name}.gz cannot be read"):
-            prose_of(tmp_path / f"{name}.gz")
+            read_prose(tmp_path / f"{name}.gz")
 
 
 def test_weights_are_whole_numbers_for_files_that_are_read():
-    assert _weights(["a=3"], ["a", "b"]) == {"a": 3}
+    assert parse_weights(["a=3"], ["a", "b"]) == {"a": 3}
     with pytest.raises(BadInput, match="for 'nosuch'; the files are a, b"):
-        _weights(["nosuch=3"], ["a", "b"])
+        parse_weights(["nosuch=3"], ["a", "b"])
     with pytest.raises(BadInput, match="give FILE=N"):
-        _weights(["a=0"], ["a"])
+        parse_weights(["a=0"], ["a"])

@@ -10,10 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.service.api.compress import counter_of
-from tamis.service.cli.bench.bench import app
-from tamis.service.datasets.records import load
-from tamis.service.evaluation.evidence.evidence import figures, gold_kept, records_of, tally
-from tamis.service.evaluation.evidence.methods import assemble
+from tamis.service.cli.bench.app import app
+from tamis.service.datasets.records import load_records
+from tamis.service.evaluation.evidence.panel import build_panel
+from tamis.service.evaluation.evidence.tally import (
+    evidence_figures,
+    kept_gold_flags,
+    load_gold_records,
+    tally_evidence,
+)
 from tests.service.evaluation.records import read
 
 pytestmark = pytest.mark.data
@@ -24,7 +29,7 @@ def own_figures(results, gold):
     hits = []
     for row, record in zip(results, gold, strict=True):
         spans = [[(a, b) for d, a, b in row["kept"] if d == i] for i in range(len(record["docs"]))]
-        hits.append(gold_kept(record, spans))
+        hits.append(kept_gold_flags(record, spans))
     every = [hit for of in hits for hit in of]
     complete = [all(of) for of in hits if of]
     return sum(every) / len(every), sum(complete) / len(complete)
@@ -49,7 +54,7 @@ def test_the_referee_counts_as_we_do(proxy_folder, data_folder, tmp_path, name, 
     told = json.loads(referee.stdout)
     assert (told["records"], told["records_without_result"]) == (30, 0)
     assert 0 < told["gold_sentence_recall"] < 1
-    assert own_figures(read(out), load(gold)) == (
+    assert own_figures(read(out), load_records(gold)) == (
         told["gold_sentence_recall"],
         told["all_gold_kept"],
     )
@@ -57,10 +62,10 @@ def test_the_referee_counts_as_we_do(proxy_folder, data_folder, tmp_path, name, 
 
 
 def kept_share(data_folder, tmp_path, name, limit, method, budget):
-    rows, distractors = records_of(data_folder / f"dev/{name}.jsonl.gz", limit, 0)
-    panel = assemble([method], "smollm2-135m", tmp_path).panel
-    counts = tally(rows, panel, [budget], counter_of("proxy"), distractors)
-    return figures(counts)["methods"][method]["budgets"][f"{budget:g}"]["gold_kept"]
+    rows, distractors = load_gold_records(data_folder / f"dev/{name}.jsonl.gz", limit, 0)
+    panel = build_panel([method], "smollm2-135m", tmp_path).panel
+    counts = tally_evidence(rows, panel, [budget], counter_of("proxy"), distractors)
+    return evidence_figures(counts)["methods"][method]["budgets"][f"{budget:g}"]["gold_kept"]
 
 
 @pytest.mark.usefixtures("proxy_folder")

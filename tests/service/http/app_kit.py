@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from tamis.probes.prompt import Prompt
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.settings import Settings
@@ -31,7 +31,7 @@ BODY = {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 40}
 
 @dataclass
 class Running:
-    """A service that runs: where it is, and what is inside."""
+    """A running service: its address, its app and a client."""
 
     url: str
     app: Any
@@ -51,9 +51,9 @@ class Running:
         )
 
 
-def pointing() -> Scripted:
-    """Looks at the needle, and hardly at anything else."""
-    return Scripted.pointing_at(NEEDLE)
+def pointing() -> ScriptedReader:
+    """A scripted reader that attends to the needle and hardly to anything else."""
+    return ScriptedReader.pointing_at(NEEDLE)
 
 
 @contextmanager
@@ -79,23 +79,23 @@ def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
 
 
 def connected(service: Running) -> socket.socket:
-    """A bare connection, for what no client would send."""
+    """A raw connection, to send what no HTTP client would."""
     host, port = service.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=10)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Waits for something that happens in another thread."""
+    """Waits for a condition that another thread fulfils."""
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.005)
 
 
-class Gated(Scripted):
-    """A script that reads only while its gate is open, and says how far it came."""
+class Gated(ScriptedReader):
+    """A scripted reader that reads only while its gate is open, and records what it read."""
 
-    def __init__(self, inner: Scripted, batches: int = 0) -> None:
+    def __init__(self, inner: ScriptedReader, batches: int = 0) -> None:
         super().__init__(inner.weigh)
         self.gate = threading.Semaphore(batches)
         self.reads: list[list[str]] = []

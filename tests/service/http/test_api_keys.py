@@ -6,7 +6,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, new_key, read_keys
+from tamis.service.http.runtime.api_keys import Keyring, new_key, parse_inline_keys, read_keys
 from tamis.service.http.runtime.settings import Settings
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.http.app_kit import BODY, connected, served
@@ -15,7 +15,7 @@ from tests.service.http.app_kit import BODY, connected, served
 def test_keys_open_the_service_and_are_kept_as_hashes(tmp_path):
     secret, key = new_key("ada")
     file = tmp_path / "keys.txt"
-    file.write_text(f"# who may\n{key.line()}\n\n")
+    file.write_text(f"# who may\n{key.to_line()}\n\n")
     assert secret not in file.read_text()
     with served(keys_file=file, api_keys=("bob:0123456789abcdef",)) as service:
         wrong = [{}, {"authorization": "Bearer no"}, {"authorization": f"Basic {secret}"}]
@@ -41,10 +41,10 @@ def test_a_body_is_not_read_before_the_key_is_known():
         early.close()
 
 
-def test_a_key_has_its_own_limit_and_is_told_when_to_come_back(tmp_path):
+def test_a_key_has_its_own_limit_and_the_refusal_says_when_to_retry(tmp_path):
     secret, key = new_key("slow", "2/minute")
     file = tmp_path / "keys.txt"
-    file.write_text(key.line())
+    file.write_text(key.to_line())
     with served(keys_file=file, api_keys=("fast:0123456789abcdef",)) as service:
         sent = [
             service.http.post(
@@ -58,7 +58,7 @@ def test_a_key_has_its_own_limit_and_is_told_when_to_come_back(tmp_path):
     assert 1 <= int(sent[2].headers["retry-after"]) <= 60
 
 
-def test_keys_files_and_plain_keys_that_are_wrong_are_said(tmp_path):
+def test_wrong_keys_files_and_plain_keys_are_named(tmp_path):
     file = tmp_path / "keys.txt"
     for text, says in (
         ("ada", "line 1"),

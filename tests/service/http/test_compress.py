@@ -65,7 +65,7 @@ def test_every_field_of_the_answer_is_there(service):
 
 
 def test_a_context_that_fits_comes_back_whole_and_no_model_is_asked(service):
-    before = service.app.state.service_state.engine.load()
+    before = service.app.state.service_state.engine.queue_load()
     found = compressed(service, max_tokens=1000)
     assert found["status"] == "passthrough"
     assert found["text"] == "\n\n".join(DOCUMENTS)
@@ -88,7 +88,7 @@ def test_each_budget_is_met(service, budget):
     assert found["usage"]["output_tokens"] <= min([500, *(least[name] for name in budget)])
 
 
-def test_units_are_told_as_asked(service):
+def test_units_are_returned_as_requested(service):
     kept = compressed(service, max_tokens=40, **{"return": {"units": "kept", "spans": False}})
     assert kept["results"][0]["relevant_spans"] is None
     assert [u["kept"] for u in kept["results"][0]["units"]] == [True]
@@ -206,7 +206,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         ({"method": "icr"}, "bad_input", "icr is a method of reranking"),
     ],
 )
-def test_what_is_wrong_is_said(service, fields, code, says):
+def test_errors_say_what_is_wrong(service, fields, code, says):
     answer = service.post("/v1/compress", **{"query": QUESTION, "documents": DOCUMENTS, **fields})
     assert answer.status_code in (404, 422)
     error = answer.json()["error"]
@@ -263,4 +263,4 @@ def test_overload_is_429_at_once_with_the_seconds_to_wait():
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["code"] == "overloaded"
     assert took < 1
-    assert free.status_code == 200  # words alone do not stand in the model's line
+    assert free.status_code == 200  # a lexical method does not wait for the model

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, pointing, served
 
 KEY = "0123456789abcdef"
@@ -31,18 +31,18 @@ def asked(service, path, headers=None, **fields):
 
 def test_tei_s_answer_says_in_its_headers_what_it_took(service):
     answer = service.post("/rerank", **TEI)
-    told = answer.headers
-    assert told["x-compute-type"] in ("cpu", "cuda", "mps")
-    ms = {name: int(told[f"x-{name}"]) for name in TIMES}
+    headers = answer.headers
+    assert headers["x-compute-type"] in ("cpu", "cuda", "mps")
+    ms = {name: int(headers[f"x-{name}"]) for name in TIMES}
     assert ms["total-time"] == ms["compute-time"] < 60_000
     assert ms["inference-time"] + ms["tokenization-time"] <= ms["total-time"]
-    assert int(told["x-compute-characters"]) == sum(map(len, DOCUMENTS)) + 2 * len(QUESTION)
+    assert int(headers["x-compute-characters"]) == sum(map(len, DOCUMENTS)) + 2 * len(QUESTION)
     tokens = service.post("/v2/rerank", **JINA).json()["meta"]["tokens"]["input_tokens"]
-    assert int(told["x-compute-tokens"]) == tokens > 0
+    assert int(headers["x-compute-tokens"]) == tokens > 0
     assert "x-total-time" not in service.post("/rerank", **JINA).headers
 
 
-class Slow(Scripted):
+class Slow(ScriptedReader):
     """A reader that takes its time, and counts its batches."""
 
     batches = 0
@@ -57,9 +57,9 @@ def test_tei_s_times_are_whole_milliseconds():
     """Of two batches, so that one at least is done with when the answer is written."""
     Slow.batches = 0
     with served(Slow(pointing().weigh), warmup=False, batch_tokens=100) as slow:
-        told = slow.post("/rerank", **TEI).headers
+        headers = slow.post("/rerank", **TEI).headers
     assert Slow.batches == 2
-    assert 50 <= int(told["x-inference-time"]) <= int(told["x-total-time"]) < 10_000
+    assert 50 <= int(headers["x-inference-time"]) <= int(headers["x-total-time"]) < 10_000
 
 
 def test_no_texts_are_empty_to_tei_and_nothing_to_the_others(service):
@@ -91,13 +91,13 @@ def test_info_has_every_field_of_tei_s(service):
     ],
     ids=["no JSON", "nothing", "texts", "documents", "a long question", "too large"],
 )
-def test_a_refusal_speaks_tei_until_the_body_says_otherwise(service, path, body, shape):
+def test_a_refusal_has_tei_s_dialect_until_the_body_decides_otherwise(service, path, body, shape):
     answer = service.raw(path, body)
     assert answer.status_code in (400, 413, 422)
     assert set(answer.json()) == shape
 
 
-def test_a_refusal_at_the_door_speaks_the_dialect_of_its_path_and_is_metered_there():
+def test_a_refusal_before_the_body_is_read_has_the_dialect_of_its_path_and_is_metered_there():
     paths = {
         "/rerank": {"error", "error_type"}, "/v2/rerank": {"message"}, "/v1/rerank": {"error"},
         "/v1/compress": {"error"},
@@ -185,15 +185,15 @@ def test_cohere_s_ids_are_uuids(service):
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "told"),
+    ("asked_for", "named"),
     [("lexical", "lexical"), ("question_rows", "question_rows"), ("gpt-4o", None), (None, None)],
 )
-def test_the_answer_names_the_method_that_was_asked_and_used(service, asked_for, told):
+def test_the_answer_names_the_method_that_was_asked_and_used(service, asked_for, named):
     """Else the proxy that read: a name that nobody has here is not repeated as if it were."""
-    told = told or service.http.get("/info").json()["model_id"]
+    named = named or service.http.get("/info").json()["model_id"]
     for path in ("/v1/rerank", "/rerank", "/score"):
-        assert asked(service, path, model=asked_for, queries=QUESTION)["model"] == told
-    assert asked(service, "/v1/rerank", model=asked_for, top_k=1)["model"] == told
+        assert asked(service, path, model=asked_for, queries=QUESTION)["model"] == named
+    assert asked(service, "/v1/rerank", model=asked_for, top_k=1)["model"] == named
 
 
 def test_a_default_that_reads_with_no_proxy_goes_by_its_own_name():

@@ -29,11 +29,11 @@ def settings() -> list[str]:
 
 def codes() -> list[str]:
     lines = ["| status | code | TEI's `error_type` | when |", "|---|---|---|---|"]
-    rows = {(f.status, f.code, f.tei, f.says) for f in (*TABLE.values(), INTERNAL)}
+    rows = {(f.status, f.code, f.tei, f.summary) for f in (*TABLE.values(), INTERNAL)}
     return [*lines, *(f"| {s} | `{c}` | `{t}` | {w} |" for s, c, t, w in sorted(rows))]
 
 
-def meters() -> list[str]:
+def metrics_table() -> list[str]:
     lines = ["| meter | kind | what it is |", "|---|---|---|"]
     metrics = Metrics()
     for name in GAUGES:
@@ -45,7 +45,7 @@ def meters() -> list[str]:
     return lines
 
 
-TABLES = {"settings": settings, "codes": codes, "meters": meters}
+TABLES = {"settings": settings, "codes": codes, "meters": metrics_table}
 
 
 def part(name: str) -> re.Pattern[str]:

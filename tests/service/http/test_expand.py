@@ -79,7 +79,7 @@ def test_offsets_come_and_go_in_the_unit_of_the_caller(service, unit):
         ({"language": "English, please"}, "language"),
     ],
 )
-def test_what_is_wrong_is_said(service, fields, says):
+def test_errors_say_what_is_wrong(service, fields, says):
     answer = service.post("/v1/expand", **{"documents": [TEXT], "spans": [SPAN], **fields})
     assert answer.status_code == 422
     assert says in answer.json()["error"]["message"]

@@ -57,7 +57,7 @@ def test_a_killed_worker_is_one_clear_503_unready_and_then_replaced():
         assert engine.restarts == 1
         assert service.post("/v1/compress", **BODY).status_code == 200
         assert "tamis_worker_restarts_total 1.0" in service.http.get("/metrics").text
-        assert engine.load().tokens == 0
+        assert engine.queue_load().tokens == 0
 
 
 def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
@@ -73,7 +73,7 @@ def test_while_the_model_is_away_readyz_says_so_and_requests_wait():
         assert unready.json()["status"] == "unready"
         assert service.http.get("/livez").status_code == 200
         waiting = pool.submit(service.post, "/v1/compress", **BODY)
-        wait_until(lambda: engine.load().requests == 2)
+        wait_until(lambda: engine.queue_load().requests == 2)
         blocked.set()
         assert [f.result().status_code for f in (first, waiting)] == [200, 200]
         assert service.http.get("/readyz").status_code == 200
@@ -96,7 +96,7 @@ def test_what_a_client_that_hung_up_asked_for_is_never_read():
         gated.open()
         assert first.result().status_code == 200
         assert service.post("/v1/compress", **BODY).status_code == 200
-        wait_until(lambda: engine.load().requests == 0)
+        wait_until(lambda: engine.queue_load().requests == 0)
     assert not any("Zebra" in text for batch in gated.reads for text in batch)
 
 

@@ -1,4 +1,4 @@
-"""Threads leave no heaps of their own behind, and what is loaded once is not swept again."""
+"""Threads get no heaps of their own, and start-up objects are not collected again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 GROWN = """
 import threading
 from pathlib import Path
-from tamis.service.http.runtime.memory import share_heaps
+from tamis.service.http.runtime.memory import limit_heaps
 
-shared = share_heaps()
+shared = limit_heaps()
 held, meet = [], threading.Barrier(12)
 
 def work():
@@ -31,11 +31,11 @@ print(shared, sum(size > 50 << 20 for size in reserved))
 SERVED = """
 import gc, sys, threading, time
 from tamis.service.http.runtime import memory
-from tamis.service.http.server import server
+from tamis.service.http.server import create_server
 from tamis.service.http.runtime.settings import Settings
 
 only = {"method": "lexical", "methods": ("lexical",)}
-running = server(Settings(port=0, threads=1, log_level="error", **only))
+running = create_server(Settings(port=0, threads=1, log_level="error", **only))
 thread = threading.Thread(target=running.run)
 thread.start()
 while not running.started and thread.is_alive():

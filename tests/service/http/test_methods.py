@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tamis.compressors.registry import ships_for, method_names
+from tamis.compressors.registry import method_names, ships_for
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings

@@ -46,7 +46,7 @@ def test_an_id_that_could_break_a_log_is_replaced(service, given):
         (b'{"query": "a"}', 422, "documents"),
     ],
 )  # fmt: skip
-def test_what_is_no_request_is_said(service, data, status, says):
+def test_what_is_no_request_is_refused(service, data, status, says):
     answer = service.raw("/v1/compress", data)
     assert answer.status_code == status
     assert says in answer.json()["error"]["message"]
@@ -141,7 +141,7 @@ def test_headers_that_never_end_close_the_connection(service):
     slow.close()
 
 
-def test_a_second_request_may_not_dawdle_either(service):
+def test_a_second_request_has_a_time_limit_too(service):
     slow = connected(service)
     slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
@@ -153,7 +153,7 @@ def test_a_second_request_may_not_dawdle_either(service):
     slow.close()
 
 
-def test_a_body_that_dribbles_is_408_and_holds_up_nobody(service):
+def test_a_slow_body_is_408_and_holds_up_nobody(service):
     slow = connected(service)
     head = b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     slow.sendall(head + b"Content-Length: 5000\r\n\r\n{")
@@ -169,7 +169,7 @@ def test_a_body_that_dribbles_is_408_and_holds_up_nobody(service):
     slow.close()
 
 
-def test_unknown_paths_and_verbs_are_said(service):
+def test_unknown_paths_and_verbs_are_named(service):
     missing, verb = service.http.get("/v2/compress"), service.http.get("/v1/compress")
     assert (missing.status_code, verb.status_code) == (404, 405)
     assert missing.json()["error"]["code"] == "not_found"
@@ -189,6 +189,6 @@ def test_meters_count_and_no_text_is_logged(capfd):
     lines = [
         json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")
     ]
-    told = [line for line in lines if line.get("route") == "/v1/compress"]
-    assert told[0]["tokens_in"] > told[0]["tokens_out"] > 0
+    entries = [line for line in lines if line.get("route") == "/v1/compress"]
+    assert entries[0]["tokens_in"] > entries[0]["tokens_out"] > 0
     assert not any(word in json.dumps(lines) for word in ("zebra", "rotated", "painted"))

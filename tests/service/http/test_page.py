@@ -91,7 +91,7 @@ def slide_to(page, tokens):
     )
 
 
-def test_the_example_is_sifted_and_looks_as_the_readme_shows_it(page):
+def test_the_example_is_compressed_and_matches_the_readme(page):
     example(page)
     assert EXPECTED in kept(page)
     assert len(kept(page)) < len(page.find_elements("css selector", "mark"))
@@ -124,16 +124,16 @@ def test_a_pasted_document_keeps_every_character_and_marks_fall_on_its_sentences
     assert marks[0] == "Le café de la gare 🚂 ouvre à six heures."
 
 
-def test_a_score_is_told_on_hover_and_to_the_keyboard(page):
+def test_a_score_is_shown_on_hover_and_to_the_keyboard(page):
     example(page)
     page.execute_script("document.getElementById('result').focus()")
     from selenium.webdriver.common.keys import Keys
 
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert page.switch_to.active_element.tag_name == "mark"
-    told = find(page, "#tip").text
-    assert told.startswith("[1:1] probability 0.")
-    assert "tokens" in told
+    tooltip = find(page, "#tip").text
+    assert tooltip.startswith("[1:1] probability 0.")
+    assert "tokens" in tooltip
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert find(page, "#tip").text.startswith("[1:2]")
     webdriver.ActionChains(page).move_to_element(find(page, "mark.kept")).perform()
@@ -157,9 +157,9 @@ def test_what_is_copied_is_the_prompt_and_requests_that_run(page, service):
         find(page, f"[data-copy={language}]").click()
         wait_until(lambda: "import" in page.execute_script("return window.copied"))
         code = page.execute_script("return window.copied")
-        told = run(code)
-        assert told.returncode == 0, told.stderr
-        assert EXPECTED in told.stdout
+        done = run(code)
+        assert done.returncode == 0, done.stderr
+        assert EXPECTED in done.stdout
         page.execute_script("window.copied = ''")
 
 

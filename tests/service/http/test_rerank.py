@@ -63,8 +63,8 @@ def test_spans_of_a_method_that_scores_no_sentences_are_refused(service, method)
     )
     assert answer.status_code == 422, answer.text
     assert "no probability for each sentence" in answer.json()["message"]
-    told = asked(service, "/v2/rerank", model="question_rows", documents=[""], relevant_spans=spans)
-    assert told["results"][0]["relevant_spans"] == []
+    body = asked(service, "/v2/rerank", model="question_rows", documents=[""], relevant_spans=spans)
+    assert body["results"][0]["relevant_spans"] == []
 
 
 def test_a_document_comes_back_as_it_was_sent_whatever_it_was_ranked_by(service):

@@ -8,13 +8,13 @@ from tamis.retrieval.index.sessions import open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.service.http.runtime.index_pool import IndexPool
-from tests.retrieval.index.corpora import BREAD, HARBOUR, built, put
+from tests.retrieval.index.corpora import BREAD, HARBOUR, build_index, put
 from tests.service.http.app_kit import served
 
 
 def test_a_search_sees_what_was_committed_before_it(tmp_path):
     home = tmp_path / "i"
-    built(home, [HARBOUR])
+    build_index(home, [HARBOUR])
     with served(indexes=(f"docs={home}",)) as service:
 
         def docs(query):
@@ -34,7 +34,7 @@ def test_a_search_sees_what_was_committed_before_it(tmp_path):
 
 @pytest.mark.parametrize("number", [10**400, -(10**400)])
 def test_a_number_of_any_size_is_compared(tmp_path, number):
-    built(tmp_path / "i", [HARBOUR])
+    build_index(tmp_path / "i", [HARBOUR])
     with served(indexes=(f"docs={tmp_path / 'i'}",)) as service:
         answer = service.post("/v1/search", query="harbour", where={"year": {"<": number}})
         assert answer.status_code == 200, answer.text
@@ -44,13 +44,13 @@ def test_a_number_of_any_size_is_compared(tmp_path, number):
 def test_a_state_is_closed_when_its_last_search_ends(tmp_path, monkeypatch):
     closed = []
     monkeypatch.setattr(CorpusIndex, "close", lambda index: closed.append(index))
-    first = built(tmp_path / "i", [HARBOUR])
-    shelved = IndexPool(first)
-    with shelved._reading() as one:
+    first = build_index(tmp_path / "i", [HARBOUR])
+    pool = IndexPool(first)
+    with pool._borrow_newest() as one:
         put(tmp_path / "i", BREAD)
-        assert shelved.search("bread")[0].doc == "bread"
+        assert pool.search("bread")[0].doc == "bread"
         assert closed == []
         assert one.search("harbour")
     assert closed == [first]
-    assert shelved.search("bread")
+    assert pool.search("bread")
     assert closed == [first]

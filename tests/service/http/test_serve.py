@@ -1,4 +1,4 @@
-"""`tamis serve` as a process: it starts, serves, and leaves when it is told to."""
+"""`tamis serve` as a process: it starts, serves, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_it_serves_and_finishes_what_is_in_hand_before_it_leaves(proxy_folder):
     assert '"everything_served": true' in process.stderr.read()
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_runs_on(proxy_folder):
+def test_a_port_that_is_taken_is_named_and_nothing_runs_on(proxy_folder):
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = started(taken.getsockname()[1], "--methods", "lexical", "--method", "lexical")
-        _, told = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert re.search(r"tamis: .*--port", told), told
+    assert re.search(r"tamis: .*--port", stderr), stderr

@@ -40,7 +40,7 @@ def test_the_token_budget_is_for_all_messages(service):
     assert found["tokens_after"] <= 140
 
 
-def test_a_budget_spent_on_what_stays_is_told_with_the_numbers(service):
+def test_a_budget_spent_on_what_stays_is_refused_with_the_numbers(service):
     answer = service.post("/v1/compress", messages=TALK, token_budget=5)
     assert answer.status_code == 422
     assert "token_budget is 5 and the messages that stay" in answer.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""What the command line tells the threads of torch: it is OpenMP itself that answers here."""
+"""OpenMP settings that the command line sets for torch's threads, as OpenMP reports them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def spins(**given: str) -> int:
-    """How often torch's OpenMP looks before it sleeps, once the command line is loaded."""
+    """How often torch's OpenMP spins before it sleeps, once the command line is loaded."""
     around = {name: value for name, value in os.environ.items() if name not in OURS}
     done = subprocess.run(
         [sys.executable, "-c", "import tamis.service.cli.main, torch; torch.ones(9).sum()"],
@@ -22,10 +22,10 @@ def spins(**given: str) -> int:
         timeout=120,
         check=True,
     )
-    said = [line for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
-    if not said:
+    setting = [line for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
+    if not setting:
         pytest.skip("this torch has an OpenMP that does not say")
-    return int(said[0].partition("=")[2].strip().strip("'"))
+    return int(setting[0].partition("=")[2].strip().strip("'"))
 
 
 def test_threads_spin_for_a_while_and_then_sleep_unless_the_user_says_otherwise() -> None:

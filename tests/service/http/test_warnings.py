@@ -95,7 +95,7 @@ def test_a_context_that_came_back_whole_for_an_error_says_which_in_a_header():
     assert [d["compression"]["status"] for d in mixed.json()["data"]] == ["passthrough", "ok"]
 
 
-def test_a_full_line_is_said_likewise():
+def test_a_full_queue_is_reported_in_the_same_header():
     gated = Gated(pointing())
     long = {"query": QUESTION, "documents": [" ".join(DOCUMENTS * 10)], "max_tokens": 40}
     with served(gated, warmup=False, queue_tokens=400) as full:

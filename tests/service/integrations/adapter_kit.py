@@ -1,11 +1,11 @@
-"""A small case for the adapters: what is asked, where it stands, and models without weights."""
+"""A small case for the adapters: a question, texts, and models without weights."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 
 PIN = "The pin is in the barn."
 ASKED = "Where is the pin?"
@@ -18,25 +18,25 @@ WORDS = 6
 """A budget for `PIN` and nothing beside it, in words."""
 
 
-def broken() -> Scripted:
-    """A model that breaks down whatever it reads."""
+def broken() -> ScriptedReader:
+    """A model that fails on every input."""
 
     def weigh(question: str, passage: str) -> Sequence[float]:
         raise RuntimeError("the card fell off the bus")
 
-    return Scripted(weigh)
+    return ScriptedReader(weigh)
 
 
 class Gate:
-    """A model that looks at the pin, but only after somebody opened the gate."""
+    """A model that attends to the pin, but only after the gate was opened."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self._open, self._begun = threading.Event(), threading.Semaphore(0)
 
-    def reader(self) -> Scripted:
+    def reader(self) -> ScriptedReader:
         """A proxy for this gate."""
-        return Scripted(self._weigh)
+        return ScriptedReader(self._weigh)
 
     def open(self) -> None:
         """Lets everybody through, now and later."""

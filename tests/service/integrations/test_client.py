@@ -71,14 +71,14 @@ def test_text_that_utf8_cannot_hold_goes_there_and_back(service):
         assert tamis.compress("\udc00?", [text], max_tokens=100).text == text
 
 
-def test_an_error_says_what_the_service_said(service):
+def test_an_error_has_the_message_of_the_service(service):
     with (
         Client(service.url) as tamis,
-        pytest.raises(ServiceError, match="raise the budget") as told,
+        pytest.raises(ServiceError, match="raise the budget") as refusal,
     ):
         tamis.compress(QUESTION, DOCUMENTS, max_tokens=1)
-    assert (told.value.status, told.value.code) == (422, "budget_too_small")
-    assert told.value.request_id
+    assert (refusal.value.status, refusal.value.code) == (422, "budget_too_small")
+    assert refusal.value.request_id
     with Client(service.url) as tamis, pytest.raises(ServiceError) as missing:
         tamis.search("x")
     assert missing.value.status == 404
@@ -129,10 +129,10 @@ def test_a_refusal_for_the_moment_is_tried_again_when_the_service_said(busy):
     assert third - second < 3
 
 
-def test_without_retries_the_refusal_is_told(busy):
-    with Client(busy, retries=0) as tamis, pytest.raises(ServiceError) as told:
+def test_without_retries_the_refusal_is_raised(busy):
+    with Client(busy, retries=0) as tamis, pytest.raises(ServiceError) as refusal:
         tamis.health()
-    assert told.value.status == 429
+    assert refusal.value.status == 429
     assert len(_Busy.times) == 1
 
 
@@ -140,10 +140,10 @@ def test_a_key_goes_along():
     with served(api_keys=("ada:0123456789abcdef",)) as service:
         with Client(service.url, "0123456789abcdef") as tamis:
             assert tamis.info().version
-        with Client(service.url) as tamis, pytest.raises(ServiceError, match="Bearer") as told:
+        with Client(service.url) as tamis, pytest.raises(ServiceError, match="Bearer") as refusal:
             tamis.info()
-    assert told.value.status == 401
-    assert json.dumps(told.value.code) == '"invalid_api_key"'
+    assert refusal.value.status == 401
+    assert json.dumps(refusal.value.code) == '"invalid_api_key"'
 
 
 HEALTHY = {"status": "ok", "queue_tokens": 0, "queue_fraction": 0.0}
@@ -172,30 +172,30 @@ def answering(status, body):
 )
 def test_a_success_that_is_no_answer_is_a_service_error_with_an_excerpt(body, why):
     sync, later = answering(200, body)
-    with pytest.raises(ServiceError, match=why) as told:
+    with pytest.raises(ServiceError, match=why) as refusal:
         sync.health()
-    assert told.value.status == 200
-    assert "http://there answered 200 with what is no Health" in str(told.value)
-    assert len(str(told.value)) < 500
-    assert "\n" not in str(told.value)
+    assert refusal.value.status == 200
+    assert "http://there answered 200 with what is no Health" in str(refusal.value)
+    assert len(str(refusal.value)) < 500
+    assert "\n" not in str(refusal.value)
     with pytest.raises(ServiceError) as same:
         asyncio.run(later.health())
-    assert str(same.value) == str(told.value)
+    assert str(same.value) == str(refusal.value)
 
 
 def test_fields_that_a_newer_service_adds_are_passed_over_at_any_depth():
     assert answering(200, HEALTHY | {"since": {"a": 1}})[0].health().status == "ok"
     with served() as service:
-        told = service.post(
+        body = service.post(
             "/v1/explain", query=QUESTION, documents=DOCUMENTS, max_tokens=40
         ).json()
-    old = answering(200, told)[0].explain(QUESTION, DOCUMENTS)
-    told["new"], told["usage"]["new"] = 1, [2]
-    for result in told["results"]:
+    old = answering(200, body)[0].explain(QUESTION, DOCUMENTS)
+    body["new"], body["usage"]["new"] = 1, [2]
+    for result in body["results"]:
         result["new"] = None
         for span in result["relevant_spans"] or ():
             span["new"] = "x"
-    assert answering(200, told)[0].explain(QUESTION, DOCUMENTS) == old
+    assert answering(200, body)[0].explain(QUESTION, DOCUMENTS) == old
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,10 @@ def test_fields_that_a_newer_service_adds_are_passed_over_at_any_depth():
     ],
 )
 def test_an_error_of_any_shape_is_a_service_error(body, says, code):
-    with pytest.raises(ServiceError) as told:
+    with pytest.raises(ServiceError) as refusal:
         answering(500, body)[0].health()
-    assert says in str(told.value)
-    assert (told.value.status, told.value.code) == (500, code)
+    assert says in str(refusal.value)
+    assert (refusal.value.status, refusal.value.code) == (500, code)
 
 
 def test_scores_are_those_of_the_pairs_alone(service):

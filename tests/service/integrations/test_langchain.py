@@ -122,7 +122,7 @@ def test_a_title_in_the_metadata_is_read_and_not_shown(looking):
     assert (first.title, first.text, second.title) == ("Of barns", TEXTS[1], None)
 
 
-def test_a_model_that_breaks_down_passes_every_document_through_and_it_is_told(looking, caplog):
+def test_a_model_that_breaks_down_passes_every_document_through_and_it_is_logged(looking, caplog):
     given = documents()
     failing = TamisCompressor(max_tokens=WORDS, **looking | {"proxy": broken()})
     with caplog.at_level(logging.WARNING, "tamis"):
@@ -236,7 +236,7 @@ def test_the_event_loop_runs_while_the_model_reads(words):
     assert [d.page_content for d in asyncio.run(both())] == [PIN]
 
 
-def test_a_cancelled_question_is_let_go_at_once_and_never_begun_if_it_still_waits(words):
+def test_a_cancelled_question_returns_at_once_and_is_never_begun_if_it_still_waits(words):
     gate = Gate()
     compressor = gated(gate, words, on_error="passthrough")
 

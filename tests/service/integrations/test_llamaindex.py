@@ -22,7 +22,7 @@ from llama_index.core.schema import (
 
 import tamis
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
 from tamis.service.integrations.llamaindex import TamisPostprocessor
 from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken
 
@@ -47,7 +47,11 @@ def text(found):
 
 
 def test_what_answers_is_kept_with_id_relationships_and_the_retriever_s_score(words):
-    fields = {"proxy": Scripted.pointing_at(PIN), "options": {"probe": None}, "tokenizer": words}
+    fields = {
+        "proxy": ScriptedReader.pointing_at(PIN),
+        "options": {"probe": None},
+        "tokenizer": words,
+    }
     given = nodes()
     before = [node.to_dict() for node in given]
     (kept,) = TamisPostprocessor(max_tokens=WORDS, **fields).postprocess_nodes(
@@ -111,8 +115,8 @@ def test_a_model_that_breaks_down_passes_the_nodes_through_and_bad_input_is_rais
     with caplog.at_level(logging.WARNING, "tamis"):
         kept = processor.postprocess_nodes(nodes(), query_str=ASKED)
     assert [text(found) for found in kept] == TEXTS
-    told = [found.node.metadata["compression"]["warnings"] for found in kept]
-    assert told == [["RuntimeError: the card fell off the bus"]] * len(TEXTS)
+    warnings = [found.node.metadata["compression"]["warnings"] for found in kept]
+    assert warnings == [["RuntimeError: the card fell off the bus"]] * len(TEXTS)
     assert "fell off the bus" in caplog.text
     with pytest.raises(BadInput, match="budget is 1"):
         TamisPostprocessor(max_tokens=1, **free).postprocess_nodes(nodes(), query_str=ASKED)

@@ -32,13 +32,13 @@ def test_the_example_saves_tokens_and_keeps_the_evidence(
 ):
     rag.main(["--first", "4", "--max-tokens", "300"])
     line = capsys.readouterr().out.splitlines()[-1]
-    said = re.fullmatch(
+    summary = re.fullmatch(
         r"4 questions: (\d+) tokens found, (\d+) kept, (\d+)% saved; "
         r"evidence found for (\d), kept for (\d)",
         line,
     )
-    assert said, line
-    found, kept, saved, there, held = map(int, said.groups())
+    assert summary, line
+    found, kept, saved, there, held = map(int, summary.groups())
     assert kept <= 4 * 300 < found
     assert saved == round(100 * (1 - kept / found))
     assert there == held == 4

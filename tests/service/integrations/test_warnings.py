@@ -1,4 +1,4 @@
-"""What adapters tell: never a key; always the model, and what a caller should know."""
+"""What adapters report: never a key; always the model, and warnings for the caller."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from tamis.probes.errors import BadInput
-from tamis.probes.scripted import Scripted
-from tamis.service.cli.options import options
+from tamis.probes.scripted import ScriptedReader
+from tamis.service.cli.options import compress_options
 from tamis.service.http.schemas.compress import MAX_TOKENS, CompressRequest
-from tamis.service.integrations.backend import KeptPassage, CompressedContext
+from tamis.service.integrations.backend import CompressedContext, KeptPassage
 from tamis.service.integrations.client import AsyncClient, Client
 from tamis.service.integrations.langchain import (
     TamisCompressor,
@@ -49,8 +49,8 @@ WRONG = [
 ]
 
 
-def told(error: BaseException) -> str:
-    """Whatever of an error, and of those it came from, may reach a log."""
+def loggable_text(error: BaseException) -> str:
+    """All text of an error, and of its causes, that may reach a log."""
     shown, seen = ["".join(traceback.format_exception(error))], error
     while seen is not None:
         shown += [str(seen), repr(seen)]
@@ -68,7 +68,7 @@ def test_no_error_of_a_constructor_shows_a_piece_of_the_key(kind, wrong):
     fields = {"base_url": "http://h:1", "api_key": SECRET} | wrong
     with pytest.raises(ValueError, match="validation error") as refused:
         kind(**fields)
-    assert is_silent(told(refused.value))
+    assert is_silent(loggable_text(refused.value))
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -76,19 +76,19 @@ def test_no_error_of_a_constructor_shows_a_piece_of_the_key(kind, wrong):
 def test_a_key_that_no_header_may_have_is_refused_and_not_shown(kind, around):
     with pytest.raises(BadInput, match="strip what it was read from") as refused:
         kind("http://h:1", around.format(SECRET))
-    assert is_silent(told(refused.value))
+    assert is_silent(loggable_text(refused.value))
 
 
 def test_an_adapter_with_such_a_key_raises_whatever_on_error_says():
     made = TamisCompressor(base_url="http://127.0.0.1:9", api_key=f"{SECRET}\n")
     with pytest.raises(BadInput, match="line break") as refused:
         made.compress_documents(documents(), ASKED)
-    assert is_silent(told(refused.value))
+    assert is_silent(loggable_text(refused.value))
 
 
 @pytest.fixture(scope="module")
 def url():
-    with served(Scripted.pointing_at(PIN)) as running:
+    with served(ScriptedReader.pointing_at(PIN)) as running:
         yield running.url
 
 
@@ -102,9 +102,9 @@ def compressions(fields):
     return found
 
 
-def test_the_model_and_the_warnings_are_told_here_and_by_a_server(url):
+def test_the_model_and_the_warnings_are_reported_here_and_by_a_server(url):
     wish = {"max_tokens": 30, "protect": ("Only more hay", "straw", "Hay lies here")}
-    near = compressions({"proxy": Scripted.pointing_at(PIN), **wish})
+    near = compressions({"proxy": ScriptedReader.pointing_at(PIN), **wish})
     assert compressions({"base_url": url, **wish}) == near
     assert {found["model"] for found in near} == {"scripted"}
     for found in near:
@@ -123,9 +123,13 @@ def test_a_proxy_is_called_as_on_its_card_and_need_not_be_loaded(free, tmp_path)
 
 @pytest.mark.parametrize(
     ("parts", "prefix", "logged"),
-    [((), "", True), ((KeptPassage(1, PIN, ()),), None, True), ((KeptPassage(1, PIN, ()),), "", False)],
+    [
+        ((), "", True),
+        ((KeptPassage(1, PIN, ()),), None, True),
+        ((KeptPassage(1, PIN, ()),), "", False),
+    ],
 )
-def test_a_warning_that_no_metadata_can_tell_is_logged(monkeypatch, caplog, parts, prefix, logged):
+def test_a_warning_that_no_metadata_can_carry_is_logged(monkeypatch, caplog, parts, prefix, logged):
     short = CompressedContext(parts, "unanswerable", "lexical", 0.1, ("there is no answer",))
     monkeypatch.setattr(TamisCompressor, "backend", SimpleNamespace(compress=lambda *_: short))
     with caplog.at_level(logging.WARNING, "tamis"):
@@ -138,7 +142,7 @@ def test_without_a_budget_as_much_is_kept_as_over_http_and_by_the_command(free, 
     asked = CompressRequest(query=ASKED, documents=[PIN])
     plan = TamisCompressor(**free).plan(1)
     assert plan.budget == asked.budget()
-    assert plan.budget.max_tokens == MAX_TOKENS == options.MAX_TOKENS
+    assert plan.budget.max_tokens == MAX_TOKENS == compress_options.MAX_TOKENS
     long = [Document(" ".join(f"Straw {i} lies in the barn." for i in range(200)))]
     (kept,) = TamisCompressor(**free).compress_documents(long, ASKED)
     assert 0 < words.count(kept.page_content) <= MAX_TOKENS

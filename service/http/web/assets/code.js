@@ -11,7 +11,7 @@ export function curl(origin, body, needsKey) {
 
 export function python(origin, body, needsKey) {
   const key = needsKey ? ', api_key=os.environ["TAMIS_API_KEY"]' : "";
-  return `${needsKey ? "import os\n\n" : ""}from tamis.service.integrations.client import Client
+  return `${needsKey ? "import os\n\n" : ""}from tamis.client import Client
 
 documents = ${text(body.documents)}
 with Client("${origin}"${key}) as tamis:
@@ -26,7 +26,7 @@ export function langchain(origin, body, needsKey) {
   const key = needsKey ? ', api_key=os.environ["TAMIS_API_KEY"]' : "";
   const documents = body.documents.map((document) => ({ page_content: document.text, id: document.id }));
   return `${needsKey ? "import os\n\n" : ""}from langchain_core.documents import Document
-from tamis.service.integrations.langchain import TamisCompressor
+from tamis.langchain import TamisCompressor
 
 documents = [Document(**fields) for fields in ${indented(documents)}]
 compressor = TamisCompressor(base_url="${origin}", max_tokens=${body.max_tokens}, method="${body.model}"${key})

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.pipeline.results import PassageResult, per_passage
-from tamis.compressors.types import Budget, Rules
+from tamis.compressors.rules import Budget, Rules
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
-from tamis.service.cli.display.answer import shown
-from tamis.service.cli.display.heatmap import explained, heats, passed_over, runs, shade
-from tamis.service.cli.display.html_page import page
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.cli.display.heatmap import explanation, heats, shade, skipped_text, unit_runs
+from tamis.service.cli.display.html_page import html_page
+from tamis.service.cli.display.text import printable
 
 HOSTILE = (
     "<script>alert(1)</script> harbour. </script></div></body> \"double\" 'single' & &amp; done. "
@@ -57,7 +57,7 @@ class Seen(HTMLParser):
 def counter():
     made = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return Tokens(made, "words")
+    return TextTokenizer(made, "words")
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +70,19 @@ def made(counter):
 
 def test_a_page_runs_nothing_and_shows_everything(made):
     result, found = made
-    markup = page(QUESTION, result, found)
+    markup = html_page(QUESTION, result, found)
     seen = Seen(markup)
     assert "script" not in seen.tags
     assert not any(name.startswith("on") for name, _ in seen.attributes)
-    assert "".join(seen.texts) == shown(HOSTILE) + "Other words."
+    assert "".join(seen.texts) == printable(HOSTILE) + "Other words."
     kept = [result.passages[k.passage].text[k.start : k.stop] for k in result.kept]
     assert kept
-    assert seen.marked == list(map(shown, kept))
+    assert seen.marked == list(map(printable, kept))
     assert "default-src 'none'" in markup
 
 
 def test_a_page_needs_nothing_from_outside_and_is_utf_8(made):
-    markup = page(QUESTION, *made)
+    markup = html_page(QUESTION, *made)
     assert not re.search(r"https?:|url\(|@import|\bsrc=|<link", markup)
     assert markup.encode("utf-8").decode("utf-8") == markup
     assert "prefers-color-scheme: dark" in markup
@@ -91,7 +91,9 @@ def test_a_page_needs_nothing_from_outside_and_is_utf_8(made):
 def test_a_page_says_each_score_on_hover(made):
     result, found = made
     titles = [
-        value for name, value in Seen(page(QUESTION, result, found)).attributes if name == "title"
+        value
+        for name, value in Seen(html_page(QUESTION, result, found)).attributes
+        if name == "title"
     ]
     kept = {kept.unit for kept in result.kept}
     assert titles == [
@@ -103,7 +105,7 @@ def test_a_page_says_each_score_on_hover(made):
 def test_a_terminal_gets_no_control_characters_of_a_document(made):
     screen = io.StringIO()
     console = Console(file=screen, width=100, color_system=None)
-    for part in explained(QUESTION, *made, everything=True):
+    for part in explanation(QUESTION, *made, everything=True):
         console.print(part)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", screen.getvalue())
     assert "␛[31mred" in screen.getvalue()
@@ -115,35 +117,35 @@ def source(kept: tuple[int, ...], units: range = range(10, 20)) -> PassageResult
 
 
 def test_kept_units_and_their_neighbours_are_shown_and_runs_between_are_passed_over():
-    found = list(runs(source((12, 18))))
+    found = list(unit_runs(source((12, 18))))
     assert found == [
         ((10,), False),
         ((11, 12, 13), True),
         ((14, 15, 16), False),
         ((17, 18, 19), True),
     ]
-    assert list(runs(source((10, 12)))) == [
+    assert list(unit_runs(source((10, 12)))) == [
         ((10, 11, 12, 13), True),
         ((14, 15, 16, 17, 18, 19), False),
     ]
 
 
 def test_a_source_with_nothing_kept_is_one_run_unless_everything_is_shown():
-    assert list(runs(source(()))) == [(tuple(range(10, 20)), False)]
-    assert list(runs(source((), range(0)))) == []
-    assert list(runs(source((), range(3)), everything=True)) == [((0, 1, 2), True)]
+    assert list(unit_runs(source(()))) == [(tuple(range(10, 20)), False)]
+    assert list(unit_runs(source((), range(0)))) == []
+    assert list(unit_runs(source((), range(3)), everything=True)) == [((0, 1, 2), True)]
 
 
 def test_a_run_that_is_passed_over_says_how_many_and_the_best_score(made):
     result, _ = made
     best = max(result.scores[:3])
-    assert passed_over((0, 1, 2), result) == f"3 more, best {best:.2f}"
+    assert skipped_text((0, 1, 2), result) == f"3 more, best {best:.2f}"
 
 
 def test_what_is_shown_has_as_many_code_points_and_keeps_ordinary_text():
     everything = "".join(map(chr, range(0x2100))) + "\ud800\udfff\U0001f600"
-    assert len(shown(everything)) == len(everything)
-    assert shown("tab\t line\n é 漢 😀") == "tab\t line\n é 漢 😀"
+    assert len(printable(everything)) == len(everything)
+    assert printable("tab\t line\n é 漢 😀") == "tab\t line\n é 漢 😀"
 
 
 def test_heat_grows_with_the_score_from_nought_to_one():

@@ -7,9 +7,9 @@ import json
 import pytest
 import typer.main
 
-from tamis.compressors.types import Rules
+from tamis.compressors.rules import Rules
 from tamis.service.cli.main import app
-from tamis.service.cli.options.protect import patterns_of
+from tamis.service.cli.options.rule_options import protect_patterns
 from tamis.service.http.schemas.compress import CompressRequest, Protect
 from tests.service.cli.cli_kit import tamis, word_tokenizer
 
@@ -61,7 +61,7 @@ def test_the_presets_are_those_of_the_service():
     for numbers in (False, True):
         for urls in (False, True):
             asked = Protect(regex=["a"], numbers=numbers, urls=urls).patterns()
-            assert list(patterns_of(["a"], numbers, urls)) == asked
+            assert list(protect_patterns(["a"], numbers, urls)) == asked
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)

@@ -1,4 +1,4 @@
-"""`tamis probe sharpen` on a tiny model: what it writes can be read with; wrong input is told."""
+"""`tamis probe lora` on a tiny model: what it writes can be read with; wrong input is told."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tamis.compressors.types import Budget
+from tamis.compressors.rules import Budget
 from tamis.probes.hub import zoo
 from tamis.probes.hub.adapters import Adapters
-from tamis.service.batch.job import Job, settings
+from tamis.service.batch.job import BatchJob, resume_settings
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
@@ -21,7 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def sharpen(place, *words):
     given = ("--proxy", place / "llama", "--data", place / "planted.jsonl", "--layers", 3)
-    return tamis("probe", "sharpen", *given, *words)
+    return tamis("probe", "lora", *given, *words)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def test_the_curve_is_kept_as_lines_and_drawn(place):
 
 def test_a_batch_that_goes_on_tells_adapters_from_their_model(place):
     for name in ("llama", "sharp"):
-        job = Job(Budget(max_tokens=100), proxy=str(place / name))
-        assert settings(job)["proxy revision"] == zoo.load_proxy(place / name).card.revision
+        job = BatchJob(Budget(max_tokens=100), proxy=str(place / name))
+        assert resume_settings(job)["proxy revision"] == zoo.load_proxy(place / name).card.revision
 
 
 def test_another_recipe_in_the_same_folder_is_refused(place):
@@ -101,6 +101,6 @@ def test_wrong_input_is_one_sentence(place, tmp_path, words, says):
 
 
 def test_help_teaches():
-    done = tamis("probe", "sharpen", "--help")
+    done = tamis("probe", "lora", "--help")
     assert done.exit_code == 0
     assert "tamis probe train --proxy sharp/" in done.stdout

@@ -9,9 +9,10 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
-from tamis.service.cli.probe.probe import head_map, source_of
-from tamis.service.training.probe import distinct
-from tests.laws.methods import probe_for, question_probe
+from tamis.service.cli.options.probe_options import parse_record_file
+from tamis.service.cli.probe.probe_plots import head_weights
+from tamis.service.datasets.record_files import name_distinctly
+from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
@@ -103,7 +104,7 @@ def test_show_draws_a_line_a_layer_and_an_image(place, tmp_path):
 def test_the_map_adds_the_mean_and_the_maximum_of_each_head():
     found = question_probe(tiny.proxy())
     first = found.weights["first"]
-    grid = head_map(found)
+    grid = head_weights(found)
     assert grid.shape == (tiny.LAYERS, tiny.HEADS)
     assert grid[1, 2] == first[6] + first[16 + 6]
 
@@ -202,18 +203,20 @@ def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(pla
 
 
 def test_names_are_distinct_however_files_are_given(tmp_path):
-    given = [source_of(f"{tmp_path}/{name}") for name in ("a/x.jsonl", "b/x.jsonl", "c.jsonl")]
-    assert [s.name for s in distinct(given)] == ["a/x", "b/x", "c"]
-    assert [s.name for s in distinct([given[0], given[0]])] == ["a/x", "a/x 2"]
+    given = [
+        parse_record_file(f"{tmp_path}/{name}") for name in ("a/x.jsonl", "b/x.jsonl", "c.jsonl")
+    ]
+    assert [s.name for s in name_distinctly(given)] == ["a/x", "b/x", "c"]
+    assert [s.name for s in name_distinctly([given[0], given[0]])] == ["a/x", "a/x 2"]
 
 
 def test_the_map_of_the_probe_that_ranks_is_of_its_heads_and_none_is_made_up():
     done = tamis("probe", "show", "--method", "rank")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("layer")
-    empty = probe_for(tiny.proxy(), "other", {"calibration": [0.0] * 4})
+    empty = make_probe(tiny.proxy(), "other", {"calibration": [0.0] * 4})
     with pytest.raises(BadInput, match="no weights of heads"):
-        head_map(empty)
+        head_weights(empty)
 
 
 def test_a_source_is_a_file_and_maybe_a_limit():
@@ -223,8 +226,8 @@ def test_a_source_is_a_file_and_maybe_a_limit():
         ("c:/a.jsonl:5", "c:/a.jsonl", 5),
         ("a:b.jsonl", "a:b.jsonl", None),
     ):
-        found = source_of(given)
+        found = parse_record_file(given)
         assert (str(found.path), found.limit) == (path, limit)
     for none in ("a.jsonl:0", "a.jsonl:-3"):
         with pytest.raises(BadInput, match="at least 1 question"):
-            source_of(none)
+            parse_record_file(none)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.evaluation.answers.break_even import Setting, break_even, table
+from tamis.service.evaluation.answers.break_even import Deployment, break_even, table
 from tests.service.cli.cli_kit import tamis
 
 DOC = Path(__file__).parents[4] / "docs/break_even.md"
-HERE = Setting(
+HERE = Deployment(
     ms_per_1k=400, machine_per_hour=0.09, keep=0.2, price_per_million=0.5, next_ms_per_1k=100
 )
 
@@ -30,9 +30,11 @@ def test_the_sum_is_that_done_by_hand():
 @pytest.mark.parametrize("fixed_ms", [0, 300])
 @pytest.mark.parametrize("tokens", [100, 5000, 10**6])
 def test_beside_the_line_it_turns(tokens, fixed_ms):
-    at = break_even(tokens, Setting(400, 0.09, 0.2, 0.5, 100, fixed_ms))
+    at = break_even(tokens, Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms))
     for factor, pays in ((1.001, True), (0.999, False)):
-        there = Setting(400, 0.09, 0.2, at.price_from * factor, at.next_ms_from * factor, fixed_ms)
+        there = Deployment(
+            400, 0.09, 0.2, at.price_from * factor, at.next_ms_from * factor, fixed_ms
+        )
         verdict = break_even(tokens, there)
         assert (verdict.cheaper, verdict.faster) == (pays, pays)
 
@@ -40,7 +42,7 @@ def test_beside_the_line_it_turns(tokens, fixed_ms):
 def test_the_length_does_not_matter_without_a_fixed_cost_and_does_with_one():
     lines = {round(break_even(n, HERE).next_ms_from, 9) for n in (10, 1000, 10**6)}
     assert lines == {500.0}
-    fixed = Setting(400, 0.09, 0.2, 0.5, 100, fixed_ms=50)
+    fixed = Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms=50)
     assert break_even(10, fixed).next_ms_from > break_even(1000, fixed).next_ms_from > 500
 
 
@@ -63,7 +65,7 @@ def test_figures_that_cannot_be_are_refused(wrong, said):
         "next_ms_per_1k": 1,
     }
     with pytest.raises(BadInput, match=said):
-        Setting(**(given | wrong))
+        Deployment(**(given | wrong))
     with pytest.raises(BadInput, match="tokens is 0"):
         break_even(0, HERE)
 

@@ -11,14 +11,20 @@ import torch
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.case_readings import Looks
+from tamis.service.datasets.case_readings import CaseReadings, store_key
+from tamis.service.datasets.record_files import RecordFile
 from tamis.service.datasets.records import passages_of
 from tamis.service.datasets.statistics import paired_bootstrap
 from tamis.service.evaluation.attention import depth
-from tamis.service.evaluation.attention.depth_figures import QUESTIONS, figures, pooled, verdict
-from tamis.service.evaluation.evidence.evidence import Outcome, Tally
-from tamis.service.evaluation.speed.speed import linear_weights
-from tamis.service.training import probe
+from tamis.service.evaluation.attention.depth_figures import (
+    VERDICT_QUESTIONS,
+    cut_figures,
+    pool_tallies,
+    verdict,
+)
+from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
+from tamis.service.evaluation.speed.timing import count_linear_weights
+from tamis.service.training.probe.fitting import train_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
@@ -39,15 +45,19 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(place):
-    return probe.Source(write(place / "lessons.jsonl", lessons()))
+    return RecordFile(write(place / "lessons.jsonl", lessons()))
 
 
 @pytest.fixture(scope="module")
 def study(source, place):
     """A tiny proxy, how it is read in full, cases to fit on, and the card of their probe."""
     proxy = tiny.proxy()
-    method = depth.full_reading(proxy, tiny.LAYERS)
-    return proxy, method, *depth.learnt(method, proxy, [source], place / "looks", quiet)
+    method = depth.full_reading_method(proxy, tiny.LAYERS)
+    return (
+        proxy,
+        method,
+        *depth.read_training_cases(method, proxy, [source], place / "looks", quiet),
+    )
 
 
 def test_cases_to_fit_on_are_those_of_probe_train(study):
@@ -61,10 +71,10 @@ def test_the_first_columns_of_a_reading_are_the_reading_of_fewer_layers():
     proxy, row = tiny.proxy(), lessons()[0]
     passages = passages_of(row)
     case = (row["question"], passages, units_of(passages))
-    full = depth.full_reading(proxy, tiny.LAYERS).read(*case).features
-    for cut in depth.exits([1, 2, 3], tiny.HEADS):
-        columns = depth.columns_of(cut, ALL)[: 2 * len(cut.heads)]
-        shallow = depth.full_reading(proxy, cut.depth).read(*case).features
+    full = depth.full_reading_method(proxy, tiny.LAYERS).read(*case).features
+    for cut in depth.exit_cuts([1, 2, 3], tiny.HEADS):
+        columns = depth.cut_columns(cut, ALL)[: 2 * len(cut.heads)]
+        shallow = depth.full_reading_method(proxy, cut.depth).read(*case).features
         torch.testing.assert_close(full[:, columns], shallow)
 
 
@@ -72,45 +82,49 @@ def test_the_first_columns_of_a_reading_are_the_reading_of_fewer_layers():
 def test_a_cut_has_the_probe_that_training_at_its_depth_would_give(study, source, place, layers):
     """`probe train` with fewer layers reads anew; the cut reads nothing."""
     proxy, _, cases, card = study
-    (cut,) = depth.exits([layers], tiny.HEADS)
-    found = depth.fitted(cut, cases, card).probe.weights
-    trained, _ = probe.train(proxy, [source], place / "looks", layers, quiet)
+    (cut,) = depth.exit_cuts([layers], tiny.HEADS)
+    found = depth.fit_cut(cut, cases, card).probe.weights
+    trained, _ = train_probe(proxy, [source], place / "looks", layers, quiet)
     for name in ("first", "hop", "calibration"):
         torch.testing.assert_close(found[name], trained.weights[name])
 
 
 def test_the_full_cut_scores_as_the_default_method_does(study, source, place):
     proxy, method, cases, card = study
-    trained, _ = probe.train(proxy, [source], place / "looks", tiny.LAYERS, quiet)
-    full = depth.fitted(*depth.exits([tiny.LAYERS], tiny.HEADS), cases, card)
-    looks = Looks(place / "looks", probe.look_key(method))
+    trained, _ = train_probe(proxy, [source], place / "looks", tiny.LAYERS, quiet)
+    full = depth.fit_cut(*depth.exit_cuts([tiny.LAYERS], tiny.HEADS), cases, card)
+    readings = CaseReadings(place / "looks", store_key(method))
     for row in lessons("new")[:4]:
         passages = passages_of(row)
         case = (row["question"], passages, units_of(passages))
-        seen = depth.Cuts(method, looks, [full]).see(*case)[f"exit {tiny.LAYERS}"].scores
-        due = QuestionRows(proxy, trained).score_reading(looks.get(*case, method.read), *case)
+        seen = (
+            depth.CutPanel(method, readings, [full]).score_case(*case)[f"exit {tiny.LAYERS}"].scores
+        )
+        due = QuestionRows(proxy, trained).score_reading(
+            readings.get_or_read(*case, method.read), *case
+        )
         assert seen.values == pytest.approx(due.values, abs=1e-5)
         assert seen.passages == pytest.approx(due.passages, abs=1e-5)
 
 
 def test_the_strongest_heads_are_kept_and_run_to_the_deepest_of_them():
     sizes = torch.tensor([0.5, 3.0, 0.1, 2.0, 0.1, 1.0])
-    some, one = depth.strongest([1, 3, 3], sizes, heads=2)
+    some, one = depth.strongest_head_cuts([1, 3, 3], sizes, heads=2)
     assert (some.name, some.heads, some.depth) == ("3 heads", (1, 3, 5), 3)
     assert (one.name, one.heads, one.depth) == ("1 heads", (1,), 1)
 
 
 def test_a_cut_leaves_the_mean_and_the_maximum_of_its_heads_and_all_words():
-    cut = depth.Cut("heads", (1, 4), 3)
+    cut = depth.HeadCut("heads", (1, 4), 3)
     words = range(12, 12 + len(WORD_FEATURES))
-    assert depth.columns_of(cut, 6).tolist() == [1, 4, 7, 10, *words]
+    assert depth.cut_columns(cut, 6).tolist() == [1, 4, 7, 10, *words]
 
 
 def test_a_head_is_as_large_as_what_it_moves_by_mean_and_maximum(study):
     """Columns of spread 1, but one of 10; weights 3 and 4 are a norm of 5."""
     _, _, cases, card = study
-    (cut,) = depth.exits([tiny.LAYERS], tiny.HEADS)
-    full = depth.fitted(cut, cases, card)
+    (cut,) = depth.exit_cuts([tiny.LAYERS], tiny.HEADS)
+    full = depth.fit_cut(cut, cases, card)
     full.probe.weights["first"].zero_()
     full.probe.weights["first"][[0, ALL]] = torch.tensor([3.0, 4.0])
     full.probe.weights["first"][1] = 1.0
@@ -126,20 +140,20 @@ def test_a_head_is_as_large_as_what_it_moves_by_mean_and_maximum(study):
 def counted(*cells, gold):
     """A tally of `full` and one cut, at a budget of 0.1."""
     names = ("exit 4", "exit 2")
-    made = Tally(0, gold=list(gold), tokens_in=[9] * len(gold))
-    made.outcomes = {n: {0.1: Outcome(list(c))} for n, c in zip(names, cells, strict=True)}
+    made = EvidenceTally(0, gold=list(gold), tokens_in=[9] * len(gold))
+    made.outcomes = {n: {0.1: BudgetOutcome(list(c))} for n, c in zip(names, cells, strict=True)}
     return made
 
 
 def rows_of(tallies):
-    return figures(tallies, depth.exits([4, 2], heads=2), {4: 700, 2: 300})
+    return cut_figures(tallies, depth.exit_cuts([4, 2], heads=2), {4: 700, 2: 300})
 
 
 def test_loss_is_of_all_gold_pooled_and_of_each_set():
     one = counted([2, 2], [2, 1], gold=[2, 2])
     two = counted([1, 0, 1], [0, 0, 1], gold=[1, 1, 1])
     full, cut = rows_of({"one": one, "two": two})
-    assert pooled({"one": one, "two": two}).gold == [2, 2, 1, 1, 1]
+    assert pool_tallies({"one": one, "two": two}).gold == [2, 2, 1, 1, 1]
     found = cut["budgets"]["0.1"]
     due = paired_bootstrap([2, 2, 1, 0, 1], [2, 1, 0, 0, 1], [2, 2, 1, 1, 1])
     assert (found["lost"], found["low"], found["high"]) == due
@@ -172,7 +186,7 @@ def test_the_verdict_is_the_shallowest_exit_and_the_fewest_heads_within():
     full = row("exit", 20, 180, True)
     rows = [full, row("exit", 16, 144, True), row("exit", 12, 108, False)]
     rows += [row("heads", 20, 60, True), row("heads", 19, 30, True), row("heads", 9, 8, False)]
-    said = verdict(rows, QUESTIONS)
+    said = verdict(rows, VERDICT_QUESTIONS)
     assert said == (
         "Within 0.01 of exit 20 over 1,500 questions: exit 16 (25% of the arithmetic saved); "
         "30 heads, 19 layers deep (25% of the arithmetic saved)."
@@ -184,7 +198,7 @@ def test_the_verdict_is_the_shallowest_exit_and_the_fewest_heads_within():
 
 def test_arithmetic_is_of_the_layers_that_run_and_the_last_ones_projections():
     model = tiny.proxy()
-    steps = [linear_weights(model, layers) for layers in range(1, tiny.LAYERS + 1)]
+    steps = [count_linear_weights(model, layers) for layers in range(1, tiny.LAYERS + 1)]
     whole = set(torch.tensor(steps).diff().tolist())
     attention = 64 * 64 + 2 * 64 * (64 // tiny.HEADS * tiny.KV_HEADS)
     assert steps[0] == attention

@@ -9,28 +9,32 @@ import torch
 
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.compressors.reading.windows import Reading, windows
+from tamis.compressors.reading.windows import Reading, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.service.datasets.record_files import RecordFile, fold_of
 from tamis.service.datasets.records import annotated_units, passages_of
-from tamis.service.evaluation.attention.hops import _over, readable, training_case
+from tamis.service.evaluation.attention.hops import (
+    _gain_over_reference,
+    readable_records,
+    training_case,
+)
 from tamis.service.evaluation.attention.hops_readings import (
-    Alone,
-    Packs,
+    PassagePacks,
+    PassagesAlone,
+    count_joined_tokens,
     log_shares,
-    packs,
-    whole_tokens,
+    pack_windows,
 )
 from tamis.service.evaluation.attention.hops_ways import (
     NO_FOLD,
     WAYS,
-    Ways,
-    Weights,
-    chosen,
-    extended,
+    WayReader,
+    WayWeights,
+    extend_question,
+    order_ways,
 )
-from tamis.service.training.probe import Source, fold_of
-from tamis.service.training.probe.absence import Folded
+from tamis.service.training.probe.absence import CrossFitWeights
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
@@ -59,11 +63,11 @@ def reader():
 
 @pytest.fixture
 def ways(reader, tmp_path):
-    return Ways(reader, LAYERS, tmp_path)
+    return WayReader(reader, LAYERS, tmp_path)
 
 
 def cut(reader, asked=ASKED):
-    return windows(reader.layout, *asked[1:])
+    return split_windows(reader.layout, *asked[1:])
 
 
 def spelt(reader, ids):
@@ -72,31 +76,31 @@ def spelt(reader, ids):
 
 def test_packs_are_full_in_order_and_units_are_where_their_text_is(reader):
     alone = cut(reader)
-    sizes = [len(window.read.ids) for window in alone]
+    sizes = [len(window.tokens.ids) for window in alone]
     between = len(reader.layout.tokens.encode("\n\n"))
-    found = list(packs(reader.layout, alone, sizes[0] + sizes[1] + between))
+    found = list(pack_windows(reader.layout, alone, sizes[0] + sizes[1] + between))
     assert [len(read.spans) for read in found] == [4, 2]
     assert spelt(reader, found[0].ids).startswith("Dune\nDune was written")
     assert "well.\n\nCats\nCats sit." in spelt(reader, found[0].ids)
     texts = [spelt(reader, read.ids[a:b]) for read in found for a, b in read.spans]
     for text, unit in zip(texts, ASKED[2], strict=True):
         assert ASKED[1][unit.passage].text[slice(*unit.visible)] in text
-    less = packs(reader.layout, alone, sizes[0] + sizes[1] + between - 1)
+    less = pack_windows(reader.layout, alone, sizes[0] + sizes[1] + between - 1)
     assert len(next(less).spans) == 2
 
 
 def test_packs_of_one_passage_each_are_passages_alone(reader):
     """The slow way is the oracle: only what stands beside a passage may change what is seen."""
-    longest = max(len(window.read.ids) for window in cut(reader))
+    longest = max(len(window.tokens.ids) for window in cut(reader))
     method = QuestionRows(reader.proxy, probe=None, window_tokens=longest)
     method.layers = LAYERS
     alone = method.read(*ASKED)
-    packed = Packs(reader.proxy, LAYERS, longest).read(*ASKED)
+    packed = PassagePacks(reader.proxy, LAYERS, longest).read(*ASKED)
     assert packed.windows == alone.windows == 3
     assert packed.tokens_read == alone.tokens_read
     assert packed.tokens == alone.tokens
     torch.testing.assert_close(packed.features, alone.features)
-    together = Packs(reader.proxy, LAYERS).read(*ASKED)
+    together = PassagePacks(reader.proxy, LAYERS).read(*ASKED)
     assert together.windows == 1
     assert together.tokens == alone.tokens
     assert (together.features - alone.features).abs().max() > 0.1
@@ -106,11 +110,11 @@ def test_packs_of_one_passage_each_are_passages_alone(reader):
 def test_a_second_reading_sees_what_a_cold_one_sees_and_runs_its_question_only(
     reader, tmp_path, resumed
 ):
-    longer = extended(ASKED, [0])
-    Alone(reader, LAYERS, tmp_path).read(*ASKED)
+    longer = extend_question(ASKED, [0])
+    PassagesAlone(reader, LAYERS, tmp_path).read(*ASKED)
     if resumed:  # the first reading is on disk, and nothing is kept in this process
         reader.cache.clear()
-    again = Alone(reader, LAYERS, tmp_path).again(longer, *ASKED[1:])
+    again = PassagesAlone(reader, LAYERS, tmp_path).read_again(longer, *ASKED[1:])
     cold = QuestionRows(reader.proxy, probe=None)
     cold.layers = LAYERS
     torch.testing.assert_close(again.features, cold.read(longer, *ASKED[1:]).features, **WIDE)
@@ -119,9 +123,9 @@ def test_a_second_reading_sees_what_a_cold_one_sees_and_runs_its_question_only(
 
 def test_a_first_reading_is_of_everything_whatever_was_read_before(reader, tmp_path):
     for folder in ("one", "two"):
-        look = Alone(reader, LAYERS, tmp_path / folder).read(*ASKED)
+        look = PassagesAlone(reader, LAYERS, tmp_path / folder).read(*ASKED)
         asked = 3 * len(reader.layout.ask(ASKED[0]).ids)
-        assert look.tokens_read == asked + sum(len(window.read.ids) for window in cut(reader))
+        assert look.tokens_read == asked + sum(len(window.tokens.ids) for window in cut(reader))
 
 
 def test_shares_of_a_head_sum_to_one_and_are_by_mass(ways):
@@ -143,7 +147,9 @@ def weights(column, own):
     first[column] = 1.0
     hop = torch.zeros(len(HOP_FEATURES))
     hop[HOP_FEATURES.index("first_score")] = 1.0
-    return Weights(Folded(first, 0.0, {own: (-first, 0.0)}), Folded(hop, 0.0, {}))
+    return WayWeights(
+        CrossFitWeights(first, 0.0, {own: (-first, 0.0)}), CrossFitWeights(hop, 0.0, {})
+    )
 
 
 def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article(ways):
@@ -151,7 +157,7 @@ def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article
     order = ways.alone.read(*ASKED).features[:, 3].argsort(descending=True).tolist()
 
     def second(*survivors):
-        return ways.alone.again(extended(ASKED, survivors), *ASKED[1:]).features
+        return ways.alone.read_again(extend_question(ASKED, survivors), *ASKED[1:]).features
 
     judged = ways.read("again2", ASKED, NO_FOLD).features
     assert torch.equal(judged[:, FEATURES:], second(*order[:2]))
@@ -171,23 +177,25 @@ def test_two_readings_cost_what_both_cost(ways):
 
 
 def test_survivors_stand_behind_the_question_as_they_are():
-    assert extended(ASKED, []) == ASKED[0]
-    assert extended(ASKED, [4, 2]) == f"{ASKED[0]} Frank Herbert was born in Tacoma. Cats sit."
+    assert extend_question(ASKED, []) == ASKED[0]
+    assert (
+        extend_question(ASKED, [4, 2]) == f"{ASKED[0]} Frank Herbert was born in Tacoma. Cats sit."
+    )
 
 
 def test_a_context_that_fits_to_the_token_is_read_at_once_and_a_longer_one_is_left_out(ways):
     layout = ways.reader.layout
     room = tiny.CONTEXT - len(layout.head) - len(layout.ask(ROW["question"]).ids)
-    letters = room - whole_tokens(layout, passages_of(with_more("")))  # a token each
+    letters = room - count_joined_tokens(layout, passages_of(with_more("")))  # a token each
     fits, over = with_more("x" * letters), with_more("x" * (letters + 1))
-    assert whole_tokens(layout, passages_of(fits)) == room
+    assert count_joined_tokens(layout, passages_of(fits)) == room
     look = ways.read("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
     assert look.windows == 1
-    source = Source(None)
-    assert readable(ways, {source: [fits, over]}, True) == {source: [fits]}
-    assert readable(ways, {source: [fits, over]}, False) == {source: [fits, over]}
+    source = RecordFile(None)
+    assert readable_records(ways, {source: [fits, over]}, True) == {source: [fits]}
+    assert readable_records(ways, {source: [fits, over]}, False) == {source: [fits, over]}
     with pytest.raises(BadInput, match="leave out the way 'whole'"):
-        readable(ways, {source: [over]}, True)
+        readable_records(ways, {source: [over]}, True)
 
 
 def with_more(text):
@@ -195,15 +203,17 @@ def with_more(text):
 
 
 def test_ways_go_in_an_order_in_which_each_has_what_it_needs():
-    assert chosen(["whole", "again2"]) == ["alone", "again2", "whole"]
-    assert chosen(WAYS) == list(WAYS)
+    assert order_ways(["whole", "again2"]) == ["alone", "again2", "whole"]
+    assert order_ways(WAYS) == list(WAYS)
     with pytest.raises(BadInput, match="there are: alone"):
-        chosen(["sideways"])
+        order_ways(["sideways"])
 
 
 def test_a_way_that_keeps_more_is_above_the_reference():
     ahead = {"difference": -0.2, "low": -0.3, "high": 0.0}
-    turned = _over({"gold_kept": 0.7, "reference_gold_ahead": ahead, "reference_all_ahead": ahead})
+    turned = _gain_over_reference(
+        {"gold_kept": 0.7, "reference_gold_ahead": ahead, "reference_all_ahead": ahead}
+    )
     over = {"difference": 0.2, "low": 0.0, "high": 0.3}
     assert turned == {"gold_kept": 0.7, "gold_over_alone": over, "all_gold_over_alone": over}
     assert str(turned["gold_over_alone"]["low"]) == "0.0"

@@ -10,11 +10,11 @@ import torch
 
 from tamis.compressors import registry
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Question, listwise
-from tamis.probes.scripted import Scripted
+from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
+from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.datasets.records import passages_of
 from tamis.service.evaluation.attention import sinks
 from tests.probes import tiny
@@ -33,7 +33,7 @@ def staring(question, passage):
 
 
 def reader():
-    made = Scripted(staring, layers=1, heads=1)
+    made = ScriptedReader(staring, layers=1, heads=1)
     made.dtype = torch.float32
     return made
 
@@ -42,32 +42,32 @@ def case():
     passages = [Passage("No. Go south. Ah.")]
     units = units_of(passages)
     assert len(units) == 3
-    look = sinks.Sinks(reader()).read("Where to?", passages, units)
+    look = sinks.SinkFeatures(reader()).read("Where to?", passages, units)
     seen = look.features.view(3, 5, -1).movedim(1, 0)
-    return sinks.Case({}, units, seen, torch.tensor([False, True, False]))
+    return sinks.SinkCase({}, units, seen, torch.tensor([False, True, False]))
 
 
 def best(way):
-    return int(case().mean(way).argmax())
+    return int(case().mean_scores(way).argmax())
 
 
 def test_each_treatment_takes_off_what_it_should():
     """ "No." and "Ah." are a third full stops; only the question makes "south" stand out."""
-    raw, empty, spoken, empty_spoken, total = case().seen.exp()[:, :, 0]
+    raw, empty, spoken, empty_spoken, total = case().log_features.exp()[:, :, 0]
     # the mean over rows is less sharp than the script, and alike in order
     assert raw[0] > raw[1]
     assert spoken[1] > 1.2 * spoken[0]
     assert raw[0] == pytest.approx(float(empty[0]), rel=0.25)
     assert spoken[1] > 1.2 * empty_spoken[1]
     assert len(set(total.tolist())) == 1
-    assert [best(way) for way in sinks.WAYS] == [0, 0, 1, 1, 1]
+    assert [best(way) for way in sinks.TREATMENTS] == [0, 0, 1, 1, 1]
 
 
 def test_means_and_sums_of_a_window_by_hand():
     asked = torch.tensor([[[0.1, 0.5, 0.2, 0.1]]])
     empty = torch.tensor([[[0.1, 0.3, 0.0, 0.0]]])
     spoken = torch.tensor([True, False, True, True])
-    found = sinks.seen_of(asked, empty, spoken, [(0, 2), (2, 4), (1, 2)])
+    found = sinks.window_features(asked, empty, spoken, [(0, 2), (2, 4), (1, 2)])
     due = [
         [0.3, 0.2, 0.1, 0.1, 0.9],
         [0.15, 0.0, 0.15, 0.0, 0.9],
@@ -77,9 +77,9 @@ def test_means_and_sums_of_a_window_by_hand():
 
 
 def test_separators_are_tokens_without_letter_or_digit():
-    tokens = Tokens(tiny.tokenizer(), "tiny")
+    tokens = TextTokenizer(tiny.tokenizer(), "tiny")
     passages = [Passage("a, b. 7!"), Passage("(c)")]
-    found = sinks.separators(tokens, passages)
+    found = sinks.separator_ids(tokens, passages)
     for passage in passages:
         encoded = tokens.encode(passage.text)
         for number, (a, b) in zip(encoded.ids, encoded.offsets, strict=True):
@@ -96,14 +96,14 @@ def noisy(seed=0):
         sink = 3 * torch.randn(6, generator=chance)
         noise = 0.1 * torch.randn(6, 2, generator=chance)
         features = torch.stack([gold.float() + sink, sink], 1) + noise
-        questions.append(Question(features, gold))
+        questions.append(LabelledFeatures(features, gold))
     return questions
 
 
 def test_weights_from_zero_are_none_below_and_signed_ones_take_a_sink_away():
     questions = noisy()
-    held = sinks.from_zero(questions, 0.001)
-    signed, _ = listwise(questions, 0.001)
+    held = sinks.fit_nonnegative(questions, 0.001)
+    signed, _ = fit_listwise(questions, 0.001)
     assert (held >= 0).all()
     assert signed[0] > 0 > signed[1]
 
@@ -114,9 +114,9 @@ def test_weights_from_zero_are_none_below_and_signed_ones_take_a_sink_away():
 
 
 def test_from_zero_is_the_listwise_fit_where_no_weight_would_be_negative():
-    questions = [Question(q.features[:, :1] * torch.tensor([1.0]), q.gold) for q in noisy()]
-    plain, _ = listwise(questions, 0.01)
-    assert sinks.from_zero(questions, 0.01) == pytest.approx(plain, rel=0.02, abs=1e-4)
+    questions = [LabelledFeatures(q.features[:, :1] * torch.tensor([1.0]), q.gold) for q in noisy()]
+    plain, _ = fit_listwise(questions, 0.01)
+    assert sinks.fit_nonnegative(questions, 0.01) == pytest.approx(plain, rel=0.02, abs=1e-4)
 
 
 def rows():
@@ -130,15 +130,15 @@ def test_a_fit_never_sees_the_article_it_judges(monkeypatch):
         seen.append(len(questions))
         return torch.zeros(questions[0].features.shape[1]), 0.0
 
-    monkeypatch.setattr(sinks, "listwise", watching)
+    monkeypatch.setattr(sinks, "fit_listwise", watching)
     cases = []
     for row in rows():
         passages = passages_of(row)
         units = units_of(passages)
-        look = sinks.Sinks(reader()).read(row["question"], passages, units)
+        look = sinks.SinkFeatures(reader()).read(row["question"], passages, units)
         view = look.features.view(len(units), 5, -1).movedim(1, 0)
-        cases.append(sinks.Case(row, units, view, torch.tensor([False, True, False, False])))
-    sinks.fitted(cases, "raw", signed=True)
+        cases.append(sinks.SinkCase(row, units, view, torch.tensor([False, True, False, False])))
+    sinks.out_of_fold_scores(cases, "raw", signed=True)
     folds = [sinks.fold_of(case.record) for case in cases]
     assert seen == [sum(own != fold for own in folds) for fold in sorted(set(folds))]
     assert max(seen) < len(cases)
@@ -148,17 +148,17 @@ def test_questions_on_one_article_leave_nothing_to_fit_on():
     row = rows()[0]
     units = units_of(passages_of(row))
     seen = torch.zeros(5, len(units), 8)
-    case = sinks.Case(row, units, seen, torch.tensor([False, True, False, False]))
+    case = sinks.SinkCase(row, units, seen, torch.tensor([False, True, False, False]))
     for signed in (True, False):
         with pytest.raises(BadInput, match=r"all 1 questions to fit on .* give more sets"):
-            sinks.fitted([case], "raw", signed)
+            sinks.out_of_fold_scores([case], "raw", signed)
 
 
 def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     counting_folder(tmp_path / "proxy")
     made = reader()
     monkeypatch.setattr(registry, "load_proxy", lambda *_: made)
-    monkeypatch.setattr("tamis.service.datasets.case_readings.keeping", lambda proxy: proxy)
+    monkeypatch.setattr("tamis.service.datasets.cached_reader.cached_reader", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
     words = ("bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
     words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "looks")
@@ -170,7 +170,7 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     assert read
     told = json.loads(tamis(*words, "--json").stdout)["sets"]["people"]["methods"]
     assert made.prompts_read == read
-    assert set(told) == {f"{way}, {mix}" for way in sinks.WAYS for mix in sinks.MIXES}
+    assert set(told) == {f"{way}, {mix}" for way in sinks.TREATMENTS for mix in sinks.MIXES}
     assert all(
         math.isfinite(c["gold_kept"]) for of in told.values() for c in of["budgets"].values()
     )

@@ -10,10 +10,10 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.records import read_jsonl
-from tamis.service.evaluation.ranking.retrieval import judged
-from tamis.service.evaluation.selectors.cases import _shard
-from tamis.service.evaluation.selectors.run import Captured, Run, Settings
-from tamis.service.evaluation.selectors.text import text_of
+from tamis.service.evaluation.ranking.retrieval import load_judged_task
+from tamis.service.evaluation.selectors.cases import _load_shard
+from tamis.service.evaluation.selectors.inputs import load_text
+from tamis.service.evaluation.selectors.run import CapturedStates, SelectorRun, SelectorSettings
 
 
 def rows(path, *given):
@@ -29,13 +29,13 @@ def test_a_packed_file_that_was_cut_off_is_named(tmp_path, cut):
     with pytest.raises(BadInput, match=r"a\.jsonl\.gz cannot be read"):
         list(read_jsonl(tmp_path / "a.jsonl.gz"))
     with pytest.raises(BadInput, match=r"a\.txt\.gz cannot be read"):
-        text_of([tmp_path / "a.txt.gz"])
+        load_text([tmp_path / "a.txt.gz"])
 
 
 def test_titles_may_be_numbers_and_grades_text(tmp_path):
     corpus = rows(tmp_path / "c.jsonl", {"id": "a", "text": "apple pie", "title": 1984})
     queries = rows(tmp_path / "q.jsonl", {"query": "apple", "qrels": {"a": "1"}})
-    task = judged("t", corpus, queries)
+    task = load_judged_task("t", corpus, queries)
     assert task.documents[0].title == "1984"
     assert task.queries[0].grades == {"a": 1.0}
 
@@ -54,17 +54,17 @@ def test_titles_may_be_numbers_and_grades_text(tmp_path):
 def test_what_cannot_be_measured_is_said(tmp_path, ids, query, said):
     corpus = rows(tmp_path / "c.jsonl", *({"id": name, "text": "apple"} for name in ids))
     with pytest.raises(BadInput, match=said):
-        judged("t", corpus, rows(tmp_path / "q.jsonl", query))
+        load_judged_task("t", corpus, rows(tmp_path / "q.jsonl", query))
 
 
 def test_a_damaged_shard_is_as_good_as_none(tmp_path):
     (tmp_path / "keys.safetensors").write_bytes(b"half of it")
-    assert _shard(tmp_path / "keys.safetensors") == {}
+    assert _load_shard(tmp_path / "keys.safetensors") == {}
 
 
 def test_a_text_without_words_is_refused():
-    run = object.__new__(Run)
-    run.settings = Settings((5,), ("exact",), ((0, 0),))
+    run = object.__new__(SelectorRun)
+    run.settings = SelectorSettings((5,), ("exact",), ((0, 0),))
     none = torch.zeros(5, dtype=torch.bool)
     with pytest.raises(BadInput, match="letter or a digit"):
-        next(run._cases(Captured({}, {}, {}, none), 5))
+        next(run._cases(CapturedStates({}, {}, {}, none), 5))

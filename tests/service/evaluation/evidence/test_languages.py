@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from tamis.service.api.languages import best_proxy
 from tamis.service.cli.main import app
-from tamis.service.evaluation.evidence.evidence import Outcome, Tally
 from tamis.service.evaluation.evidence.languages import language_figures
+from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
 from tests.service.evaluation.records import people, write
 
 GOLD = [1] * 40
@@ -18,7 +18,7 @@ GOLD = [1] * 40
 
 def outcome(missed):
     """An outcome over 40 records that misses the gold of the first so many."""
-    return Outcome([0] * missed + [1] * (40 - missed), [10] * 40)
+    return BudgetOutcome([0] * missed + [1] * (40 - missed), [10] * 40)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def counts():
         "lexical": {0.1: outcome(10), 0.2: outcome(8)},
         "embedding": {0.1: outcome(8), 0.2: outcome(30)},
     }
-    return Tally(5, GOLD, [100] * 40, found, {name: [1.0] for name in found})
+    return EvidenceTally(5, GOLD, [100] * 40, found, {name: [1.0] for name in found})
 
 
 def test_each_proxy_is_held_against_the_best_free_method_of_that_budget(counts):

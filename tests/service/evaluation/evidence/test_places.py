@@ -9,12 +9,19 @@ import pytest
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
 from tamis.probes.errors import BadInput
-from tamis.probes.tokens import Tokens
+from tamis.probes.tokens import TextTokenizer
 from tamis.service.datasets.records import gold_spans
-from tamis.service.datasets.score_sources import Timed
+from tamis.service.datasets.score_sources import TimedSource
 from tamis.service.datasets.statistics import paired_bootstrap, spread_bootstrap
-from tamis.service.evaluation.evidence.methods import Panel
-from tamis.service.evaluation.evidence.places import PLACES, arranged, as_one, movable, moved, sweep
+from tamis.service.evaluation.evidence.panel import Panel
+from tamis.service.evaluation.evidence.places import (
+    PLACES,
+    arrange_records,
+    join_documents,
+    movable_records,
+    move_evidence,
+    sweep_places,
+)
 from tests.probes import tiny
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import counting_folder, doc, record, write
@@ -36,7 +43,7 @@ def texts_at(row):
 def test_evidence_moves_and_all_else_keeps_its_order(place, at):
     for start in range(5):
         docs = [*HAY[:start], GOLD, *HAY[start:]]
-        found = moved(one(*docs), place)
+        found = move_evidence(one(*docs), place)
         assert found["docs"][at] is GOLD
         assert [d for d in found["docs"] if d is not GOLD] == HAY
         ((where, a, b),) = found["answer_spans"]
@@ -45,13 +52,13 @@ def test_evidence_moves_and_all_else_keeps_its_order(place, at):
 
 def test_two_documents_of_evidence_move_together_in_their_order():
     other = doc("A pin is red.", gold=[0])
-    found = moved(one(GOLD, HAY[0], other, HAY[1]), "middle")
+    found = move_evidence(one(GOLD, HAY[0], other, HAY[1]), "middle")
     assert found["docs"] == [HAY[0], GOLD, other, HAY[1]]
 
 
 def test_one_document_of_all_holds_the_same_gold_and_answers():
     row = one(HAY[0], GOLD, HAY[1])
-    whole = as_one(row)
+    whole = join_documents(row)
     (document,) = whole["docs"]
     assert document["text"].count("\n\n") == 2
     assert "\n\nPins\nThe red pin" in document["text"]
@@ -62,17 +69,21 @@ def test_one_document_of_all_holds_the_same_gold_and_answers():
 
 
 def test_records_without_a_middle_are_left_out_and_none_is_refused():
-    assert movable([one(GOLD, HAY[0]), one(GOLD, *HAY[:2])]) == [one(GOLD, *HAY[:2])]
+    assert movable_records([one(GOLD, HAY[0]), one(GOLD, *HAY[:2])]) == [one(GOLD, *HAY[:2])]
     with pytest.raises(BadInput, match="no middle"):
-        movable([one(GOLD)])
+        movable_records([one(GOLD)])
 
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_a_method_that_keeps_the_beginning_is_caught_and_one_of_words_is_not(joined):
     rows = [one(*HAY[:2], GOLD, *HAY[2:], name=str(i)) for i in range(6)]
-    panel = Panel(["lead", "lexical"], {"lead": Timed(Lead()), "lexical": Timed(Lexical())})
+    panel = Panel(
+        ["lead", "lexical"], {"lead": TimedSource(Lead()), "lexical": TimedSource(Lexical())}
+    )
     done = []
-    found = sweep(rows, panel, [0.3], Tokens(tiny.tokenizer(), "t"), joined, done.append)
+    found = sweep_places(
+        rows, panel, [0.3], TextTokenizer(tiny.tokenizer(), "t"), joined, done.append
+    )
     assert done[-1] == 6
     lead, words = found["lead"]["0.3"], found["lexical"]["0.3"]
     assert lead["gold_kept"]["first"] == 1
@@ -82,7 +93,7 @@ def test_a_method_that_keeps_the_beginning_is_caught_and_one_of_words_is_not(joi
     if joined:
         assert lead["spread"]["value"] == 1
         assert lead["differences"]["first - last"]["low"] == 1
-    assert len(arranged(rows, joined)) == 18
+    assert len(arrange_records(rows, joined)) == 18
 
 
 def test_a_spread_is_the_largest_difference_and_its_interval_is_of_whole_records():

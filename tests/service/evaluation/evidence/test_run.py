@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.probes.errors import BadInput
-from tamis.probes.tokens import Tokens
-from tamis.service.cli.bench.bench import _usual, app
-from tamis.service.cli.options.bench_common import RECORDS
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.cli.bench.app import app
+from tamis.service.cli.bench.evidence import usual_methods
+from tamis.service.cli.options.bench_options import RECORDS
 from tamis.service.evaluation.evidence import run as bench
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.evaluation.records import counting_folder, doc, people, read, record, write
@@ -56,7 +57,7 @@ def test_kept_spans_are_of_the_documents_own_text_and_within_the_budget(place):
 
 
 def test_tokens_are_the_proxys_and_a_keep_above_one_is_whole_tokens(place):
-    counter = Tokens.from_file(place / "proxy")
+    counter = TextTokenizer.from_file(place / "proxy")
     tamis(place, keep=40)
     for row, one in zip(read(place / "out.jsonl"), people(), strict=True):
         assert row["tokens_before"] == counter.count(one["docs"][0]["text"])
@@ -96,14 +97,14 @@ def test_a_last_line_without_its_line_break_is_done_again(place):
 
 
 def test_each_line_is_on_disk_before_the_next_record_is_read(place):
-    settings = bench.Settings(keep=0.5, method="lead")
-    records = bench.records_for(place / "records.jsonl", settings)
-    results = bench.Results(place / "out.jsonl", bench.fingerprint(settings, records))
+    settings = bench.RunSettings(keep=0.5, method="lead")
+    records = bench.load_run_records(place / "records.jsonl", settings)
+    results = bench.ResultFile(place / "out.jsonl", bench.fingerprint(settings, records))
     from tamis.compressors.methods.lead import Lead
     from tamis.compressors.pipeline.compression import Compressor
 
-    built = Compressor(Lead(), "lead", Tokens.from_file(place / "proxy"))
-    for count, _ in enumerate(bench.run(records, built, settings, results), 1):
+    built = Compressor(Lead(), "lead", TextTokenizer.from_file(place / "proxy"))
+    for count, _ in enumerate(bench.compress_records(records, built, settings, results), 1):
         assert len(read(place / "out.jsonl")) == count
 
 
@@ -140,7 +141,7 @@ def test_what_is_no_ordinary_file_is_refused_before_anything_is_read_of_it(tmp_p
     """Whoever reads on in a pipe, or in /dev/full, where a run was cut short waits for ever."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BadInput, match="pipe is no ordinary file"):
-        bench.Results(tmp_path / "pipe", {})
+        bench.ResultFile(tmp_path / "pipe", {})
     assert not (tmp_path / "pipe.meta.json").exists()
 
 
@@ -249,7 +250,7 @@ def test_the_record_that_help_shows_is_one(tmp_path):
 
 
 def test_the_usual_methods_are_those_that_know_the_proxy(capsys):
-    assert "sentinel" in _usual("smollm2-135m")
+    assert "sentinel" in usual_methods("smollm2-135m")
     assert capsys.readouterr().err == ""
-    assert "sentinel" not in _usual("smollm2-135m-sharp")
+    assert "sentinel" not in usual_methods("smollm2-135m-sharp")
     assert "left out: sentinel" in capsys.readouterr().err

@@ -14,11 +14,11 @@ from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
+from tamis.service.datasets.case_readings import CaseReadings
 from tamis.service.datasets.qrels import load_corpus, load_queries
 from tamis.service.datasets.ranking_metrics import ndcg, recall
-from tamis.service.datasets.case_readings import Looks
 from tamis.service.evaluation.ranking import rerank as bench
-from tests.laws.methods import question_probe, scripted
+from tests.laws.methods import question_probe, scripted_reader
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import read, write
 
@@ -119,7 +119,7 @@ def test_a_weight_that_is_none_is_refused_before_anything_is_read(files, tmp_pat
 def test_readings_are_not_kept_in_a_file(files, tmp_path):
     (tmp_path / "kept").write_text("a file")
     with pytest.raises(BadInput, match=r"cannot be kept in .*kept .*name another folder"):
-        Looks(tmp_path / "kept", "key")
+        CaseReadings(tmp_path / "kept", "key")
 
 
 def test_a_byte_order_mark_before_the_first_line_is_none_of_its(files):
@@ -151,11 +151,13 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
             seen.extend(texts)
             return torch.tensor([[1.0, len(text)] for text in texts])
 
-    peer = bench.Cosine(Encoder(), corpus, 3)
-    settings = bench.Settings("x", 3, "rrf", system, "none")
+    peer = bench.DocumentCosine(Encoder(), corpus, 3)
+    settings = bench.RerankSettings("x", 3, "rrf", system, "none")
     ranker = Reranker(lambda q, ps, us: Ranks(tuple(float(len(p.text)) for p in ps)), "x")
-    rows = {row["qid"]: row for row in bench.run(queries, corpus, ranker, settings, None)}
-    found = bench.systems(queries, rows, settings, peer)
+    rows = {
+        row["qid"]: row for row in bench.rerank_queries(queries, corpus, ranker, settings, None)
+    }
+    found = bench.system_rankings(queries, rows, settings, peer)
     assert list(found) == ["bm25", "minilm", "minilm+bm25", "x", "x+bm25"]
     assert len(seen) == 4
     assert "Bread\nBread was cheap." in seen
@@ -195,28 +197,30 @@ def _loaded(queries, corpus):
 
 def test_a_document_without_a_score_comes_last_and_its_line_is_json(files):
     queries, held = load_queries(files[0])[0], _loaded(*files)
-    settings = bench.Settings("lexical", 4, None, "bm25", "nobody", {})
+    settings = bench.RerankSettings("lexical", 4, None, "bm25", "nobody", {})
     ranks = Ranks((0.5, -math.inf, 0.7, 0.1))
-    row = bench.result_of(queries[0], held, Reranker(lambda *_: ranks, "lexical"), settings)
+    row = bench.result_row(queries[0], held, Reranker(lambda *_: ranks, "lexical"), settings)
     line = json.dumps(row, allow_nan=False)
     assert row["own"] == [0.5, None, 0.7, 0.1]
     assert row["ranking"] == ["b", "a", "d", "c"]
-    found = bench.systems(queries[:1], {"q0": json.loads(line)}, settings, None)
+    found = bench.system_rankings(queries[:1], {"q0": json.loads(line)}, settings, None)
     assert found["lexical"] == [["b", "a", "d", "c"]]
 
 
 def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_path, monkeypatch):
-    reader = scripted()
+    reader = scripted_reader()
     reader.dtype = torch.float32
     monkeypatch.setattr(registry, "load_proxy", lambda *_: reader)
     queries, _ = load_queries(files[0])
     corpus = load_corpus(files[1], ["a", "b", "c", "d"])
-    settings = bench.Settings("question_rows", 4, None, "bm25", "scripted")
+    settings = bench.RerankSettings("question_rows", 4, None, "bm25", "scripted")
     probe = question_probe(reader)
 
     def ranked(given):
-        kept = bench.keeping("question_rows", "scripted", {"probe": given}, tmp_path / "looks")
-        return list(bench.run(queries[:1], corpus, kept, settings, None))
+        kept = bench.storing_reranker(
+            "question_rows", "scripted", {"probe": given}, tmp_path / "looks"
+        )
+        return list(bench.rerank_queries(queries[:1], corpus, kept, settings, None))
 
     (first,) = ranked(probe)
     read = reader.prompts_read
@@ -228,13 +232,15 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
     assert again["tokens_read"] == first["tokens_read"]
     part = registry.build_method("question_rows", proxy=reader, probe=probe)
     monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
-    fusion = bench.keeping("fusion", "scripted", {}, tmp_path / "looks")
-    (summed,) = bench.run(queries[:1], corpus, fusion, replace(settings, method="fusion"), None)
+    fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "looks")
+    (summed,) = bench.rerank_queries(
+        queries[:1], corpus, fusion, replace(settings, method="fusion"), None
+    )
     assert reader.prompts_read == read
     assert summed["ranking"] == first["ranking"]
 
 
 def test_a_method_that_keeps_no_readings_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "load_proxy", lambda *_: scripted())
+    monkeypatch.setattr(registry, "load_proxy", lambda *_: scripted_reader())
     with pytest.raises(BadInput, match="keeps no readings"):
-        bench.keeping("icr", "scripted", {}, tmp_path / "looks")
+        bench.storing_reranker("icr", "scripted", {}, tmp_path / "looks")

@@ -12,7 +12,13 @@ from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
-from tamis.service.evaluation.ranking.retrieval import Query, Task, judged, measure, pooled
+from tamis.service.evaluation.ranking.retrieval import (
+    GradedQuery,
+    RetrievalTask,
+    load_judged_task,
+    measure_index,
+    pool_records,
+)
 from tests.service.cli.cli_kit import tamis
 
 TEXTS = {"a": "quay quay", "b": "quay bread and much more than that", "c": "glass"}
@@ -32,9 +38,11 @@ def test_figures_by_hand(tmp_path):
     with create_index(tmp_path / "i", IndexSettings()) as writer:
         writer.put(DOCUMENTS)
         writer.finish()
-    task = Task("t", DOCUMENTS, (Query("quay", {"b": 2, "c": 1}), Query("glass", {"c": 1})))
+    task = RetrievalTask(
+        "t", DOCUMENTS, (GradedQuery("quay", {"b": 2, "c": 1}), GradedQuery("glass", {"c": 1}))
+    )
     heard = []
-    found = measure(CorpusIndex.open(tmp_path / "i"), task, lambda: heard.append(1))
+    found = measure_index(CorpusIndex.open(tmp_path / "i"), task, lambda: heard.append(1))
     row = found["systems"]["bm25"]
     assert list(found["systems"]) == ["bm25"]
     assert (len(heard), found["queries"], found["documents"]) == (2, 2, 3)
@@ -54,7 +62,7 @@ def test_records_are_pooled_and_each_passage_is_there_once(tmp_path):
     ]
     file = tmp_path / "r.jsonl"
     file.write_text("\n".join(map(json.dumps, records)))
-    task = pooled("p", [file])
+    task = pool_records("p", [file])
     assert [document.text for document in task.documents] == ["A quay.", "Bread."]
     assert [dict(query.grades) for query in task.queries] == [{"0": 1.0}, {"1": 1.0}]
 
@@ -62,10 +70,10 @@ def test_records_are_pooled_and_each_passage_is_there_once(tmp_path):
 def test_grades_of_documents_that_are_not_there_are_refused(rows, tmp_path):
     rows[1].write_text(json.dumps({"query": "quay", "qrels": {"zebra": 1}}))
     with pytest.raises(BadInput, match="'zebra'"):
-        judged("t", *rows)
+        load_judged_task("t", *rows)
     rows[1].write_text(json.dumps({"query": "quay", "qrels": {"a": 0}}))
     with pytest.raises(BadInput, match="no query has a relevant document"):
-        judged("t", *rows)
+        load_judged_task("t", *rows)
 
 
 def test_the_command_prints_what_was_measured_and_builds_once(rows, tmp_path):

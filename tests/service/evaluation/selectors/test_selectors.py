@@ -13,15 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import Ask, Prompt, Read
+from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.kv.types import KeyHits
-from tamis.service.cli.options.bench_common import check_images
-from tamis.service.evaluation.selectors.cases import Capture, Case, content
-from tamis.service.evaluation.selectors.plot import draw
-from tamis.service.evaluation.selectors.run import Run, Settings, evenly, heads_of
-from tamis.service.evaluation.selectors.selectors import cheapest, measure, point, row, truth
-from tamis.service.evaluation.selectors.text import Material, questions_of, text_of
+from tamis.service.cli.options.target_files import check_images
+from tamis.service.evaluation.selectors.cases import SelectorCase, StateCapture, content_mask
+from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
+from tamis.service.evaluation.selectors.measurement import (
+    cheapest_effort,
+    effort_point,
+    exact_reference,
+    measure_selector,
+    selector_row,
+)
+from tamis.service.evaluation.selectors.plot import draw_selectors
+from tamis.service.evaluation.selectors.run import (
+    SelectorRun,
+    SelectorSettings,
+    parse_heads,
+    take_evenly,
+)
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.retrieval.kv import clouds
@@ -35,21 +46,21 @@ def nothing(*heard: Any) -> None:
     """A step that nobody watches."""
 
 
-def capture(folder: Path, heads: tuple = ((1, 0), (3, 3)), window: int = 10) -> Capture:
-    return Capture(tiny.proxy(), heads, window, folder)
+def capture(folder: Path, heads: tuple = ((1, 0), (3, 3)), window: int = 10) -> StateCapture:
+    return StateCapture(tiny.proxy(), heads, window, folder)
 
 
-def case(count: int = 1500) -> Case:
-    return Case((2, 1), clouds.keys(count), clouds.queries(300, seed=5), clouds.queries(40))
+def case(count: int = 1500) -> SelectorCase:
+    return SelectorCase((2, 1), clouds.keys(count), clouds.queries(300, seed=5), clouds.queries(40))
 
 
 def test_keys_are_those_of_windows_read_alone_head_by_head(tmp_path: Path):
     reader, ids = capture(tmp_path), tiny.ids(27)
-    found = reader.keys(ids, nothing)
+    found = reader.read_keys(ids, nothing)
     assert set(found) == {(1, 0), (3, 1)}  # query heads 0 and 3 of 4 read key heads 0 and 1 of 2
     opening, parts = len(reader.proxy.layout.head), []
     for start in (0, 10, 20):
-        prompt = Prompt(Read(tuple(ids[start : start + 10]), 0, ()), Ask((), 0))
+        prompt = Prompt(PassageTokens(tuple(ids[start : start + 10]), 0, ()), QuestionTokens((), 0))
         [kept] = reader.proxy.keep([prompt], Want((3,)))
         parts.append(kept[3].keys[1, opening:])
     torch.testing.assert_close(found[3, 1], torch.cat(parts), atol=FP32, rtol=0)
@@ -60,12 +71,12 @@ def test_what_was_read_once_is_not_read_again_and_a_longer_text_goes_on(
 ):
     ids, read = tiny.ids(200), []
     reader = capture(tmp_path)
-    first = reader.keys(ids[:160], nothing)
+    first = reader.read_keys(ids[:160], nothing)
     keep = reader.proxy.keep
     monkeypatch.setattr(
         reader.proxy, "keep", lambda prompts, want: read.extend(prompts) or keep(prompts, want)
     )
-    longer = reader.keys(ids, nothing)
+    longer = reader.read_keys(ids, nothing)
     assert len(read) == 4  # 40 new tokens in windows of 10; eight windows are a shard
     torch.testing.assert_close(longer[1, 0][:160], first[1, 0])
 
@@ -73,17 +84,17 @@ def test_what_was_read_once_is_not_read_again_and_a_longer_text_goes_on(
 @pytest.mark.parametrize("change", ["window", "ids"])
 def test_another_window_or_text_is_read_anew(tmp_path: Path, change: str):
     ids = tiny.ids(20)
-    first = capture(tmp_path).keys(ids, nothing)[1, 0]
+    first = capture(tmp_path).read_keys(ids, nothing)[1, 0]
     if change == "ids":
-        second = capture(tmp_path).keys(ids[::-1], nothing)[1, 0]
+        second = capture(tmp_path).read_keys(ids[::-1], nothing)[1, 0]
     else:
-        second = capture(tmp_path, window=7).keys(ids, nothing)[1, 0]
+        second = capture(tmp_path, window=7).read_keys(ids, nothing)[1, 0]
     assert not torch.equal(first, second)
 
 
 def test_another_head_is_added_to_what_is_there(tmp_path: Path):
     ids = tiny.ids(20)
-    first = capture(tmp_path).keys(ids, nothing)[1, 0]
+    first = capture(tmp_path).read_keys(ids, nothing)[1, 0]
     more = capture(tmp_path, heads=((1, 0), (2, 2))).keys(ids, nothing)
     assert torch.equal(more[1, 0], first)
     assert set(more) == {(1, 0), (2, 1)}
@@ -93,22 +104,22 @@ def test_another_head_is_added_to_what_is_there(tmp_path: Path):
 def test_query_states_are_those_of_every_question_row_after_row(tmp_path: Path):
     reader = capture(tmp_path)
     asks = [reader.proxy.layout.ask(question) for question in QUESTIONS]
-    found = reader.queries(asks, nothing)
+    found = reader.read_queries(asks, nothing)
     rows = sum(len(ask.ids) - ask.rows for ask in asks)
     assert {name: len(states) for name, states in found.items()} == {(1, 0): rows, (3, 3): rows}
-    again = capture(tmp_path).queries(asks, nothing)
+    again = capture(tmp_path).read_queries(asks, nothing)
     assert all(torch.equal(found[head], again[head]) for head in found)
 
 
 def test_tokens_without_a_letter_or_a_digit_are_no_content():
     texts = [" the", ".", "\n\n", "7", "é", " -", "的", ""]
-    assert content(texts).tolist() == [True, False, False, True, True, False, True, False]
+    assert content_mask(texts).tolist() == [True, False, False, True, True, False, True, False]
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=12, unique=True), st.integers(1, 600))
 def test_the_cheapest_effort_reaches_and_only_the_largest_may_not(efforts: list[int], needed: int):
     efforts = sorted(efforts)
-    found = cheapest(efforts, lambda effort: effort >= needed)
+    found = cheapest_effort(efforts, lambda effort: effort >= needed)
     coarse = next((effort for effort in efforts if effort >= needed), efforts[-1])
     assert found <= coarse
     assert found >= needed or found == efforts[-1]
@@ -117,10 +128,12 @@ def test_the_cheapest_effort_reaches_and_only_the_largest_may_not(efforts: list[
 def test_recall_mass_and_share_are_what_they_say():
     """By hand: two keys of four found, one of them among the wanted."""
     keys = torch.tensor([[3.0], [2.0], [1.0], [0.0]])
-    one = Case((0, 0), keys, keys, torch.ones(1, 1))
-    against = truth(one)
+    one = SelectorCase((0, 0), keys, keys, torch.ones(1, 1))
+    against = exact_reference(one)
     assert against.ids.tolist() == [[0, 1, 2, 3]]
-    some = point(7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, against)
+    some = effort_point(
+        7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, against
+    )
     whole = torch.tensor([3.0, 2.0, 1.0, 0.0]).exp().sum()
     assert some.share_of_keys_read == 0.75
     assert some.attention_mass == pytest.approx(float((torch.e**3 + 1) / whole))
@@ -128,31 +141,33 @@ def test_recall_mass_and_share_are_what_they_say():
 
 
 def test_a_row_is_the_mean_of_its_heads_each_at_its_own_effort():
-    one, against = case(), truth(case())
-    exact = measure("exact", one, against, 0.95)
-    clusters = measure("ivf", one, against, 0.95)
-    line = row("mixed", 1500, 0.95, [exact, clusters])
+    one, against = case(), exact_reference(case())
+    exact = measure_selector("exact", one, against, 0.95)
+    clusters = measure_selector("ivf", one, against, 0.95)
+    line = selector_row("mixed", 1500, 0.95, [exact, clusters])
     assert line["share_of_keys_read"] == pytest.approx((1 + clusters.point.share_of_keys_read) / 2)
     assert line["reached"]
-    assert not row("mixed", 1500, 1.01, [exact])["reached"]
+    assert not selector_row("mixed", 1500, 1.01, [exact])["reached"]
     assert exact.point.recall_at_100 == 1
     assert clusters.curve[-1].recall_at_100 >= 0.95
     assert 0.95 <= clusters.point.recall_at_100 < 1
     assert clusters.point.share_of_keys_read < 1
 
 
-def material(folder: Path) -> Material:
+def material(folder: Path) -> SelectorInputs:
     for name, lines in (("asked", QUESTIONS[:2]), ("new", QUESTIONS[2:])):
         (folder / f"{name}.txt").write_text("\n".join((*lines, "", lines[0])))
     (folder / "text").mkdir()
     (folder / "text/a.txt").write_text("The cat sat on the mat, and then it ran to the inn. " * 8)
-    return Material((folder / "text",), (folder / "asked.txt",), (folder / "new.txt",))
+    return SelectorInputs((folder / "text",), (folder / "asked.txt",), (folder / "new.txt",))
 
 
 def test_a_run_measures_every_selector_at_every_length_that_the_text_has(tmp_path: Path):
-    chosen = Settings((60, 150, 10_000), ("exact", "quest"), ((1, 0), (2, 3)), 40, 12)
-    report = Run(tiny.proxy(), material(tmp_path), chosen, tmp_path / "keys").report(nothing)
-    there = len(tiny.proxy().layout.tokens.encode(text_of([tmp_path / "text"])).ids)
+    chosen = SelectorSettings((60, 150, 10_000), ("exact", "quest"), ((1, 0), (2, 3)), 40, 12)
+    report = SelectorRun(tiny.proxy(), material(tmp_path), chosen, tmp_path / "keys").report(
+        nothing
+    )
+    there = len(tiny.proxy().layout.tokens.encode(load_text([tmp_path / "text"])).ids)
     lengths = [(line["selector"], line["tokens"]) for line in report["rows"]]
     assert lengths == [(name, n) for n in (60, 150, there) for name in ("exact", "quest")]
     assert f"the text has {there:,} tokens and 10,000 were asked for" in report["notes"][0]
@@ -161,7 +176,7 @@ def test_a_run_measures_every_selector_at_every_length_that_the_text_has(tmp_pat
         assert line["recall_at_100"] >= 0.95
         assert len(line["heads"]) == 2
     json.dumps(report)
-    draw(report["rows"], tmp_path / "recall.png")
+    draw_selectors(report["rows"], tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -170,25 +185,25 @@ def test_texts_and_questions_come_from_records_files_and_folders_each_once(tmp_p
     lines = [json.dumps({"question": q, "docs": docs}) for q in QUESTIONS[:2]]
     (tmp_path / "r.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     (tmp_path / "t.txt.gz").write_bytes(gzip.compress(b"Birds sing."))
-    found = text_of([tmp_path / "r.jsonl.gz", tmp_path / "t.txt.gz"])
+    found = load_text([tmp_path / "r.jsonl.gz", tmp_path / "t.txt.gz"])
     assert found == "Cats\nThey purr.\n\nDogs bark.\n\nBirds sing."
-    assert questions_of([tmp_path / "r.jsonl.gz"] * 2) == list(QUESTIONS[:2])
+    assert load_questions([tmp_path / "r.jsonl.gz"] * 2) == list(QUESTIONS[:2])
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("\n\n")
-    none, odd_head = Material((), (), ()), Settings((5,), ("exact",), ((0, 4),))
+    none, odd_head = SelectorInputs((), (), ()), SelectorSettings((5,), ("exact",), ((0, 4),))
     (tmp_path / "r.jsonl").write_text('{"docs": []}')
     for call, says in (
-        (lambda: questions_of([tmp_path / "empty.txt"]), "no questions in"),
-        (lambda: questions_of([tmp_path / "none.txt"]), "cannot be read"),
-        (lambda: questions_of([tmp_path / "r.jsonl"]), "line 1: a record without a 'question'"),
-        (lambda: text_of([tmp_path / "none.txt"]), "no file or folder"),
-        (lambda: heads_of(["14-3"]), "'14-3' is no head"),
-        (lambda: heads_of(["1.2", "1.2"]), "given twice"),
-        (lambda: Settings((5,), ("exact",), ((0, 0),), recall=1.5), "recall is 1.5"),
-        (lambda: Settings((0,), ("exact",), ((0, 0),)), "positive"),
-        (lambda: Run(tiny.proxy(), none, odd_head, tmp_path), "are 0 to 3"),
+        (lambda: load_questions([tmp_path / "empty.txt"]), "no questions in"),
+        (lambda: load_questions([tmp_path / "none.txt"]), "cannot be read"),
+        (lambda: load_questions([tmp_path / "r.jsonl"]), "line 1: a record without a 'question'"),
+        (lambda: load_text([tmp_path / "none.txt"]), "no file or folder"),
+        (lambda: parse_heads(["14-3"]), "'14-3' is no head"),
+        (lambda: parse_heads(["1.2", "1.2"]), "given twice"),
+        (lambda: SelectorSettings((5,), ("exact",), ((0, 0),), recall=1.5), "recall is 1.5"),
+        (lambda: SelectorSettings((0,), ("exact",), ((0, 0),)), "positive"),
+        (lambda: SelectorRun(tiny.proxy(), none, odd_head, tmp_path), "are 0 to 3"),
         (lambda: check_images(tmp_path / "plot.bmp"), "draw a .png"),
         (lambda: check_images(tmp_path / "none/plot.png"), "no folder"),
     ):
@@ -197,5 +212,5 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path):
 
 
 def test_drawn_evenly_means_from_all_over():
-    assert evenly(range(10), 3) == [0, 3, 6]
-    assert evenly(range(3), 10) == [0, 1, 2]
+    assert take_evenly(range(10), 3) == [0, 3, 6]
+    assert take_evenly(range(3), 10) == [0, 1, 2]

@@ -16,9 +16,9 @@ RUN = [sys.executable, "-m", "tamis.service.evaluation.speed.gpu"]
 
 
 def test_both_sides_read_the_same_and_every_cell_is_there(monkeypatch):
-    monkeypatch.setattr("tamis.service.evaluation.speed.speed._CUBE", 64)
+    monkeypatch.setattr("tamis.service.evaluation.speed.timing._MATRIX_SIZE", 64)
     words = "--device cpu --dtype fp32 --layers 2 --rounds 1 --tokens 200 --passage-tokens 60 100"
-    found = gpu.report(gpu.options().parse_args(words.split()))
+    found = gpu.measure_gpu(gpu.argument_parser().parse_args(words.split()))
     assert found["agree"] < 1e-5
     assert list(found["cells"]) == ["200/60", "200/100"]
     for cell in found["cells"].values():

@@ -55,11 +55,11 @@ def test_offsets_go_out_and_come_back(unit):
         text = document(seed)
         if joined_pairs(text):
             continue
-        ruler = OffsetConverter(text, unit)
+        converter = OffsetConverter(text, unit)
         for index in {0, len(text) // 3, len(text) // 2, len(text)}:
-            offset = ruler.out(index)
+            offset = converter.from_codepoints(index)
             assert sliced(text, 0, offset, unit) == text[:index]
-            assert ruler.into(offset) == index
+            assert converter.to_codepoints(offset) == index
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_offsets_go_out_and_come_back(unit):
 )
 def test_an_offset_inside_a_character_or_beyond_the_text_is_refused(unit, offset):
     with pytest.raises(BadInput):
-        OffsetConverter("😀", unit).into(offset)
+        OffsetConverter("😀", unit).to_codepoints(offset)
 
 
 def test_spans_to_keep_are_read_in_the_callers_unit():
     text = "日本。 é keep me. no."
     place = text.index("keep")
     for unit in ("codepoint", "utf8", "utf16"):
-        ruler = OffsetConverter(text, unit)
-        span = [ruler.out(place), ruler.out(place + 4)]
+        converter = OffsetConverter(text, unit)
+        span = [converter.from_codepoints(place), converter.from_codepoints(place + 4)]
         request = CompressRequest.model_validate(
             {"query": "q", "documents": [{"text": text, "keep": [span]}], "offset_unit": unit}
         )
@@ -101,23 +101,23 @@ def test_ten_thousand_documents_in_every_unit():
                 "/v1/explain", json.dumps({**body, "return": {"units": "all"}}).encode()
             )
             assert answer.status_code == 200, answer.text[:300]
-            for text, told in zip(part, json.loads(answer.content)["results"], strict=True):
-                seen += _check(text, told, unit)
+            for text, result in zip(part, json.loads(answer.content)["results"], strict=True):
+                seen += _check(text, result, unit)
     assert seen > 20_000
 
 
-def _check(text: str, told: dict, unit: str) -> int:
+def _check(text: str, result: dict, unit: str) -> int:
     if joined_pairs(text):
         return 0
-    shown = [sliced(text, s["start"], s["end"], unit) for s in told["relevant_spans"]]
-    rest = told["text"]
+    shown = [sliced(text, s["start"], s["end"], unit) for s in result["relevant_spans"]]
+    rest = result["text"]
     for part in shown:  # the kept text is the spans in order, with the white space between
         place = rest.find(part)
         assert place >= 0
         assert not rest[:place].strip()
         rest = rest[place + len(part) :]
     assert not rest.strip()
-    units = [sliced(text, u["start"], u["end"], unit) for u in told["units"]]
+    units = [sliced(text, u["start"], u["end"], unit) for u in result["units"]]
     assert all(u == u.strip() and u for u in units)
     covered = "".join(units)
     assert sorted(c for c in covered if not c.isspace()) == sorted(

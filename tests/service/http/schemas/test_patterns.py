@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.patterns import compile_pattern, match_spans, count_states
+from tamis.service.http.schemas.patterns import compile_pattern, count_states, match_spans
 
 
 @pytest.mark.parametrize(

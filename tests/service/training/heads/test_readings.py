@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from tamis.probes.scripted import Scripted
+from tamis.probes.scripted import ScriptedReader
+from tamis.service.datasets.record_files import RecordFile
 from tamis.service.training.heads import profiles
-from tamis.service.training.probe import Source
 from tests.service.cli.probe.test_heads import answered
 from tests.service.evaluation.records import write
 
@@ -20,7 +20,7 @@ def test_a_reading_belongs_to_the_record_and_the_answer_it_was_made_of(tmp_path,
         return {"copy": torch.zeros(4, 2)}
 
     monkeypatch.setitem(profiles.READINGS, "copy", (lambda record, reader, most: record, see))
-    sights = profiles.Sights(tmp_path, Scripted.pointing_at("Rome"), 1000)
+    sights = profiles.Sights(tmp_path, ScriptedReader.pointing_at("Rome"), 1000)
     one = answered(1)
     shorter = {**one, "answer_spans": [[0, 25, 28]]}
     others = [
@@ -34,11 +34,17 @@ def test_a_reading_belongs_to_the_record_and_the_answer_it_was_made_of(tmp_path,
 
 
 def test_a_reading_belongs_to_the_model_and_the_length_of_its_prompts(tmp_path):
-    reader = Scripted.pointing_at("Rome")
+    reader = ScriptedReader.pointing_at("Rome")
     folder = profiles.Sights(tmp_path, reader, 1000).folder
-    assert profiles.Sights(tmp_path, Scripted.pointing_at("Malo"), 1000).folder == folder
-    assert profiles.Sights(tmp_path, Scripted.pointing_at("Rome", layers=3), 1000).folder != folder
-    assert profiles.Sights(tmp_path, Scripted.pointing_at("Rome", name="b"), 1000).folder != folder
+    assert profiles.Sights(tmp_path, ScriptedReader.pointing_at("Malo"), 1000).folder == folder
+    assert (
+        profiles.Sights(tmp_path, ScriptedReader.pointing_at("Rome", layers=3), 1000).folder
+        != folder
+    )
+    assert (
+        profiles.Sights(tmp_path, ScriptedReader.pointing_at("Rome", name="b"), 1000).folder
+        != folder
+    )
     assert profiles.Sights(tmp_path, reader, 500).folder != folder
 
 
@@ -53,13 +59,15 @@ def test_a_heads_score_is_the_mean_over_cases(tmp_path, monkeypatch):
 
     monkeypatch.setitem(profiles.READINGS, "copy", (lambda record, reader, most: record, see))
     file = write(tmp_path / "records.jsonl", [answered(i) for i in range(3)])
-    found = profiles.find(Scripted.pointing_at("Rome"), "copy", [Source(file)], tmp_path / "kept")
+    found = profiles.find_heads(
+        ScriptedReader.pointing_at("Rome"), "copy", [RecordFile(file)], tmp_path / "kept"
+    )
     assert (found.scores[0][0], found.scores[3][1], found.cases) == (3.0, 4.0, 3)
     assert found.best(2) == ((3, 1), (0, 0))
 
 
 def test_a_reading_of_an_earlier_recipe_is_not_used_again(tmp_path, monkeypatch):
-    reader = Scripted.pointing_at("Rome")
+    reader = ScriptedReader.pointing_at("Rome")
     new = profiles.Sights(tmp_path, reader, 1000).folder
     monkeypatch.setattr(profiles, "_READING", profiles._READING - 1)
     assert profiles.Sights(tmp_path, reader, 1000).folder != new

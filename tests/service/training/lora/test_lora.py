@@ -11,15 +11,22 @@ import torch
 
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.hub.adapters import merge
-from tamis.service.training.lora import Recipe, checkpoint, lessons
-from tamis.service.training.lora.examples import Draw, drawn, shown, some_of_each
-from tamis.service.training.lora.export import outcome
-from tamis.service.training.probe.labelled_readings import Source, fold_of
+from tamis.service.datasets.record_files import RecordFile, fold_of
+from tamis.service.training.lora import checkpoint
+from tamis.service.training.lora.examples import (
+    Draw,
+    build_example,
+    draw_records,
+    take_from_each_file,
+)
+from tamis.service.training.lora.export import trained_adapters
+from tamis.service.training.lora.recipe import LoraRecipe
+from tamis.service.training.lora.training_run import build_training_run
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write
 
-RECIPE = Recipe(depth=4, first_layer=1, rank=4, rate=1e-2, head_rate=3e-3, question_tokens=200)
+RECIPE = LoraRecipe(depth=4, first_layer=1, rank=4, rate=1e-2, head_rate=3e-3, question_tokens=200)
 
 
 def planted(count: int = 60) -> list[dict]:
@@ -46,7 +53,7 @@ def planted(count: int = 60) -> list[dict]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     path = write(tmp_path_factory.mktemp("planted") / "planted.jsonl", planted())
-    return Source(path, limit=120)
+    return RecordFile(path, limit=120)
 
 
 def quiet(name: str, done: int, total: int, note: str) -> None:
@@ -54,7 +61,9 @@ def quiet(name: str, done: int, total: int, note: str) -> None:
 
 
 def made(source, folder, recipe=RECIPE, questions=120, every=40):
-    return lessons(tiny.proxy(), [source], recipe, folder, questions, judge=12, every=every)
+    return build_training_run(
+        tiny.proxy(), [source], recipe, folder, questions, judge=12, every=every
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +97,8 @@ def test_nothing_frozen_moves_and_nothing_is_left_out_of_the_adapters(taught):
     for name, tensor in before.items():
         there = [name, name.replace("weight", "frozen.weight")]
         assert torch.equal(after[there[0] if there[0] in after else there[1]], tensor), name
-    adapters = outcome(run, curve, "sharp", "tiny")
-    assert len(adapters.pairs) == 2 * len(RECIPE.adapted)
+    adapters = trained_adapters(run, curve, "sharp", "tiny")
+    assert len(adapters.pairs) == 2 * len(RECIPE.adapted_layers)
     assert all(b.abs().max() > 0 for _, b in adapters.pairs.values())
     merged = tiny.proxy()
     merge(merged.model, adapters)
@@ -112,8 +121,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(taught, source, 
     curve = again.run(quiet)
     whole, expected = taught
     assert [without_seconds(row) for row in curve] == [without_seconds(row) for row in expected]
-    for name, parameter in again.pupil.parameters().items():
-        assert torch.equal(parameter, whole.pupil.parameters()[name]), name
+    for name, parameter in again.student.parameters().items():
+        assert torch.equal(parameter, whole.student.parameters()[name]), name
 
 
 def without_seconds(row):
@@ -150,13 +159,13 @@ def test_a_curve_that_cannot_be_read_is_named(source, tmp_path):
 
 
 def test_articles_that_judge_are_never_learnt_from(source):
-    learnt, held = drawn([source], seed=0)
+    learnt, held = draw_records([source], seed=0)
     assert {fold_of(d.record) for d in learnt} == {1, 2, 3, 4}
     assert {fold_of(d.record) for d in held} == {0}
 
 
 def test_a_file_with_fewer_questions_than_asked_for_comes_again(source):
-    learnt, _ = drawn([source], seed=0)
+    learnt, _ = draw_records([source], seed=0)
     assert len(learnt) == 120
     turns = Counter((d.record["id"], d.turn) for d in learnt)
     assert max(turns.values()) == 1
@@ -164,20 +173,20 @@ def test_a_file_with_fewer_questions_than_asked_for_comes_again(source):
 
 
 def test_the_order_is_the_seeds(source):
-    orders = [[d.record["id"] for d in drawn([source], seed)[0]] for seed in (0, 0, 1)]
+    orders = [[d.record["id"] for d in draw_records([source], seed)[0]] for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_judges_come_from_all_files_alike():
     draws = [Draw(name, {}) for name in "aaaaaaabbc"]
-    assert Counter(d.source for d in some_of_each(draws, 6)) == {"a": 3, "b": 2, "c": 1}
+    assert Counter(d.source for d in take_from_each_file(draws, 6)) == {"a": 3, "b": 2, "c": 1}
 
 
 def test_an_example_shows_all_gold_and_as_many_others_as_fit(source):
-    draw = drawn([source], seed=0)[0][0]
+    draw = draw_records([source], seed=0)[0][0]
     layout, sizes = tiny.proxy().layout, []
     for room in (1, 150, 10_000):
-        example = shown(draw, layout, replace(RECIPE, question_tokens=room))
+        example = build_example(draw, layout, replace(RECIPE, question_tokens=room))
         assert int(example.gold.sum()) == 1
         assert len(example.gold) == len(example.tokens) == len(example.words)
         sizes.append(len(example.prompts))
@@ -186,7 +195,7 @@ def test_an_example_shows_all_gold_and_as_many_others_as_fit(source):
 
 def test_data_without_articles_to_hold_out_are_refused(tmp_path):
     alone = [row for row in planted() if fold_of(row) == 1]
-    source = Source(write(tmp_path / "alone.jsonl", alone))
+    source = RecordFile(write(tmp_path / "alone.jsonl", alone))
     with pytest.raises(BadInput, match="0 to judge by"):
         made(source, tmp_path)
 
@@ -194,7 +203,9 @@ def test_data_without_articles_to_hold_out_are_refused(tmp_path):
 def test_held_out_questions_without_anything_but_gold_are_refused(tmp_path):
     rows = [row for row in planted() if fold_of(row)]
     whole = [{**row, "docs": [row["docs"][1] | {"gold": [0, 1, 2]}]} for row in planted()]
-    source = Source(write(tmp_path / "whole.jsonl", rows + [r for r in whole if not fold_of(r)]))
+    source = RecordFile(
+        write(tmp_path / "whole.jsonl", rows + [r for r in whole if not fold_of(r)])
+    )
     with pytest.raises(BadInput, match="nothing can be judged"):
         made(source, tmp_path)
 
@@ -202,11 +213,11 @@ def test_held_out_questions_without_anything_but_gold_are_refused(tmp_path):
 @pytest.mark.parametrize("first", [-1, 4])
 def test_layers_that_are_not_read_cannot_be_adapted(first):
     with pytest.raises(BadInput, match="give 0 to 3"):
-        Recipe(depth=4, first_layer=first)
+        LoraRecipe(depth=4, first_layer=first)
 
 
 def test_the_pace_climbs_and_falls():
-    paces = [RECIPE.pace(step, 100) for step in range(100)]
+    paces = [RECIPE.learning_rate_share(step, 100) for step in range(100)]
     top = paces.index(1.0)
     assert paces[: top + 1] == sorted(paces[: top + 1])
     assert paces[top:] == sorted(paces[top:], reverse=True)

@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.service.datasets.case_readings import keeping
-from tamis.service.datasets.records import annotated_units, as_articles, gold_spans, passages_of
-from tamis.service.training import probe as training
-from tamis.service.training.probe.absence import answer_figures, without_gold
-from tamis.service.training.probe.labelled_readings import absent_records, case_of, records_of
-from tamis.service.training.probe.coverage import ASKED, coverage_figures, kept_promises
-from tamis.service.training.probe.figures import judged
+from tamis.service.datasets.cached_reader import cached_reader
+from tamis.service.datasets.record_files import RecordFile, answerable_records, unanswerable_records
+from tamis.service.datasets.records import annotated_units, gold_spans, join_articles, passages_of
+from tamis.service.training.probe.absence import answerability_figures, remove_gold
+from tamis.service.training.probe.coverage import (
+    COVERAGE_TARGETS,
+    coverage_figures,
+    reached_coverage,
+)
+from tamis.service.training.probe.figures import unit_probabilities
+from tamis.service.training.probe.fitting import train_probe
+from tamis.service.training.probe.labelled_readings import label_reading
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write
@@ -30,9 +35,9 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("promises")
     rows = lessons()
     rows += [{**row, "id": f"{row['id']}-none", "answerable": False} for row in bare(lessons())]
-    source = training.Source(write(place / "lessons.jsonl", rows))
+    source = RecordFile(write(place / "lessons.jsonl", rows))
     proxy = tiny.proxy()
-    return proxy, *training.train(proxy, [source], place / "looks", LAYERS, quiet)
+    return proxy, *train_probe(proxy, [source], place / "looks", LAYERS, quiet)
 
 
 def bare(rows):
@@ -44,14 +49,16 @@ def bare(rows):
 
 def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     proxy, _, cases = trained
-    method = QuestionRows(keeping(proxy), probe=None)
+    method = QuestionRows(cached_reader(proxy), probe=None)
     method.layers = LAYERS
     for case in cases[:5]:
-        found = without_gold(case)
+        found = remove_gold(case)
         passages, units = passages_of(found.record), annotated_units(found.record)
         look = method.read(found.record["question"], passages, units)
-        again = case_of(case.source, found.record, look, found.gold)
-        torch.testing.assert_close(found.lone, again.lone, atol=2e-2, rtol=1e-2)  # fp16 on disk
+        again = label_reading(case.source, found.record, look, found.gold)
+        torch.testing.assert_close(
+            found.isolated, again.isolated, atol=2e-2, rtol=1e-2
+        )  # fp16 on disk
         assert found.tokens == again.tokens
         assert not found.gold.any()
 
@@ -62,7 +69,7 @@ def test_a_probe_tells_contexts_with_an_answer_from_those_without(trained):
     assert figures["unanswerable"] > 0
     assert figures["auroc"] > 0.8
     method = QuestionRows(proxy, probe)
-    row, none = cases[0].record, without_gold(cases[0]).record
+    row, none = cases[0].record, remove_gold(cases[0]).record
     yes, no = (
         method.scores(r["question"], passages_of(r), annotated_units(r)).answerability
         for r in (row, none)
@@ -72,14 +79,14 @@ def test_a_probe_tells_contexts_with_an_answer_from_those_without(trained):
 
 def test_auroc_falls_to_a_coin_when_both_sides_are_the_same(trained):
     _, probe, cases = trained
-    figures = answer_figures(probe, cases, cases)
+    figures = answerability_figures(probe, cases, cases)
     assert figures["lessons"]["auroc"] == pytest.approx(0.5)
 
 
 def test_the_thresholds_are_the_lowest_gold_of_the_questions_held_out(trained):
     _, probe, cases = trained
     held = [case for case in cases if not case.fold]
-    lowest = sorted(float(judged(probe, case)[case.gold].min()) for case in held)
+    lowest = sorted(float(unit_probabilities(probe, case)[case.gold].min()) for case in held)
     assert probe.weights["lowest"].tolist() == pytest.approx(lowest)
     assert len(probe.weights["alone_lowest"]) == len(held)
 
@@ -90,8 +97,8 @@ def test_more_coverage_keeps_more_of_the_evidence_and_of_the_tokens(trained):
     for side in ("reached", "tokens"):
         values = [row[side] for row in rows]
         assert values == sorted(values)
-    promised = kept_promises(probe, cases)["lessons"]
-    assert set(promised) == {str(ask) for ask in ASKED}
+    promised = reached_coverage(probe, cases)["lessons"]
+    assert set(promised) == {str(ask) for ask in COVERAGE_TARGETS}
     assert all(0 < row["tokens"] <= 1 for row in promised.values())
 
 
@@ -101,7 +108,7 @@ def test_an_article_is_one_document_that_says_the_same_and_knows_its_gold():
         record("b", "Q?", doc("Three is gold. ", "Four.", gold=[0], title="T")),
         record("c", "Q?", doc("Elsewhere.", gold=[0], title="U")),
     ]
-    joined = as_articles(rows)
+    joined = join_articles(rows)
     assert [len(row["docs"]) for row in joined] == [1, 1, 1]
     assert (
         joined[0]["docs"][0]["text"] == joined[1]["docs"][0]["text"] != rows[0]["docs"][0]["text"]
@@ -116,9 +123,9 @@ def test_an_article_is_one_document_that_says_the_same_and_knows_its_gold():
 
 def test_articles_are_limited_each_and_have_no_absent_records(tmp_path):
     alone = [{**row, "docs": row["docs"][:1]} for row in lessons()]
-    source = training.Source(write(tmp_path / "lessons.jsonl", alone), 2, articles=True)
-    rows = records_of(source)
+    source = RecordFile(write(tmp_path / "lessons.jsonl", alone), 2, articles=True)
+    rows = answerable_records(source)
     titles = [row["docs"][0]["title"] for row in rows]
     assert max(map(titles.count, titles)) == 2
-    assert absent_records(source) == []
+    assert unanswerable_records(source) == []
     assert source.name == "lessons_articles"

@@ -8,7 +8,14 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.qrels import load_queries
-from tamis.service.training.probe.query_lists import K1, B, FirstStage, Held, lists_of, terms
+from tamis.service.training.probe.query_lists import (
+    K1,
+    B,
+    FirstStage,
+    HeldOutQueries,
+    build_query_lists,
+    index_terms,
+)
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import doc, read, record, write
 
@@ -26,20 +33,20 @@ CLAIMS = [
 ]
 
 
-NOTHING_HELD = Held()
+NOTHING_HELD = HeldOutQueries()
 
 
 def made(cited=True, held=NOTHING_HELD, depth=3):
-    return lists_of(CLAIMS, CORPUS, held, depth, cited)
+    return build_query_lists(CLAIMS, CORPUS, held, depth, cited)
 
 
 def test_terms_are_stems_without_stop_words():
-    assert terms("The Ships closed in it") == "ship clos"
+    assert index_terms("The Ships closed in it") == "ship clos"
 
 
 def test_the_first_stage_is_bm25_over_title_and_text():
     """One term, in one of four documents: idf · tf / (tf + k1 · (1 - b + b · length / mean))."""
-    sizes = [len(terms(f"{d['title']} {d['text']}").split()) for d in CORPUS]
+    sizes = [len(index_terms(f"{d['title']} {d['text']}").split()) for d in CORPUS]
     idf = math.log(1 + (4 - 1 + 0.5) / (1 + 0.5))
     norm = K1 * (1 - B + B * sizes[0] / (sum(sizes) / 4))
     ((docid, score),) = FirstStage(CORPUS).search("rusting?", 9)
@@ -52,31 +59,31 @@ def test_the_first_stage_is_bm25_over_title_and_text():
 def test_relevant_are_documents_with_gold_or_all_that_a_record_cites():
     cited, left = made()
     assert [row["qrels"] for row in cited] == [{"b": 1}, {"c": 1, "a": 1}]
-    assert (left.absent, left.held, left.unreached) == (1, 0, 1)
+    assert (left.not_in_corpus, left.held_out, left.not_found) == (1, 0, 1)
     gold, left = made(cited=False)
     assert [row["qrels"] for row in gold] == [{"c": 1}]
-    assert left.absent == 2
+    assert left.not_in_corpus == 2
     assert all(len(row["candidates"]["bm25"]) <= 3 for row in cited)
 
 
 @pytest.mark.parametrize(
     "held",
     [
-        Held(relevant=frozenset({"a"})),
-        Held(questions=frozenset({"ships came in summer."})),
+        HeldOutQueries(relevant=frozenset({"a"})),
+        HeldOutQueries(questions=frozenset({"ships came in summer."})),
     ],
 )
 def test_nothing_is_learnt_from_what_touches_a_held_out_query(held):
     found, left = made(held=held)
     assert [row["qid"] for row in found] == ["1"]
-    assert left.held == 1
+    assert left.held_out == 1
 
 
 def test_without_a_query_left_it_says_why():
     with pytest.raises(BadInput, match="1 have no relevant document"):
-        lists_of(CLAIMS[2:3], CORPUS, Held(), 3, True)
+        build_query_lists(CLAIMS[2:3], CORPUS, HeldOutQueries(), 3, True)
     with pytest.raises(BadInput, match="corpus holds no document"):
-        lists_of(CLAIMS, [], Held(), 3, True)
+        build_query_lists(CLAIMS, [], HeldOutQueries(), 3, True)
 
 
 def test_the_command_writes_queries_that_rank_reads(tmp_path):

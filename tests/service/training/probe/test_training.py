@@ -8,17 +8,19 @@ import torch
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import Question
+from tamis.probes.probing.fit import LabelledFeatures
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.segmentation.segment import units_of
-from tamis.service.datasets.case_readings import keeping
+from tamis.service.datasets.cached_reader import cached_reader
+from tamis.service.datasets.case_readings import store_key
+from tamis.service.datasets.record_files import FOLDS, RecordFile, answerable_records, fold_of
 from tamis.service.datasets.records import annotated_units, passages_of
-from tamis.service.training import probe as training
 from tamis.service.training.probe import fitting
-from tamis.service.training.probe.labelled_readings import FOLDS
-from tamis.service.training.probe.figures import judged
+from tamis.service.training.probe.figures import evidence_kept, probe_figures, unit_probabilities
+from tamis.service.training.probe.fitting import recalibrate, train_probe
+from tamis.service.training.probe.labelled_readings import LabelledReading
 from tamis.service.training.probe.sentinel import train_sentinel
-from tests.laws.methods import probe_for
+from tests.laws.methods import make_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write
@@ -39,14 +41,14 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(place):
-    return training.Source(write(place / "lessons.jsonl", lessons()))
+    return RecordFile(write(place / "lessons.jsonl", lessons()))
 
 
 @pytest.fixture(scope="module")
 def trained(source, place):
     """A tiny proxy, its probe, and the cases that the probe was fitted and judged on."""
     proxy = tiny.proxy()
-    return proxy, *training.train(proxy, [source], place / "looks", LAYERS, quiet)
+    return proxy, *train_probe(proxy, [source], place / "looks", LAYERS, quiet)
 
 
 def test_a_probe_that_was_fitted_is_saved_loaded_accepted_and_finds_gold(trained, place):
@@ -89,17 +91,17 @@ def test_figures_come_from_the_first_fold_and_the_fit_from_the_others(trained):
     assert figures["held_out"]["questions"] == len(held)
     assert figures["held_out"]["units"] == sum(len(case.gold) for case in held)
     assert figures["fitted"] == len(cases) - len(held)
-    assert figures["held_out"] == training.figures_of(probe, held)
+    assert figures["held_out"] == probe_figures(probe, held)
 
 
 def test_what_is_held_out_cannot_change_a_weight(trained, place):
     proxy, probe, _ = trained
     rows = lessons()
     for row in rows:
-        if training.fold_of(row) == 0:
+        if fold_of(row) == 0:
             row["docs"][0]["gold"] = [0]
-    other = training.Source(write(place / "other.jsonl", rows))
-    again, _ = training.train(proxy, [other], place / "looks", LAYERS, quiet)
+    other = RecordFile(write(place / "other.jsonl", rows))
+    again, _ = train_probe(proxy, [other], place / "looks", LAYERS, quiet)
     for name in probe.weights.keys() - CALIBRATED_ON_HELD_OUT:
         torch.testing.assert_close(again.weights[name], probe.weights[name])
     assert again.card.figures["held_out"] != probe.card.figures["held_out"]
@@ -111,25 +113,25 @@ SPELT = ("New_York", "new york")
 def test_all_questions_on_one_article_fall_into_one_fold():
     folds = {}
     for row in lessons():
-        folds.setdefault(row["docs"][0]["title"], set()).add(training.fold_of(row))
+        folds.setdefault(row["docs"][0]["title"], set()).add(fold_of(row))
     assert set(folds) == set(PLACES)
     assert all(len(fold) == 1 for fold in folds.values())
     assert len(set.union(*folds.values())) == FOLDS
     one, other = (record(str(i), "Q?", doc("A.", gold=[0], title=t)) for i, t in enumerate(SPELT))
-    assert training.fold_of(one) == training.fold_of(other)
+    assert fold_of(one) == fold_of(other)
 
 
 def test_a_score_out_of_fold_is_by_weights_that_never_saw_the_article(trained):
     """Each fit is told from the others by its bias: the folds that it saw, as a set of bits."""
     _, _, cases = trained
     fitted = [case for case in cases if case.fold]
-    questions = [Question(torch.tensor([[float(case.fold)]]), case.gold) for case in fitted]
+    questions = [LabelledFeatures(torch.tensor([[float(case.fold)]]), case.gold) for case in fitted]
 
     def fit(seen, l2):
         folds = {int(q.features[0, 0]) for q in seen}
         return torch.zeros(1), float(sum(2**fold for fold in folds))
 
-    _, scores = fitting._out_of_fold(fitted, questions, fit, 0.0)
+    _, scores = fitting._fit_out_of_fold(fitted, questions, fit, 0.0)
     for case, score in zip(fitted, scores, strict=True):
         assert score.tolist() == [-(2.0**case.fold)]
 
@@ -137,18 +139,18 @@ def test_a_score_out_of_fold_is_by_weights_that_never_saw_the_article(trained):
 def test_a_second_fit_reads_nothing_again(trained, source, place, monkeypatch):
     proxy, probe, _ = trained
     monkeypatch.setattr(proxy, "keep", None)
-    again, _ = training.train(proxy, [source], place / "looks", LAYERS, quiet)
+    again, _ = train_probe(proxy, [source], place / "looks", LAYERS, quiet)
     torch.testing.assert_close(again.weights["first"], probe.weights["first"])
 
 
 def test_calibration_moves_probabilities_and_keeps_the_order_of_units(trained):
     _, probe, cases = trained
     some = cases[:9]
-    again = training.recalibrated(probe, some)
+    again = recalibrate(probe, some)
     assert again.card.figures["recalibrated_on"] == 9
     assert not torch.equal(again.weights["calibration"], probe.weights["calibration"])
     for case in cases:
-        before, after = (judged(p, case) for p in (probe, again))
+        before, after = (unit_probabilities(p, case) for p in (probe, again))
         assert before.argsort(stable=True).tolist() == after.argsort(stable=True).tolist()
     for name in ("first", "hop", "alone"):
         assert torch.equal(again.weights[name], probe.weights[name])
@@ -157,13 +159,13 @@ def test_calibration_moves_probabilities_and_keeps_the_order_of_units(trained):
 def test_evidence_counts_gold_units_and_whole_questions_within_the_share():
     def case(source, tokens, gold):
         held = torch.tensor(gold)
-        return training.Case(source, 0, {}, held, held, None, held, tokens)
+        return LabelledReading(source, 0, {}, held, held, None, held, tokens)
 
     two = [case("a", (5, 5, 10), [True, True, False]), case("b", (1,), [True])]
     p = [torch.tensor([0.9, 0.1, 0.5]), torch.tensor([1.0])]
     # 10 of 20 tokens: the first unit, no room for the second best, then the third best
-    assert training.evidence(p, two, 0.5, "a") == [1.0, 1.0, 1]
-    assert training.evidence(p, two, 0.25, "a") == [0.5, 0.0, 1]
+    assert evidence_kept(p, two, 0.5, "a") == [1.0, 1.0, 1]
+    assert evidence_kept(p, two, 0.25, "a") == [0.5, 0.0, 1]
 
 
 @pytest.mark.parametrize(
@@ -175,33 +177,33 @@ def test_evidence_counts_gold_units_and_whole_questions_within_the_share():
     ],
 )
 def test_data_that_nothing_can_be_learnt_from_is_refused(trained, tmp_path, rows, says):
-    bad = training.Source(write(tmp_path / "bad.jsonl", rows))
+    bad = RecordFile(write(tmp_path / "bad.jsonl", rows))
     with pytest.raises(BadInput, match=says):
-        training.train(trained[0], [bad], tmp_path, LAYERS, quiet)
+        train_probe(trained[0], [bad], tmp_path, LAYERS, quiet)
 
 
 def test_an_unknown_loss_is_refused_before_anything_is_read(source, tmp_path):
     with pytest.raises(BadInput, match="no loss 'hinge'"):
-        training.train(tiny.proxy(), [source], tmp_path / "none", LAYERS, quiet, "hinge")
+        train_probe(tiny.proxy(), [source], tmp_path / "none", LAYERS, quiet, "hinge")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_limit_takes_the_same_questions_every_time(source):
-    some = [row["id"] for row in training.records_of(training.Source(source.path, 7))]
+    some = [row["id"] for row in answerable_records(RecordFile(source.path, 7))]
     assert len(some) == 7
-    assert some == [row["id"] for row in training.records_of(training.Source(source.path, 7))]
+    assert some == [row["id"] for row in answerable_records(RecordFile(source.path, 7))]
     assert some == [row["id"] for row in lessons() if row["id"] in some]
 
 
 def test_readings_are_kept_apart_by_all_that_changes_them(trained):
     proxy = trained[0]
-    method = QuestionRows(keeping(proxy), None)
-    keys = [training.look_key(method)]
+    method = QuestionRows(cached_reader(proxy), None)
+    keys = [store_key(method)]
     method.layers = 1
-    keys.append(training.look_key(method))
-    keys.append(training.look_key(QuestionRows(keeping(proxy), None, window_tokens=64)))
-    keys.append(training.look_key(QuestionRows(keeping(tiny.proxy("qwen2")), None)))
-    keys.append(training.look_key(QuestionRows(keeping(tiny.proxy(dtype=torch.bfloat16)), None)))
+    keys.append(store_key(method))
+    keys.append(store_key(QuestionRows(cached_reader(proxy), None, window_tokens=64)))
+    keys.append(store_key(QuestionRows(cached_reader(tiny.proxy("qwen2")), None)))
+    keys.append(store_key(QuestionRows(cached_reader(tiny.proxy(dtype=torch.bfloat16)), None)))
     assert len(set(keys)) == len(keys)
 
 
@@ -220,7 +222,7 @@ def test_sentinel_is_fitted_by_either_recipe_and_accepted(source, place, recipe)
 
 def test_an_older_reading_of_sentinel_is_not_used_again(trained, monkeypatch):
     proxy = trained[0]
-    method = Sentinel(proxy, probe_for(proxy, "sentinel", {}, "sentinel"))
-    new = training.look_key(method)
+    method = Sentinel(proxy, make_probe(proxy, "sentinel", {}, "sentinel"))
+    new = store_key(method)
     monkeypatch.setattr(Sentinel, "reading_key", "1 1024")
-    assert training.look_key(method) != new
+    assert store_key(method) != new

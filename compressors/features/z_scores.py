@@ -1,0 +1,32 @@
+"""Standard scores: how many standard deviations a value lies above the mean of its request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEGLIGIBLE_SPREAD = 1e-9
+
+
+def z_scores(
+    values: Sequence[float] | NDArray[np.float64], epsilon: float | None = None
+) -> NDArray[np.float64]:
+    """Values with mean 0 and standard deviation 1 (of N, not N - 1): `[N]`; empty for no values.
+
+    Args:
+        epsilon: added to the deviation, so that equal values give 0 and nearly equal ones stay
+            small: probes were fitted with 1e-6 and sums of units are made with 1e-9. None adds
+            nothing; then all are 0 where the deviation is at most 1e-9 of the largest magnitude (or
+            of 1, if that is larger).
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        return array
+    spread = array.std()
+    if epsilon is not None:
+        return np.asarray((array - array.mean()) / (spread + epsilon))
+    if spread <= _NEGLIGIBLE_SPREAD * max(1.0, float(np.abs(array).max(initial=0.0))):
+        return np.zeros(len(array))
+    return np.asarray((array - array.mean()) / spread)

@@ -1,0 +1,70 @@
+"""Rules as pydantic fields: what requests and adapters take, made from `RULES`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tamis.compressors.rules import RULES, Rules, RuleSpec, spec_of
+
+Where = Literal["http", "adapters"]
+
+
+def rule_names(where: Where) -> list[str]:
+    """The rules that requests, or adapters, take in their plain form."""
+    return [
+        one.name
+        for one in RULES
+        if (spec_of(one).in_http if where == "http" else spec_of(one).in_adapters)
+    ]
+
+
+def rule_fields(where: Where, text: Any = str) -> dict[str, Any]:
+    """Field definitions for `pydantic.create_model`: annotation, default and help of each rule.
+
+    Args:
+        text: the annotation of rules that are texts; a service bounds their length.
+    """
+    names = set(rule_names(where))
+    return {
+        one.name: (
+            _annotation(spec_of(one), where, text),
+            Field(one.default, description=spec_of(one).help),
+        )
+        for one in RULES
+        if one.name in names
+    }
+
+
+def rules_from(given: object, where: Where, **others: Any) -> Rules:
+    """The rules that an object with such fields holds; `others` go before.
+
+    Raises:
+        BadInput: a rule that cannot be followed.
+    """
+    values = {name: getattr(given, name) for name in rule_names(where) if name not in others}
+    return Rules(**values, **others)
+
+
+def request_fields(rules: Rules) -> dict[str, Any]:
+    """Rules as the fields of `POST /v1/compress`; those at their default are left out."""
+    plain = {name: getattr(rules, name) for name in rule_names("http")}
+    defaults = {one.name: one.default for one in RULES}
+    sent = {name: value for name, value in plain.items() if value != defaults[name]}
+    return sent | ({"protect": {"regex": list(rules.protect)}} if rules.protect else {})
+
+
+def _annotation(spec: RuleSpec, where: Where, text: Any) -> Any:
+    plain: Any = {
+        "flag": bool,
+        "count": Annotated[int, Field(ge=spec.least, le=spec.most)],
+        "share": Annotated[float, Field(gt=0, le=1)],
+        "probability": Annotated[float, Field(ge=0, le=1)],
+        "text": text,
+        "patterns": tuple[str, ...],
+    }.get(spec.kind)
+    if spec.kind == "choice":
+        few = spec.adapter_choices if where == "adapters" else None
+        plain = Literal[few or spec.choices()]
+    return plain | None if spec.optional else plain

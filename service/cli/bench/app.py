@@ -1,0 +1,41 @@
+"""`tamis bench`: the commands that measure."""
+
+from __future__ import annotations
+
+import typer
+
+from tamis.service.cli.bench import (
+    answers,
+    break_even,
+    depth,
+    evidence,
+    hops,
+    languages,
+    needle,
+    peers,
+    places,
+    rerank,
+    retrieval,
+    run,
+    selectors,
+    sinks,
+    speed,
+)
+from tamis.service.cli.options.bench_options import RECORDS
+
+app = typer.Typer(help="Measure how much evidence methods keep.", no_args_is_help=True)
+app.command("speed", epilog=speed.EPILOG)(speed.speed)
+app.command("run", epilog=RECORDS)(run.run_records)
+app.command("evidence", epilog=RECORDS)(evidence.evidence)
+app.command("answers", epilog=answers.EPILOG)(answers.answers)
+app.command("break-even", epilog=break_even.EPILOG)(break_even.break_even)
+app.command("depth", epilog=depth.EPILOG)(depth.depth)
+app.command("hops", epilog=hops.EPILOG)(hops.hops)
+app.command("languages", epilog=languages.EPILOG)(languages.languages)
+app.command("needle", epilog=needle.EPILOG)(needle.needle)
+app.command("peers", epilog=peers.EPILOG)(peers.peers)
+app.command("places", epilog=places.EPILOG)(places.places)
+app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
+app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
+app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
+app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)

@@ -1,0 +1,93 @@
+"""Progress bars on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from tamis.probes.hub import zoo
+
+
+class RateColumn(ProgressColumn):
+    """A column with the records per second."""
+
+    def render(self, task: Task) -> Text:
+        """The recent speed, or a dash."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", "progress.data.speed")
+
+
+def add_bar(progress: Progress, name: str, total: int) -> Callable[[int], None]:
+    """Adds a bar; returns the callback that sets how many are done."""
+    task = progress.add_task(name, total=total)
+    return lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def record_bars() -> Iterator[Progress]:
+    """Bars with rate and remaining time, on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress
+
+
+@contextmanager
+def file_bars() -> Iterator[Callable[..., None]]:
+    """Bars on stderr with the remaining time, one per file, each with a note after it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int, note: str = "") -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total, note=note)
+            bar.update(tasks[name], completed=done, note=note)
+
+        yield report
+
+
+STAGE_LABELS = {"fetch": "fetching", "check": "checking", "unpack": "unpacking", "store": "storing"}
+
+
+@contextmanager
+def download_bar() -> Iterator[zoo.Progress]:
+    """A bar on stderr for one download; it pulses in a stage of unknown length."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("waiting", total=None)
+
+        def report(stage: str, share: float) -> None:
+            progress.update(
+                task,
+                description=STAGE_LABELS.get(stage, stage),
+                completed=share,
+                total=1.0 if share else None,
+            )
+
+        yield report

@@ -1,0 +1,54 @@
+"""A compression as one JSON object, as the service answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tamis.compressors.pipeline.results import PassageResult
+    from tamis.compressors.types import Compressed
+
+
+def compression_json(result: Compressed, passages: Sequence[PassageResult]) -> dict[str, Any]:
+    """The response of `POST /v1/compress` to a compression; without scores they are null."""
+    return {
+        "text": result.text,
+        "results": [_passage_json(passage, result) for passage in passages],
+        "coverage": {
+            "windows": result.windows,
+            "tokens_scored": result.tokens_read,
+            "truncated": False,
+        },
+        "usage": {
+            "input_tokens": result.tokens_in,
+            "output_tokens": result.tokens_out,
+            "saved_tokens": result.tokens_in - result.tokens_out,
+            "ratio": round(result.ratio, 4),
+            "cached_tokens": result.tokens_cached,
+            "tokenizer": result.tokenizer,
+            "estimated": False,
+        },
+        "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
+        "status": result.status,
+        "method": result.method,
+        "warnings": list(result.warnings),
+    }
+
+
+def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
+    return {
+        "index": passage.index,
+        "id": passage.passage.id,
+        "relevance_score": passage.score,
+        "kept": bool(passage.kept),
+        "text": passage.text,
+        "relevant_spans": [_span_json(u, result) for u in passage.kept],
+        "tokens_before": passage.tokens_before,
+        "tokens_after": passage.tokens_after,
+    }
+
+
+def _span_json(u: int, result: Compressed) -> dict[str, Any]:
+    start, end = result.units[u].visible
+    return {"start": start, "end": end, "score": result.scores[u] if result.scores else None}

@@ -1,0 +1,20 @@
+"""`tamis probe`: the commands that fit, judge and show probes, and train adapters."""
+
+from __future__ import annotations
+
+import typer
+
+from tamis.service.cli.options.bench_options import RECORDS
+from tamis.service.cli.probe import evaluate, lists, lora, rank, train
+
+app = typer.Typer(
+    help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
+    no_args_is_help=True,
+)
+app.command("train", epilog=RECORDS)(train.train)
+app.command("eval", epilog=RECORDS)(evaluate.evaluate)
+app.command("calibrate", epilog=RECORDS)(evaluate.calibrate)
+app.command("show")(evaluate.show)
+app.command("lists", epilog=lists.EPILOG)(lists.lists)
+app.command("rank", epilog=rank.EPILOG)(rank.rank)
+app.command("lora", epilog=lora.EPILOG)(lora.train_adapters)

@@ -1,0 +1,120 @@
+"""`tamis probe eval`, `calibrate` and `show`: what can be done with a probe that is fitted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tamis.service.cli.display.bars import file_bars
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import SHARP
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.probe_options import (
+    Cache,
+    Data,
+    ProbeFile,
+    ProxyName,
+    named_or_shipped_probe,
+    parse_record_file,
+    readings_folder,
+)
+from tamis.service.cli.options.target_files import check_images, check_probe_target
+from tamis.service.cli.probe.probe_plots import (
+    draw_coverage,
+    draw_weight_map,
+    head_weights,
+    print_figures,
+    weight_map_text,
+)
+
+if TYPE_CHECKING:
+    from tamis.probes.probing.linear import LinearProbe
+
+
+@report_errors()
+def evaluate(
+    data: Data,
+    probe: ProbeFile = None,
+    proxy: ProxyName = SHARP,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", help="Also draw coverage asked against coverage reached."),
+    ] = None,
+) -> None:
+    """Judge a probe on labelled questions it was not fitted on: evidence, calibration, coverage."""
+    from tamis.service.training.probe.coverage import reached_coverage
+    from tamis.service.training.probe.figures import probe_figures
+
+    check_images(png)
+    found, cases = _read_cases(probe, proxy, data, cache)
+    figures = {"held_out": probe_figures(found, cases), "promises": reached_coverage(found, cases)}
+    if as_json:
+        typer.echo(json.dumps(figures["held_out"] | {"promises": figures["promises"]}))
+    else:
+        print_figures(figures)
+    if png:
+        draw_coverage(found.card.figures.get("coverage", {}), figures["promises"], png)
+
+
+@report_errors()
+def calibrate(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the calibrated probe.")],
+    probe: ProbeFile = None,
+    proxy: ProxyName = SHARP,
+    cache: Cache = None,
+) -> None:
+    """Fit a probe's probabilities to your own labelled questions; its order of sentences stays."""
+    from tamis.service.training.probe.fitting import recalibrate
+
+    check_probe_target(out)
+    found, cases = _read_cases(probe, proxy, data, cache)
+    written = recalibrate(found, cases).save(out)
+    Console(stderr=True).print(f"wrote {written}, calibrated on {len(cases)} questions")
+
+
+@report_errors()
+def show(
+    probe: ProbeFile = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Also draw the map as an image.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Which shipped probe.")] = "question_rows",
+    proxy: ProxyName = SHARP,
+) -> None:
+    """Draw which heads a probe trusts, layer by layer: green for, red against."""
+    found = named_or_shipped_probe(probe, method, proxy)
+    grid = head_weights(found)
+    Console().print(weight_map_text(grid))
+    print_figures(found.card.figures)
+    if png:
+        draw_weight_map(grid, png, found)
+
+
+def _read_cases(
+    probe: Path | None, proxy: str, data: list[str], cache: Path | None
+) -> tuple[LinearProbe, list[Any]]:
+    from tamis.compressors.methods.question_rows import QuestionRows
+    from tamis.compressors.registry import load_proxy
+    from tamis.probes.errors import BadInput
+    from tamis.service.datasets.cached_reader import cached_reader
+    from tamis.service.datasets.record_files import name_distinctly
+    from tamis.service.training.probe.labelled_readings import read_answerable
+
+    found = named_or_shipped_probe(probe, "question_rows", proxy)
+    method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found)
+    with file_bars() as report:
+        files = name_distinctly([parse_record_file(name) for name in data])
+        cases = list(read_answerable(method, files, readings_folder(cache), report))
+    if not cases:
+        raise BadInput(
+            f"no question of {', '.join(data)} has both gold and other sentences; "
+            "nothing can be judged"
+        )
+    return found, cases

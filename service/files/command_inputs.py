@@ -1,0 +1,226 @@
+"""The input of a command: files, folders, standard input and JSON as passages and a question."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tamis.probes.errors import BadInput
+from tamis.probes.text import Passage
+from tamis.service.files.json_input import JSON_SUFFIXES, STDIN, display_name, record_of
+
+TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm", ".py", *JSON_SUFFIXES)
+_GZIP_SUFFIX = ".gz"
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SNIFFED_BYTES = 8192
+
+
+@dataclass(slots=True)
+class CommandInputs:
+    """Everything that the inputs of a command hold.
+
+    Attributes:
+        passages: in the order given, folders sorted.
+        questions: those in JSON inputs, each once.
+        skipped: files found in folders that are not text.
+    """
+
+    passages: list[Passage] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+
+    def question(self, given: str | None) -> str:
+        """The question of the command line, or the only one in the inputs.
+
+        Raises:
+            BadInput: there is none, or more than one.
+        """
+        if given is not None:
+            return given
+        if len(self.questions) == 1:
+            return self.questions[0]
+        if self.questions:
+            raise BadInput(
+                f"the inputs ask {len(self.questions)} different questions; choose one with -q"
+            )
+        raise BadInput('there is no question; ask one with -q "...", or in a JSON input')
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """How inputs are read.
+
+    Attributes:
+        encoding: of every file and of standard input.
+        max_bytes: more input than this is refused before it fills the memory.
+    """
+
+    encoding: str = "utf-8"
+    max_bytes: int = 1 << 30
+
+
+def standard_input() -> BinaryIO | None:
+    """Standard input as bytes; None where it is closed, as under some supervisors."""
+    return getattr(sys.stdin, "buffer", None)
+
+
+def gather_inputs(
+    paths: Sequence[str], stdin: BinaryIO | None, options: InputOptions
+) -> CommandInputs:
+    """Reads paths in order; without paths, standard input if it is a pipe or a file.
+
+    Text is not changed, line ends included; files that end in .gz are unpacked.
+
+    Raises:
+        BadInput: a path is missing, unreadable, empty of text files or not in that encoding; JSON
+            is broken or its documents are; there is no text at all, or more than `max_bytes`.
+    """
+    if not paths and (stdin is None or stdin.isatty()):
+        raise BadInput("there is nothing to read; name files or folders, or pipe text in")
+    found, total_bytes = CommandInputs(), 0
+    for name, data in _contents(paths or (STDIN,), stdin, found, options.max_bytes + 1):
+        total_bytes += len(data)
+        if total_bytes > options.max_bytes:
+            raise BadInput(
+                f"the input has more than {options.max_bytes:,} bytes; "
+                "name fewer files, or raise --max-input"
+            )
+        _add_input(found, name, data, options.encoding)
+    if not any(passage.text.strip() for passage in found.passages):
+        raise BadInput(
+            f"the {len(found.passages)} documents given hold no text; give some with words in them"
+        )
+    return found
+
+
+def _contents(
+    paths: Sequence[str], stdin: BinaryIO | None, found: CommandInputs, max_bytes: int
+) -> Iterator[tuple[str, bytes]]:
+    """The name of every input, and its first `max_bytes` bytes."""
+    for path in paths:
+        if path == STDIN and stdin is None:
+            raise BadInput("standard input is closed; name files or folders, or pipe text in")
+        if path == STDIN and stdin is not None:
+            yield STDIN, stdin.read(max_bytes)
+        elif Path(path).is_dir():
+            yield from _text_files(Path(path), found, max_bytes)
+        elif not Path(path).exists():
+            raise BadInput(f"there is no file or folder {path}; check the name")
+        else:
+            yield path, _read_bytes(Path(path), max_bytes, unpack=True)
+
+
+def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """The text files below a folder, sorted; hidden files are left out, other files recorded."""
+    texts, others = 0, len(found.skipped)
+    for file in _visible_files(folder):
+        named = _suffix(str(file)) in TEXT_SUFFIXES
+        data = _read_bytes(file, max_bytes, unpack=named)
+        if named or _is_text(data):
+            texts += 1
+            yield str(file), data
+        else:
+            found.skipped.append(file)
+    if not texts:
+        raise BadInput(
+            f"{folder} holds no text files ({len(found.skipped) - others} files that are none, "
+            "hidden ones aside); name another folder, or the files themselves"
+        )
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for home, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(home, name).is_file():
+                yield Path(home, name)
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a file name, in lower case and without .gz."""
+    return Path(name.lower().removesuffix(_GZIP_SUFFIX)).suffix
+
+
+def _read_bytes(file: Path, max_bytes: int, unpack: bool) -> bytes:
+    """The first `max_bytes` bytes, of a .gz those of the unpacked data; no more is ever held."""
+    open_file = gzip.open if unpack and file.suffix.lower() == _GZIP_SUFFIX else open
+    try:
+        with open_file(file, "rb") as stream:
+            data: bytes = stream.read(max_bytes)
+            return data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadInput(f"{file} is no whole gzip file ({error}); pack it again") from error
+    except OSError as error:
+        raise BadInput(
+            f"{file} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether a file of unknown kind is text: UTF-8 without NUL."""
+    if b"\0" in data[:_SNIFFED_BYTES]:
+        return False
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _add_input(found: CommandInputs, name: str, data: bytes, encoding: str) -> None:
+    """Adds one input: its documents if it is JSON that holds some, else its text as a passage."""
+    text = decode(data, name, encoding)
+    record = record_of(text, name, _suffix(name))
+    if record is None:
+        found.passages.append(Passage(text, None if name == STDIN else name))
+        return
+    question = record.get("question", record.get("query"))
+    if isinstance(question, str) and question.strip() and question not in found.questions:
+        found.questions.append(question)
+    found.passages += _passages(record["documents"], name)
+
+
+def decode(data: bytes, name: str, encoding: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        BadInput: they are packed or not in the encoding, with the offset; or the encoding is
+            unknown.
+    """
+    if packing := next((word for magic, word in _MAGIC.items() if data.startswith(magic)), None):
+        raise BadInput(
+            f"{display_name(name)} is packed with {packing}; unpack it, or name a file that ends "
+            "in .gz"
+        )
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        byte = data[error.start : error.start + 1].hex()
+        raise BadInput(
+            f"{display_name(name)} is not {encoding}: byte 0x{byte} at offset {error.start} cannot "
+            "be read; name its encoding, such as --encoding latin-1"
+        ) from error
+    except UnicodeError as error:  # of codecs that do not decode text: there is no offset
+        raise BadInput(
+            f"{display_name(name)} cannot be read as {encoding} ({error}); name its encoding, "
+            "such as utf-8"
+        ) from error
+    except (LookupError, ValueError) as error:
+        raise BadInput(
+            f"there is no encoding {encoding!r}; give utf-8, latin-1 or another that Python knows"
+        ) from error
+
+
+def _passages(documents: list[Any], name: str) -> list[Passage]:
+    from tamis.compressors.documents import to_passage
+
+    try:
+        return [to_passage(document, index) for index, document in enumerate(documents)]
+    except (BadInput, TypeError, ValueError) as error:
+        raise BadInput(f"{display_name(name)}: {error}") from error

@@ -1,0 +1,148 @@
+"""Who imports whom, read from the source: `python tests/import_graph.py` prints rooms by floor.
+
+A room is a folder of `service/`, or one of the other three top folders as a whole. A room stands
+one floor above the highest room that it imports; floor 1 imports none of ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("probes", "compressors", "retrieval", "service")
+Graph = Mapping[str, set[str]]
+
+
+def source_files() -> list[Path]:
+    """Every module of the four folders."""
+    return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """Its path from the root without the suffix, `service/front` for a package's own module."""
+    return path.relative_to(ROOT).as_posix().removesuffix(".py").removesuffix("/__init__")
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Every module that an import names, at any depth; `from a import b` gives a.b and a."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+            yield module
+
+
+def module_graph() -> Graph:
+    """Module to the modules of ours that it imports, inside functions and for types, too."""
+    modules = {module_of(path) for path in source_files()}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for path in source_files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for target in _targets(node, modules):
+                if target != module_of(path):
+                    graph[module_of(path)].add(target)
+    return graph
+
+
+def _targets(node: ast.AST, modules: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from filter(None, (_find(alias.name, modules) for alias in node.names))
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        for alias in node.names:
+            # `from package import module`, else a name of the package's or module's own
+            found = _find(f"{node.module}.{alias.name}", modules) or _find(node.module, modules)
+            if found:
+                yield found
+
+
+def _find(name: str, modules: set[str]) -> str | None:
+    if name == "tamis":
+        return "service/front"
+    path = name.removeprefix("tamis.").replace(".", "/")
+    return path if name.startswith("tamis.") and path in modules else None
+
+
+def package_of(module: str) -> str:
+    """The folder that a module lies in."""
+    return module if (ROOT / module).is_dir() else module.rpartition("/")[0]
+
+
+def room_of(module: str) -> str:
+    """`service/http`, `probes`: what a newcomer sees as one thing."""
+    parts = package_of(module).split("/")
+    return "/".join(parts[:2]) if parts[0] == "service" else parts[0]
+
+
+def grouped(graph: Graph, group_of: Callable[[str], str]) -> Graph:
+    """The same graph between groups of modules."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for module, targets in graph.items():
+        groups[group_of(module)] |= {group_of(target) for target in targets} - {group_of(module)}
+    return groups
+
+
+def circles(graph: Graph) -> list[list[str]]:
+    """Sets of nodes that reach each other (Tarjan 1972), each sorted."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in graph[node]:
+            if target not in index:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            members = stack[stack.index(node) :]
+            del stack[-len(members) :]
+            if len(members) > 1:
+                found.append(sorted(members))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def floors(graph: Graph) -> dict[str, int]:
+    """How high each node stands: 1 where it imports none of the others. There are no circles."""
+
+    @cache
+    def floor(node: str) -> int:
+        return 1 + max((floor(target) for target in graph[node]), default=0)
+
+    return {node: floor(node) for node in graph}
+
+
+def main() -> int:
+    """Prints the rooms from the top floor down, and every circle there is."""
+    sys.setrecursionlimit(10_000)
+    modules = module_graph()
+    packages, rooms = grouped(modules, package_of), grouped(modules, room_of)
+    tied = [*circles(modules), *circles(packages), *circles(rooms)]
+    for one in tied:
+        sys.stdout.write(f"circle: {', '.join(one)}\n")
+    if not circles(rooms):
+        of = floors(rooms)
+        for room in sorted(rooms, key=lambda room: (-of[room], room)):
+            imports = ", ".join(sorted(rooms[room])) or "none of ours"
+            sys.stdout.write(f"floor {of[room]}  {room:24} imports {imports}\n")
+    summary = f"{len(modules)} modules, {len(packages)} packages, {len(tied)} circles"
+    sys.stdout.write(f"{summary}\n")
+    return len(tied)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

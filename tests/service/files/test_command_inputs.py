@@ -1,0 +1,252 @@
+"""What the command line reads, and as what."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+
+import pytest
+
+from tamis.probes.errors import BadInput
+from tamis.service.files.command_inputs import InputOptions, gather_inputs
+
+DOCUMENTS = ["One.", {"id": "b", "title": "B", "text": "Two.\n", "metadata": {"page": 3}}]
+
+
+def read(*paths, say: bytes = b"", **how):
+    return gather_inputs([str(path) for path in paths], io.BytesIO(say), InputOptions(**how))
+
+
+def test_a_file_is_one_passage_with_its_path_as_given_and_not_a_character_changed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    text = "\ufeff <p>Eins.\r\n\r\nZwei\u2028\x00</p> \n"
+    (tmp_path / "a.html").write_bytes(text.encode())
+    (passage,) = read("./a.html").passages
+    assert (passage.text, passage.id, passage.title) == (text, "./a.html", None)
+
+
+def test_a_folder_is_read_sorted_and_deep_without_what_is_hidden_or_no_text(tmp_path):
+    for name in ("b.md", "a/z.txt", "a/LICENSE", ".hidden.md", ".git/config.txt", "c.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Words.")
+    (tmp_path / "picture").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "model.bin").write_bytes(b"\xff\xfe")
+    found = read(tmp_path)
+    assert [os.path.relpath(p.id, tmp_path) for p in found.passages] == [
+        "b.md",
+        "c.py",
+        "a/LICENSE",
+        "a/z.txt",
+    ]
+    assert {path.name for path in found.skipped} == {"picture", "model.bin"}
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("in.json", json.dumps({"query": "Q?", "documents": DOCUMENTS})),
+        ("in.json", json.dumps({"question": "Q?", "passages": DOCUMENTS})),
+        ("in.json", json.dumps(DOCUMENTS)),
+        ("in.jsonl", "\n".join(map(json.dumps, DOCUMENTS)) + "\n\n"),
+    ],
+)
+def test_json_that_holds_documents_is_read_as_passages(tmp_path, name, held):
+    (tmp_path / name).write_text(held)
+    found = read(tmp_path / name)
+    one, two = found.passages
+    assert (one.text, one.id, one.title) == ("One.", None, None)
+    assert (two.text, two.id, two.title, two.metadata) == ("Two.\n", "b", "B", {"page": 3})
+    assert found.questions == (["Q?"] if "Q?" in held else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("in.json", '{"name": "tamis", "version": 1}'),
+        ("in.json", "[1, 2]"),
+        ("in.json", "{not json"),
+        ("in.json", "[" * 100_000),
+        ("in.jsonl", '{"event": "start"}\n{"event": "stop"}'),
+        ("in.md", json.dumps(DOCUMENTS)),
+    ],
+)
+def test_any_other_json_is_text(tmp_path, name, held):
+    (tmp_path / name).write_text(held)
+    assert [passage.text for passage in read(tmp_path / name).passages] == [held]
+
+
+def test_a_line_of_json_lines_may_hold_a_line_separator(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a\u2028b"}\n"c"\n', "utf-8")
+    assert [p.text for p in read(tmp_path / "in.jsonl").passages] == ["a\u2028b", "c"]
+
+
+def test_standard_input_is_read_without_paths_or_as_a_dash_as_text_or_json():
+    assert [p.text for p in read(say=b"Plain. ").passages] == ["Plain. "]
+    found = read("-", say=json.dumps({"question": "Q?", "documents": DOCUMENTS}).encode())
+    assert (len(found.passages), found.question(None)) == (2, "Q?")
+    # quoted prose is no JSON document: its quotes belong to it
+    assert [p.text for p in read(say=b'"Quoted."').passages] == ['"Quoted."']
+
+
+def test_the_question_of_the_command_line_goes_before_those_of_the_inputs(tmp_path):
+    for name in "ab":
+        record = {"question": f"{name}?", "documents": ["Text."]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    found = read(tmp_path)
+    assert found.question("mine?") == "mine?"
+    with pytest.raises(BadInput, match="2 different questions"):
+        found.question(None)
+
+
+def test_what_is_not_in_the_encoding_is_named_with_its_offset_and_latin_1_reads_it(tmp_path):
+    file = tmp_path / "old.txt"
+    file.write_bytes("Prix: 3 €. Déjà".encode()[:10] + b"caf\xe9.")
+    with pytest.raises(BadInput, match=r"old\.txt is not utf-8: byte 0x.. at offset \d+") as caught:
+        read(file)
+    assert "--encoding latin-1" in str(caught.value)
+    file.write_bytes(b"caf\xe9.")
+    assert read(file, encoding="latin-1").passages[0].text == "café."
+    with pytest.raises(BadInput, match="offset 3"):
+        read(file)
+    with pytest.raises(BadInput, match="no encoding 'klingon'"):
+        read(file, encoding="klingon")
+
+
+def test_a_malformed_document_is_named_with_its_file_and_place(tmp_path):
+    file = tmp_path / "in.json"
+    for wrong in ({"txt": "No text."}, {"text": "x", "id": 7}, {"text": "x", "url": "u"}, 3):
+        file.write_text(json.dumps({"documents": ["Fine.", wrong]}))
+        with pytest.raises(BadInput, match=r"in\.json: passage 1"):
+            read(file)
+
+
+def test_several_requests_are_not_one_text(tmp_path):
+    row = {"question": "Who?", "documents": ["Ann.", "Bob."]}
+    file = tmp_path / "many.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    assert len(read(file).passages) == 2
+    file.write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n")
+    with pytest.raises(BadInput, match=r"holds 2 requests.*tamis batch run"):
+        read(file)
+
+
+def test_what_holds_no_text_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blank.txt").write_text(" \n\t")
+    (tmp_path / "none.json").write_text('{"documents": []}')
+    for path, why in (
+        ("empty", "holds no text files"),
+        ("blank.txt", "hold no text"),
+        ("none.json", "0 documents"),
+        ("missing.txt", "no file or folder"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            read(tmp_path / path)
+
+
+def test_no_more_is_read_than_allowed(tmp_path):
+    (tmp_path / "a.txt").write_text("a" * 60)
+    (tmp_path / "b.txt").write_text("b" * 60)
+    assert len(read(tmp_path, max_bytes=120).passages) == 2
+    with pytest.raises(BadInput, match="more than 119 bytes"):
+        read(tmp_path, max_bytes=119)
+
+
+def test_a_terminal_is_not_waited_for():
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    with pytest.raises(BadInput, match="nothing to read"):
+        gather_inputs([], Terminal(), InputOptions())
+
+
+FINE = '{"text": "One."}'
+TORN = '{"text": "Two."'
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "line"),
+    [
+        ("in.jsonl", f"{FINE}\n\n{TORN}\n{FINE}\n", 3),
+        ("in.jsonl", f'{{"event": 1}}\n{TORN}', 2),
+        ("in.jsonl", "Prose.\n", 1),
+        ("in.json", f"[{FINE},\n{TORN},\n{FINE}]", 3),
+        ("in.json", '["One.",\n"Two"', 2),
+        ("in.json", '{"question": "Q?",\n"documents": ["One."\n', 3),
+        ("in.json", '{"max_tokens": 5,\n"documents": ["One.",]}', 2),
+        ("-", f"{FINE}\n{TORN}\n", 2),
+        ("-", '{"query": "Q?"\n"documents": ["One."]}', 2),
+    ],
+)
+def test_broken_json_that_was_meant_as_documents_is_refused_with_its_line(
+    tmp_path, monkeypatch, name, held, line
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(held)
+    called = "standard input" if name == "-" else name
+    with pytest.raises(BadInput, match=rf"{called}, line {line}: no JSON .*\.txt"):
+        read(name, say=held.encode())
+
+
+@pytest.mark.parametrize(
+    "held", ['{"name": "tamis",}', '// settings\n{"query": 1}', '{"a": [{"text": 1},]}']
+)
+def test_broken_json_of_any_other_kind_is_text(tmp_path, held):
+    (tmp_path / "in.json").write_text(held)
+    assert [passage.text for passage in read(tmp_path / "in.json").passages] == [held]
+
+
+def test_a_line_that_is_no_document_among_documents_is_refused(tmp_path):
+    (tmp_path / "in.jsonl").write_text(f'{FINE}\n{{"txt": "Two."}}\n"Three."\n')
+    with pytest.raises(BadInput, match=r"in\.jsonl, line 2: neither .* as 2 of 3 lines are"):
+        read(tmp_path / "in.jsonl")
+
+
+def test_a_gzipped_file_is_read_as_what_is_in_it(tmp_path):
+    (tmp_path / "a.TXT.gz").write_bytes(gzip.compress("Déjà.\r\n".encode()) * 2)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'"One."\n{"text": "Two."}'))
+    (tmp_path / "c.bin.gz").write_bytes(gzip.compress(b"\0"))
+    found = read(tmp_path)
+    assert [p.text for p in found.passages] == ["Déjà.\r\n" * 2, "One.", "Two."]
+    assert found.passages[0].id == str(tmp_path / "a.TXT.gz")
+    assert [path.name for path in found.skipped] == ["c.bin.gz"]
+
+
+def test_what_is_packed_counts_unpacked_and_no_more_is_unpacked_than_allowed(tmp_path):
+    file = tmp_path / "bomb.txt.gz"
+    file.write_bytes(gzip.compress(b"a" * 100_000))
+    assert len(read(file, max_bytes=100_000).passages[0].text) == 100_000
+    with pytest.raises(BadInput, match="more than 99,999 bytes"):
+        read(file, max_bytes=99_999)
+
+
+def test_torn_or_unnamed_gzip_is_told_as_what_it_is(tmp_path):
+    whole = gzip.compress(b"Some words." * 100)
+    for data in (whole[:-9], b"Plain words.", whole[:20] + b"\xff" + whole[21:]):
+        (tmp_path / "a.txt.gz").write_bytes(data)
+        with pytest.raises(BadInput, match=r"a\.txt\.gz is no whole gzip file"):
+            read(tmp_path / "a.txt.gz")
+    for encoding in ("utf-8", "latin-1"):
+        with pytest.raises(BadInput, match="standard input is packed with gzip; unpack it"):
+            read(say=whole, encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["punycode", "undefined", "nope", "base64", "a\0b"])
+def test_an_encoding_that_reads_no_text_is_refused(encoding):
+    with pytest.raises(BadInput, match=r"encoding.*(utf-8|latin-1)"):
+        read(say=b"Plain words, \xff.", encoding=encoding)
+
+
+def test_a_closed_standard_input_is_an_error_only_if_it_is_wanted(tmp_path):
+    (tmp_path / "a.txt").write_text("Words.")
+    assert (
+        gather_inputs([str(tmp_path / "a.txt")], None, InputOptions()).passages[0].text == "Words."
+    )
+    for paths, why in (([], "nothing to read"), (["-"], "standard input is closed")):
+        with pytest.raises(BadInput, match=why):
+            gather_inputs(paths, None, InputOptions())
