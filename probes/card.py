@@ -20,7 +20,7 @@ class ModelCard:
     layers: int
     heads: int
 
-    def way_to(self, depth: int) -> str:
+    def depth_advice(self, depth: int) -> str:
         """The way out where so many layers are wanted of a proxy that has fewer."""
         if depth <= self.layers:
             return f"load it with layers={depth} (the whole model has {self.layers})"

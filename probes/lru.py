@@ -18,26 +18,26 @@ class LruCache(Generic[T]):
             more than a tenth of it is not held.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self.held = most, 0
-        self._found: OrderedDict[Hashable, tuple[int, T]] = OrderedDict()
+    def __init__(self, max_cost: int) -> None:
+        self.max_cost, self.cost = max_cost, 0
+        self._entries: OrderedDict[Hashable, tuple[int, T]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, cost: int, make: Callable[[], T]) -> T:
         """What was made for the key, or is made now. What is made must not be changed."""
         with self._lock:
-            if (known := self._found.get(key)) is not None:
-                self._found.move_to_end(key)
+            if (known := self._entries.get(key)) is not None:
+                self._entries.move_to_end(key)
                 return known[1]
         made = make()
-        if cost <= self.most // 10:
-            self._hold(key, cost, made)
+        if cost <= self.max_cost // 10:
+            self._store(key, cost, made)
         return made
 
-    def _hold(self, key: Hashable, cost: int, made: T) -> None:
+    def _store(self, key: Hashable, cost: int, made: T) -> None:
         with self._lock:
-            before = self._found.pop(key, None)
-            self.held += cost - (before[0] if before else 0)
-            self._found[key] = (cost, made)
-            while self.held > self.most:
-                self.held -= self._found.popitem(last=False)[1][0]
+            before = self._entries.pop(key, None)
+            self.cost += cost - (before[0] if before else 0)
+            self._entries[key] = (cost, made)
+            while self.cost > self.max_cost:
+                self.cost -= self._entries.popitem(last=False)[1][0]

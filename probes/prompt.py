@@ -37,8 +37,8 @@ class Template:
     """
 
     name: str
-    head: str
-    ask: str
+    opening: str
+    question_prefix: str
     end: str
 
 
@@ -76,8 +76,8 @@ class PassageTokens:
     """
 
     ids: tuple[int, ...]
-    start: int
-    spans: tuple[tuple[int, int], ...]
+    title_tokens: int
+    unit_spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +85,50 @@ class QuestionTokens:
     """The question piece of a prompt, as tokens; rows are `[rows, len(ids))`."""
 
     ids: tuple[int, ...]
-    rows: int
+    first_row: int
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One prompt for the proxy: what is read, and what is asked of it."""
 
-    read: PassageTokens
-    ask: QuestionTokens
+    passage: PassageTokens
+    question: QuestionTokens
 
     def __len__(self) -> int:
         """Tokens that a cold reading runs, the kept head aside."""
-        return len(self.read.ids) + len(self.ask.ids)
+        return len(self.passage.ids) + len(self.question.ids)
 
 
 class Layout:
     """Turns passages and questions into prompts for one tokenizer and one template."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
-        self.template, self._tokenizer = template, tokenizer
-        self.tokens = TextTokenizer(tokenizer, name)
+        self.template, self._raw_tokenizer = template, tokenizer
+        self.tokenizer = TextTokenizer(tokenizer, name)
         trusted = tokenizer
         if tokenizer.encode_special_tokens or tokenizer.truncation or tokenizer.padding:
             trusted = Tokenizer.from_str(tokenizer.to_str())
             trusted.encode_special_tokens = False
             trusted.no_truncation()
             trusted.no_padding()
-        self.head = tuple(trusted.encode(template.head, add_special_tokens=False).ids)
-        self._ask = tuple(trusted.encode(template.ask, add_special_tokens=False).ids)
+        self.opening = tuple(trusted.encode(template.opening, add_special_tokens=False).ids)
+        self._question_prefix = tuple(trusted.encode(template.question_prefix, add_special_tokens=False).ids)
         self._end = tuple(trusted.encode(template.end, add_special_tokens=False).ids)
 
     def with_template(self, template: Template) -> Layout:
         """The same tokenizer, in other words."""
-        return Layout(self._tokenizer, template, self.tokens.name)
+        return Layout(self._raw_tokenizer, template, self.tokenizer.name)
 
-    def ask(self, question: str) -> QuestionTokens:
+    def question_tokens(self, question: str) -> QuestionTokens:
         """The question piece; its rows start at the question's own first token.
 
         A blank joins it to the template's words, so its first word is tokenised as inside a line.
         """
-        ids = self.tokens.encode(f" {question}").ids
-        return QuestionTokens((*self._ask, *ids, *self._end), len(self._ask))
+        ids = self.tokenizer.encode(f" {question}").ids
+        return QuestionTokens((*self._question_prefix, *ids, *self._end), len(self._question_prefix))
 
-    def read(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> PassageTokens:
+    def passage_tokens(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> PassageTokens:
         """The passage piece.
 
         Args:
@@ -136,8 +136,8 @@ class Layout:
             units: half-open code-point spans, in order; they may leave gaps.
             title: read on a line of its own before the passage; never part of a unit.
         """
-        line = self.tokens.encode(f"{title}\n").ids if title else []
-        encoded = self.tokens.encode(text)
+        line = self.tokenizer.encode(f"{title}\n").ids if title else []
+        encoded = self.tokenizer.encode(text)
         return PassageTokens((*line, *encoded.ids), len(line), tuple(token_spans(encoded, units)))
 
 

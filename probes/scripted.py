@@ -75,10 +75,10 @@ class ScriptedReader:
         self.weigh = weigh
         self.card = ModelCard(name, "scripted", layers, heads)
         self.layout = Layout(byte_tokenizer(), template, name)
-        self.seen: list[tuple[str, str]] = []
+        self.read_log: list[tuple[str, str]] = []
 
     @classmethod
-    def pointing_at(
+    def from_needles(
         cls, *needles: str, layers: int = 4, heads: int = 2, name: str = "scripted"
     ) -> ScriptedReader:
         """A reader that looks at every occurrence of some texts and hardly at anything else.
@@ -103,7 +103,7 @@ class ScriptedReader:
     @property
     def prompts_read(self) -> int:
         """How many prompts were read so far, in the words of any template."""
-        return len(self.seen)
+        return len(self.read_log)
 
     def with_template(self, template: Template) -> ScriptedReader:
         """The same script, in other words; `seen` is shared."""
@@ -123,25 +123,25 @@ class ScriptedReader:
                 f"want layers below {self.card.layers}, or give layers={want.depth}"
             )
         for prompt in prompts:
-            looks = self._looks(prompt)
-            share = self._share(want, len(prompt.ask.ids) - prompt.ask.rows)[..., None]
+            looks = self._script_weights(prompt)
+            share = self._share(want, len(prompt.question.ids) - prompt.question.first_row)[..., None]
             weights = share * looks + (1 - share) * looks.mean()
             yield Signal(weights.float(), want.layers, want.rows)
 
-    def _looks(self, prompt: Prompt) -> Tensor:
+    def _script_weights(self, prompt: Prompt) -> Tensor:
         """The script of one prompt, a number a token: `[N]`."""
-        data = bytes(prompt.read.ids[prompt.read.start :])
-        question, passage = self._question(prompt.ask), data.decode()
-        self.seen.append((question, passage))
+        data = bytes(prompt.passage.ids[prompt.passage.title_tokens :])
+        question, passage = self._question_text(prompt.question), data.decode()
+        self.read_log.append((question, passage))
         weights = _check_weights(self.weigh(question, passage), passage)
         tokens = _spread_over_bytes(weights, data)
         return torch.from_numpy(tokens * min(1.0, MAX_PASSAGE_MASS / max(tokens.sum(), MAX_PASSAGE_MASS)))
 
-    def _question(self, ask: QuestionTokens) -> str:
+    def _question_text(self, ask: QuestionTokens) -> str:
         """The question between the template's words; a blank joins it to them."""
-        empty = self.layout.ask("")
-        end = len(empty.ids) - empty.rows - 1
-        return bytes(ask.ids[ask.rows + 1 : len(ask.ids) - end]).decode()
+        empty = self.layout.question_tokens("")
+        end = len(empty.ids) - empty.first_row - 1
+        return bytes(ask.ids[ask.first_row + 1 : len(ask.ids) - end]).decode()
 
     def _share(self, want: Want, rows: int) -> Tensor:
         """How closely each layer, head and row follows the script: `[L, H, R]`, up to 1."""

@@ -32,7 +32,7 @@ class Want:
 
     layers: tuple[int, ...]
     rows: tuple[RowGroup, ...] = ("question_mean",)
-    keep: bool = False
+    keep_kv: bool = False
 
     def __post_init__(self) -> None:
         if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
@@ -58,14 +58,14 @@ class Signal:
     weights: Tensor
     layers: tuple[int, ...]
     rows: tuple[str, ...]
-    cached: int = 0
+    cached_tokens: int = 0
 
     @classmethod
-    def of_passage(cls, weights: Tensor, prompt: Prompt, want: Want, cached: int = 0) -> Signal:
+    def cut_to_passage(cls, weights: Tensor, prompt: Prompt, want: Want, cached_tokens: int = 0) -> Signal:
         """Rows over what was read, `[L, H, R', N]`, cut to the passage's own tokens."""
         # [0, start) title   [start, stop) passage   then the question
-        start, stop = prompt.read.start, len(prompt.read.ids)
-        return cls(weights[..., start:stop], want.layers, want.rows, cached)
+        start, stop = prompt.passage.title_tokens, len(prompt.passage.ids)
+        return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens)
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
         """The weights of token spans, one row a span: `[U, L, H, R]`.

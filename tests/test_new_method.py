@@ -54,7 +54,7 @@ def test_it_is_found_by_its_file_and_compresses_and_ranks(registered: Path):
     assert registry.method_names(None) == ["brightest"]
     assert registry.method_info("brightest").needs_proxy
     for layer in (1, 3):
-        reader = ScriptedReader.pointing_at("1907")
+        reader = ScriptedReader.from_needles("1907")
         short = tamis.compress(
             QUESTION, DOCS, method="brightest", max_tokens=24, proxy=reader, layer=layer
         )

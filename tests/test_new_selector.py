@@ -25,7 +25,7 @@ def example(tmp_path: Path) -> Path:
     return file
 
 
-def run(*command: str | Path) -> str:
+def run(*command: str | Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=ROOT,
@@ -35,7 +35,6 @@ def run(*command: str | Path) -> str:
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_it_is_found_by_its_file_and_searches(example: Path, monkeypatch: pytest.MonkeyPatch):
@@ -71,8 +70,7 @@ def test_the_type_check_notices_what_does_not_keep_the_contract(example: Path):
 def test_it_keeps_the_laws_of_every_selector(example: Path):
     words = ("pytest", "-q", "-p", "tests.selector_folder", "--selector-folder", example.parent)
     laws = "tests/retrieval/kv/test_selectors.py"
-    passed = run(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
-    assert re.search(r"\b6 passed", passed), passed
+    run(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
 
 
 def test_its_class_is_about_ten_lines(example: Path):

@@ -2,8 +2,9 @@
 
 Coverage is split conformal prediction (Vovk et al. 2005; Lei et al. 2018, §2.2) with the lowest
 probability of a question's gold units as its score: of n calibration questions, the threshold is
-the k-th lowest such score, k = ⌊(1 - coverage)(n + 1)⌋. A new question like those keeps all its
-evidence with at least that probability. Nothing is promised for data unlike the calibration's.
+the k-th lowest such score, k = ⌊(1 - coverage)(n + 1)⌋, at most n. A new question like those keeps
+all its evidence with at least that probability. Nothing is promised for data unlike the
+calibration's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def conformal_threshold(lowest: Tensor, coverage: float) -> float:
         coverage: the share of questions whose evidence shall be kept whole.
     """
     # (1 - 0.9) * 10 is 0.9999999999999998: rounding errors are forgiven
-    k = math.floor((1 - coverage) * (len(lowest) + 1) + 1e-9)
+    k = min(math.floor((1 - coverage) * (len(lowest) + 1) + 1e-9), len(lowest))
     return float(sorted(lowest.tolist())[k - 1]) if k else 0.0
 
 

@@ -108,9 +108,9 @@ def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -
 def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> Tensor:
     """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`."""
     width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
-    return features @ probe.get("document", (width,)) + evidence @ probe.get("units", (2,))
+    return features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
 
 
 def document_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
     """The probability that each document answers, from its score; the order stays the same."""
-    return Calibration(*probe.get("calibration", (4,)).tolist())(z)
+    return Calibration(*probe.weight("calibration", (4,)).tolist())(z)

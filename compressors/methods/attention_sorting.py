@@ -65,7 +65,7 @@ class AttentionSorting(OrderingMethod):
         if len(order) < 2:
             return tuple(order)
         documents = document_ids(self.reader, passages)
-        query = self.reader.layout.ask(question)
+        query = self.reader.layout.question_tokens(question)
         window = document_tokens_left(self.reader, query, self.window_tokens)
         for _ in range(self.rounds):
             before = order
@@ -81,7 +81,7 @@ class AttentionSorting(OrderingMethod):
 
 def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int, ...]]:
     """Each document as tokens: its title on a line, its text, a blank line."""
-    encode = reader.layout.tokens.encode
+    encode = reader.layout.tokenizer.encode
     return [
         tuple(encode(f"{p.title}\n{p.text}\n\n" if p.title else f"{p.text}\n\n").ids)
         for p in passages

@@ -44,7 +44,7 @@ class AttnRank(OrderingMethod):
         if isinstance(profile, PositionProfile):
             self.profile = profile
         elif profile == "auto":
-            self.profile = PositionProfile.shipped(model)
+            self.profile = PositionProfile.load_shipped(model)
         else:
             self.profile = PositionProfile.load(profile)
 
@@ -57,7 +57,7 @@ class AttnRank(OrderingMethod):
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]
     ) -> tuple[int, ...]:
         """The passage of rank i at the place of the i-th most attention."""
-        places = best_first(self.profile.at(len(passages)))
+        places = best_first(self.profile.shares_for(len(passages)))
         passage_at = dict(zip(places, best_first(scores), strict=True))
         return tuple(passage_at[place] for place in range(len(passages)))
 

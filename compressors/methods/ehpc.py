@@ -131,7 +131,7 @@ class EHPC(TwoStepMethod):
         found = choose_profile(profile, "needle", reader.card.name)
         found.check(reader.card, reader.layout.template.name)
         # 8 of the paper's models' 32; fewer where a layer has not so many
-        chosen = found.evaluators(min(heads, found.heads) if heads == HEADS else heads)
+        chosen = found.evaluator_heads(min(heads, found.heads) if heads == HEADS else heads)
         self.layer, self.layer_heads = chosen[0][0], tuple(head for _, head in chosen)
         self.reader, self.form, self.together = reader, form, together
         self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
@@ -142,7 +142,7 @@ class EHPC(TwoStepMethod):
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """Up to the evaluator layer; all layers where no profile says which one that is."""
         profile = options.get("profile", "auto")
-        if profile == "auto" and not HeadProfile.ships("needle", model):
+        if profile == "auto" and not HeadProfile.is_shipped("needle", model):
             return None
         return choose_profile(profile, "needle", model).best_layer() + 1
 
@@ -201,13 +201,16 @@ class EHPC(TwoStepMethod):
         Raises:
             BadInput: the text is longer than the proxy's context.
         """
-        prompt = Prompt(self.reader.layout.read(text, ()), self.reader.layout.ask(question))
+        prompt = Prompt(
+            self.reader.layout.passage_tokens(text, ()),
+            self.reader.layout.question_tokens(question),
+        )
         (signal,) = self.reader.read([prompt], self._want())
         scores = box_filter(
             mean_last_rows(signal, self.layer_heads, self.rows), self.pool_tokens
         ).sum(0)
         kept = sorted(scores.topk(min(most, len(scores))).indices.tolist())
-        offsets = self.reader.layout.tokens.encode(text).offsets
+        offsets = self.reader.layout.tokenizer.encode(text).offsets
         return [offsets[i] for i in kept]
 
     def _want(self) -> Want:

@@ -71,7 +71,7 @@ class FoundInTheMiddle(OrderingMethod):
         Raises:
             BadInput: a window below 1, or an empty dummy.
         """
-        tokens = tuple(reader.layout.tokens.encode(dummy).ids)
+        tokens = tuple(reader.layout.tokenizer.encode(dummy).ids)
         if window_tokens < 1 or not tokens:
             raise BadInput(
                 f"window_tokens is {window_tokens} and the dummy has {len(tokens)} tokens; "
@@ -94,7 +94,7 @@ class FoundInTheMiddle(OrderingMethod):
     def relevance(self, question: str, passages: Sequence[Passage]) -> list[float]:
         """Each passage's attention minus its place's bias, as the mean attention per token."""
         found: list[float] = []
-        query = self.reader.layout.ask(question)
+        query = self.reader.layout.question_tokens(question)
         window = document_tokens_left(self.reader, query, self.window_tokens)
         for group in token_batches(document_ids(self.reader, passages), window):
             attention = self._mean_attention(group, query)
@@ -114,7 +114,7 @@ class FoundInTheMiddle(OrderingMethod):
 
     def _dummy_biases(self, places: int, tokens: int) -> tuple[float, ...]:
         dummies = [self._dummy_tokens(tokens)] * places
-        query = self.reader.layout.ask(EMPTY_QUERY)
+        query = self.reader.layout.question_tokens(EMPTY_QUERY)
         return tuple(self._mean_attention(dummies, query))
 
     def _biases_one_by_one(

@@ -112,13 +112,13 @@ class InfiniRetri(ScoringMethod):
         """All layers, or as many as the chosen heads need."""
         if not (heads := _head_count(model, options.get("heads"))):
             return None
-        best = HeadProfile.shipped("contrast", model).best(heads)
+        best = HeadProfile.load_shipped("contrast", model).best(heads)
         return 1 + max(layer for layer, _ in best)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit; a passage ranks by its best unit."""
         clock = time.perf_counter()
-        query = self.reader.layout.ask(question)
+        query = self.reader.layout.question_tokens(question)
         # half of a short context is for carried text and half for new text
         room = document_tokens_left(self.reader, query, self.window_tokens + self.carry_tokens)
         carry = min(self.carry_tokens, max(room // 2, room - self.window_tokens))
@@ -181,7 +181,7 @@ class _CarryState:
         prompts = [Prompt(window.tokens, self.query) for window in chunks]
         for window, signal in zip(chunks, self._read(prompts), strict=True):
             parts += (own := units_as_tokens(window))
-            tokens.append(self._record_scores(own, signal, window.tokens.spans))
+            tokens.append(self._record_scores(own, signal, window.tokens.unit_spans))
         if parts:
             self.carried = self._units_to_carry(parts, torch.cat(tokens))
         if len(prompts) > 1:
@@ -191,13 +191,13 @@ class _CarryState:
         """Reads some units in one prompt; returns them and the scores of the prompt's tokens."""
         joined = join_units(parts)
         (signal,) = self._read([Prompt(joined, self.query)])
-        return parts, self._record_scores(parts, signal, joined.spans)
+        return parts, self._record_scores(parts, signal, joined.unit_spans)
 
     def _read(self, prompts: Sequence[Prompt]) -> Iterator[Signal]:
         self.prompts += len(prompts)
         self.tokens += sum(map(len, prompts))
         for signal in self.method.reader.read(prompts, self.method.want()):
-            self.cached += signal.cached
+            self.cached += signal.cached_tokens
             yield signal
 
     def _record_scores(
@@ -224,11 +224,11 @@ def _head_count(model: str, given: int | None) -> int:
     """How many heads of the contrast profile are read; 0 for all heads of the last layer."""
     if given is not None:
         return given
-    return HEADS if HeadProfile.ships("contrast", model) else 0
+    return HEADS if HeadProfile.is_shipped("contrast", model) else 0
 
 
 def _contrast_heads(reader: Reader, heads: int) -> tuple[Head, ...]:
-    found = HeadProfile.shipped("contrast", reader.card.name)
+    found = HeadProfile.load_shipped("contrast", reader.card.name)
     found.check(reader.card, reader.layout.template.name)
     return found.best(heads)
 

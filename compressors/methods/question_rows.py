@@ -250,7 +250,7 @@ def _middle_layers(depth: int) -> tuple[int, int]:
 
 
 def _probe_weights(probe: LinearProbe, name: str, size: int) -> Tensor:
-    return probe.get(name, (size,))
+    return probe.weight(name, (size,))
 
 
 Method = QuestionRows

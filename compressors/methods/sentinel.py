@@ -54,7 +54,7 @@ def sentinel_template(own: Template) -> Template:
     words = TEMPLATES["sentinel"]
     if not (token := opening_token(own)):
         return words
-    return replace(words, name=f"{words.name}_opened", head=token + words.head)
+    return replace(words, name=f"{words.name}_opened", opening=token + words.opening)
 
 
 def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
@@ -146,8 +146,8 @@ class Sentinel(TwoStepMethod):
         """The regression's outputs; they are not calibrated, since its classes were balanced."""
         values: Tensor = torch.zeros(0)
         if units:
-            w = self.probe.get("head", (reading.features.shape[1],))
-            values = torch.sigmoid(reading.features @ w + self.probe.get("bias", (1,)))
+            w = self.probe.weight("head", (reading.features.shape[1],))
+            values = torch.sigmoid(reading.features @ w + self.probe.weight("bias", (1,)))
         return reading.scores(values, units, len(passages))
 
 

@@ -131,7 +131,10 @@ class InContextRanker:
     def rank(self, question: str, passages: Sequence[Passage]) -> Ranks:
         """Each document's masked sum of calibrated attention."""
         clock = time.perf_counter()
-        questions = [replace(self.reader.layout.ask(q), rows=0) for q in self._queries(question)]
+        questions = [
+            replace(self.reader.layout.question_tokens(q), first_row=0)
+            for q in self._queries(question)
+        ]
         batches = self._batches(passages, max(len(tokens.ids) for tokens in questions))
         tokenised = time.perf_counter()
         best = torch.full((len(passages),), -torch.inf)
@@ -139,9 +142,9 @@ class InContextRanker:
         for batch in batches:
             signals = self._read(batch, questions)
             prompt_tokens = sum(len(batch.ids) + len(tokens.ids) for tokens in questions)
-            tokens_read += prompt_tokens - sum(signal.cached for signal in signals)
+            tokens_read += prompt_tokens - sum(signal.cached_tokens for signal in signals)
             # what was read for the first query just now did not come from an earlier request
-            tokens_cached += signals[0].cached
+            tokens_cached += signals[0].cached_tokens
             scores = self._document_scores(batch, signals)
             for document, score in zip(batch.documents, scores, strict=True):
                 best[document] = torch.maximum(best[document], score)
@@ -162,7 +165,7 @@ class InContextRanker:
 
     def _batches(self, passages: Sequence[Passage], query_tokens: int) -> list[DocumentBatch]:
         layout = self.reader.layout
-        room = self._max_prompt_tokens() - len(layout.head) - query_tokens
+        room = self._max_prompt_tokens() - len(layout.opening) - query_tokens
         if room < _MIN_TOKENS:
             raise BadInput(
                 f"query and instruction take {query_tokens} tokens and leave {room} for documents; "
@@ -195,15 +198,15 @@ def read_questions(
     """Reads one text with several questions; its keys and values are kept if the reader can.
 
     Returns:
-        A signal for each question; `cached` of the first counts only what was cached before the
-        call.
+        A signal for each question; `cached_tokens` of the first counts only what was cached before
+        the call.
     """
     prompts = [Prompt(passage, question) for question in questions]
-    if len(prompts) == 1 or not hasattr(reader, "keep"):
+    if len(prompts) == 1 or not hasattr(reader, "compute_kv"):
         return list(reader.read(prompts, want))
-    kept = list(reader.keep(prompts[:1], want))
-    first, *others = reader.ask(prompts, kept * len(prompts), want)
-    return [replace(first, cached=0), *others]
+    kept = list(reader.compute_kv(prompts[:1], want))
+    first, *others = reader.read_cached(prompts, kept * len(prompts), want)
+    return [replace(first, cached_tokens=0), *others]
 
 
 def sum_heads(signal: Signal, heads: Sequence[Head] | None) -> Tensor:
@@ -218,7 +221,7 @@ def document_batches(
     layout: Layout, passages: Sequence[Passage], form: PromptForm, room: int
 ) -> Iterator[DocumentBatch]:
     """Groups documents into prompts of at most `room` tokens, in order; leaves empty ones out."""
-    label_tokens = len(layout.tokens.encode(form.label.format(len(passages))))
+    label_tokens = len(layout.tokenizer.encode(form.label.format(len(passages))))
     pieces: list[_DocumentPiece] = []
     size = 0
     for piece in _document_pieces(layout, passages, room - label_tokens):
@@ -250,7 +253,7 @@ def _document_pieces(
             continue
         # a blank joins it to its label, so that its first word is tokenised as inside a line
         text = f" {passage.title}\n{passage.text}" if passage.title else f" {passage.text}"
-        encoded = layout.tokens.encode(f"{text}\n\n")
+        encoded = layout.tokenizer.encode(f"{text}\n\n")
         ((_, own),) = token_spans(encoded, [(0, len(text))])
         for first in range(0, len(encoded), room):
             last = min(first + room, len(encoded))
@@ -266,7 +269,7 @@ def _make_batch(
     spans: list[tuple[int, int]] = []
     shown = pieces[::-1] if form.reverse else pieces
     for number, piece in enumerate(shown, 1):
-        label = layout.tokens.encode(form.label.format(number)).ids
+        label = layout.tokenizer.encode(form.label.format(number)).ids
         start = len(ids) + (0 if form.score_label else len(label))
         ids += (*label, *piece.ids)
         spans.append((start, len(ids) - len(piece.ids) + piece.own))

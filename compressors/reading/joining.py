@@ -27,9 +27,9 @@ class UnitTokens:
 
 def units_as_tokens(window: Window) -> list[UnitTokens]:
     """The units of a window, each with the text before it in its passage."""
-    own = window.tokens.ids[window.tokens.start :]
+    own = window.tokens.ids[window.tokens.title_tokens :]
     found, end = [], 0
-    for u, (start, stop) in enumerate(window.tokens.spans, window.first):
+    for u, (start, stop) in enumerate(window.tokens.unit_spans, window.first):
         begin = min(end, start)
         shared = max(0, min(end, stop) - start)
         found.append(UnitTokens(u, own[begin : max(begin, stop)], start - begin, shared))

@@ -14,7 +14,7 @@ _OPENING_TOKENS = ("<bos>", "<s>", "<|begin_of_text|>")
 
 def opening_token(template: Template) -> str:
     """The token that a proxy's prompts must begin with, such as Gemma's `<bos>`; empty for most."""
-    return next((token for token in _OPENING_TOKENS if template.head.startswith(token)), "")
+    return next((token for token in _OPENING_TOKENS if template.opening.startswith(token)), "")
 
 
 def long_range_layers(reader: Any, tokens: int) -> tuple[int, ...]:
@@ -47,7 +47,7 @@ def document_tokens_left(reader: Any, question: QuestionTokens, most: int) -> in
         BadInput: the question leaves no room.
     """
     longest = context_tokens(reader)
-    room = longest - len(reader.layout.head) - len(question.ids)
+    room = longest - len(reader.layout.opening) - len(question.ids)
     if room < 1:
         raise BadInput(
             f"the question takes {len(question.ids)} tokens and {reader.card.name} takes "

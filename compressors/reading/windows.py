@@ -126,9 +126,9 @@ def split_windows(
         include_gaps: whether a window also holds the text between the window before it and its
             first unit.
     """
-    encoded = layout.tokens.encode_many([passage.text for passage in passages])
+    encoded = layout.tokenizer.encode_many([passage.text for passage in passages])
     lines = [f"{passage.title}\n" if passage.title else "" for passage in passages]
-    titles = layout.tokens.encode_many(lines)
+    titles = layout.tokenizer.encode_many(lines)
     windows: list[Window] = []
     for first, stop in _passage_runs(units):
         p = units[first].passage
@@ -195,7 +195,7 @@ def read_windows(
     """
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit, include_gaps)
-    questions = [reader.layout.ask(text) for text in (question, *other_questions)]
+    questions = [reader.layout.question_tokens(text) for text in (question, *other_questions)]
     tokenised = time.perf_counter()
     rows, tokens_read, tokens_cached = [], 0, 0
     for group in _window_groups(reader, windows, len(questions)):
@@ -206,10 +206,10 @@ def read_windows(
         ]
         pooled = []
         for n, (prompt, signal) in enumerate(zip(prompts, reader.read(prompts, want), strict=True)):
-            pooled.append(pool(signal, prompt.read.spans))
-            tokens_read += len(prompt) - signal.cached
+            pooled.append(pool(signal, prompt.passage.unit_spans))
+            tokens_read += len(prompt) - signal.cached_tokens
             # what was read for the first question just now did not come from an earlier request
-            tokens_cached += signal.cached if n < len(group) else 0
+            tokens_cached += signal.cached_tokens if n < len(group) else 0
         by_question = [
             torch.cat(pooled[i : i + len(group)]) for i in range(0, len(pooled), len(group))
         ]
@@ -217,7 +217,7 @@ def read_windows(
     read = time.perf_counter()
     return Reading(
         torch.cat(rows) if rows else torch.zeros(0, 0),
-        tuple(b - a for window in windows for a, b in window.tokens.spans),
+        tuple(b - a for window in windows for a, b in window.tokens.unit_spans),
         len(windows),
         tokens_read,
         {"tokenize": (tokenised - clock) * 1e3, "read": (read - tokenised) * 1e3},

@@ -47,7 +47,7 @@ def attend(
     value: Tensor,
     scale: float,
     rows: int = 0,
-    through: bool = True,
+    with_output: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """What the last tokens of a sequence see of all of it, and how the last of them weigh it.
 
@@ -64,16 +64,16 @@ def attend(
     past, shared = N - n, H // kv_heads
     across, value = key.transpose(1, 2).contiguous(), value.contiguous()
     query = query.reshape(kv_heads, shared, n, d)
-    seen = query.new_empty(n if through else 0, H, d)
+    seen = query.new_empty(n if with_output else 0, H, d)
     by_head = seen.view(-1, kv_heads, shared, d).permute(1, 2, 0, 3)
     weights = query.new_empty(H, 0, N)
-    for start, stop in (*_blocks(n - rows if through else 0, H * N), (n - rows, n)):
+    for start, stop in (*_blocks(n - rows if with_output else 0, H * N), (n - rows, n)):
         if start == stop:
             continue
         keys = past + stop
         looking = query[:, :, start:stop].reshape(kv_heads, -1, d)
         weights = _softmax(looking, across[..., :keys], stop - start, scale)
-        if through:
+        if with_output:
             weighed = torch.bmm(weights, value[:, :keys])
             by_head[:, :, start:stop] = weighed.view(kv_heads, shared, -1, d)
     return seen, weights.view(H, -1, N) if rows else weights[:0].view(H, 0, N)

@@ -43,14 +43,14 @@ class CachedPrompt:
         tokens: of its question piece, which runs. rows: the first of them that is a row.
     """
 
-    passage: KVLayers
-    tokens: int
-    rows: int
+    passage_kv: KVLayers
+    question_tokens: int
+    first_row: int
 
     @property
-    def kept(self) -> int:
+    def passage_tokens(self) -> int:
         """How many tokens are kept."""
-        return self.passage[0].keys.shape[1]
+        return self.passage_kv[0].keys.shape[1]
 
 
 @dataclass(slots=True)
@@ -59,18 +59,18 @@ class _Tile:
 
     prompts: Sequence[CachedPrompt]
     start: int
-    hidden: dict[int, Tensor] = field(default_factory=dict)
+    window_masks: dict[int, Tensor] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
 
     @property
-    def asked(self) -> int:
+    def question_tokens(self) -> int:
         """Tokens of the question, the same for all."""
-        return self.prompts[0].tokens
+        return self.prompts[0].question_tokens
 
     @property
-    def widest(self) -> int:
+    def max_passage_tokens(self) -> int:
         """Tokens of the longest passage."""
-        return max(prompt.kept for prompt in self.prompts)
+        return max(prompt.passage_tokens for prompt in self.prompts)
 
 
 class CachedAttention:
@@ -86,18 +86,18 @@ class CachedAttention:
 
     def __init__(
         self,
-        head: Sequence[KVLayer],
+        opening: Sequence[KVLayer],
         prompts: Sequence[CachedPrompt],
         layers: Sequence[int],
         groups: tuple[RowGroup, ...],
         device: torch.device,
     ) -> None:
-        self.head, self.layers, self.groups = head, frozenset(layers), groups
+        self.opening, self.layers, self.groups = opening, frozenset(layers), groups
         self.last, self.device = max(layers), device
-        self._opening = head[0].keys.shape[1]
-        self._rooms: dict[str, Tensor] = {}
-        self._after: dict[int, Tensor] = {}
-        self._tiles = list(self._tiled(prompts))
+        self._opening_tokens = opening[0].keys.shape[1]
+        self._buffers: dict[str, Tensor] = {}
+        self._causal_masks: dict[int, Tensor] = {}
+        self._tiles = list(self._make_tiles(prompts))
 
     def attend(
         self,
@@ -114,10 +114,10 @@ class CachedAttention:
             q, k, v = (_tile_states(part[0], tile) for part in (query, key, value))
             grown, sums = self._softmax(tile, layer, q, k, scale, window)
             if layer in self.layers:
-                seen = _group_tile_rows(grown, sums, tile.prompts[0].rows, self.groups)
-                tile.weights.append(seen[..., self._opening + tile.asked :].clone())
+                seen = _group_tile_rows(grown, sums, tile.prompts[0].first_row, self.groups)
+                tile.weights.append(seen[..., self._opening_tokens + tile.question_tokens :].clone())
             if layer != self.last:
-                outs.append(self._weighed(tile, layer, grown, v, sums))
+                outs.append(self._weighted_values(tile, layer, grown, v, sums))
         if layer == self.last:
             raise StopForward
         return torch.cat(outs)[None]
@@ -126,21 +126,21 @@ class CachedAttention:
         """What was recorded, prompt by prompt: `[L, H, R', N]` fp32 over the kept tokens."""
         for tile in self._tiles:
             for t, prompt in enumerate(tile.prompts):
-                yield torch.stack([layer[t, ..., : prompt.kept] for layer in tile.weights])
+                yield torch.stack([layer[t, ..., : prompt.passage_tokens] for layer in tile.weights])
 
-    def _tiled(self, prompts: Sequence[CachedPrompt]) -> Iterator[_Tile]:
-        heads, _, size = self.head[0].keys.shape
+    def _make_tiles(self, prompts: Sequence[CachedPrompt]) -> Iterator[_Tile]:
+        heads, _, size = self.opening[0].keys.shape
         most = TILE_BYTES if self.device.type == "cpu" else _GPU_TILE_BYTES
-        most //= heads * size * (4 + self.head[0].values.element_size())
+        most //= heads * size * (4 + self.opening[0].values.element_size())
         run: list[CachedPrompt] = []
         start = width = 0
         for prompt in prompts:
-            columns = self._opening + prompt.tokens + prompt.kept
+            columns = self._opening_tokens + prompt.question_tokens + prompt.passage_tokens
             width = max(width, columns)
-            alike = not run or (prompt.tokens, prompt.rows) == (run[0].tokens, run[0].rows)
+            alike = not run or (prompt.question_tokens, prompt.first_row) == (run[0].question_tokens, run[0].first_row)
             if run and not (alike and width * (len(run) + 1) <= most):
                 yield _Tile(run, start)
-                start += len(run) * run[0].tokens
+                start += len(run) * run[0].question_tokens
                 run, width = [], columns
             run.append(prompt)
         yield _Tile(run, start)
@@ -154,33 +154,33 @@ class CachedAttention:
         """
         T, H, R, d = q.shape
         dtype = q.dtype if blocked.is_faster(q) else torch.float32
-        kept = [prompt.passage[layer].keys for prompt in tile.prompts]
-        keys = self._laid("keys", dtype, self.head[layer].keys, k, kept)
+        kept = [prompt.passage_kv[layer].keys for prompt in tile.prompts]
+        keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, kept)
         heads, columns = keys.shape[1:3]
-        logits = self._room("logits", (T, heads, H // heads * R, columns), dtype)
+        logits = self._buffer("logits", (T, heads, H // heads * R, columns), dtype)
         looking = (q.to(dtype) * scale).reshape(T, heads, -1, d)
         torch.matmul(looking, keys.transpose(2, 3), out=logits)
         grown = logits.view(T, H, R, columns)
-        self._hide(tile, grown, window)
+        self._mask_logits(tile, grown, window)
         if dtype != torch.float32:
             return grown.softmax(-1), None
         grown.sub_(grown.amax(-1, keepdim=True)).exp_()
         return grown, grown.sum(-1, keepdim=True)
 
-    def _weighed(
+    def _weighted_values(
         self, tile: _Tile, layer: int, grown: Tensor, v: Tensor, sums: Tensor | None
     ) -> Tensor:
         """The values, weighed by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
-        kept = [prompt.passage[layer].values for prompt in tile.prompts]
-        values = self._laid("values", v.dtype, self.head[layer].values, v, kept)
+        kept = [prompt.passage_kv[layer].values for prompt in tile.prompts]
+        values = self._lay_out("values", v.dtype, self.opening[layer].values, v, kept)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
         out = out.view(T, H, R, -1)
         if sums is not None:
             out = (out / sums).to(v.dtype)
         return out.transpose(1, 2).reshape(T * R, H, -1)
 
-    def _laid(
+    def _lay_out(
         self,
         name: str,
         dtype: torch.dtype,
@@ -190,58 +190,58 @@ class CachedAttention:
     ) -> Tensor:
         """Opening, question and passages of one tile side by side: `[T, Hkv, C, d]`."""
         T, heads, R, d = new.shape
-        start = self._opening + R
+        start = self._opening_tokens + R
         columns = start + max(one.shape[1] for one in kept)
-        laid = self._room(name, (T, heads, columns, d), dtype)
-        laid[:, :, : self._opening] = head
-        laid[:, :, self._opening : start] = new
+        laid = self._buffer(name, (T, heads, columns, d), dtype)
+        laid[:, :, : self._opening_tokens] = head
+        laid[:, :, self._opening_tokens : start] = new
         for t, one in enumerate(kept):
             place = laid[t, :, start : start + one.shape[1]]
-            one.into(place) if isinstance(one, Int8Vectors) else place.copy_(one)
+            one.dequantize_into(place) if isinstance(one, Int8Vectors) else place.copy_(one)
         return laid
 
-    def _room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Memory that is used again, layer by layer and tile by tile."""
         size = torch.Size(shape).numel()
-        if (room := self._rooms.get(name)) is None or room.numel() < size:
+        if (room := self._buffers.get(name)) is None or room.numel() < size:
             # zeros, not empty: padding gets no weight, and 0 times a NaN left there would be NaN
-            room = self._rooms[name] = torch.zeros(size, dtype=dtype, device=self.device)
+            room = self._buffers[name] = torch.zeros(size, dtype=dtype, device=self.device)
         return room[:size].view(shape)
 
-    def _hide(self, tile: _Tile, logits: Tensor, window: int | None) -> None:
+    def _mask_logits(self, tile: _Tile, logits: Tensor, window: int | None) -> None:
         """Sets to -inf what a token does not see: later ones, padding, what its window excludes."""
         if window is not None:
-            logits.add_(self._beyond(tile, window))
+            logits.add_(self._window_mask(tile, window))
             return
-        R, start = tile.asked, self._opening + tile.asked
-        logits[..., self._opening : start].masked_fill_(self._later(R), -torch.inf)
+        R, start = tile.question_tokens, self._opening_tokens + tile.question_tokens
+        logits[..., self._opening_tokens : start].masked_fill_(self._causal_mask(R), -torch.inf)
         for t, prompt in enumerate(tile.prompts):
-            if prompt.kept < tile.widest:
-                logits[t, ..., start + prompt.kept :] = -torch.inf
+            if prompt.passage_tokens < tile.max_passage_tokens:
+                logits[t, ..., start + prompt.passage_tokens :] = -torch.inf
 
-    def _later(self, R: int) -> Tensor:
+    def _causal_mask(self, R: int) -> Tensor:
         """Which of R tokens come after which."""
-        if R not in self._after:
-            self._after[R] = torch.ones(R, R, dtype=torch.bool, device=self.device).triu(1)
-        return self._after[R]
+        if R not in self._causal_masks:
+            self._causal_masks[R] = torch.ones(R, R, dtype=torch.bool, device=self.device).triu(1)
+        return self._causal_masks[R]
 
-    def _beyond(self, tile: _Tile, window: int) -> Tensor:
+    def _window_mask(self, tile: _Tile, window: int) -> Tensor:
         """0 where a token sees a column, else -inf; made once a pass: `[T, 1, R, C]`."""
-        if window not in tile.hidden:
-            h, kept = self._opening, torch.tensor([p.kept for p in tile.prompts])[:, None]
-            new, passage = h + kept + torch.arange(tile.asked), torch.arange(tile.widest)
+        if window not in tile.window_masks:
+            h, kept = self._opening_tokens, torch.tensor([p.passage_tokens for p in tile.prompts])[:, None]
+            new, passage = h + kept + torch.arange(tile.question_tokens), torch.arange(tile.max_passage_tokens)
             passage = torch.where(passage < kept, h + passage, _NEVER_SEEN)
             opening = torch.arange(h).expand(len(kept), h)
             column, row = torch.cat((opening, new, passage), 1)[:, None], new[:, :, None]
             hidden = (column > row) | (column <= row - window)
             zeros = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-            tile.hidden[window] = zeros[:, None].to(self.device)
-        return tile.hidden[window]
+            tile.window_masks[window] = zeros[:, None].to(self.device)
+        return tile.window_masks[window]
 
 
 def _tile_states(part: Tensor, tile: _Tile) -> Tensor:
     """One tile's new tokens: `[heads, Nq, d]` to `[T, heads, R, d]`."""
-    T, R = len(tile.prompts), tile.asked
+    T, R = len(tile.prompts), tile.question_tokens
     new = part[:, tile.start : tile.start + T * R]
     return new.view(part.shape[0], T, R, -1).transpose(0, 1)
 

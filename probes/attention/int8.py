@@ -22,7 +22,7 @@ class Int8Vectors:
     scales: Tensor
 
     @classmethod
-    def of(cls, vectors: Tensor) -> Int8Vectors:
+    def quantize(cls, vectors: Tensor) -> Int8Vectors:
         """Rounds to the nearest step of a vector's largest part, by head and token."""
         exact = vectors.float()
         scales = exact.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
@@ -38,7 +38,7 @@ class Int8Vectors:
         """The same on another device."""
         return Int8Vectors(self.codes.to(device), self.scales.to(device))
 
-    def into(self, place: Tensor) -> None:
+    def dequantize_into(self, place: Tensor) -> None:
         """Writes the vectors, in the dtype of the place."""
         torch.mul(self.codes, self.scales, out=place)
 

@@ -43,7 +43,7 @@ def passage_kv(
         raise BadInput(f"{len(prompts)} prompts and {len(kept)} kept passages; give one each")
     found = []
     for p, (prompt, layers) in enumerate(zip(prompts, kept, strict=True)):
-        there, due = layers[0].keys.shape[1] if layers else -1, len(prompt.read.ids)
+        there, due = layers[0].keys.shape[1] if layers else -1, len(prompt.passage.ids)
         if there not in (due, head + due) or len(layers) < depth:
             raise BadInput(
                 f"prompt {p} needs {head + due} kept tokens in {depth} layers, or {due} without "

@@ -59,24 +59,24 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
-        self._blocks = weight.is_mkldnn
+        self._is_packed = weight.is_mkldnn
 
     def __call__(self, states: Tensor) -> Tensor:
         """`[N, in]` to `[N, out]`."""
         return (
-            self._with(states, "none") if self._blocks else linear(states, self.weight, self.bias)
+            self._apply(states, "none") if self._is_packed else linear(states, self.weight, self.bias)
         )
 
     def silu(self, states: Tensor) -> Tensor:
         """With SiLU behind it; only where `fused`."""
-        return self._with(states, "swish")
+        return self._apply(states, "swish")
 
-    def times(self, states: Tensor, other: Tensor) -> Tensor:
+    def multiply(self, states: Tensor, other: Tensor) -> Tensor:
         """Times another `[N, out]`; only where `fused`."""
         made: Tensor = _POINTWISE.binary(states, other, self.weight, self.bias, "mul")
         return made
 
-    def _with(self, states: Tensor, step: str) -> Tensor:
+    def _apply(self, states: Tensor, step: str) -> Tensor:
         made: Tensor = _POINTWISE(states, self.weight, self.bias, step, [], "")
         return made
 

@@ -22,7 +22,7 @@ KERNEL_BLOCK_KEYS = 512
 
 def attention_function(recorder: Recorder) -> Callable[..., Tensor]:
     """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
-    return recorder.asking.attend if recorder.asking else partial(attend, recorder)
+    return recorder.custom_attention.attend if recorder.custom_attention else partial(attend, recorder)
 
 
 def attend(
@@ -46,9 +46,9 @@ def attend(
     for s, length in enumerate(lengths):
         q, k, v = (part[0, :, start : start + length] for part in (query, key, value))
         start += length
-        if recorder.keep:
-            recorder.keep_states(s, k, v)
-        before = recorder.past[s] if recorder.past is not None else None
+        if recorder.keep_kv:
+            recorder.store_kv(s, k, v)
+        before = recorder.past_kv[s] if recorder.past_kv is not None else None
         if before is not None:
             k = torch.cat((before[layer].keys.to(k), k), dim=1)
             v = v if last else torch.cat((before[layer].values.to(v), v), dim=1)
@@ -76,9 +76,9 @@ def _record(
     first, stop = recorder.row_spans[s]
     past = k.shape[1] - q.shape[1]
     looking = q[:, first:stop].float() * scale
-    if recorder.states:
+    if recorder.record_queries:
         recorder.queries[s].append(looking)
-    later = recorder.later(first + past, stop + past, k.shape[1], window, looking)
+    later = recorder.tail_mask(first + past, stop + past, k.shape[1], window, looking)
     recorder.weights[s].append(softmax_row_groups(looking, k, later, recorder.groups))
 
 
@@ -89,7 +89,7 @@ def _attend_in_blocks(
     first, stop = recorder.row_spans[s]
     wanted, through = layer in recorder.layers, layer != recorder.stop_after
     few = 0 < stop - first <= blocked.MAX_ROWS
-    if wanted and few and stop == q.shape[1] and not recorder.states:
+    if wanted and few and stop == q.shape[1] and not recorder.record_queries:
         seen, weights = blocked.attend(q, k, v, scale, stop - first, through)
         recorder.weights[s].append(group_rows_fp32(weights, recorder.groups))
         return seen

@@ -78,24 +78,24 @@ class Recorder:
     layers: frozenset[int]
     row_spans: Sequence[tuple[int, int]]
     lengths: Sequence[int] | None = None
-    past: Sequence[Sequence[KVLayer] | None] | None = None
+    past_kv: Sequence[Sequence[KVLayer] | None] | None = None
     groups: tuple[RowGroup, ...] = ("question",)
-    keep: bool = False
-    keep_tokens: Sequence[int] | None = None
-    asking: CustomAttention | None = None
-    states: bool = False
+    keep_kv: bool = False
+    kv_tokens: Sequence[int] | None = None
+    custom_attention: CustomAttention | None = None
+    record_queries: bool = False
     stop_after: int | None = None
     weights: list[list[Tensor]] = field(default_factory=list)
-    kept: list[list[KVLayer]] = field(default_factory=list)
+    kv_layers: list[list[KVLayer]] = field(default_factory=list)
     queries: list[list[Tensor]] = field(default_factory=list)
     _masks: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.weights = [[] for _ in self.row_spans]
-        self.kept = [[] for _ in self.row_spans]
+        self.kv_layers = [[] for _ in self.row_spans]
         self.queries = [[] for _ in self.row_spans]
 
-    def later(self, start: int, stop: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+    def tail_mask(self, start: int, stop: int, keys: int, window: int | None, like: Tensor) -> Tensor:
         """0 where the rows `[start, stop)` see one of the last keys, else -inf: `[R, C]`.
 
         C is as few as hide anything: without a window, a row sees every key before the first row.
@@ -112,16 +112,16 @@ class Recorder:
         """The same over all keys, for the rows from `start` to the last: `[R, N]`."""
         span = (start, keys, keys, -1, like.dtype)
         if window is not None or not start:
-            return self.later(start, keys, keys, window, like)
+            return self.tail_mask(start, keys, keys, window, like)
         if span not in self._masks:
-            later = self.later(start, keys, keys, None, like)
+            later = self.tail_mask(start, keys, keys, None, like)
             self._masks[span] = torch.nn.functional.pad(later, (start, 0))
         return self._masks[span]
 
-    def keep_states(self, s: int, keys: Tensor, values: Tensor) -> None:
+    def store_kv(self, s: int, keys: Tensor, values: Tensor) -> None:
         """Keeps a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
-        most = self.keep_tokens[s] if self.keep_tokens is not None else keys.shape[1]
-        self.kept[s].append(KVLayer(keys[:, :most].clone(), values[:, :most].clone()))
+        most = self.kv_tokens[s] if self.kv_tokens is not None else keys.shape[1]
+        self.kv_layers[s].append(KVLayer(keys[:, :most].clone(), values[:, :most].clone()))
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)

@@ -114,7 +114,7 @@ class Adapters:
         except KeyError as error:
             raise BadModelFile(f"{path} lacks {error}; every adapter has a and b") from error
 
-    def onto(self, proxy: Proxy) -> Proxy:
+    def apply_to(self, proxy: Proxy) -> Proxy:
         """The proxy, changed in place to the model that it and the adapters make.
 
         Adapters of layers that it was not loaded with are left out.

@@ -30,10 +30,10 @@ def models_root(root: Path | str | None = None) -> Path:
     return Path(root)
 
 
-def set_home_source(named: Callable[[], Path | None] | None) -> None:
+def set_home_source(source: Callable[[], Path | None] | None) -> None:
     """Says who is asked for another folder each time; None, or its None, is the user's own.
 
     Nothing below the service reads the environment: the front door asks what TAMIS_HOME says.
     """
     global _home_source
-    _home_source = named
+    _home_source = source

@@ -36,7 +36,7 @@ class Terms:
 
     name: str
     address: str
-    asks: tuple[str, ...]
+    conditions: tuple[str, ...]
     members: tuple[str, ...] = ()
 
 
@@ -97,7 +97,7 @@ class ZooEntry:
         return (first, *self.parts)
 
     @property
-    def by_hand(self) -> str:
+    def manual_install(self) -> str:
         """How to install it without a network."""
         if self.parts:
             what, given = f"its {len(self.wheels)} wheels in one folder", "FOLDER"
@@ -113,7 +113,7 @@ class ZooEntry:
 GEMMA_TERMS = Terms(
     name="Gemma Terms of Use (Google, last modified 24 March 2025)",
     address="https://ai.google.dev/gemma/terms",
-    asks=(
+    conditions=(
         "To use the model is to agree to the terms (opening paragraph).",
         "It must not be used for what the Prohibited Use Policy names "
         "(https://ai.google.dev/gemma/prohibited_use_policy), nor against the law (3.2).",

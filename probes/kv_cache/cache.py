@@ -84,9 +84,9 @@ class PassageCache:
             raise BadInput(f"storage is {storage!r}; give 'exact' or 'int8'")
         self.max_bytes, self.storage = max_bytes, storage
         self.files = (
-            CacheFiles(Path(folder), max_disk_bytes).ready() if folder is not None else None
+            CacheFiles(Path(folder), max_disk_bytes).prepare() if folder is not None else None
         )
-        self._kept: OrderedDict[str, KVLayers] = OrderedDict()
+        self._entries: OrderedDict[str, KVLayers] = OrderedDict()
         self._bytes = 0
         self._counts = dict.fromkeys(
             ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"), 0
@@ -99,10 +99,10 @@ class PassageCache:
         What comes from disk is put on the device, and stays there.
         """
         with self._lock:
-            held = self._kept.get(key)
+            held = self._entries.get(key)
             if held is not None:
-                self._kept.move_to_end(key)
-        found = held if held is not None else self._from_disk(key, device)
+                self._entries.move_to_end(key)
+        found = held if held is not None else self._load_from_disk(key, device)
         enough = found is not None and len(found) >= layers
         self._count("hits" if enough else "misses")
         if enough and held is None:
@@ -112,14 +112,14 @@ class PassageCache:
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; nothing is loaded and nothing counted."""
         with self._lock:
-            return key in self._kept
+            return key in self._entries
 
     def put(self, key: str, kept: Sequence[KVLayer], about: dict[str, str]) -> None:
         """Keeps an entry, in place of a shallower one of the same key."""
         held: KVLayers = kept
         if self.storage == "int8":
-            held = [Int8KVLayer(Int8Vectors.of(one.keys), Int8Vectors.of(one.values)) for one in kept]
-        self._remember(key, held)
+            held = [Int8KVLayer(Int8Vectors.quantize(one.keys), Int8Vectors.quantize(one.values)) for one in kept]
+        self._store_in_memory(key, held)
         if self.files and not self.files.store(key, held, about | {"storage": self.storage}):
             self._count("unwritten")
 
@@ -127,12 +127,12 @@ class PassageCache:
         """Counts and sizes, now."""
         files = self.files.size() if self.files else (0, 0)
         with self._lock:
-            return CacheStats(len(self._kept), self._bytes, *files, **self._counts)
+            return CacheStats(len(self._entries), self._bytes, *files, **self._counts)
 
     def clear(self) -> None:
         """Forgets everything, on disk too."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
             self._bytes = 0
         if self.files:
             self.files.clear()
@@ -141,12 +141,12 @@ class PassageCache:
         """Reads every file whole and names those that are damaged; `drop` deletes them."""
         if self.files is None:
             return []
-        faults = [fault for fault in self.files.faults() if fault]
+        faults = [fault for fault in self.files.check_files() if fault]
         for fault in faults if drop else ():
             self.files.drop(fault.file.stem)
         return faults
 
-    def _from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
+    def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
         if self.files is None:
             return None
         try:
@@ -158,20 +158,20 @@ class PassageCache:
         if held is None:
             return None
         held = move_kv(held, device)
-        self._remember(key, held)
+        self._store_in_memory(key, held)
         return held
 
-    def _remember(self, key: str, held: KVLayers) -> None:
+    def _store_in_memory(self, key: str, held: KVLayers) -> None:
         size = sum(map(_layer_bytes, held))
         with self._lock:
-            if (before := self._kept.pop(key, None)) is not None:
+            if (before := self._entries.pop(key, None)) is not None:
                 self._bytes -= sum(map(_layer_bytes, before))
             if size > self.max_bytes:
                 return  # it alone is too large
-            self._kept[key] = held
+            self._entries[key] = held
             self._bytes += size
             while self._bytes > self.max_bytes:
-                _, oldest = self._kept.popitem(last=False)
+                _, oldest = self._entries.popitem(last=False)
                 self._bytes -= sum(map(_layer_bytes, oldest))
                 self._counts["evicted"] += 1
 
@@ -207,7 +207,7 @@ class CachedReader:
                 "of another model; give Proxy.from_model(..., revision=...), or a cache without a "
                 "folder"
             )
-        self._about = {"model": proxy.card.name, "revision": proxy.card.revision}
+        self._metadata = {"model": proxy.card.name, "revision": proxy.card.revision}
         self._model = fingerprint(proxy, cache.storage)
 
     def with_template(self, template: Template) -> CachedReader:
@@ -217,11 +217,11 @@ class CachedReader:
     def key(self, prompt: Prompt) -> str:
         """What names a prompt's passage: model, template and tokens, title included; 64 digits."""
         digest = self._model.copy()
-        digest.update(array("q", prompt.read.ids).tobytes())
+        digest.update(array("q", prompt.passage.ids).tobytes())
         return str(digest.hexdigest())
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
-        """As `Proxy.read`; `Signal.cached` says how many tokens did not run.
+        """As `Proxy.read`; `Signal.cached_tokens` says how many tokens did not run.
 
         Raises:
             BadInput: as `Proxy.read`.
@@ -241,15 +241,15 @@ class CachedReader:
 
     def _run(self, turn: _CacheBatch, want: Want) -> Iterator[Signal]:
         """Reads what is new, asks what is kept, and yields both in the order they came in."""
-        read = self.proxy.read_keeping([turn.prompts[i] for i in turn.cold.values()], want)
+        read = self.proxy.read_with_kv([turn.prompts[i] for i in turn.cold.values()], want)
         seen: dict[int, Signal] = {}
         for (key, i), (signal, kept) in zip(turn.cold.items(), read, strict=True):
             seen[i] = signal
-            if turn.prompts[i].read.ids:
-                about = self._about | {"tokens": str(len(turn.prompts[i].read.ids))}
+            if turn.prompts[i].passage.ids:
+                about = self._metadata | {"tokens": str(len(turn.prompts[i].passage.ids))}
                 self.cache.put(key, kept, about)
         warm = [turn.prompts[i] for i in turn.warm]
-        asked = self.proxy.ask(warm, list(turn.warm.values()), want)
+        asked = self.proxy.read_cached(warm, list(turn.warm.values()), want)
         seen |= zip(turn.warm, asked, strict=True)
         yield from (seen.pop(i) for i in range(len(turn.prompts)))
 
@@ -280,4 +280,4 @@ class _CacheBatch:
 
 
 def _tokens_to_run(prompt: Prompt, held: KVLayers | None) -> int:
-    return len(prompt) if held is None else len(prompt.ask.ids)
+    return len(prompt) if held is None else len(prompt.question.ids)

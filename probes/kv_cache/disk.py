@@ -35,7 +35,7 @@ class DamagedFile:
     """A file that is no whole entry, and why."""
 
     file: Path
-    why: str
+    reason: str
 
 
 class CacheFiles:
@@ -43,10 +43,10 @@ class CacheFiles:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
-        self._writes = self._left = 0
+        self._writes = self._free_bytes = 0
         self._writing = threading.Lock()
 
-    def ready(self) -> CacheFiles:
+    def prepare(self) -> CacheFiles:
         """Makes the folder, if it is not there, and sees whether it can be written.
 
         Raises:
@@ -104,21 +104,21 @@ class CacheFiles:
             return False
         with self._writing:
             if self._writes % _CHECK_EVERY == 0:
-                self._left = self.max_bytes - self.size()[1]
-            if len(data) > self._left:
-                self._left = self._make_room(len(data))
+                self._free_bytes = self.max_bytes - self.size()[1]
+            if len(data) > self._free_bytes:
+                self._free_bytes = self._make_room(len(data))
             try:
                 self._write(self.path(key), data)
             except OSError:
                 return False
-            self._writes, self._left = self._writes + 1, self._left - len(data)
+            self._writes, self._free_bytes = self._writes + 1, self._free_bytes - len(data)
             return True
 
     def drop(self, key: str) -> bool:
         """Deletes an entry, if it is there; whether it is gone."""
         return _delete(self.path(key))
 
-    def faults(self) -> Iterator[DamagedFile | None]:
+    def check_files(self) -> Iterator[DamagedFile | None]:
         """Reads every file whole: one fault, or None, a file."""
         for file in self.files():
             try:

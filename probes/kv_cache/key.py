@@ -45,6 +45,6 @@ def fingerprint(proxy: Proxy, storage: str) -> Any:
         "revision": revision,
         "config": {name: value for name, value in config.items() if name not in _NOT_THE_MODEL},
         "dtype": str(proxy.dtype),
-        "opening": proxy.layout.head,
+        "opening": proxy.layout.opening,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())

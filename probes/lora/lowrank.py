@@ -28,13 +28,13 @@ class _FrozenProduct(torch.autograd.Function):
     """`x [..., I]` times frozen weights `[O, I]`; the gradient goes to `x` alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.turned = turned
+    def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.transposed = transposed
         return linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        return linear(grads[0], ctx.turned), None, None, None
+        return linear(grads[0], ctx.transposed), None, None, None
 
 
 # `apply` is typed in some releases of torch and not in others
@@ -48,12 +48,12 @@ class FrozenLinear(nn.Module):
         super().__init__()
         bias = layer.bias.detach() if layer.bias is not None else None
         self.register_buffer("weight", layer.weight.detach())
-        self.register_buffer("turned", layer.weight.detach().t().contiguous())
+        self.register_buffer("transposed", layer.weight.detach().t().contiguous())
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., I]` to `[..., O]`."""
-        return _frozen_product(x, self.weight, self.turned, self.bias)
+        return _frozen_product(x, self.weight, self.transposed, self.bias)
 
 
 class LowRankLinear(nn.Module):

@@ -30,7 +30,7 @@ class _TrainingAttention:
     ) -> None:
         self.lengths, self.spans, self.want = list(lengths), spans, want
         self.weights: list[list[Tensor]] = [[] for _ in lengths]
-        self._hidden: dict[tuple[int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def attend(
         self,
@@ -51,18 +51,18 @@ class _TrainingAttention:
                 seen_rows = softmax_rows(q[:, start:stop], k, seen, scale)
                 self.weights[s].append(group_rows(seen_rows, self.want.rows))
             if layer < self.want.depth - 1:
-                outs.append(_mix_values(q * scale, k, v, self._hiding(len(k[0]), window, k)))
+                outs.append(_mix_values(q * scale, k, v, self._mask(len(k[0]), window, k)))
         if not outs:
             raise StopForward
         return torch.cat(outs, 1).transpose(0, 1)[None]
 
-    def _hiding(self, length: int, window: int | None, like: Tensor) -> Tensor:
+    def _mask(self, length: int, window: int | None, like: Tensor) -> Tensor:
         """Zero where a token sees another, `[N, N]`; -inf elsewhere."""
-        if (length, window) not in self._hidden:
+        if (length, window) not in self._masks:
             seen = causal_mask(0, length, length, window, like.device)
             hidden = torch.zeros(length, length, dtype=like.dtype, device=like.device)
-            self._hidden[length, window] = hidden.masked_fill(~seen, -torch.inf)
-        return self._hidden[length, window]
+            self._masks[length, window] = hidden.masked_fill(~seen, -torch.inf)
+        return self._masks[length, window]
 
 
 def _mix_values(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
@@ -77,17 +77,17 @@ def _mix_values(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
 
 def read_with_grad(proxy: Proxy, prompts: Sequence[Prompt], want: Want) -> list[Signal]:
     """Like `Proxy.read`, of all prompts in one pass, with the graph behind it."""
-    head = proxy.layout.head
-    sequences = [(*head, *p.read.ids, *p.ask.ids) for p in prompts]
-    spans = [(len(head) + len(p.read.ids) + p.ask.rows, len(head) + len(p)) for p in prompts]
+    head = proxy.layout.opening
+    sequences = [(*head, *p.passage.ids, *p.question.ids) for p in prompts]
+    spans = [(len(head) + len(p.passage.ids) + p.question.first_row, len(head) + len(p)) for p in prompts]
     learning = _TrainingAttention([len(ids) for ids in sequences], spans, want)
     ids = torch.tensor([token for sequence in sequences for token in sequence])
     places = torch.cat([torch.arange(len(sequence)) for sequence in sequences])
-    with use_recorder(Recorder(frozenset(), (), lengths=(), asking=learning)):
+    with use_recorder(Recorder(frozenset(), (), lengths=(), custom_attention=learning)):
         proxy.model(
             input_ids=ids[None].to(proxy.device),
             position_ids=places[None].to(proxy.device),
             use_cache=False,
         )
     seen = (torch.stack(list(weights))[..., len(head) :] for weights in learning.weights)
-    return [Signal.of_passage(w, p, want) for p, w in zip(prompts, seen, strict=True)]
+    return [Signal.cut_to_passage(w, p, want) for p, w in zip(prompts, seen, strict=True)]

@@ -60,7 +60,7 @@ class DecoderConfig:
         except KeyError:
             raise AttributeError(f"the configuration says nothing of {name}") from None
 
-    def says(self, name: str) -> bool:
+    def is_on(self, name: str) -> bool:
         """Whether a switch is on; one that is not named is off."""
         return bool(self._said.get(name))
 
@@ -87,7 +87,7 @@ class DecoderConfig:
         return float(theta) if isinstance(theta, int | float) else None
 
     @property
-    def plain(self) -> bool:
+    def is_supported(self) -> bool:
         """Whether a decoder of this configuration is one that is known here, in every part."""
         said, kinds = self._said, self._said.get("layer_types")
         eps, size = said.get("rms_norm_eps"), said.get("head_dim")
@@ -148,7 +148,7 @@ class Attention(nn.Module):
             count * self.head_dim
             for count in (config.num_attention_heads, config.num_key_value_heads)
         )
-        whole = config.says("attention_bias")
+        whole = config.is_on("attention_bias")
         biased = whole or config.model_type == "qwen2"
         self.q_proj = nn.Linear(config.hidden_size, wide, biased)
         self.k_proj = nn.Linear(config.hidden_size, narrow, biased)
@@ -165,9 +165,9 @@ class GatedMlp(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         inner, outer = config.intermediate_size, config.hidden_size
-        self.gate_proj = nn.Linear(outer, inner, config.says("mlp_bias"))
-        self.up_proj = nn.Linear(outer, inner, config.says("mlp_bias"))
-        self.down_proj = nn.Linear(inner, outer, config.says("mlp_bias"))
+        self.gate_proj = nn.Linear(outer, inner, config.is_on("mlp_bias"))
+        self.up_proj = nn.Linear(outer, inner, config.is_on("mlp_bias"))
+        self.down_proj = nn.Linear(inner, outer, config.is_on("mlp_bias"))
 
 
 class DecoderLayer(nn.Module):
@@ -201,7 +201,7 @@ def read_config(folder: Path) -> DecoderConfig | None:
     """What a folder's `config.json` says, if it is of a decoder that is known here, else None."""
     try:
         config = DecoderConfig(json.loads((folder / "config.json").read_text("utf-8")))
-        return config if config.plain else None
+        return config if config.is_supported else None
     except Exception:  # not JSON, no object, values of any kind: transformers says what is wrong
         return None
 

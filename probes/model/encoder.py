@@ -38,7 +38,7 @@ class Encoder:
                 f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
             )
         self.model = model.eval()
-        self.tokens = TextTokenizer(tokenizer, name)
+        self.tokenizer = TextTokenizer(tokenizer, name)
         self._first, self._last = first, last
 
     @classmethod
@@ -87,17 +87,17 @@ class Encoder:
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
         for batch in _batches(windows, batch_tokens):
             owners = torch.tensor([text for text, _ in batch])
-            sums.index_add_(0, owners, self._summed([ids for _, ids in batch]))
+            sums.index_add_(0, owners, self._sum_states([ids for _, ids in batch]))
             counts.index_add_(0, owners, torch.tensor([[float(len(ids))] for _, ids in batch]))
         return torch.nn.functional.normalize(sums / counts, dim=-1)
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
         step = self.window_tokens - 2
-        for text, encoded in enumerate(self.tokens.encode_many(texts)):
+        for text, encoded in enumerate(self.tokenizer.encode_many(texts)):
             for start in range(0, max(len(encoded), 1), step):
                 yield text, [self._first, *encoded.ids[start : start + step], self._last]
 
-    def _summed(self, rows: Sequence[list[int]]) -> Tensor:
+    def _sum_states(self, rows: Sequence[list[int]]) -> Tensor:
         """The sum of each row's token states, `[B, D]`."""
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])

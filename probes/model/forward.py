@@ -74,25 +74,25 @@ def _is_plain(layer: nn.Module) -> bool:
 class _Layer:
     """One layer's weights, and how it attends."""
 
-    before: RmsNorm
+    input_norm: RmsNorm
     qkv: tuple[Product, ...]
     q_norm: RmsNorm | None
     k_norm: RmsNorm | None
     out: Product
-    between: RmsNorm
+    post_attention_norm: RmsNorm
     gate: Product
     up: Product
     down: Product
     scale: float
     window: int | None
 
-    def feed(self, states: Tensor, seen: Tensor) -> None:
+    def add_feed_forward(self, states: Tensor, seen: Tensor) -> None:
         """What follows attention, added to a tile of states `[N, D]` in place."""
         states.add_(self.out(seen))
-        states.add_(self.down(swiglu(self.between(states), self.gate, self.up)))
+        states.add_(self.down(swiglu(self.post_attention_norm(states), self.gate, self.up)))
 
     @classmethod
-    def of(cls, layer: Any) -> _Layer:
+    def from_module(cls, layer: Any) -> _Layer:
         """From the modules of a layer, whose weights are shared, not copied."""
         attn = layer.self_attn
         (out,), (gate,), (up,), (down,) = (
@@ -133,9 +133,9 @@ class Forward:
                     pack(getattr(layer, part), names)
         raise_malloc_threshold()
         self._parts = _parts(model)
-        self.layers = [_Layer.of(layer) for layer in model.layers]
+        self.layers = [_Layer.from_module(layer) for layer in model.layers]
 
-    def fresh(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the model still has the modules and weights that this was made from."""
         now = _parts(self.model)
         return len(now) == len(self._parts) and all(
@@ -149,10 +149,10 @@ class Forward:
         """
         states = self.model.embed_tokens(ids)
         cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
-        turn, tiles = Rotation.by(cos[0], sin[0]), self._tiles(len(ids))
+        turn, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(ids))
         heads = states.new_empty(len(ids), self.heads + 2 * self.kv_heads, self.size)
         for tile in tiles:
-            self._project(self.layers[0], states[tile], turn.of(tile), heads[tile])
+            self._project(self.layers[0], states[tile], turn.select(tile), heads[tile])
         for number, (layer, following) in enumerate(zip_longest(self.layers, self.layers[1:])):
             query, key, value = self._split(heads)
             seen = attend(number, query, key, value, layer.scale, layer.window)
@@ -160,8 +160,8 @@ class Forward:
                 return
             seen = seen.reshape(len(ids), -1)
             for tile in tiles:
-                layer.feed(states[tile], seen[tile])
-                self._project(following, states[tile], turn.of(tile), heads[tile])
+                layer.add_feed_forward(states[tile], seen[tile])
+                self._project(following, states[tile], turn.select(tile), heads[tile])
 
     @staticmethod
     def _tiles(tokens: int) -> list[slice]:
@@ -171,7 +171,7 @@ class Forward:
 
     def _project(self, layer: _Layer, states: Tensor, turn: Rotation, heads: Tensor) -> None:
         """Writes a tile's query, key and value, the first two turned: `[N, H + 2 Hkv, d]`."""
-        normed = layer.before(states)
+        normed = layer.input_norm(states)
         parts = [part(normed).view(len(states), -1, self.size) for part in layer.qkv]
         both = self.heads + self.kv_heads
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -200,12 +200,12 @@ class ForwardRunner:
         self._forward: Forward | None = None
         self._lock = threading.Lock()
 
-    def own(self) -> Forward | None:
+    def own_forward(self) -> Forward | None:
         """Ours over the model as it is now; None where transformers has to run it."""
         model, forward = self.model, self._forward
         if not is_supported(model):
             return None
-        if forward is None or forward.model is not model or not forward.fresh():
+        if forward is None or forward.model is not model or not forward.is_current():
             forward = self._forward = Forward(model, self.owned)
         return forward
 
@@ -215,12 +215,12 @@ class ForwardRunner:
         Args:
             attend: of the recorder that is set; transformers finds it by itself.
         """
-        if (ours := self.own()) is not None:
+        if (ours := self.own_forward()) is not None:
             ours.run(ids, positions, attend)
         else:
-            self.hosted()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+            self.transformers_model()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
 
-    def hosted(self) -> Any:
+    def transformers_model(self) -> Any:
         """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
         with self._lock:
             if isinstance(self.model, Decoder):

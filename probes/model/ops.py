@@ -29,19 +29,19 @@ class RmsNorm:
 
     def __init__(self, weight: Tensor, eps: float) -> None:
         self.weight, self.eps = weight, eps
-        self.least = eps * weight.numel() / _EPS_SHARE
+        self.min_squared_norm = eps * weight.numel() / _EPS_SHARE
         root = math.sqrt(weight.numel())
         self._length = weight.new_full((1, 1), root)
         # the length is rounded to the dtype; what that leaves goes into the weight
-        self._rest = (weight.detach().float() * (root / self._length.float().view(()))).to(weight)
+        self._adjusted_weight = (weight.detach().float() * (root / self._length.float().view(()))).to(weight)
 
     def __call__(self, states: Tensor) -> Tensor:
         """`[N, D]` to `[N, D]`."""
         if can_fuse(states):
             lengths = self._length.expand(len(states), 1).contiguous()
             scaled, norms = torch._weight_norm_interface(states, lengths, 0)
-            if float(norms.amin()) ** 2 > self.least:
-                return scaled.mul_(self._rest)
+            if float(norms.amin()) ** 2 > self.min_squared_norm:
+                return scaled.mul_(self._adjusted_weight)
         return rms_norm(states, self.weight.shape, self.weight, self.eps)
 
 
@@ -55,25 +55,25 @@ class Rotation:
 
     cos: Tensor
     sin: Tensor
-    back: Tensor
+    neg_sin: Tensor
 
     @classmethod
-    def by(cls, cos: Tensor, sin: Tensor) -> Rotation:
+    def from_angles(cls, cos: Tensor, sin: Tensor) -> Rotation:
         """From `[N, d]` as transformers makes them: both halves of the channels alike."""
         half = cos.shape[-1] // 2
         cos, sin = cos[:, None, :half], sin[:, None, :half]
         return cls(cos, sin, -sin)
 
-    def of(self, tile: slice) -> Rotation:
+    def select(self, tile: slice) -> Rotation:
         """Of some of the tokens."""
-        return Rotation(self.cos[tile], self.sin[tile], self.back[tile])
+        return Rotation(self.cos[tile], self.sin[tile], self.neg_sin[tile])
 
     def __call__(self, states: Tensor, out: Tensor) -> None:
         """Turns `[N, heads, d]` into `out`, of the same shape: four passes over half of it each."""
         half = self.cos.shape[-1]
         a, b = states[..., :half], states[..., half:]
         left, right = out[..., :half], out[..., half:]
-        torch.mul(a, self.cos, out=left).addcmul_(b, self.back)
+        torch.mul(a, self.cos, out=left).addcmul_(b, self.neg_sin)
         torch.mul(b, self.cos, out=right).addcmul_(a, self.sin)
 
 
@@ -83,5 +83,5 @@ def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     Where products take what follows them along, both steps happen while a tile is in cache.
     """
     if can_fuse(states):
-        return up.times(states, gate.silu(states))
+        return up.multiply(states, gate.silu(states))
     return silu(gate(states), inplace=True).mul_(up(states))

@@ -47,18 +47,18 @@ class Proxy:
                 f"{type(model).__name__} lets tokens see what follows them; "
                 "choose a decoder such as Llama, Qwen or Gemma 3"
             )
-        self._passes = ForwardRunner(model.eval(), owned)
+        self._runner = ForwardRunner(model.eval(), owned)
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
         self.layout = Layout(tokenizer, template, card.name)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
-        self._head: ExactKVLayers | None = None
+        self._opening_kv: ExactKVLayers | None = None
 
     @property
     def body(self) -> Any:
         """What is run: layers, embeddings, angles and configuration, by transformers' names."""
-        return self._passes.model
+        return self._runner.model
 
     @property
     def model(self) -> Any:
@@ -66,7 +66,7 @@ class Proxy:
 
         The first time this imports transformers, which takes seconds, and `body` becomes it.
         """
-        return self._passes.hosted()
+        return self._runner.transformers_model()
 
     @property
     def device(self) -> torch.device:
@@ -163,7 +163,7 @@ class Proxy:
             return self
         twin = copy(self)
         twin.layout = self.layout.with_template(template)
-        twin._head = None
+        twin._opening_kv = None
         return twin
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
@@ -177,7 +177,7 @@ class Proxy:
         """
         yield from (signal for signal, _ in self._read(prompts, want, keep=False))
 
-    def read_keeping(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, ExactKVLayers]]:
+    def read_with_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, ExactKVLayers]]:
         """Like `read`; each signal comes with its passage's keys and values, which `ask` takes.
 
         Of the title line and the passage, the template's opening aside, in `want.depth` layers.
@@ -187,33 +187,33 @@ class Proxy:
     def _read(
         self, prompts: Sequence[Prompt], want: Want, keep: bool
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
-        head = len(self.layout.head)
+        head = len(self.layout.opening)
         for batch in token_batches(prompts, self.batch_tokens):
             recorder = self._run(
-                [(*p.read.ids, *p.ask.ids) for p in batch],
-                [(len(p.read.ids) + p.ask.rows, len(p)) for p in batch],
-                [self.head()] * len(batch),
+                [(*p.passage.ids, *p.question.ids) for p in batch],
+                [(len(p.passage.ids) + p.question.first_row, len(p)) for p in batch],
+                [self.opening_kv()] * len(batch),
                 want,
-                keep_tokens=[len(p.read.ids) for p in batch] if keep else None,
+                kv_tokens=[len(p.passage.ids) for p in batch] if keep else None,
             )
             for s, prompt in enumerate(batch):
                 weights = torch.stack([w[..., head:] for w in recorder.weights[s]])
-                yield Signal.of_passage(weights, prompt, want), tuple(recorder.kept[s])
+                yield Signal.cut_to_passage(weights, prompt, want), tuple(recorder.kv_layers[s])
 
-    def keep(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
+    def compute_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
         """Keys and values of each prompt's head and passage, to be asked again with `ask`."""
-        keeping = Want(want.layers, want.rows, keep=True)
+        keeping = Want(want.layers, want.rows, keep_kv=True)
         for batch in token_batches(prompts, self.batch_tokens):
-            heads = [self.head()] * len(batch)
-            if not any(p.read.ids for p in batch):
+            heads = [self.opening_kv()] * len(batch)
+            if not any(p.passage.ids for p in batch):
                 yield from heads  # all passages are empty: transformers cannot run on no tokens
                 continue
             recorder = self._run(
-                [p.read.ids for p in batch], [(0, 0)] * len(batch), heads, keeping, record=False
+                [p.passage.ids for p in batch], [(0, 0)] * len(batch), heads, keeping, record=False
             )
-            yield from (join_kv(self.head(), recorder.kept[s]) for s in range(len(batch)))
+            yield from (join_kv(self.opening_kv(), recorder.kv_layers[s]) for s in range(len(batch)))
 
-    def ask(self, prompts: Sequence[Prompt], kept: Sequence[KVLayers], want: Want) -> Iterator[Signal]:
+    def read_cached(self, prompts: Sequence[Prompt], passages: Sequence[KVLayers], want: Want) -> Iterator[Signal]:
         """Like `read`, with the passages' keys and values already there: only the questions run.
 
         Args:
@@ -222,50 +222,50 @@ class Proxy:
         Raises:
             BadInput: as `read`, or keys that were kept for other passages or by a shallower proxy.
         """
-        passages = passage_kv(prompts, kept, len(self.layout.head), want.depth)
+        passages = passage_kv(prompts, passages, len(self.layout.opening), want.depth)
         start = 0
-        for batch in token_batches(prompts, self.batch_tokens, lambda p: len(p.ask.ids)):
+        for batch in token_batches(prompts, self.batch_tokens, lambda p: len(p.question.ids)):
             asked = [
-                CachedPrompt(passage, len(p.ask.ids), p.ask.rows)
+                CachedPrompt(passage, len(p.question.ids), p.question.first_row)
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
-            asking = CachedAttention(self.head(), asked, want.layers, want.rows, self.device)
-            places = [len(self.layout.head) + one.kept for one in asked]
-            recorder = Recorder(frozenset(), (), lengths=(), asking=asking)
-            self._forward([p.ask.ids for p in batch], places, recorder, want)
+            asking = CachedAttention(self.opening_kv(), asked, want.layers, want.rows, self.device)
+            places = [len(self.layout.opening) + one.passage_tokens for one in asked]
+            recorder = Recorder(frozenset(), (), lengths=(), custom_attention=asking)
+            self._forward([p.question.ids for p in batch], places, recorder, want)
             for prompt, weights in zip(batch, asking.weights(), strict=True):
-                yield Signal.of_passage(weights, prompt, want, cached=len(prompt.read.ids))
+                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens=len(prompt.passage.ids))
 
-    def head(self) -> ExactKVLayers:
+    def opening_kv(self) -> ExactKVLayers:
         """Keys and values of the template's opening, computed once."""
-        if self._head is None:
-            want = Want(tuple(range(self.depth)), keep=True)
-            recorder = self._run([self.layout.head], [(0, 0)], None, want, record=False)
-            self._head = tuple(recorder.kept[0])
-        return self._head
+        if self._opening_kv is None:
+            want = Want(tuple(range(self.depth)), keep_kv=True)
+            recorder = self._run([self.layout.opening], [(0, 0)], None, want, record=False)
+            self._opening_kv = tuple(recorder.kv_layers[0])
+        return self._opening_kv
 
     def _run(
         self,
         sequences: Sequence[Sequence[int]],
         row_spans: Sequence[tuple[int, int]],
-        past: Sequence[ExactKVLayers] | None,
+        past_kv: Sequence[ExactKVLayers] | None,
         want: Want,
         record: bool = True,
-        keep_tokens: Sequence[int] | None = None,
+        kv_tokens: Sequence[int] | None = None,
     ) -> Recorder:
         """One forward pass over packed sequences."""
         recorder = Recorder(
             layers=frozenset(want.layers) if record else frozenset(),
             row_spans=row_spans,
             lengths=[len(sequence) for sequence in sequences],
-            past=past,
+            past_kv=past_kv,
             groups=want.rows,
-            keep=want.keep or keep_tokens is not None,
-            keep_tokens=keep_tokens,
-            stop_after=None if want.keep else want.depth - 1,
+            keep_kv=want.keep_kv or kv_tokens is not None,
+            kv_tokens=kv_tokens,
+            stop_after=None if want.keep_kv else want.depth - 1,
         )
-        starts = [past[s][0].keys.shape[1] if past else 0 for s in range(len(sequences))]
+        starts = [past_kv[s][0].keys.shape[1] if past_kv else 0 for s in range(len(sequences))]
         self._forward(sequences, starts, recorder, want)
         return recorder
 
@@ -280,7 +280,7 @@ class Proxy:
         if want.depth > self.depth:
             raise BadInput(
                 f"layer {want.depth - 1} is wanted and {self.card.name} was loaded with "
-                f"{self.depth} layers; {self.card.way_to(want.depth)}"
+                f"{self.depth} layers; {self.card.depth_advice(want.depth)}"
             )
         longest = max(start + len(ids) for start, ids in zip(starts, sequences, strict=True))
         if longest > self.context_tokens:
@@ -294,4 +294,4 @@ class Proxy:
         ids = torch.tensor([token for sequence in sequences for token in sequence])
         ids, positions = ids.to(self.device), positions.to(self.device)
         with self._lock, torch.inference_mode(), use_recorder(recorder):
-            self._passes.run(ids, positions, attention_function(recorder))
+            self._runner.run(ids, positions, attention_function(recorder))

@@ -23,7 +23,7 @@ from tamis.probes.signal import Want
 
 
 def question_states(
-    proxy: Proxy, asks: Sequence[QuestionTokens], layers: Sequence[int], room: int
+    proxy: Proxy, questions: Sequence[QuestionTokens], layers: Sequence[int], passage_tokens: int
 ) -> Iterator[Tensor]:
     """Per question the query states of its rows: `[L, H, R, d]` fp32, rotated and scaled.
 
@@ -36,16 +36,16 @@ def question_states(
     Raises:
         BadInput: a layer that the proxy was not loaded with, or positions beyond its context.
     """
-    if room < 0:
-        raise BadInput(f"room is {room}; give the tokens of a passage, 0 or more")
-    want, start = Want(tuple(layers)), len(proxy.layout.head) + room
-    for batch in token_batches(asks, proxy.batch_tokens, lambda ask: len(ask.ids)):
+    if passage_tokens < 0:
+        raise BadInput(f"room is {passage_tokens}; give the tokens of a passage, 0 or more")
+    want, start = Want(tuple(layers)), len(proxy.layout.opening) + passage_tokens
+    for batch in token_batches(questions, proxy.batch_tokens, lambda ask: len(ask.ids)):
         recorder = Recorder(
             layers=frozenset(layers),
-            row_spans=[(ask.rows, len(ask.ids)) for ask in batch],
+            row_spans=[(ask.first_row, len(ask.ids)) for ask in batch],
             lengths=[len(ask.ids) for ask in batch],
-            past=[proxy.head()] * len(batch),
-            states=True,
+            past_kv=[proxy.opening_kv()] * len(batch),
+            record_queries=True,
             stop_after=max(layers),
         )
         proxy._forward([ask.ids for ask in batch], [start] * len(batch), recorder, want)

@@ -44,7 +44,7 @@ class _Stack:
     spread: Tensor
 
     @classmethod
-    def of(cls, questions: Sequence[LabelledFeatures]) -> _Stack:
+    def from_questions(cls, questions: Sequence[LabelledFeatures]) -> _Stack:
         if not questions:
             raise BadInput("no question has both a gold unit and another; nothing can be fitted")
         x = torch.cat([q.features for q in questions]).float()
@@ -65,7 +65,7 @@ def fit_listwise(
     squared norm of the weights of standardised features. Adding a number to all scores of a
     question changes nothing, so the bias returned only centres the training scores.
     """
-    stack = _Stack.of(questions)
+    stack = _Stack.from_questions(questions)
     groups = len(questions)
     golds = torch.zeros(groups).index_add(0, stack.group, stack.gold)
     share = stack.gold / golds[stack.group].clamp_min(1)
@@ -85,7 +85,7 @@ def fit_logistic(
     questions: Sequence[LabelledFeatures], l2: float = 0.001, steps: int = 80
 ) -> tuple[Tensor, float]:
     """Weights `[F]` and bias of a logistic regression over single units, classes balanced."""
-    stack = _Stack.of(questions)
+    stack = _Stack.from_questions(questions)
     ones = stack.gold.mean()
     weight = torch.where(stack.gold > 0, 0.5 / ones, 0.5 / (1 - ones))
     x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
@@ -159,7 +159,7 @@ def fit_calibration(
     if absolute:
         rows = [row[:, :1] for row in rows]
     questions = [LabelledFeatures(row, gold) for row, gold in zip(rows, golds, strict=True)]
-    stack = _Stack.of(questions)
+    stack = _Stack.from_questions(questions)
     x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
 
     def loss(w: Tensor) -> Tensor:

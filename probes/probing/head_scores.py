@@ -64,7 +64,7 @@ def check_temperature(temperature: float) -> None:
 
 
 def calibrated_mass(
-    asked: Signal, empty: Signal, documents: Sequence[TokenSpan], gold: Sequence[int]
+    question_signal: Signal, empty_signal: Signal, documents: Sequence[TokenSpan], gold: Sequence[int]
 ) -> Tensor:
     """Mass on the gold documents beyond what an empty question draws: `[L, H]`.
 
@@ -75,7 +75,7 @@ def calibrated_mass(
     Args:
         asked, empty: the same passage read with the question and with "N/A".
     """
-    scores = asked.weights.mean(2) - empty.weights.mean(2)  # [L, H, N]
+    scores = question_signal.weights.mean(2) - empty_signal.weights.mean(2)  # [L, H, N]
     return torch.stack([masked_sum(scores[..., slice(*documents[d])]) for d in gold]).sum(0)
 
 

@@ -80,7 +80,7 @@ class HeadProfile:
         sums = [math.fsum(row) for row in self.scores]
         return max(range(self.layers), key=lambda layer: (sums[layer], -layer))
 
-    def evaluators(self, k: int) -> tuple[Head, ...]:
+    def evaluator_heads(self, k: int) -> tuple[Head, ...]:
         """The best k heads of the best layer alone, best first, as EHPC chooses them.
 
         Raises:
@@ -123,7 +123,7 @@ class HeadProfile:
             raise BadModelFile(f"{path} is no whole profile of heads: {error}") from error
 
     @classmethod
-    def shipped(cls, by: HeadScoring, model: str) -> HeadProfile:
+    def load_shipped(cls, by: HeadScoring, model: str) -> HeadProfile:
         """The profile that ships with tamis.
 
         Raises:
@@ -132,7 +132,7 @@ class HeadProfile:
         return _load_shipped(by, model)
 
     @staticmethod
-    def ships(by: HeadScoring, model: str) -> bool:
+    def is_shipped(by: HeadScoring, model: str) -> bool:
         """Whether a profile of this way and model ships with tamis."""
         return profile_file.shipped_file(by, model).is_file()
 
@@ -162,7 +162,7 @@ def choose_profile(given: HeadProfile | Path | str, by: HeadScoring, model: str)
     """
     if isinstance(given, HeadProfile):
         return given
-    return HeadProfile.shipped(by, model) if given == "auto" else HeadProfile.load(given)
+    return HeadProfile.load_shipped(by, model) if given == "auto" else HeadProfile.load(given)
 
 
 def overlap(first: Sequence[Head], second: Sequence[Head]) -> float:

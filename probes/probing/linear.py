@@ -76,7 +76,7 @@ class LinearProbe:
                 "Fit one for it: tamis probe train --proxy PROXY --data FILE"
             )
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One weight tensor, of exactly this shape.
 
         Raises:

@@ -45,7 +45,7 @@ class PositionProfile:
         """Of the layer that is used, one a place: K of them."""
         return self.by_layer[self.layer]
 
-    def at(self, documents: int) -> list[float]:
+    def shares_for(self, documents: int) -> list[float]:
         """Shares for a list of another length, by straight lines between the measured places."""
         measured, last = self.shares, len(self.shares) - 1
         places = [p * last / max(1, documents - 1) for p in range(documents)]
@@ -70,7 +70,7 @@ class PositionProfile:
             raise BadModelFile(f"{path} is no whole profile of places: {error}") from error
 
     @classmethod
-    def shipped(cls, model: str) -> PositionProfile:
+    def load_shipped(cls, model: str) -> PositionProfile:
         """The profile that ships with tamis. BadInput: none ships for this model."""
         return _load_shipped(model)
 

@@ -86,7 +86,7 @@ def fence_cuts(lines: Lines, at: int, after: int) -> Iterator[int]:
     yield at
     closed = after - at > 1 and FENCE.match(lines.rows[after - 1]) is not None
     first, last = at + 1, after - closed
-    if lines.chars(at, after) > CODE_CHARS and first < last:
+    if lines.count_chars(at, after) > CODE_CHARS and first < last:
         yield from listing_cuts(lines, first, last)[1:]
 
 
@@ -95,7 +95,7 @@ def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
 
     At the margin behind each blank line and before each definition, and within what is long.
     """
-    return list(Listing(lines, first, last, _is_definition).cuts())
+    return list(Listing(lines, first, last, _is_definition).cut_lines())
 
 
 def _is_definition(said: str, holds: bool) -> bool:
@@ -118,46 +118,46 @@ class Listing:
     """
 
     def __init__(
-        self, lines: Lines, first: int, last: int, alone: Callable[[str, bool], bool]
+        self, lines: Lines, first: int, last: int, is_standalone: Callable[[str, bool], bool]
     ) -> None:
         self._lines = lines
-        self.at = [line for line in range(first, last) if lines.rows[line]]
-        self.said = [lines.rows[line].lstrip() for line in self.at]
+        self.line_numbers = [line for line in range(first, last) if lines.rows[line]]
+        self.texts = [lines.rows[line].lstrip() for line in self.line_numbers]
         self.indents = [
-            len(lines.rows[line]) - len(said) for line, said in zip(self.at, self.said, strict=True)
+            len(lines.rows[line]) - len(said) for line, said in zip(self.line_numbers, self.texts, strict=True)
         ]
-        self._loose = [True, *(b - a > 1 for a, b in pairwise(self.at))]
-        self._inside = list(self._enclosed())
-        self.tied = [self._is_tied(i) for i in range(len(self.at))]
-        self._alone = self._all_alone(alone)
+        self._after_blank = [True, *(b - a > 1 for a, b in pairwise(self.line_numbers))]
+        self._in_brackets = list(self._bracket_states())
+        self.attached = [self._is_attached(i) for i in range(len(self.line_numbers))]
+        self._standalone = self._standalone_statements(is_standalone)
 
-    def cuts(self) -> Iterator[int]:
+    def cut_lines(self) -> Iterator[int]:
         """Lines of the text where pieces begin."""
         margin = min(self.indents, default=0)
-        heads = self._heads(0, len(self.at), margin)
-        return self.cuts_at(self._parted([0, *heads]))
+        heads = self._statement_starts(0, len(self.line_numbers), margin)
+        return self.cut_lines_from(self._paragraph_starts([0, *heads]))
 
-    def cuts_at(self, starts: Sequence[int]) -> Iterator[int]:
+    def cut_lines_from(self, starts: Sequence[int]) -> Iterator[int]:
         """As `cuts`, where the outermost pieces begin at 0 and at the starts given."""
-        for first, last in pairwise([0, *starts, len(self.at)]):
-            yield from (self.at[i] for i in self._cut(first, last, _LEVELS))
+        for first, last in pairwise([0, *starts, len(self.line_numbers)]):
+            yield from (self.line_numbers[i] for i in self._piece_starts(first, last, _LEVELS))
 
-    def heads(self) -> list[int]:
+    def margin_statements(self) -> list[int]:
         """The statements at the margin after the first."""
-        return self._heads(0, len(self.at), min(self.indents, default=0))
+        return self._statement_starts(0, len(self.line_numbers), min(self.indents, default=0))
 
-    def _cut(self, first: int, last: int, levels: int) -> Iterator[int]:
+    def _piece_starts(self, first: int, last: int, levels: int) -> Iterator[int]:
         """The pieces of `[first, last)`: it is one if it is short."""
         if first < last and self._chars(first, last) <= CODE_CHARS:
             yield first
         elif first < last:
-            parts = self._parts(first, last) if levels else []
+            parts = self._part_starts(first, last) if levels else []
             if not parts:
-                yield from self._packed(range(first, last), last, set())
+                yield from self._merge_short_parts(range(first, last), last, set())
             for a, b in pairwise([*parts, last]):
-                yield from self._cut(a, b, levels - 1)
+                yield from self._piece_starts(a, b, levels - 1)
 
-    def _parts(self, first: int, last: int) -> list[int]:
+    def _part_starts(self, first: int, last: int) -> list[int]:
         """Where the paragraphs, definitions or statements of a long piece begin, or nothing.
 
         They are at the outermost level of indentation that parts it. Deeper than the first line
@@ -169,30 +169,30 @@ class Listing:
             seen = Counter(
                 self.indents[i]
                 for i in range(first + 1, last)
-                if not self.tied[i] and (enclosed or not self._inside[i])
+                if not self.attached[i] and (enclosed or not self._in_brackets[i])
             )
             depth = min((d for d, count in seen.items() if count > (d > outer)), default=None)
             if depth is not None:
-                heads = self._heads(first, last, depth, enclosed)
+                heads = self._statement_starts(first, last, depth, enclosed)
                 heads = [first, *heads] if depth <= outer else heads
-                starts = self._parted(heads) or heads[1:]
-                alone = self._alone if depth <= outer else self._alone - {first}
-                return list(self._packed([first, *starts], last, alone))
+                starts = self._paragraph_starts(heads) or heads[1:]
+                alone = self._standalone if depth <= outer else self._standalone - {first}
+                return list(self._merge_short_parts([first, *starts], last, alone))
         return []
 
-    def _heads(self, first: int, last: int, depth: int, enclosed: bool = False) -> list[int]:
+    def _statement_starts(self, first: int, last: int, depth: int, enclosed: bool = False) -> list[int]:
         """The lines after the first that begin a statement at a level of indentation."""
         return [
             i
             for i in range(first + 1, last)
-            if self.indents[i] == depth and not self.tied[i] and (enclosed or not self._inside[i])
+            if self.indents[i] == depth and not self.attached[i] and (enclosed or not self._in_brackets[i])
         ]
 
-    def _parted(self, heads: Sequence[int]) -> list[int]:
+    def _paragraph_starts(self, heads: Sequence[int]) -> list[int]:
         """Those after the first that begin a paragraph, are a definition, or come after one."""
-        return [i for above, i in pairwise(heads) if self._loose[i] or {i, above} & self._alone]
+        return [i for above, i in pairwise(heads) if self._after_blank[i] or {i, above} & self._standalone]
 
-    def _packed(self, starts: Sequence[int], last: int, alone: Set[int]) -> Iterator[int]:
+    def _merge_short_parts(self, starts: Sequence[int], last: int, alone: Set[int]) -> Iterator[int]:
         """The starts, without those of parts that fit into the piece before."""
         first = starts[0]
         yield first
@@ -202,15 +202,15 @@ class Listing:
                 yield i
 
     def _chars(self, first: int, last: int) -> int:
-        return self._lines.chars(self.at[first], self.at[last - 1] + 1)
+        return self._lines.count_chars(self.line_numbers[first], self.line_numbers[last - 1] + 1)
 
-    def _enclosed(self) -> Iterator[bool]:
+    def _bracket_states(self) -> Iterator[bool]:
         """For each line, whether it begins inside brackets or a text in triple quotes.
 
         Nothing is read but signs; a blank line outside quotes closes what was miscounted.
         """
         depth, quoted = 0, False
-        for said, loose in zip(self.said, self._loose, strict=True):
+        for said, loose in zip(self.texts, self._after_blank, strict=True):
             depth = 0 if loose and not quoted else depth
             yield quoted or depth > 0
             quoted ^= (said.count('"""') + said.count("'''")) % 2 == 1
@@ -218,26 +218,26 @@ class Listing:
                 opened, closed = (sum(map(said.count, signs)) for signs in ("([", ")]"))
                 depth = max(depth + opened - closed, 0)
 
-    def _is_tied(self, i: int) -> bool:
+    def _is_attached(self, i: int) -> bool:
         """Whether a line belongs to the one above: it closes it, goes on, or was introduced."""
-        said, above = self.said[i], self.said[i - 1] if i else ""
+        said, above = self.texts[i], self.texts[i - 1] if i else ""
         if _CONTINUES.match(said) or above.endswith("\\"):
             return True
         if said == "{":
             return above[-1:] not in _OPEN
-        if i == 0 or self._loose[i]:
+        if i == 0 or self._after_blank[i]:
             return False
         deeper = self.indents[i] - self.indents[i - 1]
         first_item = deeper == 0 and said.startswith("- ") and above.endswith(":")
         return first_item or (abs(deeper) <= 1 and _is_introduction(above))
 
-    def _all_alone(self, alone: Callable[[str, bool], bool]) -> set[int]:
+    def _standalone_statements(self, is_standalone: Callable[[str, bool], bool]) -> set[int]:
         """The statements that stand alone, each by its first line."""
         found: set[int] = set()
-        for i in range(len(self.at) - 1, -1, -1):
-            below = i + 1 < len(self.at)
+        for i in range(len(self.line_numbers) - 1, -1, -1):
+            below = i + 1 < len(self.line_numbers)
             holds = below and self.indents[i + 1] > self.indents[i]
-            introduces = below and self.tied[i + 1] and _is_introduction(self.said[i])
-            if alone(self.said[i], holds) or (introduces and i + 1 in found):
+            introduces = below and self.attached[i + 1] and _is_introduction(self.texts[i])
+            if is_standalone(self.texts[i], holds) or (introduces and i + 1 in found):
                 found.add(i)
         return found

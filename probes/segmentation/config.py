@@ -37,7 +37,7 @@ def config_marks(text: str) -> list[Mark]:
     if len(rows) < 3 or not _is_config(rows):
         return []
     listing = Listing(lines, 0, len(lines.rows), _has_children)
-    return [(lines.starts[line], "code") for line in listing.cuts_at(_outermost_starts(listing))]
+    return [(lines.starts[line], "code") for line in listing.cut_lines_from(_outermost_starts(listing))]
 
 
 def _has_children(said: str, holds: bool) -> bool:
@@ -47,19 +47,19 @@ def _has_children(said: str, holds: bool) -> bool:
 
 def _outermost_starts(listing: Listing) -> list[int]:
     """The sections, or else the keys, at the margin after the first line."""
-    heads = listing.heads()
+    heads = listing.margin_statements()
     sections = {i for i in (0, *heads) if _begins_section(listing, i)}
     if sections:
         first = min(sections)
         return [i for i in heads if i in sections or i < first]
-    return [i for i in heads if not _ITEM.match(listing.said[i])] or heads
+    return [i for i in heads if not _ITEM.match(listing.texts[i])] or heads
 
 
 def _begins_section(listing: Listing, i: int) -> bool:
     """Whether a section begins on a line, or behind the comment that begins there."""
-    while not _SECTION.match(listing.said[i]):
+    while not _SECTION.match(listing.texts[i]):
         i += 1
-        if i == len(listing.said) or not listing.tied[i]:
+        if i == len(listing.texts) or not listing.attached[i]:
             return False
     return True
 

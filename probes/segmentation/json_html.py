@@ -98,8 +98,8 @@ def html_marks(text: str) -> list[Mark]:
         return []
     page = _PageReader(text)
     for tag in tags:
-        page.take(tag)
-    return list(_split_prose(text, page.close()))
+        page.read_tag(tag)
+    return list(_split_prose(text, page.finish()))
 
 
 def _split_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
@@ -126,69 +126,69 @@ class _PageReader:
         self._marks: list[Mark] = []
         self._start = self._done = 0
         self._kind: UnitKind = "html"
-        self._full = self._closed = self._in_head = False
-        self._inside = ""  # "tr", "pre", "script" or "style": other tags are then content
+        self._has_text = self._closed = self._in_head = False
+        self._open_element = ""  # "tr", "pre", "script" or "style": other tags are then content
         self._cells: set[str] = set()
 
-    def take(self, tag: re.Match[str]) -> None:
+    def read_tag(self, tag: re.Match[str]) -> None:
         """The text before a tag, then the tag."""
-        self._between(tag.start())
+        self._read_text(tag.start())
         self._done = tag.end()
         name, opens = tag[2].lower(), not tag[1]
-        if self._inside in _RAW:
-            if name == self._inside and not opens:
-                self._end()
-        elif self._inside == "tr" and name not in _ROW_ENDS:
+        if self._open_element in _RAW:
+            if name == self._open_element and not opens:
+                self._end_element()
+        elif self._open_element == "tr" and name not in _ROW_ENDS:
             self._cells.update({name} & _CELLS)
         elif opens:
-            self._open(name, tag.start())
+            self._open_tag(name, tag.start())
         else:
-            self._shut(name)
+            self._close_tag(name)
 
-    def close(self) -> list[Mark]:
+    def finish(self) -> list[Mark]:
         """The marks, after the text behind the last tag."""
-        self._between(len(self._text))
-        self._cut(len(self._text))
+        self._read_text(len(self._text))
+        self._end_block(len(self._text))
         return self._marks
 
-    def _between(self, stop: int) -> None:
+    def _read_text(self, stop: int) -> None:
         text = self._text[self._done : stop]
         if not text or text.isspace():
             return
         if self._closed:
-            self._cut(self._done)
-        self._full = True
+            self._end_block(self._done)
+        self._has_text = True
 
-    def _open(self, name: str, at: int) -> None:
-        if self._full:
-            self._cut(at)
+    def _open_tag(self, name: str, at: int) -> None:
+        if self._has_text:
+            self._end_block(at)
         self._in_head = name == "thead" or (
             self._in_head and name not in ("tbody", "tfoot", "table")
         )
         self._kind = _KINDS.get(name, "html")
-        self._inside = name if name in _RAW or name == "tr" else ""
-        if self._inside:
-            self._full, self._cells = True, set()
+        self._open_element = name if name in _RAW or name == "tr" else ""
+        if self._open_element:
+            self._has_text, self._cells = True, set()
 
-    def _shut(self, name: str) -> None:
+    def _close_tag(self, name: str) -> None:
         if name in ("thead", "table"):
-            self._name_row()
+            self._set_row_kind()
             self._in_head = False
-        self._end()
+        self._end_element()
 
-    def _name_row(self) -> None:
+    def _set_row_kind(self) -> None:
         if self._kind == "table_row" and (self._in_head or self._cells == {"th"}):
             self._kind = "table_header"
 
-    def _end(self) -> None:
-        self._inside = ""
-        self._closed = self._full
+    def _end_element(self) -> None:
+        self._open_element = ""
+        self._closed = self._has_text
 
-    def _cut(self, at: int) -> None:
+    def _end_block(self, at: int) -> None:
         """The block ends here and the next begins."""
-        self._name_row()
+        self._set_row_kind()
         if at > self._start:
             self._marks.append((self._start, self._kind))
         self._start, self._kind = at, "html"
-        self._full = self._closed = False
+        self._has_text = self._closed = False
         self._cells = set()

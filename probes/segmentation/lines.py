@@ -24,7 +24,7 @@ class Lines(NamedTuple):
     rows: list[str]
     entries: frozenset[int] = frozenset()
 
-    def chars(self, first: int, last: int) -> int:
+    def count_chars(self, first: int, last: int) -> int:
         """How many characters the lines `[first, last)` take, the last line's end aside."""
         return self.starts[last - 1] + len(self.rows[last - 1]) - self.starts[first]
 

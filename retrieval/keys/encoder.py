@@ -62,7 +62,7 @@ class KeyEncoder:
 
         A text longer than a window is read in windows, each under the title; no token is left out.
         """
-        tokens = self.proxy.layout.tokens
+        tokens = self.proxy.layout.tokenizer
         lines = tokens.encode_many([f"{title}\n" if title else "" for title in titles])
         reads, owners = [], []
         for t, (line, encoded) in enumerate(zip(lines, tokens.encode_many(texts), strict=True)):
@@ -75,11 +75,13 @@ class KeyEncoder:
     def encode_question(self, question: str) -> NDArray[np.float32]:
         """The queries of a question's tokens, `[R, H·d]` fp32, centred and weighted."""
         layout = self.proxy.layout
-        ask = layout.ask(question)
-        own = len(layout.tokens.encode(f" {question}"))
+        ask = layout.question_tokens(question)
+        own = len(layout.tokenizer.encode(f" {question}"))
         layers = self.recipe.layers
-        states = next(iter(question_states(self.proxy, [ask], layers, room=0)))[:, :, :own]
-        start = len(layout.head) + ask.rows
+        states = next(iter(question_states(self.proxy, [ask], layers, passage_tokens=0)))[
+            :, :, :own
+        ]
+        start = len(layout.opening) + ask.first_row
         positions, heads = torch.arange(start, start + own), []
         for layer, head in self.recipe.heads:
             rotated = states[layers.index(layer), head : head + 1]
@@ -90,12 +92,12 @@ class KeyEncoder:
 
     def _window_keys(self, reads: Sequence[PassageTokens]) -> Iterator[Keys]:
         prompts = [Prompt(read, QuestionTokens((), 0)) for read in reads]
-        kept = self.proxy.keep(prompts, Want(self.recipe.layers))
+        kept = self.proxy.compute_kv(prompts, Want(self.recipe.layers))
         yield from (self._keys(read, layers) for read, layers in zip(reads, kept, strict=True))
 
     def _keys(self, read: PassageTokens, layers: ExactKVLayers) -> Keys:
         # [0, head) opening   [head, stop) title line and text, which both answer questions
-        head = len(self.proxy.layout.head)
+        head = len(self.proxy.layout.opening)
         start, stop = head, head + len(read.ids)
         positions, heads = torch.arange(start, stop), []
         for layer, query_head in self.recipe.heads:

@@ -1,6 +1,6 @@
 """RetrievalAttention's index: a graph over keys whose edges follow the queries.
 
-Source: arXiv 2409.10516, §3.2, which builds on RoarGraph (arXiv 2408.08933). Queries lie far from
+Source: arXiv 2409.10516, §3.2, which builds on RoarGraph (arXiv 2408.08933). Queries are far from
 the keys they attend to, so a graph of keys near each other leads a query through many keys that it
 does not attend to. Known queries therefore guide the construction:
 

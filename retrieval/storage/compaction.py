@@ -83,8 +83,8 @@ def merge_segments(
         _copy_keys(writer, old)
     if manifest.settings.vectors:
         parts = [segment.vectors() for segment in old]
-        kept = [part[s.live] for part, s in zip(parts, old, strict=True) if part is not None]
-        writer.save("vectors", np.concatenate(kept))
+        live = [part[s.live] for part, s in zip(parts, old, strict=True) if part is not None]
+        writer.save("vectors", np.concatenate(live))
     for segment in old:
         segment.close()
     return writer.close()

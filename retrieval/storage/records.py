@@ -1,4 +1,4 @@
-"""Records in lines of JSON, each found by its number and checked by a checksum of its own.
+"""Records as lines of JSON, each with a number to find it by and a checksum.
 
 NAME.jsonl   one object a line, ASCII: lone surrogates and control characters are escapes
 NAME.npy     per record: where its line starts, how long it is, 8 bytes of BLAKE2b

@@ -16,8 +16,7 @@ from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import MAX_TOKENS, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import AUTO
-from tamis.probes.segmentation.language import DEFAULT_LANGUAGE
+from tamis.probes.segmentation.language import AUTO, DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.compress import compress

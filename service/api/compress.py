@@ -179,7 +179,7 @@ def counter_of(
 
 def _proxy_counter(proxy: Any, root: Path | None) -> TextTokenizer:
     if not isinstance(proxy, str | Path):
-        tokens: TextTokenizer = proxy.layout.tokens
+        tokens: TextTokenizer = proxy.layout.tokenizer
         return tokens
     folder, name = zoo.model_folder(proxy, root), _counted_as(proxy)
     with _lock:

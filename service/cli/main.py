@@ -31,9 +31,9 @@ from tamis.service.cli.probe import heads
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
-# read when torch is loaded: threads that wait for each other spin for microseconds, then sleep.
-# To spin for long, as is the default, takes ten times as long beside another busy process; to sleep
-# at once takes a fifth longer beside none
+# read when torch is loaded: waiting threads spin for microseconds, then sleep. The default, to spin
+# for long, takes ten times as long beside another busy process; to sleep at once takes a fifth
+# longer on an idle machine
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
@@ -71,8 +71,8 @@ app.add_typer(probe.app, name="probe")
 app.add_typer(heads.app, name="heads")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"tamis {version('tamis')}")
         raise typer.Exit
 
@@ -90,8 +90,8 @@ def main(
 
 
 def run() -> None:
-    """What the `tamis` script calls; output that cannot be written is a line and exit code 2."""
-    if sys.stdout is None:  # closed: who writes to it is told, who writes nothing need not be
+    """Runs the command line; output that cannot be written is one message and exit code 2."""
+    if sys.stdout is None:  # closed: only a command that writes to it fails
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
         try:
@@ -105,14 +105,14 @@ def run() -> None:
         if error.errno not in _UNWRITABLE:
             raise
         why = "it is closed" if error.errno == errno.EBADF else error.strerror
-        told = f"tamis: the output cannot be written ({why}); make room, or send it elsewhere"
+        message = f"tamis: the output cannot be written ({why}); make room, or send it elsewhere"
         with suppress(OSError):
-            typer.echo(told, err=True)
+            typer.echo(message, err=True)
         sys.exit(EXIT_REFUSED)
 
 
 def _drop_output() -> None:
-    """What is still in a buffer: the interpreter would try again and complain."""
+    """Discards buffered output, which the interpreter would try to write again at exit."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -15,7 +15,7 @@ from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
 
 
 def store_key(method: KeyedReading, kind: str = "features") -> StoreKey:
-    """Everything that a method's readings depend on, beside the case itself.
+    """Everything that a method's readings depend on, apart from the case itself.
 
     Args:
         kind: what is kept; readings of different kinds are kept apart.

@@ -34,7 +34,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class StoreKey:
-    """Everything that readings depend on, beside the input of each.
+    """Everything that readings depend on, apart from the input of each.
 
     Attributes:
         kind: what is read, such as `signals`.

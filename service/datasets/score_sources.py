@@ -119,7 +119,7 @@ class StoredSource:
     """A source whose scores are kept on disk in fp64, with the time they took."""
 
     def __init__(self, source: ScoreSource, folder: Path, key: StoreKey) -> None:
-        """`key` names everything that the scores depend on, beside the case."""
+        """`key` names everything that the scores depend on, apart from the case."""
         self.source = source
         self._store = ReadingStore(folder, key)
 

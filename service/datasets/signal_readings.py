@@ -38,8 +38,8 @@ class SignalReadings:
 
 
 def _identity(prompt: Prompt, want: Want) -> Sequence[Any]:
-    read, ask = prompt.read, prompt.ask
-    return [read.ids, read.start, ask.ids, ask.rows, want.layers, want.rows]
+    read, ask = prompt.passage, prompt.question
+    return [read.ids, read.title_tokens, ask.ids, ask.first_row, want.layers, want.rows]
 
 
 def _to_signal(entry: Entry, want: Want) -> TimedSignal:

@@ -148,7 +148,9 @@ class DeadlineScorer:
         A prompt has a span for each of its units, in order, so the spans of the prompts that were
         read count the units that are known.
         """
-        known = min(sum(len(prompt.read.spans) for prompt, _ in request.completed), len(units))
+        known = min(
+            sum(len(prompt.passage.unit_spans) for prompt, _ in request.completed), len(units)
+        )
         if not known:
             return None
         request.replaying = True

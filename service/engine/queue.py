@@ -163,4 +163,6 @@ class RequestQueue:
 
     def _wait_s(self, tokens: int) -> float:
         """Seconds until enough was read to make room."""
-        return (self._reserved_tokens + min(tokens, self.max_tokens) - self.max_tokens) / self.tokens_per_second
+        return (
+            self._reserved_tokens + min(tokens, self.max_tokens) - self.max_tokens
+        ) / self.tokens_per_second

@@ -96,7 +96,9 @@ class Worker(threading.Thread):
             self.busy_since = None
         seconds = time.monotonic() - began
         tokens = sum(job.tokens for job in self._batch)
-        self.queue.tokens_per_second += (1 - _RATE_DECAY) * (tokens / max(seconds, 1e-6) - self.queue.tokens_per_second)
+        self.queue.tokens_per_second += (1 - _RATE_DECAY) * (
+            tokens / max(seconds, 1e-6) - self.queue.tokens_per_second
+        )
         now = time.monotonic()
         for request in {job.request for job in self._batch}:
             request.forward_ms += seconds * 1e3
@@ -152,8 +154,14 @@ def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Sign
     if read == want:
         return signal
     layers = [read.layers.index(layer) for layer in want.layers]
-    sizes = [len(prompt.ask.ids) - prompt.ask.rows if g == "question" else 1 for g in read.rows]
+    sizes = [
+        len(prompt.question.ids) - prompt.question.first_row if g == "question" else 1
+        for g in read.rows
+    ]
     parts = dict(zip(read.rows, torch.split(signal.weights[layers], sizes, 2), strict=True))
     return Signal(
-        torch.cat([parts[group] for group in want.rows], 2), want.layers, want.rows, signal.cached
+        torch.cat([parts[group] for group in want.rows], 2),
+        want.layers,
+        want.rows,
+        signal.cached_tokens,
     )

@@ -214,7 +214,9 @@ def _proxy_name(proxy: Any) -> str:
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)
 
 
-def kept_passages(context: Compressed, rules: Rules, counter: TextTokenizer) -> tuple[KeptPassage, ...]:
+def kept_passages(
+    context: Compressed, rules: Rules, counter: TextTokenizer
+) -> tuple[KeptPassage, ...]:
     """A compression by passage; joined by the separator, the texts are `context.text`."""
     found = per_passage(context, replace(rules, titles=False, citations=None), counter)
     parts = [

@@ -69,7 +69,7 @@ class TamisPostprocessor(CompressionFields, BaseNodePostprocessor):
         texts: dict[int, NodeWithScore],
         context: CompressedContext,
     ) -> list[NodeWithScore]:
-        """Compressed nodes and those without text: in input order, or the latter after the ranked."""
+        """Compressed nodes and those without text: in input order, or those without text last."""
         indices = list(texts)
         kept = {
             (index := indices[part.passage]): self._compressed_node(texts[index], part, context)

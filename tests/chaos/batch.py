@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.service.batch.kit import files_of, rows, write_lines
+from tests.service.batch.kit import part_bytes, rows, write_lines
 from tests.service.cli.cli_kit import SCRIPT, word_tokenizer
 
 ROWS_A_KILL, PART_ROWS = 40, 10
@@ -46,7 +46,7 @@ def kill_repeatedly(folder: Path, kills: int, seed: int, workers: int = 1) -> Re
     source = write_lines(folder / "in.jsonl", rows(max(600, ROWS_A_KILL * kills)))
     words = word_tokenizer(folder)
     _wait_for_success(_start(source, folder / "calm", words, 1))
-    undisturbed = files_of(folder / "calm")
+    undisturbed = part_bytes(folder / "calm")
     killed = between = 0
     same = True
     out = folder / "killed-0"
@@ -63,11 +63,11 @@ def kill_repeatedly(folder: Path, kills: int, seed: int, workers: int = 1) -> Re
             killed += 1
             between += before < len(list(out.glob("part-*"))) < len(undisturbed)
         else:
-            same = same and files_of(out) == undisturbed
+            same = same and part_bytes(out) == undisturbed
             out = folder / f"killed-{killed}"
     _wait_for_success(_start(source, out, words, workers))
     verdict = subprocess.run(_command("verify", out), capture_output=True, check=False)
-    return Report(killed, between, same and files_of(out) == undisturbed, verdict.returncode == 0)
+    return Report(killed, between, same and part_bytes(out) == undisturbed, verdict.returncode == 0)
 
 
 def _command(*words: object) -> list[str]:

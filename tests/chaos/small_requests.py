@@ -47,7 +47,8 @@ class Slope:
     def __str__(self) -> str:
         memory = f"{self.resident_bytes / 1e6:.0f} MB"
         return (
-            f"{self.bytes_a_request:.2f} [{self.low:.2f}, {self.high:.2f}] bytes a request, {memory}"
+            f"{self.bytes_a_request:.2f} [{self.low:.2f}, {self.high:.2f}] bytes a request, "
+            f"{memory}"
         )
 
 

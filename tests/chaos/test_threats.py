@@ -90,9 +90,11 @@ def test_what_is_kept_of_a_hostile_document_is_a_slice_of_it_within_the_budget(r
 def test_special_tokens_in_a_document_are_read_as_letters(reader):
     """The marks of the template have ids of their own, and no document can write those."""
     layout, text = reader.layout, HOSTILE["the end of the prompt"]
-    ends = set(layout.ask("x").ids[-6:]) - set(layout.tokens.encode("\nassistant\nAnswer:").ids)
+    ends = set(layout.question_tokens("x").ids[-6:]) - set(
+        layout.tokenizer.encode("\nassistant\nAnswer:").ids
+    )
     assert ends, "the template has no marks"
-    assert not ends & set(layout.read(text, [(0, len(text))]).ids)
+    assert not ends & set(layout.passage_tokens(text, [(0, len(text))]).ids)
 
 
 def test_tags_of_a_document_reserve_nothing_unless_they_are_asked_for(reader):

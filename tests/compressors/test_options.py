@@ -36,7 +36,7 @@ def test_a_value_of_another_kind_is_refused_before_any_model_is_loaded(name, opt
 
 
 def test_values_of_the_right_kind_pass():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     check_options("qrhead", {"profile": head_profile(reader), "heads": 2, "window_tokens": None})
     check_options("corehead", {"profile": "auto", "calibrate": False})
     check_options("raw_attention", {"sigma": 2})
@@ -46,7 +46,7 @@ def test_values_of_the_right_kind_pass():
 
 def test_a_weight_that_is_no_number_is_refused():
     with pytest.raises(BadInput, match="not finite numbers"):
-        build_method("fusion", proxy=ScriptedReader.pointing_at("x"), weights={"lexical": "much"})
+        build_method("fusion", proxy=ScriptedReader.from_needles("x"), weights={"lexical": "much"})
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_weight_that_is_no_number_is_refused():
 )
 def test_windows_below_a_token_are_refused(make):
     with pytest.raises(BadInput, match="give 1 or more"):
-        make(ScriptedReader.pointing_at("pin"))
+        make(ScriptedReader.from_needles("pin"))

@@ -40,13 +40,15 @@ class RecordingReader(ScriptedReader):
     """Records the words of each prompt: the passage with its title, and the question."""
 
     def read(self, prompts, want):
-        self.read_texts += [bytes(prompt.read.ids).decode() for prompt in prompts]
-        self.question_texts += [bytes(x for x in p.ask.ids if x < 256).decode() for p in prompts]
+        self.read_texts += [bytes(prompt.passage.ids).decode() for prompt in prompts]
+        self.question_texts += [
+            bytes(x for x in p.question.ids if x < 256).decode() for p in prompts
+        ]
         return super().read(prompts, want)
 
 
 def recording_reader() -> RecordingReader:
-    reader = RecordingReader.pointing_at("pin")
+    reader = RecordingReader.from_needles("pin")
     reader.read_texts, reader.question_texts = [], []
     return reader
 
@@ -181,7 +183,7 @@ def test_a_question_that_fills_the_context_is_refused():
 
 def test_infiniretri_takes_the_mean_of_the_chosen_heads_and_of_no_others():
     """Layers 1 and 2 were read; the chosen heads are head 1 of layer 2 and head 0 of layer 1."""
-    method = InfiniRetri(ScriptedReader.pointing_at("pin"), phrase_tokens=1)
+    method = InfiniRetri(ScriptedReader.from_needles("pin"), phrase_tokens=1)
     method.heads = ((2, 1), (1, 0))
     weights = torch.tensor([[[1.0, 3.0], [90.0, 90.0]], [[90.0, 90.0], [2.0, 7.0]]])[:, :, None]
     signal = Signal(weights, (1, 2), ("question_mean",))
@@ -197,7 +199,7 @@ def test_the_published_tokens_are_chosen_after_pooling():
             for _ in prompts:
                 yield Signal(torch.tensor(row).expand(1, 2, 3, -1), want.layers, want.rows)
 
-    reader = Fixed.pointing_at("x")
+    reader = Fixed.from_needles("x")
     for width, best in ((1, (1, 2)), (3, (5, 6))):
         method = EHPC(
             reader, head_profile(reader), observed_rows=1, pool_tokens=width, form="token"
@@ -207,8 +209,8 @@ def test_the_published_tokens_are_chosen_after_pooling():
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "gemma3-270m"])
 def test_attnrank_has_the_profile_of_the_model_that_is_named(model):
-    assert AttnRank(model=model).profile == PositionProfile.shipped(model)
-    others = {PositionProfile.shipped(m).shares for m in ("smollm2-135m", "gemma3-270m")}
+    assert AttnRank(model=model).profile == PositionProfile.load_shipped(model)
+    others = {PositionProfile.load_shipped(m).shares for m in ("smollm2-135m", "gemma3-270m")}
     assert len(others) == 2
 
 
@@ -216,11 +218,11 @@ def test_a_layer_of_even_heads_is_chosen_before_one_with_the_best_head():
     scores = ((0.0, 0.9, 0.0), (0.5, 0.4, 0.3))
     found = HeadProfile("m", "r", "chatml", 2, 3, "needle", scores)
     assert found.best_layer() == 1
-    assert found.evaluators(2) == ((1, 0), (1, 1))
+    assert found.evaluator_heads(2) == ((1, 0), (1, 1))
 
 
 def test_isolated_scores_have_a_coverage_calibration_of_their_own():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     probe = question_probe(reader)
     weights = dict(probe.weights) | {
         "lowest": torch.linspace(0.1, 0.2, 40), "alone_lowest": torch.linspace(0.6, 0.9, 40),

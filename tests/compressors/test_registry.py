@@ -119,7 +119,7 @@ def test_only_files_of_the_folder_are_methods(typed: str):
 def test_an_option_that_a_method_does_not_have_is_refused_and_named(name: str):
     with pytest.raises(BadInput, match=rf"{name} has no option \['colour'\]"):
         build_method(
-            name, proxy=ScriptedReader.pointing_at("x"), encoder=ScriptedEncoder(), colour=1
+            name, proxy=ScriptedReader.from_needles("x"), encoder=ScriptedEncoder(), colour=1
         )
 
 
@@ -127,13 +127,13 @@ def test_a_model_is_given_as_a_model_and_not_as_an_option():
     with pytest.raises(BadInput, match=r"no option \['reader'\]"):
         build_method(
             "question_rows",
-            proxy=ScriptedReader.pointing_at("x"),
-            reader=ScriptedReader.pointing_at("y"),
+            proxy=ScriptedReader.from_needles("x"),
+            reader=ScriptedReader.from_needles("y"),
         )
 
 
 def test_options_reach_the_method():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     probe = question_probe(reader)
     made = build_method("question_rows", proxy=reader, probe=probe, isolated=True, window_tokens=7)
     assert (made.reader, made.probe, made.isolated, made.window_tokens) == (reader, probe, True, 7)
@@ -154,7 +154,7 @@ def test_a_model_that_is_not_here_is_not_fetched(name: str, tmp_path: Path):
 
 
 def test_fusion_does_without_an_encoder_that_is_not_here(tmp_path: Path):
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     made = build_method("fusion", proxy=reader, root=tmp_path, weights={"lexical": 0.5})
     assert isinstance(made, Fusion)
     assert made.weights == {"attention": 1.0, "lexical": 0.5}
@@ -171,7 +171,7 @@ def test_fusion_with_a_weight_for_the_encoder_requires_it(tmp_path: Path):
     with pytest.raises(ProxyMissing):
         build_method(
             "fusion",
-            proxy=ScriptedReader.pointing_at("x"),
+            proxy=ScriptedReader.from_needles("x"),
             root=tmp_path,
             weights={"embedding": 1.0},
         )
@@ -193,7 +193,7 @@ def test_a_method_without_a_probe_for_a_model_needs_all_its_layers(weights_folde
 
 
 def test_a_shipped_probe_is_found_by_model_gives_the_depth_and_is_used(weights_folder: Path):
-    reader = ScriptedReader.pointing_at("pin", name="org/bot")
+    reader = ScriptedReader.from_needles("pin", name="org/bot")
     probe = question_probe(reader)
     probe.save(shipped_probes.weights_file("question_rows", "org/bot"))
     assert (weights_folder / "question_rows.org--bot.safetensors").is_file()
@@ -206,7 +206,7 @@ def test_a_shipped_probe_is_found_by_model_gives_the_depth_and_is_used(weights_f
 
 
 def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     path = tmp_path / "mine.safetensors"
     question_probe(reader).save(path)
     for given in (path, str(path)):
@@ -216,13 +216,13 @@ def test_a_probe_can_be_given_as_a_file_and_is_checked(tmp_path: Path):
         assert layers_needed("question_rows", "whoever", probe=given) == reader.card.layers
     with pytest.raises(ProbeMismatch, match=r"scripted at scripted .* other at scripted"):
         build_method(
-            "question_rows", proxy=ScriptedReader.pointing_at("pin", name="other"), probe=path
+            "question_rows", proxy=ScriptedReader.from_needles("pin", name="other"), probe=path
         )
 
 
 def test_no_probe_and_the_shipped_one_may_need_other_depths(weights_folder: Path):
     """Without a probe heads up to 75 % of depth are read: the probe's depth may be less."""
-    question_probe(ScriptedReader.pointing_at("pin", name="bot")).save(
+    question_probe(ScriptedReader.from_needles("pin", name="bot")).save(
         shipped_probes.weights_file("question_rows", "bot")
     )
     assert layers_needed("question_rows", "bot") == 4
@@ -230,7 +230,7 @@ def test_no_probe_and_the_shipped_one_may_need_other_depths(weights_folder: Path
 
 
 def test_an_isolated_method_refuses_a_calibration_that_depends_on_other_passages():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     good = question_probe(reader)
     for calibration in ([0.8, 0.1, 0.0, 0.2], [0.8, 0.0, -0.1, 0.2]):
         weights = {**good.weights, "alone_calibration": torch.tensor(calibration)}
@@ -242,7 +242,7 @@ def test_an_isolated_method_refuses_a_calibration_that_depends_on_other_passages
 
 def test_a_probe_of_another_depth_is_refused_before_anything_is_read():
     """The card speaks of twice the layers the reader has."""
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     card = ProbeCard("question_rows", "scripted", "scripted", "chatml", 8, 2, ("question_mean",))
     made = build_method("question_rows", proxy=reader, probe=LinearProbe({}, card))
     with pytest.raises(BadInput, match="layer 7 is wanted and scripted has 4"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.batch.kit import files_of, rows, write_lines
+from tests.service.batch.kit import part_bytes, rows, write_lines
 from tests.service.cli.cli_kit import SCRIPT, word_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,7 +42,7 @@ def test_ray_writes_what_the_local_engine_writes_and_names_the_rows_that_fail(tm
     local = run(source, "-o", tmp_path / "local", *free)
     ray = run(source, "-o", tmp_path / "ray", *free, "--engine", "ray", "--workers", 2)
     assert (local.returncode, ray.returncode) == (1, 1), ray.stderr
-    assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
+    assert part_bytes(tmp_path / "ray") == part_bytes(tmp_path / "local")
     named = [line for line in local.stderr.splitlines() if line.startswith("failed:")]
     assert len(named) == 1
     assert named[0] in ray.stderr
@@ -61,7 +61,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(tmp_p
     _, said = running.communicate(timeout=500)
     assert running.returncode == 0, said
     assert struck
-    assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
+    assert part_bytes(tmp_path / "ray") == part_bytes(tmp_path / "local")
 
 
 def strike(running: subprocess.Popen[str], out: Path) -> bool:
@@ -102,9 +102,9 @@ def test_with_the_default_proxy_two_actors_write_what_one_process_writes(tmp_pat
     local = run(source, "-o", tmp_path / "local", *options)
     ray = run(source, "-o", tmp_path / "ray", *options, "--engine", "ray", "--workers", 2)
     assert (local.returncode, ray.returncode) == (0, 0), ray.stderr
-    assert files_of(tmp_path / "ray").keys() == files_of(tmp_path / "local").keys()
-    for name, data in files_of(tmp_path / "local").items():
-        assert same(data, files_of(tmp_path / "ray")[name])
+    assert part_bytes(tmp_path / "ray").keys() == part_bytes(tmp_path / "local").keys()
+    for name, data in part_bytes(tmp_path / "local").items():
+        assert same(data, part_bytes(tmp_path / "ray")[name])
 
 
 def same(one: bytes, other: bytes) -> bool:

@@ -42,11 +42,11 @@ class ScriptedEncoder:
     """An encoder without a model: hashed bags of words, as unit vectors; records what it reads."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
+        self.read_log: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors `[T, SIZE]`; the same text has the same vector, always."""
-        self.seen += texts
+        self.read_log += texts
         return torch.nn.functional.normalize(
             torch.stack([_bag_of_words(text) for text in texts]), dim=-1
         )
@@ -70,7 +70,7 @@ class BuiltMethod:
     @property
     def calls(self) -> int:
         """How many prompts or texts its models have read."""
-        return sum(len(model.seen) for model in self.models)
+        return sum(len(model.read_log) for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class MethodVariant:
 
 def scripted_reader() -> ScriptedReader:
     """A reader that attends to the needle."""
-    return ScriptedReader.pointing_at(NEEDLE, layers=LAYERS, heads=HEADS)
+    return ScriptedReader.from_needles(NEEDLE, layers=LAYERS, heads=HEADS)
 
 
 def make_probe(

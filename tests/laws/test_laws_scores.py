@@ -112,7 +112,7 @@ def test_text_is_data(variant: str, text: str):
     hostile_question = f"{QUESTION} {HOSTILE[text]}"
     given = (Passage(PLAIN), Passage(HOSTILE[text]))
     build_variant(variant).scorer.scores(hostile_question, given, units_of(given))
-    read = reader.seen[before:]
+    read = reader.read_log[before:]
     assert {question for question, _ in read} - {EMPTY_QUERY} == {
         replace_surrogates(hostile_question)
     }

@@ -1,4 +1,4 @@
-"""What runs in the environments of peers is seen only where `make peers` says they are there."""
+"""Tests in the environments of peers are collected only where `make peers` sets `TAMIS_PEERS`."""
 
 from __future__ import annotations
 

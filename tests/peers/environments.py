@@ -3,9 +3,9 @@
     python -m tests.peers.environments            # all of them: `make peers` runs this first
     python -m tests.peers.environments NAME ...   # some
 
-An environment is a file NAME.txt here, requirements for pip. It stands in .venv/peers/NAME and is
-made anew when its file has changed. What it does not pin, torch above all, comes from the
-environment that this script runs in, so that every peer multiplies with the same library.
+An environment is a file NAME.txt in this folder, requirements for pip. It is made in
+.venv/peers/NAME, and again when its file has changed. Packages that it does not pin, above all
+torch, come from the environment of this script, so that all peers multiply with the same library.
 """
 
 from __future__ import annotations

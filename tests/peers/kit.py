@@ -1,4 +1,4 @@
-"""Peers whose processes are real, and cases that need no model: tokens are words."""
+"""Peers with real processes, and cases that need no model, because tokens are words."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tamis.service.evaluation.peers.run import PeerRunSettings
 from tests.service.cli.cli_kit import word_tokenizer
 from tests.service.evaluation.records import people
 
-ODD = """
+FAULTY_ADAPTER = """
 import os, sys, time
 from protocol import serve
 
-print("said while loading")  # must not get among the answers
+print("printed while loading")  # must not get among the answers
 
 def load(settings):
-    if settings["does"] == "not load":
+    if settings["fault"] == "not load":
         raise RuntimeError("no such model here")
     def keep(case):
-        print("said while working")
-        if settings["does"] == "raise":
+        print("printed while working")
+        if settings["fault"] == "raise":
             raise KeyError("a word of mine")
-        if settings["does"] == "die" and not os.path.exists(settings["scratch"]):
+        if settings["fault"] == "die" and not os.path.exists(settings["scratch"]):
             open(settings["scratch"], "w").close()
             os._exit(3)
-        if settings["does"] == "hang":
+        if settings["fault"] == "hang":
             time.sleep(60)
         return case["context"]
     return keep
@@ -39,7 +39,7 @@ serve(load, "tokenizers")
 """
 
 
-def data(folder: Path) -> Path:
+def people_folder(folder: Path) -> Path:
     """A folder with one set, `people`: a short passage each, so distractors are added."""
     rows = people()
     for row in rows:
@@ -49,39 +49,41 @@ def data(folder: Path) -> Path:
     return folder
 
 
-def proxy(folder: Path) -> Path:
+def tokenizer_folder(folder: Path) -> Path:
     """A folder with a tokenizer that counts words, and no model."""
-    home = folder / "proxy"
-    home.mkdir(exist_ok=True)
-    shutil.copy(word_tokenizer(folder), home / "tokenizer.json")
-    return home
+    proxy = folder / "proxy"
+    proxy.mkdir(exist_ok=True)
+    shutil.copy(word_tokenizer(folder), proxy / "tokenizer.json")
+    return proxy
 
 
 def counter(folder: Path) -> TextTokenizer:
-    return TextTokenizer.from_file(proxy(folder) / "tokenizer.json")
+    return TextTokenizer.from_file(tokenizer_folder(folder) / "tokenizer.json")
 
 
-def cases(folder: Path, count: int = 3, budget: float = 0.25, name: str = "people"):
-    return load_peer_cases(name, data(folder), count, budget, counter(folder))
+def people_cases(folder: Path, count: int = 3, budget: float = 0.25, name: str = "people"):
+    return load_peer_cases(name, people_folder(folder), count, budget, counter(folder))
 
 
-def around(folder: Path, timeout_s: float = 60) -> PeerRunSettings:
-    return PeerRunSettings(str(proxy(folder)), proxy(folder), {}, 1, timeout_s, folder)
+def run_settings(folder: Path, timeout_s: float = 60) -> PeerRunSettings:
+    return PeerRunSettings(
+        str(tokenizer_folder(folder)), tokenizer_folder(folder), {}, 1, timeout_s, folder
+    )
 
 
-def results(folder: Path, **settings: object) -> ResultFile:
+def result_file(folder: Path, **settings: object) -> ResultFile:
     return ResultFile(folder / "rows.jsonl", settings, "key")
 
 
-def odd(folder: Path, does: str) -> PeerRegistry:
-    """A list of one peer, which does what it should not, and of truncation beside it."""
-    home = folder / "odd"
-    shutil.copytree(PEERS_FOLDER / "adapters", home / "adapters", dirs_exist_ok=True)
-    (home / "adapters/odd.py").write_text(ODD, "utf8")
-    (home / "peers.toml").write_text(
+def faulty_registry(folder: Path, fault: str) -> PeerRegistry:
+    """A registry of a peer with a fault, and of truncation."""
+    peers_folder = folder / "odd"
+    shutil.copytree(PEERS_FOLDER / "adapters", peers_folder / "adapters", dirs_exist_ok=True)
+    (peers_folder / "adapters/odd.py").write_text(FAULTY_ADAPTER, "utf8")
+    (peers_folder / "peers.toml").write_text(
         f'''environments = "none"\nmake = "make it"\nreference = "truncation"
-[peers.odd]\nadapter = "odd.py"\noptions = {{ does = "{does}" }}
+[peers.odd]\nadapter = "odd.py"\noptions = {{ fault = "{fault}" }}
 [peers.truncation]\nadapter = "first_tokens.py"\n''',
         "utf8",
     )
-    return PeerRegistry.load(home)
+    return PeerRegistry.load(peers_folder)

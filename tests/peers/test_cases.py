@@ -1,4 +1,4 @@
-"""What peers are given, and how evidence is looked for in what they keep."""
+"""The requests of peers, and how evidence is found in the text they keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tamis.service.evaluation.peers.text_evidence import (
     share_found,
     words_of,
 )
-from tests.peers.kit import cases, counter, data
+from tests.peers.kit import counter, people_cases, people_folder
 from tests.service.evaluation.records import doc
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
@@ -33,7 +33,7 @@ def test_common_is_the_longest_common_subsequence(a, b):
     assert common_subsequence_length(a, b) == table[-1][-1]
 
 
-def test_a_sentence_is_found_where_nine_words_in_ten_stand_in_order_and_close():
+def test_a_sentence_is_found_where_nine_words_in_ten_are_in_order_and_close():
     gold = [f"w{i}" for i in range(10)]
     assert share_found(gold, ["x", *gold, "y"]) == 1.0
     assert share_found(gold, [*gold[:4], *gold[5:]]) == 0.9
@@ -60,7 +60,7 @@ def test_an_answer_counts_only_where_the_context_holds_it():
 
 
 def test_cases_are_the_same_whatever_their_number_and_hold_their_gold(tmp_path):
-    few, more = cases(tmp_path, 2), cases(tmp_path, 5)
+    few, more = people_cases(tmp_path, 2), people_cases(tmp_path, 5)
     assert more[:2] == few
     assert len({case.id for case in more}) == 5
     for case in more:
@@ -72,10 +72,10 @@ def test_cases_are_the_same_whatever_their_number_and_hold_their_gold(tmp_path):
             assert all(n == len(passage["text"][a:b].split()) for a, b, n in passage["sentences"])
 
 
-def test_contexts_are_filled_up_with_passages_of_others_to_the_tokens_asked_for(tmp_path):
+def test_contexts_are_filled_up_with_passages_of_others_to_the_requested_tokens(tmp_path):
     folder = tmp_path / "long"
     folder.mkdir()
-    rows = (data(tmp_path) / "people.jsonl").read_text().splitlines()
+    rows = (people_folder(tmp_path) / "people.jsonl").read_text().splitlines()
     # a second document each: the set is no longer one of lone passages
     made = [json.loads(row) for row in rows]
     for i, row in enumerate(made):
@@ -93,5 +93,5 @@ def test_contexts_are_filled_up_with_passages_of_others_to_the_tokens_asked_for(
 
 
 def test_sets_take_turns(tmp_path):
-    a, b = cases(tmp_path, 3), cases(tmp_path, 1, 0.5)
+    a, b = people_cases(tmp_path, 3), people_cases(tmp_path, 1, 0.5)
     assert interleave_sets({"a": a, "b": b}) == [a[0], b[0], a[1], a[2]]

@@ -1,4 +1,4 @@
-"""`tamis bench peers` as it is called: table, JSON, plot, resumption, and what it refuses."""
+"""The command `tamis bench peers`: table, JSON, plot, resumption, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,58 +6,65 @@ import json
 
 import pytest
 
-from tests.peers.kit import data, proxy
+from tests.peers.kit import people_folder, tokenizer_folder
 from tests.service.cli.cli_kit import tamis
 
 
 @pytest.fixture
-def asked(tmp_path):
+def options(tmp_path):
     """Options with which no model is needed."""
     return (
-        *("bench", "peers", "--data", data(tmp_path), "--proxy", proxy(tmp_path)),
+        *(
+            "bench",
+            "peers",
+            "--data",
+            people_folder(tmp_path),
+            "--proxy",
+            tokenizer_folder(tmp_path),
+        ),
         *("--sets", "people", "--cases", 3, "--budget", 0.25, "--threads", 1),
         *("--out", tmp_path / "rows.jsonl"),
     )
 
 
-def test_a_table_then_json_and_a_plot_of_the_same_rows(asked, tmp_path):
+def test_a_table_then_json_and_a_plot_of_the_same_rows(options, tmp_path):
     peers = ("--peers", "truncation,bm25")
-    done = tamis(*asked, *peers)
+    done = tamis(*options, *peers)
     assert done.exit_code == 0, done.stderr
     assert "BM25" in done.stdout
     assert "No faster one keeps as much" in done.stdout
     assert "6 rows measured, 0 were there before" in done.stderr
     plot = tmp_path / "peers.png"
-    again = tamis(*asked, *peers, "--json", "--plot", plot)
+    again = tamis(*options, *peers, "--json", "--plot", plot)
     assert "0 rows measured, 6 were there before" in again.stderr
     report = json.loads(again.stdout)
-    of = report["sets"]["people"]["peers"]
-    assert "times_reference_ms" not in of["bm25"]  # tamis is not among them
-    other = json.loads(tamis(*asked, *peers, "--json", "--against", "truncation").stdout)
+    figures = report["sets"]["people"]["peers"]
+    assert "times_reference_ms" not in figures["bm25"]  # tamis is not among them
+    other = json.loads(tamis(*options, *peers, "--json", "--against", "truncation").stdout)
     found = other["sets"]["people"]["peers"]["truncation"]["times_reference_ms"]
     assert found == {"ratio": 1.0, "low": 1.0, "high": 1.0}
-    assert of["bm25"]["evidence"] == 1.0 > of["truncation"]["evidence"]
+    assert figures["bm25"]["evidence"] == 1.0 > figures["truncation"]["evidence"]
     assert (report["threads"], report["budget"]) == (1, 0.25)
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_without_time_reports_what_is_there(asked):
-    first = tamis(*asked, "--peers", "truncation", "--minutes", 0, "--json")
+def test_a_run_without_time_reports_existing_rows(options):
+    first = tamis(*options, "--peers", "truncation", "--minutes", 0, "--json")
     assert first.exit_code == 0
     assert json.loads(first.stdout)["sets"] == {}
     assert "0 rows measured, 0 were there before, 3 are left" in first.stderr
     assert "people: no case was done by every peer yet" in first.stderr
 
 
-def test_rows_of_other_settings_are_refused(asked):
-    assert tamis(*asked, "--peers", "truncation").exit_code == 0
-    other = tamis(*asked, "--peers", "truncation", "--budget", 0.5)
+def test_rows_of_other_settings_are_refused(options):
+    assert tamis(*options, "--peers", "truncation").exit_code == 0
+    other = tamis(*options, "--peers", "truncation", "--budget", 0.5)
     assert other.exit_code == 2
     assert "budget 0.25 (now 0.5)" in other.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--peers", "magic"), "there is no peer 'magic'"),
         (("--peers", "bm25", "--against", "magic"), "there is no peer 'magic'"),
@@ -70,27 +77,27 @@ def test_rows_of_other_settings_are_refused(asked):
         (("--peers", "bm25", "--adapters", "/no/such"), "in the sources of tamis only"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_code_2(asked, words, said):
-    done = tamis(*asked, *words)
+def test_what_cannot_be_done_is_refused_in_one_line_with_code_2(options, words, message):
+    done = tamis(*options, *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_peer_without_its_environment_is_named_with_the_command_that_makes_it(asked, tmp_path):
+def test_a_peer_without_its_environment_is_named_with_the_command_that_makes_it(options, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "peers.toml").write_text(
         'environments = "none"\nmake = "python make.py"\nreference = "far"\n'
         '[peers.far]\nadapter = "far.py"\nenvironment = "old"\n'
     )
-    named = tamis(*asked, "--adapters", home, "--peers", "far")
+    named = tamis(*options, "--adapters", home, "--peers", "far")
     assert named.exit_code == 2
     assert "far has no environment here: python make.py old" in named.stderr
-    left = tamis(*asked, "--adapters", home)
-    assert left.exit_code == 2
-    assert "left out: far has no environment here: python make.py old" in left.stderr
-    assert "no peer can run here" in left.stderr
+    skipped = tamis(*options, "--adapters", home)
+    assert skipped.exit_code == 2
+    assert "left out: far has no environment here: python make.py old" in skipped.stderr
+    assert "no peer can run here" in skipped.stderr
 
 
 @pytest.mark.data
@@ -108,4 +115,4 @@ def test_bm25_keeps_more_evidence_than_truncation_on_real_cases(
     assert 4200 < found["mean_tokens_in"] <= 4500
     bm25, first = found["peers"]["bm25"], found["peers"]["truncation"]
     assert bm25["evidence"] > first["evidence"]
-    assert all(0.15 < of["kept"] <= 0.2 for of in (bm25, first))
+    assert all(0.15 < figures["kept"] <= 0.2 for figures in (bm25, first))

@@ -12,7 +12,7 @@ from tamis.service.evaluation.peers.figures import (
 )
 from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
 from tamis.service.evaluation.peers.run import row_key
-from tests.peers.kit import cases
+from tests.peers.kit import people_cases
 
 
 def row(case, peer, ms, evidence, **more):
@@ -43,16 +43,21 @@ def test_a_ratio_of_medians_with_an_interval_that_holds_it():
     assert low < ratio < high
 
 
-def test_figures_compare_cases_that_both_did_and_count_the_others(tmp_path):
-    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path, 3)
-    tamis, bm25 = field.select(["tamis", "bm25"])
-    rows = [row(case, tamis, 100.0, 1.0) for case in of]
-    rows += [row(case, bm25, 20.0, 0.5) for case in of[:2]]
+def test_figures_compare_cases_that_both_peers_ran_and_count_the_others(tmp_path):
+    registry, cases = PeerRegistry.load(PEERS_FOLDER), people_cases(tmp_path, 3)
+    tamis, bm25 = registry.select(["tamis", "bm25"])
+    rows = [row(case, tamis, 100.0, 1.0) for case in cases]
+    rows += [row(case, bm25, 20.0, 0.5) for case in cases[:2]]
     rows += [
-        {"key": row_key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}
+        {
+            "key": row_key(cases[2], bm25),
+            "case": cases[2].id,
+            "peer": "bm25",
+            "error": "it fell over",
+        }
     ]
-    rows += [row(of[0], bm25, 9e9, 0.0) | {"key": "of another run"}]
-    found = peer_figures(of, [tamis, bm25], rows, field)
+    rows += [row(cases[0], bm25, 9e9, 0.0) | {"key": "of another run"}]
+    found = peer_figures(cases, [tamis, bm25], rows, registry)
     theirs = found["peers"]["bm25"]
     assert (theirs["cases"], theirs["errors"], theirs["evidence"]) == (3, 1, 0.5)
     assert theirs["times_reference_ms"]["ratio"] == pytest.approx(0.2)
@@ -61,7 +66,7 @@ def test_figures_compare_cases_that_both_did_and_count_the_others(tmp_path):
     assert theirs["kept"] == pytest.approx(0.25, abs=0.03)
 
 
-def test_nobody_on_the_frontier_is_beaten_by_a_faster_one():
+def test_no_peer_on_the_frontier_keeps_less_than_a_faster_one():
     peers = {
         name: {"ms_p50": ms, "evidence": kept}
         for name, ms, kept in (("d", 9, 0.9), ("a", 1, 0.5), ("b", 2, 0.4), ("c", 3, 0.7))
@@ -69,12 +74,17 @@ def test_nobody_on_the_frontier_is_beaten_by_a_faster_one():
     assert frontier(peers) == ["a", "c", "d"]
 
 
-def test_only_cases_that_all_have_done_are_shown_failed_ones_too(tmp_path):
-    field, of = PeerRegistry.load(PEERS_FOLDER), cases(tmp_path, 3)
-    tamis, bm25 = field.select(["tamis", "bm25"])
-    rows = [row(case, tamis, 100.0, 1.0) for case in of] + [row(of[0], bm25, 1.0, 1.0)]
+def test_only_cases_that_all_peers_have_run_are_shown_failed_ones_too(tmp_path):
+    registry, cases = PeerRegistry.load(PEERS_FOLDER), people_cases(tmp_path, 3)
+    tamis, bm25 = registry.select(["tamis", "bm25"])
+    rows = [row(case, tamis, 100.0, 1.0) for case in cases] + [row(cases[0], bm25, 1.0, 1.0)]
     rows += [
-        {"key": row_key(of[2], bm25), "case": of[2].id, "peer": "bm25", "error": "it fell over"}
+        {
+            "key": row_key(cases[2], bm25),
+            "case": cases[2].id,
+            "peer": "bm25",
+            "error": "it fell over",
+        }
     ]
-    assert complete_cases(of, [tamis, bm25], rows) == [of[0], of[2]]
-    assert complete_cases(of, [tamis], rows) == of
+    assert complete_cases(cases, [tamis, bm25], rows) == [cases[0], cases[2]]
+    assert complete_cases(cases, [tamis], rows) == cases

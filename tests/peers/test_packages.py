@@ -1,4 +1,4 @@
-"""Peers as their packages come, in the environments that `environments.py` makes: `make peers`."""
+"""Unchanged packages of peers, in the environments of `environments.py`: `make peers`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.evaluation.peers.cases import load_peer_cases
 from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
 from tamis.service.evaluation.peers.run import PeerRunSettings, run_peers
-from tests.peers.kit import data, results
+from tests.peers.kit import people_folder, result_file
 
 pytestmark = pytest.mark.model
 TINY = """
@@ -32,58 +32,58 @@ PreTrainedTokenizerFast(
 
 
 @pytest.fixture
-def kept(tmp_path, proxy_folder):
-    """Text that a peer keeps of two cases, each of which it must answer."""
+def keep_texts(tmp_path, proxy_folder):
+    """Runs a peer on two cases, both of which it must answer; returns cases and kept texts."""
     counter = TextTokenizer.from_file(proxy_folder / "tokenizer.json")
-    field = PeerRegistry.load(PEERS_FOLDER)
+    registry = PeerRegistry.load(PEERS_FOLDER)
 
-    def of(name, weights=None):
-        (peer,) = field.select([name])
-        assert field.missing_requirement(peer, {name: weights} if weights else {}) is None
-        cases = load_peer_cases("people", data(tmp_path), 2, 0.4, counter)
+    def run_peer(name, weights=None):
+        (peer,) = registry.select([name])
+        assert registry.missing_requirement(peer, {name: weights} if weights else {}) is None
+        cases = load_peer_cases("people", people_folder(tmp_path), 2, 0.4, counter)
         given = {name: weights} if weights else {}
-        around = PeerRunSettings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
-        rows = list(run_peers(cases, [peer], field, around, results(tmp_path), counter))
+        settings = PeerRunSettings("smollm2-135m", proxy_folder, given, 1, 120, tmp_path)
+        rows = list(run_peers(cases, [peer], registry, settings, result_file(tmp_path), counter))
         assert [row.get("error") for row in rows] == [None, None]
         return list(zip(cases, (row["text"] for row in rows), strict=True))
 
-    return of
+    return run_peer
 
 
-def test_minilm_keeps_whole_sentences(kept):
-    for case, text in kept("minilm"):
+def test_minilm_keeps_whole_sentences(keep_texts):
+    for case, text in keep_texts("minilm"):
         assert text
         assert all(line in case.request["context"] for line in text.splitlines())
 
 
 @pytest.mark.parametrize("name", ["llmlingua", "longllmlingua"])
-def test_lingua_keeps_words_of_the_context_and_not_the_question(kept, name):
-    for case, text in kept(name):
+def test_lingua_keeps_words_of_the_context_and_not_the_question(keep_texts, name):
+    for case, text in keep_texts(name):
         assert text
         assert case.request["question"] not in text
         assert len(text) <= len(case.request["context"])
 
 
-def test_infiniretri_retri_keeps_sentences_within_the_budget(kept):
-    for case, text in kept("infini_retri"):
+def test_infiniretri_keeps_sentences_within_the_budget(keep_texts):
+    for case, text in keep_texts("infini_retri"):
         assert text
         assert all(s.strip() in case.request["context"] for s in text.split(".") if s.strip())
         assert len(text) < len(case.request["context"])
 
 
-def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
+def test_the_legacy_folder_has_the_same_tokens(tmp_path, proxy_folder):
     """Of a text with blanks that 4.46 would tidy, and of several scripts."""
     text = "It 's here , they say .  Don't!\n\n東京タワー — naïve café\t1,234.5"
     script = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from older import older\n"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from legacy_folder import write_legacy_folder\n"
         "from transformers import AutoTokenizer, AutoConfig\n"
-        "folder = older(sys.argv[2], sys.argv[3]); made = AutoTokenizer.from_pretrained(folder)\n"
+        "folder = write_legacy_folder(sys.argv[2], sys.argv[3]); made = AutoTokenizer.from_pretrained(folder)\n"
         "ids = made(sys.argv[4])\n"
         "print(json.dumps([sorted(ids), ids['input_ids'], made.decode(ids['input_ids']),"
         " AutoConfig.from_pretrained(folder).rope_theta, bool(made.chat_template)]))"
     )
-    field = PeerRegistry.load(PEERS_FOLDER)
-    python = field.python_path(field.peers["llmlingua"])
+    registry = PeerRegistry.load(PEERS_FOLDER)
+    python = registry.python_path(registry.peers["llmlingua"])
     given = [PEERS_FOLDER / "adapters", proxy_folder, tmp_path / "old", text]
     done = subprocess.run([python, "-c", script, *given], capture_output=True, check=True)
     names, ids, back, theta, template = json.loads(done.stdout.splitlines()[-1])
@@ -95,11 +95,13 @@ def test_the_older_format_has_the_same_tokens(tmp_path, proxy_folder):
 @pytest.mark.parametrize(
     ("name", "kind"), [("cross_encoder", "rank"), ("llmlingua2", "drop")], ids=["rank", "drop"]
 )
-def test_peers_with_weights_of_their_own_read_a_folder(kept, tmp_path, proxy_folder, name, kind):
+def test_peers_with_weights_of_their_own_read_a_folder(
+    keep_texts, tmp_path, proxy_folder, name, kind
+):
     """Of random weights: that the folder is read, not what it knows."""
-    field = PeerRegistry.load(PEERS_FOLDER)
-    python = field.python_path(field.peers[name])
+    registry = PeerRegistry.load(PEERS_FOLDER)
+    python = registry.python_path(registry.peers[name])
     folder = tmp_path / "bert-base-multilingual-cased-tiny"
     subprocess.run([python, "-c", TINY, kind, proxy_folder, folder], check=True)
-    for case, text in kept(name, folder):
+    for case, text in keep_texts(name, folder):
         assert 0 < len(text) < len(case.request["context"])

@@ -1,4 +1,4 @@
-"""Sentinel is measured twice, through two readers: they must see the same."""
+"""Sentinel is measured with two readers, whose features must be equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.service.evaluation.records import people
 
 
 @pytest.mark.model
-def test_plain_transformers_see_what_tamis_sees(proxy_folder, one_thread, monkeypatch):
+def test_plain_transformers_have_the_features_of_tamis(proxy_folder, one_thread, monkeypatch):
     """In float32, where no rounding hides a difference; bf16 moves scores by some hundredths."""
     monkeypatch.syspath_prepend(str(PEERS_FOLDER / "adapters"))
     from sentinel_eager import Eager

@@ -22,7 +22,7 @@ def test_the_least_recently_used_goes_first_and_the_bound_holds():
 
     for key in (*range(10), 0, 10):
         ask(key)
-    assert recent.held == 100
+    assert recent.cost == 100
     made.clear()
     ask(0)
     ask(1)
@@ -32,7 +32,7 @@ def test_the_least_recently_used_goes_first_and_the_bound_holds():
 def test_a_large_one_is_made_and_not_held():
     recent = LruCache(100)
     assert recent.get("large", 11, lambda: 1) == 1
-    assert recent.held == 0
+    assert recent.cost == 0
     assert recent.get("large", 11, lambda: 2) == 2
 
 
@@ -47,7 +47,7 @@ def test_two_threads_that_make_the_same_count_it_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert recent.held == 10
+    assert recent.cost == 10
 
 
 def test_units_of_a_passage_asked_again_are_those_of_a_fresh_one(monkeypatch):

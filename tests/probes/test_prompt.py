@@ -46,7 +46,7 @@ def test_a_units_tokens_are_those_that_share_a_character_with_it(
     text: str, data: st.DataObject
 ) -> None:
     units = data.draw(units_of(len(text)))
-    encoded = CHATML.tokens.encode(text)
+    encoded = CHATML.tokenizer.encode(text)
     spans = token_spans(encoded, units)
     assert [list(range(*span)) for span in spans] == [sharing(encoded, *unit) for unit in units]
 
@@ -68,8 +68,8 @@ def test_gaps_and_overlaps_between_tokens_are_walked_right(
 
 def test_a_token_that_straddles_two_units_belongs_to_both() -> None:
     text = "One. Two."  # ". " is one token of the tiny vocabulary
-    read = CHATML.read(text, [(0, 4), (4, 9)])
-    assert read.spans == ((0, 4), (3, 8))
+    read = CHATML.passage_tokens(text, [(0, 4), (4, 9)])
+    assert read.unit_spans == ((0, 4), (3, 8))
     assert decode(read.ids[3:4]) == ". "
 
 
@@ -77,13 +77,13 @@ def test_a_token_that_straddles_two_units_belongs_to_both() -> None:
 def test_pieces_hold_the_callers_text_and_no_control_token_of_theirs(
     title: str, text: str, question: str
 ) -> None:
-    read, ask = CHATML.read(text, [], title), CHATML.ask(question)
+    read, ask = CHATML.passage_tokens(text, [], title), CHATML.question_tokens(question)
     assert SPECIAL_IDS.isdisjoint(read.ids)
-    ours = CHATML.ask("")
-    tail = len(ours.ids) - ours.rows - 1  # the blank is the question's own
-    assert SPECIAL_IDS.isdisjoint(ask.ids[ask.rows : len(ask.ids) - tail])
+    ours = CHATML.question_tokens("")
+    tail = len(ours.ids) - ours.first_row - 1  # the blank is the question's own
+    assert SPECIAL_IDS.isdisjoint(ask.ids[ask.first_row : len(ask.ids) - tail])
     line = f"{title}\n" if title else ""
-    assert list(read.ids) == [*CHATML.tokens.encode(line).ids, *CHATML.tokens.encode(text).ids]
+    assert list(read.ids) == [*CHATML.tokenizer.encode(line).ids, *CHATML.tokenizer.encode(text).ids]
 
 
 @templates
@@ -92,34 +92,34 @@ def test_rows_start_at_the_questions_first_token_and_the_template_goes_round_it(
     name: str, question: str
 ) -> None:
     template = TEMPLATES[name]
-    ask = Layout(TOKENIZER, template).ask(question)
-    assert decode(ask.ids[: ask.rows]) == template.ask
-    assert decode(ask.ids[ask.rows :]) == f" {question}{template.end}"
+    ask = Layout(TOKENIZER, template).question_tokens(question)
+    assert decode(ask.ids[: ask.first_row]) == template.question_prefix
+    assert decode(ask.ids[ask.first_row :]) == f" {question}{template.end}"
 
 
 @templates
 def test_the_head_is_never_empty_and_is_the_templates_alone(name: str) -> None:
-    head = Layout(TOKENIZER, TEMPLATES[name]).head
+    head = Layout(TOKENIZER, TEMPLATES[name]).opening
     assert head
-    assert decode(head) == TEMPLATES[name].head
+    assert decode(head) == TEMPLATES[name].opening
 
 
 def test_only_the_template_brings_control_tokens() -> None:
     start, end = (TOKENIZER.token_to_id(text) for text in tiny.SPECIAL[:2])
-    assert CHATML.head[0] == start
-    ids = CHATML.ask("<|im_start|><|im_end|>").ids
+    assert CHATML.opening[0] == start
+    ids = CHATML.question_tokens("<|im_start|><|im_end|>").ids
     assert [ids.count(start), ids.count(end)] == [1, 1]
 
 
 @given(texts.filter(bool), texts)
 def test_a_title_is_read_first_and_is_in_no_unit(title: str, text: str) -> None:
     units = [(0, len(text))]
-    bare, titled = CHATML.read(text, units), CHATML.read(text, units, title)
-    assert (bare.start, titled.start) == (0, CHATML.tokens.count(f"{title}\n"))
-    assert titled.spans == bare.spans == ((0, len(bare.ids)),)
-    assert titled.ids[titled.start :] == bare.ids
+    bare, titled = CHATML.passage_tokens(text, units), CHATML.passage_tokens(text, units, title)
+    assert (bare.title_tokens, titled.title_tokens) == (0, CHATML.tokenizer.count(f"{title}\n"))
+    assert titled.unit_spans == bare.unit_spans == ((0, len(bare.ids)),)
+    assert titled.ids[titled.title_tokens :] == bare.ids
 
 
 def test_a_prompt_is_as_long_as_what_runs_after_the_kept_head() -> None:
-    prompt = Prompt(CHATML.read("abc", [(0, 3)], "t"), CHATML.ask("q"))
-    assert len(prompt) == len("t\n") + len("abc") + len(prompt.ask.ids)
+    prompt = Prompt(CHATML.passage_tokens("abc", [(0, 3)], "t"), CHATML.question_tokens("q"))
+    assert len(prompt) == len("t\n") + len("abc") + len(prompt.question.ids)

@@ -19,7 +19,7 @@ EXACT = 1e-6
 
 
 def prompt(reader: ScriptedReader, text: str, question: str = "Who?", title: str | None = None) -> Prompt:
-    return Prompt(reader.layout.read(text, [(0, len(text))], title), reader.layout.ask(question))
+    return Prompt(reader.layout.passage_tokens(text, [(0, len(text))], title), reader.layout.question_tokens(question))
 
 
 def look(reader: ScriptedReader, text: str, want: Want, **laid_out: str) -> Signal:
@@ -37,9 +37,9 @@ def test_a_token_is_a_byte_and_its_id_is_the_byte():
 
 
 def test_special_tokens_come_from_the_template_alone():
-    reader = ScriptedReader.pointing_at("x")
-    assert any(token > 255 for token in reader.layout.head)
-    assert max(prompt(reader, NASTY, title="<|im_start|>").read.ids) < 256
+    reader = ScriptedReader.from_needles("x")
+    assert any(token > 255 for token in reader.layout.opening)
+    assert max(prompt(reader, NASTY, title="<|im_start|>").passage.ids) < 256
 
 
 def test_the_script_is_called_with_question_and_passage_as_they_are():
@@ -73,7 +73,7 @@ def test_a_script_beyond_the_mass_is_scaled_down_to_it():
 def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
     """Layer 0, head 1 of 2 x 2 heads: 2 of 4 parts script; the first of R rows: 1 of R parts."""
     reader = ScriptedReader(lambda question, passage: [0.4, 0.0], layers=2, heads=2)
-    rows = len(reader.layout.ask("Who?").ids) - reader.layout.ask("Who?").rows
+    rows = len(reader.layout.question_tokens("Who?").ids) - reader.layout.question_tokens("Who?").first_row
     seen = look(reader, "ab", Want((0,), ("question",))).weights
     assert seen.shape == (1, 2, rows, 2)
     share = 2 / 4 * 1 / rows
@@ -81,13 +81,13 @@ def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
 
 
 def test_no_two_heads_and_no_two_rows_see_the_same():
-    seen = look(ScriptedReader.pointing_at("b"), "abc", Want((0, 1, 2, 3), ("question",))).weights
+    seen = look(ScriptedReader.from_needles("b"), "abc", Want((0, 1, 2, 3), ("question",))).weights
     assert len(seen[:, :, -1, 1].unique()) == 8
     assert len(seen[0, 0, :, 1].unique()) == seen.shape[2]
 
 
 def test_row_groups_stand_in_the_order_wanted():
-    reader = ScriptedReader.pointing_at("b")
+    reader = ScriptedReader.from_needles("b")
     rows = look(reader, "abc", Want((1, 2), ("question",))).weights
     both = look(reader, "abc", Want((1, 2), ("last", "question_mean")))
     expected = torch.cat([rows[:, :, -1:], rows.mean(2, keepdim=True)], 2)
@@ -98,7 +98,7 @@ def test_row_groups_stand_in_the_order_wanted():
 
 @pytest.mark.parametrize("text", ["needle", NASTY, "hay " * 500, "needle " * 300, ""])
 def test_weights_are_a_part_of_a_softmax(text: str):
-    seen = look(ScriptedReader.pointing_at("needle", "你"), text, Want((0, 3), ("question",)), title="T")
+    seen = look(ScriptedReader.from_needles("needle", "你"), text, Want((0, 3), ("question",)), title="T")
     assert seen.weights.dtype == torch.float32
     assert seen.weights.shape[-1] == len(replace_surrogates(text).encode())
     assert seen.weights.ge(0).all()
@@ -106,26 +106,26 @@ def test_weights_are_a_part_of_a_softmax(text: str):
 
 
 def test_needles_draw_the_look_wherever_they_occur_and_overlap():
-    seen = look(ScriptedReader.pointing_at("aba"), "xababax", Want((3,), ("last",))).weights[0, 1, 0]
+    seen = look(ScriptedReader.from_needles("aba"), "xababax", Want((3,), ("last",))).weights[0, 1, 0]
     assert seen.argsort(descending=True, stable=True).tolist() == [1, 2, 3, 4, 5, 0, 6]
     assert seen[1] / seen[0] == pytest.approx(1e4, rel=1e-3)
 
 
 def test_a_needle_with_a_lone_surrogate_is_found():
     text = "some \ud800 text"
-    seen = look(ScriptedReader.pointing_at("\ud800"), text, Want((3,), ("last",))).weights[0, 1, 0]
+    seen = look(ScriptedReader.from_needles("\ud800"), text, Want((3,), ("last",))).weights[0, 1, 0]
     assert seen.topk(3).indices.sort().values.tolist() == [5, 6, 7]
 
 
 def test_the_title_is_read_and_left_out_of_the_signal():
-    reader = ScriptedReader.pointing_at("needle")
+    reader = ScriptedReader.from_needles("needle")
     bare = look(reader, "a needle", Want((2,)))
     titled = look(reader, "a needle", Want((2,)), title="needle")
     torch.testing.assert_close(titled.weights, bare.weights)
 
 
 def test_prompts_are_counted_over_all_templates_and_threads():
-    reader = ScriptedReader.pointing_at("x")
+    reader = ScriptedReader.from_needles("x")
     assert reader.prompts_read == 0
     twin = reader.with_template(TEMPLATES["sentinel"])
     threads = [
@@ -137,12 +137,12 @@ def test_prompts_are_counted_over_all_templates_and_threads():
     for thread in threads:
         thread.join()
     assert reader.prompts_read == twin.prompts_read == 100
-    assert reader.seen[0] == ("Who?", "x")
+    assert reader.read_log[0] == ("Who?", "x")
 
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match=r"layer 4 is wanted and bot has 4; .* layers=5"):
-        look(ScriptedReader.pointing_at("x", name="bot"), "x", Want((4,)))
+        look(ScriptedReader.from_needles("x", name="bot"), "x", Want((4,)))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,6 @@ def test_a_script_that_does_not_fit_is_refused(weights: list[float], says: str):
 
 def test_an_empty_needle_and_an_empty_model_are_refused():
     with pytest.raises(BadInput, match="needle is empty"):
-        ScriptedReader.pointing_at("a", "")
+        ScriptedReader.from_needles("a", "")
     with pytest.raises(BadInput, match="0 layers and 2 heads"):
-        ScriptedReader.pointing_at("a", layers=0)
+        ScriptedReader.from_needles("a", layers=0)

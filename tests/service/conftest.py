@@ -28,5 +28,5 @@ def free(words: TextTokenizer) -> dict[str, Any]:
 @pytest.fixture
 def looking(words: TextTokenizer) -> dict[str, Any]:
     """Fields with a model that looks at the pin."""
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     return {"proxy": reader, "options": {"probe": None}, "tokenizer": words}

@@ -1,4 +1,4 @@
-"""`tamis bench answers`: whether a language model still answers from what was kept."""
+"""`tamis bench answers`: how well a language model answers from compressed contexts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tamis.service.cli.options.target_files import check_images, check_targets
 
 _CACHE_BYTES = 1 << 28
 _WEAK_F1 = 50
-"""F1, in per cent, below which a reader fails more often than not with everything before it."""
+"""F1, in per cent, below which a reader fails more often than not with the whole context."""
 EPILOG = """
 **Examples**
 
@@ -77,7 +77,7 @@ def answers(
     check_images(png)
     settings = AnswerSettings(method, _parse_shares(keep), max_tokens, _parse_orders(orders))
     rows = usable_records(load_records(records), limit)
-    who = load_reader(reader, reader_model, api_key)
+    answerer = load_reader(reader, reader_model, api_key)
     columns = (TextColumn("questions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(rows))
@@ -85,19 +85,19 @@ def answers(
             answer_records(
                 rows,
                 _record_compressor(method),
-                who,
+                answerer,
                 settings,
                 kept,
                 lambda i, n: bar.update(task, completed=i),
             )
         )
     if as_json:
-        typer.echo(json.dumps({"reader": who.identity, "method": method, "conditions": found}))
+        typer.echo(json.dumps({"reader": answerer.identity, "method": method, "conditions": found}))
     else:
-        Console().print(_table(found, who.identity))
+        Console().print(_table(found, answerer.identity))
         Console().print(reader_strength(found), highlight=False)
     if png:
-        _draw(found, who.identity, png)
+        _draw(found, answerer.identity, png)
 
 
 def _parse_shares(keep: str) -> tuple[float, ...]:
@@ -111,7 +111,11 @@ def _parse_shares(keep: str) -> tuple[float, ...]:
 
 
 def _parse_orders(given: str) -> tuple[str, ...]:
-    """Orders that there are. BadInput: one that there is not."""
+    """Known orders from a list with commas.
+
+    Raises:
+        BadInput: one is unknown, or the list is empty.
+    """
     from tamis.compressors import registry
     from tamis.compressors.rules import PLAIN_ORDERS
 
@@ -123,16 +127,19 @@ def _parse_orders(given: str) -> tuple[str, ...]:
 
 
 def _record_compressor(method: str) -> Any:
-    """Contexts as a caller would get them: titles shown, counted with the proxy's tokenizer."""
+    """A function that compresses a record as a caller would: with titles, in the proxy's tokens.
+
+    It returns the text, its tokens, and those of the whole context.
+    """
     from tamis.compressors.rules import Rules
     from tamis.probes.errors import BudgetTooSmall
     from tamis.probes.kv_cache.cache import PassageCache
     from tamis.service.api.compress import compress
     from tamis.service.datasets.records import passages_of
 
-    cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once a condition
+    cache = PassageCache(max_bytes=_CACHE_BYTES)  # each record is compressed once per condition
 
-    def short(
+    def compress_record(
         record: Mapping[str, Any], share: float, order: str = "original"
     ) -> tuple[str, int, int]:
         passages, rules = passages_of(dict(record)), Rules(titles=True, order=order)
@@ -149,18 +156,18 @@ def _record_compressor(method: str) -> Any:
             return "", 0, 1
         return found.text, found.tokens_out, found.tokens_in
 
-    return short
+    return compress_record
 
 
 def reader_strength(found: Mapping[str, Any]) -> str:
-    """How far the reader's figures can be trusted to tell contexts apart."""
+    """How well the reader's figures can distinguish contexts."""
     full, none = (100 * found[name]["f1"] for name in ("full", "none"))
-    said = f"F1 with the whole context {full:.0f}, without any {none:.0f}."
+    summary = f"F1 with the whole context {full:.0f}, without any {none:.0f}."
     if full >= _WEAK_F1:
-        return said
+        return summary
     return (
-        f"{said} A weak reader: it misses most answers that lie before it, so contexts differ less "
-        "than they would for a better one."
+        f"{summary} A weak reader: it misses most answers that lie before it, so contexts differ "
+        "less than they would for a better one."
     )
 
 
@@ -182,7 +189,7 @@ def _table(found: Mapping[str, Any], reader: str) -> Table:
 
 
 def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
-    """F1 and exact match against the share kept, with the whole context and none as levels."""
+    """Draws F1 and exact match against the share kept; levels are the whole context and none."""
     from tamis.service.evaluation.evidence.plot import figure_class
 
     figure = figure_class()(figsize=(6, 4), dpi=150, layout="constrained")

@@ -64,7 +64,7 @@ def _verdict_facts(verdict: BreakEven) -> dict[str, float | bool]:
 
 
 def _verdict_lines(tokens: int, setting: Deployment, verdict: BreakEven) -> tuple[str, ...]:
-    """Money, then time: what it costs, what it saves, and where the line is."""
+    """Lines on money and time: what compression costs and saves, and where it breaks even."""
     money = "pays" if verdict.cheaper else "does not pay"
     time = "sooner" if verdict.faster else "later"
     return (

@@ -1,4 +1,4 @@
-"""`tamis bench depth`: the shallowest exit and the fewest heads that keep the evidence."""
+"""`tamis bench depth`: the fewest layers and the fewest heads that keep the evidence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tamis.service.cli.options.bench_options import (
     ReadingsFolder,
     Seed,
     parse_budgets,
-    parse_list,
+    parse_sizes,
 )
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.probe_options import parse_record_file, readings_folder
@@ -78,7 +78,7 @@ def depth(
     from tamis.service.evaluation.evidence.tally import environment_facts
 
     check_images(png)
-    depths, counts = _numbers(exits, "exits"), _numbers(heads, "heads")
+    depths, counts = parse_sizes(exits, "exits"), parse_sizes(heads, "heads")
     shares, files = parse_budgets(budgets), [parse_record_file(name) for name in judge]
     sources = [parse_record_file(name) for name in data]
     sources += [replace(parse_record_file(name), articles=True) for name in articles or ()]
@@ -100,14 +100,6 @@ def depth(
         typer.echo(f"wrote {png}", err=True)
 
 
-def _numbers(given: str, what: str) -> list[int]:
-    """Whole numbers from a list with commas. BadInput: one that is none."""
-    words = parse_list(given, what)
-    if wrong := [word for word in words if not word.isdecimal() or int(word) < 1]:
-        raise BadInput(f"{what} has {wrong[0]!r}; give whole numbers of at least 1, with commas")
-    return [int(word) for word in words]
-
-
 def _measure_cuts(
     sources: list[RecordFile],
     files: list[RecordFile],
@@ -118,7 +110,7 @@ def _measure_cuts(
     proxy: str,
     folder: Path,
 ) -> dict[str, Any]:
-    """Reads, fits and judges, with a bar for each; figures as JSON."""
+    """Reads, fits and evaluates every cut, with a bar for each; the figures as JSON."""
     from tamis.compressors.registry import load_proxy
     from tamis.service.api.compress import counter_of
     from tamis.service.datasets.case_readings import CaseReadings, store_key
@@ -154,7 +146,7 @@ def _set_facts(file: RecordFile, counts: EvidenceTally) -> dict[str, Any]:
 
 
 def _tables(found: Mapping[str, Any]) -> Iterator[Table]:
-    """All questions pooled, with what is saved and the verdict on each cut; then each set."""
+    """A table of all sets pooled, with savings and the verdict on each cut; then one per set."""
     from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
 
     rows = found["cuts"]
@@ -177,7 +169,7 @@ def _tables(found: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _table(title: str, budgets: Iterable[str]) -> Table:
-    """Per cent of gold kept by a cut, then points lost, at each budget."""
+    """An empty table: per cent of gold kept by a cut, then points lost, at each budget."""
     table = Table(title=title, title_justify="left")
     table.add_column("cut", no_wrap=True)
     for budget in budgets:

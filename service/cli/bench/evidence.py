@@ -1,4 +1,4 @@
-"""`tamis bench evidence`: methods compared by the share of gold sentences that they keep."""
+"""`tamis bench evidence`: compares methods by the share of gold sentences that they keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from tamis.probes.errors import BadInput
-from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -25,6 +24,7 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
+from tamis.service.cli.options.probe_options import readings_folder
 from tamis.service.cli.options.target_files import check_targets, write_json
 
 METHODS = ("question_rows", "fusion", "lexical", "embedding", "bm25+minilm", "sentinel", "lead")
@@ -75,9 +75,9 @@ def evidence(
     names = parse_list(methods, "methods") if methods else usual_methods(proxy)
     files = find_sets(data, parse_list(sets, "sets"))
     if out:
-        figure_class()  # an hour of reading must not end in a missing package
+        figure_class()  # fail before an hour of reading, not after it
         _make_folder(out)
-    models = build_panel(names, proxy, cache or cache_home() / "looks")
+    models = build_panel(names, proxy, readings_folder(cache))
     found = _measure_sets(files, models.panel, shares, None if full else limit, seed, proxy)
     report = {
         "command": ["tamis", *sys.argv[1:]],
@@ -93,7 +93,7 @@ def evidence(
 
 
 def usual_methods(proxy: str) -> list[str]:
-    """The usual methods; one that knows nothing of the proxy is left out, and that is said."""
+    """The default methods; prints which ones are left out for want of a probe for the proxy."""
     from tamis.compressors.registry import ships_for
     from tamis.service.evaluation.evidence.panel import BLENDS
 
@@ -111,7 +111,7 @@ def _measure_sets(
     seed: int,
     proxy: str,
 ) -> dict[str, Any]:
-    """Figures of every set, with a bar for each."""
+    """The figures of every set, with a bar for each."""
     from tamis.service.api.compress import counter_of
     from tamis.service.evaluation.evidence.tally import (
         evidence_figures,

@@ -1,4 +1,4 @@
-"""`tamis bench hops`: what other ways of reading buy where facts have to be chained."""
+"""`tamis bench hops`: compares ways of reading on questions that chain facts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def hops(
     fit_on, judge_by = _parse_files(train, judge)
     layers = registry.layers_needed(registry.DEFAULT, proxy)
     reader = cached_reader(registry.load_proxy(proxy, layers))
-    seen = WayReader(reader, layers or reader.card.layers, readings_folder(cache))
+    way_reader = WayReader(reader, layers or reader.card.layers, readings_folder(cache))
     counter = counter_of("proxy", proxy)
     with one_thread(), file_bars() as bar:
         facts = {
@@ -87,7 +87,7 @@ def hops(
             "proxy": proxy_facts(reader),
             **environment_facts(),
         }
-        facts |= compare_ways(seen, names, fit_on, judge_by, shares, counter, bar, seed)
+        facts |= compare_ways(way_reader, names, fit_on, judge_by, shares, counter, bar, seed)
     for name, of in facts["sets"].items():
         make_console().print(_table(name, of))
     if json_file:
@@ -97,7 +97,11 @@ def hops(
 def _parse_files(
     train: Sequence[str], judge: Sequence[str]
 ) -> tuple[list[RecordFile], list[RecordFile]]:
-    """What to fit on and what to judge by. BadInput: a file or a name is there twice."""
+    """The files to fit on, and those to evaluate on.
+
+    Raises:
+        BadInput: a file or a name is given twice.
+    """
     fit_on, judge_by = (
         [parse_record_file(name) for name in train],
         [parse_record_file(name) for name in judge],
@@ -109,18 +113,18 @@ def _parse_files(
 
 
 def _check_unique(names: Sequence[str]) -> None:
-    if twice := [name for name in names if names.count(name) > 1]:
+    if repeated := [name for name in names if names.count(name) > 1]:
         raise BadInput(
-            f"{twice[0]} is given {names.count(twice[0])} times; figures are by name, and what "
-            "weights were fitted on says nothing about them: give each file once"
+            f"{repeated[0]} is given {names.count(repeated[0])} times; figures are by name, and "
+            "what weights were fitted on says nothing about them: give each file once"
         )
 
 
 def _table(name: str, found: Mapping[str, Any]) -> Table:
-    """A row a way: gold kept, questions with all of it, what is gained over `alone`, and costs."""
-    left = f", {found['too_long']} left out as too long" if found["too_long"] else ""
+    """A row per way: gold kept, questions with all of it, the gain over `alone`, and costs."""
+    omitted = f", {found['too_long']} left out as too long" if found["too_long"] else ""
     table = Table(
-        title=f"{name}: {found['questions']} questions{left}; per cent of gold sentences kept, "
+        title=f"{name}: {found['questions']} questions{omitted}; per cent of gold sentences kept, "
         "and of questions that keep all; in brackets the 95 % interval of the gain over `alone`",
         title_justify="left",
     )

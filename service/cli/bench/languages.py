@@ -1,4 +1,4 @@
-"""`tamis bench languages`: the evidence each proxy keeps, language by language."""
+"""`tamis bench languages`: the evidence that each proxy keeps, by language."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -22,6 +21,7 @@ from tamis.service.cli.options.bench_options import (
     parse_budgets,
     parse_list,
 )
+from tamis.service.cli.options.probe_options import readings_folder
 from tamis.service.cli.options.target_files import check_targets, write_json
 
 EPILOG = """
@@ -68,7 +68,7 @@ def languages(
     names, shares = parse_list(proxies, "proxies"), parse_budgets(budgets)
     codes = parse_list(tongues, "languages")
     files = find_sets(data, [f"{of}_{code}" for code in codes])
-    folder = cache or cache_home() / "looks"
+    folder = readings_folder(cache)
     measured = _measure_languages(files, codes, names, shares, limit, seed, folder)
     report = _make_report(measured, of, names, limit, seed)
     make_console().print(figures_table(report))
@@ -85,7 +85,7 @@ def _measure_languages(
     seed: int,
     folder: Path,
 ) -> dict[str, Any]:
-    """Figures of every language, with a bar for each."""
+    """The figures of every language, with a bar for each."""
     from tamis.service.api.compress import counter_of
     from tamis.service.evaluation.evidence.languages import language_figures, proxy_panel
     from tamis.service.evaluation.evidence.tally import (
@@ -105,7 +105,7 @@ def _measure_languages(
 
 
 def _commit_hash() -> str | None:
-    """The commit a checkout stands at, `-dirty` with changes; None elsewhere."""
+    """The commit of this checkout, with `-dirty` if it has changes; None outside of one."""
     home = Path(__file__).parent
     command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude=*"]
     try:

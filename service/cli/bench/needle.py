@@ -1,4 +1,4 @@
-"""`tamis bench needle`: a needle swept over depth and length of a haystack."""
+"""`tamis bench needle`: finds a sentence at every depth of haystacks of every length."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def needle(
         raise BadInput("--needle and --question belong together; give both or neither")
     if any(given is not None and not given.strip() for given in (needle, question)):
         raise BadInput("--needle or --question is blank; give a sentence and what asks for it")
-    hidden, asked = needle or bench.NEEDLE, question or bench.QUESTION
+    hidden, query = needle or bench.NEEDLE, question or bench.QUESTION
     check_targets(json_file)
     check_images(out)
     lengths, places = parse_sizes(tokens), _parse_depths(depths)
     names = parse_list(methods, "methods")
-    source_names(names)  # refuses what is no method before anything is read
+    source_names(names)  # refuses an unknown method before anything is read
     if out:
-        figure_class()  # an hour of reading must not end in a missing package
+        figure_class()  # fail before an hour of reading, not after it
     from tamis.service.api.compress import counter_of
 
     counter = counter_of("proxy", proxy)
@@ -106,7 +106,7 @@ def needle(
             scorer, reader = build_with_memory(name, proxy, cache)
             cells = found.setdefault(name, [])
             for cell in bench.sweep_needle(
-                scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, asked
+                scorer, reader, haystack, lengths, places, max_tokens, counter, hidden, query
             ):
                 cells.append(cell)
                 report(len(cells))
@@ -121,7 +121,7 @@ def needle(
 def build_with_memory(
     name: str, proxy: str, cache: Path | None
 ) -> tuple[Any, MemoizedReader | None]:
-    """A method or a blend of some, over a reader that remembers where it needs one."""
+    """A method or a blend of methods, and the reader with a memory that it reads with, if any."""
     from tamis.compressors import registry
     from tamis.compressors.methods.fusion import Fusion
     from tamis.service.evaluation.evidence.panel import BLENDS, parse_method_spec
@@ -147,7 +147,11 @@ def _read_books(paths: Sequence[Path] | None) -> str:
 
 
 def _parse_depths(given: str) -> list[float]:
-    """Depths from a list with commas. BadInput: one that is none."""
+    """Depths from a list with commas.
+
+    Raises:
+        BadInput: one is not a number from 0 to 1.
+    """
     try:
         found = [float(word) for word in parse_list(given, "depths")]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""`tamis bench peers`: tamis and published compressors on the same cases, in one run."""
+"""`tamis bench peers`: compares tamis and published compressors on the same cases, in one run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import DEFAULT_DATA, ProxyName, parse_list
+from tamis.service.cli.options.bench_options import DEFAULT_DATA, ProxyName, data_folder, parse_list
 from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def peers(
     chosen, left_out = _choose_peers(field, names, given)
     counter, cores = counter_of("proxy", proxy), threads or len(os.sched_getaffinity(0))
     by_set = {
-        name: load_peer_cases(name, _folder(data), cases, budget, counter, seed)
+        name: load_peer_cases(name, data_folder(data), cases, budget, counter, seed)
         for name in parse_list(sets, "sets")
     }
     settings = {"budget": budget, "proxy": proxy, "threads": cores, "seed": seed}
@@ -131,30 +131,27 @@ def peers(
 def _choose_peers(
     field: PeerRegistry, names: str | None, weights: Mapping[str, Path]
 ) -> tuple[list[Peer], list[str]]:
-    """Those that run, and why the others do not. BadInput: one that was named cannot run."""
+    """The peers that run, and the reasons why others do not.
+
+    Raises:
+        BadInput: a peer that was named cannot run.
+    """
     wanted = field.select(parse_list(names, "peers") if names else list(field.peers))
     field.select(list(weights))
-    why = {peer.name: said for peer in wanted if (said := field.missing_requirement(peer, weights))}
+    why = {
+        peer.name: reason for peer in wanted if (reason := field.missing_requirement(peer, weights))
+    }
     if names and why:
         raise BadInput("; ".join(why.values()))
-    for said in why.values():
-        typer.echo(f"tamis: left out: {said}", err=True)
+    for reason in why.values():
+        typer.echo(f"tamis: left out: {reason}", err=True)
     if len(why) == len(wanted):
         raise BadInput("no peer can run here; each line above says what it needs")
     return [peer for peer in wanted if peer.name not in why], list(why.values())
 
 
-def _folder(data: Path | None) -> Path:
-    folder = data or DEFAULT_DATA
-    if not folder.is_dir():
-        raise BadInput(
-            f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
-        )
-    return folder
-
-
 def _open_results(out: Path | None, settings: Mapping[str, Any]) -> ResultFile:
-    """The rows that are there; by default a file of these settings, so that it goes on."""
+    """The result rows; by default in a file for these settings, so that a run resumes."""
     from tamis.service.evaluation.evidence.result_file import ResultFile
 
     made = dict(settings) | {"tamis": version("tamis")}
@@ -166,7 +163,7 @@ def _open_results(out: Path | None, settings: Mapping[str, Any]) -> ResultFile:
 
 
 def _log_folder(rows: Path) -> Path:
-    """A folder beside the rows, for what the peers' processes say."""
+    """A folder beside the rows, for the output of the peers' processes."""
     folder = rows.with_name(f"{rows.name}.logs")
     folder.mkdir(exist_ok=True)
     return folder
@@ -181,25 +178,25 @@ def _measure(
     counter: TextTokenizer,
     minutes: float | None,
 ) -> None:
-    """Runs what is not there yet, under a bar that names the peer at work."""
+    """Runs the cases that are not done yet, under a bar that names the peer at work."""
     from tamis.service.evaluation.peers.run import row_key, run_peers
 
     keys = [row_key(case, peer) for case in cases for peer in peers]
-    there = len(results.done_keys.intersection(keys))
+    before = len(results.done_keys.intersection(keys))
     with record_bars() as progress:
-        bar = progress.add_task("peers", total=len(keys), completed=there)
+        bar = progress.add_task("peers", total=len(keys), completed=before)
 
-        def hear(said: str) -> None:
-            progress.update(bar, description=said)
+        def report(activity: str) -> None:
+            progress.update(bar, description=activity)
 
-        for row in run_peers(cases, peers, field, around, results, counter, hear, minutes):
+        for row in run_peers(cases, peers, field, around, results, counter, report, minutes):
             progress.advance(bar)
             if "error" in row:
                 progress.console.print(f"tamis: {row['peer']} on {row['case']}: {row['error']}")
     now = len(results.done_keys.intersection(keys))
-    left = f", {len(keys) - now} are left" if now < len(keys) else ""
-    said = f"{now - there} rows measured, {there} were there before{left}"
-    typer.echo(f"{results.path}: {said}", err=True)
+    remaining = f", {len(keys) - now} are left" if now < len(keys) else ""
+    summary = f"{now - before} rows measured, {before} were there before{remaining}"
+    typer.echo(f"{results.path}: {summary}", err=True)
 
 
 def _make_report(

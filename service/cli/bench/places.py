@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -25,6 +24,7 @@ from tamis.service.cli.options.bench_options import (
     parse_list,
 )
 from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.probe_options import readings_folder
 
 EPILOG = """
 **Examples**
@@ -67,7 +67,7 @@ def places(
     found, distractors = load_gold_records(records, None, seed)
     rows = movable_records(found)
     rows = [rows[i * len(rows) // limit] for i in range(limit)] if limit < len(rows) else rows
-    models = build_panel(names, proxy, cache or cache_home() / "looks")
+    models = build_panel(names, proxy, readings_folder(cache))
     counter = counter_of("proxy", proxy)
     with record_bars() as progress:
         report = add_bar(progress, records.name, len(rows))
@@ -88,7 +88,7 @@ def places(
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]], questions: int, joined: bool) -> Table:
-    """A row a method and budget: per cent of gold kept in each place, and the spread."""
+    """A row per method and budget: per cent of gold kept in each place, and the spread."""
     form = "documents joined to one" if joined else "documents apart"
     table = Table(
         title=f"{questions} questions, {form}: per cent of gold sentences kept, by where the "

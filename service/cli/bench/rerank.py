@@ -1,4 +1,4 @@
-"""`tamis bench rerank`: a reranking method against its first stage and a sentence encoder."""
+"""`tamis bench rerank`: compares a reranking method with its first stage and a sentence encoder."""
 
 from __future__ import annotations
 
@@ -78,43 +78,47 @@ def rerank(
     from tamis.service.evaluation.ranking import rerank as bench
 
     check_targets(out)
-    asked, system = load_queries(queries, first)
+    loaded, system = load_queries(queries, first)
     options = dict(map(_parse_option, option or ()))
     joined = None if fuse == "none" else parse_fuse(fuse)
     settings = bench.RerankSettings(method, depth, joined, system, proxy, options)
-    asked = asked[:limit]
-    held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
+    loaded = loaded[:limit]
+    documents = load_corpus(corpus, [d for query in loaded for d, _ in query.candidates[:depth]])
     if cache:
         built = bench.storing_reranker(method, proxy, options, cache)
     else:
         built = reranker(method, proxy, **options)
-    peer = bench.DocumentCosine(_load_encoder(), held, depth) if minilm else None
+    peer = bench.DocumentCosine(_load_encoder(), documents, depth) if minilm else None
     results = ResultFile(out, bench.fingerprint(settings, queries, corpus), "qid") if out else None
-    rows = bench.load_rankings(out, asked, depth) if out else {}
-    due = [query for query in asked if query.qid not in rows]
+    rows = bench.load_rankings(out, loaded, depth) if out else {}
+    due = [query for query in loaded if query.qid not in rows]
     with _make_progress() as bar:
         task = bar.add_task(f"{method} on {queries.name}", total=len(due))
-        for row in bench.rerank_queries(due, held, built, settings, results):
+        for row in bench.rerank_queries(due, documents, built, settings, results):
             rows[row["qid"]] = row
             bar.advance(task)
-        task = bar.add_task("judging", total=len(asked))
+        task = bar.add_task("judging", total=len(loaded))
         found = bench.system_rankings(
-            asked, rows, settings, peer, lambda done: bar.update(task, completed=done)
+            loaded, rows, settings, peer, lambda done: bar.update(task, completed=done)
         )
     report = {
-        "queries": len(asked),
+        "queries": len(loaded),
         "first": system,
         "method": method,
         "depth": depth,
         "fuse": fuse,
-        "systems": bench.ranking_figures(asked, found, settings, seed),
-        "median": bench.median_costs([rows[query.qid] for query in asked]),
+        "systems": bench.ranking_figures(loaded, found, settings, seed),
+        "median": bench.median_costs([rows[query.qid] for query in loaded]),
     }
     _print_report(report, settings, as_json)
 
 
 def _load_encoder() -> Any:
-    """The peer's encoder. ProxyMissing: it is not here, with both ways out."""
+    """The sentence encoder to compare with.
+
+    Raises:
+        ProxyMissing: it is not installed; the message names both remedies.
+    """
     from tamis.compressors.registry import DEFAULT_ENCODER
     from tamis.probes.hub.zoo import locate
     from tamis.probes.model.encoder import Encoder
@@ -126,7 +130,7 @@ def _load_encoder() -> Any:
 
 
 def _parse_option(given: str) -> tuple[str, Any]:
-    """`NAME=VALUE` with a JSON value, or a text."""
+    """A name and its value from `NAME=VALUE`; the value is JSON, else text."""
     name, sign, value = given.partition("=")
     if not sign or not name:
         raise BadInput(f"--option is {given!r}; give NAME=VALUE, such as window_tokens=2048")
@@ -142,15 +146,15 @@ def _print_report(report: Mapping[str, Any], settings: RerankSettings, as_json: 
         return
     console = make_console()
     console.print(_table(report, settings))
-    took = report["median"]
+    median = report["median"]
     console.print(
-        f"{settings.method}, median a query: {took['ms']:,.0f} ms, "
-        f"{took['tokens_read']:,.0f} tokens read in {took['windows']:.0f} windows."
+        f"{settings.method}, median a query: {median['ms']:,.0f} ms, "
+        f"{median['tokens_read']:,.0f} tokens read in {median['windows']:.0f} windows."
     )
 
 
 def _table(report: Mapping[str, Any], settings: RerankSettings) -> Table:
-    """A row a system; how far the method, alone and fused, is ahead of each other one."""
+    """A row per system, with the lead of the method, alone and fused, over each other one."""
     systems = report["systems"]
     mine = [n for n in (settings.method, f"{settings.method}+{settings.first}") if n in systems]
     title = (

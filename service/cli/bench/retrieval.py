@@ -1,4 +1,4 @@
-"""`tamis bench retrieval`: how well the corpus index finds, leg by leg and fused."""
+"""`tamis bench retrieval`: how well the corpus index finds documents, by each search and fused."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _retrieval_tasks(
 
 
 def _index_key(task: RetrievalTask, settings: Any) -> str:
-    """An index belongs to one corpus and one way of reading it."""
+    """Identifies the index of a corpus with some settings."""
     from tamis.retrieval.storage.manifest import FORMAT
 
     found = hashlib.blake2b(repr((FORMAT, settings)).encode(), digest_size=8)
@@ -126,7 +126,7 @@ def _index_key(task: RetrievalTask, settings: Any) -> str:
 
 
 def _build_index(folder: Path, task: RetrievalTask, settings: Any, readers: Any) -> None:
-    """Builds the index of a task, unless it is there; one that was cut short goes on."""
+    """Builds the index of a task unless it is complete; an interrupted build resumes."""
     from tamis.retrieval.index.sessions import create_index
     from tamis.retrieval.storage.manifest import Manifest
     from tamis.service.api.index import load_readers
@@ -156,10 +156,10 @@ def _table(name: str, of: Mapping[str, Any]) -> Table:
 
 
 def _differences_text(of: Mapping[str, Any]) -> Text:
-    """How far fused systems are ahead in nDCG@10."""
-    said = Text("nDCG@10 ahead [95 % interval]\n")
+    """The lead of fused systems in nDCG@10."""
+    text = Text("nDCG@10 ahead [95 % interval]\n")
     for pair, row in of["ahead"].items():
         d = row["ndcg@10"]
         style = "green" if d["low"] > 0 else "red" if d["high"] < 0 else "dim"
-        said.append(f"{pair}: {d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]\n", style)
-    return said
+        text.append(f"{pair}: {d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]\n", style)
+    return text

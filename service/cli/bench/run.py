@@ -1,4 +1,4 @@
-"""`tamis bench run`: one method over a file of labelled records, a result line a record."""
+"""`tamis bench run`: runs a method over labelled records, with one result line per record."""
 
 from __future__ import annotations
 

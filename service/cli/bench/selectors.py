@@ -1,4 +1,4 @@
-"""`tamis bench selectors`: how many keys must be read to find what a question attends to."""
+"""`tamis bench selectors`: how many keys a search reads to find what a question attends to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ that took, and how long.
 `tamis bench selectors --selectors attention_graph,hnsw --heads 14.3,18.6`
 """
 HEADS = "14.3,15.6,17.3,18.6"
-"""Of the default proxy: those that look back most among single heads (by gold sentences found)."""
+"""Of the default proxy: the best single retrieval heads by gold sentences found."""
 SHARED_DATA = Path("../shared/data")
 EXAMPLES = Path("examples")
 
@@ -120,13 +120,17 @@ def selectors(
 
 def _parse_lengths(tokens: str) -> tuple[int, ...]:
     words = parse_list(tokens, "tokens")
-    if odd := [word for word in words if not word.replace("_", "").isdecimal()]:
-        raise BadInput(f"tokens are {odd}; give whole numbers with commas, such as 32000,128000")
+    if wrong := [word for word in words if not word.replace("_", "").isdecimal()]:
+        raise BadInput(f"tokens are {wrong}; give whole numbers with commas, such as 32000,128000")
     return tuple(int(word) for word in words)
 
 
 def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
-    """What was named, or labelled records beside the repository, or the examples in it."""
+    """The files that were named, else labelled records beside the repository, else its examples.
+
+    Raises:
+        BadInput: only some of the three were named, or there is nothing to read.
+    """
     from tamis.service.evaluation.selectors.inputs import SelectorInputs
 
     given = [bool(text), bool(train), bool(test)]
@@ -148,7 +152,7 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
 
 
 def _step_bars(progress: Any) -> StepListener:
-    """A bar for everything that goes on, shown from its first step to its last."""
+    """A callback that shows a bar for each activity, from its first step on."""
     tasks: dict[str, Any] = {}
 
     def step(what: str, done: int, total: int) -> None:

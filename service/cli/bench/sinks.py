@@ -1,4 +1,4 @@
-"""`tamis bench sinks`: what each treatment of attention sinks does to the evidence kept."""
+"""`tamis bench sinks`: compares treatments of attention sinks by the evidence kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -25,6 +24,7 @@ from tamis.service.cli.options.bench_options import (
     parse_list,
 )
 from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.probe_options import readings_folder
 from tamis.service.cli.options.target_files import check_images
 
 EPILOG = """
@@ -69,9 +69,9 @@ def sinks(
     shares = parse_budgets(budgets)
     files = find_sets(data, parse_list(sets, "sets"))
     if out:
-        figure_class()  # an hour of reading must not end in a missing package
+        figure_class()  # fail before an hour of reading, not after it
     reader = cached_reader(registry.load_proxy(proxy, bench.MAX_LAYERS))
-    folder = cache or cache_home() / "looks"
+    folder = readings_folder(cache)
     cases: dict[str, list[Any]] = {}
     with record_bars() as progress:
         for name, path in files.items():
@@ -91,7 +91,7 @@ def sinks(
 
 
 def _table(name: str, found: dict[str, Any]) -> Table:
-    """A row a way and mix; under a share, how far raw attention's plain mean is ahead."""
+    """A row per treatment and mix of heads, with the lead of raw attention's plain mean."""
     table = Table(
         title=f"{name}: {found['records']} questions; per cent of gold sentences kept; in brackets "
         "the 95 % interval of what raw attention's mean of heads keeps more",

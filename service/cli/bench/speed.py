@@ -1,4 +1,4 @@
-"""`tamis bench speed`: how long a request takes, cold and of passages that are kept."""
+"""`tamis bench speed`: how long a request takes, for new passages and for cached ones."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def speed(
 def _measure_cells(
     source: WorkloadText, proxy: Proxy, plan: SpeedPlan
 ) -> dict[str, dict[str, Any]]:
-    """Cells by path and size, with a bar on stderr."""
+    """Timings by path and size, with a bar on stderr."""
     from tamis.service.evaluation.speed.timing import measure_paths
 
     cells: dict[str, dict[str, Any]] = {path: {} for path in plan.paths}
@@ -140,7 +140,7 @@ def _measure_cells(
 
 
 def _take_turns(revision: str, words: list[str], turns: int) -> dict[str, dict[str, Any]]:
-    """What the two sides took, with a bar on stderr."""
+    """Timings of this code and of a commit in turns, with a bar on stderr."""
     from tamis.service.evaluation.speed.commits import compare_commits
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -191,14 +191,14 @@ def _table(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
 def _comparison_text(cell: Mapping[str, Any]) -> str:
     if "share_of_bare" in cell:
         return f"bare {cell['bare_ms_p50']:,.0f} ms, share {cell['share_of_bare']:.2f}"
-    said = []
+    parts = []
     if "faster_than_cold" in cell:
-        said.append(f"{cell['faster_than_cold']:.1f}× as fast as cold")
+        parts.append(f"{cell['faster_than_cold']:.1f}× as fast as cold")
     if "max_score_difference" in cell:
-        said.append(f"scores within {cell['max_score_difference']:.1e}")
+        parts.append(f"scores within {cell['max_score_difference']:.1e}")
     if "faster_than_minilm" in cell:
-        said.append(f"{cell['faster_than_minilm']:.1f}× as fast as minilm")
-    return ", ".join(said)
+        parts.append(f"{cell['faster_than_minilm']:.1f}× as fast as minilm")
+    return ", ".join(parts)
 
 
 def _footnote(report: Mapping[str, Any]) -> str:
@@ -206,12 +206,13 @@ def _footnote(report: Mapping[str, Any]) -> str:
     return (
         f"{work['text']}: passages of {work['passage_tokens']} tokens, questions of "
         f"{work['question_tokens']}, seed {work['seed']}. {machine['proxy']} in "
-        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}{_limit_text(report)}."
+        f"{machine['dtype']}, {machine['threads']} threads, {machine['device']}"
+        f"{_limit_text(report)}."
     )
 
 
 def _limit_text(report: Mapping[str, Any]) -> str:
-    """The best product of the machine, which shares are of."""
+    """The best matrix product of the machine, which shares relate to."""
     cells = (
         cell for path in set(report) - {"workload", "machine"} for cell in report[path].values()
     )
@@ -235,8 +236,8 @@ def _machine_facts(proxy: Proxy) -> dict[str, Any]:
 
 
 def _processor_name() -> str:
-    """The processor's name where the system tells, else its kind."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text("utf8").splitlines() if listed.exists() else []
+    """The processor's name where the system reports it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

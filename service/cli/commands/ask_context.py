@@ -1,4 +1,4 @@
-"""`tamis ask-context`: a question in, a prompt with citations out, from an index on disk."""
+"""`tamis ask-context`: a prompt with citations for a question, from an index on disk."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def ask_context(
 ) -> None:
     """Find, rank and compress: the sentences of an index that answer, with where they stand."""
     from tamis.retrieval.index.store import CorpusIndex
-    from tamis.service.api.ask_context import ask_context as asked
+    from tamis.service.api.ask_context import ask_context as build_context
     from tamis.service.api.ask_context import language_of
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.options.default_proxy import fetch_default_proxy
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
     models = models_folder(root)
-    # the index's keys are read with the model that made them, whatever reads the sentences
+    # the keys of an index are compared by the model that made them, whatever scores the sentences
     found = CorpusIndex.open(index, root=models)
     choice = choose_proxy(proxy, method, language_of(found), question, (), models)
     fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
-    result = asked(
+    result = build_context(
         found,
         question,
         max_tokens=max_tokens,
@@ -70,7 +70,7 @@ def ask_context(
         method=method,
         proxy=proxy,
         root=models,
-        cache=_opened(cache),
+        cache=open_cache(cache),
     )
     if json:
         typer.echo(dump_json(context_json(question, result)))
@@ -83,7 +83,7 @@ def ask_context(
 
 
 def context_json(question: str, result: AskedContext) -> dict[str, Any]:
-    """The prompt, where its parts stand, and what it took."""
+    """The prompt, its citations, and the tokens and time it took, as JSON."""
     return {
         "question": question,
         "text": result.text,
@@ -104,14 +104,6 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
         "usage": {"input_tokens": result.tokens_in, "output_tokens": result.tokens_out},
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
     }
-
-
-def _opened(cache: Path | None) -> Any:
-    if cache is None:
-        return None
-    from tamis.probes.kv_cache.cache import PassageCache
-
-    return PassageCache(folder=cache)
 
 
 def _summary(result: AskedContext) -> str:

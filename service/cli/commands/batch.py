@@ -1,4 +1,4 @@
-"""`tamis batch`: corpora of any size, row by row, in parts, taken up where it stopped."""
+"""`tamis batch`: compresses corpora of any size, in parts; a run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(
     """Compress every row of the input; run it again to go on where it stopped."""
     from tamis.service.batch.execution.preflight import check_job
     from tamis.service.batch.run_options import RunOptions
-    from tamis.service.cli.options.default_proxy import choose_proxy
+    from tamis.service.cli.options.default_proxy import job_with_proxy
 
     job = BatchJob(
         budget=budget_of(max_tokens, ratio, threshold, coverage),
@@ -124,7 +124,7 @@ def run(
         share=share,
     )
     check_job(job)
-    job = choose_proxy(job, inputs, out)
+    job = job_with_proxy(job, inputs, out)
     options = RunOptions(
         tuple(inputs),
         out,
@@ -144,7 +144,7 @@ def run(
 
 
 def _fetch_proxy(job: BatchJob, offline: bool) -> None:
-    """Fetches the default proxy if it is needed and missing, and may be."""
+    """Fetches the default proxy if it is needed and missing, unless `offline`."""
     from pathlib import Path
 
     from tamis.service.api.lazy_method import LazyMethod
@@ -161,7 +161,7 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
     from tamis.service.batch.execution.worker import RowFailed
     from tamis.service.cli.display.batch_progress import BatchProgress, print_summary, survey_status
 
-    clock = time.monotonic()
+    started = time.monotonic()
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
@@ -175,11 +175,13 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
             "--part-rows cuts smaller ones",
             err=True,
         )
-    in_here = options.engine == "local" and options.workers == 1
+    in_process = options.engine == "local" and options.workers == 1
     try:
-        with _interrupt_on_sigterm(), BatchProgress(rows_now, quiet) as show:
-            tick, part = (show.tick, None) if in_here else (None, show.part)
-            summary = run_batch(job, options, prepared, part, tick)
+        with _interrupt_on_sigterm(), BatchProgress(rows_now, quiet) as progress:
+            on_receipt, on_outcome = (
+                (None, progress.count_row) if in_process else (progress.count_part, None)
+            )
+            summary = run_batch(job, options, prepared, on_receipt, on_outcome)
     except RowFailed as error:
         typer.echo(f"tamis: {error}", err=True)
         raise typer.Exit(EXIT_ROWS_FAILED) from error
@@ -187,14 +189,14 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
         typer.echo(f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done", err=True)
         raise
     if not quiet:
-        print_summary(summary, options.out, time.monotonic() - clock, rows_now)
+        print_summary(summary, options.out, time.monotonic() - started, rows_now)
     if summary.failed:
         raise typer.Exit(EXIT_ROWS_FAILED)
 
 
 @contextlib.contextmanager
 def _interrupt_on_sigterm() -> Iterator[None]:
-    """A polite SIGTERM, as schedulers send it, ends a run as Ctrl-C does."""
+    """Handles SIGTERM, which schedulers send, as Ctrl-C."""
     import signal
 
     def stop(*_: object) -> None:
@@ -220,7 +222,7 @@ def _print_forecast(job: BatchJob, options: bat.RunOptions) -> None:
 
 
 def _choose_format(given: str | None, inputs: list[str], out: str) -> Format:
-    """The one asked for, else Parquet where every input is Parquet."""
+    """The format that was given, else Parquet if every input is Parquet, else JSON Lines."""
     from tamis.service.batch.job import FORMATS
     from tamis.service.files.input_files import find_input_files
 
@@ -249,22 +251,22 @@ def merge(
     ] = False,
 ) -> None:
     """Join the parts of one batch, of all its shards, to one file, in the order of the input."""
-    from tamis.service.batch.merge import merge_batch as join
+    from tamis.service.batch.merge import merge_batch
 
-    typer.echo(f"{join(outs, target, partial=partial):,} rows in {target}", err=True)
+    typer.echo(f"{merge_batch(outs, target, partial=partial):,} rows in {target}", err=True)
 
 
 @app.command("verify", epilog="`tamis batch verify out-1/ out-2/`")
 @report_errors()
 def verify(outs: bat.Outs) -> None:
     """Read every part again: is each there, whole, with every row of the input once?"""
-    from tamis.service.batch.verification import verify_batch as check
+    from tamis.service.batch.verification import verify_batch
 
-    report = check(outs)
+    report = verify_batch(outs)
     for kind in ("missing", "damaged", "stray", "failed"):
         found = getattr(report, kind)
         for one in found[:10]:
-            # names of files may be none in UTF-8, which standard output refuses
+            # a file name may be invalid UTF-8, which standard output refuses
             typer.echo(f"{kind}: {one.encode('utf-8', 'backslashreplace').decode()}")
         if len(found) > 10:
             typer.echo(f"{kind}: and {len(found) - 10:,} more")

@@ -1,4 +1,4 @@
-"""`tamis cache`: passages that are kept, so that they are read once."""
+"""`tamis cache`: shows, checks and clears the passage cache on disk."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ Folder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def passages_folder(home: Path | None) -> Path:
-    """Where passages lie under a cache folder; None is the user's own."""
-    return (home or cache_home()) / "passages"
+def passages_folder(root: Path | None) -> Path:
+    """The folder of cached passages in a cache folder; None stands for the user's own."""
+    return (root or cache_home()) / "passages"
 
 
 @app.command("stats")
@@ -82,12 +82,12 @@ def clear(
     entries, _ = files.size()
     if not yes:
         typer.confirm(f"Delete {entries:,} passages from {files.folder}?", abort=True, err=True)
-    freed, left = files.clear(), files.size()[0]
-    gone = max(0, entries - left)
-    typer.echo(f"{files.folder}: {gone:,} passages deleted, {decimal(freed)} freed")
-    if left:
+    freed, remaining = files.clear(), files.size()[0]
+    deleted = max(0, entries - remaining)
+    typer.echo(f"{files.folder}: {deleted:,} passages deleted, {decimal(freed)} freed")
+    if remaining:
         typer.echo(
-            f"tamis: {left:,} passages could not be deleted; check the permissions of "
+            f"tamis: {remaining:,} passages could not be deleted; check the permissions of "
             f"{files.folder}",
             err=True,
         )
@@ -106,25 +106,25 @@ def verify(
     files = _cache_files(folder, root)
     entries, _ = files.size()
     faults = _find_faults(files, entries)
-    gone = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
+    removed = {fault.file for fault in faults if remove and files.drop(fault.file.stem)}
     if as_json:
-        named = [{"file": str(fault.file), "why": fault.why} for fault in faults]
-        found = {"entries": entries, "damaged": named, "removed": len(gone)}
+        named = [{"file": str(fault.file), "why": fault.reason} for fault in faults]
+        found = {"entries": entries, "damaged": named, "removed": len(removed)}
         typer.echo(json.dumps({"folder": str(files.folder), **found}))
     else:
         for fault in faults:
-            done = "; removed" if fault.file in gone else "; not removed" if remove else ""
-            typer.echo(f"{fault.file}: {fault.why}{done}")
+            done = "; removed" if fault.file in removed else "; not removed" if remove else ""
+            typer.echo(f"{fault.file}: {fault.reason}{done}")
         typer.echo(f"{files.folder}: {entries:,} passages, {len(faults):,} damaged")
     if faults:
         raise typer.Exit(EXIT_DAMAGED)
 
 
 def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
-    """The folder's files; it is not made here.
+    """The files of a cache folder, which is not created here.
 
     Raises:
-        BadInput: a folder that was named is not there.
+        BadInput: a folder that was named does not exist.
     """
     from tamis.probes.kv_cache.disk import CacheFiles
 
@@ -134,12 +134,12 @@ def _cache_files(folder: Path | None, root: Path | None) -> CacheFiles:
 
 
 def _find_faults(files: CacheFiles, entries: int) -> list[DamagedFile]:
-    """Damaged files, with a bar on stderr."""
+    """The damaged files, found with a bar on stderr."""
     columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("hashing", total=entries)
-        for fault in files.faults():
+        for fault in files.check_files():
             found += [fault] if fault else []
             progress.advance(task)
     return found

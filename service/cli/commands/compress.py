@@ -1,4 +1,4 @@
-"""`tamis compress`: files, folders or a pipe in, the sentences that answer out."""
+"""`tamis compress`: keeps the sentences of files, folders or a pipe that answer a question."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tamis.service.files.command_inputs import InputOptions, gather_inputs, stan
 if TYPE_CHECKING:
     from tamis.probes.tokens import TextTokenizer
 
-# no language needs so many bytes a token: what is longer is over the limit, uncounted
+# no language has so many bytes per token: a longer input is refused without counting
 _BYTES_A_TOKEN = 64
 _LISTED_SOURCES = 10
 _EXPLANATION_WIDTH = 100
@@ -53,7 +53,7 @@ EPILOG = """
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Where the answer goes, and in which form; `everything` explains what was left out, too."""
+    """Where the output goes, and in which form; `everything` also explains what was left out."""
 
     json: bool
     explain: bool
@@ -100,7 +100,7 @@ def compress(
     root: RootFolder = None,
 ) -> None:
     """Keep the sentences that answer a question, verbatim, within a token budget."""
-    show = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
+    output = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
     budget = budget_of(max_tokens, ratio, threshold, coverage)
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
     found = gather_inputs(paths or (), standard_input(), reading)
@@ -130,7 +130,7 @@ def compress(
         language=choice.language,
     )
     result = choice.add_warning(result)
-    _write_output(show, query, result, per_passage(result, rules, counter))
+    _write_output(output, query, result, per_passage(result, rules, counter))
 
 
 def _method_options(probe: Path | None, isolated: bool, exit_layer: int | None) -> dict[str, Any]:
@@ -139,47 +139,51 @@ def _method_options(probe: Path | None, isolated: bool, exit_layer: int | None) 
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_size(passages: Sequence[Passage], counter: TextTokenizer, most: int) -> None:
-    """Refuses an input that would be read for hours by mistake."""
-    if sum(len(passage.text.encode("utf-8", "replace")) for passage in passages) <= most:
-        return  # a token is a byte at least
+def _check_size(passages: Sequence[Passage], counter: TextTokenizer, max_tokens: int) -> None:
+    """Refuses an input so long that it was probably given by mistake.
+
+    Raises:
+        BadInput: it has more tokens than `max_tokens`.
+    """
+    if sum(len(passage.text.encode("utf-8", "replace")) for passage in passages) <= max_tokens:
+        return  # a token has at least one byte
     tokens = sum(counter.count_many([passage.text for passage in passages]))
-    if tokens > most:
+    if tokens > max_tokens:
         raise BadInput(
-            f"the input has {tokens:,} tokens and at most {most:,} are read; "
+            f"the input has {tokens:,} tokens and at most {max_tokens:,} are read; "
             f"name fewer files, or allow it with --max-input {tokens}"
         )
 
 
 def _write_output(
-    show: OutputOptions, question: str, result: Compressed, found: Sequence[PassageResult]
+    output: OutputOptions, question: str, result: Compressed, found: Sequence[PassageResult]
 ) -> None:
-    """Writes the answer in the form asked for, and a summary to standard error."""
-    if show.html is not None:
+    """Writes the result in the form that was chosen, and a summary to standard error."""
+    if output.html is not None:
         from tamis.service.cli.display.html_page import html_page
 
-        _write_file(show.html, html_page(question, result, found).encode())
-    data = _encode(dump_json(compression_json(result, found)) if show.json else result.text)
-    if show.out is not None:
-        _write_file(show.out, data)
-    elif not show.explain:
+        _write_file(output.html, html_page(question, result, found).encode())
+    data = _encode(dump_json(compression_json(result, found)) if output.json else result.text)
+    if output.out is not None:
+        _write_file(output.out, data)
+    elif not output.explain:
         stdout = typer.get_binary_stream("stdout")
         stdout.write(data)
         stdout.flush()
-    if show.explain:
-        _print_explanation(question, result, found, show.everything)
-    elif not show.json and not show.quiet:
+    if output.explain:
+        _print_explanation(question, result, found, output.everything)
+    elif not output.json and not output.quiet:
         _print_summary(result, found)
 
 
 def _encode(text: str) -> bytes:
-    """The text and a line feed in UTF-8, whatever the terminal's encoding."""
+    """The text and a line feed in UTF-8, independent of the terminal's encoding."""
     from tamis.probes.tokens import replace_surrogates
 
-    written = replace_surrogates(text)
-    if written != text:
+    valid = replace_surrogates(text)
+    if valid != text:
         typer.echo("tamis: lone surrogates are written as U+FFFD; --json keeps them", err=True)
-    return f"{written}\n".encode()
+    return f"{valid}\n".encode()
 
 
 def _write_file(file: Path, data: bytes) -> None:
@@ -200,8 +204,8 @@ def _print_explanation(
 
 
 def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
-    """What was kept, of which sources, and what it took."""
-    from tamis.service.cli.display.heatmap import source_table, totals_text
+    """Prints what was kept of which passages, tokens and timings to standard error."""
+    from tamis.service.cli.display.heatmap import compression_totals, source_table
 
     console = make_console(stderr=True, pipe_width=UNCUT_WIDTH)
     best = sorted(found, key=lambda source: (not source.kept, -(source.score or 0.0)))
@@ -209,4 +213,4 @@ def _print_summary(result: Compressed, found: Sequence[PassageResult]) -> None:
     if more := len(best) - _LISTED_SOURCES:
         if more > 0:
             console.print(f"and {more} more sources", style="dim")
-    console.print(totals_text(result))
+    console.print(compression_totals(result))

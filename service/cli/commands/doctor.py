@@ -1,4 +1,4 @@
-"""`tamis doctor`: what is here, what is missing, and what to do about it."""
+"""`tamis doctor`: checks the installation, and says how to repair it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ the line below it says how to mend it; 2 the call cannot be carried out.
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: how it is, what was seen, and the way out if there is one."""
+    """The result of one check: its state, what was observed, and a remedy if there is one."""
 
     name: str
     state: State
@@ -74,7 +74,7 @@ def doctor(
 
 
 def findings(models: Path) -> Iterator[Finding]:
-    """Everything there is to check, the cheap things first; one that breaks is a finding itself."""
+    """The results of all checks, cheap ones first; a check that raises becomes a finding."""
     checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
         ("python", _check_python),
         ("packages", _check_packages),
@@ -88,7 +88,7 @@ def findings(models: Path) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield from check(models)
-        except Exception as error:  # a broken torch raises whatever it likes: that is the finding
+        except Exception as error:  # a broken torch may raise anything
             seen = f"{type(error).__name__}: {error}".splitlines()[0]
             yield Finding(name, "fail", seen, "install tamis anew in a fresh environment")
 
@@ -130,7 +130,7 @@ def _check_device(models: Path) -> Iterator[Finding]:
 
 
 def _check_threads(threads: int, cores: int, load: float) -> Finding:
-    """Threads that share cores wait for each other: beside other work, two were 25 times slower."""
+    """Threads on one core wait for each other: beside other work, two were 25 times slower."""
     seen = f"{threads} threads on {cores} cores, load {load:.1f}"
     if threads == 1 or threads + load <= cores + 1:
         return Finding("threads", "ok", seen)
@@ -147,21 +147,21 @@ def _dtype_reason(dtype: str, device: str) -> str:
 
 
 def _usable_cores() -> int:
-    """Those this process may use: a container often has fewer than the machine."""
+    """The cores that this process may use: a container often has fewer than the machine."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _load_average() -> float:
-    """Processes that ran in the last minute; 0 where the system does not say."""
+    """The average number of running processes in the last minute; 0 where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _check_cache(models: Path) -> Iterator[Finding]:
-    there = next(place for place in (models, *models.parents) if place.exists())
-    free, needed = shutil.disk_usage(there).free, zoo.ZOO[DEFAULT_PROXY].disk_bytes
-    if not os.access(there, os.W_OK):
+    existing = next(folder for folder in (models, *models.parents) if folder.exists())
+    free, needed = shutil.disk_usage(existing).free, zoo.ZOO[DEFAULT_PROXY].disk_bytes
+    if not os.access(existing, os.W_OK):
         yield Finding("cache", "warn", f"{models} cannot be written", "choose one with TAMIS_HOME")
     elif free < needed:
         seen = f"{models}, {decimal(free)} free; an installation needs {decimal(needed)}"
@@ -190,7 +190,7 @@ def _check_models(models: Path) -> Iterator[Finding]:
 
 
 def _adapters_fault(entry: zoo.ZooEntry) -> str:
-    """What is wrong with the adapters that ship for a model, if it has any."""
+    """What is wrong with the adapters that ship for a model; empty if nothing is."""
     try:
         if entry.base:
             sharpened.check_adapters(entry.name, entry.adapters_sha256)
@@ -219,7 +219,7 @@ def _check_probes(models: Path) -> Iterator[Finding]:
 
 
 def _check_languages(models: Path) -> Iterator[Finding]:
-    """What each proxy was measured to keep in each language, and where another keeps more."""
+    """The evidence that each proxy keeps by language, and where one that is missing keeps more."""
     from tamis.service.api.language_table import proxy_lines
     from tamis.service.api.languages import load_measurements
 
@@ -245,7 +245,7 @@ def _languages_to_gain(proxy: str) -> list[str]:
 
 
 def _check_reading(models: Path) -> Iterator[Finding]:
-    """A second of reading with the default proxy; it must find what it is asked for."""
+    """Reads for a second with the default proxy, which must find a hidden sentence."""
     try:
         zoo.locate(DEFAULT_PROXY, models)
     except TamisError as error:

@@ -1,10 +1,10 @@
-"""`tamis index`: a corpus on disk that is searched by words and by attention keys."""
+"""`tamis index`: builds, changes and searches an index of a corpus by words and attention keys."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.filesize import decimal
@@ -24,9 +24,6 @@ from tamis.service.cli.display.index_results import (
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
-
-if TYPE_CHECKING:
-    pass
 
 EPILOG = """
 **Examples**
@@ -181,10 +178,10 @@ def delete(
     from tamis.retrieval.index.sessions import open_writer
 
     with open_writer(index) as writer:
-        gone = writer.delete(ids)
-        left = len(writer)
+        deleted = writer.delete(ids)
+        remaining = len(writer)
     if not quiet:
-        typer.echo(f"{index}: {gone} documents deleted, {left} left", err=True)
+        typer.echo(f"{index}: {deleted} documents deleted, {remaining} left", err=True)
 
 
 @app.command("compact", epilog=EPILOG)
@@ -202,8 +199,8 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
         writer.compact()
         after, segments = size(writer.manifest), len(writer.manifest.segments)
     if not quiet:
-        said = f"{decimal(before)} before, {decimal(after)} in {segments} segments now"
-        typer.echo(f"{index}: {said}", err=True)
+        sizes = f"{decimal(before)} before, {decimal(after)} in {segments} segments now"
+        typer.echo(f"{index}: {sizes}", err=True)
 
 
 app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
@@ -225,9 +222,9 @@ def search(
     from tamis.retrieval.index.store import CorpusIndex
 
     found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
-    clock = time.perf_counter()
+    started = time.perf_counter()
     hits = found.search(question, k, where, by=parse_legs(by))
-    ms = (time.perf_counter() - clock) * 1e3
+    ms = (time.perf_counter() - started) * 1e3
     if json:
         rows = [hit_json(hit) for hit in hits]
         typer.echo(dump_json({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
@@ -250,8 +247,8 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        said = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
-        listed.add_row(name.replace("_", " "), str(said))
+        text = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
+        listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:
         typer.echo("its first build was cut short: run the same command again", err=True)
@@ -280,13 +277,13 @@ def verify(index: Folder) -> None:
 
 
 def parse_legs(by: str | None) -> list[str] | None:
-    """What `--by` names; None where it was not given."""
+    """The ways of search in `--by`; None if it was not given."""
     return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
 
 
-def _fetch_proxy(wanted: bool, proxy: str, offline: bool, root: Path | None) -> None:
-    """The default proxy, where it is needed and missing."""
-    if wanted and proxy == DEFAULT_PROXY:
+def _fetch_proxy(needed: bool, proxy: str, offline: bool, root: Path | None) -> None:
+    """Fetches the default proxy if it is needed and missing, unless `offline`."""
+    if needed and proxy == DEFAULT_PROXY:
         from tamis.compressors.registry import DEFAULT
         from tamis.service.api.lazy_method import LazyMethod
         from tamis.service.cli.options.default_proxy import fetch_default_proxy

@@ -1,4 +1,4 @@
-"""`tamis index fit`: the heads that an index's keys are taken from, for any proxy."""
+"""`tamis index fit`: chooses the heads of a proxy whose keys an index stores."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def fit(
 
 
 def _passage_pool(records: list[Path], limit: int) -> tuple[list[Any], list[LabelledQuestion]]:
-    """Every passage once, and the questions that some of them answer."""
+    """Every passage once, and the questions with the positions of the passages that answer them."""
     from tamis.retrieval.keys.head_selection import LabelledQuestion
     from tamis.service.datasets.records import load_records
 

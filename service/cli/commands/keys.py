@@ -1,4 +1,4 @@
-"""`tamis keys`: API keys, shown once and kept as hashes."""
+"""`tamis keys`: makes API keys, which are shown once and stored as hashes."""
 
 from __future__ import annotations
 

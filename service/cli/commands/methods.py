@@ -1,4 +1,4 @@
-"""`tamis methods`: how sentences can be scored."""
+"""`tamis methods`: lists the methods of scoring."""
 
 from __future__ import annotations
 

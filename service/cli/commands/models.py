@@ -1,4 +1,4 @@
-"""`tamis models`: which models there are, and the only door through which they come."""
+"""`tamis models`: lists, fetches, checks and removes models."""
 
 from __future__ import annotations
 
@@ -81,20 +81,20 @@ def pull_model(
     A model whose licence has terms shows them first and asks; without a terminal it is refused
     unless --accept-terms is given.
     """
-    place = models_folder(root)
+    root_folder = models_folder(root)
     typer.echo(describe_origin(name, source), err=True)
-    if zoo.needs_terms(name, place):
+    if zoo.needs_terms(name, root_folder):
         accept_terms = _accepts_terms(zoo.ZOO[name], accept_terms)
     with download_bar() as progress:
-        folder = zoo.pull(name, place, source, progress, accept_terms=accept_terms)
+        folder = zoo.pull(name, root_folder, source, progress, accept_terms=accept_terms)
     typer.echo(folder)
 
 
 def _accepts_terms(entry: zoo.ZooEntry, accepted: bool) -> bool:
-    """Shows a model's terms; whether they are accepted, by the option or at the terminal."""
+    """Prints a model's terms; whether the user accepts them, by the option or at the terminal."""
     assert entry.terms is not None
     lines = [f"{entry.name} is under the {entry.terms.name}", f"  {entry.terms.address}"]
-    typer.echo("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.asks)]), err=True)
+    typer.echo("\n".join([*lines, *(f"  - {ask}" for ask in entry.terms.conditions)]), err=True)
     if accepted or not sys.stdin.isatty():
         return accepted
     if typer.confirm("Do you accept these terms?", err=True):
@@ -111,11 +111,11 @@ def model_info(
     root: RootFolder = None,
 ) -> None:
     """Show where a model comes from and whether it is here; --verify hashes its files."""
-    place = models_folder(root)
-    folder = zoo.verify(name, place) if verify else None
+    root_folder = models_folder(root)
+    folder = zoo.verify(name, root_folder) if verify else None
     if name not in zoo.ZOO:
-        zoo.locate(name, place)  # raises, and names those there are
-    for key, value in _model_facts(zoo.ZOO[name], place):
+        zoo.locate(name, root_folder)  # raises, and names those there are
+    for key, value in _model_facts(zoo.ZOO[name], root_folder):
         typer.echo(f"{key:10} {value}")
     if folder is not None:
         typer.echo(f"{'verified':10} every file has the SHA-256 it was installed with")
@@ -129,12 +129,12 @@ def remove_model(
     root: RootFolder = None,
 ) -> None:
     """Delete an installed model."""
-    place = models_folder(root)
+    root_folder = models_folder(root)
     if not yes:
-        typer.confirm(f"Delete {name} from {place}?", abort=True, err=True)
-    freed = zoo.remove(name, place)
+        typer.confirm(f"Delete {name} from {root_folder}?", abort=True, err=True)
+    freed = zoo.remove(name, root_folder)
     typer.echo(
-        f"{name}: {decimal(freed)} freed" if freed else f"{name} is not installed in {place}"
+        f"{name}: {decimal(freed)} freed" if freed else f"{name} is not installed in {root_folder}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`tamis rerank`: files, folders or a pipe in, documents sorted by how well they answer out."""
+"""`tamis rerank`: sorts the documents of files, folders or a pipe by how well they answer."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def rerank(
     """Sort documents by how well they answer a question; as many and as long as they are."""
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
     found = gather_inputs(paths or (), standard_input(), reading)
-    asked, stage = found.question(question), parse_first_stage(first_stage)
+    query, stage = found.question(question), parse_first_stage(first_stage)
     joined = None if fuse is None else parse_fuse(fuse)
 
     from tamis.compressors.pipeline.reranking import Reranker
@@ -103,14 +103,14 @@ def rerank(
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
     models = models_folder(root)
     choice = choose_proxy(
-        proxy, method, language, asked, found.passages, models, probe_option(options)
+        proxy, method, language, query, found.passages, models, probe_option(options)
     )
-    late = LazyMethod(method, choice.proxy, models, use="reranking", **options)
-    if late.info.needs_proxy:
-        fetch_default_proxy(late, "", offline)
-    with proxy_progress(late, options, quiet):
-        result = Reranker(late, method).rerank(
-            asked,
+    lazy_method = LazyMethod(method, choice.proxy, models, use="reranking", **options)
+    if lazy_method.info.needs_proxy:
+        fetch_default_proxy(lazy_method, "", offline)
+    with proxy_progress(lazy_method, options, quiet):
+        result = Reranker(lazy_method, method).rerank(
+            query,
             found.passages,
             top_n=top_n,
             first_stage=stage,
@@ -121,10 +121,10 @@ def rerank(
 
 
 def parse_first_stage(given: str | None) -> Any:
-    """`order`, or the scores in a JSON file.
+    """The value of `--first-stage`: `order`, or the scores in a JSON file.
 
     Raises:
-        BadInput: the file cannot be read, or holds no list.
+        BadInput: the file cannot be read, or does not hold a list.
     """
     if given is None or given == "order":
         return given
@@ -140,9 +140,9 @@ def parse_first_stage(given: str | None) -> Any:
 
 
 @contextmanager
-def proxy_progress(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
-    """A bar on standard error while the proxy is loaded and reads; none where nothing is read."""
-    if quiet or not late.info.needs_proxy:
+def proxy_progress(lazy_method: Any, options: Mapping[str, Any], quiet: bool) -> Iterator[None]:
+    """A bar on standard error while the proxy is loaded and reads; none without a proxy."""
+    if quiet or not lazy_method.info.needs_proxy:
         yield
         return
     from tamis.compressors.registry import layers_needed, load_proxy
@@ -157,20 +157,20 @@ def proxy_progress(late: Any, options: Mapping[str, Any], quiet: bool) -> Iterat
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(f"loading {late.proxy}", total=None)
-        layers = layers_needed(late.name, late.proxy, **options)
-        reader = load_proxy(late.proxy, layers, late.root)
+        task = bar.add_task(f"loading {lazy_method.proxy}", total=None)
+        layers = layers_needed(lazy_method.name, lazy_method.proxy, **options)
+        reader = load_proxy(lazy_method.proxy, layers, lazy_method.root)
         bar.update(task, description="reading")
 
-        def hear(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        late.proxy = ProgressReader(reader, hear)
+        lazy_method.proxy = ProgressReader(reader, report)
         yield
 
 
 def print_ranking(result: Reranked, as_object: bool, quiet: bool) -> None:
-    """The ranking to standard output, what it took to standard error."""
+    """Prints the ranking to standard output, and a summary to standard error."""
     if as_object:
         typer.echo(dump_json(ranking_json(result)))
         return

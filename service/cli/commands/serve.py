@@ -1,4 +1,4 @@
-"""`tamis serve`: the service, with a flag for every knob."""
+"""`tamis serve`: runs the HTTP service, with a flag for every setting."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def serve(**flags: Any) -> None:
 
 
 def check_public(settings: Settings) -> None:
-    """Refuses to be open to a network by mistake.
+    """Refuses to serve a network without a key by mistake.
 
     Raises:
-        BadInput: another address than this machine's, no key, and nobody said that this is meant.
+        BadInput: the address is not local, there is no key, and `allow_public` is not set.
     """
     keyless = not settings.api_keys and settings.keys_file is None
     if settings.host not in _LOCAL and keyless and not settings.allow_public:
@@ -65,10 +65,10 @@ def check_public(settings: Settings) -> None:
 
 
 def check_free(host: str, port: int) -> None:
-    """Sees whether the address can be listened on, before a model is loaded for nothing.
+    """Checks that the address is free, before a model is loaded for nothing.
 
     Raises:
-        BadInput: it cannot.
+        BadInput: it cannot be listened on.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -83,7 +83,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the knobs as its parameters; what is not given is None."""
+    """The command with a parameter for every setting; one that is not given is None."""
     hints = get_type_hints(Settings)
     shown = [_parameter(knob, hints[knob.name]) for knob in KNOBS]
     command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def _parameter(knob: Field[Any], hint: Any) -> inspect.Parameter:
 
 
 def _option_type(hint: Any) -> Any:
-    """What the command line reads; bounds and choices are checked with the variables'."""
+    """The type of an option; bounds and choices are checked with those of the variables."""
     if get_origin(hint) is Literal:
         return str
     if get_origin(hint) in (Union, UnionType):

@@ -1,0 +1,4 @@
+"""How results, progress and errors are shown: tables, bars, JSON and HTML.
+
+Imports no commands and no options.
+"""

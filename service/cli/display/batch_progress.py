@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -18,10 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tamis.service.batch.execution.estimate import BatchEstimate
 from tamis.service.batch.execution.run import RunSummary
 from tamis.service.batch.outcome import RowOutcome
 from tamis.service.batch.output import PartReceipt
+
+if TYPE_CHECKING:
+    from tamis.service.batch.execution.estimate import BatchEstimate
 
 _PLAIN_SECONDS = 10.0
 _LISTED = 10

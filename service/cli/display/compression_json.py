@@ -1,4 +1,4 @@
-"""A compression as one JSON object, as the service answers."""
+"""A compression as one JSON object, the same as the response of the service."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def explanation(
         yield from heat_map(source, result, shares, everything)
     yield Text()
     yield source_table(found)
-    yield totals_text(result)
+    yield compression_totals(result)
 
 
 def heat_map(
@@ -139,7 +139,7 @@ def source_table(found: Sequence[PassageResult]) -> Table:
     return table
 
 
-def totals_text(result: Compressed) -> Group:
+def compression_totals(result: Compressed) -> Group:
     """Tokens in and out, sentences kept, timings; then the warnings."""
     line = Text.assemble(
         "kept ",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tamis.retrieval.index.store import Hit
     from tamis.retrieval.index.writer import DocumentCallback, PutCounts
 
-_SNIPPET = 160
+_SNIPPET_CHARS = 160
 
 
 @contextmanager
@@ -40,23 +40,25 @@ def indexing_progress(
         yield (lambda *_: bar.advance(task)), time.perf_counter()
 
 
-def print_counts(home: Path, counted: PutCounts, clock: float, quiet: bool) -> None:
+def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:
+    """Prints what a build did and how long it took, unless `quiet`."""
     if quiet:
         return
     typer.echo(
-        f"{home}: {counted.added:,} documents added, {counted.replaced:,} replaced, "
-        f"{counted.unchanged:,} unchanged; {counted.chunks:,} chunks read in "
-        f"{time.perf_counter() - clock:.1f} s",
+        f"{index}: {counts.added:,} documents added, {counts.replaced:,} replaced, "
+        f"{counts.unchanged:,} unchanged; {counts.chunks:,} chunks read in "
+        f"{time.perf_counter() - started:.1f} s",
         err=True,
     )
-    if counted.repeated:
+    if counts.repeated:
         typer.echo(
-            f"{home}: {counted.repeated:,} documents had an id that came again; the later counts",
+            f"{index}: {counts.repeated:,} documents had an id that came again; the later counts",
             err=True,
         )
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
+    """A chunk that was found, as JSON."""
     return {
         "id": hit.id,
         "document": hit.doc,
@@ -72,9 +74,10 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 
 
 def hits_table(hits: Sequence[Hit]) -> Table:
+    """A row per chunk that was found: score, id, and the beginning of its text."""
     table = Table("score", "chunk", "text", box=None)
     for hit in hits:
         line = " ".join(hit.text.split())
-        text = line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…"
+        text = line if len(line) <= _SNIPPET_CHARS else f"{line[: _SNIPPET_CHARS - 1]}…"
         table.add_row(f"{hit.score:.4f}", printable(hit.id), printable(text))
     return table

@@ -13,7 +13,7 @@ ProgressCallback = Callable[[int, int], None]
 
 
 class ProgressReader:
-    """Reads as the reader that it wraps and counts prompts; other attributes are those of the reader."""
+    """Reads as the reader that it wraps, and counts prompts; other attributes are the reader's."""
 
     def __init__(self, reader: Any, on_progress: ProgressCallback) -> None:
         self.reader, self.on_progress = reader, on_progress
@@ -31,9 +31,9 @@ class ProgressReader:
         """The signal of each prompt, in order."""
         yield from self._count(self.reader.read(prompts, want), len(prompts))
 
-    def ask(self, prompts: Sequence[Prompt], kept: Any, want: Want) -> Iterator[Signal]:
+    def read_cached(self, prompts: Sequence[Prompt], passages: Any, want: Want) -> Iterator[Signal]:
         """The signal of each prompt over kept passages, in order."""
-        yield from self._count(self.reader.ask(prompts, kept, want), len(prompts))
+        yield from self._count(self.reader.read_cached(prompts, passages, want), len(prompts))
 
     def _count(self, signals: Iterator[Signal], prompts: int) -> Iterator[Signal]:
         self.total += prompts

@@ -17,7 +17,7 @@ _LABEL_SHARE = 3
 
 
 def ranking_json(result: Reranked) -> dict[str, Any]:
-    """Results best first, as the service responds; with the best sentence where they were scored."""
+    """Results best first, as the service responds; with the best sentence if any was scored."""
     return {
         "results": [_document_json(ranked, result) for ranked in result.results],
         "coverage": {

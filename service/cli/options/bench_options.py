@@ -71,12 +71,22 @@ def find_sets(data: Path | None, names: list[str]) -> dict[str, Path]:
     """
     from tamis.service.evaluation.evidence.tally import find_set_file
 
+    folder = data_folder(data)
+    return {name: find_set_file(folder, name) for name in names}
+
+
+def data_folder(data: Path | None) -> Path:
+    """The folder of labelled records: `data`, or the one beside the project.
+
+    Raises:
+        BadInput: it does not exist.
+    """
     folder = data or DEFAULT_DATA
     if not folder.is_dir():
         raise BadInput(
             f"there is no folder {folder}; give --data with a folder of labelled .jsonl files"
         )
-    return {name: find_set_file(folder, name) for name in names}
+    return folder
 
 
 def parse_sizes(given: str, what: str = "tokens") -> list[int]:

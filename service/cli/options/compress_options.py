@@ -1,4 +1,4 @@
-"""The options of `tamis compress`: what each is called, and what its help says."""
+"""The options of `tamis compress`, many of which other commands share: their names and help."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ Offline = Annotated[
 def budget_of(
     max_tokens: int | None, ratio: float | None, threshold: float | None, coverage: float | None
 ) -> Budget:
-    """The limit and the floor that were given; `MAX_TOKENS` tokens if none was."""
+    """The budget from the options that were given; `MAX_TOKENS` tokens if there are none."""
     values = zip(BUDGETS, (max_tokens, ratio, threshold, coverage), strict=True)
     given = [name for name, value in values if value is not None]
     check_together(given, lambda name: f"--{name.replace('_', '-')}")

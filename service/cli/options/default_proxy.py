@@ -1,7 +1,7 @@
-"""The default proxy for one run of the command line: fetched if it is needed and missing.
+"""The models of one run of a command: the default proxy is fetched if it is needed and missing.
 
-The only place beside `tamis models pull` where anything is fetched, after one line that says its
-size and where it comes from.
+Besides `tamis models pull` only this module fetches anything, after one line with its size and
+origin.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
     """Fetches the default proxy if it is needed and missing; no other model is ever fetched.
 
     Raises:
-        ProxyMissing: it is not here, and `offline`. DownloadFailed: it could not be fetched.
+        ProxyMissing: it is not installed, and `offline`. DownloadFailed: it could not be fetched.
     """
     needed = tokenizer == "proxy" or method.info.needs_proxy
     if method.proxy not in (DEFAULT_PROXY, SHARP) or not needed:
@@ -45,8 +45,8 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
 
 
-def choose_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
-    """A batch with its proxy chosen, where that is left to the language; says what that costs."""
+def job_with_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
+    """The job with a proxy, chosen by language if it is `auto`; prints the choice's warning."""
     from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
 
     if job.proxy != AUTO:
@@ -58,10 +58,10 @@ def choose_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
 
 
 def open_cache(folder: Path | None) -> PassageCache | None:
-    """The passages that are kept in a folder; None without one.
+    """The passage cache in a folder; None without a folder.
 
     Raises:
-        BadInput: it cannot be written.
+        BadInput: the folder cannot be written.
     """
     if folder is None:
         return None

@@ -1,4 +1,4 @@
-"""Options of the default method, as words of the command line."""
+"""Options of methods of compression and reranking."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Isolated = Annotated[
 
 
 def parse_fuse(given: str) -> Any:
-    """A way to fuse: `rrf`, `fitted`, or a number.
+    """The value of `--fuse`: `rrf`, `fitted`, or a weight from 0 to 1.
 
     Raises:
-        BadInput: anything else.
+        BadInput: any other value.
     """
     from tamis.compressors.features.rank_fusion import check_fuse
 

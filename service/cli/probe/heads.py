@@ -1,4 +1,4 @@
-"""`tamis heads`: which heads of a proxy look back, and where in a list of documents it looks."""
+"""`tamis heads`: finds retrieval heads of a proxy, and measures its position bias."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def find(
     from tamis.probes.probing.head_scores import check_temperature
     from tamis.service.training.heads import profiles as finding
 
-    way = _check_by(by)
+    scoring = _check_by(by)
     check_targets(out)
     check_images(png)
     if by == "contrast":
@@ -104,7 +104,7 @@ def find(
         reader = load_proxy(proxy, None)
         with file_bars() as report:
             profile = finding.find_heads(
-                reader, way, sources, _heads_cache(cache), report, prompt_tokens, temperature
+                reader, scoring, sources, _heads_cache(cache), report, prompt_tokens, temperature
             )
     _print_profile(profile, k)
     if out:
@@ -129,8 +129,8 @@ def show(
     from tamis.probes.probing.heads import HeadProfile
 
     check_images(png)
-    way = _check_by(by)
-    found = HeadProfile.load(profile) if profile else HeadProfile.shipped(way, proxy)
+    scoring = _check_by(by)
+    found = HeadProfile.load(profile) if profile else HeadProfile.load_shipped(scoring, proxy)
     _print_profile(found, k)
     _draw_profile(found, png)
 
@@ -164,7 +164,7 @@ def overlap(
     make_console().print(f"in all: {_head_names(sorted(common)) or 'none'}", highlight=False)
 
 
-@app.command()
+@app.command("basin")
 @report_errors()
 def position_bias(
     data: Data = None,
@@ -191,15 +191,15 @@ def position_bias(
     check_targets(out)
     check_images(png)
     if not data:
-        profile = PositionProfile.shipped(proxy)
+        profile = PositionProfile.load_shipped(proxy)
     else:
         sources, reader = _record_files(data, limit, "basin"), load_proxy(proxy, None)
         with file_bars() as report:
             profile = measure_position_bias(reader, sources, documents, document_tokens, report)
     make_console().print(position_bias_text(profile))
     ratio = bias_ratio(profile.shares)
-    told = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
-    make_console().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{told}")
+    note = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
+    make_console().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{note}")
     if out:
         profile.save(out)
         typer.echo(f"wrote {out}", err=True)
@@ -209,6 +209,11 @@ def position_bias(
 
 
 def _check_by(by: str) -> Any:
+    """The value of `--by`.
+
+    Raises:
+        BadInput: it is not one of `BY_CHOICES`.
+    """
     from tamis.probes.errors import BadInput
 
     if by not in BY_CHOICES:
@@ -230,26 +235,31 @@ def _record_files(data: Sequence[str] | None, limit: int | None, what: str) -> l
 
 
 def _load_profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile]:
-    """Profiles by a short name. BadInput: fewer than two."""
+    """Profiles by a short name.
+
+    Raises:
+        BadInput: there are fewer than two, or they are of different models.
+    """
     from tamis.probes.errors import BadInput
     from tamis.probes.probing import profile_file
-    from tamis.probes.probing.heads import HEAD_SCORINGS as ways
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import HEAD_SCORINGS, HeadProfile
 
     if paths:
         stems = [path.stem for path in paths]
         named = {path: str(path) if stems.count(path.stem) > 1 else path.stem for path in paths}
         found = {name: HeadProfile.load(path) for path, name in named.items()}
     else:
-        there = [by for by in ways if profile_file.shipped_file(by, proxy).is_file()]
-        found = {by: HeadProfile.shipped(by, proxy) for by in there}
+        shipped = [by for by in HEAD_SCORINGS if profile_file.shipped_file(by, proxy).is_file()]
+        found = {by: HeadProfile.load_shipped(by, proxy) for by in shipped}
     if len(found) < 2:
-        here = f"{len(found)} of the files named" if paths else f"{len(found)} profiles of {proxy}"
-        raise BadInput(f"{here} can be compared; name at least two files that differ")
+        subject = "of the files named" if paths else f"profiles of {proxy}"
+        raise BadInput(
+            f"{len(found)} {subject} can be compared; name at least two files that differ"
+        )
     models = {(p.model, p.layers, p.heads) for p in found.values()}
     if len(models) > 1:
-        told = ", ".join(f"{m} ({layers} layers of {h} heads)" for m, layers, h in sorted(models))
-        raise BadInput(f"these are profiles of {told}; heads of one model can be compared")
+        listed = ", ".join(f"{m} ({layers} layers of {h} heads)" for m, layers, h in sorted(models))
+        raise BadInput(f"these are profiles of {listed}; heads of one model can be compared")
     return found
 
 

@@ -1,4 +1,4 @@
-"""`tamis probe lists`: labelled records to the queries that `tamis probe rank` learns from."""
+"""`tamis probe lists`: makes the queries for `tamis probe rank` from labelled records."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def lists(
 
     rows = load_records(records)
     documents = [row for row in read_jsonl(corpus) if isinstance(row.get("text"), str)]
-    if bare := [n for n, row in enumerate(documents, 1) if "docid" not in row]:
-        raise BadInput(f"{corpus}, document {bare[0]}: 'docid' is needed beside 'text'")
-    asked = [row for path in without or () for row in read_jsonl(path)]
-    held = HeldOutQueries(
-        frozenset(str(row.get("query", "")).casefold() for row in asked),
-        frozenset(str(docid) for row in asked for docid in row.get("qrels") or {}),
+    if without_id := [n for n, row in enumerate(documents, 1) if "docid" not in row]:
+        raise BadInput(f"{corpus}, document {without_id[0]}: 'docid' is needed beside 'text'")
+    queries = [row for path in without or () for row in read_jsonl(path)]
+    held_out = HeldOutQueries(
+        frozenset(str(row.get("query", "")).casefold() for row in queries),
+        frozenset(str(docid) for row in queries for docid in row.get("qrels") or {}),
     )
     with file_bars() as report:
         found, left = build_query_lists(
-            rows, documents, held, depth, cited, lambda n: report(records.name, n, len(rows))
+            rows, documents, held_out, depth, cited, lambda n: report(records.name, n, len(rows))
         )
     try:
         out.write_text("".join(json.dumps(row) + "\n" for row in found), "utf8")

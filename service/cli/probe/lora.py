@@ -1,4 +1,4 @@
-"""`tamis probe lora`: teach a proxy where to look."""
+"""`tamis probe lora`: trains low-rank adapters that sharpen the attention of a proxy."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def train_adapters(
 
 
 def _absolute_proxy(proxy: str) -> str:
-    """Where adapters will find their model again, from any folder."""
+    """The name of a proxy, or the absolute path of its folder, valid from any working folder."""
     from tamis.probes.hub.zoo import ZOO
 
     return str(Path(proxy).resolve()) if proxy not in ZOO and Path(proxy).is_dir() else proxy
 
 
 def _curve_table(curve: Sequence[dict[str, Any]]) -> Table:
-    """Loss and gold kept on held-out articles, a line a judgement."""
+    """Loss and gold kept on held-out articles, a row per evaluation."""
     table = Table(
         "questions",
         "loss",
@@ -118,30 +118,33 @@ def _curve_table(curve: Sequence[dict[str, Any]]) -> Table:
         title="Held-out articles: gold kept in a fifth of the tokens shown, mean of the files",
     )
     for row in curve:
-        held = row["held_out"]
-        kept = [f"{_mean(held['kept'][head].values()):.3f}" for head in ("first", "alone")]
+        held_out = row["held_out"]
+        kept = [f"{_mean(held_out['kept'][head].values()):.3f}" for head in ("first", "alone")]
         loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
-        table.add_row(str(row["questions"]), loss, f"{held['loss']:.3f}", *kept)
+        table.add_row(str(row["questions"]), loss, f"{held_out['loss']:.3f}", *kept)
     return table
 
 
 def draw_curve(curve: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss on the left, gold kept by file on the right, over the questions learnt from."""
+    """Draws loss on the left and gold kept by file on the right, over the questions trained on."""
     from tamis.service.cli.probe.probe_plots import make_figure, save_figure
 
     figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)
-    seen = [row["questions"] for row in curve]
-    learnt = [row for row in curve if row["loss"] is not None]
+    questions = [row["questions"] for row in curve]
+    trained = [row for row in curve if row["loss"] is not None]
     left.plot(
-        [row["questions"] for row in learnt], [row["loss"] for row in learnt], ".--", label="learnt"
+        [row["questions"] for row in trained],
+        [row["loss"] for row in trained],
+        ".--",
+        label="learnt",
     )
-    left.plot(seen, [row["held_out"]["loss"] for row in curve], "o-", label="held out")
+    left.plot(questions, [row["held_out"]["loss"] for row in curve], "o-", label="held out")
     left.set(xlabel="questions learnt from", ylabel="listwise loss, nats")
     left.legend()
     for source in curve[0]["held_out"]["kept"]["first"]:
         kept = [row["held_out"]["kept"]["first"][source] for row in curve]
-        right.plot(seen, kept, ".-", label=source)
+        right.plot(questions, kept, ".-", label=source)
     right.set(xlabel="questions learnt from", ylabel="held-out gold kept in a fifth of the tokens")
     right.legend(fontsize="small")
     save_figure(figure, path)

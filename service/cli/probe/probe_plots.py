@@ -1,4 +1,4 @@
-"""A probe drawn and its figures in tables."""
+"""The weights of a probe drawn, and its figures in tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def head_weights(probe: LinearProbe) -> Any:
-    """`[L, H]`: how much each head's attention to a unit raises its first score."""
+    """`[L, H]`: the weight of each head's attention to a unit in the unit's first score.
+
+    Raises:
+        BadInput: the probe has no weights of heads.
+    """
     from tamis.probes.errors import BadInput
 
     card = probe.card
@@ -28,7 +32,7 @@ def head_weights(probe: LinearProbe) -> Any:
 
 
 def weight_map_text(grid: Any) -> Text:
-    """One line a layer, one block a head, the deepest layer on top."""
+    """One line per layer, one block per head, the deepest layer on top."""
     peak = float(grid.abs().max()) or 1.0
     lines = Text()
     for layer in reversed(range(grid.shape[0])):
@@ -44,7 +48,7 @@ def weight_map_text(grid: Any) -> Text:
 
 
 def draw_weight_map(grid: Any, path: Path, probe: LinearProbe) -> None:
-    """The map of `head_map` as an image."""
+    """The grid of `head_weights` as an image."""
     peak = float(grid.abs().max())
     figure = make_figure(2 + grid.shape[1] * 0.4, 1.5 + grid.shape[0] * 0.25)
     axes = figure.add_subplot()
@@ -59,21 +63,21 @@ def draw_weight_map(grid: Any, path: Path, probe: LinearProbe) -> None:
 def draw_coverage(
     calibrated: dict[str, Any], promises: dict[str, dict[str, Any]], path: Path
 ) -> None:
-    """Coverage asked against coverage reached, and what it costs, a line a set.
+    """Coverage asked against coverage reached, and the tokens it costs, a line per set.
 
     Args:
-        calibrated: as on the probe's card: halves of the held-out articles against each other.
+        calibrated: from the probe's card: halves of the held-out articles against each other.
         promises: per set, as `kept_promises` gives them.
     """
     figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)
     lines = {"held-out articles of the training sets": calibrated} | promises
     for n, (name, rows) in enumerate(lines.items()):
-        asked = [float(ask) for ask in rows]
+        targets = [float(target) for target in rows]
         reached = [row["reached"] for row in rows.values()]
         error = [3 * row["se"] for row in rows.values()]
         style = "o-" if n == 0 else ".--"
-        left.errorbar(asked, reached, error, fmt=style, capsize=2, label=name)
+        left.errorbar(targets, reached, error, fmt=style, capsize=2, label=name)
         right.plot([row["tokens"] for row in rows.values()], reached, style, label=name)
     left.axline((0.5, 0.5), slope=1, color="grey", linewidth=0.8)
     left.set(xlabel="coverage asked", ylabel="all evidence kept, ± 3 standard errors")
@@ -83,6 +87,11 @@ def draw_coverage(
 
 
 def make_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of that size in inches.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     from tamis.probes.errors import MissingExtra
 
     try:
@@ -93,31 +102,39 @@ def make_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure to an image.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
     from tamis.probes.errors import BadInput
 
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: the suffix of no image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
 def print_figures(figures: Any) -> None:
-    held = figures.get("held_out")
-    if not held or "brier_skill" not in held:  # of sentinel, or of the probe that ranks
-        Console().print(figures)
+    """Prints the figures of a probe's card: evidence kept, calibration and coverage."""
+    metrics = figures.get("held_out")
+    if not metrics or "brier_skill" not in metrics:
+        Console().print(figures)  # those of sentinel, or of the probe that ranks documents
         return
-    skill = held["brier_skill"]
+    skill = metrics["brier_skill"]
     Console().print(
-        f"{held['questions']} questions, {held['units']} sentences: AUC {held['auc']:.3f}, "
-        f"Brier skill {skill[0]:.3f} [{skill[1]:.3f}, {skill[2]:.3f}]"
+        f"{metrics['questions']} questions, {metrics['units']} sentences: "
+        f"AUC {metrics['auc']:.3f}, Brier skill {skill[0]:.3f} [{skill[1]:.3f}, {skill[2]:.3f}]"
     )
-    table = Table("set", "questions", *(f"gold kept (all) at {share}" for share in _shares(held)))
-    for name, rows in held["evidence"].items():
+    table = Table(
+        "set", "questions", *(f"gold kept (all) at {share}" for share in _shares(metrics))
+    )
+    for name, rows in metrics["evidence"].items():
         cells = [f"{gold:.3f} ({whole:.3f})" for gold, whole, _ in rows.values()]
         table.add_row(name, str(next(iter(rows.values()))[2]), *cells)
     Console().print(table)
     bins = Table("p from", "sentences", "mean p", "rate")
-    for row in held["reliability"]:
+    for row in metrics["reliability"]:
         bins.add_row(
             f"{row['from']:.1f}", str(row["units"]), f"{row['mean_p']:.3f}", f"{row['rate']:.3f}"
         )
@@ -126,17 +143,17 @@ def print_figures(figures: Any) -> None:
 
 
 def _print_coverage(figures: Any) -> None:
-    """What coverage was asked, reached and paid for, and how well a missing answer is noticed."""
+    """Coverage asked and reached with its cost, and how well a missing answer is detected."""
     if coverage := figures.get("coverage"):
         table = Table("coverage asked", "reached", "standard error", "tokens kept")
-        for ask, row in coverage.items():
+        for target, row in coverage.items():
             cells = (f"{row['reached']:.3f}", f"{row['se']:.3f}", f"{row['tokens']:.3f}")
-            table.add_row(ask, *cells)
+            table.add_row(target, *cells)
         Console().print(table)
     for name, rows in figures.get("promises", {}).items():
         table = Table("coverage asked", "reached", "tokens kept", title=name)
-        for ask, row in rows.items():
-            table.add_row(ask, f"{row['reached']:.3f} ± {row['se']:.3f}", f"{row['tokens']:.3f}")
+        for target, row in rows.items():
+            table.add_row(target, f"{row['reached']:.3f} ± {row['se']:.3f}", f"{row['tokens']:.3f}")
         Console().print(table)
     if answerability := figures.get("answerability"):
         table = Table("set", "AUROC, no answer", "questions", "AUROC, gold taken away", "questions")
@@ -155,5 +172,5 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _shares(held: Any) -> list[str]:
-    return list(next(iter(held["evidence"].values()), {}))
+def _shares(metrics: Any) -> list[str]:
+    return list(next(iter(metrics["evidence"].values()), {}))

@@ -1,8 +1,8 @@
-"""Maps of heads and places: in the terminal always, as an image where matplotlib is."""
+"""Profiles of heads and of position bias drawn: on the terminal, or as an image with matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.position_bias import PositionProfile
 
-_BARS = " ▁▂▃▄▅▆▇█"
-
 
 def head_map_text(profile: HeadProfile, best: int) -> Text:
-    """One line a layer, one block a head, the deepest on top; the best k are numbered by rank."""
+    """One line per layer, one block per head, the deepest on top; the best k have their rank."""
     peak = max((abs(v) for row in profile.scores for v in row), default=0.0) or 1.0
     rank = {head: i for i, head in enumerate(profile.best(best), 1)}
     lines = Text()
@@ -59,7 +57,7 @@ def draw_head_map(profile: HeadProfile, path: Path) -> None:
 
 
 def position_bias_text(profile: PositionProfile) -> Text:
-    """A bar a place for the layer that is used, and the ends against the middle layer by layer."""
+    """A bar per position in the list of documents, for the layer that is used."""
     peak = max(profile.shares)
     lines = Text(f"layer {profile.layer}, share of attention by place\n")
     for place, share in enumerate(profile.shares, 1):
@@ -69,7 +67,7 @@ def position_bias_text(profile: PositionProfile) -> Text:
 
 
 def draw_position_bias(profile: PositionProfile, path: Path) -> None:
-    """All layers as thin lines, the one that is used on top.
+    """The share of attention by position: all layers as thin lines, the one that is used on top.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
@@ -89,12 +87,6 @@ def draw_position_bias(profile: PositionProfile, path: Path) -> None:
         axes.set_ylim(0)
 
     _draw_figure(path, (6.0, 4.0), paint)
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """Values as bars of eight heights, the highest full."""
-    peak = max(values, default=0.0) or 1.0
-    return "".join(_BARS[round(8 * max(0.0, value) / peak)] for value in values)
 
 
 def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, Any], None]) -> None:

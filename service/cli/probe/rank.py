@@ -1,4 +1,4 @@
-"""`tamis probe rank`: fit the probe that ranks whole documents."""
+"""`tamis probe rank`: fits the probe that ranks whole documents."""
 
 from __future__ import annotations
 
@@ -70,16 +70,18 @@ def rank(
 
     check_l2(l2)
     check_probe_target(out)
-    asked, _ = load_queries(queries, first)
+    query_list, _ = load_queries(queries, first)
     own = parse_record_file(str(queries))
     own, *files = name_distinctly([own, *(parse_record_file(name) for name in data or ())])
     counted = parse_weights(weight or (), [own.name, *(source.name for source in files)])
-    held = load_corpus(corpus, [d for query in asked for d, _ in query.candidates[:depth]])
+    documents = load_corpus(
+        corpus, [d for query in query_list for d, _ in query.candidates[:depth]]
+    )
     reader = cached_reader(
         registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy))
     )
     method = registry.method_class("question_rows")(reader)
-    lists = QueryLists(own.name, asked, held, depth)
+    lists = QueryLists(own.name, query_list, documents, depth)
     with file_bars() as report:
         reading = RankCaseReader(method, readings_folder(cache), report)
         found = list(reading.read_lists(lists))
@@ -96,7 +98,11 @@ def rank(
 
 
 def parse_weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int]:
-    """How often each source counts. BadInput: no number, or no such source."""
+    """How often each file counts, from `FILE=N`.
+
+    Raises:
+        BadInput: N is not a positive number, or there is no such file.
+    """
     from tamis.probes.errors import BadInput
 
     found = {}
@@ -110,10 +116,10 @@ def parse_weights(given: Sequence[str], sources: Sequence[str]) -> dict[str, int
     return found
 
 
-def _held_out_table(held: dict[str, dict[str, float]]) -> Table:
-    """nDCG@10 of the queries held out, source by source."""
-    ways = list(next(iter(held.values())))
+def _held_out_table(figures_by_file: dict[str, dict[str, float]]) -> Table:
+    """nDCG@10 of the held-out queries, a row per file."""
+    ways = list(next(iter(figures_by_file.values())))
     table = Table("source", *ways, title="nDCG@10 within the lists, queries held out")
-    for name, figures in held.items():
+    for name, figures in figures_by_file.items():
         table.add_row(name, *(f"{figures[way]:g}" for way in ways))
     return table

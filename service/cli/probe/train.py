@@ -93,9 +93,9 @@ def train(
     files += [replace(parse_record_file(name), articles=True) for name in articles or ()]
     with file_bars() as report:
         if method == "sentinel":
-            reader, way = load_proxy(proxy, None), "published" if published else "like-cases"
+            reader, kind = load_proxy(proxy, None), "published" if published else "like-cases"
             probe = train_sentinel(
-                reader, files, readings_folder(cache), cast(SentinelRecipe, way), report
+                reader, files, readings_folder(cache), cast(SentinelRecipe, kind), report
             )
         else:
             reader = load_proxy(proxy, read_layers or layers)
@@ -116,7 +116,11 @@ def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
 
 
 def _refuse_unused(method: str, given: Mapping[str, Any]) -> None:
-    """BadInput: an option that the method does not use."""
+    """Refuses options that the method does not use.
+
+    Raises:
+        BadInput: one of them was given.
+    """
     from tamis.probes.errors import BadInput
 
     if used := [f"--{name}" for name, value in given.items() if value is not None]:

@@ -70,13 +70,13 @@ class PassagesAlone:
         """Caches all windows, unless the first reading was made in this run and has done so."""
         layout, cache = self.reader.layout, self.reader.cache
         cut = split_windows(layout, passages, units, self.method.window_tokens)
-        prompts = [Prompt(window.tokens, layout.ask("")) for window in cut]
+        prompts = [Prompt(window.tokens, layout.question_tokens("")) for window in cut]
         keys = [self.reader.key(prompt) for prompt in prompts]
         if all(map(cache.holds, keys)):
             return
         cache.clear()
         want = Want(tuple(range(self.method.layers)))
-        for key, kept in zip(keys, self.reader.proxy.keep(prompts, want), strict=True):
+        for key, kept in zip(keys, self.reader.proxy.compute_kv(prompts, want), strict=True):
             cache.put(key, kept, {})
 
 
@@ -96,33 +96,33 @@ class PassagePacks:
         """Features of the question's rows: `[U, 2·L·H]`."""
         clock = time.perf_counter()
         layout = self.reader.layout
-        ask = layout.ask(question)
+        ask = layout.question_tokens(question)
         room = document_tokens_left(self.reader, ask, self.window_tokens)
         reads = list(pack_windows(layout, split_windows(layout, passages, units, room), room))
         prompts = [Prompt(read, ask) for read in reads]
         tokenised = time.perf_counter()
         want = Want(tuple(range(self.layers)), ("question_mean",))
         signals = zip(reads, self.reader.read(prompts, want), strict=True)
-        features = torch.cat([pool_question_rows(signal, read.spans) for read, signal in signals])
+        features = torch.cat([pool_question_rows(signal, read.unit_spans) for read, signal in signals])
         timings_ms = {
             "tokenize": (tokenised - clock) * 1e3,
             "read": (time.perf_counter() - tokenised) * 1e3,
         }
-        sizes = tuple(b - a for read in reads for a, b in read.spans)
+        sizes = tuple(b - a for read in reads for a, b in read.unit_spans)
         return Reading(features, sizes, len(prompts), sum(map(len, prompts)), timings_ms)
 
 
 def pack_windows(layout: Layout, cut: Sequence[Window], max_tokens: int) -> Iterator[PassageTokens]:
     """Joins as many consecutive windows as fit into one text; titles belong to no unit."""
-    between = tuple(layout.tokens.encode(_SEPARATOR).ids)
+    between = tuple(layout.tokenizer.encode(_SEPARATOR).ids)
     wide = len(between)
     for pack in token_batches(cut, max_tokens + wide, lambda window: len(window.tokens.ids) + wide):
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         for window in pack:
             ids += between if ids else ()
-            start = len(ids) + window.tokens.start
-            spans += [(start + a, start + b) for a, b in window.tokens.spans]
+            start = len(ids) + window.tokens.title_tokens
+            spans += [(start + a, start + b) for a, b in window.tokens.unit_spans]
             ids += window.tokens.ids
         yield PassageTokens(tuple(ids), 0, tuple(spans))
 
@@ -132,7 +132,7 @@ def count_joined_tokens(layout: Layout, passages: Sequence[Passage]) -> int:
     titles = [f"{passage.title}\n" for passage in passages if passage.title]
     texts = [*titles, *(passage.text for passage in passages)]
     texts += [_SEPARATOR] * (len(passages) - 1)
-    return sum(len(encoded.ids) for encoded in layout.tokens.encode_many(texts))
+    return sum(len(encoded.ids) for encoded in layout.tokenizer.encode_many(texts))
 
 
 def log_shares(reading: Reading) -> Tensor:

@@ -39,7 +39,7 @@ from tamis.service.evaluation.attention.hops_readings import (
     join_readings,
     log_shares,
 )
-from tamis.service.training.probe.absence import CrossFitWeights
+from tamis.service.training.probe.answerability import CrossFitWeights
 
 REFERENCE_WAY = "alone"
 SURVIVOR_COUNTS = {"again1": 1, "again2": 2}
@@ -125,7 +125,7 @@ class WayReader:
     def fits_one_prompt(self, record: Record) -> bool:
         """Whether all passages of a record fit into one prompt."""
         layout, max_tokens = self.reader.layout, self.whole.window_tokens
-        room = document_tokens_left(self.reader, layout.ask(record["question"]), max_tokens)
+        room = document_tokens_left(self.reader, layout.question_tokens(record["question"]), max_tokens)
         return count_joined_tokens(layout, passages_of(record)) <= room
 
 

@@ -67,18 +67,18 @@ class SinkFeatures:
         """Logs of raw, N/A, the same two without separators, the window's sums: `[U, 5·L·H]`."""
         clock = time.perf_counter()
         cut = split_windows(self.reader.layout, passages, units, WINDOW_TOKENS)
-        asks = [self.reader.layout.ask(text) for text in (question, EMPTY_QUERY)]
+        asks = [self.reader.layout.question_tokens(text) for text in (question, EMPTY_QUERY)]
         want = Want(tuple(range(self.layers)), ("question_mean",))
         prompts = [Prompt(window.tokens, ask) for window in cut for ask in asks]
         signals = iter(self.reader.read(prompts, want))
-        separators = separator_ids(self.reader.layout.tokens, passages)
+        separators = separator_ids(self.reader.layout.tokenizer, passages)
         rows = []
         for window in cut:
-            ids = window.tokens.ids[window.tokens.start :]
+            ids = window.tokens.ids[window.tokens.title_tokens :]
             content = torch.tensor([number not in separators for number in ids])
             pair = (next(signals).weights[:, :, 0], next(signals).weights[:, :, 0])
-            rows.append(window_features(*pair, content, window.tokens.spans))
-        sizes = tuple(b - a for window in cut for a, b in window.tokens.spans)
+            rows.append(window_features(*pair, content, window.tokens.unit_spans))
+        sizes = tuple(b - a for window in cut for a, b in window.tokens.unit_spans)
         tokens_read = sum(map(len, prompts))
         timings_ms = {"read": (time.perf_counter() - clock) * 1e3}
         features = torch.cat(rows).clamp_min(_TINY).log()

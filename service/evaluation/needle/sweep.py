@@ -56,7 +56,7 @@ class MemoizedReader:
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
         """The signal of each prompt, in order."""
-        keys = {(prompt.read, prompt.ask, want): prompt for prompt in prompts}
+        keys = {(prompt.passage, prompt.question, want): prompt for prompt in prompts}
         new = {key: prompt for key, prompt in keys.items() if key not in self._signals}
         self.tokens_read += sum(map(len, new.values()))
         unread = {key: prompt for key, prompt in new.items() if not self._load_signal(key, prompt)}
@@ -67,7 +67,7 @@ class MemoizedReader:
                 self._store.put(unread[key], want, signal, ms).signal if self._store else signal
             )
             self._signals[key] = stored
-        yield from (self._signals[p.read, p.ask, want] for p in prompts)
+        yield from (self._signals[p.passage, p.question, want] for p in prompts)
 
     def _load_signal(self, key: PromptKey, prompt: Prompt) -> bool:
         """Loads the signal of a prompt that an earlier run read; False if there is none."""

@@ -98,7 +98,7 @@ class StateCapture:
         shards = []
         for start in range(0, len(asks), SHARD_QUESTIONS):
             part = list(asks[start : start + SHARD_QUESTIONS])
-            ids = [token for ask in part for token in (-ask.rows, *ask.ids)]
+            ids = [token for ask in part for token in (-ask.first_row, *ask.ids)]
             capture = partial(self._capture_queries, part)
             shards.append(self._load_or_capture("queries", ids, self.heads, capture))
             on_step(len(part))
@@ -109,9 +109,9 @@ class StateCapture:
         texts = (tuple(ids[start : start + self.window]) for start in starts)
         prompts = [Prompt(PassageTokens(text, 0, ()), question) for text in texts]
         heads = self._key_heads()
-        opening = len(self.proxy.layout.head)
+        opening = len(self.proxy.layout.opening)
         parts: dict[str, list[Tensor]] = {}
-        for window in self.proxy.keep(prompts, Want(self.layers)):
+        for window in self.proxy.compute_kv(prompts, Want(self.layers)):
             for layer, head in heads:
                 keys = window[layer].keys[head, opening:]
                 parts.setdefault(f"{layer}.{head}", []).append(keys.cpu())

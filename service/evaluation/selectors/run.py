@@ -100,7 +100,7 @@ class SelectorRun:
     def capture_states(self, on_step: StepListener) -> CapturedStates:
         """Keys of as much text as the longest length needs, and query states of all questions."""
         text, layout = load_text(self.inputs.text), self.proxy.layout
-        encoded = layout.tokens.encode(text)
+        encoded = layout.tokenizer.encode(text)
         ids = encoded.ids[: max(self.settings.tokens)]
         train = self._question_states("training", self.inputs.train, on_step)
         test = self._question_states("test", self.inputs.test, on_step)
@@ -112,7 +112,7 @@ class SelectorRun:
         self, kind: str, paths: Sequence[Path], on_step: StepListener
     ) -> dict[Head, Tensor]:
         questions = take_evenly(load_questions(paths), MAX_QUESTIONS[kind])
-        asks = [self.proxy.layout.ask(question) for question in questions]
+        asks = [self.proxy.layout.question_tokens(question) for question in questions]
         return self.capture.read_queries(asks, lambda n: on_step(f"{kind} questions", n, len(asks)))
 
     def _text_lengths(self, available: int) -> list[int]:

@@ -75,11 +75,11 @@ def measure_cell(
         Milliseconds, tokens a second and share of the limit of each.
     """
     want = Want(tuple(range(ours.depth)))
-    kept = list(ours.keep(prompts, want))
+    kept = list(ours.compute_kv(prompts, want))
     runs: dict[str, Callable[[], Any]] = {
         "ours": lambda: list(ours.read(prompts, want)),
         "transformers": lambda: list(theirs.read(prompts, want)),
-        "warm": lambda: list(ours.ask(prompts, kept, want)),
+        "warm": lambda: list(ours.read_cached(prompts, kept, want)),
     }
     ms: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
@@ -87,7 +87,7 @@ def measure_cell(
             run_ms = _time_ms(run, ours.device)
             ms[name] += [run_ms] if number else []
     read = sum(map(len, prompts))
-    ran = {"ours": read, "transformers": read, "warm": sum(len(p.ask.ids) for p in prompts)}
+    ran = {"ours": read, "transformers": read, "warm": sum(len(p.question.ids) for p in prompts)}
     return {name: _side_figures(ms[name], read, ran[name], limit) for name in runs}
 
 

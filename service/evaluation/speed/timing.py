@@ -123,7 +123,7 @@ class _ContextTiming:
     def __init__(self, text: WorkloadText, proxy: Proxy, plan: SpeedPlan, tokens: int) -> None:
         self.text, self.proxy, self.plan, self.tokens = text, proxy, plan, tokens
         self.passages = text.passages(tokens)
-        counter = proxy.layout.tokens
+        counter = proxy.layout.tokenizer
         self.budget = self._budget()
         self.window_tokens = max(WINDOW_TOKENS, text.workload.passage_tokens)
         self.cache = PassageCache(_UNLIMITED_BYTES, storage=plan.storage)
@@ -147,13 +147,13 @@ class _ContextTiming:
             yield path, str(self.tokens), self._path_figures(path, limit)
 
     def _budget(self) -> Budget:
-        counter, units = self.proxy.layout.tokens, units_of(self.passages)
+        counter, units = self.proxy.layout.tokenizer, units_of(self.passages)
         texts = [self.passages[u.passage].text[u.start : u.stop] for u in units]
         return Budget(max(int(self.tokens * _KEEP_RATIO), 2 + max(counter.count_many(texts))))
 
     def _build_compressor(self, reader: Any) -> Compressor:
         method = build_method(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
-        return Compressor(method, DEFAULT, self.proxy.layout.tokens)
+        return Compressor(method, DEFAULT, self.proxy.layout.tokenizer)
 
     def _run_round(self, number: int) -> None:
         """Runs every path and the bare pass once; round 0 is not timed, and fills the cache."""
@@ -259,7 +259,7 @@ def _median_stages(results: Sequence[Compressed]) -> dict[str, float]:
 def _prompt_batches(
     proxy: Proxy, passages: Sequence[Passage], question: str, window_tokens: int
 ) -> list[list[Prompt]]:
-    ask = proxy.layout.ask(question)
+    ask = proxy.layout.question_tokens(question)
     cut = split_windows(proxy.layout, passages, units_of(passages), window_tokens)
     return list(token_batches([Prompt(window.tokens, ask) for window in cut], proxy.batch_tokens))
 
@@ -271,14 +271,14 @@ def _run_bare(proxy: Proxy, batches: Sequence[Sequence[Prompt]]) -> None:
 
 def _forward(proxy: Proxy, batch: Sequence[Prompt]) -> None:
     """One forward pass over a packed batch, with all layers complete and nothing recorded."""
-    head = proxy.head()
+    head = proxy.opening_kv()
     start = head[0].keys.shape[1]
-    ids = [(*prompt.read.ids, *prompt.ask.ids) for prompt in batch]
+    ids = [(*prompt.passage.ids, *prompt.question.ids) for prompt in batch]
     recorder = Recorder(
         layers=frozenset(),
         row_spans=[(0, 0)] * len(batch),
         lengths=[len(one) for one in ids],
-        past=[head] * len(batch),
+        past_kv=[head] * len(batch),
     )
     positions = torch.cat([torch.arange(start, start + len(one)) for one in ids])[None]
     flat = torch.tensor([token for one in ids for token in one])[None]

@@ -54,7 +54,7 @@ class WorkloadText:
         self, text: str, name: str, layout: Layout, passage_tokens: int, seed: int = 0
     ) -> None:
         self.text, self.layout, self.seed = text, layout, seed
-        self.offsets = layout.tokens.encode(text).offsets
+        self.offsets = layout.tokenizer.encode(text).offsets
         self.workload = Workload(name, len(self.offsets), passage_tokens, seed=seed)
         least = max(passage_tokens, 2 * QUESTION_TOKENS)
         if len(self.offsets) < least:
@@ -91,7 +91,7 @@ class WorkloadText:
                     break
                 question = f'What is "{" ".join(words[start:stop])}"?'
                 # counted as in a prompt, after a space
-                count = self.layout.tokens.count(f" {question}")
+                count = self.layout.tokenizer.count(f" {question}")
                 if count == QUESTION_TOKENS:
                     return question
                 if count > QUESTION_TOKENS:
@@ -109,7 +109,7 @@ class WorkloadText:
         stop = min(start + size, len(self.offsets))
         while True:
             cut = self.text[self.offsets[start][0] : self.offsets[stop - 1][1]]
-            if stop - start <= 1 or self.layout.tokens.count(cut) <= size:
+            if stop - start <= 1 or self.layout.tokenizer.count(cut) <= size:
                 return cut
             stop -= 1
 

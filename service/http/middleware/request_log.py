@@ -135,7 +135,7 @@ class RequestLogMiddleware:
             "ms": round(seconds * 1e3, 1),
             "key": entry.key,
             "error": entry.error,
-            "passed": entry.passthrough_codes or None,
+            "passthrough": entry.passthrough_codes or None,
             "tokens_in": entry.tokens_in,
             "tokens_out": entry.tokens_out,
         }

@@ -61,7 +61,7 @@ class RequestExecutor:
             timeout_ms: after this time the answer is made of what was read until then.
 
         Raises:
-            Overloaded: at once, if there is no room. OutOfTime: the service's own time limit passed.
+            Overloaded: at once, if there is no room. OutOfTime: the service's time limit passed.
         """
         return await self._run_admitted(work, tokens, priority, timeout_ms, self.timeout_s)
 
@@ -81,7 +81,7 @@ class RequestExecutor:
             work, priority, timeout_ms: as for `run`; both stages share the time limits.
 
         Raises:
-            Overloaded: there is no room for a request that needs the model. OutOfTime: as for `run`.
+            Overloaded: no room for a request that needs the model. OutOfTime: as for `run`.
         """
         started = time.monotonic()
         prepared = await self._within(self._start(self._preparing, prepare), self.timeout_s)

@@ -110,7 +110,7 @@ class ServedMethods:
         self.settings, self.reader = settings, reader
         self.names = served_method_names(settings)
         self.root = settings.models
-        self.counters = {"proxy": reader.layout.tokens} | {
+        self.counters = {"proxy": reader.layout.tokenizer} | {
             name: TextTokenizer.from_file(path, name)
             for name, path in parse_named_paths(settings.tokenizers)
         }

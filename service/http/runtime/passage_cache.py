@@ -24,7 +24,7 @@ class ServicePassageCache:
 
     def wrap(self, reader: Any) -> Reader:
         """A reader that uses the cache; one that cannot keep keys is returned unchanged."""
-        if self.cache is None or not hasattr(reader, "read_keeping"):
+        if self.cache is None or not hasattr(reader, "read_with_kv"):
             unchanged: Reader = reader
             return unchanged
         from tamis.probes.kv_cache.cache import CachedReader
@@ -37,4 +37,4 @@ class ServicePassageCache:
         """Tokens that reading a prompt costs: only the question's where the passage is cached."""
         if self._reader is None or not self.cache.holds(self._reader.key(prompt)):
             return len(prompt)
-        return len(prompt.ask.ids)
+        return len(prompt.question.ids)

@@ -135,10 +135,12 @@ def _load_proxy(settings: Settings, layers: int | None) -> Reader:
 
 def _warm_up(reader: Reader) -> None:
     """Reads one window, so that the first request does not pay for one-time initialisation."""
-    ids = reader.layout.tokens.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
+    ids = reader.layout.tokenizer.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
     read = PassageTokens(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
     depth = getattr(reader, "depth", reader.card.layers)
-    for _ in reader.read([Prompt(read, reader.layout.ask("What jumps?"))], Want((depth - 1,))):
+    for _ in reader.read(
+        [Prompt(read, reader.layout.question_tokens("What jumps?"))], Want((depth - 1,))
+    ):
         pass
 
 

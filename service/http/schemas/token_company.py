@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from tamis.service.http.schemas.base import LenientRequest, Question, Response, 
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
 
-_SAFE_TAG = re.compile(r"<ttc_safe>(.*?)</ttc_safe>", re.DOTALL)
+_OPEN, _CLOSE = "<ttc_safe>", "</ttc_safe>"
 
 
 class CompressionSettings(LenientRequest):
@@ -67,14 +66,20 @@ def input_answer(found: Compression) -> InputAnswer:
 
 
 def _strip_safe_tags(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text without its tags, and the spans that were between them."""
+    """The text without its tags, and the spans that were between them; an open tag stays as it is.
+
+    Linear in the text: nothing is searched for twice.
+    """
     parts, spans, length, last = [], [], 0, 0
-    for match in _SAFE_TAG.finditer(text):
-        before, safe = text[last : match.start()], match[1]
+    while (start := text.find(_OPEN, last)) >= 0:
+        inner = start + len(_OPEN)
+        if (stop := text.find(_CLOSE, inner)) < 0:
+            break
+        before, safe = text[last:start], text[inner:stop]
         parts += [before, safe]
         length += len(before)
         if safe.strip():
             spans.append((length, length + len(safe)))
         length += len(safe)
-        last = match.end()
+        last = stop + len(_CLOSE)
     return "".join([*parts, text[last:]]), spans

@@ -39,7 +39,7 @@ class HeadCase:
 def build_head_case(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> HeadCase:
     """The documents of a record in an order drawn by its id: gold ones, and others that fit."""
     chance = random.Random(record_id(record))
-    encode = reader.layout.tokens.encode
+    encode = reader.layout.tokenizer.encode
     needed = sorted({d for d, _, _ in gold_spans(record)})
     sizes = [len(encode(_document_text(doc)).ids) + 2 for doc in record["docs"]]
     room = most_tokens - sum(sizes[d] for d in needed)
@@ -64,7 +64,7 @@ def _lay_out(record: Record, order: Sequence[int], reader: Reader) -> HeadCase:
         text += _document_text(record["docs"][d])
         spans.append((begin, len(text)))
         starts[d] = len(text) - len(record["docs"][d]["text"])
-    encoded = reader.layout.tokens.encode(text)
+    encoded = reader.layout.tokenizer.encode(text)
     gold = sorted((starts[d] + a, starts[d] + b) for d, a, b in gold_spans(record))
     answers = [
         (starts[d] + a, starts[d] + b) for d, a, b in record.get("answer_spans", ()) if d in starts
@@ -88,7 +88,7 @@ def want_all_layers(reader: Reader, rows: RowGroup = "question") -> Want:
 
 def read_document_masses(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
     """`masses` on each document by all rows, and which of them are `gold`."""
-    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.ask(case.question))
+    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.question_tokens(case.question))
     (signal,) = reader.read([prompt], want_all_layers(reader))
     return {
         "masses": document_masses(signal, case.documents),
@@ -99,7 +99,7 @@ def read_document_masses(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
 def read_calibrated_mass(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
     """`qr`: mass on the gold documents beyond what the question "N/A" draws."""
     read = PassageTokens(case.ids, 0, ())
-    prompts = [Prompt(read, reader.layout.ask(text)) for text in (case.question, "N/A")]
+    prompts = [Prompt(read, reader.layout.question_tokens(text)) for text in (case.question, "N/A")]
     signal, empty = reader.read(prompts, want_all_layers(reader))
     return {"qr": calibrated_mass(signal, empty, case.documents, case.gold)}
 
@@ -111,7 +111,7 @@ def read_copying(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
     """
     if case.answer is None:
         return {}
-    ask = reader.layout.ask(case.question)
+    ask = reader.layout.question_tokens(case.question)
     answer = case.ids[slice(*case.answer)]
     before = (*case.ids, *ask.ids[:-1])
     prompt = Prompt(PassageTokens(before, 0, ()), QuestionTokens((ask.ids[-1], *answer[:-1]), 0))

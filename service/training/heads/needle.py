@@ -37,7 +37,7 @@ def build_needle_case(record: Record, reader: Reader, most_tokens: int) -> HeadC
     text = " ".join([before + needle, *hay[at:]])
     start = len(before)
     answer = (start + needle.index(value), start + needle.index(value) + len(value))
-    encoded = reader.layout.tokens.encode(text)
+    encoded = reader.layout.tokenizer.encode(text)
     needles = token_spans(encoded, [(start, start + len(needle))])
     (answer_tokens,) = token_spans(encoded, [answer])
     return HeadCase(f"{question} {key}?", tuple(encoded.ids), (), (), tuple(needles), answer_tokens)
@@ -49,7 +49,7 @@ def _sentences_that_fit(record: Record, reader: Reader, most_tokens: int) -> lis
     for doc in record["docs"]:
         for start, stop in doc["sents"]:
             sentence = doc["text"][start:stop]
-            room -= reader.layout.tokens.count(sentence)
+            room -= reader.layout.tokenizer.count(sentence)
             if room < 0:
                 return found
             found.append(sentence)
@@ -58,6 +58,6 @@ def _sentences_that_fit(record: Record, reader: Reader, most_tokens: int) -> lis
 
 def read_needle_mass(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
     """`needle`: mass on the needle by the last row."""
-    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.ask(case.question))
+    prompt = Prompt(PassageTokens(case.ids, 0, ()), reader.layout.question_tokens(case.question))
     (signal,) = reader.read([prompt], want_all_layers(reader, "last"))
     return {"needle": needle_mass(signal, case.needles)}

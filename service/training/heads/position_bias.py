@@ -1,4 +1,4 @@
-"""Position bias: the attention each place in a list of documents draws, whatever stands there.
+"""Position bias: the attention each place in a list of documents draws, whatever its text.
 
 The paper (arXiv 2508.05128) calls it the attention basin: both ends draw most, the middle least.
 """
@@ -38,7 +38,7 @@ def first_sentences(doc: Record, reader: Reader, most_tokens: int) -> str:
     """
     text, end = str(doc["text"]), 0
     for _, stop in doc["sents"]:
-        if end and reader.layout.tokens.count(text[:stop]) > most_tokens:
+        if end and reader.layout.tokenizer.count(text[:stop]) > most_tokens:
             break
         end = stop
     return text[:end]
@@ -65,8 +65,10 @@ def attention_shares(
         text += "\n\n" if text else ""
         spans.append((len(text), len(text) + len(texts[d])))
         text += texts[d]
-    encoded = reader.layout.tokens.encode(text)
-    prompt = Prompt(PassageTokens(tuple(encoded.ids), 0, ()), reader.layout.ask(record["question"]))
+    encoded = reader.layout.tokenizer.encode(text)
+    prompt = Prompt(
+        PassageTokens(tuple(encoded.ids), 0, ()), reader.layout.question_tokens(record["question"])
+    )
     want = Want(tuple(range(reader.card.layers)), ("question_mean",))
     (signal,) = reader.read([prompt], want)
     masses = document_masses(signal, token_spans(encoded, spans)).mean(-1)  # [K, L]

@@ -95,7 +95,7 @@ def build_example(draw: Draw, layout: Layout, recipe: LoraRecipe) -> Example | N
     record = draw.record
     passages, units = passages_of(record), annotated_units(record)
     cut = split_windows(layout, passages, units, recipe.window_tokens)
-    tokens = [b - a for window in cut for a, b in window.tokens.spans]
+    tokens = [b - a for window in cut for a, b in window.tokens.unit_spans]
     words = torch.from_numpy(
         word_features(record["question"], Lexicon(record["question"], passages, units), tokens)
     )
@@ -107,7 +107,7 @@ def build_example(draw: Draw, layout: Layout, recipe: LoraRecipe) -> Example | N
     of = torch.tensor([u for window in kept for u in range(window.first, window.stop)])
     if not gold[of].any() or gold[of].all():
         return None
-    ask = layout.ask(record["question"])
+    ask = layout.question_tokens(record["question"])
     prompts = tuple(Prompt(window.tokens, ask) for window in kept)
     return Example(draw.source, prompts, words[of], tuple(tokens[u] for u in of.tolist()), gold[of])
 

@@ -56,7 +56,7 @@ class Student:
         signals = read_with_grad(self.proxy, example.prompts, self.want)
         pairs = zip(signals, example.prompts, strict=True)
         attention = torch.cat(
-            [pool_question_rows(signal, prompt.read.spans) for signal, prompt in pairs]
+            [pool_question_rows(signal, prompt.passage.unit_spans) for signal, prompt in pairs]
         ).cpu()
         length = torch.tensor(example.tokens).float().log1p()[:, None]
         return {
@@ -90,6 +90,6 @@ def _shipped_heads(proxy: Proxy, depth: int) -> dict[str, Tensor] | None:
         return None
     cells = 2 * depth * proxy.card.heads
     return {
-        "first": probe.get("first", (cells + len(WORD_FEATURES),)),
-        "alone": probe.get("alone", (cells + 1,)),
+        "first": probe.weight("first", (cells + len(WORD_FEATURES),)),
+        "alone": probe.weight("alone", (cells + 1,)),
     }

@@ -33,7 +33,7 @@ from tamis.service.datasets.record_files import (
     describe_file,
     name_distinctly,
 )
-from tamis.service.training.probe.absence import (
+from tamis.service.training.probe.answerability import (
     AnswerabilityFits,
     CrossFitWeights,
     answerability_figures,
@@ -147,11 +147,11 @@ def _fit_weights(
     weights, first, hop = fit_ordering(cases, fit, l2)
     isolated = [LabelledFeatures(c.isolated, c.gold) for c in cases]
     alone, z_alone = _fit_out_of_fold(cases, isolated, fit_logistic, 1e-3)
-    steps = AnswerabilityFits(first, hop, alone)
+    fits = AnswerabilityFits(first, hop, alone)
     return weights | {
         "alone": alone.whole,
         "alone_calibration": _calibration_weights(fit_calibration(z_alone, gold, absolute=True)),
-        "answerable": fit_answerability(steps, cases, absent),
+        "answerable": fit_answerability(fits, cases, absent),
     }
 
 
@@ -202,7 +202,7 @@ def recalibrate(probe: LinearProbe, cases: Sequence[LabelledReading]) -> LinearP
     """
     z = [second_step_scores(probe, case.first, case.lexicon) for case in cases]
     gold = [case.gold for case in cases]
-    alone = [case.isolated @ probe.get("alone", (case.isolated.shape[1],)) for case in cases]
+    alone = [case.isolated @ probe.weight("alone", (case.isolated.shape[1],)) for case in cases]
     weights = dict(probe.weights) | {
         "calibration": _calibration_weights(fit_calibration(z, gold)),
         "alone_calibration": _calibration_weights(fit_calibration(alone, gold, absolute=True)),

@@ -23,7 +23,7 @@ TEXT = "The sky is blue. The grass is green. The door is shut."
 @pytest.fixture(scope="module")
 def counter():
     """A byte is a token."""
-    return ScriptedReader.pointing_at("x").layout.tokens
+    return ScriptedReader.from_needles("x").layout.tokenizer
 
 
 class FixedScorer:
@@ -199,3 +199,13 @@ def test_a_floor_and_a_limit_both_hold(counter):
 def test_two_limits_or_two_floors_are_refused(given):
     with pytest.raises(BadInput, match=" and ".join(given)):
         Budget(**given)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 400])
+def test_a_threshold_exists_for_every_coverage_and_falls_as_it_grows(count: int):
+    lowest = torch.linspace(0.1, 0.9, count)
+    asked = [1e-13, 1e-6, 0.1, 0.5, 0.9, 0.999, 1 - 1e-13]
+    found = [conformal_threshold(lowest, coverage) for coverage in asked]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == pytest.approx(0.9 if count > 1 else 0.1)
+    assert found[-1] == 0.0

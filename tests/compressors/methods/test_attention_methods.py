@@ -100,4 +100,4 @@ def test_only_the_layers_that_the_options_need_are_loaded():
 )
 def test_options_out_of_range_are_refused(make):
     with pytest.raises(BadInput, match="give"):
-        make(ScriptedReader.pointing_at("pin"))
+        make(ScriptedReader.from_needles("pin"))

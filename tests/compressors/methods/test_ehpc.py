@@ -48,7 +48,7 @@ def scores(method, text=HAY) -> list[float]:
 
 
 def test_ehpc_scores_differ_with_rows_heads_and_pooling():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
 
     def ehpc(heads: int = 1, **options) -> list[float]:
         return scores(EHPC(reader, head_profile(reader), heads, **options))
@@ -71,11 +71,13 @@ class FixedReader(ScriptedReader):
 
     def __init__(self, **rows_by_question: list[list[float]]) -> None:
         super().__init__(lambda question, text: [0.0] * len(text), layers=1)
-        self.by_question = {self.layout.ask(q).ids: rows for q, rows in rows_by_question.items()}
+        self.by_question = {
+            self.layout.question_tokens(q).ids: rows for q, rows in rows_by_question.items()
+        }
 
     def read(self, prompts, want):
         for prompt in prompts:
-            rows = torch.tensor(self.by_question[prompt.ask.ids])
+            rows = torch.tensor(self.by_question[prompt.question.ids])
             yield Signal(torch.stack([rows, 2 * rows])[None], want.layers, want.rows)
 
 
@@ -148,13 +150,13 @@ def test_an_empty_question_costs_itself_and_no_second_reading(cached):
     if cached:
         reader.cache.clear()
     found = twice.scores(QUESTION, given, units_of(given))
-    more = found.windows * len(proxy.layout.ask("N/A").ids)
+    more = found.windows * len(proxy.layout.question_tokens("N/A").ids)
     assert found.tokens_read == plain.tokens_read + more
     assert found.tokens_cached == plain.tokens_cached == 0
 
 
 def test_ehpc_runs_only_up_to_its_layer():
-    reader = ScriptedReader.pointing_at("pin", layers=6)
+    reader = ScriptedReader.from_needles("pin", layers=6)
     scores_of = [[0.0, 0.0]] * 6
     scores_of[2] = [0.3, 0.4]
     card = reader.card
@@ -167,7 +169,7 @@ def test_ehpc_runs_only_up_to_its_layer():
 
 
 def test_ehpc_chooses_the_tokens_of_the_needle_first():
-    reader = ScriptedReader.pointing_at("The pin is here")
+    reader = ScriptedReader.from_needles("The pin is here")
     method = EHPC(reader, head_profile(reader), pool_tokens=1)
     spans = method.tokens(QUESTION, HAY, 15)
     assert "".join(HAY[a:b] for a, b in spans) == "The pin is here"
@@ -176,4 +178,4 @@ def test_ehpc_chooses_the_tokens_of_the_needle_first():
 
 def test_ehpc_refuses_a_profile_of_another_model():
     with pytest.raises(ProbeMismatch, match="needle"):
-        EHPC(ScriptedReader.pointing_at("pin", name="other"), head_profile(ScriptedReader(len)))
+        EHPC(ScriptedReader.from_needles("pin", name="other"), head_profile(ScriptedReader(len)))

@@ -48,32 +48,32 @@ def test_relevance_is_attention_less_what_a_dummy_draws_in_the_same_place(each):
 def test_published_puts_one_dummy_among_the_other_documents_at_a_time():
     reader = place_biased_reader()
     FoundInTheMiddle(reader, each=True, dummy="x" * 15 + "\n\n").relevance(QUESTION, PASSAGES)
-    (_, whole), *dummies = reader.seen
+    (_, whole), *dummies = reader.read_log
     assert whole == "".join(f"{text}\n\n" for text in TEXTS)
     assert [text for _, text in dummies] == [whole.replace(text, "x" * 15) for text in TEXTS]
     assert {question for question, _ in dummies} == {QUESTION}
 
 
 def test_a_list_of_hundreds_of_short_documents_is_calibrated_by_prompts_no_longer_than_its_own():
-    reader = ScriptedReader.pointing_at("south")
+    reader = ScriptedReader.from_needles("south")
     passages = [Passage(f"Goose {i}.") for i in range(400)]
     FoundInTheMiddle(reader).relevance(QUESTION, passages)
-    assert len(reader.seen) == 4  # two prompts of documents, and two of as many dummies
-    assert max(len(text) for _, text in reader.seen) <= WINDOW_TOKENS  # a character is a token
+    assert len(reader.read_log) == 4  # two prompts of documents, and two of as many dummies
+    assert max(len(text) for _, text in reader.read_log) <= WINDOW_TOKENS  # a character is a token
 
 
 def test_by_default_biases_are_read_once_for_lists_of_a_shape_and_ask_for_nothing():
-    reader = ScriptedReader.pointing_at("south")
+    reader = ScriptedReader.from_needles("south")
     method = FoundInTheMiddle(reader)
     for text in ("Geese go south.", "South it was!!!", "No, go south..."):
         method.relevance(QUESTION, [Passage(TEXTS[0]), Passage(text)])
-    questions = [question for question, _ in reader.seen]
+    questions = [question for question, _ in reader.read_log]
     assert questions.count(EMPTY_QUERY) == 1
     assert questions.count(QUESTION) == 3
-    (_, dummies) = next(pair for pair in reader.seen if pair[0] == EMPTY_QUERY)
+    (_, dummies) = next(pair for pair in reader.read_log if pair[0] == EMPTY_QUERY)
     assert dummies == DUMMY[:32] * 2
     method.relevance(QUESTION, PASSAGES)
-    assert [question for question, _ in reader.seen].count(EMPTY_QUERY) == 2
+    assert [question for question, _ in reader.read_log].count(EMPTY_QUERY) == 2
 
 
 def test_what_does_not_fit_into_a_prompt_is_calibrated_prompt_by_prompt():

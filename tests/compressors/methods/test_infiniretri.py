@@ -22,7 +22,7 @@ class RecordingReader(ScriptedReader):
 
     @property
     def texts(self) -> list[str]:
-        return [text for _, text in self.seen]
+        return [text for _, text in self.read_log]
 
 
 def passage_of(*sentences: str) -> list[Passage]:
@@ -39,7 +39,7 @@ def scores_of(reader, given, **options) -> tuple[float, ...]:
 
 def test_infiniretri_carries_the_sentences_of_the_best_tokens_into_the_next_window():
     """Windows of two sentences; three tokens are carried, and they are the pin's."""
-    reader = RecordingReader.pointing_at("pin")
+    reader = RecordingReader.from_needles("pin")
     given = passage_of("The pin, oak.", "Straw bad.", "Straw old.", "Straw dry.", "Straw wet.")
     values = scores_of(reader, given, window_tokens=24, top_k=3)
     assert reader.texts == [
@@ -62,15 +62,15 @@ def test_infiniretri_drops_a_carried_sentence_when_a_later_one_takes_its_place()
 
 
 def test_infiniretri_scores_are_the_last_layers_mean_of_heads_under_the_box():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     given = passage_of("The pin, oak.", "Straw bad.")
     units = units_of(given)
     (window,) = split_windows(reader.layout, given, units)
     method = InfiniRetri(reader, phrase_tokens=4)
-    prompt = Prompt(window.tokens, reader.layout.ask(QUESTION))
+    prompt = Prompt(window.tokens, reader.layout.question_tokens(QUESTION))
     (signal,) = reader.read([prompt], Want((3,), ("question_mean",)))
     due = box_filter(signal.weights[0, :, 0].mean(0), 4, padded=True)
-    best = [due[slice(*span)].max().item() for span in window.tokens.spans]
+    best = [due[slice(*span)].max().item() for span in window.tokens.unit_spans]
     found = method.scores(QUESTION, given, units).values
     assert [v % 1 for v in found] == pytest.approx(best)
     other = InfiniRetri(reader, phrase_tokens=1).scores(QUESTION, given, units).values
@@ -78,7 +78,7 @@ def test_infiniretri_scores_are_the_last_layers_mean_of_heads_under_the_box():
 
 
 def test_infiniretri_never_carries_more_than_it_may():
-    reader = RecordingReader.pointing_at("pin")
+    reader = RecordingReader.from_needles("pin")
     given = passage_of(*(f"Pin pin pin {i:02d}." for i in range(30)))
     InfiniRetri(reader, window_tokens=40, carry_tokens=35).scores(QUESTION, given, units_of(given))
     assert max(map(len, reader.texts)) <= 40 + 35
@@ -86,7 +86,7 @@ def test_infiniretri_never_carries_more_than_it_may():
 
 
 def test_infiniretri_alone_reads_every_window_once_and_the_survivors_together():
-    reader = RecordingReader.pointing_at("pin")
+    reader = RecordingReader.from_needles("pin")
     given = passage_of("The pin, oak.", "Straw bad.", "Straw old.", "A pin too.")
     values = scores_of(reader, given, form="independent", window_tokens=24, top_k=6)
     assert reader.texts == [

@@ -61,7 +61,7 @@ def test_without_a_probe_the_maximum_of_the_heads_in_the_middle_counts():
 
 def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
     passages = [Passage("Hay. The pin.")]
-    units, reader = units_of(passages), ScriptedReader.pointing_at("pin")
+    units, reader = units_of(passages), ScriptedReader.from_needles("pin")
     reading = QuestionRows(reader, None).read("Where is it?", passages, units).features
     mean, last = (
         read_windows(
@@ -75,7 +75,7 @@ def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
 
 def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
     passages = [Passage("Hay. The pin."), Passage("More hay.")]
-    units, reader = units_of(passages), ScriptedReader.pointing_at("pin")
+    units, reader = units_of(passages), ScriptedReader.from_needles("pin")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe, isolated=True)
     found, reading = (
@@ -91,7 +91,7 @@ def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
 
 
 def test_a_score_is_the_second_step_over_the_first_calibrated():
-    units, reader = units_of(BRIDGE), ScriptedReader.pointing_at("Lima")
+    units, reader = units_of(BRIDGE), ScriptedReader.from_needles("Lima")
     probe = question_probe(reader)
     method = QuestionRows(reader, probe)
     found, reading = method.scores(QUESTION, BRIDGE, units), method.read(QUESTION, BRIDGE, units)
@@ -182,7 +182,7 @@ def test_sentinel_joins_documents_by_a_blank_line_under_their_titles():
 def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
     """Four sentences of 100 bytes and blanks between them: two fit into 250 tokens."""
     passages = [Passage(f"{'word ' * 19}end{p}.") for p in range(4)]
-    reader = ScriptedReader.pointing_at("end2")
+    reader = ScriptedReader.from_needles("end2")
     probe = make_probe(reader, "sentinel", {"head": torch.ones(8), "bias": [0.0]}, "sentinel")
     for chunk, prompts in ((1024, 1), (250, 2)):
         reading = Sentinel(reader, probe, chunk).read("Q?", passages, units_of(passages))
@@ -193,16 +193,16 @@ def test_sentinel_reads_the_context_in_one_prompt_and_long_ones_in_chunks():
 def test_sentinel_reads_the_title_of_every_document_the_first_included():
     passages = [Passage("Ab. Cd.", title="First"), Passage("Ef.", title="Second")]
     method = sentinel(layers=4, heads=2)
-    method.reader = ScriptedReader.pointing_at("Ab")
+    method.reader = ScriptedReader.from_needles("Ab")
     method.read("Q?", passages, units_of(passages))
-    assert method.reader.seen == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
+    assert method.reader.read_log == [("Q?", "First\nAb. Cd.\n\nSecond\nEf.")]
 
 
 def test_sentinel_without_a_probe_is_refused_with_the_way_to_one():
     with pytest.raises(
         BadInput, match=r"no probe for nobody.* tamis probe train --method sentinel"
     ):
-        Sentinel(ScriptedReader.pointing_at("x", name="nobody"))
+        Sentinel(ScriptedReader.from_needles("x", name="nobody"))
 
 
 class FixedScorer:

@@ -52,15 +52,15 @@ class LetterReader:
 
     def read(self, prompts, want):
         for prompt in prompts:
-            text = bytes(prompt.read.ids).decode()
+            text = bytes(prompt.passage.ids).decode()
             self.texts.append(text)
-            empty = self.layout.ask("")
-            end = len(empty.ids) - empty.rows - 1
-            whole = len(prompt.ask.ids)
-            query = bytes(prompt.ask.ids[empty.rows : whole - end]).decode().strip()
+            empty = self.layout.question_tokens("")
+            end = len(empty.ids) - empty.first_row - 1
+            whole = len(prompt.question.ids)
+            query = bytes(prompt.question.ids[empty.first_row : whole - end]).decode().strip()
             rows = [
-                "i" if r < empty.rows else "s" if r >= whole - end else "q"
-                for r in range(prompt.ask.rows, whole)
+                "i" if r < empty.first_row else "s" if r >= whole - end else "q"
+                for r in range(prompt.question.first_row, whole)
             ]
             attention = torch.tensor(
                 [
@@ -84,9 +84,9 @@ def profile(by: str, *best: tuple[int, int], reader=None) -> HeadProfile:
 def rows_of(form: PromptForm, question: str) -> dict[str, int]:
     """How many rows each part of the prompt has, in bytes and special tokens."""
     template = form.template(chat=True)
-    suffix = len(LetterReader().layout.with_template(template).ask("").ids) - 1
-    suffix -= len(template.ask.encode())
-    return {"i": len(template.ask.encode()), "q": len(question) + 1, "s": suffix}
+    suffix = len(LetterReader().layout.with_template(template).question_tokens("").ids) - 1
+    suffix -= len(template.question_prefix.encode())
+    return {"i": len(template.question_prefix.encode()), "q": len(question) + 1, "s": suffix}
 
 
 def test_icr_is_the_papers_formula():
@@ -205,8 +205,11 @@ def test_a_window_that_holds_no_text_is_refused():
 
 def test_cached_keys_give_the_attention_of_a_second_reading():
     proxy = tiny.proxy("llama")
-    passage = proxy.layout.read("The pin is there. More hay.", ())
-    questions = [replace(proxy.layout.ask(q), rows=0) for q in ("Where is the pin?", EMPTY_QUERY)]
+    passage = proxy.layout.passage_tokens("The pin is there. More hay.", ())
+    questions = [
+        replace(proxy.layout.question_tokens(q), first_row=0)
+        for q in ("Where is the pin?", EMPTY_QUERY)
+    ]
     want = Want((0, 2), ("question_mean",))
     kept = read_questions(proxy, passage, questions, want)
     plain = list(proxy.read([Prompt(passage, question) for question in questions], want))

@@ -27,9 +27,9 @@ DOCUMENTS = [HAY, f"{PIN} It is red.", HAY]
 
 def compressor_and_reader(trained: bool = True) -> tuple[Compressor, ScriptedReader]:
     """The default method over a reader that attends to the pin; a byte is a token."""
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     probe = question_probe(reader) if trained else None
-    return Compressor(QuestionRows(reader, probe), "question_rows", reader.layout.tokens), reader
+    return Compressor(QuestionRows(reader, probe), "question_rows", reader.layout.tokenizer), reader
 
 
 def test_a_request_gives_text_spans_scores_and_counts():

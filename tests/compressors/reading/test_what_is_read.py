@@ -70,7 +70,7 @@ def with_two_heads(by: str, kind):
     ],
 )
 def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows):
-    reader = WantRecorder.pointing_at("pin")
+    reader = WantRecorder.from_needles("pin")
     reader.wanted = []
     method = make(reader)
     if isinstance(method, RankingMethod):
@@ -81,10 +81,10 @@ def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows
 
 
 def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
-    reader = WantRecorder.pointing_at("pin")
+    reader = WantRecorder.from_needles("pin")
     reader.wanted = []
     known = profile(reader, "contrast", (2, 1), (1, 0))
-    monkeypatch.setattr(HeadProfile, "shipped", lambda by, model: known)
+    monkeypatch.setattr(HeadProfile, "load_shipped", lambda by, model: known)
     infiniretri.InfiniRetri(reader, heads=2).scores(QUESTION, PASSAGES, units_of(PASSAGES))
     assert set(reader.wanted) == {((1, 2), ("question_mean",))}
 
@@ -119,7 +119,7 @@ class Windowed(WantRecorder):
 
 @pytest.mark.parametrize("wrap", [lambda r: r, MemoizedReader])
 def test_layers_with_a_window_shorter_than_the_prompt_are_left_out(wrap):
-    reader = Windowed.pointing_at("pin")
+    reader = Windowed.from_needles("pin")
     reader.wanted = []
     icr.ICR(wrap(reader), window_tokens=2000).rank(QUESTION, PASSAGES)
     AttentionSorting(wrap(reader)).order(QUESTION, PASSAGES, [0.0] * 2)
@@ -133,7 +133,7 @@ def test_layers_with_a_window_shorter_than_the_prompt_are_left_out(wrap):
 
 
 def test_where_all_layers_have_a_window_all_are_read():
-    reader = Windowed.pointing_at("pin")
+    reader = Windowed.from_needles("pin")
     reader.layer_types = None
     assert long_range_layers(reader, 600) == ALL_LAYERS
 
@@ -144,6 +144,6 @@ def test_a_model_that_needs_its_opening_token_gets_it_before_other_words_too():
     for reader, opening in ((gemma, "<bos>"), (plain, "")):
         together = icr.ICR(reader).ranker.reader.layout.template
         words = sentinel_template(reader.layout.template)
-        assert together.head == f"{opening}Here are some paragraphs:\n\n"
-        assert words.head == opening + TEMPLATES["sentinel"].head
+        assert together.opening == f"{opening}Here are some paragraphs:\n\n"
+        assert words.opening == opening + TEMPLATES["sentinel"].opening
         assert (words.name == "sentinel") is (together.name == "in_context") is (not opening)

@@ -31,24 +31,24 @@ TEXTS = [
 def test_windows_hold_whole_units_each_once_and_keep_the_limit(limit: int):
     passages = [Passage(text, title="A title" if p % 2 else None) for p, text in enumerate(TEXTS)]
     units = units_of(passages)
-    layout = ScriptedReader.pointing_at("x").layout
+    layout = ScriptedReader.from_needles("x").layout
     found = split_windows(layout, passages, units, limit)
     assert [u for w in found for u in range(w.first, w.stop)] == list(range(len(units)))
     for window in found:
         title = b"A title\n" if window.passage % 2 else b""
         data = bytes(window.tokens.ids)
-        assert data[: window.tokens.start] == title
+        assert data[: window.tokens.title_tokens] == title
         here = units[window.first : window.stop]
         assert {unit.passage for unit in here} == {window.passage}
-        for unit, (start, stop) in zip(here, window.tokens.spans, strict=True):
-            text = data[window.tokens.start :][start:stop].decode()
+        for unit, (start, stop) in zip(here, window.tokens.unit_spans, strict=True):
+            text = data[window.tokens.title_tokens :][start:stop].decode()
             assert text == passages[unit.passage].text[slice(*unit.visible)]
         assert len(here) == 1 or len(data) - len(title) <= limit
 
 
 def test_windows_are_as_few_as_the_limit_allows():
     passages = [Passage("Aa. Bb. Cc. Dd.")]
-    found = split_windows(ScriptedReader.pointing_at("x").layout, passages, units_of(passages), 7)
+    found = split_windows(ScriptedReader.from_needles("x").layout, passages, units_of(passages), 7)
     assert [(w.first, w.stop) for w in found] == [(0, 2), (2, 4)]
 
 
@@ -56,7 +56,7 @@ def test_a_text_is_tokenised_whole_so_that_windows_cut_no_token():
     """`好` is three tokens of one character; a window never holds one of them alone."""
     passages = [Passage("你好。你好。你好。")]
     found = split_windows(
-        ScriptedReader.pointing_at("x").layout, passages, units_of(passages, "zh"), 10
+        ScriptedReader.from_needles("x").layout, passages, units_of(passages, "zh"), 10
     )
     assert [bytes(w.tokens.ids).decode() for w in found] == ["你好。"] * 3
 
@@ -67,12 +67,12 @@ def test_with_gaps_a_window_also_holds_the_text_between_it_and_the_one_before(li
         [Passage("T\nAb. Cd.\n\nU\nEf. ")],
         [Unit(0, a, b, (a, b)) for a, b in ((2, 5), (6, 9), (13, 16))],
     )
-    layout = ScriptedReader.pointing_at("x").layout
+    layout = ScriptedReader.from_needles("x").layout
     found = split_windows(layout, passages, units, limit, include_gaps=True)
     assert "".join(bytes(w.tokens.ids).decode() for w in found) == "T\nAb. Cd.\n\nU\nEf."
     for window in found:
         data = bytes(window.tokens.ids)
-        texts = [data[a:b].decode() for a, b in window.tokens.spans]
+        texts = [data[a:b].decode() for a, b in window.tokens.unit_spans]
         assert texts == [
             passages[0].text[slice(*u.visible)] for u in units[window.first : window.stop]
         ]
@@ -89,7 +89,7 @@ def test_a_reading_has_one_row_a_unit_in_order_and_counts_its_tokens():
         Passage(""),
         Passage("Hay. A pin too."),
     ]
-    units, reader = units_of(passages), ScriptedReader.pointing_at("pin")
+    units, reader = units_of(passages), ScriptedReader.from_needles("pin")
     reading = read_windows(
         reader, "Where?", passages, units, Want((3,), ("last",)), summed_attention, limit=15
     )
@@ -97,9 +97,13 @@ def test_a_reading_has_one_row_a_unit_in_order_and_counts_its_tokens():
     assert (reading.features[:, 1] > 0.5).tolist() == [False, True, False, False, True]
     assert reading.tokens == (9, 8, 4, 4, 10)
     assert reading.windows == reader.prompts_read == 3
-    ask = len(reader.layout.ask("Where?").ids)
-    assert [text for _, text in reader.seen] == ["Hay here.", "The pin. Hay.", "Hay. A pin too."]
-    assert reading.tokens_read == sum(len(text) for _, text in reader.seen) + 2 * 2 + 3 * ask
+    ask = len(reader.layout.question_tokens("Where?").ids)
+    assert [text for _, text in reader.read_log] == [
+        "Hay here.",
+        "The pin. Hay.",
+        "Hay. A pin too.",
+    ]
+    assert reading.tokens_read == sum(len(text) for _, text in reader.read_log) + 2 * 2 + 3 * ask
     assert set(reading.timings_ms) == {"tokenize", "read"}
 
 
@@ -117,7 +121,7 @@ def test_other_questions_are_read_after_every_window(group_tokens, monkeypatch):
     torch.testing.assert_close(
         reading.features, torch.cat([single.features for single in alone], 1), atol=1e-5, rtol=1e-4
     )
-    question_tokens = [len(proxy.layout.ask(question).ids) for question in questions]
+    question_tokens = [len(proxy.layout.question_tokens(question).ids) for question in questions]
     assert reading.windows == alone[0].windows > 2
     assert reading.tokens_read == alone[0].tokens_read + reading.windows * sum(question_tokens[1:])
     again = read_windows(reader, questions[0], *given, limit=4, other_questions=questions[1:])
@@ -136,12 +140,12 @@ def test_a_cache_of_one_group_is_enough_to_read_all_windows_with_two_questions(m
     monkeypatch.setattr(windows_module, "CACHED_GROUP_TOKENS", 1)
     small = CachedReader(proxy, PassageCache(max_bytes=stats.bytes // 2))
     reading = read_windows(small, "Where?", *given, limit=4, other_questions=["N/A"])
-    more = reading.windows * len(proxy.layout.ask("N/A").ids)
+    more = reading.windows * len(proxy.layout.question_tokens("N/A").ids)
     assert reading.tokens_read == once.tokens_read + more
 
 
 def test_without_units_nothing_is_read():
-    reader = ScriptedReader.pointing_at("pin")
+    reader = ScriptedReader.from_needles("pin")
     reading = read_windows(reader, "Where?", [Passage("")], [], Want((0,)), summed_attention)
     assert (
         len(reading.features) == reading.windows == reading.tokens_read == reader.prompts_read == 0

@@ -78,7 +78,7 @@ def test_a_word_of_a_script_without_spaces_is_a_character():
 
 
 def test_blocks_are_kept_whole_and_within_the_budget():
-    reader = ScriptedReader.pointing_at("Keys are rotated every 90 days.")
+    reader = ScriptedReader.from_needles("Keys are rotated every 90 days.")
     rules = Rules(granularity="block")
     found = tamis.compress("How often?", [DOCUMENT], max_tokens=60, proxy=reader, rules=rules)
     assert found.text == "Keys are rotated every 90 days. The wall is blue."
@@ -88,7 +88,7 @@ def test_blocks_are_kept_whole_and_within_the_budget():
 
 @pytest.mark.parametrize("method", ["ehpc", "raw_attention"])
 def test_single_words_are_kept_by_methods_that_can_score_one(method):
-    reader = ScriptedReader.pointing_at("90")
+    reader = ScriptedReader.from_needles("90")
     rules = Rules(granularity="token")
     options = (
         {"form": "token", "pool_tokens": 1, "profile": head_profile(reader)}

@@ -59,7 +59,7 @@ def test_attnrank_puts_rank_i_at_the_place_of_the_ith_most_attention():
 
 
 def test_attention_sorting_puts_the_most_attended_passage_last():
-    reader = ScriptedReader.pointing_at("south", "Geese fly.")
+    reader = ScriptedReader.from_needles("south", "Geese fly.")
     order = AttentionSorting(reader).order(QUESTION, PASSAGES, [0.0] * 3)
     # "Geese fly." is half of its passage, "south" an eighth, nothing in the third
     assert order == (2, 0, 1)
@@ -74,14 +74,14 @@ def test_attention_sorting_reads_the_last_row_of_all_layers_and_heads():
             wants.append((want.layers, want.rows))
             return super().read(prompts, want)
 
-    AttentionSorting(WantRecorder.pointing_at("south")).order(QUESTION, PASSAGES, [0.0] * 3)
+    AttentionSorting(WantRecorder.from_needles("south")).order(QUESTION, PASSAGES, [0.0] * 3)
     assert wants == [((0, 1, 2, 3), ("last",))]
 
 
 def test_attention_sorting_reads_again_in_the_new_order_until_nothing_moves():
-    reader = ScriptedReader.pointing_at("south")
+    reader = ScriptedReader.from_needles("south")
     AttentionSorting(reader, rounds=5).order(QUESTION, PASSAGES, [0.0] * 3)
-    (_, first), (_, second) = reader.seen
+    (_, first), (_, second) = reader.read_log
     assert first == "".join(f"{text}\n\n" for text in TEXTS)
     assert second.endswith(f"{TEXTS[0]}\n\n")
     with pytest.raises(BadInput, match="rounds"):
@@ -89,10 +89,10 @@ def test_attention_sorting_reads_again_in_the_new_order_until_nothing_moves():
 
 
 def test_attention_sorting_of_more_than_a_window_reads_whole_documents():
-    reader = ScriptedReader.pointing_at("south")
+    reader = ScriptedReader.from_needles("south")
     order = AttentionSorting(reader, window_tokens=45).order(QUESTION, PASSAGES, [0.0] * 3)
     assert order[-1] == 0
-    assert [text for _, text in reader.seen] == [
+    assert [text for _, text in reader.read_log] == [
         f"{TEXTS[0]}\n\n",
         f"{TEXTS[1]}\n\n{TEXTS[2]}\n\n",
     ]

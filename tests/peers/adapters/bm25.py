@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bm25s
 from protocol import serve
-from sentences import chosen, sentences_of
+from sentences import select_sentences, sentences_of
 
 
 def load(settings):
@@ -19,7 +19,7 @@ def load(settings):
             case["question"], stopwords="en", show_progress=False, return_ids=False
         )
         scores = index.get_scores(asked[0]) if asked[0] else [0.0] * len(sentences)
-        return chosen(sentences, scores, case["budget_tokens"])
+        return select_sentences(sentences, scores, case["budget_tokens"])
 
     return keep
 

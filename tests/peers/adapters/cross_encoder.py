@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol import serve
 from sentence_transformers import CrossEncoder
-from sentences import chosen, sentences_of
+from sentences import select_sentences, sentences_of
 
 
 def load(settings):
@@ -14,7 +14,7 @@ def load(settings):
         sentences = sentences_of(case)
         pairs = [(case["question"], text) for _, text, _ in sentences]
         scores = model.predict(pairs, show_progress_bar=False)
-        return chosen(sentences, scores, case["budget_tokens"])
+        return select_sentences(sentences, scores, case["budget_tokens"])
 
     return keep
 

@@ -1,22 +1,22 @@
 """InfiniRetri 0.0.3 over the proxy, the package unchanged, in float32 with eager attention.
 
-Its public `generate` runs with the model's own `generate` stubbed, so its chunk loop works and no
-answer is made; what it would have answered from is what it keeps. Instead of a constant number of
-tokens, each step takes tokens from the best down while the whole sentences that they pull in fit
-the budget: its default of 300 keeps most of a context of a thousand tokens.
+Its public `generate` runs with the model's own `generate` stubbed, so that its chunk loop works
+and no answer is generated; the text it would answer from is the text it keeps. Instead of a constant
+number of tokens, each step takes tokens from the best down while their whole sentences fit the
+budget: the package's default of 300 keeps most of a context of a thousand tokens.
 """
 
 from __future__ import annotations
 
 import torch
 from infini_retri import InfiniRetri
-from older import older
+from legacy_folder import write_legacy_folder
 from protocol import serve
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def load(settings):
-    folder = older(settings["proxy"], settings["scratch"])
+    folder = write_legacy_folder(settings["proxy"], settings["scratch"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         folder, torch_dtype=torch.float32, attn_implementation="eager"
@@ -26,7 +26,7 @@ def load(settings):
 
 
 class Keep:
-    """One call of the package a case; two of its methods are wrapped to be heard."""
+    """One call of the package a case; two of its methods are wrapped to record what they do."""
 
     def __init__(self, peer):
         self.peer, self.retri = peer, peer.ir.retri
@@ -41,7 +41,7 @@ class Keep:
         return "".join(self.retri.tokenizer.decode(tokens) for tokens in self.kept)
 
     def _step(self, *given, **named):
-        """What the last chunk leaves is what is kept of all."""
+        """Records the tokens of a step: those after the last chunk are the text that is kept."""
         found = self.step(*given, **named)
         self.kept = found[2]
         return found
@@ -50,14 +50,15 @@ class Keep:
         """All tokens, from the worst to the best, cut to those whose sentences fit."""
         ranked, *rest = self.focus(topk=10**9, process_info=process_info, **named)
         sentences = process_info["sentence_index_split"]
-        home = {token: s for s, tokens in enumerate(sentences) for token in tokens}
-        taken, left, picked = set(), self.budget, []
+        sentence_of = {token: s for s, tokens in enumerate(sentences) for token in tokens}
+        chosen, remaining, picked = set(), self.budget, []
         for token in reversed(ranked):
-            if home[token] not in taken:
-                left -= len(sentences[home[token]])
-                if left < 0:
+            sentence = sentence_of[token]
+            if sentence not in chosen:
+                remaining -= len(sentences[sentence])
+                if remaining < 0:
                     break
-                taken.add(home[token])
+                chosen.add(sentence)
             picked.append(token)
         return picked, *rest
 

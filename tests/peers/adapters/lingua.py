@@ -1,14 +1,14 @@
 """LLMLingua and LongLLMLingua 0.2.2 over the proxy, the package unchanged.
 
-The package fetches a tiktoken encoding when it starts, for counts that are not used here: the
-proxy's own tokenizer stands in for it. The question is no part of what is kept
+The package downloads a tiktoken encoding when it starts, for counts that are not used here: the
+proxy's own tokenizer replaces it. The question is not part of the kept text
 (`concate_question=False`); LongLLMLingua has the settings of its README.
 """
 
 from __future__ import annotations
 
 import tiktoken
-from older import older
+from legacy_folder import write_legacy_folder
 from protocol import serve
 from transformers import AutoTokenizer
 
@@ -23,7 +23,7 @@ LONG = {
 
 
 def load(settings):
-    folder = older(settings["proxy"], settings["scratch"])
+    folder = write_legacy_folder(settings["proxy"], settings["scratch"])
     counter = AutoTokenizer.from_pretrained(folder)
     tiktoken.encoding_for_model = lambda name: counter
     from llmlingua import PromptCompressor

@@ -1,8 +1,8 @@
-"""LLMLingua-2 from a folder of weights: a token classifier that never sees the question.
+"""LLMLingua-2 from a folder of weights: a token classifier that does not read the question.
 
-The package counts with a tiktoken encoding that it fetches; the classifier's own tokenizer stands
-in for it, so the rate, and not a number of tokens, carries the budget over. It tells word starts by
-the folder's name, which must hold `xlm-roberta-large` or `bert-base-multilingual-cased`.
+The package counts with a tiktoken encoding that it downloads; the classifier's own tokenizer
+replaces it, so the budget is given as a rate, not as a number of tokens. The package recognises word
+starts by the folder's name, which must contain `xlm-roberta-large` or `bert-base-multilingual-cased`.
 """
 
 from __future__ import annotations

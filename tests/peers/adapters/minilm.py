@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protocol import serve
 from sentence_transformers import SentenceTransformer
-from sentences import chosen, sentences_of
+from sentences import select_sentences, sentences_of
 
 
 def load(settings):
@@ -18,7 +18,7 @@ def load(settings):
         sentences = sentences_of(case)
         texts = [case["question"], *(text for _, text, _ in sentences)]
         vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
-        return chosen(sentences, vectors[1:] @ vectors[0], case["budget_tokens"])
+        return select_sentences(sentences, vectors[1:] @ vectors[0], case["budget_tokens"])
 
     return keep
 

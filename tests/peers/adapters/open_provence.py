@@ -1,14 +1,14 @@
-"""OpenProvence from a folder of weights, which holds code of its own: it runs, so trust the folder.
+"""OpenProvence from a folder of weights with code of its own: this code runs, so trust the folder.
 
-Written from the published description of `process`: a question and documents given as lists of
-sentences return a probability a sentence (`return_sentence_metrics`). Its threshold gives way to
-the budget: the sentences it finds likeliest are kept as far as they fit.
+Written from the published description of `process`: for a question and documents given as lists of
+sentences, it returns a probability for each sentence (`return_sentence_metrics`). The budget replaces
+its threshold: the sentences with the highest probabilities that fit are kept.
 """
 
 from __future__ import annotations
 
 from protocol import serve
-from sentences import chosen, sentences_of
+from sentences import select_sentences, sentences_of
 from transformers import AutoModel
 
 
@@ -27,7 +27,7 @@ def load(settings):
         scores = list(_flat(done["sentence_probabilities"]))
         if len(scores) != len(sentences):
             raise ValueError(f"{len(scores)} probabilities for {len(sentences)} sentences")
-        return chosen(sentences, scores, case["budget_tokens"])
+        return select_sentences(sentences, scores, case["budget_tokens"])
 
     return keep
 

@@ -1,4 +1,4 @@
-"""Choosing whole sentences by score under a budget, for peers that score and do not choose."""
+"""Selection of whole sentences by score under a budget, for peers that only score."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ def sentences_of(case):
     ]
 
 
-def chosen(sentences, scores, budget_tokens, stop_at_first=False):
+def select_sentences(sentences, scores, budget_tokens, stop_at_first=False):
     """The best sentences that fit, in reading order, one a line.
 
     Args:
-        stop_at_first: end at the first that does not fit, instead of trying smaller ones.
+        stop_at_first: stop at the first that does not fit, instead of trying smaller ones.
     """
-    kept, left = [], budget_tokens
+    kept, remaining = [], budget_tokens
     for i in sorted(range(len(sentences)), key=lambda i: -scores[i]):
         cost = sentences[i][2] + 1  # the line break after it
-        if cost <= left:
+        if cost <= remaining:
             kept.append(i)
-            left -= cost
+            remaining -= cost
         elif stop_at_first:
             break
     return "\n".join(sentences[i][1] for i in sorted(kept))

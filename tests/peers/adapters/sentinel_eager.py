@@ -1,15 +1,15 @@
-"""Sentinel over plain transformers, as its released code reads: every attention map, whole.
+"""Sentinel over plain transformers, reading whole attention maps as its released code does.
 
 Features, regression and selection are those of `sentinel.py`; only the reading differs, one prompt
-after the other with eager attention in the proxy's own bfloat16. The language head is left out,
-which that code runs: it would cost more and change nothing.
+after the other with eager attention in the proxy's own bfloat16. The language head, which the
+released code runs, is left out: it would add cost and change nothing.
 """
 
 from __future__ import annotations
 
 import torch
 from protocol import serve
-from sentinel import keeping
+from sentinel import make_keeper
 from transformers import AutoModelForCausalLM
 
 from tamis.compressors import registry
@@ -17,7 +17,7 @@ from tamis.probes.signal import Signal
 
 
 class Eager:
-    """Reads as `Proxy.read` does, by the slow way."""
+    """A reader with the signals of `Proxy.read`, computed by eager attention."""
 
     def __init__(self, model, card, layout):
         self.model, self.card, self.layout = model, card, layout
@@ -26,12 +26,12 @@ class Eager:
         return Eager(self.model, self.card, self.layout.with_template(template))
 
     def read(self, prompts, want):
-        head = self.layout.head
+        head = self.layout.opening
         for prompt in prompts:
-            ids = torch.tensor([[*head, *prompt.read.ids, *prompt.ask.ids]])
+            ids = torch.tensor([[*head, *prompt.passage.ids, *prompt.question.ids]])
             with torch.inference_mode():
                 maps = self.model(input_ids=ids, output_attentions=True, use_cache=False).attentions
-            start, stop = len(head), len(head) + len(prompt.read.ids)
+            start, stop = len(head), len(head) + len(prompt.passage.ids)
             rows = torch.stack([maps[layer][0, :, -1:, start:stop] for layer in want.layers])
             yield Signal(rows.float(), want.layers, want.rows)
 
@@ -41,7 +41,7 @@ def load(settings):
         settings["proxy"], dtype=torch.bfloat16, attn_implementation="eager"
     )
     known = registry.load_proxy(settings["model"], 1)  # its name and its layout, one layer deep
-    return keeping(Eager(model.model.eval(), known.card, known.layout), settings["model"])
+    return make_keeper(Eager(model.model.eval(), known.card, known.layout), settings["model"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A method of tamis as its users run it: `Compressor.compress` under a budget in tokens.
 
-`warm` asks another question of the same passages first, off the clock: the passage cache then holds
-them, as it does in a service whose passages come back.
+With `warm`, another question on the same passages comes first, untimed: the passage cache then has
+them, as in a service with recurring passages.
 """
 
 from __future__ import annotations

@@ -80,13 +80,13 @@ def test_rows_over_kept_keys_equal_eagers_over_a_cache_and_over_the_whole(kind: 
     model, oracle = pair(kind)
     before = [tiny.ids(n, n) for n in (19, 4)]
     after = [tiny.ids(n, n) for n in (6, 11)]
-    keeper = Recorder(frozenset(), [(0, 0)] * 2, [len(s) for s in before], keep=True)
+    keeper = Recorder(frozenset(), [(0, 0)] * 2, [len(s) for s in before], keep_kv=True)
     with torch.inference_mode(), use_recorder(keeper):
         flat = [token for s in before for token in s]
         places = [i for s in before for i in range(len(s))]
         model(input_ids=torch.tensor([flat]), position_ids=torch.tensor([places]), use_cache=False)
     spans = [(0, len(s)) for s in after]
-    asker = Recorder(ALL, spans, [len(s) for s in after], past=keeper.kept)
+    asker = Recorder(ALL, spans, [len(s) for s in after], past_kv=keeper.kv_layers)
     seen = pack(model, asker, after, [len(s) for s in before])
     for old, new, weights in zip(before, after, seen, strict=True):
         close(weights, tiny.eager(oracle, old + new)[:, :, len(old) :])
@@ -111,12 +111,12 @@ def cached_eager(oracle: Any, old: list[int], new: list[int]) -> Tensor:
 def test_kept_keys_are_rotated_and_equal_the_cache_of_transformers(kind: str) -> None:
     model, oracle = pair(kind)
     ids = tiny.ids(tiny.WINDOW - 1)  # shorter than the window: a sliding cache still has them all
-    recorder = Recorder(frozenset(), [(0, 0)], [len(ids)], keep=True)
+    recorder = Recorder(frozenset(), [(0, 0)], [len(ids)], keep_kv=True)
     cache = DynamicCache(config=oracle.config)
     with torch.inference_mode(), use_recorder(recorder):
         model(input_ids=torch.tensor([ids]), use_cache=False)
         oracle(input_ids=torch.tensor([ids]), cache=cache, use_cache=True)
-    for ours, theirs in zip(recorder.kept[0], cache.layers, strict=True):
+    for ours, theirs in zip(recorder.kv_layers[0], cache.layers, strict=True):
         close(ours.keys, theirs.keys[0])
         close(ours.values, theirs.values[0])
 

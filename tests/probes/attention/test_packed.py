@@ -54,11 +54,11 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
 ) -> None:
     proxy, calls = tiny.proxy(kind), []
     asked = [
-        Prompt(proxy.layout.read(text, []), proxy.layout.ask("Who?"))
+        Prompt(proxy.layout.passage_tokens(text, []), proxy.layout.question_tokens("Who?"))
         for text in ("Cats sit on mats. ", "", "It rains. " * 3)
     ]
     want = Want((0, 2), ("question",))
-    expected = list(proxy.read_keeping(asked, want))
+    expected = list(proxy.read_with_kv(asked, want))
 
     def kernel(*args: Any, **named: Any) -> Tensor:
         calls.append(len(args[0]))
@@ -66,7 +66,7 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
 
     monkeypatch.setattr(varlen, "is_supported", lambda query: True)
     monkeypatch.setattr(varlen, "kernel", lambda: kernel)
-    found = list(proxy.read_keeping(asked, want))
+    found = list(proxy.read_with_kv(asked, want))
     for (ours, kept), (theirs, their_kept) in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.weights, theirs.weights, atol=1e-5, rtol=0)
         for one, other in zip(kept, their_kept, strict=True):

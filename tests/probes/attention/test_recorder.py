@@ -111,11 +111,11 @@ def test_recorders_nest_and_the_outer_one_comes_back() -> None:
 
 
 def test_kept_keys_outlive_the_pass_they_came_from_without_holding_it_in_memory() -> None:
-    recorder = Recorder(frozenset(), [(0, 0)] * 2, [3, 40], keep=True)
+    recorder = Recorder(frozenset(), [(0, 0)] * 2, [3, 40], keep_kv=True)
     pack(tiny.model("llama"), Recorder(ALL, [(0, 3)], [3]), [tiny.ids(3)], [0])
     with torch.inference_mode(), use_recorder(recorder):
         tiny.model("llama")(input_ids=torch.tensor([tiny.ids(43)]), use_cache=False)
-    kept: KVLayer = recorder.kept[0][0]
+    kept: KVLayer = recorder.kv_layers[0][0]
     assert kept.keys.shape == (tiny.KV_HEADS, 3, 16)
     assert kept.keys.untyped_storage().nbytes() == kept.keys.nbytes
 

@@ -41,7 +41,7 @@ def build(
 TERMS = Terms(
     name="Fake Terms",
     address="https://example.org/terms",
-    asks=("It asks nothing of anybody.",),
+    conditions=("It asks nothing of anybody.",),
     members=("*/data/TERMS.txt",),
 )
 

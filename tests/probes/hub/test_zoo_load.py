@@ -102,9 +102,9 @@ def test_the_default_proxy_as_converted_still_knows_the_capital_of_france(proxy_
     proxy = zoo.load_proxy("smollm2-135m", dtype="fp32", device="cpu")
     card = proxy.card
     assert (card.revision, card.layers, card.heads) == ("b179c9523d0e6a0f", 30, 9)
-    ids = proxy.layout.tokens.encode("The capital of France is").ids
+    ids = proxy.layout.tokenizer.encode("The capital of France is").ids
     with torch.inference_mode():
         states = proxy.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
         # tied: the embedding is the head
         best = int((proxy.model.get_input_embeddings().weight @ states).argmax())
-    assert best == proxy.layout.tokens.encode(" Paris").ids[0]
+    assert best == proxy.layout.tokenizer.encode(" Paris").ids[0]

@@ -113,5 +113,5 @@ def test_gemma_is_pinned_whole_with_its_terms():
     assert len({pin.wheel_sha256 for pin in entry.wheels}) == 5
     assert entry.terms is not None
     assert "ai.google.dev/gemma/terms" in entry.terms.address
-    assert "prohibited_use_policy" in " ".join(entry.terms.asks)
-    assert all(pin.distribution in entry.by_hand for pin in entry.wheels)
+    assert "prohibited_use_policy" in " ".join(entry.terms.conditions)
+    assert all(pin.distribution in entry.manual_install for pin in entry.wheels)

@@ -27,8 +27,8 @@ TEXTS = (
 
 
 def asked(proxy, question="Who came in?", texts=TEXTS):
-    ask = proxy.layout.ask(question)
-    return [Prompt(proxy.layout.read(text, [(0, len(text))], title), ask) for title, text in texts]
+    ask = proxy.layout.question_tokens(question)
+    return [Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask) for title, text in texts]
 
 
 def versioned(kind="llama", revision="r1", **how) -> Proxy:

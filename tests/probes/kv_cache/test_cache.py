@@ -52,9 +52,9 @@ def test_warm_equals_cold_equals_a_plain_reading(kind, batch_tokens, where, tmp_
 def test_only_what_is_new_runs_and_signals_say_how_much_was_kept():
     proxy, cache = versioned(), PassageCache()
     reader, prompts = CachedReader(proxy, cache), asked(versioned())
-    first = [signal.cached for signal in reader.read(prompts[:2], MEAN)]
-    again = [signal.cached for signal in reader.read(prompts, MEAN)]
-    sizes = [len(prompt.read.ids) for prompt in prompts]
+    first = [signal.cached_tokens for signal in reader.read(prompts[:2], MEAN)]
+    again = [signal.cached_tokens for signal in reader.read(prompts, MEAN)]
+    sizes = [len(prompt.passage.ids) for prompt in prompts]
     assert first == [0, 0]
     assert again == [sizes[0], sizes[1], 0, 0, 0, sizes[5]]
 
@@ -63,7 +63,7 @@ def test_a_passage_that_occurs_twice_is_read_once():
     proxy, cache = versioned(), PassageCache()
     twice = [asked(proxy)[0]] * 3
     seen = list(CachedReader(proxy, cache).read(twice, MEAN))
-    assert [signal.cached for signal in seen] == [0, *[len(twice[0].read.ids)] * 2]
+    assert [signal.cached_tokens for signal in seen] == [0, *[len(twice[0].passage.ids)] * 2]
     close([signal.weights for signal in seen], weights(proxy, twice))
 
 
@@ -82,10 +82,10 @@ def test_kept_passages_score_alike_in_tiles_of_any_size(kind, monkeypatch):
 
 def test_questions_of_any_length_are_asked_in_one_batch():
     proxy, cache = versioned(), PassageCache()
-    reader, ask = CachedReader(proxy, cache), proxy.layout.ask
+    reader, ask = CachedReader(proxy, cache), proxy.layout.question_tokens
     weights(reader, asked(proxy))
     questions = ["Why?", "Why?", "Who in the end sat on the mat?", "", "Why?", "What?"]
-    mixed = [Prompt(p.read, ask(q)) for p, q in zip(asked(proxy), questions, strict=True)]
+    mixed = [Prompt(p.passage, ask(q)) for p, q in zip(asked(proxy), questions, strict=True)]
     close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 
@@ -126,7 +126,7 @@ def test_rounding_is_off_by_half_a_step_at_most():
     vectors = torch.randn(3, 50, 16, generator=torch.Generator().manual_seed(0)) * 5
     vectors[0, 0] = 0
     back = torch.empty_like(vectors)
-    Int8Vectors.of(vectors).into(back)
+    Int8Vectors.quantize(vectors).dequantize_into(back)
     step = vectors.abs().amax(-1, keepdim=True) / 127
     assert ((back - vectors).abs() <= step / 2 + 1e-6).all()
 
@@ -152,8 +152,8 @@ def test_an_entry_is_served_to_nothing_it_does_not_belong_to(tmp_path):
     ]
     keys = {one.key(prompts[0]) for one in readers}
     assert len(keys) == len(readers)
-    titled = versioned().layout.read(TEXTS[0][1], [], "Cats")
-    assert readers[0].key(Prompt(titled, prompts[0].ask)) not in keys
+    titled = versioned().layout.passage_tokens(TEXTS[0][1], [], "Cats")
+    assert readers[0].key(Prompt(titled, prompts[0].question)) not in keys
     assert reader(versioned()).key(prompts[0]) in keys
 
 

@@ -191,7 +191,7 @@ def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int
             time.sleep(chance.random() * 0.1)
         left = list(folder.rglob(".tmp-*"))
         cache = CacheFiles(folder, 1 << 30)
-        assert [fault for fault in cache.faults() if fault] == []
+        assert [fault for fault in cache.check_files() if fault] == []
         assert cache.files()
         for file in cache.files():
             held = cache.load(file.stem)

@@ -22,7 +22,7 @@ def prompts(proxy: Proxy) -> list[Prompt]:
     # longer than the 512 keys that attention takes at once
     asked += (("Emus hop over the low hills, very far. " * 18, "Who hops over the hills?"),)
     return [
-        Prompt(proxy.layout.read(text, [(0, len(text))], "On animals"), proxy.layout.ask(question))
+        Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], "On animals"), proxy.layout.question_tokens(question))
         for text, question in asked
     ]
 
@@ -38,9 +38,9 @@ def by_transformers(proxy: Proxy) -> Proxy:
 def readings(proxy: Proxy) -> Iterator[Tensor]:
     """Weights of every way to read: cold, keeping, kept."""
     asked = prompts(proxy)
-    kept = list(proxy.keep(asked, WANT))
+    kept = list(proxy.compute_kv(asked, WANT))
     yield from (signal.weights for signal in proxy.read(asked, WANT))
-    for signal, states in proxy.read_keeping(asked, WANT):
+    for signal, states in proxy.read_with_kv(asked, WANT):
         yield signal.weights
         yield from (part for layer in states for part in (layer.keys, layer.values))
-    yield from (signal.weights for signal in proxy.ask(asked, kept, WANT))
+    yield from (signal.weights for signal in proxy.read_cached(asked, kept, WANT))

@@ -29,17 +29,17 @@ TEXTS: tuple[tuple[str | None, str, str], ...] = (
 
 def prompts(proxy: Proxy, texts: Sequence[tuple[str | None, str, str]] = TEXTS) -> list[Prompt]:
     return [
-        Prompt(proxy.layout.read(text, [(0, len(text))], title), proxy.layout.ask(question))
+        Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), proxy.layout.question_tokens(question))
         for title, text, question in texts
     ]
 
 
 def by_eager(proxy: Proxy, oracle: Any, prompt: Prompt, layers: Sequence[int] = range(4)) -> Tensor:
     """Question rows, their mean and the last over the passage, from the whole prompt at once."""
-    head = len(proxy.layout.head)
-    ids = [*proxy.layout.head, *prompt.read.ids, *prompt.ask.ids]
-    first = head + len(prompt.read.ids) + prompt.ask.rows
-    start, stop = head + prompt.read.start, head + len(prompt.read.ids)
+    head = len(proxy.layout.opening)
+    ids = [*proxy.layout.opening, *prompt.passage.ids, *prompt.question.ids]
+    first = head + len(prompt.passage.ids) + prompt.question.first_row
+    start, stop = head + prompt.passage.title_tokens, head + len(prompt.passage.ids)
     question = tiny.eager(oracle, ids)[list(layers), :, first:, start:stop]
     return torch.cat((question, question.mean(2, keepdim=True), question[:, :, -1:]), dim=2)
 

@@ -118,4 +118,4 @@ def test_the_tokenizer_round_trips_and_its_offsets_cover_the_text(converted, tex
 def test_its_template_begins_with_the_token_gemma_needs(converted):
     tokenizer = Tokenizer.from_file(str(converted / "tokenizer.json"))
     assert guess_template(tokenizer) == TEMPLATES["gemma"]
-    assert Layout(tokenizer, TEMPLATES["gemma"]).head[0] == tokenizer.token_to_id("<bos>")
+    assert Layout(tokenizer, TEMPLATES["gemma"]).opening[0] == tokenizer.token_to_id("<bos>")

@@ -70,20 +70,20 @@ def test_a_model_whose_weights_were_replaced_is_read_with_the_new_ones() -> None
     list(proxy.read(prompts(proxy), WANT))
     layer = proxy.model.layers[0].self_attn
     layer.q_proj.weight = nn.Parameter(layer.q_proj.weight * 1.5)
-    proxy._head = None  # the template's opening is kept with the old ones
+    proxy._opening_kv = None  # the template's opening is kept with the old ones
     close(proxy, by_transformers(proxy), FP32)
     layer.k_proj = nn.Linear(64, 32, bias=False)
-    proxy._head = None
+    proxy._opening_kv = None
     close(proxy, by_transformers(proxy), FP32)
 
 
 def test_a_weight_that_was_changed_in_place_is_read_as_it_is_now() -> None:
     proxy = tiny.proxy()
-    proxy.head()
+    proxy.opening_kv()
     for part in (proxy.model.layers[0].mlp.down_proj, proxy.model.layers[0].input_layernorm):
         with torch.no_grad():
             part.weight.mul_(1.5)
-    proxy._head = None
+    proxy._opening_kv = None
     close(proxy, by_transformers(proxy), FP32)
 
 
@@ -97,7 +97,7 @@ def test_nothing_runs_behind_the_attention_of_the_last_layer_wanted() -> None:
                 weight.fill_(torch.nan)
     found = [signal.weights for signal in proxy.read(prompts(proxy), want)]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    ours = proxy._passes.own()
+    ours = proxy._runner.own_forward()
     assert ours is not None
     for layer in ours.layers:
         object.__setattr__(layer, "down", _Counting(layer.down))
@@ -148,7 +148,7 @@ def test_gate_and_rotation_are_their_formulas(dtype: torch.dtype) -> None:
     angles = torch.rand(9, 8, generator=draw).repeat(1, 2).to(dtype)
     heads = states.view(9, 2, 16)
     out = torch.empty_like(heads)
-    Rotation.by(angles.cos(), angles.sin())(heads, out)
+    Rotation.from_angles(angles.cos(), angles.sin())(heads, out)
     a, b = heads.float().chunk(2, -1)
     turned = heads.float() * angles.cos()[:, None].float()
     turned += torch.cat((-b, a), -1) * angles.sin()[:, None].float()

@@ -51,7 +51,7 @@ def test_a_packed_model_still_runs_in_transformers_and_has_its_weights(
     weights = {name: weight.clone() for name, weight in packed.model.state_dict().items()}
     with torch.inference_mode():
         before = packed.model(input_ids=ids).last_hidden_state
-        packed.head()
+        packed.opening_kv()
         after = packed.model(input_ids=ids).last_hidden_state
     assert torch.equal(before, after)
     again = packed.model.state_dict()
@@ -62,7 +62,7 @@ def test_a_packed_model_still_runs_in_transformers_and_has_its_weights(
 @blocks
 def test_packed_weights_are_held_once(tmp_path: Path) -> None:
     proxy = Proxy.from_folder(tiny.save("llama", tmp_path), dtype="bf16", device="cpu")
-    proxy.head()
+    proxy.opening_kv()
     assert not any(isinstance(module, nn.Linear) for module in proxy.model.layers.modules())
     held = [name for name, _ in proxy.model.layers.named_parameters()]
     assert held, "the norms"
@@ -84,7 +84,7 @@ def test_an_unpacked_model_has_linear_layers_that_can_be_changed(tmp_path: Path)
     for p in (proxy, plain):
         with torch.no_grad():
             p.model.layers[1].self_attn.q_proj.weight.mul_(1.5)
-        p._head = None
+        p._opening_kv = None
     changed, expected = (list(p.read(prompts(p), WANT)) for p in (proxy, plain))
     assert all(torch.equal(a.weights, b.weights) for a, b in zip(changed, expected, strict=True))
     assert not torch.equal(changed[0].weights, before[0])

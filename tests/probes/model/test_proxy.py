@@ -33,8 +33,8 @@ def test_reading_equals_eager_attention_over_each_whole_prompt(
 def test_asking_kept_passages_equals_reading_them_and_equals_eager(kind: str) -> None:
     proxy, oracle = tiny.proxy(kind), tiny.model(kind, "eager")
     asked = prompts(proxy)
-    kept = list(proxy.keep(asked, WANT))
-    signals = list(proxy.ask(asked, kept, WANT))
+    kept = list(proxy.compute_kv(asked, WANT))
+    signals = list(proxy.read_cached(asked, kept, WANT))
     same(signals, list(proxy.read(asked, WANT)))
     for prompt, signal in zip(asked, signals, strict=True):
         close(signal.weights, by_eager(proxy, oracle, prompt))
@@ -43,11 +43,11 @@ def test_asking_kept_passages_equals_reading_them_and_equals_eager(kind: str) ->
 @everywhere
 def test_kept_passages_can_be_asked_again_and_asking_does_not_change_them(kind: str) -> None:
     proxy = tiny.proxy(kind)
-    kept = list(proxy.keep(prompts(proxy), WANT))
+    kept = list(proxy.compute_kv(prompts(proxy), WANT))
     before = [[layer.keys.clone() for layer in layers] for layers in kept]
     for question in ("Why?", "Who in the end sat on the mat?"):
         again = prompts(proxy, [(title, text, question) for title, text, _ in TEXTS])
-        same(list(proxy.ask(again, kept, WANT)), list(proxy.read(again, WANT)))
+        same(list(proxy.read_cached(again, kept, WANT)), list(proxy.read(again, WANT)))
     after = [[layer.keys for layer in layers] for layers in kept]
     assert all(
         torch.equal(a, b)
@@ -64,7 +64,7 @@ def test_packed_equals_single_however_much_fits_into_a_batch(kind: str, batch_to
     singles = [signal for prompt in asked for signal in proxy.read([prompt], WANT)]
     proxy.batch_tokens = batch_tokens
     same(list(proxy.read(asked, WANT)), singles)
-    same(list(proxy.ask(asked, list(proxy.keep(asked, WANT)), WANT)), singles)
+    same(list(proxy.read_cached(asked, list(proxy.compute_kv(asked, WANT)), WANT)), singles)
 
 
 @everywhere
@@ -73,7 +73,7 @@ def test_a_passage_is_not_moved_by_the_passages_beside_it(kind: str, keep: bool)
     proxy = tiny.proxy(kind)
     one, two = prompts(proxy, TEXTS[:2]), prompts(proxy, [TEXTS[5], TEXTS[1]])
     read = (
-        (lambda p: proxy.ask(p, list(proxy.keep(p, WANT)), WANT))
+        (lambda p: proxy.read_cached(p, list(proxy.compute_kv(p, WANT)), WANT))
         if keep
         else (lambda p: proxy.read(p, WANT))
     )
@@ -84,7 +84,7 @@ def test_a_passage_is_not_moved_by_the_passages_beside_it(kind: str, keep: bool)
 def test_layers_after_the_last_wanted_never_run(kind: str) -> None:
     proxy = tiny.proxy(kind)
     asked = prompts(proxy)
-    proxy.head()
+    proxy.opening_kv()
     ran: set[int] = set()
     for number, layer in enumerate(proxy.model.layers):
         layer.register_forward_pre_hook(lambda *_, number=number: ran.add(number))
@@ -107,8 +107,8 @@ def test_threads_with_different_wants_on_one_proxy_get_what_each_would_alone(kin
     def work(job: int) -> None:
         start.wait(timeout=10)
         for _ in range(3):
-            kept = list(fresh.keep(asked, wants[job]))
-            results[job] = [*fresh.read(asked, wants[job]), *fresh.ask(asked, kept, wants[job])]
+            kept = list(fresh.compute_kv(asked, wants[job]))
+            results[job] = [*fresh.read(asked, wants[job]), *fresh.read_cached(asked, kept, wants[job])]
 
     threads = [threading.Thread(target=work, args=(job,)) for job in range(3)]
     for thread in threads:
@@ -145,15 +145,15 @@ def test_an_error_inside_the_forward_pass_leaves_the_proxy_usable() -> None:
 
 def test_a_prompt_may_fill_the_context_and_not_one_token_more() -> None:
     proxy = tiny.proxy()
-    question = proxy.layout.ask("?")
-    room = tiny.CONTEXT - len(proxy.layout.head) - len(question.ids)
-    fits, over = (Prompt(proxy.layout.read("x" * n, []), question) for n in (room, room + 1))
+    question = proxy.layout.question_tokens("?")
+    room = tiny.CONTEXT - len(proxy.layout.opening) - len(question.ids)
+    fits, over = (Prompt(proxy.layout.passage_tokens("x" * n, []), question) for n in (room, room + 1))
     want = Want((0,))
     (signal,) = proxy.read([fits], want)
     assert signal.weights.shape[-1] == room
     for read in (
         lambda: list(proxy.read([over], want)),
-        lambda: list(proxy.ask([over], list(proxy.keep([over], want)), want)),
+        lambda: list(proxy.read_cached([over], list(proxy.compute_kv([over], want)), want)),
     ):
         with pytest.raises(
             BadInput, match=f"{tiny.CONTEXT + 1} tokens and tiny-llama takes {tiny.CONTEXT}"
@@ -165,8 +165,8 @@ def test_no_prompts_are_no_signals() -> None:
     proxy = tiny.proxy()
     assert (
         list(proxy.read([], WANT))
-        == list(proxy.keep([], WANT))
-        == list(proxy.ask([], [], WANT))
+        == list(proxy.compute_kv([], WANT))
+        == list(proxy.read_cached([], [], WANT))
         == []
     )
 
@@ -174,13 +174,13 @@ def test_no_prompts_are_no_signals() -> None:
 def test_keys_kept_for_another_passage_or_too_few_layers_are_refused() -> None:
     proxy = tiny.proxy()
     asked = prompts(proxy)
-    kept = list(proxy.keep(asked, WANT))
+    kept = list(proxy.compute_kv(asked, WANT))
     with pytest.raises(BadInput, match="6 prompts and 4 kept"):
-        list(proxy.ask(asked, kept[:4], WANT))
+        list(proxy.read_cached(asked, kept[:4], WANT))
     with pytest.raises(BadInput, match=r"prompt 0 needs .* keep the passage again"):
-        list(proxy.ask(asked, kept[::-1], WANT))
+        list(proxy.read_cached(asked, kept[::-1], WANT))
     with pytest.raises(BadInput, match=r"in 4 layers.* and was given .* in 2"):
-        list(proxy.ask(asked[:1], [kept[0][:2]], WANT))
+        list(proxy.read_cached(asked[:1], [kept[0][:2]], WANT))
 
 
 def test_batches_hold_consecutive_prompts_up_to_the_limit_and_a_long_one_alone() -> None:

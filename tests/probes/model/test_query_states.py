@@ -24,7 +24,7 @@ FULL = ("llama", "qwen2", "qwen3")
 
 def kept_keys(proxy: Any) -> list[Tensor]:
     prompt = Prompt(PassageTokens(tuple(PASSAGE), 0, ()), QuestionTokens((), 0))
-    [kept] = proxy.keep([prompt], Want(tuple(range(tiny.LAYERS))))
+    [kept] = proxy.compute_kv([prompt], Want(tuple(range(tiny.LAYERS))))
     return [layer.keys for layer in kept]
 
 
@@ -38,7 +38,7 @@ def logits(states: Tensor, keys: Tensor) -> Tensor:
 def test_states_times_kept_keys_are_the_logits_of_a_question_that_reads_past_the_passage(kind):
     """Eager attention over opening, passage and question; the question does not see the passage."""
     proxy = tiny.proxy(kind)
-    opening = list(proxy.layout.head)
+    opening = list(proxy.layout.opening)
     ids = [*opening, *PASSAGE, *ASK]
     head, after = len(opening), len(opening) + len(PASSAGE)
     [states] = question_states(
@@ -58,7 +58,7 @@ def test_states_times_kept_keys_are_the_logits_of_a_question_that_reads_past_the
 @pytest.mark.parametrize("kind", FULL)
 def test_in_the_first_layer_they_are_the_logits_over_the_passage_itself(kind):
     proxy = tiny.proxy(kind)
-    ids = [*proxy.layout.head, *PASSAGE, *ASK]
+    ids = [*proxy.layout.opening, *PASSAGE, *ASK]
     seen = len(ids) - len(ASK)
     [states] = question_states(proxy, [QuestionTokens(tuple(ASK), ROWS)], (0,), len(PASSAGE))
     theirs = tiny.eager(tiny.model(kind, "eager"), ids)[0][:, seen + ROWS :, :seen]

@@ -103,7 +103,7 @@ def test_the_best_heads_come_in_order_and_evaluators_from_one_layer():
     assert profile().best(3) == ((0, 1), (1, 0), (1, 2))
     # layer 0 sums to .8, layer 1 to .75, though two of the best three are in layer 1
     assert profile().best_layer() == 0
-    assert profile().evaluators(2) == ((0, 1), (0, 2))
+    assert profile().evaluator_heads(2) == ((0, 1), (0, 2))
 
 
 @pytest.mark.parametrize("k", [0, 7])
@@ -147,12 +147,12 @@ def test_a_profile_of_another_model_or_template_is_refused_with_the_way_out():
 
 def test_a_model_without_profile_is_told_how_to_get_one():
     with pytest.raises(BadInput, match="tamis heads find --by copy --proxy nobody"):
-        HeadProfile.shipped("copy", "nobody")
+        HeadProfile.load_shipped("copy", "nobody")
 
 
 @pytest.mark.parametrize("by", HEAD_SCORINGS)
 def test_profiles_of_the_default_proxy_ship(by):
-    found = HeadProfile.shipped(by, "smollm2-135m")
+    found = HeadProfile.load_shipped(by, "smollm2-135m")
     assert (found.layers, found.heads, found.by) == (30, 9, by)
     assert by == "probe" or found.cases >= 60
 

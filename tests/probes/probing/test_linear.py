@@ -55,7 +55,7 @@ def test_what_was_loaded_saves_to_the_same_bytes(saved: Path, tmp_path: Path):
 def test_weights_are_kept_in_fp32_however_they_came(tmp_path: Path):
     path = tmp_path / "p.safetensors"
     LinearProbe({"head": torch.ones(4, 4, dtype=torch.float64).t()[::2]}, CARD).save(path)
-    assert LinearProbe.load(path).get("head", (2, 4)).dtype == torch.float32
+    assert LinearProbe.load(path).weight("head", (2, 4)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 7, 60])
@@ -145,11 +145,11 @@ def test_a_card_whose_facts_are_of_another_kind_is_refused(saved: Path, wrong: d
 
 def test_a_weight_is_given_in_the_shape_asked_for_or_not_at_all():
     probe = LinearProbe(WEIGHTS, CARD)
-    assert probe.get("head", (6,)) is WEIGHTS["head"]
+    assert probe.weight("head", (6,)) is WEIGHTS["head"]
     with pytest.raises(BadModelFile, match=r"'head' is of shape \(6,\); \(3, 2\) is needed"):
-        probe.get("head", (3, 2))
+        probe.weight("head", (3, 2))
     with pytest.raises(BadModelFile, match="'first' is missing"):
-        probe.get("first", (6,))
+        probe.weight("first", (6,))
 
 
 def test_a_probe_fits_its_own_model_whatever_the_depth_it_reads():

@@ -25,10 +25,10 @@ def test_the_shallowest_layer_that_shows_the_basin_is_used():
 
 def test_other_lengths_lie_on_straight_lines_between_the_measured_places():
     measured = profile((0.4, 0.2, 0.1, 0.3))
-    assert measured.at(4) == pytest.approx([0.4, 0.2, 0.1, 0.3])
-    assert measured.at(7) == pytest.approx([0.4, 0.3, 0.2, 0.15, 0.1, 0.2, 0.3])
-    assert measured.at(2) == pytest.approx([0.4, 0.3])
-    assert measured.at(1) == pytest.approx([0.4])
+    assert measured.shares_for(4) == pytest.approx([0.4, 0.2, 0.1, 0.3])
+    assert measured.shares_for(7) == pytest.approx([0.4, 0.3, 0.2, 0.15, 0.1, 0.2, 0.3])
+    assert measured.shares_for(2) == pytest.approx([0.4, 0.3])
+    assert measured.shares_for(1) == pytest.approx([0.4])
 
 
 def test_a_profile_is_read_back_as_it_was_written(tmp_path):
@@ -41,6 +41,6 @@ def test_a_profile_is_read_back_as_it_was_written(tmp_path):
 
 
 def test_the_default_proxys_profile_ships_and_another_models_is_asked_for():
-    assert len(PositionProfile.shipped("smollm2-135m").shares) == 10
+    assert len(PositionProfile.load_shipped("smollm2-135m").shares) == 10
     with pytest.raises(BadInput, match="tamis heads basin --proxy nobody"):
-        PositionProfile.shipped("nobody")
+        PositionProfile.load_shipped("nobody")

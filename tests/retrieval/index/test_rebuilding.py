@@ -23,27 +23,27 @@ def document_ids(home) -> list[str]:
 
 
 def interrupt_build(home, documents, **how):
-    """A build that puts some documents and ends before it is finished."""
+    """Puts some documents and ends before the build is finished."""
 
-    def cut_short():
+    def build():
         with create_index(home, IndexSettings(), **how) as writer:
             writer.put(documents)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cut_short()
+        build()
 
 
 def test_the_old_index_serves_until_the_new_one_is_finished(tmp_path):
     home = tmp_path / "i"
-    old = ids_of_old = sorted(doc.id for doc in make_documents(5))
+    old = sorted(doc.id for doc in make_documents(5))
     reader = build_index(home, make_documents(5))
     with create_index(home, IndexSettings(), overwrite=True) as writer:
         writer.put(NEW)
         assert document_ids(home) == old
         assert reader.refreshed() is reader
         writer.finish()
-    assert document_ids(home) == sorted(doc.id for doc in NEW) != ids_of_old
+    assert document_ids(home) == sorted(doc.id for doc in NEW) != old
     assert reader.refreshed().search("fresh")
     assert len(os.listdir(home / "segments")) == 1
     assert not (home / BUILDING).exists()
@@ -120,7 +120,8 @@ def test_an_index_without_its_empty_folder_is_written_on(tmp_path):
     assert put(tmp_path / "i", BREAD).search("bread")
 
 
-def rebuild_without_end(home, say) -> None:
+def rebuild_without_end(home, pipe) -> None:
+    """Rebuilds the index again and again; writes a byte after each time."""
     for round_ in range(1000):
         documents = [
             CorpusDocument(f"r{round_}-{i}", f"fresh round{round_} word{i}") for i in range(9)
@@ -129,26 +130,26 @@ def rebuild_without_end(home, say) -> None:
             for document in documents:
                 writer.put([document])
             writer.finish()
-        os.write(say, b"f")
+        os.write(pipe, b"f")
 
 
 def test_a_rebuild_killed_at_any_moment_leaves_one_whole_index(tmp_path):
     home = tmp_path / "i"
     build_index(home, [CorpusDocument(f"r-1-{i}", "old") for i in range(9)])
     for turn in range(6):
-        ears, mouth = os.pipe()
+        read_end, write_end = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                rebuild_without_end(home, mouth)
+                rebuild_without_end(home, write_end)
             finally:
                 os._exit(0)
-        os.close(mouth)
-        os.read(ears, 1)
+        os.close(write_end)
+        os.read(read_end, 1)
         time.sleep(0.017 * turn)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        os.close(ears)
+        os.close(read_end)
         found = document_ids(home)
         assert len(found) == 9
         assert len({name.rsplit("-", 1)[0] for name in found}) == 1

@@ -244,9 +244,10 @@ def test_files_that_a_crash_left_unfinished_are_removed(tmp_path):
     shutil.copytree(home / "segments/000001", home / "segments/000009.part")
     shutil.copytree(home / "segments/000001", home / "segments/000008")
     (home / "deleted-000099.npy").write_bytes(b"half")
+    (home / ".manifest.json.0a1b2c.tmp").write_bytes(b"half")
     put(home, CorpusDocument("quay", "A quay."))
     assert sorted(os.listdir(home / "segments")) == ["000001", "000002"]
-    assert not (home / "deleted-000099.npy").exists()
+    assert sorted(os.listdir(home)) == ["lock", "manifest.json", "segments"]
 
 
 def test_an_index_opens_at_once(tmp_path):

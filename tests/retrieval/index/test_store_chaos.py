@@ -28,7 +28,7 @@ def documents_of(version: int) -> list[CorpusDocument]:
 
 def read_until_stopped(home: Path, stop, answers) -> None:
     """Every answer holds each document once, all of one version, and versions never go back."""
-    last, looks = 0, 0
+    last, searches = 0, 0
     index = CorpusIndex.open(home)
     while not stop.is_set():
         index = index.refreshed()
@@ -40,8 +40,8 @@ def read_until_stopped(home: Path, stop, answers) -> None:
         if len(versions) != 1 or min(versions) < last:
             answers.put(f"mixed: {versions} after {last}")
             return
-        last, looks = min(versions), looks + 1
-    answers.put(looks)
+        last, searches = min(versions), searches + 1
+    answers.put(searches)
 
 
 def write_versions(home: Path, refused) -> None:
@@ -79,5 +79,5 @@ def test_ten_readers_beside_two_writers_never_see_half_a_commit(tmp_path):
     found = [answers.get(timeout=60) for _ in readers]
     for reader in readers:
         reader.join()
-    assert all(isinstance(looks, int) and looks > 0 for looks in found), found
+    assert all(isinstance(searches, int) and searches > 0 for searches in found), found
     assert CorpusIndex.open(home).verify() == []

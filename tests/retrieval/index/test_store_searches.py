@@ -1,4 +1,4 @@
-"""What a search may ask, what it finds among documents that meet conditions, and how it is held."""
+"""Searches: their arguments, conditions on documents, and the files that an open index holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, 
 
 
 class IndexWithTwoLegs(CorpusIndex):
-    """An index whose words are looked up twice, as two legs."""
+    """An index that scores words twice, as two legs."""
 
     def scores(self, question, by=None):
         found = self._bm25_scores(question)
@@ -66,12 +66,12 @@ def test_a_documents_own_id_and_title_hide_metadata_of_that_name(tmp_path):
 def test_an_open_state_is_whole_though_a_writer_has_merged(tmp_path):
     home = tmp_path / "i"
     build_index(home, make_documents(20))
-    held = put(home, HARBOUR)
+    opened = put(home, HARBOUR)
     with open_writer(home) as of:
         of.compact()
-    assert held.verify() == []
+    assert opened.verify() == []
     assert find_faults(home) == []
-    assert held.search("harbour")
+    assert opened.search("harbour")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,6 @@ def test_too_many_files_are_an_error_with_the_way_out(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("tamis.retrieval.storage.segment.Guarded", full)
+    monkeypatch.setattr("tamis.retrieval.storage.segment.CheckedFile", full)
     with pytest.raises(BadInput, match=r"tamis index compact.*ulimit -n"):
         CorpusIndex.open(tmp_path / "i")

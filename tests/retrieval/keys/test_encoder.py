@@ -40,7 +40,7 @@ def encoder():
 
 
 def test_every_token_has_a_key_of_unit_length(encoder):
-    tokens = encoder.proxy.layout.tokens
+    tokens = encoder.proxy.layout.tokenizer
     for text, title, keys in zip(TEXTS, TITLES, encoder.encode_chunks(TEXTS, TITLES), strict=True):
         assert keys.dtype == np.int8
         assert len(keys) == tokens.count(text) + (tokens.count(f"{title}\n") if title else 0)
@@ -66,14 +66,14 @@ def test_a_long_text_is_read_in_windows_and_none_of_it_is_left_out(encoder, monk
 def test_a_question_has_one_query_for_each_of_its_tokens(encoder):
     question = "When was it closed?"
     queries = encoder.encode_question(question)
-    assert queries.shape == (encoder.proxy.layout.tokens.count(f" {question}"), 32)
+    assert queries.shape == (encoder.proxy.layout.tokenizer.count(f" {question}"), 32)
     doubled = KeyEncoder(encoder.proxy, replace(encoder.recipe, weights=(2.0, 1.0)))
     assert doubled.encode_question(question)[:, :16] == pytest.approx(2 * queries[:, :16], abs=1e-4)
 
 
 def test_queries_of_the_first_layer_are_centred_projections_wherever_they_stand(encoder):
     question, proxy = "When was it closed?", encoder.proxy
-    ids = proxy.layout.tokens.encode(f" {question}").ids
+    ids = proxy.layout.tokenizer.encode(f" {question}").ids
     layer = proxy.model.layers[0]
     with torch.inference_mode():
         embedded = layer.input_layernorm(proxy.model.embed_tokens(torch.tensor([ids])))

@@ -1,4 +1,4 @@
-"""Keys and queries as attention has them: queries lie far from the keys they look for."""
+"""Synthetic keys and queries like those of attention: queries are far from the keys they match."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def queries(count: int, seed: int = 1) -> Tensor:
 
 def recall(found: Tensor, wanted: Tensor) -> float:
     """Share of the wanted ids that were found, row by row."""
-    there = (found[:, :, None] == wanted[:, None, :]).any(1)
-    return float(there.float().mean())
+    is_found = (found[:, :, None] == wanted[:, None, :]).any(1)
+    return float(is_found.float().mean())

@@ -46,7 +46,7 @@ def test_with_a_beam_as_wide_as_the_graph_every_key_is_found(graph):
 
 
 def test_links_from_queries_lower_the_keys_read_for_the_same_recall():
-    """The projection earns its place on queries that it has not seen."""
+    """On queries that were not used to build the graph."""
     keys, train, test = clouds.keys(4000), clouds.queries(2000, seed=5), clouds.queries(200)
     truth = ExactIndex(keys).search(test, 50).ids
     found = {}

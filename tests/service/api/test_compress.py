@@ -67,9 +67,9 @@ def test_a_proxy_may_be_a_folder_and_is_loaded_only_when_it_is_asked(folder, bui
 
 
 def test_threads_that_ask_at_once_load_one_model(built):
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     late = lazy_method.LazyMethod("question_rows", reader)
-    compressor = compress.Compressor(late, "question_rows", reader.layout.tokens)
+    compressor = compress.Compressor(late, "question_rows", reader.layout.tokenizer)
 
     def ask(_: int) -> str:
         return compressor.compress(ASKED, TEXTS, tamis.Budget(max_tokens=30)).text
@@ -80,12 +80,12 @@ def test_threads_that_ask_at_once_load_one_model(built):
 
 
 def test_a_probe_may_be_given_by_its_path_and_must_be_for_the_proxy(tmp_path, built):
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     question_probe(reader).save(tmp_path / "mine.safetensors")
     for path in (tmp_path / "mine.safetensors", str(tmp_path / "mine.safetensors")):
         out = tamis.compress(ASKED, TEXTS, threshold=0.0, proxy=reader, probe=path)
         assert len(out.kept) == len(out.scores) == 5
-        other = ScriptedReader.pointing_at(PIN, name="other")
+        other = ScriptedReader.from_needles(PIN, name="other")
         with pytest.raises(ProbeMismatch, match="model scripted"):
             tamis.compress(ASKED, TEXTS, max_tokens=30, proxy=other, probe=path)
     with pytest.raises(BadModelFile, match=r"none\.json"):
@@ -105,7 +105,7 @@ def test_a_probe_says_how_deep_a_folder_is_loaded(folder, tmp_path, built):
 
 
 def test_two_probes_of_one_proxy_are_not_taken_for_each_other(built):
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     found = [
         tamis.compress(
             ASKED, TEXTS, max_tokens=30, proxy=reader, probe=question_probe(reader, seed)
@@ -124,7 +124,7 @@ def test_root_is_where_models_are_searched(tmp_path, built):
 
 
 def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     for wrong, error in (
         ({"method": "lexicl"}, UnknownMethod),
         ({"method": "icr"}, BadInput),
@@ -143,7 +143,7 @@ def test_an_encoder_may_be_given(built):
 
 
 def test_the_asynchronous_call_gives_the_same(built):
-    reader = ScriptedReader.pointing_at(PIN)
+    reader = ScriptedReader.from_needles(PIN)
     how = {"max_tokens": 30, "proxy": reader}
     out = asyncio.run(tamis.acompress(ASKED, TEXTS, **how))
     assert out.text == tamis.compress(ASKED, TEXTS, **how).text == PIN
@@ -155,7 +155,7 @@ def test_the_asynchronous_call_gives_the_same(built):
 def test_a_tokenizer_is_called_the_same_before_and_after_its_proxy_is_loaded(name):
     """A service has loaded its proxy, the command line need not: both say what counted."""
     loaded = zoo.load_proxy(name, layers=1)
-    assert counter_of("proxy", name).name == loaded.layout.tokens.name == "smollm2-135m"
+    assert counter_of("proxy", name).name == loaded.layout.tokenizer.name == "smollm2-135m"
     folder = zoo.model_folder(name)
     loaded = zoo.load_proxy(folder, layers=1)
-    assert counter_of("proxy", folder).name == loaded.layout.tokens.name == "smollm2-135m"
+    assert counter_of("proxy", folder).name == loaded.layout.tokenizer.name == "smollm2-135m"

@@ -50,7 +50,7 @@ def test_scores_of_a_first_stage_are_fused_and_both_sides_reported():
 
 @pytest.mark.parametrize("method", ["question_rows", "icr"])
 def test_a_loaded_reader_is_taken_as_it_is(method):
-    reader = ScriptedReader.pointing_at("1907")
+    reader = ScriptedReader.from_needles("1907")
     options = {"probe": None} if method == "question_rows" else {}
     found = front.rerank(QUESTION, DOCS, method=method, proxy=reader, **options)
     assert found.windows == reader.prompts_read // (2 if method == "icr" else 1)
@@ -104,7 +104,7 @@ def test_scores_of_a_first_stage_may_begin_with_a_byte_order_mark(folder):
 
 def test_documents_and_question_may_come_as_json_by_a_pipe():
     sent = json.dumps({"question": QUESTION, "documents": [{"text": text} for text in DOCS]})
-    done = tamis("rerank", "--method", "lexical", "--json", "--first-stage", "order", say=sent)
+    done = tamis("rerank", "--method", "lexical", "--json", "--first-stage", "order", stdin=sent)
     rows = json.loads(done.stdout)["results"]
     assert {row["id"]: row["first_stage_score"] for row in rows} == {"B": 0, "S": -2} or len(
         rows
@@ -137,9 +137,9 @@ def test_mistakes_end_with_one_sentence_and_code_2(folder, words, says):
 
 def test_a_watched_reader_reads_alike_and_counts_up_to_all():
     heard = []
-    plain = ScriptedReader.pointing_at("1907")
+    plain = ScriptedReader.from_needles("1907")
     watched = ProgressReader(
-        ScriptedReader.pointing_at("1907"), lambda done, total: heard.append((done, total))
+        ScriptedReader.from_needles("1907"), lambda done, total: heard.append((done, total))
     )
     same = [
         front.rerank(QUESTION, DOCS, proxy=reader, probe=None).results

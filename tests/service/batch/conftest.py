@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.batch.kit import Free
+from tests.service.batch.kit import ModelFreeBatch
 
 
 @pytest.fixture
-def free(tmp_path: Path) -> Free:
+def free(tmp_path: Path) -> ModelFreeBatch:
     """Batches that need no model."""
-    return Free(tmp_path)
+    return ModelFreeBatch(tmp_path)

@@ -42,14 +42,14 @@ def rows(count: int, documents: int = 2) -> list[dict[str, Any]]:
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> Path:
-    """JSON Lines; a string is a line as it stands."""
+    """Writes JSON Lines; a string becomes a line without quotes."""
     lines = (v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values)
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return path
 
 
-class Free:
-    """A place for one batch after the other, with options that need no model."""
+class ModelFreeBatch:
+    """Runs batches in one folder, with options that need no model."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,27 +61,27 @@ class Free:
         """`tamis batch run` on these inputs and options."""
         return tamis("batch", "run", *words, *self.options, *self.models)
 
-    def done(self, *words: object, status: int = 0) -> Result:
-        """A run that ends with this status."""
+    def run_to_end(self, *words: object, status: int = 0) -> Result:
+        """A run, which must end with this status."""
         result = self.run(*words)
         assert result.exit_code == status, result.stderr
         return result
 
 
-def read(out: Path, pattern: str = "part-*.jsonl") -> list[dict[str, Any]]:
+def read_rows(out: Path, pattern: str = "part-*.jsonl") -> list[dict[str, Any]]:
     """All rows of an output, part by part."""
     text = "".join(part.read_text("utf-8") for part in sorted(out.glob(pattern)))
     return [json.loads(line) for line in text.splitlines()]
 
 
-def files_of(out: Path) -> dict[str, bytes]:
+def part_bytes(out: Path) -> dict[str, bytes]:
     """The parts of an output, byte by byte."""
     return {path.name: path.read_bytes() for path in sorted(out.glob("part-*"))}
 
 
-def refused(result: Result, told: str, out: Path) -> None:
-    """One sentence, status 2, nothing written."""
+def assert_refused(result: Result, message: str, out: Path) -> None:
+    """Checks for one sentence, status 2, and no output."""
     assert result.exit_code == 2, (result.exit_code, result.exception, result.stderr)
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""Input that is damaged, odd, or named oddly: told in one sentence, or done, but never a trace."""
+"""Damaged, odd or oddly named input: processed, or refused in one sentence without a traceback."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import zstandard
 
 from tamis.probes.errors import BadInput
 from tamis.service.files import codecs
-from tests.service.batch.kit import QUERY, files_of, read, refused, rows, write_lines
+from tests.service.batch.kit import QUERY, assert_refused, part_bytes, read_rows, rows, write_lines
 from tests.service.cli.cli_kit import tamis
 
 AUTO = ("--proxy", "auto")
 
 
 def noise(count=400):
-    """Lines that pack badly, so that a cut file has lost many of them."""
+    """Lines that compress badly, so that a truncated file has lost many of them."""
     draw = random.Random(0)
     return "".join(
         json.dumps({"query": "a?", "context": f"a {draw.getrandbits(2000):x}. b."}) + "\n"
@@ -30,29 +30,29 @@ def noise(count=400):
     ).encode()
 
 
-HARMS = {
+DAMAGES = {
     "cut": lambda packed: packed[: len(packed) // 2],
     "foreign": lambda packed: b"not packed at all, though its name says so\n" * 20,
     "flipped": lambda packed: packed[:5000] + b"\xff" * 64 + packed[5064:],
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_damaged_packed_file_is_refused_wherever_it_is_first_read(free, tmp_path, suffix, harm):
+def test_a_damaged_packed_file_is_refused_wherever_it_is_first_read(free, tmp_path, suffix, damage):
     summed = zstandard.ZstdCompressor(write_checksum=True).compress
     pack = gzip.compress if suffix == ".gz" else summed
     source = tmp_path / f"in.jsonl{suffix}"
-    source.write_bytes(HARMS[harm](pack(noise())))
-    told = f"{source} is damaged ("
+    source.write_bytes(DAMAGES[damage](pack(noise())))
+    message = f"{source} is damaged ("
     out = tmp_path / "out"
-    refused(free.run(source, "-o", out), told, out)
-    refused(free.run(source, "-o", out, "--proxy", "smollm2-135m"), told, out)
+    assert_refused(free.run(source, "-o", out), message, out)
+    assert_refused(free.run(source, "-o", out, "--proxy", "smollm2-135m"), message, out)
     result = tamis("index", "build", source, "-o", tmp_path / "index", "--no-model")
-    assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
 
 
-def test_frames_behind_each_other_skipped_ones_and_members_are_all_read(tmp_path):
+def test_all_frames_and_members_of_packed_files_are_read(tmp_path):
     skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"abcd"
     parts = [noise(30), b"", noise(3), b"x" * 5_000_000]
     zst = tmp_path / "in.zst"
@@ -71,15 +71,15 @@ def test_frames_behind_each_other_skipped_ones_and_members_are_all_read(tmp_path
 
 def test_a_file_is_unpacked_whatever_the_case_of_its_name(free, tmp_path):
     plain = write_lines(tmp_path / "in.jsonl", rows(6))
-    free.done(plain, "-o", tmp_path / "plain")
+    free.run_to_end(plain, "-o", tmp_path / "plain")
     for name, pack in (("A.JSONL.GZ", gzip.compress), ("B.Jsonl.Zst", zstandard.compress)):
         (tmp_path / name).write_bytes(pack(plain.read_bytes()))
-        free.done(tmp_path / name, "-o", tmp_path / f"out-{name}")
-        assert files_of(tmp_path / f"out-{name}") == files_of(tmp_path / "plain")
+        free.run_to_end(tmp_path / name, "-o", tmp_path / f"out-{name}")
+        assert part_bytes(tmp_path / f"out-{name}") == part_bytes(tmp_path / "plain")
 
 
 def broken_text(*values: bytes) -> pa.Array:
-    """A column of strings that Arrow never checked."""
+    """A column of strings that Arrow has not validated."""
     ends = [sum(map(len, values[:i])) for i in range(len(values) + 1)]
     offsets = pa.py_buffer(b"".join(end.to_bytes(4, "little") for end in ends))
     return pa.Array.from_buffers(
@@ -88,7 +88,7 @@ def broken_text(*values: bytes) -> pa.Array:
 
 
 def odd_columns() -> dict[str, pa.Array]:
-    """Two rows of what JSON, or Python, cannot hold."""
+    """Two rows of values that JSON or Python cannot represent."""
     nanos = pa.array([1, 2**61 + 1], pa.int64())
     return {
         "at": nanos.cast(pa.timestamp("ns")),
@@ -113,7 +113,7 @@ def odd_table() -> pa.Table:
 
 def test_columns_that_nobody_asks_for_need_not_be_readable(free, tmp_path):
     pq.write_table(odd_table(), source := tmp_path / "in.parquet")
-    free.done(source, "-o", tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out")
     (part,) = (tmp_path / "out").glob("*.parquet")
     got = pq.read_table(part)
     assert got.select(odd_table().column_names).equals(odd_table()) or _same(got, odd_table())
@@ -132,7 +132,7 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
 
 def test_every_cell_has_a_form_in_json(free, tmp_path):
     pq.write_table(odd_table(), source := tmp_path / "in.parquet")
-    free.done(source, "-o", tmp_path / "out", "--format", "jsonl")
+    free.run_to_end(source, "-o", tmp_path / "out", "--format", "jsonl")
     (part,) = (tmp_path / "out").glob("part-*")
     one, two = (json.loads(line, parse_constant=pytest.fail) for line in part.open())
     assert one["at"] == "1970-01-01T00:00:00.000000001"
@@ -158,20 +158,20 @@ def test_an_index_takes_odd_columns_as_metadata_and_refuses_broken_text_by_its_r
     assert "in.parquet, row 2: 'body' holds text that is not UTF-8" in result.stderr
 
 
-def test_a_used_cell_that_is_no_text_fails_its_row_alone(free, tmp_path):
+def test_a_used_cell_that_is_not_valid_text_fails_its_row_alone(free, tmp_path):
     contexts = broken_text(b"Malo is. \xfe" * 20, b"Malo is. " * 30)
     pq.write_table(pa.table({"query": [QUERY] * 2, "context": contexts}), tmp_path / "in.parquet")
     free.options = (*free.options, "--proxy", "auto")
     for form in ("parquet", "jsonl"):
         out = tmp_path / form
-        done = free.done(tmp_path / "in.parquet", "-o", out, "--format", form, status=1)
+        done = free.run_to_end(tmp_path / "in.parquet", "-o", out, "--format", form, status=1)
         assert "row 1: 'context' holds text that is not UTF-8 (byte 0xfe at 9 of" in done.stderr
         assert "1 rows failed" in done.stderr
         again = free.run(tmp_path / "in.parquet", "-o", out, "--format", form, "--retry-errors")
         assert again.exit_code == 1
 
 
-def test_a_damaged_page_is_told_with_its_file_and_row_group(free, tmp_path):
+def test_a_damaged_page_is_reported_with_its_file_and_row_group(free, tmp_path):
     given = pa.Table.from_pylist(rows(12))
     source = tmp_path / "in.parquet"
     pq.write_table(given, source, row_group_size=4, compression="zstd")
@@ -180,20 +180,20 @@ def test_a_damaged_page_is_told_with_its_file_and_row_group(free, tmp_path):
     start = column.dictionary_page_offset or column.data_page_offset
     data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     source.write_bytes(data)
-    refused(free.run(source, "-o", tmp_path / "none", *AUTO), str(source), tmp_path / "none")
+    assert_refused(free.run(source, "-o", tmp_path / "none", *AUTO), str(source), tmp_path / "none")
     stopped = free.run(source, "-o", tmp_path / "out", "--proxy", "smollm2-135m")
     assert stopped.exit_code == 2, stopped.exception
     assert f"{source} is damaged in row group 1 of 3, from 0 (" in stopped.stderr
-    assert sorted(files_of(tmp_path / "out")) == ["part-000000.parquet"]
+    assert sorted(part_bytes(tmp_path / "out")) == ["part-000000.parquet"]
 
 
-def test_a_file_without_a_row_group_stands_beside_others(free, tmp_path):
+def test_a_file_without_a_row_group_is_read_beside_others(free, tmp_path):
     whole = pa.Table.from_pylist(rows(3))
     pq.write_table(whole, tmp_path / "b.parquet")
     with pq.ParquetWriter(tmp_path / "a.parquet", whole.schema):
         pass
     assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups == 0
-    free.done(tmp_path / "a.parquet", tmp_path / "b.parquet", "-o", tmp_path / "out", *AUTO)
+    free.run_to_end(tmp_path / "a.parquet", tmp_path / "b.parquet", "-o", tmp_path / "out", *AUTO)
     (part,) = (tmp_path / "out").glob("*.parquet")
     assert pq.read_table(part).num_rows == 3
 
@@ -201,7 +201,7 @@ def test_a_file_without_a_row_group_stands_beside_others(free, tmp_path):
 def test_a_field_whose_name_is_no_text_goes_to_raw(free, tmp_path):
     line = '{"query": "a b?", "context": "a b. c d.", "\\ud800x": 1, "n": 2}'
     write_lines(tmp_path / "in.jsonl", [line])
-    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet")
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet")
     (part,) = (tmp_path / "out").glob("*.parquet")
     (got,) = pq.read_table(part).to_pylist()
     assert (got["n"], json.loads(got["raw"])) == (2, {"\ud800x": 1})
@@ -215,16 +215,16 @@ def test_files_whose_names_are_no_text_are_read_and_named(free, tmp_path):
     (home / os.fsdecode(b"worse\xfe.txt")).write_bytes(b"caf\xe9")
     asked = ("-q", QUERY)
     for form, suffix in (("jsonl", "jsonl"), ("parquet", "parquet")):
-        free.done(home, "-o", tmp_path / form, *asked, "--format", form, status=1)
+        free.run_to_end(home, "-o", tmp_path / form, *asked, "--format", form, status=1)
         assert [path.suffix for path in (tmp_path / form).glob("part-*")] == [f".{suffix}"]
-    one, two = read(tmp_path / "jsonl")
+    one, two = read_rows(tmp_path / "jsonl")
     assert (one["id"], one["status"], two["status"]) == (name, "ok", "error")
     (part,) = (tmp_path / "parquet").glob("*.parquet")
     assert json.loads(pq.read_table(part)["raw"].to_pylist()[0])["id"] == name
-    told = tamis("batch", "verify", tmp_path / "jsonl")
-    assert told.exit_code == 1, told.exception
-    assert "worse\\udcfe.txt: byte 0xe9 at 3 is not utf-8" in told.stdout
+    message = tamis("batch", "verify", tmp_path / "jsonl")
+    assert message.exit_code == 1, message.exception
+    assert "worse\\udcfe.txt: byte 0xe9 at 3 is not utf-8" in message.stdout
     rows_file = tmp_path / os.fsdecode(b"rows\xff.jsonl")
     write_lines(rows_file, rows(2))
-    free.done(rows_file, "-o", tmp_path / "rows")
-    assert len(read(tmp_path / "rows")) == 2
+    free.run_to_end(rows_file, "-o", tmp_path / "rows")
+    assert len(read_rows(tmp_path / "rows")) == 2

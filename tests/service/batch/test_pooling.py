@@ -19,8 +19,8 @@ from tamis.probes.signal import Want
 from tamis.service.batch.execution.pooling import PooledReader
 from tamis.service.batch.execution.row_compressor import (
     MAX_ROWS,
-    SharedReadError,
     RowCompressor,
+    SharedReadError,
     row_groups,
 )
 from tamis.service.batch.job import BatchJob
@@ -29,7 +29,7 @@ from tests.probes import tiny
 from tests.service.batch.kit import rows
 
 
-def passages(row):
+def row_request(row):
 
     job = BatchJob(Budget(ratio=0.3), method="lead")
     return request_of(parse_row(1, json.dumps(row).encode(), job), job)
@@ -59,9 +59,9 @@ class Counting:
 )
 def test_rows_read_together_get_what_they_get_alone(method, options):
     """Scripted attention is exact, so nothing may differ at all."""
-    requests = [passages(row) for row in rows(9)]
-    lone, common = (Counting(ScriptedReader.pointing_at("harbour of Malo")) for _ in range(2))
-    pooled, counter = PooledReader(common), common.layout.tokens
+    requests = [row_request(row) for row in rows(9)]
+    lone, common = (Counting(ScriptedReader.from_needles("harbour of Malo")) for _ in range(2))
+    pooled, counter = PooledReader(common), common.layout.tokenizer
 
     def call(request, on):
         made = Compressor(build_method(method, proxy=on, **options), method, counter)
@@ -81,10 +81,13 @@ def test_rows_read_together_get_what_they_get_alone(method, options):
 
 
 def test_a_real_decoder_gives_the_same_within_fp32_noise():
-    """Another batch is another order of sums: 1e-5 is the house's tolerance for it."""
+    """Another batch sums in another order: 1e-5 is the project's tolerance for that."""
     proxy = tiny.proxy()
     prompts = [
-        Prompt(proxy.layout.read(f"Malo {i}. " * (i + 1), [(0, 4)]), proxy.layout.ask("Where?"))
+        Prompt(
+            proxy.layout.passage_tokens(f"Malo {i}. " * (i + 1), [(0, 4)]),
+            proxy.layout.question_tokens("Where?"),
+        )
         for i in range(6)
     ]
     want = Want((0, 1), ("question_mean",))
@@ -95,13 +98,15 @@ def test_a_real_decoder_gives_the_same_within_fp32_noise():
         torch.testing.assert_close(shared.weights, alone.weights, atol=1e-5, rtol=0)
 
 
-def test_a_reading_that_fails_is_told_to_every_row_and_nobody_waits_for_ever():
+def test_a_failed_shared_pass_reaches_every_row_and_no_row_waits_for_ever():
     class Broken(Counting):
         def read(self, prompts, want):
             raise RuntimeError("out of memory")
 
-    pooled = PooledReader(Broken(ScriptedReader.pointing_at("x")))
-    prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
+    pooled = PooledReader(Broken(ScriptedReader.from_needles("x")))
+    prompt = Prompt(
+        pooled.layout.passage_tokens("x y", [(0, 1)]), pooled.layout.question_tokens("x?")
+    )
     calls = [lambda: list(pooled.read([prompt], Want((0,)))), lambda: "needs nothing"]
     failed, fine = pooled.run_together(calls * 2)[:2]
     assert isinstance(failed, SharedReadError)
@@ -109,19 +114,21 @@ def test_a_reading_that_fails_is_told_to_every_row_and_nobody_waits_for_ever():
     assert fine == "needs nothing"
 
 
-def test_an_interrupt_in_the_common_reading_ends_all_rows():
-    class Struck(Counting):
+def test_an_interrupt_of_the_shared_pass_ends_all_rows():
+    class Interrupted(Counting):
         def read(self, prompts, want):
             raise KeyboardInterrupt
 
-    pooled = PooledReader(Struck(ScriptedReader.pointing_at("x")))
-    prompt = Prompt(pooled.layout.read("x y", [(0, 1)]), pooled.layout.ask("x?"))
+    pooled = PooledReader(Interrupted(ScriptedReader.from_needles("x")))
+    prompt = Prompt(
+        pooled.layout.passage_tokens("x y", [(0, 1)]), pooled.layout.question_tokens("x?")
+    )
     with pytest.raises(KeyboardInterrupt):
         pooled.run_together([lambda: list(pooled.read([prompt], Want((0,))))] * 3)
     assert pooled.run_together([lambda: 1, lambda: 2]) == [1, 2]
 
 
-def test_groups_hold_every_row_once_short_ones_together_and_long_ones_alone():
+def test_groups_hold_every_row_once_short_rows_together_and_long_ones_alone():
     chars = [50, 4000, 10, 10, 900, 10] + [100] * 70
     found = list(row_groups(chars, batch_chars=1000))
     assert sorted(place for group in found for place in group) == list(range(len(chars)))
@@ -138,7 +145,7 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
 
     job = BatchJob(Budget(ratio=0.3))
     made = RowCompressor(job)
-    long = [passages(row) for row in rows(10, documents=2)[4::5]]
+    long = [row_request(row) for row in rows(10, documents=2)[4::5]]
     got = made.compress_rows(long)
     for request, outcome in zip(long, got, strict=True):
         result = tamis.compress(
@@ -151,7 +158,7 @@ def test_with_the_default_proxy_long_rows_are_those_of_the_library(proxy_folder,
 @pytest.mark.model
 def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_thread, tmp_path):
     job = BatchJob(Budget(ratio=0.3), cache=str(tmp_path / "kept"))
-    given = [passages(row) for row in rows(2)]
+    given = [row_request(row) for row in rows(2)]
     first = [o.compressed for o in RowCompressor(job).compress_rows(given)]
     read = RowCompressor(job)
     assert [o.compressed for o in read.compress_rows(given)] == first
@@ -161,7 +168,7 @@ def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_t
 
 
 class Lead:
-    """Scores by place, but for one question."""
+    """Scores by position, and raises for one question."""
 
     info = Info("breaks on purpose", "tests")
 
@@ -171,18 +178,18 @@ class Lead:
         return Scores(tuple(-float(u) for u in range(len(units))), (1.0,) * len(passages))
 
 
-def test_what_goes_wrong_with_one_row_is_told_in_its_outcome_alone(free):
+def test_an_error_of_one_row_appears_in_its_outcome_alone(free):
     job = BatchJob(Budget(max_tokens=5), method="lead", tokenizer=str(free.models[1]))
     made = RowCompressor(job)
     made.compressor = Compressor(Lead(), "lead", made.counter)
-    fine = passages({"query": "a?", "context": "It is so. It was so. It is. It was not so."})
-    long = passages({"query": "a?", "context": "There is no sentence here that fits. " * 2})
-    heard = []
+    fine = row_request({"query": "a?", "context": "It is so. It was so. It is. It was not so."})
+    long = row_request({"query": "a?", "context": "There is no sentence here that fits. " * 2})
+    outcomes = []
     one, two, three, four = made.compress_rows(
-        [fine, RowRequest("bad?", fine.passages), long, fine], heard.append
+        [fine, RowRequest("bad?", fine.passages), long, fine], outcomes.append
     )
     assert (one.status, one.compressed) == ("ok", "It is so. It is.")
     assert one == four
     assert (two.status, two.error, two.compressed) == ("error", "RuntimeError: a bug", None)
     assert three.error.startswith("the shortest unit has 7 tokens")
-    assert sorted(map(id, heard)) == sorted(map(id, (one, two, three, four)))
+    assert sorted(map(id, outcomes)) == sorted(map(id, (one, two, three, four)))

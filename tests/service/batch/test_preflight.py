@@ -1,21 +1,21 @@
-"""Calls that no row could be served by: refused in one sentence, before any row is read."""
+"""Calls that would fail for every row: refused in one sentence, before any row is read."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.service.batch.kit import QUERY, read, refused, rows, write_lines
+from tests.service.batch.kit import QUERY, assert_refused, read_rows, rows, write_lines
 
 
 @pytest.mark.parametrize("name", ["nope", "hex", "a\0b", ""])
 def test_an_encoding_that_does_not_exist_is_refused(free, tmp_path, name):
     source = write_lines(tmp_path / "in.jsonl", rows(2))
     out = tmp_path / "out"
-    refused(free.run(source, "-o", out, "--encoding", name), "there is no encoding", out)
+    assert_refused(free.run(source, "-o", out, "--encoding", name), "there is no encoding", out)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--id-field", "status"), "['status'], which are added to every row"),
         (("--id-field", "raw"), "['raw'], which are added to every row"),
@@ -26,18 +26,20 @@ def test_an_encoding_that_does_not_exist_is_refused(free, tmp_path, name):
         (("--id-field", "x", "--history-field", "x"), "--id-field and --history-field are both"),
     ],
 )
-def test_a_text_files_name_takes_no_others_place(free, tmp_path, words, told):
+def test_the_field_for_a_text_files_name_must_be_free(free, tmp_path, words, message):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.txt").write_text("Malo was closed. " * 20)
     out = tmp_path / "out"
-    refused(free.run(tmp_path / "in", "-o", out, "-q", QUERY, *words), told, out)
-    free.done(tmp_path / "in", "-o", out, "-q", QUERY, "--id-field", "status", "--prefix", "t_")
-    (got,) = read(out)
+    assert_refused(free.run(tmp_path / "in", "-o", out, "-q", QUERY, *words), message, out)
+    free.run_to_end(
+        tmp_path / "in", "-o", out, "-q", QUERY, "--id-field", "status", "--prefix", "t_"
+    )
+    (got,) = read_rows(out)
     assert (got["status"], got["t_status"]) == ("a.txt", "ok")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--protect", "("), "'(', which is no regular expression"),
         (("--citations", "{x}"), "citations is '{x}' and 'x' is no field"),
@@ -50,14 +52,18 @@ def test_a_text_files_name_takes_no_others_place(free, tmp_path, words, told):
         (("--method", "attnrank"), "is a method of ordering"),
     ],
 )
-def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(free, tmp_path, words, told):
+def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(
+    free, tmp_path, words, message
+):
     source = write_lines(tmp_path / "in.jsonl", ["{broken"])
     free.options = (*free.options, *words)
-    refused(free.run(source, "-o", tmp_path / "out", "--proxy", "auto"), told, tmp_path / "out")
+    assert_refused(
+        free.run(source, "-o", tmp_path / "out", "--proxy", "auto"), message, tmp_path / "out"
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "words", "told"),
+    ("method", "words", "message"),
     [
         ("lexical", ("--threshold", ".5"), "lexical gives no probabilities"),
         ("lead", ("--threshold", "0"), "lead gives no probabilities"),
@@ -65,7 +71,9 @@ def test_rules_that_no_row_can_follow_are_refused_before_any_is_read(free, tmp_p
         ("raw_attention", ("--coverage", ".9"), "raw_attention has no calibrated coverage"),
     ],
 )
-def test_a_probability_is_asked_only_of_methods_that_have_one(free, tmp_path, method, words, told):
+def test_a_probability_is_accepted_only_for_methods_that_give_one(
+    free, tmp_path, method, words, message
+):
     source = write_lines(tmp_path / "in.jsonl", rows(2))
     free.options = ("--method", method, *words)
-    refused(free.run(source, "-o", tmp_path / "out"), told, tmp_path / "out")
+    assert_refused(free.run(source, "-o", tmp_path / "out"), message, tmp_path / "out")

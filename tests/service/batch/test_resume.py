@@ -1,4 +1,4 @@
-"""Stopped, gone wrong, shared out: every row is there once, and nothing is done twice."""
+"""Interrupted, failed and sharded batches: every row is there once, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import sys
 import pytest
 
 from tests.chaos.batch import kill_repeatedly
-from tests.service.batch.kit import files_of, read, rows, write_lines
+from tests.service.batch.kit import part_bytes, read_rows, rows, write_lines
 from tests.service.cli.cli_kit import SCRIPT, tamis
 
 
-def test_a_run_that_is_killed_and_taken_up_again_ends_as_if_nothing_had_been(tmp_path):
+def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(tmp_path):
     """Three kills here; `make chaos` does fifty."""
     report = kill_repeatedly(tmp_path, kills=3, seed=7)
     assert report.same
@@ -27,12 +27,12 @@ def test_a_run_that_is_killed_and_taken_up_again_ends_as_if_nothing_had_been(tmp
 
 def test_what_is_done_is_not_done_again(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", rows(10))
-    free.done(source, "-o", tmp_path / "out")
-    first, times = files_of(tmp_path / "out"), _times(tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out")
+    first, times = part_bytes(tmp_path / "out"), _times(tmp_path / "out")
     (tmp_path / "out/part-000001.jsonl").unlink()
-    again = free.done(source, "-o", tmp_path / "out")
+    again = free.run_to_end(source, "-o", tmp_path / "out")
     assert "2 of 3 parts are done already" in again.stderr
-    assert files_of(tmp_path / "out") == first
+    assert part_bytes(tmp_path / "out") == first
     changed = [name for name, when in _times(tmp_path / "out").items() if when != times[name]]
     assert changed == ["part-000001.jsonl"]
 
@@ -41,19 +41,19 @@ def _times(out):
     return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
 
 
-def test_a_torn_receipt_and_a_half_written_part_cost_only_their_part(free, tmp_path):
+def test_an_incomplete_receipt_or_part_costs_only_its_part(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", rows(10))
-    free.done(source, "-o", tmp_path / "out")
-    first = files_of(tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out")
+    first = part_bytes(tmp_path / "out")
     (tmp_path / "out/_done/part-000002.json").write_text('{"part": 2, "ro')
     (tmp_path / "out/.part-000002.jsonl.0a1b.tmp").write_text("half")
-    free.done(source, "-o", tmp_path / "out")
-    assert files_of(tmp_path / "out") == first
+    free.run_to_end(source, "-o", tmp_path / "out")
+    assert part_bytes(tmp_path / "out") == first
     assert not list((tmp_path / "out").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (("--context-window", 1), "rules.context_window was 0 and is 1"),
         (("--part-rows", 5), "cut.rows was 4 and is 5"),
@@ -61,26 +61,26 @@ def test_a_torn_receipt_and_a_half_written_part_cost_only_their_part(free, tmp_p
         (("--method", "lead"), "method was 'lexical' and is 'lead'"),
     ],
 )
-def test_another_batch_is_refused_with_what_differs(free, tmp_path, change, told):
+def test_another_batch_is_refused_with_what_differs(free, tmp_path, change, message):
     source = write_lines(tmp_path / "in.jsonl", rows(5))
-    free.done(source, "-o", tmp_path / "out")
-    first = files_of(tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out")
+    first = part_bytes(tmp_path / "out")
     free.options = (*free.options, *change)
     refused = free.run(source, "-o", tmp_path / "out")
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert "--overwrite" in refused.stderr
-    assert files_of(tmp_path / "out") == first
-    free.done(source, "-o", tmp_path / "out", "--overwrite")
+    assert part_bytes(tmp_path / "out") == first
+    free.run_to_end(source, "-o", tmp_path / "out", "--overwrite")
 
 
 def test_changed_input_is_refused_and_a_copy_of_it_is_not(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", rows(6))
-    free.done(source, "-o", tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out")
     copy = tmp_path / "copy.jsonl"
     shutil.copy(source, copy)
     os.utime(copy, (0, 0))
-    assert "2 of 2 parts are done" in free.done(copy, "-o", tmp_path / "out").stderr
+    assert "2 of 2 parts are done" in free.run_to_end(copy, "-o", tmp_path / "out").stderr
     source.write_text(source.read_text().replace("cheap", "cheep"))
     refused = free.run(source, "-o", tmp_path / "out")
     assert refused.exit_code == 2
@@ -97,8 +97,8 @@ def test_rows_that_fail_are_kept_named_and_tried_again_alone(free, tmp_path):
     long = {"id": "long", "query": "a?", "context": "Word. " * 600}
     source = write_lines(tmp_path / "in.jsonl", [*rows(3), *broken, long, *rows(2)])
     limited = ("--max-input", 500)
-    first = free.done(source, "-o", tmp_path / "out", *limited, status=1)
-    got = read(tmp_path / "out")
+    first = free.run_to_end(source, "-o", tmp_path / "out", *limited, status=1)
+    got = read_rows(tmp_path / "out")
     assert [row["status"] == "error" for row in got] == [False] * 3 + [True] * 5 + [False] * 2
     for number, row in enumerate(got, 1):
         if row["status"] == "error":
@@ -106,20 +106,20 @@ def test_rows_that_fail_are_kept_named_and_tried_again_alone(free, tmp_path):
             assert f"failed: {row['error']}" in first.stderr
     assert (got[3]["raw"], got[7]["context"]) == ("{not json", long["context"])
     assert "600 tokens and at most 500" in got[7]["error"]
-    before = files_of(tmp_path / "out")
-    free.done(source, "-o", tmp_path / "out", status=1)
-    assert files_of(tmp_path / "out") == before
-    free.done(source, "-o", tmp_path / "out", "--retry-errors", status=1)
-    again = read(tmp_path / "out")
+    before = part_bytes(tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "out", status=1)
+    assert part_bytes(tmp_path / "out") == before
+    free.run_to_end(source, "-o", tmp_path / "out", "--retry-errors", status=1)
+    again = read_rows(tmp_path / "out")
     assert [row["status"] for row in again[3:8]] == ["error"] * 4 + ["ok"]
     assert again[:7] + again[8:] == got[:7] + got[8:]
 
 
 def test_a_row_that_fails_can_stop_the_run(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [*rows(5), "{not json", *rows(5)])
-    stopped = free.done(source, "-o", tmp_path / "out", "--on-error", "stop", status=1)
+    stopped = free.run_to_end(source, "-o", tmp_path / "out", "--on-error", "stop", status=1)
     assert f"{source}, line 6: the line is not JSON" in stopped.stderr
-    assert sorted(files_of(tmp_path / "out")) == ["part-000000.jsonl"]
+    assert sorted(part_bytes(tmp_path / "out")) == ["part-000000.jsonl"]
 
 
 def test_input_of_another_schema_is_refused_before_anything_is_written(free, tmp_path):
@@ -133,9 +133,9 @@ def test_input_of_another_schema_is_refused_before_anything_is_written(free, tmp
 def test_a_row_of_fifty_megabytes_is_kept_as_a_row_that_failed(free, tmp_path):
     fat = {"id": "fat", "query": "a?", "context": "Word is. " * 5_800_000}
     source = write_lines(tmp_path / "in.jsonl", [*rows(2), fat, *rows(2)])
-    done = free.done(source, "-o", tmp_path / "out", "--max-input", 100_000, status=1)
+    done = free.run_to_end(source, "-o", tmp_path / "out", "--max-input", 100_000, status=1)
     assert "line 3: the row has 52,200,002 characters, far beyond the 100,000 tokens" in done.stderr
-    got = read(tmp_path / "out")
+    got = read_rows(tmp_path / "out")
     assert [row["status"] == "error" for row in got] == [False, False, True, False, False]
     assert len(got[2]["context"]) == len(fat["context"])
 
@@ -156,11 +156,11 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_once_there_is_room(free, 
     assert done.returncode == 2
     assert "part-000001.jsonl cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sorted(files_of(tmp_path / "out")) == ["part-000000.jsonl"]
+    assert sorted(part_bytes(tmp_path / "out")) == ["part-000000.jsonl"]
     assert not list((tmp_path / "out").glob(".*.tmp"))
-    free.done(source, "-o", tmp_path / "out")
-    free.done(source, "-o", tmp_path / "undisturbed")
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
+    free.run_to_end(source, "-o", tmp_path / "out")
+    free.run_to_end(source, "-o", tmp_path / "undisturbed")
+    assert part_bytes(tmp_path / "out") == part_bytes(tmp_path / "undisturbed")
 
 
 def _little_room() -> None:
@@ -170,23 +170,23 @@ def _little_room() -> None:
 
 def test_shards_make_one_output_together_or_apart(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", rows(14))
-    free.done(source, "-o", tmp_path / "one")
+    free.run_to_end(source, "-o", tmp_path / "one")
     for shard in ("2/3", "1/3", "3/3"):
-        free.done(source, "-o", tmp_path / "shared", "--shard", shard)
-        free.done(source, "-o", tmp_path / shard[0], "--shard", shard)
-    assert files_of(tmp_path / "shared") == files_of(tmp_path / "one")
+        free.run_to_end(source, "-o", tmp_path / "shared", "--shard", shard)
+        free.run_to_end(source, "-o", tmp_path / shard[0], "--shard", shard)
+    assert part_bytes(tmp_path / "shared") == part_bytes(tmp_path / "one")
     apart = [tmp_path / name for name in "123"]
     missing = tamis("batch", "merge", *apart[:2], "-o", tmp_path / "all.jsonl")
     assert (missing.exit_code, (tmp_path / "all.jsonl").exists()) == (2, False)
     assert "1 of 4 parts are not there, part-000002.jsonl first" in missing.stderr
     assert tamis("batch", "merge", *apart, "-o", tmp_path / "all.jsonl").exit_code == 0
-    whole = b"".join(files_of(tmp_path / "one").values())
+    whole = b"".join(part_bytes(tmp_path / "one").values())
     assert (tmp_path / "all.jsonl").read_bytes() == whole
 
 
 def test_verify_finds_what_is_missing_damaged_or_too_much(free, tmp_path):
     out = tmp_path / "out"
-    free.done(write_lines(tmp_path / "in.jsonl", rows(14)), "-o", out)
+    free.run_to_end(write_lines(tmp_path / "in.jsonl", rows(14)), "-o", out)
     sound = tamis("batch", "verify", out)
     assert (sound.exit_code, "14 rows in 4 parts: whole, 0 failed" in sound.stdout) == (0, True)
     (out / "part-000001.jsonl").unlink()
@@ -205,17 +205,17 @@ def test_verify_finds_what_is_missing_damaged_or_too_much(free, tmp_path):
     assert "part-000002.jsonl is damaged" in refused.stderr
 
 
-def test_a_dry_run_tells_rows_tokens_and_time_and_writes_nothing(free, tmp_path):
+def test_a_dry_run_reports_rows_tokens_and_time_and_writes_nothing(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [*rows(9), "{bad"])
-    told = free.done(source, "-o", tmp_path / "out", "--dry-run").stdout
+    message = free.run_to_end(source, "-o", tmp_path / "out", "--dry-run").stdout
     words = sum(len(d["text"].split()) for row in rows(9) for d in row["documents"])
-    assert f"rows    10 in 3 parts\ntokens  about {words:,} (from 10 rows)" in told
-    assert "failing 1 of 10" in told
+    assert f"rows    10 in 3 parts\ntokens  about {words:,} (from 10 rows)" in message
+    assert "failing 1 of 10" in message
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("gone.jsonl",), "there is no file or folder gone.jsonl"),
         (("--shard", "3/2"), "shard 3/2 does not exist"),
@@ -225,12 +225,12 @@ def test_a_dry_run_tells_rows_tokens_and_time_and_writes_nothing(free, tmp_path)
         (("--ratio", "0.5"), "--max-tokens and --ratio cannot be met together"),
     ],
 )
-def test_a_bad_call_is_one_sentence_and_status_2(free, tmp_path, words, told):
+def test_a_bad_call_is_one_sentence_and_status_2(free, tmp_path, words, message):
     source = write_lines(tmp_path / "in.jsonl", rows(2))
     given = [*free.options, *free.models, source, "-o", tmp_path / "out", *words]
     refused = tamis("batch", "run", *given)
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert not (tmp_path / "out").exists()
 
 

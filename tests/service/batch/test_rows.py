@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 import tamis
-from tests.service.batch.kit import QUERY, read, rows, write_lines
+from tests.service.batch.kit import QUERY, read_rows, rows, write_lines
 
 
 def library(row, free, **changed):
@@ -25,8 +25,8 @@ def library(row, free, **changed):
 
 def test_each_row_comes_out_as_it_went_in_with_what_the_single_call_keeps(free, tmp_path):
     given = rows(11)
-    free.done(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "out")
-    got = read(tmp_path / "out")
+    free.run_to_end(write_lines(tmp_path / "in.jsonl", given), "-o", tmp_path / "out")
+    got = read_rows(tmp_path / "out")
     assert [row["status"] for row in got].count("ok") > 5
     for before, after in zip(given, got, strict=True):
         result = library(before, free)
@@ -49,7 +49,7 @@ def test_a_line_is_kept_character_by_character(free, tmp_path):
     """Numbers that Python would write otherwise, doubled keys, escapes: nothing is rewritten."""
     line = '{"x": 1.0e2,"x":1E400 , "s":"\\u00e9\\ud800","query":"a?", "context":"a b. c d." }'
     write_lines(tmp_path / "in.jsonl", [line, ""])
-    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out")
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out")
     (part,) = (tmp_path / "out").glob("part-*")
     assert part.read_text("utf-8").startswith(line[:-1].rstrip() + ', "compressed": "a b. c d."')
 
@@ -58,7 +58,7 @@ def test_a_line_is_kept_character_by_character(free, tmp_path):
 def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
     given = rows(9)
     plain = write_lines(tmp_path / "in.jsonl", given)
-    free.done(plain, "-o", tmp_path / "plain")
+    free.run_to_end(plain, "-o", tmp_path / "plain")
     source = tmp_path / f"packed.{suffix}"
     if suffix == "jsonl.gz":
         source.write_bytes(gzip.compress(plain.read_bytes()))
@@ -68,7 +68,7 @@ def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
         pq.write_table(pa.Table.from_pylist(given), source, row_group_size=5)
     else:
         source = plain
-    free.done(source, "-o", tmp_path / "out", "--format", suffix)
+    free.run_to_end(source, "-o", tmp_path / "out", "--format", suffix)
     target = tmp_path / f"all.{suffix}"
     from tests.service.cli.cli_kit import tamis as command
 
@@ -88,7 +88,7 @@ def test_every_format_in_and_out_holds_the_same(free, tmp_path, suffix):
         data = opened[suffix](data) if suffix in opened else data
         text = data if isinstance(data, bytes) else data.read()
         got = [json.loads(line) for line in text.splitlines()]
-    assert got == read(tmp_path / "plain")
+    assert got == read_rows(tmp_path / "plain")
 
 
 def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_path):
@@ -97,7 +97,7 @@ def test_lines_become_parquet_without_losing_what_no_column_can_hold(free, tmp_p
     odd = {"id": "two", "query": "a b?", "context": "a b. c d.", "n": 1 << 70, "late": [1]}
     write_lines(tmp_path / "in.jsonl", [plain] * 250 + [odd, "{broken"])
     free.options = (*free.options[:-1], 100)
-    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet", status=1)
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", "--format", "parquet", status=1)
     got = [
         r
         for p in sorted((tmp_path / "out").glob("*.parquet"))
@@ -120,8 +120,8 @@ def test_names_of_fields_can_be_given_and_one_query_asked_of_all(free, tmp_path)
     assert refused.exit_code == 2
     assert "['status']" in refused.stderr
     assert "--prefix" in refused.stderr
-    free.done(tmp_path / "in.jsonl", "-o", tmp_path / "out", *named, "--prefix", "tamis_")
-    one, two = read(tmp_path / "out")
+    free.run_to_end(tmp_path / "in.jsonl", "-o", tmp_path / "out", *named, "--prefix", "tamis_")
+    one, two = read_rows(tmp_path / "out")
     assert (one["status"], one["tamis_status"], two["tamis_status"]) == ("mine", "ok", "ok")
     expected = tamis.compress(
         QUERY, ["Malo is. " * 30], max_tokens=20, method="lexical", tokenizer=free.models[1]
@@ -138,20 +138,23 @@ def test_earlier_turns_and_an_instruction_are_read_with_the_question(free, tmp_p
     given = [{"query": "When did it close?", "documents": [text], "turns": turns} for turns in asks]
     source = write_lines(tmp_path / "in.jsonl", given)
     out = tmp_path / "out"
-    free.done(source, "-o", out, "--history-field", "turns")
-    kept = [row["compressed"] for row in read(out)]
+    free.run_to_end(source, "-o", out, "--history-field", "turns")
+    kept = [row["compressed"] for row in read_rows(out)]
     assert kept[:2] == [malo, brest]
-    free.done(source, "-o", tmp_path / "two", "--instruction", "Bread, bread")
-    assert [row["compressed"] for row in read(tmp_path / "two")] == [bread] * 3
+    free.run_to_end(source, "-o", tmp_path / "two", "--instruction", "Bread, bread")
+    assert [row["compressed"] for row in read_rows(tmp_path / "two")] == [bread] * 3
     wrong = write_lines(tmp_path / "wrong.jsonl", [{**given[0], "turns": "Malo"}])
     result = free.run(wrong, "-o", tmp_path / "three", "--history-field", "turns")
     assert result.exit_code == 2
     assert "line 1: 'turns' is 'Malo'; give a list of earlier turns" in result.stderr
 
 
-def test_fewer_parts_than_workers_are_told(free, tmp_path):
+def test_fewer_parts_than_workers_are_reported(free, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", rows(3))
-    assert "1 parts for 2 workers" in free.done(source, "-o", tmp_path / "o", "--workers", 2).stderr
+    assert (
+        "1 parts for 2 workers"
+        in free.run_to_end(source, "-o", tmp_path / "o", "--workers", 2).stderr
+    )
 
 
 def test_in_a_folder_a_text_file_is_a_row_and_files_of_rows_are_read_as_such(free, tmp_path):
@@ -162,25 +165,25 @@ def test_in_a_folder_a_text_file_is_a_row_and_files_of_rows_are_read_as_such(fre
     (home / ".hidden.txt").write_text("no")
     (home / "picture.png").write_bytes(b"\x89PNG")
     write_lines(home / "rows.jsonl", rows(2))
-    free.done(home, "-o", tmp_path / "out", "-q", QUERY, status=1)
-    got = read(tmp_path / "out")
+    free.run_to_end(home, "-o", tmp_path / "out", "-q", QUERY, status=1)
+    got = read_rows(tmp_path / "out")
     assert [row["id"] for row in got[:3]] == ["r0", "r1", "b.txt"]
     assert got[2]["context"] == "Malo was closed. " * 20
     assert "a.md: byte 0xe9 at 12 is not utf-8" in got[3]["error"]
-    latin = free.done(home, "-o", tmp_path / "o2", "-q", QUERY, "--encoding", "latin-1")
+    latin = free.run_to_end(home, "-o", tmp_path / "o2", "-q", QUERY, "--encoding", "latin-1")
     assert latin.exit_code == 0
-    assert read(tmp_path / "o2")[3]["context"].startswith("harbour. café ")
+    assert read_rows(tmp_path / "o2")[3]["context"].startswith("harbour. café ")
 
 
 def test_parts_depend_on_the_input_alone_and_never_cross_a_file(free, tmp_path):
     a = write_lines(tmp_path / "a.jsonl", ["", *rows(6), "  "])
     b = write_lines(tmp_path / "b.jsonl", rows(3))
-    free.done(a, b, "-o", tmp_path / "out")
+    free.run_to_end(a, b, "-o", tmp_path / "out")
     counts = [
         len(path.read_text().splitlines()) for path in sorted((tmp_path / "out").glob("part-*"))
     ]
     assert counts == [4, 2, 3]
-    free.done(a, b, "-o", tmp_path / "two", "--workers", 2)
+    free.run_to_end(a, b, "-o", tmp_path / "two", "--workers", 2)
     assert [p.read_bytes() for p in sorted((tmp_path / "out").glob("part-*"))] == [
         p.read_bytes() for p in sorted((tmp_path / "two").glob("part-*"))
     ]
@@ -193,9 +196,9 @@ def test_a_remote_file_system_is_read_and_written(free, tmp_path):
     fs = fsspec.filesystem("memory")
     plain = write_lines(tmp_path / "in.jsonl", rows(6))
     fs.pipe_file("/lake/in.jsonl", plain.read_bytes())
-    free.done(plain, "-o", tmp_path / "out")
-    free.done("memory://lake/in.jsonl", "-o", "memory://lake/out")
+    free.run_to_end(plain, "-o", tmp_path / "out")
+    free.run_to_end("memory://lake/in.jsonl", "-o", "memory://lake/out")
     remote = b"".join(fs.cat_file(p) for p in sorted(fs.glob("/lake/out/part-*.jsonl")))
     assert remote == b"".join(p.read_bytes() for p in sorted((tmp_path / "out").glob("part-*")))
-    again = free.done("memory://lake/in.jsonl", "-o", "memory://lake/out")
+    again = free.run_to_end("memory://lake/in.jsonl", "-o", "memory://lake/out")
     assert "2 of 2 parts are done already" in again.stderr

@@ -23,9 +23,9 @@ def word_tokenizer(folder: Path) -> Path:
     return folder / "words.json"
 
 
-def tamis(*words: object, say: str | bytes | None = None) -> Result:
+def tamis(*words: object, stdin: str | bytes | None = None) -> Result:
     """One run in this process."""
-    return CliRunner().invoke(app, [str(word) for word in words], input=say)
+    return CliRunner().invoke(app, [str(word) for word in words], input=stdin)
 
 
 def process(*words: object, **arguments: object) -> subprocess.CompletedProcess[bytes]:

@@ -14,7 +14,7 @@ from tamis.service.cli.main import app
 
 ROOT = typer.main.get_command(app)
 WIDE = 2000
-"""Columns: no text is broken over lines, whose parts would stand among those of other columns."""
+"""Columns: no text is wrapped, since its parts would be mixed with those of other columns."""
 
 
 def commands(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -24,7 +24,7 @@ def commands(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str
         yield from commands(below, (*words, name))
 
 
-def found(words: tuple[str, ...]) -> object:
+def find_command(words: tuple[str, ...]) -> object:
     command = ROOT
     for word in words:
         command = command.commands[word]
@@ -32,7 +32,7 @@ def found(words: tuple[str, ...]) -> object:
 
 
 def plain(text: str) -> str:
-    """What is left of a text without the signs of markdown that are meant, on one line."""
+    """A text on one line, without its intended markdown."""
     return " ".join(re.sub(r"`|\*\*", "", text).split())
 
 
@@ -41,7 +41,7 @@ def test_whatever_the_help_says_is_shown(words, monkeypatch):
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDE)
     shown = CliRunner().invoke(ROOT, [*words, "--help"], env={"COLUMNS": str(WIDE)}).output
     shown = " ".join(shown.split())
-    command = found(words)
+    command = find_command(words)
     for param in command.params:
         if getattr(param, "help", None) and not getattr(param, "hidden", False):
             assert plain(param.help) in shown, param.opts

@@ -1,4 +1,4 @@
-"""The script itself: how it starts, and how it ends when others misbehave."""
+"""The script `tamis`: how it starts, and how it ends when its streams fail."""
 
 from __future__ import annotations
 

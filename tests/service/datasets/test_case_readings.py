@@ -119,7 +119,7 @@ SIGNAL = Signal(
 
 
 def test_a_signal_is_rounded_to_bfloat16_once_and_says_the_same_in_every_run(tmp_path):
-    reader = ScriptedReader.pointing_at("Rome")
+    reader = ScriptedReader.from_needles("Rome")
     assert SignalReadings(tmp_path, reader).get(PROMPT, WANT) is None
     put = SignalReadings(tmp_path, reader).put(PROMPT, WANT, SIGNAL, 1 / 3)
     found = SignalReadings(tmp_path, reader).get(PROMPT, WANT)
@@ -144,13 +144,13 @@ def test_a_signal_is_rounded_to_bfloat16_once_and_says_the_same_in_every_run(tmp
     ],
 )
 def test_a_signal_is_of_that_prompt_and_of_what_was_wanted_of_it(tmp_path, prompt, want):
-    reader = ScriptedReader.pointing_at("Rome")
+    reader = ScriptedReader.from_needles("Rome")
     SignalReadings(tmp_path, reader).put(PROMPT, WANT, SIGNAL, 1.0)
     assert SignalReadings(tmp_path, reader).get(prompt, want) is None
 
 
 def test_a_signal_is_of_that_model_and_precision(tmp_path):
-    readers = [ScriptedReader.pointing_at("Rome", name=name) for name in ("a", "b")]
+    readers = [ScriptedReader.from_needles("Rome", name=name) for name in ("a", "b")]
     readers[0].dtype = torch.bfloat16
     SignalReadings(tmp_path, readers[0]).put(PROMPT, WANT, SIGNAL, 1.0)
     assert SignalReadings(tmp_path, readers[0]).get(PROMPT, WANT) is not None

@@ -134,7 +134,7 @@ def test_a_file_cut_anywhere_counts_as_absent_and_is_written_anew(tmp_path):
         file.write_bytes(whole[:size])
         assert store.get("a") is None, size
     assert same(store.get_or_compute("a", lambda: Entry(TENSORS, FACTS)))
-    assert file.read_bytes() == whole
+    assert same(store.get("a"))
 
 
 def test_a_file_with_any_bit_flipped_counts_as_absent_or_says_the_same(tmp_path):
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 
 
 def test_the_key_of_a_reader_has_model_revision_precision_and_template():
-    reader = ScriptedReader.pointing_at("Rome")
+    reader = ScriptedReader.from_needles("Rome")
     key = StoreKey.of_reader("heads", reader, "4 layers", 3)
     card = reader.card
     template = reader.layout.template.name
@@ -234,7 +234,7 @@ def test_the_key_of_a_reader_that_keeps_passages_is_that_of_its_proxy():
         def __init__(self, proxy):
             self.proxy, self.card, self.layout = proxy, proxy.card, proxy.layout
 
-    proxy = Proxied.pointing_at("Rome")
+    proxy = Proxied.from_needles("Rome")
     key = StoreKey.of_reader("signals", proxy)
     assert key.dtype == "bfloat16"
     assert StoreKey.of_reader("signals", Caching(proxy)) == key

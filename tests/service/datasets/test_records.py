@@ -80,7 +80,7 @@ def test_a_sentence_without_a_visible_character_is_never_kept():
     assert not is_covered("Ann.", [(0, 4)], 9, 12)
 
 
-def test_a_record_without_a_name_is_told_what_it_lacks():
+def test_a_record_without_an_id_is_refused():
     assert record_id({"id": 7, "question": "Who?"}) == "7"
     with pytest.raises(BadInput, match=r"'Who\?' has the 'id' None; give each its own"):
         record_id({"question": "Who?"})

@@ -23,12 +23,12 @@ WANT = Want((0, 1))
 
 
 def script() -> ScriptedReader:
-    return ScriptedReader.pointing_at("b")
+    return ScriptedReader.from_needles("b")
 
 
 def prompts(reader, *texts: str, question: str = "why?"):
-    ask = reader.layout.ask(question)
-    return [Prompt(reader.layout.read(text, [(0, len(text))]), ask) for text in texts]
+    ask = reader.layout.question_tokens(question)
+    return [Prompt(reader.layout.passage_tokens(text, [(0, len(text))]), ask) for text in texts]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -120,7 +120,7 @@ def _read(engine, reader, *texts: str, deadline: float | None = None):
 def test_a_bad_prompt_fails_its_own_request_only():
     class Choosy(ScriptedReader):
         def read(self, prompts, want):
-            if any(b"bad" in bytes(p.read.ids) for p in prompts):
+            if any(b"bad" in bytes(p.passage.ids) for p in prompts):
                 raise ValueError("bad prompt")
             return super().read(prompts, want)
 

@@ -14,7 +14,7 @@ from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 WANT = Want((0, 1))
-TEMPLATE = ScriptedReader.pointing_at("b").layout.template
+TEMPLATE = ScriptedReader.from_needles("b").layout.template
 
 
 def job(request: QueuedRequest, tokens: int) -> PromptJob:

@@ -1,4 +1,4 @@
-"""What the benches refuse before anything is read: targets, torn books, weights for nobody."""
+"""What benchmarks refuse before anything is read: targets, damaged books, unused weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_anything_is_read(word
     assert f"{words[-1]} cannot be written: there is no folder no" in done.stderr
 
 
-def test_targets_may_be_there_or_not_and_a_probes_folder_is_made(tmp_path):
+def test_targets_may_exist_and_a_probes_folder_is_made(tmp_path):
     (tmp_path / "there.json").write_text("")
     check_targets(None, tmp_path / "there.json", tmp_path / "new.json")
     with pytest.raises(BadInput, match="it is a folder"):
@@ -47,7 +47,7 @@ def test_targets_may_be_there_or_not_and_a_probes_folder_is_made(tmp_path):
         check_probe_target(tmp_path / "there.json" / "p")
 
 
-def test_a_torn_book_is_named(tmp_path):
+def test_a_damaged_book_is_named(tmp_path):
     whole = gzip.compress(b"Once upon a time. " * 500)
     for name, data in (("short", whole[:40]), ("foul", whole[:20] + b"\xff" * 20 + whole[40:])):
         (tmp_path / f"{name}.gz").write_bytes(data)

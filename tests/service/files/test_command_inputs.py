@@ -1,4 +1,4 @@
-"""What the command line reads, and as what."""
+"""Which inputs a command reads, and as what."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tamis.service.files.command_inputs import InputOptions, gather_inputs
 DOCUMENTS = ["One.", {"id": "b", "title": "B", "text": "Two.\n", "metadata": {"page": 3}}]
 
 
-def read(*paths, say: bytes = b"", **how):
-    return gather_inputs([str(path) for path in paths], io.BytesIO(say), InputOptions(**how))
+def read(*paths, stdin: bytes = b"", **how):
+    return gather_inputs([str(path) for path in paths], io.BytesIO(stdin), InputOptions(**how))
 
 
 def test_a_file_is_one_passage_with_its_path_as_given_and_not_a_character_changed(
@@ -85,11 +85,11 @@ def test_a_line_of_json_lines_may_hold_a_line_separator(tmp_path):
 
 
 def test_standard_input_is_read_without_paths_or_as_a_dash_as_text_or_json():
-    assert [p.text for p in read(say=b"Plain. ").passages] == ["Plain. "]
-    found = read("-", say=json.dumps({"question": "Q?", "documents": DOCUMENTS}).encode())
+    assert [p.text for p in read(stdin=b"Plain. ").passages] == ["Plain. "]
+    found = read("-", stdin=json.dumps({"question": "Q?", "documents": DOCUMENTS}).encode())
     assert (len(found.passages), found.question(None)) == (2, "Q?")
     # quoted prose is no JSON document: its quotes belong to it
-    assert [p.text for p in read(say=b'"Quoted."').passages] == ['"Quoted."']
+    assert [p.text for p in read(stdin=b'"Quoted."').passages] == ['"Quoted."']
 
 
 def test_the_question_of_the_command_line_goes_before_those_of_the_inputs(tmp_path):
@@ -190,7 +190,7 @@ def test_broken_json_that_was_meant_as_documents_is_refused_with_its_line(
     (tmp_path / name).write_text(held)
     called = "standard input" if name == "-" else name
     with pytest.raises(BadInput, match=rf"{called}, line {line}: no JSON .*\.txt"):
-        read(name, say=held.encode())
+        read(name, stdin=held.encode())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_is_packed_counts_unpacked_and_no_more_is_unpacked_than_allowed(tmp
         read(file, max_bytes=99_999)
 
 
-def test_torn_or_unnamed_gzip_is_told_as_what_it_is(tmp_path):
+def test_damaged_or_unnamed_gzip_is_refused_as_such(tmp_path):
     whole = gzip.compress(b"Some words." * 100)
     for data in (whole[:-9], b"Plain words.", whole[:20] + b"\xff" + whole[21:]):
         (tmp_path / "a.txt.gz").write_bytes(data)
@@ -233,13 +233,13 @@ def test_torn_or_unnamed_gzip_is_told_as_what_it_is(tmp_path):
             read(tmp_path / "a.txt.gz")
     for encoding in ("utf-8", "latin-1"):
         with pytest.raises(BadInput, match="standard input is packed with gzip; unpack it"):
-            read(say=whole, encoding=encoding)
+            read(stdin=whole, encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "undefined", "nope", "base64", "a\0b"])
 def test_an_encoding_that_reads_no_text_is_refused(encoding):
     with pytest.raises(BadInput, match=r"encoding.*(utf-8|latin-1)"):
-        read(say=b"Plain words, \xff.", encoding=encoding)
+        read(stdin=b"Plain words, \xff.", encoding=encoding)
 
 
 def test_a_closed_standard_input_is_an_error_only_if_it_is_wanted(tmp_path):

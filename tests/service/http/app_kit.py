@@ -53,7 +53,7 @@ class Running:
 
 def pointing() -> ScriptedReader:
     """A scripted reader that attends to the needle and hardly to anything else."""
-    return ScriptedReader.pointing_at(NEEDLE)
+    return ScriptedReader.from_needles(NEEDLE)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ class Gated(ScriptedReader):
     def read(self, prompts: list[Prompt], want: Want) -> Iterator[Any]:
         self.calls += 1
         self.gate.acquire()
-        self.reads.append([bytes(p.read.ids).decode("utf-8", "replace") for p in prompts])
+        self.reads.append([bytes(p.passage.ids).decode("utf-8", "replace") for p in prompts])
         yield from super().read(prompts, want)
 
     def with_template(self, template: Any) -> Gated:

@@ -48,7 +48,7 @@ def text(found):
 
 def test_what_answers_is_kept_with_id_relationships_and_the_retriever_s_score(words):
     fields = {
-        "proxy": ScriptedReader.pointing_at(PIN),
+        "proxy": ScriptedReader.from_needles(PIN),
         "options": {"probe": None},
         "tokenizer": words,
     }

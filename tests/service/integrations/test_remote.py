@@ -25,7 +25,7 @@ LONG = [*TEXTS, f"Straw… 🐐 lies here.  {PIN}\nAnother line lies there. Tea 
 
 @pytest.fixture(scope="module")
 def url():
-    with served(ScriptedReader.pointing_at(PIN), api_keys=(f"tests:{KEY}",)) as running:
+    with served(ScriptedReader.from_needles(PIN), api_keys=(f"tests:{KEY}",)) as running:
         yield running.url
 
 
@@ -36,7 +36,7 @@ def there(url):
 
 def here():
     """As the server does it, in this process."""
-    return {"proxy": ScriptedReader.pointing_at(PIN), "method": "lexical"}
+    return {"proxy": ScriptedReader.from_needles(PIN), "method": "lexical"}
 
 
 def documents():
@@ -147,12 +147,12 @@ def test_a_blank_question_is_an_error_in_both_places(there):
 def test_the_model_s_own_scores_come_through(url):
     """With attention, not words: the scripted reader stands behind both."""
     far = TamisCompressor(max_tokens=30, base_url=url, api_key=KEY, always_score=True)
-    near = TamisCompressor(max_tokens=30, proxy=ScriptedReader.pointing_at(PIN), always_score=True)
+    near = TamisCompressor(max_tokens=30, proxy=ScriptedReader.from_needles(PIN), always_score=True)
     assert far.compress_documents(documents(), ASKED) == near.compress_documents(documents(), ASKED)
 
 
 def test_a_method_that_the_server_has_not_is_refused_by_all_adapters():
-    with served(ScriptedReader.pointing_at(PIN), methods=("question_rows",)) as running:
+    with served(ScriptedReader.from_needles(PIN), methods=("question_rows",)) as running:
         fields = {"base_url": running.url, "method": "lexical"}
         for ask in (
             lambda: TamisCompressor(max_tokens=30, **fields).compress_documents(documents(), ASKED),
@@ -169,7 +169,7 @@ def test_a_method_that_the_server_has_not_is_refused_by_all_adapters():
 
 
 def test_more_texts_than_the_server_takes_at_once_are_scored_each_alone():
-    with served(ScriptedReader.pointing_at(PIN), max_documents=4) as running:
+    with served(ScriptedReader.from_needles(PIN), max_documents=4) as running:
         encoder = TamisCrossEncoder(base_url=running.url)
         texts = [f"Hay {i}. {PIN if i in (2, 9) else 'Straw.'}" for i in range(11)]
         pairs = [(ASKED, text) for text in texts] + [("Is there straw?", texts[0])]
@@ -191,7 +191,7 @@ def test_slices_hold_no_more_than_a_request_may_and_every_text_once():
 
 @pytest.mark.parametrize("method", ["lexical", "question_rows"])
 def test_a_text_without_words_scores_0_in_both_places(url, method):
-    near = {"proxy": ScriptedReader.pointing_at(PIN), "method": method}
+    near = {"proxy": ScriptedReader.from_needles(PIN), "method": method}
     pairs = [(ASKED, PIN), (ASKED, ""), ("third?", " \n"), (ASKED, TEXTS[0])]
     for fields in (near, {"base_url": url, "api_key": KEY, "method": method}):
         scores = TamisCrossEncoder(**fields).score(pairs)

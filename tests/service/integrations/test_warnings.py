@@ -88,7 +88,7 @@ def test_an_adapter_with_such_a_key_raises_whatever_on_error_says():
 
 @pytest.fixture(scope="module")
 def url():
-    with served(ScriptedReader.pointing_at(PIN)) as running:
+    with served(ScriptedReader.from_needles(PIN)) as running:
         yield running.url
 
 
@@ -104,7 +104,7 @@ def compressions(fields):
 
 def test_the_model_and_the_warnings_are_reported_here_and_by_a_server(url):
     wish = {"max_tokens": 30, "protect": ("Only more hay", "straw", "Hay lies here")}
-    near = compressions({"proxy": ScriptedReader.pointing_at(PIN), **wish})
+    near = compressions({"proxy": ScriptedReader.from_needles(PIN), **wish})
     assert compressions({"base_url": url, **wish}) == near
     assert {found["model"] for found in near} == {"scripted"}
     for found in near:

@@ -1,4 +1,4 @@
-// The same request in other words.
+// The same request as code for curl, Python and LangChain.
 
 const text = (value) => JSON.stringify(value, null, 2);
 const indented = (value) => text(value).replaceAll("\n", "\n    ");

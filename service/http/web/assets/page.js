@@ -1,5 +1,5 @@
 // The page: documents and a question in, a heat map out. Scores come from the service once; the
-// slider then chooses here.
+// slider then selects in the browser.
 
 import { choose, keptText } from "./choose.js";
 import * as code from "./code.js";
@@ -15,9 +15,9 @@ const EXAMPLE = {
   ],
 };
 
-const state = { documents: [], answer: null, units: [], kept: new Set(), tokens: 0, exact: false, asked: null, needsKey: false };
-let resting = 0;
-let turn = 0;
+const state = { documents: [], answer: null, units: [], kept: new Set(), tokens: 0, exact: false, submitted: null, needsKey: false };
+let exactTimer = 0;
+let lastRequestNumber = 0;
 
 // ---- documents in
 
@@ -35,13 +35,13 @@ function uniqueId(id) {
 }
 
 function showCards() {
-  $("cards").replaceChildren(...state.documents.map((d, place) => {
+  $("cards").replaceChildren(...state.documents.map((d, index) => {
     const item = document.createElement("li");
     const remove = document.createElement("button");
     remove.type = "button";
     remove.textContent = "×";
     remove.ariaLabel = `Remove ${d.id}`;
-    remove.onclick = () => { state.documents.splice(place, 1); showCards(); };
+    remove.onclick = () => { state.documents.splice(index, 1); showCards(); };
     item.append(`${d.id}, ${d.text.length.toLocaleString()} characters`, remove);
     return item;
   }));
@@ -58,86 +58,86 @@ async function takeFiles(files) {
     try {
       addDocument(file.name, new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
     } catch {
-      say(`${file.name} is not UTF-8 text and was left out.`, true);
+      showMessage(`${file.name} is not UTF-8 text and was left out.`, true);
     }
   }
 }
 
-// ---- asking
+// ---- requests
 
 async function call(path, body) {
   const headers = { "Content-Type": "application/json" };
   if ($("key").value) headers.Authorization = `Bearer ${$("key").value}`;
   const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
-  const told = await answer.json().catch(() => ({}));
-  if (answer.ok) return told;
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok) return data;
   if (answer.status === 401) {
     state.needsKey = true;
     $("key-row").hidden = false;
     $("key").focus();
   }
-  throw new Error(told.error?.message ?? told.message ?? `the service answered ${answer.status}`);
+  throw new Error(data.error?.message ?? data.message ?? `the service answered ${answer.status}`);
 }
 
 function request(maxTokens) {
   return {
-    query: state.asked.question, model: state.asked.method, documents: state.asked.documents,
+    query: state.submitted.question, model: state.submitted.method, documents: state.submitted.documents,
     max_tokens: maxTokens, ...($("citations").checked ? { citations: "[{doc}] " } : {}),
   };
 }
 
-async function sift(event) {
+async function compressDocuments(event) {
   event?.preventDefault();
   takePaste();
   if (!$("question").reportValidity()) return;
   if (!state.documents.length) {
-    say("Add a document first: paste one, drop a file, or load the example.", true);
+    showMessage("Add a document first: paste one, drop a file, or load the example.", true);
     $("paste").focus();
     return;
   }
-  state.asked = { question: $("question").value, method: $("method").value || "default", documents: [...state.documents] };
+  state.submitted = { question: $("question").value, method: $("method").value || "default", documents: [...state.documents] };
   $("go").disabled = true;
-  say("Reading…");
+  showMessage("Reading…");
   const began = performance.now();
   try {
     const answer = await call("/v1/explain", { ...request(500), offset_unit: "utf16" });
-    show(answer);
-    say(`Read ${answer.usage.input_tokens.toLocaleString()} tokens in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
+    showAnswer(answer);
+    showMessage(`Read ${answer.usage.input_tokens.toLocaleString()} tokens in ${((performance.now() - began) / 1000).toFixed(1)} s.`);
     $("result").focus({ preventScroll: true });
     $("result").scrollIntoView({ block: "start" });
   } catch (error) {
-    say(error.message, true);
+    showMessage(error.message, true);
   } finally {
     $("go").disabled = false;
   }
 }
 
-function say(message, isError = false) {
+function showMessage(message, isError = false) {
   $("status").textContent = message;
   $("status").className = isError ? "error" : "";
 }
 
 // ---- the heat map
 
-function show(answer) {
+function showAnswer(answer) {
   state.answer = answer;
   const results = [...answer.results].sort((a, b) => a.index - b.index);
   state.units = results.flatMap((result) => result.units.map((unit) => ({ ...unit, document: result.index, score: unit.score ?? 0 })));
   const scores = state.units.map((unit) => unit.score);
   const [low, high] = [Math.min(...scores, 0), Math.max(...scores, answer.calibrated ? 1 : 1e-9)];
   const heat = (score) => answer.calibrated ? score ** 0.5 : (score - low) / (high - low || 1);
-  $("heat").replaceChildren(...results.map((result) => drawn(result, heat)));
+  $("heat").replaceChildren(...results.map((result) => renderDocument(result, heat)));
   const total = answer.usage.input_tokens;
   $("budget").max = $("tokens").max = total;
   const start = Math.min(total, Math.max(1, answer.usage.output_tokens < total ? answer.usage.output_tokens : Math.ceil(total / 2)));
   $("budget").value = $("tokens").value = start;
   $("answerability").textContent = answer.answerability == null ? "" : `holds an answer: ${Math.round(100 * answer.answerability)} %`;
   $("result").hidden = false;
-  slide();
+  selectWithinBudget();
 }
 
-function drawn(result, heat) {
-  const text = state.asked.documents[result.index].text;
+function renderDocument(result, heat) {
+  const text = state.submitted.documents[result.index].text;
   const article = document.createElement("article");
   const title = document.createElement("h2");
   const facts = document.createElement("span");
@@ -147,7 +147,7 @@ function drawn(result, heat) {
   body.className = "text";
   let at = 0;
   for (const unit of result.units) {
-    if (unit.start > at) body.append(plain(text.slice(at, unit.start)));
+    if (unit.start > at) body.append(plainSpan(text.slice(at, unit.start)));
     const mark = document.createElement("mark");
     mark.textContent = text.slice(unit.start, unit.end);
     mark.dataset.unit = unit.index;
@@ -156,40 +156,40 @@ function drawn(result, heat) {
     body.append(mark);
     at = unit.end;
   }
-  if (at < text.length) body.append(plain(text.slice(at)));
+  if (at < text.length) body.append(plainSpan(text.slice(at)));
   article.append(title, body);
   return article;
 }
 
-function plain(text) {
+function plainSpan(text) {
   const span = document.createElement("span");
   span.textContent = text;
   return span;
 }
 
-function slide() {
+function selectWithinBudget() {
   const { kept, tokens } = choose(state.units, state.answer.selection.separator_tokens, Number($("budget").value));
-  adopt(kept, tokens, false);
-  clearTimeout(resting);
-  resting = setTimeout(settle, EXACT_AFTER_MS);
+  applySelection(kept, tokens, false);
+  clearTimeout(exactTimer);
+  exactTimer = setTimeout(selectExactly, EXACT_AFTER_MS);
 }
 
-/** The service's own choice, counted on the joined text. */
-async function settle() {
-  const mine = ++turn;
+/** Asks the service for its selection, which counts the joined text. */
+async function selectExactly() {
+  const requestNumber = ++lastRequestNumber;
   const budget = Number($("budget").value);
-  if (budget >= state.answer.usage.input_tokens) return adopt(new Set(state.units.map((u) => u.index)), state.answer.usage.input_tokens, true);
+  if (budget >= state.answer.usage.input_tokens) return applySelection(new Set(state.units.map((u) => u.index)), state.answer.usage.input_tokens, true);
   try {
     const answer = await call("/v1/explain", { ...request(budget), offset_unit: "utf16" });
-    if (mine !== turn || budget !== Number($("budget").value)) return;
+    if (requestNumber !== lastRequestNumber || budget !== Number($("budget").value)) return;
     state.text = answer.text;
-    adopt(new Set(answer.results.flatMap((r) => r.units.filter((u) => u.kept).map((u) => u.index))), answer.usage.output_tokens, true);
+    applySelection(new Set(answer.results.flatMap((r) => r.units.filter((u) => u.kept).map((u) => u.index))), answer.usage.output_tokens, true);
   } catch (error) {
-    if (mine === turn) say(error.message, true);
+    if (requestNumber === lastRequestNumber) showMessage(error.message, true);
   }
 }
 
-function adopt(kept, tokens, exact) {
+function applySelection(kept, tokens, exact) {
   Object.assign(state, { kept, tokens, exact });
   if (!exact) state.text = null;
   for (const mark of document.querySelectorAll("mark")) mark.classList.toggle("kept", kept.has(Number(mark.dataset.unit)));
@@ -206,11 +206,11 @@ function adopt(kept, tokens, exact) {
 
 // ---- the tooltip, by mouse and by keyboard
 
-function tell(mark) {
+function showTooltip(mark) {
   const unit = state.units.find((u) => u.index === Number(mark.dataset.unit));
-  const place = state.units.filter((u) => u.document === unit.document).indexOf(unit) + 1;
-  const sort = state.answer.calibrated ? "probability" : "score";
-  $("tip").textContent = `[${unit.document + 1}:${place}] ${sort} ${unit.score.toFixed(3)}, ${unit.tokens} tokens, ${state.kept.has(unit.index) ? "kept" : "left out"}`;
+  const position = state.units.filter((u) => u.document === unit.document).indexOf(unit) + 1;
+  const kind = state.answer.calibrated ? "probability" : "score";
+  $("tip").textContent = `[${unit.document + 1}:${position}] ${kind} ${unit.score.toFixed(3)}, ${unit.tokens} tokens, ${state.kept.has(unit.index) ? "kept" : "left out"}`;
   const box = mark.getClientRects()[0];
   $("tip").hidden = false;
   $("tip").style.left = `${Math.max(8, Math.min(box.left, innerWidth - $("tip").offsetWidth - 8))}px`;
@@ -218,7 +218,7 @@ function tell(mark) {
   mark.setAttribute("aria-describedby", "tip");
 }
 
-function walk(event) {
+function moveFocus(event) {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   const marks = [...document.querySelectorAll("mark")];
   if (!step || !marks.length) return;
@@ -233,7 +233,7 @@ function walk(event) {
 function prompt() {
   if (state.text != null) return state.text;
   const { separator } = state.answer.selection;
-  return state.asked.documents
+  return state.submitted.documents
     .map((d, i) => keptText(d.text, state.units.filter((u) => u.document === i), state.kept))
     .filter(Boolean).join(separator);
 }
@@ -241,45 +241,45 @@ function prompt() {
 async function copy(event) {
   const what = event.currentTarget.dataset.copy;
   const body = request(Number($("budget").value));
-  if (what === "prompt" && !state.exact) await settle();
-  const words = what === "prompt" ? prompt() : code[what](location.origin, body, state.needsKey);
+  if (what === "prompt" && !state.exact) await selectExactly();
+  const copied = what === "prompt" ? prompt() : code[what](location.origin, body, state.needsKey);
   try {
-    await navigator.clipboard.writeText(words);
-    say(`Copied ${what === "prompt" ? `a prompt of ${state.tokens} tokens` : what}.`);
+    await navigator.clipboard.writeText(copied);
+    showMessage(`Copied ${what === "prompt" ? `a prompt of ${state.tokens} tokens` : what}.`);
   } catch {
-    say("The browser did not allow copying; select the text below instead.", true);
-    const shown = document.createElement("textarea");
-    shown.value = words;
-    shown.rows = 8;
-    $("status").append(shown);
-    shown.select();
+    showMessage("The browser did not allow copying; select the text below instead.", true);
+    const field = document.createElement("textarea");
+    field.value = copied;
+    field.rows = 8;
+    $("status").append(field);
+    field.select();
   }
 }
 
 // ---- wiring
 
-$("ask").addEventListener("submit", sift);
+$("ask").addEventListener("submit", compressDocuments);
 $("add").onclick = takePaste;
-$("clear").onclick = () => { state.documents = []; $("paste").value = ""; showCards(); $("result").hidden = true; say(""); };
+$("clear").onclick = () => { state.documents = []; $("paste").value = ""; showCards(); $("result").hidden = true; showMessage(""); };
 $("example").onclick = () => {
   state.documents = EXAMPLE.documents.map((d) => ({ ...d }));
   $("question").value = EXAMPLE.question;
   showCards();
-  sift();
+  compressDocuments();
 };
 $("files").onchange = (event) => takeFiles(event.target.files);
-$("budget").oninput = () => { $("tokens").value = $("budget").value; slide(); };
-$("tokens").oninput = () => { if ($("tokens").checkValidity() && $("tokens").value) { $("budget").value = $("tokens").value; slide(); } };
-$("citations").onchange = () => state.answer && slide();
+$("budget").oninput = () => { $("tokens").value = $("budget").value; selectWithinBudget(); };
+$("tokens").oninput = () => { if ($("tokens").checkValidity() && $("tokens").value) { $("budget").value = $("tokens").value; selectWithinBudget(); } };
+$("citations").onchange = () => state.answer && selectWithinBudget();
 document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", copy));
 document.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") sift(event);
+  if ((event.ctrlKey || event.metaKey) && event.key === "Enter") compressDocuments(event);
   else if (event.key === "Escape") $("tip").hidden = true;
-  else walk(event);
+  else moveFocus(event);
 });
-$("heat").addEventListener("mouseover", (event) => event.target.matches("mark") && tell(event.target));
+$("heat").addEventListener("mouseover", (event) => event.target.matches("mark") && showTooltip(event.target));
 $("heat").addEventListener("mouseout", () => { $("tip").hidden = true; });
-$("heat").addEventListener("focusin", (event) => event.target.matches("mark") && tell(event.target));
+$("heat").addEventListener("focusin", (event) => event.target.matches("mark") && showTooltip(event.target));
 $("heat").addEventListener("focusout", () => { $("tip").hidden = true; });
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("drop").hidden = false; });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
@@ -289,7 +289,7 @@ document.addEventListener("drop", (event) => {
   takeFiles(event.dataTransfer.files);
 });
 
-async function begin() {
+async function loadMethods() {
   try {
     const { data } = await call("/v1/models");
     $("method").replaceChildren(...data.filter((m) => m.kind === "compression" && m.id !== "default").map((m) => {
@@ -298,8 +298,8 @@ async function begin() {
       return option;
     }));
   } catch (error) {
-    say(error.message, true);
+    showMessage(error.message, true);
   }
 }
-$("key").onchange = begin;
-begin();
+$("key").onchange = loadMethods;
+loadMethods();

@@ -86,7 +86,7 @@ def test_verify_names_damaged_files_removes_them_on_request_and_exits_with_1(doc
 
 def test_clear_asks_first_and_frees_everything(docs, proxy, folder):
     compress(docs, proxy, folder)
-    assert tamis("cache", "clear", "--folder", folder, say="n\n").exit_code == 1
+    assert tamis("cache", "clear", "--folder", folder, stdin="n\n").exit_code == 1
     assert len(list(folder.rglob("*.safetensors"))) == 2
     done = tamis("cache", "clear", "--folder", folder, "--yes")
     assert done.exit_code == 0

@@ -150,9 +150,9 @@ def test_wrong_input_is_one_sentence_on_stderr_and_exit_code_2(docs, free, words
     assert isinstance(done.exception, SystemExit)
 
 
-@pytest.mark.parametrize("say", ["", " \n ", '{"documents": []}', '["", "  "]'])
-def test_documents_without_text_are_refused_and_not_passed_through(free, say):
-    done = tamis("compress", "-q", "Q", *free, say=say)
+@pytest.mark.parametrize("stdin", ["", " \n ", '{"documents": []}', '["", "  "]'])
+def test_documents_without_text_are_refused_and_not_passed_through(free, stdin):
+    done = tamis("compress", "-q", "Q", *free, stdin=stdin)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "hold no text" in done.stderr
 
@@ -183,11 +183,11 @@ def test_only_a_missing_default_proxy_is_fetched_after_a_line_with_size_and_orig
 
 
 def test_a_lone_surrogate_is_replaced_in_text_with_a_word_and_kept_in_json(free):
-    say = json.dumps(["Odd \ud800 sign."])
-    done = tamis("compress", "-q", "Q", *free, say=say)
+    stdin = json.dumps(["Odd \ud800 sign."])
+    done = tamis("compress", "-q", "Q", *free, stdin=stdin)
     assert done.stdout == "Odd \ufffd sign.\n"
     assert "U+FFFD" in done.stderr
-    assert answer("-q", "Q", *free, say=say)["text"] == "Odd \ud800 sign."
+    assert answer("-q", "Q", *free, stdin=stdin)["text"] == "Odd \ud800 sign."
 
 
 def test_out_and_html_are_written_to_files_and_stdout_stays_empty(docs, free, tmp_path):

@@ -1,4 +1,4 @@
-"""`tamis doctor`: what is well, what is missing, what is broken, and the exit code."""
+"""`tamis doctor`: what works, what is missing, what is broken, and the exit code."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_its_help_says_what_every_exit_code_means():
 
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder", "one_thread")
-def test_a_machine_with_the_default_model_is_well():
+def test_a_machine_with_the_default_model_passes():
     assert checks()[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""`tamis index`: a corpus in, found again; what cannot be done is said in a sentence."""
+"""`tamis index`: a corpus is indexed and found; an impossible call is one sentence."""
 
 from __future__ import annotations
 
@@ -41,56 +41,60 @@ def index(corpus, tmp_path):
     return home
 
 
-def found(index, question, *words):
+def search_hits(index, question, *words):
     done = tamis("index", "search", index, "-q", question, "--json", *words)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)["hits"]
 
 
-def refused(*words):
+def refusal_message(*words):
     done = tamis(*words)
     assert done.exit_code == 2, done.output
-    said = done.stderr.strip()
-    assert said.startswith("tamis: ")
-    assert said.count("\n") == 0
-    return said
+    message = done.stderr.strip()
+    assert message.startswith("tamis: ")
+    assert message.count("\n") == 0
+    return message
 
 
-def test_documents_of_every_kind_are_found_where_they_stand(index, corpus):
-    (hit,) = found(index, "how often are keys rotated")
+def test_documents_of_every_kind_are_found_with_their_position(index, corpus):
+    (hit,) = search_hits(index, "how often are keys rotated")
     assert hit["document"] == "keys.md"
     assert hit["text"] == MARKDOWN[hit["start"] : hit["stop"]]
-    assert found(index, "default port")[0]["document"] == "sub/ports.html"
-    assert found(index, "class html body") == []
-    (hit,) = found(index, "harbour")
+    assert search_hits(index, "default port")[0]["document"] == "sub/ports.html"
+    assert search_hits(index, "class html body") == []
+    (hit,) = search_hits(index, "harbour")
     assert (hit["document"], hit["title"], hit["metadata"]) == ("7", "Malo", {"year": 1907})
 
 
 def test_conditions_choose_among_documents(index):
-    assert [h["document"] for h in found(index, "harbour bread", "--where", "year>=1900")] == ["7"]
+    assert [
+        h["document"] for h in search_hits(index, "harbour bread", "--where", "year>=1900")
+    ] == ["7"]
     both = ("--where", "year<1900", "--where", "lang=en,de")
-    assert [h["document"] for h in found(index, "harbour bread", *both)] == ["8"]
-    assert "is no condition" in refused("index", "search", index, "-q", "x", "--where", "year")
+    assert [h["document"] for h in search_hits(index, "harbour bread", *both)] == ["8"]
+    assert "is no condition" in refusal_message(
+        "index", "search", index, "-q", "x", "--where", "year"
+    )
 
 
 def test_an_index_is_added_to_deleted_from_and_compacted(index, corpus, tmp_path):
     (corpus / "keys.md").write_text("Keys never change.")
     assert "1 replaced" in tamis("index", "add", index, corpus).stderr
-    assert [h["text"] for h in found(index, "keys")] == ["Keys never change."]
+    assert [h["text"] for h in search_hits(index, "keys")] == ["Keys never change."]
     assert "2 documents deleted, 2 left" in tamis("index", "delete", index, "7", "8").stderr
-    assert found(index, "harbour bread") == []
+    assert search_hits(index, "harbour bread") == []
     assert tamis("index", "compact", index).exit_code == 0
     stats = json.loads(tamis("index", "stats", index, "--json").stdout)
     assert (stats["documents"], stats["documents_deleted"], stats["segments"]) == (2, 0, 1)
-    assert "no document '7'" in refused("index", "delete", index, "7")
+    assert "no document '7'" in refusal_message("index", "delete", index, "7")
 
 
 def test_damage_is_named(index):
     assert "every byte is as it was written" in tamis("index", "verify", index).stdout
     file = next(index.rglob("chunks.jsonl"))
     file.write_bytes(file.read_bytes().replace(b"ninety", b"eighty"))
-    assert "chunks.jsonl" in refused("index", "verify", index)
-    assert "chunks.jsonl" in refused("index", "search", index, "-q", "keys rotated")
+    assert "chunks.jsonl" in refusal_message("index", "verify", index)
+    assert "chunks.jsonl" in refusal_message("index", "search", index, "-q", "keys rotated")
 
 
 def test_parquet_rows_are_documents(tmp_path):
@@ -104,11 +108,11 @@ def test_parquet_rows_are_documents(tmp_path):
         ).exit_code
         == 0
     )
-    assert [h["document"] for h in found(tmp_path / "i", "quay")] == ["a"]
+    assert [h["document"] for h in search_hits(tmp_path / "i", "quay")] == ["a"]
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("[1]", "row 2: a document is a JSON object"),
         ("{", "row 2: not JSON"),
@@ -116,9 +120,9 @@ def test_parquet_rows_are_documents(tmp_path):
         ('{"id": 1, "text": 5}', "there is no text in 'text'"),
     ],
 )
-def test_a_row_that_is_no_document_is_named_with_its_place(tmp_path, row, said):
+def test_a_row_that_is_no_document_is_named_with_its_place(tmp_path, row, message):
     (tmp_path / "rows.jsonl").write_text(f'{{"id": 0, "text": "A quay."}}\n{row}\n')
-    assert said in refused(
+    assert message in refusal_message(
         "index", "build", tmp_path / "rows.jsonl", "-o", tmp_path / "i", "--no-model"
     )
 
@@ -130,16 +134,20 @@ def test_fields_go_by_other_names(tmp_path):
         "index", "build", tmp_path / "rows.jsonl", "-o", tmp_path / "i", "--no-model", *named
     )
     assert done.exit_code == 0, done.output
-    (hit,) = found(tmp_path / "i", "quay")
+    (hit,) = search_hits(tmp_path / "i", "quay")
     assert (hit["document"], hit["title"], hit["metadata"]) == ("k", "N", {"n": 1})
 
 
-def test_what_is_not_there_is_said(tmp_path, index):
-    assert "no file or folder" in refused("index", "build", tmp_path / "gone", "-o", tmp_path / "i")
-    assert "there is no index" in refused("index", "search", tmp_path, "-q", "x")
-    assert "--overwrite" in refused("index", "build", tmp_path / "docs", "-o", index, "--no-model")
-    assert "it has bm25" in refused("index", "search", index, "-q", "x", "--by", "keys")
-    assert "--no-model" in refused(
+def test_missing_files_and_indexes_are_named(tmp_path, index):
+    assert "no file or folder" in refusal_message(
+        "index", "build", tmp_path / "gone", "-o", tmp_path / "i"
+    )
+    assert "there is no index" in refusal_message("index", "search", tmp_path, "-q", "x")
+    assert "--overwrite" in refusal_message(
+        "index", "build", tmp_path / "docs", "-o", index, "--no-model"
+    )
+    assert "it has bm25" in refusal_message("index", "search", index, "-q", "x", "--by", "keys")
+    assert "--no-model" in refusal_message(
         "index", "build", tmp_path / "docs", "-o", tmp_path / "i", "--proxy", tmp_path / "other"
     )
 

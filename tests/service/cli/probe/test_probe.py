@@ -1,4 +1,4 @@
-"""`tamis probe` on a tiny model: fit, judge, calibrate, look."""
+"""`tamis probe` on a tiny model: fits, evaluates, calibrates and draws a probe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import lessons
+from tests.service.training.lora.examples import example_records
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,7 +27,7 @@ def place(tmp_path_factory):
     """A folder with a model, data, and a probe that the command fitted."""
     folder = tmp_path_factory.mktemp("probe")
     tiny.save("llama", folder / "llama")
-    write(folder / "lessons.jsonl", lessons())
+    write(folder / "lessons.jsonl", example_records())
     done = tamis(
         *("probe", "train", "--proxy", folder / "llama", "--data", folder / "lessons.jsonl"),
         *("--out", folder / "mine.safetensors", "--layers", 2, "--cache", folder / "looks"),
@@ -45,7 +45,7 @@ def probe(place, command, *words):
 
 def test_train_writes_a_probe_that_compress_takes(place):
     assert LinearProbe.load(place / "mine.safetensors").card.model == "llama"
-    row = lessons()[0]
+    row = example_records()[0]
     (place / "in.json").write_text(
         json.dumps({"question": row["question"], "documents": [d["text"] for d in row["docs"]]})
     )
@@ -71,10 +71,13 @@ def test_eval_judges_every_question_given(place):
     done = probe(place, "eval", place / "mine.safetensors", "--json")
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)
-    assert figures["questions"] == len(lessons())
+    assert figures["questions"] == len(example_records())
     assert figures["auc"] > 0.9
     assert list(figures["evidence"]) == ["lessons"]
-    assert f"{len(lessons())} questions" in probe(place, "eval", place / "mine.safetensors").stdout
+    assert (
+        f"{len(example_records())} questions"
+        in probe(place, "eval", place / "mine.safetensors").stdout
+    )
 
 
 def test_calibrate_writes_the_same_weights_with_other_probabilities(place):
@@ -115,7 +118,7 @@ def test_sentinel_is_trained_and_shown(place):
     assert done.exit_code == 0, done.output
     assert LinearProbe.load(out).card.method == "sentinel"
     (used,) = LinearProbe.load(out).card.trained_on
-    assert used["questions"] == len(lessons())
+    assert used["questions"] == len(example_records())
     assert tamis("probe", "show", out).exit_code == 0
 
 
@@ -180,7 +183,7 @@ def test_a_probe_is_written_under_the_whole_name_that_was_given(place, tmp_path)
 
 
 def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(place, tmp_path):
-    for folder, part in (("a", lessons()[:18]), ("b", lessons()[18:])):
+    for folder, part in (("a", example_records()[:18]), ("b", example_records()[18:])):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "set.jsonl", part)
     both = [word for f in "ab" for word in ("--data", tmp_path / f / "set.jsonl")]

@@ -1,4 +1,4 @@
-"""When compression pays: the sum by hand, the line where it turns, and the document's table."""
+"""When compression pays: the sum by hand, the break-even point, and the document's table."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_the_sum_is_that_done_by_hand():
 
 @pytest.mark.parametrize("fixed_ms", [0, 300])
 @pytest.mark.parametrize("tokens", [100, 5000, 10**6])
-def test_beside_the_line_it_turns(tokens, fixed_ms):
+def test_just_beside_the_break_even_point_the_verdict_changes(tokens, fixed_ms):
     at = break_even(tokens, Deployment(400, 0.09, 0.2, 0.5, 100, fixed_ms))
     for factor, pays in ((1.001, True), (0.999, False)):
-        there = Deployment(
+        deployment = Deployment(
             400, 0.09, 0.2, at.price_from * factor, at.next_ms_from * factor, fixed_ms
         )
-        verdict = break_even(tokens, there)
+        verdict = break_even(tokens, deployment)
         assert (verdict.cheaper, verdict.faster) == (pays, pays)
 
 
@@ -47,7 +47,7 @@ def test_the_length_does_not_matter_without_a_fixed_cost_and_does_with_one():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"keep": 1.0}, "keep is 1.0"),
         ({"keep": -0.1}, "keep is -0.1"),
@@ -56,7 +56,7 @@ def test_the_length_does_not_matter_without_a_fixed_cost_and_does_with_one():
         ({"next_ms_per_1k": float("inf")}, "next_ms_per_1k is inf"),
     ],
 )
-def test_figures_that_cannot_be_are_refused(wrong, said):
+def test_figures_that_cannot_be_are_refused(wrong, message):
     given = {
         "ms_per_1k": 1,
         "machine_per_hour": 1,
@@ -64,7 +64,7 @@ def test_figures_that_cannot_be_are_refused(wrong, said):
         "price_per_million": 1,
         "next_ms_per_1k": 1,
     }
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         Deployment(**(given | wrong))
     with pytest.raises(BadInput, match="tokens is 0"):
         break_even(0, HERE)
@@ -75,15 +75,15 @@ def test_the_documents_table_is_what_the_function_gives():
     assert shown == table({"first reading": 395, "passages kept": 55}, (0.1, 0.2, 0.5), 0.05)
 
 
-def test_the_command_says_both_verdicts_and_refuses_in_a_line():
+def test_the_command_prints_both_verdicts_and_refuses_in_one_line():
     words = ("bench", "break-even", "--price", "0.5", "--next-ms-per-1k", "600")
     done = tamis(*words)
     assert done.exit_code == 0, done.output
     assert "Money: pays" in done.stdout
     assert "comes sooner: 1,580 ms" in done.stdout
-    told = json.loads(tamis(*words, "--json").stdout)
-    assert told["faster"] is True
-    assert told["next_ms_from"] == pytest.approx(395 / 0.8)
+    report = json.loads(tamis(*words, "--json").stdout)
+    assert report["faster"] is True
+    assert report["next_ms_from"] == pytest.approx(395 / 0.8)
     wrong = tamis(*words, "--keep", "1")
     assert wrong.exit_code == 2
     assert "keep is 1.0" in wrong.stderr

@@ -1,4 +1,4 @@
-"""Whether a reader still answers: the measures, the contexts it is given, and what is kept."""
+"""Whether a reader still answers: measures, contexts of each condition, and kept answers."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def short(row, share):
 
 
 class Parrot:
-    """Answers where the context tells it."""
+    """A reader that answers only if the context has the gold sentence."""
 
     identity = "parrot"
 
     def __init__(self):
-        self.asked = []
+        self.prompts = []
 
     def answer(self, messages, max_tokens):
-        self.asked.append(messages[-1]["content"])
+        self.prompts.append(messages[-1]["content"])
         return "In the barn." if GOLD in messages[-1]["content"] else "I do not know."
 
 
@@ -62,7 +62,7 @@ def test_every_condition_has_its_own_context_and_figures(tmp_path):
     table = answer_figures(
         answer_records(rows(), short, reader, SETTINGS, tmp_path / "a.jsonl", lambda i, n: None)
     )
-    none, full, compressed = reader.asked
+    none, full, compressed = reader.prompts
     assert "Context" not in none
     assert HAY in full
     assert GOLD in full
@@ -75,11 +75,11 @@ def test_every_condition_has_its_own_context_and_figures(tmp_path):
     assert table["lexical 0.5"]["f1_less_full"]["difference"] == 0
 
 
-def test_each_share_is_asked_in_each_order_and_the_whole_once(tmp_path):
-    seen = []
+def test_each_share_is_tried_in_each_order_and_the_whole_context_once(tmp_path):
+    calls = []
 
     def ordered(row, share, order="original"):
-        seen.append((share, order))
+        calls.append((share, order))
         text = [d["text"] for d in row["docs"]]
         return "\n\n".join(text[::-1] if order == "edges" else text), 5, 10
 
@@ -92,26 +92,26 @@ def test_each_share_is_asked_in_each_order_and_the_whole_once(tmp_path):
         *("none", "full", "lexical 0.3", "lexical 0.3 edges"),
         *("lexical 0.5", "lexical 0.5 edges"),
     ]
-    assert seen == [(1, "original"), *((s, o) for s in (0.3, 0.5) for o in ("original", "edges"))]
-    # none, and each text once: the same prompt is not asked again
-    assert len(reader.asked) == 3
+    assert calls == [(1, "original"), *((s, o) for s in (0.3, 0.5) for o in ("original", "edges"))]
+    # no context, and each text once: no prompt is sent twice
+    assert len(reader.prompts) == 3
 
 
-def test_an_order_that_is_none_is_refused_before_anything_is_read(tmp_path):
+def test_an_unknown_order_is_refused_before_anything_is_read(tmp_path):
     file = write(tmp_path / "records.jsonl", rows())
     done = tamis("bench", "answers", file, "--orders", "original,sideways")
     assert done.exit_code == 2
     assert "found_in_the_middle" in done.stderr
 
 
-def test_a_run_that_was_cut_short_asks_nothing_again(tmp_path):
+def test_a_resumed_run_sends_no_prompt_twice(tmp_path):
     kept = tmp_path / "a.jsonl"
     answer_records(rows(), short, Parrot(), SETTINGS, kept, lambda i, n: None)
     with kept.open("a") as file:
         file.write('{"key": "torn')
     again = Parrot()
     answer_records(rows(), short, again, SETTINGS, kept, lambda i, n: None)
-    assert again.asked == []
+    assert again.prompts == []
 
 
 def test_records_without_answers_are_nothing_to_compare():
@@ -120,7 +120,7 @@ def test_records_without_answers_are_nothing_to_compare():
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"answers": "the barn"}, "record a has the 'answers' 'the barn'; give a list of texts"),
         ({"answers": [7]}, "give a list of texts"),
@@ -128,22 +128,22 @@ def test_records_without_answers_are_nothing_to_compare():
         ({"docs": [doc("")]}, "record a has no text in 'docs'"),
     ],
 )
-def test_answers_that_are_no_texts_and_questions_without_context_are_refused(change, says):
+def test_answers_that_are_no_texts_and_questions_without_context_are_refused(change, message):
     with pytest.raises(BadInput) as refused:
         usable_records([{**rows()[0], **change}], None)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 class OpenAI(BaseHTTPRequestHandler):
     """The one call of the protocol, by hand."""
 
-    seen: list = []  # noqa: RUF012
+    requests: list = []  # noqa: RUF012
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        OpenAI.seen.append((self.path, self.headers["authorization"], body))
-        told = {"choices": [{"message": {"role": "assistant", "content": "the barn"}}]}
-        data = json.dumps(told).encode() if body["model"] == "good" else b"{}"
+        OpenAI.requests.append((self.path, self.headers["authorization"], body))
+        response = {"choices": [{"message": {"role": "assistant", "content": "the barn"}}]}
+        data = json.dumps(response).encode() if body["model"] == "good" else b"{}"
         self.send_response(200)
         self.end_headers()
         self.wfile.write(data)
@@ -154,22 +154,22 @@ class OpenAI(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    OpenAI.seen.clear()
+    OpenAI.requests.clear()
     httpd = HTTPServer(("127.0.0.1", 0), OpenAI)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{httpd.server_port}/v1"
     httpd.shutdown()
 
 
-def test_a_server_is_asked_greedily_and_its_words_are_the_answer(server):
-    said = ServerReader(server, "good", "secret").answer([{"role": "user", "content": "Hi"}], 7)
-    ((path, key, body),) = OpenAI.seen
-    assert said == "the barn"
+def test_a_server_decodes_greedily_and_its_content_is_the_answer(server):
+    answer = ServerReader(server, "good", "secret").answer([{"role": "user", "content": "Hi"}], 7)
+    ((path, key, body),) = OpenAI.requests
+    assert answer == "the barn"
     assert (path, key) == ("/v1/chat/completions", "Bearer secret")
     assert (body["max_tokens"], body["temperature"]) == (7, 0)
 
 
-def test_a_server_that_does_not_speak_the_protocol_is_named(server):
+def test_a_server_without_the_protocol_is_named(server):
     with pytest.raises(BadInput, match="give the base URL"):
         ServerReader(server, "bad", None).answer([{"role": "user", "content": "Hi"}], 7)
     with pytest.raises(BadInput, match="gave no answer"):
@@ -185,25 +185,25 @@ def test_the_command_prints_a_table_of_a_real_reader(proxy_folder, tmp_path, mon
         "--keep", "0.6", "--json", "--png", tmp_path / "a.png",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)["conditions"]
-    assert set(told) == {"none", "full", "lexical 0.6"}
-    assert told["full"]["f1"] >= told["none"]["f1"]
+    conditions = json.loads(done.stdout)["conditions"]
+    assert set(conditions) == {"none", "full", "lexical 0.6"}
+    assert conditions["full"]["f1"] >= conditions["none"]["f1"]
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
 @pytest.mark.model
-def test_a_local_reader_says_the_same_twice_and_refuses_what_is_too_long(proxy_folder):
+def test_a_local_reader_answers_the_same_twice_and_refuses_what_is_too_long(proxy_folder):
     reader = LocalReader(str(proxy_folder))
-    asked = [{"role": "user", "content": "What is the capital of France? One word."}]
-    first = reader.answer(asked, 8)
+    messages = [{"role": "user", "content": "What is the capital of France? One word."}]
+    first = reader.answer(messages, 8)
     assert "Paris" in first
-    assert reader.answer(asked, 8) == first
+    assert reader.answer(messages, 8) == first
     with pytest.raises(BadInput, match="the reader takes"):
         reader.answer([{"role": "user", "content": "word " * 9000}], 8)
 
 
 @pytest.mark.parametrize(("full", "weak"), [(0.31, True), (0.72, False)])
 def test_a_weak_reader_is_called_one(full, weak):
-    said = reader_strength({"full": {"f1": full}, "none": {"f1": 0.08}})
-    assert f"{100 * full:.0f}, without any 8" in said
-    assert ("weak reader" in said) == weak
+    text = reader_strength({"full": {"f1": full}, "none": {"f1": 0.08}})
+    assert f"{100 * full:.0f}, without any 8" in text
+    assert ("weak reader" in text) == weak

@@ -29,34 +29,34 @@ from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import write
-from tests.service.training.lora.examples import lessons
+from tests.service.training.lora.examples import example_records
 
 ALL = tiny.LAYERS * tiny.HEADS
 
 
-def quiet(name: str, done: int, total: int) -> None:
-    """Hears how far it is."""
+def ignore_progress(name: str, done: int, total: int) -> None:
+    """A progress callback that does nothing."""
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("depth")
 
 
 @pytest.fixture(scope="module")
-def source(place):
-    return RecordFile(write(place / "lessons.jsonl", lessons()))
+def source(folder):
+    return RecordFile(write(folder / "examples.jsonl", example_records()))
 
 
 @pytest.fixture(scope="module")
-def study(source, place):
+def study(source, folder):
     """A tiny proxy, how it is read in full, cases to fit on, and the card of their probe."""
     proxy = tiny.proxy()
     method = depth.full_reading_method(proxy, tiny.LAYERS)
     return (
         proxy,
         method,
-        *depth.read_training_cases(method, proxy, [source], place / "looks", quiet),
+        *depth.read_training_cases(method, proxy, [source], folder / "readings", ignore_progress),
     )
 
 
@@ -64,11 +64,11 @@ def test_cases_to_fit_on_are_those_of_probe_train(study):
     """A fifth of the articles stays out, as it does there."""
     _, _, cases, card = study
     assert {case.fold for case in cases} == {1, 2, 3, 4}
-    assert card.trained_on[0]["questions"] == len(lessons()) > len(cases)
+    assert card.trained_on[0]["questions"] == len(example_records()) > len(cases)
 
 
 def test_the_first_columns_of_a_reading_are_the_reading_of_fewer_layers():
-    proxy, row = tiny.proxy(), lessons()[0]
+    proxy, row = tiny.proxy(), example_records()[0]
     passages = passages_of(row)
     case = (row["question"], passages, units_of(passages))
     full = depth.full_reading_method(proxy, tiny.LAYERS).read(*case).features
@@ -79,32 +79,32 @@ def test_the_first_columns_of_a_reading_are_the_reading_of_fewer_layers():
 
 
 @pytest.mark.parametrize("layers", [2, tiny.LAYERS])
-def test_a_cut_has_the_probe_that_training_at_its_depth_would_give(study, source, place, layers):
+def test_a_cut_has_the_probe_that_training_at_its_depth_would_give(study, source, folder, layers):
     """`probe train` with fewer layers reads anew; the cut reads nothing."""
     proxy, _, cases, card = study
     (cut,) = depth.exit_cuts([layers], tiny.HEADS)
     found = depth.fit_cut(cut, cases, card).probe.weights
-    trained, _ = train_probe(proxy, [source], place / "looks", layers, quiet)
+    trained, _ = train_probe(proxy, [source], folder / "readings", layers, ignore_progress)
     for name in ("first", "hop", "calibration"):
         torch.testing.assert_close(found[name], trained.weights[name])
 
 
-def test_the_full_cut_scores_as_the_default_method_does(study, source, place):
+def test_the_full_cut_scores_as_the_default_method_does(study, source, folder):
     proxy, method, cases, card = study
-    trained, _ = train_probe(proxy, [source], place / "looks", tiny.LAYERS, quiet)
+    trained, _ = train_probe(proxy, [source], folder / "readings", tiny.LAYERS, ignore_progress)
     full = depth.fit_cut(*depth.exit_cuts([tiny.LAYERS], tiny.HEADS), cases, card)
-    readings = CaseReadings(place / "looks", store_key(method))
-    for row in lessons("new")[:4]:
+    readings = CaseReadings(folder / "readings", store_key(method))
+    for row in example_records("new")[:4]:
         passages = passages_of(row)
         case = (row["question"], passages, units_of(passages))
-        seen = (
+        scores = (
             depth.CutPanel(method, readings, [full]).score_case(*case)[f"exit {tiny.LAYERS}"].scores
         )
-        due = QuestionRows(proxy, trained).score_reading(
+        expected = QuestionRows(proxy, trained).score_reading(
             readings.get_or_read(*case, method.read), *case
         )
-        assert seen.values == pytest.approx(due.values, abs=1e-5)
-        assert seen.passages == pytest.approx(due.passages, abs=1e-5)
+        assert scores.values == pytest.approx(expected.values, abs=1e-5)
+        assert scores.passages == pytest.approx(expected.passages, abs=1e-5)
 
 
 def test_the_strongest_heads_are_kept_and_run_to_the_deepest_of_them():
@@ -137,12 +137,12 @@ def test_a_head_is_as_large_as_what_it_moves_by_mean_and_maximum(study):
     assert sizes[:3].tolist() == pytest.approx([5, 10, 0])
 
 
-def counted(*cells, gold):
+def cut_tally(*cells, gold):
     """A tally of `full` and one cut, at a budget of 0.1."""
     names = ("exit 4", "exit 2")
-    made = EvidenceTally(0, gold=list(gold), tokens_in=[9] * len(gold))
-    made.outcomes = {n: {0.1: BudgetOutcome(list(c))} for n, c in zip(names, cells, strict=True)}
-    return made
+    tally = EvidenceTally(0, gold=list(gold), tokens_in=[9] * len(gold))
+    tally.outcomes = {n: {0.1: BudgetOutcome(list(c))} for n, c in zip(names, cells, strict=True)}
+    return tally
 
 
 def rows_of(tallies):
@@ -150,13 +150,13 @@ def rows_of(tallies):
 
 
 def test_loss_is_of_all_gold_pooled_and_of_each_set():
-    one = counted([2, 2], [2, 1], gold=[2, 2])
-    two = counted([1, 0, 1], [0, 0, 1], gold=[1, 1, 1])
+    one = cut_tally([2, 2], [2, 1], gold=[2, 2])
+    two = cut_tally([1, 0, 1], [0, 0, 1], gold=[1, 1, 1])
     full, cut = rows_of({"one": one, "two": two})
     assert pool_tallies({"one": one, "two": two}).gold == [2, 2, 1, 1, 1]
     found = cut["budgets"]["0.1"]
-    due = paired_bootstrap([2, 2, 1, 0, 1], [2, 1, 0, 0, 1], [2, 2, 1, 1, 1])
-    assert (found["lost"], found["low"], found["high"]) == due
+    expected = paired_bootstrap([2, 2, 1, 0, 1], [2, 1, 0, 0, 1], [2, 2, 1, 1, 1])
+    assert (found["lost"], found["low"], found["high"]) == expected
     assert found["gold_kept"] == pytest.approx(4 / 7)
     assert cut["sets"]["one"]["0.1"]["lost"] == pytest.approx(1 / 4)
     assert cut["sets"]["two"]["0.1"]["gold_kept"] == pytest.approx(1 / 3)
@@ -167,11 +167,11 @@ def test_loss_is_of_all_gold_pooled_and_of_each_set():
 def test_a_cut_is_within_only_if_the_upper_end_is():
     """9 of 1,000 lost is .009, but may be more than .01; none lost is none."""
     gold = [1] * 1000
-    some = counted(gold, [0] * 9 + [1] * 991, gold=gold)
+    some = cut_tally(gold, [0] * 9 + [1] * 991, gold=gold)
     _, risky = rows_of({"a": some})
     assert risky["budgets"]["0.1"]["lost"] < 0.01 < risky["budgets"]["0.1"]["high"]
     assert not risky["within"]
-    _, safe = rows_of({"a": counted(gold, gold, gold=gold)})
+    _, safe = rows_of({"a": cut_tally(gold, gold, gold=gold)})
     assert safe["within"]
 
 
@@ -186,8 +186,8 @@ def test_the_verdict_is_the_shallowest_exit_and_the_fewest_heads_within():
     full = row("exit", 20, 180, True)
     rows = [full, row("exit", 16, 144, True), row("exit", 12, 108, False)]
     rows += [row("heads", 20, 60, True), row("heads", 19, 30, True), row("heads", 9, 8, False)]
-    said = verdict(rows, VERDICT_QUESTIONS)
-    assert said == (
+    message = verdict(rows, VERDICT_QUESTIONS)
+    assert message == (
         "Within 0.01 of exit 20 over 1,500 questions: exit 16 (25% of the arithmetic saved); "
         "30 heads, 19 layers deep (25% of the arithmetic saved)."
     )
@@ -205,43 +205,45 @@ def test_arithmetic_is_of_the_layers_that_run_and_the_last_ones_projections():
     assert whole == {attention + 64 * 64 + 3 * 64 * 96}
 
 
-def test_the_command_reads_once_prints_draws_and_says_json(place, tmp_path):
+def test_the_command_reads_once_prints_draws_and_writes_json(folder, tmp_path):
     pytest.importorskip("matplotlib")
     tiny.save("llama", tmp_path / "llama")
     fit_on, judged = tmp_path / "fit.jsonl", tmp_path / "judged.jsonl"
-    write(fit_on, lessons())
-    write(judged, lessons("new"))
+    write(fit_on, example_records())
+    write(judged, example_records("new"))
     words = ("bench", "depth", "--data", fit_on, "--judge", f"{judged}:9", "--exits", "4,2")
-    words += ("--heads", "3", "--proxy", tmp_path / "llama", "--cache", tmp_path / "looks")
+    words += ("--heads", "3", "--proxy", tmp_path / "llama", "--cache", tmp_path / "readings")
     done = tamis(*words, "--png", tmp_path / "d.png")
     assert done.exit_code == 0, done.output
     assert "Within 0.01 of exit 4 over 9 questions" in done.stdout
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "looks").rglob("*.safetensors")}
-    told = json.loads(tamis(*words, "--json").stdout)
-    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "looks").rglob("*.safetensors")}
+    files = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "readings").rglob("*.safetensors")
+    }
+    report = json.loads(tamis(*words, "--json").stdout)
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "readings").rglob("*.safetensors")}
     assert now == files
-    assert [cut["cut"] for cut in told["cuts"]] == ["exit 4", "exit 2", "3 heads"]
-    assert told["sets"]["judged"]["questions"] == told["questions"] == 9
-    assert set(told["cuts"][0]["budgets"]) == {"0.1", "0.2"}
-    assert told["trained_on"][0]["name"] == "fit"
+    assert [cut["cut"] for cut in report["cuts"]] == ["exit 4", "exit 2", "3 heads"]
+    assert report["sets"]["judged"]["questions"] == report["questions"] == 9
+    assert set(report["cuts"][0]["budgets"]) == {"0.1", "0.2"}
+    assert report["trained_on"][0]["name"] == "fit"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--exits", "4,much"), "exits has 'much'"),
         (("--heads", "0"), "heads has '0'"),
         (("--exits", "9"), "exits has 9 and llama has 4 layers"),
         (("--exits", "2", "--heads", "8"), "heads has 8 and 2 layers have 8"),
-        (("--judge", "{place}/lessons.jsonl"), "two files of one name"),
-        (("--png", "{place}/d.nope"), "draw a .png"),
+        (("--judge", "{folder}/examples.jsonl"), "two files of one name"),
+        (("--png", "{folder}/d.nope"), "draw a .png"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(place, source, tmp_path, words, said):
+def test_what_cannot_be_measured_is_refused_in_one_line(folder, source, tmp_path, words, message):
     tiny.save("llama", tmp_path / "llama")
     given = ("bench", "depth", "--data", source.path, "--judge", source.path)
     given += ("--proxy", tmp_path / "llama", "--cache", tmp_path)
-    done = tamis(*given, *(word.replace("{place}", str(place)) for word in words))
+    done = tamis(*given, *(word.replace("{folder}", str(folder)) for word in words))
     assert done.exit_code == 2
-    assert said in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())

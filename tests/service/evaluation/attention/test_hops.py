@@ -1,4 +1,4 @@
-"""Ways of reading: what each sees and costs; no survivor is told by its own article."""
+"""Ways of reading: features and costs of each; survivors are chosen without their own article."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from tamis.service.evaluation.attention.hops_ways import (
     extend_question,
     order_ways,
 )
-from tamis.service.training.probe.absence import CrossFitWeights
+from tamis.service.training.probe.answerability import CrossFitWeights
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import lessons
+from tests.service.training.lora.examples import example_records
 
 LAYERS = tiny.LAYERS
 FEATURES = 2 * LAYERS * tiny.HEADS
 WIDE = {"rtol": 2e-3, "atol": 2e-3}
-"""Features are logs, kept in fp16 by `Looks`: one part in 1,024 of numbers up to 10."""
+"""Features are logs, kept in fp16 by `CaseReadings`: one part in 1,024 of numbers up to 10."""
 
-ROW = record(
+RECORD = record(
     "bridge",
     "Where was the writer of Dune born?",
     doc("Dune was written by Frank Herbert.", "It sold well.", gold=[0], title="Dune"),
     doc("Cats sit.", "They sleep all day.", title="Cats"),
     doc("Frank Herbert was born in Tacoma.", "He had a dog.", gold=[0]),
 )
-ASKED = ROW["question"], passages_of(ROW), annotated_units(ROW)
+CASE = RECORD["question"], passages_of(RECORD), annotated_units(RECORD)
 
 
 @pytest.fixture(scope="module")
@@ -66,27 +66,27 @@ def ways(reader, tmp_path):
     return WayReader(reader, LAYERS, tmp_path)
 
 
-def cut(reader, asked=ASKED):
-    return split_windows(reader.layout, *asked[1:])
+def cut(reader, case=CASE):
+    return split_windows(reader.layout, *case[1:])
 
 
-def spelt(reader, ids):
-    return reader.proxy.layout._tokenizer.decode(list(ids))
+def decode(reader, ids):
+    return reader.proxy.layout._raw_tokenizer.decode(list(ids))
 
 
 def test_packs_are_full_in_order_and_units_are_where_their_text_is(reader):
     alone = cut(reader)
     sizes = [len(window.tokens.ids) for window in alone]
-    between = len(reader.layout.tokens.encode("\n\n"))
+    between = len(reader.layout.tokenizer.encode("\n\n"))
     found = list(pack_windows(reader.layout, alone, sizes[0] + sizes[1] + between))
-    assert [len(read.spans) for read in found] == [4, 2]
-    assert spelt(reader, found[0].ids).startswith("Dune\nDune was written")
-    assert "well.\n\nCats\nCats sit." in spelt(reader, found[0].ids)
-    texts = [spelt(reader, read.ids[a:b]) for read in found for a, b in read.spans]
-    for text, unit in zip(texts, ASKED[2], strict=True):
-        assert ASKED[1][unit.passage].text[slice(*unit.visible)] in text
+    assert [len(read.unit_spans) for read in found] == [4, 2]
+    assert decode(reader, found[0].ids).startswith("Dune\nDune was written")
+    assert "well.\n\nCats\nCats sit." in decode(reader, found[0].ids)
+    texts = [decode(reader, read.ids[a:b]) for read in found for a, b in read.unit_spans]
+    for text, unit in zip(texts, CASE[2], strict=True):
+        assert CASE[1][unit.passage].text[slice(*unit.visible)] in text
     less = pack_windows(reader.layout, alone, sizes[0] + sizes[1] + between - 1)
-    assert len(next(less).spans) == 2
+    assert len(next(less).unit_spans) == 2
 
 
 def test_packs_of_one_passage_each_are_passages_alone(reader):
@@ -94,38 +94,40 @@ def test_packs_of_one_passage_each_are_passages_alone(reader):
     longest = max(len(window.tokens.ids) for window in cut(reader))
     method = QuestionRows(reader.proxy, probe=None, window_tokens=longest)
     method.layers = LAYERS
-    alone = method.read(*ASKED)
-    packed = PassagePacks(reader.proxy, LAYERS, longest).read(*ASKED)
+    alone = method.read(*CASE)
+    packed = PassagePacks(reader.proxy, LAYERS, longest).read(*CASE)
     assert packed.windows == alone.windows == 3
     assert packed.tokens_read == alone.tokens_read
     assert packed.tokens == alone.tokens
     torch.testing.assert_close(packed.features, alone.features)
-    together = PassagePacks(reader.proxy, LAYERS).read(*ASKED)
+    together = PassagePacks(reader.proxy, LAYERS).read(*CASE)
     assert together.windows == 1
     assert together.tokens == alone.tokens
     assert (together.features - alone.features).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_second_reading_sees_what_a_cold_one_sees_and_runs_its_question_only(
+def test_a_second_reading_has_the_features_of_a_cold_one_and_runs_its_question_only(
     reader, tmp_path, resumed
 ):
-    longer = extend_question(ASKED, [0])
-    PassagesAlone(reader, LAYERS, tmp_path).read(*ASKED)
+    longer = extend_question(CASE, [0])
+    PassagesAlone(reader, LAYERS, tmp_path).read(*CASE)
     if resumed:  # the first reading is on disk, and nothing is kept in this process
         reader.cache.clear()
-    again = PassagesAlone(reader, LAYERS, tmp_path).read_again(longer, *ASKED[1:])
+    again = PassagesAlone(reader, LAYERS, tmp_path).read_again(longer, *CASE[1:])
     cold = QuestionRows(reader.proxy, probe=None)
     cold.layers = LAYERS
-    torch.testing.assert_close(again.features, cold.read(longer, *ASKED[1:]).features, **WIDE)
-    assert again.tokens_read == 3 * len(reader.layout.ask(longer).ids)
+    torch.testing.assert_close(again.features, cold.read(longer, *CASE[1:]).features, **WIDE)
+    assert again.tokens_read == 3 * len(reader.layout.question_tokens(longer).ids)
 
 
 def test_a_first_reading_is_of_everything_whatever_was_read_before(reader, tmp_path):
     for folder in ("one", "two"):
-        look = PassagesAlone(reader, LAYERS, tmp_path / folder).read(*ASKED)
-        asked = 3 * len(reader.layout.ask(ASKED[0]).ids)
-        assert look.tokens_read == asked + sum(len(window.tokens.ids) for window in cut(reader))
+        reading = PassagesAlone(reader, LAYERS, tmp_path / folder).read(*CASE)
+        question_tokens = 3 * len(reader.layout.question_tokens(CASE[0]).ids)
+        assert reading.tokens_read == question_tokens + sum(
+            len(window.tokens.ids) for window in cut(reader)
+        )
 
 
 def test_shares_of_a_head_sum_to_one_and_are_by_mass(ways):
@@ -133,7 +135,7 @@ def test_shares_of_a_head_sum_to_one_and_are_by_mass(ways):
     logs = torch.tensor([[1.0, 9.0], [2.0, 9.0]]).log()
     shares = log_shares(Reading(logs, (4, 3), 1, 7, {})).exp()
     assert shares == pytest.approx(torch.tensor([[0.4], [0.6]]))
-    alone, shared, plain = (ways.read(way, ASKED) for way in ("alone", "shared", "shares"))
+    alone, shared, plain = (ways.read(way, CASE) for way in ("alone", "shared", "shares"))
     half = FEATURES // 2
     assert shared.features.shape == plain.features.shape == (6, FEATURES + half)
     torch.testing.assert_close(shared.features[:, FEATURES:].exp(), plain.features[:, FEATURES:])
@@ -152,45 +154,43 @@ def weights(column, own):
     )
 
 
-def test_what_survives_in_training_is_said_by_weights_that_never_saw_the_article(ways):
-    ways.first_pass = weights(3, fold_of(ROW))
-    order = ways.alone.read(*ASKED).features[:, 3].argsort(descending=True).tolist()
+def test_survivors_in_training_are_chosen_by_weights_fitted_without_the_article(ways):
+    ways.first_pass = weights(3, fold_of(RECORD))
+    order = ways.alone.read(*CASE).features[:, 3].argsort(descending=True).tolist()
 
     def second(*survivors):
-        return ways.alone.read_again(extend_question(ASKED, survivors), *ASKED[1:]).features
+        return ways.alone.read_again(extend_question(CASE, survivors), *CASE[1:]).features
 
-    judged = ways.read("again2", ASKED, NO_FOLD).features
+    judged = ways.read("again2", CASE, NO_FOLD).features
     assert torch.equal(judged[:, FEATURES:], second(*order[:2]))
-    assert torch.equal(ways.read("again1", ASKED).features[:, FEATURES:], second(order[0]))
-    (case,) = training_case(ways, "again1", ROW)
+    assert torch.equal(ways.read("again1", CASE).features[:, FEATURES:], second(order[0]))
+    (case,) = training_case(ways, "again1", RECORD)
     assert torch.equal(case.first[:, FEATURES : 2 * FEATURES], second(order[-1]))
     assert not torch.equal(second(order[0]), second(order[-1]))
 
 
 def test_two_readings_cost_what_both_cost(ways):
     ways.first_pass = weights(3, 0)
-    first, both = ways.read("alone", ASKED), ways.read("again1", ASKED)
+    first, both = ways.read("alone", CASE), ways.read("again1", CASE)
     assert both.windows == 2 * first.windows
     assert both.tokens_read > first.tokens_read
     assert sum(both.timings_ms.values()) > sum(first.timings_ms.values())
     assert both.tokens == first.tokens
 
 
-def test_survivors_stand_behind_the_question_as_they_are():
-    assert extend_question(ASKED, []) == ASKED[0]
-    assert (
-        extend_question(ASKED, [4, 2]) == f"{ASKED[0]} Frank Herbert was born in Tacoma. Cats sit."
-    )
+def test_survivors_follow_the_question_unchanged():
+    assert extend_question(CASE, []) == CASE[0]
+    assert extend_question(CASE, [4, 2]) == f"{CASE[0]} Frank Herbert was born in Tacoma. Cats sit."
 
 
-def test_a_context_that_fits_to_the_token_is_read_at_once_and_a_longer_one_is_left_out(ways):
+def test_a_context_that_just_fits_is_read_in_one_prompt_and_a_longer_one_is_left_out(ways):
     layout = ways.reader.layout
-    room = tiny.CONTEXT - len(layout.head) - len(layout.ask(ROW["question"]).ids)
+    room = tiny.CONTEXT - len(layout.opening) - len(layout.question_tokens(RECORD["question"]).ids)
     letters = room - count_joined_tokens(layout, passages_of(with_more("")))  # a token each
     fits, over = with_more("x" * letters), with_more("x" * (letters + 1))
     assert count_joined_tokens(layout, passages_of(fits)) == room
-    look = ways.read("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
-    assert look.windows == 1
+    reading = ways.read("whole", (fits["question"], passages_of(fits), annotated_units(fits)))
+    assert reading.windows == 1
     source = RecordFile(None)
     assert readable_records(ways, {source: [fits, over]}, True) == {source: [fits]}
     assert readable_records(ways, {source: [fits, over]}, False) == {source: [fits, over]}
@@ -199,10 +199,10 @@ def test_a_context_that_fits_to_the_token_is_read_at_once_and_a_longer_one_is_le
 
 
 def with_more(text):
-    return {**ROW, "docs": [*ROW["docs"], doc(text)]}
+    return {**RECORD, "docs": [*RECORD["docs"], doc(text)]}
 
 
-def test_ways_go_in_an_order_in_which_each_has_what_it_needs():
+def test_ways_are_ordered_so_that_each_has_what_it_needs():
     assert order_ways(["whole", "again2"]) == ["alone", "again2", "whole"]
     assert order_ways(WAYS) == list(WAYS)
     with pytest.raises(BadInput, match="there are: alone"):
@@ -220,30 +220,30 @@ def test_a_way_that_keeps_more_is_above_the_reference():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hops")
     tiny.save("llama", folder / "llama")
-    write(folder / "fit.jsonl", lessons())
-    write(folder / "held.jsonl", lessons("held-")[:9])
+    write(folder / "fit.jsonl", example_records())
+    write(folder / "held.jsonl", example_records("held-")[:9])
     return folder
 
 
-def hops(place, *words, judge="held.jsonl"):
-    given = ("--train", f"{place / 'fit.jsonl'}:20", "--judge", place / judge)
-    given += ("--proxy", place / "llama", "--cache", place / "looks", "--budgets", "0.3")
+def hops(folder, *words, judge="held.jsonl"):
+    given = ("--train", f"{folder / 'fit.jsonl'}:20", "--judge", folder / judge)
+    given += ("--proxy", folder / "llama", "--cache", folder / "readings", "--budgets", "0.3")
     return tamis("bench", "hops", *given, *words)
 
 
-def test_the_command_fits_judges_and_does_not_read_again(place):
-    done = hops(place, "--json", place / "h.json")
+def test_the_command_fits_judges_and_does_not_read_again(folder):
+    done = hops(folder, "--json", folder / "h.json")
     assert done.exit_code == 0, done.output
     assert "held: 9 questions; per cent" in " ".join(done.stdout.split())
-    told = json.loads((place / "h.json").read_text())
-    files = {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
-    assert hops(place, "--json", place / "h2.json").exit_code == 0
-    assert files == {path: path.stat().st_mtime_ns for path in place.rglob("*.safetensors")}
-    of = told["sets"]["held"]
-    assert [told["train"][0][key] for key in ("name", "questions", "too_long")] == ["fit", 20, 0]
+    report = json.loads((folder / "h.json").read_text())
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    assert hops(folder, "--json", folder / "h2.json").exit_code == 0
+    assert files == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    of = report["sets"]["held"]
+    assert [report["train"][0][key] for key in ("name", "questions", "too_long")] == ["fit", 20, 0]
     assert of["too_long"] == 0
     assert list(of["ways"]) == list(WAYS)
     assert "gold_over_alone" not in of["ways"]["alone"]["budgets"]["0.3"]
@@ -251,23 +251,23 @@ def test_the_command_fits_judges_and_does_not_read_again(place):
         assert 0 <= of["ways"][way]["budgets"]["0.3"]["gold_kept"] <= 1
     read = {way: of["ways"][way]["mean_tokens_read"] for way in WAYS}
     assert read["again1"] > read["alone"] == read["shared"] > read["packs"]
-    again = json.loads((place / "h2.json").read_text())["sets"]["held"]["ways"]
+    again = json.loads((folder / "h2.json").read_text())["sets"]["held"]["ways"]
     assert {way: cell["budgets"] for way, cell in again.items()} == {
         way: cell["budgets"] for way, cell in of["ways"].items()
     }
 
 
-def test_what_cannot_be_compared_is_said_in_a_line(place):
-    write(place / "one.jsonl", lessons()[:3])
-    for words, judge, said in (
+def test_what_cannot_be_compared_is_refused_in_one_line(folder):
+    write(folder / "one.jsonl", example_records()[:3])
+    for words, judge, message in (
         (("--ways", "sideways"), "held.jsonl", "no way 'sideways'"),
         ((), "fit.jsonl", "give each file once"),
-        (("--train", place / "one.jsonl", "--budgets", "x"), "held.jsonl", "give numbers"),
+        (("--train", folder / "one.jsonl", "--budgets", "x"), "held.jsonl", "give numbers"),
     ):
-        done = hops(place, *words, judge=judge)
+        done = hops(folder, *words, judge=judge)
         assert done.exit_code == 2
-        assert said in done.stderr
-    few = ("--train", place / "one.jsonl", "--judge", place / "held.jsonl")
-    done = tamis("bench", "hops", *few, "--proxy", place / "llama", "--cache", place / "looks")
+        assert message in done.stderr
+    few = ("--train", folder / "one.jsonl", "--judge", folder / "held.jsonl")
+    done = tamis("bench", "hops", *few, "--proxy", folder / "llama", "--cache", folder / "readings")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "too few articles" in done.stderr

@@ -1,4 +1,4 @@
-"""Sinks by hand: what each treatment takes off, what a fit may do, and that it sees no article."""
+"""Treatments of sinks by hand; fits use no question on the article that they score."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import counting_folder, people, write
 
 WORD, STOP = 0.02, 0.10
-"""What a letter draws in a sentence that answers, and what a full stop draws anywhere."""
+"""Attention to a letter of the answering sentence, and to any full stop."""
 
 
-def staring(question, passage):
-    """A model that stares at full stops, and, if asked something, at "south"."""
+def attend_to_stops(question, passage):
+    """A model that attends to full stops and, for a real question, to "south"."""
     at = passage.find("south")
     found = range(at, at + 5) if at >= 0 and question != sinks.EMPTY_QUERY else ()
     return [STOP if c == "." else WORD if i in found else 0.001 for i, c in enumerate(passage)]
 
 
 def reader():
-    made = ScriptedReader(staring, layers=1, heads=1)
+    made = ScriptedReader(attend_to_stops, layers=1, heads=1)
     made.dtype = torch.float32
     return made
 
@@ -42,23 +42,23 @@ def case():
     passages = [Passage("No. Go south. Ah.")]
     units = units_of(passages)
     assert len(units) == 3
-    look = sinks.SinkFeatures(reader()).read("Where to?", passages, units)
-    seen = look.features.view(3, 5, -1).movedim(1, 0)
-    return sinks.SinkCase({}, units, seen, torch.tensor([False, True, False]))
+    reading = sinks.SinkFeatures(reader()).read("Where to?", passages, units)
+    log_features = reading.features.view(3, 5, -1).movedim(1, 0)
+    return sinks.SinkCase({}, units, log_features, torch.tensor([False, True, False]))
 
 
 def best(way):
     return int(case().mean_scores(way).argmax())
 
 
-def test_each_treatment_takes_off_what_it_should():
+def test_each_treatment_subtracts_what_it_should():
     """ "No." and "Ah." are a third full stops; only the question makes "south" stand out."""
-    raw, empty, spoken, empty_spoken, total = case().log_features.exp()[:, :, 0]
+    raw, empty, content, empty_spoken, total = case().log_features.exp()[:, :, 0]
     # the mean over rows is less sharp than the script, and alike in order
     assert raw[0] > raw[1]
-    assert spoken[1] > 1.2 * spoken[0]
+    assert content[1] > 1.2 * content[0]
     assert raw[0] == pytest.approx(float(empty[0]), rel=0.25)
-    assert spoken[1] > 1.2 * empty_spoken[1]
+    assert content[1] > 1.2 * empty_spoken[1]
     assert len(set(total.tolist())) == 1
     assert [best(way) for way in sinks.TREATMENTS] == [0, 0, 1, 1, 1]
 
@@ -66,8 +66,8 @@ def test_each_treatment_takes_off_what_it_should():
 def test_means_and_sums_of_a_window_by_hand():
     asked = torch.tensor([[[0.1, 0.5, 0.2, 0.1]]])
     empty = torch.tensor([[[0.1, 0.3, 0.0, 0.0]]])
-    spoken = torch.tensor([True, False, True, True])
-    found = sinks.window_features(asked, empty, spoken, [(0, 2), (2, 4), (1, 2)])
+    content = torch.tensor([True, False, True, True])
+    found = sinks.window_features(asked, empty, content, [(0, 2), (2, 4), (1, 2)])
     due = [
         [0.3, 0.2, 0.1, 0.1, 0.9],
         [0.15, 0.0, 0.15, 0.0, 0.9],
@@ -87,7 +87,7 @@ def test_separators_are_tokens_without_letter_or_digit():
 
 
 def noisy(seed=0):
-    """A good head under a sink that both see: only a negative weight takes the sink away."""
+    """A good head and a sink in both heads: only a negative weight subtracts the sink."""
     chance = torch.Generator().manual_seed(seed)
     questions = []
     for _ in range(40):
@@ -100,7 +100,7 @@ def noisy(seed=0):
     return questions
 
 
-def test_weights_from_zero_are_none_below_and_signed_ones_take_a_sink_away():
+def test_nonnegative_weights_are_never_below_zero_and_signed_ones_subtract_a_sink():
     questions = noisy()
     held = sinks.fit_nonnegative(questions, 0.001)
     signed, _ = fit_listwise(questions, 0.001)
@@ -113,7 +113,7 @@ def test_weights_from_zero_are_none_below_and_signed_ones_take_a_sink_away():
     assert right(signed) >= 38 > 25 > right(held)
 
 
-def test_from_zero_is_the_listwise_fit_where_no_weight_would_be_negative():
+def test_the_nonnegative_fit_is_the_listwise_fit_where_no_weight_would_be_negative():
     questions = [LabelledFeatures(q.features[:, :1] * torch.tensor([1.0]), q.gold) for q in noisy()]
     plain, _ = fit_listwise(questions, 0.01)
     assert sinks.fit_nonnegative(questions, 0.01) == pytest.approx(plain, rel=0.02, abs=1e-4)
@@ -123,32 +123,32 @@ def rows():
     return [{**row, "answers": ["x"]} for row in people()]
 
 
-def test_a_fit_never_sees_the_article_it_judges(monkeypatch):
-    seen = []
+def test_a_fit_uses_no_question_on_the_article_it_scores(monkeypatch):
+    sizes = []
 
-    def watching(questions, l2):
-        seen.append(len(questions))
+    def record_sizes(questions, l2):
+        sizes.append(len(questions))
         return torch.zeros(questions[0].features.shape[1]), 0.0
 
-    monkeypatch.setattr(sinks, "fit_listwise", watching)
+    monkeypatch.setattr(sinks, "fit_listwise", record_sizes)
     cases = []
     for row in rows():
         passages = passages_of(row)
         units = units_of(passages)
-        look = sinks.SinkFeatures(reader()).read(row["question"], passages, units)
-        view = look.features.view(len(units), 5, -1).movedim(1, 0)
+        reading = sinks.SinkFeatures(reader()).read(row["question"], passages, units)
+        view = reading.features.view(len(units), 5, -1).movedim(1, 0)
         cases.append(sinks.SinkCase(row, units, view, torch.tensor([False, True, False, False])))
     sinks.out_of_fold_scores(cases, "raw", signed=True)
     folds = [sinks.fold_of(case.record) for case in cases]
-    assert seen == [sum(own != fold for own in folds) for fold in sorted(set(folds))]
-    assert max(seen) < len(cases)
+    assert sizes == [sum(own != fold for own in folds) for fold in sorted(set(folds))]
+    assert max(sizes) < len(cases)
 
 
 def test_questions_on_one_article_leave_nothing_to_fit_on():
     row = rows()[0]
     units = units_of(passages_of(row))
-    seen = torch.zeros(5, len(units), 8)
-    case = sinks.SinkCase(row, units, seen, torch.tensor([False, True, False, False]))
+    log_features = torch.zeros(5, len(units), 8)
+    case = sinks.SinkCase(row, units, log_features, torch.tensor([False, True, False, False]))
     for signed in (True, False):
         with pytest.raises(BadInput, match=r"all 1 questions to fit on .* give more sets"):
             sinks.out_of_fold_scores([case], "raw", signed)
@@ -161,27 +161,27 @@ def test_the_command_reads_once_prints_and_draws(tmp_path, monkeypatch):
     monkeypatch.setattr("tamis.service.datasets.cached_reader.cached_reader", lambda proxy: proxy)
     write(tmp_path / "people.jsonl", rows())
     words = ("bench", "sinks", "--data", tmp_path, "--sets", "people", "--limit", "8")
-    words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "looks")
+    words += ("--proxy", tmp_path / "proxy", "--cache", tmp_path / "readings")
     done = tamis(*words, "--out", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
     assert "without separators, fitted" in done.stdout
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     read = made.prompts_read
     assert read
-    told = json.loads(tamis(*words, "--json").stdout)["sets"]["people"]["methods"]
+    methods = json.loads(tamis(*words, "--json").stdout)["sets"]["people"]["methods"]
     assert made.prompts_read == read
-    assert set(told) == {f"{way}, {mix}" for way in sinks.TREATMENTS for mix in sinks.MIXES}
+    assert set(methods) == {f"{way}, {mix}" for way in sinks.TREATMENTS for mix in sinks.MIXES}
     assert all(
-        math.isfinite(c["gold_kept"]) for of in told.values() for c in of["budgets"].values()
+        math.isfinite(c["gold_kept"]) for of in methods.values() for c in of["budgets"].values()
     )
 
 
-def test_what_cannot_be_compared_is_said_in_a_line(tmp_path):
+def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
     write(tmp_path / "people.jsonl", rows())
-    for words, said in (
+    for words, message in (
         (("--sets", "nobody"), "there are: people"),
         (("--budgets", "much"), "give numbers"),
     ):
         done = tamis("bench", "sinks", "--data", tmp_path, *words)
         assert done.exit_code == 2
-        assert said in done.stderr
+        assert message in done.stderr

@@ -1,4 +1,4 @@
-"""Corpora, queries and texts of the benches that are broken: one sentence, no traceback."""
+"""Broken corpora, queries and texts of benchmarks: one sentence each, and no traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(path, *given):
 
 
 @pytest.mark.parametrize("cut", [-9, 40])
-def test_a_packed_file_that_was_cut_off_is_named(tmp_path, cut):
+def test_a_truncated_gzip_file_is_named(tmp_path, cut):
     whole = gzip.compress(b"".join(b'{"id": %d}\n' % i for i in range(999)))
     for name in ("a.jsonl.gz", "a.txt.gz"):
         (tmp_path / name).write_bytes(whole[:cut])
@@ -41,7 +41,7 @@ def test_titles_may_be_numbers_and_grades_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "query", "said"),
+    ("ids", "query", "message"),
     [
         (("a", "a"), {"query": "x", "qrels": {"a": 1}}, "'a' more than once"),
         (("a", "b"), {"query": "x", "qrels": {"a": "high"}}, "row 1: the grades"),
@@ -51,13 +51,13 @@ def test_titles_may_be_numbers_and_grades_text(tmp_path):
         (("", "b"), {"query": "x", "qrels": {"b": 1}}, "id is ''"),
     ],
 )
-def test_what_cannot_be_measured_is_said(tmp_path, ids, query, said):
+def test_what_cannot_be_measured_is_refused(tmp_path, ids, query, message):
     corpus = rows(tmp_path / "c.jsonl", *({"id": name, "text": "apple"} for name in ids))
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         load_judged_task("t", corpus, rows(tmp_path / "q.jsonl", query))
 
 
-def test_a_damaged_shard_is_as_good_as_none(tmp_path):
+def test_a_damaged_shard_counts_as_absent(tmp_path):
     (tmp_path / "keys.safetensors").write_bytes(b"half of it")
     assert _load_shard(tmp_path / "keys.safetensors") == {}
 

@@ -32,7 +32,7 @@ def counts():
     return EvidenceTally(5, GOLD, [100] * 40, found, {name: [1.0] for name in found})
 
 
-def test_each_proxy_is_held_against_the_best_free_method_of_that_budget(counts):
+def test_each_proxy_is_compared_with_the_best_free_method_at_that_budget(counts):
     at = language_figures(counts, ["first", "other"])["budgets"]
     assert [at[b]["best_free"] for b in ("0.1", "0.2")] == ["embedding", "lexical"]
     assert at["0.1"]["methods"]["other"]["ahead_of_free"][0] == pytest.approx(3 / 40, abs=1e-4)
@@ -40,7 +40,7 @@ def test_each_proxy_is_held_against_the_best_free_method_of_that_budget(counts):
     assert at["0.2"]["methods"]["first"]["misses_of_free"] == 0.5
 
 
-def test_other_proxies_are_held_against_the_first_with_an_interval(counts):
+def test_other_proxies_are_compared_with_the_first_with_an_interval(counts):
     at = language_figures(counts, ["first", "other"])["budgets"]
     assert "ahead_of_first" not in at["0.1"]["methods"]["first"]
     difference, low, high = at["0.1"]["methods"]["other"]["ahead_of_first"]
@@ -49,7 +49,7 @@ def test_other_proxies_are_held_against_the_first_with_an_interval(counts):
     assert at["0.2"]["methods"]["other"]["ahead_of_first"] == [0, 0, 0]
 
 
-def test_kept_is_a_share_of_gold_and_nothing_missed_has_no_share(counts):
+def test_gold_kept_is_a_share_and_a_method_without_misses_has_no_share_of_them(counts):
     counts.outcomes["lexical"][0.2] = outcome(0)
     at = language_figures(counts, ["first"])["budgets"]["0.2"]
     assert at["methods"]["first"]["gold_kept"] == 0.9
@@ -57,7 +57,7 @@ def test_kept_is_a_share_of_gold_and_nothing_missed_has_no_share(counts):
 
 
 @pytest.mark.model
-def test_the_command_writes_what_the_choice_reads(proxy_folder, encoder_folder, tmp_path):
+def test_the_command_writes_the_figures_that_choose_a_proxy(proxy_folder, encoder_folder, tmp_path):
     for code in ("en", "xx"):
         write(tmp_path / f"faq_{code}.jsonl", people())
     words = ["--data", tmp_path, "--set", "faq", "--languages", "en,xx", "--cache", tmp_path]
@@ -72,7 +72,7 @@ def test_the_command_writes_what_the_choice_reads(proxy_folder, encoder_folder, 
     assert best_proxy("en") == "smollm2-135m"
 
 
-def test_a_set_that_is_not_there_is_named_with_those_that_are(tmp_path):
+def test_a_missing_set_is_named_with_the_existing_ones(tmp_path):
     write(tmp_path / "faq_en.jsonl", people())
     words = ["bench", "languages", "--data", str(tmp_path), "--set", "faq", "--languages", "fr"]
     done = CliRunner().invoke(app, words)

@@ -1,4 +1,4 @@
-"""Evidence moved about: where it stands, what stays as it was, and how far places lie apart."""
+"""Evidence at other places: its position, what does not change, and the spread of places."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_records_without_a_middle_are_left_out_and_none_is_refused():
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_method_that_keeps_the_beginning_is_caught_and_one_of_words_is_not(joined):
+def test_a_method_that_keeps_the_beginning_has_a_spread_and_one_of_words_has_none(joined):
     rows = [one(*HAY[:2], GOLD, *HAY[2:], name=str(i)) for i in range(6)]
     panel = Panel(
         ["lead", "lexical"], {"lead": TimedSource(Lead()), "lexical": TimedSource(Lexical())}
@@ -120,12 +120,12 @@ def test_the_command_prints_places_and_json(tmp_path):
     shown = tamis(*words, "--joined")
     assert shown.exit_code == 0, shown.output
     assert "3 questions, documents joined to one" in " ".join(shown.stdout.split())
-    told = json.loads(tamis(*words, "--json").stdout)
-    assert told["records"] == 3
-    assert told["methods"]["lexical"]["0.3"]["gold_kept"]["last"] == 1
+    report = json.loads(tamis(*words, "--json").stdout)
+    assert report["records"] == 3
+    assert report["methods"]["lexical"]["0.3"]["gold_kept"]["last"] == 1
 
 
-def test_a_file_without_a_middle_is_refused_in_a_line(tmp_path):
+def test_a_file_without_a_middle_is_refused_in_one_line(tmp_path):
     counting_folder(tmp_path / "proxy")
     long = doc(*["The red pin is in the barn, as all of us know."] * 90, gold=[0])
     file = write(tmp_path / "r.jsonl", [one(long)])

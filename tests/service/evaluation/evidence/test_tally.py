@@ -53,7 +53,7 @@ def test_a_gold_sentence_is_kept_when_nine_tenths_of_its_visible_characters_are(
     assert kept_gold_flags(one, [[]]) == [False]
 
 
-def test_gold_is_looked_for_in_its_own_document():
+def test_gold_is_searched_in_its_own_document():
     one = record("a", "q", doc("Same text."), doc("Same text.", gold=[0]))
     assert kept_gold_flags(one, [[(0, 10)], []]) == [False]
     assert kept_gold_flags(one, [[], [(0, 10)]]) == [True]
@@ -96,7 +96,7 @@ def test_a_budget_below_every_unit_keeps_nothing_and_is_counted(counter):
     assert (cell["gold_kept"], cell["mean_tokens"], cell["too_small"]) == (0, 0, 8)
 
 
-def test_the_default_is_the_reference_wherever_it_stands_and_else_the_first(counter):
+def test_the_default_is_the_reference_at_any_position_or_else_the_first(counter):
     sources = {name: Oracle(1) for name in ("lead", "question_rows", "lexical")}
     counts = tally_evidence(people(), Panel(list(sources), sources), [0.5], counter)
     found = evidence_figures(counts)
@@ -107,7 +107,7 @@ def test_the_default_is_the_reference_wherever_it_stands_and_else_the_first(coun
     assert evidence_figures(counts)["reference"] == "lead"
 
 
-def test_a_limit_takes_records_from_all_over_the_set_and_changes_none(tmp_path):
+def test_a_limit_takes_records_at_even_distances_and_changes_none(tmp_path):
     path = write(tmp_path / "people.jsonl", people())
     every, distractors = load_gold_records(path, None, 0)
     some, _ = load_gold_records(path, 3, 0)
@@ -117,7 +117,7 @@ def test_a_limit_takes_records_from_all_over_the_set_and_changes_none(tmp_path):
     assert load_gold_records(path, 99, 0)[0] == every
 
 
-def test_records_of_several_documents_are_taken_as_they_are(tmp_path):
+def test_records_of_several_documents_get_no_distractors(tmp_path):
     rows = [record("a", "q", doc("One.", gold=[0]), doc("Two.")), record("b", "q", doc("No gold."))]
     assert load_gold_records(write(tmp_path / "a.jsonl", rows), None, 0) == (rows[:1], 0)
 
@@ -130,42 +130,42 @@ def test_a_set_without_gold_or_of_another_name_is_refused_with_what_there_is(tmp
         find_set_file(tmp_path, "some")
 
 
-def evidence(place, *words: object):
-    given = ["evidence", "--data", place, "--sets", "people", "--proxy", place / "proxy"]
-    given += ["--methods", "lexical,lead", "--cache", place / "looks", *words]
+def evidence(folder, *words: object):
+    given = ["evidence", "--data", folder, "--sets", "people", "--proxy", folder / "proxy"]
+    given += ["--methods", "lexical,lead", "--cache", folder / "readings", *words]
     return CliRunner().invoke(app, [str(word) for word in given])
 
 
 @pytest.fixture
-def place(tmp_path):
+def folder(tmp_path):
     counting_folder(tmp_path / "proxy")
     write(tmp_path / "people.jsonl", people())
     return tmp_path
 
 
-def test_the_command_writes_a_table_the_figures_and_a_picture(place):
-    done = evidence(place, "--budgets", "0.1,0.3,40", "--out", place / "out")
+def test_the_command_writes_a_table_the_figures_and_a_plot(folder):
+    done = evidence(folder, "--budgets", "0.1,0.3,40", "--out", folder / "out")
     assert done.exit_code == 0, done.stderr
     assert "people: 8 questions, 8 gold sentences, each among 5 others" in done.stdout
     assert "40 tokens" in done.stdout
-    report = json.loads((place / "out/evidence.json").read_text())
+    report = json.loads((folder / "out/evidence.json").read_text())
     assert report["seed"] == 0
     assert report["versions"]["torch"]
     assert list(report["sets"]["people"]["methods"]["lexical"]["budgets"]) == ["0.1", "0.3", "40"]
-    assert (place / "out/evidence.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "out/evidence.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_command_gives_the_same_figures(place):
+def test_the_same_command_gives_the_same_figures(folder):
     def once(name: str):
-        assert evidence(place, "--json", place / name).exit_code == 0
-        found = json.loads((place / name).read_text())["sets"]["people"]
+        assert evidence(folder, "--json", folder / name).exit_code == 0
+        found = json.loads((folder / name).read_text())["sets"]["people"]
         return [of["budgets"] for of in found["methods"].values()]
 
     assert once("a.json") == once("b.json")
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--budgets", "0.1,lots"), "give numbers with commas"),
         (("--budgets", "0"), "ratio is 0"),
@@ -173,14 +173,14 @@ def test_the_same_command_gives_the_same_figures(place):
         (("--methods", ","), "name at least one"),
         (("--sets", "persons"), "there are: people"),
         (("--data", "nowhere"), "give --data"),
-        (("--out", "{place}/people.jsonl"), "cannot be made"),
-        (("--json", "{place}/no/such/folder.json"), "cannot be written"),
+        (("--out", "{folder}/people.jsonl"), "cannot be made"),
+        (("--json", "{folder}/no/such/folder.json"), "cannot be written"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_sentence(place, words, says):
-    done = evidence(place, *(word.format(place=place) for word in words))
+def test_what_cannot_be_measured_is_refused_in_one_line(folder, words, message):
+    done = evidence(folder, *(word.format(folder=folder) for word in words))
     assert done.exit_code == 2
-    assert says in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
 
 
 def test_a_table_shows_shares_and_the_lead_of_the_reference_with_its_interval():
@@ -208,9 +208,9 @@ def test_a_table_shows_shares_and_the_lead_of_the_reference_with_its_interval():
     assert "kept from before" in shown
 
 
-def test_plots_without_matplotlib_name_the_extra_before_anything_is_measured(place, monkeypatch):
+def test_plots_without_matplotlib_name_the_extra_before_anything_is_measured(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    done = evidence(place, "--out", place / "out")
+    done = evidence(folder, "--out", folder / "out")
     assert done.exit_code == 2
     assert 'pip install "tamis[plots]"' in done.stderr
-    assert not (place / "out").exists()
+    assert not (folder / "out").exists()

@@ -1,4 +1,4 @@
-"""The needle sweep: where the needle lies, what is read again, and the map."""
+"""The needle sweep: the position of the needle, what is read again, and the map."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_a_haystack_is_the_texts_opening_in_passages_of_whole_sentences(haystack
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.13, 0.5, 0.99, 1.0])
-def test_the_needle_stands_whole_between_sentences_at_its_depth(haystack, depth):
-    passages, place = insert_needle(haystack.passages, NEEDLE, depth)
+def test_the_needle_is_whole_and_between_sentences_at_its_depth(haystack, depth):
+    passages, index = insert_needle(haystack.passages, NEEDLE, depth)
     text, hay = "".join(p.text for p in passages), "".join(p.text for p in haystack.passages)
-    assert passages[place].text.count(NEEDLE) == 1
+    assert passages[index].text.count(NEEDLE) == 1
     assert text.index(NEEDLE) / len(hay) == pytest.approx(depth, abs=0.02)
     assert text.replace(f"{NEEDLE} ", "") == hay
     before = text[: text.index(NEEDLE)].rstrip()
@@ -69,11 +69,13 @@ def test_the_needle_stands_whole_between_sentences_at_its_depth(haystack, depth)
         assert text.endswith(f"{NEEDLE} ")
 
 
-def looking() -> ScriptedReader:
-    """A reader that looks at the needle if it is asked for it, and at nothing if not."""
-    found = ScriptedReader.pointing_at(NEEDLE)
+def needle_reader() -> ScriptedReader:
+    """A reader that attends to the needle for its question, and to nothing otherwise."""
+    found = ScriptedReader.from_needles(NEEDLE)
     return ScriptedReader(
-        lambda asked, text: found.weigh(asked, text) if asked == QUESTION else [1e-4] * len(text)
+        lambda question, text: (
+            found.weigh(question, text) if question == QUESTION else [1e-4] * len(text)
+        )
     )
 
 
@@ -89,24 +91,24 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_haystack_is_read_once_and_then_only_the_needles_window(method, haystack, counter):
-    reader = MemoizedReader(looking())
+    reader = MemoizedReader(needle_reader())
     found = cells(METHODS[method](reader), reader, haystack, counter)
     assert [cell.rank for cell in found] == [1] * 6
     assert all(cell.kept for cell in found)
     assert [cell.length for cell in found] == [1500] * 3 + [6000] * 3
     first, again, _, long, *_, last = (cell.tokens_read for cell in found)
     assert again < first
-    # what the short haystack had is known; of the last, one passage and the needle are new
+    # signals of the short haystack are kept; the last cell has one new passage, and the needle
     assert last < long / 3
     assert reader.tokens_read == sum(cell.tokens_read for cell in found)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_remembered_scores_as_what_is_read(method, haystack, counter):
-    reader = MemoizedReader(looking())
+def test_memoized_signals_score_as_fresh_ones(method, haystack, counter):
+    reader = MemoizedReader(needle_reader())
     kept = METHODS[method](reader)
     cells(kept, reader, haystack, counter, (1500,))
-    fresh = METHODS[method](looking())
+    fresh = METHODS[method](needle_reader())
     from tamis.probes.segmentation.segment import units_of
 
     passages, _ = insert_needle(haystack.first_passages(1500), NEEDLE, 0.5)
@@ -114,12 +116,12 @@ def test_what_is_remembered_scores_as_what_is_read(method, haystack, counter):
     assert kept.scores(*case).values == fresh.scores(*case).values
 
 
-def test_a_run_that_was_cut_short_reads_only_what_it_had_not_seen(haystack, counter, tmp_path):
-    first = ScriptedReader.pointing_at(NEEDLE)
+def test_a_resumed_run_reads_only_prompts_that_are_not_stored(haystack, counter, tmp_path):
+    first = ScriptedReader.from_needles(NEEDLE)
     before = cells(
         QuestionRows(MemoizedReader(first, tmp_path), None), None, haystack, counter, (1500,)
     )
-    again = ScriptedReader.pointing_at(NEEDLE)
+    again = ScriptedReader.from_needles(NEEDLE)
     reader = MemoizedReader(again, tmp_path)
     after = cells(QuestionRows(reader, None), reader, haystack, counter, (1500,))
     assert first.prompts_read > again.prompts_read == 0
@@ -128,13 +130,13 @@ def test_a_run_that_was_cut_short_reads_only_what_it_had_not_seen(haystack, coun
     assert reader.ms_before > 0
     for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:20])
-    torn = ScriptedReader.pointing_at(NEEDLE)
+    torn = ScriptedReader.from_needles(NEEDLE)
     cells(QuestionRows(MemoizedReader(torn, tmp_path), None), None, haystack, counter, (1500,))
     assert torn.prompts_read == first.prompts_read
 
 
-def test_a_needle_that_is_not_seen_is_lost(haystack, counter):
-    reader = MemoizedReader(ScriptedReader.pointing_at("dull"))
+def test_a_needle_without_attention_is_lost(haystack, counter):
+    reader = MemoizedReader(ScriptedReader.from_needles("dull"))
     found = cells(QuestionRows(reader, None), reader, haystack, counter, (1500,), (0.5,))
     assert not found[0].kept
     assert found[0].rank > 1
@@ -142,7 +144,7 @@ def test_a_needle_that_is_not_seen_is_lost(haystack, counter):
 
 def test_methods_without_a_model_read_nothing_and_sequential_ones_everything(haystack, counter):
     assert {c.tokens_read for c in cells(Lexical(), None, haystack, counter, (1500,))} == {0}
-    reader = MemoizedReader(ScriptedReader.pointing_at(NEEDLE))
+    reader = MemoizedReader(ScriptedReader.from_needles(NEEDLE))
     method = InfiniRetri(reader, carry_tokens=256)
     found = cells(method, reader, haystack, counter, (1500,), (0.5, 0.9))
     assert min(cell.tokens_read for cell in found) > 1500
@@ -171,7 +173,7 @@ def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--depths", "0,2"), "from 0 to 1"),
         (("--depths", "deep"), "from 0 to 1"),
@@ -185,23 +187,23 @@ def test_the_command_prints_a_rank_a_cell_and_draws_the_map(tmp_path):
         (("--methods", "lexical:k"), "option=value"),
     ],
 )
-def test_what_cannot_be_swept_is_said_in_a_line(tmp_path, words, said):
+def test_what_cannot_be_swept_is_refused_in_one_line(tmp_path, words, message):
     counting_folder(tmp_path / "proxy")
     done = run(tmp_path, *words)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_a_blend_is_measured_as_one_method_with_its_parts(monkeypatch):
-    reader = ScriptedReader.pointing_at(NEEDLE)
+    reader = ScriptedReader.from_needles(NEEDLE)
     monkeypatch.setattr(registry, "load_proxy", lambda proxy, layers, root=None: reader)
-    monkeypatch.setattr(registry, "_encoder", lambda encoder, root: ScriptedEncoder())
-    scorer, remembering = needle.build_with_memory("fusion", "scripted", None)
+    monkeypatch.setattr(registry.InstalledModels, "encoder", lambda self: ScriptedEncoder())
+    scorer, memoized = needle.build_with_memory("fusion", "scripted", None)
     assert set(scorer.parts) == {"question_rows", "lexical", "embedding"}
     assert scorer.weights == BLENDS["fusion"]
-    assert remembering.reader is reader
-    scorer, remembering = needle.build_with_memory("bm25+minilm", "scripted", None)
-    assert (scorer.weights, remembering) == (BLENDS["bm25+minilm"], None)
+    assert memoized.reader is reader
+    scorer, memoized = needle.build_with_memory("bm25+minilm", "scripted", None)
+    assert (scorer.weights, memoized) == (BLENDS["bm25+minilm"], None)
 
 
 def test_the_command_names_a_blend_and_not_its_parts(tmp_path, monkeypatch):
@@ -213,7 +215,7 @@ def test_the_command_names_a_blend_and_not_its_parts(tmp_path, monkeypatch):
     assert "lead:" not in done.stdout
 
 
-def test_passages_of_a_single_unit_are_opened_before_or_after_it():
-    for depth, due in ((0.0, f"{NEEDLE} Hay."), (1.0, f"Hay. {NEEDLE} ")):
-        passages, place = insert_needle([Passage("Hay.")], NEEDLE, depth)
-        assert (passages[place].text, place) == (due, 0)
+def test_the_needle_is_inserted_before_or_after_a_single_unit():
+    for depth, expected in ((0.0, f"{NEEDLE} Hay."), (1.0, f"Hay. {NEEDLE} ")):
+        passages, index = insert_needle([Passage("Hay.")], NEEDLE, depth)
+        assert (passages[index].text, index) == (expected, 0)

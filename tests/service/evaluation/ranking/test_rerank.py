@@ -14,7 +14,6 @@ from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
-from tamis.service.datasets.case_readings import CaseReadings
 from tamis.service.datasets.qrels import load_corpus, load_queries
 from tamis.service.datasets.ranking_metrics import ndcg, recall
 from tamis.service.evaluation.ranking import rerank as bench
@@ -42,6 +41,16 @@ QUERIES = [
 @pytest.fixture
 def files(tmp_path):
     return write(tmp_path / "queries.jsonl", QUERIES), write(tmp_path / "corpus.jsonl", DOCS)
+
+
+class FixedRanker:
+    """A ranker whose values are a function of the passages."""
+
+    def __init__(self, rank_passages):
+        self.rank_passages = rank_passages
+
+    def rank(self, question, passages, units):
+        return self.rank_passages(passages)
 
 
 def run(files, *words):
@@ -84,7 +93,7 @@ def test_rankings_hold_every_candidate_those_below_the_depth_as_they_were(files,
     assert read(fused)[0]["ranking"] == ["a", "c", "b", "d"]
 
 
-def test_a_run_that_was_cut_short_goes_on_and_other_settings_are_refused(files, tmp_path):
+def test_an_interrupted_run_is_resumed_and_other_settings_are_refused(files, tmp_path):
     out = tmp_path / "rankings.jsonl"
     assert run(files, "--limit", 1, "--out", out).exit_code == 0
     first = out.read_text("utf8")
@@ -98,7 +107,7 @@ def test_a_run_that_was_cut_short_goes_on_and_other_settings_are_refused(files, 
 
 
 @pytest.mark.parametrize("spoil", [{"own": None}, {"own": [1.0]}, {"ms": ...}, {"calibrated": ...}])
-def test_a_stored_line_that_is_none_of_the_run_is_refused(files, tmp_path, spoil):
+def test_a_stored_line_of_another_run_is_refused(files, tmp_path, spoil):
     out = tmp_path / "rankings.jsonl"
     assert run(files, "--out", out).exit_code == 0
     rows = read(out)
@@ -109,20 +118,14 @@ def test_a_stored_line_that_is_none_of_the_run_is_refused(files, tmp_path, spoil
     assert "line 2 is no line of this run" in done.stderr
 
 
-def test_a_weight_that_is_none_is_refused_before_anything_is_read(files, tmp_path):
+def test_an_invalid_weight_is_refused_before_anything_is_read(files, tmp_path):
     done = run(files, "--fuse", "2", "--out", tmp_path / "rankings.jsonl")
     assert done.exit_code == 2
     assert "fuse is 2.0; give 'rrf', 'fitted', or a weight" in done.stderr
     assert not (tmp_path / "rankings.jsonl").exists()
 
 
-def test_readings_are_not_kept_in_a_file(files, tmp_path):
-    (tmp_path / "kept").write_text("a file")
-    with pytest.raises(BadInput, match=r"cannot be kept in .*kept .*name another folder"):
-        CaseReadings(tmp_path / "kept", "key")
-
-
-def test_a_byte_order_mark_before_the_first_line_is_none_of_its(files):
+def test_a_byte_order_mark_is_not_part_of_the_first_line(files):
     files[0].write_bytes(b"\xef\xbb\xbf" + files[0].read_bytes())
     assert run(files).exit_code == 0
 
@@ -140,31 +143,31 @@ def test_json_has_alone_and_fused_with_intervals_and_costs(files):
     assert "lexical+bm25" in run(files).stdout
 
 
-def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
+def test_the_method_ranks_each_query_once_and_the_peer_encodes_each_text_once(files):
     queries, system = load_queries(files[0])
     corpus = load_corpus(files[1], ["a", "b", "c", "d"])
 
-    seen = []
+    texts_encoded = []
 
     class Encoder:
         def encode(self, texts):
-            seen.extend(texts)
+            texts_encoded.extend(texts)
             return torch.tensor([[1.0, len(text)] for text in texts])
 
     peer = bench.DocumentCosine(Encoder(), corpus, 3)
     settings = bench.RerankSettings("x", 3, "rrf", system, "none")
-    ranker = Reranker(lambda q, ps, us: Ranks(tuple(float(len(p.text)) for p in ps)), "x")
+    ranker = Reranker(FixedRanker(lambda ps: Ranks(tuple(float(len(p.text)) for p in ps))), "x")
     rows = {
         row["qid"]: row for row in bench.rerank_queries(queries, corpus, ranker, settings, None)
     }
     found = bench.system_rankings(queries, rows, settings, peer)
     assert list(found) == ["bm25", "minilm", "minilm+bm25", "x", "x+bm25"]
-    assert len(seen) == 4
-    assert "Bread\nBread was cheap." in seen
+    assert len(texts_encoded) == 4
+    assert "Bread\nBread was cheap." in texts_encoded
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda q, d: q[0].pop("qrels"), "no query with candidates"),
         (lambda q, d: q[0].update(qid="q1"), "same 'qid'"),
@@ -179,27 +182,29 @@ def test_the_method_is_asked_once_a_query_and_the_peer_once_a_text(files):
         (lambda q, d: d[0].pop("text"), "'docid' and 'text'"),
     ],
 )
-def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, says):
+def test_files_that_cannot_be_used_are_refused_by_row(tmp_path, spoil, message):
     queries, docs = json.loads(json.dumps([QUERIES, DOCS]))
     spoil(queries, docs)
     files = write(tmp_path / "q.jsonl", queries), write(tmp_path / "c.jsonl", docs)
-    with pytest.raises(BadInput, match=says):
-        _loaded(*files)
+    with pytest.raises(BadInput, match=message):
+        _load_files(*files)
     done = run(files)
     assert done.exit_code == 2
     assert "Traceback" not in done.stderr
 
 
-def _loaded(queries, corpus):
-    asked, _ = load_queries(queries)
-    return load_corpus(corpus, [d for query in asked for d, _ in query.candidates])
+def _load_files(queries, corpus):
+    loaded, _ = load_queries(queries)
+    return load_corpus(corpus, [d for query in loaded for d, _ in query.candidates])
 
 
 def test_a_document_without_a_score_comes_last_and_its_line_is_json(files):
-    queries, held = load_queries(files[0])[0], _loaded(*files)
+    queries, held = load_queries(files[0])[0], _load_files(*files)
     settings = bench.RerankSettings("lexical", 4, None, "bm25", "nobody", {})
     ranks = Ranks((0.5, -math.inf, 0.7, 0.1))
-    row = bench.result_row(queries[0], held, Reranker(lambda *_: ranks, "lexical"), settings)
+    row = bench.result_row(
+        queries[0], held, Reranker(FixedRanker(lambda ps: ranks), "lexical"), settings
+    )
     line = json.dumps(row, allow_nan=False)
     assert row["own"] == [0.5, None, 0.7, 0.1]
     assert row["ranking"] == ["b", "a", "d", "c"]
@@ -207,7 +212,9 @@ def test_a_document_without_a_score_comes_last_and_its_line_is_json(files):
     assert found["lexical"] == [["b", "a", "d", "c"]]
 
 
-def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_path, monkeypatch):
+def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
+    files, tmp_path, monkeypatch
+):
     reader = scripted_reader()
     reader.dtype = torch.float32
     monkeypatch.setattr(registry, "load_proxy", lambda *_: reader)
@@ -218,7 +225,7 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
 
     def ranked(given):
         kept = bench.storing_reranker(
-            "question_rows", "scripted", {"probe": given}, tmp_path / "looks"
+            "question_rows", "scripted", {"probe": given}, tmp_path / "readings"
         )
         return list(bench.rerank_queries(queries[:1], corpus, kept, settings, None))
 
@@ -232,7 +239,7 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
     assert again["tokens_read"] == first["tokens_read"]
     part = registry.build_method("question_rows", proxy=reader, probe=probe)
     monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
-    fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "looks")
+    fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "readings")
     (summed,) = bench.rerank_queries(
         queries[:1], corpus, fusion, replace(settings, method="fusion"), None
     )
@@ -240,7 +247,7 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_told(files, tmp_
     assert summed["ranking"] == first["ranking"]
 
 
-def test_a_method_that_keeps_no_readings_says_so(tmp_path, monkeypatch):
+def test_a_method_that_keeps_no_readings_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load_proxy", lambda *_: scripted_reader())
     with pytest.raises(BadInput, match="keeps no readings"):
-        bench.storing_reranker("icr", "scripted", {}, tmp_path / "looks")
+        bench.storing_reranker("icr", "scripted", {}, tmp_path / "readings")

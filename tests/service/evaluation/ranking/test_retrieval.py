@@ -41,11 +41,11 @@ def test_figures_by_hand(tmp_path):
     task = RetrievalTask(
         "t", DOCUMENTS, (GradedQuery("quay", {"b": 2, "c": 1}), GradedQuery("glass", {"c": 1}))
     )
-    heard = []
-    found = measure_index(CorpusIndex.open(tmp_path / "i"), task, lambda: heard.append(1))
+    calls = []
+    found = measure_index(CorpusIndex.open(tmp_path / "i"), task, lambda: calls.append(1))
     row = found["systems"]["bm25"]
     assert list(found["systems"]) == ["bm25"]
-    assert (len(heard), found["queries"], found["documents"]) == (2, 2, 3)
+    assert (len(calls), found["queries"], found["documents"]) == (2, 2, 3)
     # all three are ranked: what scores 0 comes last, in order
     gained, ideal = 2 / math.log2(3) + 1 / math.log2(4), 2 + 1 / math.log2(3)
     assert row["ndcg@10"] == pytest.approx((gained / ideal + 1) / 2)

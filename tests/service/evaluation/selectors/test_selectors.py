@@ -1,4 +1,4 @@
-"""The bench of selectors: what is read, what is counted, and what is kept for the next run."""
+"""The benchmark of selectors: what is captured, what is counted, and what is kept on disk."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ QUESTIONS = ("who was there?", "where is the cat?", "why not?", "what is a sieve
 FP32 = 1e-5
 
 
-def nothing(*heard: Any) -> None:
-    """A step that nobody watches."""
+def ignore_step(*step: Any) -> None:
+    """A step callback that does nothing."""
 
 
 def capture(folder: Path, heads: tuple = ((1, 0), (3, 3)), window: int = 10) -> StateCapture:
@@ -56,46 +56,48 @@ def case(count: int = 1500) -> SelectorCase:
 
 def test_keys_are_those_of_windows_read_alone_head_by_head(tmp_path: Path):
     reader, ids = capture(tmp_path), tiny.ids(27)
-    found = reader.read_keys(ids, nothing)
+    found = reader.read_keys(ids, ignore_step)
     assert set(found) == {(1, 0), (3, 1)}  # query heads 0 and 3 of 4 read key heads 0 and 1 of 2
-    opening, parts = len(reader.proxy.layout.head), []
+    opening, parts = len(reader.proxy.layout.opening), []
     for start in (0, 10, 20):
         prompt = Prompt(PassageTokens(tuple(ids[start : start + 10]), 0, ()), QuestionTokens((), 0))
-        [kept] = reader.proxy.keep([prompt], Want((3,)))
+        [kept] = reader.proxy.compute_kv([prompt], Want((3,)))
         parts.append(kept[3].keys[1, opening:])
     torch.testing.assert_close(found[3, 1], torch.cat(parts), atol=FP32, rtol=0)
 
 
-def test_what_was_read_once_is_not_read_again_and_a_longer_text_goes_on(
+def test_no_window_is_captured_twice_and_a_longer_text_continues_a_shorter_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     ids, read = tiny.ids(200), []
     reader = capture(tmp_path)
-    first = reader.read_keys(ids[:160], nothing)
-    keep = reader.proxy.keep
+    first = reader.read_keys(ids[:160], ignore_step)
+    compute_kv = reader.proxy.compute_kv
     monkeypatch.setattr(
-        reader.proxy, "keep", lambda prompts, want: read.extend(prompts) or keep(prompts, want)
+        reader.proxy,
+        "compute_kv",
+        lambda prompts, want: read.extend(prompts) or compute_kv(prompts, want),
     )
-    longer = reader.read_keys(ids, nothing)
+    longer = reader.read_keys(ids, ignore_step)
     assert len(read) == 4  # 40 new tokens in windows of 10; eight windows are a shard
     torch.testing.assert_close(longer[1, 0][:160], first[1, 0])
 
 
 @pytest.mark.parametrize("change", ["window", "ids"])
-def test_another_window_or_text_is_read_anew(tmp_path: Path, change: str):
+def test_another_window_size_or_text_is_captured_anew(tmp_path: Path, change: str):
     ids = tiny.ids(20)
-    first = capture(tmp_path).read_keys(ids, nothing)[1, 0]
+    first = capture(tmp_path).read_keys(ids, ignore_step)[1, 0]
     if change == "ids":
-        second = capture(tmp_path).read_keys(ids[::-1], nothing)[1, 0]
+        second = capture(tmp_path).read_keys(ids[::-1], ignore_step)[1, 0]
     else:
-        second = capture(tmp_path, window=7).read_keys(ids, nothing)[1, 0]
+        second = capture(tmp_path, window=7).read_keys(ids, ignore_step)[1, 0]
     assert not torch.equal(first, second)
 
 
-def test_another_head_is_added_to_what_is_there(tmp_path: Path):
+def test_another_head_is_added_to_its_shard(tmp_path: Path):
     ids = tiny.ids(20)
-    first = capture(tmp_path).read_keys(ids, nothing)[1, 0]
-    more = capture(tmp_path, heads=((1, 0), (2, 2))).keys(ids, nothing)
+    first = capture(tmp_path).read_keys(ids, ignore_step)[1, 0]
+    more = capture(tmp_path, heads=((1, 0), (2, 2))).read_keys(ids, ignore_step)
     assert torch.equal(more[1, 0], first)
     assert set(more) == {(1, 0), (2, 1)}
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
@@ -103,21 +105,21 @@ def test_another_head_is_added_to_what_is_there(tmp_path: Path):
 
 def test_query_states_are_those_of_every_question_row_after_row(tmp_path: Path):
     reader = capture(tmp_path)
-    asks = [reader.proxy.layout.ask(question) for question in QUESTIONS]
-    found = reader.read_queries(asks, nothing)
-    rows = sum(len(ask.ids) - ask.rows for ask in asks)
+    asks = [reader.proxy.layout.question_tokens(question) for question in QUESTIONS]
+    found = reader.read_queries(asks, ignore_step)
+    rows = sum(len(ask.ids) - ask.first_row for ask in asks)
     assert {name: len(states) for name, states in found.items()} == {(1, 0): rows, (3, 3): rows}
-    again = capture(tmp_path).read_queries(asks, nothing)
+    again = capture(tmp_path).read_queries(asks, ignore_step)
     assert all(torch.equal(found[head], again[head]) for head in found)
 
 
-def test_tokens_without_a_letter_or_a_digit_are_no_content():
+def test_tokens_without_a_letter_or_a_digit_have_no_content():
     texts = [" the", ".", "\n\n", "7", "é", " -", "的", ""]
     assert content_mask(texts).tolist() == [True, False, False, True, True, False, True, False]
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=12, unique=True), st.integers(1, 600))
-def test_the_cheapest_effort_reaches_and_only_the_largest_may_not(efforts: list[int], needed: int):
+def test_the_cheapest_effort_is_enough_unless_none_is(efforts: list[int], needed: int):
     efforts = sorted(efforts)
     found = cheapest_effort(efforts, lambda effort: effort >= needed)
     coarse = next((effort for effort in efforts if effort >= needed), efforts[-1])
@@ -125,14 +127,14 @@ def test_the_cheapest_effort_reaches_and_only_the_largest_may_not(efforts: list[
     assert found >= needed or found == efforts[-1]
 
 
-def test_recall_mass_and_share_are_what_they_say():
-    """By hand: two keys of four found, one of them among the wanted."""
+def test_recall_mass_and_share_by_hand():
+    """By hand: a search that finds two of four keys."""
     keys = torch.tensor([[3.0], [2.0], [1.0], [0.0]])
     one = SelectorCase((0, 0), keys, keys, torch.ones(1, 1))
-    against = exact_reference(one)
-    assert against.ids.tolist() == [[0, 1, 2, 3]]
+    reference = exact_reference(one)
+    assert reference.ids.tolist() == [[0, 1, 2, 3]]
     some = effort_point(
-        7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, against
+        7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, reference
     )
     whole = torch.tensor([3.0, 2.0, 1.0, 0.0]).exp().sum()
     assert some.share_of_keys_read == 0.75
@@ -141,9 +143,9 @@ def test_recall_mass_and_share_are_what_they_say():
 
 
 def test_a_row_is_the_mean_of_its_heads_each_at_its_own_effort():
-    one, against = case(), exact_reference(case())
-    exact = measure_selector("exact", one, against, 0.95)
-    clusters = measure_selector("ivf", one, against, 0.95)
+    one, reference = case(), exact_reference(case())
+    exact = measure_selector("exact", one, reference, 0.95)
+    clusters = measure_selector("ivf", one, reference, 0.95)
     line = selector_row("mixed", 1500, 0.95, [exact, clusters])
     assert line["share_of_keys_read"] == pytest.approx((1 + clusters.point.share_of_keys_read) / 2)
     assert line["reached"]
@@ -154,7 +156,7 @@ def test_a_row_is_the_mean_of_its_heads_each_at_its_own_effort():
     assert clusters.point.share_of_keys_read < 1
 
 
-def material(folder: Path) -> SelectorInputs:
+def selector_inputs(folder: Path) -> SelectorInputs:
     for name, lines in (("asked", QUESTIONS[:2]), ("new", QUESTIONS[2:])):
         (folder / f"{name}.txt").write_text("\n".join((*lines, "", lines[0])))
     (folder / "text").mkdir()
@@ -163,14 +165,14 @@ def material(folder: Path) -> SelectorInputs:
 
 
 def test_a_run_measures_every_selector_at_every_length_that_the_text_has(tmp_path: Path):
-    chosen = SelectorSettings((60, 150, 10_000), ("exact", "quest"), ((1, 0), (2, 3)), 40, 12)
-    report = SelectorRun(tiny.proxy(), material(tmp_path), chosen, tmp_path / "keys").report(
-        nothing
-    )
-    there = len(tiny.proxy().layout.tokens.encode(load_text([tmp_path / "text"])).ids)
+    settings = SelectorSettings((60, 150, 10_000), ("exact", "quest"), ((1, 0), (2, 3)), 40, 12)
+    report = SelectorRun(
+        tiny.proxy(), selector_inputs(tmp_path), settings, tmp_path / "keys"
+    ).report(ignore_step)
+    available = len(tiny.proxy().layout.tokenizer.encode(load_text([tmp_path / "text"])).ids)
     lengths = [(line["selector"], line["tokens"]) for line in report["rows"]]
-    assert lengths == [(name, n) for n in (60, 150, there) for name in ("exact", "quest")]
-    assert f"the text has {there:,} tokens and 10,000 were asked for" in report["notes"][0]
+    assert lengths == [(name, n) for n in (60, 150, available) for name in ("exact", "quest")]
+    assert f"the text has {available:,} tokens and 10,000 were asked for" in report["notes"][0]
     assert report["test_queries"] == 12
     for line in report["rows"]:
         assert line["recall_at_100"] >= 0.95
@@ -194,7 +196,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path):
     (tmp_path / "empty.txt").write_text("\n\n")
     none, odd_head = SelectorInputs((), (), ()), SelectorSettings((5,), ("exact",), ((0, 4),))
     (tmp_path / "r.jsonl").write_text('{"docs": []}')
-    for call, says in (
+    for call, message in (
         (lambda: load_questions([tmp_path / "empty.txt"]), "no questions in"),
         (lambda: load_questions([tmp_path / "none.txt"]), "cannot be read"),
         (lambda: load_questions([tmp_path / "r.jsonl"]), "line 1: a record without a 'question'"),
@@ -207,10 +209,10 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path):
         (lambda: check_images(tmp_path / "plot.bmp"), "draw a .png"),
         (lambda: check_images(tmp_path / "none/plot.png"), "no folder"),
     ):
-        with pytest.raises(BadInput, match=says):
+        with pytest.raises(BadInput, match=message):
             call()
 
 
-def test_drawn_evenly_means_from_all_over():
+def test_items_are_taken_at_even_distances():
     assert take_evenly(range(10), 3) == [0, 3, 6]
     assert take_evenly(range(3), 10) == [0, 1, 2]

@@ -29,7 +29,7 @@ def test_both_sides_read_the_same_and_every_cell_is_there(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so_and_how_to_rehearse():
+def test_without_a_gpu_the_message_has_the_way_to_rehearse():
     done = subprocess.run(RUN, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no GPU" in done.stderr

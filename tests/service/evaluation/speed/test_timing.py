@@ -1,4 +1,4 @@
-"""Timing: the work is as large as asked, and the figures are of the work that was done."""
+"""Timing: the work has the requested size, and the figures are those of the work done."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def text(proxy, each, prose=LONG, seed=0):
 
 
 @pytest.mark.parametrize(("tokens", "each"), [(300, 50), (310, 50), (30, 50), (2000, 128)])
-def test_passages_have_the_tokens_asked_for_and_are_the_texts_own(proxy, tokens, each):
+def test_passages_have_the_requested_tokens_and_are_parts_of_the_text(proxy, tokens, each):
     found = text(proxy, each).passages(tokens)
-    sizes = proxy.layout.tokens.count_many([passage.text for passage in found])
+    sizes = proxy.layout.tokenizer.count_many([passage.text for passage in found])
     assert len(found) == -(-tokens // each)
     assert all(passage.text in LONG for passage in found)
     # a token at either end may be another one when the passage is read alone
@@ -62,12 +62,12 @@ def test_the_seed_decides_the_order_of_the_passages_and_the_questions(proxy):
     assert one.question(3) == same.question(3) != other.question(3)
 
 
-def test_every_question_has_its_tokens_and_no_two_rounds_ask_the_same(proxy):
+def test_every_question_has_its_tokens_and_rounds_have_different_questions(proxy):
     source = text(proxy, 50)
-    asked = [source.question(number) for number in range(20)]
-    counts = proxy.layout.tokens.count_many([f" {question}" for question in asked])
+    questions = [source.question(number) for number in range(20)]
+    counts = proxy.layout.tokenizer.count_many([f" {question}" for question in questions])
     assert set(counts) == {QUESTION_TOKENS}
-    assert len(set(asked)) > 10  # so short, with a token a byte, that some come twice
+    assert len(set(questions)) > 10  # so short, with a token a byte, that some come twice
 
 
 @pytest.mark.parametrize("prose", ["", " \n ", PROSE])
@@ -126,8 +126,8 @@ def test_every_path_and_size_is_a_cell_and_warm_ones_read_the_questions_alone(tm
     cold, fill, warm = (found[path]["400"] for path in ("cold", "fill", "warm"))
     assert (cold["tokens_cached"], fill["tokens_cached"]) == (0, 0)
     assert warm["tokens_read"] + warm["tokens_cached"] == cold["tokens_read"]
-    asked = warm["tokens_read"] / warm["windows"]
-    assert QUESTION_TOKENS < asked < QUESTION_TOKENS + 60  # the template's words beside it
+    tokens_each = warm["tokens_read"] / warm["windows"]
+    assert QUESTION_TOKENS < tokens_each < QUESTION_TOKENS + 60  # the template's words beside it
     assert fill["max_score_difference"] == 0
     assert warm["max_score_difference"] < BF16
     # the 3 layers that are read, 2 heads of 16, keys and values

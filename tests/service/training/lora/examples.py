@@ -9,7 +9,7 @@ from tests.service.evaluation.records import doc, record
 PLACES = ("Malo", "Brest", "Vigo", "Cork", "Bari", "Gent", "Riga", "Oslo", "Turku", "Kiel", "Hull")
 
 
-def lessons(prefix: str = "") -> list[dict[str, Any]]:
+def example_records(prefix: str = "") -> list[dict[str, Any]]:
     """Three questions on each place: an article has one title and several questions."""
     asked = ("harbour", "market", "lighthouse")
     return [

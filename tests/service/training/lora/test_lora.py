@@ -1,4 +1,4 @@
-"""A tiny random model is taught where to look: on a planted task, stopped and gone on with."""
+"""A tiny random model learns where to look on a planted task, also across an interruption."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ RECIPE = LoraRecipe(depth=4, first_layer=1, rank=4, rate=1e-2, head_rate=3e-3, q
 def planted(count: int = 60) -> list[dict]:
     """Sentences of equal length and random letters: gold has a z where others have a y.
 
-    The question is mute, so that words say nothing.
+    The question has no words, so that words tell nothing.
     """
     chance = random.Random(4)
 
     def sentence(mark: str) -> str:
-        said = [chance.choice("abcdefghijkl") for _ in range(18)]
-        said[chance.randrange(18)] = mark
-        return "".join(said) + "."
+        letters = [chance.choice("abcdefghijkl") for _ in range(18)]
+        letters[chance.randrange(18)] = mark
+        return "".join(letters) + "."
 
     rows = []
     for n in range(count):
@@ -57,46 +57,46 @@ def source(tmp_path_factory):
 
 
 def quiet(name: str, done: int, total: int, note: str) -> None:
-    """Hears how far it is."""
+    """Takes reports of progress."""
 
 
-def made(source, folder, recipe=RECIPE, questions=120, every=40):
+def build_run(source, folder, recipe=RECIPE, questions=120, every=40):
     return build_training_run(
-        tiny.proxy(), [source], recipe, folder, questions, judge=12, every=every
+        tiny.proxy(), [source], recipe, folder, questions, validate_on=12, validate_every=every
     )
 
 
 @pytest.fixture(scope="module")
-def taught(source, tmp_path_factory):
+def trained(source, tmp_path_factory):
     """A whole run, and its curve."""
-    run = made(source, tmp_path_factory.mktemp("taught"))
+    run = build_run(source, tmp_path_factory.mktemp("trained"))
     return run, run.run(quiet)
 
 
-def kept(row) -> float:
+def kept_gold(row) -> float:
     return row["held_out"]["kept"]["alone"]["planted"]
 
 
-def test_teaching_lowers_the_loss_and_raises_the_evidence_on_articles_never_seen(taught):
-    _, curve = taught
+def test_training_lowers_the_loss_and_raises_the_evidence_on_articles_never_seen(trained):
+    _, curve = trained
     assert [row["questions"] for row in curve] == [0, 40, 80, 120]
     first, last = curve[0], curve[-1]
     assert last["held_out"]["loss"] < 0.5 * first["held_out"]["loss"]
-    assert kept(last) >= kept(first) + 0.3
+    assert kept_gold(last) >= kept_gold(first) + 0.3
 
 
-def test_it_is_the_adapters_that_find_it_and_not_the_heads_over_them(taught, source, tmp_path):
-    curve = made(source, tmp_path, replace(RECIPE, rate=0.0)).run(quiet)
-    assert curve[-1]["held_out"]["loss"] > 2 * taught[1][-1]["held_out"]["loss"]
+def test_it_is_the_adapters_that_find_it_and_not_the_heads_over_them(trained, source, tmp_path):
+    curve = build_run(source, tmp_path, replace(RECIPE, rate=0.0)).run(quiet)
+    assert curve[-1]["held_out"]["loss"] > 2 * trained[1][-1]["held_out"]["loss"]
 
 
-def test_nothing_frozen_moves_and_nothing_is_left_out_of_the_adapters(taught):
-    run, curve = taught
+def test_nothing_frozen_moves_and_nothing_is_left_out_of_the_adapters(trained):
+    run, curve = trained
     before = tiny.proxy().model.state_dict()
     after = run.proxy.model.state_dict()
     for name, tensor in before.items():
-        there = [name, name.replace("weight", "frozen.weight")]
-        assert torch.equal(after[there[0] if there[0] in after else there[1]], tensor), name
+        names = [name, name.replace("weight", "frozen.weight")]
+        assert torch.equal(after[names[0] if names[0] in after else names[1]], tensor), name
     adapters = trained_adapters(run, curve, "sharp", "tiny")
     assert len(adapters.pairs) == 2 * len(RECIPE.adapted_layers)
     assert all(b.abs().max() > 0 for _, b in adapters.pairs.values())
@@ -110,16 +110,16 @@ class Stopped(Exception):
     """The process was killed."""
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(taught, source, tmp_path):
+def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(trained, source, tmp_path):
     def until(name: str, done: int, total: int, note: str) -> None:
         if name == "learning" and done > 60:
             raise Stopped
 
     with pytest.raises(Stopped):
-        made(source, tmp_path).run(until)
-    again = made(source, tmp_path)
+        build_run(source, tmp_path).run(until)
+    again = build_run(source, tmp_path)
     curve = again.run(quiet)
-    whole, expected = taught
+    whole, expected = trained
     assert [without_seconds(row) for row in curve] == [without_seconds(row) for row in expected]
     for name, parameter in again.student.parameters().items():
         assert torch.equal(parameter, whole.student.parameters()[name]), name
@@ -129,33 +129,33 @@ def without_seconds(row):
     return {key: value for key, value in row.items() if key != "seconds"}
 
 
-def test_a_run_that_is_done_is_not_done_again(taught, source):
-    run, curve = taught
-    heard = []
-    assert made(source, run.folder).run(lambda *words: heard.append(words)) == curve
-    assert heard == []
+def test_a_run_that_is_done_is_not_done_again(trained, source):
+    run, curve = trained
+    reports = []
+    assert build_run(source, run.folder).run(lambda *report: reports.append(report)) == curve
+    assert reports == []
 
 
 @pytest.mark.parametrize("change", [{"rate": 1e-3}, {"rank": 2}, {"seed": 1}])
-def test_a_checkpoint_of_another_recipe_is_refused(taught, source, change):
-    other = made(source, taught[0].folder, replace(RECIPE, **change))
+def test_a_checkpoint_of_another_recipe_is_refused(trained, source, change):
+    other = build_run(source, trained[0].folder, replace(RECIPE, **change))
     with pytest.raises(BadInput, match="checkpoint of another run"):
         other.run(quiet)
 
 
 def test_a_torn_checkpoint_is_refused_and_not_begun_anew(source, tmp_path):
-    made(source, tmp_path, questions=8, every=8).run(quiet)
+    build_run(source, tmp_path, questions=8, every=8).run(quiet)
     path = tmp_path / checkpoint.FILE
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(BadModelFile, match="cannot be read as a checkpoint"):
-        made(source, tmp_path, questions=8, every=8).run(quiet)
+        build_run(source, tmp_path, questions=8, every=8).run(quiet)
 
 
 def test_a_curve_that_cannot_be_read_is_named(source, tmp_path):
-    made(source, tmp_path, questions=8, every=4).run(quiet)
+    build_run(source, tmp_path, questions=8, every=4).run(quiet)
     (tmp_path / "curve.jsonl").write_text("{")
     with pytest.raises(BadModelFile, match=r"curve\.jsonl is no curve"):
-        made(source, tmp_path, questions=8, every=4).run(quiet)
+        build_run(source, tmp_path, questions=8, every=4).run(quiet)
 
 
 def test_articles_that_judge_are_never_learnt_from(source):
@@ -167,9 +167,9 @@ def test_articles_that_judge_are_never_learnt_from(source):
 def test_a_file_with_fewer_questions_than_asked_for_comes_again(source):
     learnt, _ = draw_records([source], seed=0)
     assert len(learnt) == 120
-    turns = Counter((d.record["id"], d.turn) for d in learnt)
-    assert max(turns.values()) == 1
-    assert {turn for _, turn in turns} > {0, 1}
+    draws = Counter((d.record["id"], d.epoch) for d in learnt)
+    assert max(draws.values()) == 1
+    assert {epoch for _, epoch in draws} > {0, 1}
 
 
 def test_the_order_is_the_seeds(source):
@@ -197,7 +197,7 @@ def test_data_without_articles_to_hold_out_are_refused(tmp_path):
     alone = [row for row in planted() if fold_of(row) == 1]
     source = RecordFile(write(tmp_path / "alone.jsonl", alone))
     with pytest.raises(BadInput, match="0 to judge by"):
-        made(source, tmp_path)
+        build_run(source, tmp_path)
 
 
 def test_held_out_questions_without_anything_but_gold_are_refused(tmp_path):
@@ -207,7 +207,7 @@ def test_held_out_questions_without_anything_but_gold_are_refused(tmp_path):
         write(tmp_path / "whole.jsonl", rows + [r for r in whole if not fold_of(r)])
     )
     with pytest.raises(BadInput, match="nothing can be judged"):
-        made(source, tmp_path)
+        build_run(source, tmp_path)
 
 
 @pytest.mark.parametrize("first", [-1, 4])
@@ -216,9 +216,9 @@ def test_layers_that_are_not_read_cannot_be_adapted(first):
         LoraRecipe(depth=4, first_layer=first)
 
 
-def test_the_pace_climbs_and_falls():
-    paces = [RECIPE.learning_rate_share(step, 100) for step in range(100)]
-    top = paces.index(1.0)
-    assert paces[: top + 1] == sorted(paces[: top + 1])
-    assert paces[top:] == sorted(paces[top:], reverse=True)
-    assert 0 < paces[-1] < 0.01
+def test_the_learning_rate_rises_and_falls():
+    shares = [RECIPE.learning_rate_share(step, 100) for step in range(100)]
+    top = shares.index(1.0)
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    assert 0 < shares[-1] < 0.01

@@ -1,4 +1,4 @@
-"""What a trained probe promises: coverage, and a word when a context holds no answer."""
+"""What a trained probe promises: coverage, and to tell contexts that hold no answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.record_files import RecordFile, answerable_records, unanswerable_records
 from tamis.service.datasets.records import annotated_units, gold_spans, join_articles, passages_of
-from tamis.service.training.probe.absence import answerability_figures, remove_gold
+from tamis.service.training.probe.answerability import answerability_figures, remove_gold
 from tamis.service.training.probe.coverage import (
     COVERAGE_TARGETS,
     coverage_figures,
@@ -21,26 +21,29 @@ from tamis.service.training.probe.labelled_readings import label_reading
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import lessons
+from tests.service.training.lora.examples import example_records
 
 LAYERS = 2
 
 
 def quiet(name, done, total):
-    """Hears how far it is."""
+    """Takes reports of progress."""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("promises")
-    rows = lessons()
-    rows += [{**row, "id": f"{row['id']}-none", "answerable": False} for row in bare(lessons())]
+    rows = example_records()
+    rows += [
+        {**row, "id": f"{row['id']}-none", "answerable": False}
+        for row in without_answers(example_records())
+    ]
     source = RecordFile(write(place / "lessons.jsonl", rows))
     proxy = tiny.proxy()
     return proxy, *train_probe(proxy, [source], place / "looks", LAYERS, quiet)
 
 
-def bare(rows):
+def without_answers(rows):
     """The same questions over documents that hold no answer."""
     for row in rows:
         row["docs"] = [{**d, "gold": []} for d in row["docs"][1:]]
@@ -54,8 +57,8 @@ def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     for case in cases[:5]:
         found = remove_gold(case)
         passages, units = passages_of(found.record), annotated_units(found.record)
-        look = method.read(found.record["question"], passages, units)
-        again = label_reading(case.source, found.record, look, found.gold)
+        reading = method.read(found.record["question"], passages, units)
+        again = label_reading(case.source, found.record, reading, found.gold)
         torch.testing.assert_close(
             found.isolated, again.isolated, atol=2e-2, rtol=1e-2
         )  # fp16 on disk
@@ -122,7 +125,7 @@ def test_an_article_is_one_document_that_says_the_same_and_knows_its_gold():
 
 
 def test_articles_are_limited_each_and_have_no_absent_records(tmp_path):
-    alone = [{**row, "docs": row["docs"][:1]} for row in lessons()]
+    alone = [{**row, "docs": row["docs"][:1]} for row in example_records()]
     source = RecordFile(write(tmp_path / "lessons.jsonl", alone), 2, articles=True)
     rows = answerable_records(source)
     titles = [row["docs"][0]["title"] for row in rows]

@@ -36,7 +36,7 @@ CLAIMS = [
 NOTHING_HELD = HeldOutQueries()
 
 
-def made(cited=True, held=NOTHING_HELD, depth=3):
+def build_lists(cited=True, held=NOTHING_HELD, depth=3):
     return build_query_lists(CLAIMS, CORPUS, held, depth, cited)
 
 
@@ -57,10 +57,10 @@ def test_the_first_stage_is_bm25_over_title_and_text():
 
 
 def test_relevant_are_documents_with_gold_or_all_that_a_record_cites():
-    cited, left = made()
+    cited, left = build_lists()
     assert [row["qrels"] for row in cited] == [{"b": 1}, {"c": 1, "a": 1}]
     assert (left.not_in_corpus, left.held_out, left.not_found) == (1, 0, 1)
-    gold, left = made(cited=False)
+    gold, left = build_lists(cited=False)
     assert [row["qrels"] for row in gold] == [{"c": 1}]
     assert left.not_in_corpus == 2
     assert all(len(row["candidates"]["bm25"]) <= 3 for row in cited)
@@ -74,7 +74,7 @@ def test_relevant_are_documents_with_gold_or_all_that_a_record_cites():
     ],
 )
 def test_nothing_is_learnt_from_what_touches_a_held_out_query(held):
-    found, left = made(held=held)
+    found, left = build_lists(held=held)
     assert [row["qid"] for row in found] == ["1"]
     assert left.held_out == 1
 

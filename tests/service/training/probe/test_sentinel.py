@@ -13,7 +13,7 @@ from tamis.service.training.probe import sentinel as training
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 from tests.service.evaluation.records import doc, record, write
-from tests.service.training.lora.examples import lessons
+from tests.service.training.lora.examples import example_records
 
 LONG = record("long", "Who?", doc("Straw. " * 290 + ".", "It was Ann.", gold=[1]))
 
@@ -52,12 +52,12 @@ def test_a_pair_is_one_gold_and_one_other_sentence_drawn_by_the_record():
 
 
 def test_published_contexts_are_short_shuffled_and_as_many_as_asked_for(tmp_path):
-    rows = [*lessons(), LONG]
+    rows = [*example_records(), LONG]
     path = write(tmp_path / "set.jsonl", rows)
     found = training._shuffled_records(RecordFile(path))
-    assert sorted(r["id"] for r in found) == sorted(r["id"] for r in lessons())
-    assert [r["id"] for r in found] != [r["id"] for r in lessons()]
-    own = {r["id"]: r["docs"][0]["text"] for r in lessons()}
+    assert sorted(r["id"] for r in found) == sorted(r["id"] for r in example_records())
+    assert [r["id"] for r in found] != [r["id"] for r in example_records()]
+    own = {r["id"]: r["docs"][0]["text"] for r in example_records()}
     assert any(r["docs"][0]["text"] != own[r["id"]] for r in found)
     assert len(training._shuffled_records(RecordFile(path, 7))) == 7
     # 2,000 characters are the most
@@ -80,7 +80,7 @@ def test_a_recipe_learns_from_pairs_or_from_every_sentence(tmp_path, monkeypatch
         return np.zeros(x.shape[1]), 0.0
 
     monkeypatch.setattr(training, "_fit_regression", fitted)
-    source = RecordFile(write(tmp_path / "set.jsonl", lessons()), 20)
+    source = RecordFile(write(tmp_path / "set.jsonl", example_records()), 20)
     probe = training.train_sentinel(tiny.proxy(), [source], tmp_path / "looks", recipe, quiet)
     by_question = [seen["y"][seen["group"] == g] for g in sorted(set(seen["group"]))]
     assert {(int(y.sum()), int((~y).sum())) for y in by_question} == rows

@@ -1,7 +1,7 @@
 """A proxy's folder as transformers 4.46 reads it: the weights are the same file.
 
-transformers 5 writes other names than 4.46 knows. Without the last two settings 4.46 would tidy the
-spaces of what it decodes, and pass `token_type_ids`, which Llama refuses.
+transformers 5 writes names that 4.46 does not know. Without the last two settings, 4.46 would clean
+up the spaces of decoded text, and pass `token_type_ids`, which Llama refuses.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 
-def older(folder, target):
-    """Makes the folder `target`, anew every time; returns it."""
+def write_legacy_folder(folder, target):
+    """Writes the folder `target`, again at every call, and returns it."""
     folder, target = Path(folder), Path(target)
     target.mkdir(parents=True, exist_ok=True)
     _write(target / "config.json", _config(json.loads((folder / "config.json").read_text("utf8"))))

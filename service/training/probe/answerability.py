@@ -81,7 +81,7 @@ def remove_gold(case: LabelledReading) -> LabelledReading | None:
 
 
 def fit_answerability(
-    steps: AnswerabilityFits, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
+    fits: AnswerabilityFits, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
 ) -> Tensor:
     """Weights and bias `[len(ANSWER_FEATURES) + 1]` of a logistic regression over requests.
 
@@ -91,7 +91,7 @@ def fit_answerability(
     lacking = [*absent, *(bare for case in present if (bare := remove_gold(case)) is not None)]
     if not lacking:
         return torch.zeros(0)
-    x = torch.stack([steps.features(case) for case in (*present, *lacking)]).numpy()
+    x = torch.stack([fits.features(case) for case in (*present, *lacking)]).numpy()
     y = np.array([1] * len(present) + [0] * len(lacking))
     weight = np.where(y == 1, len(lacking) / len(present), 1.0)
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=_C, max_iter=5000))
