@@ -10,23 +10,30 @@ from __future__ import annotations
 # ruff: noqa: RUF009  rule() is dataclasses.field with a shorter name
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from string import Formatter
 from typing import Any, Literal
 
-from tamis.compressors.checks import check_budget, is_number, is_whole
+from tamis.compressors.options import is_number, is_whole
 from tamis.compressors.registry import method_names
 from tamis.probes.errors import BadInput
 
 Granularity = Literal["sentence", "block", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
+Where = Literal["http", "adapters"]
 Kind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
 PLAIN_ORDERS = ("original", "score", "edges")
 """Orders that rendering makes by itself, from passage scores alone; others are methods."""
 CITATION_FIELDS = ("doc", "id", "unit")
+LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
+BUDGETS = LIMITS + FLOORS
+ONE_OF_EACH = (
+    "give one of max_tokens and ratio, one of threshold and coverage, or one of each: "
+    "a limit and a floor"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,49 @@ class Budget:
             return None
         # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
         return math.floor(self.ratio * tokens_in + 1e-9)
+
+
+def check_budget(budget: Budget) -> None:
+    """Accepts a limit, a floor, or one of each, with numbers in range.
+
+    Raises:
+        BadInput: anything else; the message says what was given.
+    """
+    given = [name for name in BUDGETS if getattr(budget, name) is not None]
+    if not given:
+        raise BadInput(f"no budget is given; {ONE_OF_EACH}")
+    check_together(given)
+    for name in given:
+        _check_number(name, getattr(budget, name))
+
+
+def check_together(given: Sequence[str], display_name: Callable[[str], str] = str) -> None:
+    """Accepts at most one limit and one floor.
+
+    Args:
+        given: names of the budgets that were given.
+        display_name: turns such a name into what the user wrote, such as a CLI flag.
+
+    Raises:
+        BadInput: two limits or two floors; the message names both.
+    """
+    for kind in (LIMITS, FLOORS):
+        if len(two := [name for name in given if name in kind]) > 1:
+            names = " and ".join(map(display_name, two))
+            raise BadInput(f"{names} cannot be met together; {ONE_OF_EACH}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    if name == "max_tokens" and not (is_whole(value) and value >= 1):
+        raise BadInput(f"max_tokens is {value!r}; give a whole number of at least 1")
+    if name == "ratio" and not (is_number(value) and 0 < value <= 1):
+        raise BadInput(f"ratio is {value!r}; give the share to keep, above 0 and up to 1")
+    if name == "threshold" and not (is_number(value) and 0 <= value <= 1):
+        raise BadInput(f"threshold is {value!r}; give a probability from 0 to 1")
+    if name == "coverage" and not (is_number(value) and 0 < value < 1):
+        raise BadInput(
+            f"coverage is {value!r}; give a probability above 0 and below 1, such as 0.9"
+        )
 
 
 def order_names() -> tuple[str, ...]:
@@ -259,6 +309,25 @@ def spec_of(one: Field[Any]) -> RuleSpec:
     """What is known of a rule."""
     spec: RuleSpec = one.metadata["spec"]
     return spec
+
+
+def rule_names(where: Where) -> list[str]:
+    """The rules that requests, or adapters, take in their plain form."""
+    return [
+        one.name
+        for one in RULES
+        if (spec_of(one).in_http if where == "http" else spec_of(one).in_adapters)
+    ]
+
+
+def rules_from(given: object, where: Where, **others: Any) -> Rules:
+    """The rules that an object with such fields holds; `others` go before.
+
+    Raises:
+        BadInput: a rule that cannot be followed.
+    """
+    values = {name: getattr(given, name) for name in rule_names(where) if name not in others}
+    return Rules(**values, **others)
 
 
 def compile_protect(pattern: str) -> re.Pattern[str]:

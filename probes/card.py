@@ -1,4 +1,4 @@
-"""Which model a reading is of."""
+"""The identity of a model, which probes and caches are tied to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a probe must match: which model, and how deep it is.
+    """The identity and size of a model; a probe is valid for one such card only.
 
     Attributes:
-        name: as users type it.
+        name: the name that users type.
         revision: changes whenever the weights do.
-        layers, heads: of the whole model, before any cut.
+        layers, heads: of the whole model, even if only its first layers are loaded.
     """
 
     name: str
@@ -21,7 +21,7 @@ class ModelCard:
     heads: int
 
     def depth_advice(self, depth: int) -> str:
-        """The way out where so many layers are wanted of a proxy that has fewer."""
+        """What to do when `depth` layers are needed and the loaded model has fewer."""
         if depth <= self.layers:
             return f"load it with layers={depth} (the whole model has {self.layers})"
         return (

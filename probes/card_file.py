@@ -1,4 +1,4 @@
-"""Cards: JSON files that say what weights are for, with exactly the fields they should have."""
+"""Cards: JSON files beside weights that say which model they are for, with a fixed set of fields."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ FieldTypes = Mapping[str, type | tuple[type, ...]]
 
 
 def read_card_fields(
-    path: Path, names: Collection[str], kinds: FieldTypes, version: int, what: str
+    path: Path, names: Collection[str], types: FieldTypes, version: int, what: str
 ) -> dict[str, Any]:
-    """The fields of a card.
+    """Reads a card and checks that it has exactly the expected fields.
 
     Args:
-        names: all of its fields. kinds: of some of them, the types they must have, and no others.
-        version: of its format. what: it is called in errors, such as `a probe's card`.
+        names: all field names of the card.
+        types: for some of the fields, the exact types allowed.
+        version: the format number expected.
+        what: what errors call the file, such as `a probe's card`.
 
     Raises:
-        BadModelFile: no such file, not JSON, of another format, a field too many, missing or of
-            another type.
+        BadModelFile: no such file, not JSON, another format number, or a field that is missing,
+            unknown or of another type.
     """
     try:
         facts = json.loads(path.read_text(encoding="utf8"))
@@ -34,11 +36,11 @@ def read_card_fields(
         raise BadModelFile(f"{path} is not {what}; missing or unknown: {odd}")
     if facts["format"] != version:
         raise BadModelFile(f"{path} has format {facts['format']}; this version reads {version}")
-    if odd := [name for name, kind in kinds.items() if not _has_exact_type(facts[name], kind)]:
+    if odd := [name for name, kind in types.items() if not _has_exact_type(facts[name], kind)]:
         raise BadModelFile(f"{path} is not {what}; of the wrong kind: {odd}")
     return facts
 
 
 def _has_exact_type(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Whether a value is of the type itself: a bool is no number here."""
+    """Whether a value is of exactly that type, so that a bool does not pass as an int."""
     return type(value) in (kind if isinstance(kind, tuple) else (kind,))

@@ -1,18 +1,21 @@
-"""Everything that can go wrong, in one tree.
+"""Every error that tamis raises on purpose, in one tree.
 
 TamisError
-├── BadInput            the caller's fault; the message says what, the numbers, the way out
-│   ├── BudgetTooSmall  not even one unit fits
-│   ├── UnknownMethod   no such file in compressors/
-│   ├── UnknownTokenizer
-│   └── ProbeMismatch   a probe fitted for another model, template or depth
-├── ProxyMissing        the proxy model is not on this machine
-├── ProxyUnsupported    a model tamis cannot read attention from
-├── BadModelFile        wrong hash, torn file, missing tensor
-├── BadIndex            an index on disk that is damaged, or of another format
-├── IndexBusy           another process is writing the index
-├── DownloadFailed      no network, no disk, registry said no
-└── MissingExtra        an optional package is not installed
+├── BadInput              the caller's input cannot be served (also a ValueError)
+│   ├── BudgetTooSmall    the budget is smaller than the shortest unit
+│   ├── UnknownMethod     no method has that name
+│   ├── UnknownTokenizer  neither a tokenizer file, a folder with one, nor a known name
+│   └── ProbeMismatch     a probe, profile or adapters of another model, revision or template
+├── ProxyMissing          the model's weights are not on this machine
+├── ProxyUnsupported      a model whose attention cannot be read faithfully
+├── BadModelFile          a model, probe or profile file that is damaged or not the pinned one
+├── DownloadFailed        a model could not be fetched: network, disk or registry
+├── TermsNotAccepted      a model's licence must be accepted before it is fetched
+├── MissingExtra          an optional package is not installed (also an ImportError)
+├── BadIndex              an index on disk that is damaged or in an unknown format
+└── IndexBusy             another process is writing the index
+
+Every message says what is wrong, names the numbers involved, and says what to do about it.
 """
 
 from __future__ import annotations
@@ -23,27 +26,27 @@ from pathlib import Path
 
 
 class TamisError(Exception):
-    """Anything tamis raises on purpose."""
+    """The base class of every error that tamis raises on purpose."""
 
 
 class BadInput(TamisError, ValueError):
-    """Input that cannot be served; the message names the numbers and the way out."""
+    """Input that cannot be served; the message names the numbers and the remedy."""
 
 
 class BudgetTooSmall(BadInput):
-    """The budget is smaller than the shortest unit that may be kept."""
+    """The token budget is smaller than the shortest unit that may be kept."""
 
 
 class UnknownMethod(BadInput):
-    """No method of that name."""
+    """No compression or reranking method has that name."""
 
 
 class UnknownTokenizer(BadInput):
-    """A tokenizer that is neither a file, a folder nor a known name."""
+    """A tokenizer that is neither a file, a folder with one, nor a known name."""
 
 
 class ProbeMismatch(BadInput):
-    """A probe that was fitted with another model, template, or set of layers."""
+    """A probe, head profile or set of adapters made for another model, revision or template."""
 
 
 class ProxyMissing(TamisError):
@@ -55,11 +58,11 @@ class ProxyUnsupported(TamisError):
 
 
 class BadModelFile(TamisError):
-    """A model or probe file that is damaged, foreign or not the one that was pinned."""
+    """A model, probe or profile file that is damaged, foreign or not the one that was pinned."""
 
 
 class DownloadFailed(TamisError):
-    """A model could not be fetched; the message says how to bring it by hand."""
+    """A model could not be fetched; the message says how to install it by hand."""
 
 
 class TermsNotAccepted(TamisError):
@@ -75,15 +78,15 @@ class BadIndex(TamisError):
 
 
 class IndexBusy(TamisError):
-    """Another process is writing the index: one at a time."""
+    """Another process is writing the index; only one may write at a time."""
 
 
 @contextmanager
 def wrap_load_errors(folder: Path) -> Iterator[None]:
-    """Turns whatever the readers of transformers and tokenizers raise into one error.
+    """Turns any exception of transformers' and tokenizers' file readers into `BadModelFile`.
 
     Raises:
-        BadModelFile: the block failed, with what the reader said.
+        BadModelFile: the block raised; the message quotes the original error.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What was made of the last texts, so that a text that comes again costs nothing."""
+"""A thread-safe cache of recently computed results, bounded by their total cost."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ T = TypeVar("T")
 
 
 class LruCache(Generic[T]):
-    """Results by key, the last used ones; safe between threads.
+    """A least-recently-used cache of results by key; safe to share between threads.
 
     Args:
-        most: units of cost, such as characters, of all that is held. Something that alone costs
-            more than a tenth of it is not held.
+        max_cost: upper bound of the total cost of all entries, in units that the caller chooses,
+            such as characters. A result that alone costs more than a tenth of it is not stored.
     """
 
     def __init__(self, max_cost: int) -> None:
-        self.max_cost, self.cost = max_cost, 0
+        self.max_cost, self.total_cost = max_cost, 0
         self._entries: OrderedDict[Hashable, tuple[int, T]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, cost: int, make: Callable[[], T]) -> T:
-        """What was made for the key, or is made now. What is made must not be changed."""
+        """The cached result of a key, or the result of `make()`; callers must not modify it."""
         with self._lock:
-            if (known := self._entries.get(key)) is not None:
+            if (entry := self._entries.get(key)) is not None:
                 self._entries.move_to_end(key)
-                return known[1]
-        made = make()
+                return entry[1]
+        result = make()
         if cost <= self.max_cost // 10:
-            self._store(key, cost, made)
-        return made
+            self._store(key, cost, result)
+        return result
 
-    def _store(self, key: Hashable, cost: int, made: T) -> None:
+    def _store(self, key: Hashable, cost: int, result: T) -> None:
         with self._lock:
             before = self._entries.pop(key, None)
-            self.cost += cost - (before[0] if before else 0)
-            self._entries[key] = (cost, made)
-            while self.cost > self.max_cost:
-                self.cost -= self._entries.popitem(last=False)[1][0]
+            self.total_cost += cost - (before[0] if before else 0)
+            self._entries[key] = (cost, result)
+            while self.total_cost > self.max_cost:
+                self.total_cost -= self._entries.popitem(last=False)[1][0]

@@ -1,14 +1,13 @@
-"""Lays out passage and question, and knows where every character went.
+"""Builds prompts of a passage and a question, with the token span of every unit.
 
-A prompt has three pieces, tokenised separately, when a passage is read for the first time and when
-it is asked again alike (joined, some ids differ, and a kept passage would silently score
-differently):
+A prompt has three pieces. They are always tokenised separately, because tokenising the joined text
+gives other ids at the seams, and a passage whose keys are cached would then score differently:
 
-    [0, a)  head: the template's opening; the same for every prompt, so its keys are kept once
-    [a, b)  title line and passage: the only part a method scores
-    [b, n)  ask: the template's words, the question, the end. The question's rows are [q, n)
+    [0, a)  opening: from the template; the same for every prompt, so its keys are computed once
+    [a, b)  title line and passage: the only part that methods score
+    [b, n)  question: the template's prefix, the question, the template's end; its rows are [q, n)
 
-Special tokens come from the template alone. In titles, passages and questions they are text.
+Special tokens come from the template alone. In titles, passages and questions they are plain text.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words around passage and question; a probe is valid only for the ones it was fitted with.
+    """The text around passage and question; a probe is valid only for the template it was fitted with.
 
     Attributes:
-        name: what a probe's card says.
-        head: before the passage. Never empty: the first token of a prompt draws most attention, and
-            must not be the caller's text.
-        ask: between passage and question.
+        name: what cards of probes call it.
+        opening: before the passage. Never empty: the first token of a prompt draws most of the
+            attention, and must not be the caller's text.
+        question_prefix: between passage and question.
         end: after the question.
     """
 
@@ -52,7 +51,7 @@ TEMPLATES = {
             "<|im_end|>\n<|im_start|>assistant\nAnswer:",
         ),
         Template("plain", "Given the following information:\n", "\nQuestion:", "\nAnswer:"),
-        # Gemma reads nothing well without its first token: perplexity 39 with it, 450 without
+        # Gemma needs its first token: perplexity 39 with it, 450 without
         Template("gemma", "<bos>Given the following information:\n", "\nQuestion:", "\nAnswer:"),
         # Sentinel's own words (arXiv 2505.23277, §3), no chat template
         Template(
@@ -67,12 +66,12 @@ TEMPLATES = {
 
 @dataclass(frozen=True, slots=True)
 class PassageTokens:
-    """The readable part of one prompt: a title line and a passage, as tokens.
+    """The passage piece of a prompt as tokens: a title line and the passage.
 
     Attributes:
         ids: token ids of the title line and the passage.
-        start: how many of them belong to the title line.
-        spans: per unit, its half-open token span within the passage's own tokens.
+        title_tokens: how many of them belong to the title line.
+        unit_spans: per unit, its half-open span within the passage's own tokens.
     """
 
     ids: tuple[int, ...]
@@ -82,7 +81,7 @@ class PassageTokens:
 
 @dataclass(frozen=True, slots=True)
 class QuestionTokens:
-    """The question piece of a prompt, as tokens; rows are `[rows, len(ids))`."""
+    """The question piece of a prompt as tokens; its query rows are `[first_row, len(ids))`."""
 
     ids: tuple[int, ...]
     first_row: int
@@ -90,13 +89,13 @@ class QuestionTokens:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt for the proxy: what is read, and what is asked of it."""
+    """One prompt for the proxy: a passage, and a question about it."""
 
     passage: PassageTokens
     question: QuestionTokens
 
     def __len__(self) -> int:
-        """Tokens that a cold reading runs, the kept head aside."""
+        """Tokens that run when nothing of the passage is cached; the template's opening not counted."""
         return len(self.passage.ids) + len(self.question.ids)
 
 
@@ -112,29 +111,34 @@ class Layout:
             trusted.encode_special_tokens = False
             trusted.no_truncation()
             trusted.no_padding()
-        self.opening = tuple(trusted.encode(template.opening, add_special_tokens=False).ids)
-        self._question_prefix = tuple(trusted.encode(template.question_prefix, add_special_tokens=False).ids)
-        self._end = tuple(trusted.encode(template.end, add_special_tokens=False).ids)
+        self.opening, self._question_prefix, self._end = (
+            tuple(trusted.encode(text, add_special_tokens=False).ids)
+            for text in (template.opening, template.question_prefix, template.end)
+        )
 
     def with_template(self, template: Template) -> Layout:
-        """The same tokenizer, in other words."""
+        """The same tokenizer with another template."""
         return Layout(self._raw_tokenizer, template, self.tokenizer.name)
 
     def question_tokens(self, question: str) -> QuestionTokens:
         """The question piece; its rows start at the question's own first token.
 
-        A blank joins it to the template's words, so its first word is tokenised as inside a line.
+        A space precedes the question, so that its first word is tokenised as inside a line.
         """
         ids = self.tokenizer.encode(f" {question}").ids
-        return QuestionTokens((*self._question_prefix, *ids, *self._end), len(self._question_prefix))
+        return QuestionTokens(
+            (*self._question_prefix, *ids, *self._end), len(self._question_prefix)
+        )
 
-    def passage_tokens(self, text: str, units: Sequence[tuple[int, int]], title: str | None = None) -> PassageTokens:
-        """The passage piece.
+    def passage_tokens(
+        self, text: str, units: Sequence[tuple[int, int]], title: str | None = None
+    ) -> PassageTokens:
+        """The passage piece, with the token span of each unit.
 
         Args:
             text: the passage.
             units: half-open code-point spans, in order; they may leave gaps.
-            title: read on a line of its own before the passage; never part of a unit.
+            title: put on a line of its own before the passage; never part of a unit.
         """
         line = self.tokenizer.encode(f"{title}\n").ids if title else []
         encoded = self.tokenizer.encode(text)
@@ -145,7 +149,7 @@ def token_spans(encoded: TokenizedText, units: Sequence[tuple[int, int]]) -> lis
     """For each unit, the half-open span of tokens that share a character with it.
 
     A token that straddles two units belongs to both; an empty unit has none. Units come in order of
-    their start; offsets of tokens never decrease, so one walk finds them all.
+    their start and token offsets never decrease, so one pass finds them all.
     """
     offsets, spans = encoded.offsets, []
     first = 0
@@ -167,7 +171,7 @@ def token_batches(
     """Consecutive prompts in batches of at most `batch_tokens`; a longer one is its own batch.
 
     Args:
-        length: the tokens of a prompt; `len` where that is its size.
+        length: the number of tokens of a prompt.
     """
     batch: list[T] = []
     total = 0

@@ -1,10 +1,10 @@
-"""A reader without a model: attention written by hand, for tests of methods and of what uses them.
+"""A reader without a model: attention defined by a function, for tests of methods and their callers.
 
-    reader = Scripted.pointing_at("Jane Roe")      # every method that needs a proxy takes it
-    reader.prompts_read                            # what a test asks: was the model called?
+    reader = ScriptedReader.from_needles("Jane Roe")   # accepted wherever a proxy is
+    reader.prompts_read                                # how often the "model" was called
 
-Nothing is loaded and nothing is drawn at random. The tokenizer is byte level: a token is a byte,
-its id is the byte, and the special tokens of ChatML come behind.
+Nothing is loaded and nothing is random. The tokenizer is byte level: a token is a byte, its id is
+the byte's value, and the special tokens of ChatML follow from id 256 on.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.probes.tokens import replace_surrogates
 
 WeightFunction = Callable[[str, str], Sequence[float]]
-"""Question and passage to one weight a character of the passage, none negative."""
+"""From question and passage, one non-negative weight per character of the passage."""
 
 MAX_PASSAGE_MASS = 0.9
-"""The most attention a passage gets; the rest is drawn by the template, as in models."""
+"""The largest share of attention that a passage gets; as in real models, the template draws the rest."""
 
 _BACKGROUND_WEIGHT = 1e-4
-"""What `pointing_at` gives a character beside its needles; one inside gets 1."""
+"""The weight of a character outside every needle of `from_needles`; inside it is 1."""
 
 
 class ScriptedReader:
-    """Reads like a proxy and sees what `weigh` says; the same at every call and in every thread.
+    """Reads like a proxy with the attention that `weigh` returns; deterministic and thread-safe.
 
-    A character's weight is shared out over its tokens. Weights stay as they are if they sum to at
-    most `MASS`, and are scaled down to it if not. Heads and rows differ, so that a test which takes
-    the wrong one fails: with `k` of `L·H` heads and `r` of `R` rows before it, a row sees
-    `x = (k + 1) / (L·H) · (r + 1) / R` parts of the script and `1 - x` parts of the script's mean
+    A character's weight is divided evenly among its tokens. Weights that sum to more than
+    `MAX_PASSAGE_MASS` are scaled down to it. Heads and rows differ, so that a test which uses the
+    wrong one fails: the row at index `r` of `R` in the head at index `k` of all `L·H` mixes
+    `x = (k + 1) / (L·H) · (r + 1) / R` parts of the script with `1 - x` parts of the script's mean
     over the passage. The last row of the last head is the script itself.
 
     Attributes:
-        card: what a probe for this reader has to name.
-        layout: prompts in the words of the template.
-        seen: question and passage text of every prompt read, in the words of any template. Lone
-            surrogates are U+FFFD in it, as a tokenizer sees them.
+        card: identifies this reader in cards of probes.
+        layout: builds its prompts.
+        read_log: question and passage of every prompt read, whatever the template. Lone surrogates
+            are U+FFFD, as a tokenizer sees them.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class ScriptedReader:
         name: str = "scripted",
         template: Template = TEMPLATES["chatml"],
     ) -> None:
-        """A reader that follows a script.
+        """A reader whose attention follows a script.
 
         Args:
-            weigh: called once a prompt with the question and the text of the window.
-            layers, heads: how deep and wide a model to play.
-            name: of the model, on the card.
-            template: the words around passage and question.
+            weigh: called once per prompt with the question and the passage text of the prompt.
+            layers, heads: the size of the simulated model.
+            name: the model name on the card.
+            template: the text around passage and question.
 
         Raises:
             BadInput: a model without layers or heads.
@@ -81,20 +81,20 @@ class ScriptedReader:
     def from_needles(
         cls, *needles: str, layers: int = 4, heads: int = 2, name: str = "scripted"
     ) -> ScriptedReader:
-        """A reader that looks at every occurrence of some texts and hardly at anything else.
+        """A reader that attends to every occurrence of some texts and hardly to anything else.
 
-        A needle that is cut in two by the end of a window is not seen.
+        A needle that is split between two windows is not found.
 
         Raises:
             BadInput: an empty needle.
         """
         if "" in needles:
             raise BadInput("a needle is empty and would be everywhere; give what to look at")
-        sharp = [replace_surrogates(needle) for needle in needles]
+        clean_needles = [replace_surrogates(needle) for needle in needles]
 
         def weigh(question: str, passage: str) -> Sequence[float]:
             weights = np.full(len(passage), _BACKGROUND_WEIGHT)
-            for start, stop in _occurrences(passage, sharp):
+            for start, stop in _occurrences(passage, clean_needles):
                 weights[start:stop] = 1.0
             return weights.tolist()
 
@@ -102,11 +102,11 @@ class ScriptedReader:
 
     @property
     def prompts_read(self) -> int:
-        """How many prompts were read so far, in the words of any template."""
+        """How many prompts were read so far, with any template."""
         return len(self.read_log)
 
     def with_template(self, template: Template) -> ScriptedReader:
-        """The same script, in other words; `seen` is shared."""
+        """The same script with another template; `read_log` is shared."""
         twin = copy(self)
         twin.layout = self.layout.with_template(template)
         return twin
@@ -115,7 +115,7 @@ class ScriptedReader:
         """The signal of each prompt, in order: `[L, H, R, N]` over the passage's own tokens.
 
         Raises:
-            BadInput: a layer that is not there, or a script that does not fit the text.
+            BadInput: a layer the model does not have, or a script that does not fit the text.
         """
         if want.depth > self.card.layers:
             raise BadInput(
@@ -123,25 +123,27 @@ class ScriptedReader:
                 f"want layers below {self.card.layers}, or give layers={want.depth}"
             )
         for prompt in prompts:
-            looks = self._script_weights(prompt)
-            share = self._share(want, len(prompt.question.ids) - prompt.question.first_row)[..., None]
-            weights = share * looks + (1 - share) * looks.mean()
+            script = self._script_weights(prompt)
+            rows = len(prompt.question.ids) - prompt.question.first_row
+            share = self._share(want, rows)[..., None]
+            weights = share * script + (1 - share) * script.mean()
             yield Signal(weights.float(), want.layers, want.rows)
 
     def _script_weights(self, prompt: Prompt) -> Tensor:
-        """The script of one prompt, a number a token: `[N]`."""
+        """The script's weight of each passage token of a prompt: `[N]`."""
         data = bytes(prompt.passage.ids[prompt.passage.title_tokens :])
         question, passage = self._question_text(prompt.question), data.decode()
         self.read_log.append((question, passage))
         weights = _check_weights(self.weigh(question, passage), passage)
         tokens = _spread_over_bytes(weights, data)
-        return torch.from_numpy(tokens * min(1.0, MAX_PASSAGE_MASS / max(tokens.sum(), MAX_PASSAGE_MASS)))
+        scale = min(1.0, MAX_PASSAGE_MASS / max(tokens.sum(), MAX_PASSAGE_MASS))
+        return torch.from_numpy(tokens * scale)
 
-    def _question_text(self, ask: QuestionTokens) -> str:
-        """The question between the template's words; a blank joins it to them."""
+    def _question_text(self, tokens: QuestionTokens) -> str:
+        """The question itself, without the template's prefix, the space after it, and the end."""
         empty = self.layout.question_tokens("")
         end = len(empty.ids) - empty.first_row - 1
-        return bytes(ask.ids[ask.first_row + 1 : len(ask.ids) - end]).decode()
+        return bytes(tokens.ids[tokens.first_row + 1 : len(tokens.ids) - end]).decode()
 
     def _share(self, want: Want, rows: int) -> Tensor:
         """How closely each layer, head and row follows the script: `[L, H, R]`, up to 1."""
@@ -153,22 +155,22 @@ class ScriptedReader:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Every byte is a token whose id is the byte; `<|im_start|>` and its like come behind."""
+    """A tokenizer with one token per byte, whose id is the byte, and ChatML's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # bytes that print stand for themselves, the others in order for letters from U+0100 on
+    # printable bytes map to themselves, the others in order to letters from U+0100 on
     printing = {ord(letter) for letter in letters if ord(letter) < 256}
     others = (byte for byte in range(256) if byte not in printing)
     vocabulary = {c: ord(c) if ord(c) < 256 else next(others) for c in letters}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
     special = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-    made.add_special_tokens([AddedToken(text, special=True) for text in special])
-    return made
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
+    return tokenizer
 
 
 def _group_row_shares(row: Tensor, group: RowGroup) -> Tensor:
-    """A group of rows, as `Want.rows` names them."""
+    """The shares `[R]` of a row group, as `Want.rows` names it."""
     if group == "question":
         return row
     return row.mean(0, keepdim=True) if group == "question_mean" else row[-1:]
@@ -183,7 +185,11 @@ def _occurrences(text: str, needles: Sequence[str]) -> Iterator[tuple[int, int]]
 
 
 def _check_weights(weights: Sequence[float], passage: str) -> NDArray[np.float64]:
-    """The script as an array, if it is one number a character and none is negative."""
+    """The script as an array.
+
+    Raises:
+        BadInput: it is not one number per character, or a number is negative or not finite.
+    """
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (len(passage),):
         raise BadInput(
@@ -198,7 +204,7 @@ def _check_weights(weights: Sequence[float], passage: str) -> NDArray[np.float64
 
 
 def _spread_over_bytes(weights: NDArray[np.float64], data: bytes) -> NDArray[np.float64]:
-    """Each character's weight, in equal parts, on its bytes."""
+    """Each character's weight, divided evenly among its bytes."""
     starts = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80  # 10xxxxxx continues a character
     character = np.cumsum(starts) - 1
     sizes = np.bincount(character, minlength=len(weights))

@@ -1,4 +1,4 @@
-"""What a method asks of a reading (`Want`) and what it gets (`Signal`), with the axes named."""
+"""The attention a method requests (`Want`) and the attention it receives (`Signal`)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ mean. `last`: the prompt's last row alone."""
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a method looks at, stated before any model runs.
+    """The attention a method needs, stated before any model runs.
 
     Attributes:
-        layers: model layers whose attention is read, ascending. The model is cut above the last.
-        rows: the query rows, as groups.
-        keep: also return keys and values of every layer, so that the passage can be asked again.
+        layers: model layers whose attention is read, ascending, counted from 0. Layers above the
+            last one do not run.
+        rows: the groups of query rows.
+        keep: also return the keys and values of every layer, so that further questions about the
+            passage need not run it again.
     """
 
     layers: tuple[int, ...]
@@ -40,19 +42,21 @@ class Want:
 
     @property
     def depth(self) -> int:
-        """How many layers of the model have to run."""
+        """The number of layers that have to run."""
         return max(self.layers) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Attention that some rows of one prompt pay to the tokens of its passage.
+    """The attention that some query rows of one prompt pay to the tokens of its passage.
 
     Attributes:
         weights: `[L, H, R, N]` fp32, softmax over the whole prompt, cut to the N passage tokens.
         layers: the L model layers, ascending.
-        rows: the row groups as `Want.rows` names them; `question` takes a place a row.
-        cached: how many of the prompt's tokens did not run, because they were read before.
+        rows: the row groups as `Want.rows` names them; `question` stands for one entry of the R
+            axis per row, the others for one each.
+        cached_tokens: how many of the prompt's tokens did not run because their keys and values
+            were cached.
     """
 
     weights: Tensor
@@ -61,14 +65,16 @@ class Signal:
     cached_tokens: int = 0
 
     @classmethod
-    def cut_to_passage(cls, weights: Tensor, prompt: Prompt, want: Want, cached_tokens: int = 0) -> Signal:
-        """Rows over what was read, `[L, H, R', N]`, cut to the passage's own tokens."""
-        # [0, start) title   [start, stop) passage   then the question
+    def cut_to_passage(
+        cls, weights: Tensor, prompt: Prompt, want: Want, cached_tokens: int = 0
+    ) -> Signal:
+        """From rows over title and passage, `[L, H, R', N]`, cut to the passage's own tokens."""
+        # [0, start) title   [start, stop) passage
         start, stop = prompt.passage.title_tokens, len(prompt.passage.ids)
         return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens)
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
-        """The weights of token spans, one row a span: `[U, L, H, R]`.
+        """The weights pooled over each token span: `[U, L, H, R]`.
 
         An empty span pools to zero. Spans may overlap: a token that straddles two sentences
         counts for both.
@@ -77,7 +83,7 @@ class Signal:
 
 
 def pool_tokens(weights: Tensor, spans: Sequence[tuple[int, int]], how: Pool) -> Tensor:
-    """Sums, averages or takes the largest of `weights[..., a:b]` for each span: `[U, ...]`."""
+    """The sum, mean or maximum of `weights[..., a:b]` for each span `(a, b)`: `[U, ...]`."""
     if not spans:
         return weights.new_zeros((0, *weights.shape[:-1]))
     if how == "max":

@@ -1,4 +1,4 @@
-"""Text as the rest of tamis sees it: passages, and the units they are kept or dropped by.
+"""Passages of text, and the units (such as sentences) that are kept or dropped as a whole.
 
 Offsets are half-open code-point indexes into the caller's own string. Nothing is stripped or
 normalised.
@@ -29,11 +29,11 @@ class Passage:
 
     Attributes:
         text: verbatim; may be empty.
-        id: the caller's own; None where it has none.
-        title: read before the passage, shown when titles are asked for, never a unit.
-        metadata: carried along untouched.
-        keep: spans that must be kept, whatever their score.
-        min_tokens: at least so many tokens of this passage are kept if the budget allows.
+        id: the caller's own identifier, or None.
+        title: read before the passage and shown when titles are requested; never a unit.
+        metadata: passed through unchanged.
+        keep: half-open spans that must be kept whatever their score.
+        min_tokens: the fewest tokens of this passage to keep, if the budget allows.
     """
 
     text: str
@@ -46,9 +46,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One unit of a text: `[start, stop)` with the white space that follows it, and what it is.
+    """One unit of a single text: its span `[start, stop)`, including the white space after it.
 
-    `visible` is the same span without the white space around it; that is what is shown and cited.
+    `visible` is the same span without surrounding white space: the part that is shown and cited.
     """
 
     start: int
@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece with the index of the passage it belongs to."""
+    """A `Piece` with the index of the passage it belongs to."""
 
     passage: int
     start: int

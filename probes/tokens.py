@@ -1,7 +1,7 @@
-"""Tokens of a text, with the characters they stand for.
+"""Tokenizing text, with the character span that each token covers.
 
-Two tokenizers meet in tamis and must not be mixed up: the *proxy's* says what fits into the proxy,
-the *budget's* says what the customer pays for. Both are this class.
+Tamis uses two tokenizers that must not be mixed up: the *proxy's* determines what fits into the
+proxy, the *budget's* determines how many tokens the caller pays for. Both are `TextTokenizer`s.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tamis.probes.errors import UnknownTokenizer
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT_CHARS = 1024
 _FEW_CHARS = 4096
-"""Texts together below this are encoded one after the other, in a millisecond: to wake the
-tokenizer's threads takes as long where the cores have other work."""
+"""Texts that are shorter than this in total are encoded one after the other, which takes about a
+millisecond: starting the tokenizer's threads takes as long while the cores are busy."""
 
 
 def replace_surrogates(text: str) -> str:
-    """The text with every lone surrogate replaced by U+FFFD: as many code points, so offsets hold.
+    """The text with every lone surrogate replaced by U+FFFD; its length, so all offsets, stay.
 
-    Only the tokenizer sees this copy. What is returned to callers is sliced from their own string.
+    Only the tokenizer sees this copy. Text returned to callers is sliced from their own string.
     """
     return _SURROGATE.sub("\ufffd", text)
 
@@ -42,10 +42,10 @@ class TokenizedText:
 
 
 class TextTokenizer:
-    """A tokenizer that treats all text as text: `<|im_end|>` in a document stays characters."""
+    """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary characters."""
 
     def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
-        """Around a copy of the tokenizer, or, `owned`, the tokenizer itself, which is changed."""
+        """Wraps a copy of the tokenizer; or, if `owned`, the tokenizer itself, which is modified."""
         plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()
@@ -72,24 +72,30 @@ class TextTokenizer:
 
     def encode(self, text: str) -> TokenizedText:
         """Ids and offsets of a text, without special tokens."""
-        return _tokenized_text(self._plain.encode(replace_surrogates(text), add_special_tokens=False))
+        return _tokenized_text(
+            self._plain.encode(replace_surrogates(text), add_special_tokens=False)
+        )
 
     def encode_many(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """`encode` of each text; of many, on all cores and without the GIL."""
+        """`encode` of each text; many texts are encoded on all cores without holding the GIL."""
         if _is_small_batch(texts):
             return [self.encode(text) for text in texts]
         whole = [replace_surrogates(text) for text in texts]
-        return [_tokenized_text(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)]
+        return [
+            _tokenized_text(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)
+        ]
 
     def count(self, text: str) -> int:
-        """How many tokens a text has, without special tokens."""
+        """The number of tokens of a text, without special tokens."""
         if len(text) < _SHORT_CHARS:
             return len(self._plain.encode(replace_surrogates(text), add_special_tokens=False))
-        # the same tokens without their offsets: a quarter to a half faster
-        return len(self._plain.encode_batch_fast([replace_surrogates(text)], add_special_tokens=False)[0])
+        # without computing offsets: a quarter to a half faster
+        return len(
+            self._plain.encode_batch_fast([replace_surrogates(text)], add_special_tokens=False)[0]
+        )
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
-        """`count` of each text; of many, on all cores and without the GIL."""
+        """`count` of each text; many texts are counted on all cores without holding the GIL."""
         if _is_small_batch(texts):
             return [self.count(text) for text in texts]
         whole = [replace_surrogates(text) for text in texts]

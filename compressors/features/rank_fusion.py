@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
-from tamis.compressors.checks import is_number
 from tamis.compressors.features.log_odds import scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.options import is_number
 from tamis.probes.errors import BadInput
 
 FirstStage = Sequence[float] | Literal["order"]

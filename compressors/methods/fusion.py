@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.compressors.checks import is_number
 from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
 from tamis.compressors.method import Info, Models, Scorer, ScoringMethod, best_unit_scores
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.options import is_number
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.text import Passage, Unit

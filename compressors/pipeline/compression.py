@@ -1,7 +1,7 @@
 """One compression in two stages: `prepare` needs no model, `finish` scores and selects.
 
-passages ─ segment ─► units ─ does it fit? ─► whole, no model is used
-                                     └─ no ─► scores ─ select under the budget ─► text, spans, counts
+passages ─ segment ─► units ─ does it fit? ─ yes ─► whole, no model is used
+                                   └─ no ─► scores ─ select under the budget ─► text, spans
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tamis.compressors.documents import check_keep, check_list, to_passage
 from tamis.compressors.features.coverage import (
     check_threshold,
     is_unanswerable,
     resolve_coverage,
     unanswerable_warning,
 )
-from tamis.compressors.keep_tags import parse_keep_tags
+from tamis.compressors.inputs import (
+    COMPRESSION_REASON,
+    check_keep,
+    check_list,
+    check_question,
+    parse_keep_tags,
+    to_passage,
+)
 from tamis.compressors.method import Orderer, Scorer, check_scores
-from tamis.compressors.question import COMPRESSION_REASON, check_question
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
 from tamis.compressors.selection.granularity import check_granularity, merge_blocks, split_words
 from tamis.compressors.selection.order import OrdererFactory
@@ -202,7 +207,7 @@ class Compressor:
         timings["select"] = (time.perf_counter() - clock) * 1e3
         if orderer is not None:
             clock = time.perf_counter()
-            # selected once more: in another order other texts are joined, and the budget still holds
+            # once more: in another order other texts are joined, and the budget still holds
             order = _passage_order(orderer, prepared, scores, kept)
             kept = prepared.select(scores, rules, order)
             timings["order"] = (time.perf_counter() - clock) * 1e3
@@ -232,7 +237,8 @@ class Compressor:
         return Compressed(
             text=kept.text,
             kept=tuple(
-                KeptUnit(units[u].passage, *units[u].visible, scores.values[u], u) for u in kept.units
+                KeptUnit(units[u].passage, *units[u].visible, scores.values[u], u)
+                for u in kept.units
             ),
             passages=prepared.passages,
             units=units,
@@ -257,7 +263,9 @@ class Compressor:
         total_ms = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
             text=kept.text,
-            kept=tuple(KeptUnit(u.passage, *u.visible, 1.0, i) for i, u in enumerate(prepared.units)),
+            kept=tuple(
+                KeptUnit(u.passage, *u.visible, 1.0, i) for i, u in enumerate(prepared.units)
+            ),
             passages=prepared.passages,
             units=prepared.units,
             scores=(),

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tamis.compressors.checks import is_whole
-from tamis.compressors.documents import check_list, to_passage
 from tamis.compressors.features.rank_fusion import FirstStage, FusionMode, first_scores, fuse_ranks
+from tamis.compressors.inputs import check_list, check_question, to_passage
 from tamis.compressors.method import Ranker
-from tamis.compressors.question import check_question
+from tamis.compressors.options import is_whole
 from tamis.compressors.types import Ranked, Ranks, Reranked
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
@@ -50,28 +49,28 @@ class Reranker:
             documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or
                 `Passage`s; as many and as long as they are.
             top_n: how many results to return; None for all. All are read all the same.
-            first_stage: what found them thought of each: a score a document, higher is better, or
+            first_stage: the scores of what found them: one a document, higher is better, or
                 `"order"` where the documents come best first.
-            fuse: how both are joined, as `_rank_fuse.fused` says; None is `"fitted"`.
-            language: of the documents, for finding sentences; `auto` looks at them.
+            fuse: how both are joined, as for `fuse_ranks`; None is `"fitted"`.
+            language: of the documents, for finding sentences; `auto` detects it.
 
         Raises:
             BadInput: an empty question, a malformed document, scores that do not fit, a `fuse`
                 without a first stage.
         """
         clock = time.perf_counter()
-        _check(question, documents, top_n)
+        _check_request(question, documents, top_n)
         given = tuple(to_passage(document, i) for i, document in enumerate(documents))
         first = first_scores(first_stage, len(given), fuse)
-        distinct = _Distinct.of(given)
+        distinct = _DistinctPassages.find(given)
         language = resolve_language(language, question, [p.text for p in distinct.passages])
         units = units_of(distinct.passages, language)
         segmented = time.perf_counter()
-        ranks = self._asked(question, distinct, units)
+        ranks = self._rank_distinct(question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
         score = own if first is None else fuse_ranks(own, first, fuse, self.name, ranks.calibrated)
         order = sorted(range(len(given)), key=lambda i: (-score[i], i))
-        shown, scores = distinct.spread(given, units, ranks.units, language)
+        shown, scores = distinct.spread_units(given, units, ranks.units, language)
         timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
         timings["total"] = (time.perf_counter() - clock) * 1e3
         return Reranked(
@@ -91,37 +90,39 @@ class Reranker:
             ranks.tokens_cached,
         )
 
-    def _asked(self, question: str, distinct: _Distinct, units: Sequence[Unit]) -> Ranks:
-        """The method's values; no method is asked of passages without text."""
-        there = sorted({unit.passage for unit in units})
-        if not there:
+    def _rank_distinct(
+        self, question: str, distinct: _DistinctPassages, units: Sequence[Unit]
+    ) -> Ranks:
+        """The method's values; passages without text are not handed to it."""
+        with_text = sorted({unit.passage for unit in units})
+        if not with_text:
             return Ranks((-math.inf,) * len(distinct.passages))
-        if len(there) == len(distinct.passages):
+        if len(with_text) == len(distinct.passages):
             return self.ranker.rank(question, distinct.passages, units)
-        place = {passage: i for i, passage in enumerate(there)}
+        place = {passage: i for i, passage in enumerate(with_text)}
         moved = [replace(unit, passage=place[unit.passage]) for unit in units]
-        found = self.ranker.rank(question, [distinct.passages[p] for p in there], moved)
+        found = self.ranker.rank(question, [distinct.passages[p] for p in with_text], moved)
         values = [-math.inf] * len(distinct.passages)
-        for passage, value in zip(there, found.values, strict=True):
+        for passage, value in zip(with_text, found.values, strict=True):
             values[passage] = value
         return replace(found, values=tuple(values))
 
 
 @dataclass(frozen=True, slots=True)
-class _Distinct:
+class _DistinctPassages:
     """Passages that differ in title or text, and for each passage given its place among them."""
 
     passages: tuple[Passage, ...]
     place: tuple[int, ...]
 
     @classmethod
-    def of(cls, given: Sequence[Passage]) -> _Distinct:
+    def find(cls, given: Sequence[Passage]) -> _DistinctPassages:
         places: dict[tuple[str | None, str], int] = {}
         place = tuple(places.setdefault((p.title, p.text), len(places)) for p in given)
         firsts = dict(reversed(list(zip(place, given, strict=True))))
         return cls(tuple(firsts[d] for d in range(len(places))), place)
 
-    def spread(
+    def spread_units(
         self,
         given: Sequence[Passage],
         units: Sequence[Unit],
@@ -139,7 +140,7 @@ class _Distinct:
         return tuple(units_of(given, language)), tuple(v for d in self.place for v in mine[d])
 
 
-def _check(question: Any, documents: Any, top_n: Any) -> None:
+def _check_request(question: Any, documents: Any, top_n: Any) -> None:
     check_question(question, "documents are ranked by how they answer a question")
     check_list(documents, "documents")
     if top_n is not None and not (is_whole(top_n) and top_n >= 1):

@@ -19,7 +19,7 @@ class PassageResult:
     Attributes:
         score: for ranking; None where nothing was scored.
         units: indices of its units. kept: those that stayed.
-        text: the kept ones as rendered; tokens are counted on it, and on all of them likewise.
+        text: the kept units as rendered. tokens_before: of all units, rendered likewise.
     """
 
     index: int
@@ -33,20 +33,20 @@ class PassageResult:
 
     @property
     def label(self) -> str:
-        """How people know it."""
+        """What to call the passage in a table: its id, its title, or its place."""
         return self.passage.id or self.passage.title or f"document {self.index + 1}"
 
 
 def per_passage(result: Compressed, rules: Rules, counter: TextTokenizer) -> list[PassageResult]:
-    """One `Source` a passage, in the order of the input."""
-    sheet = Renderer(result.passages, result.units, rules)
+    """One result a passage, in the order of the input."""
+    renderer = Renderer(result.passages, result.units, rules)
     units: list[list[int]] = [[] for _ in result.passages]
     for u, unit in enumerate(result.units):
         units[unit.passage].append(u)
-    held = {kept.unit for kept in result.kept}
-    kept = [[u for u in mine if u in held] for mine in units]
-    texts = [sheet.text(mine) for mine in kept]
-    before = counter.count_many([sheet.text(mine) for mine in units])
+    kept_units = {kept.unit for kept in result.kept}
+    kept = [[u for u in mine if u in kept_units] for mine in units]
+    texts = [renderer.text(mine) for mine in kept]
+    before = counter.count_many([renderer.text(mine) for mine in units])
     scores: Sequence[float | None] = result.passage_scores or [None] * len(units)
     after = counter.count_many(texts)
     return [

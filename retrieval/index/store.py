@@ -31,7 +31,7 @@ from tamis.retrieval.storage.chunks import chunk_id
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray, bm25, index_terms
 from tamis.retrieval.storage.segment import Segment
-from tamis.retrieval.storage.snapshot import open_newest
+from tamis.retrieval.storage.snapshot import open_snapshot
 from tamis.retrieval.storage.verification import MISMATCH
 
 LEGS = ("bm25", "keys", "vectors")
@@ -64,13 +64,13 @@ class CorpusIndex:
         Raises:
             BadInput: there is no index. BadIndex: it is damaged.
         """
-        return cls(Path(home), *open_newest(Path(home)), QuestionModels(proxy, encoder, root))
+        return cls(Path(home), *open_snapshot(Path(home)), QuestionModels(proxy, encoder, root))
 
     def refreshed(self) -> CorpusIndex:
         """This state, or the newest one if something was committed since; models are shared."""
         if Manifest.read(self.home) == self.manifest:
             return self
-        return CorpusIndex(self.home, *open_newest(self.home), self.models)
+        return CorpusIndex(self.home, *open_snapshot(self.home), self.models)
 
     def __len__(self) -> int:
         """How many live chunks there are."""

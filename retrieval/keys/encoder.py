@@ -62,43 +62,41 @@ class KeyEncoder:
 
         A text longer than a window is read in windows, each under the title; no token is left out.
         """
-        tokens = self.proxy.layout.tokenizer
-        lines = tokens.encode_many([f"{title}\n" if title else "" for title in titles])
-        reads, owners = [], []
-        for t, (line, encoded) in enumerate(zip(lines, tokens.encode_many(texts), strict=True)):
+        tokenizer = self.proxy.layout.tokenizer
+        lines = tokenizer.encode_many([f"{title}\n" if title else "" for title in titles])
+        windows, owners = [], []
+        for t, (line, encoded) in enumerate(zip(lines, tokenizer.encode_many(texts), strict=True)):
             for first in range(0, max(1, len(encoded)), WINDOW_TOKENS):
                 ids = (*line.ids, *encoded.ids[first : first + WINDOW_TOKENS])
-                reads.append(PassageTokens(ids, len(line), ()))
+                windows.append(PassageTokens(ids, len(line), ()))
                 owners.append(t)
-        yield from _join_windows(owners, self._window_keys(reads))
+        yield from _join_windows(owners, self._window_keys(windows))
 
     def encode_question(self, question: str) -> NDArray[np.float32]:
         """The queries of a question's tokens, `[R, H·d]` fp32, centred and weighted."""
         layout = self.proxy.layout
-        ask = layout.question_tokens(question)
+        tokens = layout.question_tokens(question)
         own = len(layout.tokenizer.encode(f" {question}"))
         layers = self.recipe.layers
-        states = next(iter(question_states(self.proxy, [ask], layers, passage_tokens=0)))[
-            :, :, :own
-        ]
-        start = len(layout.opening) + ask.first_row
+        states = next(iter(question_states(self.proxy, [tokens], layers, passage_tokens=0)))
+        start = len(layout.opening) + tokens.first_row
         positions, heads = torch.arange(start, start + own), []
         for layer, head in self.recipe.heads:
-            rotated = states[layers.index(layer), head : head + 1]
+            rotated = states[layers.index(layer), head : head + 1, :own]
             heads.append(remove_rotation(self.proxy.body, layer, rotated, positions)[0])
         queries = torch.stack(heads).cpu() - self._query_means[:, None]
         weighted = queries * self._weights[:, None, None]
         return np.ascontiguousarray(weighted.transpose(0, 1).flatten(1).numpy())
 
-    def _window_keys(self, reads: Sequence[PassageTokens]) -> Iterator[Keys]:
-        prompts = [Prompt(read, QuestionTokens((), 0)) for read in reads]
-        kept = self.proxy.compute_kv(prompts, Want(self.recipe.layers))
-        yield from (self._keys(read, layers) for read, layers in zip(reads, kept, strict=True))
+    def _window_keys(self, windows: Sequence[PassageTokens]) -> Iterator[Keys]:
+        prompts = [Prompt(window, QuestionTokens((), 0)) for window in windows]
+        kv = self.proxy.compute_kv(prompts, Want(self.recipe.layers))
+        yield from (self._keys(window, layers) for window, layers in zip(windows, kv, strict=True))
 
-    def _keys(self, read: PassageTokens, layers: ExactKVLayers) -> Keys:
-        # [0, head) opening   [head, stop) title line and text, which both answer questions
-        head = len(self.proxy.layout.opening)
-        start, stop = head, head + len(read.ids)
+    def _keys(self, window: PassageTokens, layers: ExactKVLayers) -> Keys:
+        # [0, start) opening   [start, stop) title line and text, which both answer questions
+        start = len(self.proxy.layout.opening)
+        stop = start + len(window.ids)
         positions, heads = torch.arange(start, stop), []
         for layer, query_head in self.recipe.heads:
             keys = layers[layer].keys[:, start:stop]

@@ -102,20 +102,19 @@ def _passage_keys(
     proxy: Proxy, passages: Sequence[tuple[str | None, str]]
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Keys without rotary positions, `[L, Hkv, N, d]` fp16, and where each passage's begin."""
-    tokens, head = proxy.layout.tokenizer, len(proxy.layout.opening)
+    tokenizer, start = proxy.layout.tokenizer, len(proxy.layout.opening)
     prompts = []
     for title, text in passages:
-        line = tokens.encode(f"{title}\n").ids if title else []
-        ids = (*line, *tokens.encode(text).ids[:WINDOW_TOKENS])
+        line = tokenizer.encode(f"{title}\n").ids if title else []
+        ids = (*line, *tokenizer.encode(text).ids[:WINDOW_TOKENS])
         prompts.append(Prompt(PassageTokens(ids, len(line), ()), QuestionTokens((), 0)))
     keys = []
-    for prompt, kept in zip(
-        prompts, proxy.compute_kv(prompts, Want((proxy.depth - 1,))), strict=True
-    ):
-        positions = torch.arange(head, head + len(prompt.passage.ids))
+    all_kv = proxy.compute_kv(prompts, Want((proxy.depth - 1,)))
+    for prompt, kv in zip(prompts, all_kv, strict=True):
+        positions = torch.arange(start, start + len(prompt.passage.ids))
         layers = [
-            remove_rotation(proxy.body, number, layer.keys[:, head:], positions)
-            for number, layer in enumerate(kept)
+            remove_rotation(proxy.body, number, layer.keys[:, start:], positions)
+            for number, layer in enumerate(kv)
         ]
         keys.append(torch.stack(layers).half().cpu())
     starts = np.cumsum([0, *(len(prompt.passage.ids) for prompt in prompts)])
@@ -129,10 +128,10 @@ def _question_queries(
     layout, layers = proxy.layout, tuple(range(proxy.depth))
     queries = []
     for labelled in questions:
-        ask = layout.question_tokens(labelled.question)
+        tokens = layout.question_tokens(labelled.question)
         own = len(layout.tokenizer.encode(f" {labelled.question}"))
-        states = next(iter(question_states(proxy, [ask], layers, passage_tokens=0)))[:, :, :own]
-        start = len(layout.opening) + ask.first_row
+        states = next(iter(question_states(proxy, [tokens], layers, passage_tokens=0)))[:, :, :own]
+        start = len(layout.opening) + tokens.first_row
         positions = torch.arange(start, start + own)
         unrotated = [
             remove_rotation(proxy.body, layer, states[layer], positions) for layer in layers

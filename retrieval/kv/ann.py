@@ -178,7 +178,9 @@ class AnnIndex:
         # distances are small differences of large numbers: scores come from the keys themselves
         scores = torch.einsum("qd,qkd->qk", queries, self._keys[ids.clamp_min(0)])
         scores, order = scores.masked_fill(ids < 0, -torch.inf).sort(1, descending=True)
-        return pad_hits(scores, ids.gather(1, order), k, read + len(queries) * self._uncounted())
+        return pad_hits(
+            scores, ids.gather(1, order), k, read + len(queries) * self._uncounted_vectors()
+        )
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -195,6 +197,6 @@ class AnnIndex:
         squares = keys.square().sum(1)
         return torch.cat((keys, (squares.max() - squares).clamp_min(0).sqrt()[:, None]), 1)
 
-    def _uncounted(self) -> int:
+    def _uncounted_vectors(self) -> int:
         """How many vectors a query reads that FAISS does not count."""
         return len(self) if self._kind.effort_option is None else self.list_count or 1

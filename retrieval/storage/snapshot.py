@@ -13,7 +13,7 @@ from tamis.retrieval.storage.segment import Segment
 _ATTEMPTS = 10
 
 
-def open_newest(home: Path) -> tuple[Manifest, list[Segment]]:
+def open_snapshot(home: Path) -> tuple[Manifest, list[Segment]]:
     """The manifest and its segments with all files opened, so that they outlast their deletion.
 
     A writer may delete files between the reading of the manifest and the opening of the files; then

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis.compressors.inputs import question_text
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.question import question_text
 from tamis.compressors.registry import (
     DEFAULT,
     DEFAULT_PROXY,

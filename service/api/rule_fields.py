@@ -6,18 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.compressors.rules import RULES, Rules, RuleSpec, spec_of
-
-Where = Literal["http", "adapters"]
-
-
-def rule_names(where: Where) -> list[str]:
-    """The rules that requests, or adapters, take in their plain form."""
-    return [
-        one.name
-        for one in RULES
-        if (spec_of(one).in_http if where == "http" else spec_of(one).in_adapters)
-    ]
+from tamis.compressors.rules import RULES, Rules, RuleSpec, Where, rule_names, spec_of
 
 
 def rule_fields(where: Where, text: Any = str) -> dict[str, Any]:
@@ -35,16 +24,6 @@ def rule_fields(where: Where, text: Any = str) -> dict[str, Any]:
         for one in RULES
         if one.name in names
     }
-
-
-def rules_from(given: object, where: Where, **others: Any) -> Rules:
-    """The rules that an object with such fields holds; `others` go before.
-
-    Raises:
-        BadInput: a rule that cannot be followed.
-    """
-    values = {name: getattr(given, name) for name in rule_names(where) if name not in others}
-    return Rules(**values, **others)
 
 
 def request_fields(rules: Rules) -> dict[str, Any]:

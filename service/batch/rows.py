@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tamis.compressors.documents import to_passage
-from tamis.compressors.question import question_text
+from tamis.compressors.inputs import question_text, to_passage
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob, RowFields

@@ -218,7 +218,7 @@ def decode(data: bytes, name: str, encoding: str) -> str:
 
 
 def _passages(documents: list[Any], name: str) -> list[Passage]:
-    from tamis.compressors.documents import to_passage
+    from tamis.compressors.inputs import to_passage
 
     try:
         return [to_passage(document, index) for index, document in enumerate(documents)]

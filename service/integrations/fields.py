@@ -26,7 +26,8 @@ from tamis.compressors.rules import MAX_TOKENS, Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.api.rule_fields import rule_fields, rules_from
+from tamis.service.api.rule_fields import rule_fields
+from tamis.compressors.rules import rules_from
 from tamis.service.integrations.backend import (
     Backend,
     CompressedContext,

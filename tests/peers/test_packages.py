@@ -72,15 +72,16 @@ def test_infiniretri_keeps_sentences_within_the_budget(keep_texts):
 
 
 def test_the_legacy_folder_has_the_same_tokens(tmp_path, proxy_folder):
-    """Of a text with blanks that 4.46 would tidy, and of several scripts."""
+    """For a text with spaces that 4.46 would clean up, and with several scripts."""
     text = "It 's here , they say .  Don't!\n\n東京タワー — naïve café\t1,234.5"
     script = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from legacy_folder import write_legacy_folder\n"
+        "import json, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from legacy_folder import write_legacy_folder\n"
         "from transformers import AutoTokenizer, AutoConfig\n"
-        "folder = write_legacy_folder(sys.argv[2], sys.argv[3]); made = AutoTokenizer.from_pretrained(folder)\n"
-        "ids = made(sys.argv[4])\n"
-        "print(json.dumps([sorted(ids), ids['input_ids'], made.decode(ids['input_ids']),"
-        " AutoConfig.from_pretrained(folder).rope_theta, bool(made.chat_template)]))"
+        "folder = write_legacy_folder(sys.argv[2], sys.argv[3])\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder); ids = tokenizer(sys.argv[4])\n"
+        "print(json.dumps([sorted(ids), ids['input_ids'], tokenizer.decode(ids['input_ids']),"
+        " AutoConfig.from_pretrained(folder).rope_theta, bool(tokenizer.chat_template)]))"
     )
     registry = PeerRegistry.load(PEERS_FOLDER)
     python = registry.python_path(registry.peers["llmlingua"])

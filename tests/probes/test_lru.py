@@ -1,4 +1,4 @@
-"""What is held of the last texts, and what is not."""
+"""Which results an LRU cache keeps, and when it drops them."""
 
 import threading
 
@@ -7,7 +7,7 @@ from tamis.probes.segmentation import segment
 from tamis.probes.text import Passage
 
 
-def test_what_comes_again_is_not_made_again():
+def test_a_cached_result_is_not_computed_again():
     made, recent = [], LruCache(1000)
     for key in ("a", "b", "a"):
         assert recent.get(key, 10, lambda key=key: made.append(key) or key.upper()) == key.upper()
@@ -17,26 +17,26 @@ def test_what_comes_again_is_not_made_again():
 def test_the_least_recently_used_goes_first_and_the_bound_holds():
     recent, made = LruCache(100), []
 
-    def ask(key):
+    def get(key):
         return recent.get(key, 10, lambda: made.append(key) or key)
 
     for key in (*range(10), 0, 10):
-        ask(key)
-    assert recent.cost == 100
+        get(key)
+    assert recent.total_cost == 100
     made.clear()
-    ask(0)
-    ask(1)
+    get(0)
+    get(1)
     assert made == [1], "0 was used after 1"
 
 
-def test_a_large_one_is_made_and_not_held():
+def test_a_result_above_a_tenth_of_the_bound_is_not_stored():
     recent = LruCache(100)
     assert recent.get("large", 11, lambda: 1) == 1
-    assert recent.cost == 0
+    assert recent.total_cost == 0
     assert recent.get("large", 11, lambda: 2) == 2
 
 
-def test_two_threads_that_make_the_same_count_it_once():
+def test_two_threads_that_compute_the_same_key_count_its_cost_once():
     recent, both = LruCache(100), threading.Barrier(2)
 
     def work():
@@ -47,10 +47,10 @@ def test_two_threads_that_make_the_same_count_it_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert recent.cost == 10
+    assert recent.total_cost == 10
 
 
-def test_units_of_a_passage_asked_again_are_those_of_a_fresh_one(monkeypatch):
+def test_cached_units_of_a_passage_equal_freshly_segmented_ones(monkeypatch):
     text = "One is here. Two is there.\n\n- a list\n- of two"
     fresh = segment.units_of([Passage(text, "1"), Passage(text, "2")])
     cuts = []

@@ -83,7 +83,10 @@ def test_pieces_hold_the_callers_text_and_no_control_token_of_theirs(
     tail = len(ours.ids) - ours.first_row - 1  # the blank is the question's own
     assert SPECIAL_IDS.isdisjoint(ask.ids[ask.first_row : len(ask.ids) - tail])
     line = f"{title}\n" if title else ""
-    assert list(read.ids) == [*CHATML.tokenizer.encode(line).ids, *CHATML.tokenizer.encode(text).ids]
+    assert list(read.ids) == [
+        *CHATML.tokenizer.encode(line).ids,
+        *CHATML.tokenizer.encode(text).ids,
+    ]
 
 
 @templates

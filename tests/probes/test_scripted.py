@@ -18,8 +18,13 @@ EXACT = 1e-6
 """fp32 beside fp64."""
 
 
-def prompt(reader: ScriptedReader, text: str, question: str = "Who?", title: str | None = None) -> Prompt:
-    return Prompt(reader.layout.passage_tokens(text, [(0, len(text))], title), reader.layout.question_tokens(question))
+def prompt(
+    reader: ScriptedReader, text: str, question: str = "Who?", title: str | None = None
+) -> Prompt:
+    return Prompt(
+        reader.layout.passage_tokens(text, [(0, len(text))], title),
+        reader.layout.question_tokens(question),
+    )
 
 
 def look(reader: ScriptedReader, text: str, want: Want, **laid_out: str) -> Signal:
@@ -67,13 +72,18 @@ def test_the_last_row_of_the_last_head_is_the_script_itself():
 def test_a_script_beyond_the_mass_is_scaled_down_to_it():
     reader = ScriptedReader(lambda question, passage: [3.0, 1.0])
     seen = look(reader, "ab", Want((3,), ("last",))).weights[0, 1, 0]
-    assert seen.tolist() == pytest.approx([MAX_PASSAGE_MASS * 0.75, MAX_PASSAGE_MASS * 0.25], abs=EXACT)
+    assert seen.tolist() == pytest.approx(
+        [MAX_PASSAGE_MASS * 0.75, MAX_PASSAGE_MASS * 0.25], abs=EXACT
+    )
 
 
 def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
     """Layer 0, head 1 of 2 x 2 heads: 2 of 4 parts script; the first of R rows: 1 of R parts."""
     reader = ScriptedReader(lambda question, passage: [0.4, 0.0], layers=2, heads=2)
-    rows = len(reader.layout.question_tokens("Who?").ids) - reader.layout.question_tokens("Who?").first_row
+    rows = (
+        len(reader.layout.question_tokens("Who?").ids)
+        - reader.layout.question_tokens("Who?").first_row
+    )
     seen = look(reader, "ab", Want((0,), ("question",))).weights
     assert seen.shape == (1, 2, rows, 2)
     share = 2 / 4 * 1 / rows
@@ -98,7 +108,9 @@ def test_row_groups_stand_in_the_order_wanted():
 
 @pytest.mark.parametrize("text", ["needle", NASTY, "hay " * 500, "needle " * 300, ""])
 def test_weights_are_a_part_of_a_softmax(text: str):
-    seen = look(ScriptedReader.from_needles("needle", "你"), text, Want((0, 3), ("question",)), title="T")
+    seen = look(
+        ScriptedReader.from_needles("needle", "你"), text, Want((0, 3), ("question",)), title="T"
+    )
     assert seen.weights.dtype == torch.float32
     assert seen.weights.shape[-1] == len(replace_surrogates(text).encode())
     assert seen.weights.ge(0).all()
@@ -106,7 +118,9 @@ def test_weights_are_a_part_of_a_softmax(text: str):
 
 
 def test_needles_draw_the_look_wherever_they_occur_and_overlap():
-    seen = look(ScriptedReader.from_needles("aba"), "xababax", Want((3,), ("last",))).weights[0, 1, 0]
+    seen = look(ScriptedReader.from_needles("aba"), "xababax", Want((3,), ("last",))).weights[
+        0, 1, 0
+    ]
     assert seen.argsort(descending=True, stable=True).tolist() == [1, 2, 3, 4, 5, 0, 6]
     assert seen[1] / seen[0] == pytest.approx(1e4, rel=1e-3)
 

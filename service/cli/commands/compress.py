@@ -108,8 +108,8 @@ def compress(
         typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
     query = found.question(question)
 
+    from tamis.compressors.inputs import question_text
     from tamis.compressors.pipeline.compression import Compressor
-    from tamis.compressors.question import question_text
     from tamis.service.api.compress import counter_of
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod, ordering_methods

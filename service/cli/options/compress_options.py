@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tamis.compressors.checks import BUDGETS, check_together
-from tamis.compressors.rules import MAX_TOKENS, Budget
+from tamis.compressors.rules import BUDGETS, MAX_TOKENS, Budget, check_together
 
 MAX_INPUT_TOKENS = 1_000_000
 

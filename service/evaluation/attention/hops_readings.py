@@ -103,7 +103,9 @@ class PassagePacks:
         tokenised = time.perf_counter()
         want = Want(tuple(range(self.layers)), ("question_mean",))
         signals = zip(reads, self.reader.read(prompts, want), strict=True)
-        features = torch.cat([pool_question_rows(signal, read.unit_spans) for read, signal in signals])
+        features = torch.cat(
+            [pool_question_rows(signal, read.unit_spans) for read, signal in signals]
+        )
         timings_ms = {
             "tokenize": (tokenised - clock) * 1e3,
             "read": (time.perf_counter() - tokenised) * 1e3,

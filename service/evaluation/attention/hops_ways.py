@@ -125,7 +125,9 @@ class WayReader:
     def fits_one_prompt(self, record: Record) -> bool:
         """Whether all passages of a record fit into one prompt."""
         layout, max_tokens = self.reader.layout, self.whole.window_tokens
-        room = document_tokens_left(self.reader, layout.question_tokens(record["question"]), max_tokens)
+        room = document_tokens_left(
+            self.reader, layout.question_tokens(record["question"]), max_tokens
+        )
         return count_joined_tokens(layout, passages_of(record)) <= room
 
 

@@ -98,18 +98,20 @@ def separator_ids(tokens: TextTokenizer, passages: Sequence[Passage]) -> set[int
 
 
 def window_features(
-    asked: Tensor, empty: Tensor, content: Tensor, spans: Sequence[tuple[int, int]]
+    question: Tensor, empty: Tensor, content: Tensor, spans: Sequence[tuple[int, int]]
 ) -> Tensor:
     """Means and sums of attention in one window, by unit: `[U, 5·L·H]`.
 
     Args:
-        asked, empty: attention of the question's rows, and of those of "N/A": `[L, H, N]`.
+        question, empty: attention of the question's rows, and of those of "N/A": `[L, H, N]`.
         content: which tokens are no separators: `[N]`. spans: of the units.
     """
     counts = pool_tokens(content.double(), spans, "sum").clamp_min(1)[:, None, None]
-    plain = [pool_tokens(weights, spans, "mean") for weights in (asked, empty)]
-    without = [pool_tokens(weights * content, spans, "sum") / counts for weights in (asked, empty)]
-    total = asked.sum(-1).expand(len(spans), *asked.shape[:2])
+    plain = [pool_tokens(weights, spans, "mean") for weights in (question, empty)]
+    without = [
+        pool_tokens(weights * content, spans, "sum") / counts for weights in (question, empty)
+    ]
+    total = question.sum(-1).expand(len(spans), *question.shape[:2])
     return torch.cat([kind.float().flatten(1) for kind in (*plain, *without, total)], 1)
 
 

@@ -75,7 +75,7 @@ def _budget_figures(
     seed: int,
     draws: int,
 ) -> dict[str, Any]:
-    at = {name: of[budget] for name, of in counts.outcomes.items()}
+    at = {name: outcome[budget] for name, outcome in counts.outcomes.items()}
     best = max(free, key=lambda name: sum(at[name].gold_kept))
 
     def ahead(one: BudgetOutcome, other: BudgetOutcome) -> list[float]:
@@ -83,7 +83,7 @@ def _budget_figures(
         return [round(value, 4) for value in interval]
 
     cells: dict[str, Any] = {
-        name: {"gold_kept": _share_kept(counts, of)} for name, of in at.items()
+        name: {"gold_kept": _share_kept(counts, outcome)} for name, outcome in at.items()
     }
     for name in proxies:
         cells[name]["ahead_of_free"] = ahead(at[name], at[best])
@@ -93,8 +93,8 @@ def _budget_figures(
     return {"best_free": best, "methods": cells}
 
 
-def _share_kept(counts: EvidenceTally, of: BudgetOutcome) -> float:
-    return round(sum(of.gold_kept) / sum(counts.gold), 4)
+def _share_kept(counts: EvidenceTally, outcome: BudgetOutcome) -> float:
+    return round(sum(outcome.gold_kept) / sum(counts.gold), 4)
 
 
 def _share_of_misses(

@@ -16,16 +16,18 @@ COST_COLUMNS = ("ms p50", "p95", "cpu", "MiB", "× ms", "× cpu")
 def peer_tables(name: str, figures: Mapping[str, Any]) -> list[Table]:
     """Two tables of one set, one row a peer: by evidence, most first; by time, fastest first."""
     peers = list(figures["peers"].values())
-    timed = [of for of in peers if "ms_p50" in of]
-    by_evidence = sorted(peers, key=lambda of: -of.get("evidence", -1.0))
-    by_ms = sorted(timed, key=lambda of: float(of["ms_p50"]))
+    timed = [peer for peer in peers if "ms_p50" in peer]
+    by_evidence = sorted(peers, key=lambda peer: -peer.get("evidence", -1.0))
+    by_ms = sorted(timed, key=lambda peer: float(peer["ms_p50"]))
     title = (
         f"{name}: {figures['cases']} cases of {figures['mean_tokens_in']:,.0f} tokens, "
         f"budget {figures['mean_budget_tokens']:,.0f}"
     )
     return [
-        _peer_table(title, EVIDENCE_COLUMNS, [(of, _evidence_cells(of)) for of in by_evidence]),
-        _peer_table("", COST_COLUMNS, [(of, _cost_cells(of)) for of in by_ms]),
+        _peer_table(
+            title, EVIDENCE_COLUMNS, [(peer, _evidence_cells(peer)) for peer in by_evidence]
+        ),
+        _peer_table("", COST_COLUMNS, [(peer, _cost_cells(peer)) for peer in by_ms]),
     ]
 
 
@@ -37,33 +39,35 @@ def _peer_table(
     table.add_column("peer", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for of, cells in rows:
-        table.add_row(Text(of["label"], "bold" if of["ours"] else ""), *cells)
+    for peer, cells in rows:
+        table.add_row(Text(peer["label"], "bold" if peer["ours"] else ""), *cells)
     return table
 
 
-def _evidence_cells(of: Mapping[str, Any]) -> list[Text]:
-    errors = Text(f"{of['errors']} of {of['cases']}" if of["errors"] else "", "red")
-    if "evidence" not in of:
+def _evidence_cells(peer: Mapping[str, Any]) -> list[Text]:
+    errors = Text(f"{peer['errors']} of {peer['cases']}" if peer["errors"] else "", "red")
+    if "evidence" not in peer:
         return [*[Text("")] * (len(EVIDENCE_COLUMNS) - 1), errors]
     return [
-        Text(f"{of['evidence']:.3f}"),
-        Text(f"{of['all']:.2f}"),
-        Text("-" if of["answer"] is None else f"{of['answer']:.2f}"),
-        Text(f"{of['kept']:.3f}" + (f"\n{of['over_budget']} over" if of["over_budget"] else "")),
-        _with_interval(of.get("reference_evidence_ahead"), "difference", "{:+.2f}".format),
+        Text(f"{peer['evidence']:.3f}"),
+        Text(f"{peer['all']:.2f}"),
+        Text("-" if peer["answer"] is None else f"{peer['answer']:.2f}"),
+        Text(
+            f"{peer['kept']:.3f}" + (f"\n{peer['over_budget']} over" if peer["over_budget"] else "")
+        ),
+        _with_interval(peer.get("reference_evidence_ahead"), "difference", "{:+.2f}".format),
         errors,
     ]
 
 
-def _cost_cells(of: Mapping[str, Any]) -> list[Text]:
+def _cost_cells(peer: Mapping[str, Any]) -> list[Text]:
     return [
-        Text(_format_ms(of["ms_p50"])),
-        Text(_format_ms(of["ms_p95"])),
-        Text(_format_ms(of["cpu_ms_p50"])),
-        Text(f"{of['peak_mib']:,.0f}"),
-        _with_interval(of.get("times_reference_ms"), "ratio", _format_ratio),
-        _with_interval(of.get("times_reference_cpu_ms"), "ratio", _format_ratio),
+        Text(_format_ms(peer["ms_p50"])),
+        Text(_format_ms(peer["ms_p95"])),
+        Text(_format_ms(peer["cpu_ms_p50"])),
+        Text(f"{peer['peak_mib']:,.0f}"),
+        _with_interval(peer.get("times_reference_ms"), "ratio", _format_ratio),
+        _with_interval(peer.get("times_reference_cpu_ms"), "ratio", _format_ratio),
     ]
 
 
@@ -90,7 +94,10 @@ def describe_frontier(figures: Mapping[str, Any]) -> str:
     if not figures["frontier"]:
         return "No peer answered."
     steps = [figures["peers"][name] for name in figures["frontier"]]
-    parts = [f"{of['label']} {of['evidence']:.2f} in {_format_ms(of['ms_p50'])} ms" for of in steps]
+    parts = [
+        f"{peer['label']} {peer['evidence']:.2f} in {_format_ms(peer['ms_p50'])} ms"
+        for peer in steps
+    ]
     for i in range(1, len(steps)):
         more = steps[i]["evidence"] - steps[i - 1]["evidence"]
         ms = steps[i]["ms_p50"] - steps[i - 1]["ms_p50"]

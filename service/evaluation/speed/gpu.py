@@ -123,26 +123,26 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure_gpu(given: argparse.Namespace) -> dict[str, Any]:
+def measure_gpu(options: argparse.Namespace) -> dict[str, Any]:
     """Measures with the options of the command, and returns the report."""
-    device = choose_device(given.device)
-    dtype = choose_dtype(given.dtype, device)
-    ours, theirs = (random_proxy(given.layers, device, dtype, ours) for ours in (True, False))
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    ours, theirs = (random_proxy(options.layers, device, dtype, ours) for ours in (True, False))
     limit = measure_limit(ours)
     report = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(dtype).removeprefix("torch."),
         "torch": torch.__version__,
-        "layers": given.layers,
+        "layers": options.layers,
         "batch_tokens": ours.batch_tokens,
         "limit_gflops": round(limit.flops / 1e9, 1),
         "agree": largest_difference(ours, theirs),
         "cells": {
             f"{tokens}/{each}": measure_cell(
-                ours, theirs, random_prompts(tokens, each), limit, given.rounds
+                ours, theirs, random_prompts(tokens, each), limit, options.rounds
             )
-            for tokens in given.tokens
-            for each in given.passage_tokens
+            for tokens in options.tokens
+            for each in options.passage_tokens
         },
     }
     if device.type == "cuda":
@@ -165,10 +165,10 @@ def argument_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Prints the report; exits with code 2 and one line where the device is missing."""
     parser = argument_parser()
-    given = parser.parse_args()
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
+    options = parser.parse_args()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("no GPU that torch can use is here; --device cpu rehearses on the processor")
-    sys.stdout.write(json.dumps(measure_gpu(given), indent=1) + "\n")
+    sys.stdout.write(json.dumps(measure_gpu(options), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
+from tamis.compressors.registry import method_info
 from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import resolve_language
@@ -274,7 +275,7 @@ class _QuestionCall:
         """About how many tokens the model has to read; None where the context fits as it is."""
         if not prepared.needs_scores:
             return None
-        if not self.state.uses_proxy(self.method):
+        if not method_info(self.method).needs_proxy:
             return 0
         return estimate_tokens(self.body.full_question(self.question), self.body.texts())
 

@@ -155,7 +155,8 @@ class CompressionBuilder:
         )
         self.rules = rules
         self.passage_results = per_passage(self.result, rules, counter)
-        self.converters = [OffsetConverter(p.text, unit) for p in self.result.passages]
+        passages = () if unit == "codepoint" else self.result.passages
+        self.converters = [OffsetConverter(passage.text, unit) for passage in passages]
 
     def build(
         self,
@@ -233,6 +234,8 @@ class CompressionBuilder:
 
     def _visible_span(self, u: int) -> tuple[int, int]:
         unit = self.result.units[u]
+        if not self.converters:  # code points, as they are
+            return unit.visible
         converter = self.converters[unit.passage]
         return converter.from_codepoints(unit.visible[0]), converter.from_codepoints(
             unit.visible[1]

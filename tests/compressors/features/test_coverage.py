@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.keep_tags import parse_keep_tags
+from tamis.compressors.inputs import parse_keep_tags, question_text
 from tamis.compressors.method import Info
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.question import question_text
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput, BudgetTooSmall

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tamis.compressors.documents import to_passage
+from tamis.compressors.inputs import to_passage
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor

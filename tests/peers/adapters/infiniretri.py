@@ -1,9 +1,9 @@
 """InfiniRetri 0.0.3 over the proxy, the package unchanged, in float32 with eager attention.
 
 Its public `generate` runs with the model's own `generate` stubbed, so that its chunk loop works
-and no answer is generated; the text it would answer from is the text it keeps. Instead of a constant
-number of tokens, each step takes tokens from the best down while their whole sentences fit the
-budget: the package's default of 300 keeps most of a context of a thousand tokens.
+and no answer is generated; the text it would answer from is the text it keeps. Instead of a
+constant number of tokens, each step takes tokens from the best down while their whole sentences fit
+the budget: the package's default of 300 keeps most of a context of a thousand tokens.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """LLMLingua-2 from a folder of weights: a token classifier that does not read the question.
 
 The package counts with a tiktoken encoding that it downloads; the classifier's own tokenizer
-replaces it, so the budget is given as a rate, not as a number of tokens. The package recognises word
-starts by the folder's name, which must contain `xlm-roberta-large` or `bert-base-multilingual-cased`.
+replaces it, so the budget is given as a rate, not as a number of tokens. The folder's name decides
+how word starts are found: it must contain `xlm-roberta-large` or `bert-base-multilingual-cased`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OpenProvence from a folder of weights with code of its own: this code runs, so trust the folder.
 
 Written from the published description of `process`: for a question and documents given as lists of
-sentences, it returns a probability for each sentence (`return_sentence_metrics`). The budget replaces
-its threshold: the sentences with the highest probabilities that fit are kept.
+sentences, it returns a probability for each sentence (`return_sentence_metrics`). The budget
+replaces its threshold: the sentences with the highest probabilities that fit are kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sentinel as published: no package exists, so this is tamis's own `sentinel` method.
 
 All layers and heads of the last prompt token, one joined context in chunks, logistic regression,
-selection that stops at the first sentence that does not fit. It reads with tamis's own recorder,
+selection that stops at the first sentence that does not fit. It reads with the recorder of tamis,
 which keeps one row where the released code keeps whole attention maps, and is therefore faster;
 `sentinel_eager.py` reads as the released code does. The regression is the one that ships with tamis;
 its training is described beside its weights.

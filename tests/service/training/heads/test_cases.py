@@ -210,7 +210,10 @@ def test_places_are_drawn_by_the_record_and_read_by_every_row_of_every_layer():
     """A document draws its share where it stands, and stands elsewhere in another list."""
     reader = ListRecordingReader.from_needles("Ann")
     reader.asked = []
-    best = {attention_shares(answered_record(i), reader, 3, 100)[:, -1].argmax().item() for i in range(12)}
+    best = {
+        attention_shares(answered_record(i), reader, 3, 100)[:, -1].argmax().item()
+        for i in range(12)
+    }
     assert best == {0, 1, 2}
     assert set(reader.asked) == {(EVERY, ("question_mean",))}
     for i, (_, text) in enumerate(list(reader.read_log)):

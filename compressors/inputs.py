@@ -1,14 +1,56 @@
-"""Turns a caller's documents into passages; errors name the document by its place in the list."""
+"""What callers give: a question with its instruction and history, documents, `<keep>` tags.
+
+Errors name a document by its place in the list. Text is taken as it is.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 
+COMPRESSION_REASON = "compression keeps what answers a question"
 _KNOWN_FIELDS = ("text", "id", "title", "metadata", "keep", "min_tokens")
+_KEEP_TAG = re.compile(r"</?keep>")
+
+
+def question_text(
+    question: str, instruction: str | None = None, history: Sequence[str] = ()
+) -> str:
+    """The question behind its instruction and history, a line each: the proxy reads rows of all.
+
+    Words of the instruction and of earlier turns count as words of the question, so "who founded
+    it?" finds what "it" was. All of it is read after every window, so long histories are costly.
+
+    Raises:
+        BadInput: one of them is not text, or the question is empty.
+    """
+    check_question(question, COMPRESSION_REASON)
+    if isinstance(history, str) or not all(isinstance(turn, str) for turn in history):
+        raise BadInput("history is a list of earlier turns, each a text, the oldest first")
+    if instruction is not None and not isinstance(instruction, str):
+        raise BadInput(f"instruction is {type(instruction).__name__}; give a text")
+    lines = (instruction or "", *history, question)
+    return "\n".join(line for line in lines if line.strip())
+
+
+def check_question(question: Any, reason: str) -> None:
+    """Refuses a question without text.
+
+    Args:
+        reason: why a question is needed, for the message.
+
+    Raises:
+        BadInput: it is no string, or white space alone.
+    """
+    if not isinstance(question, str):
+        raise BadInput(f"the question is of type {type(question).__name__}; give a text")
+    if not question.strip():
+        raise BadInput(f"the question is empty; {reason}")
 
 
 def check_list(given: Any, name: str) -> None:
@@ -83,3 +125,31 @@ def _parse_keep(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, 
             f"passage {index}: 'keep' or 'min_tokens' cannot be read ({error}); "
             "give pairs of whole numbers [start, stop], and a whole number"
         ) from error
+
+
+def parse_keep_tags(passage: Passage, index: int) -> Passage:
+    """The passage with the span of every `<keep> … </keep>` added to its `keep`.
+
+    The tags stay in the text, which is returned verbatim, so offsets are the caller's own.
+
+    Raises:
+        BadInput: a tag without its partner, or one inside another; the message names its place.
+    """
+    spans, open_at = [], None
+    for tag in _KEEP_TAG.finditer(passage.text):
+        closing = tag.group() == "</keep>"
+        if closing == (open_at is None):
+            raise BadInput(
+                f"passage {index}: {tag.group()} at character {tag.start()} has no partner; "
+                "close every <keep> with </keep>, and put none inside another"
+            )
+        if open_at is None:
+            open_at = tag.start()
+        else:
+            spans.append((open_at, tag.end()))
+            open_at = None
+    if open_at is not None:
+        raise BadInput(
+            f"passage {index}: <keep> at character {open_at} is never closed; add </keep>"
+        )
+    return replace(passage, keep=(*passage.keep, *spans)) if spans else passage
