@@ -1,4 +1,4 @@
-"""What mkdocs adds: the reference of the command line, made of its own help; the log; links out."""
+"""What mkdocs adds: the reference of the command line, made from its help, and links out of docs/."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typer
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = {"LOG.md": "log.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
-"""Files of the repository's root that are pages of the site, too."""
+OUTSIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+"""Files of the repository's root that are also pages of the site."""
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages that are not files of docs/."""
+    """Adds the pages whose source is not in docs/."""
     files.append(File.generated(config, "reference/cli.md", content="".join(command_line())))
     for name, page in OUTSIDE.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text("utf-8")))
@@ -26,26 +26,28 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to files beside docs/ go to their pages; to others, they become their names."""
+    """Rewrites links that leave docs/: to the page of that file, or to its name if it has none."""
     here = posixpath.dirname(page.file.src_uri)
 
-    def moved(found: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(here, found[2]))
+    def rewrite_link(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(here, link[2]))
         name = target.removeprefix("../")
         if name in OUTSIDE or target in OUTSIDE:
-            return f"[{found[1]}]({posixpath.relpath(OUTSIDE[name], here or '.')})"
+            return f"[{link[1]}]({posixpath.relpath(OUTSIDE[name], here or '.')})"
+        if page.file.src_uri in OUTSIDE.values() and target.startswith("docs/"):
+            return f"[{link[1]}]({target.removeprefix('docs/')})"
         outside = target.startswith("../") or page.file.src_uri in OUTSIDE.values()
-        return f"{found[1]} (`{name.lstrip('./')}`)" if outside else found[0]
+        return f"{link[1]} (`{name.lstrip('./')}`)" if outside else link[0]
 
     fenced = re.sub(r"^```(\w+) [\w-]+$", r"```\1", markdown, flags=re.MULTILINE)
-    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)\)", moved, fenced)
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)\)", rewrite_link, fenced)
 
 
 def command_line() -> Iterator[str]:
-    """Every command with its parameters, as its help has them."""
+    """Every command with its parameters, from its help."""
     from tamis.service.cli.main import app
 
-    yield "# Command line\n\nMade of the commands' own help.\n"
+    yield "# Command line\n\nMade from the help of the commands.\n"
     root = typer.main.get_command(app)
     yield from commands(root, click.Context(root, info_name="tamis"), 2)
 

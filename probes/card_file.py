@@ -1,4 +1,4 @@
-"""Cards: JSON files beside weights that say which model they are for, with a fixed set of fields."""
+"""Cards: JSON files beside weights that say which model they are for, with fixed fields."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The text around passage and question; a probe is valid only for the template it was fitted with.
+    """The text around passage and question; probes are valid for their own template only.
 
     Attributes:
         name: what cards of probes call it.
@@ -95,7 +95,7 @@ class Prompt:
     question: QuestionTokens
 
     def __len__(self) -> int:
-        """Tokens that run when nothing of the passage is cached; the template's opening not counted."""
+        """Tokens that run when the passage is not cached, without the template's opening."""
         return len(self.passage.ids) + len(self.question.ids)
 
 

@@ -1,4 +1,4 @@
-"""A reader without a model: attention defined by a function, for tests of methods and their callers.
+"""A reader without a model: its attention is a function, for tests of methods and callers.
 
     reader = ScriptedReader.from_needles("Jane Roe")   # accepted wherever a proxy is
     reader.prompts_read                                # how often the "model" was called
@@ -28,7 +28,7 @@ WeightFunction = Callable[[str, str], Sequence[float]]
 """From question and passage, one non-negative weight per character of the passage."""
 
 MAX_PASSAGE_MASS = 0.9
-"""The largest share of attention that a passage gets; as in real models, the template draws the rest."""
+"""The largest share of attention that a passage gets; the template draws the rest."""
 
 _BACKGROUND_WEIGHT = 1e-4
 """The weight of a character outside every needle of `from_needles`; inside it is 1."""

@@ -42,10 +42,10 @@ class TokenizedText:
 
 
 class TextTokenizer:
-    """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary characters."""
+    """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary text."""
 
     def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
-        """Wraps a copy of the tokenizer; or, if `owned`, the tokenizer itself, which is modified."""
+        """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified."""
         plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()

@@ -64,7 +64,9 @@ class Product:
     def __call__(self, states: Tensor) -> Tensor:
         """`[N, in]` to `[N, out]`."""
         return (
-            self._apply(states, "none") if self._is_packed else linear(states, self.weight, self.bias)
+            self._apply(states, "none")
+            if self._is_packed
+            else linear(states, self.weight, self.bias)
         )
 
     def silu(self, states: Tensor) -> Tensor:

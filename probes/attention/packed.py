@@ -22,7 +22,9 @@ KERNEL_BLOCK_KEYS = 512
 
 def attention_function(recorder: Recorder) -> Callable[..., Tensor]:
     """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
-    return recorder.custom_attention.attend if recorder.custom_attention else partial(attend, recorder)
+    return (
+        recorder.custom_attention.attend if recorder.custom_attention else partial(attend, recorder)
+    )
 
 
 def attend(

@@ -1,14 +1,15 @@
-"""Reading attention rows while a model runs, and nothing else about it.
+"""Recording selected rows of attention while a model runs.
 
-Attention runs as it would and, when a recorder is set, gives the few rows of softmax that were
-asked for, in fp32. Nothing is stored on the model: the recorder lives in a `ContextVar`, so threads
-and tasks that share a model do not see each other. `forward` and `hosted` run models under it.
+Attention is computed as usual; when a recorder is set, the requested rows of softmax are also
+stored, in fp32. Nothing is stored on the model: the recorder lives in a `ContextVar`, so threads
+and tasks that share a model do not affect each other. `model.forward` and `model.hf_backend` run
+models under it.
 
 A batch comes in one of two layouts:
 
     padded   [B, N] with transformers' own mask; row spans count padded positions
     packed   [1, n_0 + n_1 + ...]: sequences end to end, no padding, each attending only to itself
-             and to the keys that were kept for it; positions are passed explicitly
+             and to the keys that were cached for it; positions are passed explicitly
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class KVLayer:
 
 
 class StopForward(Exception):  # control flow, not an error
-    """The deepest layer wanted has been read; the rest of the forward pass is not needed."""
+    """The deepest requested layer has been read; the rest of the forward pass is not needed."""
 
 
 class CustomAttention(Protocol):
-    """Attention of another shape than one packed row; `asking.Asking` is it."""
+    """Attention computed otherwise than by `packed`, such as `cached.CachedAttention`."""
 
     def attend(
         self,
@@ -56,23 +57,24 @@ class CustomAttention(Protocol):
 
 @dataclass(slots=True)
 class Recorder:
-    """What one forward pass should record, and what it has recorded.
+    """What one forward pass shall record, and what it has recorded.
 
     Attributes:
-        layers: layers to record.
+        layers: the layers to record.
         row_spans: per sequence, the half-open span of query positions to record, counted within the
             sequence's own new tokens (packed) or within the padded row (padded).
         lengths: new tokens of each packed sequence; None for a padded batch.
-        past: per packed sequence, what was kept for it, layer by layer; None for nothing.
-        groups: how recorded rows are reduced before they are stored.
-        keep: store keys and values of the new tokens.
-        keep_tokens: of how many of each sequence's new tokens; None for all.
-        asking: attends in place of the packed code, for questions to passages read before.
-        states: store the query states of the rows (packed only).
+        past_kv: per packed sequence, its cached keys and values, layer by layer; None for none.
+        groups: the row groups that recorded rows are reduced to before they are stored.
+        keep_kv: store keys and values of the new tokens.
+        kv_tokens: for how many of each sequence's new tokens; None for all.
+        custom_attention: replaces the attention of `packed`.
+        record_queries: store the query states of the rows (packed only).
         stop_after: raise `StopForward` once this layer has been recorded.
         weights: per sequence, per recorded layer in order, `[H, R, N_keys]` fp32.
-        kept: per packed sequence, per layer in order.
-        queries: likewise `[H, R, d]`, rotated and scaled: times a rotated key, they are logits.
+        kv_layers: per packed sequence, the stored keys and values per layer in order.
+        queries: per packed sequence and recorded layer `[H, R, d]`, rotated and scaled: their
+            products with rotated keys are logits.
     """
 
     layers: frozenset[int]
@@ -95,11 +97,13 @@ class Recorder:
         self.kv_layers = [[] for _ in self.row_spans]
         self.queries = [[] for _ in self.row_spans]
 
-    def tail_mask(self, start: int, stop: int, keys: int, window: int | None, like: Tensor) -> Tensor:
-        """0 where the rows `[start, stop)` see one of the last keys, else -inf: `[R, C]`.
+    def tail_mask(
+        self, start: int, stop: int, keys: int, window: int | None, like: Tensor
+    ) -> Tensor:
+        """0 where the rows `[start, stop)` attend to one of the last C keys, else -inf: `[R, C]`.
 
-        C is as few as hide anything: without a window, a row sees every key before the first row.
-        Made once a pass, in the dtype and place of `like`.
+        C is the number of keys that are masked for any row: without a window, all rows attend to
+        every key before the first row. Made once per pass, in the dtype and on the device of `like`.
         """
         span = (start, stop, keys, window, like.dtype)
         if span not in self._masks:
@@ -109,26 +113,26 @@ class Recorder:
         return self._masks[span]
 
     def mask(self, start: int, keys: int, window: int | None, like: Tensor) -> Tensor:
-        """The same over all keys, for the rows from `start` to the last: `[R, N]`."""
+        """The mask over all keys, for the rows from `start` to the last: `[R, N]`."""
         span = (start, keys, keys, -1, like.dtype)
         if window is not None or not start:
             return self.tail_mask(start, keys, keys, window, like)
         if span not in self._masks:
-            later = self.tail_mask(start, keys, keys, None, like)
-            self._masks[span] = torch.nn.functional.pad(later, (start, 0))
+            tail = self.tail_mask(start, keys, keys, None, like)
+            self._masks[span] = torch.nn.functional.pad(tail, (start, 0))
         return self._masks[span]
 
     def store_kv(self, s: int, keys: Tensor, values: Tensor) -> None:
-        """Keeps a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
-        most = self.kv_tokens[s] if self.kv_tokens is not None else keys.shape[1]
-        self.kv_layers[s].append(KVLayer(keys[:, :most].clone(), values[:, :most].clone()))
+        """Stores a sequence's new keys and values of one layer: each `[Hkv, n, d]`."""
+        stop = self.kv_tokens[s] if self.kv_tokens is not None else keys.shape[1]
+        self.kv_layers[s].append(KVLayer(keys[:, :stop].clone(), values[:, :stop].clone()))
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("tamis_recorder", default=None)
 
 
 def current_recorder() -> Recorder | None:
-    """The recorder of this thread or task."""
+    """The recorder of this thread or task, if one is set."""
     return _recorder.get()
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from tamis.probes.signal import RowGroup
 
 
-def causal_mask(start: int, stop: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+def causal_mask(
+    start: int, stop: int, keys: int, window: int | None, device: torch.device
+) -> Tensor:
     """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
     row = torch.arange(start, stop, device=device)[:, None]
     column = torch.arange(keys, device=device)[None]
@@ -44,7 +46,9 @@ def group_rows_fp32(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     return group_rows(weights.float(), groups)
 
 
-def softmax_row_groups(query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def softmax_row_groups(
+    query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]
+) -> Tensor:
     """Softmax rows in fp32 in groups: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
 
     Args:

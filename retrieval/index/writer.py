@@ -204,7 +204,7 @@ class IndexWriter:
         titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
         if self.models.keys:
             keys = list(self.models.keys.encode_chunks(texts, titles))
-            writer.save_keys(keys or [_empty_keys(self)])
+            writer.save_keys(keys, _empty_keys(self))
         if self.models.vectors:
             pairs = zip(titles, texts, strict=True)
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]

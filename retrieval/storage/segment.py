@@ -155,10 +155,14 @@ class SegmentWriter:
     def _add_document(self, record: dict[str, Any], chunks: int) -> None:
         self._docs.add({**record, "chunks": [len(self._chunks) - chunks, len(self._chunks)]})
 
-    def save_keys(self, parts: Sequence[NDArray[Any]]) -> None:
-        """Writes the keys of all chunks, given chunk by chunk in order."""
+    def save_keys(self, parts: Sequence[NDArray[Any]], no_keys: NDArray[Any]) -> None:
+        """Writes the keys of all chunks, given chunk by chunk in order; there may be no chunk.
+
+        Args:
+            no_keys: `[0, H·d]`, what a segment without chunks has.
+        """
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-        save_array(self.folder / "keys.npy", np.concatenate(parts))
+        save_array(self.folder / "keys.npy", np.concatenate([no_keys, *parts]))
         save_array(self.folder / "key_starts.npy", starts)
 
     def save(self, name: str, values: NDArray[Any]) -> None:

@@ -161,7 +161,10 @@ def answer_records(
     """
     answers = dict(_load_answers(path))
     rows = []
+    written = path.read_bytes() if path.is_file() else b""
     with path.open("a", encoding="utf8") as file:
+        if written and not written.endswith(b"\n"):  # torn by a run that was killed
+            file.write("\n")
         for i, record in enumerate(records, 1):
             for condition in settings.conditions():
                 context, tokens, tokens_in = _condition_context(record, condition, build_context)

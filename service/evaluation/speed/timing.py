@@ -267,6 +267,8 @@ def _prompt_batches(
 def _run_bare(proxy: Proxy, batches: Sequence[Sequence[Prompt]]) -> None:
     for batch in batches:
         _forward(proxy, batch)
+    if proxy.device.type == "cuda":  # kernels run after the call returns
+        torch.cuda.synchronize(proxy.device)
 
 
 def _forward(proxy: Proxy, batch: Sequence[Prompt]) -> None:

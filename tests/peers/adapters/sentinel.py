@@ -3,8 +3,8 @@
 All layers and heads of the last prompt token, one joined context in chunks, logistic regression,
 selection that stops at the first sentence that does not fit. It reads with the recorder of tamis,
 which keeps one row where the released code keeps whole attention maps, and is therefore faster;
-`sentinel_eager.py` reads as the released code does. The regression is the one that ships with tamis;
-its training is described beside its weights.
+`sentinel_eager.py` reads as the released code does. The regression ships with tamis; its training
+is described beside its weights.
 """
 
 from __future__ import annotations

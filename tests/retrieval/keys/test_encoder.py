@@ -117,6 +117,20 @@ def test_keys_are_the_same_after_merging_as_when_they_were_read(tmp_path, encode
     assert found == pytest.approx({hit.id: hit.scores["keys"] for hit in fresh}, abs=0.05)
 
 
+def test_a_batch_without_any_text_leaves_the_index_searchable(tmp_path, encoder):
+    """A blank document has no chunk; the keys of the others stay where they are."""
+    body = as_lists(KeyRecipe.from_json(encoder.recipe.as_json()).as_json())
+    models, home = ChunkModels(encoder), tmp_path / "i"
+    with create_index(home, IndexSettings(keys=body), models) as writer:
+        writer.put(make_documents(3))
+        writer.finish()
+    before = CorpusIndex.open(home, proxy=encoder.proxy).search("word1 word2", 9)
+    with open_writer(home, models) as writer:
+        writer.put([CorpusDocument("blank", " \n ")])
+    after = CorpusIndex.open(home, proxy=encoder.proxy).search("word1 word2", 9)
+    assert [(hit.id, hit.scores) for hit in after] == [(hit.id, hit.scores) for hit in before]
+
+
 def as_lists(value):
     if isinstance(value, dict):
         return {key: as_lists(of) for key, of in value.items()}

@@ -114,6 +114,15 @@ def test_a_resumed_run_sends_no_prompt_twice(tmp_path):
     assert again.prompts == []
 
 
+def test_an_answer_after_a_torn_line_is_kept(tmp_path):
+    kept = tmp_path / "a.jsonl"
+    kept.write_text('{"key": "torn')
+    answer_records(rows(), short, first := Parrot(), SETTINGS, kept, lambda i, n: None)
+    answer_records(rows(), short, again := Parrot(), SETTINGS, kept, lambda i, n: None)
+    assert first.prompts
+    assert again.prompts == []
+
+
 def test_records_without_answers_are_nothing_to_compare():
     with pytest.raises(BadInput, match="no record has 'answers'"):
         usable_records([record("a", "Q?", doc(GOLD, gold=[0]))], None)
