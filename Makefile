@@ -9,7 +9,7 @@ QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test test-data test-integrations soak chaos mutations image chroot docs dist release-check bench bench-gpu peers clean
+.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot docs dist release-check bench bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ format: setup ## rewrite the files as `make check` wants them
 test: models check ## check, then every test that needs no data set (ORDER=random, WORKERS=1)
 	$(BIN)/tamis models pull minilm-l6
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data" $(SHARED_OUT) $(if $(filter random,$(ORDER)),--random-order)
+
+coverage: models ## line coverage of the quick tests, a figure and no gate
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not data and not slow" $(SHARED_OUT) \
+	  --cov=tamis --cov-report=term --cov-report=xml
 
 test-data: models ## the tests that measure on ../shared/data
 	$(BIN)/python -m pytest -m data
@@ -95,4 +99,4 @@ bench: models ## how much evidence each method keeps, at which budget
 	$(BIN)/tamis bench evidence
 
 clean: ## remove what can be made again, the models aside
-	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .types build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml

@@ -25,7 +25,7 @@ Needs = Literal["nothing", "proxy", "encoder", "proxy+encoder"]
 
 
 @dataclass(frozen=True, slots=True)
-class Info:
+class MethodInfo:
     """What `tamis methods` shows of a method.
 
     Attributes:
@@ -53,7 +53,7 @@ class Info:
         return "encoder" in self.needs
 
 
-class Models(Protocol):
+class ModelSource(Protocol):
     """The models that methods are built with, loaded when they are asked for."""
 
     @property
@@ -82,7 +82,7 @@ class Described(Protocol):
     """Whatever says what it is."""
 
     @property
-    def info(self) -> Info:
+    def info(self) -> MethodInfo:
         """What it is for and what it needs."""
         ...
 
@@ -161,11 +161,11 @@ class Orderer(Protocol):
 class Method:
     """What every method file's class has: what it is, and how it is built from models.
 
-    The class attribute `info` is written as one `Info(...)` of literals, so that it can be read
-    without importing the file.
+    The class attribute `info` is written as one `MethodInfo(...)` of literals, so that it can be
+    read without importing the file.
     """
 
-    info: ClassVar[Info]
+    info: ClassVar[MethodInfo]
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
@@ -182,7 +182,7 @@ class Method:
         return True
 
     @classmethod
-    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
         """The method with its models: the constructor's `reader` or `encoder`, then the options.
 
         Raises:
@@ -259,7 +259,7 @@ class OrderingMethod(Method):
         raise NotImplementedError
 
 
-def check_scores(info: Info, method: str) -> None:
+def check_scores(info: MethodInfo, method: str) -> None:
     """Refuses a method that scores no units.
 
     Raises:

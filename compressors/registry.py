@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Info, Kind
+from tamis.compressors.method import Kind, MethodInfo
 from tamis.compressors.options import describe_kind, fits_kind, option_kinds
 from tamis.probes.errors import BadInput, UnknownMethod
 
@@ -54,7 +54,7 @@ def _check_name(name: str) -> None:
         raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(known)}")
 
 
-def method_info(name: str) -> Info:
+def method_info(name: str) -> MethodInfo:
     """What a method is, in a line, and where it comes from.
 
     Read from the method's source where it is written there as literals: to import most methods
@@ -66,27 +66,29 @@ def method_info(name: str) -> Info:
     _check_name(name)
     if (written := _written_info(FOLDER / f"{name}.py")) is not None:
         return written
-    info: Info = method_class(name).info
+    info: MethodInfo = method_class(name).info
     return info
 
 
-def _written_info(file: Path) -> Info | None:
-    """`Info("...", ...)` of a file, if it occurs once and is made of literals."""
+def _written_info(file: Path) -> MethodInfo | None:
+    """`MethodInfo("...", ...)` of a file, if it occurs once and is made of literals."""
     return _parse_info(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _parse_info(file: Path, changed_ns: int) -> Info | None:
+def _parse_info(file: Path, changed_ns: int) -> MethodInfo | None:
     """Of the file as it was changed last: parsing takes milliseconds."""
     calls = [
         node
         for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Info"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "MethodInfo"
     ]
     if len(calls) != 1 or not all(isinstance(arg, ast.Constant) for arg in _arguments(calls[0])):
         return None
     given = {word.arg or "": ast.literal_eval(word.value) for word in calls[0].keywords}
-    return Info(*map(ast.literal_eval, calls[0].args), **given)
+    return MethodInfo(*map(ast.literal_eval, calls[0].args), **given)
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

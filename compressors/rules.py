@@ -149,7 +149,7 @@ class RuleSpec:
     in_adapters: bool = True
     escapes: bool = False
 
-    def wanted(self) -> str:
+    def describe_values(self) -> str:
         """What to give, in words."""
         words = {
             "flag": "true or false",
@@ -295,7 +295,7 @@ class Rules:
         for one in RULES:
             spec, value = spec_of(one), getattr(self, one.name)
             if not spec.accepts(value):
-                raise BadInput(f"{one.name} is {value!r:.200}; give {spec.wanted()}")
+                raise BadInput(f"{one.name} is {value!r:.200}; give {spec.describe_values()}")
         for pattern in self.protect:
             compile_protect(pattern)
         parse_citation(self.citations or "")

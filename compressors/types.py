@@ -72,7 +72,7 @@ class KeptUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedUnits:
     """Which units stay and the text they make."""
 
     units: tuple[int, ...]

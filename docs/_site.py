@@ -1,4 +1,4 @@
-"""What mkdocs adds: the reference of the command line, made from its help, and links out of docs/."""
+"""What mkdocs adds: the reference of the command line, made from its help; links out of docs."""
 
 from __future__ import annotations
 

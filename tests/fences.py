@@ -1,4 +1,4 @@
-"""The fenced blocks of a page, by their tags, and the requests in them: what guides show is run."""
+"""The fenced blocks of a page, by their tags, and the curl commands in them, which are run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def blocks(text: str, tag: str) -> list[str]:
     return [found["body"] for found in BLOCK.finditer(text) if found["tag"] == tag]
 
 
-def answered(command: str, service: str) -> Any:
-    """What a service says to a curl command of a page; without curl its words are read here."""
+def run_request(command: str, service: str) -> Any:
+    """A service's answer to a curl command of a page; without curl, its arguments are read here."""
     assert SHOWN_AT in command
-    here = command.replace(SHOWN_AT, service.removeprefix("http://"))
+    local = command.replace(SHOWN_AT, service.removeprefix("http://"))
     if shutil.which("curl"):
-        done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=True)
+        done = subprocess.run(["bash", "-c", local], capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
-    program, silent, url, header_flag, header, data_flag, data = shlex.split(here)
+    program, silent, url, header_flag, header, data_flag, data = shlex.split(local)
     assert (program, silent, header_flag, data_flag) == ("curl", "-s", "-H", "-d")
     name, _, value = header.partition(": ")
     return httpx.post(f"http://{url}", content=data, headers={name: value}, timeout=60).json()

@@ -1,7 +1,8 @@
-"""The site builds without a warning, what it shows is run, and its reference is the code's.
+"""The site builds without a warning, its examples are run, and its reference is the code's.
 
-A page's Python blocks are run one after the other, in one session, as its reader runs them. What
-cannot be run here is tagged `no-run`: commands of other programs, or files of the reader's own.
+A page's Python blocks are run one after the other, in one session, as its reader runs them. Blocks
+that cannot be run here are tagged `no-run`: commands of other programs, or files of the reader's.
+The pages of docs/log are records of measurements: they are read for figures and links alone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,13 +26,16 @@ from tests.service.http.app_kit import served
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+LOG = DOCS / "log"
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if LOG not in page.parents]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 TAGS = {"bash", "python", "text", "bash service", "bash no-run", "python no-run"}
 OWN = {
     *("new_method.md", "new_selector.md", "service.md", "scale.md"),
     *("break_even.md", "languages.md"),
 }
-"""Pages whose blocks are run by tests of their own, or hold arithmetic alone."""
+"""Pages with tests of their own, or with arithmetic and transcripts of commands alone."""
 
 
 def named(page: Path) -> str:
@@ -44,7 +50,7 @@ def blocks(page: Path, tag: str) -> list[str]:
 
 
 def lines(tag: str) -> list[tuple[str, str]]:
-    """Commands of all guides with their page, each once; long ones of the README are run there."""
+    """Commands of all guides with their page, each once; those of the README are run there."""
     shown = (ROOT / "README.md").read_text("utf-8").splitlines() if tag == "bash" else []
     found = {
         line: named(page)
@@ -64,7 +70,7 @@ def test_every_block_is_one_that_is_run_or_says_that_it_is_not():
 
 
 @pytest.mark.model
-@pytest.mark.usefixtures("desk", "proxy_folder")
+@pytest.mark.usefixtures("example_folder", "proxy_folder")
 @pytest.mark.parametrize("page", SESSIONS, ids=named)
 def test_the_python_of_a_page_runs(page: Path):
     session = {"__name__": page.stem}
@@ -75,11 +81,11 @@ def test_the_python_of_a_page_runs(page: Path):
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder")
 @pytest.mark.parametrize(("page", "command"), lines("bash"), ids=lambda text: text[:40])
-def test_a_command_runs(page: str, command: str, desk: Path):
+def test_a_command_runs(page: str, command: str, example_folder: Path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
-        cwd=desk,
+        cwd=example_folder,
         env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -100,7 +106,7 @@ def service(proxy_folder: Path) -> Iterator[str]:
 @pytest.mark.model
 @pytest.mark.parametrize(("page", "command"), lines("bash service"))
 def test_a_request_is_answered(page: str, command: str, service: str):
-    assert "Keys are rotated" in fences.answered(command, service)["text"], page
+    assert "Keys are rotated" in fences.run_request(command, service)["text"], page
 
 
 def test_commands_that_are_shown_but_not_run_exist_with_their_options():
@@ -109,16 +115,11 @@ def test_commands_that_are_shown_but_not_run_exist_with_their_options():
 
     from tamis.service.cli.main import app
 
-    shown = [
-        line
-        for page in PAGES
-        for tag in ("bash no-run",)
-        for b in blocks(page, tag)
-        for line in b.splitlines()
-    ]
-    asked = [line.split("#")[0].split() for line in shown if line.startswith("tamis ")]
-    assert len(asked) > 10
-    for words in asked:
+    pages = [*PAGES, ROOT / "README.md"]
+    shown = [line for p in pages for b in blocks(p, "bash no-run") for line in b.splitlines()]
+    shown_commands = [line.split("#")[0].split() for line in shown if line.startswith("tamis ")]
+    assert len(shown_commands) > 10
+    for words in shown_commands:
         command, path = get_command(app), words[1:]
         while hasattr(command, "commands") and path and path[0] in command.commands:
             command = command.commands[path.pop(0)]
@@ -127,31 +128,35 @@ def test_commands_that_are_shown_but_not_run_exist_with_their_options():
         assert {w for w in path if w.startswith("-")} <= known, words
 
 
-def test_what_make_targets_are_spoken_of_there_are():
+def test_every_make_target_that_is_named_exists():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    told = [*PAGES, ROOT / "CONTRIBUTING.md"]
-    named = {
-        name for page in told for name in re.findall(r"`make ([a-z-]+)", page.read_text("utf-8"))
-    }
-    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
+    pages = [*PAGES, *ROOT_PAGES]
+    names = {n for page in pages for n in re.findall(r"`make ([a-z-]+)", page.read_text("utf-8"))}
+    assert {name for name in names if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
 
 
-def test_every_figure_of_a_guide_stands_in_the_log_or_the_readme():
-    """As .839, or as the log's 83.9 %: a figure that was measured again is changed in both."""
-    told = "".join((ROOT / name).read_text("utf-8") for name in ("LOG.md", "README.md"))
+def test_every_figure_of_a_guide_and_of_the_readme_is_in_the_log():
+    """As .839, or as the log's 83.9 %: a figure that is measured again is changed in both.
+
+    The table of all methods, on the page of benchmarks, is a source as the log is.
+    """
+    table = (DOCS / "benchmarks.md").read_text("utf-8").split("\n## ")[1]
+    sources = "".join([table, *(page.read_text("utf-8") for page in sorted(LOG.glob("*.md")))])
+    pages = {named(page): page for page in GUIDES} | {"README.md": ROOT / "README.md"}
     found = {
-        (named(p), n) for p in GUIDES for n in re.findall(r"(?<![\d.])(\.\d{3})\b", p.read_text())
+        (name, figure)
+        for name, page in pages.items()
+        for figure in re.findall(r"(?<![\d.])(\.\d{3})\b", page.read_text("utf-8"))
     }
     assert len(found) > 30
-    lost = {(p, n) for p, n in found if n not in told and f"{n[1:3]}.{n[3]}" not in told}
+    lost = {(p, n) for p, n in found if n not in sources and f"{n[1:3]}.{n[3]}" not in sources}
     assert lost == set()
 
 
-def test_files_that_are_spoken_of_there_are():
-    told = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+def test_every_file_that_is_named_exists():
     found = {
         name
-        for page in told
+        for page in [*PAGES, *ROOT_PAGES]
         for name in re.findall(
             r"`((?:deploy|tests|probes|compressors|retrieval|service)/[\w./-]*\w)`",
             page.read_text("utf-8"),
@@ -198,16 +203,50 @@ def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers(site
     assert [name for name in offered if not re.search(rf'id="tamis[\w.]*\.{name}"', python)] == []
 
 
-def test_the_pages_of_the_root_are_linked_by_name():
+def test_a_link_that_leaves_docs_goes_to_its_page_or_becomes_a_name():
     spec = importlib.util.spec_from_file_location("docs_site", DOCS / "_site.py")
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
 
-    class Page:
-        class file:
-            src_uri = "how-to/budget.md"
+    def rewritten(markdown: str, page: str) -> str:
+        return made.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=page)))
 
-    told = made.on_page_markdown(
-        "[log](../../LOG.md) [x](../../tests/a.py) [b](../benchmarks.md)", Page
+    links = "[log](../../CHANGELOG.md) [x](../../tests/a.py) [b](../benchmarks.md)"
+    assert rewritten(links, "how-to/budget.md") == (
+        "[log](../changelog.md) x (`tests/a.py`) [b](../benchmarks.md)"
     )
-    assert told == "[log](../log.md) x (`tests/a.py`) [b](../benchmarks.md)"
+    assert rewritten("[map](docs/log/index.md) [s](SECURITY.md)", "contributing.md") == (
+        "[map](log/index.md) s (`SECURITY.md`)"
+    )
+
+
+EVERY_PAGE = [*ROOT_PAGES, *sorted(DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path):
+    """mkdocs checks the site; readers of the repository follow the same links in the files."""
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        file = (page.parent / target).resolve() if target else page
+        if target.endswith("reference/cli.md"):
+            continue  # generated for the site
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+def test_the_repository_has_one_address():
+    """The README, the site and the package's metadata name the same one."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    repository = urls["Repository"]
+    assert all(url == repository or url.startswith(f"{repository}/") for url in urls.values())
+    own = re.compile(r"https?://github\.com/tamis-rag[\w./-]*")
+    for page in [*EVERY_PAGE, ROOT / "pyproject.toml", ROOT / "CHANGELOG.md"]:
+        for found in own.findall(page.read_text("utf-8")):
+            assert found == repository or found.startswith(f"{repository}/"), page
+    assert f"git clone {repository}\n" in (DOCS / "tutorial.md").read_text("utf-8")

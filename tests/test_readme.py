@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tamis.compressors.registry import layers_needed, load_proxy
+from tamis.probes.hub.catalog import ZOO
+from tamis.probes.text import Passage, Unit
 from tests import fences
 from tests.service.http.app_kit import served
 
@@ -28,25 +32,50 @@ def commands() -> list[str]:
 
 
 def test_every_block_is_one_that_is_run_or_says_why_not():
-    assert fences.tags(README) <= {
-        "bash",
-        "python",
-        "bash service",
-        "bash no-run",
-    }
+    assert fences.tags(README) <= {"bash", "python", "bash service", "bash no-run"}
 
 
-def test_only_make_itself_is_not_run():
-    lines = [line for body in blocks("bash no-run") for line in body.splitlines()]
-    assert lines
-    assert all(line.startswith("make ") for line in lines)
+def test_only_the_set_up_is_not_run():
+    """`make`, `pip install tamis` and the download of a model; each names what there is."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for line in lines:
-        assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
+    lines = [line.split() for body in blocks("bash no-run") for line in body.splitlines()]
+    assert lines
+    for words in lines:
+        match words:
+            case ["make", target, *_]:
+                assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+            case ["pip", "install", name]:
+                assert name == "tamis"
+            case ["tamis", "models", "pull", name]:
+                assert name in ZOO
+            case _:
+                pytest.fail(f"not run: {words}")
+
+
+def test_both_commands_of_a_clone_are_shown():
+    lines = [line for body in blocks("bash no-run") for line in body.splitlines()]
+    assert {"demo", "test"} <= {line.split()[1] for line in lines if line.startswith("make ")}
+
+
+def test_the_extras_that_are_named_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    sentence = README.partition("Extras, as in")[2].partition("In a clone")[0]
+    _, *named = re.findall(r"`([^`]+)`", sentence)
+    assert set(named) == set(project["optional-dependencies"]) - {"dev", "docs"}
+
+
+def test_the_example_of_a_method_scores_units():
+    (source,) = [body for body in blocks("python") if "Method = " in body]
+    shown: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(source, "README.md", "exec"), shown)
+    text = "Bread. Room 1907."
+    units = [Unit(0, 0, 7, (0, 6)), Unit(0, 7, 17, (7, 17))]
+    scores = shown["Method"]().scores("Which room?", [Passage(text)], units)
+    assert scores.values[0] < scores.values[1] == scores.passages[0]
 
 
 @pytest.mark.model
-@pytest.mark.usefixtures("desk", "proxy_folder")
+@pytest.mark.usefixtures("example_folder", "proxy_folder")
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
 def test_a_python_block_runs(source: str):
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
@@ -65,18 +94,18 @@ def service(proxy_folder: Path) -> Iterator[str]:
     "command", [line for body in blocks("bash service") for line in body.splitlines()]
 )
 def test_a_request_to_the_service_is_answered(command: str, service: str):
-    told = fences.answered(command, service)
-    assert "Keys are rotated" in told.get("text", "") or told["results"][0]["index"] == 1
+    answer = fences.run_request(command, service)
+    assert "Keys are rotated" in answer.get("text", "") or answer["results"][0]["index"] == 1
 
 
 @pytest.mark.model
 @pytest.mark.usefixtures("proxy_folder")
 @pytest.mark.parametrize("command", commands())
-def test_a_shell_command_runs(command: str, desk: Path):
+def test_a_shell_command_runs(command: str, example_folder: Path):
     scripts = Path(sys.executable).parent
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
-        cwd=desk,
+        cwd=example_folder,
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,

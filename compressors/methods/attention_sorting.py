@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import torch
 
-from tamis.compressors.method import Info, OrderingMethod
+from tamis.compressors.method import MethodInfo, OrderingMethod
 from tamis.compressors.reading.long_range import document_tokens_left, long_range_layers
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
@@ -33,7 +33,7 @@ WINDOW_TOKENS = 4096
 class AttentionSorting(OrderingMethod):
     """Orders documents by the last row's attention, averaged over all layers and heads."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "most attended last, by the last row of all layers and heads",
         "Attention Sorting, arXiv 2310.01427",
         "proxy",

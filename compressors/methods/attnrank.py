@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tamis.compressors.method import Info, Models, OrderingMethod
+from tamis.compressors.method import MethodInfo, ModelSource, OrderingMethod
 from tamis.compressors.selection.order import best_first
 from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.text import Passage
@@ -24,7 +24,7 @@ from tamis.probes.text import Passage
 class AttnRank(OrderingMethod):
     """Puts the passages by score into the places by attention."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "best passages where the model looks most; a profile measured once",
         "AttnRank, arXiv 2508.05128",
         kind="ordering",
@@ -49,7 +49,7 @@ class AttnRank(OrderingMethod):
             self.profile = PositionProfile.load(profile)
 
     @classmethod
-    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
         """The method with the profile of the proxy that reads, unless another is given."""
         return cls(**{"model": models.proxy_name, **options})
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tamis.compressors.method import Info, RankingMethod
+from tamis.compressors.method import MethodInfo, RankingMethod
 from tamis.compressors.reading.in_context import InContextRanker, PromptForm, layers_of_heads
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
@@ -35,7 +35,7 @@ LABEL = "[document {}]"
 class CoReHead(RankingMethod):
     """Ranks by eight heads that prefer gold documents to hard negatives, calibrated."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "as icr, with the 8 heads that tell gold from hard negatives",
         "CoRe heads, arXiv 2510.02219",
         "proxy",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info, OrderingMethod
+from tamis.compressors.method import MethodInfo, OrderingMethod
 from tamis.compressors.selection.order import at_both_ends, best_first
 from tamis.probes.text import Passage
 
@@ -17,7 +17,7 @@ from tamis.probes.text import Passage
 class Edges(OrderingMethod):
     """Puts the best passage first, the second best last, and so on inwards."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "best passages at both ends", "after Lost in the Middle, arXiv 2307.03172", kind="ordering"
     )
 

@@ -39,7 +39,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.smoothing import box_filter
@@ -85,7 +85,7 @@ def unit_features(
 class EHPC(TwoStepMethod):
     """Scores units by the needle heads of one layer."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "eight needle heads of one layer, the last 16 rows, minus what the query N/A draws; "
         "or as published",
         "EHPC, arXiv 2501.12959",

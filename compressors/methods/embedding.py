@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tamis.compressors.features.bm25 import visible_texts, whole_texts
-from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
+from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.model.encoder import Encoder
 from tamis.probes.text import Passage, Unit
@@ -20,7 +20,9 @@ from tamis.probes.text import Passage, Unit
 class Embedding(ScoringMethod):
     """Cosine between the question and each unit."""
 
-    info: ClassVar[Info] = Info("sentence cosine by a 22M encoder", "all-MiniLM-L6-v2", "encoder")
+    info: ClassVar[MethodInfo] = MethodInfo(
+        "sentence cosine by a 22M encoder", "all-MiniLM-L6-v2", "encoder"
+    )
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder

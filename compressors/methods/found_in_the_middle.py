@@ -27,7 +27,7 @@ from functools import lru_cache
 from itertools import cycle, islice
 from typing import ClassVar
 
-from tamis.compressors.method import Info, OrderingMethod
+from tamis.compressors.method import MethodInfo, OrderingMethod
 from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS, document_ids, mean_attention
 from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.long_range import document_tokens_left
@@ -45,7 +45,7 @@ _MAX_CACHED_SHAPES = 64
 class FoundInTheMiddle(OrderingMethod):
     """Orders documents by the last row's attention, calibrated by dummy documents."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "most attended last, less what a dummy document draws in the same place",
         "Found in the Middle, arXiv 2406.16008",
         "proxy",

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
-from tamis.compressors.method import Info, Models, Scorer, ScoringMethod, best_unit_scores
+from tamis.compressors.method import (
+    MethodInfo,
+    ModelSource,
+    Scorer,
+    ScoringMethod,
+    best_unit_scores,
+)
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
@@ -41,7 +47,7 @@ _DOCUMENT_MARGIN = 1e-9
 class Fusion(ScoringMethod):
     """A weighted sum of standardised scores."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "question_rows + lexical + embedding when there, z-scores, fitted weights",
         "CombSUM, Fox & Shaw 1994",
         "proxy+encoder",
@@ -53,7 +59,7 @@ class Fusion(ScoringMethod):
         return QuestionRows.layers_needed(model, {})
 
     @classmethod
-    def build(cls, models: Models, options: Mapping[str, Any]) -> Self:
+    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
         """The method with attention and words, and with the encoder where it is installed.
 
         Raises:

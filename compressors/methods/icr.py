@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info, RankingMethod
+from tamis.compressors.method import MethodInfo, RankingMethod
 from tamis.compressors.reading.in_context import InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
@@ -25,7 +25,7 @@ from tamis.probes.text import Passage, Unit
 class ICR(RankingMethod):
     """Ranks by every head of every layer, calibrated."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "all documents in one prompt, every head, minus what the query N/A draws",
         "ICR, arXiv 2410.02642",
         "proxy",

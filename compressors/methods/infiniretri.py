@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
+from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.joining import (
     UnitTokens,
@@ -60,7 +60,7 @@ InfiniRetriForm = Literal["sequential", "independent"]
 class InfiniRetri(ScoringMethod):
     """Reads windows one after the other and carries the best sentences from each into the next."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "a sliding window that carries sentences forward; 16 heads, or the last layer as published",
         "InfiniRetri, arXiv 2502.12962",
         "proxy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info, ScoringMethod
+from tamis.compressors.method import MethodInfo, ScoringMethod
 from tamis.compressors.types import Scores
 from tamis.probes.text import Passage, Unit
 
@@ -13,7 +13,7 @@ from tamis.probes.text import Passage, Unit
 class Lead(ScoringMethod):
     """Every passage's first unit before any second; the question is not read."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "the first sentences of every passage; ignores the question", "the usual floor"
     )
 

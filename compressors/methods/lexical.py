@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tamis.compressors.features.bm25 import Collection, visible_texts, whole_texts
-from tamis.compressors.method import Info, ScoringMethod, best_unit_scores
+from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage, Unit
@@ -14,7 +14,7 @@ from tamis.probes.text import Passage, Unit
 class Lexical(ScoringMethod):
     """BM25 of each unit against the question."""
 
-    info = Info("BM25 over sentences; no model", "Robertson & Zaragoza 2009")
+    info = MethodInfo("BM25 over sentences; no model", "Robertson & Zaragoza 2009")
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """BM25 with k1 = 1.2 and b = 0.75; a passage ranks by its best unit."""

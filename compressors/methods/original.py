@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tamis.compressors.method import Info, OrderingMethod
+from tamis.compressors.method import MethodInfo, OrderingMethod
 from tamis.probes.text import Passage
 
 
 class Original(OrderingMethod):
     """Changes nothing."""
 
-    info: ClassVar[Info] = Info("passages as they came", "the caller's order", kind="ordering")
+    info: ClassVar[MethodInfo] = MethodInfo(
+        "passages as they came", "the caller's order", kind="ordering"
+    )
 
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tamis.compressors.method import Info, RankingMethod
+from tamis.compressors.method import MethodInfo, RankingMethod
 from tamis.compressors.reading.in_context import InContextRanker, PromptForm, layers_of_heads
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
@@ -31,7 +31,7 @@ HEADS = 16
 class QRHead(RankingMethod):
     """Ranks by sixteen heads that find the gold documents, calibrated."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "as icr, with the 16 heads that draw most to gold documents",
         "QRHead, arXiv 2506.09944",
         "proxy",

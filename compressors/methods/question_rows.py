@@ -39,7 +39,7 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile
@@ -62,7 +62,7 @@ def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tens
 class QuestionRows(TwoStepMethod):
     """Scores units by all question rows, each passage read alone, with words and a second step."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "attention of every question row, passages alone, linear probe, second step (default)",
         "after Sentinel, arXiv 2505.23277; departures in the file",
         "proxy",

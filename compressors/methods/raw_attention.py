@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.smoothing import gaussian_filter
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
@@ -40,7 +40,7 @@ def best_token_scores(signal: Signal, spans: Sequence[tuple[int, int]], sigma: f
 class RawAttention(TwoStepMethod):
     """Scores units by the last layer's last row; the baseline of the other readings."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "the last row of the last layer, mean of heads, no training",
         "QUITO, arXiv 2408.00274",
         "proxy",

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.method import Info, TwoStepMethod
+from tamis.compressors.method import MethodInfo, TwoStepMethod
 from tamis.compressors.reading.long_range import opening_token
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
@@ -78,7 +78,7 @@ def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[P
 class Sentinel(TwoStepMethod):
     """Scores units by Sentinel's logistic regression; the published method to beat."""
 
-    info: ClassVar[Info] = Info(
+    info: ClassVar[MethodInfo] = MethodInfo(
         "the last row of one prompt, every head, logistic regression",
         "Sentinel, arXiv 2505.23277",
         "proxy",

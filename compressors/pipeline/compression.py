@@ -31,7 +31,7 @@ from tamis.compressors.selection.granularity import check_granularity, merge_blo
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import render_whole, render_without_citations
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Compressed, KeptUnit, Scores, Selection, Status
+from tamis.compressors.types import Compressed, KeptUnit, Scores, SelectedUnits, Status
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
@@ -58,7 +58,7 @@ class PreparedCompression:
     budget: Budget
     rules: Rules
     counter: TextTokenizer
-    whole: Selection
+    whole: SelectedUnits
     tokens_in: int
     fits: bool
     orderer: Orderer | None
@@ -70,7 +70,9 @@ class PreparedCompression:
         fits = context_fits(budget, self.tokens_in, self.whole, self.rules)
         return replace(self, budget=budget, fits=fits)
 
-    def select(self, scores: Scores, rules: Rules, order: Sequence[int] | None = None) -> Selection:
+    def select(
+        self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
+    ) -> SelectedUnits:
         """The units that stay under the budget."""
         return select(
             self.passages,
@@ -191,7 +193,7 @@ class Compressor:
         if prepared.fits:
             return self._whole_result(prepared, prepared.whole)
         if not prepared.units:  # white space at most, and more of it than the budget
-            return self._whole_result(prepared, Selection((), "", 0))
+            return self._whole_result(prepared, SelectedUnits((), "", 0))
         scores = self.scorer.scores(prepared.question, prepared.passages, prepared.units)
         if prepared.rules.granularity == "block":
             blocks, scores = merge_blocks(prepared.passages, prepared.units, scores)
@@ -228,7 +230,7 @@ class Compressor:
         self,
         prepared: PreparedCompression,
         scores: Scores,
-        kept: Selection,
+        kept: SelectedUnits,
         timings: dict[str, float],
         status: Status,
     ) -> Compressed:
@@ -258,7 +260,7 @@ class Compressor:
             threshold=prepared.budget.threshold if status == "ok" else None,
         )
 
-    def _whole_result(self, prepared: PreparedCompression, kept: Selection) -> Compressed:
+    def _whole_result(self, prepared: PreparedCompression, kept: SelectedUnits) -> Compressed:
         """The context as it came: nothing is scored and nothing is left out."""
         total_ms = (time.perf_counter() - prepared.started) * 1e3
         return Compressed(
@@ -281,16 +283,16 @@ class Compressor:
 
 def count_whole_context(
     passages: Sequence[Passage], units: Sequence[Unit], rules: Rules, counter: TextTokenizer
-) -> tuple[Selection, int]:
+) -> tuple[SelectedUnits, int]:
     """The context as it came, with what the rules show around it, and its tokens without that."""
     text = render_whole(passages, units, rules)
     tokens = tokens_in = counter.count(text)
     if rules.citations:
         tokens_in = counter.count(render_without_citations(passages, units, rules))
-    return Selection(tuple(range(len(units))), text, tokens), tokens_in
+    return SelectedUnits(tuple(range(len(units))), text, tokens), tokens_in
 
 
-def context_fits(budget: Budget, tokens_in: int, everything: Selection, rules: Rules) -> bool:
+def context_fits(budget: Budget, tokens_in: int, everything: SelectedUnits, rules: Rules) -> bool:
     """Whether the context is returned as it came, unscored.
 
     Args:
@@ -301,11 +303,11 @@ def context_fits(budget: Budget, tokens_in: int, everything: Selection, rules: R
     return within and (rules.top_n is None or not everything.units)
 
 
-def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> Selection:
+def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> SelectedUnits:
     """Nothing, or the context as it came whatever the budget: as the rules have it."""
     warnings = (unanswerable_warning(prepared.rules, scores),)
     if prepared.rules.unanswerable == "nothing":
-        return Selection((), "", 0, warnings)
+        return SelectedUnits((), "", 0, warnings)
     return replace(prepared.whole, warnings=warnings)
 
 
@@ -314,7 +316,7 @@ def _in_given_order(rules: Rules) -> Rules:
 
 
 def _passage_order(
-    orderer: Orderer, prepared: PreparedCompression, scores: Scores, kept: Selection
+    orderer: Orderer, prepared: PreparedCompression, scores: Scores, kept: SelectedUnits
 ) -> list[int]:
     """All passages, those with kept text first, as a method orders that text."""
     by_passage: dict[int, list[str]] = {}

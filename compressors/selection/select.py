@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from tamis.compressors.rules import PLAIN_ORDERS, Budget, Rules, compile_protect
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
-from tamis.compressors.types import Selection
+from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
@@ -28,7 +28,7 @@ def select(
     rules: Rules,
     counter: TextTokenizer,
     arrangement: Sequence[int] | None = None,
-) -> Selection:
+) -> SelectedUnits:
     """The units of highest value that fit into the budget, and their text.
 
     `counter.count(selection.text) == selection.tokens`, headings, separators and elisions included,
@@ -62,7 +62,7 @@ def select(
     renderer = Renderer(passages, units, rules, ranking, arrangement)
     mandatory = _mandatory_units(renderer, _protect_patterns(rules))
     if not units:
-        return Selection((), "", 0)
+        return SelectedUnits((), "", 0)
     tokens_in = 0
     if budget.ratio is not None:
         tokens_in = counter.count(render_without_citations(passages, units, rules))
@@ -145,7 +145,7 @@ def _neighbours(units: Sequence[Unit], u: int, reach: int) -> Iterator[int]:
 
 def _make_selection(
     packer: BudgetPacker, candidates: Sequence[int], eligible: Sequence[int], floor: float
-) -> Selection:
+) -> SelectedUnits:
     warnings = []
     if not packer.kept_units and not eligible:
         warnings.append(
@@ -180,7 +180,9 @@ def _make_selection(
             f"limit is {int(packer.limit)} tokens; raise it to keep what the floor asks for"
         )
     text = packer.renderer.text(packer.kept_units)
-    return Selection(tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings))
+    return SelectedUnits(
+        tuple(sorted(packer.kept_units)), text, packer.used_tokens, tuple(warnings)
+    )
 
 
 def _mandatory_units(renderer: Renderer, patterns: Sequence[re.Pattern[str]]) -> set[int]:

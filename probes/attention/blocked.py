@@ -1,14 +1,14 @@
-"""Causal attention in blocks of rows, by two products and a softmax that stay in cache.
+"""Causal attention in blocks of rows: two matrix products and a softmax that stay in cache.
 
     keys     0 ........ past ..... past + stop
-    block 0  [seen seen seen seen \\         ]
-    block 1  [seen seen seen seen seen seen \\]
+    block 0  [used used used used \\         ]
+    block 1  [used used used used used used \\]
 
 On a CPU that multiplies bf16 without tiles (AVX-512 BF16), torch's fused kernel reaches an eighth
-of the pace of a plain product. Here a block's logits, at most `BLOCK_WEIGHTS` of them, are made,
-turned into weights and used before the next block's; most of what is above the diagonal is never
-computed. Logits and weights are rounded to bf16, as transformers' eager attention rounds them; sums
-inside a product and a softmax are fp32. Figures: docs/log/speed.md.
+of the speed of a plain product. Here the logits of one block, at most `BLOCK_WEIGHTS`, are
+computed, turned into weights and used before the next block's; most of what is above the diagonal
+is never computed. Logits and weights are rounded to bf16, as transformers' eager attention rounds
+them; sums inside a product and a softmax are fp32. Figures: docs/log/speed.md.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch import Tensor
 from tamis.probes.attention.linear_kernels import can_fuse
 
 BLOCK_WEIGHTS = 1 << 19
-"""Of one block, all heads together: in bf16 about what a core's second-level cache holds."""
+"""Logits of one block, all heads together: in bf16 about a core's second-level cache."""
 
 MAX_ROWS, _MIN_ROWS = 128, 32
 
 
 def _has_tiles() -> bool:
     """Whether the processor multiplies bf16 by tiles (AMX), which torch's own kernel uses well."""
-    told = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return told is not None and bool(told())
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return is_supported is not None and bool(is_supported())
 
 
 _HAS_TILES = _has_tiles()
@@ -49,56 +49,57 @@ def attend(
     rows: int = 0,
     with_output: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What the last tokens of a sequence see of all of it, and how the last of them weigh it.
+    """Attention of the last n tokens of a sequence to all N, and the weights of the last rows.
 
     Args:
-        query: `[H, n, d]` of the last n tokens. key, value: `[Hkv, N, d]` of all N of them.
-        rows: of how many of the last tokens the weights are wanted. through: whether what is seen
-            is; without it only the weights are computed.
+        query: `[H, n, d]` of the last n tokens.
+        key, value: `[Hkv, N, d]` of all N tokens.
+        rows: for how many of the last tokens the weights are returned.
+        with_output: whether the output is computed; without it only the weights are.
 
     Returns:
-        What is seen `[n, H, d]`, empty unless `through`; softmax weights `[H, rows, N]`.
+        The output `[n, H, d]`, empty unless `with_output`; softmax weights `[H, rows, N]`.
     """
     H, n, d = query.shape
     kv_heads, N, _ = key.shape
     past, shared = N - n, H // kv_heads
-    across, value = key.transpose(1, 2).contiguous(), value.contiguous()
+    columns, value = key.transpose(1, 2).contiguous(), value.contiguous()
     query = query.reshape(kv_heads, shared, n, d)
-    seen = query.new_empty(n if with_output else 0, H, d)
-    by_head = seen.view(-1, kv_heads, shared, d).permute(1, 2, 0, 3)
+    output = query.new_empty(n if with_output else 0, H, d)
+    by_head = output.view(-1, kv_heads, shared, d).permute(1, 2, 0, 3)
     weights = query.new_empty(H, 0, N)
     for start, stop in (*_blocks(n - rows if with_output else 0, H * N), (n - rows, n)):
         if start == stop:
             continue
         keys = past + stop
-        looking = query[:, :, start:stop].reshape(kv_heads, -1, d)
-        weights = _softmax(looking, across[..., :keys], stop - start, scale)
+        block = query[:, :, start:stop].reshape(kv_heads, -1, d)
+        weights = _softmax(block, columns[..., :keys], stop - start, scale)
         if with_output:
-            weighed = torch.bmm(weights, value[:, :keys])
-            by_head[:, :, start:stop] = weighed.view(kv_heads, shared, -1, d)
-    return seen, weights.view(H, -1, N) if rows else weights[:0].view(H, 0, N)
+            averaged = torch.bmm(weights, value[:, :keys])
+            by_head[:, :, start:stop] = averaged.view(kv_heads, shared, -1, d)
+    return output, weights.view(H, -1, N) if rows else weights[:0].view(H, 0, N)
 
 
-def _softmax(query: Tensor, across: Tensor, rows: int, scale: float) -> Tensor:
+def _softmax(query: Tensor, columns: Tensor, rows: int, scale: float) -> Tensor:
     """A block's weights: `[Hkv, shared·rows, d]` and keys `[Hkv, d, K]` to `[Hkv, shared·rows, K]`.
 
-    Its rows are the last of the K keys, and none sees those behind it.
+    The rows belong to the last of the K tokens, and none attends to a token after its own.
     """
-    zero = query[:1, :1, :1]  # what is added to the product, times beta
-    logits = torch.baddbmm(zero, query, across, beta=0, alpha=scale)
+    zero = query[:1, :1, :1]  # the summand that beta=0 ignores
+    logits = torch.baddbmm(zero, query, columns, beta=0, alpha=scale)
     by_row = logits.view(logits.shape[0], -1, rows, logits.shape[-1])
     by_row[..., by_row.shape[-1] - rows :].add_(_causal_bias(rows, query.dtype))
     return logits.softmax(-1)
 
 
 def _blocks(rows: int, weights: int) -> list[tuple[int, int]]:
-    """Half-open spans of nearly equal size that partition `rows`, each with so many `weights`."""
-    most = min(MAX_ROWS, max(_MIN_ROWS, BLOCK_WEIGHTS // weights))
-    count = -(-rows // most)
+    """Half-open spans of nearly equal size that partition `rows`; a row has `weights` logits."""
+    max_rows = min(MAX_ROWS, max(_MIN_ROWS, BLOCK_WEIGHTS // weights))
+    count = -(-rows // max_rows)
     return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
 @lru_cache(maxsize=2 * MAX_ROWS)
 def _causal_bias(rows: int, dtype: torch.dtype) -> Tensor:
-    """-inf where a token comes after the row's, else 0: `[rows, rows]`."""
+    """-inf where the column's token comes after the row's, else 0: `[rows, rows]`."""
     return torch.full((rows, rows), -math.inf, dtype=dtype).triu(1)

@@ -213,7 +213,7 @@ class CachedAttention:
         return buffer[:size].view(shape)
 
     def _mask_logits(self, tile: _Tile, logits: Tensor, window: int | None) -> None:
-        """Sets to -inf what a token must not attend to: later tokens, padding, outside its window."""
+        """Sets to -inf what a token must not attend to: later tokens, padding, outside a window."""
         if window is not None:
             logits.add_(self._window_mask(tile, window))
             return

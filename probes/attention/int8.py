@@ -12,10 +12,11 @@ _MAX_CODE = 127
 
 @dataclass(frozen=True, slots=True)
 class Int8Vectors:
-    """Vectors as whole numbers from -127 to 127, and one scale a vector.
+    """Vectors as integers from -127 to 127, with one scale per vector.
 
     Attributes:
-        codes: `[..., d]` int8. scales: `[..., 1]` fp32; a vector is its codes times its scale.
+        codes: `[..., d]` int8.
+        scales: `[..., 1]` fp32; a vector is its codes times its scale.
     """
 
     codes: Tensor
@@ -23,7 +24,7 @@ class Int8Vectors:
 
     @classmethod
     def quantize(cls, vectors: Tensor) -> Int8Vectors:
-        """Rounds to the nearest step of a vector's largest part, by head and token."""
+        """Rounds each vector (of a head and token) to steps of 1/127 of its largest component."""
         exact = vectors.float()
         scales = exact.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         scales = scales / _MAX_CODE
@@ -31,21 +32,21 @@ class Int8Vectors:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the vectors."""
+        """The shape of the vectors."""
         return self.codes.shape
 
     def to(self, device: str | torch.device) -> Int8Vectors:
-        """The same on another device."""
+        """The same vectors on another device."""
         return Int8Vectors(self.codes.to(device), self.scales.to(device))
 
-    def dequantize_into(self, place: Tensor) -> None:
-        """Writes the vectors, in the dtype of the place."""
-        torch.mul(self.codes, self.scales, out=place)
+    def dequantize_into(self, target: Tensor) -> None:
+        """Writes the vectors, in the dtype of the target."""
+        torch.mul(self.codes, self.scales, out=target)
 
 
 @dataclass(frozen=True, slots=True)
 class Int8KVLayer:
-    """Keys and values of one layer, rotated, then rounded: each `[Hkv, N, d]`."""
+    """Keys and values of one layer, rotated, then quantized: each `[Hkv, N, d]`."""
 
     keys: Int8Vectors
     values: Int8Vectors

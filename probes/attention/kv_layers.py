@@ -1,7 +1,7 @@
-"""What is kept of passages: keys and values, as they were or rounded, checked before they are used.
+"""Cached keys and values of passages, exact or in 8 bits, checked before they are used.
 
-Keys are kept after rotation. Every passage starts at the same position behind the same opening, so
-they hold for every question.
+Keys are cached after rotation. Every passage starts at the same position after the same opening, so
+they are valid for every question.
 """
 
 from __future__ import annotations
@@ -19,55 +19,59 @@ ExactKVLayers = tuple[KVLayer, ...]
 """Keys and values of some tokens, layer by layer."""
 
 KVLayers = Sequence[KVLayer | Int8KVLayer]
-"""The same, in memory or from disk: as they were, or rounded."""
+"""Keys and values of some tokens, layer by layer: exact, or in 8 bits."""
 
 
-def join_kv(head: ExactKVLayers, kept: Sequence[KVLayer]) -> ExactKVLayers:
-    """The template's opening and what was read behind it."""
+def join_kv(opening: ExactKVLayers, following: Sequence[KVLayer]) -> ExactKVLayers:
+    """Keys and values of the template's opening and of the tokens after it."""
     return tuple(
         KVLayer(torch.cat((a.keys, b.keys), 1), torch.cat((a.values, b.values), 1))
-        for a, b in zip(head, kept, strict=True)
+        for a, b in zip(opening, following, strict=True)
     )
 
 
 def passage_kv(
-    prompts: Sequence[Prompt], kept: Sequence[KVLayers], head: int, depth: int
+    prompts: Sequence[Prompt], passages: Sequence[KVLayers], opening_tokens: int, depth: int
 ) -> list[KVLayers]:
-    """What is kept of each prompt's passage, without the opening's `head` tokens.
+    """Keys and values of each prompt's passage, without those of the template's opening.
+
+    Args:
+        passages: for each prompt, with the opening or without it.
+        depth: how many layers are needed.
 
     Raises:
-        BadInput: keys of other passages, or of too few layers: they would score without complaint,
-            and wrong.
+        BadInput: keys of other passages, or of too few layers, which would silently give wrong
+            scores.
     """
-    if len(kept) != len(prompts):
-        raise BadInput(f"{len(prompts)} prompts and {len(kept)} kept passages; give one each")
+    if len(passages) != len(prompts):
+        raise BadInput(f"{len(prompts)} prompts and {len(passages)} kept passages; give one each")
     found = []
-    for p, (prompt, layers) in enumerate(zip(prompts, kept, strict=True)):
-        there, due = layers[0].keys.shape[1] if layers else -1, len(prompt.passage.ids)
-        if there not in (due, head + due) or len(layers) < depth:
+    for p, (prompt, layers) in enumerate(zip(prompts, passages, strict=True)):
+        given, needed = layers[0].keys.shape[1] if layers else -1, len(prompt.passage.ids)
+        if given not in (needed, opening_tokens + needed) or len(layers) < depth:
             raise BadInput(
-                f"prompt {p} needs {head + due} kept tokens in {depth} layers, or {due} without "
-                f"the opening, and was given {max(there, 0)} in {len(layers)}; "
+                f"prompt {p} needs {opening_tokens + needed} kept tokens in {depth} layers, or "
+                f"{needed} without the opening, and was given {max(given, 0)} in {len(layers)}; "
                 "keep the passage again with this proxy"
             )
-        found.append(layers if there == due else _drop_first_tokens(head, layers))
+        found.append(layers if given == needed else _drop_first_tokens(opening_tokens, layers))
     return found
 
 
-def _drop_first_tokens(head: int, layers: KVLayers) -> KVLayers:
-    """The layers without their first tokens; rounded ones are never kept with them."""
+def _drop_first_tokens(count: int, layers: KVLayers) -> KVLayers:
+    """The layers without their first tokens; 8-bit layers never contain the opening."""
     return [
-        KVLayer(one.keys[:, head:], one.values[:, head:])
+        KVLayer(one.keys[:, count:], one.values[:, count:])
         for one in layers
         if isinstance(one, KVLayer)
     ]
 
 
-def move_kv(held: KVLayers, device: str | torch.device) -> KVLayers:
-    """The same on another device; what is there already is not copied."""
+def move_kv(layers: KVLayers, device: str | torch.device) -> KVLayers:
+    """The same keys and values on a device; those that are there already are not copied."""
     return [
         KVLayer(one.keys.to(device), one.values.to(device))
         if isinstance(one, KVLayer)
         else Int8KVLayer(one.keys.to(device), one.values.to(device))
-        for one in held
+        for one in layers
     ]

@@ -1,9 +1,9 @@
-"""Products with weights, in the layout that the processor multiplies fastest.
+"""Linear layers whose weights stay in the layout that the processor multiplies fastest.
 
-oneDNN multiplies bf16 in blocks. Weights in rows are brought into that layout at every product,
-which takes a third of the time of a product with few tokens; here they are brought into it once
-and stay. The rows are given up: `Packed` stands in the model where the linear layer stood, does
-what it did, and makes them again for whoever asks for `weight`.
+oneDNN multiplies bf16 in blocks. Row-major weights are reordered into that layout for every
+product, which takes a third of the time of a product with few tokens; here they are reordered once.
+The row-major copy is freed: `PackedLinear` replaces the linear layer in the model, computes the
+same, and rebuilds the rows whenever `weight` is read.
 """
 
 from __future__ import annotations
@@ -17,43 +17,45 @@ from torch.nn.functional import linear
 
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _REORDER: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
-_LAYOUT_TOKENS = 1024  # tokens that the layout is chosen for
+_LAYOUT_TOKENS = 1024  # the number of tokens that oneDNN chooses the layout for
 
 
 _HEAP_BYTES = 30 << 20
 
 
 def raise_malloc_threshold() -> None:
-    """Tells glibc that blocks as large as a layer's states come and go.
+    """Makes glibc keep freed blocks of the size of a layer's states, by freeing one such block.
 
-    It gives memory back to the system as soon as twice the largest block that was ever freed is
-    free, and a pass of 2,048 tokens then faults its pages in again at every product, for a tenth of
-    its time. To free one large block is how it learns; other allocators do not care.
+    glibc returns memory to the system once twice the largest block ever freed is free. A pass of
+    2,048 tokens then faults its pages in again at every product, for a tenth of its time. Freeing
+    one large block raises that threshold; other allocators are unaffected.
     """
     torch.empty(_HEAP_BYTES, dtype=torch.uint8)
 
 
 def _has_bf16_blocks() -> bool:
-    """Whether this build of torch multiplies bf16 by oneDNN's blocks; tried on x86 alone."""
-    tells: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    if None in (_POINTWISE, _REORDER, tells) or machine().lower() not in ("x86_64", "amd64"):
+    """Whether this build of torch multiplies bf16 in oneDNN's blocks; tested on x86 only."""
+    is_supported: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    if None in (_POINTWISE, _REORDER, is_supported) or machine().lower() not in ("x86_64", "amd64"):
         return False
-    return torch.backends.mkldnn.is_available() and bool(tells())  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(is_supported())
 
 
 _HAS_BF16_BLOCKS = _has_bf16_blocks()
 
 
 def can_fuse(states: Tensor) -> bool:
-    """Whether products of these states take the step that follows them along."""
+    """Whether products with these states can be fused with the element-wise step after them."""
     return _HAS_BF16_BLOCKS and states.dtype == torch.bfloat16 and states.device.type == "cpu"
 
 
 class Product:
-    """`x @ weight.T + bias`, alone or with a step behind it.
+    """`x @ weight.T + bias`, alone or fused with an element-wise step.
 
     Args:
-        weight: `[out, in]`, in rows or in oneDNN's layout.
+        weight: `[out, in]`, row-major or in oneDNN's layout.
         bias: `[out]` or None.
     """
 
@@ -70,24 +72,24 @@ class Product:
         )
 
     def silu(self, states: Tensor) -> Tensor:
-        """With SiLU behind it; only where `fused`."""
+        """The product followed by SiLU; only where `can_fuse`."""
         return self._apply(states, "swish")
 
     def multiply(self, states: Tensor, other: Tensor) -> Tensor:
-        """Times another `[N, out]`; only where `fused`."""
-        made: Tensor = _POINTWISE.binary(states, other, self.weight, self.bias, "mul")
-        return made
+        """The product multiplied element-wise with another `[N, out]`; only where `can_fuse`."""
+        result: Tensor = _POINTWISE.binary(states, other, self.weight, self.bias, "mul")
+        return result
 
     def _apply(self, states: Tensor, step: str) -> Tensor:
-        made: Tensor = _POINTWISE(states, self.weight, self.bias, step, [], "")
-        return made
+        result: Tensor = _POINTWISE(states, self.weight, self.bias, step, [], "")
+        return result
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weight is, perhaps with others, in oneDNN's layout.
+    """A linear layer whose weight is in oneDNN's layout, possibly together with others.
 
     Args:
-        blocks: the weights of several layers, one under the other.
+        blocks: the weights of one or several layers, stacked.
         rows: the half-open span of them that is this layer's.
         bias: this layer's, or None.
     """
@@ -99,11 +101,11 @@ class PackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The rows `[out, in]`, made again; a change to them changes nothing."""
+        """A row-major copy `[out, in]`; modifying it does not change the layer."""
         return self.blocks.to_dense()[slice(*self.rows)]
 
     def forward(self, states: Tensor) -> Tensor:
-        """As the linear layer; where gradients are kept, by the rows."""
+        """As the linear layer, computed from the row-major copy, so that gradients flow."""
         return linear(states, self.weight, self.bias)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -112,7 +114,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(parent: nn.Module, names: tuple[str, ...]) -> None:
-    """Packs linear layers that are multiplied with the same states, in place of their rows."""
+    """Replaces linear layers that take the same states by packed ones."""
     layers = [getattr(parent, name) for name in names]
     if all(isinstance(layer, PackedLinear) for layer in layers):
         return
@@ -126,10 +128,12 @@ def pack(parent: nn.Module, names: tuple[str, ...]) -> None:
 
 
 def unpack(model: nn.Module) -> None:
-    """Puts linear layers, with rows that may be changed, where packed ones stand."""
+    """Replaces packed layers by ordinary linear layers, whose weights may be modified."""
     packed = [(n, m) for n, m in model.named_modules() if isinstance(m, PackedLinear)]
     for name, layer in packed:
-        plain = nn.Linear(1, 1, bias=False)  # replaced whole: no weights are drawn for nothing
+        plain = nn.Linear(
+            1, 1, bias=False
+        )  # its weight is replaced below: 1 x 1 avoids drawing random weights
         plain.in_features, plain.out_features = layer.in_features, layer.out_features
         plain.weight = nn.Parameter(layer.weight.clone())
         plain.register_parameter("bias", layer.bias)
@@ -138,7 +142,7 @@ def unpack(model: nn.Module) -> None:
 
 
 def make_products(parent: nn.Module, names: tuple[str, ...]) -> tuple[Product, ...]:
-    """The product of layers that see the same states: one if they are packed, else one each."""
+    """The products of layers that take the same states: one if they are packed, else one each."""
     layers = [getattr(parent, name) for name in names]
     if not isinstance(layers[0], PackedLinear):
         return tuple(Product(layer.weight, layer.bias) for layer in layers)

@@ -1,6 +1,6 @@
-"""Attention over one packed row: each sequence over itself and over what was kept for it.
+"""Attention over one packed row: each sequence attends to itself and to its cached keys.
 
-keys of a sequence   [0, past) kept   [past, past + n) its own new tokens
+keys of a sequence   [0, past) cached   [past, past + n) its own new tokens
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tamis.probes.attention.recorder import Recorder, StopForward
 from tamis.probes.attention.rows import group_rows_fp32, softmax_row_groups
 
 KERNEL_BLOCK_KEYS = 512
-"""Keys that torch's kernel takes at once: with no more of them, a mask costs nothing."""
+"""Keys that torch's kernel processes at once: up to this many, a mask costs nothing."""
 
 
 def attention_function(recorder: Recorder) -> Callable[..., Tensor]:
-    """The attention of packed sequences that goes with a recorder; called as `Attends.attend`."""
+    """The attention to run under a recorder; called as `CustomAttention.attend`."""
     return (
         recorder.custom_attention.attend if recorder.custom_attention else partial(attend, recorder)
     )
@@ -36,37 +36,37 @@ def attend(
     scale: float,
     window: int | None,
 ) -> Tensor:
-    """`query [1, H, N, d]`, `key` and `value [1, Hkv, N, d]` to `[1, N, H, d]`.
+    """Attention of `query [1, H, N, d]` to `key` and `value [1, Hkv, N, d]`: `[1, N, H, d]`.
 
     Raises:
-        StopForward: the recorder wants no more than this layer.
+        StopForward: this is the last layer that the recorder needs.
     """
     last = layer == recorder.stop_after
     lengths = recorder.lengths or ()
-    at_once, blocks = varlen.is_supported(query), blocked.is_faster(query)
+    one_kernel, blocks = varlen.is_supported(query), blocked.is_faster(query)
     keys, values, outs, start = [], [], [], 0
     for s, length in enumerate(lengths):
         q, k, v = (part[0, :, start : start + length] for part in (query, key, value))
         start += length
         if recorder.keep_kv:
             recorder.store_kv(s, k, v)
-        before = recorder.past_kv[s] if recorder.past_kv is not None else None
-        if before is not None:
-            k = torch.cat((before[layer].keys.to(k), k), dim=1)
-            v = v if last else torch.cat((before[layer].values.to(v), v), dim=1)
+        past = recorder.past_kv[s] if recorder.past_kv is not None else None
+        if past is not None:
+            k = torch.cat((past[layer].keys.to(k), k), dim=1)
+            v = v if last else torch.cat((past[layer].values.to(v), v), dim=1)
         if blocks and (window is None or k.shape[1] <= window):
             outs.append(_attend_in_blocks(recorder, s, layer, q, k, v, scale))
             continue
         if layer in recorder.layers:
             _record(recorder, s, q, k, scale, window)
-        if at_once:
+        if one_kernel:
             keys.append(k)
             values.append(v)
         elif not last:
             outs.append(_attend_sequence(recorder, q, k, v, scale, window))
     if last:
         raise StopForward
-    if at_once:
+    if one_kernel:
         return varlen.attend(query[0], keys, values, lengths, scale, window)[None]
     return torch.cat(outs)[None]
 
@@ -74,38 +74,42 @@ def attend(
 def _record(
     recorder: Recorder, s: int, q: Tensor, k: Tensor, scale: float, window: int | None
 ) -> None:
-    """Records the rows of sequence `s`, whose last token is the last of the keys."""
+    """Records the rows of sequence `s`, whose last token has the last key."""
     first, stop = recorder.row_spans[s]
     past = k.shape[1] - q.shape[1]
-    looking = q[:, first:stop].float() * scale
+    rows = q[:, first:stop].float() * scale
     if recorder.record_queries:
-        recorder.queries[s].append(looking)
-    later = recorder.tail_mask(first + past, stop + past, k.shape[1], window, looking)
-    recorder.weights[s].append(softmax_row_groups(looking, k, later, recorder.groups))
+        recorder.queries[s].append(rows)
+    tail_mask = recorder.tail_mask(first + past, stop + past, k.shape[1], window, rows)
+    recorder.weights[s].append(softmax_row_groups(rows, k, tail_mask, recorder.groups))
 
 
 def _attend_in_blocks(
     recorder: Recorder, s: int, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> Tensor:
-    """What new tokens see, `[n, H, d]`; rows that end the sequence are recorded on the way."""
+    """Attention output of new tokens, `[n, H, d]`, in blocks; records rows in the same pass.
+
+    That is possible for few rows at the end of the sequence; others are computed separately.
+    """
     first, stop = recorder.row_spans[s]
-    wanted, through = layer in recorder.layers, layer != recorder.stop_after
+    record, with_output = layer in recorder.layers, layer != recorder.stop_after
     few = 0 < stop - first <= blocked.MAX_ROWS
-    if wanted and few and stop == q.shape[1] and not recorder.record_queries:
-        seen, weights = blocked.attend(q, k, v, scale, stop - first, through)
+    if record and few and stop == q.shape[1] and not recorder.record_queries:
+        output, weights = blocked.attend(q, k, v, scale, stop - first, with_output)
         recorder.weights[s].append(group_rows_fp32(weights, recorder.groups))
-        return seen
-    if wanted:
+        return output
+    if record:
         _record(recorder, s, q, k, scale, None)
-    return blocked.attend(q, k, v, scale, 0, through)[0]
+    return blocked.attend(q, k, v, scale, 0, with_output)[0]
 
 
 def _attend_sequence(
     recorder: Recorder, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None
 ) -> Tensor:
-    """What new tokens see, `[n, H, d]`; the kernel is told to be causal wherever that is less work.
+    """Attention output of new tokens, `[n, H, d]`, by torch's kernel; by its causal mode if faster.
 
-    It counts from the first key, so rows that stand for what was kept are put before the others.
+    Causal mode aligns the first query with the first key, so dummy rows for the cached tokens are
+    put before the others.
     """
     length, keys = q.shape[1], k.shape[1]
     past = keys - length
@@ -119,7 +123,7 @@ def _attend_sequence(
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of new tokens over all keys, `[H, n, d]`; causal where there is no mask."""
+    """Attention of new tokens to all keys, `[H, n, d]`; causal where there is no mask."""
     return scaled_dot_product_attention(
         q[None],
         k[None],

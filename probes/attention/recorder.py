@@ -103,7 +103,7 @@ class Recorder:
         """0 where the rows `[start, stop)` attend to one of the last C keys, else -inf: `[R, C]`.
 
         C is the number of keys that are masked for any row: without a window, all rows attend to
-        every key before the first row. Made once per pass, in the dtype and on the device of `like`.
+        every key before the first row. Made once per pass, with the dtype and device of `like`.
         """
         span = (start, stop, keys, window, like.dtype)
         if span not in self._masks:

@@ -1,8 +1,8 @@
-"""Rotary positions taken off again: what a key or a query is, wherever it stands.
+"""Removing rotary positions from keys and queries, so that they no longer depend on position.
 
 Keys and queries are recorded after rotation (RoPE, Su et al. 2021, arXiv 2104.09864, §3.4). For one
-passage asked by one question that is right. Among many passages, the distance between a question
-and the places of words in them says nothing: keys and queries without it are compared.
+question about one passage that is right. Across many passages, the distance between the question
+and a word's position is meaningless, so keys and queries are compared without rotation.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 
 def remove_rotation(model: Any, layer: int, states: Tensor, positions: Tensor) -> Tensor:
-    """States as they were before rotation, fp32: `[H, N, d]` to `[H, N, d]`.
+    """The states before rotation, fp32: `[H, N, d]` to `[H, N, d]`.
 
-    Rotation by cos and sin of one angle per pair of channels is undone by the opposite angle, and
-    by the square of the factor that some models scale cos and sin with (YaRN).
+    The rotation of each pair of channels is undone by rotating back and dividing by cos² + sin²,
+    which is not 1 where a model scales cos and sin (YaRN).
 
     Args:
-        model: a decoder with one `rotary_emb`, a proxy's body.
-        layer: its layer; models with sliding windows turn their layers differently.
+        model: a decoder with one `rotary_emb`, such as a proxy's body.
+        layer: index of the layer; models with sliding windows rotate some layers differently.
         positions: of the N tokens, as the model was given them.
     """
     cos, sin = _angles(model, layer, states, positions)
-    width = cos.shape[-1]  # some models turn only the first channels
-    turned, rest = states.float()[..., :width], states.float()[..., width:]
-    a, b = turned.chunk(2, dim=-1)
-    back = turned * cos - torch.cat((-b, a), dim=-1) * sin
-    return torch.cat((back / (cos * cos + sin * sin), rest), dim=-1)
+    width = cos.shape[-1]  # some models rotate only the first channels
+    rotated, rest = states.float()[..., :width], states.float()[..., width:]
+    a, b = rotated.chunk(2, dim=-1)
+    original = rotated * cos - torch.cat((-b, a), dim=-1) * sin
+    return torch.cat((original / (cos * cos + sin * sin), rest), dim=-1)
 
 
 def _angles(model: Any, layer: int, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

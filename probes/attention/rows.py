@@ -1,4 +1,4 @@
-"""The arithmetic of attention rows: who sees whom, their softmax, and how rows are reduced."""
+"""Functions on attention rows: masks, softmax, and the reduction of rows to row groups."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from tamis.probes.signal import RowGroup
 def causal_mask(
     start: int, stop: int, keys: int, window: int | None, device: torch.device
 ) -> Tensor:
-    """Which of `keys` positions the rows at positions `[start, stop)` see: `[R, N]` bool."""
+    """Which of `keys` positions the rows at positions `[start, stop)` attend to: `[R, N]` bool."""
     row = torch.arange(start, stop, device=device)[:, None]
     column = torch.arange(keys, device=device)[None]
-    seen = column <= row
-    return seen if window is None else seen & (column > row - window)
+    allowed = column <= row
+    return allowed if window is None else allowed & (column > row - window)
 
 
-def softmax_rows(query: Tensor, key: Tensor, seen: Tensor, scale: float) -> Tensor:
-    """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `seen [R, N]` to `[H, R, N]`.
+def softmax_rows(query: Tensor, key: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Softmax rows in fp32: `query [H, R, d]`, `key [Hkv, N, d]`, `mask [R, N]` to `[H, R, N]`.
 
-    Query heads that share a key head are multiplied with it together, so keys are not copied.
+    The mask is True where a row attends. Query heads that share a key head are multiplied with it
+    together, so that keys are not copied.
     """
     H, R, d = query.shape
     shared = query.float().reshape(key.shape[0], -1, d) * scale
     logits = (shared @ key.float().transpose(1, 2)).view(H, R, -1)
-    return logits.masked_fill_(~seen, -torch.inf).softmax(-1)
+    return logits.masked_fill_(~mask, -torch.inf).softmax(-1)
 
 
 def group_rows(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Recorded rows `[..., R, N]` reduced to the groups asked for, in order: `[..., R', N]`."""
+    """Rows `[..., R, N]` reduced to the given groups, in order: `[..., R', N]`."""
     parts = {
         "question": lambda: weights,
         "question_mean": lambda: weights.mean(-2, keepdim=True),
@@ -40,31 +41,32 @@ def group_rows(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
 
 
 def group_rows_fp32(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Rows `[..., R, N]` of a softmax in any dtype, in groups: `[..., R', N]` fp32."""
+    """Softmax rows `[..., R, N]` of any dtype, reduced to groups in fp32: `[..., R', N]`."""
     if groups == ("question_mean",) and weights.shape[-2]:
         return weights.sum(-2, keepdim=True, dtype=torch.float32).div_(weights.shape[-2])
     return group_rows(weights.float(), groups)
 
 
 def softmax_row_groups(
-    query: Tensor, key: Tensor, later: Tensor, groups: tuple[RowGroup, ...]
+    query: Tensor, key: Tensor, tail_mask: Tensor, groups: tuple[RowGroup, ...]
 ) -> Tensor:
-    """Softmax rows in fp32 in groups: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
+    """Row groups of a softmax, fp32: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
 
     Args:
-        later: `[R, C]`, added to the logits of the last C keys: -inf where a row must not see.
+        tail_mask: `[R, C]`, added to the logits of the last C keys: -inf where a row must not
+            attend, else 0.
     """
     H, R, d = query.shape
     logits = query.reshape(key.shape[0], -1, d) @ key.float().transpose(1, 2)
     logits = logits.view(H, R, -1)
-    logits[..., logits.shape[-1] - later.shape[1] :] += later
+    logits[..., logits.shape[-1] - tail_mask.shape[1] :] += tail_mask
     return softmax_groups(logits, groups)
 
 
 def softmax_groups(logits: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Softmax of logits `[..., R, N]`, in groups: `[..., R', N]`. The logits are used up.
+    """Row groups of the softmax of logits `[..., R, N]`: `[..., R', N]`. Overwrites the logits.
 
-    The mean divides last, and what it divides is smaller by the number of rows.
+    For the mean, the division by the sums is part of a matrix product and not a pass of its own.
     """
     if groups != ("question_mean",) or not logits.shape[-2]:
         return group_rows(logits.softmax(-1), groups)

@@ -1,11 +1,11 @@
-"""Attention of a whole pack in one kernel, on a GPU.
+"""Attention of a whole batch of packed sequences in one GPU kernel.
 
     queries  [n_0 | n_1 | ...]              new tokens of each sequence
-    keys     [p_0 + n_0 | p_1 + n_1 | ...]  what was kept for it, then its own
+    keys     [p_0 + n_0 | p_1 + n_1 | ...]  its cached keys, then those of its new tokens
 
 FlashAttention-2 (Dao 2023, arXiv 2307.08691) takes sequences of different lengths end to end, with
-the places where each begins. Where the queries of a sequence are fewer than its keys, they are its
-last tokens. Without such a kernel, or in fp32, `packs` goes sequence by sequence.
+the offset where each begins. Where a sequence has fewer queries than keys, the queries belong to
+its last tokens. Without such a kernel, or in fp32, `packed` runs sequence by sequence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MIN_CAPABILITY = 8  # Ampere
 
 @cache
 def kernel() -> Any:
-    """Torch's; None where it is too old. To import it takes a second, and only GPUs run it."""
+    """Torch's kernel, or None if torch is too old. Imported late: it takes a second."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -32,7 +32,7 @@ def kernel() -> Any:
 
 
 def is_supported(query: Tensor) -> bool:
-    """Whether one kernel takes a pack of these states."""
+    """Whether the kernel supports these query states."""
     return (
         query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -49,22 +49,22 @@ def attend(
     scale: float,
     window: int | None,
 ) -> Tensor:
-    """`query [H, N, d]`, per sequence `[Hkv, p + n, d]` keys and values, to `[N, H, d]`.
+    """Attention of `query [H, N, d]` to keys and values `[Hkv, p + n, d]` each: `[N, H, d]`.
 
     Args:
         lengths: new tokens of each sequence; they add up to N.
-        window: keys that a token sees, itself among them; None for all before it.
+        window: how many keys a token attends to, its own included; None for all before it.
     """
-    there = [part.shape[1] for part in keys]
+    key_lengths = [part.shape[1] for part in keys]
     left = -1 if window is None else window - 1
     out: Tensor = kernel()(
         query.transpose(0, 1).contiguous(),
         torch.cat(list(keys), 1).transpose(0, 1).contiguous(),
         torch.cat(list(values), 1).transpose(0, 1).contiguous(),
         _starts(lengths, query.device),
-        _starts(there, query.device),
+        _starts(key_lengths, query.device),
         max(lengths),
-        max(there),
+        max(key_lengths),
         scale=scale,
         window_size=(left, 0),
         enable_gqa=query.shape[0] != keys[0].shape[0],
@@ -73,5 +73,5 @@ def attend(
 
 
 def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Where each sequence begins, and where the last ends: int32, as the kernel wants it."""
+    """The offset where each sequence begins, and where the last ends, in int32."""
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)

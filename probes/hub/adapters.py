@@ -1,8 +1,8 @@
-"""Learnt adapters on disk, and merged into the model they were learnt for.
+"""Trained low-rank adapters: stored on disk, and merged into the model they were trained on.
 
-A folder holds `adapters.safetensors`, for each projection `NAME.a [rank, I]` and `NAME.b [O, rank]`
-in fp32, and `adapters.json`, its card. Merged at load, W becomes W + scale · B A, in fp32, then in
-the model's dtype: a sharpened proxy costs no more than the one it comes from.
+A folder contains `adapters.safetensors`, with `NAME.a [rank, I]` and `NAME.b [O, rank]` in fp32 for
+each projection, and `adapters.json`, its card. When a model is loaded, W becomes W + scale · B A,
+computed in fp32 and rounded to the model's dtype, so a sharpened proxy runs as fast as its base.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.attention.linear_kernels import unpack
 from tamis.probes.card_file import read_card_fields
 from tamis.probes.errors import BadModelFile, ProbeMismatch
@@ -36,18 +37,18 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
-    """What adapters were learnt for and with; they are refused with any other model.
+    """What adapters were trained on and with; they are refused with any other model.
 
     Attributes:
-        name: of the model that base and adapters make.
-        base: the proxy they were learnt on, as `load_proxy` takes it: a name or a folder.
-        revision, template: of that proxy. Its revision must match, its place may change.
-        rank, scale: of each adapter, and what its product is multiplied with.
-        layers: the layers adapted.
-        depth: layers that were read while they were learnt; adapters help no deeper.
-        trained_on: per training set its name, SHA-256 and how many questions were used.
-        recipe: every other number that changed the result, the seed among them.
-        figures: the curve on articles held out.
+        name: of the resulting model.
+        base: the proxy they were trained on, as `load_proxy` takes it: a name or a folder.
+        revision, template: of that proxy. Its revision must match, its location may change.
+        rank, scale: of each adapter, and the factor of its product.
+        layers: the adapted layers.
+        depth: the number of layers that were read in training; adapters do not help deeper ones.
+        trained_on: per training set its name, SHA-256 and the number of questions used.
+        recipe: every other setting that affected the result, the seed included.
+        figures: the training curve on held-out articles.
         weights_sha256: of the safetensors file beside the card.
     """
 
@@ -68,34 +69,36 @@ class AdapterCard:
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """For each projection by name, `a [rank, I]` and `b [O, rank]`, and the card of all."""
+    """Adapters `a [rank, I]` and `b [O, rank]` by name of projection, with their card."""
 
     pairs: Mapping[str, tuple[Tensor, Tensor]]
     card: AdapterCard
 
     @property
     def revision(self) -> str:
-        """Of the model they make: the base's, and the adapters' own hash."""
+        """The revision of the resulting model: the base's, and the hash of the adapters."""
         return sharpened_revision(self.card.revision, self.card.weights_sha256)
 
     def save(self, folder: Path) -> Adapters:
-        """Writes weights and card into a folder; returns the adapters with their hash."""
+        """Writes weights and card into a folder; returns the adapters with the hash on the card."""
         tensors = {f"{name}.a": a for name, (a, _) in self.pairs.items()}
         tensors |= {f"{name}.b": b for name, (_, b) in self.pairs.items()}
         data = save({name: t.detach().float().cpu().contiguous() for name, t in tensors.items()})
         card = replace(self.card, weights_sha256=hashlib.sha256(data).hexdigest())
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_bytes(data)
+        with atomic_path(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(data)
         text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
-        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+        with atomic_path(folder / CARD) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
         return Adapters(self.pairs, card)
 
     @classmethod
     def load(cls, folder: Path) -> Adapters:
-        """Reads a folder of adapters and believes nothing.
+        """Reads and checks a folder of adapters.
 
         Raises:
-            BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
+            BadModelFile: a file is missing, damaged, foreign, of another format, or has NaN values.
         """
         card = _read_card(folder / CARD)
         path = folder / WEIGHTS
@@ -115,13 +118,13 @@ class Adapters:
             raise BadModelFile(f"{path} lacks {error}; every adapter has a and b") from error
 
     def apply_to(self, proxy: Proxy) -> Proxy:
-        """The proxy, changed in place to the model that it and the adapters make.
+        """Merges the adapters into a proxy in place, and returns it.
 
-        Adapters of layers that it was not loaded with are left out.
+        Adapters of layers that the proxy was not loaded with are ignored.
 
         Raises:
-            ProbeMismatch: it is of another revision. BadModelFile: a projection is missing or
-                has another shape.
+            ProbeMismatch: the proxy has another revision.
+            BadModelFile: a projection is missing or has another shape.
         """
         if self.card.revision != proxy.card.revision:
             raise ProbeMismatch(
@@ -136,28 +139,28 @@ class Adapters:
 
 @torch.no_grad()
 def merge(model: Any, adapters: Adapters) -> None:
-    """Adds `scale · B A` to the projections, in place; nothing else of the model is touched.
+    """Adds `scale · B A` to the projections, in place; the rest of the model is unchanged.
 
     Raises:
         BadModelFile: a projection is missing or has another shape.
     """
-    unpack(model)  # a proxy that was read before
-    there = dict(model.named_modules())
+    unpack(model)  # the layers of a proxy that was used before are packed
+    modules = dict(model.named_modules())
     for name, (a, b) in adapters.pairs.items():
         if _layer_number(name) >= int(model.config.num_hidden_layers):
             continue
-        module, shape = there.get(name), (b.shape[0], a.shape[1])
+        module, shape = modules.get(name), (b.shape[0], a.shape[1])
         if not isinstance(module, nn.Linear) or tuple(module.weight.shape) != shape:
             raise BadModelFile(
                 f"the adapters hold {name} {list(shape)}, and {type(model).__name__} has none such"
             )
         weight = module.weight
-        moved = weight.float() + adapters.card.scale * (b @ a).to(weight.device)
-        weight.copy_(moved.to(weight.dtype))
+        merged = weight.float() + adapters.card.scale * (b @ a).to(weight.device)
+        weight.copy_(merged.to(weight.dtype))
 
 
 def _layer_number(name: str) -> int:
-    """Which layer a projection is of; -1 where the name does not say."""
+    """The layer of a projection, or -1 if its name has no number."""
     numbers = [part for part in name.split(".") if part.isdecimal()]
     return int(numbers[0]) if numbers else -1
 

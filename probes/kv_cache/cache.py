@@ -1,12 +1,12 @@
-"""Passages read once and asked for ever: their keys and values, in memory and on disk.
+"""A cache of the keys and values of passages, in memory and on disk.
 
     cache = PassageCache(max_bytes=2 << 30, folder="passages")
-    reader = CachedReader(proxy, cache)      # reads like the proxy, and the second time only asks
+    reader = CachedReader(proxy, cache)      # reads like the proxy; runs each passage only once
 
 A passage's keys and values depend on the model, on the template's opening and on the passage's own
 tokens, never on the question (RAGCache, arXiv 2404.12457, and TurboRAG, arXiv 2410.07590, keep them
-for generation; here every passage is read alone, so nothing has to be repaired when it is kept).
-The key of an entry names all that they depend on, so an entry is never stale; it is only unused.
+for generation; here every passage is read alone, so cached keys need no correction). The cache key
+of an entry covers everything that they depend on, so an entry never becomes stale, only unused.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ Storage = Literal["exact", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What is kept, and what it was good for since the cache was opened.
+    """The size of a cache, and its use since it was opened.
 
     Attributes:
-        entries, bytes: in memory. files, file_bytes: on disk, by whomever they were written.
-        hits: passages found in memory or on disk; disk_hits: those on disk. misses: not found.
-        evicted: dropped from memory for room. dropped: damaged or foreign files that were deleted.
-        unwritten: entries that the disk would not take.
+        entries, bytes: in memory.
+        files, file_bytes: on disk, whichever process wrote them.
+        hits: passages found in memory or on disk.
+        disk_hits: passages found on disk.
+        misses: passages not found.
+        evicted: entries removed from memory to make room.
+        dropped: damaged or foreign files that were deleted.
+        unwritten: entries that could not be written to disk.
     """
 
     entries: int = 0
@@ -58,16 +62,16 @@ class CacheStats:
 
 
 class PassageCache:
-    """Keys and values of passages; those not used for longest leave first. Threads may share it.
+    """Keys and values of passages; the least recently used are evicted. Threads may share it.
 
     Args:
-        max_bytes: of memory. A token of 20 layers of the default proxy takes 15 kB, in int8 8 kB.
-        folder: also keep them there, for other processes and the next start. None for memory alone.
+        max_bytes: of memory. A token in 20 layers of the default proxy takes 15 kB, in int8 8 kB.
+        folder: also keep entries there, for other processes and later runs; None for memory only.
         storage: `exact`, or `int8` for half the bytes, at a loss (docs/log/kept-passages.md).
         max_disk_bytes: of the folder.
 
     Raises:
-        BadInput: a limit or storage that is none, or a folder that cannot be written.
+        BadInput: an invalid limit or storage, or a folder that cannot be written.
     """
 
     def __init__(
@@ -94,43 +98,44 @@ class PassageCache:
         self._lock = threading.Lock()
 
     def get(self, key: str, layers: int, device: str | torch.device = "cpu") -> KVLayers | None:
-        """An entry of at least so many layers; None, and counted as a miss, if there is none.
+        """An entry of at least so many layers; None, counted as a miss, if there is none.
 
-        What comes from disk is put on the device, and stays there.
+        An entry from disk is moved to the device, and stays there.
         """
         with self._lock:
-            held = self._entries.get(key)
-            if held is not None:
+            in_memory = self._entries.get(key)
+            if in_memory is not None:
                 self._entries.move_to_end(key)
-        found = held if held is not None else self._load_from_disk(key, device)
-        enough = found is not None and len(found) >= layers
-        self._count("hits" if enough else "misses")
-        if enough and held is None:
+        entry = in_memory if in_memory is not None else self._load_from_disk(key, device)
+        is_hit = entry is not None and len(entry) >= layers
+        self._count("hits" if is_hit else "misses")
+        if is_hit and in_memory is None:
             self._count("disk_hits")
-        return found if enough else None
+        return entry if is_hit else None
 
     def holds(self, key: str) -> bool:
-        """Whether an entry is in memory; nothing is loaded and nothing counted."""
+        """Whether an entry is in memory; loads nothing and counts nothing."""
         with self._lock:
             return key in self._entries
 
     def put(self, key: str, kept: Sequence[KVLayer], about: dict[str, str]) -> None:
-        """Keeps an entry, in place of a shallower one of the same key."""
-        held: KVLayers = kept
+        """Stores an entry; replaces one of the same key, which may have fewer layers."""
+        entry: KVLayers = kept
         if self.storage == "int8":
-            held = [Int8KVLayer(Int8Vectors.quantize(one.keys), Int8Vectors.quantize(one.values)) for one in kept]
-        self._store_in_memory(key, held)
-        if self.files and not self.files.store(key, held, about | {"storage": self.storage}):
+            quantize = Int8Vectors.quantize
+            entry = [Int8KVLayer(quantize(one.keys), quantize(one.values)) for one in kept]
+        self._store_in_memory(key, entry)
+        if self.files and not self.files.store(key, entry, about | {"storage": self.storage}):
             self._count("unwritten")
 
     def stats(self) -> CacheStats:
-        """Counts and sizes, now."""
+        """The current counts and sizes."""
         files = self.files.size() if self.files else (0, 0)
         with self._lock:
             return CacheStats(len(self._entries), self._bytes, *files, **self._counts)
 
     def clear(self) -> None:
-        """Forgets everything, on disk too."""
+        """Deletes all entries, in memory and on disk."""
         with self._lock:
             self._entries.clear()
             self._bytes = 0
@@ -138,37 +143,37 @@ class PassageCache:
             self.files.clear()
 
     def verify(self, drop: bool = False) -> list[DamagedFile]:
-        """Reads every file whole and names those that are damaged; `drop` deletes them."""
+        """Reads and checks every file; returns the damaged ones, and deletes them if `drop`."""
         if self.files is None:
             return []
-        faults = [fault for fault in self.files.check_files() if fault]
-        for fault in faults if drop else ():
-            self.files.drop(fault.file.stem)
-        return faults
+        damaged = [one for one in self.files.check_files() if one]
+        for one in damaged if drop else ():
+            self.files.drop(one.file.stem)
+        return damaged
 
     def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
         if self.files is None:
             return None
         try:
-            held = self.files.load(key)
+            entry = self.files.load(key)
         except BadModelFile:
             self.files.drop(key)
             self._count("dropped")
             return None
-        if held is None:
+        if entry is None:
             return None
-        held = move_kv(held, device)
-        self._store_in_memory(key, held)
-        return held
+        entry = move_kv(entry, device)
+        self._store_in_memory(key, entry)
+        return entry
 
-    def _store_in_memory(self, key: str, held: KVLayers) -> None:
-        size = sum(map(_layer_bytes, held))
+    def _store_in_memory(self, key: str, entry: KVLayers) -> None:
+        size = sum(map(_layer_bytes, entry))
         with self._lock:
             if (before := self._entries.pop(key, None)) is not None:
                 self._bytes -= sum(map(_layer_bytes, before))
             if size > self.max_bytes:
-                return  # it alone is too large
-            self._entries[key] = held
+                return  # this entry alone exceeds the limit
+            self._entries[key] = entry
             self._bytes += size
             while self._bytes > self.max_bytes:
                 _, oldest = self._entries.popitem(last=False)
@@ -188,14 +193,14 @@ def _layer_bytes(layer: KVLayer | Int8KVLayer) -> int:
 
 
 class CachedReader:
-    """Reads like its proxy; of a passage that is kept, only the question runs.
+    """Reads like its proxy, but where a passage is cached, only the question runs.
 
-    Equal to `Proxy.read` within the rounding of the dtype. A passage read for the first time is
-    kept in the same pass. Several readers and threads may share a cache; passages of different
-    models never meet.
+    Results equal those of `Proxy.read` within the rounding of the dtype. A passage that is read for
+    the first time is cached by the same pass. Several readers and threads may share a cache;
+    passages of different models have different keys.
 
     Raises:
-        BadInput: the cache has a folder, and the proxy no revision to name its files by.
+        BadInput: the cache has a folder, and the proxy has no revision, which file names need.
     """
 
     def __init__(self, proxy: Proxy, cache: PassageCache) -> None:
@@ -211,73 +216,80 @@ class CachedReader:
         self._model = fingerprint(proxy, cache.storage)
 
     def with_template(self, template: Template) -> CachedReader:
-        """The same model and cache, in other words."""
+        """The same model and cache with another template."""
         return CachedReader(self.proxy.with_template(template), self.cache)
 
     def key(self, prompt: Prompt) -> str:
-        """What names a prompt's passage: model, template and tokens, title included; 64 digits."""
+        """The cache key of a prompt's passage: 64 hex digits over model, template and tokens."""
         digest = self._model.copy()
         digest.update(array("q", prompt.passage.ids).tobytes())
         return str(digest.hexdigest())
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
-        """As `Proxy.read`; `Signal.cached_tokens` says how many tokens did not run.
+        """Like `Proxy.read`; `Signal.cached_tokens` is the number of tokens that did not run.
 
         Raises:
             BadInput: as `Proxy.read`.
         """
-        turn = _CacheBatch(self.proxy.batch_tokens)
+        batch = _CacheBatch(self.proxy.batch_tokens)
         for prompt in prompts:
             key = self.key(prompt)
-            if key in turn.cold:  # the same passage again: once it is kept, it need only be asked
-                yield from self._run(turn, want)
-                turn = _CacheBatch(self.proxy.batch_tokens)
-            held = self.cache.get(key, want.depth, self.proxy.device)
-            if turn.is_full(prompt, held):
-                yield from self._run(turn, want)
-                turn = _CacheBatch(self.proxy.batch_tokens)
-            turn.add(prompt, key, held)
-        yield from self._run(turn, want)
+            if key in batch.uncached:  # the same passage again: read the first, then use the cache
+                yield from self._run(batch, want)
+                batch = _CacheBatch(self.proxy.batch_tokens)
+            entry = self.cache.get(key, want.depth, self.proxy.device)
+            if batch.is_full(prompt, entry):
+                yield from self._run(batch, want)
+                batch = _CacheBatch(self.proxy.batch_tokens)
+            batch.add(prompt, key, entry)
+        yield from self._run(batch, want)
 
-    def _run(self, turn: _CacheBatch, want: Want) -> Iterator[Signal]:
-        """Reads what is new, asks what is kept, and yields both in the order they came in."""
-        read = self.proxy.read_with_kv([turn.prompts[i] for i in turn.cold.values()], want)
-        seen: dict[int, Signal] = {}
-        for (key, i), (signal, kept) in zip(turn.cold.items(), read, strict=True):
-            seen[i] = signal
-            if turn.prompts[i].passage.ids:
-                about = self._metadata | {"tokens": str(len(turn.prompts[i].passage.ids))}
-                self.cache.put(key, kept, about)
-        warm = [turn.prompts[i] for i in turn.warm]
-        asked = self.proxy.read_cached(warm, list(turn.warm.values()), want)
-        seen |= zip(turn.warm, asked, strict=True)
-        yield from (seen.pop(i) for i in range(len(turn.prompts)))
+    def _run(self, batch: _CacheBatch, want: Want) -> Iterator[Signal]:
+        """Reads uncached and cached passages, and yields the signals in the order of prompts."""
+        uncached = [batch.prompts[i] for i in batch.uncached.values()]
+        readings = self.proxy.read_with_kv(uncached, want)
+        signals: dict[int, Signal] = {}
+        for (key, i), (signal, layers) in zip(batch.uncached.items(), readings, strict=True):
+            signals[i] = signal
+            if batch.prompts[i].passage.ids:
+                metadata = self._metadata | {"tokens": str(len(batch.prompts[i].passage.ids))}
+                self.cache.put(key, layers, metadata)
+        cached = [batch.prompts[i] for i in batch.cached]
+        cached_signals = self.proxy.read_cached(cached, list(batch.cached.values()), want)
+        signals |= zip(batch.cached, cached_signals, strict=True)
+        yield from (signals.pop(i) for i in range(len(batch.prompts)))
 
 
 @dataclass(slots=True)
 class _CacheBatch:
-    """Consecutive prompts that are read or asked together, at most a batch of each."""
+    """Consecutive prompts: at most one batch with cached passages and one with uncached ones.
+
+    Attributes:
+        uncached: for each cache key, the index of its prompt.
+        cached: for each index of a prompt, the cache entry.
+        tokens: tokens to run of prompts with cached passages (True) and with uncached ones (False).
+    """
 
     batch_tokens: int
     prompts: list[Prompt] = field(default_factory=list)
-    cold: dict[str, int] = field(default_factory=dict)
-    warm: dict[int, KVLayers] = field(default_factory=dict)
+    uncached: dict[str, int] = field(default_factory=dict)
+    cached: dict[int, KVLayers] = field(default_factory=dict)
     tokens: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
-    def is_full(self, prompt: Prompt, held: KVLayers | None) -> bool:
-        """Whether the prompt's kind has no room for it; an empty batch takes any."""
-        there = self.tokens[held is not None]
-        return bool(there) and there + _tokens_to_run(prompt, held) > self.batch_tokens
+    def is_full(self, prompt: Prompt, entry: KVLayers | None) -> bool:
+        """Whether the prompt would exceed its batch; an empty batch accepts any prompt."""
+        tokens = self.tokens[entry is not None]
+        return bool(tokens) and tokens + _tokens_to_run(prompt, entry) > self.batch_tokens
 
-    def add(self, prompt: Prompt, key: str, held: KVLayers | None) -> None:
-        """Takes a prompt, to be asked if it is kept, else to be read."""
-        if held is None:
-            self.cold[key] = len(self.prompts)
+    def add(self, prompt: Prompt, key: str, entry: KVLayers | None) -> None:
+        """Adds a prompt to the batch of its kind."""
+        if entry is None:
+            self.uncached[key] = len(self.prompts)
         else:
-            self.warm[len(self.prompts)] = held
-        self.tokens[held is not None] += _tokens_to_run(prompt, held)
+            self.cached[len(self.prompts)] = entry
+        self.tokens[entry is not None] += _tokens_to_run(prompt, entry)
         self.prompts.append(prompt)
 
 
-def _tokens_to_run(prompt: Prompt, held: KVLayers | None) -> int:
-    return len(prompt) if held is None else len(prompt.question.ids)
+def _tokens_to_run(prompt: Prompt, entry: KVLayers | None) -> int:
+    return len(prompt) if entry is None else len(prompt.question.ids)

@@ -1,11 +1,11 @@
-"""Kept passages on disk: one safetensors file each, checked whole before it is believed.
+"""Cached passages on disk: one safetensors file each, checked completely before it is used.
 
-    ab/abcd….safetensors    named after its key; the first two digits are the folder
-    .tmp-…                  being written; renamed when it is complete and on the disk
+    ab/abcd….safetensors              named after its key; the folder is its first two digits
+    ab/.abcd….safetensors.<hex>.tmp   being written; renamed when it is complete and on disk
 
-Processes may share a folder: a file appears whole or not at all, and two that write the same entry
-write the same content. What is read is copied into memory before it is checked, so nothing that
-happens to the file later is served.
+Processes may share a folder: a file appears complete or not at all, and processes that write the
+same entry write the same content. A file is copied into memory before it is checked, so later
+changes to it cannot affect what is served.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tamis.probes.atomic_file import TEMPORARY_GLOB, atomic_path
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.serialization import describe_file, deserialize, serialize
 
-_TEMPORARY = ".tmp-"
-_STALE_S = 3600  # a temporary file this old was left by a process that was killed
-_CHECK_EVERY = 64  # writes after which the folder is measured again: others write there, too
+_STALE_S = 3600  # a temporary file this old was left behind by a killed process
+_CHECK_EVERY = 64  # writes after which the folder is measured again: other processes write, too
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A file that is no whole entry, and why."""
+    """A file that is not a valid entry, and the reason."""
 
     file: Path
     reason: str
 
 
 class CacheFiles:
-    """A folder of kept passages, bounded in bytes; those not used for longest go first."""
+    """A folder of cached passages, bounded in bytes; the least recently used are deleted first."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
@@ -47,10 +47,10 @@ class CacheFiles:
         self._writing = threading.Lock()
 
     def prepare(self) -> CacheFiles:
-        """Makes the folder, if it is not there, and sees whether it can be written.
+        """Creates the folder if necessary, and checks that it is writable.
 
         Raises:
-            BadInput: it cannot.
+            BadInput: it cannot be created or written.
         """
         folder = self.folder
         try:
@@ -64,27 +64,27 @@ class CacheFiles:
         return self
 
     def path(self, key: str) -> Path:
-        """Where an entry lies, whether it does or not."""
+        """The path of an entry, whether it exists or not."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def files(self) -> list[Path]:
-        """Every entry, whole or not; other files in the folder are nobody's business."""
+        """The files of all entries, valid or not; other files in the folder are ignored."""
         return sorted(file for file in self.folder.glob("??/*.safetensors") if _is_key(file.stem))
 
     def size(self) -> tuple[int, int]:
-        """Entries and bytes."""
+        """The number of entries, and their total size in bytes."""
         sizes = [found.st_size for file in self.files() if (found := _stat(file))]
         return len(sizes), sum(sizes)
 
     def models(self) -> Counter[str]:
-        """How many entries there are of each model and storage, by what their headers say."""
+        """The number of entries of each model and storage, according to their headers."""
         return Counter(map(describe_file, self.files()))
 
     def load(self, key: str) -> KVLayers | None:
-        """An entry, in memory of its own; None if there is none.
+        """An entry, copied into memory; None if there is none.
 
         Raises:
-            BadModelFile: it is damaged, torn or another passage's.
+            BadModelFile: it is damaged, incomplete or of another passage.
         """
         file = self.path(key)
         try:
@@ -93,13 +93,13 @@ class CacheFiles:
             return None
         except OSError as error:
             raise BadModelFile(f"{file} cannot be read: {error.strerror}") from error
-        held = deserialize(data, key)
+        layers = deserialize(data, key)
         self._touch(file)
-        return held
+        return layers
 
-    def store(self, key: str, held: KVLayers, about: Mapping[str, str]) -> bool:
-        """Writes an entry, and makes room for it; False if the disk would not have it."""
-        data = serialize(key, held, about)
+    def store(self, key: str, layers: KVLayers, metadata: Mapping[str, str]) -> bool:
+        """Writes an entry, and makes room for it; False if it cannot be written."""
+        data = serialize(key, layers, metadata)
         if len(data) > self.max_bytes:
             return False
         with self._writing:
@@ -115,64 +115,57 @@ class CacheFiles:
             return True
 
     def drop(self, key: str) -> bool:
-        """Deletes an entry, if it is there; whether it is gone."""
+        """Deletes an entry if it exists; returns whether it is gone."""
         return _delete(self.path(key))
 
     def check_files(self) -> Iterator[DamagedFile | None]:
-        """Reads every file whole: one fault, or None, a file."""
+        """Reads and checks every file; yields its damage, or None if it is valid."""
         for file in self.files():
             try:
                 deserialize(_read_bytes(file), file.stem)
                 yield None
             except FileNotFoundError:
-                yield None  # another process dropped it
+                yield None  # another process deleted it
             except (BadModelFile, OSError) as error:
                 yield DamagedFile(file, str(error))
 
     def clear(self) -> int:
-        """Deletes every entry and what killed processes left; the number of bytes that frees."""
+        """Deletes every entry and all leftover temporary files; returns the bytes freed."""
         freed = 0
-        for file in [*self.files(), *self.folder.glob(f"*/{_TEMPORARY}*")]:
+        for file in [*self.files(), *self.folder.glob(f"*/{TEMPORARY_GLOB}")]:
             if (found := _stat(file)) and _delete(file):
                 freed += found.st_size
         return freed
 
     def _write(self, file: Path, data: bytes) -> None:
         file.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with atomic_path(file, sync=True) as temporary:
+            temporary.touch(mode=0o600)  # passages are readable by their owner alone
+            temporary.write_bytes(data)
 
     def _make_room(self, needed: int) -> int:
-        """Deletes what was not used for longest, down to nine tenths; the bytes that are free."""
+        """Deletes the least recently used entries, down to nine tenths; returns the free bytes."""
         now = time.time()
-        for left in self.folder.glob(f"*/{_TEMPORARY}*"):
-            if (found := _stat(left)) and now - found.st_mtime > _STALE_S:
-                _delete(left)
-        there = sorted(
+        for leftover in self.folder.glob(f"*/{TEMPORARY_GLOB}"):
+            if (found := _stat(leftover)) and now - found.st_mtime > _STALE_S:
+                _delete(leftover)
+        entries = sorted(
             (found.st_mtime, found.st_size, file) for file in self.files() if (found := _stat(file))
         )
-        total = sum(size for _, size, _ in there)
-        for _, size, file in there:
+        total = sum(size for _, size, _ in entries)
+        for _, size, file in entries:
             if total + needed <= self.max_bytes * 9 // 10:
                 break
             total -= size if _delete(file) else 0
         return self.max_bytes - total
 
     def _touch(self, file: Path) -> None:
-        with suppress(OSError):  # gone, or not ours to touch: then it counts as older than it is
+        with suppress(OSError):  # deleted, or owned by another user: it then seems older than it is
             os.utime(file)
 
 
 def _read_bytes(file: Path) -> bytes:
-    """The file's content, through a map of it: one copy, into memory nobody else can change."""
+    """The file's content by memory map: one copy, into memory that no other process can change."""
     with file.open("rb") as stream:
         if not os.fstat(stream.fileno()).st_size:
             return b""
@@ -185,7 +178,7 @@ def _is_key(name: str) -> bool:
 
 
 def _stat(file: Path) -> os.stat_result | None:
-    """None where another process was faster."""
+    """The file's status, or None if another process deleted it."""
     try:
         return file.stat()
     except FileNotFoundError:
@@ -193,7 +186,10 @@ def _stat(file: Path) -> os.stat_result | None:
 
 
 def _delete(file: Path) -> bool:
-    """Best effort: what cannot be deleted is replaced when it is written again. Whether it went."""
+    """Deletes a file if possible; returns whether it is gone.
+
+    An entry that cannot be deleted is replaced when it is written again.
+    """
     try:
         file.unlink(missing_ok=True)
     except OSError:

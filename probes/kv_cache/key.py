@@ -1,4 +1,4 @@
-"""What a kept passage is kept under: everything its keys and values depend on."""
+"""The cache key of a passage: a hash of everything that its keys and values depend on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tamis.probes.kv_cache.serialization import FORMAT
 from tamis.probes.model.proxy import Proxy
 
 UNVERSIONED = "unversioned"
-"""The revision of a model that was wrapped without one."""
+"""The revision of a model that was wrapped without giving one."""
 
-# what a config says of loading and generating, not of the keys of a layer
+# configuration entries about loading and generating, which do not affect the keys of a layer
 _NOT_THE_MODEL = {
     "num_hidden_layers",
     "_name_or_path",
@@ -28,14 +28,14 @@ _nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def fingerprint(proxy: Proxy, storage: str) -> Any:
-    """A SHA-256 of all but the passage's tokens; copied and fed those, it is the key.
+    """A SHA-256 object over everything but the passage's tokens; with those added, it is the key.
 
-    How many layers the proxy was loaded with is left out: the layers below are the same, and an
-    entry knows how many it has. The configuration is that of `Proxy.body`: once `Proxy.model` was
-    asked for, transformers' defaults are in it, and what was kept before is not found.
+    The number of layers that the proxy was loaded with is left out: deeper layers do not affect the
+    others, and an entry knows how many it has. The configuration is that of `Proxy.body`: once
+    `Proxy.model` was accessed, it includes transformers' defaults, and earlier entries are missed.
     """
     revision = proxy.card.revision
-    if revision == UNVERSIONED:  # then only this very model, in this process, is the same
+    if revision == UNVERSIONED:  # then only this model object, in this process, has the same key
         revision = _nonces.setdefault(proxy.body, uuid4().hex)
     config = proxy.body.config.to_dict()
     identity = {

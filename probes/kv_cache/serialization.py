@@ -1,7 +1,7 @@
-"""One kept passage as the bytes of a safetensors file, and back.
+"""Converting a cached passage to the bytes of a safetensors file, and back.
 
-The file's SHA-256 stands in its own header and covers every byte of it, the header too, with the
-digest's own digits as zeros.
+The file's header contains its SHA-256, which covers every byte of the file, the header included,
+with the digits of the digest itself replaced by zeros.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FORMAT = "tamis-passage-1"
 _PARTS = ("keys", "values")
 _ZEROS = "0" * 64
 _MARK = b'"sha256":"'
-_HEADER_BYTES = 8192  # the digest stands in the header; a foreign file is not searched further
+_HEADER_BYTES = 8192  # the digest is in the header; foreign files are not searched further
 
 
-def serialize(key: str, held: KVLayers, about: Mapping[str, str]) -> bytes:
-    """An entry as the bytes of its file."""
-    metadata = {**about, "format": FORMAT, "key": key, "sha256": _ZEROS}
-    data = bytearray(save(_to_tensors(held), metadata))
+def serialize(key: str, layers: KVLayers, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of an entry's file."""
+    header = {**metadata, "format": FORMAT, "key": key, "sha256": _ZEROS}
+    data = bytearray(save(_to_tensors(layers), header))
     at = data.index(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     data[at : at + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
@@ -40,7 +40,7 @@ def deserialize(data: bytes, key: str) -> KVLayers:
     """An entry from the bytes of its file.
 
     Raises:
-        BadModelFile: not an entry, not whole, or another key's.
+        BadModelFile: not an entry, damaged, or of another key.
     """
     at = data.find(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     if at < len(_MARK):
@@ -59,22 +59,22 @@ def deserialize(data: bytes, key: str) -> KVLayers:
 
 
 def describe_file(file: Path) -> str:
-    """Model, revision and storage of an entry, by its header, which is not checked."""
+    """Model, revision and storage of an entry according to its header, which is not checked."""
     try:
         with safe_open(file, "pt") as tensors:
-            said = tensors.metadata() or {}
+            metadata = tensors.metadata() or {}
     except (OSError, SafetensorError):
         return "unreadable"
-    return f"{said.get('model')} {said.get('revision')}, {said.get('storage')}"
+    return f"{metadata.get('model')} {metadata.get('revision')}, {metadata.get('storage')}"
 
 
-def _to_tensors(held: KVLayers) -> dict[str, Tensor]:
-    """Each part of all layers as one tensor: `[L, Hkv, N, d]`."""
-    first = held[0]
+def _to_tensors(layers: KVLayers) -> dict[str, Tensor]:
+    """The keys, and the values, of all layers as one tensor each: `[L, Hkv, N, d]`."""
+    first = layers[0]
     if isinstance(first, KVLayer):
-        return {part: _stack([getattr(one, part) for one in held]) for part in _PARTS}
+        return {part: _stack([getattr(one, part) for one in layers]) for part in _PARTS}
     return {
-        f"{part}.{half}": _stack([getattr(getattr(one, part), half) for one in held])
+        f"{part}.{half}": _stack([getattr(getattr(one, part), half) for one in layers])
         for part in _PARTS
         for half in ("codes", "scales")
     }
@@ -84,7 +84,10 @@ def _to_layers(tensors: Mapping[str, Tensor]) -> KVLayers:
     if "keys" in tensors:
         return [KVLayer(*pair) for pair in zip(tensors["keys"], tensors["values"], strict=True)]
     halves = [tensors[f"{part}.{half}"] for part in _PARTS for half in ("codes", "scales")]
-    return [Int8KVLayer(Int8Vectors(a, b), Int8Vectors(c, d)) for a, b, c, d in zip(*halves, strict=True)]
+    return [
+        Int8KVLayer(Int8Vectors(a, b), Int8Vectors(c, d))
+        for a, b, c, d in zip(*halves, strict=True)
+    ]
 
 
 def _stack(parts: list[Tensor]) -> Tensor:

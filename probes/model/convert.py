@@ -1,4 +1,4 @@
-"""From a GGUF file to the safetensors folder that every later start loads in a second."""
+"""Converting a GGUF file to a safetensors folder, which loads in a second."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tamis.probes.errors import BadModelFile
 def convert_gguf(gguf: Path, target: Path) -> None:
     """Writes a GGUF decoder as bf16 `model.safetensors`, `config.json` and `tokenizer.json`.
 
-    Reading GGUF takes 15 to 25 s on two cores, the converted folder under 2: so this runs once.
+    Reading GGUF takes 15 to 25 s on two cores, the converted folder under 2 s, so this runs once.
 
     Args:
         gguf: the file; its folder must be readable.
@@ -37,7 +37,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     try:
         with quiet_transformers(), _without_gguf_progress_bar():
             model, tokenizer = _load_gguf(gguf)
-    except Exception as error:  # the GGUF readers raise whatever a damaged header leads them to
+    except Exception as error:  # a damaged header makes the GGUF readers raise anything
         raise BadModelFile(
             f"{gguf.name} cannot be read as a GGUF decoder ({error}); pull it again"
         ) from error
@@ -71,13 +71,13 @@ def _write_weights(model: Any, target: Path) -> None:
     }
     try:
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:  # the Rust side hides the system's error number in its text
+    except SafetensorError as error:  # the Rust side reports the system's error number in text only
         number = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else errno.EIO
         raise OSError(number, str(error)) from error
 
 
 def _portable_config(model: Any) -> dict[str, Any]:
-    """The model's own configuration, without what belonged to the file it came from."""
+    """The model's configuration without entries about the file it was read from."""
     foreign = ("quantization_config", "_name_or_path", "_model_name_or_path")
     config = {key: value for key, value in model.config.to_dict().items() if key not in foreign}
     return {**config, "architectures": [type(model).__name__]}
@@ -85,7 +85,7 @@ def _portable_config(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def _without_gguf_progress_bar() -> Iterator[None]:
-    """The GGUF reader draws a bar of its own, past transformers' switch for bars (5.24)."""
+    """Disables the progress bar of the GGUF reader, which ignores transformers' switch (5.24)."""
     names = vars(gguf_reader)
     bar = names["tqdm"]
     names["tqdm"] = lambda tensors, **_: tensors
@@ -97,7 +97,7 @@ def _without_gguf_progress_bar() -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silences transformers' bars, reports and warnings while a model loads, here and only here."""
+    """Silences transformers' progress bars, reports and warnings inside the block."""
     before, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(logging.ERROR)
     hf_logging.disable_progress_bar()

@@ -1,11 +1,11 @@
-"""Decoders of Llama's kind as plain modules, read from safetensors without transformers.
+"""Llama-like decoders as plain modules, read from safetensors without importing transformers.
 
-To import transformers takes three times as long as to read the weights, and the pass that tamis
-makes over such a decoder needs nothing of it, see `forward`. What is here has the parts and the
-names of transformers' LlamaModel, Qwen2Model and Qwen3Model: `hosted.adopted` turns it into one,
-around the same weights, when somebody wants to call it.
+Importing transformers takes three times as long as reading the weights, and the forward pass of
+tamis over such a decoder does not need it, see `forward`. The classes here have the parts and the
+parameter names of transformers' LlamaModel, Qwen2Model and Qwen3Model, so that
+`hf_backend.adopt_decoder` can wrap the same weights as one of these when a caller needs it.
 
-A folder whose configuration says anything that is not known here is left to transformers, whole.
+A folder whose configuration has any setting that is unknown here is left to transformers entirely.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SIZES = (
 )
 _MODEL_TYPES = frozenset({"llama", "qwen2", "qwen3"})
 _EXPLICIT_HEAD_SIZE = frozenset({"qwen3"})
-"""Kinds whose heads, where no size is given, do not share the width out among them."""
-# what would make another model of it, and the values that do not
+"""Model types whose head size must be given: it is not the hidden size divided by the heads."""
+# settings that would change the computation, and the values with which they do not
 _SUPPORTED_VALUES: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": (HIDDEN_ACT,),
     "use_sliding_window": (None, False),
@@ -49,56 +49,59 @@ _SUPPORTED_VALUES: Mapping[str, tuple[Any, ...]] = {
 
 
 class DecoderConfig:
-    """What a `config.json` says, by name; a name that it does not hold is an AttributeError."""
+    """The entries of a `config.json` as attributes; a missing entry is an AttributeError."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        self._said = dict(said)
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self._entries = dict(entries)
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self.__dict__["_said"][name]
+            return self.__dict__["_entries"][name]
         except KeyError:
             raise AttributeError(f"the configuration says nothing of {name}") from None
 
     def is_on(self, name: str) -> bool:
-        """Whether a switch is on; one that is not named is off."""
-        return bool(self._said.get(name))
+        """Whether a boolean entry is true; a missing one is false."""
+        return bool(self._entries.get(name))
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it."""
-        return dict(self._said)
+        """A copy of all entries."""
+        return dict(self._entries)
 
     @property
     def head_size(self) -> int:
-        """Channels of a head."""
-        given = self._said.get("head_dim")
+        """The number of channels of a head."""
+        given = self._entries.get("head_dim")
         return int(given or self.hidden_size // self.num_attention_heads)
 
     @property
     def rope_theta(self) -> float | None:
-        """The base of the rotary angles, where they are turned plainly (RoPE, §3.2.2)."""
-        rope = self._said.get("rope_parameters") or {}
+        """The base of the rotary angles (RoPE, §3.2.2); None for any scaled variant."""
+        rope = self._entries.get("rope_parameters") or {}
         if not set(rope) <= {"rope_theta", "rope_type"} or rope.get("rope_type") not in (
             None,
             "default",
         ):
             return None
-        theta = rope.get("rope_theta", self._said.get("rope_theta"))
+        theta = rope.get("rope_theta", self._entries.get("rope_theta"))
         return float(theta) if isinstance(theta, int | float) else None
 
     @property
     def is_supported(self) -> bool:
-        """Whether a decoder of this configuration is one that is known here, in every part."""
-        said, kinds = self._said, self._said.get("layer_types")
-        eps, size = said.get("rms_norm_eps"), said.get("head_dim")
+        """Whether the classes here implement every setting of this configuration."""
+        entries, kinds = self._entries, self._entries.get("layer_types")
+        eps, size = entries.get("rms_norm_eps"), entries.get("head_dim")
         return (
-            said.get("model_type") in _MODEL_TYPES
-            and all(_is_positive_int(said.get(name)) for name in _SIZES)
-            and (_is_positive_int(size) or (size is None and said["model_type"] not in _EXPLICIT_HEAD_SIZE))
+            entries.get("model_type") in _MODEL_TYPES
+            and all(_is_positive_int(entries.get(name)) for name in _SIZES)
+            and (
+                _is_positive_int(size)
+                or (size is None and entries["model_type"] not in _EXPLICIT_HEAD_SIZE)
+            )
             and isinstance(eps, float)
             and eps > 0
-            and all(said.get(name) in values for name, values in _SUPPORTED_VALUES.items())
-            and (kinds is None or kinds == ["full_attention"] * said["num_hidden_layers"])
+            and all(entries.get(name) in values for name, values in _SUPPORTED_VALUES.items())
+            and (kinds is None or kinds == ["full_attention"] * entries["num_hidden_layers"])
             and self.rope_theta is not None
         )
 
@@ -108,7 +111,7 @@ def _is_positive_int(value: Any) -> bool:
 
 
 class Rotary(nn.Module):
-    """The angles of rotary positions (Su et al. 2021, arXiv 2104.09864, §3.4), computed in fp32."""
+    """Cosine and sine of rotary positions (Su et al. 2021, arXiv 2104.09864, §3.4), in fp32."""
 
     inv_freq: Tensor
 
@@ -119,15 +122,15 @@ class Rotary(nn.Module):
 
     def forward(self, like: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine for positions `[B, N]`: each `[B, N, d]`, in the dtype of `like`."""
-        places = position_ids[:, None, :].float()
-        rates = self.inv_freq[None, :, None].float().expand(len(places), -1, 1)
-        half = (rates @ places).transpose(1, 2)
+        positions = position_ids[:, None, :].float()
+        rates = self.inv_freq[None, :, None].float().expand(len(positions), -1, 1)
+        half = (rates @ positions).transpose(1, 2)
         angles = torch.cat((half, half), -1)
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
 class Norm(nn.Module):
-    """The weight and epsilon of a root mean square normalisation."""
+    """The weight and epsilon of a root mean square normalisation; `ops.RmsNorm` computes it."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -136,7 +139,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """The projections of an attention layer, and how it is scaled."""
+    """The projections of an attention layer, and the scale of its logits."""
 
     sliding_window = None
 
@@ -182,32 +185,39 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The first layers of a decoder without its head; `forward.Forward` runs it."""
+    """The first layers of a decoder without its language-model head; `forward.Forward` runs it."""
 
     def __init__(self, config: DecoderConfig) -> None:
-        """On torch's meta device: shapes and no weights."""
+        """Creates the modules on torch's meta device: shapes without weights."""
         super().__init__()
         self.config = config
         with torch.device("meta"):
-            # not drawn, as nn.Embedding would: that imports torch's compiler
+            # given as a tensor: the random initialisation of nn.Embedding imports torch's compiler
             table = torch.empty(config.vocab_size, config.hidden_size)
             self.embed_tokens = nn.Embedding(len(table), table.shape[1], _weight=table)
-            self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+            self.layers = nn.ModuleList(
+                DecoderLayer(config) for _ in range(config.num_hidden_layers)
+            )
             self.norm = Norm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = Rotary(config.head_size, config.rope_theta or 0.0)
 
 
 def read_config(folder: Path) -> DecoderConfig | None:
-    """What a folder's `config.json` says, if it is of a decoder that is known here, else None."""
+    """The configuration in a folder, or None unless it is a decoder supported here."""
     try:
         config = DecoderConfig(json.loads((folder / "config.json").read_text("utf-8")))
         return config if config.is_supported else None
-    except Exception:  # not JSON, no object, values of any kind: transformers says what is wrong
+    except Exception:  # whatever is wrong with the file, transformers reports it
         return None
 
 
-def read_decoder(folder: Path, config: DecoderConfig, layers: int, dtype: torch.dtype) -> Decoder | None:
-    """The first layers of the decoder in a folder; None if its first layer has other parts, too.
+def read_decoder(
+    folder: Path, config: DecoderConfig, layers: int, dtype: torch.dtype
+) -> Decoder | None:
+    """The first layers of the decoder in a folder, or None if it cannot be read here.
+
+    That is the case if its first layer has parts unknown here, or if a file is damaged, which
+    transformers then reports.
 
     Args:
         config: of the whole model, from `read_config`.
@@ -223,7 +233,7 @@ def read_decoder(folder: Path, config: DecoderConfig, layers: int, dtype: torch.
                 name: _check_tensor(stored[name].get_tensor(), like).to(dtype)
                 for name, like in wanted.items()
             }
-    except Exception:  # sizes that are none, files that are torn: transformers says what is wrong
+    except Exception:  # impossible sizes, torn files: transformers reports them
         return None
     model.load_state_dict(weights, assign=True)
     return model
@@ -231,7 +241,7 @@ def read_decoder(folder: Path, config: DecoderConfig, layers: int, dtype: torch.
 
 @dataclass(frozen=True, slots=True)
 class _StoredTensor:
-    """A tensor in an open file."""
+    """A tensor in an open safetensors file."""
 
     file: Any
     name: str
@@ -242,7 +252,7 @@ class _StoredTensor:
 
 
 def _stored_tensors(folder: Path, files: ExitStack) -> dict[str, _StoredTensor]:
-    """The tensors of a folder by their names in a model without a head; as transformers looks."""
+    """The tensors in a folder, by their names in a model without head."""
     paths = {folder / "model.safetensors"}
     if not min(paths).is_file():
         index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
@@ -251,13 +261,20 @@ def _stored_tensors(folder: Path, files: ExitStack) -> dict[str, _StoredTensor]:
     for path in sorted(paths):
         file = files.enter_context(safe_open(path, "pt"))
         for name in file.keys():
-            if found.setdefault(name.removeprefix("model."), _StoredTensor(file, name)).name != name:
+            if (
+                found.setdefault(name.removeprefix("model."), _StoredTensor(file, name)).name
+                != name
+            ):
                 raise ValueError(f"{name} is there twice")
     return found
 
 
 def _check_tensor(found: Tensor, like: Tensor) -> Tensor:
-    """A tensor of that shape. ValueError: it has another, or no numbers with a fraction."""
+    """The tensor itself.
+
+    Raises:
+        ValueError: its shape differs from that of `like`, or it is not floating point.
+    """
     if found.shape != like.shape or not found.is_floating_point():
         raise ValueError(f"{tuple(found.shape)} in {found.dtype}, not {tuple(like.shape)}")
     return found

@@ -1,4 +1,4 @@
-"""A sentence encoder: texts to unit vectors, for the embedding baseline and nothing else."""
+"""A sentence encoder: texts to unit vectors, used by the embedding baseline only."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Window = tuple[int, list[int]]
 
 
 class Encoder:
-    """Mean-pooled vectors of a BERT-like model (Reimers & Gurevych 2019, arXiv 1908.10084).
+    """Mean-pooled text vectors of a BERT-like model (Reimers & Gurevych 2019, arXiv 1908.10084).
 
     One departure from sentence-transformers: a text longer than a window is read in windows of
-    254 word pieces and the mean runs over the tokens of all of them; nothing is cut off.
-    Special tokens in a text are text.
+    254 word pieces and the mean is taken over the tokens of all of them; nothing is cut off.
+    Special tokens in a text are plain text.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str = "encoder") -> None:
@@ -65,7 +65,7 @@ class Encoder:
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector."""
+        """The number of components of a vector."""
         return int(self.model.config.hidden_size)
 
     @property
@@ -76,11 +76,11 @@ class Encoder:
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """Vectors of unit length, fp32 on the CPU, `[N, D]`, in the order of the texts.
 
-        How texts are batched changes the last bits only: padding is masked everywhere.
+        How texts are batched changes only the last bits, because padding is masked everywhere.
 
         Args:
-            texts: any strings; an empty one has a vector, too.
-            batch_tokens: most tokens of a forward pass, padding included; at least one window.
+            texts: any strings; an empty one also has a vector.
+            batch_tokens: the most tokens of a forward pass, padding included; at least one window.
         """
         sums = torch.zeros(len(texts), self.dimensions)
         counts = torch.zeros(len(texts), 1)
@@ -107,12 +107,12 @@ class Encoder:
             states = self.model(
                 input_ids=ids.to(device), attention_mask=mask.to(device)
             ).last_hidden_state
-            summed: Tensor = (states.float() * mask.to(device)[..., None]).sum(1).cpu()
-        return summed
+            sums: Tensor = (states.float() * mask.to(device)[..., None]).sum(1).cpu()
+        return sums
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
-    """Windows come longest first, so the first of a batch says how wide it is padded."""
+    """Splits windows, sorted longest first: the first of a batch determines its padded length."""
     start = 0
     while start < len(windows):
         count = max(1, batch_tokens // len(windows[start][1]))

@@ -1,14 +1,14 @@
-"""A forward pass of our own over decoders of Llama's kind: Llama, Qwen2 and Qwen3.
+"""The forward pass of tamis over Llama-like decoders: Llama, Qwen2 and Qwen3.
 
-The model is a `Decoder` of our own or one of transformers: weights, angles and configuration are
-read from it. Transformers' code is the oracle in the tests. What is different is how a pass goes:
+The model is a `decoder.Decoder` or one of transformers' classes; its weights, rotary angles and
+configuration are used. Transformers' code is the oracle in the tests. The pass differs from it:
 
     one row of tokens       packed prompts are `[N, D]` from the first layer to the last
-    few passes over memory  norm, rotation and gate as `forward_parts` does them
-    blocks                  weights stay in the layout that oneDNN multiplies, see `forward_linear`
-    no more than is read    it ends with the attention of the last layer; there is no output
+    few passes over memory  norm, rotation and gate as `ops` implements them
+    packed weights          in the layout that oneDNN multiplies, see `attention.linear_kernels`
+    attention only          it ends with the attention of the last layer; there is no output
 
-A model that is not exactly of that kind, or that somebody hooks into, runs as transformers runs it.
+Any other model, and one with hooks, is run by transformers.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
 from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
 
 AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
-"""Layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`; see `capture`."""
+"""From layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`."""
 
 SUPPORTED_CLASSES = frozenset({"LlamaModel", "Qwen2Model", "Qwen3Model"})
-"""Transformers' classes that are run here."""
+"""The classes of transformers that this pass supports."""
 _TRANSFORMERS_MODELS = "transformers.models."
 
 TILE_TOKENS = 2048
-"""Tokens that go through all but the attention together: this bounds the memory of a long prompt.
+"""Tokens that are processed together outside attention: this bounds the memory of a long prompt.
 Fewer are no faster, see docs/log/speed.md."""
 
 _QKV = ("q_proj", "k_proj", "v_proj")
@@ -53,18 +53,26 @@ _PROJECTIONS = (
 
 
 def is_supported(model: Any) -> bool:
-    """Whether a model is one that is run here: the class, its parts, and nobody's hooks."""
+    """Whether this pass can run a model: a supported class with ordinary parts and no hooks."""
     kind = type(model)
     return (
-        (kind is Decoder or (kind.__name__ in SUPPORTED_CLASSES and kind.__module__.startswith(_TRANSFORMERS_MODELS)))
+        (
+            kind is Decoder
+            or (
+                kind.__name__ in SUPPORTED_CLASSES
+                and kind.__module__.startswith(_TRANSFORMERS_MODELS)
+            )
+        )
         and getattr(model.config, "hidden_act", None) == HIDDEN_ACT
         and all(_is_plain(layer) for layer in model.layers)
     )
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is as its class made it, with linear layers that hold rows of weights."""
-    linears = [getattr(getattr(layer, part), name) for part, names in _PROJECTIONS for name in names]
+    """Whether a layer has ordinary or packed linear layers and no hooks."""
+    linears = [
+        getattr(getattr(layer, part), name) for part, names in _PROJECTIONS for name in names
+    ]
     return all(type(linear) in (nn.Linear, PackedLinear) for linear in linears) and not any(
         module._forward_hooks or module._forward_pre_hooks for module in layer.modules()
     )
@@ -72,7 +80,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's weights, and how it attends."""
+    """One layer's operations, and the scale and window of its attention."""
 
     input_norm: RmsNorm
     qkv: tuple[Product, ...]
@@ -87,13 +95,13 @@ class _Layer:
     window: int | None
 
     def add_feed_forward(self, states: Tensor, seen: Tensor) -> None:
-        """What follows attention, added to a tile of states `[N, D]` in place."""
+        """Applies everything after attention to a tile of states `[N, D]`, in place."""
         states.add_(self.out(seen))
         states.add_(self.down(swiglu(self.post_attention_norm(states), self.gate, self.up)))
 
     @classmethod
     def from_module(cls, layer: Any) -> _Layer:
-        """From the modules of a layer, whose weights are shared, not copied."""
+        """From the modules of a layer; weights are shared, not copied."""
         attn = layer.self_attn
         (out,), (gate,), (up,), (down,) = (
             make_products(getattr(layer, part), names) for part, names in _PROJECTIONS[1:]
@@ -117,8 +125,8 @@ class Forward:
     """Runs packed tokens through the layers of one model.
 
     Args:
-        model: `known`.
-        owned: nobody else holds it, so its weights may be packed, in place of their rows.
+        model: one that `is_supported`.
+        owned: nobody else uses it, so its linear layers may be replaced by packed ones.
     """
 
     def __init__(self, model: Any, owned: bool) -> None:
@@ -136,16 +144,16 @@ class Forward:
         self.layers = [_Layer.from_module(layer) for layer in model.layers]
 
     def is_current(self) -> bool:
-        """Whether the model still has the modules and weights that this was made from."""
-        now = _parts(self.model)
-        return len(now) == len(self._parts) and all(
-            a is b for a, b in zip(now, self._parts, strict=True)
+        """Whether the model still has the modules and weights that this was built from."""
+        parts = _parts(self.model)
+        return len(parts) == len(self._parts) and all(
+            a is b for a, b in zip(parts, self._parts, strict=True)
         )
 
     def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
-        """One pass over tokens `[N]` at their positions `[N]`; what is seen, `attend` sees.
+        """One pass over tokens `[N]` at positions `[N]`; `attend` computes the attention.
 
-        It may end the pass with an exception of its own.
+        `attend` may end the pass with an exception.
         """
         states = self.model.embed_tokens(ids)
         cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
@@ -165,12 +173,12 @@ class Forward:
 
     @staticmethod
     def _tiles(tokens: int) -> list[slice]:
-        """Spans of tokens that go through all but the attention together."""
+        """Spans of tokens that are processed together outside attention."""
         each = -(-tokens // -(-tokens // TILE_TOKENS))
         return [slice(start, start + each) for start in range(0, tokens, each)]
 
     def _project(self, layer: _Layer, states: Tensor, turn: Rotation, heads: Tensor) -> None:
-        """Writes a tile's query, key and value, the first two turned: `[N, H + 2 Hkv, d]`."""
+        """Writes a tile's query, key and value, the first two rotated: `[N, H + 2 Hkv, d]`."""
         normed = layer.input_norm(states)
         parts = [part(normed).view(len(states), -1, self.size) for part in layer.qkv]
         both = self.heads + self.kv_heads
@@ -178,7 +186,9 @@ class Forward:
         turned = joined[:, :both]
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = joined[:, : self.heads], joined[:, self.heads : both]
-            turned = torch.cat((_norm_heads(layer.q_norm, query), _norm_heads(layer.k_norm, key)), 1)
+            turned = torch.cat(
+                (_norm_heads(layer.q_norm, query), _norm_heads(layer.k_norm, key)), 1
+            )
         turn(turned, heads[:, :both])
         heads[:, both:] = joined[:, both:]
 
@@ -189,10 +199,11 @@ class Forward:
 
 
 class ForwardRunner:
-    """A model, the pass that it takes, and the model that transformers would run instead.
+    """Runs a model by the pass of tamis where that is supported, else by transformers.
 
     Args:
-        model: a `Decoder`, or a decoder of transformers. owned: as `Forward` says.
+        model: a `Decoder`, or a decoder of transformers.
+        owned: as for `Forward`.
     """
 
     def __init__(self, model: Any, owned: bool) -> None:
@@ -201,7 +212,7 @@ class ForwardRunner:
         self._lock = threading.Lock()
 
     def own_forward(self) -> Forward | None:
-        """Ours over the model as it is now; None where transformers has to run it."""
+        """The pass of tamis over the model as it is now; None where transformers must run it."""
         model, forward = self.model, self._forward
         if not is_supported(model):
             return None
@@ -210,18 +221,20 @@ class ForwardRunner:
         return forward
 
     def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
-        """One pass over tokens `[N]` at their positions `[N]`, by us or by transformers.
+        """One pass over tokens `[N]` at positions `[N]`, by tamis or by transformers.
 
         Args:
-            attend: of the recorder that is set; transformers finds it by itself.
+            attend: the attention for the current recorder; transformers looks it up itself.
         """
-        if (ours := self.own_forward()) is not None:
-            ours.run(ids, positions, attend)
+        if (forward := self.own_forward()) is not None:
+            forward.run(ids, positions, attend)
         else:
-            self.transformers_model()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+            self.transformers_model()(
+                input_ids=ids[None], position_ids=positions[None], use_cache=False
+            )
 
     def transformers_model(self) -> Any:
-        """The model as one of transformers; a `Decoder` becomes it, around the same weights."""
+        """The model as a class of transformers; a `Decoder` is converted, sharing the weights."""
         with self._lock:
             if isinstance(self.model, Decoder):
                 from tamis.probes.model.hf_backend import adopt_decoder
@@ -235,12 +248,12 @@ def _rms_norm(module: Any) -> RmsNorm:
 
 
 def _norm_heads(norm: RmsNorm, states: Tensor) -> Tensor:
-    """Each head's vector of each token on its own: `[N, heads, d]`."""
+    """Normalises the vector of each head and token: `[N, heads, d]`."""
     return norm(states.reshape(-1, states.shape[-1])).view(states.shape)
 
 
 def _parts(model: Any) -> list[Any]:
-    """What a pass was made from: the modules of the layers, and their parameters."""
+    """The modules of the layers and their parameters, to detect replacements."""
     return [
         part
         for layer in model.layers

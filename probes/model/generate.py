@@ -1,4 +1,4 @@
-"""A local instruct model that answers: greedy decoding, one prompt at a time."""
+"""A local instruct model that generates answers by greedy decoding, one prompt at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _END = "<|im_end|>"
 
 
 class Generator:
-    """A decoder with its head, prompted in ChatML."""
+    """A decoder with its language-model head, prompted in ChatML."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -47,7 +47,7 @@ class Generator:
                     trust_remote_code=False,
                 )
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the readers raise whatever a torn file leads them to
+        except Exception as error:  # a torn file makes the readers raise anything
             raise BadModelFile(f"{folder} cannot be loaded as a reader: {error}") from error
         if tokenizer.token_to_id(_END) is None:
             raise BadInput(
@@ -57,7 +57,7 @@ class Generator:
         return cls(model.to(where), tokenizer)
 
     def answer(self, messages: Sequence[Mapping[str, str]], max_tokens: int = 32) -> str:
-        """What the model says next, up to its end of turn.
+        """The text that the model generates next, up to the end of its turn.
 
         Raises:
             BadInput: prompt and answer do not fit into the model's context.

@@ -1,8 +1,8 @@
-"""Decoders inside transformers: loaded by it, run by it, their attention read by tamis.
+"""Decoders that transformers loads and runs, while tamis records their attention.
 
-A function registered with transformers under the name `tamis` runs plain SDPA and, when a recorder
-is set, gives the few rows of softmax that were asked for, in fp32, see `capture`. It is the way of
-every decoder that has no pass of our own, of training, and of models that callers bring.
+An attention function registered with transformers under the name `tamis` runs plain SDPA and, when
+a recorder is set, records the requested rows of softmax in fp32, see `attention.recorder`. It is
+used for every decoder that `forward` does not support, for training, and for callers' own models.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tamis.probes.errors import BadModelFile, ProxyUnsupported, wrap_load_errors
 from tamis.probes.model.decoder import Decoder, Norm
 
 ATTENTION = "tamis"
-"""The name to load a model with: `attn_implementation=ATTENTION`."""
+"""The name of the attention function: load a model with `attn_implementation=ATTENTION`."""
 
 
 def read_config(folder: Path) -> Any:
@@ -41,7 +41,7 @@ def read_config(folder: Path) -> Any:
 
 
 def load_model(folder: Path, layers: int, dtype: torch.dtype) -> Any:
-    """The first layers of a model, without its head.
+    """Loads the first layers of a model, without its language-model head.
 
     Raises:
         BadModelFile: it cannot be read, or tensors are missing.
@@ -66,43 +66,45 @@ def load_model(folder: Path, layers: int, dtype: torch.dtype) -> Any:
 
 
 def adopt_decoder(decoder: Decoder) -> Any:
-    """A decoder as transformers' own class, around the very same weights and modules.
+    """The decoder as a class of transformers, sharing its weights and modules.
 
     Raises:
-        ProxyUnsupported: somebody hooked into a part of it that is not taken over.
+        ProxyUnsupported: there is a hook on a module that is not taken over.
     """
-    said = decoder.config.to_dict()
-    layers = said["num_hidden_layers"]
-    whole = said | {"num_hidden_layers": len(said.get("layer_types") or range(layers))}
-    config = type(AutoConfig.for_model(said["model_type"])).from_dict(whole)
+    values = decoder.config.to_dict()
+    layers = values["num_hidden_layers"]
+    whole = values | {"num_hidden_layers": len(values.get("layer_types") or range(layers))}
+    config = type(AutoConfig.for_model(values["model_type"])).from_dict(whole)
     config.num_hidden_layers = layers
     config._attn_implementation = ATTENTION
-    config.dtype = None  # else torch's default dtype changes meanwhile, for all threads
+    config.dtype = (
+        None  # else transformers changes torch's default dtype meanwhile, for all threads
+    )
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     weight = decoder.embed_tokens.weight
     model.config.dtype = weight.dtype
     model.rotary_emb = type(model.rotary_emb)(config=config).to(weight.device)
     _move_parts(decoder, model)
-    if left := [name for name, part in model.named_parameters() if part.is_meta]:
-        raise ProxyUnsupported(f"the decoder has no {left[0]} for transformers to run")
+    if missing := [name for name, part in model.named_parameters() if part.is_meta]:
+        raise ProxyUnsupported(f"the decoder has no {missing[0]} for transformers to run")
     return model.eval()
 
 
 def _move_parts(ours: nn.Module, theirs: nn.Module) -> None:
-    """Puts our parts where theirs have no parts in them; of a norm the weight, in their class."""
+    """Puts our leaf modules in place of theirs; of a norm only the weight, in their class."""
     _refuse_hooks(ours)
     for name, child in ours.named_children():
         if name == "rotary_emb":
-            continue  # theirs, made from the configuration
-        place = getattr(theirs, name)
+            continue  # theirs was built from the configuration
+        target = getattr(theirs, name)
         if isinstance(child, Norm):
             _refuse_hooks(child)
-            place.weight = child.weight
-        elif next(place.children(), None) is None:
+            target.weight = child.weight
+        elif next(target.children(), None) is None:
             setattr(theirs, name, child)
         else:
-            _move_parts(child, place)
+            _move_parts(child, target)
 
 
 def _refuse_hooks(module: nn.Module) -> None:
@@ -113,7 +115,7 @@ def _refuse_hooks(module: nn.Module) -> None:
 
 
 def random_model(kind: str, seed: int = 0, **sizes: Any) -> Any:
-    """A decoder of a kind that transformers names, with random weights; nothing is fetched."""
+    """A decoder of a model type known to transformers, with random weights; fetches nothing."""
     config = AutoConfig.for_model(kind, attn_implementation=ATTENTION, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -131,7 +133,7 @@ def attend(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers wants it, with the recorder's rows on the side.
+    """Attention in the signature of transformers, which also records the recorder's rows.
 
     `query [B, H, Nq, d]`, `key` and `value [B, Hkv, Nk, d]`, all rotated; returns `[B, Nq, H, d]`.
     """
@@ -150,7 +152,7 @@ def attend(
 
 
 def _refuse_unsupported(module: Any, kwargs: dict[str, Any]) -> None:
-    """Stops at attention that is not the causal softmax of query times key alone."""
+    """Refuses attention that is not a plain causal softmax of query times key."""
     reasons = {
         "caps its attention logits": kwargs.get("softcap") is not None,
         "adds sinks to its softmax": kwargs.get("s_aux") is not None,
@@ -170,23 +172,23 @@ def _refuse_unsupported(module: Any, kwargs: dict[str, Any]) -> None:
 def _record_padded(
     recorder: Recorder, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
 ) -> None:
-    """Records rows of a padded batch; the mask handed over already knows padding and window."""
+    """Records rows of a padded batch; the given mask already covers padding and window."""
     if layer not in recorder.layers:
         return
     past = key.shape[2] - query.shape[2]
     for b, (start, stop) in enumerate(recorder.row_spans):
         if mask is None:
-            seen = causal_mask(start + past, stop + past, key.shape[2], None, query.device)
+            allowed = causal_mask(start + past, stop + past, key.shape[2], None, query.device)
         else:
-            seen = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
-        weights = softmax_rows(query[b, :, start:stop], key[b], seen, scale)
+            allowed = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
+        weights = softmax_rows(query[b, :, start:stop], key[b], allowed, scale)
         recorder.weights[b].append(group_rows(weights, recorder.groups))
     if layer == recorder.stop_after:
         raise StopForward
 
 
 def _make_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """The mask function that belongs to `attend`: SDPA's, or none where sequences are packed."""
+    """The mask function that goes with `attend`: SDPA's, or None for packed sequences."""
     recorder = current_recorder()
     if recorder is not None and recorder.lengths is not None:
         return None
@@ -196,7 +198,7 @@ def _make_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Silences transformers' report of the layers that were left on disk, here and only here."""
+    """Silences transformers' report of the layers that were not loaded, inside the block."""
     before = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     bars = hf_logging.is_progress_bar_enabled()

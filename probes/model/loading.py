@@ -1,4 +1,4 @@
-"""A folder of safetensors to a decoder in memory, cut to the layers that are read."""
+"""Loading a decoder from a folder of safetensors, cut to the layers that are read."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _DTYPES = {
 def load_folder(
     folder: Path, layers: int | None, dtype: str | torch.dtype, device: str
 ) -> tuple[Any, Tokenizer, tuple[int, int]]:
-    """A model without its head, its tokenizer, and layers and heads of the whole.
+    """A model without language-model head, its tokenizer, and (layers, heads) of the whole model.
 
     Raises:
-        BadInput, ProxyMissing, BadModelFile, ProxyUnsupported: as `Proxy.from_folder` says.
+        BadInput, ProxyMissing, BadModelFile, ProxyUnsupported: as `Proxy.from_folder`.
     """
     if not (folder / "config.json").is_file():
         raise ProxyMissing(
@@ -44,9 +44,9 @@ def load_folder(
     kind = choose_dtype(dtype, where)
     if (config := read_config(folder)) is not None:
         whole, tokenizer = attention_shape(config), _load_tokenizer(folder)
-        ours = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
-        if ours is not None:
-            return ours.to(where), tokenizer, whole
+        decoder = read_decoder(folder, config, min(layers or whole[0], whole[0]), kind)
+        if decoder is not None:
+            return decoder.to(where), tokenizer, whole
     from tamis.probes.model import hf_backend  # it imports transformers, which takes seconds
 
     whole = attention_shape(hf_backend.read_config(folder))
@@ -64,7 +64,8 @@ def attention_shape(config: Any) -> tuple[int, int]:
     """Layers and heads of a decoder whose attention tamis reads faithfully.
 
     Raises:
-        ProxyUnsupported: what the model does beside causal softmax attention, full or sliding.
+        ProxyUnsupported: the model has other attention than causal softmax, full or sliding; the
+            message says which.
     """
     kind = getattr(config, "model_type", type(config).__name__)
     sizes = [getattr(config, f"num_{axis}", 0) for axis in ("hidden_layers", "attention_heads")]
@@ -85,7 +86,11 @@ def attention_shape(config: Any) -> tuple[int, int]:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto`, or any name torch knows. BadInput: another."""
+    """The device of a name: `auto`, or any that torch knows.
+
+    Raises:
+        BadInput: torch does not know the name.
+    """
     if device != "auto":
         try:
             return torch.device(device)
@@ -97,7 +102,11 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """`auto`, a torch dtype, or its name. BadInput: another name; it lists the ones there are."""
+    """The dtype of a name: `auto`, a torch dtype, or a torch dtype's name.
+
+    Raises:
+        BadInput: an unknown name; the message lists the known ones.
+    """
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype in _DTYPES:
@@ -105,21 +114,21 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype != "auto":
         raise BadInput(f"dtype is {dtype!r}; give auto or one of {', '.join(sorted(_DTYPES))}")
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-    able_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if able_gpu else torch.float16
+        cpu = torch.cpu.get_capabilities()
+        return torch.bfloat16 if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else torch.float32
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float16
 
 
 def guess_template(tokenizer: Tokenizer) -> Template:
-    """ChatML or Gemma's where the tokenizer has their turn tokens, else plain words."""
+    """The template of ChatML or Gemma if the tokenizer has its turn tokens, else `plain`."""
     turns = {"<|im_start|>": "chatml", "<start_of_turn>": "gemma"}
     found = (name for token, name in turns.items() if tokenizer.token_to_id(token) is not None)
     return TEMPLATES[next(found, "plain")]
 
 
 def folder_revision(folder: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over the folder's weights, in name order."""
+    """The first 16 hex digits of the SHA-256 over the folder's weights files, in name order."""
     digest = hashlib.sha256()
     files = sorted(folder.glob("*.safetensors"))
     if not files:

@@ -1,7 +1,7 @@
-"""The three small steps between the products of a layer: norm, rotation, gate.
+"""The element-wise steps between the products of a layer: norm, rotation and gate.
 
-On a CPU in bf16 each is written for what the processor waits for, which is memory: few passes over
-few bytes. What each way costs: docs/log/speed.md. Elsewhere they are torch's own operations.
+On a CPU in bf16 they are bound by memory, so each makes few passes over few bytes. Costs of
+the alternatives: docs/log/speed.md. Elsewhere they are torch's own operations.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch.nn.functional import rms_norm, silu
 from tamis.probes.attention.linear_kernels import Product, can_fuse
 
 _EPS_SHARE = 2.0**-12
-"""How much of a squared norm `eps` may be before it has to be added: an eighth of bf16's step."""
+"""The largest share of a squared norm at which `eps` is ignored: an eighth of bf16's step."""
 
 
 class RmsNorm:
     """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467, §4).
 
-    On a CPU in bf16 by the operation that torch has for weight normalisation: it scales every row
-    to a given length in one pass over memory, four times as fast as `rms_norm`. It knows no `eps`,
-    so rows for which that matters are left to `rms_norm`.
+    On a CPU in bf16 it uses torch's operation for weight normalisation, which scales every row to a
+    given length in one pass over memory, four times as fast as `rms_norm`. It has no `eps`, so
+    states with a row for which `eps` matters are left to `rms_norm`.
     """
 
     def __init__(self, weight: Tensor, eps: float) -> None:
@@ -32,8 +32,10 @@ class RmsNorm:
         self.min_squared_norm = eps * weight.numel() / _EPS_SHARE
         root = math.sqrt(weight.numel())
         self._length = weight.new_full((1, 1), root)
-        # the length is rounded to the dtype; what that leaves goes into the weight
-        self._adjusted_weight = (weight.detach().float() * (root / self._length.float().view(()))).to(weight)
+        # the length is rounded to the dtype; the rounding error goes into the weight
+        self._adjusted_weight = (
+            weight.detach().float() * (root / self._length.float().view(()))
+        ).to(weight)
 
     def __call__(self, states: Tensor) -> Tensor:
         """`[N, D]` to `[N, D]`."""
@@ -47,10 +49,10 @@ class RmsNorm:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Rotary positions (RoPE, Su et al. 2021, arXiv 2104.09864, §3.4) of a pass's tokens.
+    """Rotation by position (RoPE, Su et al. 2021, arXiv 2104.09864, §3.4) of a pass's tokens.
 
     Attributes:
-        cos, sin, back: of the angles, and of the angles back: `[N, 1, d/2]`.
+        cos, sin, neg_sin: cosine, sine and negated sine of the angles: `[N, 1, d/2]`.
     """
 
     cos: Tensor
@@ -59,17 +61,17 @@ class Rotation:
 
     @classmethod
     def from_angles(cls, cos: Tensor, sin: Tensor) -> Rotation:
-        """From `[N, d]` as transformers makes them: both halves of the channels alike."""
+        """From cos and sin `[N, d]` as transformers returns them, with two equal halves."""
         half = cos.shape[-1] // 2
         cos, sin = cos[:, None, :half], sin[:, None, :half]
         return cls(cos, sin, -sin)
 
     def select(self, tile: slice) -> Rotation:
-        """Of some of the tokens."""
+        """The rotation of a slice of the tokens."""
         return Rotation(self.cos[tile], self.sin[tile], self.neg_sin[tile])
 
     def __call__(self, states: Tensor, out: Tensor) -> None:
-        """Turns `[N, heads, d]` into `out`, of the same shape: four passes over half of it each."""
+        """Rotates `[N, heads, d]` into `out`, of the same shape, in four passes over half of it."""
         half = self.cos.shape[-1]
         a, b = states[..., :half], states[..., half:]
         left, right = out[..., :half], out[..., half:]
@@ -80,7 +82,7 @@ class Rotation:
 def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     """SwiGLU (Shazeer 2020, arXiv 2002.05202, §2): `silu(gate(x)) * up(x)`, `[N, D]` to `[N, F]`.
 
-    Where products take what follows them along, both steps happen while a tile is in cache.
+    Where products can be fused, both steps happen while a tile is in cache.
     """
     if can_fuse(states):
         return up.multiply(states, gate.silu(states))

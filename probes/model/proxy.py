@@ -1,4 +1,4 @@
-"""A small decoder, cut to the layers that are read."""
+"""The proxy: a small decoder whose attention is read, cut to the layers that are needed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from tamis.probes.signal import Signal, Want
 
 
 class Proxy:
-    """Reads prompts and returns the attention a method asked for.
+    """Reads prompts and returns the attention that a method requested.
 
-    One proxy may be shared by threads: nothing is stored on the model, and a lock keeps two forward
-    passes from fighting over the same cores.
+    Threads may share a proxy: nothing is stored on the model, and a lock keeps two forward passes
+    from competing for the same cores.
 
-    Decoders of Llama's kind run in a pass of our own, see `forward`; others as transformers runs
-    them. `owned` says that nobody else holds the model: its weights may then be packed, in place.
+    Llama-like decoders run in a forward pass of tamis, see `model.forward`; others are run by
+    transformers. `owned` says that nobody else uses the model, so its linear layers may be replaced
+    by packed ones.
     """
 
     def __init__(
@@ -57,37 +58,37 @@ class Proxy:
 
     @property
     def body(self) -> Any:
-        """What is run: layers, embeddings, angles and configuration, by transformers' names."""
+        """The model that runs, with parts named as in transformers: a `Decoder` or one of them."""
         return self._runner.model
 
     @property
     def model(self) -> Any:
-        """The same as a transformers model, which one can call, hook and train.
+        """The proxy as a transformers model, which can be called, hooked and trained.
 
-        The first time this imports transformers, which takes seconds, and `body` becomes it.
+        The first access imports transformers, which takes seconds, and replaces `body` by it.
         """
         return self._runner.transformers_model()
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device of the model."""
         device: torch.device = next(self.body.parameters()).device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights; attention rows are given in fp32 whatever it is."""
+        """The dtype of the weights; attention rows are always returned in fp32."""
         dtype: torch.dtype = next(self.body.parameters()).dtype
         return dtype
 
     @property
     def config(self) -> Any:
-        """What the model's `config.json` says, as transformers reads it."""
+        """The model's configuration, with the attribute names of transformers."""
         return self.body.config
 
     @property
     def context_tokens(self) -> int:
-        """The longest prompt the model takes."""
+        """The length of the longest prompt that the model takes."""
         return int(getattr(self.body.config, "max_position_embeddings", 2048))
 
     @classmethod
@@ -158,7 +159,7 @@ class Proxy:
         return cls(body, fast, card, template or guess_template(fast), batch_tokens)
 
     def with_template(self, template: Template) -> Proxy:
-        """The same model, in other words: weights and lock are shared, nothing is loaded."""
+        """The same model with another template: weights and lock are shared, nothing is loaded."""
         if template == self.layout.template:
             return self
         twin = copy(self)
@@ -170,72 +171,85 @@ class Proxy:
         """Reads each prompt on its own and yields its signal, in order.
 
         Prompts are packed end to end up to `batch_tokens`, without padding, so memory is bounded by
-        one batch. `weights` cover the passage's own tokens; the title line is read and left out.
+        one batch. The weights cover the passage's own tokens, without those of the title line.
 
         Raises:
             BadInput: a layer that this proxy was not loaded with, or a prompt beyond its context.
         """
-        yield from (signal for signal, _ in self._read(prompts, want, keep=False))
+        yield from (signal for signal, _ in self._read(prompts, want, keep_kv=False))
 
-    def read_with_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[tuple[Signal, ExactKVLayers]]:
-        """Like `read`; each signal comes with its passage's keys and values, which `ask` takes.
+    def read_with_kv(
+        self, prompts: Sequence[Prompt], want: Want
+    ) -> Iterator[tuple[Signal, ExactKVLayers]]:
+        """Like `read`, with each signal the keys and values of its passage, for `read_cached`.
 
-        Of the title line and the passage, the template's opening aside, in `want.depth` layers.
+        They are those of the title line and the passage, without the template's opening, in
+        `want.depth` layers.
         """
-        return self._read(prompts, want, keep=True)
+        return self._read(prompts, want, keep_kv=True)
 
     def _read(
-        self, prompts: Sequence[Prompt], want: Want, keep: bool
+        self, prompts: Sequence[Prompt], want: Want, keep_kv: bool
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
-        head = len(self.layout.opening)
+        opening_tokens = len(self.layout.opening)
         for batch in token_batches(prompts, self.batch_tokens):
             recorder = self._run(
                 [(*p.passage.ids, *p.question.ids) for p in batch],
                 [(len(p.passage.ids) + p.question.first_row, len(p)) for p in batch],
                 [self.opening_kv()] * len(batch),
                 want,
-                kv_tokens=[len(p.passage.ids) for p in batch] if keep else None,
+                kv_tokens=[len(p.passage.ids) for p in batch] if keep_kv else None,
             )
             for s, prompt in enumerate(batch):
-                weights = torch.stack([w[..., head:] for w in recorder.weights[s]])
+                weights = torch.stack([w[..., opening_tokens:] for w in recorder.weights[s]])
                 yield Signal.cut_to_passage(weights, prompt, want), tuple(recorder.kv_layers[s])
 
     def compute_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
-        """Keys and values of each prompt's head and passage, to be asked again with `ask`."""
-        keeping = Want(want.layers, want.rows, keep_kv=True)
+        """Keys and values of each prompt's opening and passage, for `read_cached`."""
+        kv_want = Want(want.layers, want.rows, keep_kv=True)
         for batch in token_batches(prompts, self.batch_tokens):
-            heads = [self.opening_kv()] * len(batch)
+            openings = [self.opening_kv()] * len(batch)
             if not any(p.passage.ids for p in batch):
-                yield from heads  # all passages are empty: transformers cannot run on no tokens
+                yield from openings  # all passages are empty: transformers cannot run on no tokens
                 continue
             recorder = self._run(
-                [p.passage.ids for p in batch], [(0, 0)] * len(batch), heads, keeping, record=False
+                [p.passage.ids for p in batch],
+                [(0, 0)] * len(batch),
+                openings,
+                kv_want,
+                record=False,
             )
-            yield from (join_kv(self.opening_kv(), recorder.kv_layers[s]) for s in range(len(batch)))
+            yield from (join_kv(self.opening_kv(), layers) for layers in recorder.kv_layers)
 
-    def read_cached(self, prompts: Sequence[Prompt], passages: Sequence[KVLayers], want: Want) -> Iterator[Signal]:
-        """Like `read`, with the passages' keys and values already there: only the questions run.
+    def read_cached(
+        self, prompts: Sequence[Prompt], passages: Sequence[KVLayers], want: Want
+    ) -> Iterator[Signal]:
+        """Like `read`, where keys and values of the passages are given: only the questions run.
 
         Args:
-            kept: of each prompt's passage, with the template's opening or without it.
+            passages: keys and values of each prompt's passage, with the template's opening or
+                without it.
 
         Raises:
-            BadInput: as `read`, or keys that were kept for other passages or by a shallower proxy.
+            BadInput: as `read`, or keys of other passages or of a proxy with fewer layers.
         """
         passages = passage_kv(prompts, passages, len(self.layout.opening), want.depth)
         start = 0
         for batch in token_batches(prompts, self.batch_tokens, lambda p: len(p.question.ids)):
-            asked = [
+            cached_prompts = [
                 CachedPrompt(passage, len(p.question.ids), p.question.first_row)
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
-            asking = CachedAttention(self.opening_kv(), asked, want.layers, want.rows, self.device)
-            places = [len(self.layout.opening) + one.passage_tokens for one in asked]
-            recorder = Recorder(frozenset(), (), lengths=(), custom_attention=asking)
-            self._forward([p.question.ids for p in batch], places, recorder, want)
-            for prompt, weights in zip(batch, asking.weights(), strict=True):
-                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens=len(prompt.passage.ids))
+            attention = CachedAttention(
+                self.opening_kv(), cached_prompts, want.layers, want.rows, self.device
+            )
+            starts = [len(self.layout.opening) + one.passage_tokens for one in cached_prompts]
+            recorder = Recorder(frozenset(), (), lengths=(), custom_attention=attention)
+            self._forward([p.question.ids for p in batch], starts, recorder, want)
+            for prompt, weights in zip(batch, attention.weights(), strict=True):
+                cached_tokens = len(prompt.passage.ids)
+                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens)
 
     def opening_kv(self) -> ExactKVLayers:
         """Keys and values of the template's opening, computed once."""
@@ -276,7 +290,7 @@ class Proxy:
         recorder: Recorder,
         want: Want,
     ) -> None:
-        """Runs the sequences end to end, each from its own position on."""
+        """Runs the sequences packed end to end, each from its own start position on."""
         if want.depth > self.depth:
             raise BadInput(
                 f"layer {want.depth - 1} is wanted and {self.card.name} was loaded with "

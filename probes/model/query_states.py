@@ -1,11 +1,11 @@
-"""Query states of a question, as an index of keys wants them: without any passage.
+"""Query states of a question without any passage, for searching an index of keys.
 
-Keys of a passage are kept after rotation, each passage at the same place behind the template's
-opening. A question that is asked of all of them at once stands behind all of them at once: its
-tokens take the positions that follow a passage of `room` tokens (as in parallel context windows,
-arXiv 2212.10947), and see the opening and each other. So the inner product of a state with a kept
-key is the logit that this question would give it behind any passage of that length, but for the
-question's own hidden states, which have not seen the passage. In the first layer it is exact.
+Keys of passages are indexed after rotation, each passage at the same positions after the template's
+opening. To search all of them at once, a question's tokens take the positions that follow a passage
+of `passage_tokens` tokens (as in parallel context windows, arXiv 2212.10947), and attend to the
+opening and to each other. The inner product of a query state with an indexed key is then the logit
+that this question would give it after any passage of that length, except that the question's hidden
+states have not attended to the passage. In the first layer it is exact.
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ def question_states(
     """Per question the query states of its rows: `[L, H, R, d]` fp32, rotated and scaled.
 
     Args:
-        proxy: reads as deep as the last layer.
-        asks: questions, as `layout.ask` lays them out.
+        proxy: loaded with at least the last of the layers.
+        questions: question pieces, from `Layout.question_tokens`.
         layers: model layers, ascending.
-        room: tokens of the passages that the question stands behind.
+        passage_tokens: the passage length after which the question is positioned.
 
     Raises:
         BadInput: a layer that the proxy was not loaded with, or positions beyond its context.
     """
     if passage_tokens < 0:
-        raise BadInput(f"room is {passage_tokens}; give the tokens of a passage, 0 or more")
+        raise BadInput(
+            f"passage_tokens is {passage_tokens}; give the tokens of a passage, 0 or more"
+        )
     want, start = Want(tuple(layers)), len(proxy.layout.opening) + passage_tokens
-    for batch in token_batches(questions, proxy.batch_tokens, lambda ask: len(ask.ids)):
+    for batch in token_batches(questions, proxy.batch_tokens, lambda question: len(question.ids)):
         recorder = Recorder(
             layers=frozenset(layers),
-            row_spans=[(ask.first_row, len(ask.ids)) for ask in batch],
-            lengths=[len(ask.ids) for ask in batch],
+            row_spans=[(question.first_row, len(question.ids)) for question in batch],
+            lengths=[len(question.ids) for question in batch],
             past_kv=[proxy.opening_kv()] * len(batch),
             record_queries=True,
             stop_after=max(layers),
         )
-        proxy._forward([ask.ids for ask in batch], [start] * len(batch), recorder, want)
+        starts = [start] * len(batch)
+        proxy._forward([question.ids for question in batch], starts, recorder, want)
         yield from (torch.stack(states) for states in recorder.queries)

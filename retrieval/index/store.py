@@ -39,7 +39,7 @@ LEGS = ("bm25", "keys", "vectors")
 
 
 class CorpusIndex:
-    """One state of an index on disk. Threads may share it; `refreshed` gives a newer state."""
+    """One state of an index on disk. Threads may share it; `newest` gives a newer state."""
 
     def __init__(
         self, home: Path, manifest: Manifest, segments: Sequence[Segment], models: QuestionModels
@@ -66,7 +66,7 @@ class CorpusIndex:
         """
         return cls(Path(home), *open_snapshot(Path(home)), QuestionModels(proxy, encoder, root))
 
-    def refreshed(self) -> CorpusIndex:
+    def newest(self) -> CorpusIndex:
         """This state, or the newest one if something was committed since; models are shared."""
         if Manifest.read(self.home) == self.manifest:
             return self
@@ -113,7 +113,7 @@ class CorpusIndex:
         k = _check_k(k)
         allowed = self._allowed_chunks(parse_conditions(where))
         scored = self.scores(question, by)
-        fused = self.fused(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
+        fused = self.fuse_scores(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no hit
             allowed = allowed & (fused > 0)
         elif fuse == "ranks" and len(scored) > 1:  # nor is one that no leg ranked
@@ -138,7 +138,7 @@ class CorpusIndex:
         }
         return {leg: scorers[leg](question) for leg in self._choose_legs(by)}
 
-    def fused(
+    def fuse_scores(
         self,
         scored: Mapping[str, ScoreArray],
         fuse: FusionRule = "standard",

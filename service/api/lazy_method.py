@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Info, Kind, Orderer, check_scores
+from tamis.compressors.method import MethodInfo, Kind, Orderer, check_scores
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     InstalledModels,
@@ -73,7 +73,7 @@ class LazyMethod:
             UnknownMethod: no such method. BadInput: an option that the method does not have, or a
                 method that cannot do what it is wanted for.
         """
-        self.info: Info = method_info(name)
+        self.info: MethodInfo = method_info(name)
         _check_use(name, self.info, use)
         if options:
             check_options(name, options)
@@ -122,7 +122,7 @@ class LazyMethod:
         return self.load(), (time.perf_counter() - clock) * 1e3
 
 
-def _check_use(name: str, info: Info, use: Kind) -> None:
+def _check_use(name: str, info: MethodInfo, use: Kind) -> None:
     if use == "compression":
         check_scores(info, name)
     elif use == "reranking" and info.kind == "ordering":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tamis.compressors.method import Info, Scorer, best_unit_scores, ranks_from_scores
+from tamis.compressors.method import MethodInfo, Scorer, best_unit_scores, ranks_from_scores
 from tamis.compressors.methods.lexical import Method as Lexical
 from tamis.compressors.pipeline.compression import Compressor, PreparedCompression
 from tamis.compressors.rules import Budget, Rules
@@ -88,7 +88,7 @@ class DeadlineScorer:
     kept_scores: Scores | None = None
 
     @property
-    def info(self) -> Info:
+    def info(self) -> MethodInfo:
         """What the wrapped method is."""
         return self.scorer.info
 

@@ -108,15 +108,23 @@ class Engine:
         """The id of the thread that owns the model."""
         return self._worker.ident
 
-    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> QueuedRequest:
-        """Admits a request.
+    def admit(
+        self,
+        tokens: int,
+        priority: int = 0,
+        deadline: float | None = None,
+        limit_s: float | None = None,
+        key: int | None = None,
+    ) -> QueuedRequest:
+        """Admits a request; the arguments are those of `RequestQueue.admit`.
 
         Raises:
-            Overloaded: there is no room. Unavailable: the model could not be loaded.
+            Overloaded: there is no room, or it would not be done in time. Unavailable: the model
+                could not be loaded.
         """
         if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
-        return self.queue.admit(tokens, priority, deadline)
+        return self.queue.admit(tokens, priority, deadline, limit_s, key)
 
     def release(self, request: QueuedRequest) -> None:
         """Releases a request that has its answer, or whose client has gone."""

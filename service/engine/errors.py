@@ -17,6 +17,10 @@ class Malformed(Refused):
     """The body is no JSON by RFC 8259."""
 
 
+class AmbiguousLength(Refused):
+    """The length of the body is given in two ways."""
+
+
 class EmptyInput(Refused):
     """An empty list, where a dialect has a status of its own for that."""
 

@@ -7,10 +7,15 @@ A request is due when it would be finished if it had a quarter of the machine to
 so a short request overtakes a long one that arrived just before it, and none waits for ever: as
 time passes every request becomes the most urgent one. The worker takes one batch at a time, so a
 long request never occupies the model for longer than one batch.
+
+A request is admitted if it and all that it would overtake are read before their time limits, by the
+tokens ahead and the measured rate. One that is refused is told when to come back, and the room that
+there will be then is not given to others: a promise, found again by the request's key.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +28,22 @@ SLACK = 4.0
 _OVERFLOW = 1.1
 """Estimates may fall short until the queue is a tenth over its limit; beyond that a request is
 refused although it was admitted."""
+_RATE_DECAY = 0.8
+_USABLE, _PROMISED = 0.8, 0.7
+"""Parts of a time limit that predicted reading may take, at admission and in a promise: the rate
+varies, and a request also has to be segmented and answered."""
+_GRACE_S = 2.0
+"""How long after its time a promise is kept; `Retry-After` is in whole seconds."""
+_MAX_PROMISES = 1024
+_MIN_SIZE_RATIO, _MAX_SIZE_RATIO = 0.25, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """Room for a refused request, from a time on."""
+
+    at: float
+    tokens: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +66,36 @@ class RequestQueue:
         self._requests: set[QueuedRequest] = set()
         self._reserved_tokens = 0
         self._closed = False
+        self._recent_tokens = self._recent_seconds = 0.0
+        self._size_ratio = 1.0
+        """True tokens of a request for each estimated one, of late."""
+        self._promises: dict[int, _Promise] = {}
         self._changed = threading.Condition()
 
-    def admit(self, tokens: int, priority: int = 0, deadline: float | None = None) -> QueuedRequest:
+    def record_speed(self, tokens: int, seconds: float) -> None:
+        """Updates the measured rate by a batch that was read."""
+        with self._changed:
+            self._recent_tokens = _RATE_DECAY * self._recent_tokens + tokens
+            self._recent_seconds = _RATE_DECAY * self._recent_seconds + max(seconds, 1e-6)
+            self.tokens_per_second = max(self._recent_tokens / self._recent_seconds, 1e-3)
+
+    def admit(
+        self,
+        tokens: int,
+        priority: int = 0,
+        deadline: float | None = None,
+        limit_s: float | None = None,
+        key: int | None = None,
+    ) -> QueuedRequest:
         """Admits a request and reserves tokens for it.
 
-        One that is larger than the whole queue is admitted when the queue is empty.
+        One that is larger than the whole queue, or that takes longer than its limit by itself, is
+        admitted when the queue is empty.
+
+        Args:
+            deadline: when it is answered from what was read until then.
+            limit_s: after so many seconds it fails; one that would is not admitted.
+            key: what is the same when a refused client sends its request again.
 
         Raises:
             Overloaded: with the seconds until there is room. Unavailable: the queue is closed.
@@ -58,11 +103,16 @@ class RequestQueue:
         with self._changed:
             if self._closed:
                 raise Unavailable("the service is shutting down", 1.0)
-            self._check_room(tokens, 1)
-            due = time.monotonic() + SLACK * tokens / self.tokens_per_second
+            self._check_room(tokens, 1, limit_s, key)
+            now = time.monotonic()
+            due = now + SLACK * tokens / self.tokens_per_second
             request = QueuedRequest(
                 priority, due if deadline is None else min(due, deadline), tokens, deadline
             )
+            request.expires, request.key = None if limit_s is None else now + limit_s, key
+            self._check_time(request, now)
+            if key is not None:
+                self._promises.pop(key, None)
             self._requests.add(request)
             self._reserved_tokens += tokens
             return request
@@ -71,19 +121,28 @@ class RequestQueue:
         """Queues prompts of an admitted request; their true size replaces its reservation.
 
         Raises:
-            Overloaded: it is so much larger than the estimate that there is no room for it.
+            Overloaded: it is so much larger than the estimate that there is no room for it, or
+                that it would not be done in time.
         """
         tokens = sum(job.tokens for job in jobs)
         with self._changed:
             if request.fault is not None:
                 raise request.fault
+            estimate = request.reserved_tokens
             self._reserved_tokens -= request.reserved_tokens
             others, request.reserved_tokens = self._reserved_tokens, 0
             if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
-                raise Overloaded(self._overload_message(tokens), self._wait_s(tokens))
+                raise Overloaded(
+                    self._overload_message(tokens), self._promise(request.key, tokens, None)
+                )
             request.reserved_tokens = tokens
             self._reserved_tokens += tokens
-            request.submitted_at = time.monotonic()
+            now = time.monotonic()
+            if (is_first := request.submitted_at is None) and estimate:
+                self._learn_size(tokens / estimate)
+            request.submitted_at = now
+            if is_first:
+                self._check_time(request, now)
             self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
 
@@ -146,23 +205,99 @@ class RequestQueue:
                 break
         return batch
 
-    def _check_room(self, tokens: int, requests: int) -> None:
+    def _check_room(
+        self, tokens: int, requests: int, limit_s: float | None, key: int | None
+    ) -> None:
         if len(self._requests) + requests > self.max_requests:
             raise Overloaded(
                 f"{len(self._requests)} requests are being served, the most at a time",
                 self._reserved_tokens / max(len(self._requests), 1) / self.tokens_per_second,
             )
         if tokens and self._reserved_tokens and self._reserved_tokens + tokens > self.max_tokens:
-            raise Overloaded(self._overload_message(tokens), self._wait_s(tokens))
+            raise Overloaded(self._overload_message(tokens), self._promise(key, tokens, limit_s))
+        if tokens and self._reserved_tokens and not self._fits_promises(tokens, limit_s, key):
+            raise Overloaded(
+                f"about {tokens:,} tokens would come, and the room that there will be is promised "
+                "to requests that were refused before; come back after Retry-After",
+                self._promise(key, tokens, limit_s),
+            )
+
+    def _check_time(self, newcomer: QueuedRequest, now: float) -> None:
+        """Refuses a request that would not be read in time, or because of which another is not."""
+        others = self._requests - {newcomer}
+        if not newcomer.reserved_tokens or not any(r.reserved_tokens for r in others):
+            return
+        ahead, late_s, is_behind = 0.0, 0.0, False
+        for request in sorted({*others, newcomer}, key=lambda r: (r.priority, r.due)):
+            ahead += (tokens := self._predicted_tokens(request))
+            is_behind = is_behind or request is newcomer
+            if is_behind and tokens and request.expires is not None:
+                seconds = ahead / (_USABLE * self.tokens_per_second)
+                late_s = max(late_s, seconds - (request.expires - now))
+        if late_s > 0:
+            limit_s = None if newcomer.expires is None else newcomer.expires - now
+            wait_s = self._promise(newcomer.key, newcomer.reserved_tokens, limit_s, late_s)
+            raise Overloaded(
+                f"{self._reserved_tokens:,} tokens are waiting and about "
+                f"{self.tokens_per_second:,.0f} are read a second, so this would not be done in "
+                "time; come back after Retry-After",
+                wait_s,
+            )
+
+    def _predicted_tokens(self, request: QueuedRequest) -> float:
+        """Tokens that a request still has to have read: known, or estimated and corrected."""
+        is_known = request.submitted_at is not None
+        return request.reserved_tokens * (1.0 if is_known else self._size_ratio)
+
+    def _learn_size(self, ratio: float) -> None:
+        bounded = min(max(ratio, _MIN_SIZE_RATIO), _MAX_SIZE_RATIO)
+        self._size_ratio += (1 - _RATE_DECAY) * (bounded - self._size_ratio)
+
+    def _capacity(self, limit_s: float | None) -> float:
+        """Tokens that may be in the queue when a promise comes due."""
+        if limit_s is None:
+            return float(self.max_tokens)
+        return min(float(self.max_tokens), _PROMISED * limit_s * self.tokens_per_second)
+
+    def _current_promises(self, key: int | None, now: float) -> list[_Promise]:
+        """Promises to other requests that are still kept, the earliest first."""
+        self._promises = {k: p for k, p in self._promises.items() if p.at + _GRACE_S > now}
+        others = [p for k, p in self._promises.items() if k != key]
+        return sorted(others, key=lambda p: p.at)
+
+    def _fits_promises(self, tokens: float, limit_s: float | None, key: int | None) -> bool:
+        """Whether every promise still holds if a request comes before it."""
+        now = time.monotonic()
+        promises = self._current_promises(key, now)
+        promise = self._promises.get(key) if key is not None else None
+        if promise is not None and promise.at <= now:
+            return True
+        work = sum(map(self._predicted_tokens, self._requests)) + tokens * self._size_ratio
+        for promise in promises:
+            work += promise.tokens
+            if work - max(0.0, promise.at - now) * self.tokens_per_second > self._capacity(limit_s):
+                return False
+        return True
+
+    def _promise(
+        self, key: int | None, tokens: float, limit_s: float | None, at_least_s: float = 0.0
+    ) -> float:
+        """Seconds until there is room for a refused request, which is then kept for it."""
+        now = time.monotonic()
+        promises = self._current_promises(key, now)
+        earlier = self._promises.get(key) if key is not None else None
+        if earlier is not None and earlier.at > now:
+            return earlier.at - now
+        needed = min(tokens, self.max_tokens) * self._size_ratio
+        work = sum(map(self._predicted_tokens, self._requests)) + needed
+        work += sum(promise.tokens for promise in promises)
+        wait_s = max(at_least_s, (work - self._capacity(limit_s)) / self.tokens_per_second)
+        if key is not None and len(promises) < _MAX_PROMISES:
+            self._promises[key] = _Promise(now + max(1, math.ceil(wait_s)), needed)
+        return wait_s
 
     def _overload_message(self, tokens: int) -> str:
         return (
             f"{self._reserved_tokens:,} tokens are waiting, about {tokens:,} would come, and "
             f"{self.max_tokens:,} is the most; come back after Retry-After"
         )
-
-    def _wait_s(self, tokens: int) -> float:
-        """Seconds until enough was read to make room."""
-        return (
-            self._reserved_tokens + min(tokens, self.max_tokens) - self.max_tokens
-        ) / self.tokens_per_second

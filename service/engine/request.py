@@ -43,6 +43,8 @@ class QueuedRequest:
         completed: prompts that were read, with their signals; kept only where there is a deadline.
         queue_ms, forward_ms: time spent so far waiting and in forward passes.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
+        expires: when the service's time limit ends it; None for never.
+        key: what is the same when its client sends it again.
     """
 
     priority: int
@@ -55,6 +57,8 @@ class QueuedRequest:
     forward_ms: float = 0.0
     submitted_at: float | None = None
     fault: Refused | None = None
+    expires: float | None = None
+    key: int | None = None
     _fault_queue: SimpleQueue[Signal | Exception] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -18,7 +18,6 @@ from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob
 
 _ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
-_RATE_DECAY = 0.8
 
 
 class EngineObserver(Protocol):
@@ -96,9 +95,7 @@ class Worker(threading.Thread):
             self.busy_since = None
         seconds = time.monotonic() - began
         tokens = sum(job.tokens for job in self._batch)
-        self.queue.tokens_per_second += (1 - _RATE_DECAY) * (
-            tokens / max(seconds, 1e-6) - self.queue.tokens_per_second
-        )
+        self.queue.record_speed(tokens, seconds)
         now = time.monotonic()
         for request in {job.request for job in self._batch}:
             request.forward_ms += seconds * 1e3

@@ -29,7 +29,7 @@ from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
 from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
-from tamis.service.http.middleware.body_limits import BodyLimitMiddleware
+from tamis.service.http.middleware.body_limits import BodyLimitMiddleware, FramingMiddleware
 from tamis.service.http.middleware.request_log import (
     REQUEST_ID_HEADER,
     RequestLogMiddleware,
@@ -42,9 +42,13 @@ from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read
 from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
 
-_UNION_TAGS = ("body", "tei", "jina", "voyage", "ours", "conversation", "single")
+_UNION_TAGS = (
+    *("body", "tei", "jina", "voyage", "sglang", "librechat", "ours", "conversation", "single"),
+    *("pair", "pairs"),
+)
 """Parts of an error's location that name our unions, not fields of the request."""
 _TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
 """Parts of an error's location that name the type that was tried."""
@@ -66,7 +70,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
         settings = load_settings()
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
-    keyring = load_keyring(settings)
+    keyring, side_loop = load_keyring(settings), SideLoop()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +87,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
         yield
         finished = await asyncio.to_thread(state.close)
+        side_loop.close()
         log.info("closed", everything_served=finished)
 
     app = FastAPIOffline(
@@ -101,7 +106,10 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     app.openapi = openapi_builder(app)  # type: ignore[method-assign]
     # the middleware that is added last is the outermost
     app.add_middleware(
-        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+        BodyLimitMiddleware,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+        side_loop=side_loop,
     )
     app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
@@ -117,6 +125,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 *tei.HEADERS,
             ],
         )
+    app.add_middleware(FramingMiddleware)
     app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
     return app
 

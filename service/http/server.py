@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import threading
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -17,6 +19,11 @@ from tamis.service.http.app import create_app
 from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.memory import freeze_startup_objects
 from tamis.service.http.runtime.settings import Settings
+
+_GRACE_S = 3.0
+"""What closing takes after the drain time, with the second more that uvicorn waits."""
+_NOT_ALL_SERVED = 1
+"""The exit status where a thread had to be abandoned."""
 
 
 class HeaderTimeoutProtocol(H11Protocol):
@@ -67,6 +74,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Any, settings: Settings) -> None:
         super().__init__(config)
         self.app, self.settings = app, settings
+        self._last_resort: threading.Timer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to listen once the model is loaded."""
@@ -80,6 +88,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Serves on for `drain_delay_s` while it reports unready; a second signal stops at once."""
+        self._end_in_time()
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
             return
@@ -91,6 +100,14 @@ class Server(uvicorn.Server):
         state.engine.draining = True
         loop, stop = asyncio.get_running_loop(), partial(setattr, self, "should_exit", True)
         loop.call_soon_threadsafe(loop.call_later, self.settings.drain_delay_s, stop)
+
+    def _end_in_time(self) -> None:
+        """Ends the process when its time is over: a thread that computes cannot be stopped."""
+        if self._last_resort is None:
+            time_s = self.settings.drain_delay_s + self.settings.drain_timeout_s + _GRACE_S
+            self._last_resort = threading.Timer(time_s, os._exit, (_NOT_ALL_SERVED,))
+            self._last_resort.daemon = True
+            self._last_resort.start()
 
 
 def create_server(settings: Settings, app: Any = None) -> Server:

@@ -277,7 +277,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     def _search_index(self, query: str) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
         current_index = self._current_index or _open_index(self.index)
-        self._current_index = current_index.refreshed()
+        self._current_index = current_index.newest()
         hits = self._current_index.search(query, self.k, where=self.where)
         return [Document(hit.text, id=hit.id, metadata=_hit_metadata(hit)) for hit in hits]
 

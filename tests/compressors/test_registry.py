@@ -68,10 +68,10 @@ def test_the_info_parsed_from_a_file_is_that_of_its_class(name: str):
 
 def test_an_info_that_is_not_made_of_literals_is_not_parsed(tmp_path: Path):
     for code in (
-        "info = Info(f'{1}', 'b')",
-        "Info('a', 'b')\nInfo('c', 'd')",
+        "info = MethodInfo(f'{1}', 'b')",
+        "MethodInfo('a', 'b')\nMethodInfo('c', 'd')",
         "",
-        "info = a.Info()",
+        "info = a.MethodInfo()",
     ):
         (tmp_path / "odd.py").write_text(code)
         assert registry._written_info(tmp_path / "odd.py") is None
@@ -83,7 +83,7 @@ def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_found(tmp_path:
     monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
 
     def written(summary: str, second: int) -> None:
-        (tmp_path / "mine.py").write_text(f"info = Info({summary!r}, 'a paper')")
+        (tmp_path / "mine.py").write_text(f"info = MethodInfo({summary!r}, 'a paper')")
         os.utime(tmp_path / "mine.py", (second, second))
 
     assert method_names(None) == []

@@ -156,9 +156,9 @@ def _system_scores(
 ) -> Iterator[tuple[str, ScoreArray]]:
     for name, legs in systems.items():
         part = {leg: scored[leg] for leg in legs}
-        yield name, index.fused(part)
+        yield name, index.fuse_scores(part)
         if len(legs) > 1:
-            yield f"{name} (rrf)", index.fused(part, "ranks", depth=1000)
+            yield f"{name} (rrf)", index.fuse_scores(part, "ranks", depth=1000)
 
 
 def _rank_documents(scores: ScoreArray, owners: Any, depth: int = 100) -> list[str]:

@@ -12,12 +12,17 @@ from fastapi.responses import PlainTextResponse
 from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput
 from tamis.probes.model.loading import choose_device, choose_dtype
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.engine.errors import TooLarge
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
+    check_limits,
     create_router,
     error_responses,
     json_response,
     service_state,
 )
+from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.metrics import CONTENT_TYPE
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
@@ -154,17 +159,39 @@ def _service_info(state: ServiceState) -> Info:
     responses=error_responses(),
     summary="How the proxy, or a budget, counts",
 )
-def tokenize(body: TokenizeRequest, request: Request) -> Response:
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """`prompt` is answered as vLLM does, `inputs` as TEI does. Special tokens are text."""
     state = service_state(request)
-    tokens = state.methods.counter(body.tokenizer)
     if (body.prompt is None) == (body.inputs is None):
         raise BadInput("give prompt, or inputs")
-    if body.prompt is not None:
-        ids = tokens.encode(body.prompt).ids
-        most = state.settings.max_request_tokens
+    given = body.inputs if body.prompt is None else body.prompt
+    texts = [given] if isinstance(given, str) else list(given or ())
+    check_limits(state.settings, (), len(texts), sum(map(len, texts)))
+    counter = state.methods.counter(body.tokenizer)
+
+    def work(_: QueuedRequest) -> Response:
+        return _tokenized(counter, texts, body.prompt is None, state.settings.max_request_tokens)
+
+    return await run_while_connected(request.receive, state.executor.run(work, 0))
+
+
+def _tokenized(counter: TextTokenizer, texts: list[str], is_tei: bool, most: int) -> Response:
+    """The answer of `/tokenize`.
+
+    Raises:
+        TooLarge: more tokens than one request may have.
+    """
+    encodings, tokens = [], 0
+    for text in texts:
+        encodings.append(counter.encode(text))
+        if (tokens := tokens + len(encodings[-1].ids)) > most:
+            raise TooLarge(
+                f"the texts have at least {tokens:,} tokens and {most:,} is the most; "
+                "send them in parts"
+            )
+    if not is_tei:
+        ids = encodings[0].ids
         return json_response(Tokenized(count=len(ids), max_model_len=most, tokens=ids))
-    texts = [body.inputs] if isinstance(body.inputs, str) else list(body.inputs or ())
     return json_response(
         TeiTokenized(
             [
@@ -172,7 +199,7 @@ def tokenize(body: TokenizeRequest, request: Request) -> Response:
                     TeiToken(id=i, text=text[a:b], start=a, stop=b)
                     for i, (a, b) in zip(encoded.ids, encoded.offsets, strict=True)
                 ]
-                for text, encoded in zip(texts, tokens.encode_many(texts), strict=True)
+                for text, encoded in zip(texts, encodings, strict=True)
             ]
         )
     )

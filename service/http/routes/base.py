@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.errors import TooLarge
+from tamis.service.engine.errors import TooLarge, Unauthorized
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
     RequestLogEntry,
@@ -19,7 +19,9 @@ from tamis.service.http.middleware.request_log import (
 from tamis.service.http.runtime.errors import POST_STATUSES, Dialect, dialect_of, status_summary
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import warnings_header
 from tamis.service.http.schemas.errors import CohereError, ErrorBody, TeiError
+from tamis.service.http.schemas.fields import WARNINGS_HEADER
 from tamis.service.http.schemas.json import JsonRequest, JsonResponse
 
 _MAX_CHARS_PER_TOKEN = 6
@@ -33,7 +35,17 @@ PASSTHROUGH_HEADERS = {
         "schema": {"type": "string"},
     }
 }
-PASSTHROUGH_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": PASSTHROUGH_HEADERS}}
+WARNINGS_HEADERS = {
+    WARNINGS_HEADER: {
+        "description": "Fields that have no effect, as a JSON list, where the answer itself has no "
+        "place for warnings.",
+        "schema": {"type": "string"},
+    }
+}
+PASSTHROUGH_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"headers": PASSTHROUGH_HEADERS | WARNINGS_HEADERS}
+}
+WARNINGS_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": WARNINGS_HEADERS}}
 _ERROR_BODIES: dict[Dialect, Any] = {"openai": ErrorBody, "tei": TeiError, "cohere": CohereError}
 
 
@@ -59,6 +71,8 @@ class JsonRoute(APIRoute):
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            if len(request.headers.getlist("authorization")) > 1:
+                raise Unauthorized("two Authorization headers were sent; send one")
             return await inner(DialectRequest(request.scope, request.receive))
 
         return handler
@@ -95,9 +109,20 @@ def log_entry(request: Request) -> RequestLogEntry:
     return log_entry_of(request.scope)
 
 
-def json_response(model: BaseModel, exclude_none: bool = False) -> JsonResponse:
-    """A pydantic model as a JSON response; text is not altered."""
-    return JsonResponse(model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none))
+def json_response(
+    model: BaseModel, exclude_none: bool = False, warnings: Sequence[str] = ()
+) -> JsonResponse:
+    """A pydantic model as a JSON response; text is not altered.
+
+    Args:
+        warnings: for the header, where the answer itself has no place for them.
+    """
+    response = JsonResponse(
+        model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none)
+    )
+    if warnings:
+        response.headers[WARNINGS_HEADER] = warnings_header(warnings)
+    return response
 
 
 def check_limits(

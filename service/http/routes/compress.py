@@ -87,8 +87,11 @@ async def compress(body: _Any, request: Request) -> Response:
     )
     found = await _compress_each_question(ours, request)
     if isinstance(body, InputRequest):
-        return json_response(input_answer(found[0]))
-    return json_response(found[0] if ours.queries is None else CompressionList(data=found))
+        warnings = [*found[0].warnings, *body.field_warnings()]
+        return json_response(input_answer(found[0]), warnings=warnings)
+    if ours.queries is None:
+        return json_response(found[0])
+    return await asyncio.to_thread(json_response, CompressionList(data=found))
 
 
 async def _compress_conversation(body: MessagesRequest, request: Request) -> Response:
@@ -100,7 +103,7 @@ async def _compress_conversation(body: MessagesRequest, request: Request) -> Res
         if ours
         else None
     )
-    return json_response(await asyncio.to_thread(conversation.answer, found))
+    return await asyncio.to_thread(lambda: json_response(conversation.answer(found)))
 
 
 def _with_default_model(body: CompressRequest, request: Request) -> CompressRequest:
@@ -118,7 +121,7 @@ async def _compress_each_question(body: CompressRequest, request: Request) -> li
     questions = body.questions()
     _check_limits(state, body, questions)
     began = time.monotonic()
-    work = [_compress_question(state, body, question, entry, began=began) for question in questions]
+    work = [_compress_question(state, body, question, entry, began) for question in questions]
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
 
@@ -137,12 +140,17 @@ async def explain(body: CompressRequest, request: Request) -> Response:
     question = body.query or body.questions()[0]
     _check_limits(state, body, [question])
     found = await run_while_connected(
-        request.receive, _compress_question(state, body, question, entry, all_units=True)
+        request.receive,
+        _compress_question(state, body, question, entry, time.monotonic(), all_units=True),
     )
     budget, counter = body.budget(), state.methods.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
-    detail = build_explanation(found, counter, body.rules().separator, limit, body.threshold)
-    return json_response(detail)
+
+    def answer() -> Response:
+        separator = body.rules().separator
+        return json_response(build_explanation(found, counter, separator, limit, body.threshold))
+
+    return await asyncio.to_thread(answer)  # it has every sentence, and counts them
 
 
 @routes.post(
@@ -159,10 +167,12 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
         [""] * len(body.inputs),
         max((len(i.documents) for i in body.inputs), default=0),
     )
-    work = [_compress_batch_item(state, i, given, entry) for i, given in enumerate(body.inputs)]
-    return json_response(
-        BatchResult(data=await run_while_connected(request.receive, _gather_in_order(work)))
-    )
+    began = time.monotonic()
+    work = [
+        _compress_batch_item(state, i, given, entry, began) for i, given in enumerate(body.inputs)
+    ]
+    found = await run_while_connected(request.receive, _gather_in_order(work))
+    return await asyncio.to_thread(json_response, BatchResult(data=found))
 
 
 def _check_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
@@ -190,9 +200,16 @@ async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
 
 
 async def _compress_batch_item(
-    state: ServiceState, index: int, body: CompressRequest, entry: RequestLogEntry
+    state: ServiceState,
+    index: int,
+    body: CompressRequest,
+    entry: RequestLogEntry,
+    began: float,
 ) -> BatchItem:
-    """One input of a batch; where the queue is full it waits, for the batch itself was admitted."""
+    """One input of a batch; where the queue is full it waits, for the batch itself was admitted.
+
+    The service's time limit counts from when the batch began, `timeout_ms` from when its turn came.
+    """
     try:
         if len(questions := body.questions()) > 1:
             raise BadInput(
@@ -203,7 +220,9 @@ async def _compress_batch_item(
         _check_limits(state, body, questions)
         while True:
             try:
-                found = await _compress_question(state, body, question, entry)
+                found = await _compress_question(
+                    state, body, question, entry, began, began_item=time.monotonic()
+                )
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
@@ -223,18 +242,30 @@ async def _compress_question(
     body: CompressRequest,
     question: str,
     entry: RequestLogEntry,
+    began: float,
     all_units: bool = False,
-    began: float | None = None,
+    began_item: float | None = None,
 ) -> Compression:
-    """One question's compression; `timeout_ms` counts from when its call began."""
+    """One question's compression; its time limits count from when its call began.
+
+    Args:
+        began: when the call began. began_item: when `timeout_ms` begins to count, if later.
+    """
     method = state.methods.resolve_method(body.model, body.method)
     call = _QuestionCall(state, body, question, method, all_units)
     timeout_ms = body.timeout_ms
-    if timeout_ms is not None and began is not None:
-        timeout_ms = max(1, timeout_ms - round((time.monotonic() - began) * 1e3))
+    now = time.monotonic()
+    if timeout_ms is not None:
+        counted_from = began if began_item is None else began_item
+        timeout_ms = max(1, timeout_ms - round((now - counted_from) * 1e3))
     try:
         found = await state.executor.run_prepared(
-            call.prepare, call.tokens_needed, call.finish, body.priority, timeout_ms
+            call.prepare,
+            call.tokens_needed,
+            call.finish,
+            body.priority,
+            timeout_ms,
+            began + state.executor.timeout_s - now,
         )
     except Exception as error:
         failure = failure_of(error)

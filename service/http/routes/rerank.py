@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
-from tamis.compressors.types import Reranked
 from tamis.service.engine.errors import EmptyInput
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.routes import vendors
 from tamis.service.http.routes.base import (
-    check_limits,
+    WARNINGS_HEADERS,
+    WARNINGS_RESPONSES,
     create_router,
     error_responses,
     json_response,
     service_state,
 )
+from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
 from tamis.service.http.routes.tei import header_schemas, timing_headers
-from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
-from tamis.service.http.runtime.methods import can_isolate
-from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import to_probability
 from tamis.service.http.schemas.cohere import CohereAnswer, CohereRequest, cohere_answer
 from tamis.service.http.schemas.jina import JinaAnswer, JinaRequest, jina_answer
 from tamis.service.http.schemas.score import ScoreAnswer, ScoreRequest, score_answer
 from tamis.service.http.schemas.tei import TeiAnswer, TeiRequest, tei_answer
+from tamis.service.http.schemas.vendors import (
+    CandidatesAnswer,
+    CandidatesRequest,
+    SglangAnswer,
+    SglangRequest,
+    candidates_answer,
+    sglang_answer,
+)
 from tamis.service.http.schemas.voyage import VoyageAnswer, VoyageRequest, is_voyage, voyage_answer
 
 routes = create_router()
+routes.include_router(vendors.routes)
+_INFINITY, _DASHSCOPE = "/infinity/", "/reranks"
+"""Where these clients come, whose requests look like vLLM's."""
 
 
 def body_dialect(given: Any) -> str:
@@ -38,17 +46,27 @@ def body_dialect(given: Any) -> str:
 
 
 def _v1_dialect(given: Any) -> str:
-    return "voyage" if isinstance(given, dict) and is_voyage(given) else "jina"
+    keys = given if isinstance(given, dict) else {}
+    if "candidates" in keys and "documents" not in keys:
+        return "librechat"
+    if "instruct" in keys:
+        return "sglang"
+    return "voyage" if is_voyage(keys) else "jina"
 
 
 _Jina = Annotated[JinaRequest, Tag("jina")]
 _Voyage = Annotated[VoyageRequest, Tag("voyage")]
+_Sglang = Annotated[SglangRequest, Tag("sglang")]
+_Candidates = Annotated[CandidatesRequest, Tag("librechat")]
 _Tei = Annotated[TeiRequest, Tag("tei")]
-_V1 = Annotated[_Jina | _Voyage, Discriminator(_v1_dialect), Body()]
-_Any = Annotated[_Tei | _Jina | _Voyage, Discriminator(body_dialect), Body()]
-_RerankAnswer = TeiAnswer | JinaAnswer | VoyageAnswer
+_V1 = Annotated[_Jina | _Voyage | _Sglang | _Candidates, Discriminator(_v1_dialect), Body()]
+_Any = Annotated[_Tei | _Jina | _Voyage | _Sglang | _Candidates, Discriminator(body_dialect), Body()]
+_V1Request = JinaRequest | VoyageRequest | SglangRequest | CandidatesRequest
+_V1Answer = JinaAnswer | VoyageAnswer | SglangAnswer | CandidatesAnswer
+_RerankAnswer = TeiAnswer | _V1Answer
+_V1_RESPONSES = WARNINGS_RESPONSES | error_responses()
 _RERANK_RESPONSES = {
-    200: {"headers": header_schemas()},
+    200: {"headers": header_schemas() | WARNINGS_HEADERS},
     **error_responses(dialects=("openai", "tei")),
 }
 
@@ -61,21 +79,39 @@ _RERANK_RESPONSES = {
 )
 async def rerank_v2(body: CohereRequest, request: Request) -> Response:
     """Sorts documents; with `relevant_spans`, says which parts of each answer."""
-    found = await _rank_documents(
-        request, body.query, body.documents, body.top_n, body.model, body.priority
+    found = await rank_documents(
+        request, body.query, body.texts(), body.top_n, body.model, body.priority, body.instruction
     )
     return json_response(cohere_answer(body, found), exclude_none=True)
 
 
 @routes.post(
     "/v1/rerank",
-    response_model=JinaAnswer | VoyageAnswer,
-    responses=error_responses(),
-    summary="Rerank, as Jina, Cohere v1, vLLM, infinity and Voyage",
+    response_model=_V1Answer,
+    responses=_V1_RESPONSES,
+    summary="Rerank, as Jina, Cohere v1, vLLM, SGLang, infinity, Voyage and LibreChat",
 )
 async def rerank_v1(body: _V1, request: Request) -> Response:
     """Sorts documents; Voyage's requests have `top_k`, `truncation` or one of its models."""
-    return await _rerank_jina_or_voyage(request, body)
+    return await _rerank_v1(request, body)
+
+
+for path, whose in (
+    ("/v1/reranking", "llama.cpp"),
+    ("/v1/reranks", "DashScope"),
+    ("/reranks", "DashScope"),
+    ("/compatible-api/v1/reranks", "DashScope"),
+    ("/infinity/rerank", "infinity"),
+    ("/infinity/v1/rerank", "infinity"),
+):
+    routes.add_api_route(
+        path,
+        rerank_v1,
+        methods=["POST"],
+        response_model=_V1Answer,
+        responses=_V1_RESPONSES,
+        summary=f"As /v1/rerank, for clients of {whose}",
+    )
 
 
 @routes.post(
@@ -93,11 +129,14 @@ async def rerank_v1(body: _V1, request: Request) -> Response:
 async def rerank(body: _Any, request: Request) -> Response:
     """Sorts documents; TEI's requests have `texts`, and its answer is a bare list."""
     if not isinstance(body, TeiRequest):
-        return await _rerank_jina_or_voyage(request, body)
+        return await _rerank_v1(request, body)
     if not body.texts:
         raise EmptyInput("texts is empty; give at least one")
-    found = await _rank_documents(request, body.query, body.texts, None, None)
-    response = json_response(tei_answer(body, found), exclude_none=True)
+    found = await rank_documents(
+        request, body.query, body.ranked_texts(), body.top_n, None, instruction=body.instruction
+    )
+    warnings = [*found.warnings, *body.field_warnings()]
+    response = json_response(tei_answer(body, found), exclude_none=True, warnings=warnings)
     response.headers.update(timing_headers(body, found, service_state(request).settings.device))
     return response
 
@@ -105,34 +144,18 @@ async def rerank(body: _Any, request: Request) -> Response:
 @routes.post(
     "/score",
     response_model=ScoreAnswer,
-    responses=error_responses(),
+    responses=_V1_RESPONSES,
     summary="One score a pair, as vLLM",
 )
 async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores each pair independently of the other pairs of the call."""
-    state = service_state(request)
     questions, texts = body.sides()
-    check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
-    check_limits(state.settings, questions, 0) if len(questions) > 1 else None
-    method = _method_or_default(state, body.model)
-    ranker = state.methods.reranker(method, isolated=True)
-
-    def work(_: QueuedRequest) -> list[Reranked]:
-        if len(questions) == 1 and can_isolate(method):
-            return [ranker.rerank(questions[0], texts)]
-        repeated = questions if len(questions) > 1 else questions * len(texts)
-        return [ranker.rerank(q, [t]) for q, t in zip(repeated, texts, strict=True)]
-
-    longest = max(questions, key=len)
-    tokens = estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
-    found = await run_while_connected(
-        request.receive, state.executor.run(work, tokens, body.priority)
+    found = await score_pairs(
+        request, questions, texts, body.model, body.priority, body.instruction
     )
-    scores = [
-        to_probability(score, one.calibrated) for one in found for score in _scores_by_document(one)
-    ]
-    read = sum(one.tokens_read for one in found)
-    return json_response(score_answer(scores, read, _answered_model(state, body.model, method)))
+    scores = [to_probability(*score) for score in found.scores]
+    answer = score_answer(scores, found.tokens_read, found.model)
+    return json_response(answer, warnings=[*found.warnings, *body.field_warnings()])
 
 
 routes.add_api_route(
@@ -140,22 +163,39 @@ routes.add_api_route(
     score,
     methods=["POST"],
     response_model=ScoreAnswer,
-    responses=error_responses(),
+    responses=_V1_RESPONSES,
     summary="As /score",
 )
 
 
-async def _rerank_jina_or_voyage(request: Request, body: JinaRequest | VoyageRequest) -> Response:
-    state, texts = service_state(request), body.texts()
-    model = _answered_model(state, body.model, _method_or_default(state, body.model))
-    if isinstance(body, VoyageRequest):
-        found = await _rank_documents(request, body.query, texts, body.top_k, body.model)
-        return json_response(voyage_answer(body, found, model, texts), exclude_none=True)
-    found = await _rank_documents(
-        request, body.query, texts, body.top_n or None, body.model, body.priority
+async def _rerank_v1(request: Request, body: _V1Request) -> Response:
+    model = model_of_answer(request, body.model)
+    if isinstance(body, JinaRequest):
+        return await _rerank_jina(request, body, model)
+    instruction, top_n = None, body.top_k if isinstance(body, VoyageRequest) else body.top_n
+    if not isinstance(body, CandidatesRequest):
+        instruction = body.instruct if isinstance(body, SglangRequest) else body.instruction
+    found = await rank_documents(
+        request, body.query, body.texts(), top_n, body.model, instruction=instruction
     )
-    only_on_request = body.is_infinity or body.is_cohere or _is_cohere_sdk(request)
-    return json_response(jina_answer(body, found, model, texts, only_on_request))
+    warnings = [*found.warnings, *body.field_warnings()]
+    if isinstance(body, VoyageRequest):
+        answer = voyage_answer(body, found, model)
+        return json_response(answer, exclude_none=True, warnings=warnings)
+    if isinstance(body, SglangRequest):
+        return json_response(sglang_answer(body, found), warnings=warnings)
+    return json_response(candidates_answer(body, found, model), warnings=warnings)
+
+
+async def _rerank_jina(request: Request, body: JinaRequest, model: str) -> Response:
+    found = await rank_documents(
+        request, body.query, body.texts(), body.top_n or None, body.model, body.priority,
+        body.instruction,
+    )  # fmt: skip
+    path: str = request.scope["path"]
+    infinity = body.is_infinity or path.startswith(_INFINITY)
+    on_request = infinity or body.is_cohere or path.endswith(_DASHSCOPE) or _is_cohere_sdk(request)
+    return json_response(jina_answer(body, found, model, on_request, infinity))
 
 
 def _is_cohere_sdk(request: Request) -> bool:
@@ -163,51 +203,3 @@ def _is_cohere_sdk(request: Request) -> bool:
     given = request.headers
     names = (given.get("user-agent", ""), given.get("x-fern-sdk-name", ""))
     return "x-client-name" in given or any(name.lower().startswith("cohere") for name in names)
-
-
-async def _rank_documents(
-    request: Request,
-    query: str,
-    texts: list[str],
-    top_n: int | None,
-    model: str | None,
-    priority: int = 0,
-) -> Reranked:
-    """The documents, ranked by the service's method or the one that `model` names."""
-    state = service_state(request)
-    check_limits(state.settings, [query], len(texts), sum(map(len, texts)))
-    method = _method_or_default(state, model)
-
-    def work(queued: QueuedRequest) -> Reranked:
-        found = state.methods.reranker(method).rerank(query, texts, top_n=top_n)
-        timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
-        state.metrics.observe_stages(timings)
-        state.metrics.cached_tokens.inc(found.tokens_cached)
-        return replace(found, timings_ms=timings)
-
-    tokens = estimate_tokens(query, texts) if state.uses_proxy(method) else 0
-    return await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
-
-
-def _method_or_default(state: ServiceState, model: str | None) -> str:
-    """The method named by `model`, or the default: other clients name models of their own."""
-    return model if model in state.methods.names else state.settings.method
-
-
-def _answered_model(state: ServiceState, named_model: str | None, method: str) -> str:
-    """The `model` of an answer: a method that was named, else the proxy that read.
-
-    A method that reads without a proxy is always named itself.
-    """
-    return (
-        method
-        if named_model == method or not state.uses_proxy(method)
-        else state.methods.reader.card.name
-    )
-
-
-def _scores_by_document(found: Reranked) -> list[float]:
-    scores = [0.0] * len(found.passages)
-    for ranked in found.results:
-        scores[ranked.index] = ranked.score
-    return scores

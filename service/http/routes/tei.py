@@ -30,7 +30,7 @@ def timing_headers(body: TeiRequest, found: Reranked, device: str) -> dict[str, 
     def ms(*names: str) -> int:
         return int(sum(found.timings_ms.get(name, 0.0) for name in names))
 
-    read = sum(map(len, body.texts)) + len(body.query) * len(body.texts)
+    read = sum(map(len, body.ranked_texts())) + len(body.query) * len(body.texts)
     total, queue, model = ms("total"), ms("queue"), ms("forward")
     measured = (total, read, found.tokens_read, total, ms("segment", "tokenize"), queue, model)
     values = (choose_device(device).type, *map(str, measured))

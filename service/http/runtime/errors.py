@@ -18,6 +18,7 @@ from tamis.probes.errors import (
     UnknownTokenizer,
 )
 from tamis.service.engine.errors import (
+    AmbiguousLength,
     ClientDisconnected,
     EmptyInput,
     Malformed,
@@ -58,6 +59,13 @@ INTERNAL = Failure(500, _SERVER_ERROR, "internal_error", "backend", "A fault of 
 TABLE: dict[type[Exception], Failure] = {
     Malformed: Failure(
         400, _INVALID_REQUEST, "malformed_json", "validation", "The body is no JSON."
+    ),
+    AmbiguousLength: Failure(
+        400,
+        _INVALID_REQUEST,
+        "ambiguous_length",
+        "validation",
+        "Send Content-Length or Transfer-Encoding, not both.",
     ),
     EmptyInput: Failure(400, _INVALID_REQUEST, "empty", "empty", "There is nothing to rank."),
     Unauthorized: Failure(
@@ -154,6 +162,7 @@ ALWAYS = (500,)
 TEI_PATHS = ("/rerank", "/reranking")
 """Paths of TEI's clients, which other clients use too. The body decides the dialect; a request that
 is refused before its body is read gets TEI's error."""
+TEI_PREDICT_PATH = "/predict"
 POST_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
 
 
@@ -189,6 +198,8 @@ def headers_of(error: Exception) -> dict[str, str]:
 
 def dialect_of(path: str, body: Any = None) -> Dialect:
     """The dialect of a path's errors; the body, once read, separates Jina's requests from TEI's."""
+    if path == TEI_PREDICT_PATH:
+        return "tei"
     if path not in TEI_PATHS:
         return "cohere" if path == "/v2/rerank" else "openai"
     return "openai" if isinstance(body, dict) and "texts" not in body else "tei"

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ _PREPARING_THREADS = 4
 """Segmenting and counting hold the interpreter: more threads would only wait for each other."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
 _TEMPLATE_TOKENS = 32
+request_fingerprint: ContextVar[int | None] = ContextVar("request_fingerprint", default=None)
+"""What is the same when a client sends the same body again; None outside HTTP."""
 
 
 def estimate_tokens(question: str, texts: list[str]) -> int:
@@ -72,6 +75,7 @@ class RequestExecutor:
         work: Callable[[P, QueuedRequest], T],
         priority: int = 0,
         timeout_ms: int | None = None,
+        limit_s: float | None = None,
     ) -> T:
         """Prepares a request in a thread, and admits it only if it then needs the model.
 
@@ -79,14 +83,18 @@ class RequestExecutor:
             prepare: needs no model. tokens: about how many tokens the prepared request will make
                 the model read; None for a request that needs no model and no admission.
             work, priority, timeout_ms: as for `run`; both stages share the time limits.
+            limit_s: the seconds that are left of the call; by default the service's time limit.
 
         Raises:
             Overloaded: no room for a request that needs the model. OutOfTime: as for `run`.
         """
         started = time.monotonic()
-        prepared = await self._within(self._start(self._preparing, prepare), self.timeout_s)
+        limit_s = self.timeout_s if limit_s is None else limit_s
+        if limit_s <= 0:
+            raise self.out_of_time()
+        prepared = await self._within(self._start(self._preparing, prepare), limit_s)
         spent_s = time.monotonic() - started
-        left_s = max(0.001, self.timeout_s - spent_s)
+        left_s = max(0.001, limit_s - spent_s)
         if (needed := tokens(prepared)) is None:
             done = partial(work, prepared, QueuedRequest(priority, 0.0, 0))
             return await self._within(self._start(self._preparing, done), left_s)
@@ -105,7 +113,7 @@ class RequestExecutor:
         limit_s: float,
     ) -> T:
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
-        queued = self.engine.admit(tokens, priority, deadline)
+        queued = self.engine.admit(tokens, priority, deadline, limit_s, request_fingerprint.get())
         try:
             return await self._within(
                 self._start(self._pool, partial(_run_as_request, work, queued)), limit_s
@@ -127,11 +135,16 @@ class RequestExecutor:
     async def _within(self, future: asyncio.Future[T], limit_s: float) -> T:
         done, _ = await asyncio.wait({future}, timeout=limit_s)
         if not done:
-            raise OutOfTime(
-                f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
-                "documents, or start the service with a longer --timeout-s"
-            )
+            future.cancel()
+            raise self.out_of_time()
         return future.result()
+
+    def out_of_time(self) -> OutOfTime:
+        """The error of a call that takes longer than the service's time limit."""
+        return OutOfTime(
+            f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
+            "documents, or start the service with a longer --timeout-s"
+        )
 
     def close(self) -> None:
         """Stops the threads."""

@@ -46,7 +46,7 @@ class IndexPool:
         """The newest state; if it cannot be opened, the state served so far stays."""
         old = self._newest
         try:
-            self._newest = old.refreshed()
+            self._newest = old.newest()
         except TamisError as error:
             log.warning("index not refreshed", extra={"index": str(old.home), "why": str(error)})
         self._close_if_unused(old)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tamis.compressors.method import Scorer
@@ -28,20 +30,68 @@ from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTo
 from tamis.probes.hub import zoo
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.lazy_method import ordering_methods
+from tamis.service.engine.errors import OutOfTime
+from tamis.service.engine.request import current_request
 from tamis.service.http.runtime.settings import Settings
+
+_SLICE_CHARS = 16384
+"""About one batch of the encoder; between slices others have their turn."""
 
 
 class SingleThreadEncoder:
-    """A sentence encoder that runs in one thread; requests take turns."""
+    """A sentence encoder that runs in one thread; requests take turns, a slice of texts at a time.
+
+    It serves the current request of the calling thread, and stops where that has ended.
+    """
 
     def __init__(self, encoder: Any) -> None:
         self._encoder, self.tokens = encoder, encoder.tokens
         self._owner = ThreadPoolExecutor(1, "tamis-encoder")
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
-        """As `Encoder.encode`: `[N, D]`."""
-        vectors: Tensor = self._owner.submit(self._encoder.encode, texts, batch_tokens).result()
+        """As `Encoder.encode`: `[N, D]`.
+
+        Raises:
+            OutOfTime: the deadline of the current request passed. Refused: it was ended.
+        """
+        if sum(map(len, texts)) <= _SLICE_CHARS:
+            return self._encode_slice(texts, batch_tokens)
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        parts = [
+            self._encode_slice([texts[index] for index in part], batch_tokens)
+            for part in _slices(by_length, texts)
+        ]
+        vectors = torch.cat(parts)
+        return vectors[torch.tensor(by_length).argsort()]
+
+    def _encode_slice(self, texts: Sequence[str], batch_tokens: int) -> Tensor:
+        request = current_request()
+        if request is not None and request.fault is not None:
+            raise request.fault
+        future = self._owner.submit(self._encoder.encode, texts, batch_tokens)
+        deadline = None if request is None else request.deadline
+        try:
+            vectors: Tensor = future.result(
+                None if deadline is None else max(0.0, deadline - time.monotonic())
+            )
+        except TimeoutError:
+            future.cancel()
+            raise OutOfTime("the deadline came before everything was read") from None
         return vectors
+
+
+def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
+    """Splits indices of texts so that a slice has few characters; a long text is one of its own."""
+    part: list[int] = []
+    size = 0
+    for index in indices:
+        if part and size + len(texts[index]) > _SLICE_CHARS:
+            yield part
+            part, size = [], 0
+        part.append(index)
+        size += len(texts[index])
+    if part:
+        yield part
 
 
 def served_method_names(settings: Settings) -> list[str]:

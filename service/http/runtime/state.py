@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,12 @@ class ServiceState:
             torch.set_num_threads(settings.threads)
         layers = None if reader is not None else proxy_layers(settings)
         passages = ServicePassageCache(settings)
-        load = _model_loader(settings, layers, reader, passages)
+        warmup_speeds: list[tuple[int, float]] = []
+        load = _model_loader(settings, layers, reader, passages, warmup_speeds)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
         methods = ServedMethods(settings, engine.start())
+        if warmup_speeds:
+            engine.queue.record_speed(*warmup_speeds[-1])
         metrics.add_gauge("queue_tokens", lambda: engine.queue_load().tokens)
         metrics.add_gauge("queue_requests", lambda: engine.queue_load().requests)
         metrics.add_gauge("ready", lambda: float(engine.ready))
@@ -110,14 +114,24 @@ class ServiceState:
 
 
 def _model_loader(
-    settings: Settings, layers: int | None, reader: Reader | None, passages: ServicePassageCache
+    settings: Settings,
+    layers: int | None,
+    reader: Reader | None,
+    passages: ServicePassageCache,
+    warmup_speeds: list[tuple[int, float]],
 ) -> Callable[[], Reader]:
-    """A function that loads the model, warms it up and wraps it with the cache."""
+    """A function that loads the model, warms it up and wraps it with the cache.
+
+    Args:
+        warmup_speeds: gets the tokens and seconds of each warm-up.
+    """
 
     def load() -> Reader:
         found = reader if reader is not None else _load_proxy(settings, layers)
         if settings.warmup:
             _warm_up(found)
+            began = time.monotonic()
+            warmup_speeds.append((_warm_up(found), time.monotonic() - began))
         return passages.wrap(found)
 
     return load
@@ -133,15 +147,16 @@ def _load_proxy(settings: Settings, layers: int | None) -> Reader:
     )
 
 
-def _warm_up(reader: Reader) -> None:
-    """Reads one window, so that the first request does not pay for one-time initialisation."""
+def _warm_up(reader: Reader) -> int:
+    """Reads one window, so that the first request does not pay for one-time initialisation; the
+    number of its tokens."""
     ids = reader.layout.tokenizer.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
     read = PassageTokens(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
     depth = getattr(reader, "depth", reader.card.layers)
-    for _ in reader.read(
-        [Prompt(read, reader.layout.question_tokens("What jumps?"))], Want((depth - 1,))
-    ):
+    prompt = Prompt(read, reader.layout.question_tokens("What jumps?"))
+    for _ in reader.read([prompt], Want((depth - 1,))):
         pass
+    return len(prompt)
 
 
 def _engine_bounds(settings: Settings, reader: Reader | None) -> EngineBounds:

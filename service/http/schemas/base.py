@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
+import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
+from tamis.service.http.schemas.fields import REASONS, REQUESTS
 
 
 def _check_text(value: Any) -> str:
@@ -110,9 +121,107 @@ class StrictRequest(BaseModel):
 
 
 class LenientRequest(BaseModel):
-    """A request in another service's dialect: fields without a meaning here are ignored."""
+    """A request in another service's dialect: fields without an effect here are named in warnings.
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    What becomes of each field is in the table of `schemas.fields`.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    def field_warnings(self) -> list[str]:
+        """One warning for each field of the request that has no effect, in the order of the table.
+
+        A field that is null, false or empty asks for nothing and is not named.
+        """
+        return list(dict.fromkeys(self._field_warnings("")))
+
+    def _field_warnings(self, prefix: str) -> Iterator[str]:
+        for name in REQUESTS[type(self).__name__].warned:
+            if not _asks_nothing(getattr(self, name)):
+                yield f"{prefix}{name} has no effect: {REASONS[name]}"
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, LenientRequest):
+                yield from value._field_warnings(f"{prefix}{name}.")
+            for part in value if isinstance(value, list) else ():
+                if isinstance(part, LenientRequest):
+                    yield from part._field_warnings(f"{prefix}{name}[].")
+        extra = self.model_extra or {}
+        unknown = [name for name, value in extra.items() if not _asks_nothing(value)]
+        for name in unknown[:MAX_UNKNOWN_FIELDS]:
+            reason = REASONS.get(name, "it is not known here")
+            yield f"{prefix}{cut_name(name)} has no effect: {reason}"
+        if len(unknown) > MAX_UNKNOWN_FIELDS:
+            yield f"{len(unknown) - MAX_UNKNOWN_FIELDS} more fields have no effect"
+
+
+def _asks_nothing(value: Any) -> bool:
+    """Whether a field's value is null, false or empty, also as text."""
+    if isinstance(value, str):
+        return value.lower() in ("", "false", "{}", "[]", "null")
+    return value is None or value is False or value in ([], {})
+
+
+def cut_name(name: str) -> str:
+    """A name for a message, cut where it is longer than `MAX_NAME_CHARS`."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
+
+
+def warnings_header(warnings: Iterable[str]) -> str:
+    """Warnings as the value of a header: a JSON list in ASCII, without those that do not fit."""
+    fitting: list[str] = []
+    for warning in warnings:
+        if len(json.dumps([*fitting, warning])) > MAX_HEADER_CHARS:
+            break
+        fitting.append(warning)
+    return json.dumps(fitting)
+
+
+def _read_number(value: Any) -> Any:
+    """A whole number that was sent as text or with a fraction of zero; else the value itself."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def _read_flag(value: Any) -> Any:
+    """A flag that was sent as text; else the value itself."""
+    return _FLAGS.get(value, value) if isinstance(value, str) else value
+
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_FLAGS = {"true": True, "True": True, "false": False, "False": False}
+LenientFlag = Annotated[
+    bool,
+    BeforeValidator(_read_flag),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(_FLAGS)}]}),
+]
+"""A flag that some clients send as text."""
+
+
+def _number_schema(least: int, most: int) -> WithJsonSchema:
+    text = {"type": "string", "pattern": f"^[{least}-9]$"}
+    return WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, text]}
+    )
+
+
+_MOST = 2**31
+LenientCount = Annotated[
+    int, Field(ge=1, le=_MOST), BeforeValidator(_read_number), _number_schema(1, _MOST)
+]
+"""A number from 1 on that some clients send as text ("2") or with a fraction (2.0)."""
+LenientNumber = Annotated[
+    int, Field(ge=0, le=_MOST), BeforeValidator(_read_number), _number_schema(0, _MOST)
+]
+"""The same from 0 on."""
+Priority = Annotated[
+    int, Field(ge=0, le=999), BeforeValidator(_read_number), _number_schema(0, 999)
+]
+"""0 is served first."""
+MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
 
 
 class Response(BaseModel):

@@ -13,13 +13,16 @@ from pydantic import Field
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
+    LenientCount,
+    LenientFlag,
     LenientRequest,
-    Question,
+    Priority,
     Response,
     Text,
     new_uuid,
     to_probability,
 )
+from tamis.service.http.schemas.ranked_documents import RankRequest
 
 DOCUMENTS_PER_UNIT = 100
 
@@ -32,16 +35,20 @@ class RelevantSpans(LenientRequest):
     max_spans: Annotated[int, Field(ge=1, le=2**31)] | None = None
 
 
-class CohereRequest(LenientRequest):
-    """Which documents answer the query best."""
+class CohereRequest(RankRequest):
+    """Which documents answer the query best.
+
+    Some clients of version 1 come here as well: with documents as objects, `rank_fields` and
+    `return_documents`.
+    """
 
     model: Text | None = None
-    query: Question
-    documents: list[Text]
-    top_n: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    max_tokens_per_doc: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    top_n: LenientCount | None = None
+    return_documents: LenientFlag | None = None
+    instruction: Text | None = None
+    max_tokens_per_doc: LenientCount | None = None
     relevant_spans: RelevantSpans | None = None
-    priority: Annotated[int, Field(ge=0, le=999)] = 0
+    priority: Priority = 0
 
 
 class CohereSpan(Response):
@@ -52,11 +59,18 @@ class CohereSpan(Response):
     score: float
 
 
+class CohereDocument(Response):
+    """A returned document."""
+
+    text: Text
+
+
 class CohereResult(Response):
     """The rank of one document."""
 
     index: int
     relevance_score: float
+    document: CohereDocument | None = None
     relevant_spans: list[CohereSpan] | None = None
 
 
@@ -104,10 +118,12 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
         BadInput: spans were requested, and the method scores no sentences.
     """
     spans = _relevant_spans(request.relevant_spans, found)
+    own = request.returned_texts() if request.return_documents else None
     results = [
         CohereResult(
             index=ranked.index,
             relevance_score=to_probability(ranked.score, found.calibrated),
+            document=CohereDocument(text=own[ranked.index]) if own else None,
             relevant_spans=None if spans is None else spans[ranked.index],
         )
         for ranked in found.results
@@ -119,16 +135,9 @@ def cohere_answer(request: CohereRequest, found: Reranked) -> CohereAnswer:
             billed_units=BilledUnits(search_units=-(-len(request.documents) // DOCUMENTS_PER_UNIT)),
             tokens=CohereTokens(input_tokens=found.tokens_read),
             cached_tokens=found.tokens_cached,
-            warnings=[*found.warnings, *_ignored_field_warnings(request)],
+            warnings=[*found.warnings, *request.field_warnings()],
         ),
     )
-
-
-def _ignored_field_warnings(request: CohereRequest) -> list[str]:
-    """Warnings about fields that have no effect."""
-    if request.max_tokens_per_doc is None:
-        return []
-    return ["max_tokens_per_doc is not needed: documents are read whole, in windows"]
 
 
 def _relevant_spans(

@@ -1,58 +1,50 @@
 """`POST /v1/rerank` and `/rerank` with `documents`: Jina, Cohere v1, vLLM and infinity.
 
 One answer serves all of them: each client reads its own fields and ignores the others. Documents
-are returned as `{"text": …}`. For infinity, whose requests have `raw_scores`, they are strings, or
-null where it did not ask for them; for Cohere they are returned only on request, without the field
-otherwise.
+are returned as `{"text": …}`. For infinity, whose requests have `raw_scores` or come to a path of
+its own, they are strings, or null where it did not ask for them; for Cohere they are returned only
+on request, without the field otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from tamis.compressors.types import Reranked
-from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
-    LenientRequest,
-    Question,
+    LenientFlag,
+    LenientNumber,
+    Priority,
     Response,
     Text,
     new_uuid,
     unix_seconds,
 )
+from tamis.service.http.schemas.ranked_documents import RankRequest
 from tamis.service.http.schemas.tei import score_of
 
 COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """Matches the beginning of the names of Cohere's models."""
 
 
-class JinaDocument(LenientRequest):
-    """A document as an object; Cohere v1 ranks by the fields that `rank_fields` names."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    text: Text | None = None
-
-
-class JinaRequest(LenientRequest):
+class JinaRequest(RankRequest):
     """Which documents answer the query best."""
 
     model: Text | None = None
-    query: Question
-    documents: list[Text | JinaDocument]
-    top_n: Annotated[int, Field(ge=0, le=2**31)] | None = None
-    return_documents: bool | None = None
-    rank_fields: list[Text] | None = None
-    max_chunks_per_doc: int | None = None
-    raw_scores: bool | None = None
-    priority: Annotated[int, Field(ge=0, le=999)] = 0
+    top_n: LenientNumber | None = None
+    return_documents: LenientFlag | None = None
+    instruction: Text | None = None
+    max_chunks_per_doc: LenientNumber | None = None
+    max_tokens_per_doc: LenientNumber | None = None
+    raw_scores: LenientFlag | None = None
+    priority: Priority = 0
 
     @property
     def is_infinity(self) -> bool:
-        """Whether one of infinity's clients sent this request."""
+        """Whether one of infinity's clients sent this request; the route also checks the path."""
         return self.raw_scores is not None
 
     @property
@@ -60,29 +52,6 @@ class JinaRequest(LenientRequest):
         """Whether it has what only Cohere's clients send; the route also checks headers."""
         own = self.max_chunks_per_doc is not None or self.rank_fields is not None
         return own or COHERE_MODELS.match(self.model or "") is not None
-
-    def texts(self) -> list[str]:
-        """The text of each document that is ranked.
-
-        Raises:
-            BadInput: a document without such text.
-        """
-        return [self._text(i, d) for i, d in enumerate(self.documents)]
-
-    def returned_texts(self, ranked: list[str]) -> list[str]:
-        """The text to return of each document: its own, or the ranked text where it has none."""
-        own = [getattr(document, "text", document) for document in self.documents]
-        return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
-
-    def _text(self, index: int, document: str | JinaDocument) -> str:
-        if isinstance(document, str):
-            return document
-        fields = {**(document.model_extra or {}), "text": document.text}
-        names = self.rank_fields or ["text"]
-        found = [fields[name] for name in names if isinstance(fields.get(name), str)]
-        if not found:
-            raise BadInput(f"document {index} has no text in {names}")
-        return "\n".join(found)
 
 
 class JinaText(Response):
@@ -129,6 +98,7 @@ class JinaMeta(Response):
 
     api_version: JinaVersion = JinaVersion()
     billed_units: JinaBilled
+    warnings: list[Text]
 
 
 class JinaAnswer(Response):
@@ -147,18 +117,19 @@ def jina_answer(
     request: JinaRequest,
     found: Reranked,
     model: str,
-    texts: list[str],
     only_on_request: bool = False,
+    infinity: bool = False,
 ) -> JinaAnswer:
     """The answer in Jina's dialect and those like it.
 
     Args:
         only_on_request: documents are returned only if `return_documents` is set.
+        infinity: documents are returned as strings, or null.
     """
     with_documents = (
         not only_on_request if request.return_documents is None else request.return_documents
     )
-    own = request.returned_texts(texts) if with_documents else None
+    own = request.returned_texts() if with_documents else None
     return JinaAnswer(
         id=new_uuid(),
         created=unix_seconds(),
@@ -169,17 +140,20 @@ def jina_answer(
                 relevance_score=score_of(
                     ranked.score, found.calibrated, request.raw_scores or False
                 ),
-                **_document_field(request, own[ranked.index] if own else None),
+                **_document_field(infinity, own[ranked.index] if own else None),
             )
             for ranked in found.results
         ],
         usage=JinaUsage(prompt_tokens=found.tokens_read, total_tokens=found.tokens_read),
-        meta=JinaMeta(billed_units=JinaBilled(search_units=-(-len(texts) // 100))),
+        meta=JinaMeta(
+            billed_units=JinaBilled(search_units=-(-len(request.documents) // 100)),
+            warnings=[*found.warnings, *request.field_warnings()],
+        ),
     )
 
 
-def _document_field(request: JinaRequest, text: str | None) -> dict[str, Any]:
+def _document_field(infinity: bool, text: str | None) -> dict[str, Any]:
     """The `document` field of a result, if it has one; `text` is None where it is not returned."""
-    if request.is_infinity:
+    if infinity:
         return {"document": text}
     return {} if text is None else {"document": JinaText(text=text)}

@@ -62,6 +62,9 @@ class Message(LenientRequest):
         copy: dict[str, Any] = deepcopy(self._given)
         return copy
 
+    def _field_warnings(self, prefix: str) -> Iterator[str]:
+        yield from ()  # all other fields are returned
+
 
 class MessagesRequest(LenientRequest):
     """A conversation whose tool results are to be compressed.
@@ -182,7 +185,7 @@ class Conversation:
             tokens_after=after,
             tokens_saved=self.tokens_before - after,
             compression_ratio=after / self.tokens_before if self.tokens_before else 1.0,
-            warnings=found.warnings if found else nothing,
+            warnings=[*(found.warnings if found else nothing), *self.body.field_warnings()],
             transforms_applied=applied,
             transforms_summary=dict.fromkeys(applied, len(self.compressible)),
             ccr_hashes=[],

@@ -9,6 +9,7 @@ from pydantic import Field
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
     LenientRequest,
+    Priority,
     Question,
     Response,
     Text,
@@ -38,7 +39,8 @@ class ScoreRequest(LenientRequest):
     items: OneOrMoreTexts | None = None
     data_1: OneOrMoreQuestions | None = None
     data_2: OneOrMoreTexts | None = None
-    priority: Annotated[int, Field(ge=0, le=999)] = 0
+    instruction: Text | None = None
+    priority: Priority = 0
 
     def sides(self) -> tuple[list[str], list[str]]:
         """The questions, and the texts.

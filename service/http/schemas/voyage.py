@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text, to_probability
+from tamis.service.http.schemas.base import (
+    LenientCount,
+    LenientFlag,
+    Response,
+    Text,
+    to_probability,
+)
+from tamis.service.http.schemas.ranked_documents import RankRequest
 
 VOYAGE_KEYS = ("top_k", "truncation")
 VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
@@ -25,19 +30,14 @@ def is_voyage(body: dict[str, Any]) -> bool:
     return named and not any(key in body for key in _OTHER_DIALECT_KEYS)
 
 
-class VoyageRequest(LenientRequest):
+class VoyageRequest(RankRequest):
     """Which documents answer the query best. Documents are read whole, so nothing is truncated."""
 
-    query: Question
-    documents: list[Text]
     model: Text | None = None
-    top_k: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    return_documents: bool | None = None
-    truncation: bool | None = None
-
-    def texts(self) -> list[str]:
-        """The texts to rank."""
-        return self.documents
+    top_k: LenientCount | None = None
+    return_documents: LenientFlag | None = None
+    truncation: LenientFlag | None = None
+    instruction: Text | None = None
 
 
 class VoyageResult(Response):
@@ -64,9 +64,10 @@ class VoyageAnswer(Response):
 
 
 def voyage_answer(
-    request: VoyageRequest, found: Reranked, model: str, texts: list[str]
+    request: VoyageRequest, found: Reranked, model: str
 ) -> VoyageAnswer:
     """The answer in Voyage's dialect."""
+    texts = request.returned_texts()
     data = [
         VoyageResult(
             index=ranked.index,

@@ -7,7 +7,7 @@ import torch
 
 from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.inputs import parse_keep_tags, question_text
-from tamis.compressors.method import Info
+from tamis.compressors.method import MethodInfo
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.types import Scores
@@ -28,7 +28,7 @@ def counter():
 class FixedScorer:
     """A method with fixed scores."""
 
-    info = Info("a test's own", "")
+    info = MethodInfo("a test's own", "")
 
     def __init__(self, values, answerability=None, threshold=None):
         self.values, self.answerability, self.threshold = values, answerability, threshold

@@ -32,7 +32,7 @@ class WantRecorder(ScriptedReader):
     wanted: list[tuple[tuple[int, ...], tuple[str, ...]]]
 
     def read(self, prompts, want):
-        self.wanted.append((want.layers, want.rows))
+        self.describe_values.append((want.layers, want.rows))
         return super().read(prompts, want)
 
 
@@ -71,22 +71,22 @@ def with_two_heads(by: str, kind):
 )
 def test_a_method_reads_its_own_layers_and_rows_and_no_others(make, layers, rows):
     reader = WantRecorder.from_needles("pin")
-    reader.wanted = []
+    reader.describe_values = []
     method = make(reader)
     if isinstance(method, RankingMethod):
         method.rank(QUESTION, PASSAGES)
     else:
         method.scores(QUESTION, PASSAGES, units_of(PASSAGES))
-    assert set(reader.wanted) == {(layers, (rows,))}
+    assert set(reader.describe_values) == {(layers, (rows,))}
 
 
 def test_infiniretri_with_chosen_heads_reads_their_layers(monkeypatch):
     reader = WantRecorder.from_needles("pin")
-    reader.wanted = []
+    reader.describe_values = []
     known = profile(reader, "contrast", (2, 1), (1, 0))
     monkeypatch.setattr(HeadProfile, "load_shipped", lambda by, model: known)
     infiniretri.InfiniRetri(reader, heads=2).scores(QUESTION, PASSAGES, units_of(PASSAGES))
-    assert set(reader.wanted) == {((1, 2), ("question_mean",))}
+    assert set(reader.describe_values) == {((1, 2), ("question_mean",))}
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,16 @@ class Windowed(WantRecorder):
 @pytest.mark.parametrize("wrap", [lambda r: r, MemoizedReader])
 def test_layers_with_a_window_shorter_than_the_prompt_are_left_out(wrap):
     reader = Windowed.from_needles("pin")
-    reader.wanted = []
+    reader.describe_values = []
     icr.ICR(wrap(reader), window_tokens=2000).rank(QUESTION, PASSAGES)
     AttentionSorting(wrap(reader)).order(QUESTION, PASSAGES, [0.0] * 2)
     FoundInTheMiddle(wrap(reader)).order(QUESTION, PASSAGES, [0.0] * 2)
-    assert {layers for layers, _ in reader.wanted} == {(1, 3)}
-    reader.wanted.clear()
+    assert {layers for layers, _ in reader.describe_values} == {(1, 3)}
+    reader.describe_values.clear()
     icr.ICR(wrap(reader), window_tokens=500).rank(QUESTION, PASSAGES)
     AttentionSorting(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
     FoundInTheMiddle(wrap(reader), window_tokens=500).order(QUESTION, PASSAGES, [0.0] * 2)
-    assert {layers for layers, _ in reader.wanted} == {ALL_LAYERS}
+    assert {layers for layers, _ in reader.describe_values} == {ALL_LAYERS}
 
 
 def test_where_all_layers_have_a_window_all_are_read():

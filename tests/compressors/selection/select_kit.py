@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Selection
+from tamis.compressors.types import SelectedUnits
 from tamis.probes.text import Passage, Unit
 from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.test_rendering import split
@@ -49,7 +49,7 @@ def select_words(
     rules: Rules = PLAIN,
     passage_scores: Sequence[float] | None = None,
     units: Sequence[Unit] | None = None,
-) -> Selection:
+) -> SelectedUnits:
     """A hand case: one passage or several, counted in words."""
     passages = [Passage(text)] if isinstance(text, str) else text
     budget = tokens if isinstance(tokens, Budget) else Budget(max_tokens=tokens)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.rendering import render
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Selection
+from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
@@ -113,7 +113,7 @@ def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
     try:
         got = select(**context, budget=budget, rules=rules, counter=counter)
     except BudgetTooSmall:
-        got = Selection((), "", 0)
+        got = SelectedUnits((), "", 0)
     taken = set(got.units)
     assert got.text == render_taken(context, taken, rules)
     assert got.tokens == counter.count(got.text) <= tokens
@@ -128,7 +128,7 @@ def test_a_selection_is_within_budget_as_joined_and_no_unit_left_out_would_fit(
 def test_the_same_input_gives_the_same_selection(
     context: dict[str, Any], rules: Rules, tokens: int, counter: TextTokenizer
 ) -> None:
-    def once() -> Selection | str:
+    def once() -> SelectedUnits | str:
         try:
             return select(**context, budget=Budget(tokens), rules=rules, counter=counter)
         except BudgetTooSmall as error:

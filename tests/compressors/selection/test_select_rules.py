@@ -10,7 +10,7 @@ import pytest
 from tamis.compressors.rules import Budget, Rules
 from tamis.compressors.selection.near_duplicates import NearDuplicates
 from tamis.compressors.selection.select import select
-from tamis.compressors.types import Selection
+from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import PLAIN, pairs, select_words
@@ -196,8 +196,8 @@ def test_passages_are_shown_in_the_order_of_the_rules_and_units_ascend() -> None
 
 
 def test_no_units_make_an_empty_selection() -> None:
-    assert select_words([Passage(""), Passage("  ")], [], 5) == Selection((), "", 0)
-    assert select_words([], [], 5) == Selection((), "", 0)
+    assert select_words([Passage(""), Passage("  ")], [], 5) == SelectedUnits((), "", 0)
+    assert select_words([], [], 5) == SelectedUnits((), "", 0)
 
 
 @pytest.mark.parametrize(

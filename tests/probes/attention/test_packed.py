@@ -80,7 +80,10 @@ def test_without_a_gpu_the_sequences_go_one_by_one(dtype: torch.dtype) -> None:
     assert not varlen.is_supported(torch.empty(1, dtype=dtype))
 
 
-@pytest.mark.parametrize("length", [packed.KERNEL_BLOCK_KEYS - 20, packed.KERNEL_BLOCK_KEYS, packed.KERNEL_BLOCK_KEYS + 40])
+@pytest.mark.parametrize(
+    "length",
+    [packed.KERNEL_BLOCK_KEYS - 20, packed.KERNEL_BLOCK_KEYS, packed.KERNEL_BLOCK_KEYS + 40],
+)
 def test_long_sequences_are_causal_behind_what_was_kept(length: int) -> None:
     """Both sides of the length from which the kernel is told to be causal."""
     draw = torch.Generator().manual_seed(1)

@@ -17,7 +17,9 @@ def test_unrotated_keys_are_what_the_key_projection_gave(kind):
     """Layer 0 is exact: its input is the embedding of the token, wherever it stands."""
     proxy = tiny.proxy(kind)
     ids = tuple(tiny.ids(30))
-    (kept,) = proxy.compute_kv([Prompt(PassageTokens(ids, 0, ()), QuestionTokens((), 0))], Want((0, 1)))
+    (kept,) = proxy.compute_kv(
+        [Prompt(PassageTokens(ids, 0, ()), QuestionTokens((), 0))], Want((0, 1))
+    )
     head = len(proxy.layout.opening)
     at = torch.arange(head, head + len(ids))
     found = remove_rotation(proxy.model, 0, kept[0].keys[:, head:], at)

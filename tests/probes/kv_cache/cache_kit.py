@@ -28,7 +28,10 @@ TEXTS = (
 
 def asked(proxy, question="Who came in?", texts=TEXTS):
     ask = proxy.layout.question_tokens(question)
-    return [Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask) for title, text in texts]
+    return [
+        Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask)
+        for title, text in texts
+    ]
 
 
 def versioned(kind="llama", revision="r1", **how) -> Proxy:

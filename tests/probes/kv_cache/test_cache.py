@@ -93,7 +93,9 @@ def test_questions_of_any_length_are_asked_in_one_batch():
 @pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
 def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypatch):
     """Logits in bf16, where the processor is quick at them, and in fp32."""
-    monkeypatch.setattr(blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16)
+    monkeypatch.setattr(
+        blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16
+    )
     proxy, want = versioned(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())
     cold = weights(reader, asked(proxy), want)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tamis.probes.atomic_file import TEMPORARY_GLOB
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -189,7 +190,7 @@ def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int
     for _ in range(kills):
         with writers(folder, 1):
             time.sleep(chance.random() * 0.1)
-        left = list(folder.rglob(".tmp-*"))
+        left = list(folder.rglob(TEMPORARY_GLOB))
         cache = CacheFiles(folder, 1 << 30)
         assert [fault for fault in cache.check_files() if fault] == []
         assert cache.files()
@@ -198,7 +199,7 @@ def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int
             assert (held[1].values == int(file.stem, 16)).all()
         torn += bool(left)
         cache.clear()
-        assert not list(folder.rglob(".tmp-*"))
+        assert not list(folder.rglob(TEMPORARY_GLOB))
     return torn
 
 

@@ -22,7 +22,10 @@ def prompts(proxy: Proxy) -> list[Prompt]:
     # longer than the 512 keys that attention takes at once
     asked += (("Emus hop over the low hills, very far. " * 18, "Who hops over the hills?"),)
     return [
-        Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], "On animals"), proxy.layout.question_tokens(question))
+        Prompt(
+            proxy.layout.passage_tokens(text, [(0, len(text))], "On animals"),
+            proxy.layout.question_tokens(question),
+        )
         for text, question in asked
     ]
 

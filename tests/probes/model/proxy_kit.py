@@ -29,7 +29,10 @@ TEXTS: tuple[tuple[str | None, str, str], ...] = (
 
 def prompts(proxy: Proxy, texts: Sequence[tuple[str | None, str, str]] = TEXTS) -> list[Prompt]:
     return [
-        Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), proxy.layout.question_tokens(question))
+        Prompt(
+            proxy.layout.passage_tokens(text, [(0, len(text))], title),
+            proxy.layout.question_tokens(question),
+        )
         for title, text, question in texts
     ]
 

@@ -108,7 +108,10 @@ def test_threads_with_different_wants_on_one_proxy_get_what_each_would_alone(kin
         start.wait(timeout=10)
         for _ in range(3):
             kept = list(fresh.compute_kv(asked, wants[job]))
-            results[job] = [*fresh.read(asked, wants[job]), *fresh.read_cached(asked, kept, wants[job])]
+            results[job] = [
+                *fresh.read(asked, wants[job]),
+                *fresh.read_cached(asked, kept, wants[job]),
+            ]
 
     threads = [threading.Thread(target=work, args=(job,)) for job in range(3)]
     for thread in threads:
@@ -147,7 +150,9 @@ def test_a_prompt_may_fill_the_context_and_not_one_token_more() -> None:
     proxy = tiny.proxy()
     question = proxy.layout.question_tokens("?")
     room = tiny.CONTEXT - len(proxy.layout.opening) - len(question.ids)
-    fits, over = (Prompt(proxy.layout.passage_tokens("x" * n, []), question) for n in (room, room + 1))
+    fits, over = (
+        Prompt(proxy.layout.passage_tokens("x" * n, []), question) for n in (room, room + 1)
+    )
     want = Want((0,))
     (signal,) = proxy.read([fits], want)
     assert signal.weights.shape[-1] == room

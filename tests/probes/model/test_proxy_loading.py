@@ -33,7 +33,10 @@ def test_layers_cut_off_on_disk_leave_the_others_as_they_were(kind: str, tmp_pat
     assert (cut.card.name, cut.card.layers, cut.card.heads) == (kind, tiny.LAYERS, tiny.HEADS)
     asked = prompts(cut)
     same(list(cut.read(asked, want)), list(whole.read(asked, want)))
-    same(list(cut.read_cached(asked, list(cut.compute_kv(asked, want)), want)), list(whole.read(asked, want)))
+    same(
+        list(cut.read_cached(asked, list(cut.compute_kv(asked, want)), want)),
+        list(whole.read(asked, want)),
+    )
     close(
         next(iter(cut.read(asked, want))).weights,
         by_eager(cut, tiny.model(kind, "eager"), asked[0], (0, 1)),

@@ -82,5 +82,5 @@ def test_what_the_proxy_cannot_reach_is_refused():
         list(question_states(proxy, ask, (9,), 4))
     with pytest.raises(BadInput, match="takes 1024"):
         list(question_states(proxy, ask, (0,), tiny.CONTEXT))
-    with pytest.raises(BadInput, match="room is -1"):
+    with pytest.raises(BadInput, match="passage_tokens is -1"):
         list(question_states(proxy, ask, (0,), -1))

@@ -37,7 +37,9 @@ def planted(
         x = torch.randn(units, len(PLANTED), generator=chance)
         gold = torch.zeros(units, dtype=torch.bool)
         gold[torch.multinomial((x @ PLANTED).softmax(0), 1, generator=chance)] = True
-        found.append(LabelledFeatures(x + shift * torch.randn(1, len(PLANTED), generator=chance), gold))
+        found.append(
+            LabelledFeatures(x + shift * torch.randn(1, len(PLANTED), generator=chance), gold)
+        )
     return found
 
 

@@ -164,7 +164,9 @@ def test_a_probe_fits_its_own_model_whatever_the_depth_it_reads():
         (ModelCard("m", "r1", 3, 2), "chatml"),
     ],
 )
-def test_a_probe_for_something_else_is_refused_with_both_sides_named(model: ModelCard, template: str):
+def test_a_probe_for_something_else_is_refused_with_both_sides_named(
+    model: ModelCard, template: str
+):
     with pytest.raises(ProbeMismatch) as refused:
         LinearProbe(WEIGHTS, CARD).check(model, template)
     for side in ("m at r1 and template plain", f"{model.name} at {model.revision}", template):

@@ -63,7 +63,12 @@ def test_a_code_that_was_given_is_never_second_guessed():
 
 
 def test_region_and_script_belong_to_the_family():
-    assert [primary_subtag(code) for code in ("zh-hant", "pt_BR", "EN", "en")] == ["zh", "pt", "en", "en"]
+    assert [primary_subtag(code) for code in ("zh-hant", "pt_BR", "EN", "en")] == [
+        "zh",
+        "pt",
+        "en",
+        "en",
+    ]
 
 
 def test_what_is_looked_at_is_bounded_and_spread_over_the_passages():

@@ -41,10 +41,10 @@ def test_the_old_index_serves_until_the_new_one_is_finished(tmp_path):
     with create_index(home, IndexSettings(), overwrite=True) as writer:
         writer.put(NEW)
         assert document_ids(home) == old
-        assert reader.refreshed() is reader
+        assert reader.newest() is reader
         writer.finish()
     assert document_ids(home) == sorted(doc.id for doc in NEW) != old
-    assert reader.refreshed().search("fresh")
+    assert reader.newest().search("fresh")
     assert len(os.listdir(home / "segments")) == 1
     assert not (home / BUILDING).exists()
 

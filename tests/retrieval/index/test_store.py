@@ -64,7 +64,7 @@ def test_what_has_not_changed_is_not_indexed_again(tmp_path):
     with open_writer(tmp_path / "i") as writer:
         counted = writer.put(DOCUMENTS)
     assert (counted.unchanged, counted.added, counted.replaced) == (3, 0, 0)
-    assert index.refreshed() is index
+    assert index.newest() is index
 
 
 def test_of_two_documents_of_one_id_the_later_one_counts(tmp_path):
@@ -81,7 +81,7 @@ def test_deleted_documents_are_gone_and_their_room_comes_back(tmp_path):
     found = [(hit.id, hit.score) for hit in index.search("word1 word2", 50)]
     with open_writer(tmp_path / "i") as writer:
         writer.compact()
-    index = index.refreshed()
+    index = index.newest()
     assert [(hit.id, hit.score) for hit in index.search("word1 word2", 50)] == found
     assert index.stats()["documents_deleted"] == 0
     assert index.stats()["bytes"] < before["bytes"]
@@ -123,8 +123,8 @@ def test_a_reader_keeps_its_state_until_it_asks_for_a_newer_one(tmp_path):
     with open_writer(tmp_path / "i") as writer:
         writer.compact()
     assert [hit.doc for hit in old.search("harbour old")] == ["harbour"]
-    assert [hit.doc for hit in old.refreshed().search("quay")] == ["quay"]
-    assert old.refreshed().search("harbour old") == []
+    assert [hit.doc for hit in old.newest().search("quay")] == ["quay"]
+    assert old.newest().search("harbour old") == []
 
 
 def test_a_build_that_was_cut_short_goes_on(tmp_path):

@@ -31,7 +31,7 @@ def read_until_stopped(home: Path, stop, answers) -> None:
     last, searches = 0, 0
     index = CorpusIndex.open(home)
     while not stop.is_set():
-        index = index.refreshed()
+        index = index.newest()
         hits = index.search("word", 50)
         versions = {int(hit.text.split("version")[1]) for hit in hits}
         if sorted(hit.doc for hit in hits) != [f"d{i}" for i in range(DOCUMENTS)]:

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import MethodInfo
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.registry import build_method
 from tamis.compressors.rules import Budget
@@ -170,7 +170,7 @@ def test_a_second_batch_finds_the_passages_of_the_first_kept(proxy_folder, one_t
 class Lead:
     """Scores by position, and raises for one question."""
 
-    info = Info("breaks on purpose", "tests")
+    info = MethodInfo("breaks on purpose", "tests")
 
     def scores(self, question, passages, units):
         if question == "bad?":

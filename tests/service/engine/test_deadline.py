@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tamis.compressors.method import Info
+from tamis.compressors.method import MethodInfo
 from tamis.compressors.rules import Rules
 from tamis.compressors.types import Scores
 from tamis.service.engine.deadline import (
@@ -25,7 +25,7 @@ class Sure:
     """Thinks the first so many units answer, and the others hardly."""
 
     answering: int
-    info = Info("a test", "")
+    info = MethodInfo("a test", "")
 
     def scores(self, question, passages, units):
         values = tuple(0.9 if u < self.answering else 0.4 - u / 1000 for u in range(len(units)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -36,6 +37,7 @@ class Running:
     url: str
     app: Any
     http: httpx.Client
+    event_loop: asyncio.AbstractEventLoop
 
     @property
     def service_state(self) -> ServiceState:
@@ -71,7 +73,7 @@ def served(reader: Any = None, **knobs: Any) -> Iterator[Running]:
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, timeout=60) as http:
-            yield Running(url, app, http)
+            yield Running(url, app, http, running.servers[0].get_loop())
     finally:
         running.should_exit = True
         thread.join(30)

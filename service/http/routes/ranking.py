@@ -1,0 +1,119 @@
+"""Shared by the rerank routes: rankings of documents and scores of pairs, in no dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fastapi import Request
+
+from tamis.compressors.inputs import question_text
+from tamis.compressors.types import Reranked
+from tamis.service.engine.request import QueuedRequest
+from tamis.service.http.routes.base import check_limits, service_state
+from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
+from tamis.service.http.runtime.methods import can_isolate
+from tamis.service.http.runtime.state import ServiceState
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Scores of pairs.
+
+    Attributes:
+        scores: of each pair its score, and whether that is a probability.
+        model: as `answered_model` gives it. tokens_read: of all pairs.
+    """
+
+    scores: list[tuple[float, bool]]
+    model: str
+    tokens_read: int
+    warnings: list[str]
+
+
+async def rank_documents(
+    request: Request,
+    query: str,
+    texts: list[str],
+    top_n: int | None,
+    model: str | None,
+    priority: int = 0,
+    instruction: str | None = None,
+) -> Reranked:
+    """The documents, ranked by the service's method or the one that `model` names."""
+    state, question = service_state(request), question_text(query, instruction)
+    check_limits(state.settings, [question], len(texts), sum(map(len, texts)))
+    method = method_or_default(state, model)
+
+    def work(queued: QueuedRequest) -> Reranked:
+        found = state.methods.reranker(method).rerank(question, texts, top_n=top_n)
+        timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
+        state.metrics.observe_stages(timings)
+        state.metrics.cached_tokens.inc(found.tokens_cached)
+        return replace(found, timings_ms=timings)
+
+    tokens = estimate_tokens(question, texts) if state.uses_proxy(method) else 0
+    return await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
+
+
+async def score_pairs(
+    request: Request,
+    queries: Sequence[str],
+    texts: list[str],
+    model: str | None,
+    priority: int = 0,
+    instruction: str | None = None,
+) -> Pairs:
+    """A score for each pair, independent of the other pairs; one query may be for all texts."""
+    state = service_state(request)
+    questions = [question_text(query, instruction) for query in queries]
+    check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
+    check_limits(state.settings, questions, 0) if len(questions) > 1 else None
+    method = method_or_default(state, model)
+    ranker = state.methods.reranker(method, isolated=True)
+
+    def work(_: QueuedRequest) -> list[Reranked]:
+        if len(questions) == 1 and can_isolate(method):
+            return [ranker.rerank(questions[0], texts)]
+        repeated = questions if len(questions) > 1 else questions * len(texts)
+        return [ranker.rerank(q, [t]) for q, t in zip(repeated, texts, strict=True)]
+
+    longest = max(questions, key=len)
+    tokens = estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
+    found = await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
+    return Pairs(
+        [(score, one.calibrated) for one in found for score in _scores_by_document(one)],
+        answered_model(state, model, method),
+        sum(one.tokens_read for one in found),
+        list(dict.fromkeys(warning for one in found for warning in one.warnings)),
+    )
+
+
+def method_or_default(state: ServiceState, model: str | None) -> str:
+    """The method named by `model`, or the default: other clients name models of their own."""
+    return model if model in state.methods.names else state.settings.method
+
+
+def answered_model(state: ServiceState, named_model: str | None, method: str) -> str:
+    """The `model` of an answer: a method that was named, else the proxy that read.
+
+    A method that reads without a proxy is always named itself.
+    """
+    return (
+        method
+        if named_model == method or not state.uses_proxy(method)
+        else state.methods.reader.card.name
+    )
+
+
+def model_of_answer(request: Request, named_model: str | None) -> str:
+    """The `model` of the answer to a request."""
+    state = service_state(request)
+    return answered_model(state, named_model, method_or_default(state, named_model))
+
+
+def _scores_by_document(found: Reranked) -> list[float]:
+    scores = [0.0] * len(found.passages)
+    for ranked in found.results:
+        scores[ranked.index] = ranked.score
+    return scores

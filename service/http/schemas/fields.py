@@ -1,0 +1,197 @@
+"""What becomes of every field of every request: one table, for the warnings and for the docs.
+
+A field is obeyed, or it has no effect, which the answer says, or it asks for nothing. A field that
+a lenient dialect does not know is named in the warnings; in our own dialect it is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+WARNINGS_HEADER = "X-Tamis-Warnings"
+REFUSED = "refused"
+"""In place of `warnings`: fields that are not known are refused."""
+_HEADER = f"header `{WARNINGS_HEADER}`"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """The fields of one request schema.
+
+    Attributes:
+        dialect: who sends it, as the documentation says it; of a part, the fields that hold it.
+        obeyed: fields that do what they say.
+        warned: fields that are known and have no effect, which the answer says.
+        unused: fields that ask for nothing that could be left undone.
+        warnings: where the answer has its warnings: a field of it, or the response header.
+    """
+
+    dialect: str
+    obeyed: tuple[str, ...]
+    warned: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    warnings: str = REFUSED
+
+
+_WHOLE = "documents are read whole, in windows; nothing is cut off"
+_TIME = "the limit of this route is the service's own, --timeout-s"
+REASONS = {
+    "max_tokens_per_doc": _WHOLE,
+    "max_chunks_per_doc": _WHOLE,
+    "truncate_prompt_tokens": _WHOLE,
+    "max_length": _WHOLE,
+    "max_tokens_per_query": "the query is read whole",
+    "metadata": "documents are ranked by their text alone",
+    "profile": "there is one profile here",
+    "rank_fields": "documents are ranked by their text alone",
+    "timeout_ms": _TIME,
+    "timeout": _TIME,
+    "return_len": "usage has the tokens of all documents",
+    "return_token_strs": "ids are returned, not the texts of tokens",
+    "webhook": "answers are sent to the caller alone",
+    "service_tier": "there is one tier; priority sets the order",
+    "base_score": "the score of a first stage is not mixed in",
+}
+"""Why a field has no effect, by its name."""
+
+_RERANK = ("model", "query", "documents", "top_n", "return_documents")
+REQUESTS: dict[str, RequestFields] = {
+    "CohereRequest": RequestFields(
+        "Cohere v2: `/v2/rerank`",
+        (*_RERANK, "rank_fields", "instruction", "relevant_spans", "priority"),
+        ("max_tokens_per_doc",),
+        warnings="`meta.warnings`",
+    ),
+    "RelevantSpans": RequestFields(
+        "Cohere v2: `relevant_spans`",
+        ("mode", "threshold", "max_spans"),
+        warnings="`meta.warnings`",
+    ),
+    "JinaRequest": RequestFields(
+        "Jina, Cohere v1, vLLM, infinity, Contextual, Xinference, DashScope, Fireworks: `/v1/rerank`",
+        (*_RERANK, "rank_fields", "instruction", "raw_scores", "priority"),
+        ("max_chunks_per_doc", "max_tokens_per_doc"),
+        warnings=f"`meta.warnings`; Fireworks: {_HEADER}",
+    ),
+    "SglangRequest": RequestFields(
+        "SGLang: `/v1/rerank` with `instruct`", (*_RERANK, "rank_fields", "instruct"), warnings=_HEADER
+    ),
+    "CandidatesRequest": RequestFields(
+        "LibreChat: `/v1/rerank` with `candidates`",
+        ("query", "candidates", "top_n", "model"),
+        unused=("profile",),
+        warnings=_HEADER,
+    ),
+    "Candidate": RequestFields(
+        "LibreChat: `candidates[]`", ("id", "text"), ("base_score",), warnings=_HEADER
+    ),
+    "VoyageRequest": RequestFields(
+        "Voyage: `/v1/rerank` with `top_k`",
+        (
+            "model", "query", "documents", "rank_fields", "top_k", "return_documents",
+            "instruction",
+        ),
+        unused=("truncation",),
+        warnings=_HEADER,
+    ),
+    "TeiRequest": RequestFields(
+        "TEI: `/rerank` with `texts`",
+        ("query", "texts", "raw_scores", "return_text", "top_n", "instruction"),
+        unused=("truncate", "truncation_direction"),
+        warnings=_HEADER,
+    ),
+    "PredictRequest": RequestFields(
+        "TEI: `/predict`",
+        ("inputs", "raw_scores"),
+        unused=("truncate", "truncation_direction"),
+        warnings=_HEADER,
+    ),
+    "NimRequest": RequestFields(
+        "NVIDIA NIM: `/v1/ranking`",
+        ("model", "query", "passages", "top_k"),
+        unused=("truncate",),
+        warnings=_HEADER,
+    ),
+    "NimQuery": RequestFields("NVIDIA NIM: `query`", ("text",), warnings=_HEADER),
+    "DeepinfraRequest": RequestFields(
+        "DeepInfra: `/v1/inference/{model}`",
+        ("queries", "documents", "instruction"),
+        warnings=_HEADER,
+    ),
+    "ScoreRequest": RequestFields(
+        "vLLM: `/score`",
+        (
+            "model", "text_1", "text_2", "queries", "documents", "items", "data_1", "data_2",
+            "instruction", "priority",
+        ),
+        warnings=_HEADER,
+    ),
+    "TokenizeRequest": RequestFields(
+        "vLLM and TEI: `/tokenize`",
+        ("prompt", "inputs", "tokenizer"),
+        unused=("model",),
+        warnings=_HEADER,
+    ),
+    "MessagesRequest": RequestFields(
+        "Headroom: `/v1/compress` with `messages`",
+        ("messages", "query", "model", "token_budget", "config"),
+        warnings="`warnings`",
+    ),
+    "Message": RequestFields(
+        "Headroom: `messages[]`", ("role", "content"), warnings="returned unchanged"
+    ),
+    "MessagesConfig": RequestFields(
+        "Headroom: `config`",
+        (
+            "compress_user_messages", "compress_system_messages", "compress_cached",
+            "protect_recent", "target_ratio", "min_tokens_to_compress",
+        ),
+        warnings="`warnings`",
+    ),
+    "InputRequest": RequestFields(
+        "The Token Company: `/v1/compress` with `input`",
+        ("input", "query", "model", "compression_settings"),
+        warnings=_HEADER,
+    ),
+    "CompressionSettings": RequestFields(
+        "The Token Company: `compression_settings`", ("aggressiveness",), warnings=_HEADER
+    ),
+    "CompressRequest": RequestFields(
+        "tamis: `/v1/compress`, `/v1/explain`",
+        (
+            "model", "method", "query", "queries", "instruction", "history", "documents",
+            "max_tokens", "ratio", "threshold", "coverage", "adaptive", "tokenizer", "language",
+            "protect", "return", "offset_unit", "on_error", "timeout_ms", "priority", "shadow",
+            "context_window", "dedup", "order", "separator", "elision", "citations", "titles",
+            "top_n", "keep_tags", "answerable_floor", "unanswerable", "granularity",
+        ),
+        unused=("seed", "user"),
+        warnings=REFUSED,
+    ),
+    "Document": RequestFields(
+        "tamis: `documents[]`",
+        ("id", "text", "title", "metadata", "min_tokens", "keep"),
+        warnings=REFUSED,
+    ),
+    "Protect": RequestFields("tamis: `protect`", ("regex", "numbers", "urls"), warnings=REFUSED),
+    "AdaptiveBudget": RequestFields(
+        "tamis: `adaptive`", ("min_ratio", "max_ratio"), warnings=REFUSED
+    ),
+    "Return": RequestFields(
+        "tamis: `return`", ("spans", "units", "documents", "text"), warnings=REFUSED
+    ),
+    "CompressBatch": RequestFields("tamis: `/v1/compress/batch`", ("inputs",), warnings=REFUSED),
+    "ExpandRequest": RequestFields(
+        "tamis: `/v1/expand`",
+        ("documents", "spans", "neighbours", "query", "language", "offset_unit"),
+        warnings=REFUSED,
+    ),
+    "Span": RequestFields(
+        "tamis: `spans[]`", ("index", "start", "end"), unused=("score",), warnings=REFUSED
+    ),
+    "SearchRequest": RequestFields(
+        "tamis: `/v1/search`", ("query", "k", "index", "where", "by"), warnings=REFUSED
+    ),
+}  # fmt: skip
+"""The fields of each request schema, by the name of its class."""

@@ -1,0 +1,89 @@
+"""Documents of the rerank dialects: texts, or objects with a text or with fields to rank by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from tamis.service.http.schemas.base import LenientRequest, Question, Text, cut_name
+
+_SHOWN_NAMES = 5
+
+
+class RankedObject(BaseModel):
+    """A document as an object; Cohere ranks by the fields that `rank_fields` names."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    text: Text | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """All of its fields."""
+        return {**(self.model_extra or {}), "text": self.text}
+
+
+def _check_ranked_text(document: str | RankedObject, info: ValidationInfo) -> str | RankedObject:
+    """Refuses a document without the text that it is ranked by."""
+    if isinstance(document, RankedObject):
+        names = info.data.get("rank_fields") or ["text"]
+        if not _ranked_texts(document, names):
+            shown = ", ".join(map(cut_name, names[:_SHOWN_NAMES]))
+            raise PydanticCustomError("no_text", "it has no text in {names}", {"names": shown})
+    return document
+
+
+RankedDocument = Annotated[Text | RankedObject, AfterValidator(_check_ranked_text)]
+"""A document that has text to rank by; `rank_fields` has to be declared before it."""
+
+
+class RankRequest(LenientRequest):
+    """A query and documents, ranked by their text or by some of their fields."""
+
+    query: Question
+    rank_fields: list[Text] | None = None
+    documents: list[RankedDocument]
+
+    def texts(self) -> list[str]:
+        """The text of each document that is ranked."""
+        return texts_of(self.documents, self.rank_fields)
+
+    def returned_texts(self) -> list[str]:
+        """The text to return of each document: its own, or the ranked text where it has none."""
+        ranked = self.texts()
+        own = [getattr(document, "text", document) for document in self.documents]
+        return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
+
+    def field_warnings(self) -> list[str]:
+        """As of any lenient request; also about fields of documents that are not ranked by."""
+        return [*super().field_warnings(), *document_warnings(self.documents, self.rank_fields)]
+
+
+def texts_of(
+    documents: Sequence[str | RankedObject], names: Sequence[str] | None = None
+) -> list[str]:
+    """The text that each document is ranked by: the fields of these names, by default `text`."""
+    return [
+        d if isinstance(d, str) else "\n".join(_ranked_texts(d, names or ["text"]))
+        for d in documents
+    ]
+
+
+def document_warnings(
+    documents: Sequence[str | RankedObject], names: Sequence[str] | None = None
+) -> list[str]:
+    """A warning where documents have fields that they are not ranked by."""
+    objects = [d for d in documents if isinstance(d, RankedObject)]
+    ranked = {*(names or ()), "text"}
+    others = list(dict.fromkeys(name for d in objects for name in d.fields() if name not in ranked))
+    if not others:
+        return []
+    shown = ", ".join(map(cut_name, others[:_SHOWN_NAMES]))
+    return [f"documents have fields that are not ranked ({shown}); only their text is read"]
+
+
+def _ranked_texts(document: RankedObject, names: Sequence[str]) -> list[str]:
+    fields = document.fields()
+    return [fields[name] for name in names if isinstance(fields.get(name), str)]
