@@ -178,7 +178,9 @@ class RuleSpec:
             case "text":
                 return isinstance(value, str)
             case "choice":
-                return isinstance(value, str) and value in self.choices()
+                # the plain orders first: to list the methods of ordering, files may be imported
+                plain = self.adapter_choices or ()
+                return isinstance(value, str) and (value in plain or value in self.choices())
         return isinstance(value, tuple | list) and all(isinstance(one, str) for one in value)
 
 

@@ -72,9 +72,11 @@ class TextTokenizer:
 
     def encode(self, text: str) -> TokenizedText:
         """Ids and offsets of a text, without special tokens."""
-        return _tokenized_text(
-            self._plain.encode(replace_surrogates(text), add_special_tokens=False)
-        )
+        text = replace_surrogates(text)
+        if len(text) < _SHORT_CHARS:
+            return _tokenized_text(self._plain.encode(text, add_special_tokens=False))
+        # unlike `encode`, this does not hold the interpreter
+        return _tokenized_text(self._plain.encode_batch([text], add_special_tokens=False)[0])
 
     def encode_many(self, texts: Sequence[str]) -> list[TokenizedText]:
         """`encode` of each text; many texts are encoded on all cores without holding the GIL."""

@@ -25,7 +25,7 @@ def test_the_source_distribution_builds_the_wheel_that_holds_every_file(dist: Pa
 @pytest.mark.parametrize(
     ("drop", "add", "says"),
     [
-        ("tamis/service/web/index.html", None, "lacks.*index.html"),
+        ("tamis/service/http/web/index.html", None, "lacks.*index.html"),
         (None, "tamis/tests/test_a.py", "holds.*test_a"),
         ("LICENSE", None, "lacks the licence"),
     ],

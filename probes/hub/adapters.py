@@ -80,7 +80,7 @@ class Adapters:
         return sharpened_revision(self.card.revision, self.card.weights_sha256)
 
     def save(self, folder: Path) -> Adapters:
-        """Writes weights and card into a folder; returns the adapters with the hash on the card."""
+        """Writes weights and card into a folder; returns the adapters with the complete card."""
         tensors = {f"{name}.a": a for name, (a, _) in self.pairs.items()}
         tensors |= {f"{name}.b": b for name, (_, b) in self.pairs.items()}
         data = save({name: t.detach().float().cpu().contiguous() for name, t in tensors.items()})

@@ -48,13 +48,13 @@ def snapshot(model: str, *, online: bool) -> Path:
             f"{model} could not be fetched from the hub ({_first_line(error)}); "
             "check the id and the network, or give a folder that holds the model"
         ) from error
-    if missing := _missing(folder):
+    if missing := _first_missing_file(folder):
         reason = f"{model} is not whole on this machine ({missing} is missing)"
         raise ProxyMissing(f"{reason}; get it with `tamis models pull {model}`")
     return folder
 
 
-def _missing(folder: Path) -> str | None:
+def _first_missing_file(folder: Path) -> str | None:
     """The first required file that is missing, as after an interrupted download; else None."""
     index = folder / "model.safetensors.index.json"
     shards: list[str] = []

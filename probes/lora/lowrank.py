@@ -1,11 +1,12 @@
-"""Low-rank adapters while they are learnt: frozen weights, and small matrices beside q and k.
+"""Low-rank adapters in training: frozen weights, and small trainable matrices beside q and k.
 
 Idea: LoRA (Hu et al. 2021, arXiv 2106.09685, §4): a frozen projection W x becomes W x + s·B A x,
-with A drawn and B zero, so that learning starts at the model as it is. Only the query and key
-projections are adapted: where the model looks can move, what it carries from there cannot.
+with random A and zero B, so that training starts at the unchanged model. Only the query and key
+projections are adapted: where the model attends can change, the values it reads there cannot.
 
-Departure: frozen projections keep their transposed weights, so that the way back, too, is one plain
-product in the model's dtype. PyTorch's own runs bf16 several times slower back than forth on a CPU.
+Departure: frozen projections also store their transposed weights, so that the backward pass, too,
+is one plain product in the model's dtype. PyTorch's backward pass in bf16 is several times slower
+than its forward pass on a CPU.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ _PROJECTION = re.compile(r"(?:^|\.)layers\.(\d+)\.\w+\.(?:q_proj|k_proj)$")
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """`x [..., I]` times frozen weights `[O, I]`; the gradient goes to `x` alone."""
+    """`x [..., I]` times frozen weights `[O, I]`; only `x` gets a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None
+    ) -> Tensor:
         ctx.transposed = transposed
         return linear(x, weight, bias)
 
@@ -42,7 +45,7 @@ _frozen_product = cast("Callable[..., Tensor]", _FrozenProduct.apply)
 
 
 class FrozenLinear(nn.Module):
-    """A linear layer that no longer learns, as fast back as forth."""
+    """A linear layer with frozen weights, whose backward pass is as fast as its forward pass."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -60,7 +63,8 @@ class LowRankLinear(nn.Module):
     """A frozen projection with a low-rank one beside it: `W x + scale · B A x`.
 
     Attributes:
-        a: `[rank, I]` fp32. b: `[O, rank]` fp32, zero at first.
+        a: `[rank, I]` fp32.
+        b: `[O, rank]` fp32, initially zero.
     """
 
     def __init__(
@@ -75,22 +79,22 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., I]` to `[..., O]`, in the dtype of `x`."""
-        moved = linear(linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
-        out: Tensor = self.frozen(x) + self.scale * moved
+        change = linear(linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
+        out: Tensor = self.frozen(x) + self.scale * change
         return out
 
 
 def projections(model: Any, layers: Sequence[int]) -> dict[str, nn.Linear]:
-    """Query and key projections of these layers, by name, in the model's order.
+    """The query and key projections of the given layers by name, in the model's order.
 
     Raises:
-        ProxyUnsupported: one of the layers has none of its own.
+        ProxyUnsupported: a layer has no separate linear query and key projections.
     """
     unpack(model)
     found: dict[str, nn.Linear] = {}
     for name, module in model.named_modules():
-        place = _PROJECTION.search(name)
-        if place and int(place[1]) in layers and isinstance(module, nn.Linear):
+        match = _PROJECTION.search(name)
+        if match and int(match[1]) in layers and isinstance(module, nn.Linear):
             found[name] = module
     if len(found) != 2 * len(layers):
         raise ProxyUnsupported(
@@ -104,28 +108,32 @@ def projections(model: Any, layers: Sequence[int]) -> dict[str, nn.Linear]:
 def attach(
     model: Any, layers: Sequence[int], rank: int = 8, scale: float = 2.0, seed: int = 0
 ) -> dict[str, LowRankLinear]:
-    """Freezes a model in place and puts adapters on q and k of these layers.
+    """Freezes a model in place, and adds adapters to q and k of the given layers.
 
     Args:
-        layers: which to adapt, counted from 0.
-        rank: of each adapter; more than a projection has is refused.
-        scale: what `B A` is multiplied with.
-        seed: of A.
+        layers: the layers to adapt, counted from 0.
+        rank: of each adapter.
+        scale: the factor of `B A`.
+        seed: for the random initialisation of A.
+
+    Returns:
+        The adapters by name of their projection.
 
     Raises:
-        BadInput: a rank below 1 or above a projection's. ProxyUnsupported: no q and k projections.
+        BadInput: a rank below 1 or above the smallest projection's size.
+        ProxyUnsupported: a layer has no separate linear query and key projections.
     """
-    chosen = projections(model, layers)
-    least = min(min(layer.weight.shape) for layer in chosen.values())
-    if not 1 <= rank <= least:
-        raise BadInput(f"rank is {rank}; give 1 to {least}, the size of the smallest projection")
+    adapted = projections(model, layers)
+    max_rank = min(min(layer.weight.shape) for layer in adapted.values())
+    if not 1 <= rank <= max_rank:
+        raise BadInput(f"rank is {rank}; give 1 to {max_rank}, the size of the smallest projection")
     model.requires_grad_(False)
     draw = torch.Generator().manual_seed(seed)
     adapters: dict[str, LowRankLinear] = {}
     linears = [(n, m) for n, m in model.named_modules() if type(m) is nn.Linear]
     for name, layer in linears:
         module: nn.Module = FrozenLinear(layer)
-        if name in chosen:
+        if name in adapted:
             module = adapters[name] = LowRankLinear(FrozenLinear(layer), rank, scale, draw)
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, module)

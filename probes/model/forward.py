@@ -94,9 +94,9 @@ class _Layer:
     scale: float
     window: int | None
 
-    def add_feed_forward(self, states: Tensor, seen: Tensor) -> None:
+    def add_feed_forward(self, states: Tensor, attended: Tensor) -> None:
         """Applies everything after attention to a tile of states `[N, D]`, in place."""
-        states.add_(self.out(seen))
+        states.add_(self.out(attended))
         states.add_(self.down(swiglu(self.post_attention_norm(states), self.gate, self.up)))
 
     @classmethod
@@ -157,19 +157,19 @@ class Forward:
         """
         states = self.model.embed_tokens(ids)
         cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
-        turn, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(ids))
+        rotation, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(ids))
         heads = states.new_empty(len(ids), self.heads + 2 * self.kv_heads, self.size)
         for tile in tiles:
-            self._project(self.layers[0], states[tile], turn.select(tile), heads[tile])
+            self._project(self.layers[0], states[tile], rotation.select(tile), heads[tile])
         for number, (layer, following) in enumerate(zip_longest(self.layers, self.layers[1:])):
             query, key, value = self._split(heads)
-            seen = attend(number, query, key, value, layer.scale, layer.window)
+            attended = attend(number, query, key, value, layer.scale, layer.window)
             if following is None:
                 return
-            seen = seen.reshape(len(ids), -1)
+            attended = attended.reshape(len(ids), -1)
             for tile in tiles:
-                layer.add_feed_forward(states[tile], seen[tile])
-                self._project(following, states[tile], turn.select(tile), heads[tile])
+                layer.add_feed_forward(states[tile], attended[tile])
+                self._project(following, states[tile], rotation.select(tile), heads[tile])
 
     @staticmethod
     def _tiles(tokens: int) -> list[slice]:
@@ -177,19 +177,19 @@ class Forward:
         each = -(-tokens // -(-tokens // TILE_TOKENS))
         return [slice(start, start + each) for start in range(0, tokens, each)]
 
-    def _project(self, layer: _Layer, states: Tensor, turn: Rotation, heads: Tensor) -> None:
+    def _project(self, layer: _Layer, states: Tensor, rotation: Rotation, heads: Tensor) -> None:
         """Writes a tile's query, key and value, the first two rotated: `[N, H + 2 Hkv, d]`."""
-        normed = layer.input_norm(states)
-        parts = [part(normed).view(len(states), -1, self.size) for part in layer.qkv]
+        normalised = layer.input_norm(states)
+        parts = [part(normalised).view(len(states), -1, self.size) for part in layer.qkv]
         both = self.heads + self.kv_heads
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        turned = joined[:, :both]
+        rotated = joined[:, :both]
         if layer.q_norm is not None and layer.k_norm is not None:
             query, key = joined[:, : self.heads], joined[:, self.heads : both]
-            turned = torch.cat(
+            rotated = torch.cat(
                 (_norm_heads(layer.q_norm, query), _norm_heads(layer.k_norm, key)), 1
             )
-        turn(turned, heads[:, :both])
+        rotation(rotated, heads[:, :both])
         heads[:, both:] = joined[:, both:]
 
     def _split(self, heads: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""How far a set of heads depends on the cases it was found with."""
+"""How much a set of best heads depends on the cases that they were found with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DRAWS = 500
 def stability(
     cases: Tensor, sizes: Sequence[int], draws: int = DRAWS, seed: int = 0
 ) -> Mapping[str, float]:
-    """By k, the mean Jaccard overlap of the best k heads with those of resampled cases.
+    """For each k, the mean Jaccard overlap of the best k heads with those of resampled cases.
 
-    One case drawn again is always itself and says nothing: the answer is then empty.
+    A single case cannot be resampled: the result is then empty.
 
     Args:
-        cases: `[C, L, H]`, one score a case and head.
-        sizes: the k to report; those above L·H are left out.
+        cases: `[C, L, H]`, one score per case and head.
+        sizes: the values of k; those above L·H are left out.
 
     Raises:
-        BadInput: no case.
+        BadInput: there is no case.
     """
     if not len(cases):
         raise BadInput("there is no case to resample; give labelled records")

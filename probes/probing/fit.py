@@ -1,6 +1,7 @@
-"""Labelled questions to a linear probe.
+"""Fitting and calibrating a linear probe on labelled questions.
 
-A question is a matrix of features, one row a unit, and a vector that says which units answer it.
+A question is a matrix of features, one row per unit, and a vector that marks the units that answer
+it (gold units).
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ Array = NDArray[np.float64]
 
 
 def check_l2(l2: float) -> None:
-    """BadInput: no weight of a squared norm."""
+    """Checks the weight of the L2 penalty.
+
+    Raises:
+        BadInput: it is negative or not finite.
+    """
     if not 0 <= l2 < math.inf:
         raise BadInput(f"l2 is {l2:g}; give a number from 0 on")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledFeatures:
-    """Features `[U, F]` fp32 of one question's units, and `[U]` bool: which of them answer it."""
+    """Features `[U, F]` fp32 of one question's units, and `gold [U]` bool: which answer it."""
 
     features: Tensor
     gold: Tensor
@@ -35,7 +40,7 @@ class LabelledFeatures:
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """Questions end to end, standardised, with what it takes to undo that."""
+    """All questions' units concatenated, with standardised features and the means to undo that."""
 
     features: Tensor
     gold: Tensor
@@ -61,9 +66,9 @@ def fit_listwise(
     """Weights `[F]` under a softmax over the units of each question.
 
     The loss of a question is the mean over its gold units of -log softmax(score), so easy negatives
-    cost nothing and every question counts the same, however many units it has. `l2` weighs the
-    squared norm of the weights of standardised features. Adding a number to all scores of a
-    question changes nothing, so the bias returned only centres the training scores.
+    cost nothing and every question has the same weight, however many units it has. `l2` is the
+    factor of the squared norm of the weights of standardised features. Adding a constant to all
+    scores of a question changes nothing, so the returned bias only centres the training scores.
     """
     stack = _Stack.from_questions(questions)
     groups = len(questions)
@@ -84,7 +89,7 @@ def fit_listwise(
 def fit_logistic(
     questions: Sequence[LabelledFeatures], l2: float = 0.001, steps: int = 80
 ) -> tuple[Tensor, float]:
-    """Weights `[F]` and bias of a logistic regression over single units, classes balanced."""
+    """Weights `[F]` and bias of a logistic regression over single units with balanced classes."""
     stack = _Stack.from_questions(questions)
     ones = stack.gold.mean()
     weight = torch.where(stack.gold > 0, 0.5 / ones, 0.5 / (1 - ones))
@@ -123,11 +128,11 @@ def _undo_standardisation(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Scores of one request to probabilities: sigmoid(a·z + b·max z + c·logsumexp z + d).
+    """Maps scores z of one request to probabilities: sigmoid(a·z + b·max z + c·logsumexp z + d).
 
-    A listwise fit knows which unit is best, not whether any is good: the best score of the request
-    and the sum tell that. `a + b + c` is the slope common to all units; order within a request is
-    that of z.
+    A listwise fit determines which unit is best, not whether any is good; the best score of the
+    request and the logsumexp indicate that. `a + b + c` is the slope when all scores rise together;
+    the order of units within a request is that of z.
     """
 
     a: float
@@ -147,10 +152,13 @@ class Calibration:
 def fit_calibration(
     scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False
 ) -> Calibration:
-    """A logistic regression of gold on the score, the request's best and its logsumexp.
+    """Fits a logistic regression of gold on the score, the request's best score and logsumexp.
 
     Args:
-        absolute: use the score alone, so that one passage cannot move the probability of another.
+        absolute: use the score alone, so that no passage affects the probability of another.
+
+    Raises:
+        BadInput: a higher score does not mean a higher probability.
     """
     rows = [
         torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z)], 1)
@@ -181,9 +189,12 @@ def fit_calibration(
 def brier_skill(
     p: Array, gold: Array, group: NDArray[np.int64], draws: int = 1000
 ) -> tuple[float, float, float]:
-    """1 - Brier / Brier of the base rate, with a 95 % interval from resampling whole questions."""
+    """1 - Brier / Brier of the base rate, with a 95 % interval by resampling whole questions."""
     rate = gold.mean()
-    own, base = _sum_per_question((p - gold) ** 2, group), _sum_per_question((rate - gold) ** 2, group)
+    own, base = (
+        _sum_per_question((p - gold) ** 2, group),
+        _sum_per_question((rate - gold) ** 2, group),
+    )
     chance = np.random.default_rng(0)
     picks = chance.integers(0, len(own), (draws, len(own)))
     drawn = 1 - own[picks].sum(1) / base[picks].sum(1)
@@ -196,8 +207,8 @@ def _sum_per_question(values: Array, group: NDArray[np.int64]) -> Array:
 
 
 def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]:
-    """Per tenth of the scale: how many units, their mean probability, their rate of gold."""
-    place = np.minimum((p * bins).astype(int), bins - 1)
+    """Per bin of probability: the number of units, their mean probability, and the gold rate."""
+    bin_index = np.minimum((p * bins).astype(int), bins - 1)
     return [
         {
             "from": b / bins,
@@ -206,12 +217,12 @@ def reliability(p: Array, gold: Array, bins: int = 10) -> list[dict[str, float]]
             "rate": float(gold[m].mean()),
         }
         for b in range(bins)
-        if (m := place == b).any()
+        if (m := bin_index == b).any()
     ]
 
 
 def auc(values: Array, gold: Array) -> float:
-    """The chance that a gold unit scores above another, ties counting half."""
+    """The probability that a gold unit scores above another unit, ties counting half."""
     order = np.argsort(values, kind="stable")
     _, inverse, counts = np.unique(values[order], return_inverse=True, return_counts=True)
     ends = counts.cumsum()

@@ -1,7 +1,7 @@
-"""How much a head looks back, from one reading: pure functions of signals, `[L, H]` each.
+"""Scores of attention heads from the signals of one case: pure functions, `[L, H]` each.
 
-Signals have the rows group `question`: every row from the question's first token to the prompt's
-end, axes `[L, H, R, N]`. A span is half-open, in tokens of the passage.
+Signals have the row group `question`: every row from the question's first token to the prompt's
+end, axes `[L, H, R, N]`. Spans are half-open, in tokens of the passage.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def needle_mass(signal: Signal, needles: Sequence[TokenSpan]) -> Tensor:
 
 
 def document_masses(signal: Signal, documents: Sequence[TokenSpan]) -> Tensor:
-    """Attention to each document, summed over its tokens, the mean of all rows: `[D, L, H]`."""
+    """Attention to each document, summed over its tokens, averaged over all rows: `[D, L, H]`."""
     return signal.pool(documents, "sum").mean(-1)
 
 
 def contrast_score(masses: Tensor, gold: Sequence[int], temperature: float) -> Tensor:
     """The positive's share of a softmax over it and all negatives: `[L, H]`.
 
-    Source: CoRe heads (arXiv 2510.02219, §3). With several gold documents each stands against the
-    negatives alone, and the shares are averaged.
+    Source: CoRe heads (arXiv 2510.02219, §3). With several gold documents, each is compared with
+    the negatives only, and the shares are averaged.
 
     Args:
-        masses: `[D, L, H]`, as of `document_masses`.
-        gold: which of the D documents answer.
-        temperature: what masses are divided by; the paper uses .001 or .1, by model.
+        masses: `[D, L, H]`, from `document_masses`.
+        gold: indices of the documents that answer the question.
+        temperature: the divisor of masses; the paper uses .001 or .1, depending on the model.
 
     Raises:
         BadInput: no gold document, or no other one, or a temperature of 0 or below.
@@ -58,13 +58,20 @@ def contrast_score(masses: Tensor, gold: Sequence[int], temperature: float) -> T
 
 
 def check_temperature(temperature: float) -> None:
-    """BadInput: masses cannot be divided by it."""
+    """Checks a temperature.
+
+    Raises:
+        BadInput: it is not a finite number above 0.
+    """
     if not 0 < temperature < math.inf:
         raise BadInput(f"temperature is {temperature:g}; contrast needs a number above 0")
 
 
 def calibrated_mass(
-    question_signal: Signal, empty_signal: Signal, documents: Sequence[TokenSpan], gold: Sequence[int]
+    question_signal: Signal,
+    empty_signal: Signal,
+    documents: Sequence[TokenSpan],
+    gold: Sequence[int],
 ) -> Tensor:
     """Mass on the gold documents beyond what an empty question draws: `[L, H]`.
 
@@ -73,21 +80,21 @@ def calibrated_mass(
     is summed.
 
     Args:
-        asked, empty: the same passage read with the question and with "N/A".
+        question_signal, empty_signal: of the same passage, read with the question and with "N/A".
     """
     scores = question_signal.weights.mean(2) - empty_signal.weights.mean(2)  # [L, H, N]
     return torch.stack([masked_sum(scores[..., slice(*documents[d])]) for d in gold]).sum(0)
 
 
 def masked_sum(tokens: Tensor) -> Tensor:
-    """The sum of a document's tokens `[..., n]` without those that are abnormally low: `[...]`.
+    """The sum over a document's tokens `[..., n]` without abnormally low ones: `[...]`.
 
-    Source: ICR (arXiv 2410.02642, §3): kept are those above mean − 2·deviation; where all are the
-    same, all are.
+    Source: ICR (arXiv 2410.02642, §3): tokens above mean − 2·deviation are summed; if all tokens
+    are equal, all are.
     """
     spread = tokens.std(-1, keepdim=True, correction=0)
-    kept = (tokens > tokens.mean(-1, keepdim=True) - 2 * spread) | (spread == 0)
-    return tokens.masked_fill(~kept, 0.0).sum(-1)
+    summed = (tokens > tokens.mean(-1, keepdim=True) - 2 * spread) | (spread == 0)
+    return tokens.masked_fill(~summed, 0.0).sum(-1)
 
 
 def copy_score(
@@ -95,19 +102,19 @@ def copy_score(
 ) -> Tensor:
     """The share of the answer's tokens that a head copies from the needle: `[L, H]`.
 
-    Source: retrieval heads (Wu et al., arXiv 2404.15574, §2): a head copies the token that is
-    written next if its strongest key lies in the needle and is that token.
+    Source: retrieval heads (Wu et al., arXiv 2404.15574, §2): a head copies the next token of the
+    answer if its strongest key is in the needle and is the same token.
 
-    Departures: the answer is given, not generated (a proxy of this size seldom says it in the
+    Departures: the answer is given, not generated (a proxy of this size seldom answers in the
     needle's words), so no sample is dropped by its ROUGE; the share is of the answer's tokens, not
-    of the needle's; the strongest key must outweigh all that lies outside the signal together,
-    where the paper compares key by key: the signal holds the passage and the question, and leaves
-    out the template's opening and the answer so far.
+    of the needle's; the strongest key must exceed all attention outside the signal together, where
+    the paper compares key by key: the signal contains the passage and the question, but not the
+    template's opening and the answer so far.
 
     Args:
         signal: rows that predict the answer's tokens, in order: R = len(answer).
-        passage: the token ids that the signal covers, N of them.
-        needle: where the answer stands.
+        passage: the N token ids that the signal covers.
+        needle: the span of the needle in them.
 
     Raises:
         BadInput: rows or columns do not match the ids.
@@ -117,21 +124,21 @@ def copy_score(
             f"the signal has {tuple(signal.weights.shape[2:])} rows and keys for "
             f"{len(answer)} answer tokens and {len(passage)} ids"
         )
-    ids, written = torch.tensor(passage), torch.tensor(answer)
+    ids, answer_ids = torch.tensor(passage), torch.tensor(answer)
     weight, at = signal.weights.max(-1)  # [L, H, R]
     inside = (at >= needle[0]) & (at < needle[1])
-    copied = inside & (ids[at] == written) & (weight > 1 - signal.weights.sum(-1))
+    copied = inside & (ids[at] == answer_ids) & (weight > 1 - signal.weights.sum(-1))
     return copied.float().mean(-1)
 
 
 def probe_weights(probe: LinearProbe, layers: int) -> Tensor:
-    """What a linear probe weighs each head's attention with: `[L, H]`, 0 above what it reads.
+    """The weight of each head's attention in a linear probe: `[L, H]`, 0 for layers not read.
 
-    A probe of question_rows has two features a head, the log of a unit's mean attention and of its
-    best token's; their weights are added.
+    A probe of question_rows has two features per head, the log of a unit's mean attention and of
+    its best token's; their weights are added.
 
     Raises:
-        BadInput: a probe without weights a head.
+        BadInput: the probe has no weight per head.
     """
     card = probe.card
     cells = card.layers * card.heads

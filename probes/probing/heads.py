@@ -1,4 +1,4 @@
-"""Which heads look back: one score a head, how it was found, and how far to trust it.
+"""Profiles of attention heads: one score per head, how it was computed, and how stable it is.
 
     needle    mass on the needle       EHPC, arXiv 2501.12959, §3 (pilot experiment)
     copy      tokens copied            retrieval heads, Wu et al., arXiv 2404.15574, §2
@@ -6,7 +6,7 @@
     qr        calibrated mass on gold  QRHead, arXiv 2506.09944, §3
     probe     weights of a linear probe fitted on labelled sentences
 
-`heads_scores` computes them from signals; `tamis heads find` reads the signals.
+`head_scores` computes them from signals; `tamis heads find` reads the signals.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from tamis.probes.probing import profile_file
 HeadScoring = Literal["needle", "copy", "contrast", "qr", "probe"]
 HEAD_SCORINGS: tuple[HeadScoring, ...] = ("needle", "copy", "contrast", "qr", "probe")
 Head = tuple[int, int]
-"""Layer and query head, both counted from 0."""
+"""Layer and query head, counted from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadProfile:
-    """One score a head of one model, read in one template.
+    """One score for each head of one model, read with one template.
 
     Attributes:
-        model, revision, template: what was read; heads are valid for nothing else.
+        model, revision, template: of the proxy that was read; the profile is valid for no other.
         layers, heads: of the whole model.
         by: how heads were scored.
-        scores: `[L][H]`, higher is better; 0 where a layer was not read.
-        cases: questions that the scores are the mean of.
-        stability: by k, the mean Jaccard overlap of the best k with those of resampled cases.
-        data: per file its name, SHA-256 and how many cases came from it.
-        settings: what else the scores depend on.
+        scores: `[L][H]`, higher is better; 0 for layers that were not read.
+        cases: the number of questions that scores are averaged over.
+        stability: for each k, the mean Jaccard overlap of the best k heads with those of resampled
+            cases.
+        data: per data file its name, SHA-256 and number of cases.
+        settings: everything else that the scores depend on.
     """
 
     model: str
@@ -66,25 +67,25 @@ class HeadProfile:
             raise BadInput("a head's score is not finite; give a number each")
 
     def best(self, k: int) -> tuple[Head, ...]:
-        """The k heads of the highest scores, best first; ties go to the shallower.
+        """The k heads with the highest scores, best first; ties go to shallower layers.
 
         Raises:
-            BadInput: the model has no k heads.
+            BadInput: the model has fewer than k heads, or k is below 1.
         """
         self._check_k(k, self.layers * self.heads)
         every = [(layer, head) for layer in range(self.layers) for head in range(self.heads)]
         return tuple(sorted(every, key=lambda at: (-self.scores[at[0]][at[1]], at))[:k])
 
     def best_layer(self) -> int:
-        """The layer whose scores have the highest sum: EHPC's evaluator layer."""
+        """The layer with the highest sum of scores: EHPC's evaluator layer."""
         sums = [math.fsum(row) for row in self.scores]
         return max(range(self.layers), key=lambda layer: (sums[layer], -layer))
 
     def evaluator_heads(self, k: int) -> tuple[Head, ...]:
-        """The best k heads of the best layer alone, best first, as EHPC chooses them.
+        """The best k heads of the best layer, best first: EHPC's evaluator heads.
 
         Raises:
-            BadInput: a layer has no k heads.
+            BadInput: a layer has fewer than k heads, or k is below 1.
         """
         self._check_k(k, self.heads)
         layer = self.best_layer()
@@ -92,10 +93,10 @@ class HeadProfile:
         return tuple((layer, h) for h in sorted(range(self.heads), key=lambda h: (-row[h], h))[:k])
 
     def check(self, card: ModelCard, template: str) -> None:
-        """Refuses another model, revision or template.
+        """Checks that the profile is valid for a model and template.
 
         Raises:
-            ProbeMismatch: with both sides named, and the command that makes a new profile.
+            ProbeMismatch: it is not; the message names both and the command for a new profile.
         """
         mine = (self.model, self.revision, self.template)
         given = (card.name, card.revision, template)
@@ -107,12 +108,20 @@ class HeadProfile:
             )
 
     def save(self, path: Path | str) -> None:
-        """Writes the profile as JSON. BadInput: the file cannot be written."""
+        """Writes the profile as JSON.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
         profile_file.write_profile(Path(path), "heads", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> HeadProfile:
-        """Reads a profile. BadModelFile: there is none, or it is damaged."""
+        """Reads a profile.
+
+        Raises:
+            BadModelFile: the file is missing or damaged.
+        """
         facts = profile_file.read_profile(Path(path), "heads")
         known = {f.name for f in fields(cls)}
         try:
@@ -127,18 +136,18 @@ class HeadProfile:
         """The profile that ships with tamis.
 
         Raises:
-            BadInput: none ships for this way and model; the message names the command.
+            BadInput: none ships for this scoring and model; the message names the command.
         """
         return _load_shipped(by, model)
 
     @staticmethod
     def is_shipped(by: HeadScoring, model: str) -> bool:
-        """Whether a profile of this way and model ships with tamis."""
+        """Whether a profile of this scoring and model ships with tamis."""
         return profile_file.shipped_file(by, model).is_file()
 
-    def _check_k(self, k: int, most: int) -> None:
-        if not 1 <= k <= most:
-            raise BadInput(f"{k} heads are wanted of {most}; give 1 to {most}")
+    def _check_k(self, k: int, max_k: int) -> None:
+        if not 1 <= k <= max_k:
+            raise BadInput(f"{k} heads are wanted of {max_k}; give 1 to {max_k}")
 
 
 @lru_cache(maxsize=32)
@@ -155,10 +164,11 @@ def _load_shipped(by: HeadScoring, model: str) -> HeadProfile:
 
 
 def choose_profile(given: HeadProfile | Path | str, by: HeadScoring, model: str) -> HeadProfile:
-    """A profile as it is, from its path, or for `auto` the one that ships.
+    """The given profile, or the one at the given path, or for `auto` the one that ships.
 
     Raises:
-        BadInput: none ships. BadModelFile: the file is damaged.
+        BadInput: none ships.
+        BadModelFile: the file is missing or damaged.
     """
     if isinstance(given, HeadProfile):
         return given
@@ -166,6 +176,6 @@ def choose_profile(given: HeadProfile | Path | str, by: HeadScoring, model: str)
 
 
 def overlap(first: Sequence[Head], second: Sequence[Head]) -> float:
-    """Jaccard overlap of two sets of heads, from 0 to 1."""
+    """The Jaccard overlap of two sets of heads, from 0 to 1."""
     a, b = set(first), set(second)
     return len(a & b) / len(a | b) if a | b else 1.0

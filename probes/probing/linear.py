@@ -1,4 +1,4 @@
-"""A linear probe on disk: named weights in safetensors, and a JSON card that says what for."""
+"""Linear probes: named weights in a safetensors file, and a JSON card about their use."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.card import ModelCard
 from tamis.probes.card_file import read_card_fields
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
@@ -28,16 +29,16 @@ _KINDS: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeCard:
-    """What a probe was fitted for and with; it is refused with anything else.
+    """What a probe was fitted for and with; it is refused with any other model.
 
     Attributes:
-        method: the compressor it belongs to.
-        model, revision, template: the proxy and its prompt.
-        layers: how many layers of the model are read, from the first.
-        heads: query heads a layer.
-        rows: the row groups read.
-        trained_on: per training set its name, SHA-256 and how many questions were used.
-        figures: what it reached, on which data.
+        method: the method that the probe belongs to.
+        model, revision, template: of the proxy and its prompts.
+        layers: the number of layers that are read, from the first.
+        heads: query heads per layer.
+        rows: the row groups that are read.
+        trained_on: per training set its name, SHA-256 and the number of questions used.
+        figures: its measured quality, and on which data.
         weights_sha256: of the safetensors file beside the card.
     """
 
@@ -56,16 +57,16 @@ class ProbeCard:
 
 @dataclass(frozen=True, slots=True)
 class LinearProbe:
-    """Named weight tensors and their card."""
+    """A probe's named weight tensors and its card."""
 
     weights: Mapping[str, Tensor]
     card: ProbeCard
 
     def check(self, model: ModelCard, template: str) -> None:
-        """Refuses any model, revision or template but the probe's own.
+        """Checks that the probe is valid for a model and template.
 
         Raises:
-            ProbeMismatch: with both sides named, and the command that fits a new probe.
+            ProbeMismatch: it is not; the message names both and the command for a new probe.
         """
         mine = (self.card.model, self.card.revision, self.card.template)
         given = (model.name, model.revision, template)
@@ -77,7 +78,7 @@ class LinearProbe:
             )
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One weight tensor, of exactly this shape.
+        """The weight tensor of a name, which must have exactly this shape.
 
         Raises:
             BadModelFile: it is missing or has another shape.
@@ -89,34 +90,37 @@ class LinearProbe:
         return found
 
     def save(self, path: Path) -> Path:
-        """Writes `path` (safetensors) and the card beside it (`.json`).
+        """Writes the weights (safetensors) and the card beside them (`.json`).
 
         Returns:
-            The file of the weights: `path` with `.safetensors`, if it does not end so.
+            The file of the weights: `path` with the suffix `.safetensors`.
 
         Raises:
             BadInput: a file cannot be written.
         """
         data = save({name: w.float().contiguous() for name, w in sorted(self.weights.items())})
         card = asdict(self.card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
-        weights, beside = probe_files(path)
+        weights, card_path = probe_files(path)
         try:
             weights.parent.mkdir(parents=True, exist_ok=True)
-            weights.write_bytes(data)
-            beside.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
+            with atomic_path(weights) as temporary:
+                temporary.write_bytes(data)
+            with atomic_path(card_path) as temporary:
+                temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
         except OSError as error:
-            raise BadInput(f"{weights} cannot be written ({error}); name another file") from error
+            reason = error.strerror or error
+            raise BadInput(f"{weights} cannot be written ({reason}); name another file") from error
         return weights
 
     @classmethod
     def load(cls, path: Path) -> LinearProbe:
-        """Reads a probe and believes nothing.
+        """Reads and checks a probe.
 
         Raises:
-            BadModelFile: a file is missing, torn, foreign, of another format, or holds NaN.
+            BadModelFile: a file is missing, damaged, foreign, of another format, or has NaN values.
         """
-        path, beside = probe_files(path)
-        card = _read_card(beside)
+        path, card_path = probe_files(path)
+        card = _read_card(card_path)
         try:
             data = path.read_bytes()
             weights = load(data)
@@ -130,7 +134,7 @@ class LinearProbe:
 
 
 def probe_files(path: Path) -> tuple[Path, Path]:
-    """Weights and card of a probe, whichever of both is named, or what they have in common."""
+    """The paths of a probe's weights and card, given either of them or the name without suffix."""
     known = path.suffix in (".safetensors", ".json")
     stem = path.name.removesuffix(path.suffix) if known else path.name
     return path.with_name(f"{stem}.safetensors"), path.with_name(f"{stem}.json")

@@ -1,8 +1,9 @@
-"""The attention basin: how much attention each place in a list of documents draws.
+"""Position bias: how much attention each position in a list of documents draws.
 
 Source: AttnRank, "Attention Basin" (arXiv 2508.05128): the first and the last document of a list
-draw more attention than those between. Measured once a model, over documents in shuffled order, in
-the shallowest layer that shows the basin: min(first, last) / mean of the rest of at least 1.3.
+draw more attention than those between, which the paper calls the attention basin. It is measured
+once per model, over documents in shuffled order, in the shallowest layer that shows the bias:
+min(first, last) / mean of the rest is at least 1.3.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ MIN_BIAS_RATIO = 1.3
 
 @dataclass(frozen=True, slots=True)
 class PositionProfile:
-    """Shares of attention by place, of one model in one template.
+    """Shares of attention by position, of one model with one template.
 
     Attributes:
-        by_layer: `[L][K]`, the mean share that the document in each of K places draws, per layer.
-        layer: the one that is used. shows_basin: whether it passes the criterion, or is merely the
-            one that comes nearest to it.
-        cases: lists of documents that were read.
-        data: per file its name, SHA-256 and how many cases came from it.
+        by_layer: `[L][K]`, the mean share of the document at each of K positions, per layer.
+        layer: the layer that is used.
+        shows_basin: whether that layer meets the criterion, or is merely the nearest to it.
+        cases: the number of document lists that were read.
+        data: per data file its name, SHA-256 and number of cases.
     """
 
     model: str
@@ -42,22 +43,30 @@ class PositionProfile:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the layer that is used, one a place: K of them."""
+        """The K shares of the layer that is used, one per position."""
         return self.by_layer[self.layer]
 
     def shares_for(self, documents: int) -> list[float]:
-        """Shares for a list of another length, by straight lines between the measured places."""
+        """Shares for a list of any length, by linear interpolation between measured positions."""
         measured, last = self.shares, len(self.shares) - 1
-        places = [p * last / max(1, documents - 1) for p in range(documents)]
-        return [_interpolate(measured, place) for place in places]
+        positions = [p * last / max(1, documents - 1) for p in range(documents)]
+        return [_interpolate(measured, position) for position in positions]
 
     def save(self, path: Path | str) -> None:
-        """Writes the profile as JSON. BadInput: the file cannot be written."""
+        """Writes the profile as JSON.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
         profile_file.write_profile(Path(path), "basin", asdict(self))
 
     @classmethod
     def load(cls, path: Path | str) -> PositionProfile:
-        """Reads a profile. BadModelFile: there is none, or it is damaged."""
+        """Reads a profile.
+
+        Raises:
+            BadModelFile: the file is missing or damaged.
+        """
         facts = profile_file.read_profile(Path(path), "basin")
         try:
             facts["by_layer"] = tuple(tuple(map(float, row)) for row in facts["by_layer"])
@@ -71,7 +80,11 @@ class PositionProfile:
 
     @classmethod
     def load_shipped(cls, model: str) -> PositionProfile:
-        """The profile that ships with tamis. BadInput: none ships for this model."""
+        """The profile that ships with tamis.
+
+        Raises:
+            BadInput: none ships for this model.
+        """
         return _load_shipped(model)
 
 
@@ -86,20 +99,20 @@ def _load_shipped(model: str) -> PositionProfile:
     return PositionProfile.load(path)
 
 
-def _interpolate(values: Sequence[float], place: float) -> float:
-    low = int(place)
-    high, part = min(low + 1, len(values) - 1), place - low
+def _interpolate(values: Sequence[float], position: float) -> float:
+    low = int(position)
+    high, part = min(low + 1, len(values) - 1), position - low
     return values[low] * (1 - part) + values[high] * part
 
 
 def bias_ratio(shares: Sequence[float]) -> float:
-    """How far both ends rise over the places between: min(first, last) / mean of the rest."""
+    """How much more attention the ends draw: min(first, last) / mean of the rest."""
     inner = shares[1:-1]
     return min(shares[0], shares[-1]) / max(1e-12, sum(inner) / max(1, len(inner)))
 
 
 def biased_layer(by_layer: Sequence[Sequence[float]]) -> tuple[int, bool]:
-    """The shallowest layer that shows the basin; without one, the nearest to it."""
+    """The shallowest layer that shows the bias, and True; if none does, the nearest, and False."""
     ratios = [bias_ratio(shares) for shares in by_layer]
     for layer, ratio in enumerate(ratios):
         if ratio >= MIN_BIAS_RATIO:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput, BadModelFile
 
 FORMAT = 1
@@ -15,26 +15,27 @@ SHIPPED_FOLDER = Path(__file__).parent / "profiles"
 
 
 def shipped_file(name: str, model: str) -> Path:
-    """Where the profile of a model lies in the wheel, whether or not there is one."""
+    """The path of a model's shipped profile, whether or not it exists."""
     return SHIPPED_FOLDER / f"{name}.{model.replace('/', '--')}.json"
 
 
 def write_profile(path: Path, kind: str, facts: Mapping[str, Any]) -> None:
-    """Writes a profile whole or not at all.
+    """Writes a profile atomically.
 
     Raises:
         BadInput: the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(json.dumps({"format": FORMAT, "kind": kind, **facts}) + "\n", "utf8")
-        os.replace(part, path)
+        with atomic_path(path) as temporary:
+            text = json.dumps({"format": FORMAT, "kind": kind, **facts}) + "\n"
+            temporary.write_text(text, "utf8")
     except OSError as error:
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+        reason = error.strerror or error
+        raise BadInput(f"{path} cannot be written ({reason}); name another file") from error
 
 
 def read_profile(path: Path, kind: str) -> dict[str, Any]:
-    """The facts of a profile.
+    """The content of a profile, without kind and format.
 
     Raises:
         BadModelFile: no such file, not JSON, of another kind or format.

@@ -1,7 +1,6 @@
-"""Texts whose lines are records: chats, logs, tables of values parted by commas or tabs.
+"""Texts whose lines are records: chats, logs, and tables separated by commas or tabs.
 
-An entry is one line of a chat or log, who speaks or when with what is said, and the lines by which
-it goes on.
+An entry of a chat or log is a line with a speaker or a time, and the lines that continue it.
 """
 
 from __future__ import annotations
@@ -38,48 +37,50 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _SPEAKER = re.compile(rf"\s*(?!(?:[A-Z] ?)?[A-Z]:)({_NAME}):\s\S")
-_MAX_GAP_LINES = 8  # lines with something on them, from one entry to the next
+_MAX_GAP_LINES = 8  # the most non-blank lines from one entry to the next
 
 
 def entry_lines(rows: Sequence[str]) -> frozenset[int]:
     """The lines that begin an entry of a chat or a log.
 
-    It takes two of one form close to one another: times, `<names>`, or who speaks by what they are
-    ('USER: …'), and then two different. Plain names ('Anna: …') are believed only if they begin
-    three lines in four and one speaks again: a line of prose may well have a colon.
+    Two lines of the same form must be near each other: times, `<names>`, or roles ('USER: …'), of
+    which there must be two different ones. Plain names ('Anna: …') count only if they begin three
+    lines in four and one of them speaks twice, because lines of prose may have a colon, too.
     """
-    said = [line for line, row in enumerate(rows) if row]
-    if len(said) < 2:
+    nonblank = [line for line, row in enumerate(rows) if row]
+    if len(nonblank) < 2:
         return frozenset()
-    hints = [
-        i for i, line in enumerate(said) if ":" in rows[line] or rows[line].lstrip()[0] in "[<"
+    candidates = [
+        i for i, line in enumerate(nonblank) if ":" in rows[line] or rows[line].lstrip()[0] in "[<"
     ]
     found: set[int] = set()
     for form in (_TIMED, _NICK, _ROLE, _SPEAKER):
-        matched = {i: match for i in hints if (match := form.match(rows[said[i]]))}
+        matched = {i: match for i in candidates if (match := form.match(rows[nonblank[i]]))}
         if form in (_ROLE, _SPEAKER):
             names = [match[1].lower() for match in matched.values()]
             if len({*names}) < 2:
                 continue
-            if form is _SPEAKER and not (len({*names}) < len(names) >= 0.75 * len(said)):
+            if form is _SPEAKER and not (len({*names}) < len(names) >= 0.75 * len(nonblank)):
                 continue
         found |= {
             i
             for i in matched
-            if any(i + step in matched or i - step in matched for step in range(1, _MAX_GAP_LINES + 1))
+            if any(
+                i + step in matched or i - step in matched for step in range(1, _MAX_GAP_LINES + 1)
+            )
         }
-    return frozenset(said[i] for i in found)
+    return frozenset(nonblank[i] for i in found)
 
 
-_DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the columns without which it is none
+_DELIMITERS = (("\t", 2), (",", 3), (";", 3), ("|", 3))  # and the fewest columns of a table
 _TITLE_CHARS = 60
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+%?\s*$")
 
 
 def table_marks(text: str) -> list[Mark]:
-    """A header and a row for each record of a CSV or TSV file, or none if the text is not one.
+    """Marks of the header and of each record of a CSV or TSV file; none if the text is not one.
 
-    Every record has as many values as the first; only the last may have been cut off.
+    Every record must have as many values as the first; only the last one may be truncated.
     """
     head = text[: text.find("\n") + 1]
     for sign, columns in _DELIMITERS:
@@ -103,7 +104,7 @@ def _table(text: str, sign: str, columns: int) -> list[Mark]:
 
 
 def _records(text: str, sign: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record that is not empty, with the offset of its first line."""
+    """The non-empty records, each with the offset of its first line."""
     rows = text.splitlines(keepends=True)
     reader = csv.reader(rows, delimiter=sign)
     at = line = 0
@@ -115,7 +116,7 @@ def _records(text: str, sign: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_prose(records: Sequence[Sequence[str]], sign: str) -> bool:
-    """Whether blanks follow the delimiters, as they do in sentences and not in files."""
+    """Whether spaces follow the delimiters, as they do in sentences but not in files."""
     inner = [value for values in records for value in values[1:]]
     return sign != "\t" and 5 * sum(value[:1] == " " for value in inner) > len(inner)
 

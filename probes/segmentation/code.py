@@ -1,11 +1,11 @@
-"""Source code: what looks like it, and where it is cut.
+"""Source code: how it is recognised, and where it is cut into pieces.
 
-A piece is what can be read alone: a definition with the decorators and the comment above it, a
-paragraph of statements, else some whole lines. Offsets of lines are half-open, as all others.
+A piece can be read alone: a definition with the decorators and the comment above it, a paragraph of
+statements, or else some whole lines. Spans of lines are half-open.
 
 listing     [0, a) [a, b) ... [z, n)          paragraphs and definitions at the margin
-definition  [a, m) [m, o) ... [y, b)          where it is long: its head with the first lines of its
-                                              body, then its methods or paragraphs, and so inwards
+definition  [a, m) [m, o) ... [y, b)          a long one: its first lines, then its methods or
+                                              paragraphs, and so on recursively
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from itertools import pairwise
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
 
 CODE_CHARS = 400
-"""Code up to this length stays whole; so does a member of JSON or a key of YAML with what it holds.
+"""Code up to this length stays whole; so does a JSON member or a YAML key with its content.
 
 About ten lines and 130 tokens: a fence up to this length is whole (97 % of those in FastAPI's
 handbook), and so are two in three of its functions. Half as much would leave one function in three
 whole; thrice as much is a piece that no budget of a hundred tokens can hold.
 """
-LINE_CHARS = 1_200  # a line is a statement, and stays whole up to this length
-_LEVELS = 12  # deeper code is cut at lines: so much nesting has no reader, and costs time
+LINE_CHARS = 1_200  # a line is a statement, and is kept whole up to this length
+_LEVELS = 12  # code nested deeper is cut at lines: nobody reads it, and it costs time
 
 FENCE = re.compile(r"\s*(`{3,}+|~{3,}+)([^`]*)$")
 _CODE_END = ("{", "}", ";", ":", ")", ",", "(", "[", "]")
@@ -55,7 +55,7 @@ _OPEN = ("", *",[{(:;}")
 
 
 def code_marks(text: str) -> list[Mark]:
-    """The pieces of a source file, or none if the text does not look like one."""
+    """Marks of the pieces of a source file; none if the text does not look like one."""
     lines = lines_of(text)
     if not _is_code([row for row in lines.rows if row]):
         return []
@@ -63,11 +63,11 @@ def code_marks(text: str) -> list[Mark]:
 
 
 def _is_code(rows: Sequence[str]) -> bool:
-    """Whether lines, none empty, are source code.
+    """Whether non-empty lines are source code.
 
-    They are if the first begins as code does and three define or import something (docstrings may
-    hold most of the text), or if three in five begin or end as code does and one in three has a
-    call, an assignment or a brace. A fence at the margin says Markdown.
+    They are if the first begins like code and three define or import something (docstrings may
+    make up most of the text), or if three in five begin or end like code and one in three has a
+    call, an assignment or a brace. A fence at the margin means Markdown.
     """
     if len(rows) < 3 or any(row[0] in "`~" and FENCE.match(row) for row in rows):
         return False
@@ -79,13 +79,13 @@ def _is_code(rows: Sequence[str]) -> bool:
 
 
 def fence_cuts(lines: Lines, at: int, after: int) -> Iterator[int]:
-    """The lines where the pieces of a block `[at, after)` begin, whose first line is no code.
+    """The first lines of the pieces of a code block `[at, after)` whose first line is not code.
 
-    A fence goes with the first piece, and one that closes the block with the last.
+    That line belongs to the first piece; a fence that closes the block belongs to the last.
     """
     yield at
-    closed = after - at > 1 and FENCE.match(lines.rows[after - 1]) is not None
-    first, last = at + 1, after - closed
+    is_closed = after - at > 1 and FENCE.match(lines.rows[after - 1]) is not None
+    first, last = at + 1, after - is_closed
     if lines.count_chars(at, after) > CODE_CHARS and first < last:
         yield from listing_cuts(lines, first, last)[1:]
 
@@ -93,28 +93,29 @@ def fence_cuts(lines: Lines, at: int, after: int) -> Iterator[int]:
 def listing_cuts(lines: Lines, first: int, last: int) -> list[int]:
     """The lines of `[first, last)` where pieces of code begin, ascending.
 
-    At the margin behind each blank line and before each definition, and within what is long.
+    They begin at the margin after each blank line and at each definition, and inside long pieces.
     """
     return list(Listing(lines, first, last, _is_definition).cut_lines())
 
 
-def _is_definition(said: str, holds: bool) -> bool:
-    return _DEFINITION_AT_MARGIN.match(said) is not None
+def _is_definition(row: str, has_body: bool) -> bool:
+    return _DEFINITION_AT_MARGIN.match(row) is not None
 
 
-def _is_introduction(said: str) -> bool:
+def _is_introduction(row: str) -> bool:
     """Whether a line belongs to the one below: a comment, a decorator, '[section]'."""
-    return said.startswith(_INTRODUCTION_SIGNS) or (said[0] == "[" and said[-1] == "]" and len(said) > 2)
+    is_section = row[0] == "[" and row[-1] == "]" and len(row) > 2
+    return row.startswith(_INTRODUCTION_SIGNS) or is_section
 
 
 class Listing:
-    """The lines of one listing that say something, and how they hang together.
+    """The non-blank lines of a listing, and which of them belong together.
 
-    Blank lines are left out: i is a line's place among the others, `at[i]` its place in the text.
+    An index i counts non-blank lines; `line_numbers[i]` is the line's number in the text.
 
     Args:
-        alone: whether a statement is joined to none beside it, by what its line says, and by
-            whether the line below is indented deeper.
+        is_standalone: whether a statement is a piece of its own, never merged with its neighbours,
+            given its line and whether the next line is indented deeper.
     """
 
     def __init__(
@@ -124,7 +125,8 @@ class Listing:
         self.line_numbers = [line for line in range(first, last) if lines.rows[line]]
         self.texts = [lines.rows[line].lstrip() for line in self.line_numbers]
         self.indents = [
-            len(lines.rows[line]) - len(said) for line, said in zip(self.line_numbers, self.texts, strict=True)
+            len(lines.rows[line]) - len(text)
+            for line, text in zip(self.line_numbers, self.texts, strict=True)
         ]
         self._after_blank = [True, *(b - a > 1 for a, b in pairwise(self.line_numbers))]
         self._in_brackets = list(self._bracket_states())
@@ -132,13 +134,13 @@ class Listing:
         self._standalone = self._standalone_statements(is_standalone)
 
     def cut_lines(self) -> Iterator[int]:
-        """Lines of the text where pieces begin."""
+        """The lines of the text where pieces begin."""
         margin = min(self.indents, default=0)
-        heads = self._statement_starts(0, len(self.line_numbers), margin)
-        return self.cut_lines_from(self._paragraph_starts([0, *heads]))
+        starts = self._statement_starts(0, len(self.line_numbers), margin)
+        return self.cut_lines_from(self._paragraph_starts([0, *starts]))
 
     def cut_lines_from(self, starts: Sequence[int]) -> Iterator[int]:
-        """As `cuts`, where the outermost pieces begin at 0 and at the starts given."""
+        """Like `cut_lines`, where the outermost pieces begin at 0 and at the given starts."""
         for first, last in pairwise([0, *starts, len(self.line_numbers)]):
             yield from (self.line_numbers[i] for i in self._piece_starts(first, last, _LEVELS))
 
@@ -147,7 +149,7 @@ class Listing:
         return self._statement_starts(0, len(self.line_numbers), min(self.indents, default=0))
 
     def _piece_starts(self, first: int, last: int, levels: int) -> Iterator[int]:
-        """The pieces of `[first, last)`: it is one if it is short."""
+        """The starts of the pieces of `[first, last)`, which is one piece if it is short."""
         if first < last and self._chars(first, last) <= CODE_CHARS:
             yield first
         elif first < last:
@@ -158,46 +160,56 @@ class Listing:
                 yield from self._piece_starts(a, b, levels - 1)
 
     def _part_starts(self, first: int, last: int) -> list[int]:
-        """Where the paragraphs, definitions or statements of a long piece begin, or nothing.
+        """Where the paragraphs, definitions or statements of a long piece begin; empty if nowhere.
 
-        They are at the outermost level of indentation that parts it. Deeper than the first line
-        that is the second statement's: a definition stays with the first of its body. Brackets
-        are looked into where all is inside them.
+        They are at the outermost level of indentation that divides the piece. If that is deeper
+        than the first line, the first statement at it is skipped: a definition stays with the
+        first statement of its body. Lines inside brackets count only if nothing else divides it.
         """
         outer = self.indents[first]
         for enclosed in (False, True):
-            seen = Counter(
+            counts = Counter(
                 self.indents[i]
                 for i in range(first + 1, last)
                 if not self.attached[i] and (enclosed or not self._in_brackets[i])
             )
-            depth = min((d for d, count in seen.items() if count > (d > outer)), default=None)
+            depth = min((d for d, count in counts.items() if count > (d > outer)), default=None)
             if depth is not None:
-                heads = self._statement_starts(first, last, depth, enclosed)
-                heads = [first, *heads] if depth <= outer else heads
-                starts = self._paragraph_starts(heads) or heads[1:]
-                alone = self._standalone if depth <= outer else self._standalone - {first}
-                return list(self._merge_short_parts([first, *starts], last, alone))
+                statements = self._statement_starts(first, last, depth, enclosed)
+                statements = [first, *statements] if depth <= outer else statements
+                starts = self._paragraph_starts(statements) or statements[1:]
+                standalone = self._standalone if depth <= outer else self._standalone - {first}
+                return list(self._merge_short_parts([first, *starts], last, standalone))
         return []
 
-    def _statement_starts(self, first: int, last: int, depth: int, enclosed: bool = False) -> list[int]:
-        """The lines after the first that begin a statement at a level of indentation."""
+    def _statement_starts(
+        self, first: int, last: int, depth: int, enclosed: bool = False
+    ) -> list[int]:
+        """The lines after the first that begin a statement at the indentation `depth`."""
         return [
             i
             for i in range(first + 1, last)
-            if self.indents[i] == depth and not self.attached[i] and (enclosed or not self._in_brackets[i])
+            if self.indents[i] == depth
+            and not self.attached[i]
+            and (enclosed or not self._in_brackets[i])
         ]
 
-    def _paragraph_starts(self, heads: Sequence[int]) -> list[int]:
-        """Those after the first that begin a paragraph, are a definition, or come after one."""
-        return [i for above, i in pairwise(heads) if self._after_blank[i] or {i, above} & self._standalone]
+    def _paragraph_starts(self, statements: Sequence[int]) -> list[int]:
+        """Statements after the first that begin a paragraph, stand alone or follow such a one."""
+        return [
+            i
+            for above, i in pairwise(statements)
+            if self._after_blank[i] or {i, above} & self._standalone
+        ]
 
-    def _merge_short_parts(self, starts: Sequence[int], last: int, alone: Set[int]) -> Iterator[int]:
-        """The starts, without those of parts that fit into the piece before."""
+    def _merge_short_parts(
+        self, starts: Sequence[int], last: int, standalone: Set[int]
+    ) -> Iterator[int]:
+        """The starts without those of parts that fit into the piece before them."""
         first = starts[0]
         yield first
         for i, after in pairwise([*starts[1:], last]):
-            if {first, i} & alone or self._chars(first, after) > CODE_CHARS:
+            if {first, i} & standalone or self._chars(first, after) > CODE_CHARS:
                 first = i
                 yield i
 
@@ -205,39 +217,39 @@ class Listing:
         return self._lines.count_chars(self.line_numbers[first], self.line_numbers[last - 1] + 1)
 
     def _bracket_states(self) -> Iterator[bool]:
-        """For each line, whether it begins inside brackets or a text in triple quotes.
+        """For each line, whether it begins inside brackets or a triple-quoted string.
 
-        Nothing is read but signs; a blank line outside quotes closes what was miscounted.
+        Only counts brackets and quotes; a blank line outside quotes resets the count of brackets.
         """
         depth, quoted = 0, False
-        for said, loose in zip(self.texts, self._after_blank, strict=True):
-            depth = 0 if loose and not quoted else depth
+        for text, after_blank in zip(self.texts, self._after_blank, strict=True):
+            depth = 0 if after_blank and not quoted else depth
             yield quoted or depth > 0
-            quoted ^= (said.count('"""') + said.count("'''")) % 2 == 1
+            quoted ^= (text.count('"""') + text.count("'''")) % 2 == 1
             if not quoted:
-                opened, closed = (sum(map(said.count, signs)) for signs in ("([", ")]"))
+                opened, closed = (sum(map(text.count, signs)) for signs in ("([", ")]"))
                 depth = max(depth + opened - closed, 0)
 
     def _is_attached(self, i: int) -> bool:
-        """Whether a line belongs to the one above: it closes it, goes on, or was introduced."""
-        said, above = self.texts[i], self.texts[i - 1] if i else ""
-        if _CONTINUES.match(said) or above.endswith("\\"):
+        """Whether a line belongs to the one above: ends it, continues it or is introduced by it."""
+        text, above = self.texts[i], self.texts[i - 1] if i else ""
+        if _CONTINUES.match(text) or above.endswith("\\"):
             return True
-        if said == "{":
+        if text == "{":
             return above[-1:] not in _OPEN
         if i == 0 or self._after_blank[i]:
             return False
         deeper = self.indents[i] - self.indents[i - 1]
-        first_item = deeper == 0 and said.startswith("- ") and above.endswith(":")
+        first_item = deeper == 0 and text.startswith("- ") and above.endswith(":")
         return first_item or (abs(deeper) <= 1 and _is_introduction(above))
 
     def _standalone_statements(self, is_standalone: Callable[[str, bool], bool]) -> set[int]:
-        """The statements that stand alone, each by its first line."""
+        """The first lines of statements that stand alone, including their introductions."""
         found: set[int] = set()
         for i in range(len(self.line_numbers) - 1, -1, -1):
             below = i + 1 < len(self.line_numbers)
-            holds = below and self.indents[i + 1] > self.indents[i]
+            has_body = below and self.indents[i + 1] > self.indents[i]
             introduces = below and self.attached[i + 1] and _is_introduction(self.texts[i])
-            if is_standalone(self.texts[i], holds) or (introduces and i + 1 in found):
+            if is_standalone(self.texts[i], has_body) or (introduces and i + 1 in found):
                 found.add(i)
         return found

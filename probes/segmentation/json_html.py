@@ -1,6 +1,6 @@
 """Blocks of JSON and HTML.
 
-Both readers look at the text once, from left to right, and return nothing if it is not theirs.
+Both functions read the text once from left to right, and return no marks for any other format.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NUMBER_OR_WORD = re.compile(r"\s*[-\dtfn]")
 
 
 def json_marks(text: str) -> list[Mark]:
-    """One block a member of the top object or array, deeper where a member exceeds `CODE_CHARS`.
+    """A block for each member of the top object or array; nested where one exceeds `CODE_CHARS`.
 
-    Numbers, true, false and null in an array stay together. JSON Lines: one block a line. No marks
-    if the text is not JSON.
+    Numbers, true, false and null in an array stay together. JSON Lines: a block for each line. No
+    marks if the text is not JSON.
     """
     if text.lstrip()[:1] not in ("{", "["):
         return []
@@ -37,7 +37,7 @@ def json_marks(text: str) -> list[Mark]:
 
 
 def _is_json(text: str) -> bool:
-    """Whether the text is one object or array; numbers, which may be long, are not converted."""
+    """Whether the text is an object or array; numbers, which may be long, are not converted."""
     if text.rstrip()[-1:] not in ("}", "]"):
         return False
     try:
@@ -48,24 +48,23 @@ def _is_json(text: str) -> bool:
 
 
 def _member_starts(text: str) -> list[int]:
-    """Offsets after the commas that part members; those inside a short member are taken back."""
+    """Offsets after the commas between members, without those inside short members."""
     starts: list[int] = []
-    above: list[
-        tuple[int, int, bool]
-    ] = []  # per open bracket: starts before it, its member's start, is array
+    # per open bracket: the number of starts before it, its member's start, whether it is an array
+    open_brackets: list[tuple[int, int, bool]] = []
     member = 0
     for token in _JSON_TOKEN.finditer(text):
         sign, after = token[0][0], token.end()
         if sign in "[{":
-            above.append((len(starts), member, sign == "["))
+            open_brackets.append((len(starts), member, sign == "["))
             member = after
         elif sign in "]}":
-            known, member, _ = above.pop()
-            if above and after - member <= CODE_CHARS:
-                del starts[known:]
+            starts_before, member, _ = open_brackets.pop()
+            if open_brackets and after - member <= CODE_CHARS:
+                del starts[starts_before:]
         elif sign == ",":
             member = after
-            if not (above[-1][2] and _NUMBER_OR_WORD.match(text, after)):
+            if not (open_brackets[-1][2] and _NUMBER_OR_WORD.match(text, after)):
                 starts.append(after)
     return starts
 
@@ -85,16 +84,16 @@ _ROW_ENDS = frozenset({"tr", "thead", "tbody", "tfoot", "table"})
 
 
 def html_marks(text: str) -> list[Mark]:
-    """Blocks of a page: a boundary before an opening block tag and after a closing one.
+    """Blocks of a page: a boundary before each opening block tag and after each closing one.
 
-    A `tr` is a row, or a header if it stands in `thead` or has only `th`; tags without text go with
-    the text they open or close. Text between blocks that has no tag is read as Markdown. Nothing
-    has to be closed, nested or quoted rightly. No marks if the text has no block tags, or is
-    Markdown with a few.
+    A `tr` is a table row, or a header if it is in `thead` or has only `th`; tags without text
+    belong to the text that they open or close. Text between blocks without any tag is read as
+    Markdown. Tags need not be closed, nested or quoted correctly. No marks if the text has no block
+    tags, or is Markdown with a few.
     """
     tags = list(_TAG.finditer(text)) if "<" in text else []
-    closed = any(tag[1] for tag in tags) or text.lstrip()[:1] == "<"
-    if not closed or len(tags) < 2 or len(tags) <= 4 * len(_MARKDOWN.findall(text)):
+    is_html = any(tag[1] for tag in tags) or text.lstrip()[:1] == "<"
+    if not is_html or len(tags) < 2 or len(tags) <= 4 * len(_MARKDOWN.findall(text)):
         return []
     page = _PageReader(text)
     for tag in tags:
@@ -115,10 +114,10 @@ def _split_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:
 
 
 class _PageReader:
-    """One walk over the tags of a page.
+    """Reads the tags of a page from left to right.
 
-    [start, done) is the block being read; it is `full` once it has text, and `closed` once a
-    closing tag came after that.
+    The current block is [start, done). It `_has_text` once it contains text, and is `_closed` once
+    a closing tag followed the text.
     """
 
     def __init__(self, text: str) -> None:
@@ -127,11 +126,13 @@ class _PageReader:
         self._start = self._done = 0
         self._kind: UnitKind = "html"
         self._has_text = self._closed = self._in_head = False
-        self._open_element = ""  # "tr", "pre", "script" or "style": other tags are then content
+        self._open_element = (
+            ""  # "tr", "pre", "script" or "style" while open: other tags are then content
+        )
         self._cells: set[str] = set()
 
     def read_tag(self, tag: re.Match[str]) -> None:
-        """The text before a tag, then the tag."""
+        """Processes the text before a tag, then the tag."""
         self._read_text(tag.start())
         self._done = tag.end()
         name, opens = tag[2].lower(), not tag[1]
@@ -146,7 +147,7 @@ class _PageReader:
             self._close_tag(name)
 
     def finish(self) -> list[Mark]:
-        """The marks, after the text behind the last tag."""
+        """Processes the text after the last tag; returns the marks."""
         self._read_text(len(self._text))
         self._end_block(len(self._text))
         return self._marks
@@ -185,7 +186,7 @@ class _PageReader:
         self._closed = self._has_text
 
     def _end_block(self, at: int) -> None:
-        """The block ends here and the next begins."""
+        """Ends the current block and begins the next."""
         self._set_row_kind()
         if at > self._start:
             self._marks.append((self._start, self._kind))

@@ -1,7 +1,7 @@
-"""Which language a text is in, as far as choosing a proxy and finding sentences needs to know.
+"""Guessing the language of a text, as far as choosing a proxy and finding sentences needs it.
 
-Letters say the script; where that is Latin, the commonest little words say the language. No model
-and no table of n-grams: what no list knows is read as English, as it always was.
+Letters determine the script; for Latin script, the most frequent function words determine the
+language. There is no model and no n-gram table: a language in no list is treated as English.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 from tamis.probes.errors import BadInput
 
 AUTO = "auto"
-"""Instead of a code: look at the text."""
+"""Given instead of a language code: guess from the text."""
 DEFAULT_LANGUAGE = "en"
 LANGUAGE_CODE = re.compile(r"[A-Za-z0-9]{1,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}")
 MAX_SAMPLED_PASSAGES = 16
-"""Passages that are looked at, evenly spread."""
+"""The most passages that are examined, evenly spread."""
 MAX_SAMPLED_CHARS = 16_000
-"""Characters that are looked at, shared among them."""
+"""The most characters that are examined, of all passages together."""
 
-# a Han character is half a word, a Latin letter a fifth of one; and code, names and addresses are
-# in Latin letters whatever the language around them is
+# weights: a Han character is about half a word, a Latin letter a fifth of one; and code, names and
+# addresses are in Latin letters whatever the language around them
 _SCRIPTS = {
     "latin": (re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"), 1),
     "han": (re.compile("[\u3400-\u9fff\uf900-\ufaff]"), 6),
@@ -42,13 +42,13 @@ _LANGUAGE_OF = {
     "kana": "ja",
     "hangul": "ko",
     "thai": "th",
-    "cyrillic": "ru",  # or Ukrainian, by its own letters
+    "cyrillic": "ru",  # or Ukrainian, recognised by its own letters
     "greek": "el",
     "arabic": "ar",
     "hebrew": "he",
     "devanagari": "hi",
 }
-# the commonest little words, without those that mean something in a neighbour's list or in code
+# the most frequent function words, without those that are words of a related language or of code
 _FUNCTION_WORDS = {
     "en": "the of and to is was with that for are from by which this what how who it or be",
     "de": "der die das und ist von den dem ein eine zu mit nicht auf für wird wie sich welche wer",
@@ -62,22 +62,22 @@ _FUNCTION_WORDS = {
     "tr": "ve bir bu için ile olarak olan daha gibi çok ne değil kadar sonra hangi nedir",
     "vi": "của và là các có được trong cho không một những với người này đã khi từ như năm",
 }
-_FUNCTION_WORD_SETS = {code: frozenset(said.split()) for code, said in _FUNCTION_WORDS.items()}
+_FUNCTION_WORD_SETS = {code: frozenset(line.split()) for code, line in _FUNCTION_WORDS.items()}
 _WORD = re.compile(r"[^\W\d_]+")
 _UKRAINIAN = re.compile("[іїєґ]")
 
 
 def resolve_language(language: str, question: str, texts: Sequence[str]) -> str:
-    """The code that was given, or under `auto` the language of question and texts.
+    """The given code, or for `auto` the guessed language of question and texts.
 
     Raises:
-        BadInput: what was given is no code.
+        BadInput: `language` is neither a code nor `auto`.
     """
     return guess_language(question, texts) if check_language(language) == AUTO else language
 
 
 def check_language(language: Any) -> str:
-    """A code of a language, or `auto`, as it is.
+    """Returns a language code or `auto` unchanged.
 
     Raises:
         BadInput: it is neither.
@@ -88,24 +88,24 @@ def check_language(language: Any) -> str:
 
 
 def guess_language(question: str, texts: Sequence[str]) -> str:
-    """The language of a question and the passages beside it; the passages decide, being longer.
+    """Guesses the language of a question and its passages; the passages dominate, being longer.
 
-    Looks at no more than `LOOKED_AT` passages and `CHARS` characters: a millisecond or two, however
-    much there is.
+    Examines at most `MAX_SAMPLED_PASSAGES` passages and `MAX_SAMPLED_CHARS` characters, which takes
+    a millisecond or two however much text there is.
     """
-    spread = list(_sample(texts))
-    most = MAX_SAMPLED_CHARS // (len(spread) + 1)
-    looked = [text[:most] for text in (question, *spread)]
-    script = _main_script(looked)
+    passages = list(_sample(texts))
+    max_chars = MAX_SAMPLED_CHARS // (len(passages) + 1)
+    samples = [text[:max_chars] for text in (question, *passages)]
+    script = _main_script(samples)
     if script == "latin":
-        return _latin_language(looked)
-    if script == "cyrillic" and any(_UKRAINIAN.search(text) for text in looked):
+        return _latin_language(samples)
+    if script == "cyrillic" and any(_UKRAINIAN.search(text) for text in samples):
         return "uk"
     return _LANGUAGE_OF[script]
 
 
 def primary_subtag(language: str) -> str:
-    """A code without its region or script: `zh` of `zh-hant`."""
+    """The primary subtag of a code, without region or script: `zh` for `zh-hant`."""
     return language.replace("_", "-").partition("-")[0].lower()
 
 
@@ -114,12 +114,12 @@ def _sample(texts: Sequence[str]) -> Iterator[str]:
 
 
 def _main_script(texts: Sequence[str]) -> str:
-    """The script most of the words are in; kana make Han Japanese."""
+    """The script of most words; Han characters with kana count as Japanese."""
     if all(text.isascii() for text in texts):
         return "latin"
-    said = "".join(texts)
+    joined = "".join(texts)
     counts = {
-        name: weight * len(letters.findall(said)) for name, (letters, weight) in _SCRIPTS.items()
+        name: weight * len(letters.findall(joined)) for name, (letters, weight) in _SCRIPTS.items()
     }
     if counts["kana"] * 10 > counts["han"]:
         counts["kana"] += counts.pop("han")
@@ -127,8 +127,10 @@ def _main_script(texts: Sequence[str]) -> str:
 
 
 def _latin_language(texts: Sequence[str]) -> str:
-    """The language whose little words are the commonest; English unless another has more."""
-    said = Counter(word for text in texts for word in _WORD.findall(text.lower()))
-    hits = {code: sum(said[word] for word in words) for code, words in _FUNCTION_WORD_SETS.items()}
+    """The language with the most function words; English unless another has more."""
+    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    hits = {
+        code: sum(counts[word] for word in words) for code, words in _FUNCTION_WORD_SETS.items()
+    }
     best = max(hits, key=hits.__getitem__)
     return best if hits[best] > hits[DEFAULT_LANGUAGE] else DEFAULT_LANGUAGE

@@ -1,7 +1,7 @@
-"""Lines of a text, and the marks that readers of lines set.
+"""Lines of a text, and marks, which give the blocks of a text.
 
-A block is given by a mark: where it begins and what it is. It lasts until the next mark, with the
-blank lines after it.
+A mark is the offset where a block begins, and its kind. The block ends at the next mark and
+includes the blank lines before that.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Mark = tuple[int, UnitKind]
 
 
 class Lines(NamedTuple):
-    """Lines of a text: where each begins, and what it says without the white space at its end.
+    """Lines of a text: the offset of each, and its content without trailing white space.
 
-    `entries` are those that begin an entry of a chat or log, where that was looked for.
+    `entries` are the lines that begin an entry of a chat or log, if these were determined.
     """
 
     starts: list[int]
@@ -25,7 +25,7 @@ class Lines(NamedTuple):
     entries: frozenset[int] = frozenset()
 
     def count_chars(self, first: int, last: int) -> int:
-        """How many characters the lines `[first, last)` take, the last line's end aside."""
+        """The number of characters in lines `[first, last)`, without the last line's end."""
         return self.starts[last - 1] + len(self.rows[last - 1]) - self.starts[first]
 
 
@@ -37,7 +37,7 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
 
 
 def paragraph_marks(text: str) -> list[Mark]:
-    """What blank lines part, and nothing else."""
+    """Marks of the paragraphs, which only blank lines separate."""
     lines = lines_of(text)
     above = ["", *lines.rows]
     return [

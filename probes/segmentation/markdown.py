@@ -1,6 +1,6 @@
 """Blocks of plain text: Markdown and reStructuredText, line by line.
 
-Every reader takes whole lines and looks at each a bounded number of times.
+Every function consumes whole lines and examines each a bounded number of times.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _Blocks = tuple[list[Mark], int]
 
 
 def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[Mark]:
-    """Fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
+    """Marks of fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
 
-    CommonMark and GFM as far as lines decide it, and reStructuredText's underlined headings. Not
-    code: lines indented by four blanks, which in retrieved text are mostly lists and quotations.
+    CommonMark and GFM as far as lines determine them, and underlined headings of reStructuredText.
+    Lines indented by four spaces are not code: in retrieved text they are mostly lists and quotes.
     """
     lines = lines_of(text, start, stop)
     lines = lines._replace(entries=entry_lines(lines.rows))
@@ -46,7 +46,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
 
 
 def _read_block(lines: Lines, at: int) -> _Blocks:
-    """The block that begins on a line, and the line after it."""
+    """The marks of the block that begins on a line, and the line after the block."""
     for read in (_read_entry, _read_heading, _read_table, _read_item, _read_directive):
         found, after = read(lines, at)
         if found:
@@ -58,7 +58,7 @@ def _read_block(lines: Lines, at: int) -> _Blocks:
 
 
 def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
-    """Whether a paragraph, list item or entry is over before a line."""
+    """Whether a paragraph, list item or entry ends before a line."""
     if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
         return True
     row = lines.rows[at]
@@ -69,8 +69,9 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
 def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
     """For each fence, the line after the one that closes it.
 
-    From the last line up, a stack per sort of fence keeps the bare fences that no nearer one
-    outdoes. An opening passes at most as many of them as it has characters, so this is linear.
+    From the last line up, a stack for each fence character keeps the bare fences that are longer
+    than all nearer ones. An opening fence passes at most as many of them as it has characters, so
+    this takes linear time.
     """
     closings: dict[int, int] = {}
     stacks: dict[str, list[tuple[int, int]]] = {"`": [], "~": []}
@@ -79,7 +80,7 @@ def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
         if fence is None:
             continue
         size, stack, bare = len(fence[1]), stacks[fence[1][0]], not fence[2].strip()
-        # never closed: with a language's name, code follows; bare, it closes what was cut off above
+        # never closed: with a language, code follows; bare, it closes a block that began earlier
         missing = at + 1 if bare else len(rows)
         closings[at] = next((line + 1 for line, other in reversed(stack) if other >= size), missing)
         while bare and stack and stack[-1][1] <= size:
@@ -95,7 +96,7 @@ def _read_fence(lines: Lines, at: int, closings: dict[int, int]) -> _Blocks:
 
 
 def _read_heading(lines: Lines, at: int) -> _Blocks:
-    """`# Title`, a title over a rule or between two (reStructuredText), or a rule alone."""
+    """`# Title`, a title above a rule or between two (reStructuredText), or a rule alone."""
     row, below, after = (*lines.rows[at : at + 3], "", "")[:3]
     rule = _RULE.match(row)
     if _ATX.match(row):
@@ -110,7 +111,7 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
 
 
 def _is_underline(rule: str, title: str) -> bool:
-    """`===` and `---` of any length; reStructuredText's other marks only as long as the title."""
+    """Whether a line underlines a title: `===` and `---` always, other signs if as long as it."""
     return bool(_RULE.match(rule)) and (rule[0] in "=-" or abs(len(rule) - len(title)) <= 1)
 
 
@@ -154,7 +155,7 @@ def _read_entry(lines: Lines, at: int) -> _Blocks:
 
 
 def _read_directive(lines: Lines, at: int) -> _Blocks:
-    """reStructuredText's code: a directive and the lines that are indented deeper."""
+    """A code directive of reStructuredText and the lines that are indented deeper."""
     row = lines.rows[at]
     if not _DIRECTIVE.match(row):
         return [], at

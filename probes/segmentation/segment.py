@@ -1,7 +1,7 @@
-"""Text to units: blocks (code, tables, lists, chats, JSON), then sentences, cut where too long.
+"""Splitting text into units: blocks (code, tables, lists, chats, JSON), then sentences.
 
 text      one string                                    nothing is stripped, normalised or dropped
-marks     where a block begins, and what it is          markdown.py, code.py, config.py,
+marks     where a block begins, and its kind            markdown.py, code.py, config.py,
                                                         chats_tables.py, json_html.py
 sentences where a sentence begins inside a block        sentences.py
 pieces    [0, a) [a, b) ... [z, len)                    each with its visible span
@@ -29,7 +29,7 @@ PIECE_CHARS = 1_000  # longer prose is cut at a clause
 ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
 
 _PIECES_CACHE: LruCache[tuple[Piece, ...]] = LruCache(2_000_000)
-"""The pieces of the last texts, in characters: a passage that is asked again is not cut again."""
+"""The pieces of recent texts; costs are in characters."""
 
 _VISIBLE = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
@@ -45,14 +45,14 @@ def segment(text: str, language: str = "en", structure: bool = True) -> list[Pie
     The first piece starts at 0, each stop is the next start, the last stop is `len(text)`. White
     space belongs to the piece before it; at the very front, to the first piece. A text of white
     space alone has no pieces. `visible` is never empty and never longer than `PIECE_CHARS`
-    (`LINE_CHARS` for code and JSON): what is longer is cut at a clause, at white space, or between
-    two characters. Takes time linear in the text.
+    (`LINE_CHARS` for code and JSON): longer spans are cut at a clause, at white space, or between
+    two characters. Takes time linear in the length of the text.
 
     Args:
         text: any string, lone surrogates and NUL included.
-        language: a code such as `en`, `de` or `zh-hant`; an unknown one is read by general rules.
-        structure: find code, settings, tables, headings, lists, chats, logs, JSON and HTML first;
-            else only paragraphs.
+        language: a code such as `en`, `de` or `zh-hant`; general rules apply to unknown ones.
+        structure: first find code, configuration, tables, headings, lists, chats, logs, JSON and
+            HTML; if False, only paragraphs.
     """
     safe = replace_surrogates(text)
     return _pieces(safe, _spans(safe, _starts(safe, _marks(safe, structure), language)))
@@ -70,7 +70,7 @@ def units_of(
 
 
 def _cached_pieces(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
-    """As `segment`; what was cut a moment ago is still there."""
+    """Like `segment`, with a cache of recent texts."""
     key = (text, language, structure)
     return _PIECES_CACHE.get(key, len(text), lambda: tuple(segment(text, language, structure)))
 
@@ -86,7 +86,7 @@ def _marks(text: str, structure: bool) -> list[Mark]:
 
 
 def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
-    """The marks, and between them those of the sentences inside a block."""
+    """The marks of blocks, and within blocks of prose those of sentences."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
         long = kind in _SPLIT_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
         if kind == "sentence" or long:
@@ -96,7 +96,7 @@ def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
 
 
 def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, UnitKind]]:
-    """Visible spans: without the white space around them, none empty, none too long."""
+    """The visible spans: without surrounding white space, none empty, none too long."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
         ink = _VISIBLE.search(text, start, stop)
         if ink is None:
@@ -112,28 +112,28 @@ def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, UnitKin
 
 
 def _pieces(text: str, spans: Iterator[tuple[int, int, UnitKind]]) -> list[Piece]:
-    """Each visible span with the white space after it; the first also with that before it."""
-    seen = list(spans)
-    edges = [0, *(start for start, _, _ in seen[1:]), len(text)]
+    """The pieces: each visible span with the white space after it, the first also before it."""
+    visible = list(spans)
+    edges = [0, *(start for start, _, _ in visible[1:]), len(text)]
     return [
         Piece(start, stop, (first, last), kind)
-        for (first, last, kind), (start, stop) in zip(seen, pairwise(edges), strict=False)
+        for (first, last, kind), (start, stop) in zip(visible, pairwise(edges), strict=False)
     ]
 
 
 def _cuts(text: str, start: int, stop: int, limit: int) -> Iterator[int]:
-    """Where `[start, stop)` begins and is cut so that no part is longer than the limit."""
+    """The start, and the offsets where `[start, stop)` is cut so that no part exceeds the limit."""
     yield start
     while stop - start > limit:
         ink = _VISIBLE.search(text, _last_break(text, start, start + limit), stop)
-        if ink is None:  # cannot be: the character before stop is visible
+        if ink is None:  # impossible: the character before stop is visible
             return
         start = ink.start()
         yield start
 
 
 def _last_break(text: str, start: int, stop: int) -> int:
-    """The best place to cut in `(start, stop]`: a clause mark, else white space, else anywhere."""
+    """The best offset to cut in `(start, stop]`: a clause mark, else white space, else any."""
     for mark, first in ((_CLAUSE, (start + stop) // 2), (_SPACE, start)):
         last = start
         for last_match in mark.finditer(text, first, stop):
@@ -144,11 +144,11 @@ def _last_break(text: str, start: int, stop: int) -> int:
 
 
 def _grapheme_boundary(text: str, start: int, at: int) -> int:
-    """The nearest place at or before `at` that leaves accents and joined emoji with their base."""
-    # 64: no emoji in use is longer, and a run of accents without end must still be cut
-    for place in range(at, max(start, at - 64), -1):
-        if not _joins_previous(text, start, place):
-            return place
+    """The last offset up to `at` that does not separate accents or joined emoji from their base."""
+    # 64: no emoji in use is longer, and an endless run of accents must still be cut
+    for offset in range(at, max(start, at - 64), -1):
+        if not _joins_previous(text, start, offset):
+            return offset
     return at
 
 

@@ -1,8 +1,8 @@
-"""Where sentences begin, inside one paragraph.
+"""Finding where sentences begin, inside one paragraph.
 
-First the lines: one that is a statement of its own (a verse, a log entry, a key with its value)
-ends where it ends; one that was only wrapped at the margin goes on. Then sentencex, which knows the
-abbreviations of many languages, with the misses repaired that were seen on XQuAD, SQuAD, HotpotQA.
+First by lines: a line that is a statement of its own (a verse, a log entry, a key with its value)
+ends a sentence; a line that was only wrapped at the margin does not. Then by sentencex, which knows
+the abbreviations of many languages, with corrections of errors found on XQuAD, SQuAD and HotpotQA.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sentencex import get_sentence_boundaries
 
 from tamis.probes.segmentation.lines import Lines, lines_of
 
-# sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take it 0.6 s
+# sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take 0.6 s
 WINDOW_CHARS = 2_000
-QUOTED_CHARS = 240  # a longer sentence with quotation marks or brackets is looked into
+QUOTED_CHARS = 240  # a longer sentence with quotation marks or brackets is split inside them
 
 # columns at which prose is wrapped; a shorter line is a verse or an entry, a longer one a paragraph
 _COLUMNS = range(55, 161)
@@ -33,9 +33,9 @@ _STOP = re.compile(r"[.!?。！？…:：;]$")
 _CAPITAL = "A-ZÀ-ÖØ-ÞА-ЯΑ-Ω"
 _OPENING = "\"'“„«‘‹(\\["
 _CLOSING = "\"'”’»›)\\]}」』）】》〉"
-# an apostrophe or a backtick may pair up with a far one, and what lies between is then one sentence
+# an apostrophe or a backtick may pair with a distant one; all between them is then one sentence
 _LETTER_LIKE = re.compile(r"[`´]|(?<=\w)['’](?=\w)")
-# sentencex fails on "C\u00a0." for every blank of more than one byte
+# sentencex fails on "C\u00a0." for every white space of more than one byte
 _WIDE_BLANK = re.compile(r"[^\S\x00-\x7f](?=[^\w\s])")
 _PAIRED = re.compile("[\"“”„«»()（）「」『』'‘’]")
 _MISSED = re.compile(
@@ -46,8 +46,8 @@ _MISSED = re.compile(
     # 'other race groups . Former …', 'Tottenham Hotspur F.C.. The …'
     rf"|(?:(?<=[^.\s]\s)[.!?]|(?<=[^.\s])(?:\.\.\.?|…))\s+(?=[{_CAPITAL}])"
 )
-# what follows a full stop without a blank and belongs to its sentence: '.”', '.[source needed]';
-# bounded, or a line of nothing but notes would be walked from each of them to its end
+# what follows a full stop without a space and belongs to its sentence: '.”', '.[source needed]';
+# bounded, else a line of nothing but notes would be scanned from each of them to its end
 _TAIL = re.compile(
     rf"(?:[{_CLOSING}]{{1,8}}(?=\s|$|\[)|[”’」』）】》〉]{{1,8}}"
     r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}){1,8}"
@@ -63,17 +63,17 @@ def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator
     """Start offsets of the sentences in `[start, stop)`, ascending, the first at `start`.
 
     Args:
-        text: without lone surrogates (see `encodable`); `[start, stop)` has no blank line inside.
-        language: a code; its part before the first hyphen chooses the abbreviations.
+        text: without lone surrogates, see `replace_surrogates`; `[start, stop)` has no blank line.
+        language: a code; its primary subtag selects the abbreviations.
     """
-    tongue = language.partition("-")[0].lower()
+    subtag = language.partition("-")[0].lower()
     for first, last in pairwise([*_statements(text, start, stop), stop]):
         yield first
-        yield from sorted(_repaired_starts(text, first, last, tongue))
+        yield from sorted(_repaired_starts(text, first, last, subtag))
 
 
 def _statements(text: str, start: int, stop: int) -> Iterator[int]:
-    """Starts of the lines that begin a statement of their own, the first line included."""
+    """Starts of lines that begin a statement of their own, the first line included."""
     yield start
     lines = lines_of(text, start, stop)
     rows = [row for row in lines.rows if row]
@@ -82,63 +82,66 @@ def _statements(text: str, start: int, stop: int) -> Iterator[int]:
     if 4 * sum(_RECORD.match(row) is not None for row in rows) >= 3 * len(rows):
         yield from lines.starts[1:]
     else:
-        yield from _unwrapped_line_starts(lines, max(map(len, rows)), rows[0].lstrip()[:1].islower())
+        yield from _unwrapped_line_starts(
+            lines, max(map(len, rows)), rows[0].lstrip()[:1].islower()
+        )
 
 
 def _unwrapped_line_starts(lines: Lines, width: int, all_lower: bool) -> Iterator[int]:
-    """Starts of the lines that do not continue the one before them."""
+    """Starts of lines that do not continue the line before."""
     pairs = list(pairwise(lines.rows))
     slack = _RAGGED_COLUMNS if width in _COLUMNS else 0
     margin = width - slack if width <= _COLUMNS[-1] else None
     if slack == 0 and (
         len(pairs) < 3 or not all(_is_full(a, b, width) for a, b in pairs if a and b)
     ):
-        margin = None  # lines short of the usual columns count as wrapped only if every one is full
+        margin = None  # lines outside the usual columns count as wrapped only if every one is full
     for at, (before, after) in zip(lines.starts[1:], pairs, strict=True):
-        goes_on = (
+        continues = (
             after.lstrip()[:1].islower() and not all_lower and _STOP.search(before[-1:]) is None
         )
         if _DATE.match(after) or not (
-            goes_on or (margin is not None and _is_full(before, after, margin))
+            continues or (margin is not None and _is_full(before, after, margin))
         ):
             yield at
 
 
 def _is_full(before: str, after: str, width: int) -> bool:
-    """Whether the next line's first word did not fit on this one: the mark of wrapped prose."""
+    """Whether the next line's first word would not have fit on this one, as in wrapped prose."""
     word = after.lstrip()[:width].split(" ", 1)[0]
     return len(before) + 1 + len(word) >= width
 
 
-def _repaired_starts(text: str, start: int, stop: int, tongue: str) -> set[int]:
-    """Starts inside one statement: those of sentencex, fewer and more."""
+def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int]:
+    """Starts inside one statement: those of sentencex, with corrections."""
     if _ASCII_STOP.search(text, start, stop) is None and text[start:stop].isascii():
-        return set()  # spares short lines a call that costs more than they do
-    found = set(_windowed_starts(text, start, stop, tongue))
-    found = {at for at in found if not _is_unfinished(text, start, at, tongue)}
+        return set()  # avoids a call that is expensive for short lines
+    found = set(_windowed_starts(text, start, stop, language))
+    found = {at for at in found if not _is_unfinished(text, start, at, language)}
     found.update(m.end() for m in _MISSED.finditer(text, start, stop))
-    return {place for at in found if start < (place := _skip_tail(text, at, stop)) < stop}
+    return {offset for at in found if start < (offset := _skip_tail(text, at, stop)) < stop}
 
 
-def _windowed_starts(text: str, start: int, stop: int, tongue: str) -> Iterator[int]:
-    """sentencex's starts after the first, read in windows that begin where a sentence does."""
+def _windowed_starts(text: str, start: int, stop: int, language: str) -> Iterator[int]:
+    """sentencex's starts after the first, by windows that begin at a sentence start."""
     while start < stop:
         end = _window_end(text, start, stop)
-        read = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
-        found = [start + at for at in _boundaries(read, tongue)]
+        window = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
+        found = [start + at for at in _boundaries(window, language)]
         yield from found[1:]
         start = found[-1] if len(found) > 1 and end < stop else end
 
 
-def _boundaries(text: str, tongue: str) -> Iterator[int]:
-    """sentencex's starts, and those inside quotations and brackets, which it keeps whole."""
-    for each in get_sentence_boundaries(tongue, text):
+def _boundaries(text: str, language: str) -> Iterator[int]:
+    """sentencex's starts, and those inside long quotations and brackets, which it keeps whole."""
+    for each in get_sentence_boundaries(language, text):
         start, sentence = each["start_index"], each["text"]
         yield start
         if len(sentence) > QUOTED_CHARS and _PAIRED.search(sentence):
             bare = _PAIRED.sub("ʼ", sentence)
             yield from (
-                start + inner["start_index"] for inner in get_sentence_boundaries(tongue, bare)[1:]
+                start + inner["start_index"]
+                for inner in get_sentence_boundaries(language, bare)[1:]
             )
 
 
@@ -148,15 +151,15 @@ def _window_end(text: str, start: int, stop: int) -> int:
     return max(text.rfind(" ", start + 1, start + WINDOW_CHARS) + 1, 0) or start + WINDOW_CHARS
 
 
-def _is_unfinished(text: str, start: int, at: int, tongue: str) -> bool:
-    """Whether the sentence that seems to end before `at` goes on."""
+def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
+    """Whether the sentence that seems to end before `at` continues."""
     before = text[max(start, at - 12) : at]
     return bool(
-        _OPEN_END.search(before) or (tongue in _ORDINAL_LANGUAGES and _ORDINAL.search(before))
+        _OPEN_END.search(before) or (language in _ORDINAL_LANGUAGES and _ORDINAL.search(before))
     )
 
 
 def _skip_tail(text: str, at: int, stop: int) -> int:
-    """The start, moved behind a closing quote, bracket or note that touches the stop before it."""
+    """The start, moved after a closing quote, bracket or note that directly follows the stop."""
     tail = None if at == 0 or text[at - 1].isspace() else _TAIL.match(text, at, stop)
     return tail.end() if tail else at

@@ -1,4 +1,4 @@
-"""Text to index terms: words in any script, and English words without their endings."""
+"""Index terms of a text: words in any script, and stems of English words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from functools import cache
 from itertools import groupby
 
 _WORD = re.compile(r"[^\W_]+")
-# Han, kana, Thai, Lao, Khmer, Myanmar: written without blanks between words
+# Han, kana, Thai, Lao, Khmer, Myanmar: written without spaces between words
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
-# below are Latin letters that need no care; Greek, punctuation and Han have no marks either
-_NEEDS_NORMALISING = re.compile("[\u0300-\u036f\u0400-\u1fff\u20d0-\u20ff\u2c00-\u33ff\ua000-\U0010ffff]")
-# points and vowel signs of Hebrew and Arabic, stress in Cyrillic: most texts are written without
+# Latin letters below need none; Greek, punctuation and Han have no marks either
+_NEEDS_NORMALISING = re.compile(
+    "[\u0300-\u036f\u0400-\u1fff\u20d0-\u20ff\u2c00-\u33ff\ua000-\U0010ffff]"
+)
+# points and vowel signs of Hebrew and Arabic, stress in Cyrillic: most texts omit them
 _UNWRITTEN = re.compile(
     "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]"
     "|(?<=[\u0400-\u04ff])[\u0300\u0301]"
@@ -25,12 +27,12 @@ _SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 def words(text: str) -> list[str]:
     """The index terms of a text, case folded, in order.
 
-    Words are runs of letters, digits and the marks upon them (vowel signs, accents), however they
-    are encoded; scripts without blanks between words are indexed by pairs of characters.
+    Words are runs of letters and digits with their marks (vowel signs, accents), in any Unicode
+    normalisation; scripts without spaces between words are indexed by pairs of characters.
     """
     folded, word = text.casefold(), _WORD
     if not folded.isascii() and _NEEDS_NORMALISING.search(folded):
-        # a dotted capital I is folded to i and a dot upon it
+        # case folding turns a dotted capital I into i and a combining dot
         folded = unicodedata.normalize("NFC", folded).replace("i\u0307", "i")
         folded, word = _UNWRITTEN.sub("", folded), _marked_word_pattern()
     terms: list[str] = []
@@ -41,7 +43,7 @@ def words(text: str) -> list[str]:
 
 @cache
 def _marked_word_pattern() -> re.Pattern[str]:
-    """Words with their marks; `re` has no class of these, and the table takes 20 ms to make."""
+    """A pattern for words with marks, for which `re` has no class; building it takes 20 ms."""
     ranges = ((0x300, 0x20000), (0xE0100, 0xE01F0))
     marks = [
         code
@@ -70,7 +72,7 @@ def _terms(word: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """A word without its commonest English endings, so that `acted` meets `acting`."""
+    """A word without its most common English endings, so that `acted` matches `acting`."""
     for ending in ("ies", "ing", "ed", "es", "s", "ly"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

@@ -67,7 +67,7 @@ class RequestQueue:
         self._reserved_tokens = 0
         self._closed = False
         self._recent_tokens = self._recent_seconds = 0.0
-        self._size_ratio = 1.0
+        self._size_ratio, self._is_size_guessed = 1.0, True
         """True tokens of a request for each estimated one, of late."""
         self._promises: dict[int, _Promise] = {}
         self._changed = threading.Condition()
@@ -128,7 +128,7 @@ class RequestQueue:
         with self._changed:
             if request.fault is not None:
                 raise request.fault
-            estimate = request.reserved_tokens
+            estimate, predicted = request.reserved_tokens, self._predicted_tokens(request)
             self._reserved_tokens -= request.reserved_tokens
             others, request.reserved_tokens = self._reserved_tokens, 0
             if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
@@ -141,7 +141,7 @@ class RequestQueue:
             if (is_first := request.submitted_at is None) and estimate:
                 self._learn_size(tokens / estimate)
             request.submitted_at = now
-            if is_first:
+            if is_first and tokens > predicted:
                 self._check_time(request, now)
             self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
@@ -214,35 +214,52 @@ class RequestQueue:
                 self._reserved_tokens / max(len(self._requests), 1) / self.tokens_per_second,
             )
         if tokens and self._reserved_tokens and self._reserved_tokens + tokens > self.max_tokens:
-            raise Overloaded(self._overload_message(tokens), self._promise(key, tokens, limit_s))
+            raise Overloaded(
+                self._overload_message(tokens),
+                self._promise(key, tokens * self._size_ratio, limit_s),
+            )
         if tokens and self._reserved_tokens and not self._fits_promises(tokens, limit_s, key):
             raise Overloaded(
-                f"about {tokens:,} tokens would come, and the room that there will be is promised "
+                f"about {tokens:,} tokens would come, and there is no time for them, or it is promised "
                 "to requests that were refused before; come back after Retry-After",
-                self._promise(key, tokens, limit_s),
+                self._promise(key, tokens * self._size_ratio, limit_s),
             )
 
     def _check_time(self, newcomer: QueuedRequest, now: float) -> None:
-        """Refuses a request that would not be read in time, or because of which another is not."""
+        """Refuses a request that would not be read in time, or because of which another is not.
+
+        One that has time goes behind those that it would make late.
+        """
         others = self._requests - {newcomer}
         if not newcomer.reserved_tokens or not any(r.reserved_tokens for r in others):
             return
+        if self._late_s(newcomer, others, now) <= 0:
+            return
+        due, newcomer.due = newcomer.due, max(newcomer.due, *(r.due for r in others))
+        if (late_s := self._late_s(newcomer, others, now)) <= 0:
+            return
+        newcomer.due = due
+        limit_s = None if newcomer.expires is None else newcomer.expires - now
+        raise Overloaded(
+            f"{self._reserved_tokens:,} tokens are waiting and about "
+            f"{self.tokens_per_second:,.0f} are read a second, so this would not be done in "
+            "time; come back after Retry-After",
+            self._promise(newcomer.key, self._predicted_tokens(newcomer), limit_s, late_s),
+        )
+
+    def _late_s(self, newcomer: QueuedRequest, others: set[QueuedRequest], now: float) -> float:
+        """The most seconds by which the newcomer, or one behind it, would be late."""
         ahead, late_s, is_behind = 0.0, 0.0, False
-        for request in sorted({*others, newcomer}, key=lambda r: (r.priority, r.due)):
+        order = sorted(others, key=lambda r: (r.priority, r.due))
+        place = (newcomer.priority, newcomer.due)
+        at = sum((r.priority, r.due) <= place for r in order)
+        for request in [*order[:at], newcomer, *order[at:]]:
             ahead += (tokens := self._predicted_tokens(request))
             is_behind = is_behind or request is newcomer
             if is_behind and tokens and request.expires is not None:
                 seconds = ahead / (_USABLE * self.tokens_per_second)
                 late_s = max(late_s, seconds - (request.expires - now))
-        if late_s > 0:
-            limit_s = None if newcomer.expires is None else newcomer.expires - now
-            wait_s = self._promise(newcomer.key, newcomer.reserved_tokens, limit_s, late_s)
-            raise Overloaded(
-                f"{self._reserved_tokens:,} tokens are waiting and about "
-                f"{self.tokens_per_second:,.0f} are read a second, so this would not be done in "
-                "time; come back after Retry-After",
-                wait_s,
-            )
+        return late_s
 
     def _predicted_tokens(self, request: QueuedRequest) -> float:
         """Tokens that a request still has to have read: known, or estimated and corrected."""
@@ -251,7 +268,9 @@ class RequestQueue:
 
     def _learn_size(self, ratio: float) -> None:
         bounded = min(max(ratio, _MIN_SIZE_RATIO), _MAX_SIZE_RATIO)
-        self._size_ratio += (1 - _RATE_DECAY) * (bounded - self._size_ratio)
+        step = 1.0 if self._is_size_guessed else 1 - _RATE_DECAY
+        self._size_ratio += step * (bounded - self._size_ratio)
+        self._is_size_guessed = False
 
     def _capacity(self, limit_s: float | None) -> float:
         """Tokens that may be in the queue when a promise comes due."""
@@ -273,6 +292,8 @@ class RequestQueue:
         if promise is not None and promise.at <= now:
             return True
         work = sum(map(self._predicted_tokens, self._requests)) + tokens * self._size_ratio
+        if limit_s is not None and work > _PROMISED * limit_s * self.tokens_per_second:
+            return False
         for promise in promises:
             work += promise.tokens
             if work - max(0.0, promise.at - now) * self.tokens_per_second > self._capacity(limit_s):
@@ -280,7 +301,7 @@ class RequestQueue:
         return True
 
     def _promise(
-        self, key: int | None, tokens: float, limit_s: float | None, at_least_s: float = 0.0
+        self, key: int | None, needed: float, limit_s: float | None, at_least_s: float = 0.0
     ) -> float:
         """Seconds until there is room for a refused request, which is then kept for it."""
         now = time.monotonic()
@@ -288,8 +309,8 @@ class RequestQueue:
         earlier = self._promises.get(key) if key is not None else None
         if earlier is not None and earlier.at > now:
             return earlier.at - now
-        needed = min(tokens, self.max_tokens) * self._size_ratio
-        work = sum(map(self._predicted_tokens, self._requests)) + needed
+        others = (r for r in self._requests if key is None or r.key != key)
+        work = sum(map(self._predicted_tokens, others)) + needed
         work += sum(promise.tokens for promise in promises)
         wait_s = max(at_least_s, (work - self._capacity(limit_s)) / self.tokens_per_second)
         if key is not None and len(promises) < _MAX_PROMISES:

@@ -44,6 +44,7 @@ from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import MAX_NAME_CHARS
 
 _UNION_TAGS = (
     *("body", "tei", "jina", "voyage", "sglang", "librechat", "ours", "conversation", "single"),
@@ -53,6 +54,14 @@ _UNION_TAGS = (
 _TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
 """Parts of an error's location that name the type that was tried."""
 _WEB_FOLDER = Path(__file__).parent / "web"
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""The page loads its own scripts and styles, and talks to its own service alone."""
 
 
 def create_app(settings: Settings | None = None, reader: Reader | None = None) -> FastAPI:
@@ -97,6 +106,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         summary="Context compression and reranking by reading a small model's attention",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
     )
     for part in (compress, rerank, search, about):
@@ -122,6 +132,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 REQUEST_ID_HEADER.decode(),
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
+                *base.WARNINGS_HEADERS,
                 *tei.HEADERS,
             ],
         )
@@ -157,7 +168,7 @@ def _mount_web_page(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(_WEB_FOLDER / "index.html")
+        return FileResponse(_WEB_FOLDER / "index.html", headers=_PAGE_HEADERS)
 
     if (_WEB_FOLDER / "assets").is_dir():
         app.mount("/assets", StaticFiles(directory=_WEB_FOLDER / "assets"), name="assets")
@@ -190,9 +201,13 @@ def _add_error_handlers(app: FastAPI) -> None:
 def _to_tamis_error(error: HTTPException, request: Request) -> Exception:
     path = request.url.path
     if error.status_code == 404:
-        return NotFound(f"there is nothing at {path}; GET /openapi.json lists what there is")
+        hint = "leave out the slash at its end; " if path.endswith("/") else ""
+        return NotFound(
+            f"there is nothing at {path:.{MAX_NAME_CHARS}}; {hint}GET /openapi.json lists what "
+            "there is"
+        )
     if error.status_code == 405:
-        return MethodNotAllowed(f"{path} does not take {request.method}")
+        return MethodNotAllowed(f"{path:.{MAX_NAME_CHARS}} does not take {request.method}")
     return Malformed(str(error.detail))
 
 

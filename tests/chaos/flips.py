@@ -22,7 +22,7 @@ from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
 from tests.chaos.promise import FaultOutcome
 from tests.probes import tiny
-from tests.probes.kv_cache.cache_kit import filled
+from tests.probes.kv_cache.cache_kit import fill_folder
 from tests.probes.probing.test_linear import CARD, WEIGHTS
 from tests.retrieval.index.corpora import make_documents
 from tests.retrieval.keys.test_encoder import recipe_for
@@ -104,7 +104,7 @@ def index(folder: Path, times: int, draw: random.Random) -> FaultOutcome:
 
 def cache(folder: Path, times: int, draw: random.Random) -> FaultOutcome:
     """Kept passages: a damaged entry is named, dropped and read anew."""
-    filled(folder)
+    fill_folder(folder)
     files = sorted(folder.rglob("*.safetensors"))
 
     def holds(file: Path) -> bool:

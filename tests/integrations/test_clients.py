@@ -6,6 +6,7 @@ import cohere
 import litellm
 import pytest
 import voyageai
+import xinference_client
 from huggingface_hub import InferenceClient
 from huggingface_hub.utils import build_hf_headers, get_session
 
@@ -106,3 +107,62 @@ def test_litellm_as_vllm(service):
         api_key=KEY,
     )
     assert found.results[0]["index"] == 1
+
+
+LITELLM = {
+    "infinity/tamis": "/infinity",
+    "huggingface/tamis": "",
+    "voyage/rerank-2.5": "",
+    "nvidia_nim/nvidia/rerank": "",
+    "nvidia_nim/ranking/nvidia/rerank": "",
+    "deepinfra/Qwen/Qwen3-Reranker-4B": "/v1",
+    "fireworks_ai/qwen3-reranker-8b": "",
+    "dashscope/qwen3-rerank": "/v1",
+    "cohere/rerank-v4.0": "",
+    "hosted_vllm/tamis": "",
+    "jina_ai/jina-reranker-v3": "/v1/rerank",
+}
+"""Models of LiteLLM's rerank providers, and what their base has behind the service's address."""
+
+
+@pytest.mark.parametrize("as_objects", [False, True], ids=["texts", "objects"])
+@pytest.mark.parametrize("model", LITELLM)
+def test_litellm_s_providers(service, model, as_objects):
+    found = litellm.rerank(
+        model=model,
+        query=QUESTION,
+        documents=[{"text": text} for text in TEXTS] if as_objects else TEXTS,
+        top_n=2,
+        return_documents=True,
+        api_base=service.url + LITELLM[model],
+        api_key=KEY,
+    )
+    results = sorted(found.results, key=lambda row: -row["relevance_score"])
+    assert results[0]["index"] == 1
+    if not model.startswith("deepinfra/"):  # which has no top_n, and returns scores alone
+        assert len(results) == 2
+        assert results[0]["document"]["text"] == TEXTS[1]
+
+
+@pytest.mark.parametrize("model", ["hosted_vllm/tamis", "deepinfra/Qwen/Qwen3-Reranker-4B"])
+def test_litellm_s_instruction_is_obeyed(service, model):
+    def scores(**fields):
+        found = litellm.rerank(
+            model=model,
+            query=QUESTION,
+            documents=TEXTS,
+            api_base=service.url + LITELLM[model],
+            api_key=KEY,
+            **fields,
+        )
+        return {row["index"]: row["relevance_score"] for row in found.results}
+
+    assert scores(instruction="Prefer what is said about walls.") != scores()
+
+
+def test_xinference(service):
+    handle = xinference_client.RESTfulClient(service.url, api_key=KEY).get_model("default")
+    found = handle.rerank(TEXTS, QUESTION, top_n=2, return_documents=True, return_len=True)
+    assert [row["index"] for row in found["results"]][0] == 1
+    assert found["results"][0]["document"]["text"] == TEXTS[1]
+    assert len(found["results"]) == 2

@@ -16,6 +16,8 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.errors import TooLarge
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
+    WARNINGS_RESPONSES,
+    add_warnings,
     check_limits,
     create_router,
     error_responses,
@@ -31,6 +33,7 @@ from tamis.service.http.schemas.about import (
     Info,
     Limits,
     Model,
+    ModelDetail,
     Models,
     TeiToken,
     TeiTokenized,
@@ -96,6 +99,12 @@ async def metrics(request: Request) -> Response:
 
 
 @routes.get(
+    "/models",
+    response_model=Models,
+    responses=error_responses(post=False),
+    summary="As /v1/models",
+)
+@routes.get(
     "/v1/models",
     response_model=Models,
     responses=error_responses(post=False),
@@ -103,7 +112,25 @@ async def metrics(request: Request) -> Response:
 )
 async def models(request: Request) -> Response:
     """`default`, and each method by its name."""
+    return json_response(Models(data=_served_models(service_state(request))))
+
+
+@routes.get(
+    "/v1/models/{uid}",
+    response_model=ModelDetail,
+    responses=error_responses(404, post=False),
+    summary="One of the models",
+)
+async def model(uid: str, request: Request) -> Response:
+    """The model of an id of `/v1/models`, as OpenAI and Xinference describe it."""
     state = service_state(request)
+    method = state.methods.resolve_method(uid)
+    found = next(one for one in _served_models(state) if one.id == method)
+    named = found.model_copy(update={"id": uid})
+    return json_response(ModelDetail(**dict(named), model_name=uid, model_uid=uid))
+
+
+def _served_models(state: ServiceState) -> list[Model]:
     default = state.settings.method
     listed = [
         Model(
@@ -116,7 +143,7 @@ async def models(request: Request) -> Response:
         for name in state.methods.names
     ]
     first = listed[state.methods.names.index(default)].model_copy(update={"id": "default"})
-    return json_response(Models(data=[first, *listed]))
+    return [first, *listed]
 
 
 @routes.get(
@@ -156,7 +183,7 @@ def _service_info(state: ServiceState) -> Info:
 @routes.post(
     "/tokenize",
     response_model=Tokenized | TeiTokenized,
-    responses=error_responses(),
+    responses=WARNINGS_RESPONSES | error_responses(),
     summary="How the proxy, or a budget, counts",
 )
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
@@ -172,7 +199,9 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     def work(_: QueuedRequest) -> Response:
         return _tokenized(counter, texts, body.prompt is None, state.settings.max_request_tokens)
 
-    return await run_while_connected(request.receive, state.executor.run(work, 0))
+    answer = await run_while_connected(request.receive, state.executor.run(work, 0))
+    add_warnings(answer, body.field_warnings())
+    return answer
 
 
 def _tokenized(counter: TextTokenizer, texts: list[str], is_tei: bool, most: int) -> Response:

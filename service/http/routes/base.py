@@ -120,9 +120,14 @@ def json_response(
     response = JsonResponse(
         model.model_dump(mode="python", by_alias=True, exclude_none=exclude_none)
     )
+    add_warnings(response, warnings)
+    return response
+
+
+def add_warnings(response: Response, warnings: Sequence[str]) -> None:
+    """Sets the header of warnings, if there are any."""
     if warnings:
         response.headers[WARNINGS_HEADER] = warnings_header(warnings)
-    return response
 
 
 def check_limits(

@@ -60,7 +60,9 @@ _Sglang = Annotated[SglangRequest, Tag("sglang")]
 _Candidates = Annotated[CandidatesRequest, Tag("librechat")]
 _Tei = Annotated[TeiRequest, Tag("tei")]
 _V1 = Annotated[_Jina | _Voyage | _Sglang | _Candidates, Discriminator(_v1_dialect), Body()]
-_Any = Annotated[_Tei | _Jina | _Voyage | _Sglang | _Candidates, Discriminator(body_dialect), Body()]
+_Any = Annotated[
+    _Tei | _Jina | _Voyage | _Sglang | _Candidates, Discriminator(body_dialect), Body()
+]
 _V1Request = JinaRequest | VoyageRequest | SglangRequest | CandidatesRequest
 _V1Answer = JinaAnswer | VoyageAnswer | SglangAnswer | CandidatesAnswer
 _RerankAnswer = TeiAnswer | _V1Answer

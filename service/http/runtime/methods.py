@@ -183,7 +183,9 @@ class ServedMethods:
         known = [*self.names, "default", self.reader.card.name]
         near = difflib.get_close_matches(chosen, known, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no model {chosen!r} here; {hint}GET /v1/models lists them")
+        raise UnknownMethod(
+            f"there is no model {chosen!r:.80} here; {hint}GET /v1/models lists them"
+        )
 
     def counter(self, tokenizer: str) -> TextTokenizer:
         """The tokenizer that a budget is counted in.
@@ -193,7 +195,8 @@ class ServedMethods:
         """
         if tokenizer not in self.counters:
             raise UnknownTokenizer(
-                f"there is no tokenizer {tokenizer!r} here; there are: {', '.join(self.counters)}; "
+                f"there is no tokenizer {tokenizer!r:.80} here; there are: "
+                f"{', '.join(self.counters)}; "
                 "the service is started with others by --tokenizers name=tokenizer.json"
             )
         return self.counters[tokenizer]

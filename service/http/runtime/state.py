@@ -109,7 +109,7 @@ class ServiceState:
             )
         chosen = next(iter(self.indexes)) if name is None and len(self.indexes) == 1 else name
         if chosen not in self.indexes:
-            raise NotFound(f"there is no index {name!r}; there are: {', '.join(self.indexes)}")
+            raise NotFound(f"there is no index {name!r:.80}; there are: {', '.join(self.indexes)}")
         return str(chosen), self.indexes[chosen]
 
 

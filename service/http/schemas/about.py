@@ -28,6 +28,14 @@ class Models(Response):
     data: list[Model]
 
 
+class ModelDetail(Model):
+    """One model; the last three fields are Xinference's."""
+
+    model_type: Literal["rerank"] = "rerank"
+    model_name: str
+    model_uid: str
+
+
 class Limits(Response):
     """Limits of one request, and of the service as a whole."""
 

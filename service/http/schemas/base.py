@@ -26,6 +26,9 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
 from tamis.service.http.schemas.fields import REASONS, REQUESTS
 
+MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
+"""Of a caller's name in a message, of the fields that a warning names, of a header of warnings."""
+
 
 def _check_text(value: Any) -> str:
     if not isinstance(value, str):
@@ -62,7 +65,7 @@ ShortText = Annotated[
 
 def _check_language(value: Any) -> str:
     try:
-        return check_language(_check_text(value))
+        return check_language(_check_text(value)[:MAX_NAME_CHARS])
     except BadInput as error:
         raise PydanticCustomError("language", "{message}", {"message": str(error)}) from None
 
@@ -114,9 +117,8 @@ class StrictRequest(BaseModel):
                     meant = _suggest_field(str(name), cls.model_fields)
                     meant = meant and (cls.model_fields[meant].alias or meant)
                     hint = f"did you mean {meant!r}?" if meant else "it is not known"
-                    raise PydanticCustomError(
-                        "unknown", "no field {name}; {hint}", {"name": repr(name), "hint": hint}
-                    )
+                    shown = {"name": f"{name!r:.{MAX_NAME_CHARS}}", "hint": hint}
+                    raise PydanticCustomError("unknown", "no field {name}; {hint}", shown)
         return given
 
 
@@ -174,7 +176,7 @@ def warnings_header(warnings: Iterable[str]) -> str:
         if len(json.dumps([*fitting, warning])) > MAX_HEADER_CHARS:
             break
         fitting.append(warning)
-    return json.dumps(fitting)
+    return json.dumps(fitting).replace("\x7f", "\\u007f")
 
 
 def _read_number(value: Any) -> Any:
@@ -191,7 +193,7 @@ def _read_flag(value: Any) -> Any:
     return _FLAGS.get(value, value) if isinstance(value, str) else value
 
 
-_DIGITS = re.compile(r"[0-9]{1,9}")
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,8}")
 _FLAGS = {"true": True, "True": True, "false": False, "False": False}
 LenientFlag = Annotated[
     bool,
@@ -202,10 +204,9 @@ LenientFlag = Annotated[
 
 
 def _number_schema(least: int, most: int) -> WithJsonSchema:
-    text = {"type": "string", "pattern": f"^[{least}-9]$"}
-    return WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, text]}
-    )
+    zero, digits = "0|" * (least == 0), len(str(most + 1)) - 1
+    text = {"type": "string", "pattern": f"^({zero}[1-9][0-9]{{0,{digits - 1}}})$"}
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, text]})
 
 
 _MOST = 2**31
@@ -221,7 +222,6 @@ Priority = Annotated[
     int, Field(ge=0, le=999), BeforeValidator(_read_number), _number_schema(0, 999)
 ]
 """0 is served first."""
-MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
 
 
 class Response(BaseModel):

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from tamis.compressors.rules import check_together
-from tamis.compressors.rules import BUDGETS
 from tamis.compressors.inputs import question_text
-from tamis.compressors.rules import MAX_TOKENS, Budget, Rules
+from tamis.compressors.rules import BUDGETS, MAX_TOKENS, Budget, Rules, check_together, rules_from
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import rule_fields
-from tamis.compressors.rules import rules_from
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
 from tamis.service.http.schemas.base import Language, Question, ShortText, StrictRequest, Text
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 WARNINGS_HEADER = "X-Tamis-Warnings"
 REFUSED = "refused"
 """In place of `warnings`: fields that are not known are refused."""
@@ -43,12 +42,12 @@ REASONS = {
     "max_length": _WHOLE,
     "max_tokens_per_query": "the query is read whole",
     "metadata": "documents are ranked by their text alone",
-    "profile": "there is one profile here",
     "rank_fields": "documents are ranked by their text alone",
     "timeout_ms": _TIME,
     "timeout": _TIME,
     "return_len": "usage has the tokens of all documents",
     "return_token_strs": "ids are returned, not the texts of tokens",
+    "add_special_tokens": "texts are counted without special tokens",
     "webhook": "answers are sent to the caller alone",
     "service_tier": "there is one tier; priority sets the order",
     "base_score": "the score of a first stage is not mixed in",
@@ -69,13 +68,16 @@ REQUESTS: dict[str, RequestFields] = {
         warnings="`meta.warnings`",
     ),
     "JinaRequest": RequestFields(
-        "Jina, Cohere v1, vLLM, infinity, Contextual, Xinference, DashScope, Fireworks: `/v1/rerank`",
+        "Jina, Cohere v1, vLLM, infinity, Contextual, Xinference, DashScope, Fireworks: "
+        "`/v1/rerank`",
         (*_RERANK, "rank_fields", "instruction", "raw_scores", "priority"),
         ("max_chunks_per_doc", "max_tokens_per_doc"),
         warnings=f"`meta.warnings`; Fireworks: {_HEADER}",
     ),
     "SglangRequest": RequestFields(
-        "SGLang: `/v1/rerank` with `instruct`", (*_RERANK, "rank_fields", "instruct"), warnings=_HEADER
+        "SGLang: `/v1/rerank` with `instruct`",
+        (*_RERANK, "rank_fields", "instruct"),
+        warnings=_HEADER,
     ),
     "CandidatesRequest": RequestFields(
         "LibreChat: `/v1/rerank` with `candidates`",

@@ -31,7 +31,7 @@ def compile_pattern(pattern: str) -> Any:
         return regex.compile(pattern)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
         raise BadInput(
-            f"protect has {pattern!r}, which is no regular expression ({error}); "
+            f"protect has {pattern!r:.80}, which is no regular expression ({error}); "
             "escape characters that are meant literally with a backslash"
         ) from error
 
@@ -87,6 +87,6 @@ def match_spans(pattern: Any, text: str) -> list[tuple[int, int]]:
         return [match.span() for match in found if match.end() > match.start()]
     except TimeoutError:
         raise BadInput(
-            f"the pattern {pattern.pattern!r} of protect took more than {MATCH_S:g} s on one "
+            f"the pattern {pattern.pattern!r:.80} of protect took more than {MATCH_S:g} s on one "
             "document; write it without nested repetition"
         ) from None

@@ -30,8 +30,8 @@ def _check_ranked_text(document: str | RankedObject, info: ValidationInfo) -> st
     if isinstance(document, RankedObject):
         names = info.data.get("rank_fields") or ["text"]
         if not _ranked_texts(document, names):
-            shown = ", ".join(map(cut_name, names[:_SHOWN_NAMES]))
-            raise PydanticCustomError("no_text", "it has no text in {names}", {"names": shown})
+            shown = ", ".join(f"{name!r:.80}" for name in names[:_SHOWN_NAMES])
+            raise PydanticCustomError("no_text", "it has no text in [{names}]", {"names": shown})
     return document
 
 

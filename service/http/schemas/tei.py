@@ -90,8 +90,7 @@ class PredictRequest(LenientRequest):
     """One pair of a query and a text, or many: what a reranker of TEI classifies."""
 
     inputs: Annotated[
-        Annotated[Pair, Tag("pair")]
-        | Annotated[list[Pair], Field(min_length=1), Tag("pairs")],
+        Annotated[Pair, Tag("pair")] | Annotated[list[Pair], Field(min_length=1), Tag("pairs")],
         Discriminator(_inputs_shape),
     ]
     truncate: LenientFlag | None = None
@@ -116,9 +115,7 @@ class TeiPredictions(RootModel[list[TeiPrediction] | list[list[TeiPrediction]]])
     """One label for a pair, in a list for each pair where many were given."""
 
 
-def predict_answer(
-    request: PredictRequest, scores: Sequence[tuple[float, bool]]
-) -> TeiPredictions:
+def predict_answer(request: PredictRequest, scores: Sequence[tuple[float, bool]]) -> TeiPredictions:
     """The answer to `/predict`.
 
     Args:

@@ -63,9 +63,7 @@ class VoyageAnswer(Response):
     usage: VoyageUsage
 
 
-def voyage_answer(
-    request: VoyageRequest, found: Reranked, model: str
-) -> VoyageAnswer:
+def voyage_answer(request: VoyageRequest, found: Reranked, model: str) -> VoyageAnswer:
     """The answer in Voyage's dialect."""
     texts = request.returned_texts()
     data = [

@@ -26,7 +26,7 @@ TEXTS = (
 )
 
 
-def asked(proxy, question="Who came in?", texts=TEXTS):
+def make_prompts(proxy, question="Who came in?", texts=TEXTS):
     ask = proxy.layout.question_tokens(question)
     return [
         Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask)
@@ -34,7 +34,7 @@ def asked(proxy, question="Who came in?", texts=TEXTS):
     ]
 
 
-def versioned(kind="llama", revision="r1", **how) -> Proxy:
+def versioned_proxy(kind="llama", revision="r1", **how) -> Proxy:
     proxy = tiny.proxy(kind, **how)
     proxy.card = replace(proxy.card, revision=revision)
     return proxy
@@ -44,17 +44,17 @@ def weights(reader, prompts, want=MEAN):
     return [signal.weights for signal in reader.read(prompts, want)]
 
 
-def close(ours, theirs, within=FP32):
+def assert_close(ours, theirs, within=FP32):
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=within, rtol=0)
 
 
-def files(folder: Path) -> list[Path]:
+def entry_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.safetensors"))
 
 
-def filled(folder: Path) -> tuple[Proxy, list]:
-    proxy = versioned()
-    plain = weights(CachedReader(proxy, PassageCache(folder=folder)), asked(proxy))
+def fill_folder(folder: Path) -> tuple[Proxy, list]:
+    proxy = versioned_proxy()
+    plain = weights(CachedReader(proxy, PassageCache(folder=folder)), make_prompts(proxy))
     return proxy, plain

@@ -18,9 +18,9 @@ from tests.probes.kv_cache.cache_kit import (
     MEAN,
     TEXTS,
     WANT,
-    asked,
-    close,
-    versioned,
+    make_prompts,
+    assert_close,
+    versioned_proxy,
     weights,
 )
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -35,23 +35,23 @@ INT8 = 5e-2
 @pytest.mark.parametrize("batch_tokens", [1, 90, 10_000])
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_warm_equals_cold_equals_a_plain_reading(kind, batch_tokens, where, tmp_path):
-    proxy = versioned(kind, batch_tokens=batch_tokens)
+    proxy = versioned_proxy(kind, batch_tokens=batch_tokens)
     cache = PassageCache(folder=tmp_path if where == "disk" else None)
-    plain = weights(proxy, asked(proxy), WANT)
-    close(weights(CachedReader(proxy, cache), asked(proxy), WANT), plain)
+    plain = weights(proxy, make_prompts(proxy), WANT)
+    assert_close(weights(CachedReader(proxy, cache), make_prompts(proxy), WANT), plain)
     if where == "disk":
         cache = PassageCache(folder=tmp_path)
     for question in ("Who came in?", "Why, in the end?"):
-        prompts = asked(proxy, question)
+        prompts = make_prompts(proxy, question)
         warm = weights(CachedReader(proxy, cache), prompts, WANT)
-        close(warm, weights(proxy, prompts, WANT))
+        assert_close(warm, weights(proxy, prompts, WANT))
     # five passages, one of them twice, one empty: nothing is kept of it
     assert cache.stats().misses == (2 if where == "disk" else 2 + 5)
 
 
 def test_only_what_is_new_runs_and_signals_say_how_much_was_kept():
-    proxy, cache = versioned(), PassageCache()
-    reader, prompts = CachedReader(proxy, cache), asked(versioned())
+    proxy, cache = versioned_proxy(), PassageCache()
+    reader, prompts = CachedReader(proxy, cache), make_prompts(versioned_proxy())
     first = [signal.cached_tokens for signal in reader.read(prompts[:2], MEAN)]
     again = [signal.cached_tokens for signal in reader.read(prompts, MEAN)]
     sizes = [len(prompt.passage.ids) for prompt in prompts]
@@ -60,33 +60,33 @@ def test_only_what_is_new_runs_and_signals_say_how_much_was_kept():
 
 
 def test_a_passage_that_occurs_twice_is_read_once():
-    proxy, cache = versioned(), PassageCache()
-    twice = [asked(proxy)[0]] * 3
+    proxy, cache = versioned_proxy(), PassageCache()
+    twice = [make_prompts(proxy)[0]] * 3
     seen = list(CachedReader(proxy, cache).read(twice, MEAN))
     assert [signal.cached_tokens for signal in seen] == [0, *[len(twice[0].passage.ids)] * 2]
-    close([signal.weights for signal in seen], weights(proxy, twice))
+    assert_close([signal.weights for signal in seen], weights(proxy, twice))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_kept_passages_score_alike_in_tiles_of_any_size(kind, monkeypatch):
-    proxy = versioned(kind)
+    proxy = versioned_proxy(kind)
     texts = [(None, "Word by word. " * n) for n in (1, 7, 7, 2, 30, 3)]
-    prompts = asked(proxy, texts=texts)
+    prompts = make_prompts(proxy, texts=texts)
     plain = weights(proxy, prompts, WANT)
     cache = PassageCache()
     weights(CachedReader(proxy, cache), prompts)
     for size in (1, 100_000, 1 << 30):
         monkeypatch.setattr("tamis.probes.attention.cached.TILE_BYTES", size)
-        close(weights(CachedReader(proxy, cache), prompts, WANT), plain)
+        assert_close(weights(CachedReader(proxy, cache), prompts, WANT), plain)
 
 
 def test_questions_of_any_length_are_asked_in_one_batch():
-    proxy, cache = versioned(), PassageCache()
+    proxy, cache = versioned_proxy(), PassageCache()
     reader, ask = CachedReader(proxy, cache), proxy.layout.question_tokens
-    weights(reader, asked(proxy))
+    weights(reader, make_prompts(proxy))
     questions = ["Why?", "Why?", "Who in the end sat on the mat?", "", "Why?", "What?"]
-    mixed = [Prompt(p.passage, ask(q)) for p, q in zip(asked(proxy), questions, strict=True)]
-    close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
+    mixed = [Prompt(p.passage, ask(q)) for p, q in zip(make_prompts(proxy), questions, strict=True)]
+    assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 
 @pytest.mark.parametrize("blocks", [True, False])
@@ -96,31 +96,31 @@ def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypa
     monkeypatch.setattr(
         blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16
     )
-    proxy, want = versioned(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
+    proxy, want = versioned_proxy(dtype=torch.bfloat16), Want(WANT.layers, (rows,))
     reader = CachedReader(proxy, PassageCache())
-    cold = weights(reader, asked(proxy), want)
-    warm = weights(reader, asked(proxy), want)
+    cold = weights(reader, make_prompts(proxy), want)
+    warm = weights(reader, make_prompts(proxy), want)
     assert all(part.dtype == torch.float32 for part in warm)
     for one, other in zip(warm, cold, strict=True):
         torch.testing.assert_close(one, other, atol=BF16, rtol=0)
         # of a whole passage, what is rounded up and down cancels out
         torch.testing.assert_close(one.sum(-1), other.sum(-1), atol=BF16, rtol=BF16)
-    close(cold, weights(versioned(), asked(proxy), want), BF16)
+    assert_close(cold, weights(versioned_proxy(), make_prompts(proxy), want), BF16)
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_eight_bits_take_about_half_the_bytes_of_two_and_score_nearly_alike(where, tmp_path):
-    proxy = versioned(dtype=torch.bfloat16)
+    proxy = versioned_proxy(dtype=torch.bfloat16)
     folder = tmp_path if where == "disk" else None
     exact, small = PassageCache(), PassageCache(folder=folder, storage="int8")
     for cache in (exact, small):
-        weights(CachedReader(proxy, cache), asked(proxy))
+        weights(CachedReader(proxy, cache), make_prompts(proxy))
     # a head of 16 parts: 16 bytes and a scale of 4, for 32
     assert small.stats().bytes == exact.stats().bytes * 20 / 32
     if folder:
         small = PassageCache(folder=folder, storage="int8")
-    warm = weights(CachedReader(proxy, small), asked(proxy))
-    close(warm, weights(proxy, asked(proxy)), INT8)
+    warm = weights(CachedReader(proxy, small), make_prompts(proxy))
+    assert_close(warm, weights(proxy, make_prompts(proxy)), INT8)
     assert small.stats().hits > 0
 
 
@@ -143,28 +143,28 @@ def test_an_entry_is_served_to_nothing_it_does_not_belong_to(tmp_path):
     def reader(proxy, storage="exact"):
         return CachedReader(proxy, PassageCache(folder=tmp_path, storage=storage))
 
-    prompts = asked(versioned())
+    prompts = make_prompts(versioned_proxy())
     readers = [
-        reader(versioned()),
-        reader(versioned(revision="r2")),
-        reader(versioned(dtype=torch.bfloat16)),
-        reader(versioned(template=TEMPLATES["plain"])),
-        reader(versioned(), "int8"),
-        reader(changed(versioned(), rope_parameters={"rope_theta": 5.0})),
+        reader(versioned_proxy()),
+        reader(versioned_proxy(revision="r2")),
+        reader(versioned_proxy(dtype=torch.bfloat16)),
+        reader(versioned_proxy(template=TEMPLATES["plain"])),
+        reader(versioned_proxy(), "int8"),
+        reader(changed(versioned_proxy(), rope_parameters={"rope_theta": 5.0})),
     ]
     keys = {one.key(prompts[0]) for one in readers}
     assert len(keys) == len(readers)
-    titled = versioned().layout.passage_tokens(TEXTS[0][1], [], "Cats")
+    titled = versioned_proxy().layout.passage_tokens(TEXTS[0][1], [], "Cats")
     assert readers[0].key(Prompt(titled, prompts[0].question)) not in keys
-    assert reader(versioned()).key(prompts[0]) in keys
+    assert reader(versioned_proxy()).key(prompts[0]) in keys
 
 
 def test_deeper_readings_replace_shallower_ones_and_serve_them():
-    proxy, cache = versioned(), PassageCache()
-    reader, prompts = CachedReader(proxy, cache), asked(proxy)[:2]
+    proxy, cache = versioned_proxy(), PassageCache()
+    reader, prompts = CachedReader(proxy, cache), make_prompts(proxy)[:2]
     weights(reader, prompts, Want((0,)))
     shallow = cache.stats().bytes
-    close(weights(reader, prompts), weights(proxy, prompts))
+    assert_close(weights(reader, prompts), weights(proxy, prompts))
     assert cache.stats().bytes == 4 * shallow
     assert cache.stats().misses == 4
     weights(reader, prompts, Want((1,)))
@@ -172,9 +172,9 @@ def test_deeper_readings_replace_shallower_ones_and_serve_them():
 
 
 def test_memory_stays_below_its_limit_and_the_least_recently_used_leaves_first():
-    proxy = versioned()
+    proxy = versioned_proxy()
     texts = [(None, f"Passage number {i} is as long as the others.") for i in range(4)]
-    prompts = asked(proxy, texts=texts)
+    prompts = make_prompts(proxy, texts=texts)
     whole = PassageCache()
     weights(CachedReader(proxy, whole), prompts)
     cache = PassageCache(max_bytes=whole.stats().bytes * 3 // 4)
@@ -188,16 +188,16 @@ def test_memory_stays_below_its_limit_and_the_least_recently_used_leaves_first()
 
 
 def test_an_entry_larger_than_the_memory_is_read_and_not_kept():
-    proxy, cache = versioned(), PassageCache(max_bytes=1000)
-    prompts = asked(proxy) * 2
-    close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+    proxy, cache = versioned_proxy(), PassageCache(max_bytes=1000)
+    prompts = make_prompts(proxy) * 2
+    assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
     assert (cache.stats().entries, cache.stats().bytes) == (0, 0)
 
 
 def test_a_model_without_a_revision_is_kept_in_memory_for_itself_alone(tmp_path):
     one, other = tiny.proxy(), tiny.proxy()
     cache = PassageCache()
-    prompts = asked(one)
+    prompts = make_prompts(one)
     weights(CachedReader(one, cache), prompts)
     hits = cache.stats().hits
     weights(CachedReader(other, cache), prompts)
@@ -229,11 +229,11 @@ def test_the_real_proxy_scores_kept_passages_as_fresh_ones(proxy_folder, storage
     want = Want(tuple(range(20)))
     cache = PassageCache(storage=storage)
     reader = CachedReader(proxy, cache)
-    cold = weights(reader, asked(proxy, "When was the harbour closed?", texts), want)
+    cold = weights(reader, make_prompts(proxy, "When was the harbour closed?", texts), want)
     for question in ("When was the harbour closed?", "What did bread cost?"):
-        prompts = asked(proxy, question, texts)
+        prompts = make_prompts(proxy, question, texts)
         warm = weights(reader, prompts, want)
         within = FP32 if storage == "exact" else 2e-2
-        close(warm, weights(proxy, prompts, want), within)
+        assert_close(warm, weights(proxy, prompts, want), within)
     assert cache.stats().hits == 4
     assert len(cold) == 2

@@ -18,26 +18,26 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.disk import CacheFiles
-from tests.probes.kv_cache.cache_kit import asked, close, files, filled, versioned, weights
+from tests.probes.kv_cache.cache_kit import make_prompts, assert_close, entry_files, fill_folder, versioned_proxy, weights
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
 def test_the_folder_stays_below_its_limit(tmp_path):
-    proxy = versioned()
+    proxy = versioned_proxy()
     texts = [(None, f"Passage number {i} is as long as the others.") for i in range(9)]
-    prompts = asked(proxy, texts=texts)
+    prompts = make_prompts(proxy, texts=texts)
     weights(CachedReader(proxy, PassageCache(folder=tmp_path)), prompts[:1])
-    limit = files(tmp_path)[0].stat().st_size * 4
+    limit = entry_files(tmp_path)[0].stat().st_size * 4
     cache = PassageCache(folder=tmp_path, max_disk_bytes=limit)
-    close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
-    assert 0 < sum(file.stat().st_size for file in files(tmp_path)) <= limit
-    assert cache.stats().files == len(files(tmp_path))
+    assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+    assert 0 < sum(file.stat().st_size for file in entry_files(tmp_path)) <= limit
+    assert cache.stats().files == len(entry_files(tmp_path))
 
 
 def test_a_flipped_bit_anywhere_is_named_dropped_and_never_served(tmp_path):
-    proxy, plain = filled(tmp_path)
+    proxy, plain = fill_folder(tmp_path)
     chance = random.Random(0)
-    for file in files(tmp_path):
+    for file in entry_files(tmp_path):
         data = bytearray(file.read_bytes())
         header = int.from_bytes(data[:8], "little")
         # in the length, the header, its padding, the digest and the tensors, one at a time
@@ -53,20 +53,20 @@ def test_a_flipped_bit_anywhere_is_named_dropped_and_never_served(tmp_path):
             assert not file.exists()
         file.write_bytes(data)
     assert PassageCache(folder=tmp_path).verify() == []
-    for file in files(tmp_path):
+    for file in entry_files(tmp_path):
         torn = bytearray(file.read_bytes())
         torn[chance.randrange(len(torn))] ^= 0xFF
         file.write_bytes(torn)
     cache = PassageCache(folder=tmp_path)
-    close(weights(CachedReader(proxy, cache), asked(proxy)), plain)
+    assert_close(weights(CachedReader(proxy, cache), make_prompts(proxy)), plain)
     assert cache.stats().dropped == 4
     assert cache.verify() == []  # read again, and written again
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "grown", "other key", "foreign", "text"])
 def test_a_torn_or_foreign_file_is_named_dropped_and_never_served(how, tmp_path):
-    proxy, plain = filled(tmp_path)
-    one, other = files(tmp_path)[:2]
+    proxy, plain = fill_folder(tmp_path)
+    one, other = entry_files(tmp_path)[:2]
     data = one.read_bytes()
     made = {
         "empty": b"",
@@ -79,20 +79,20 @@ def test_a_torn_or_foreign_file_is_named_dropped_and_never_served(how, tmp_path)
     one.write_bytes(made[how])
     cache = PassageCache(folder=tmp_path)
     assert [fault.file for fault in cache.verify()] == [one]
-    close(weights(CachedReader(proxy, cache), asked(proxy)), plain)
+    assert_close(weights(CachedReader(proxy, cache), make_prompts(proxy)), plain)
     assert cache.stats().dropped == 1
     assert cache.verify() == []
 
 
 def test_what_happens_to_a_file_after_it_was_read_is_not_served(tmp_path):
-    proxy, plain = filled(tmp_path)
+    proxy, plain = fill_folder(tmp_path)
     cache = PassageCache(folder=tmp_path)
     reader = CachedReader(proxy, cache)
-    weights(reader, asked(proxy))
-    for file in files(tmp_path):
+    weights(reader, make_prompts(proxy))
+    for file in entry_files(tmp_path):
         with file.open("r+b") as stream:  # in place: a map of the file would see it
             stream.write(b"\xff" * file.stat().st_size)
-    close(weights(reader, asked(proxy)), plain)
+    assert_close(weights(reader, make_prompts(proxy)), plain)
 
 
 def test_a_full_disk_costs_the_keeping_and_not_the_answer(tmp_path, monkeypatch):
@@ -100,16 +100,16 @@ def test_a_full_disk_costs_the_keeping_and_not_the_answer(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(CacheFiles, "_write", full)
-    proxy, cache = versioned(), PassageCache(folder=tmp_path)
-    prompts = asked(proxy)
+    proxy, cache = versioned_proxy(), PassageCache(folder=tmp_path)
+    prompts = make_prompts(proxy)
     for _ in range(2):
-        close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
+        assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
     assert cache.stats().unwritten == 4
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_clear_empties_memory_and_folder_and_leaves_what_is_not_its_own(tmp_path):
-    filled(tmp_path)
+    fill_folder(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "ab").mkdir(exist_ok=True)
     (tmp_path / "ab" / "weights.safetensors").write_bytes(b"mine too")
@@ -129,8 +129,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_threads_share_a_cache(tmp_path):
-    proxy = versioned()
-    prompts = [asked(proxy, q) for q in ("Why?", "Who came?", "How did it end, in the end?")]
+    proxy = versioned_proxy()
+    prompts = [make_prompts(proxy, q) for q in ("Why?", "Who came?", "How did it end, in the end?")]
     plain = [weights(proxy, one) for one in prompts]
     cache = PassageCache(max_bytes=60_000, folder=tmp_path)
     failures = []
@@ -139,7 +139,7 @@ def test_threads_share_a_cache(tmp_path):
         try:
             for i in range(6):
                 which = (turn + i) % len(prompts)
-                close(weights(CachedReader(proxy, cache), prompts[which]), plain[which])
+                assert_close(weights(CachedReader(proxy, cache), prompts[which]), plain[which])
         except BaseException as error:
             failures.append(error)
 
@@ -172,7 +172,7 @@ def writers(folder: Path, count: int, size: int = 10_000) -> Iterator[list[int]]
     for process in started:
         process.start()
     try:
-        while not files(folder):
+        while not entry_files(folder):
             time.sleep(0.001)
         yield [process.pid for process in started]
     finally:

@@ -1,4 +1,9 @@
-"""Large bodies do not hold the event loop that owns the sockets."""
+"""Large bodies do not hold the event loop that owns the sockets.
+
+What is asserted is the time of the processor that the loop's thread takes at a stretch. Other threads
+share the interpreter with it: one call in C, such as the parsing of JSON, holds it as well. That time
+is bounded by `--max-body-bytes` and is measured here too, with room for other work of the machine.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ import pytest
 from tests.service.http.app_kit import QUESTION, Running, served
 
 MOST_S = 0.02
+MOST_WAIT_S = 0.5
 PERIOD_S = 0.001
 SENTENCES = [f"Room {i} is painted in spring. " for i in range(40_000)]
 """About 1.3 MB of text."""
@@ -85,15 +91,20 @@ BODIES: dict[str, tuple[str, Any]] = {
 
 
 class LoopProbe:
-    """Measures the longest time that an event loop did not come to a coroutine of its own."""
+    """Measures the longest time that an event loop did not come to a coroutine.
 
-    longest_s = 0.0
+    Attributes:
+        worked_s: of that, what its thread computed. waited_s: all of it.
+    """
+
+    worked_s = waited_s = 0.0
 
     async def run(self) -> None:
         while True:
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.thread_time()
             await asyncio.sleep(PERIOD_S)
-            self.longest_s = max(self.longest_s, time.perf_counter() - began - PERIOD_S)
+            self.waited_s = max(self.waited_s, time.perf_counter() - began - PERIOD_S)
+            self.worked_s = max(self.worked_s, time.thread_time() - worked)
 
 
 @contextmanager
@@ -112,11 +123,12 @@ def service():
         yield running
 
 
-def longest_gap_s(service: Running, path: str, data: bytes, **headers: str) -> float:
+def longest_gaps_s(service: Running, path: str, data: bytes, **headers: str) -> tuple[float, float]:
+    """The longest time that the loop computed for a request, and that it did not run."""
     with probed(service) as probe:
         answer = service.raw(path, data, **headers)
         assert answer.status_code < 500, answer.text[:300]
-    return probe.longest_s
+    return probe.worked_s, probe.waited_s
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -124,15 +136,18 @@ def test_a_large_body_does_not_hold_the_loop(service, name):
     path, body = BODIES[name]
     data = json.dumps(body).encode()
     # another process may take the processor away: the least of several is what the service does
-    gaps: list[float] = []
-    while len(gaps) < 4 and min(gaps, default=1.0) > MOST_S:
-        gaps.append(longest_gap_s(service, path, data))
-    print(f"{name}: {len(data) / 1e6:.1f} MB, {min(gaps) * 1e3:.1f} ms")
-    assert min(gaps) <= MOST_S, gaps
+    worked, waited = longest_gaps_s(service, path, data)
+    if worked > MOST_S or waited > MOST_WAIT_S:
+        again = longest_gaps_s(service, path, data)
+        worked, waited = min(worked, again[0]), min(waited, again[1])
+    print(f"{name}: {len(data) / 1e6:.1f} MB, {worked * 1e3:.1f} ms, {waited * 1e3:.1f} ms")
+    assert worked <= MOST_S
+    assert waited <= MOST_WAIT_S
 
 
 def test_a_gzipped_body_does_not_hold_the_loop(service):
     path, body = BODIES["compress, many documents"]
     packed = gzip.compress(json.dumps(body).encode())
-    gaps = [longest_gap_s(service, path, packed, content_encoding="gzip") for _ in range(3)]
-    assert min(gaps) <= MOST_S, gaps
+    worked, waited = longest_gaps_s(service, path, packed, content_encoding="gzip")
+    assert worked <= MOST_S
+    assert waited <= MOST_WAIT_S

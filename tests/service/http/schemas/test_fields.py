@@ -1,0 +1,89 @@
+"""The table of request fields: it has every field of every schema, and the page shows it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+
+import pytest
+
+from tamis.service.http import schemas
+from tamis.service.http.schemas.base import (
+    MAX_HEADER_CHARS,
+    MAX_UNKNOWN_FIELDS,
+    LenientRequest,
+    StrictRequest,
+    warnings_header,
+)
+from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
+from tamis.service.http.schemas.jina import JinaRequest
+
+BASES = ("RankRequest", "RuleFields")
+"""Schemas that are only the parents of others."""
+
+
+def request_schemas():
+    for module in pkgutil.iter_modules(schemas.__path__):
+        importlib.import_module(f"{schemas.__name__}.{module.name}")
+    waiting = [LenientRequest, StrictRequest]
+    found = {}
+    while waiting:
+        children = waiting.pop().__subclasses__()
+        waiting += children
+        found |= {c.__name__: c for c in children if c.__module__.startswith(schemas.__name__)}
+    return {name: schema for name, schema in found.items() if name not in BASES}
+
+
+SCHEMAS = request_schemas()
+
+
+def test_the_table_has_every_schema_and_no_other():
+    assert sorted(REQUESTS) == sorted(SCHEMAS)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_the_table_has_every_field_of_a_schema_once(name):
+    row = REQUESTS[name]
+    listed = [*row.obeyed, *row.warned, *row.unused]
+    assert len(listed) == len(set(listed))
+    fields = SCHEMAS[name].model_fields
+    assert sorted(listed) == sorted(field.alias or key for key, field in fields.items())
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_only_lenient_schemas_have_warnings(name):
+    assert (REQUESTS[name].warnings == REFUSED) == issubclass(SCHEMAS[name], StrictRequest)
+
+
+def test_every_field_without_an_effect_has_a_reason():
+    assert {name for row in REQUESTS.values() for name in row.warned} <= set(REASONS)
+
+
+def warnings_of(**fields):
+    return JinaRequest.model_validate({"query": "q", "documents": ["a"], **fields}).field_warnings()
+
+
+@pytest.mark.parametrize("value", [None, False, "", "false", "False", [], {}, "{}"], ids=repr)
+def test_a_field_that_asks_for_nothing_is_not_named(value):
+    assert warnings_of(metadata=value, anything=value) == []
+
+
+@pytest.mark.parametrize("value", [0, 1, True, "true", ["a"], {"a": 1}], ids=repr)
+def test_a_field_that_asks_for_something_is_named(value):
+    assert warnings_of(anything=value) == ["anything has no effect: it is not known here"]
+
+
+def test_many_and_long_names_are_cut():
+    found = warnings_of(**{f"{i}{'x' * 500}": 1 for i in range(50)})
+    assert len(found) == MAX_UNKNOWN_FIELDS + 1
+    assert found[-1] == f"{50 - MAX_UNKNOWN_FIELDS} more fields have no effect"
+    assert max(map(len, found)) < 150
+
+
+def test_the_header_is_a_json_list_in_printable_ascii_of_a_bounded_size():
+    warnings = ["é\r\nset-cookie: a\x7f\ud800", *["w" * 100] * 100]
+    found = warnings_header(warnings)
+    assert len(found) <= MAX_HEADER_CHARS
+    assert all(0x20 <= ord(char) < 0x7F for char in found)
+    assert json.loads(found) == warnings[: len(json.loads(found))]
