@@ -67,7 +67,7 @@ class RequestQueue:
         self._reserved_tokens = 0
         self._closed = False
         self._recent_tokens = self._recent_seconds = 0.0
-        self._size_ratio, self._is_size_guessed = 1.0, True
+        self._size_ratio = 1.0
         """True tokens of a request for each estimated one, of late."""
         self._promises: dict[int, _Promise] = {}
         self._changed = threading.Condition()
@@ -78,6 +78,11 @@ class RequestQueue:
             self._recent_tokens = _RATE_DECAY * self._recent_tokens + tokens
             self._recent_seconds = _RATE_DECAY * self._recent_seconds + max(seconds, 1e-6)
             self.tokens_per_second = max(self._recent_tokens / self._recent_seconds, 1e-3)
+
+    def expect_size(self, ratio: float) -> None:
+        """Sets how many tokens a request has for each one that is estimated, before any came."""
+        with self._changed:
+            self._size_ratio = _bounded_ratio(ratio)
 
     def admit(
         self,
@@ -220,8 +225,8 @@ class RequestQueue:
             )
         if tokens and self._reserved_tokens and not self._fits_promises(tokens, limit_s, key):
             raise Overloaded(
-                f"about {tokens:,} tokens would come, and there is no time for them, or it is promised "
-                "to requests that were refused before; come back after Retry-After",
+                f"about {tokens:,} tokens would come, and there is no time for them, or it is "
+                "promised to requests that were refused before; come back after Retry-After",
                 self._promise(key, tokens * self._size_ratio, limit_s),
             )
 
@@ -267,10 +272,7 @@ class RequestQueue:
         return request.reserved_tokens * (1.0 if is_known else self._size_ratio)
 
     def _learn_size(self, ratio: float) -> None:
-        bounded = min(max(ratio, _MIN_SIZE_RATIO), _MAX_SIZE_RATIO)
-        step = 1.0 if self._is_size_guessed else 1 - _RATE_DECAY
-        self._size_ratio += step * (bounded - self._size_ratio)
-        self._is_size_guessed = False
+        self._size_ratio += (1 - _RATE_DECAY) * (_bounded_ratio(ratio) - self._size_ratio)
 
     def _capacity(self, limit_s: float | None) -> float:
         """Tokens that may be in the queue when a promise comes due."""
@@ -322,3 +324,7 @@ class RequestQueue:
             f"{self._reserved_tokens:,} tokens are waiting, about {tokens:,} would come, and "
             f"{self.max_tokens:,} is the most; come back after Retry-After"
         )
+
+
+def _bounded_ratio(ratio: float) -> float:
+    return min(max(ratio, _MIN_SIZE_RATIO), _MAX_SIZE_RATIO)

@@ -25,7 +25,7 @@ from tests.chaos.batch import kill_repeatedly
 from tests.chaos.index_kills import run as index_kills
 from tests.chaos.promise import FaultOutcome, Promise
 from tests.chaos.small_requests import run_small_requests
-from tests.probes.kv_cache.test_disk import killed_while_writing
+from tests.probes.kv_cache.test_disk import count_kills_while_writing
 
 
 def batch(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
@@ -44,7 +44,7 @@ def writers(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
 
 def cache_writers(folder: Path, kills: int, draw: random.Random) -> FaultOutcome:
     """Writers of kept passages killed; raises AssertionError at a damaged entry."""
-    torn = killed_while_writing(folder, kills, draw)
+    torn = count_kills_while_writing(folder, kills, draw)
     return FaultOutcome(kills, kills, 0, f"{torn} in the middle of a file")
 
 

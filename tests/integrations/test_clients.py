@@ -163,6 +163,6 @@ def test_litellm_s_instruction_is_obeyed(service, model):
 def test_xinference(service):
     handle = xinference_client.RESTfulClient(service.url, api_key=KEY).get_model("default")
     found = handle.rerank(TEXTS, QUESTION, top_n=2, return_documents=True, return_len=True)
-    assert [row["index"] for row in found["results"]][0] == 1
+    assert found["results"][0]["index"] == 1
     assert found["results"][0]["document"]["text"] == TEXTS[1]
     assert len(found["results"]) == 2

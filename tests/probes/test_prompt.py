@@ -28,14 +28,14 @@ def decode(ids: tuple[int, ...]) -> str:
     return TOKENIZER.decode(list(ids), skip_special_tokens=False)
 
 
-def sharing(encoded: TokenizedText, start: int, stop: int) -> list[int]:
+def tokens_sharing(encoded: TokenizedText, start: int, stop: int) -> list[int]:
     """The tokens with a character in `[start, stop)`, one by one: the slow way."""
     chars = set(range(start, stop))
     return [i for i, span in enumerate(encoded.offsets) if chars & set(range(*span))]
 
 
 @st.composite
-def units_of(draw: st.DrawFn, length: int) -> list[tuple[int, int]]:
+def draw_units(draw: st.DrawFn, length: int) -> list[tuple[int, int]]:
     """Ordered half-open spans of a text, with gaps, overlaps and empty ones."""
     ends = st.integers(0, length)
     return sorted(tuple(sorted(pair)) for pair in draw(st.lists(st.tuples(ends, ends), max_size=8)))
@@ -45,10 +45,12 @@ def units_of(draw: st.DrawFn, length: int) -> list[tuple[int, int]]:
 def test_a_units_tokens_are_those_that_share_a_character_with_it(
     text: str, data: st.DataObject
 ) -> None:
-    units = data.draw(units_of(len(text)))
+    units = data.draw(draw_units(len(text)))
     encoded = CHATML.tokenizer.encode(text)
     spans = token_spans(encoded, units)
-    assert [list(range(*span)) for span in spans] == [sharing(encoded, *unit) for unit in units]
+    assert [list(range(*span)) for span in spans] == [
+        tokens_sharing(encoded, *unit) for unit in units
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=12), st.data())
@@ -61,9 +63,9 @@ def test_gaps_and_overlaps_between_tokens_are_walked_right(
         last = offsets[-1][1] if offsets else 0
         offsets.append((at, max(at + width, last)))
     encoded = TokenizedText([0] * len(offsets), offsets)
-    units = data.draw(units_of(offsets[-1][1] if offsets else 0))
+    units = data.draw(draw_units(offsets[-1][1] if offsets else 0))
     for span, unit in zip(token_spans(encoded, units), units, strict=True):
-        assert list(range(*span)) == sharing(encoded, *unit)
+        assert list(range(*span)) == tokens_sharing(encoded, *unit)
 
 
 def test_a_token_that_straddles_two_units_belongs_to_both() -> None:
@@ -74,7 +76,7 @@ def test_a_token_that_straddles_two_units_belongs_to_both() -> None:
 
 
 @given(texts, texts, texts)
-def test_pieces_hold_the_callers_text_and_no_control_token_of_theirs(
+def test_prompt_pieces_contain_the_callers_text_without_control_tokens(
     title: str, text: str, question: str
 ) -> None:
     read, ask = CHATML.passage_tokens(text, [], title), CHATML.question_tokens(question)
@@ -101,7 +103,7 @@ def test_rows_start_at_the_questions_first_token_and_the_template_goes_round_it(
 
 
 @templates
-def test_the_head_is_never_empty_and_is_the_templates_alone(name: str) -> None:
+def test_the_opening_is_never_empty_and_is_the_templates_alone(name: str) -> None:
     head = Layout(TOKENIZER, TEMPLATES[name]).opening
     assert head
     assert decode(head) == TEMPLATES[name].opening
@@ -123,6 +125,6 @@ def test_a_title_is_read_first_and_is_in_no_unit(title: str, text: str) -> None:
     assert titled.ids[titled.title_tokens :] == bare.ids
 
 
-def test_a_prompt_is_as_long_as_what_runs_after_the_kept_head() -> None:
+def test_a_prompts_length_is_what_runs_after_the_opening() -> None:
     prompt = Prompt(CHATML.passage_tokens("abc", [(0, 3)], "t"), CHATML.question_tokens("q"))
     assert len(prompt) == len("t\n") + len("abc") + len(prompt.question.ids)

@@ -27,7 +27,7 @@ def prompt(
     )
 
 
-def look(reader: ScriptedReader, text: str, want: Want, **laid_out: str) -> Signal:
+def read_one(reader: ScriptedReader, text: str, want: Want, **laid_out: str) -> Signal:
     (signal,) = reader.read([prompt(reader, text, **laid_out)], want)
     return signal
 
@@ -57,21 +57,21 @@ def test_the_script_is_called_with_question_and_passage_as_they_are():
     reader = ScriptedReader(weigh)
     for template in TEMPLATES.values():
         other = reader.with_template(template)
-        look(other, NASTY, Want((0,)), question="<|im_end|> \ud800?\n", title="A title")
+        read_one(other, NASTY, Want((0,)), question="<|im_end|> \ud800?\n", title="A title")
     assert heard == [("<|im_end|> \ufffd?\n", NASTY.replace("\ud800", "\ufffd"))] * len(TEMPLATES)
 
 
 def test_the_last_row_of_the_last_head_is_the_script_itself():
     """Each character's weight in equal parts on its bytes: é has two, 你 three."""
     reader = ScriptedReader(lambda question, passage: [0.1, 0.2, 0.3])
-    seen = look(reader, "aé你", Want((3,), ("last",))).weights
+    seen = read_one(reader, "aé你", Want((3,), ("last",))).weights
     assert seen.shape == (1, 2, 1, 6)
     assert seen[0, 1, 0].tolist() == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], abs=EXACT)
 
 
 def test_a_script_beyond_the_mass_is_scaled_down_to_it():
     reader = ScriptedReader(lambda question, passage: [3.0, 1.0])
-    seen = look(reader, "ab", Want((3,), ("last",))).weights[0, 1, 0]
+    seen = read_one(reader, "ab", Want((3,), ("last",))).weights[0, 1, 0]
     assert seen.tolist() == pytest.approx(
         [MAX_PASSAGE_MASS * 0.75, MAX_PASSAGE_MASS * 0.25], abs=EXACT
     )
@@ -84,22 +84,24 @@ def test_other_heads_and_rows_see_a_mixture_of_script_and_mean():
         len(reader.layout.question_tokens("Who?").ids)
         - reader.layout.question_tokens("Who?").first_row
     )
-    seen = look(reader, "ab", Want((0,), ("question",))).weights
+    seen = read_one(reader, "ab", Want((0,), ("question",))).weights
     assert seen.shape == (1, 2, rows, 2)
     share = 2 / 4 * 1 / rows
     assert seen[0, 1, 0].tolist() == pytest.approx([0.2 + share * 0.2, 0.2 - share * 0.2])
 
 
 def test_no_two_heads_and_no_two_rows_see_the_same():
-    seen = look(ScriptedReader.from_needles("b"), "abc", Want((0, 1, 2, 3), ("question",))).weights
+    seen = read_one(
+        ScriptedReader.from_needles("b"), "abc", Want((0, 1, 2, 3), ("question",))
+    ).weights
     assert len(seen[:, :, -1, 1].unique()) == 8
     assert len(seen[0, 0, :, 1].unique()) == seen.shape[2]
 
 
-def test_row_groups_stand_in_the_order_wanted():
+def test_row_groups_are_in_the_requested_order():
     reader = ScriptedReader.from_needles("b")
-    rows = look(reader, "abc", Want((1, 2), ("question",))).weights
-    both = look(reader, "abc", Want((1, 2), ("last", "question_mean")))
+    rows = read_one(reader, "abc", Want((1, 2), ("question",))).weights
+    both = read_one(reader, "abc", Want((1, 2), ("last", "question_mean")))
     expected = torch.cat([rows[:, :, -1:], rows.mean(2, keepdim=True)], 2)
     torch.testing.assert_close(both.weights, expected)
     assert both.layers == (1, 2)
@@ -108,7 +110,7 @@ def test_row_groups_stand_in_the_order_wanted():
 
 @pytest.mark.parametrize("text", ["needle", NASTY, "hay " * 500, "needle " * 300, ""])
 def test_weights_are_a_part_of_a_softmax(text: str):
-    seen = look(
+    seen = read_one(
         ScriptedReader.from_needles("needle", "你"), text, Want((0, 3), ("question",)), title="T"
     )
     assert seen.weights.dtype == torch.float32
@@ -117,8 +119,8 @@ def test_weights_are_a_part_of_a_softmax(text: str):
     assert seen.weights.sum(-1).le(MAX_PASSAGE_MASS + EXACT).all()
 
 
-def test_needles_draw_the_look_wherever_they_occur_and_overlap():
-    seen = look(ScriptedReader.from_needles("aba"), "xababax", Want((3,), ("last",))).weights[
+def test_needles_draw_attention_at_every_occurrence_and_may_overlap():
+    seen = read_one(ScriptedReader.from_needles("aba"), "xababax", Want((3,), ("last",))).weights[
         0, 1, 0
     ]
     assert seen.argsort(descending=True, stable=True).tolist() == [1, 2, 3, 4, 5, 0, 6]
@@ -127,14 +129,16 @@ def test_needles_draw_the_look_wherever_they_occur_and_overlap():
 
 def test_a_needle_with_a_lone_surrogate_is_found():
     text = "some \ud800 text"
-    seen = look(ScriptedReader.from_needles("\ud800"), text, Want((3,), ("last",))).weights[0, 1, 0]
+    seen = read_one(ScriptedReader.from_needles("\ud800"), text, Want((3,), ("last",))).weights[
+        0, 1, 0
+    ]
     assert seen.topk(3).indices.sort().values.tolist() == [5, 6, 7]
 
 
-def test_the_title_is_read_and_left_out_of_the_signal():
+def test_the_title_is_read_but_not_part_of_the_signal():
     reader = ScriptedReader.from_needles("needle")
-    bare = look(reader, "a needle", Want((2,)))
-    titled = look(reader, "a needle", Want((2,)), title="needle")
+    bare = read_one(reader, "a needle", Want((2,)))
+    titled = read_one(reader, "a needle", Want((2,)), title="needle")
     torch.testing.assert_close(titled.weights, bare.weights)
 
 
@@ -143,7 +147,7 @@ def test_prompts_are_counted_over_all_templates_and_threads():
     assert reader.prompts_read == 0
     twin = reader.with_template(TEMPLATES["sentinel"])
     threads = [
-        threading.Thread(target=lambda r=r: [look(r, "x", Want((0,))) for _ in range(50)])
+        threading.Thread(target=lambda r=r: [read_one(r, "x", Want((0,))) for _ in range(50)])
         for r in (reader, twin)
     ]
     for thread in threads:
@@ -156,7 +160,7 @@ def test_prompts_are_counted_over_all_templates_and_threads():
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match=r"layer 4 is wanted and bot has 4; .* layers=5"):
-        look(ScriptedReader.from_needles("x", name="bot"), "x", Want((4,)))
+        read_one(ScriptedReader.from_needles("x", name="bot"), "x", Want((4,)))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_a_layer_that_is_not_there_is_refused():
 )
 def test_a_script_that_does_not_fit_is_refused(weights: list[float], says: str):
     with pytest.raises(BadInput, match=says):
-        look(ScriptedReader(lambda question, passage: weights), "ab", Want((0,)))
+        read_one(ScriptedReader(lambda question, passage: weights), "ab", Want((0,)))
 
 
 def test_an_empty_needle_and_an_empty_model_are_refused():

@@ -20,7 +20,7 @@ def signal(tokens: int, seed: int = 0) -> Signal:
     return Signal(torch.rand(*SHAPE, tokens, generator=draw), (1, 4), ("question_mean", "last"))
 
 
-def by_loops(weights: Tensor, start: int, stop: int, how: Pool) -> Tensor:
+def pool_by_loops(weights: Tensor, start: int, stop: int, how: Pool) -> Tensor:
     """One span, number by number."""
     out = torch.zeros(SHAPE)
     for place in torch.cartesian_prod(*(torch.arange(n) for n in SHAPE)).tolist():
@@ -46,7 +46,7 @@ def test_pooling_is_what_loops_over_tokens_give(
     assert pooled.shape == (len(spans), *SHAPE)
     assert pooled.dtype == torch.float32
     for ours, span in zip(pooled, spans, strict=True):
-        torch.testing.assert_close(ours, by_loops(weights, *span, how), atol=FP32, rtol=FP32)
+        torch.testing.assert_close(ours, pool_by_loops(weights, *span, how), atol=FP32, rtol=FP32)
 
 
 @pytest.mark.parametrize("how", ["sum", "mean", "max"])

@@ -107,7 +107,7 @@ def test_a_tokenizer_that_pads_and_truncates_by_default_does_neither_here() -> N
     assert made.truncation is not None, "the caller's own tokenizer is left as it was"
 
 
-def test_a_file_and_the_folder_that_holds_it_read_alike(tmp_path: Path) -> None:
+def test_a_tokenizer_file_and_its_folder_load_the_same(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     tiny.tokenizer().save(str(file))
     text = "in the middle. <|im_end|>"

@@ -9,9 +9,13 @@ from tamis.service.http.middleware.request_log import error_response, log_entry_
 from tamis.service.http.runtime.api_keys import Keyring
 
 OPEN_PATHS = frozenset(
-    {"/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics", "/openapi.json", "/docs"}
+    (
+        *("/", "/livez", "/readyz", "/health", "/ping", "/version", "/metrics"),
+        *("/openapi.json", "/docs", "/v1/cluster/auth"),
+    )
 )
-"""Paths that need no key: health checks, metrics, and the web page, which asks for a key itself."""
+"""Paths that need no key: health checks, metrics, whether keys are needed, and the web page, which
+asks for a key itself."""
 DOCS_ASSETS = "/docs-assets"
 _OPEN_FOLDERS = ("/assets/", f"{DOCS_ASSETS}/")
 

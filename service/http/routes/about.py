@@ -29,6 +29,7 @@ from tamis.service.http.runtime.metrics import CONTENT_TYPE
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
     Alive,
+    ClusterAuth,
     Health,
     Info,
     Limits,
@@ -128,6 +129,13 @@ async def model(uid: str, request: Request) -> Response:
     found = next(one for one in _served_models(state) if one.id == method)
     named = found.model_copy(update={"id": uid})
     return json_response(ModelDetail(**dict(named), model_name=uid, model_uid=uid))
+
+
+@routes.get("/v1/cluster/auth", response_model=ClusterAuth, summary="Whether keys are needed")
+async def cluster_auth(request: Request) -> Response:
+    """For Xinference's clients, which send their key only if this says so."""
+    settings = service_state(request).settings
+    return json_response(ClusterAuth(auth=bool(settings.api_keys or settings.keys_file)))
 
 
 def _served_models(state: ServiceState) -> list[Model]:

@@ -27,6 +27,8 @@ from tamis.service.http.schemas.vendors import (
 
 routes = create_router()
 _RESPONSES = WARNINGS_RESPONSES | error_responses()
+_MODEL_RESPONSES = WARNINGS_RESPONSES | error_responses(404)
+"""A model in a path may hold slashes, but no line break: such a path is not found."""
 
 
 @routes.post(
@@ -41,7 +43,7 @@ async def ranking(body: NimRequest, request: Request) -> Response:
 @routes.post(
     "/v1/retrieval/{model:path}/reranking",
     response_model=NimAnswer,
-    responses=_RESPONSES,
+    responses=_MODEL_RESPONSES,
     summary="As /v1/ranking, with the model in the path",
 )
 async def retrieval_reranking(model: str, body: NimRequest, request: Request) -> Response:
@@ -69,13 +71,13 @@ async def fireworks_rerank(body: JinaRequest, request: Request) -> Response:
 @routes.post(
     "/inference/{model:path}",
     response_model=DeepinfraAnswer,
-    responses=_RESPONSES,
+    responses=_MODEL_RESPONSES,
     summary="As /v1/inference/{model}",
 )
 @routes.post(
     "/v1/inference/{model:path}",
     response_model=DeepinfraAnswer,
-    responses=_RESPONSES,
+    responses=_MODEL_RESPONSES,
     summary="One score a pair, as DeepInfra",
 )
 async def deepinfra_inference(model: str, body: DeepinfraRequest, request: Request) -> Response:

@@ -19,7 +19,7 @@ from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import NotFound
-from tamis.service.http.runtime.executor import RequestExecutor
+from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.metrics import Metrics
@@ -27,6 +27,7 @@ from tamis.service.http.runtime.passage_cache import ServicePassageCache
 from tamis.service.http.runtime.settings import Settings
 
 _WARMUP_TOKENS = 256
+_SAMPLE = "The quick brown fox jumps over the lazy dog. " * 40
 _SWITCH_INTERVAL_S = 0.0005
 """Seconds after which a thread gives up the interpreter lock. The model's thread waits for the lock
 after every operation of a forward pass, so Python's default of 5 ms would add up to seconds."""
@@ -65,6 +66,8 @@ class ServiceState:
         load = _model_loader(settings, layers, reader, passages, warmup_speeds)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
         methods = ServedMethods(settings, engine.start())
+        estimate = estimate_tokens("", [_SAMPLE]) - estimate_tokens("", [""])
+        engine.queue.expect_size(len(methods.reader.layout.tokenizer.encode(_SAMPLE)) / estimate)
         if warmup_speeds:
             engine.queue.record_speed(*warmup_speeds[-1])
         metrics.add_gauge("queue_tokens", lambda: engine.queue_load().tokens)
@@ -150,7 +153,7 @@ def _load_proxy(settings: Settings, layers: int | None) -> Reader:
 def _warm_up(reader: Reader) -> int:
     """Reads one window, so that the first request does not pay for one-time initialisation; the
     number of its tokens."""
-    ids = reader.layout.tokenizer.encode("The quick brown fox jumps over the lazy dog. " * 40).ids
+    ids = reader.layout.tokenizer.encode(_SAMPLE).ids
     read = PassageTokens(tuple(ids[:_WARMUP_TOKENS]), 0, ((0, _WARMUP_TOKENS),))
     depth = getattr(reader, "depth", reader.card.layers)
     prompt = Prompt(read, reader.layout.question_tokens("What jumps?"))

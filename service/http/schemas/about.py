@@ -36,6 +36,12 @@ class ModelDetail(Model):
     model_uid: str
 
 
+class ClusterAuth(Response):
+    """Whether requests need a key; Xinference's clients ask this first, without one."""
+
+    auth: bool
+
+
 class Limits(Response):
     """Limits of one request, and of the service as a whole."""
 

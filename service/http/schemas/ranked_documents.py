@@ -77,7 +77,9 @@ def document_warnings(
     """A warning where documents have fields that they are not ranked by."""
     objects = [d for d in documents if isinstance(d, RankedObject)]
     ranked = {*(names or ()), "text"}
-    others = list(dict.fromkeys(name for d in objects for name in d.fields() if name not in ranked))
+    others = list(
+        dict.fromkeys(name for d in objects for name in d.model_extra or () if name not in ranked)
+    )
     if not others:
         return []
     shown = ", ".join(map(cut_name, others[:_SHOWN_NAMES]))

@@ -38,5 +38,5 @@ def pack(
     )
 
 
-def close(ours: Tensor, theirs: Tensor, within: float = FP32) -> None:
+def assert_close(ours: Tensor, theirs: Tensor, within: float = FP32) -> None:
     torch.testing.assert_close(ours, theirs, atol=within, rtol=0)

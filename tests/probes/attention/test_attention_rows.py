@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from tamis.probes.attention.recorder import Recorder, use_recorder
 from tamis.probes.attention.rows import group_rows, softmax_rows
 from tests.probes import tiny
-from tests.probes.attention.eager_kit import ALL, BF16, FP32, close, everywhere, pack, run
+from tests.probes.attention.eager_kit import ALL, BF16, FP32, assert_close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
@@ -38,7 +38,7 @@ def test_rows_of_a_plain_batch_equal_eagers(kind: str, dtype: torch.dtype, withi
     seen = run(model, Recorder(ALL, spans), input_ids=torch.tensor(batch))
     for ids, (start, stop), weights in zip(batch, spans, seen, strict=True):
         assert weights.dtype == torch.float32
-        close(weights, tiny.eager(oracle, ids)[:, :, start:stop], within)
+        assert_close(weights, tiny.eager(oracle, ids)[:, :, start:stop], within)
 
 
 @everywhere
@@ -57,7 +57,7 @@ def test_rows_of_a_left_padded_batch_equal_eagers_on_each_sequence_alone(kind: s
     )
     for ids, pad, weights in zip(sequences, pads, seen, strict=True):
         assert not weights[..., :pad].any()
-        close(weights[..., pad:], tiny.eager(oracle, ids)[:, :, -3:])
+        assert_close(weights[..., pad:], tiny.eager(oracle, ids)[:, :, -3:])
 
 
 @everywhere
@@ -72,11 +72,11 @@ def test_rows_of_packed_sequences_equal_eagers_on_each_sequence_alone(
     for ids, (start, stop), weights in zip(
         sequences, spans, pack(model, recorder, sequences, [0] * 4), strict=True
     ):
-        close(weights, tiny.eager(oracle, ids)[:, :, start:stop], within)
+        assert_close(weights, tiny.eager(oracle, ids)[:, :, start:stop], within)
 
 
 @everywhere
-def test_rows_over_kept_keys_equal_eagers_over_a_cache_and_over_the_whole(kind: str) -> None:
+def test_rows_over_cached_keys_equal_eagers_over_a_cache_and_over_the_whole(kind: str) -> None:
     model, oracle = pair(kind)
     before = [tiny.ids(n, n) for n in (19, 4)]
     after = [tiny.ids(n, n) for n in (6, 11)]
@@ -89,8 +89,8 @@ def test_rows_over_kept_keys_equal_eagers_over_a_cache_and_over_the_whole(kind: 
     asker = Recorder(ALL, spans, [len(s) for s in after], past_kv=keeper.kv_layers)
     seen = pack(model, asker, after, [len(s) for s in before])
     for old, new, weights in zip(before, after, seen, strict=True):
-        close(weights, tiny.eager(oracle, old + new)[:, :, len(old) :])
-        close(weights, cached_eager(oracle, old, new))
+        assert_close(weights, tiny.eager(oracle, old + new)[:, :, len(old) :])
+        assert_close(weights, cached_eager(oracle, old, new))
 
 
 @torch.inference_mode()
@@ -108,7 +108,7 @@ def cached_eager(oracle: Any, old: list[int], new: list[int]) -> Tensor:
 
 
 @everywhere
-def test_kept_keys_are_rotated_and_equal_the_cache_of_transformers(kind: str) -> None:
+def test_stored_keys_are_rotated_and_equal_the_cache_of_transformers(kind: str) -> None:
     model, oracle = pair(kind)
     ids = tiny.ids(tiny.WINDOW - 1)  # shorter than the window: a sliding cache still has them all
     recorder = Recorder(frozenset(), [(0, 0)], [len(ids)], keep_kv=True)
@@ -117,8 +117,8 @@ def test_kept_keys_are_rotated_and_equal_the_cache_of_transformers(kind: str) ->
         model(input_ids=torch.tensor([ids]), use_cache=False)
         oracle(input_ids=torch.tensor([ids]), cache=cache, use_cache=True)
     for ours, theirs in zip(recorder.kv_layers[0], cache.layers, strict=True):
-        close(ours.keys, theirs.keys[0])
-        close(ours.values, theirs.values[0])
+        assert_close(ours.keys, theirs.keys[0])
+        assert_close(ours.values, theirs.values[0])
 
 
 @everywhere
@@ -157,7 +157,7 @@ def test_a_later_token_does_not_change_earlier_rows(kind: str, packed: bool) -> 
         ]
         for s in (ids, changed)
     )
-    close(one[:, :, :-1], two[:, :, :-1])
+    assert_close(one[:, :, :-1], two[:, :, :-1])
     assert not one.triu(1).any()
     assert (one[1:, :, -1] - two[1:, :, -1]).abs().max() > 1e-3
 
@@ -178,14 +178,14 @@ def test_query_heads_go_with_their_key_heads_in_order() -> None:
     seen = torch.ones(3, 5, dtype=torch.bool)
     weights = softmax_rows(query, key, seen, 0.5)
     for head in range(6):  # heads 0 to 2 share key head 0, heads 3 to 5 key head 1
-        close(weights[head], (query[head] @ key[head // 3].T * 0.5).softmax(-1))
+        assert_close(weights[head], (query[head] @ key[head // 3].T * 0.5).softmax(-1))
 
 
-def test_groups_reduce_the_rows_they_name_in_the_order_asked_for() -> None:
+def test_row_groups_are_reduced_in_the_requested_order() -> None:
     # one head, three rows, two keys
     weights = torch.tensor([[[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]])
     assert torch.equal(group_rows(weights, ("question",)), weights)
-    close(group_rows(weights, ("question_mean",)), torch.tensor([[[0.5, 0.5]]]))
+    assert_close(group_rows(weights, ("question_mean",)), torch.tensor([[[0.5, 0.5]]]))
     assert torch.equal(group_rows(weights, ("last",)), torch.tensor([[[0.9, 0.1]]]))
     together = group_rows(weights, ("last", "question_mean", "question"))
-    close(together[0, :, 0], torch.tensor([0.9, 0.5, 0.2, 0.4, 0.9]))
+    assert_close(together[0, :, 0], torch.tensor([0.9, 0.5, 0.2, 0.4, 0.9]))

@@ -22,7 +22,7 @@ def states(new, past, dtype=torch.bfloat16, seed=0):
     return query, key, value
 
 
-def weighed(query, key, scale):
+def reference_weights(query, key, scale):
     """One softmax over all keys, in fp32: `[H, n, N]`."""
     key = key.float().repeat_interleave(query.shape[0] // key.shape[0], 0)
     logits = query.float() @ key.transpose(1, 2) * scale
@@ -30,10 +30,10 @@ def weighed(query, key, scale):
     return (logits + torch.full((new, keys), -math.inf).triu(1 + keys - new)).softmax(-1)
 
 
-def written_out(query, key, value, scale):
+def reference_attention(query, key, value, scale):
     """What is seen with those weights: `[n, H, d]`."""
     value = value.float().repeat_interleave(query.shape[0] // value.shape[0], 0)
-    return (weighed(query, key, scale) @ value).transpose(0, 1)
+    return (reference_weights(query, key, scale) @ value).transpose(0, 1)
 
 
 @pytest.mark.parametrize("past", [0, 1, 37])
@@ -41,7 +41,7 @@ def written_out(query, key, value, scale):
 def test_blocks_see_what_attention_written_out_sees(new, past):
     query, key, value = states(new, past)
     found = blocked.attend(query, key, value, 0.3)[0]
-    wanted = written_out(query, key, value, 0.3)
+    wanted = reference_attention(query, key, value, 0.3)
     assert found.shape == wanted.shape
     assert found.dtype == torch.bfloat16
     # a weight, a logit and a sum are each rounded to eight bits
@@ -51,7 +51,9 @@ def test_blocks_see_what_attention_written_out_sees(new, past):
 def test_in_fp32_nothing_is_rounded():
     query, key, value = states(200, 5, torch.float32)
     found = blocked.attend(query, key, value, 0.25)[0]
-    torch.testing.assert_close(found, written_out(query, key, value, 0.25), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        found, reference_attention(query, key, value, 0.25), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_no_row_sees_a_later_token():
@@ -69,7 +71,7 @@ def test_no_row_sees_a_later_token():
 def test_weights_of_the_last_rows_come_with_it(rows, through):
     query, key, value = states(150, 5, torch.float32)
     seen, weights = blocked.attend(query, key, value, 0.25, rows, through)
-    exact = weighed(query, key, 0.25)
+    exact = reference_weights(query, key, 0.25)
     torch.testing.assert_close(weights, exact[:, 150 - rows :], atol=1e-6, rtol=1e-5)
     if through:
         everything = blocked.attend(query, key, value, 0.25)[0]

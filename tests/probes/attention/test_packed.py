@@ -15,7 +15,7 @@ from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
-def by_formula(
+def attend_by_formula(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -62,7 +62,7 @@ def test_a_pack_in_one_kernel_sees_what_its_sequences_see_one_by_one(
 
     def kernel(*args: Any, **named: Any) -> Tensor:
         calls.append(len(args[0]))
-        return by_formula(*args, **named)
+        return attend_by_formula(*args, **named)
 
     monkeypatch.setattr(varlen, "is_supported", lambda query: True)
     monkeypatch.setattr(varlen, "kernel", lambda: kernel)
@@ -84,7 +84,7 @@ def test_without_a_gpu_the_sequences_go_one_by_one(dtype: torch.dtype) -> None:
     "length",
     [packed.KERNEL_BLOCK_KEYS - 20, packed.KERNEL_BLOCK_KEYS, packed.KERNEL_BLOCK_KEYS + 40],
 )
-def test_long_sequences_are_causal_behind_what_was_kept(length: int) -> None:
+def test_long_sequences_are_causal_after_cached_tokens(length: int) -> None:
     """Both sides of the length from which the kernel is told to be causal."""
     draw = torch.Generator().manual_seed(1)
     q = torch.randn(4, length, 16, generator=draw)

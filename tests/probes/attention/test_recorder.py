@@ -14,7 +14,7 @@ from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.hf_backend import attend
 from tamis.probes.signal import Want
 from tests.probes import tiny
-from tests.probes.attention.eager_kit import ALL, FP32, close, everywhere, pack, run
+from tests.probes.attention.eager_kit import ALL, FP32, assert_close, everywhere, pack, run
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
@@ -26,7 +26,7 @@ def test_layers_after_the_last_wanted_never_run(kind: str, packed: bool) -> None
     recorder = Recorder(frozenset({0, 2}), [(4, 9)], [9] if packed else None, stop_after=2)
     weights = run(model, recorder, input_ids=torch.tensor([tiny.ids(9)]))[0]
     assert ran == [0, 1, 2]
-    close(weights, tiny.eager(tiny.model(kind, "eager"), tiny.ids(9))[[0, 2], :, 4:9])
+    assert_close(weights, tiny.eager(tiny.model(kind, "eager"), tiny.ids(9))[[0, 2], :, 4:9])
 
 
 def count_layers(model: Any) -> list[int]:
@@ -110,7 +110,7 @@ def test_recorders_nest_and_the_outer_one_comes_back() -> None:
     assert (len(inner.weights[0]), len(outer.weights[0])) == (1, tiny.LAYERS)
 
 
-def test_kept_keys_outlive_the_pass_they_came_from_without_holding_it_in_memory() -> None:
+def test_stored_keys_do_not_keep_the_forward_pass_in_memory() -> None:
     recorder = Recorder(frozenset(), [(0, 0)] * 2, [3, 40], keep_kv=True)
     pack(tiny.model("llama"), Recorder(ALL, [(0, 3)], [3]), [tiny.ids(3)], [0])
     with torch.inference_mode(), use_recorder(recorder):

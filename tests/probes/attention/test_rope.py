@@ -13,7 +13,7 @@ from tests.probes.tiny import one_thread as one_thread
 
 
 @pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
-def test_unrotated_keys_are_what_the_key_projection_gave(kind):
+def test_removing_rotation_gives_the_output_of_the_key_projection(kind):
     """Layer 0 is exact: its input is the embedding of the token, wherever it stands."""
     proxy = tiny.proxy(kind)
     ids = tuple(tiny.ids(30))
@@ -24,7 +24,7 @@ def test_unrotated_keys_are_what_the_key_projection_gave(kind):
     at = torch.arange(head, head + len(ids))
     found = remove_rotation(proxy.model, 0, kept[0].keys[:, head:], at)
     assert not torch.allclose(found, kept[0].keys[:, head:].float(), atol=1e-2)
-    assert torch.allclose(found, _projected(proxy.model, ids), atol=1e-4)
+    assert torch.allclose(found, _project_keys(proxy.model, ids), atol=1e-4)
 
 
 def test_scaled_and_partial_rotations_come_off_whole():
@@ -50,7 +50,7 @@ def test_scaled_and_partial_rotations_come_off_whole():
 
 
 @torch.inference_mode()
-def _projected(model, ids):
+def _project_keys(model, ids):
     layer = model.layers[0]
     embedded = model.embed_tokens(torch.tensor([ids]))
     states = layer.self_attn.k_proj(layer.input_layernorm(embedded))[0]

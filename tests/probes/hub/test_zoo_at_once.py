@@ -34,7 +34,7 @@ def other_process(root: Path, source: Path, die_at: str = "") -> subprocess.Pope
 
 
 @pytest.mark.parametrize("stage", ["check", "unpack", "store"])
-def test_a_killed_pull_leaves_nothing_that_looks_whole_and_the_next_one_sweeps(
+def test_a_killed_pull_leaves_no_model_and_the_next_one_deletes_its_leftovers(
     fake, tmp_path, stage
 ):
     root = tmp_path / "m"

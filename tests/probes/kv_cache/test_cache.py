@@ -18,8 +18,8 @@ from tests.probes.kv_cache.cache_kit import (
     MEAN,
     TEXTS,
     WANT,
-    make_prompts,
     assert_close,
+    make_prompts,
     versioned_proxy,
     weights,
 )
@@ -49,7 +49,7 @@ def test_warm_equals_cold_equals_a_plain_reading(kind, batch_tokens, where, tmp_
     assert cache.stats().misses == (2 if where == "disk" else 2 + 5)
 
 
-def test_only_what_is_new_runs_and_signals_say_how_much_was_kept():
+def test_only_uncached_tokens_run_and_signals_count_the_cached_ones():
     proxy, cache = versioned_proxy(), PassageCache()
     reader, prompts = CachedReader(proxy, cache), make_prompts(versioned_proxy())
     first = [signal.cached_tokens for signal in reader.read(prompts[:2], MEAN)]
@@ -68,7 +68,7 @@ def test_a_passage_that_occurs_twice_is_read_once():
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
-def test_kept_passages_score_alike_in_tiles_of_any_size(kind, monkeypatch):
+def test_cached_passages_have_equal_signals_in_tiles_of_any_size(kind, monkeypatch):
     proxy = versioned_proxy(kind)
     texts = [(None, "Word by word. " * n) for n in (1, 7, 7, 2, 30, 3)]
     prompts = make_prompts(proxy, texts=texts)
@@ -80,7 +80,7 @@ def test_kept_passages_score_alike_in_tiles_of_any_size(kind, monkeypatch):
         assert_close(weights(CachedReader(proxy, cache), prompts, WANT), plain)
 
 
-def test_questions_of_any_length_are_asked_in_one_batch():
+def test_questions_of_any_length_are_read_in_one_batch():
     proxy, cache = versioned_proxy(), PassageCache()
     reader, ask = CachedReader(proxy, cache), proxy.layout.question_tokens
     weights(reader, make_prompts(proxy))
@@ -91,7 +91,7 @@ def test_questions_of_any_length_are_asked_in_one_batch():
 
 @pytest.mark.parametrize("blocks", [True, False])
 @pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
-def test_in_bf16_kept_passages_are_read_as_fresh_ones_are(blocks, rows, monkeypatch):
+def test_in_bf16_cached_passages_read_like_uncached_ones(blocks, rows, monkeypatch):
     """Logits in bf16, where the processor is quick at them, and in fp32."""
     monkeypatch.setattr(
         blocked, "is_faster", lambda query: blocks and query.dtype == torch.bfloat16
@@ -133,7 +133,7 @@ def test_rounding_is_off_by_half_a_step_at_most():
     assert ((back - vectors).abs() <= step / 2 + 1e-6).all()
 
 
-def changed(proxy, **config):
+def change_config(proxy, **config):
     for name, value in config.items():
         setattr(proxy.model.config, name, value)
     return proxy
@@ -150,7 +150,7 @@ def test_an_entry_is_served_to_nothing_it_does_not_belong_to(tmp_path):
         reader(versioned_proxy(dtype=torch.bfloat16)),
         reader(versioned_proxy(template=TEMPLATES["plain"])),
         reader(versioned_proxy(), "int8"),
-        reader(changed(versioned_proxy(), rope_parameters={"rope_theta": 5.0})),
+        reader(change_config(versioned_proxy(), rope_parameters={"rope_theta": 5.0})),
     ]
     keys = {one.key(prompts[0]) for one in readers}
     assert len(keys) == len(readers)
@@ -187,14 +187,14 @@ def test_memory_stays_below_its_limit_and_the_least_recently_used_leaves_first()
     assert [bool(cache.get(reader.key(p), 4)) for p in prompts] == [True, False, True, True]
 
 
-def test_an_entry_larger_than_the_memory_is_read_and_not_kept():
+def test_an_entry_larger_than_the_memory_is_read_but_not_cached():
     proxy, cache = versioned_proxy(), PassageCache(max_bytes=1000)
     prompts = make_prompts(proxy) * 2
     assert_close(weights(CachedReader(proxy, cache), prompts), weights(proxy, prompts))
     assert (cache.stats().entries, cache.stats().bytes) == (0, 0)
 
 
-def test_a_model_without_a_revision_is_kept_in_memory_for_itself_alone(tmp_path):
+def test_a_model_without_a_revision_shares_no_cache_entries(tmp_path):
     one, other = tiny.proxy(), tiny.proxy()
     cache = PassageCache()
     prompts = make_prompts(one)
@@ -219,7 +219,7 @@ def test_limits_that_are_none_are_refused(wrong):
 
 @pytest.mark.model
 @pytest.mark.parametrize("storage", ["exact", "int8"])
-def test_the_real_proxy_scores_kept_passages_as_fresh_ones(proxy_folder, storage):
+def test_the_real_proxy_reads_cached_passages_like_uncached_ones(proxy_folder, storage):
     # bf16 is where most people run; fp32 is where equality can be asked for
     proxy = Proxy.from_folder(proxy_folder, layers=20, dtype="fp32", device="cpu")
     texts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import threading
 import time
@@ -18,8 +19,21 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.disk import CacheFiles
-from tests.probes.kv_cache.cache_kit import make_prompts, assert_close, entry_files, fill_folder, versioned_proxy, weights
+from tests.probes.kv_cache.cache_kit import (
+    assert_close,
+    entry_files,
+    fill_folder,
+    make_prompts,
+    versioned_proxy,
+    weights,
+)
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes are POSIX")
+def test_entries_are_readable_by_their_owner_alone(tmp_path):
+    fill_folder(tmp_path)
+    assert {file.stat().st_mode & 0o777 for file in entry_files(tmp_path)} == {0o600}
 
 
 def test_the_folder_stays_below_its_limit(tmp_path):
@@ -34,7 +48,7 @@ def test_the_folder_stays_below_its_limit(tmp_path):
     assert cache.stats().files == len(entry_files(tmp_path))
 
 
-def test_a_flipped_bit_anywhere_is_named_dropped_and_never_served(tmp_path):
+def test_a_flipped_bit_anywhere_is_reported_dropped_and_never_served(tmp_path):
     proxy, plain = fill_folder(tmp_path)
     chance = random.Random(0)
     for file in entry_files(tmp_path):
@@ -64,7 +78,7 @@ def test_a_flipped_bit_anywhere_is_named_dropped_and_never_served(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "grown", "other key", "foreign", "text"])
-def test_a_torn_or_foreign_file_is_named_dropped_and_never_served(how, tmp_path):
+def test_a_torn_or_foreign_file_is_reported_dropped_and_never_served(how, tmp_path):
     proxy, plain = fill_folder(tmp_path)
     one, other = entry_files(tmp_path)[:2]
     data = one.read_bytes()
@@ -84,7 +98,7 @@ def test_a_torn_or_foreign_file_is_named_dropped_and_never_served(how, tmp_path)
     assert cache.verify() == []
 
 
-def test_what_happens_to_a_file_after_it_was_read_is_not_served(tmp_path):
+def test_later_changes_to_a_loaded_file_are_not_served(tmp_path):
     proxy, plain = fill_folder(tmp_path)
     cache = PassageCache(folder=tmp_path)
     reader = CachedReader(proxy, cache)
@@ -155,7 +169,7 @@ def test_threads_share_a_cache(tmp_path):
 KEYS = [f"{i:064x}" for i in range(8)]
 
 
-def write_for_ever(folder: Path, size: int) -> None:
+def write_forever(folder: Path, size: int) -> None:
     entries = CacheFiles(folder, 1 << 30)
     for turn in range(10**9):
         part = torch.full((2, size, 16), float(turn % 8))
@@ -166,7 +180,7 @@ def write_for_ever(folder: Path, size: int) -> None:
 def writers(folder: Path, count: int, size: int = 10_000) -> Iterator[list[int]]:
     """Processes that write the same entries until the block ends; then they are killed."""
     started = [
-        multiprocessing.get_context("fork").Process(target=write_for_ever, args=(folder, size))
+        multiprocessing.get_context("fork").Process(target=write_forever, args=(folder, size))
         for _ in range(count)
     ]
     for process in started:
@@ -181,7 +195,7 @@ def writers(folder: Path, count: int, size: int = 10_000) -> Iterator[list[int]]
             process.join()
 
 
-def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int:
+def count_kills_while_writing(folder: Path, kills: int, chance: random.Random) -> int:
     """Kills writers with SIGKILL at random moments; how many of them were in the middle of a file.
 
     After each, every file that is there is whole and holds what its key says.
@@ -206,7 +220,7 @@ def killed_while_writing(folder: Path, kills: int, chance: random.Random) -> int
 def test_a_process_killed_while_it_writes_leaves_no_half_entry(tmp_path):
     chance = random.Random(1)
     # one in three to six is hit in the middle of a file, depending on the machine
-    assert any(killed_while_writing(tmp_path, 5, chance) for _ in range(20))
+    assert any(count_kills_while_writing(tmp_path, 5, chance) for _ in range(20))
 
 
 def test_two_processes_write_the_same_entries_while_others_read(tmp_path):

@@ -14,7 +14,7 @@ from tamis.probes.prompt import TEMPLATES
 from tests.probes import tiny
 
 
-def saved(folder: Path, kind: str, sharded: bool = False, **config: Any) -> Path:
+def save_decoder(folder: Path, kind: str, sharded: bool = False, **config: Any) -> Path:
     """A folder with a random model, in which norms and biases are random, too."""
     model = tiny.model(kind, **config)
     for name, weight in model.named_parameters():
@@ -25,7 +25,7 @@ def saved(folder: Path, kind: str, sharded: bool = False, **config: Any) -> Path
     return folder
 
 
-def theirs(folder: Path, layers: int, dtype: torch.dtype = torch.float32) -> Proxy:
+def transformers_proxy(folder: Path, layers: int, dtype: torch.dtype = torch.float32) -> Proxy:
     """A proxy over what transformers reads of a folder."""
     model = hf_backend.load_model(folder, layers, dtype)
     return Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])

@@ -30,7 +30,7 @@ def prompts(proxy: Proxy) -> list[Prompt]:
     ]
 
 
-def by_transformers(proxy: Proxy) -> Proxy:
+def run_by_transformers(proxy: Proxy) -> Proxy:
     """A proxy over a copy of the model that somebody hooks into: transformers runs it."""
     twin = Proxy.from_model(deepcopy(proxy.model), tiny.tokenizer(), template=TEMPLATES["chatml"])
     twin.model.layers[0].register_forward_hook(lambda *_: None)

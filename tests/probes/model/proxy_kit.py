@@ -12,7 +12,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
-from tests.probes.attention.eager_kit import close
+from tests.probes.attention.eager_kit import assert_close
 
 WANT = Want((0, 1, 2, 3), ("question", "question_mean", "last"))
 
@@ -37,7 +37,9 @@ def prompts(proxy: Proxy, texts: Sequence[tuple[str | None, str, str]] = TEXTS) 
     ]
 
 
-def by_eager(proxy: Proxy, oracle: Any, prompt: Prompt, layers: Sequence[int] = range(4)) -> Tensor:
+def eager_weights(
+    proxy: Proxy, oracle: Any, prompt: Prompt, layers: Sequence[int] = range(4)
+) -> Tensor:
     """Question rows, their mean and the last over the passage, from the whole prompt at once."""
     head = len(proxy.layout.opening)
     ids = [*proxy.layout.opening, *prompt.passage.ids, *prompt.question.ids]
@@ -47,7 +49,7 @@ def by_eager(proxy: Proxy, oracle: Any, prompt: Prompt, layers: Sequence[int] = 
     return torch.cat((question, question.mean(2, keepdim=True), question[:, :, -1:]), dim=2)
 
 
-def same(ours: Sequence[Signal], theirs: Sequence[Signal]) -> None:
+def assert_same_signals(ours: Sequence[Signal], theirs: Sequence[Signal]) -> None:
     for one, other in zip(ours, theirs, strict=True):
         assert (one.layers, one.rows) == (other.layers, other.rows)
-        close(one.weights, other.weights)
+        assert_close(one.weights, other.weights)

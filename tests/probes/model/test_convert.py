@@ -83,7 +83,7 @@ def converted(written, tmp_path_factory):
     return target
 
 
-def test_every_weight_is_the_oracles_in_bf16_and_the_tied_head_is_left_out(oracle, converted):
+def test_every_weight_equals_the_oracles_in_bf16_and_the_tied_head_is_left_out(oracle, converted):
     found = load_file(converted / "model.safetensors")
     expected = {n: w.bfloat16() for n, w in oracle.state_dict().items() if n != "lm_head.weight"}
     assert found.keys() == expected.keys()

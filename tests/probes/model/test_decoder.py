@@ -18,7 +18,7 @@ from tamis.probes.model.decoder import Decoder, read_config
 from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
-from tests.probes.model.decoder_kit import saved, theirs
+from tests.probes.model.decoder_kit import save_decoder, transformers_proxy
 from tests.probes.model.forward_kit import OURS, readings
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
@@ -46,25 +46,25 @@ SLIDING = {"use_sliding_window": True, "sliding_window": tiny.WINDOW, "max_windo
 def test_a_folder_is_read_as_transformers_reads_it(
     kind: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = saved(tmp_path, kind, **config)
+    folder = save_decoder(tmp_path, kind, **config)
     proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
     assert isinstance(proxy.body, Decoder)
-    other = theirs(folder, tiny.LAYERS)
+    other = transformers_proxy(folder, tiny.LAYERS)
     assert is_supported(other.body), "both go through our pass: what differs is who read the folder"
     for one, two in zip(readings(proxy), readings(other), strict=True):
         assert torch.equal(one, two)
 
 
-def edited(folder: Path, **said: Any) -> Path:
+def edit_config(folder: Path, **settings: Any) -> Path:
     """The folder with other words in its configuration; None takes one away."""
     file = folder / "config.json"
-    config = json.loads(file.read_text()) | said
+    config = json.loads(file.read_text()) | settings
     file.write_text(json.dumps({name: value for name, value in config.items() if value != "gone"}))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("said", "ours"),
+    ("settings", "ours"),
     [
         ({"rope_theta": 5e5, "rope_scaling": None}, True),
         ({"rope_theta": 1e6, "head_dim": "gone"}, True),
@@ -75,24 +75,30 @@ def edited(folder: Path, **said: Any) -> Path:
     ids=["theta", "no head size", "linear", "llama3", "no theta"],
 )
 def test_a_configuration_as_older_releases_wrote_it(
-    said: dict[str, Any], ours: bool, tmp_path: Path
+    settings: dict[str, Any], ours: bool, tmp_path: Path
 ) -> None:
-    folder = edited(saved(tmp_path, "llama"), rope_parameters="gone", **said)
+    folder = edit_config(save_decoder(tmp_path, "llama"), rope_parameters="gone", **settings)
     proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
     assert isinstance(proxy.body, Decoder) is ours
-    for one, two in zip(readings(proxy), readings(theirs(folder, tiny.LAYERS)), strict=True):
+    for one, two in zip(
+        readings(proxy), readings(transformers_proxy(folder, tiny.LAYERS)), strict=True
+    ):
         torch.testing.assert_close(one, two)
 
 
 def test_a_theta_beside_the_parameters_does_not_count(tmp_path: Path) -> None:
-    folder = edited(saved(tmp_path, "llama", rope_parameters={"rope_theta": 5e5}), rope_theta=10.0)
+    folder = edit_config(
+        save_decoder(tmp_path, "llama", rope_parameters={"rope_theta": 5e5}), rope_theta=10.0
+    )
     proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
-    for one, two in zip(readings(proxy), readings(theirs(folder, tiny.LAYERS)), strict=True):
+    for one, two in zip(
+        readings(proxy), readings(transformers_proxy(folder, tiny.LAYERS)), strict=True
+    ):
         torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         {"use_sliding_window": True},
         {"layer_types": ["sliding_attention", *["full_attention"] * 3]},
@@ -120,21 +126,21 @@ def test_a_theta_beside_the_parameters_does_not_count(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_a_configuration_may_say_that_is_not_for_us(
-    said: dict[str, Any], tmp_path: Path
+    settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = saved(tmp_path, "llama")
+    folder = save_decoder(tmp_path, "llama")
     assert read_config(folder) is not None
-    assert read_config(edited(folder, **said)) is None
+    assert read_config(edit_config(folder, **settings)) is None
 
 
-def test_qwen3_without_a_head_size_is_not_for_us(tmp_path: Path) -> None:
-    folder = saved(tmp_path, "qwen3")
+def test_qwen3_without_a_head_size_is_left_to_transformers(tmp_path: Path) -> None:
+    folder = save_decoder(tmp_path, "qwen3")
     assert read_config(folder) is not None
-    assert read_config(edited(folder, head_dim="gone")) is None
+    assert read_config(edit_config(folder, head_dim="gone")) is None
 
 
 def test_a_checkpoint_without_a_head_and_without_its_prefix(tmp_path: Path) -> None:
-    folder = saved(tmp_path, "llama")
+    folder = save_decoder(tmp_path, "llama")
     file = folder / "model.safetensors"
     bare = {name.removeprefix("model."): weight for name, weight in load_file(file).items()}
     before = list(readings(Proxy.from_folder(folder, dtype="fp32", device="cpu")))
@@ -145,7 +151,7 @@ def test_a_checkpoint_without_a_head_and_without_its_prefix(tmp_path: Path) -> N
 
 
 def test_a_tensor_that_is_there_twice_leaves_the_folder_to_transformers(tmp_path: Path) -> None:
-    file = saved(tmp_path, "llama") / "model.safetensors"
+    file = save_decoder(tmp_path, "llama") / "model.safetensors"
     name = "model.layers.0.self_attn.q_proj.weight"
     weights = load_file(file)
     save_file({**weights, name.removeprefix("model."): weights[name] + 1}, file, {"format": "pt"})
@@ -153,21 +159,21 @@ def test_a_tensor_that_is_there_twice_leaves_the_folder_to_transformers(tmp_path
 
 
 def test_a_whole_file_goes_before_an_index(tmp_path: Path) -> None:
-    folder = saved(tmp_path, "llama")
+    folder = save_decoder(tmp_path, "llama")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "nowhere"}}')
     assert isinstance(Proxy.from_folder(folder, device="cpu").body, Decoder)
 
 
 def test_a_reading_in_bf16_is_that_of_transformers_files(tmp_path: Path) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "qwen3"), dtype="bf16", device="cpu")
-    other = theirs(tmp_path, tiny.LAYERS, torch.bfloat16)
+    proxy = Proxy.from_folder(save_decoder(tmp_path, "qwen3"), dtype="bf16", device="cpu")
+    other = transformers_proxy(tmp_path, tiny.LAYERS, torch.bfloat16)
     assert all(map(torch.equal, readings(proxy), readings(other)))
 
 
 def test_a_cut_model_in_bf16_has_the_first_layers_in_bf16_and_angles_in_fp32(
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "qwen3"), layers=2, dtype="bf16", device="cpu")
+    proxy = Proxy.from_folder(save_decoder(tmp_path, "qwen3"), layers=2, dtype="bf16", device="cpu")
     other = hf_backend.load_model(tmp_path, 2, torch.bfloat16)
     assert (proxy.depth, len(proxy.body.layers), proxy.card.layers) == (2, 2, tiny.LAYERS)
     assert proxy.dtype == torch.bfloat16
@@ -187,22 +193,24 @@ def test_a_cut_model_in_bf16_has_the_first_layers_in_bf16_and_angles_in_fp32(
 def test_another_kind_is_left_to_transformers(
     kind: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = saved(tmp_path, kind, **config)
+    folder = save_decoder(tmp_path, kind, **config)
     proxy = Proxy.from_folder(folder, dtype="fp32", device="cpu")
     assert not isinstance(proxy.body, Decoder)
-    for one, two in zip(readings(proxy), readings(theirs(folder, tiny.LAYERS)), strict=True):
+    for one, two in zip(
+        readings(proxy), readings(transformers_proxy(folder, tiny.LAYERS)), strict=True
+    ):
         torch.testing.assert_close(one, two)
 
 
 def test_a_part_that_is_not_known_leaves_the_folder_to_transformers(tmp_path: Path) -> None:
-    file = saved(tmp_path, "llama") / "model.safetensors"
+    file = save_decoder(tmp_path, "llama") / "model.safetensors"
     weights = load_file(file)
     save_file({**weights, "model.layers.0.self_attn.sinks": torch.zeros(4)}, file, {"format": "pt"})
     assert not isinstance(Proxy.from_folder(tmp_path, device="cpu").body, Decoder)
 
 
 def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path) -> None:
-    file = saved(tmp_path, "llama") / "model.safetensors"
+    file = save_decoder(tmp_path, "llama") / "model.safetensors"
     weights = load_file(file)
     gone = weights.pop("model.layers.1.mlp.up_proj.weight")
     save_file(weights, file, {"format": "pt"})
@@ -218,7 +226,7 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         {"hidden_size": 64.5},
         {"intermediate_size": -1},
@@ -226,15 +234,15 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path) -> None:
         {"head_dim": "x"},
     ],
 )
-def test_sizes_that_are_none_are_one_clear_error(said: dict[str, Any], tmp_path: Path) -> None:
-    file = saved(tmp_path, "llama") / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **said}))
+def test_sizes_that_are_none_are_one_clear_error(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = save_decoder(tmp_path, "llama") / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
     with pytest.raises((BadModelFile, ProxyUnsupported)):
         Proxy.from_folder(tmp_path, device="cpu")
 
 
 def test_a_configuration_that_leaves_something_out_is_left_to_transformers(tmp_path: Path) -> None:
-    file = saved(tmp_path, "llama") / "config.json"
+    file = save_decoder(tmp_path, "llama") / "config.json"
     config = json.loads(file.read_text())
     del config["num_key_value_heads"], config["rms_norm_eps"]
     file.write_text(json.dumps({**config, "num_attention_heads": tiny.KV_HEADS}))

@@ -48,7 +48,7 @@ def encoder(folder):
     return Encoder.from_folder(folder, device="cpu")
 
 
-def by_hand(encoder: Encoder, text: str) -> torch.Tensor:
+def manual_vector(encoder: Encoder, text: str) -> torch.Tensor:
     """One window at a time, no batch, no padding, no mask: the plain mean over all tokens."""
     ids = [WORDS.index(w) if w in WORDS else 1 for w in text.split()]
     states = []
@@ -61,7 +61,7 @@ def by_hand(encoder: Encoder, text: str) -> torch.Tensor:
 
 
 def test_vectors_are_the_mean_over_all_tokens_computed_by_hand(encoder):
-    expected = torch.stack([by_hand(encoder, text) for text in TEXTS])
+    expected = torch.stack([manual_vector(encoder, text) for text in TEXTS])
     torch.testing.assert_close(encoder.encode(TEXTS), expected, atol=1e-5, rtol=0)
 
 
@@ -80,7 +80,7 @@ def test_what_a_text_is_batched_with_does_not_change_its_vector(encoder, batch_t
     torch.testing.assert_close(encoder.encode(TEXTS, batch_tokens), alone, atol=1e-5, rtol=0)
 
 
-def test_no_forward_pass_is_larger_than_asked_for(encoder, monkeypatch):
+def test_no_forward_pass_exceeds_the_batch_limit(encoder, monkeypatch):
     sizes = []
     hook = encoder.model.register_forward_pre_hook(
         lambda _, __, inputs: sizes.append(inputs["input_ids"].numel()), with_kwargs=True

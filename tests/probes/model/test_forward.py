@@ -15,13 +15,13 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.signal import Want
 from tests.probes import tiny
-from tests.probes.model.forward_kit import OURS, WANT, by_transformers, prompts, readings
+from tests.probes.model.forward_kit import OURS, WANT, prompts, readings, run_by_transformers
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 FP32 = 1e-5
 
 
-def close(ours: Proxy, theirs: Proxy, within: float) -> None:
+def assert_close(ours: Proxy, theirs: Proxy, within: float) -> None:
     for one, other in zip(readings(ours), readings(theirs), strict=True):
         torch.testing.assert_close(one, other, atol=within, rtol=within)
 
@@ -39,17 +39,17 @@ def close(ours: Proxy, theirs: Proxy, within: float) -> None:
         ),
     ],
 )
-def test_a_pass_of_ours_equals_transformers_in_fp32(kind: str, config: dict[str, Any]) -> None:
+def test_the_forward_pass_equals_transformers_in_fp32(kind: str, config: dict[str, Any]) -> None:
     model = tiny.model(kind, **config)
     for name, weight in model.named_parameters():
         if "norm" in name or "bias" in name:  # fresh models have ones and zeros there
             nn.init.normal_(weight, 1.0 if "norm" in name else 0.0, 0.2)
     proxy = Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])
     assert is_supported(proxy.model)
-    close(proxy, by_transformers(proxy), FP32)
+    assert_close(proxy, run_by_transformers(proxy), FP32)
 
 
-class Own(nn.Linear):
+class LinearSubclass(nn.Linear):
     """A linear layer that is not torch's own: an adapter, say."""
 
 
@@ -57,7 +57,7 @@ def test_what_is_not_plainly_of_the_kind_is_left_to_transformers() -> None:
     assert all(is_supported(tiny.proxy(kind).model) for kind in OURS)
     assert not is_supported(tiny.proxy("gemma3").model)
     adapted, other, hooked = (tiny.proxy().model for _ in range(3))
-    adapted.layers[1].mlp.up_proj = Own(64, 96, bias=False)
+    adapted.layers[1].mlp.up_proj = LinearSubclass(64, 96, bias=False)
     other.config.hidden_act = "gelu"
     handle = hooked.layers[2].mlp.register_forward_pre_hook(lambda *_: None)
     assert not any(map(is_supported, (adapted, other, hooked)))
@@ -71,10 +71,10 @@ def test_a_model_whose_weights_were_replaced_is_read_with_the_new_ones() -> None
     layer = proxy.model.layers[0].self_attn
     layer.q_proj.weight = nn.Parameter(layer.q_proj.weight * 1.5)
     proxy._opening_kv = None  # the template's opening is kept with the old ones
-    close(proxy, by_transformers(proxy), FP32)
+    assert_close(proxy, run_by_transformers(proxy), FP32)
     layer.k_proj = nn.Linear(64, 32, bias=False)
     proxy._opening_kv = None
-    close(proxy, by_transformers(proxy), FP32)
+    assert_close(proxy, run_by_transformers(proxy), FP32)
 
 
 def test_a_weight_that_was_changed_in_place_is_read_as_it_is_now() -> None:
@@ -84,7 +84,7 @@ def test_a_weight_that_was_changed_in_place_is_read_as_it_is_now() -> None:
         with torch.no_grad():
             part.weight.mul_(1.5)
     proxy._opening_kv = None
-    close(proxy, by_transformers(proxy), FP32)
+    assert_close(proxy, run_by_transformers(proxy), FP32)
 
 
 def test_nothing_runs_behind_the_attention_of_the_last_layer_wanted() -> None:

@@ -13,7 +13,7 @@ from tamis.probes.attention.linear_kernels import PackedLinear, can_fuse, pack, 
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES
 from tests.probes import tiny
-from tests.probes.model.forward_kit import OURS, WANT, by_transformers, prompts, readings
+from tests.probes.model.forward_kit import OURS, WANT, prompts, readings, run_by_transformers
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 # bf16 rounds states to 8 bits once more or once less in each of four layers
@@ -24,7 +24,7 @@ blocks = pytest.mark.skipif(
 )
 
 
-def off(ours: Proxy, exact: Proxy) -> float:
+def max_distance(ours: Proxy, exact: Proxy) -> float:
     """How far all readings are from exact ones: the root of the sum of squares."""
     pairs = zip(readings(ours), readings(exact), strict=True)
     return float(sum((a.double() - b.double()).square().sum() for a, b in pairs)) ** 0.5
@@ -36,10 +36,10 @@ def test_a_packed_model_is_no_further_from_fp32_than_transformers_is(
 ) -> None:
     folder = tiny.save(kind, tmp_path)
     packed, rows = (Proxy.from_folder(folder, dtype="bf16", device="cpu") for _ in range(2))
-    theirs = by_transformers(rows)
-    exact = by_transformers(rows)
+    theirs = run_by_transformers(rows)
+    exact = run_by_transformers(rows)
     exact.model.float()
-    assert off(packed, exact) <= 1.1 * off(theirs, exact)
+    assert max_distance(packed, exact) <= 1.1 * max_distance(theirs, exact)
 
 
 @pytest.mark.parametrize("kind", OURS)
@@ -60,7 +60,7 @@ def test_a_packed_model_still_runs_in_transformers_and_has_its_weights(
 
 
 @blocks
-def test_packed_weights_are_held_once(tmp_path: Path) -> None:
+def test_packed_weights_are_stored_once(tmp_path: Path) -> None:
     proxy = Proxy.from_folder(tiny.save("llama", tmp_path), dtype="bf16", device="cpu")
     proxy.opening_kv()
     assert not any(isinstance(module, nn.Linear) for module in proxy.model.layers.modules())
@@ -90,7 +90,7 @@ def test_an_unpacked_model_has_linear_layers_that_can_be_changed(tmp_path: Path)
     assert not torch.equal(changed[0].weights, before[0])
 
 
-def test_a_model_that_somebody_else_holds_keeps_its_layers() -> None:
+def test_a_model_that_is_not_owned_keeps_its_layers() -> None:
     model = tiny.model("llama", dtype=torch.bfloat16)
     before = list(model.modules())
     list(readings(Proxy.from_model(model, tiny.tokenizer(), template=TEMPLATES["chatml"])))
@@ -98,7 +98,7 @@ def test_a_model_that_somebody_else_holds_keeps_its_layers() -> None:
 
 
 @blocks
-def test_a_packed_layer_is_its_rows_where_gradients_are_kept() -> None:
+def test_a_packed_layer_computes_from_its_rows_where_gradients_are_needed() -> None:
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -17,16 +17,14 @@ from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
 from tests.probes import tiny
-from tests.probes.model.decoder_kit import saved
+from tests.probes.model.decoder_kit import save_decoder
 from tests.probes.model.forward_kit import OURS, prompts
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
-    kind: str, tmp_path: Path
-) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, kind), layers=3, dtype="fp32", device="cpu")
+def test_the_transformers_model_shares_the_weights(kind: str, tmp_path: Path) -> None:
+    proxy = Proxy.from_folder(save_decoder(tmp_path, kind), layers=3, dtype="fp32", device="cpu")
     before = readings_of(proxy)
     weights = {weight.data_ptr() for weight in proxy.body.parameters()}
     model = proxy.model
@@ -49,10 +47,10 @@ def test_whoever_asks_for_a_transformers_model_gets_one_around_the_same_weights(
     assert not is_supported(proxy.body), "what somebody hooks into, transformers runs"
 
 
-def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
+def test_conversion_to_transformers_needs_no_folder_and_keeps_torchs_default_dtype(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved(tmp_path / "model", "qwen2", tie_word_embeddings=False)
+    save_decoder(tmp_path / "model", "qwen2", tie_word_embeddings=False)
     monkeypatch.chdir(tmp_path)
     proxy = Proxy.from_folder("model", dtype="bf16", device="cpu")
     expected = hf_backend.read_config(tmp_path / "model").to_dict()
@@ -68,7 +66,7 @@ def test_the_folder_is_not_needed_again_nor_is_torchs_default_dtype_moved(
 def test_wrapped_projections_of_the_body_move_whole_and_other_hooks_are_refused(
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
+    proxy = Proxy.from_folder(save_decoder(tmp_path, "llama"), dtype="fp32", device="cpu")
     before = readings_of(proxy)
     attach(proxy.body, (0, 1), rank=2)
     for one, two in zip(readings_of(proxy), before, strict=True):
@@ -79,8 +77,8 @@ def test_wrapped_projections_of_the_body_move_whole_and_other_hooks_are_refused(
         readings_of(hooked)
 
 
-def test_one_thread_asks_for_a_transformers_model_while_others_read(tmp_path: Path) -> None:
-    proxy = Proxy.from_folder(saved(tmp_path, "llama"), dtype="fp32", device="cpu")
+def test_one_thread_converts_to_transformers_while_others_read(tmp_path: Path) -> None:
+    proxy = Proxy.from_folder(save_decoder(tmp_path, "llama"), dtype="fp32", device="cpu")
     before = readings_of(proxy)
     with ThreadPoolExecutor(6) as pool:
         reads = [pool.submit(readings_of, proxy) for _ in range(8)]

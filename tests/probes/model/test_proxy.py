@@ -12,8 +12,8 @@ from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt, token_batches
 from tamis.probes.signal import Signal, Want
 from tests.probes import tiny
-from tests.probes.attention.eager_kit import BF16, FP32, close, everywhere
-from tests.probes.model.proxy_kit import TEXTS, WANT, by_eager, prompts, same
+from tests.probes.attention.eager_kit import BF16, FP32, assert_close, everywhere
+from tests.probes.model.proxy_kit import TEXTS, WANT, assert_same_signals, eager_weights, prompts
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
@@ -26,28 +26,30 @@ def test_reading_equals_eager_attention_over_each_whole_prompt(
     asked = prompts(proxy)
     for prompt, signal in zip(asked, proxy.read(asked, WANT), strict=True):
         assert signal.weights.dtype == torch.float32
-        close(signal.weights, by_eager(proxy, oracle, prompt), within)
+        assert_close(signal.weights, eager_weights(proxy, oracle, prompt), within)
 
 
 @everywhere
-def test_asking_kept_passages_equals_reading_them_and_equals_eager(kind: str) -> None:
+def test_reading_cached_passages_equals_reading_them_and_equals_eager(kind: str) -> None:
     proxy, oracle = tiny.proxy(kind), tiny.model(kind, "eager")
     asked = prompts(proxy)
     kept = list(proxy.compute_kv(asked, WANT))
     signals = list(proxy.read_cached(asked, kept, WANT))
-    same(signals, list(proxy.read(asked, WANT)))
+    assert_same_signals(signals, list(proxy.read(asked, WANT)))
     for prompt, signal in zip(asked, signals, strict=True):
-        close(signal.weights, by_eager(proxy, oracle, prompt))
+        assert_close(signal.weights, eager_weights(proxy, oracle, prompt))
 
 
 @everywhere
-def test_kept_passages_can_be_asked_again_and_asking_does_not_change_them(kind: str) -> None:
+def test_cached_passages_can_be_read_repeatedly_without_changing_them(kind: str) -> None:
     proxy = tiny.proxy(kind)
     kept = list(proxy.compute_kv(prompts(proxy), WANT))
     before = [[layer.keys.clone() for layer in layers] for layers in kept]
     for question in ("Why?", "Who in the end sat on the mat?"):
         again = prompts(proxy, [(title, text, question) for title, text, _ in TEXTS])
-        same(list(proxy.read_cached(again, kept, WANT)), list(proxy.read(again, WANT)))
+        assert_same_signals(
+            list(proxy.read_cached(again, kept, WANT)), list(proxy.read(again, WANT))
+        )
     after = [[layer.keys for layer in layers] for layers in kept]
     assert all(
         torch.equal(a, b)
@@ -58,13 +60,15 @@ def test_kept_passages_can_be_asked_again_and_asking_does_not_change_them(kind: 
 
 @everywhere
 @pytest.mark.parametrize("batch_tokens", [1, 60, 150, 10_000])
-def test_packed_equals_single_however_much_fits_into_a_batch(kind: str, batch_tokens: int) -> None:
+def test_packed_readings_equal_single_ones_for_any_batch_size(kind: str, batch_tokens: int) -> None:
     proxy = tiny.proxy(kind)
     asked = prompts(proxy)
     singles = [signal for prompt in asked for signal in proxy.read([prompt], WANT)]
     proxy.batch_tokens = batch_tokens
-    same(list(proxy.read(asked, WANT)), singles)
-    same(list(proxy.read_cached(asked, list(proxy.compute_kv(asked, WANT)), WANT)), singles)
+    assert_same_signals(list(proxy.read(asked, WANT)), singles)
+    assert_same_signals(
+        list(proxy.read_cached(asked, list(proxy.compute_kv(asked, WANT)), WANT)), singles
+    )
 
 
 @everywhere
@@ -77,7 +81,7 @@ def test_a_passage_is_not_moved_by_the_passages_beside_it(kind: str, keep: bool)
         if keep
         else (lambda p: proxy.read(p, WANT))
     )
-    same([list(read(one))[1]], [list(read(two))[1]])
+    assert_same_signals([list(read(one))[1]], [list(read(two))[1]])
 
 
 @everywhere
@@ -119,7 +123,7 @@ def test_threads_with_different_wants_on_one_proxy_get_what_each_would_alone(kin
     for thread in threads:
         thread.join(timeout=60)
     for job in range(3):
-        same(results[job], expected[job] * 2)
+        assert_same_signals(results[job], expected[job] * 2)
 
 
 def test_readings_taken_in_turns_from_two_wants_do_not_mix() -> None:
@@ -127,8 +131,8 @@ def test_readings_taken_in_turns_from_two_wants_do_not_mix() -> None:
     asked = prompts(proxy)
     one, two = Want((3,)), Want((0, 1), ("last",))
     turns = list(zip(proxy.read(asked, one), proxy.read(asked, two), strict=True))
-    same([a for a, _ in turns], list(proxy.read(asked, one)))
-    same([b for _, b in turns], list(proxy.read(asked, two)))
+    assert_same_signals([a for a, _ in turns], list(proxy.read(asked, one)))
+    assert_same_signals([b for _, b in turns], list(proxy.read(asked, two)))
 
 
 def test_an_error_inside_the_forward_pass_leaves_the_proxy_usable() -> None:
@@ -143,7 +147,7 @@ def test_an_error_inside_the_forward_pass_leaves_the_proxy_usable() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         list(proxy.read(asked, WANT))
     handle.remove()
-    same(list(proxy.read(asked, WANT)), expected)
+    assert_same_signals(list(proxy.read(asked, WANT)), expected)
 
 
 def test_a_prompt_may_fill_the_context_and_not_one_token_more() -> None:
@@ -176,7 +180,7 @@ def test_no_prompts_are_no_signals() -> None:
     )
 
 
-def test_keys_kept_for_another_passage_or_too_few_layers_are_refused() -> None:
+def test_keys_of_another_passage_or_of_too_few_layers_are_refused() -> None:
     proxy = tiny.proxy()
     asked = prompts(proxy)
     kept = list(proxy.compute_kv(asked, WANT))
@@ -202,4 +206,4 @@ def test_other_templates_read_as_faithfully(name: str) -> None:
     proxy = tiny.proxy("gemma3", template=TEMPLATES[name])
     asked = prompts(proxy)
     for prompt, signal in zip(asked, proxy.read(asked, WANT), strict=True):
-        close(signal.weights, by_eager(proxy, tiny.model("gemma3", "eager"), prompt))
+        assert_close(signal.weights, eager_weights(proxy, tiny.model("gemma3", "eager"), prompt))

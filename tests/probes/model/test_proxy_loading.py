@@ -17,8 +17,8 @@ from tamis.probes.model.loading import attention_shape, choose_device, choose_dt
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.signal import Want
 from tests.probes import tiny
-from tests.probes.attention.eager_kit import close, everywhere
-from tests.probes.model.proxy_kit import WANT, by_eager, prompts, same
+from tests.probes.attention.eager_kit import assert_close, everywhere
+from tests.probes.model.proxy_kit import WANT, assert_same_signals, eager_weights, prompts
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 
 
@@ -32,14 +32,14 @@ def test_layers_cut_off_on_disk_leave_the_others_as_they_were(kind: str, tmp_pat
     assert cut.card == whole.card
     assert (cut.card.name, cut.card.layers, cut.card.heads) == (kind, tiny.LAYERS, tiny.HEADS)
     asked = prompts(cut)
-    same(list(cut.read(asked, want)), list(whole.read(asked, want)))
-    same(
+    assert_same_signals(list(cut.read(asked, want)), list(whole.read(asked, want)))
+    assert_same_signals(
         list(cut.read_cached(asked, list(cut.compute_kv(asked, want)), want)),
         list(whole.read(asked, want)),
     )
-    close(
+    assert_close(
         next(iter(cut.read(asked, want))).weights,
-        by_eager(cut, tiny.model(kind, "eager"), asked[0], (0, 1)),
+        eager_weights(cut, tiny.model(kind, "eager"), asked[0], (0, 1)),
     )
 
 
@@ -51,7 +51,7 @@ def test_a_layer_beyond_the_proxy_is_an_error_that_names_the_numbers(tmp_path: P
 
 
 @pytest.mark.parametrize("headless", [True, False])
-def test_a_model_with_or_without_its_head_and_a_transformers_tokenizer_make_a_proxy(
+def test_a_model_with_or_without_head_and_a_transformers_tokenizer_make_a_proxy(
     headless: bool,
 ) -> None:
     model = tiny.model("qwen3", "sdpa")
@@ -63,7 +63,7 @@ def test_a_model_with_or_without_its_head_and_a_transformers_tokenizer_make_a_pr
         "chatml",
     )
     asked = prompts(proxy)
-    same(list(proxy.read(asked, WANT)), list(tiny.proxy("qwen3").read(asked, WANT)))
+    assert_same_signals(list(proxy.read(asked, WANT)), list(tiny.proxy("qwen3").read(asked, WANT)))
 
 
 def test_a_tokenizer_without_offsets_is_refused() -> None:
@@ -112,23 +112,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save("llama", tmp_path_factory.mktemp("whole"))
 
 
-def pickled(folder: Path) -> None:
+def replace_by_pickle(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
 
 
-def torn(folder: Path) -> None:
+def truncate_weights(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def lacking(folder: Path) -> None:
+def remove_tensor(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.self_attn.k_proj.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
-def reshaped(folder: Path) -> None:
+def reshape_tensor(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.1.self_attn.k_proj.weight"] = torch.zeros(3, 3)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -138,16 +138,25 @@ def without_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
-def garbled(folder: Path) -> None:
+def garble_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
-def unknown(folder: Path) -> None:
+def set_unknown_type(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "not-a-model"}))
 
 
 @pytest.mark.parametrize(
-    "damage", [pickled, torn, lacking, reshaped, without_tokenizer, garbled, unknown]
+    "damage",
+    [
+        replace_by_pickle,
+        truncate_weights,
+        remove_tensor,
+        reshape_tensor,
+        without_tokenizer,
+        garble_config,
+        set_unknown_type,
+    ],
 )
 def test_a_damaged_or_foreign_folder_is_a_bad_model_file(
     whole: Path, tmp_path: Path, damage: Any

@@ -35,7 +35,9 @@ def logits(states: Tensor, keys: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", FULL)
-def test_states_times_kept_keys_are_the_logits_of_a_question_that_reads_past_the_passage(kind):
+def test_query_states_times_cached_keys_are_logits_of_a_question_blind_to_the_passage(
+    kind,
+):
     """Eager attention over opening, passage and question; the question does not see the passage."""
     proxy = tiny.proxy(kind)
     opening = list(proxy.layout.opening)

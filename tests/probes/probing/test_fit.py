@@ -28,7 +28,7 @@ def draw(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def planted(
+def planted_questions(
     questions: int = 300, units: int = 12, seed: int = 0, shift: float = 0.0
 ) -> list[LabelledFeatures]:
     """One gold unit a question, drawn by softmax over features times `PLANTED`."""
@@ -48,14 +48,14 @@ def direction(weights: Tensor) -> Tensor:
 
 
 def test_listwise_finds_the_planted_direction():
-    weights, _ = fit_listwise(planted(), l2=1e-4)
+    weights, _ = fit_listwise(planted_questions(), l2=1e-4)
     assert float(direction(weights) @ direction(PLANTED)) > 0.99
     assert weights.norm() == pytest.approx(float(PLANTED.norm()), rel=0.15)
 
 
 def test_what_is_common_to_a_question_does_not_move_listwise():
     """Shifts ten times what tells its units apart; a classifier of single units drowns."""
-    shifted = planted(shift=10.0)
+    shifted = planted_questions(shift=10.0)
     by_list, by_unit = fit_listwise(shifted, l2=1e-5)[0], fit_logistic(shifted, l2=1e-5)[0]
     assert float(direction(by_list) @ direction(PLANTED)) > 0.99
     assert by_unit.norm() < by_list.norm() / 3
@@ -63,7 +63,7 @@ def test_what_is_common_to_a_question_does_not_move_listwise():
 
 def test_a_question_counts_the_same_however_many_units_and_golds_it_has():
     """Its loss is a mean over golds: saying everything twice changes nothing."""
-    base = planted(60)
+    base = planted_questions(60)
     one, other = base[:30], base[30:]
     doubled = [LabelledFeatures(q.features.repeat(2, 1), q.gold.repeat(2)) for q in one]
     plain, _ = fit_listwise([*one, *other], l2=0.0)
@@ -72,14 +72,16 @@ def test_a_question_counts_the_same_however_many_units_and_golds_it_has():
 
 
 def test_the_listwise_bias_centres_the_training_scores():
-    questions = planted(50, shift=2.0)
+    questions = planted_questions(50, shift=2.0)
     weights, bias = fit_listwise(questions)
     scores = torch.cat([q.features for q in questions]) @ weights + bias
     assert float(scores.mean()) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_more_l2_means_smaller_weights():
-    sizes = [float(fit_listwise(planted(80), l2=l2)[0].norm()) for l2 in (1e-4, 1e-2, 1.0)]
+    sizes = [
+        float(fit_listwise(planted_questions(80), l2=l2)[0].norm()) for l2 in (1e-4, 1e-2, 1.0)
+    ]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -87,7 +89,7 @@ def test_more_l2_means_smaller_weights():
 def test_logistic_is_scikit_learns_with_balanced_classes(l2: float):
     """sklearn minimises C·Σ loss + ½|w|² with weights that sum to n; ours is mean loss + l2·|w|²,
     with balanced weights that average to 1, on features of unit spread: C = 1 / (2·n·l2)."""
-    questions = planted(120, shift=0.5)
+    questions = planted_questions(120, shift=0.5)
     x = torch.cat([q.features for q in questions])
     gold = torch.cat([q.gold for q in questions])
     spread = x.std(0)
@@ -111,14 +113,14 @@ def test_nothing_to_fit_is_refused():
 def test_a_feature_that_never_changes_breaks_nothing(fit: object):
     questions = [
         LabelledFeatures(torch.cat([q.features, torch.ones(len(q.gold), 1)], 1), q.gold)
-        for q in planted(40)
+        for q in planted_questions(40)
     ]
     weights, bias = fit(questions)
     assert torch.isfinite(weights).all()
     assert np.isfinite(bias)
 
 
-def scored(questions: int, seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
+def scored_requests(questions: int, seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
     """Scores, and golds drawn with probability sigmoid(1.5·z - 1)."""
     chance = draw(seed)
     scores = [2 * torch.randn(10, generator=chance) for _ in range(questions)]
@@ -126,7 +128,7 @@ def scored(questions: int, seed: int = 1) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def test_calibration_gives_back_the_planted_rates():
-    scores, golds = scored(2_000)
+    scores, golds = scored_requests(2_000)
     found = fit_calibration(scores, golds, absolute=True)
     assert found.a == pytest.approx(1.5, abs=0.1)
     assert found.d == pytest.approx(-1.0, abs=0.1)
@@ -169,7 +171,7 @@ def test_calibration_is_the_formula_written_down():
 
 
 def test_absolute_calibration_of_one_unit_does_not_hear_of_another():
-    found = fit_calibration(*scored(200), absolute=True)
+    found = fit_calibration(*scored_requests(200), absolute=True)
     one = found(torch.tensor([0.7]))
     beside = found(torch.tensor([0.7, 9.0, -3.0]))
     assert float(one[0]) == pytest.approx(float(beside[0]), abs=1e-7)
@@ -180,7 +182,7 @@ def test_calibration_of_no_units_is_no_probabilities():
 
 
 def test_scores_that_point_the_wrong_way_are_refused():
-    scores, golds = scored(200)
+    scores, golds = scored_requests(200)
     with pytest.raises(BadInput, match="a higher score does not mean a better unit"):
         fit_calibration([-z for z in scores], golds, absolute=True)
 

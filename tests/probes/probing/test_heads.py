@@ -72,7 +72,7 @@ def test_calibrated_mass_subtracts_the_empty_question_and_drops_what_is_abnormal
     assert found.item() == pytest.approx(0.6)
 
 
-def test_a_head_copies_where_its_strongest_key_is_the_token_that_is_written():
+def test_a_head_copies_where_its_strongest_key_is_the_next_answer_token():
     passage, answer = [5, 6, 7, 8], [6, 7]
     hit, miss = [0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 0.9]
     here = [0.0, 0.0, 0.9, 0.0]
@@ -89,7 +89,7 @@ def test_a_copy_outside_the_needle_or_weaker_than_the_rest_does_not_count():
         copy_score(signal(weak), passage, [6, 5], (1, 3))
 
 
-def test_a_probe_weighs_a_head_by_both_its_features_and_nothing_above_what_it_reads():
+def test_probe_weights_add_both_features_and_are_zero_for_layers_not_read():
     reader = scripted_reader()
     probe = question_probe(reader)
     found = probe_weights(probe, 6)
@@ -145,7 +145,7 @@ def test_a_profile_of_another_model_or_template_is_refused_with_the_way_out():
             profile().check(card, template)
 
 
-def test_a_model_without_profile_is_told_how_to_get_one():
+def test_a_model_without_profile_is_an_error_with_the_command():
     with pytest.raises(BadInput, match="tamis heads find --by copy --proxy nobody"):
         HeadProfile.load_shipped("copy", "nobody")
 

@@ -52,7 +52,7 @@ def test_what_was_loaded_saves_to_the_same_bytes(saved: Path, tmp_path: Path):
         assert again.with_suffix(suffix).read_bytes() == saved.with_suffix(suffix).read_bytes()
 
 
-def test_weights_are_kept_in_fp32_however_they_came(tmp_path: Path):
+def test_weights_are_stored_in_fp32_whatever_their_dtype(tmp_path: Path):
     path = tmp_path / "p.safetensors"
     LinearProbe({"head": torch.ones(4, 4, dtype=torch.float64).t()[::2]}, CARD).save(path)
     assert LinearProbe.load(path).weight("head", (2, 4)).dtype == torch.float32
@@ -97,13 +97,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float):
 
 
 @pytest.mark.parametrize("name", sorted(asdict(CARD)))
-def test_a_card_that_lacks_a_fact_is_refused_and_the_fact_named(saved: Path, name: str):
+def test_a_card_with_a_missing_field_is_refused_by_name(saved: Path, name: str):
     edit(saved, lambda facts: {k: v for k, v in facts.items() if k != name})
     with pytest.raises(BadModelFile, match=name):
         LinearProbe.load(saved)
 
 
-def test_a_card_with_a_fact_nobody_knows_is_refused_and_the_fact_named(saved: Path):
+def test_a_card_with_an_unknown_field_is_refused_by_name(saved: Path):
     edit(saved, lambda facts: facts | {"scaling": 2})
     with pytest.raises(BadModelFile, match="scaling"):
         LinearProbe.load(saved)
@@ -143,7 +143,7 @@ def test_a_card_whose_facts_are_of_another_kind_is_refused(saved: Path, wrong: d
         LinearProbe.load(saved)
 
 
-def test_a_weight_is_given_in_the_shape_asked_for_or_not_at_all():
+def test_a_weight_of_another_shape_is_an_error():
     probe = LinearProbe(WEIGHTS, CARD)
     assert probe.weight("head", (6,)) is WEIGHTS["head"]
     with pytest.raises(BadModelFile, match=r"'head' is of shape \(6,\); \(3, 2\) is needed"):
@@ -164,9 +164,7 @@ def test_a_probe_fits_its_own_model_whatever_the_depth_it_reads():
         (ModelCard("m", "r1", 3, 2), "chatml"),
     ],
 )
-def test_a_probe_for_something_else_is_refused_with_both_sides_named(
-    model: ModelCard, template: str
-):
+def test_a_probe_of_another_model_is_refused_and_both_are_named(model: ModelCard, template: str):
     with pytest.raises(ProbeMismatch) as refused:
         LinearProbe(WEIGHTS, CARD).check(model, template)
     for side in ("m at r1 and template plain", f"{model.name} at {model.revision}", template):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tamis.probes.segmentation.segment import segment
 
 
-def shown(text: str, language: str = "en", structure: bool = True) -> list[str]:
+def visible_texts(text: str, language: str = "en", structure: bool = True) -> list[str]:
     return [text[slice(*piece.visible)] for piece in segment(text, language, structure)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.probes.segmentation.segment_kit import kinds, shown
+from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 ENTRIES = {
     "bracketed": [
@@ -45,7 +45,7 @@ def test_an_entry_is_one_piece_with_who_or_when(entries: list[str], between: str
 
 def test_a_long_entry_is_read_by_sentence_and_the_first_has_the_speaker() -> None:
     said = "This is a sentence of a certain length. " * 12
-    pieces = shown(f"[09:06] Anna: {said}\n[09:07] Ben: Short. Is it?")
+    pieces = visible_texts(f"[09:06] Anna: {said}\n[09:07] Ben: Short. Is it?")
     assert pieces[0] == "[09:06] Anna: This is a sentence of a certain length."
     assert {*pieces[1:-1]} == {"This is a sentence of a certain length."}
     assert pieces[-1] == "[09:07] Ben: Short. Is it?"
@@ -108,4 +108,4 @@ def test_a_clause_ends_where_the_next_number_begins() -> None:
         ("list_item", "(iv) wait. Then go."),
         ("sentence", "12.5 Nothing limits it."),
     ]
-    assert shown("- It grew by\n12.5 GHz a year.") == ["- It grew by\n12.5 GHz a year."]
+    assert visible_texts("- It grew by\n12.5 GHz a year.") == ["- It grew by\n12.5 GHz a year."]

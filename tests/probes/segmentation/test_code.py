@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tamis.probes.segmentation.code import CODE_CHARS
-from tests.probes.segmentation.segment_kit import kinds, shown
+from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 METHODS = [
     f"    @cached\n    # {name}th\n    def {name}(self, x):\n        y = f(x)\n\n        return y"
@@ -17,20 +17,20 @@ HEAD = '    """Counts what it is given."""\n\n    limit = 10'
 CLASS = "\n\n".join([f"class Counter:\n{HEAD}", *METHODS])
 
 
-def fenced(code: str, info: str = "python") -> str:
+def fence(code: str, info: str = "python") -> str:
     return f"```{info}\n{code}\n```"
 
 
 def test_a_class_is_cut_between_its_methods_each_with_its_decorators_and_comment() -> None:
     assert len(CLASS) > CODE_CHARS
-    pieces = shown(fenced(CLASS))
+    pieces = visible_texts(fence(CLASS))
     assert pieces[0] == f"```python\nclass Counter:\n{HEAD}"
     assert pieces[1:] == [*(m.lstrip() for m in METHODS[:-1]), f"{METHODS[-1].lstrip()}\n```"]
 
 
 def test_bare_code_is_cut_as_fenced_code_is() -> None:
     bare = f"import os\nfrom sys import path\n\n\n{CLASS}\n"
-    assert shown(bare)[1:] == [
+    assert visible_texts(bare)[1:] == [
         f"class Counter:\n{HEAD}",
         *(m.lstrip() for m in METHODS),
     ]
@@ -49,10 +49,10 @@ def test_code_in_pre_is_cut_and_its_tags_stay_with_it() -> None:
     assert len(kinds(page.format("\n\n".join(steps[:3])))) == 3
 
 
-def test_a_long_definition_keeps_its_head_with_the_first_of_its_body() -> None:
+def test_a_long_definition_keeps_its_first_line_with_the_first_statement_of_its_body() -> None:
     body = "\n\n".join(f"    a{n} = f({n})\n    b{n} = g(a{n})" for n in range(30))
     head = "def total(\n    items: list[int],\n    rate: float,\n) -> float:"
-    pieces = shown(fenced(f"{head}\n{body}"))
+    pieces = visible_texts(fence(f"{head}\n{body}"))
     assert pieces[0].startswith(f"```python\n{head}\n    a0 = f(0)\n    b0")
     assert all(piece.startswith("a") for piece in pieces[1:])  # none parts a paragraph
     assert all(CODE_CHARS / 2 < len(piece) < CODE_CHARS + 10 for piece in pieces)  # the fence
@@ -60,7 +60,7 @@ def test_a_long_definition_keeps_its_head_with_the_first_of_its_body() -> None:
 
 def test_definitions_without_a_blank_line_between_them_are_separate() -> None:
     functions = [f"fn f{n}(x: u8) -> u8 {{\n    let y = x + {n};\n    y * y\n}}" for n in range(9)]
-    pieces = shown(fenced("\n".join(functions), "rust"))
+    pieces = visible_texts(fence("\n".join(functions), "rust"))
     assert len("\n".join(functions)) > CODE_CHARS
     assert len(pieces) == len(functions)
     assert pieces[1] == functions[1]
@@ -68,7 +68,7 @@ def test_definitions_without_a_blank_line_between_them_are_separate() -> None:
 
 def test_else_and_closing_brackets_stay_with_what_they_end() -> None:
     part = "if (a) {\n  b(1);\n} else {\n  c(2);\n}"
-    pieces = shown(fenced("\n".join([part] * 30), "js"))
+    pieces = visible_texts(fence("\n".join([part] * 30), "js"))
     assert all(piece.startswith(("if", "```js\nif")) for piece in pieces)
     assert all(piece.endswith(("}", "}\n```")) for piece in pieces)
 
@@ -76,7 +76,7 @@ def test_else_and_closing_brackets_stay_with_what_they_end() -> None:
 def test_a_text_in_triple_quotes_is_not_taken_for_statements() -> None:
     text = "\n".join(f"    line {n} of the text" for n in range(6))
     code = "\n".join(f'    a{n} = """\n{text}\n    """\n    b{n} = 1' for n in range(4))
-    pieces = shown(fenced(f"def f():\n{code}"))
+    pieces = visible_texts(fence(f"def f():\n{code}"))
     assert len(pieces) > 1
     assert {piece.count('"""') % 2 for piece in pieces} == {0}
 
@@ -84,12 +84,12 @@ def test_a_text_in_triple_quotes_is_not_taken_for_statements() -> None:
 def test_fences_are_never_alone() -> None:
     for size in range(380, 420):
         code = "x = 1\n" * (size // 6) + "y" * (size % 6)
-        assert {"```python", "```"} & {*shown(fenced(code))} == set()
+        assert {"```python", "```"} & {*visible_texts(fence(code))} == set()
 
 
 def test_code_that_cannot_be_parted_is_cut_at_lines() -> None:
     rows = [f'  "word number {n}",' for n in range(60)]
-    pieces = shown(fenced("\n".join(["words = [", *rows, "]"])))
+    pieces = visible_texts(fence("\n".join(["words = [", *rows, "]"])))
     assert max(map(len, pieces)) <= CODE_CHARS + len("```python\n")
     lines = {line.strip() for piece in pieces for line in piece.split("\n")}
     assert lines >= {row.strip() for row in rows}
@@ -99,7 +99,9 @@ def test_code_that_cannot_be_parted_is_cut_at_lines() -> None:
 def test_members_of_json_are_cut_deeper_where_they_are_long(bare: bool) -> None:
     data = {"a": 1, "b": {f"k{n}": {"text": "v" * 250, "n": n} for n in range(4)}, "c": None}
     text = json.dumps(data, indent=2)
-    pieces = [piece for piece in shown(text if bare else fenced(text, "json")) if '"text"' in piece]
+    pieces = [
+        piece for piece in visible_texts(text if bare else fence(text, "json")) if '"text"' in piece
+    ]
     assert max(map(len, pieces)) <= CODE_CHARS
     assert ["b" if '"b"' in piece else piece.split('"')[1] for piece in pieces] == [
         *("b", "k1", "k2", "k3")

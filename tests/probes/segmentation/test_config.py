@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tamis.probes.segmentation.code import CODE_CHARS
-from tests.probes.segmentation.segment_kit import kinds, shown
+from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 YAML = [
     "# where it listens. Read at start.\nserver:\n  host: 0.0.0.0\n  port: 80",
@@ -40,12 +40,12 @@ def test_a_long_key_is_cut_at_the_next_level_and_keeps_its_name() -> None:
     ]
     text = "services:\n  " + "\n  ".join(services) + "\nversion: 3"
     assert len(text) > CODE_CHARS
-    assert shown(text) == [f"services:\n  {services[0]}", *services[1:], "version: 3"]
+    assert visible_texts(text) == [f"services:\n  {services[0]}", *services[1:], "version: 3"]
 
 
 def test_a_long_section_keeps_its_name_with_its_first_key() -> None:
     keys = [f"key{n} = {'v' * 60}" for n in range(12)]
-    pieces = shown("[long]\n" + "\n".join(keys) + "\n[short]\na = 1\nb = 2")
+    pieces = visible_texts("[long]\n" + "\n".join(keys) + "\n[short]\na = 1\nb = 2")
     assert pieces[0].startswith("[long]\nkey0 = ")
     assert pieces[-1] == "[short]\na = 1\nb = 2"
     assert max(map(len, pieces)) <= CODE_CHARS
@@ -64,4 +64,4 @@ def test_a_long_section_keeps_its_name_with_its_first_key() -> None:
 )
 def test_prose_with_colons_is_prose(prose: str) -> None:
     assert "code" not in {kind for kind, _ in kinds(prose)}
-    assert any(piece.count(". ") == 0 for piece in shown(prose))
+    assert any(piece.count(". ") == 0 for piece in visible_texts(prose))

@@ -53,11 +53,11 @@ def test_the_documents_outweigh_a_question_in_another_language():
 
 
 @pytest.mark.parametrize("text", ["", "   ", "12 345 → 7", "🙂🙂", "x = {'a': [1, 2]}", "\ud800"])
-def test_what_no_list_knows_is_read_as_english(text):
+def test_a_language_in_no_list_is_treated_as_english(text):
     assert guess_language(text, [text]) == "en"
 
 
-def test_a_code_that_was_given_is_never_second_guessed():
+def test_a_given_code_is_returned_unchanged():
     assert resolve_language("de", "", [SAID["zh"]]) == "de"
     assert resolve_language(AUTO, "", [SAID["zh"]]) == "zh"
 
@@ -71,7 +71,7 @@ def test_region_and_script_belong_to_the_family():
     ]
 
 
-def test_what_is_looked_at_is_bounded_and_spread_over_the_passages():
+def test_the_examined_sample_is_bounded_and_spread_over_the_passages():
     long = SAID["en"] * (MAX_SAMPLED_CHARS // len(SAID["en"]) + 1)
     assert guess_language("", [long + SAID["zh"] * 5_000]) == "en"
     many = [SAID["zh"] if i % 8 == 0 else SAID["en"][:4] for i in range(8 * MAX_SAMPLED_PASSAGES)]
@@ -80,7 +80,7 @@ def test_what_is_looked_at_is_bounded_and_spread_over_the_passages():
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["xquad_en", "xquad_de", "xquad_es", "xquad_zh", "covid_qa"])
-def test_labelled_questions_with_their_passages_are_told_right(data_folder, name):
+def test_the_language_of_labelled_questions_with_passages_is_guessed_correctly(data_folder, name):
     from tamis.service.datasets.records import load_records
 
     rows = load_records(data_folder / "dev" / f"{name}.jsonl.gz")[::3]
@@ -90,7 +90,7 @@ def test_labelled_questions_with_their_passages_are_told_right(data_folder, name
 
 
 @pytest.mark.data
-def test_product_pages_are_told_right_in_all_their_languages(data_folder):
+def test_the_language_of_product_pages_is_guessed_correctly(data_folder):
     with gzip.open(data_folder / "product_docs" / "markdown.jsonl.gz", "rt", encoding="utf8") as f:
         rows = [json.loads(line) for line in f]
     right = sum(guess_language("", [row["text"]]) == primary_subtag(row["lang"]) for row in rows)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.probes.segmentation.segment_kit import kinds, shown
+from tests.probes.segmentation.segment_kit import kinds, visible_texts
 
 
 def test_a_short_fence_is_one_piece_of_code() -> None:
@@ -70,7 +70,7 @@ def test_a_list_item_keeps_its_wrapped_lines_and_a_long_one_is_read_by_sentence(
 def test_a_number_at_the_start_of_a_wrapped_line_is_no_list_item() -> None:
     text = "All that is told in this book happened in the year of our Lord\n1789. Then it ended."
     assert {kind for kind, _ in kinds(text)} == {"sentence"}
-    assert [s.count("\n") for s in shown(text)] == [1, 0]
+    assert [s.count("\n") for s in visible_texts(text)] == [1, 0]
 
 
 @pytest.mark.parametrize("indent", [None, 2])

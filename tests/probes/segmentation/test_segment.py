@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tamis.probes.segmentation.code import LINE_CHARS
 from tamis.probes.segmentation.segment import PIECE_CHARS, segment, units_of
 from tamis.probes.text import Passage
-from tests.probes.segmentation.segment_kit import shown
+from tests.probes.segmentation.segment_kit import visible_texts
 
 NASTY = [
     "a\ud800b. C\udfff",
@@ -112,13 +112,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("language", "sentences"), GOLDEN)
 def test_sentences_end_where_a_reader_ends_them(language: str, sentences: list[str]) -> None:
-    assert shown(("" if language == "zh" else " ").join(sentences), language) == sentences
+    assert visible_texts(("" if language == "zh" else " ").join(sentences), language) == sentences
 
 
 def test_sentences_of_a_long_quotation_are_separate() -> None:
     said = "It is about the long and winding road that leads to the door of the house on the hill."
     text = f"He wrote that “{said} {said} {said}” Then he stopped."
-    assert shown(text) == [f"He wrote that “{said}", said, f"{said}”", "Then he stopped."]
+    assert visible_texts(text) == [f"He wrote that “{said}", said, f"{said}”", "Then he stopped."]
 
 
 def test_prose_wrapped_at_the_margin_is_not_cut_at_the_margin() -> None:
@@ -128,7 +128,7 @@ def test_prose_wrapped_at_the_margin_is_not_cut_at_the_margin() -> None:
         "Smith did not know these circumstances, he nevertheless delivered the New\n"
         "York order.\n"
     )
-    assert [s.count("\n") for s in shown(text)] == [1, 2]
+    assert [s.count("\n") for s in visible_texts(text)] == [1, 2]
 
 
 def test_lines_that_are_statements_are_cut_at_their_ends() -> None:
@@ -145,11 +145,11 @@ def test_lines_that_are_statements_are_cut_at_their_ends() -> None:
     fruit = ["apples", "pears", "plums"]
     needles = [f"One of the special magic numbers for x{n} is: {n}." for n in range(5)]
     for lines in (verse, log, pairs, fruit, needles):
-        assert shown("\n".join(lines)) == lines
+        assert visible_texts("\n".join(lines)) == lines
 
 
 def test_a_blank_line_is_always_a_boundary() -> None:
-    assert shown("and so it\n\nwent on", structure=False) == ["and so it", "went on"]
+    assert visible_texts("and so it\n\nwent on", structure=False) == ["and so it", "went on"]
 
 
 # ---- what is too long ----
@@ -157,18 +157,18 @@ def test_a_blank_line_is_always_a_boundary() -> None:
 
 def test_a_long_sentence_is_cut_at_a_clause_before_white_space_before_anything() -> None:
     clause = "one and two and three and four, "
-    assert all(piece.endswith(",") for piece in shown(clause * 100))
-    assert {word for piece in shown("word " * 600) for word in piece.split()} == {"word"}
-    assert [len(piece) for piece in shown("x" * 2_500)] == [1_000, 1_000, 500]
+    assert all(piece.endswith(",") for piece in visible_texts(clause * 100))
+    assert {word for piece in visible_texts("word " * 600) for word in piece.split()} == {"word"}
+    assert [len(piece) for piece in visible_texts("x" * 2_500)] == [1_000, 1_000, 500]
 
 
 @pytest.mark.parametrize(
     "grapheme", ["e\u0301\u0323", "👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "é", "ก\u0e35\u0e49"]
 )
 def test_a_cut_never_parts_an_accent_or_a_joined_emoji_from_its_base(grapheme: str) -> None:
-    for piece in shown("x" + grapheme * 1_500):
+    for piece in visible_texts("x" + grapheme * 1_500):
         assert piece.removeprefix("x").replace(grapheme, "") == ""
 
 
 def test_a_run_of_accents_without_end_is_cut_all_the_same() -> None:
-    assert max(map(len, shown("\u0301" * 5_000))) <= PIECE_CHARS
+    assert max(map(len, visible_texts("\u0301" * 5_000))) <= PIECE_CHARS

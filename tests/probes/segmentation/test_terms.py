@@ -24,7 +24,7 @@ from tamis.probes.segmentation.terms import words
         ("❤\ufe0f 5\ufe0f\u20e3 =\u0338", ["5"]),
     ],
 )
-def test_marks_belong_to_the_letter_they_stand_on(text, terms):
+def test_combining_marks_belong_to_their_letter(text, terms):
     assert words(text) == terms
 
 

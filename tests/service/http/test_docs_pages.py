@@ -14,6 +14,7 @@ from tamis.probes.kv_cache.cache import CacheStats
 from tamis.service.http.runtime.errors import INTERNAL, TABLE
 from tamis.service.http.runtime.metrics import GAUGES, Metrics
 from tamis.service.http.runtime.settings import KNOBS, flag, variable
+from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
 
 PAGE = Path(__file__).parents[3] / "docs/service.md"
 
@@ -45,7 +46,31 @@ def metrics_table() -> list[str]:
     return lines
 
 
-TABLES = {"settings": settings, "codes": codes, "meters": metrics_table}
+def fields_table() -> list[str]:
+    lines = ["| request | obeyed | without effect, in warnings | asks for nothing | other fields |"]
+    lines.append("|---|---|---|---|---|")
+    for row in REQUESTS.values():
+        names = (row.obeyed, row.warned, row.unused)
+        lists = (", ".join(f"`{name}`" for name in group) for group in names)
+        others = row.warnings
+        if others != REFUSED and not others.startswith("returned"):
+            others = f"named in {others}"
+        lines.append(f"| {row.dialect} | {' | '.join(lists)} | {others} |")
+    return lines
+
+
+def reasons_table() -> list[str]:
+    rows = [f"| `{name}` | {reason} |" for name, reason in sorted(REASONS.items())]
+    return ["| field | why it has no effect |", "|---|---|", *rows]
+
+
+TABLES = {
+    "settings": settings,
+    "codes": codes,
+    "meters": metrics_table,
+    "fields": fields_table,
+    "reasons": reasons_table,
+}
 
 
 def part(name: str) -> re.Pattern[str]:

@@ -1,8 +1,9 @@
 """Large bodies do not hold the event loop that owns the sockets.
 
-What is asserted is the time of the processor that the loop's thread takes at a stretch. Other threads
-share the interpreter with it: one call in C, such as the parsing of JSON, holds it as well. That time
-is bounded by `--max-body-bytes` and is measured here too, with room for other work of the machine.
+What is asserted is the time of the processor that the loop's thread takes at a stretch. Other
+threads share the interpreter with it: one call in C, such as the parsing of JSON, holds it as well.
+That time is bounded by `--max-body-bytes` and is measured here too, with room for other work of the
+machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 from tests.service.http.app_kit import QUESTION, Running, served
 
 MOST_S = 0.02
-MOST_WAIT_S = 0.5
+MOST_WAIT_S = 1.5
 PERIOD_S = 0.001
 SENTENCES = [f"Room {i} is painted in spring. " for i in range(40_000)]
 """About 1.3 MB of text."""
@@ -140,7 +141,6 @@ def test_a_large_body_does_not_hold_the_loop(service, name):
     if worked > MOST_S or waited > MOST_WAIT_S:
         again = longest_gaps_s(service, path, data)
         worked, waited = min(worked, again[0]), min(waited, again[1])
-    print(f"{name}: {len(data) / 1e6:.1f} MB, {worked * 1e3:.1f} ms, {waited * 1e3:.1f} ms")
     assert worked <= MOST_S
     assert waited <= MOST_WAIT_S
 

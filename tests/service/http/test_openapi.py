@@ -46,7 +46,10 @@ def test_every_route_is_described_with_its_errors(service):
     assert set(found["paths"]) >= {
         "/v1/compress", "/v1/compress/batch", "/v1/explain", "/v2/rerank", "/v1/rerank", "/rerank",
         "/score", "/v1/score", "/v1/search", "/v1/models",
-        "/v1/expand", "/reranking", "/info", "/tokenize", "/livez",
+        "/v1/expand", "/reranking", "/v1/ranking", "/v1/retrieval/{model}/reranking", "/predict",
+        "/v1/inference/{model}", "/inference/v1/rerank", "/v1/reranking", "/reranks", "/v1/reranks",
+        "/compatible-api/v1/reranks", "/infinity/rerank", "/models", "/v1/models/{uid}",
+        "/v1/cluster/auth", "/info", "/tokenize", "/livez",
         "/readyz", "/health", "/ping", "/metrics",
     }  # fmt: skip
     for path, operations in found["paths"].items():

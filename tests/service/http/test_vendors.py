@@ -167,6 +167,13 @@ def test_xinference_finds_each_model_by_its_uid(service, uid):
     assert ranked["meta"]["warnings"] == []
 
 
+def test_xinference_learns_without_a_key_whether_it_needs_one(service):
+    assert service.http.get("/v1/cluster/auth").json() == {"auth": False}
+    with served(api_keys=("ada:0123456789abcdef",)) as guarded:
+        assert guarded.http.get("/v1/cluster/auth").json() == {"auth": True}
+        assert guarded.http.get("/v1/models/default").status_code == 401
+
+
 def test_a_model_that_is_not_there_is_not_found(service):
     answer = service.http.get("/v1/models/gpt-4o")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")

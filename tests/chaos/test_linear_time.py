@@ -1,0 +1,151 @@
+"""Every parser that runs over text of a request takes time in proportion to its length."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from tamis.compressors.inputs import parse_keep_tags
+from tamis.compressors.rules import parse_citation
+from tamis.probes.errors import TamisError
+from tamis.probes.segmentation.language import resolve_language
+from tamis.probes.segmentation.segment import segment
+from tamis.probes.segmentation.terms import words
+from tamis.probes.text import Passage
+from tamis.service.http.schemas.json import loads
+from tamis.service.http.schemas.patterns import count_states
+from tamis.service.http.schemas.token_company import InputRequest
+
+MOST_SLOPE = 1.2
+"""Of log time against log size; a quadratic parser has 2."""
+LEAST_S = 0.005
+"""Shorter runs are not compared: they are fast enough, and noise is a large part of them."""
+SIZES = (1 << 14, 1 << 16, 1 << 18)
+
+
+def keep_tags(text: str) -> None:
+    parse_keep_tags(Passage(text), 0)
+
+
+def safe_tags(text: str) -> None:
+    InputRequest(input=text, query="a?").compress_request()
+
+
+PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "keep tags": (keep_tags, ["<keep>", "</keep>", "<keep>a</keep>", "<keep", "<"]),
+    "safe tags": (safe_tags, ["<ttc_safe>", "</ttc_safe>", "<ttc_safe>a</ttc_safe>", "<ttc_", "<"]),
+    "pattern states": (count_states, ["(", "a|", "[", "a{2}", "(a)", "\\", "(?:", "a*", "{", "[]"]),
+    "citations": (parse_citation, ["{", "}", "{id}", "{{", "{id", "a"]),
+    "words": (words, ["a", "a ", "a'", "é\u0301", "漢", "1.", "-", "a_", "Ａ", " "]),
+    "language": (
+        lambda text: resolve_language("auto", "a?", [text]),
+        ["a", "the ", "漢", "ß ", "\n", "е "],
+    ),
+    "json": (
+        lambda text: loads(text.encode()),
+        ["[", '"', "\\", '{"a":', "1", "0.", " ", "\ufeff"],
+    ),
+    "json string": (lambda text: loads(f'"{text}"'.encode()), ["\\u0041", "\\n", "a", "é"]),
+    "json list": (lambda text: loads(f"[{text}0]".encode()), ["[],", "1,", "{},", '"a",', "1e5,"]),
+    "segments": (
+        segment,
+        [
+            "a",
+            "a ",
+            ". ",
+            "A. ",
+            "a.\n",
+            "\n",
+            "- a\n",
+            "# a\n",
+            "| a ",
+            "| a |\n",
+            "```\n",
+            "    a\n",
+            "<",
+            "<p>",
+            "<table><tr><td>",
+            "</div>",
+            "<!--",
+            "<pre>",
+            "<a href='",
+            "&amp;",
+            "{",
+            "[",
+            '{"a": 1}\n',
+            '{"a":',
+            "a: b\n",
+            "1. a\n",
+            "User: a\n",
+            "12:00 A: b\n",
+            "e.g. ",
+            "\u0301",
+            "\U0001f1e6",
+            "\u200d",
+            "漢。",
+            "\r\n",
+            "\t",
+            ">",
+            "> a\n",
+            "---\n",
+            "===\n",
+            "\\begin{a}",
+            "$$",
+            "def a():\n",
+            "/*",
+            "//a\n",
+            '"""',
+            "'",
+            '"',
+            "(",
+            "a,b\n",
+            "[a]\n",
+        ],
+    ),
+}
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    for name, (_, parts) in PARSERS.items():
+        for part in parts:
+            yield name, part
+
+
+def seconds(parse: Callable[[str], object], text: str, times: int = 2) -> float:
+    """The least time of several runs, without collections of garbage that others made."""
+    least = math.inf
+    gc.disable()
+    try:
+        for _ in range(times):
+            began = time.thread_time()
+            with suppress(TamisError, ValueError):  # refused, in time
+                parse(text)
+            least = min(least, time.thread_time() - began)
+    finally:
+        gc.enable()
+    return least
+
+
+@pytest.mark.parametrize(("name", "part"), list(cases()))
+def test_time_grows_with_the_length_and_no_faster(name, part):
+    parse, _ = PARSERS[name]
+    # other work on the machine may make a slope steeper, and does not do so each time
+    slopes = [_slope(parse, part)]
+    while slopes[-1] > MOST_SLOPE and len(slopes) < 3:
+        slopes.append(_slope(parse, part))
+    assert slopes[-1] <= MOST_SLOPE, slopes
+
+
+def _slope(parse: Callable[[str], object], part: str) -> float:
+    """Of log time against log size; 0 where the longest text takes hardly any time."""
+    times = {size: seconds(parse, part * (size // len(part))) for size in SIZES}
+    long_enough = {size: taken for size, taken in times.items() if taken > LEAST_S}
+    if len(long_enough) < 2:
+        return 0.0 if times[SIZES[-1]] < 5 * LEAST_S else math.inf
+    (small, first), (large, last) = min(long_enough.items()), max(long_enough.items())
+    return math.log(last / first) / math.log(large / small)
