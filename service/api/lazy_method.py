@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import MethodInfo, Kind, Orderer, check_scores
+from tamis.compressors.method import Kind, MethodInfo, Orderer, check_scores
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     InstalledModels,

@@ -238,6 +238,8 @@ class RequestQueue:
         others = self._requests - {newcomer}
         if not newcomer.reserved_tokens or not any(r.reserved_tokens for r in others):
             return
+        if not self._recent_seconds:  # the rate is a guess, and nobody is refused for that
+            return
         if self._late_s(newcomer, others, now) <= 0:
             return
         due, newcomer.due = newcomer.due, max(newcomer.due, *(r.due for r in others))
@@ -288,6 +290,8 @@ class RequestQueue:
 
     def _fits_promises(self, tokens: float, limit_s: float | None, key: int | None) -> bool:
         """Whether every promise still holds if a request comes before it."""
+        if not self._recent_seconds:
+            return True
         now = time.monotonic()
         promises = self._current_promises(key, now)
         promise = self._promises.get(key) if key is not None else None

@@ -22,12 +22,11 @@ from pydantic import (
 )
 
 from tamis.compressors.registry import DEFAULT, method_info, method_names
-from tamis.compressors.rules import MAX_TOKENS, Budget
+from tamis.compressors.rules import MAX_TOKENS, Budget, rules_from
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import rule_fields
-from tamis.compressors.rules import rules_from
 from tamis.service.integrations.backend import (
     Backend,
     CompressedContext,

@@ -50,7 +50,11 @@ def store(embeddings):
 @pytest.fixture
 def fields(tmp_path):
     words = TextTokenizer.from_file(word_tokenizer(tmp_path))
-    return {"proxy": ScriptedReader.from_needles(PIN), "options": {"probe": None}, "tokenizer": words}
+    return {
+        "proxy": ScriptedReader.from_needles(PIN),
+        "options": {"probe": None},
+        "tokenizer": words,
+    }
 
 
 @pytest.fixture
