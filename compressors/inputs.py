@@ -21,7 +21,7 @@ _KEEP_TAG = re.compile(r"</?keep>")
 def question_text(
     question: str, instruction: str | None = None, history: Sequence[str] = ()
 ) -> str:
-    """The question behind its instruction and history, a line each: the proxy reads rows of all.
+    """Joins history, instruction and question, one per line, into the text that the proxy reads.
 
     Words of the instruction and of earlier turns count as words of the question, so "who founded
     it?" finds what "it" was. All of it is read after every window, so long histories are costly.
@@ -45,7 +45,7 @@ def check_question(question: Any, reason: str) -> None:
         reason: why a question is needed, for the message.
 
     Raises:
-        BadInput: it is no string, or white space alone.
+        BadInput: it is not a string, or white space alone.
     """
     if not isinstance(question, str):
         raise BadInput(f"the question is of type {type(question).__name__}; give a text")
@@ -54,7 +54,7 @@ def check_question(question: Any, reason: str) -> None:
 
 
 def check_list(given: Any, name: str) -> None:
-    """Refuses what is no ordered list: a single document, a set, or what cannot be iterated.
+    """Refuses what is not an ordered list: a single document, a set, or what cannot be iterated.
 
     Raises:
         BadInput: `given` is none; the message names its type.

@@ -20,7 +20,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
 
-Kind = Literal["compression", "reranking", "ordering"]
+MethodKind = Literal["compression", "reranking", "ordering"]
 Needs = Literal["nothing", "proxy", "encoder", "proxy+encoder"]
 
 
@@ -39,7 +39,7 @@ class MethodInfo:
     summary: str
     source: str
     needs: Needs = "nothing"
-    kind: Kind = "compression"
+    kind: MethodKind = "compression"
     reads_words: bool = False
 
     @property
@@ -78,7 +78,7 @@ class ModelSource(Protocol):
         ...
 
 
-class Described(Protocol):
+class HasInfo(Protocol):
     """Whatever says what it is."""
 
     @property
@@ -87,7 +87,7 @@ class Described(Protocol):
         ...
 
 
-class Ranker(Described, Protocol):
+class Ranker(HasInfo, Protocol):
     """Ranks whole passages."""
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
@@ -114,7 +114,7 @@ class Scorer(Ranker, Protocol):
         ...
 
 
-class KeyedReading(Protocol):
+class CaseReader(Protocol):
     """Whatever reads cases with a model, and says what its readings depend on."""
 
     @property
@@ -133,7 +133,7 @@ class KeyedReading(Protocol):
 
 
 @runtime_checkable
-class ReadingScorer(KeyedReading, Scorer, Protocol):
+class ReadingScorer(CaseReader, Scorer, Protocol):
     """A scorer in two halves, so that one reading serves many fits and methods of scoring."""
 
     def score_reading(
@@ -166,6 +166,11 @@ class Method:
     """
 
     info: ClassVar[MethodInfo]
+    first_stage_weight: ClassVar[float] = 0.5
+    """The weight of the method's own scores where a first stage's are added; the first stage has
+    the rest. Methods that set another have it fitted on training claims and BM25 lists. Figures:
+    docs/log/ranking.md#2026-11-24-ranking-documents,
+    docs/log/ranking.md#2026-11-26-two-models-rank-together."""
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:

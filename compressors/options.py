@@ -31,7 +31,7 @@ def option_kinds(method: type[Any]) -> Mapping[str, Any]:
 
 
 def fits_kind(value: Any, kind: Any) -> bool:
-    """Whether a value has the annotated type: a bool is no number, an int is a float, too."""
+    """Whether a value has the annotated type: a bool is not a number, an int is a float, too."""
     if get_origin(kind) in (Union, UnionType):
         return any(fits_kind(value, one) for one in get_args(kind))
     if get_origin(kind) is Literal:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Kind, MethodInfo
+from tamis.compressors.method import MethodInfo, MethodKind
 from tamis.compressors.options import describe_kind, fits_kind, option_kinds
 from tamis.probes.errors import BadInput, UnknownMethod
 
@@ -23,7 +23,7 @@ DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 
 
-def method_names(kind: Kind | None = "compression") -> list[str]:
+def method_names(kind: MethodKind | None = "compression") -> list[str]:
     """The methods of a kind, or all of them, by their file names."""
     names = _file_names(FOLDER, FOLDER.stat().st_mtime_ns)
     return [name for name in names if kind is None or method_info(name).kind == kind]

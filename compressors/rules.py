@@ -21,13 +21,15 @@ from tamis.probes.errors import BadInput
 
 Granularity = Literal["sentence", "block", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
-Where = Literal["http", "adapters"]
-Kind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
+Surface = Literal["http", "adapters"]
+RuleKind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
 PLAIN_ORDERS = ("original", "score", "edges")
 """Orders that rendering makes by itself, from passage scores alone; others are methods."""
 CITATION_FIELDS = ("doc", "id", "unit")
+NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
+"""Presets of `Rules.protect`: a number in digits, a web address."""
 LIMITS, FLOORS = ("max_tokens", "ratio"), ("threshold", "coverage")
 BUDGETS = LIMITS + FLOORS
 ONE_OF_EACH = (
@@ -134,9 +136,12 @@ class RuleSpec:
         flag: the option of the command line, where it is not the name.
         in_http, in_adapters: whether requests and adapters take it in this plain form.
         escapes: whether the command line reads `\\n` and `\\t` in it.
+        selects: whether it decides which units are kept and in what order. Where the whole context
+            is returned in place of an error, such a rule is at its default; the others, which say
+            what a unit is and how text is written, are as the caller gave them.
     """
 
-    kind: Kind
+    kind: RuleKind
     help: str
     optional: bool = False
     panel: str = "Selection"
@@ -148,6 +153,7 @@ class RuleSpec:
     in_http: bool = True
     in_adapters: bool = True
     escapes: bool = False
+    selects: bool = False
 
     def describe_values(self) -> str:
         """What to give, in words."""
@@ -184,7 +190,7 @@ class RuleSpec:
         return isinstance(value, tuple | list) and all(isinstance(one, str) for one in value)
 
 
-def rule(default: Any, kind: Kind, text: str, **more: Any) -> Any:
+def rule(default: Any, kind: RuleKind, text: str, **more: Any) -> Any:
     """A field of `Rules` with all that is known of it."""
     return field(default=default, metadata={"spec": RuleSpec(kind, text, **more)})
 
@@ -223,13 +229,17 @@ class Rules:
         "patterns",
         "Always keep sentences that match one of these regular expressions.",
         in_http=False,
+        selects=True,
     )
-    context_window: int = rule(0, "count", "Also keep so many neighbours on both sides.", most=1000)
+    context_window: int = rule(
+        0, "count", "Also keep so many neighbours on both sides.", most=1000, selects=True
+    )
     dedup: float | None = rule(
         None,
         "share",
         "Leave out what shares this much of its words with a better one, such as 0.9.",
         optional=True,
+        selects=True,
     )
     order: str = rule(
         "original",
@@ -239,6 +249,7 @@ class Rules:
         panel="Output",
         choices=order_names,
         adapter_choices=PLAIN_ORDERS,
+        selects=True,
     )
     separator: str = rule("\n\n", "text", "Between passages.", panel="Output", escapes=True)
     elision: str | None = rule(
@@ -264,7 +275,12 @@ class Rules:
         in_adapters=False,
     )
     top_n: int | None = rule(
-        None, "count", "Keep text of the N best passages only.", optional=True, least=1
+        None,
+        "count",
+        "Keep text of the N best passages only.",
+        optional=True,
+        least=1,
+        selects=True,
     )
     keep_tags: bool = rule(
         False,
@@ -277,6 +293,7 @@ class Rules:
         "probability",
         "Answerability below which the context counts as holding no answer, such as 0.3; at 0 it "
         "never does.",
+        selects=True,
     )
     unanswerable: Unanswerable = rule(
         "best_effort",
@@ -284,12 +301,13 @@ class Rules:
         "What to return when the context seems to hold no answer: give a floor for that.",
         choices=lambda: ("best_effort", "nothing", "pass_through"),
         flag="--if-unanswerable",
+        selects=True,
     )
     granularity: Granularity = rule(
         "sentence",
         "choice",
-        "What is kept or dropped as one: a sentence, a paragraph, list or table, or a word "
-        "(`ehpc` and `raw_attention` only).",
+        "What is kept or dropped as one: a sentence, a paragraph, list or table, or a word, "
+        "where the method can score one.",
         choices=lambda: ("sentence", "block", "token"),
     )
 
@@ -313,7 +331,7 @@ def spec_of(one: Field[Any]) -> RuleSpec:
     return spec
 
 
-def rule_names(where: Where) -> list[str]:
+def rule_names(where: Surface) -> list[str]:
     """The rules that requests, or adapters, take in their plain form."""
     return [
         one.name
@@ -322,7 +340,7 @@ def rule_names(where: Where) -> list[str]:
     ]
 
 
-def rules_from(given: object, where: Where, **others: Any) -> Rules:
+def rules_from(given: object, where: Surface, **others: Any) -> Rules:
     """The rules that an object with such fields holds; `others` go before.
 
     Raises:

@@ -17,8 +17,8 @@ class Scores:
     """How much each unit answers the question.
 
     Attributes:
-        values: one a unit, higher is better. Probabilities where `calibrated`.
-        passages: one a passage, for ranking.
+        values: one per unit, higher is better. Probabilities where `calibrated`.
+        passages: one per passage, for ranking.
         calibrated: whether values are probabilities, so that a threshold means something.
         windows: prompts that were read.
         answerability: the probability that the passages hold an answer at all; None where the
@@ -42,8 +42,8 @@ class Ranks:
     """How well each passage answers the question.
 
     Attributes:
-        values: one a passage, higher is better.
-        units: one a unit where the method scores units, else empty.
+        values: one per passage, higher is better.
+        units: one per unit where the method scores units, else empty.
         calibrated: whether values are probabilities.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
             tokens_cached: tokens whose keys and values came from a cache, and did not run.

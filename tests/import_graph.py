@@ -40,7 +40,7 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
 
 
 def module_graph() -> Graph:
-    """Module to the modules of ours that it imports, inside functions and for types, too."""
+    """Module to the modules of ours that it imports: in functions, for types, by a string, too."""
     modules = {module_of(path) for path in source_files()}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for path in source_files():
@@ -60,6 +60,10 @@ def _targets(node: ast.AST, modules: set[str]) -> Iterator[str]:
             found = _find(f"{node.module}.{alias.name}", modules) or _find(node.module, modules)
             if found:
                 yield found
+    elif isinstance(node, ast.Constant) and str(node.value).startswith("tamis."):
+        # a module that is named in a string is imported late: by import_module, or by the front
+        if found := _find(node.value, modules):
+            yield found
 
 
 def _find(name: str, modules: set[str]) -> str | None:

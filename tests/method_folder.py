@@ -1,4 +1,4 @@
-"""`--method-folder DIR`: methods of another folder in place of those that ship, for one test run."""
+"""`--method-folder DIR`: methods of another folder in place of those that ship, for one run."""
 
 from __future__ import annotations
 

@@ -240,6 +240,23 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
+CITATION = re.compile(r"docs/log(?:/([\w-]+\.md))?(?:#([\w-]+))?")
+
+
+def test_every_citation_of_the_log_in_the_source_leads_to_an_entry():
+    """Page and heading: a page alone holds dozens of measurements."""
+    cited = [
+        (path.relative_to(ROOT).as_posix(), *found)
+        for folder in ("probes", "compressors", "retrieval", "service", "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(__file__)
+        for found in CITATION.findall(path.read_text("utf-8"))
+    ]
+    assert len(cited) > 10
+    headings = {page.name: anchors(page) for page in LOG.glob("*.md")}
+    assert [c for c in cited if c[2] not in headings.get(c[1], ())] == []
+
+
 def test_the_repository_has_one_address():
     """The README, the site and the package's metadata name the same one."""
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]

@@ -125,7 +125,7 @@ def test_a_circle_would_be_found():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
-def test_the_house_has_few_floors(capsys: pytest.CaptureFixture[str]):
+def test_the_import_graph_has_few_floors(capsys: pytest.CaptureFixture[str]):
     assert max(floors(grouped(module_graph(), room_of)).values()) <= FLOORS
     assert main() == 0
     assert capsys.readouterr().out.startswith("floor ")
@@ -138,6 +138,21 @@ def test_the_front_is_for_callers_alone():
         return name == "tamis" and not file.startswith(("service/integrations", "service/cli"))
 
     assert offences(imports_front, imported_names) == []
+
+
+def test_what_the_front_loads_late_is_what_type_checkers_see():
+    tree = ast.parse((ROOT / "service/front/__init__.py").read_text("utf-8"))
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tamis.")
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    import tamis
+
+    assert seen == {name: tamis._HOMES[name] for name in seen}
+    assert set(tamis._HOMES) == set(seen) == set(tamis.__all__) - {"__version__"}
 
 
 def test_a_private_name_stays_in_its_folder():
@@ -247,7 +262,7 @@ except SystemExit as done:
 
 
 @pytest.mark.parametrize("statement", ["import tamis", HELP], ids=["import tamis", "tamis --help"])
-def test_the_front_door_opens_without_loading_a_model_library(statement: str):
+def test_the_public_package_imports_without_a_model_library(statement: str):
     loaded = loaded_by(statement)
     assert "tamis" in loaded
     assert loaded.isdisjoint(HEAVY)

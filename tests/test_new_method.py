@@ -1,4 +1,4 @@
-"""docs/new_method.md: the file it shows is a method as it stands, and no other file is touched."""
+"""docs/new_method.md: each file it shows is a method as it stands, and no other file is touched."""
 
 from __future__ import annotations
 
@@ -17,28 +17,46 @@ from tamis.service.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "new_method.md"
+KINDS = {"brightest": "compression", "most_words": "reranking", "best_last": "ordering"}
+"""The page's examples in its order, and their kinds."""
 DOCS = ["Bread was cheap. A loaf cost two pennies.", "Ships came. The port closed in 1907. Why?"]
 QUESTION = "When did the port close?"
 
+every_example = pytest.mark.parametrize("name", KINDS)
+
+
+def page_examples() -> dict[str, str]:
+    """The code of each example by its name."""
+    return dict(
+        zip(KINDS, re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S), strict=True)
+    )
+
+
+def write_examples(folder: Path) -> None:
+    for name, code in page_examples().items():
+        (folder / f"{name}.py").write_text(code, "utf8")
+
 
 @pytest.fixture
-def example(tmp_path: Path) -> Path:
-    """The page's code in a folder of its own."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S)
-    file = tmp_path / "brightest.py"
-    file.write_text(code, "utf8")
+def example(name: str, tmp_path: Path) -> Path:
+    """One of the page's examples in a folder of its own."""
+    file = tmp_path / f"{name}.py"
+    file.write_text(page_examples()[name], "utf8")
     return file
 
 
 @pytest.fixture
-def registered(example: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in place of the one with the methods that ship."""
-    monkeypatch.setattr(registry, "FOLDER", example.parent)
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(example.parent)])
-    return example
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with all examples and one method that ships, in place of those that ship."""
+    write_examples(tmp_path)
+    shipped = registry.FOLDER / "lexical.py"
+    (tmp_path / shipped.name).write_text(shipped.read_text("utf8"), "utf8")
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
 
 
-def run(*command: str | Path) -> None:
+def run(*command: str | Path) -> str:
+    """What the command prints; it has to succeed."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=ROOT,
@@ -48,10 +66,18 @@ def run(*command: str | Path) -> None:
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_it_is_found_by_its_file_and_compresses_and_ranks(registered: Path):
-    assert registry.method_names(None) == ["brightest"]
+@every_example
+@pytest.mark.usefixtures("registered")
+def test_it_is_found_by_its_file(name: str):
+    assert name in registry.method_names(KINDS[name])
+    assert registry.method_info(name) == registry.method_class(name).info
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_scoring_one_compresses_and_ranks():
     assert registry.method_info("brightest").needs_proxy
     for layer in (1, 3):
         reader = ScriptedReader.from_needles("1907")
@@ -63,27 +89,66 @@ def test_it_is_found_by_its_file_and_compresses_and_ranks(registered: Path):
         assert [one.index for one in ranked.results] == [1, 0]
 
 
-def test_the_command_line_lists_it(registered: Path):
+@pytest.mark.usefixtures("registered")
+def test_the_ranking_one_ranks():
+    ranked = tamis.rerank(QUESTION, ["Ships came.", *DOCS[:1]], method="most_words")
+    assert [(one.index, one.own) for one in ranked.results] == [(1, 8.0), (0, 2.0)]
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_ordering_one_orders_what_is_kept():
+    given = [DOCS[1], DOCS[0]]
+    texts = [
+        tamis.compress(
+            QUESTION, given, method="lexical", ratio=0.8, rules=tamis.Rules(order=order)
+        ).text.split("\n\n")
+        for order in ("original", "best_last")
+    ]
+    assert len(texts[0]) == 2
+    assert texts[1] == texts[0][::-1]
+    assert "1907" in texts[1][-1]
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_command_line_lists_them():
     shown = CliRunner().invoke(app, ["methods"])
     assert shown.exit_code == 0, shown.output
-    assert "brightest" in shown.output
+    assert [name for name in KINDS if name not in shown.output] == []
 
 
+@every_example
 def test_it_passes_lint_and_format(example: Path):
     config = ["--config", ROOT / "pyproject.toml"]
     run("ruff", "check", *config, example)
     run("ruff", "format", "--check", *config, example)
 
 
+@every_example
 def test_it_passes_the_strict_type_check(example: Path):
     run("mypy", "--config-file", ROOT / "pyproject.toml", example)
 
 
-def test_it_keeps_the_laws(example: Path):
-    words = ("pytest", "-q", "-p", "tests.method_folder", "--method-folder", example.parent)
-    run(*words, "-p", "no:cacheprovider", "tests/laws", "-k", "brightest")
+def test_they_keep_the_laws(tmp_path: Path):
+    """Those of `rank` and `order` have every kind of method, the others those that score."""
+    write_examples(tmp_path)
+    words = ("pytest", "-v", "-p", "tests.method_folder", "--method-folder", tmp_path)
+    shown = run(*words, "-p", "no:cacheprovider", "tests/laws", "-k", " or ".join(KINDS))
+    tried = {
+        name: {
+            file
+            for file in ("test_laws", "test_laws_scores", "test_laws_ranks")
+            if re.search(rf"/{file}\.py::\S+\[{name}\b.* PASSED", shown)
+        }
+        for name in KINDS
+    }
+    assert tried == {
+        "brightest": {"test_laws", "test_laws_scores", "test_laws_ranks"},
+        "most_words": {"test_laws_ranks"},
+        "best_last": {"test_laws_ranks"},
+    }
 
 
-def test_its_class_is_about_ten_lines(example: Path):
-    body = example.read_text("utf8").partition("class Brightest")[2].partition("Method =")[0]
+@every_example
+def test_its_class_is_about_ten_lines(name: str):
+    body = re.split(r"\nclass .*", page_examples()[name])[1].partition("Method =")[0]
     assert len([line for line in body.splitlines() if line.strip()]) <= 13

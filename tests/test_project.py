@@ -1,4 +1,4 @@
-"""The house around the code: packaging lists, commands, examples, the rule about skips."""
+"""The files around the code: packaging lists, commands, examples, the rule about skips."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_the_trained_probes_and_the_type_markers_are_in_the_wheel(members: set[s
 
 
 def test_nothing_else_is_in_the_wheel(members: set[str]):
-    """No tests, no deployment files, and the front door once, under its own name."""
+    """No tests, no deployment files, and `tamis` itself once, under its own name."""
     ours = {name for name in members if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in ours} == {"tamis"}
     assert not [name for name in ours if name.startswith(("tamis/service/front/", "tamis/tests/"))]

@@ -61,7 +61,7 @@ def no_coverage_error(name: str) -> BadInput:
 
 
 def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
-    """Refuses a threshold on scores that are no probabilities.
+    """Refuses a threshold on scores that are not probabilities.
 
     Raises:
         BadInput: a threshold was given for such scores.

@@ -22,7 +22,7 @@ _TINY = 1e-9
 def rank_features(
     question: str, reading: Reading, passages: Sequence[Passage], units: Sequence[Unit]
 ) -> Tensor:
-    """One row a passage: `[P, 2·L·H + len(RANK_WORDS)]`.
+    """One row per passage: `[P, 2·L·H + len(RANK_WORDS)]`.
 
     The attention to the whole passage, then to its best unit, then what `RANK_WORDS` names. Only
     the first half of `reading.features`, the log means, is used.

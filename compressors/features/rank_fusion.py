@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
+from tamis.compressors import registry
 from tamis.compressors.features.log_odds import scalar_log_odds
 from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.method import Method
 from tamis.compressors.options import is_number
 from tamis.probes.errors import BadInput
 
@@ -20,12 +22,6 @@ FusionMode = Literal["rrf", "fitted"] | float
 
 RRF_K = 60
 """As in the paper; the larger it is, the less the very first ranks stand out."""
-
-FITTED_WEIGHTS = {"question_rows": 0.7, "fusion": 0.9}
-"""The weight of a method's own scores beside a first stage's, fitted on training claims and BM25
-lists (docs/log/ranking.md); the first stage has the rest."""
-DEFAULT_WEIGHT = 0.5
-"""Likewise for methods whose weight was not fitted."""
 _MIN_PROBABILITY = 1e-9
 
 
@@ -78,7 +74,7 @@ def fuse_ranks(
     method: str,
     calibrated: bool = False,
 ) -> list[float]:
-    """One score a document of two, both higher for better.
+    """Combines two scores of each document into one; higher is better.
 
     Args:
         fuse: `"rrf"` sums reciprocal ranks; a number from 0 to 1 is the weight of `own` in a sum of
@@ -127,11 +123,19 @@ def _combine_scores(
         return [
             a + b for a, b in zip(_reciprocal_ranks(own), _reciprocal_ranks(first), strict=True)
         ]
-    weight = FITTED_WEIGHTS.get(method, DEFAULT_WEIGHT) if fuse in (None, "fitted") else fuse
+    weight = _first_stage_weight(method) if fuse in (None, "fitted") else fuse
     assert not isinstance(weight, str)
     own_values = scalar_log_odds(own, _MIN_PROBABILITY) if calibrated else own
     mixed = weight * z_scores(own_values) + (1 - weight) * z_scores(first)
     return [float(score) for score in mixed]
+
+
+def _first_stage_weight(method: str) -> float:
+    """The weight of a method's own scores, as its class has it; the default for other names."""
+    if method not in registry.method_names(None):
+        return Method.first_stage_weight
+    weight: float = registry.method_class(method).first_stage_weight
+    return weight
 
 
 def _reciprocal_ranks(scores: Sequence[float]) -> list[float]:

@@ -106,7 +106,7 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     by words that both share beyond the question's, or by the title of the passage it is in.
 
     Args:
-        first: one score a unit from the first step.
+        first: one score per unit from the first step.
     """
     best = np.argsort(-first, kind="stable")[: _TOP_UNITS + 1]
     top = first[best[0]]

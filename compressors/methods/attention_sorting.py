@@ -13,18 +13,14 @@ out (Gemma): they attend to the last documents alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
-
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.reading.long_range import document_tokens_left, long_range_layers
+from tamis.compressors.reading.documents import document_ids, mean_attention
+from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput
-from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens, token_batches
-from tamis.probes.signal import Want
 from tamis.probes.text import Passage
 
 WINDOW_TOKENS = 4096
@@ -77,38 +73,6 @@ class AttentionSorting(OrderingMethod):
             if order == before:
                 break
         return tuple(order)
-
-
-def document_ids(reader: Reader, passages: Sequence[Passage]) -> list[tuple[int, ...]]:
-    """Each document as tokens: its title on a line, its text, a blank line."""
-    encode = reader.layout.tokenizer.encode
-    return [
-        tuple(encode(f"{p.title}\n{p.text}\n\n" if p.title else f"{p.text}\n\n").ids)
-        for p in passages
-    ]
-
-
-def mean_attention(
-    reader: Reader,
-    documents: Sequence[tuple[int, ...]],
-    query: QuestionTokens,
-    window_tokens: int,
-    far_tokens: int | None = None,
-) -> Iterator[float]:
-    """The last row's attention to each document, averaged over its tokens, all layers and heads.
-
-    Documents of more than `window_tokens` in all are read in several prompts, in order. Layers that
-    attend no more than `far_tokens` back are left out; by default `window_tokens`.
-    """
-    want = Want(long_range_layers(reader, far_tokens or window_tokens), ("last",))
-    prompts, spans = [], []
-    for group in token_batches(documents, window_tokens):
-        ends = torch.tensor([0, *map(len, group)]).cumsum(0).tolist()
-        spans.append(list(pairwise(ends)))
-        ids = tuple(token for document in group for token in document)
-        prompts.append(Prompt(PassageTokens(ids, 0, ()), query))
-    for signal, inside in zip(reader.read(prompts, want), spans, strict=True):
-        yield from signal.pool(inside, "mean").mean((1, 2, 3)).tolist()
 
 
 Method = AttentionSorting

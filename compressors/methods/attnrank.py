@@ -56,7 +56,7 @@ class AttnRank(OrderingMethod):
     def order(
         self, question: str, passages: Sequence[Passage], scores: Sequence[float]
     ) -> tuple[int, ...]:
-        """The passage of rank i at the place of the i-th most attention."""
+        """Puts the i-th best passage where the i-th most attention falls."""
         places = best_first(self.profile.shares_for(len(passages)))
         passage_at = dict(zip(places, best_first(scores), strict=True))
         return tuple(passage_at[place] for place in range(len(passages)))

@@ -11,13 +11,15 @@ token, which is the order in which units are first touched as M grows. `form="se
 own and the default, takes the unit itself as the window: the mean over its tokens, with no other
 pooling. A window of 32 tokens reaches over the ends of sentences and adds one's attention to the
 next: of three RULER records at a tenth of the tokens, the token form lost one, this none
-(docs/log/long-inputs.md). `EHPC.tokens` gives the published token choice, as spans.
+(docs/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records).
+`EHPC.tokens` gives the published token choice, as spans.
 
 Departure of the sentence form: from a unit's mean, what the last rows of the question "N/A" pay to
 it is subtracted (`calibrate`), as ICR does (arXiv 2410.02642) and EHPC does not. These heads
 attend to places whatever the question is: to the first unit of a window, and to every token of a
 short one. Among 50 like sentences that outweighs the needle: at a tenth of the tokens 58 of 75 are
-kept without the subtraction, 75 with it (docs/log/long-inputs.md). The window's keys are kept, so
+kept without the subtraction, 75 with it
+(docs/log/long-inputs.md#2026-11-25-ehpc-on-all-of-ruler). The window's keys are kept, so
 it costs one more question, not one more reading (in a service only with a passage cache).
 `calibrate=False` leaves it out; the token form never has it.
 
@@ -40,8 +42,8 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
-from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.in_context import EMPTY_QUERY
+from tamis.compressors.reading.joining import join_passages
 from tamis.compressors.reading.smoothing import box_filter
 from tamis.compressors.reading.windows import (
     WINDOW_TOKENS,
@@ -131,7 +133,7 @@ class EHPC(TwoStepMethod):
         found = choose_profile(profile, "needle", reader.card.name)
         found.check(reader.card, reader.layout.template.name)
         # 8 of the paper's models' 32; fewer where a layer has not so many
-        chosen = found.evaluator_heads(min(heads, found.heads) if heads == HEADS else heads)
+        chosen = found.best_heads_of_one_layer(min(heads, found.heads) if heads == HEADS else heads)
         self.layer, self.layer_heads = chosen[0][0], tuple(head for _, head in chosen)
         self.reader, self.form, self.together = reader, form, together
         self.rows, self.pool_tokens, self.window_tokens = observed_rows, pool_tokens, window_tokens
@@ -188,7 +190,7 @@ class EHPC(TwoStepMethod):
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
-        """The feature of the form; no probabilities."""
+        """Scores by the feature that `form` selects; not probabilities."""
         column = 0 if self.form == "token" else 2 if self.calibrate else 1
         values = reading.features[:, column] if units else torch.zeros(0)
         return reading.scores(values, units, len(passages))

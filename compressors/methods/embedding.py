@@ -28,7 +28,7 @@ class Embedding(ScoringMethod):
         self.encoder = encoder
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """One cosine a unit; a passage ranks by its best unit."""
+        """One cosine per unit; a passage ranks by its best unit."""
         if not units:
             return Scores((), (0.0,) * len(passages))
         clock = time.perf_counter()

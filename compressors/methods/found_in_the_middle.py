@@ -28,7 +28,8 @@ from itertools import cycle, islice
 from typing import ClassVar
 
 from tamis.compressors.method import MethodInfo, OrderingMethod
-from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS, document_ids, mean_attention
+from tamis.compressors.methods.attention_sorting import WINDOW_TOKENS
+from tamis.compressors.reading.documents import document_ids, mean_attention
 from tamis.compressors.reading.in_context import EMPTY_QUERY
 from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.windows import Reader

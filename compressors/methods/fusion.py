@@ -52,6 +52,7 @@ class Fusion(ScoringMethod):
         "CombSUM, Fox & Shaw 1994",
         "proxy+encoder",
     )
+    first_stage_weight: ClassVar[float] = 0.9
 
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:

@@ -15,12 +15,14 @@ Units that are carried to the end score 1 + s, the others s, where s is the best
 the unit (mean over heads and rows) when it was last read.
 
 Departures: the last layer of a small proxy finds nothing (of three RULER records at a tenth of the
-tokens it lost all, 16 contrast heads lost none, docs/log/long-inputs.md), so where a contrast
-profile ships, its 16 best heads of any layer are read: `heads=0` is the last layer, as published.
-At most `carry_tokens` are carried, the best first, where 300 tokens may carry 300 sentences; no row
-weights (the authors' package weighs a row by its attention to the question; the paper does not);
-tamis's template; documents are joined by a blank line, under their titles; the independent form's
-last pass reads the carried units without them. Chosen heads are read in whatever layer they are: of
+tokens it lost all, 16 contrast heads lost none:
+docs/log/long-inputs.md#2026-11-24-ruler-multi-key-at-a-tenth-of-the-tokens-3-records),
+so where a contrast profile ships, its 16 best heads of any layer are read: `heads=0` is the last
+layer, as published. At most `carry_tokens` are carried, the best first, where 300 tokens may carry
+300 sentences; no row weights (the authors' package weighs a row by its attention to the question;
+the paper does not); tamis's template; documents are joined by a blank line,
+under their titles; the independent form's last pass reads the carried units without them. Chosen
+heads are read in whatever layer they are: of
 a model with sliding windows (Gemma: 8 of the 16) some attend no further back than that layer's
 window.
 """
@@ -35,9 +37,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
-from tamis.compressors.methods.sentinel import join_passages
 from tamis.compressors.reading.joining import (
     UnitTokens,
+    join_passages,
     join_units,
     units_as_tokens,
     units_that_fit,
@@ -116,7 +118,7 @@ class InfiniRetri(ScoringMethod):
         return 1 + max(layer for layer, _ in best)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
-        """One value a unit; a passage ranks by its best unit."""
+        """One value per unit; a passage ranks by its best unit."""
         clock = time.perf_counter()
         query = self.reader.layout.question_tokens(question)
         # half of a short context is for carried text and half for new text

@@ -1,8 +1,9 @@
 """The default: attention of every question row, weighed by a linear probe, with word features.
 
 Idea: Sentinel (arXiv 2505.23277, §3) reads how the last prompt token attends to each sentence and
-weighs the heads by a logistic regression. Departures, each measured
-(docs/log/reading-and-probe.md):
+weighs the heads by a logistic regression. Departures, each measured:
+docs/log/reading-and-probe.md#2026-11-24-prompt-wording-features-and-loss, and for 2
+docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts.
 
 1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
 2. passages are read alone, in windows of whole units, so none changes the features of another;
@@ -68,6 +69,7 @@ class QuestionRows(TwoStepMethod):
         "proxy",
     )
     promises_coverage: ClassVar[bool] = True
+    first_stage_weight: ClassVar[float] = 0.7
 
     def __init__(
         self,

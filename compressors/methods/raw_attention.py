@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tamis.compressors.method import MethodInfo, TwoStepMethod
-from tamis.compressors.methods.sentinel import join_passages
+from tamis.compressors.reading.joining import join_passages
 from tamis.compressors.reading.smoothing import gaussian_filter
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
@@ -85,7 +85,7 @@ class RawAttention(TwoStepMethod):
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
-        """The features as they are; no probabilities."""
+        """The features as they are; not probabilities."""
         return reading.scores(reading.features.flatten(), units, len(passages))
 
 

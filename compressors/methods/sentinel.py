@@ -30,6 +30,7 @@ from torch import Tensor
 
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.method import MethodInfo, TwoStepMethod
+from tamis.compressors.reading.joining import join_passages
 from tamis.compressors.reading.long_range import opening_token
 from tamis.compressors.reading.windows import Reader, Reading, read_windows
 from tamis.compressors.types import Scores
@@ -55,24 +56,6 @@ def sentinel_template(own: Template) -> Template:
     if not (token := opening_token(own)):
         return words
     return replace(words, name=f"{words.name}_opened", opening=token + words.opening)
-
-
-def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
-    """All passages as one text, a blank line between them, and the units at their new places.
-
-    Titles are between units: only windows made with `include_gaps` hold them.
-    """
-    text, starts = "", []
-    for passage in passages:
-        text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
-        starts.append(len(text))
-        text += passage.text
-    moved = [
-        Unit(0, u.start + s, u.stop + s, (u.visible[0] + s, u.visible[1] + s), u.kind)
-        for u in units
-        for s in (starts[u.passage],)
-    ]
-    return Passage(text), moved
 
 
 class Sentinel(TwoStepMethod):

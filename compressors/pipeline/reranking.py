@@ -47,9 +47,9 @@ class Reranker:
         Args:
             question: what is asked.
             documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or
-                `Passage`s; as many and as long as they are.
+                `Passage`s; of any number and length.
             top_n: how many results to return; None for all. All are read all the same.
-            first_stage: the scores of what found them: one a document, higher is better, or
+            first_stage: the scores of what found them: one per document, higher is better, or
                 `"order"` where the documents come best first.
             fuse: how both are joined, as for `fuse_ranks`; None is `"fitted"`.
             language: of the documents, for finding sentences; `auto` detects it.
@@ -129,7 +129,7 @@ class _DistinctPassages:
         values: Sequence[float],
         language: str,
     ) -> tuple[tuple[Unit, ...], tuple[float, ...]]:
-        """Units of all passages given, and their values; nothing if the method has none."""
+        """Repeats units and scores for duplicate passages; empty if the method scores no units."""
         if not values:
             return (), ()
         if len(self.passages) == len(given):

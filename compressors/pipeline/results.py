@@ -38,7 +38,7 @@ class PassageResult:
 
 
 def per_passage(result: Compressed, rules: Rules, counter: TextTokenizer) -> list[PassageResult]:
-    """One result a passage, in the order of the input."""
+    """One result per passage, in the order of the input."""
     renderer = Renderer(result.passages, result.units, rules)
     units: list[list[int]] = [[] for _ in result.passages]
     for u, unit in enumerate(result.units):

@@ -1,4 +1,4 @@
-"""Units as tokens that can be joined again in another prompt."""
+"""Passages joined as one text, and units as tokens that can be joined in another prompt."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from dataclasses import dataclass
 
 from tamis.compressors.reading.windows import Window
 from tamis.probes.prompt import PassageTokens
+from tamis.probes.text import Passage, Unit
+
+
+def join_passages(passages: Sequence[Passage], units: Sequence[Unit]) -> tuple[Passage, list[Unit]]:
+    """All passages as one text, a blank line between them, and the units at their new places.
+
+    Titles are between units: only windows made with `include_gaps` hold them.
+    """
+    text, starts = "", []
+    for passage in passages:
+        text += ("\n\n" if text else "") + (f"{passage.title}\n" if passage.title else "")
+        starts.append(len(text))
+        text += passage.text
+    moved = [
+        Unit(0, u.start + s, u.stop + s, (u.visible[0] + s, u.visible[1] + s), u.kind)
+        for u in units
+        for s in (starts[u.passage],)
+    ]
+    return Passage(text), moved
 
 
 @dataclass(frozen=True, slots=True)

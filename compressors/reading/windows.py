@@ -68,7 +68,7 @@ class Reading:
     """The attention to every unit, pooled to features.
 
     Attributes:
-        features: `[U, F]` fp32, one row a unit, in order.
+        features: `[U, F]` fp32, one row per unit, in order.
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
         tokens_cached: tokens whose keys and values came from a cache, and did not run.

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.registry import method_info, method_names
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -34,16 +35,18 @@ def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
         BadInput: words, and the method scores sentences.
     """
     if granularity == "token" and not scorer.info.reads_words:
+        readers = [name for name in method_names() if method_info(name).reads_words]
         raise BadInput(
             f"{method} scores sentences, not words; take granularity sentence or block, or "
-            "method ehpc or raw_attention"
+            f"method {' or '.join(readers)}"
         )
 
 
 def split_words(passages: Sequence[Passage], units: Sequence[Unit]) -> list[Unit]:
-    """Every word as a unit of its own, with the white space after it; words partition as units do.
+    """Splits each unit into words that cover it without gaps.
 
-    A table's header row stays whole: it is shown wherever one of the table's words is.
+    A word has the white space after it. A table's header row stays whole: it is shown wherever one
+    of the table's words is.
     """
     return [
         word

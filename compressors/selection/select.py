@@ -42,8 +42,8 @@ def select(
     Args:
         passages: the input.
         units: all units of all passages, passage by passage, in text order.
-        values: one a unit; equal values are taken from the front.
-        passage_scores: one a passage.
+        values: one per unit; equal values are taken from the front.
+        passage_scores: one per passage.
         budget: tokens or a share of the context's, a threshold, or both.
         rules: how units are chosen and shown.
         counter: the tokenizer that the budget is counted in.

@@ -67,7 +67,8 @@ class PassageCache:
     Args:
         max_bytes: of memory. A token in 20 layers of the default proxy takes 15 kB, in int8 8 kB.
         folder: also keep entries there, for other processes and later runs; None for memory only.
-        storage: `exact`, or `int8` for half the bytes, at a loss (docs/log/kept-passages.md).
+        storage: `exact`, or `int8` for half the bytes, at a loss, see
+            docs/log/kept-passages.md#2026-11-24-storage-in-8-bits.
         max_disk_bytes: of the folder.
 
     Raises:

@@ -42,7 +42,7 @@ _TRANSFORMERS_MODELS = "transformers.models."
 
 TILE_TOKENS = 2048
 """Tokens that are processed together outside attention: this bounds the memory of a long prompt.
-Fewer are no faster, see docs/log/speed.md."""
+Fewer are no faster, see docs/log/speed.md#2026-11-24-our-own-forward-pass."""
 
 _QKV = ("q_proj", "k_proj", "v_proj")
 _PROJECTIONS = (

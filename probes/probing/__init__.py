@@ -1,4 +1,4 @@
 """Linear probes and profiles of attention heads: fitting, scoring, files.
 
-May import the root modules of `probes`, `attention` and `model`.
+May import the root modules of `probes` only.
 """

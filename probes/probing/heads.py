@@ -81,7 +81,7 @@ class HeadProfile:
         sums = [math.fsum(row) for row in self.scores]
         return max(range(self.layers), key=lambda layer: (sums[layer], -layer))
 
-    def evaluator_heads(self, k: int) -> tuple[Head, ...]:
+    def best_heads_of_one_layer(self, k: int) -> tuple[Head, ...]:
         """The best k heads of the best layer, best first: EHPC's evaluator heads.
 
         Raises:

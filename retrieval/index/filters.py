@@ -61,7 +61,7 @@ def parse_condition(text: str) -> MetadataCondition:
     """Parses a condition such as `year>=2000`; commas separate the values of `=` and `!=`.
 
     Raises:
-        BadInput: the text is no condition.
+        BadInput: the text is not a condition.
     """
     match = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not match[3].strip(" ,"):

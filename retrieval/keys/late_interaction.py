@@ -6,7 +6,8 @@ score     [C]         how far that stands out among the chunks, squared, over he
 ColBERT adds the best products up. A token such as `the` then counts as much as the name that the
 question is about, though every chunk has a key for it. So a query counts by how far a chunk's best
 key is above the mean of all live chunks; squared, and divided by the standard deviation. What is
-rare in the corpus counts most, as with idf, without a table of words (figures in docs/log).
+rare in the corpus counts most, as with idf, without a table of words.
+Figures: docs/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
 """
 
 from __future__ import annotations

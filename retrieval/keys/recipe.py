@@ -52,7 +52,7 @@ class KeyRecipe:
         """The recipe in a manifest or a file.
 
         Raises:
-            BadIndex: the mapping is no recipe.
+            BadIndex: the mapping is not a recipe.
         """
         try:
             recipe = cls(**{name: _to_tuples(value) for name, value in body.items()})

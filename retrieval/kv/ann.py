@@ -79,7 +79,7 @@ _KINDS = {
         {"degree": 32, "construction": 100, "beam": 200},
         "beam",
         runs_on_gpu=False,
-        minimums={"degree": 3},  # FAISS crashes on graphs of one link a key
+        minimums={"degree": 3},  # FAISS crashes on graphs of one link per key
     ),
 }
 

@@ -8,7 +8,8 @@ does not attend to. Known queries therefore guide the construction:
 2. projected on the keys: keys that queries retrieve together become neighbours;
 3. keys that no query retrieved are linked to the rest.
 
-Departures, each measured (docs/log):
+Departures, each measured, see
+docs/log/retrieval-and-selectors.md#2026-11-24-finding-the-keys-that-a-question-attends-to:
 
 - The papers give only a query's nearest key the others as candidates, in order of their distance.
   Here all keys that a query retrieves are candidates of each other, in order of how many queries
@@ -152,7 +153,7 @@ class AttentionGraphIndex:
 
 
 def build_graph(keys: Tensor, queries: Tensor, recipe: GraphRecipe) -> KeyGraph:
-    """Builds the graph of `[N, D]` keys for queries like the `[T, D]` given ones."""
+    """Builds the key graph `[N, D]`, tuned to training queries `[T, D]`."""
     mean = keys.mean(0)
     keys = keys - mean
     mapped = keys @ query_metric(queries)

@@ -44,12 +44,20 @@ def check_vectors(vectors: Tensor, width: int | None, what: str) -> Tensor:
 
 
 def check_effort(effort: int | None) -> None:
-    """BadInput: an effort below 1; None stands for the index's default."""
+    """Refuses an effort below 1; None stands for the index's default.
+
+    Raises:
+        BadInput: the effort is below 1.
+    """
     if effort is not None and effort < 1:
         raise BadInput(f"the effort is {effort}; give at least 1")
 
 
 def check_k(k: int) -> None:
-    """BadInput: k is below 1."""
+    """Refuses k below 1.
+
+    Raises:
+        BadInput: k is below 1.
+    """
     if k < 1:
         raise BadInput(f"k is {k}; ask for at least 1 key")

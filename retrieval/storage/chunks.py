@@ -90,7 +90,7 @@ class Chunk:
     Attributes:
         heading: the last heading before it; None where it begins with a heading itself.
         units: visible spans of its units, counted from `start`.
-        html: whether the document is HTML, whose tags are no words.
+        html: whether the document is HTML, whose tags are not words.
     """
 
     start: int

@@ -27,7 +27,7 @@ from tamis.retrieval.storage.html_text import visible_text
 
 K1, B = 1.2, 0.75
 ScoreArray = NDArray[np.float32]
-"""A score a chunk: `[C]`."""
+"""A score per chunk: `[C]`."""
 Mask = NDArray[np.bool_]
 """Whether each chunk counts: `[C]`."""
 

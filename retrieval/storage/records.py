@@ -1,6 +1,6 @@
 """Records as lines of JSON, each with a number to find it by and a checksum.
 
-NAME.jsonl   one object a line, ASCII: lone surrogates and control characters are escapes
+NAME.jsonl   one object per line, ASCII: lone surrogates and control characters are escapes
 NAME.npy     per record: where its line starts, how long it is, 8 bytes of BLAKE2b
 """
 

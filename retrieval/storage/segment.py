@@ -70,7 +70,7 @@ class Segment:
         return self.files["keys.npy"].array(), self.files["key_starts.npy"].array()
 
     def vectors(self) -> NDArray[Any] | None:
-        """One vector a chunk; None where the index has no vectors."""
+        """One vector per chunk; None where the index has no vectors."""
         return self.files["vectors.npy"].array() if "vectors.npy" in self.files else None
 
     def close(self) -> None:

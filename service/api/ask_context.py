@@ -131,7 +131,7 @@ def ask_context(
 
 
 def language_of(index: CorpusIndex) -> str:
-    """The language an index was built for; `auto` for `en`, which is also the default."""
+    """The index's language; `auto` if it is `en`, since `en` may be just the default."""
     language = index.manifest.settings.language
     return AUTO if language == DEFAULT_LANGUAGE else language
 

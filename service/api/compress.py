@@ -70,7 +70,8 @@ def compress(
         instruction: what to look for, beside the question. history: earlier turns that the question
             depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
-        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or `Tokens`.
+        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or a
+            `TextTokenizer`.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
@@ -104,11 +105,11 @@ def compress(
 
 
 def check_parts(method: Any, proxy: Any, cache: Any) -> None:
-    """What a call is built of.
+    """Checks method, proxy and cache before anything is loaded.
 
     Raises:
         UnknownMethod: no such method. BadInput: a proxy that is neither a name nor a model, or a
-            cache that is none.
+            cache that is not one.
     """
     method_info(method)
     if not (isinstance(proxy, str | Path) or hasattr(proxy, "card")):
@@ -152,7 +153,7 @@ def compressor(
 
 
 def identity_of(value: Any) -> Any:
-    """Plain values by what they are, objects by which they are: `_built` keeps those alive."""
+    """A cache key: plain values by value, objects by identity."""
     return (type(value), value) if isinstance(value, _PLAIN) else id(value)
 
 
@@ -181,17 +182,17 @@ def _proxy_counter(proxy: Any, root: Path | None) -> TextTokenizer:
     if not isinstance(proxy, str | Path):
         tokens: TextTokenizer = proxy.layout.tokenizer
         return tokens
-    folder, name = zoo.model_folder(proxy, root), _counted_as(proxy)
+    folder, name = zoo.model_folder(proxy, root), _tokenizer_name(proxy)
     with _lock:
         if (found := _counters.get((str(folder), name))) is None:
             found = _counters[str(folder), name] = TextTokenizer.from_file(folder, name)
         return found
 
 
-def _counted_as(proxy: str | Path) -> str:
+def _tokenizer_name(proxy: str | Path) -> str:
     """What the tokenizer of a proxy is called once it is loaded: a sharpened one has its base's."""
     if entry := zoo.ZOO.get(str(proxy)):
         return entry.base or entry.name
     if (folder := sharpened.adapters_folder(Path(proxy))) is not None:
-        return _counted_as(sharpened.base_model(folder))
+        return _tokenizer_name(sharpened.base_model(folder))
     return Path(proxy).resolve().name if Path(proxy).is_dir() else str(proxy)

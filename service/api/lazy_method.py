@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import Kind, MethodInfo, Orderer, check_scores
+from tamis.compressors.method import MethodInfo, MethodKind, Orderer, check_scores
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     InstalledModels,
@@ -56,7 +56,7 @@ class LazyMethod:
         proxy: Any,
         root: Path | None = None,
         *,
-        use: Kind = "compression",
+        use: MethodKind = "compression",
         cache: PassageCache | None = None,
         encoder: Any = DEFAULT_ENCODER,
         **options: Any,
@@ -122,7 +122,7 @@ class LazyMethod:
         return self.load(), (time.perf_counter() - clock) * 1e3
 
 
-def _check_use(name: str, info: MethodInfo, use: Kind) -> None:
+def _check_use(name: str, info: MethodInfo, use: MethodKind) -> None:
     if use == "compression":
         check_scores(info, name)
     elif use == "reranking" and info.kind == "ordering":

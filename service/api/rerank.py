@@ -48,11 +48,11 @@ def rerank(
     Args:
         question: what is asked.
         documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s;
-            as many and as long as they are.
+            of any number and length.
         top_n: how many results to return; None for all.
         method: a method of reranking or of compression, see `tamis methods`.
-        first_stage: what found the documents thought of each: a score a document, higher is better,
-            or `"order"` where they come best first.
+        first_stage: what found the documents thought of each: a score per document, higher is
+            better, or `"order"` where they come best first.
         fuse: `"rrf"`, `"fitted"`, or the weight of the method's own scores from 0 to 1; None is
             `"fitted"`. Each result also has the score of either side alone.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.compressors.rules import RULES, Rules, RuleSpec, Where, rule_names, spec_of
+from tamis.compressors.rules import RULES, Rules, RuleSpec, Surface, rule_names, spec_of
 
 
-def rule_fields(where: Where, text: Any = str) -> dict[str, Any]:
+def rule_fields(where: Surface, text: Any = str) -> dict[str, Any]:
     """Field definitions for `pydantic.create_model`: annotation, default and help of each rule.
 
     Args:
@@ -34,7 +34,7 @@ def request_fields(rules: Rules) -> dict[str, Any]:
     return sent | ({"protect": {"regex": list(rules.protect)}} if rules.protect else {})
 
 
-def _annotation(spec: RuleSpec, where: Where, text: Any) -> Any:
+def _annotation(spec: RuleSpec, where: Surface, text: Any) -> Any:
     plain: Any = {
         "flag": bool,
         "count": Annotated[int, Field(ge=spec.least, le=spec.most)],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -63,8 +64,8 @@ class BatchJob:
 
     budget: Budget
     rules: Rules = field(default_factory=Rules)
-    method: str = "question_rows"
-    proxy: str = "smollm2-135m"
+    method: str = DEFAULT
+    proxy: str = DEFAULT_PROXY
     probe: str | None = None
     tokenizer: str = "proxy"
     language: str = AUTO
@@ -118,7 +119,7 @@ def _check_encoding(name: str) -> None:
     try:
         b"a".decode(name)
     except UnicodeError:
-        return  # such as UTF-16, in which one byte is no text
+        return  # such as UTF-16, in which one byte is not text
     except (LookupError, ValueError) as error:
         raise BadInput(
             f"there is no encoding {name!r}; give utf-8, latin-1 or another that Python knows"

@@ -1,4 +1,5 @@
 """The command line `tamis`: on top of everything else.
 
-May import every other package; no other package imports it.
+May import every other package of tamis but `engine`, `integrations` and `front`; no other package
+imports it.
 """

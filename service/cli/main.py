@@ -86,7 +86,7 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """See the help of `app`."""
+    """The root command; its help is on `app`."""
 
 
 def run() -> None:

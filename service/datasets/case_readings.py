@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from tamis.compressors.method import KeyedReading
+from tamis.compressors.method import CaseReader
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
 
 
-def store_key(method: KeyedReading, kind: str = "features") -> StoreKey:
+def store_key(method: CaseReader, kind: str = "features") -> StoreKey:
     """Everything that a method's readings depend on, apart from the case itself.
 
     Args:

@@ -1,7 +1,7 @@
 """Queries with the candidates of a first stage, and which documents are relevant.
 
 A query is `{"qid", "query", "qrels": {docid: grade}, "candidates": {system: [[docid, score], …]}}`
-with the best first, a document of the corpus `{"docid", "title", "text"}`: JSON, one a line.
+with the best first, a document of the corpus `{"docid", "title", "text"}`: JSON, one per line.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class JudgedQuery:
 
 
 def load_queries(path: Path, system: str | None = None) -> tuple[list[JudgedQuery], str]:
-    """The queries of a file, and the first stage that their candidates are of.
+    """Reads the queries of a file and the name of the first stage that ranked their candidates.
 
     Args:
         system: the first stage; None for the only one in the file.
 
     Raises:
-        BadInput: no such file, a row that is no query, a first stage that is missing, or several to
-            choose from.
+        BadInput: no such file, a row that is not a query, a first stage that is missing, or several
+            to choose from.
     """
     rows = list(read_jsonl(path))
     if not rows:
@@ -84,7 +84,7 @@ def load_corpus(path: Path, wanted: Sequence[str]) -> dict[str, Passage]:
     """The wanted documents of a corpus.
 
     Raises:
-        BadInput: no such file, a row that is no document, or a document that is missing or
+        BadInput: no such file, a row that is not a document, or a document that is missing or
             repeated.
     """
     wanted_ids, found = set(wanted), {}

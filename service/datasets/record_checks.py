@@ -31,7 +31,7 @@ def check_document(doc: Record, path: Path, number: int) -> tuple[str, Record]:
     """The `doc_id` of a stored document, and the document.
 
     Raises:
-        BadInput: it has no `doc_id`, or is no document.
+        BadInput: it has no `doc_id`, or is not a document.
     """
     if not isinstance(name := doc.get("doc_id"), str):
         raise BadInput(f"{path}, document {number}: no 'doc_id'")

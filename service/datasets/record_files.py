@@ -121,5 +121,9 @@ def fold_of(record: Record) -> int:
 
 def describe_file(file: RecordFile, questions: int | None) -> dict[str, Any]:
     """A file for a probe's card: its name, its hash, and how many of its questions were used."""
-    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
-    return {"name": file.name, "sha256": digest, "questions": questions}
+    return {"name": file.name, "sha256": file_sha256(file.path), "questions": questions}
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, which identifies the data that figures are about."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

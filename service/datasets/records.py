@@ -35,7 +35,7 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     """The objects of a JSON Lines file, gzipped or not.
 
     Raises:
-        BadInput: it cannot be read, or a line is no JSON object; the message has its number.
+        BadInput: it cannot be read, or a line is not a JSON object; the message has its number.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:

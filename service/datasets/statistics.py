@@ -24,7 +24,7 @@ def paired_bootstrap(
     percentiles 2.5 and 97.5, or whichever `confidence` says.
 
     Args:
-        a_num, b_num: one number a record for each method, such as gold sentences kept: `[R]`.
+        a_num, b_num: one number per record for each method, such as gold sentences kept: `[R]`.
         den: what both are a share of, such as gold sentences: `[R]`, above 0.
 
     Returns:
@@ -50,7 +50,7 @@ def spread_bootstrap(
     a bound with the upper end.
 
     Args:
-        nums: per condition one number a record: `[C][R]`. den: what all are a share of: `[R]`.
+        nums: per condition one number per record: `[C][R]`. den: what all are a share of: `[R]`.
 
     Returns:
         spread, low, high. Records are drawn as for `paired_bootstrap`.

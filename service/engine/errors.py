@@ -14,7 +14,7 @@ class Refused(TamisError):
 
 
 class Malformed(Refused):
-    """The body is no JSON by RFC 8259."""
+    """The body is not JSON by RFC 8259."""
 
 
 class AmbiguousLength(Refused):

@@ -225,8 +225,9 @@ class RequestQueue:
             )
         if tokens and self._reserved_tokens and not self._fits_promises(tokens, limit_s, key):
             raise Overloaded(
-                f"about {tokens:,} tokens would come, and there is no time for them, or it is "
-                "promised to requests that were refused before; come back after Retry-After",
+                f"this request needs about {tokens:,} tokens, more than can be read in time, or "
+                "that time is promised to requests that were refused before; "
+                "come back after Retry-After",
                 self._promise(key, tokens * self._size_ratio, limit_s),
             )
 

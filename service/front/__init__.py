@@ -81,7 +81,7 @@ _home.set_home_source(_named_home)
 
 
 def __getattr__(name: str) -> Any:
-    """Everything behind the front door is loaded when it is first used."""
+    """Every public name is loaded when it is first used."""
     if name == "__version__":
         return version("tamis")
     if name not in _HOMES:

@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
     Args:
         settings: by default those of the environment.
-        reader: used instead of loading the settings' proxy, such as a `Scripted`.
+        reader: used instead of loading the settings' proxy, such as a `ScriptedReader`.
 
     Raises:
         BadInput: settings that cannot be followed.

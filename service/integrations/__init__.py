@@ -1,4 +1,4 @@
 """Adapters for LangChain and LlamaIndex, and the client of a tamis service.
 
-Imports `api` and `http.schemas`.
+Imports `api`, `http.schemas`, `retrieval`, `compressors` and `probes`.
 """

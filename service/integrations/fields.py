@@ -21,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from tamis.compressors.registry import DEFAULT, method_info, method_names
+from tamis.compressors.method import check_scores
+from tamis.compressors.registry import DEFAULT, method_info
 from tamis.compressors.rules import MAX_TOKENS, Budget, rules_from
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
@@ -138,11 +139,8 @@ class CompressionFields(RuleFields):
         if self.base_url is not None:
             if not isinstance(self.tokenizer, str):
                 raise BadInput("tokenizer is an object; a server knows tokenizers by their names")
-        elif (kind := method_info(self.method).kind) != "compression":
-            raise BadInput(
-                f"{self.method} is a method of {kind} and keeps no sentences; give one of "
-                f"{', '.join(method_names())}"
-            )
+        else:
+            check_scores(method_info(self.method), self.method)
         return self
 
     def plan(self, documents: int) -> CompressionPlan:

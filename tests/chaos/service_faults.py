@@ -29,7 +29,7 @@ from tests.service.http.app_kit import (
     served,
     wait_until,
 )
-from tests.service.http.test_faults import kill
+from tests.service.http.runtime.test_faults import kill
 
 
 def is_right(answer: httpx.Response) -> bool:

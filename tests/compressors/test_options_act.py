@@ -218,7 +218,7 @@ def test_a_layer_of_even_heads_is_chosen_before_one_with_the_best_head():
     scores = ((0.0, 0.9, 0.0), (0.5, 0.4, 0.3))
     found = HeadProfile("m", "r", "chatml", 2, 3, "needle", scores)
     assert found.best_layer() == 1
-    assert found.evaluator_heads(2) == ((1, 0), (1, 1))
+    assert found.best_heads_of_one_layer(2) == ((1, 0), (1, 1))
 
 
 def test_isolated_scores_have_a_coverage_calibration_of_their_own():

@@ -48,7 +48,7 @@ def test_every_public_file_is_a_method_and_says_what_it_is():
         > set(method_names())
         >= {"question_rows", "sentinel", "lexical"}
     )
-    assert set(method_names("reranking")) == {"icr", "qrhead", "corehead"}
+    assert set(method_names("reranking")) >= {"icr", "qrhead", "corehead"}
     for name in method_names(None):
         last = (FOLDER / f"{name}.py").read_text("utf-8").splitlines()[-1]
         assert last == f"Method = {method_class(name).__name__}"

@@ -1,7 +1,8 @@
 """Every method over scripted models: the subjects of the laws.
 
 Each file in `compressors/methods/` is built with its defaults over a scripted proxy, whatever its
-name. `OWN_VARIANTS` has the methods that need a probe or a head profile, and further forms.
+name and kind. `OWN_VARIANTS`, `OWN_RANKERS` and `OWN_ORDERERS` have the methods that need a probe
+or a profile, and further forms.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
-from tamis.compressors.method import Scorer
+from tamis.compressors.method import Orderer, Ranker, Scorer
+from tamis.compressors.methods.attnrank import AttnRank
+from tamis.compressors.methods.corehead import CoReHead
 from tamis.compressors.methods.ehpc import EHPC
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.infiniretri import InfiniRetri
 from tamis.compressors.methods.lead import Lead
 from tamis.compressors.methods.lexical import Lexical
+from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
 from tamis.compressors.registry import method_class, method_info, method_names
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.terms import words
 from tests.laws.texts import NEEDLE
@@ -251,10 +256,15 @@ class ScriptedModels:
         return self.returned[-1]
 
 
-def _build_by_name(name: str) -> BuiltMethod:
+def _build_by_class(name: str) -> tuple[Any, tuple[Any, ...]]:
+    """A method of any kind with its defaults, and the scripted models that it took."""
     models = ScriptedModels([])
-    scorer = method_class(name).build(models, {})
-    return BuiltMethod(scorer, tuple(models.returned))
+    method = method_class(name).build(models, {})
+    return method, tuple(models.returned)
+
+
+def _build_by_name(name: str) -> BuiltMethod:
+    return BuiltMethod(*_build_by_class(name))
 
 
 VARIANTS = {
@@ -272,3 +282,40 @@ SCRIPT_FOLLOWERS = [name for name, variant in VARIANTS.items() if variant.follow
 def build_variant(variant: str) -> BuiltMethod:
     """A method and its models, built once for all laws."""
     return VARIANTS[variant].build()
+
+
+def _qrhead() -> Ranker:
+    reader = scripted_reader()
+    return QRHead(reader, head_profile(reader, "qr"), heads=HEADS)
+
+
+def _corehead() -> Ranker:
+    reader = scripted_reader()
+    return CoReHead(reader, head_profile(reader, "contrast"), heads=HEADS)
+
+
+def _attnrank() -> Orderer:
+    shares = (0.4, 0.1, 0.2, 0.3)
+    return AttnRank(PositionProfile("scripted", "scripted", "chatml", (shares,), 0, True, 1))
+
+
+OWN_RANKERS: dict[str, Callable[[], Ranker]] = {"qrhead": _qrhead, "corehead": _corehead}
+OWN_ORDERERS: dict[str, Callable[[], Orderer]] = {"attnrank": _attnrank}
+
+RANKERS = [*VARIANTS, *dict.fromkeys([*method_names("reranking"), *OWN_RANKERS])]
+"""Every method that ranks passages: those of reranking and, by their `rank`, those that score."""
+ORDERERS = list(dict.fromkeys([*method_names("ordering"), *OWN_ORDERERS]))
+
+
+@cache
+def build_ranker(name: str) -> Ranker:
+    """A method that ranks passages, built once for all laws."""
+    if name in VARIANTS:
+        return build_variant(name).scorer
+    return OWN_RANKERS[name]() if name in OWN_RANKERS else _build_by_class(name)[0]
+
+
+@cache
+def build_orderer(name: str) -> Orderer:
+    """A method that orders passages, built once for all laws."""
+    return OWN_ORDERERS[name]() if name in OWN_ORDERERS else _build_by_class(name)[0]

@@ -9,9 +9,9 @@ from tamis.compressors.features.coverage import (
     is_unanswerable,
     no_coverage_error,
 )
+from tamis.compressors.method import check_scores
 from tamis.compressors.registry import build_method, method_class, method_info
 from tamis.compressors.selection.granularity import check_granularity
-from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.api.lazy_method import LazyMethod
@@ -26,11 +26,7 @@ def check_job(job: BatchJob) -> None:
     Raises:
         BadInput: the error that the first row would have.
     """
-    if (kind := method_info(job.method).kind) != "compression":
-        raise BadInput(
-            f"{job.method} is a method of {kind} and keeps no sentences; "
-            "choose one of compression: see `tamis methods`"
-        )
+    check_scores(method_info(job.method), job.method)
     method = LazyMethod(job.method, job.proxy, Path(job.root) if job.root else None, **job.options)
     check_granularity(job.rules.granularity, method, job.method)
     _check_probabilities(job)

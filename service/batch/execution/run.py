@@ -163,7 +163,7 @@ def _has_same_stamps(before: BatchPlan, sources: Sequence[InputFile]) -> bool:
 
 
 def _describe_changed_inputs(before: BatchPlan, now: BatchPlan) -> list[str]:
-    """Messages on inputs with another content; another path or time alone is no change."""
+    """Messages on inputs with another content; another path or time alone is not a change."""
     then = [(one["sha256"], one) for one in before.inputs]
     today = [(one["sha256"], one) for one in now.inputs]
     if [digest for digest, _ in then] == [digest for digest, _ in today]:

@@ -1,4 +1,5 @@
 """The commands of `tamis bench`, one module each.
 
-Imports display and options; evaluation and heavy packages only inside functions.
+Imports `cli.display` and `cli.options`, and `evaluation`, `datasets`, `api`, `retrieval`,
+`compressors` and `probes`; evaluation and heavy packages only inside functions.
 """

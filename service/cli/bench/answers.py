@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.compress_options import AsJson
@@ -38,10 +39,12 @@ is a weak reader: its figures say so. A run that was cut short goes on.
 
 @report_errors()
 def answers(
-    records: Annotated[Path, typer.Argument(help="Records with answers, JSON Lines, maybe .gz.")],
+    records: Annotated[
+        Path, typer.Argument(help="Records with answers, JSON Lines, optionally gzipped.")
+    ],
     reader: Annotated[
         str, typer.Option("--reader", help="A server's base URL, a model folder, or a zoo name.")
-    ] = "smollm2-135m",
+    ] = DEFAULT_PROXY,
     reader_model: Annotated[
         str, typer.Option("--reader-model", help="What the server calls its model.")
     ] = "default",
@@ -49,7 +52,7 @@ def answers(
         str | None,
         typer.Option("--api-key", envvar="OPENAI_API_KEY", help="For the server."),
     ] = None,
-    method: Annotated[str, typer.Option(help="How contexts are compressed.")] = "question_rows",
+    method: Annotated[str, typer.Option(help="How contexts are compressed.")] = DEFAULT,
     keep: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2,0.5",
     orders: Annotated[
         str,

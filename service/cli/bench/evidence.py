@@ -113,9 +113,9 @@ def _measure_sets(
 ) -> dict[str, Any]:
     """The figures of every set, with a bar for each."""
     from tamis.service.api.compress import counter_of
+    from tamis.service.datasets.record_files import file_sha256
     from tamis.service.evaluation.evidence.tally import (
         evidence_figures,
-        file_sha256,
         load_gold_records,
         tally_evidence,
     )

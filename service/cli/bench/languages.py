@@ -87,12 +87,9 @@ def _measure_languages(
 ) -> dict[str, Any]:
     """The figures of every language, with a bar for each."""
     from tamis.service.api.compress import counter_of
+    from tamis.service.datasets.record_files import file_sha256
     from tamis.service.evaluation.evidence.languages import language_figures, proxy_panel
-    from tamis.service.evaluation.evidence.tally import (
-        file_sha256,
-        load_gold_records,
-        tally_evidence,
-    )
+    from tamis.service.evaluation.evidence.tally import load_gold_records, tally_evidence
 
     panel, counter, found = proxy_panel(proxies, folder), counter_of("proxy", proxies[-1]), {}
     with record_bars() as progress:

@@ -47,8 +47,8 @@ def needle(
         list[Path] | None,
         typer.Option(
             "--text",
-            help=f"Prose, maybe .gz; repeatable, for one long haystack. Default: the books in "
-            f"{BOOKS}.",
+            help="Prose, optionally gzipped; repeatable, for one long haystack. Default: the books "
+            f"in {BOOKS}.",
             show_default=False,
         ),
     ] = None,
@@ -132,7 +132,7 @@ def build_with_memory(
         reader = next((reader for _, reader in parts.values() if reader), None)
         return Fusion({part: scorer for part, (scorer, _) in parts.items()}, BLENDS[name]), reader
     method, options = parse_method_spec(name)
-    if registry.method_info(method).needs != "proxy":
+    if not registry.method_info(method).needs_proxy:
         return registry.build_method(method, **options), None
     depth = registry.layers_needed(method, proxy, **options)
     reader = MemoizedReader(registry.load_proxy(proxy, depth), cache)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
@@ -75,7 +76,7 @@ def peers(
     against: Annotated[
         str | None, typer.Option(help="Peer that all are compared with. Default: tamis.")
     ] = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = DEFAULT_PROXY,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="PEER=FOLDER, for peers with a model of their own; repeatable."),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -40,10 +41,12 @@ counts is its upper end. With `--joined` the documents of a question are one lon
 
 @report_errors()
 def places(
-    records: Annotated[Path, typer.Argument(help="Labelled records, JSON Lines, maybe .gz.")],
+    records: Annotated[
+        Path, typer.Argument(help="Labelled records, JSON Lines, optionally gzipped.")
+    ],
     methods: Annotated[
         str, typer.Option("--methods", "--method", help="Names of methods, with commas.")
-    ] = "question_rows",
+    ] = DEFAULT,
     budgets: Budgets = "0.1,0.2",
     limit: Annotated[int, typer.Option(min=1, help="Records, from all over the file.")] = 200,
     joined: Annotated[

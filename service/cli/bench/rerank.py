@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -33,7 +34,7 @@ EPILOG = """
 `tamis bench rerank queries.jsonl --corpus corpus.jsonl --method icr --option calibrate=false`
 
 A query is a line `{"qid", "query", "qrels": {docid: grade}, "candidates": {"bm25": [[docid, score],
-...]}}`, a document a line `{"docid", "title", "text"}`. A line of the rankings is
+...]}}`, a document is a line `{"docid", "title", "text"}`. A line of the rankings is
 `{"qid", "ranking": [docid, ...]}` and what it cost; a run that was cut short goes on.
 """
 
@@ -41,10 +42,12 @@ A query is a line `{"qid", "query", "qrels": {docid: grade}, "candidates": {"bm2
 @report_errors()
 def rerank(
     queries: Annotated[
-        Path, typer.Argument(help="Queries with candidates, JSON Lines, maybe .gz.")
+        Path, typer.Argument(help="Queries with candidates, JSON Lines, optionally gzipped.")
     ],
-    corpus: Annotated[Path, typer.Option("--corpus", help="The documents, JSON Lines, maybe .gz.")],
-    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = "question_rows",
+    corpus: Annotated[
+        Path, typer.Option("--corpus", help="The documents, JSON Lines, optionally gzipped.")
+    ],
+    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = DEFAULT,
     depth: Annotated[int, typer.Option(min=1, help="Rerank the first N candidates.")] = 30,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries.")] = None,
     fuse: Annotated[

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
@@ -51,7 +52,7 @@ def retrieval(
     ] = None,
     no_model: Annotated[bool, typer.Option("--no-model", help="Without keys.")] = False,
     vectors: Annotated[str, typer.Option(help="minilm, or none.")] = "minilm",
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = DEFAULT_PROXY,
     cache: Annotated[
         Path | None, typer.Option(help="Where indexes are kept. Default: the user's cache.")
     ] = None,

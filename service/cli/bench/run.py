@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import SHARP, ProxyName
@@ -21,7 +22,7 @@ def run_records(
     out: Annotated[
         Path, typer.Option("--out", help="Result lines; a run that was cut short goes on.")
     ],
-    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = "question_rows",
+    method: Annotated[str, typer.Option(help="See `tamis methods`.")] = DEFAULT,
     keep: Annotated[
         float, typer.Option(help="Up to 1 a share of the tokens, above whole tokens.")
     ] = 0.1,
@@ -36,7 +37,7 @@ def run_records(
         Path | None, typer.Option("--gold-out", help="Also write the records as they were used.")
     ] = None,
 ) -> None:
-    """Compress every record of a file and write what was kept, a line a record.
+    """Compress every record of a file and write what was kept, a line per record.
 
     Example: tamis bench run dev.jsonl.gz --method lexical --keep 0.1 --out results.jsonl
     """

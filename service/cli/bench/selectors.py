@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.cli.display.bars import record_bars
@@ -66,7 +67,7 @@ def selectors(
     train: Annotated[
         Paths,
         typer.Option(
-            help="Questions that an index may learn from, one a line or .jsonl; repeatable.",
+            help="Questions that an index may learn from, one per line or .jsonl; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +82,7 @@ def selectors(
     plot: Annotated[
         Path | None, typer.Option(help="Draw recall against keys read here (.png, .svg).")
     ] = None,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = DEFAULT_PROXY,
     cache: Annotated[
         Path | None, typer.Option(help="Where keys are kept. Default: the user's cache.")
     ] = None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
@@ -52,7 +53,7 @@ def sinks(
         Path | None, typer.Option("--out", "-o", help="Draw it here, at the last budget.")
     ] = None,
     seed: Seed = 0,
-    proxy: ProxyName = "smollm2-135m",
+    proxy: ProxyName = DEFAULT_PROXY,
     cache: ReadingsFolder = None,
     as_json: AsJson = False,
 ) -> None:

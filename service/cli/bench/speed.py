@@ -62,8 +62,8 @@ def speed(
         Path | None,
         typer.Option(
             "--text",
-            help="A file of prose, maybe .gz; passages are cut from it. Default: the documents "
-            "of examples/.",
+            help="A file of prose, optionally gzipped; passages are cut from it. Default: the "
+            "documents of examples/.",
             show_default=False,
         ),
     ] = None,

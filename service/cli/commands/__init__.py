@@ -1,4 +1,5 @@
 """The commands of `tamis`, one module each, except those of bench, probe and heads.
 
-Imports display and options, and heavy packages only inside functions.
+Imports `cli.display` and `cli.options`, and `http`, `batch`, `api`, `datasets`, `files`,
+`retrieval`, `compressors` and `probes`; heavy packages only inside functions.
 """

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
@@ -65,7 +66,7 @@ def run(
     coverage: opt.Coverage = None,
     instruction: opt.Instruction = None,
     tokenizer: opt.Tokenizer = "proxy",
-    method: opt.Method = "question_rows",
+    method: opt.Method = DEFAULT,
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     cache: opt.Cache = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tamis.compressors.pipeline.results import PassageResult, per_passage
+from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -24,6 +25,7 @@ from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.method_options import ExitLayer, Isolated
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
+from tamis.service.cli.options.target_files import write_whole
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def compress(
     instruction: opt.Instruction = None,
     history: opt.History = None,
     tokenizer: opt.Tokenizer = "proxy",
-    method: opt.Method = "question_rows",
+    method: opt.Method = DEFAULT,
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
@@ -188,7 +190,7 @@ def _encode(text: str) -> bytes:
 
 def _write_file(file: Path, data: bytes) -> None:
     try:
-        file.write_bytes(data)
+        write_whole(file, data)
     except OSError as error:
         raise BadInput(f"{file} cannot be written ({error.strerror}); name another file") from error
 

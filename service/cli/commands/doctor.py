@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
 from tamis.service.cli.display.console import make_console
@@ -25,7 +26,6 @@ from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 State = Literal["ok", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-DEFAULT_PROXY = "smollm2-135m"
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "scikit-learn")
 PYTHON = (3, 11)
 DEVICES = {
@@ -62,7 +62,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     root: RootFolder = None,
 ) -> None:
-    """Check the installation, the device, the models and their probes; read for a second."""
+    """Check the installation, device, models and their probes, and measure reading speed."""
     found = list(findings(models_folder(root)))
     failed = any(finding.state == "fail" for finding in found)
     if json:

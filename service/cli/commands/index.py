@@ -38,9 +38,7 @@ EPILOG = """
 
 `tamis index verify docs.index` reads every byte against its checksum
 """
-app = typer.Typer(
-    help="Index a corpus once, search it ever after.", epilog=EPILOG, no_args_is_help=True
-)
+app = typer.Typer(help="Index a corpus once, then search it.", epilog=EPILOG, no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")]
 Corpus = Annotated[

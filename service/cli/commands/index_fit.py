@@ -13,6 +13,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.cli.options.target_files import write_whole
 
 if TYPE_CHECKING:
     from tamis.retrieval.keys.head_selection import LabelledQuestion
@@ -65,7 +66,7 @@ def fit(
             report=lambda: progress.advance(bar),
         )
     try:
-        out.write_text(json.dumps(found.recipe.as_json()) + "\n", "utf8")
+        write_whole(out, (json.dumps(found.recipe.as_json()) + "\n").encode())
     except OSError as error:
         raise BadInput(f"{out} cannot be written ({error.strerror}); name another file") from error
     for layer, head in sorted(found.head_mrr, key=lambda h: -found.head_mrr[h])[:8]:

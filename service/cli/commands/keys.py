@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.callback()
 def main() -> None:
-    """See the help of `app`."""
+    """The root command; its help is on `app`."""
 
 
 @app.command("new", epilog=EPILOG)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tamis.compressors.registry import DEFAULT
 from tamis.compressors.types import Reranked
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.console import make_console
@@ -47,7 +48,7 @@ FirstStage = Annotated[
         "--first-stage",
         metavar="order|FILE",
         help="What found the documents: `order` where they come best first, or a JSON file with "
-        "a list of scores, one a document, higher is better.",
+        "a list of scores, one per document, higher is better.",
         show_default=False,
     ),
 ]
@@ -70,7 +71,7 @@ def rerank(
         str | None, typer.Option("--question", "-q", help="What the documents shall answer.")
     ] = None,
     top_n: TopN = None,
-    method: Method = "question_rows",
+    method: Method = DEFAULT,
     first_stage: FirstStage = None,
     fuse: FuseBy = None,
     proxy: opt.Proxy = "auto",
@@ -88,7 +89,7 @@ def rerank(
     offline: opt.Offline = False,
     root: RootFolder = None,
 ) -> None:
-    """Sort documents by how well they answer a question; as many and as long as they are."""
+    """Sort documents by how well they answer a question; of any number and length."""
     reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
     found = gather_inputs(paths or (), standard_input(), reading)
     query, stage = found.question(question), parse_first_stage(first_stage)
@@ -135,7 +136,7 @@ def parse_first_stage(given: str | None) -> Any:
             f"--first-stage {given} is neither 'order' nor a JSON file ({error})"
         ) from error
     if not isinstance(scores, list):
-        raise BadInput(f"{given} holds no list; give a JSON list of scores, one a document")
+        raise BadInput(f"{given} holds no list; give a JSON list of scores, one per document")
     return scores
 
 

@@ -1,4 +1,4 @@
 """How results, progress and errors are shown: tables, bars, JSON and HTML.
 
-Imports no commands and no options.
+Imports `batch`, `files`, `retrieval`, `compressors` and `probes`, no commands and no options.
 """

@@ -1,4 +1,5 @@
 """Options that several commands share, and the parsing of their values.
 
-Imports display, never a command.
+Imports `cli.display`, `http.schemas`, `evaluation`, `batch`, `datasets`, `api`, `compressors` and
+`probes`, never a command.
 """

@@ -14,8 +14,8 @@ from tamis.service.api.languages import SHARP as SHARP  # benches measure the de
 
 DEFAULT_DATA = Path("../shared/data/dev")
 RECORDS = """
-**Labelled records** are JSON Lines, maybe gzipped: a line a question, spans half-open in code
-points, `gold` the places among `sents` of the sentences that answer it
+**Labelled records** are JSON Lines, optionally gzipped: one line per question, spans half-open in
+code points, `gold` the places among `sents` of the sentences that answer it
 
 `{"id": "1", "question": "How are keys rotated?", "docs": [{"title": "Keys", "text": "Keys are
 rotated every 90 days. Rooms are painted in spring.", "sents": [[0, 31], [32, 60]], "gold": [0]}]}`
@@ -102,7 +102,7 @@ def parse_sizes(given: str, what: str = "tokens") -> list[int]:
 
 
 def read_prose(path: Path) -> str:
-    """The text of a file, maybe .gz.
+    """The text of a file, optionally gzipped.
 
     Raises:
         BadInput: it cannot be read as UTF-8.

@@ -76,4 +76,4 @@ def readings_folder(cache: Path | None) -> Path:
         return cache
     from tamis.probes.hub.cache_dir import cache_home
 
-    return cache_home() / "looks"
+    return cache_home() / "readings"

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tamis.compressors.rules import RULES, Rules, RuleSpec, spec_of
+from tamis.compressors.rules import NUMBERS, RULES, URLS, Rules, RuleSpec, spec_of
 
 PROTECT_NUMBERS = Annotated[
     bool,
@@ -78,10 +78,6 @@ def rules_from_options(given: dict[str, Any]) -> Rules:
 
 def protect_patterns(given: Sequence[str] | None, numbers: bool, urls: bool) -> tuple[str, ...]:
     """All that is protected as regular expressions; the presets are those of the service."""
-    if not (numbers or urls):
-        return tuple(given or ())
-    from tamis.service.http.schemas.patterns import NUMBERS, URLS
-
     return (*(given or ()), *[NUMBERS] * numbers, *[URLS] * urls)
 
 

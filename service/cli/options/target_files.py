@@ -1,17 +1,20 @@
-"""Files that a command writes at its end: checked before anything is read."""
+"""Files that a command writes at its end: checked before anything is read, written whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 
+_DEVICE_FOLDERS = ("/dev/", "/proc/")
 IMAGE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".webp")
 
 
@@ -73,7 +76,39 @@ def write_json(report: Mapping[str, Any], path: Path) -> None:
         BadInput: it cannot be written.
     """
     try:
-        path.write_text(json.dumps(report, indent=1) + "\n", "utf8")
+        write_whole(path, (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error}") from error
     typer.echo(f"wrote {path}", err=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file at once: if the writing fails or is interrupted, an older file stays.
+
+    A replaced file keeps its permissions, and a symbolic link still points to it. Pipes, devices
+    and files in folders that accept no new file are written in place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = Path(os.path.realpath(path))
+    if not _is_replaceable(path, file):
+        path.write_bytes(data)
+        return
+    try:
+        with atomic_path(file) as temporary:
+            temporary.touch()
+            if file.exists():
+                shutil.copymode(file, temporary)
+            temporary.write_bytes(data)
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _is_replaceable(path: Path, file: Path) -> bool:
+    """Whether a new file can take the place of what `path` names, which is `file` without links."""
+    if os.path.abspath(path).startswith(_DEVICE_FOLDERS):
+        return False  # /dev/stdout may be a file that others go on writing to
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        return False
+    return os.access(file.parent, os.W_OK)

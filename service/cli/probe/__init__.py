@@ -1,4 +1,5 @@
 """The commands of `tamis probe` and `tamis heads`, and how their results are drawn.
 
-Imports display and options; training and heavy packages only inside functions.
+Imports `cli.display` and `cli.options`, and `training`, `evaluation`, `datasets`, `compressors` and
+`probes`; training and heavy packages only inside functions.
 """

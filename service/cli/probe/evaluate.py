@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import SHARP
@@ -85,10 +86,10 @@ def show(
     png: Annotated[
         Path | None, typer.Option("--png", help="Also draw the map as an image.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Which shipped probe.")] = "question_rows",
+    method: Annotated[str, typer.Option(help="Which shipped probe.")] = DEFAULT,
     proxy: ProxyName = SHARP,
 ) -> None:
-    """Draw which heads a probe trusts, layer by layer: green for, red against."""
+    """Draw which heads a probe trusts, layer by layer: green raises, red lowers the score."""
     found = named_or_shipped_probe(probe, method, proxy)
     grid = head_weights(found)
     Console().print(weight_map_text(grid))

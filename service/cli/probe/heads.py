@@ -33,7 +33,7 @@ EPILOG = """
 `tamis heads basin --data multi.jsonl.gz:100 --out basin.json --png basin.png`
 """
 app = typer.Typer(
-    help="Find, compare and look at the attention heads that look back at what answers.",
+    help="Find, compare and inspect heads that attend to the evidence.",
     epilog=EPILOG,
     no_args_is_help=True,
 )

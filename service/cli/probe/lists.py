@@ -10,6 +10,7 @@ import typer
 
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.target_files import write_whole
 
 EPILOG = """
 **Examples**
@@ -26,7 +27,9 @@ as `--without`: records that ask one of them, or share a relevant document with 
 
 @report_errors()
 def lists(
-    records: Annotated[Path, typer.Argument(help="Labelled records, JSON Lines, maybe .gz.")],
+    records: Annotated[
+        Path, typer.Argument(help="Labelled records, JSON Lines, optionally gzipped.")
+    ],
     corpus: Annotated[Path, typer.Option("--corpus", help="The documents to search in.")],
     out: Annotated[Path, typer.Option("--out", help="Where to write the queries (.jsonl).")],
     without: Annotated[
@@ -58,7 +61,7 @@ def lists(
             rows, documents, held_out, depth, cited, lambda n: report(records.name, n, len(rows))
         )
     try:
-        out.write_text("".join(json.dumps(row) + "\n" for row in found), "utf8")
+        write_whole(out, "".join(json.dumps(row) + "\n" for row in found).encode())
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error}") from error
     typer.echo(

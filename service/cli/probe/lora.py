@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.target_files import check_images
 
@@ -45,7 +46,7 @@ def train_adapters(
     ],
     proxy: Annotated[
         str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")
-    ] = "smollm2-135m",
+    ] = DEFAULT_PROXY,
     questions: Annotated[
         int | None, typer.Option(min=1, help="Learn from at most N of all drawn, in random order.")
     ] = None,

@@ -67,7 +67,7 @@ def draw_coverage(
 
     Args:
         calibrated: from the probe's card: halves of the held-out articles against each other.
-        promises: per set, as `kept_promises` gives them.
+        promises: per set, as `reached_coverage` gives them.
     """
     figure = make_figure(10, 4.5)
     left, right = figure.subplots(1, 2)

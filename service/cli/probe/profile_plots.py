@@ -96,5 +96,5 @@ def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, An
     paint(figure.add_subplot(), figure)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error

@@ -33,9 +33,12 @@ Queries and corpus are those of `tamis bench rerank`; records are those of `tami
 @report_errors()
 def rank(
     queries: Annotated[
-        Path, typer.Argument(help="Queries with qrels and candidates, JSON Lines, maybe .gz.")
+        Path,
+        typer.Argument(help="Queries with qrels and candidates, JSON Lines, optionally gzipped."),
     ],
-    corpus: Annotated[Path, typer.Option("--corpus", help="The documents, JSON Lines, maybe .gz.")],
+    corpus: Annotated[
+        Path, typer.Option("--corpus", help="The documents, JSON Lines, optionally gzipped.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
     ],

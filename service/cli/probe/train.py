@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from tamis.compressors.registry import DEFAULT
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import SHARP
@@ -45,7 +46,7 @@ def train(
         Path, typer.Option("--out", help="Where to write the probe (.safetensors and .json).")
     ],
     proxy: ProxyName = SHARP,
-    method: Annotated[str, typer.Option(help="question_rows, or sentinel.")] = "question_rows",
+    method: Annotated[str, typer.Option(help="question_rows, or sentinel.")] = DEFAULT,
     layers: Annotated[
         int | None, typer.Option(min=1, help="Read the first N layers; default two thirds.")
     ] = None,

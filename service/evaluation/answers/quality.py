@@ -2,7 +2,7 @@
 
 record ─► contexts: none, full, method at each share and order ─► reader ─► exact match, F1
 
-Answers are kept in a file, one a line, so that an interrupted run can be resumed.
+Answers are kept in a file, one per line, so that an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def usable_records(records: Sequence[Record], limit: int | None) -> list[Record]
     """Records with answers to compare with; single passages get distractors.
 
     Raises:
-        BadInput: no record has an answer, or one has answers that are no texts, or no documents.
+        BadInput: no record has an answer, or one has answers that are not texts, or no documents.
     """
     for record in records:
         answers = record.get("answers") or []

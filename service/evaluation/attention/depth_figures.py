@@ -37,7 +37,7 @@ def cut_figures(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> list[dict[str, Any]]:
-    """One row a cut, as JSON; the first is the full reading, which the others are compared with.
+    """One row per cut, as JSON; the first is the full reading, which the others are compared with.
 
     Args:
         weights: how many linear weights a token is multiplied with, by number of layers.

@@ -1,4 +1,4 @@
-"""A plot of the gold lost, one line a budget: by layers on the left, by heads on the right."""
+"""A plot of the gold lost, one line per budget: by layers on the left, by heads on the right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw_depth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     left.legend(frameon=False)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 

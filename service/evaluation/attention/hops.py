@@ -27,6 +27,7 @@ from tamis.service.datasets.record_files import (
     ReportProgress,
     answerable_records,
     describe_file,
+    file_sha256,
     fold_of,
 )
 from tamis.service.datasets.records import Record, annotated_units, gold_labels, passages_of
@@ -36,7 +37,6 @@ from tamis.service.evaluation.evidence.panel import Panel
 from tamis.service.evaluation.evidence.tally import (
     RecordProgress,
     evidence_figures,
-    file_sha256,
     load_gold_records,
     record_progress,
     tally_evidence,

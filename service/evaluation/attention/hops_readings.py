@@ -153,7 +153,10 @@ def append_features(reading: Reading, more: Tensor) -> Reading:
 
 
 def join_readings(first: Reading, second: Reading, between_ms: float) -> Reading:
-    """Two readings as one: features concatenated, costs summed; `between_ms` is between them."""
+    """Joins two readings: features concatenated, costs summed.
+
+    `between_ms` is the time between the two readings.
+    """
     return Reading(
         torch.cat([first.features, second.features], 1),
         first.tokens,

@@ -104,7 +104,7 @@ def window_features(
 
     Args:
         question, empty: attention of the question's rows, and of those of "N/A": `[L, H, N]`.
-        content: which tokens are no separators: `[N]`. spans: of the units.
+        content: which tokens are not separators: `[N]`. spans: of the units.
     """
     counts = pool_tokens(content.double(), spans, "sum").clamp_min(1)[:, None, None]
     plain = [pool_tokens(weights, spans, "mean") for weights in (question, empty)]

@@ -1,4 +1,4 @@
-"""A plot of evidence kept by treatment of sinks: one panel a set, one colour a mix of heads."""
+"""A plot of evidence kept by treatment of sinks: one panel per set, one colour per mix of heads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw_sinks(sets: Mapping[str, Any], budget: str, path: Path) -> None:
     figure.legend(bars, names, loc="outside lower center", ncols=len(MIXES), frameon=False)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.compressors import registry
-from tamis.compressors.method import ReadingScorer
+from tamis.compressors.method import ReadingScorer, check_scores
 from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
 from tamis.probes.hub import zoo
@@ -96,8 +96,7 @@ def source_names(names: Sequence[str]) -> list[str]:
     for part in parts:
         name, options = parse_method_spec(part)
         registry.check_options(name, options)
-        if (kind := registry.method_info(name).kind) != "compression":
-            raise BadInput(f"{name} is a method of {kind}; it scores no sentences to keep")
+        check_scores(registry.method_info(name), name)
     return list(dict.fromkeys(parts))
 
 
@@ -142,7 +141,7 @@ def build_panel(names: Sequence[str], proxy: str, folder: Path) -> BuiltPanel:
     depths = {
         registry.layers_needed(method, proxy, **options)
         for method, options in parts.values()
-        if registry.method_info(method).needs == "proxy"
+        if registry.method_info(method).needs_proxy
     }
 
     @cache
@@ -152,24 +151,32 @@ def build_panel(names: Sequence[str], proxy: str, folder: Path) -> BuiltPanel:
     sources: dict[str, ScoreSource] = {}
     proxies: dict[int, dict[str, Any]] = {}
     for name, (method, options) in parts.items():
-        needs = registry.method_info(method).needs
-        if needs == "proxy":
+        info = registry.method_info(method)
+        if info.needs_proxy:
             cached = reader(registry.layers_needed(method, proxy, **options))
-            built = registry.build_method(method, proxy=cached, **options)
-            sources[name] = _proxy_source(built, options, folder)
+            encoder = registry.DEFAULT_ENCODER
+            built = registry.build_method(method, proxy=cached, encoder=encoder, **options)
+            sources[name] = _proxy_source(built, cached, options, folder)
             proxies[id(cached)] = proxy_facts(cached)
-        elif needs == "encoder":
-            sources[name] = _encoder_source(name, folder)
+        elif info.needs_encoder:
+            sources[name] = _encoder_source(name, method, options, folder)
         else:
             sources[name] = TimedSource(registry.build_method(method, **options))
     return BuiltPanel(tuple(proxies.values()), Panel(names, sources))
 
 
-def _proxy_source(method: Any, options: Mapping[str, Any], folder: Path) -> ScoreSource:
-    """A method over a proxy: its readings are kept on disk, or its scores if it has one step."""
+def _proxy_source(
+    method: Any, reader: CachedReader, options: Mapping[str, Any], folder: Path
+) -> ScoreSource:
+    """A method over a proxy: its readings are kept on disk, or its scores if it has one step.
+
+    Scores that an encoder has a part in are not kept: they also depend on whether it is installed.
+    """
     if isinstance(method, ReadingScorer):
         return TwoStepSource(method, CaseReadings(folder, store_key(method)))
-    key = StoreKey.of_reader("scores", method.reader, _describe_options(type(method), options))
+    if method.info.needs_encoder:
+        return TimedSource(method)
+    key = StoreKey.of_reader("scores", reader, _describe_options(type(method), options))
     return StoredSource(TimedSource(method), folder, key)
 
 
@@ -180,9 +187,11 @@ def _describe_options(method: type, options: Mapping[str, Any]) -> str:
     return f"{method.__name__} {defaults | dict(options)}"
 
 
-def _encoder_source(name: str, folder: Path) -> ScoreSource:
+def _encoder_source(
+    name: str, method: str, options: Mapping[str, Any], folder: Path
+) -> ScoreSource:
     """A method over the encoder: each text is encoded once, and scores are kept on disk."""
-    scorer: Any = registry.build_method(name)
+    scorer: Any = registry.build_method(method, **options)
     cached_encoder = scorer.encoder = CachedEncoder(scorer.encoder)
     encoder = registry.DEFAULT_ENCODER
     key = StoreKey("scores", encoder, zoo.ZOO[encoder].revision, options=name)

@@ -1,4 +1,4 @@
-"""A plot of evidence kept against tokens kept: one panel a set, one line a method."""
+"""A plot of evidence kept against tokens kept: one panel per set, one line per method."""
 
 from __future__ import annotations
 

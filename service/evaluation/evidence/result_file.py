@@ -1,6 +1,6 @@
 """A file of result lines that a run appends to, and that a later run of equal settings continues.
 
-RESULTS.jsonl            one line a result, flushed
+RESULTS.jsonl            one line per result, flushed
 RESULTS.jsonl.meta.json  the settings that the results were made with
 """
 

@@ -1,6 +1,6 @@
 """One method over a file of records, one line of results a record; an interrupted run continues.
 
-records ─ distractors? ─ limit ─► compress ─► RESULTS.jsonl            one line a record, flushed
+records ─ distractors? ─ limit ─► compress ─► RESULTS.jsonl            one line per record, flushed
                                               RESULTS.jsonl.meta.json  the settings of the run
 """
 
@@ -114,7 +114,7 @@ def compress_records(
 
 
 def result_row(record: Record, compressor: Compressor, settings: RunSettings) -> ResultRow:
-    """One result line: kept spans in the documents' own text, tokens, time, a score a document.
+    """One result line: kept spans in the documents' own text, tokens, time, a score per document.
 
     A record that tamis refuses has its error in the line, and nothing kept.
     """

@@ -1,4 +1,4 @@
-"""Evidence kept, as a terminal table: one row a method, one column a budget."""
+"""Evidence kept, as a terminal table: one row per method, one column per budget."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ paired bootstrap over its records.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +53,8 @@ class BudgetOutcome:
     """What one method kept at one budget, over the records of a set.
 
     Attributes:
-        gold_kept: gold sentences kept, one number a record.
-        tokens_out: tokens of the output, one number a record.
+        gold_kept: gold sentences kept, one number per record.
+        tokens_out: tokens of the output, one number per record.
         too_small: how many records had no unit that fits the budget.
     """
 
@@ -70,7 +69,7 @@ class EvidenceTally:
 
     Attributes:
         distractors: passages added to each record.
-        gold, tokens_in: gold sentences and input tokens, one number a record.
+        gold, tokens_in: gold sentences and input tokens, one number per record.
         outcomes: by method, then by budget.
         ms: of scoring each record, by method. cached_cases: how many scores were cached, by method.
     """
@@ -269,11 +268,6 @@ def _reference_leads(
         )
         for name, pair in pairs.items()
     }
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, which identifies the data that figures are about."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def environment_facts() -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _format_rank(cell: NeedleCell | None) -> str:
 
 
 def draw_rank_map(sweeps: Mapping[str, Sequence[NeedleCell]], path: Path) -> None:
-    """Writes the map as a plot, one panel a method.
+    """Writes the map as a plot, one panel per method.
 
     Raises:
         MissingExtra: matplotlib is not installed. BadInput: the file cannot be written.
@@ -67,12 +67,12 @@ def draw_rank_map(sweeps: Mapping[str, Sequence[NeedleCell]], path: Path) -> Non
         _draw_panel(axes, name, cells)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error
 
 
 def _draw_panel(axes: Any, name: str, cells: Sequence[NeedleCell]) -> None:
-    """Draws one square a cell, with the needle's rank in it."""
+    """Draws one square per cell, with the needle's rank in it."""
     lengths, depths = _lengths(cells), sorted({cell.depth for cell in cells})
     for cell in cells:
         x, y = lengths.index(cell.length), depths.index(cell.depth)

@@ -122,7 +122,7 @@ def ratio_of_medians(
     """`median(nums) / median(dens)` and its 95 % bootstrap interval over cases.
 
     Args:
-        nums, dens: one number a case, of the same cases: `[C]`.
+        nums, dens: one number per case, of the same cases: `[C]`.
     """
     pairs = np.array([nums, dens], dtype=np.float64)
     drawn = np.random.default_rng(seed).integers(0, pairs.shape[1], (draws, pairs.shape[1]))

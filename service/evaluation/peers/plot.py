@@ -1,4 +1,4 @@
-"""A plot of evidence against time: one panel a set, one point a peer, the frontier as steps."""
+"""A plot of evidence against time: one panel per set, one point per peer, the frontier as steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs every peer on every case, and writes one line a result; an interrupted run is resumed.
+"""Runs every peer on every case, and writes one line per result; an interrupted run is resumed.
 
 The processes of all peers run at the same time and take turns case by case, so that load on the
 machine affects all of them; each case starts with another peer. Before its first case, each peer

@@ -14,7 +14,7 @@ COST_COLUMNS = ("ms p50", "p95", "cpu", "MiB", "× ms", "× cpu")
 
 
 def peer_tables(name: str, figures: Mapping[str, Any]) -> list[Table]:
-    """Two tables of one set, one row a peer: by evidence, most first; by time, fastest first."""
+    """Two tables of one set, one row per peer: by evidence, most first; by time, fastest first."""
     peers = list(figures["peers"].values())
     timed = [peer for peer in peers if "ms_p50" in peer]
     by_evidence = sorted(peers, key=lambda peer: -peer.get("evidence", -1.0))

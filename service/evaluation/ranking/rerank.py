@@ -1,13 +1,12 @@
 """One reranking method over a file of queries, against its first stage and a sentence encoder.
 
-queries, candidates ─► method ─► RANKINGS.jsonl        one line a query, flushed; runs are resumed
+queries, candidates ─► method ─► RANKINGS.jsonl        one line per query, flushed; runs are resumed
                     ─► whole-document cosine ─► peer   each document is encoded once
 both ─► alone and fused with the first stage ─► nDCG@10, recall@10, paired intervals
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.case_readings import CaseReadings, store_key
 from tamis.service.datasets.qrels import JudgedQuery
 from tamis.service.datasets.ranking_metrics import ndcg, recall
+from tamis.service.datasets.record_files import file_sha256
 from tamis.service.datasets.records import read_jsonl
 from tamis.service.datasets.score_sources import CachedEncoder
 from tamis.service.datasets.statistics import paired_bootstrap
@@ -63,7 +63,7 @@ class RerankSettings:
 def fingerprint(settings: RerankSettings, queries: Path, corpus: Path) -> dict[str, Any]:
     """What must be equal for a run to be resumed: settings, files, version of tamis."""
     files = {
-        f"{name}_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
+        f"{name}_sha256": file_sha256(path)
         for name, path in (("queries", queries), ("corpus", corpus))
     }
     return asdict(settings) | files | {"tamis": version("tamis")}
@@ -156,7 +156,7 @@ def load_rankings(path: Path, queries: Sequence[JudgedQuery], depth: int) -> dic
     """The lines of a file of rankings, by query.
 
     Raises:
-        BadInput: a line is no ranking, or has another number of scores than reranked candidates.
+        BadInput: a line is not a ranking, or has another number of scores than reranked candidates.
     """
     counts = {query.qid: min(depth, len(query.candidates)) for query in queries}
     rows = {}

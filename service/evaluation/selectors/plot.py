@@ -1,4 +1,4 @@
-"""A plot of recall against keys read, one line a selector."""
+"""A plot of recall against keys read, one line per selector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tamis.service.evaluation.evidence.plot import figure_class
 
 
 def draw_selectors(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Writes the plot: one panel a length of text, one point an effort tried for the first head."""
+    """Writes the plot: one panel per text length, one point per effort tried for the first head."""
     lengths = sorted({row["tokens"] for row in rows})
     figure = figure_class()(figsize=(6 * len(lengths), 4.5), layout="constrained")
     panels = figure.subplots(1, len(lengths), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""A plot of times and of shares of the machine's limit, one line a path."""
+"""A plot of times and of shares of the machine's limit, one line per path."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def draw_speed(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path)
     times.legend(frameon=False)
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is no image format
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
         raise BadInput(f"{path} cannot be written ({error}); name another file") from error

@@ -205,14 +205,16 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     counter = state.methods.counter(body.tokenizer)
 
     def work(_: QueuedRequest) -> Response:
-        return _tokenized(counter, texts, body.prompt is None, state.settings.max_request_tokens)
+        return _tokenize_answer(
+            counter, texts, body.prompt is None, state.settings.max_request_tokens
+        )
 
     answer = await run_while_connected(request.receive, state.executor.run(work, 0))
     add_warnings(answer, body.field_warnings())
     return answer
 
 
-def _tokenized(counter: TextTokenizer, texts: list[str], is_tei: bool, most: int) -> Response:
+def _tokenize_answer(counter: TextTokenizer, texts: list[str], is_tei: bool, most: int) -> Response:
     """The answer of `/tokenize`.
 
     Raises:

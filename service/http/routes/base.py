@@ -53,7 +53,7 @@ class DialectRequest(JsonRequest):
     """A request whose error dialect is set by its body, where the path alone does not decide."""
 
     async def json(self) -> Any:
-        """The body.
+        """Parses the body as JSON.
 
         Raises:
             json.JSONDecodeError: as `JsonRequest.json`.

@@ -12,7 +12,7 @@ from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
 from tamis.compressors.registry import method_info
-from tamis.compressors.rules import Budget
+from tamis.compressors.rules import BUDGETS, RULES, Budget, rule_names, spec_of
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.languages import served_language_warning
@@ -346,18 +346,14 @@ class _QuestionCall:
 
 def _whole_documents(call: _QuestionCall, why: str) -> Compression:
     """The documents unchanged, for a caller who prefers them to an error (`passthrough`)."""
-    plain = call.body.model_copy(
-        update={
-            "max_tokens": 2**31,
-            "ratio": None,
-            "threshold": None,
-            "coverage": None,
-            "adaptive": None,
-            "unanswerable": "best_effort",
-            "order": "original",
-            "top_n": None,
-        }
-    )
+    in_requests = rule_names("http")
+    selecting = {
+        rule.name: rule.default
+        for rule in RULES
+        if rule.name in in_requests and spec_of(rule).selects
+    }
+    budget = {**dict.fromkeys(BUDGETS), "adaptive": None, "max_tokens": 2**31}
+    plain = call.body.model_copy(update=budget | selecting)
     whole = replace(call, body=plain, all_units=False)
     found = whole.finish(whole.prepare(), QueuedRequest(0, 0.0, 0))
     found.warnings.append(f"nothing was left out, for the service could not: {why}")

@@ -147,7 +147,7 @@ async def rerank(body: _Any, request: Request) -> Response:
     "/score",
     response_model=ScoreAnswer,
     responses=_V1_RESPONSES,
-    summary="One score a pair, as vLLM",
+    summary="One score per pair, as vLLM",
 )
 async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores each pair independently of the other pairs of the call."""

@@ -78,7 +78,7 @@ async def fireworks_rerank(body: JinaRequest, request: Request) -> Response:
     "/v1/inference/{model:path}",
     response_model=DeepinfraAnswer,
     responses=_MODEL_RESPONSES,
-    summary="One score a pair, as DeepInfra",
+    summary="One score per pair, as DeepInfra",
 )
 async def deepinfra_inference(model: str, body: DeepinfraRequest, request: Request) -> Response:
     """Scores each document for its query, independently of the others."""
@@ -94,7 +94,7 @@ async def deepinfra_inference(model: str, body: DeepinfraRequest, request: Reque
     "/predict",
     response_model=TeiPredictions,
     responses=WARNINGS_RESPONSES | error_responses(dialects=("tei",)),
-    summary="One score a pair, as TEI",
+    summary="One score per pair, as TEI",
 )
 async def predict(body: PredictRequest, request: Request) -> Response:
     """Scores pairs of a query and a text, independently of one another."""

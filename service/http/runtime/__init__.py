@@ -1,4 +1,5 @@
 """What a running service consists of: settings, state, executor, methods, keys, metrics.
 
-Imports `engine` and `api`; the middleware, the routes and the app import it.
+Imports `engine`, `api`, `retrieval`, `compressors` and `probes`; the middleware, the
+routes and the app import it.
 """

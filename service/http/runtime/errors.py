@@ -139,23 +139,23 @@ TABLE: dict[type[Exception], Failure] = {
         _SERVER_ERROR,
         "worker_died",
         "unhealthy",
-        "The model is away; come back after Retry-After.",
+        "The model is unavailable; retry after the time in Retry-After.",
     ),
     Unavailable: Failure(
         503,
         _SERVER_ERROR,
         "unavailable",
         "unhealthy",
-        "The model is away; come back after Retry-After.",
+        "The model is unavailable; retry after the time in Retry-After.",
     ),
-    OutOfTime: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time was not enough."),
+    OutOfTime: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time limit was exceeded."),
     # ProxyMissing, BadModelFile and similar: the service was set up wrongly
     TamisError: Failure(
         503,
         _SERVER_ERROR,
         "unavailable",
         "unhealthy",
-        "The model is away; come back after Retry-After.",
+        "The model is unavailable; retry after the time in Retry-After.",
     ),
 }
 ALWAYS = (500,)

@@ -162,7 +162,7 @@ def _contain_panic(work: Callable[[], T]) -> T:
         return work()
     except Exception:
         raise
-    except BaseException as error:  # a panic in Rust is no Exception and would end the server
+    except BaseException as error:  # a panic in Rust is not an Exception and would end the server
         raise RuntimeError(type(error).__name__) from error
 
 
@@ -178,7 +178,7 @@ async def run_while_connected(
     """Awaits the work for as long as the client is connected.
 
     Raises:
-        Gone: the client disconnected; the work was cancelled.
+        ClientDisconnected: the client disconnected; the work was cancelled.
     """
     task, disconnect = (
         asyncio.ensure_future(work),

@@ -1,7 +1,7 @@
 """All knobs of the service: flags, variables, defaults and help are made from this table.
 
-`--queue-tokens` is `TAMIS_QUEUE_TOKENS` is `Settings.queue_tokens`. Only the standard library is
-imported here, so that `tamis --help` stays quick; `environment` parses and checks the values.
+`--queue-tokens` is `TAMIS_QUEUE_TOKENS` is `Settings.queue_tokens`. Nothing heavy is imported here,
+so that `tamis --help` stays quick; `environment` parses and checks the values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from tamis.compressors.registry import DEFAULT
 
 PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -59,7 +61,7 @@ class Settings:
         "Cache folder of tamis; models lie in its models/. Default: the user's cache.",
         "Model",
     )
-    method: str = knob("question_rows", "The method where a request names none.", "Model")
+    method: str = knob(DEFAULT, "The method where a request names none.", "Model")
     methods: tuple[str, ...] = knob(
         (), "The methods that are served; all of them if none is named.", "Model"
     )

@@ -36,7 +36,7 @@ class SideLoop:
         async def send_to_home(message: Message) -> None:
             await _await_in(home, send(message))
 
-        await _await_in(self._started(), _run_app(app, scope, receive_from_home, send_to_home))
+        await _await_in(self._start_loop(), _run_app(app, scope, receive_from_home, send_to_home))
 
     def close(self) -> None:
         """Stops the loop; what runs in it is abandoned."""
@@ -45,7 +45,7 @@ class SideLoop:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._loop = None
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _start_loop(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

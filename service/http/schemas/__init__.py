@@ -1,4 +1,5 @@
 """Request and answer schemas of the service, one file for each dialect.
 
-Imports `engine`, `api` and `files`; knows nothing of routes and the running service.
+Imports `engine`, `api`, `files`, `compressors` and `probes`; knows nothing of routes and
+the running service.
 """

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, create_model
 
 from tamis.compressors.inputs import question_text
-from tamis.compressors.rules import BUDGETS, MAX_TOKENS, Budget, Rules, check_together, rules_from
+from tamis.compressors.rules import (
+    BUDGETS,
+    MAX_TOKENS,
+    NUMBERS,
+    URLS,
+    Budget,
+    Rules,
+    check_together,
+    rules_from,
+)
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
@@ -15,7 +24,7 @@ from tamis.service.api.rule_fields import rule_fields
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
 from tamis.service.http.schemas.base import Language, Question, ShortText, StrictRequest, Text
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
-from tamis.service.http.schemas.patterns import NUMBERS, URLS, compile_pattern, match_spans
+from tamis.service.http.schemas.patterns import compile_pattern, match_spans
 
 OnError = Literal["fail", "passthrough"]
 Position = Annotated[int, Field(ge=0, le=2**53)]
@@ -122,7 +131,7 @@ class CompressRequest(RuleFields):
     user: Annotated[Text | None, Field(description="Not used, and not logged.")] = None
 
     def questions(self) -> list[str]:
-        """The questions.
+        """The request's questions, one or several.
 
         Raises:
             BadInput: neither `query` nor `queries`, or both.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tamis.compressors.rules import rule_names
+
 WARNINGS_HEADER = "X-Tamis-Warnings"
 REFUSED = "refused"
 """In place of `warnings`: fields that are not known are refused."""
@@ -165,8 +167,7 @@ REQUESTS: dict[str, RequestFields] = {
             "model", "method", "query", "queries", "instruction", "history", "documents",
             "max_tokens", "ratio", "threshold", "coverage", "adaptive", "tokenizer", "language",
             "protect", "return", "offset_unit", "on_error", "timeout_ms", "priority", "shadow",
-            "context_window", "dedup", "order", "separator", "elision", "citations", "titles",
-            "top_n", "keep_tags", "answerable_floor", "unanswerable", "granularity",
+            *rule_names("http"),
         ),
         unused=("seed", "user"),
         warnings=REFUSED,

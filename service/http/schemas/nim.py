@@ -35,7 +35,7 @@ class NimRequest(LenientRequest):
         return texts_of(self.passages)
 
     def field_warnings(self) -> list[str]:
-        """As of any lenient request; also about fields of passages that are not ranked by."""
+        """Warnings for ignored request fields and ignored document fields."""
         return [*super().field_warnings(), *document_warnings(self.passages)]
 
 

@@ -8,8 +8,6 @@ import regex
 
 from tamis.probes.errors import BadInput
 
-NUMBERS, URLS = r"\d+", r"(?:https?|ftp)://\S|\bwww\.\S"
-"""The patterns of `protect.numbers` and `protect.urls`."""
 MATCH_S = 0.25
 MAX_CHARS, MAX_STATES = 1000, 10_000
 _COUNT = regex.compile(r"\{(\d*)(,?)(\d*)\}")
@@ -19,7 +17,7 @@ def compile_pattern(pattern: str) -> Any:
     """A pattern, ready to match.
 
     Raises:
-        BadInput: it is no regular expression, too long, or unrolls into too many states.
+        BadInput: it is not a regular expression, too long, or unrolls into too many states.
     """
     if len(pattern) > MAX_CHARS or count_states(pattern) > MAX_STATES:
         raise BadInput(
@@ -40,7 +38,7 @@ def count_states(pattern: str) -> int:
     """About how many states a pattern has once its counted repeats are unrolled.
 
     Each character is one; a count in braces multiplies what precedes it. Only escapes, classes and
-    groups are parsed: text that is no regular expression gets a number, too.
+    groups are parsed: text that is not a regular expression gets a number, too.
     """
     sums, last, i = [0], 0, 0
     while i < len(pattern):

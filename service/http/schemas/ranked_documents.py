@@ -57,7 +57,7 @@ class RankRequest(LenientRequest):
         return [text if isinstance(text, str) else ranked[i] for i, text in enumerate(own)]
 
     def field_warnings(self) -> list[str]:
-        """As of any lenient request; also about fields of documents that are not ranked by."""
+        """Warnings for ignored request fields and ignored document fields."""
         return [*super().field_warnings(), *document_warnings(self.documents, self.rank_fields)]
 
 

@@ -48,7 +48,7 @@ class TeiRequest(LenientRequest):
         return texts_of(self.texts)
 
     def field_warnings(self) -> list[str]:
-        """As of any lenient request; also about fields of texts that are not ranked by."""
+        """Warnings for ignored request fields and ignored document fields."""
         return [*super().field_warnings(), *document_warnings(self.texts)]
 
 

@@ -105,7 +105,7 @@ def read_calibrated_mass(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
 
 
 def read_copying(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
-    """`copy`: how much is copied while the answer is appended to the prompt; {} without an answer.
+    """Measures each head's copying while the answer is appended; empty without an answer.
 
     The prompt is cut before its last token, so that its question is among the signal's columns.
     """

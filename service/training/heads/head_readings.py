@@ -1,4 +1,4 @@
-"""Readings that heads are scored by, kept on disk: one entry a record and way of scoring.
+"""Readings that heads are scored by, kept on disk: one entry per record and way of scoring.
 
 They depend on the proxy and the record alone, so another way of scoring may cost nothing.
 """

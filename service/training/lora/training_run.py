@@ -86,7 +86,7 @@ class TrainingRun:
         return json.dumps([card.name, card.revision, asdict(self.recipe), order])
 
     def run(self, report: ReportTraining) -> list[dict[str, Any]]:
-        """Trains from the last checkpoint to the end and returns the curve: a row a validation."""
+        """Trains from the last checkpoint to the end; returns the curve: a row per validation."""
         first_step = checkpoint.restore(
             self.folder, self.student.parameters(), self.optimizer, self.fingerprint
         )

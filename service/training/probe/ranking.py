@@ -81,7 +81,7 @@ class RankCaseReader:
         self.readings = CaseReadings(cache, store_key(method))
 
     def read_lists(self, lists: QueryLists) -> Iterator[RankCase]:
-        """The queries of a file that have a relevant candidate, and one that is not."""
+        """Reads queries with at least one relevant and one irrelevant candidate."""
         for done, query in enumerate(lists.queries, 1):
             ids = [docid for docid, _ in query.candidates[: lists.depth]]
             passages = [lists.corpus[docid] for docid in ids]

@@ -18,7 +18,8 @@ from tamis.compressors.methods.question_rows import (
     pool_question_rows,
     untrained_scores,
 )
-from tamis.compressors.methods.sentinel import Sentinel, join_passages, pool_context_shares
+from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares
+from tamis.compressors.reading.joining import join_passages
 from tamis.compressors.reading.windows import read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput

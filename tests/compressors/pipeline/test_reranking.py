@@ -138,6 +138,15 @@ def test_probabilities_are_mixed_as_log_odds():
     assert got[1] == pytest.approx((got[0] + got[2]) / 2, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("method", "weight"), [("question_rows", 0.7), ("fusion", 0.9), ("lexical", 0.5), ("x", 0.5)]
+)
+def test_without_a_weight_that_of_the_method_is_taken(method, weight):
+    scores = ([0.1, 0.7, 0.2], [3.0, 1.0, 2.0])
+    assert fuse_ranks(*scores, None, method) == fuse_ranks(*scores, weight, method)
+    assert fuse_ranks(*scores, "fitted", method) == fuse_ranks(*scores, weight, method)
+
+
 def test_fused_results_have_both_scores_and_rank_by_the_fused_one():
     result = rerank(["harbour", "bread"], first_stage=[0.0, 5.0], fuse=0.1)
     assert indexes(result) == [1, 0]

@@ -30,13 +30,13 @@ def profile_of(*shares: float) -> PositionProfile:
 
 
 def test_every_ordering_method_is_built_by_its_name():
-    assert method_names("ordering") == [
+    assert set(method_names("ordering")) >= {
         "attention_sorting",
         "attnrank",
         "edges",
         "found_in_the_middle",
         "original",
-    ]
+    }
     assert isinstance(build_method("edges"), Edges)
 
 

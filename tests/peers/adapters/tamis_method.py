@@ -24,9 +24,8 @@ class Keep:
     """One method over one proxy."""
 
     def __init__(self, method, proxy, warm):
-        needs = registry.method_info(method).needs
         reader = proxy
-        if needs == "proxy":
+        if registry.method_info(method).needs_proxy:
             reader = registry.load_proxy(proxy, registry.layers_needed(method, proxy))
             reader = CachedReader(reader, PassageCache()) if warm else reader
         self.warm = warm

@@ -103,7 +103,7 @@ def test_the_best_heads_come_in_order_and_evaluators_from_one_layer():
     assert profile().best(3) == ((0, 1), (1, 0), (1, 2))
     # layer 0 sums to .8, layer 1 to .75, though two of the best three are in layer 1
     assert profile().best_layer() == 0
-    assert profile().evaluator_heads(2) == ((0, 1), (0, 2))
+    assert profile().best_heads_of_one_layer(2) == ((0, 1), (0, 2))
 
 
 @pytest.mark.parametrize("k", [0, 7])

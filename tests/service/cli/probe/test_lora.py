@@ -44,7 +44,7 @@ def place(tmp_path_factory):
 def test_what_it_writes_is_a_proxy_that_probe_train_and_compress_take(place):
     probe = place / "sharp.safetensors"
     words = ("--proxy", place / "sharp", "--data", place / "planted.jsonl", "--layers", 3)
-    done = tamis("probe", "train", *words, "--out", probe, "--cache", place / "looks")
+    done = tamis("probe", "train", *words, "--out", probe, "--cache", place / "readings")
     assert done.exit_code == 0, done.output
     (place / "in.txt").write_text("One is here. Two is there. Three is far.")
     words = ("compress", place / "in.txt", "-q", "Q?", "--max-tokens", 20, "--probe", probe)

@@ -27,10 +27,10 @@ def place(tmp_path_factory):
     """A folder with a model, data, and a probe that the command fitted."""
     folder = tmp_path_factory.mktemp("probe")
     tiny.save("llama", folder / "llama")
-    write(folder / "lessons.jsonl", example_records())
+    write(folder / "records.jsonl", example_records())
     done = tamis(
-        *("probe", "train", "--proxy", folder / "llama", "--data", folder / "lessons.jsonl"),
-        *("--out", folder / "mine.safetensors", "--layers", 2, "--cache", folder / "looks"),
+        *("probe", "train", "--proxy", folder / "llama", "--data", folder / "records.jsonl"),
+        *("--out", folder / "mine.safetensors", "--layers", 2, "--cache", folder / "readings"),
     )
     assert done.exit_code == 0, done.output
     assert "AUC" in done.stdout
@@ -39,8 +39,8 @@ def place(tmp_path_factory):
 
 
 def probe(place, command, *words):
-    given = ("--proxy", place / "llama", "--data", place / "lessons.jsonl")
-    return tamis("probe", command, *words, *given, "--cache", place / "looks")
+    given = ("--proxy", place / "llama", "--data", place / "records.jsonl")
+    return tamis("probe", command, *words, *given, "--cache", place / "readings")
 
 
 def test_train_writes_a_probe_that_compress_takes(place):
@@ -73,7 +73,7 @@ def test_eval_judges_every_question_given(place):
     figures = json.loads(done.stdout)
     assert figures["questions"] == len(example_records())
     assert figures["auc"] > 0.9
-    assert list(figures["evidence"]) == ["lessons"]
+    assert list(figures["evidence"]) == ["records"]
     assert (
         f"{len(example_records())} questions"
         in probe(place, "eval", place / "mine.safetensors").stdout
@@ -127,11 +127,11 @@ def test_sentinel_is_trained_and_shown(place):
     [
         (["train", "--data", "{place}/none.jsonl", "--out", "o"], "cannot be read"),
         (["train", "--data", "{bad}", "--out", "o"], "line 1: not JSON"),
-        (["train", "--data", "{place}/lessons.jsonl:3", "--out", "o"], "too few articles"),
-        (["train", "--data", "{place}/lessons.jsonl", "--out", "o", "--loss", "x"], "no loss 'x'"),
+        (["train", "--data", "{place}/records.jsonl:3", "--out", "o"], "too few articles"),
+        (["train", "--data", "{place}/records.jsonl", "--out", "o", "--loss", "x"], "no loss 'x'"),
         (["train", "--data", "{bad}", "--out", "o", "--method", "x"], "--method is 'x'"),
         (["train", "--data", "{bad}", "--out", "o", "--recipe", "x"], "--recipe is 'x'"),
-        (["train", "--data", "{place}/lessons.jsonl", "--out", "o", "--layers", "9"], "layer 8"),
+        (["train", "--data", "{place}/records.jsonl", "--out", "o", "--layers", "9"], "layer 8"),
         (["train", "--data", "{bad}", "--out", "o", "--l2", "-1"], "l2 is -1"),
         (["train", "--data", "{bad}", "--out", "o", "--l2", "nan"], "l2 is nan"),
         (["train", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
@@ -144,7 +144,7 @@ def test_sentinel_is_trained_and_shown(place):
             "sentinel does not use --layers, --loss, --articles",
         ),
         (
-            ["train", "--data", "{place}/lessons.jsonl:4", "--out", "o", "--method", "sentinel"],
+            ["train", "--data", "{place}/records.jsonl:4", "--out", "o", "--method", "sentinel"],
             "give",
         ),
         (["calibrate", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
@@ -159,7 +159,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(place, tmp_path, wo
     write(tmp_path / "all.jsonl", [record("a", "Q?", doc("A.", gold=[0]), doc("", title="x"))])
     names = {"place": place, "bad": tmp_path / "bad.jsonl", "all": tmp_path / "all.jsonl"}
     given = [word.format(**names) if word != "o" else tmp_path / "o.safetensors" for word in words]
-    done = tamis("probe", *given, "--proxy", place / "llama", "--cache", tmp_path / "looks")
+    done = tamis("probe", *given, "--proxy", place / "llama", "--cache", tmp_path / "readings")
     assert done.exit_code == 2, done.output
     assert why in done.stderr
     assert "Traceback" not in done.stderr
@@ -189,7 +189,7 @@ def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(pla
     both = [word for f in "ab" for word in ("--data", tmp_path / f / "set.jsonl")]
     done = tamis(
         *("probe", "train", "--proxy", place / "llama", *both, "--layers", 2),
-        *("--out", tmp_path / "two", "--cache", place / "looks"),
+        *("--out", tmp_path / "two", "--cache", place / "readings"),
     )
     assert done.exit_code == 0, done.output
     assert "two.safetensors" in done.stderr.replace("\n", "")
@@ -200,7 +200,7 @@ def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(pla
     ]
     judged = tamis(
         *("probe", "eval", tmp_path / "two", "--proxy", place / "llama", *both, "--json"),
-        *("--cache", place / "looks"),
+        *("--cache", place / "readings"),
     )
     assert set(json.loads(judged.stdout)["evidence"]) == {"a/set", "b/set"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tamis.compressors import methods, registry
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lead import Lead
@@ -124,3 +125,36 @@ def test_one_method_with_other_options_is_another_source_with_its_own_files(tmp_
         assert [one.cached for one in scored.values()] == [cached] * 4
     values = {one.scores.values for one in scored.values()}
     assert len(values) == 4
+
+
+TWO_MODELS = """
+from tamis.compressors.method import MethodInfo, ScoringMethod
+from tamis.compressors.methods.lead import Lead
+
+
+class Two(ScoringMethod):
+    info = MethodInfo("reads with both", "a test", "proxy+encoder")
+
+    def __init__(self, reader, encoder):
+        self.reader, self.encoder = reader, encoder
+
+    def scores(self, question, passages, units):
+        return Lead().scores(question, passages, units)
+
+
+Method = Two
+"""
+
+
+def test_a_method_that_needs_both_models_reads_with_the_given_proxy(tmp_path, monkeypatch):
+    (tmp_path / "two_models_of_a_test.py").write_text(TWO_MODELS)
+    proxy, encoder = tiny.save("llama", tmp_path / "llama"), object()
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "DEFAULT_ENCODER", encoder)
+    built = build_panel(["two_models_of_a_test"], str(proxy), tmp_path / "kept")
+    assert [facts["name"] for facts in built.proxies] == ["llama"]
+    method = built.panel.sources["two_models_of_a_test"].scorer
+    assert method.reader.card.name == "llama"
+    assert method.encoder is encoder
+    assert built.panel.score_case(*CASE)["two_models_of_a_test"].scores == Lead().scores(*CASE)

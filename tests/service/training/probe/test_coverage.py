@@ -38,9 +38,9 @@ def trained(tmp_path_factory):
         {**row, "id": f"{row['id']}-none", "answerable": False}
         for row in without_answers(example_records())
     ]
-    source = RecordFile(write(place / "lessons.jsonl", rows))
+    source = RecordFile(write(place / "records.jsonl", rows))
     proxy = tiny.proxy()
-    return proxy, *train_probe(proxy, [source], place / "looks", LAYERS, quiet)
+    return proxy, *train_probe(proxy, [source], place / "readings", LAYERS, quiet)
 
 
 def without_answers(rows):
@@ -68,7 +68,7 @@ def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
 
 def test_a_probe_tells_contexts_with_an_answer_from_those_without(trained):
     proxy, probe, cases = trained
-    figures = probe.card.figures["answerability"]["lessons"]
+    figures = probe.card.figures["answerability"]["records"]
     assert figures["unanswerable"] > 0
     assert figures["auroc"] > 0.8
     method = QuestionRows(proxy, probe)
@@ -83,7 +83,7 @@ def test_a_probe_tells_contexts_with_an_answer_from_those_without(trained):
 def test_auroc_falls_to_a_coin_when_both_sides_are_the_same(trained):
     _, probe, cases = trained
     figures = answerability_figures(probe, cases, cases)
-    assert figures["lessons"]["auroc"] == pytest.approx(0.5)
+    assert figures["records"]["auroc"] == pytest.approx(0.5)
 
 
 def test_the_thresholds_are_the_lowest_gold_of_the_questions_held_out(trained):
@@ -100,7 +100,7 @@ def test_more_coverage_keeps_more_of_the_evidence_and_of_the_tokens(trained):
     for side in ("reached", "tokens"):
         values = [row[side] for row in rows]
         assert values == sorted(values)
-    promised = reached_coverage(probe, cases)["lessons"]
+    promised = reached_coverage(probe, cases)["records"]
     assert set(promised) == {str(ask) for ask in COVERAGE_TARGETS}
     assert all(0 < row["tokens"] <= 1 for row in promised.values())
 
@@ -126,9 +126,9 @@ def test_an_article_is_one_document_that_says_the_same_and_knows_its_gold():
 
 def test_articles_are_limited_each_and_have_no_absent_records(tmp_path):
     alone = [{**row, "docs": row["docs"][:1]} for row in example_records()]
-    source = RecordFile(write(tmp_path / "lessons.jsonl", alone), 2, articles=True)
+    source = RecordFile(write(tmp_path / "records.jsonl", alone), 2, articles=True)
     rows = answerable_records(source)
     titles = [row["docs"][0]["title"] for row in rows]
     assert max(map(titles.count, titles)) == 2
     assert unanswerable_records(source) == []
-    assert source.name == "lessons_articles"
+    assert source.name == "records_articles"

@@ -81,7 +81,7 @@ def test_a_recipe_learns_from_pairs_or_from_every_sentence(tmp_path, monkeypatch
 
     monkeypatch.setattr(training, "_fit_regression", fitted)
     source = RecordFile(write(tmp_path / "set.jsonl", example_records()), 20)
-    probe = training.train_sentinel(tiny.proxy(), [source], tmp_path / "looks", recipe, quiet)
+    probe = training.train_sentinel(tiny.proxy(), [source], tmp_path / "readings", recipe, quiet)
     by_question = [seen["y"][seen["group"] == g] for g in sorted(set(seen["group"]))]
     assert {(int(y.sum()), int((~y).sum())) for y in by_question} == rows
     assert len(by_question) < 20

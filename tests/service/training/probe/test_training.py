@@ -38,14 +38,14 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(place):
-    return RecordFile(write(place / "lessons.jsonl", example_records()))
+    return RecordFile(write(place / "records.jsonl", example_records()))
 
 
 @pytest.fixture(scope="module")
 def trained(source, place):
     """A tiny proxy, its probe, and the cases that the probe was fitted and judged on."""
     proxy = tiny.proxy()
-    return proxy, *train_probe(proxy, [source], place / "looks", LAYERS, quiet)
+    return proxy, *train_probe(proxy, [source], place / "readings", LAYERS, quiet)
 
 
 def test_a_probe_that_was_fitted_is_saved_loaded_accepted_and_finds_gold(trained, place):
@@ -76,7 +76,7 @@ def test_the_card_says_what_it_is_for_and_what_it_was_fitted_on(trained):
     assert (card.method, card.model, card.layers) == ("question_rows", "tiny-llama", LAYERS)
     assert (card.revision, card.template) == (proxy.card.revision, "chatml")
     (used,) = card.trained_on
-    assert (used["name"], used["questions"]) == ("lessons", len(cases))
+    assert (used["name"], used["questions"]) == ("records", len(cases))
     assert len(used["sha256"]) == 64
 
 
@@ -98,7 +98,7 @@ def test_what_is_held_out_cannot_change_a_weight(trained, place):
         if fold_of(row) == 0:
             row["docs"][0]["gold"] = [0]
     other = RecordFile(write(place / "other.jsonl", rows))
-    again, _ = train_probe(proxy, [other], place / "looks", LAYERS, quiet)
+    again, _ = train_probe(proxy, [other], place / "readings", LAYERS, quiet)
     for name in probe.weights.keys() - CALIBRATED_ON_HELD_OUT:
         torch.testing.assert_close(again.weights[name], probe.weights[name])
     assert again.card.figures["held_out"] != probe.card.figures["held_out"]
@@ -137,7 +137,7 @@ def test_a_second_fit_reads_nothing_again(trained, source, place, monkeypatch):
     proxy, probe, _ = trained
     for reading in ("read", "read_with_kv", "read_cached"):
         monkeypatch.setattr(proxy, reading, None)
-    again, _ = train_probe(proxy, [source], place / "looks", LAYERS, quiet)
+    again, _ = train_probe(proxy, [source], place / "readings", LAYERS, quiet)
     torch.testing.assert_close(again.weights["first"], probe.weights["first"])
 
 
@@ -196,7 +196,7 @@ def test_a_limit_takes_the_same_questions_every_time(source):
 @pytest.mark.parametrize("recipe", ["published", "like-cases"])
 def test_sentinel_is_fitted_by_either_recipe_and_accepted(source, place, recipe):
     proxy = tiny.proxy()
-    probe = train_sentinel(proxy, [source], place / "looks", recipe, quiet)
+    probe = train_sentinel(proxy, [source], place / "readings", recipe, quiet)
     probe.save(place / f"{recipe}.safetensors")
     method = Sentinel(proxy, LinearProbe.load(place / f"{recipe}.safetensors"))
     row = example_records()[0]

@@ -16,7 +16,7 @@ from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.runtime.methods import SingleThreadEncoder
 from tests.service.http.app_kit import NEEDLE, QUESTION, pointing, served, wait_until
-from tests.service.http.test_overload import SlowReader
+from tests.service.http.runtime.test_overload import SlowReader
 from tests.service.http.test_serve import free_port
 
 ROOMS = " ".join(f"Room {i} is painted in spring." for i in range(60))
