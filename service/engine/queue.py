@@ -95,7 +95,7 @@ class RequestQueue:
         """Admits a request and reserves tokens for it.
 
         One that is larger than the whole queue, or that takes longer than its limit by itself, is
-        admitted when the queue is empty.
+        admitted when the queue is empty and no promise is broken.
 
         Args:
             deadline: when it is answered from what was read until then.
@@ -223,7 +223,7 @@ class RequestQueue:
                 self._overload_message(tokens),
                 self._promise(key, tokens * self._size_ratio, limit_s),
             )
-        if tokens and self._reserved_tokens and not self._fits_promises(tokens, limit_s, key):
+        if tokens and not self._fits_promises(tokens, limit_s, key):
             raise Overloaded(
                 f"this request needs about {tokens:,} tokens, more than can be read in time, or "
                 "that time is promised to requests that were refused before; "
@@ -299,7 +299,8 @@ class RequestQueue:
         if promise is not None and promise.at <= now:
             return True
         work = sum(map(self._predicted_tokens, self._requests)) + tokens * self._size_ratio
-        if limit_s is not None and work > _PROMISED * limit_s * self.tokens_per_second:
+        limit_tokens = math.inf if limit_s is None else _PROMISED * limit_s * self.tokens_per_second
+        if self._reserved_tokens and work > limit_tokens:
             return False
         for promise in promises:
             work += promise.tokens

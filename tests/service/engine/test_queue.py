@@ -130,3 +130,19 @@ def test_a_closed_queue_admits_nobody_and_hands_out_what_is_left():
         request_queue.admit(1)
     assert take_batch(request_queue, 100) == [(request, 10)]
     assert request_queue.take(100) == []
+
+
+def test_an_empty_queue_does_not_give_away_the_room_that_was_promised():
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    first = request_queue.admit(3000, limit_s=6.0, key=1)
+    with pytest.raises(Overloaded) as refused:
+        request_queue.admit(3000, limit_s=6.0, key=2)
+    assert refused.value.retry_after_s == pytest.approx(1.8, abs=0.1)  # 6,000 of 4,200 tokens
+    request_queue.remove(first)
+    small = request_queue.admit(1000, limit_s=6.0, key=3)  # read before the promise comes due
+    request_queue.remove(small)
+    with pytest.raises(Overloaded):  # it would still be read by then
+        request_queue.admit(4000, limit_s=6.0, key=4)
+    time.sleep(2.0)
+    request_queue.admit(3000, limit_s=6.0, key=2)
