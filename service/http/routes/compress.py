@@ -41,10 +41,14 @@ from tamis.service.http.schemas.compression import (
     CompressionBuilder,
     CompressionList,
 )
+from tamis.service.http.schemas.dialects.token_company import (
+    InputAnswer,
+    InputRequest,
+    input_answer,
+)
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import Explanation, build_explanation
 from tamis.service.http.schemas.messages import Conversation, MessagesAnswer, MessagesRequest
-from tamis.service.http.schemas.token_company import InputAnswer, InputRequest, input_answer
 
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""

@@ -20,11 +20,11 @@ from tamis.service.http.routes.base import (
 from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
 from tamis.service.http.routes.tei import header_schemas, timing_headers
 from tamis.service.http.schemas.base import to_probability
-from tamis.service.http.schemas.cohere import CohereAnswer, CohereRequest, cohere_answer
-from tamis.service.http.schemas.jina import JinaAnswer, JinaRequest, jina_answer
-from tamis.service.http.schemas.score import ScoreAnswer, ScoreRequest, score_answer
-from tamis.service.http.schemas.tei import TeiAnswer, TeiRequest, tei_answer
-from tamis.service.http.schemas.vendors import (
+from tamis.service.http.schemas.dialects.cohere import CohereAnswer, CohereRequest, cohere_answer
+from tamis.service.http.schemas.dialects.jina import JinaAnswer, JinaRequest, jina_answer
+from tamis.service.http.schemas.dialects.score import ScoreAnswer, ScoreRequest, score_answer
+from tamis.service.http.schemas.dialects.tei import TeiAnswer, TeiRequest, tei_answer
+from tamis.service.http.schemas.dialects.vendors import (
     CandidatesAnswer,
     CandidatesRequest,
     SglangAnswer,
@@ -32,7 +32,12 @@ from tamis.service.http.schemas.vendors import (
     candidates_answer,
     sglang_answer,
 )
-from tamis.service.http.schemas.voyage import VoyageAnswer, VoyageRequest, is_voyage, voyage_answer
+from tamis.service.http.schemas.dialects.voyage import (
+    VoyageAnswer,
+    VoyageRequest,
+    is_voyage,
+    voyage_answer,
+)
 
 routes = create_router()
 routes.include_router(vendors.routes)

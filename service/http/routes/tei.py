@@ -10,7 +10,7 @@ from typing import Any
 
 from tamis.compressors.types import Reranked
 from tamis.probes.model.loading import choose_device
-from tamis.service.http.schemas.tei import TeiRequest
+from tamis.service.http.schemas.dialects.tei import TeiRequest
 
 HEADERS = {
     "x-compute-type": "Where the model runs, such as cpu or cuda.",

@@ -14,10 +14,10 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.routes.ranking import model_of_answer, rank_documents, score_pairs
 from tamis.service.http.schemas.base import to_probability
-from tamis.service.http.schemas.jina import JinaRequest
-from tamis.service.http.schemas.nim import NimAnswer, NimRequest, nim_answer
-from tamis.service.http.schemas.tei import PredictRequest, TeiPredictions, predict_answer
-from tamis.service.http.schemas.vendors import (
+from tamis.service.http.schemas.dialects.jina import JinaRequest
+from tamis.service.http.schemas.dialects.nim import NimAnswer, NimRequest, nim_answer
+from tamis.service.http.schemas.dialects.tei import PredictRequest, TeiPredictions, predict_answer
+from tamis.service.http.schemas.dialects.vendors import (
     DeepinfraAnswer,
     DeepinfraRequest,
     FireworksAnswer,

@@ -1,4 +1,4 @@
-"""Request and answer schemas of the service, one file for each dialect.
+"""The schemas of tamis's own requests and answers, and what all dialects share.
 
 Imports `engine`, `api`, `files`, `compressors` and `probes`; knows nothing of routes and
 the running service.

@@ -16,16 +16,16 @@ from tamis.service.http.schemas.base import (
     StrictRequest,
     warnings_header,
 )
+from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
-from tamis.service.http.schemas.jina import JinaRequest
 
 BASES = ("RankRequest", "RuleFields")
 """Schemas that are only the parents of others."""
 
 
 def request_schemas():
-    for module in pkgutil.iter_modules(schemas.__path__):
-        importlib.import_module(f"{schemas.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(schemas.__path__, f"{schemas.__name__}."):
+        importlib.import_module(module.name)
     waiting = [LenientRequest, StrictRequest]
     found = {}
     while waiting:

@@ -22,7 +22,7 @@ from tamis.service.http.schemas.base import (
     new_uuid,
     to_probability,
 )
-from tamis.service.http.schemas.ranked_documents import RankRequest
+from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
 
 DOCUMENTS_PER_UNIT = 100
 

@@ -16,7 +16,7 @@ from tamis.service.http.schemas.base import (
     new_uuid,
     unix_seconds,
 )
-from tamis.service.http.schemas.jina import JinaUsage
+from tamis.service.http.schemas.dialects.jina import JinaUsage
 
 _NAME_PAIRS = (
     ("text_1", "text_2"),

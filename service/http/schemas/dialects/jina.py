@@ -23,8 +23,8 @@ from tamis.service.http.schemas.base import (
     new_uuid,
     unix_seconds,
 )
-from tamis.service.http.schemas.ranked_documents import RankRequest
-from tamis.service.http.schemas.tei import score_of
+from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
+from tamis.service.http.schemas.dialects.tei import score_of
 
 COHERE_MODELS = re.compile(r"rerank-(?:v\d|english|multilingual)")
 """Matches the beginning of the names of Cohere's models."""

@@ -22,7 +22,7 @@ from tamis.service.http.schemas.base import (
     Text,
     to_probability,
 )
-from tamis.service.http.schemas.ranked_documents import (
+from tamis.service.http.schemas.dialects.ranked_documents import (
     RankedDocument,
     document_warnings,
     texts_of,

@@ -6,13 +6,13 @@ from typing import Literal
 
 from tamis.compressors.types import Reranked
 from tamis.service.http.schemas.base import LenientCount, LenientRequest, Question, Response, Text
-from tamis.service.http.schemas.jina import JinaUsage
-from tamis.service.http.schemas.ranked_documents import (
+from tamis.service.http.schemas.dialects.jina import JinaUsage
+from tamis.service.http.schemas.dialects.ranked_documents import (
     RankedDocument,
     document_warnings,
     texts_of,
 )
-from tamis.service.http.schemas.tei import score_of
+from tamis.service.http.schemas.dialects.tei import score_of
 
 
 class NimQuery(LenientRequest):

@@ -19,8 +19,12 @@ from tamis.service.http.schemas.base import (
     new_uuid,
     to_probability,
 )
-from tamis.service.http.schemas.jina import JinaRequest
-from tamis.service.http.schemas.ranked_documents import RankedDocument, RankRequest, texts_of
+from tamis.service.http.schemas.dialects.jina import JinaRequest
+from tamis.service.http.schemas.dialects.ranked_documents import (
+    RankedDocument,
+    RankRequest,
+    texts_of,
+)
 
 
 class SglangRequest(RankRequest):

@@ -13,7 +13,7 @@ from tamis.service.http.schemas.base import (
     Text,
     to_probability,
 )
-from tamis.service.http.schemas.ranked_documents import RankRequest
+from tamis.service.http.schemas.dialects.ranked_documents import RankRequest
 
 VOYAGE_KEYS = ("top_k", "truncation")
 VOYAGE_MODELS = re.compile(r"rerank-(?:lite-)?\d")
