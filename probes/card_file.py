@@ -1,12 +1,18 @@
-"""Cards: JSON files beside weights that say which model they are for, with fixed fields."""
+"""Weights, and their cards: JSON files beside them that say which model they are for."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadModelFile
 
 FieldTypes = Mapping[str, type | tuple[type, ...]]
@@ -39,6 +45,43 @@ def read_card_fields(
     if odd := [name for name, kind in types.items() if not _has_exact_type(facts[name], kind)]:
         raise BadModelFile(f"{path} is not {what}; of the wrong kind: {odd}")
     return facts
+
+
+def read_weights(path: Path, sha256: str, what: str = "") -> dict[str, Tensor]:
+    """Reads a safetensors file that has the hash its card says.
+
+    Args:
+        sha256: of the whole file, in hexadecimal.
+        what: what errors call the file, such as ` as adapters`.
+
+    Raises:
+        BadModelFile: the file is missing, damaged, of another card, or has NaN values.
+    """
+    try:
+        data = path.read_bytes()
+        tensors: dict[str, Tensor] = load(data)
+    except Exception as error:  # safetensors raises its own exception for any torn file
+        raise BadModelFile(f"{path} cannot be read{what}: {error}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BadModelFile(f"{path} does not belong to its card: hashes differ")
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise BadModelFile(f"{path} holds values that are not finite")
+    return tensors
+
+
+def write_weights_and_card(
+    weights_path: Path, data: bytes, card_path: Path, card: Mapping[str, Any]
+) -> None:
+    """Writes weights, then the card, each whole or not at all.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    weights_path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(weights_path) as temporary:
+        temporary.write_bytes(data)
+    with atomic_path(card_path) as temporary:
+        temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
 
 
 def _has_exact_type(value: Any, kind: type | tuple[type, ...]) -> bool:

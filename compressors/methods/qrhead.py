@@ -14,21 +14,18 @@ that attends to the last documents alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from tamis.compressors.method import MethodInfo, RankingMethod
-from tamis.compressors.reading.in_context import InContextRanker, PromptForm, layers_of_heads
+from tamis.compressors.method import MethodInfo
+from tamis.compressors.reading.in_context import HeadRankingMethod, InContextRanker, PromptForm
 from tamis.compressors.reading.windows import Reader
-from tamis.compressors.types import Ranks
-from tamis.probes.probing.heads import HeadProfile, choose_profile
-from tamis.probes.text import Passage, Unit
+from tamis.probes.probing.heads import HeadProfile, HeadScoring
 
 HEADS = 16
 
 
-class QRHead(RankingMethod):
+class QRHead(HeadRankingMethod):
     """Ranks by sixteen heads that find the gold documents, calibrated."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
@@ -37,6 +34,8 @@ class QRHead(RankingMethod):
         "proxy",
         "reranking",
     )
+    head_scoring: ClassVar[HeadScoring] = "qr"
+    default_heads: ClassVar[int] = HEADS
 
     def __init__(
         self,
@@ -59,20 +58,9 @@ class QRHead(RankingMethod):
             ProbeMismatch: the profile is of another model, revision or template.
             BadInput: no profile ships for this proxy, or it has fewer heads.
         """
-        found = choose_profile(profile, "qr", reader.card.name)
-        found.check(reader.card, reader.layout.template.name)
+        best = self.best_heads(reader, profile, heads)
         form = PromptForm(reverse=reverse, calibrate=calibrate, answer=answer)
-        self.ranker = InContextRanker(reader, found.best(heads), form, window_tokens)
-
-    @classmethod
-    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
-        """Up to the deepest of the heads."""
-        profile = choose_profile(options.get("profile", "auto"), "qr", model)
-        return layers_of_heads(profile.best(options.get("heads", HEADS)))
-
-    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
-        """Each document's masked sum of calibrated attention by the heads; higher is better."""
-        return self.ranker.rank(question, passages)
+        self.ranker = InContextRanker(reader, best, form, window_tokens)
 
 
 Method = QRHead

@@ -23,22 +23,24 @@ chosen heads are read in any layer. A model that needs its opening token gets it
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from tamis.compressors.method import RankingMethod
 from tamis.compressors.reading.long_range import context_tokens, long_range_layers, opening_token
 from tamis.compressors.reading.windows import Reader
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.head_scores import masked_sum
-from tamis.probes.probing.heads import Head
+from tamis.probes.probing.heads import Head, HeadProfile, HeadScoring, choose_profile
 from tamis.probes.prompt import Layout, PassageTokens, Prompt, QuestionTokens, Template, token_spans
 from tamis.probes.signal import Signal, Want
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 
 EMPTY_QUERY = "N/A"
 INSTRUCTIONS = (
@@ -274,6 +276,34 @@ def _make_batch(
         ids += (*label, *piece.ids)
         spans.append((start, len(ids) - len(piece.ids) + piece.own))
     return DocumentBatch(tuple(ids), tuple(spans), tuple(piece.document for piece in shown))
+
+
+class HeadRankingMethod(RankingMethod):
+    """A method that ranks as `icr` does, by the attention of a few heads alone."""
+
+    head_scoring: ClassVar[HeadScoring]
+    """How the heads of the profile that ships were scored."""
+    default_heads: ClassVar[int]
+    ranker: InContextRanker
+
+    @classmethod
+    def best_heads(
+        cls, reader: Reader, profile: HeadProfile | Path | str, heads: int
+    ) -> tuple[Head, ...]:
+        """The best heads of a profile, which has to be of the reader's model and template."""
+        found = choose_profile(profile, cls.head_scoring, reader.card.name)
+        found.check(reader.card, reader.layout.template.name)
+        return found.best(heads)
+
+    @classmethod
+    def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
+        """Up to the deepest of the heads."""
+        profile = choose_profile(options.get("profile", "auto"), cls.head_scoring, model)
+        return layers_of_heads(profile.best(options.get("heads", cls.default_heads)))
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit] = ()) -> Ranks:
+        """Each document's masked sum of calibrated attention by the heads; higher is better."""
+        return self.ranker.rank(question, passages)
 
 
 def layers_of_heads(heads: Sequence[Head]) -> int:

@@ -8,19 +8,17 @@ computed in fp32 and rounded to the model's dtype, so a sharpened proxy runs as 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from tamis.probes.atomic_file import atomic_path
 from tamis.probes.attention.linear_kernels import unpack
-from tamis.probes.card_file import read_card_fields
+from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
 from tamis.probes.errors import BadModelFile, ProbeMismatch
 from tamis.probes.hub.sharpened import CARD, WEIGHTS, sharpened_revision
 from tamis.probes.model.proxy import Proxy
@@ -85,12 +83,7 @@ class Adapters:
         tensors |= {f"{name}.b": b for name, (_, b) in self.pairs.items()}
         data = save({name: t.detach().float().cpu().contiguous() for name, t in tensors.items()})
         card = replace(self.card, weights_sha256=hashlib.sha256(data).hexdigest())
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / WEIGHTS) as temporary:
-            temporary.write_bytes(data)
-        text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
-        with atomic_path(folder / CARD) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_weights_and_card(folder / WEIGHTS, data, folder / CARD, asdict(card))
         return Adapters(self.pairs, card)
 
     @classmethod
@@ -102,15 +95,7 @@ class Adapters:
         """
         card = _read_card(folder / CARD)
         path = folder / WEIGHTS
-        try:
-            data = path.read_bytes()
-            tensors = load(data)
-        except Exception as error:  # safetensors raises its own exception for any torn file
-            raise BadModelFile(f"{path} cannot be read as adapters: {error}") from error
-        if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-            raise BadModelFile(f"{path} does not belong to its card: hashes differ")
-        if not all(torch.isfinite(t).all() for t in tensors.values()):
-            raise BadModelFile(f"{path} holds values that are not finite")
+        tensors = read_weights(path, card.weights_sha256, " as adapters")
         names = sorted({name.rpartition(".")[0] for name in tensors})
         try:
             return cls({n: (tensors[f"{n}.a"], tensors[f"{n}.b"]) for n in names}, card)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from tamis.probes.atomic_file import atomic_path
 from tamis.probes.card import ModelCard
-from tamis.probes.card_file import read_card_fields
+from tamis.probes.card_file import read_card_fields, read_weights, write_weights_and_card
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 
 FORMAT = 1
@@ -102,11 +99,7 @@ class LinearProbe:
         card = asdict(self.card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
         weights, card_path = probe_files(path)
         try:
-            weights.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(weights) as temporary:
-                temporary.write_bytes(data)
-            with atomic_path(card_path) as temporary:
-                temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf8")
+            write_weights_and_card(weights, data, card_path, card)
         except OSError as error:
             reason = error.strerror or error
             raise BadInput(f"{weights} cannot be written ({reason}); name another file") from error
@@ -119,18 +112,9 @@ class LinearProbe:
         Raises:
             BadModelFile: a file is missing, damaged, foreign, of another format, or has NaN values.
         """
-        path, card_path = probe_files(path)
+        weights_path, card_path = probe_files(path)
         card = _read_card(card_path)
-        try:
-            data = path.read_bytes()
-            weights = load(data)
-        except Exception as error:  # safetensors raises its own exception for any torn file
-            raise BadModelFile(f"{path} cannot be read: {error}") from error
-        if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-            raise BadModelFile(f"{path} does not belong to its card: hashes differ")
-        if not all(torch.isfinite(w).all() for w in weights.values()):
-            raise BadModelFile(f"{path} holds values that are not finite")
-        return cls(weights, card)
+        return cls(read_weights(weights_path, card.weights_sha256), card)
 
 
 def probe_files(path: Path) -> tuple[Path, Path]:
