@@ -84,7 +84,7 @@ def room_of(module: str) -> str:
     return "/".join(parts[:2]) if parts[0] == "service" else parts[0]
 
 
-def grouped(graph: Graph, group_of: Callable[[str], str]) -> Graph:
+def group_graph(graph: Graph, group_of: Callable[[str], str]) -> Graph:
     """The same graph between groups of modules."""
     groups: dict[str, set[str]] = defaultdict(set)
     for module, targets in graph.items():
@@ -134,7 +134,7 @@ def main() -> int:
     """Prints the rooms from the top floor down, and every circle there is."""
     sys.setrecursionlimit(10_000)
     modules = module_graph()
-    packages, rooms = grouped(modules, package_of), grouped(modules, room_of)
+    packages, rooms = group_graph(modules, package_of), group_graph(modules, room_of)
     tied = [*circles(modules), *circles(packages), *circles(rooms)]
     for one in tied:
         sys.stdout.write(f"circle: {', '.join(one)}\n")

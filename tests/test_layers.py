@@ -15,7 +15,7 @@ from tests.import_graph import (
     ROOT,
     circles,
     floors,
-    grouped,
+    group_graph,
     imported_names,
     main,
     module_graph,
@@ -105,7 +105,7 @@ def test_there_is_something_to_judge():
 
 
 def test_a_room_imports_only_rooms_below_it():
-    rooms = grouped(module_graph(), room_of)
+    rooms = group_graph(module_graph(), room_of)
     wrong = {
         room: sorted(targets - BELOW[room])
         for room, targets in rooms.items()
@@ -117,7 +117,7 @@ def test_a_room_imports_only_rooms_below_it():
 def test_no_import_leads_back_to_where_it_began():
     """Among modules, among folders, and among rooms; imports for types alone count, too."""
     modules = module_graph()
-    for graph in (modules, grouped(modules, package_of), grouped(modules, room_of)):
+    for graph in (modules, group_graph(modules, package_of), group_graph(modules, room_of)):
         assert circles(graph) == []
 
 
@@ -126,7 +126,7 @@ def test_a_circle_would_be_found():
 
 
 def test_the_import_graph_has_few_floors(capsys: pytest.CaptureFixture[str]):
-    assert max(floors(grouped(module_graph(), room_of)).values()) <= FLOORS
+    assert max(floors(group_graph(module_graph(), room_of)).values()) <= FLOORS
     assert main() == 0
     assert capsys.readouterr().out.startswith("floor ")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,9 @@ import tamis
 from tamis.compressors import methods, registry
 from tamis.probes.scripted import ScriptedReader
 from tamis.service.cli.main import app
+from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
+from tests.fences import blocks
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "new_method.md"
 KINDS = {"brightest": "compression", "most_words": "reranking", "best_last": "ordering"}
 """The page's examples in its order, and their kinds."""
@@ -27,9 +26,7 @@ every_example = pytest.mark.parametrize("name", KINDS)
 
 def page_examples() -> dict[str, str]:
     """The code of each example by its name."""
-    return dict(
-        zip(KINDS, re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S), strict=True)
-    )
+    return dict(zip(KINDS, blocks(PAGE.read_text("utf8"), "python"), strict=True))
 
 
 def write_examples(folder: Path) -> None:
@@ -46,7 +43,7 @@ def example(name: str, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def register_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with all examples and one method that ships, in place of those that ship."""
     write_examples(tmp_path)
     shipped = registry.FOLDER / "lexical.py"
@@ -55,28 +52,14 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
 
 
-def run(*command: str | Path) -> str:
-    """What the command prints; it has to succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @every_example
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_examples")
 def test_it_is_found_by_its_file(name: str):
     assert name in registry.method_names(KINDS[name])
     assert registry.method_info(name) == registry.method_class(name).info
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_examples")
 def test_the_scoring_one_compresses_and_ranks():
     assert registry.method_info("brightest").needs_proxy
     for layer in (1, 3):
@@ -89,13 +72,13 @@ def test_the_scoring_one_compresses_and_ranks():
         assert [one.index for one in ranked.results] == [1, 0]
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_examples")
 def test_the_ranking_one_ranks():
     ranked = tamis.rerank(QUESTION, ["Ships came.", *DOCS[:1]], method="most_words")
     assert [(one.index, one.own) for one in ranked.results] == [(1, 8.0), (0, 2.0)]
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_examples")
 def test_the_ordering_one_orders_what_is_kept():
     given = [DOCS[1], DOCS[0]]
     texts = [
@@ -109,7 +92,7 @@ def test_the_ordering_one_orders_what_is_kept():
     assert "1907" in texts[1][-1]
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_examples")
 def test_the_command_line_lists_them():
     shown = CliRunner().invoke(app, ["methods"])
     assert shown.exit_code == 0, shown.output
@@ -118,21 +101,19 @@ def test_the_command_line_lists_them():
 
 @every_example
 def test_it_passes_lint_and_format(example: Path):
-    config = ["--config", ROOT / "pyproject.toml"]
-    run("ruff", "check", *config, example)
-    run("ruff", "format", "--check", *config, example)
+    check_lint_and_format(example)
 
 
 @every_example
 def test_it_passes_the_strict_type_check(example: Path):
-    run("mypy", "--config-file", ROOT / "pyproject.toml", example)
+    check_types(example)
 
 
 def test_they_keep_the_laws(tmp_path: Path):
     """Those of `rank` and `order` have every kind of method, the others those that score."""
     write_examples(tmp_path)
     words = ("pytest", "-v", "-p", "tests.method_folder", "--method-folder", tmp_path)
-    shown = run(*words, "-p", "no:cacheprovider", "tests/laws", "-k", " or ".join(KINDS))
+    shown = run_module(*words, "-p", "no:cacheprovider", "tests/laws", "-k", " or ".join(KINDS))
     tried = {
         name: {
             file

@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tamis.retrieval.kv import selector_registry, selectors
+from tests.example_checks import ROOT, check_lint_and_format, check_types, run_module
+from tests.fences import blocks
 from tests.probes import tiny
 from tests.retrieval.kv import clouds
 from tests.service.cli.cli_kit import tamis
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "new_selector.md"
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """The page's code in a folder of its own."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf8"), re.S)
+    (code,) = blocks(PAGE.read_text("utf8"), "python")
     file = tmp_path / "half_width.py"
     file.write_text(code, "utf8")
     return file
 
 
 @pytest.fixture
-def registered(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def register_example(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder in place of the one with the selectors that ship."""
     monkeypatch.setattr(selector_registry, "FOLDER", example.parent)
     monkeypatch.setattr(selectors, "__path__", [*selectors.__path__, str(example.parent)])
 
 
-def run(*command: str | Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_example")
 def test_it_is_found_by_its_file_and_searches():
     assert selector_registry.selector_names() == ["half_width"]
     keys, queries = clouds.keys(50), clouds.queries(3)
@@ -57,7 +43,7 @@ def test_it_is_found_by_its_file_and_searches():
     assert hits.keys_read == 3 * (25 + 50)
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("register_example")
 def test_the_benchmark_of_selectors_measures_it(tmp_path: Path):
     """A tiny random model, one head, two hundred tokens of one text."""
     texts = {
@@ -79,13 +65,11 @@ def test_the_benchmark_of_selectors_measures_it(tmp_path: Path):
 
 
 def test_it_passes_lint_and_format(example: Path):
-    config = ["--config", ROOT / "pyproject.toml"]
-    run("ruff", "check", *config, example)
-    run("ruff", "format", "--check", *config, example)
+    check_lint_and_format(example)
 
 
 def test_it_passes_the_strict_type_check(example: Path):
-    run("mypy", "--config-file", ROOT / "pyproject.toml", example)
+    check_types(example)
 
 
 def test_the_type_check_notices_what_does_not_keep_the_contract(example: Path):
@@ -94,13 +78,13 @@ def test_the_type_check_notices_what_does_not_keep_the_contract(example: Path):
         code.replace("k: int, effort: int) -> KeyHits", "k: int) -> KeyHits"), "utf8"
     )
     with pytest.raises(AssertionError, match='variable has type "SelectorClass"'):
-        run("mypy", "--config-file", ROOT / "pyproject.toml", example)
+        check_types(example)
 
 
 def test_it_keeps_the_laws_of_every_selector(example: Path):
     words = ("pytest", "-q", "-p", "tests.selector_folder", "--selector-folder", example.parent)
     laws = "tests/retrieval/kv/selectors/test_selectors.py"
-    run(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
+    run_module(*words, "-p", "no:cacheprovider", laws, "-k", "half_width")
 
 
 def test_its_class_is_about_ten_lines(example: Path):

@@ -18,12 +18,12 @@ from typing import Any, Self
 import httpx
 
 from tamis.service.http.schemas.about import Health, Info, Models
-from tamis.service.http.schemas.cohere import CohereAnswer
 from tamis.service.http.schemas.compression import BatchResult, Compression, CompressionList
+from tamis.service.http.schemas.dialects.cohere import CohereAnswer
+from tamis.service.http.schemas.dialects.score import ScoreAnswer
 from tamis.service.http.schemas.expand import Expansion
 from tamis.service.http.schemas.explain import Explanation
 from tamis.service.http.schemas.json import dumps
-from tamis.service.http.schemas.score import ScoreAnswer
 from tamis.service.http.schemas.search import SearchAnswer
 from tamis.service.integrations.client_requests import (
     ClientConnection,

@@ -21,9 +21,9 @@ from tamis.service.integrations.backend import (
 
 try:
     from tamis.service.http.schemas.about import Info, Limits
-    from tamis.service.http.schemas.cohere import CohereAnswer
     from tamis.service.http.schemas.compression import Compression, DocumentResult
-    from tamis.service.http.schemas.score import ScoreAnswer
+    from tamis.service.http.schemas.dialects.cohere import CohereAnswer
+    from tamis.service.http.schemas.dialects.score import ScoreAnswer
     from tamis.service.integrations.client import AsyncClient, Client, ServiceError
 except ModuleNotFoundError as error:
     raise MissingExtra(

@@ -17,9 +17,9 @@ from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage
+from tamis.service.http.schemas.dialects.token_company import InputRequest
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.patterns import count_states
-from tamis.service.http.schemas.token_company import InputRequest
 
 MOST_SLOPE = 1.2
 """Of log time against log size; a quadratic parser has 2."""

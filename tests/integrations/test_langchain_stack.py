@@ -58,7 +58,7 @@ def fields(tmp_path):
 
 
 @pytest.fixture
-def found(store):
+def store_retriever(store):
     return store.as_retriever(search_kwargs={"k": 3})
 
 
@@ -66,21 +66,23 @@ def said(documents):
     return [document.page_content for document in documents]
 
 
-def test_the_contextual_compression_retriever_compresses_with_it(found, fields):
+def test_the_contextual_compression_retriever_compresses_with_it(store_retriever, fields):
     compressor = TamisCompressor(max_tokens=WORDS, **fields)
-    retriever = ContextualCompressionRetriever(base_compressor=compressor, base_retriever=found)
+    retriever = ContextualCompressionRetriever(
+        base_compressor=compressor, base_retriever=store_retriever
+    )
     (kept,) = retriever.invoke(ASKED)
     assert (kept.page_content, kept.id, kept.metadata["page"]) == (PIN, "id-1", 1)
     assert said(asyncio.run(retriever.ainvoke(ASKED))) == [PIN]
 
 
-def test_the_store_s_own_documents_stay_as_they_are(store, found, fields):
-    TamisRetriever(retriever=found, max_tokens=WORDS, **fields).invoke(ASKED)
+def test_the_store_s_own_documents_stay_as_they_are(store, store_retriever, fields):
+    TamisRetriever(retriever=store_retriever, max_tokens=WORDS, **fields).invoke(ASKED)
     held = store.get_by_ids(["id-1"])[0]
     assert (held.page_content, held.metadata) == (TEXTS[1], {"page": 1})
 
 
-def test_a_pipeline_takes_it_as_compressor_and_as_transformer(found, embeddings, fields):
+def test_a_pipeline_takes_it_as_compressor_and_as_transformer(store_retriever, embeddings, fields):
     pipeline = DocumentCompressorPipeline(
         transformers=[
             EmbeddingsRedundantFilter(embeddings=embeddings),
@@ -89,22 +91,28 @@ def test_a_pipeline_takes_it_as_compressor_and_as_transformer(found, embeddings,
             TamisCompressor(max_tokens=WORDS, **fields),
         ]
     )
-    retriever = ContextualCompressionRetriever(base_compressor=pipeline, base_retriever=found)
+    retriever = ContextualCompressionRetriever(
+        base_compressor=pipeline, base_retriever=store_retriever
+    )
     assert said(retriever.invoke(ASKED)) == [PIN]
     assert said(asyncio.run(retriever.ainvoke(ASKED))) == [PIN]
 
 
-def test_the_cross_encoder_reranker_ranks_with_it(found, fields):
+def test_the_cross_encoder_reranker_ranks_with_it(store_retriever, fields):
     wanted = CrossEncoderReranker.model_fields["model"].annotation
     wanted.register(TamisCrossEncoder)  # needed where langchain-core has no class for it
     encoder = TamisCrossEncoder(proxy=fields["proxy"], options=fields["options"])
     reranker = CrossEncoderReranker(model=encoder, top_n=1)
-    retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=found)
+    retriever = ContextualCompressionRetriever(
+        base_compressor=reranker, base_retriever=store_retriever
+    )
     assert said(retriever.invoke(ASKED)) == [TEXTS[1]]
 
 
 @pytest.mark.parametrize("max_tokens", [6, 13, 20])
-def test_what_the_stuff_chain_puts_into_the_prompt_is_within_the_budget(found, fields, max_tokens):
+def test_what_the_stuff_chain_puts_into_the_prompt_is_within_the_budget(
+    store_retriever, fields, max_tokens
+):
     prompts = []
 
     def listening(prompt):
@@ -113,7 +121,7 @@ def test_what_the_stuff_chain_puts_into_the_prompt_is_within_the_budget(found, f
 
     model = RunnableLambda(listening) | FakeListChatModel(responses=["In the barn."])
     stuffing = create_stuff_documents_chain(model, PROMPT)
-    retriever = TamisRetriever(retriever=found, max_tokens=max_tokens, **fields)
+    retriever = TamisRetriever(retriever=store_retriever, max_tokens=max_tokens, **fields)
     answer = create_retrieval_chain(retriever, stuffing).invoke({"input": ASKED})
     context = prompts[0].removeprefix("Human: ").split("\n\nQuestion:")[0]
     assert PIN in context
@@ -121,10 +129,10 @@ def test_what_the_stuff_chain_puts_into_the_prompt_is_within_the_budget(found, f
     assert answer["answer"] == "In the barn."
 
 
-def test_it_is_a_step_of_a_chain_in_every_way_of_calling(found, fields):
+def test_it_is_a_step_of_a_chain_in_every_way_of_calling(store_retriever, fields):
     step = TamisCompressor(max_tokens=WORDS, **fields).as_runnable()
     chain = (
-        {"documents": found, "question": RunnablePassthrough()}
+        {"documents": store_retriever, "question": RunnablePassthrough()}
         | step
         | RunnableLambda(lambda kept: {"context": kept[0].page_content, "input": ASKED})
         | PROMPT
@@ -137,6 +145,6 @@ def test_it_is_a_step_of_a_chain_in_every_way_of_calling(found, fields):
     assert asyncio.run(chain.ainvoke(ASKED)) == "In the barn."
 
 
-def test_the_default_proxy_answers_from_the_store(found, proxy_folder):
-    retriever = TamisRetriever(retriever=found, max_tokens=12, proxy=str(proxy_folder))
+def test_the_default_proxy_answers_from_the_store(store_retriever, proxy_folder):
+    retriever = TamisRetriever(retriever=store_retriever, max_tokens=12, proxy=str(proxy_folder))
     assert PIN in said(retriever.invoke(ASKED))[0]

@@ -24,22 +24,22 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def found():
+def proxy_and_selection():
     proxy = tiny.proxy("llama")
     return proxy, select_heads(proxy, PASSAGES, CASES, max_heads=2)
 
 
-def test_the_first_head_is_the_best_alone_and_the_second_helps(found):
-    _, selection = found
+def test_the_first_head_is_the_best_alone_and_the_second_helps(proxy_and_selection):
+    _, selection = proxy_and_selection
     best = max(selection.head_mrr, key=lambda head: selection.head_mrr[head])
     assert best in selection.recipe.heads
     assert selection.recipe_mrr >= selection.head_mrr[best] > min(selection.head_mrr.values())
     assert len(selection.head_mrr) == tiny.LAYERS * tiny.HEADS
 
 
-def test_an_index_scores_as_the_fit_did(found):
+def test_an_index_scores_as_the_fit_did(proxy_and_selection):
     """The way through files of keys, one question at a time, is the oracle."""
-    proxy, selection = found
+    proxy, selection = proxy_and_selection
     recipe = KeyRecipe.from_json(json.loads(json.dumps(selection.recipe.as_json())))
     encoder = KeyEncoder(proxy, recipe)
     parts = list(encoder.encode_chunks([text for _, text in PASSAGES], [None] * len(PASSAGES)))

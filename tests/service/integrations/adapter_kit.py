@@ -18,7 +18,7 @@ WORDS = 6
 """A budget for `PIN` and nothing beside it, in words."""
 
 
-def broken() -> ScriptedReader:
+def broken_reader() -> ScriptedReader:
     """A model that fails on every input."""
 
     def weigh(question: str, passage: str) -> Sequence[float]:

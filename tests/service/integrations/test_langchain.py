@@ -17,7 +17,7 @@ from langchain_core.load import dumps, loads
 import tamis
 from tamis.probes.errors import BadInput, BudgetTooSmall, ProxyMissing, UnknownTokenizer
 from tamis.service.integrations.langchain import TamisCompressor, TamisDocumentTransformer
-from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken
+from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken_reader
 from tests.service.integrations.langchain_kit import documents
 
 
@@ -124,7 +124,7 @@ def test_a_title_in_the_metadata_is_read_and_not_shown(looking):
 
 def test_a_model_that_breaks_down_passes_every_document_through_and_it_is_logged(looking, caplog):
     given = documents()
-    failing = TamisCompressor(max_tokens=WORDS, **looking | {"proxy": broken()})
+    failing = TamisCompressor(max_tokens=WORDS, **looking | {"proxy": broken_reader()})
     with caplog.at_level(logging.WARNING, "tamis"):
         kept = failing.compress_documents(given, ASKED)
     assert [(d.page_content, d.id) for d in kept] == [(d.page_content, d.id) for d in given]
@@ -137,7 +137,9 @@ def test_a_model_that_breaks_down_passes_every_document_through_and_it_is_logged
 
 @pytest.mark.parametrize("word", ["fail", "raise"])
 def test_or_it_is_raised_in_the_words_of_http_and_of_before(looking, word):
-    failing = TamisCompressor(max_tokens=WORDS, on_error=word, **looking | {"proxy": broken()})
+    failing = TamisCompressor(
+        max_tokens=WORDS, on_error=word, **looking | {"proxy": broken_reader()}
+    )
     assert failing.on_error == "fail"
     with pytest.raises(RuntimeError, match="fell off"):
         failing.compress_documents(documents(), ASKED)
@@ -265,7 +267,11 @@ def test_a_score_from_upstream_stays_where_no_model_was_asked(free):
     given = [Document(TEXTS[1], metadata={"relevance_score": 0.9}), Document("Hay.")]
     whole = TamisCompressor(max_tokens=1000, **free).compress_documents(given, ASKED)
     assert [d.metadata["relevance_score"] for d in whole] == [0.9, None]
-    failing = free | {"method": "question_rows", "proxy": broken(), "options": {"probe": None}}
+    failing = free | {
+        "method": "question_rows",
+        "proxy": broken_reader(),
+        "options": {"probe": None},
+    }
     failed = TamisCompressor(max_tokens=6, **failing)
     assert failed.compress_documents(given[:1], ASKED)[0].metadata["relevance_score"] == 0.9
     scored = TamisCompressor(max_tokens=1000, always_score=True, **free)

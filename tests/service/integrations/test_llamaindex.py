@@ -24,7 +24,7 @@ import tamis
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import ScriptedReader
 from tamis.service.integrations.llamaindex import TamisPostprocessor
-from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken
+from tests.service.integrations.adapter_kit import ASKED, PIN, TEXTS, WORDS, Gate, broken_reader
 
 
 def nodes():
@@ -111,7 +111,7 @@ def test_nothing_in_is_nothing_out_and_a_query_is_needed(free):
 def test_a_model_that_breaks_down_passes_the_nodes_through_and_bad_input_is_raised(
     free, looking, caplog
 ):
-    processor = TamisPostprocessor(max_tokens=WORDS, **looking | {"proxy": broken()})
+    processor = TamisPostprocessor(max_tokens=WORDS, **looking | {"proxy": broken_reader()})
     with caplog.at_level(logging.WARNING, "tamis"):
         kept = processor.postprocess_nodes(nodes(), query_str=ASKED)
     assert [text(found) for found in kept] == TEXTS

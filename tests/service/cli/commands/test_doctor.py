@@ -43,10 +43,10 @@ def test_a_damaged_model_fails_with_exit_code_1_and_the_way_out(tmp_path, monkey
 
 
 def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(tmp_path, monkeypatch):
-    def broken(_):
+    def fail(_):
         raise OSError("libtorch_cpu.so: cannot open\nand more")
 
-    monkeypatch.setattr(doctor, "_check_device", broken)
+    monkeypatch.setattr(doctor, "_check_device", fail)
     done = tamis("doctor", "--root", tmp_path)
     assert done.exit_code == 1
     assert "OSError: libtorch_cpu.so: cannot open" in done.stdout

@@ -17,7 +17,7 @@ def service():
         yield running
 
 
-def received(connection: socket.socket) -> bytes:
+def receive_all(connection: socket.socket) -> bytes:
     """All that comes until the server closes the connection."""
     answer = b""
     while part := connection.recv(1 << 16):
@@ -36,7 +36,7 @@ def test_a_length_that_is_given_in_two_ways_is_refused_and_the_connection_closed
             + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
             + smuggled
         )
-        answer = received(connection)
+        answer = receive_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
     assert b"ambiguous_length" in answer
@@ -75,7 +75,7 @@ def test_a_raw_socket_reads_its_413_after_the_last_byte(service):
             f"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
         )
         connection.sendall(b" " * size)
-        answer = received(connection)
+        answer = receive_all(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"request_too_large" in answer
 
@@ -94,4 +94,4 @@ def test_a_client_that_awaits_the_word_to_go_on_is_refused_at_once(service):
             b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
             b"Expect: 100-continue\r\n\r\n"
         )
-        assert received(connection).startswith(b"HTTP/1.1 413 ")
+        assert receive_all(connection).startswith(b"HTTP/1.1 413 ")

@@ -109,7 +109,7 @@ class LoopProbe:
 
 
 @contextmanager
-def probed(service: Running) -> Iterator[LoopProbe]:
+def probe_loop(service: Running) -> Iterator[LoopProbe]:
     probe, loop = LoopProbe(), service.event_loop
     running = asyncio.run_coroutine_threadsafe(probe.run(), loop)
     try:
@@ -126,7 +126,7 @@ def service():
 
 def longest_gaps_s(service: Running, path: str, data: bytes, **headers: str) -> tuple[float, float]:
     """The longest time that the loop computed for a request, and that it did not run."""
-    with probed(service) as probe:
+    with probe_loop(service) as probe:
         answer = service.raw(path, data, **headers)
         assert answer.status_code < 500, answer.text[:300]
     return probe.worked_s, probe.waited_s
