@@ -3,6 +3,7 @@
 First by lines: a line that is a statement of its own (a verse, a log entry, a key with its value)
 ends a sentence; a line that was only wrapped at the margin does not. Then by sentencex, which knows
 the abbreviations of many languages, with corrections of errors found on XQuAD, SQuAD and HotpotQA.
+Last by clauses, where a script ends no sentence with a full stop.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import pairwise
 
 from sentencex import get_sentence_boundaries
 
+from tamis.probes.segmentation.clauses import clause_starts, is_southeast_asian
 from tamis.probes.segmentation.lines import Lines, lines_of
 
 # sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take 0.6 s
@@ -53,6 +55,8 @@ _TAIL = re.compile(
     r"|\[[^\[\]\n]{1,40}\]\.?|(?<=\.):\d[\d:–-]{,40}){1,8}"
 )
 _OPEN_END = re.compile(r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r)\.|\.\s?\.)\s*$")
+# Thai and Lao put a full stop after abbreviations and nowhere else: 'พ.ศ. 2560', 'ดร. สมชาย'
+_ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 _ORDINAL_LANGUAGES = frozenset(
     {"de", "da", "nb", "nn", "no", "fi", "et", "cs", "sk", "hu", "sl", "hr", "pl"}
@@ -68,8 +72,10 @@ def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator
     """
     subtag = language.partition("-")[0].lower()
     for first, last in pairwise([*_statements(text, start, stop), stop]):
-        yield first
-        yield from sorted(_repaired_starts(text, first, last, subtag))
+        sentences = [first, *sorted(_repaired_starts(text, first, last, subtag))]
+        for begin, end in pairwise([*sentences, last]):
+            yield begin
+            yield from clause_starts(text, begin, end)
 
 
 def _statements(text: str, start: int, stop: int) -> Iterator[int]:
@@ -118,6 +124,8 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
         return set()  # avoids a call that is expensive for short lines
     found = set(_windowed_starts(text, start, stop, language))
     found = {at for at in found if not _is_unfinished(text, start, at, language)}
+    if is_southeast_asian(text[start:stop]):
+        found = {at for at in found if _ABBREVIATED.search(text, max(start, at - 12), at) is None}
     found.update(m.end() for m in _MISSED.finditer(text, start, stop))
     return {offset for at in found if start < (offset := _skip_tail(text, at, stop)) < stop}
 

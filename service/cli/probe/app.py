@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from tamis.service.cli.options.bench_options import RECORDS
-from tamis.service.cli.probe import evaluate, lists, lora, rank, train
+from tamis.service.cli.probe import evaluate, headings, lists, lora, rank, train
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
@@ -16,5 +16,6 @@ app.command("eval", epilog=RECORDS)(evaluate.evaluate)
 app.command("calibrate", epilog=RECORDS)(evaluate.calibrate)
 app.command("show")(evaluate.show)
 app.command("lists", epilog=lists.EPILOG)(lists.lists)
+app.command("headings", epilog=headings.EPILOG)(headings.headings)
 app.command("rank", epilog=rank.EPILOG)(rank.rank)
 app.command("lora", epilog=lora.EPILOG)(lora.train_adapters)

@@ -45,6 +45,8 @@ NASTY = [
     " \t\u2028\x85\u3000",
     "Dr. No said “go.” ",
     "x" * 1_300,
+    "เกิดเมื่อ พ.ศ. 2560 (สเปน) และ ดร. สมชาย " * 4,
+    "鑰匙\ufe00每九十日更換一次" * 40,
 ]
 texts = st.lists(st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=()))).map(
     "".join

@@ -12,6 +12,7 @@ from tamis.probes.probing.linear import LinearProbe
 from tamis.service.cli.options.probe_options import parse_record_file
 from tamis.service.cli.probe.probe_plots import head_weights
 from tamis.service.datasets.record_files import name_distinctly
+from tamis.service.datasets.records import load_records
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -36,6 +37,25 @@ def place(tmp_path_factory):
     assert "AUC" in done.stdout
     assert "wrote" in done.stderr
     return folder
+
+
+def test_headings_of_pages_become_records_that_train_takes(place, tmp_path):
+    for name in ("alpha", "beta", "gamma", "delta"):
+        steps = "\n".join(f"{n}. Step {n} of {name}." for n in range(1, 4))
+        (tmp_path / f"{name}.md").write_text(f"# Manual\n\n## Rotate {name} keys\n\n{steps}\n")
+    out = tmp_path / "manual.jsonl"
+    done = tamis("probe", "headings", tmp_path, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "4 questions of 4 pages, 3.0 gold units" in " ".join(done.stderr.split())
+    rows = load_records(out)
+    assert {row["question"] for row in rows} == {
+        f"Rotate {name} keys" for name in ("alpha", "beta", "gamma", "delta")
+    }
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a.md").write_text("No heading here.")
+    refused = tamis("probe", "headings", tmp_path / "bare", "--out", out)
+    assert refused.exit_code == 2
+    assert "none of 1 pages has a heading" in " ".join(refused.stderr.split())
 
 
 def probe(place, command, *words):
