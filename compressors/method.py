@@ -106,10 +106,13 @@ class Scorer(Ranker, Protocol):
         """One value a unit and one a passage; higher is better."""
         ...
 
-    def coverage_threshold(self, coverage: float) -> float | None:
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The probability down to which units are kept to keep all evidence this often.
 
         None where the method has no calibration that could promise it.
+
+        Args:
+            cautious: for a request unlike those of the calibration.
         """
         ...
 
@@ -215,7 +218,7 @@ class ScoringMethod(Method):
         """Passages by the values that `scores` gives them."""
         return ranks_from_scores(self.scores(question, passages, units))
 
-    def coverage_threshold(self, coverage: float) -> float | None:
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """None: nothing is promised without a calibration."""
         return None
 

@@ -23,6 +23,7 @@ class Scores:
         windows: prompts that were read.
         answerability: the probability that the passages hold an answer at all; None where the
             method cannot tell.
+        is_unlike: whether the request is unlike those that the probabilities were fitted on.
         tokens_read: tokens that ran through the model. tokens_cached: tokens whose keys and values
             came from a cache, and did not run.
     """
@@ -35,6 +36,7 @@ class Scores:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     tokens_cached: int = 0
     answerability: float | None = None
+    is_unlike: bool = False
 
 
 @dataclass(frozen=True, slots=True)

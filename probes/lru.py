@@ -30,11 +30,21 @@ class LruCache(Generic[T]):
                 self._entries.move_to_end(key)
                 return entry[1]
         result = make()
-        if cost <= self.max_cost // 10:
-            self._store(key, cost, result)
+        self.put(key, cost, result)
         return result
 
-    def _store(self, key: Hashable, cost: int, result: T) -> None:
+    def peek(self, key: Hashable) -> T | None:
+        """The cached result of a key, which counts as used; None if there is none."""
+        with self._lock:
+            if (entry := self._entries.get(key)) is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[1]
+
+    def put(self, key: Hashable, cost: int, result: T) -> None:
+        """Stores the result of a key."""
+        if cost > self.max_cost // 10:
+            return
         with self._lock:
             before = self._entries.pop(key, None)
             self.total_cost += cost - (before[0] if before else 0)

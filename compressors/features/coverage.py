@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EVEN_ODDS = 0.5
+_LONG_ODDS = 0.02
 
 
 def conformal_threshold(lowest: Tensor, coverage: float) -> float:
@@ -52,6 +53,17 @@ def resolve_coverage(budget: Budget, scorer: Scorer, name: str) -> Budget:
     return replace(budget, coverage=None, threshold=threshold)
 
 
+def unlike_warning(coverage: float | None) -> str:
+    """The warning of a request that is unlike those that the probabilities were fitted on."""
+    action = (
+        "" if coverage is None else f", and coverage {coverage:g} is kept as on the hardest one"
+    )
+    return (
+        "these passages are unlike those that scores were fitted on, so probabilities are rough: "
+        f"compare with other methods, or calibrate on your own (tamis probe calibrate){action}"
+    )
+
+
 def no_coverage_error(name: str) -> BadInput:
     """The error for a coverage where the method has no calibration for one."""
     return BadInput(
@@ -76,8 +88,9 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
 def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
     """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
 
-    A unit that answers with a probability of .5 or more is an answer, whatever the answerability:
-    it is too low for contexts far shorter than those it was fitted on.
+    A unit that answers with a probability of .5 or more is an answer, although the answerability is
+    lower: it is too low for contexts far shorter than those it was fitted on. Below .02 it holds
+    all the same: the probabilities of units are those of contexts that do hold an answer.
 
     Raises:
         BadInput: a policy was given, and the method cannot tell.
@@ -89,7 +102,11 @@ def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
             f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
             "best_effort, or use question_rows with its probe"
         )
-    likely = scores.calibrated and max(scores.values, default=0.0) >= _EVEN_ODDS
+    likely = (
+        scores.calibrated
+        and max(scores.values, default=0.0) >= _EVEN_ODDS
+        and scores.answerability >= _LONG_ODDS
+    )
     return scores.answerability < rules.answerable_floor and not likely
 
 

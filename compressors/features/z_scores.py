@@ -1,4 +1,4 @@
-"""Standard scores: how many standard deviations a value lies above the mean of its request."""
+"""Standard scores of a request's values, and how far two rows of values vary together."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def z_scores(
     if spread <= _NEGLIGIBLE_SPREAD * max(1.0, float(np.abs(array).max(initial=0.0))):
         return np.zeros(len(array))
     return np.asarray((array - array.mean()) / spread)
+
+
+def deviation(values: NDArray[np.float64]) -> float:
+    """The standard deviation of all values (of N, not N - 1); 0 for none."""
+    return float(np.std(values)) if len(values) else 0.0
+
+
+def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Pearson's correlation of two rows of values, -1 to 1; 0 where one of them does not vary."""
+    return float((z_scores(first) * z_scores(second)).mean()) if len(first) else 0.0

@@ -67,7 +67,8 @@ class Fusion(ScoringMethod):
             ProxyMissing: a weight is given for the encoder, and it is not on this machine.
         """
         parts: dict[str, Scorer] = {
-            "attention": QuestionRows.build(models, {}),
+            # the encoder has a part of its own here
+            "attention": QuestionRows.build(models, {"use_encoder": False}),
             "lexical": Lexical(),
         }
         try:

@@ -10,28 +10,34 @@ docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-context
 3. features: log of a unit's attention mass per token, and of its best token, of each head, not
    renormalised inside the context;
 4. the words of question and unit (BM25, rare words covered, titles) beside the heads;
-5. a second step: units that the first step's best units name, by title or rare words, are scored
-   again;
-6. weights: a listwise softmax over the units of a question, not a classifier of single sentences.
+5. a second step: a unit is scored again with what surrounds it (neighbours, paragraph, section,
+   lead-in, heading, passage) and with the best units, which may name it by title or rare words; the
+   shape of the request decides how far either is trusted (features/second_step.py);
+6. where a sentence encoder is installed, its cosines beside the heads, weighed by that same gate;
+7. weights: a listwise softmax over the units of a question, not a classifier of single sentences.
 
-With `isolated=True` steps 4 and 5 are left out: a unit's score then depends on the question and its
+With `isolated=True` steps 4 to 6 are left out: a unit's score then depends on the question and its
 own window alone, and no passage can move the score of another.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_features
+from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
+from tamis.compressors.features.second_step import ENCODER, RequestTexts, second_step_features
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.features.words import (
     HOP_FEATURES,
@@ -40,16 +46,20 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.method import MethodInfo, TwoStepMethod
+from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.errors import BadInput, BadModelFile
+from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
+from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.fit import Calibration
+from tamis.probes.probing.gated import gated_scores, is_unlike_fit
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
 
 _TINY = 1e-9
+_MIN_UNITS = 16
+"""Of a request that is compared with those of the fit."""
 _MIDDLE_OF_DEPTH = (0.45, 0.75)
 """The shares of depth between which heads attend to evidence in every model measured so far."""
 
@@ -66,7 +76,7 @@ class QuestionRows(TwoStepMethod):
     info: ClassVar[MethodInfo] = MethodInfo(
         "attention of every question row, passages alone, linear probe, second step (default)",
         "after Sentinel, arXiv 2505.23277; departures in the file",
-        "proxy",
+        "proxy+encoder",
     )
     promises_coverage: ClassVar[bool] = True
     first_stage_weight: ClassVar[float] = 0.7
@@ -79,6 +89,8 @@ class QuestionRows(TwoStepMethod):
         window_tokens: int = WINDOW_TOKENS,
         exit_layer: int | None = None,
         rank_probe: LinearProbe | Path | str | None = "auto",
+        use_encoder: bool | Literal["auto"] = "auto",
+        encoder: Any = None,
     ) -> None:
         """A method over one proxy.
 
@@ -92,6 +104,9 @@ class QuestionRows(TwoStepMethod):
                 evidence (`tamis bench depth`); None is as deep as the probe was fitted.
             rank_probe: what ranks whole documents: a probe of `tamis probe rank`, or its path;
                 `auto` is the one that ships, None ranks each document by its best unit.
+            use_encoder: whether cosines of a sentence encoder are weighed beside the heads; `auto`
+                is wherever one is installed and the probe was fitted with one.
+            encoder: an `Encoder`; None for none.
 
         Raises:
             ProbeMismatch: a probe is for another model, revision or template.
@@ -109,6 +124,13 @@ class QuestionRows(TwoStepMethod):
         )
         if isolated and self.probe:
             _check_isolation(self.probe)
+        self.encoder: Any = None if use_encoder is False or isolated else encoder
+        self._has_encoder = self.encoder is not None and _weighs_encoder(self.probe)
+        if use_encoder is True and not self._has_encoder:
+            raise BadInput(
+                "use_encoder is true, and there is none to use: windows are isolated, the probe "
+                "was fitted without one, or none is installed (tamis models pull minilm-l6)"
+            )
         self.rank_probe = rank_probe if rank_probe == "auto" else load_probe(rank_probe)
         if self.rank_probe not in ("auto", None):
             choose_rank_probe(self)
@@ -116,30 +138,55 @@ class QuestionRows(TwoStepMethod):
     @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
         """As many as the probe reads; all where there is none."""
-        if (given := options.get("probe", "auto")) == "auto":
-            probe = shipped_probe("question_rows", model, options.get("exit_layer"))
-        else:
-            probe = load_probe(given)
+        probe = _probe_of(model, options)
         return probe.card.layers if probe else None
+
+    @classmethod
+    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
+        """The method with its proxy, and with the sentence encoder where it is installed.
+
+        Vectors of units are kept, as passages are.
+
+        Raises:
+            ProxyMissing: the proxy is not on this machine, or the encoder, and `use_encoder` asks
+                for it. BadInput: an option is out of range.
+        """
+        encoder = None
+        probe = _probe_of(models.proxy_name, options)
+        wanted = options.get("use_encoder", "auto")
+        if wanted is not False and _weighs_encoder(probe) and not options.get("isolated"):
+            try:
+                encoder = CachedEncoder(models.encoder())
+            except ProxyMissing:
+                if wanted is True:
+                    raise
+        reader = models.reader(probe.card.layers if probe else None)
+        return cls(reader, encoder=encoder, **options)
 
     @property
     def reading_key(self) -> str:
-        """The window length and the depth; a reading depends on nothing else."""
-        return f"{self.window_tokens} {self.layers}"
+        """The window length, the depth and the encoder; a reading depends on nothing else."""
+        return f"{self.window_tokens} {self.layers}{' and encoder' * self._has_encoder}"
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
-        """Reads every window once; this is the costly half."""
+        """Reads every window once, and the units with the encoder; this is the costly half."""
         want = Want(tuple(range(self.layers)), ("question_mean",))
-        return read_windows(
+        reading = read_windows(
             self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
         )
+        if not self._has_encoder or not units:
+            return reading
+        clock = time.perf_counter()
+        vectors = self.encoder.encode([question, *visible_texts(passages, units)])
+        timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
+        return replace(reading, cosines=vectors[1:] @ vectors[0], timings_ms=timings)
 
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Scores:
         """Scores a reading; no model runs."""
         clock = time.perf_counter()
-        answerable = None
+        answerable, is_unlike = None, False
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
@@ -149,30 +196,52 @@ class QuestionRows(TwoStepMethod):
         elif self.isolated:
             values = isolated_probabilities(self.probe, isolated_features(reading))
         else:
-            lexicon = Lexicon(question, passages, units)
-            first = first_features(reading, question, lexicon)
-            values = second_step_probabilities(
-                self.probe, z := second_step_scores(self.probe, first, lexicon)
-            )
-            answerable = answerability(self.probe, first, z, isolated_features(reading))
+            values, answerable, is_unlike = self._score_together(reading, question, passages, units)
         return reading.scores(
             values,
             units,
             len(passages),
             calibrated=self.probe is not None,
             answerability=answerable,
+            is_unlike=is_unlike,
             score_ms=(time.perf_counter() - clock) * 1e3,
         )
 
-    def coverage_threshold(self, coverage: float) -> float | None:
+    def _score_together(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> tuple[Tensor, float | None, bool]:
+        """The probability of each unit among all, the answerability, and whether it is unlike."""
+        assert self.probe is not None
+        lexicon = Lexicon(question, passages, units)
+        first = first_features(reading, question, lexicon)
+        alone = isolated_features(reading)
+        if "levels" not in self.probe.weights:
+            z = second_step_scores(self.probe, first, lexicon)
+            answerable = answerability(self.probe, first, z, alone)
+            return unit_probabilities(self.probe, z), answerable, False
+        texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
+        z, is_unlike = unit_scores(self.probe, texts, first, alone)
+        answerable = answerability(self.probe, first, z, alone)
+        if not self._has_encoder or reading.cosines is None:
+            return unit_probabilities(self.probe, z), answerable, is_unlike
+        z, is_unlike = unit_scores(self.probe, texts, first, alone, reading.cosines)
+        return unit_probabilities(self.probe, z, ENCODER), answerable, is_unlike
+
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The threshold at which all the evidence is kept this often.
 
         None without a probe that was calibrated for it.
+
+        Args:
+            cautious: the lower one, at which that holds on the hardest domain of the calibration.
         """
-        name = "alone_lowest" if self.isolated else "lowest"
+        name = "alone_lowest" if self.isolated else f"{ENCODER * self._has_encoder}lowest"
         if self.probe is None or name not in self.probe.weights:
             return None
-        return conformal_threshold(self.probe.weights[name], coverage)
+        threshold = conformal_threshold(self.probe.weights[name], coverage)
+        if cautious and (hardest := self.probe.weights.get(f"{name}_hardest")) is not None:
+            return min(threshold, conformal_threshold(hardest, coverage))
+        return threshold
 
     def first_step(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
@@ -183,20 +252,59 @@ class QuestionRows(TwoStepMethod):
         return first @ _probe_weights(self.probe, "first", first.shape[1])
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
-        """The probability that each passage answers, from all of it and its units."""
-        return rank_with_probe(self, question, passages, units)
+        """The probability that each passage answers, from all of it and its units.
+
+        The encoder has no part in it: the probe that ranks was fitted without one.
+        """
+        method = self
+        if self._has_encoder:
+            method = copy.copy(self)
+            method.encoder, method._has_encoder = None, False
+        return rank_with_probe(method, question, passages, units)
+
+
+def unit_scores(
+    probe: LinearProbe,
+    texts: RequestTexts,
+    first: Tensor,
+    isolated: Tensor,
+    cosines: Tensor | None = None,
+) -> tuple[Tensor, bool]:
+    """Each unit's score after the second step, `[U]`, and whether the request is unlike the fit's.
+
+    Args:
+        first: the first step's features, `[U, F]`. isolated: those of the unit's own window.
+        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used.
+    """
+    if "levels" not in probe.weights:
+        return second_step_scores(probe, first, texts.lexicon), False
+    z = first @ _probe_weights(probe, "first", first.shape[1])
+    attention = isolated @ _probe_weights(probe, "alone", isolated.shape[1])
+    words = first[:, -len(WORD_FEATURES) :]
+    features = second_step_features(texts, z, attention, words, cosines)
+    prefix = "" if cosines is None else ENCODER
+    # of a few units the shape of a request says nothing
+    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
+    return gated_scores(probe, features, prefix), is_unlike
 
 
 def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
-    """Scores of the second step `[U]`, from the first step's features `[U, F]`."""
+    """Scores of a second step of links alone `[U]`, from the first step's features `[U, F]`.
+
+    Probes have it that were fitted before units were judged by what surrounds them.
+    """
     z = first @ _probe_weights(probe, "first", first.shape[1])
     second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
     return second @ _probe_weights(probe, "hop", len(HOP_FEATURES))
 
 
-def second_step_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
-    """The probability that each unit answers, from its score of the second step."""
-    return Calibration(*_probe_weights(probe, "calibration", 4).tolist())(z)
+def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tensor:
+    """The probability that each unit answers, from its score of the second step, `[U]`.
+
+    Args:
+        prefix: `ENCODER` for scores that an encoder's cosines are part of.
+    """
+    return Calibration(*_probe_weights(probe, f"{prefix}calibration", 4).tolist())(z)
 
 
 def isolated_probabilities(probe: LinearProbe, isolated: Tensor) -> Tensor:
@@ -231,6 +339,17 @@ def untrained_scores(features: Tensor, depth: int, layers: int, heads: int) -> T
     start, stop = _middle_layers(depth)
     best = features[:, features.shape[1] // 2 :].view(len(features), layers, heads)
     return best[:, start : min(stop, layers)].mean((1, 2))
+
+
+def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
+    """The probe that a method of these options has for a model."""
+    if (given := options.get("probe", "auto")) == "auto":
+        return shipped_probe("question_rows", model, options.get("exit_layer"))
+    return load_probe(given)
+
+
+def _weighs_encoder(probe: LinearProbe | None) -> bool:
+    return probe is not None and f"{ENCODER}levels" in probe.weights
 
 
 def _check_isolation(probe: LinearProbe) -> None:

@@ -16,6 +16,7 @@ from tamis.compressors.features.coverage import (
     is_unanswerable,
     resolve_coverage,
     unanswerable_warning,
+    unlike_warning,
 )
 from tamis.compressors.inputs import (
     COMPRESSION_REASON,
@@ -50,6 +51,7 @@ class PreparedCompression:
         fits: whether it is returned whole, so that no model is needed.
         orderer: the method that `rules.order` names, if it is one.
         timings_ms: of the stages so far. started: `time.perf_counter()` when the request began.
+        coverage: that was asked for, which `budget` has as a threshold.
     """
 
     question: str
@@ -64,11 +66,12 @@ class PreparedCompression:
     orderer: Orderer | None
     started: float
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    coverage: float | None = None
 
     def with_budget(self, budget: Budget) -> PreparedCompression:
         """The same request with another budget in tokens or another threshold."""
         fits = context_fits(budget, self.tokens_in, self.whole, self.rules)
-        return replace(self, budget=budget, fits=fits)
+        return replace(self, budget=budget, fits=fits, coverage=None)
 
     def select(
         self, scores: Scores, rules: Rules, order: Sequence[int] | None = None
@@ -157,7 +160,7 @@ class Compressor:
         check_list(passages, "passages")
         check_granularity(rules.granularity, self.scorer, self.name)
         orderer = self._orderer(rules)
-        budget = resolve_coverage(budget, self.scorer, self.name)
+        coverage, budget = budget.coverage, resolve_coverage(budget, self.scorer, self.name)
         counter = counter or self.counter
         started = time.perf_counter()
         context = tuple(to_passage(p, i) for i, p in enumerate(passages))
@@ -181,6 +184,7 @@ class Compressor:
             orderer,
             started,
             {"segment": (time.perf_counter() - started) * 1e3},
+            coverage,
         )
 
     def finish(self, prepared: PreparedCompression) -> Compressed:
@@ -199,6 +203,9 @@ class Compressor:
             blocks, scores = merge_blocks(prepared.passages, prepared.units, scores)
             prepared = replace(prepared, units=tuple(blocks))
         check_threshold(prepared.budget, scores, self.name)
+        if scores.is_unlike and prepared.coverage is not None:
+            cautious = self.scorer.coverage_threshold(prepared.coverage, cautious=True)
+            prepared = replace(prepared, budget=replace(prepared.budget, threshold=cautious))
         timings = {**prepared.timings_ms, **scores.timings_ms}
         if is_unanswerable(scores, prepared.rules, self.name):
             kept = _unanswered_selection(prepared, scores)
@@ -254,7 +261,10 @@ class Compressor:
             windows=scores.windows,
             tokens_read=scores.tokens_read,
             timings_ms=timings,
-            warnings=kept.warnings,
+            warnings=(
+                *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
+                *kept.warnings,
+            ),
             tokens_cached=scores.tokens_cached,
             answerability=scores.answerability,
             threshold=prepared.budget.threshold if status == "ok" else None,

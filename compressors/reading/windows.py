@@ -72,6 +72,7 @@ class Reading:
         tokens: proxy tokens of each unit.
         windows: prompts that were read. tokens_read: tokens that ran through the model.
         tokens_cached: tokens whose keys and values came from a cache, and did not run.
+        cosines: of each unit with the question by a sentence encoder, `[U]`; None without one.
     """
 
     features: Tensor
@@ -80,6 +81,7 @@ class Reading:
     tokens_read: int
     timings_ms: dict[str, float]
     tokens_cached: int = 0
+    cosines: Tensor | None = None
 
     def scores(
         self,
@@ -89,13 +91,14 @@ class Reading:
         *,
         calibrated: bool = False,
         answerability: float | None = None,
+        is_unlike: bool = False,
         score_ms: float | None = None,
     ) -> Scores:
         """The values `[U]` that a method gives to what was read, with what the reading cost.
 
         Args:
             passages: how many; each ranks by its best unit.
-            calibrated, answerability: as in `Scores`.
+            calibrated, answerability, is_unlike: as in `Scores`.
             score_ms: how long scoring took; None where it takes next to nothing.
         """
         each = tuple(values.tolist())
@@ -108,6 +111,7 @@ class Reading:
             self.timings_ms | ({} if score_ms is None else {"score": score_ms}),
             self.tokens_cached,
             answerability,
+            is_unlike,
         )
 
 

@@ -75,6 +75,11 @@ class Product:
         """The product followed by SiLU; only where `can_fuse`."""
         return self._apply(states, "swish")
 
+    def gelu(self, states: Tensor) -> Tensor:
+        """The product followed by the exact GELU; only where `can_fuse`."""
+        result: Tensor = _POINTWISE(states, self.weight, self.bias, "gelu", [], "none")
+        return result
+
     def multiply(self, states: Tensor, other: Tensor) -> Tensor:
         """The product multiplied element-wise with another `[N, out]`; only where `can_fuse`."""
         result: Tensor = _POINTWISE.binary(states, other, self.weight, self.bias, "mul")
@@ -111,6 +116,14 @@ class PackedLinear(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = self.weight
+
+
+def pack_weight(weight: Tensor) -> Tensor:
+    """A weight `[out, in]` in oneDNN's layout where that is faster, else as it is."""
+    if not can_fuse(weight):
+        return weight
+    blocks: Tensor = _REORDER(weight, _LAYOUT_TOKENS)
+    return blocks
 
 
 def pack(parent: nn.Module, names: tuple[str, ...]) -> None:

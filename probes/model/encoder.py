@@ -1,4 +1,4 @@
-"""A sentence encoder: texts to unit vectors, used by the embedding baseline only."""
+"""A sentence encoder: texts to unit vectors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoModel
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
-from tamis.probes.model.convert import quiet_transformers
-from tamis.probes.model.loading import choose_device
+from tamis.probes.lru import LruCache
+from tamis.probes.model.bert import Bert
+from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
+
+VECTOR_BYTES = 64 << 20
 
 Window = tuple[int, list[int]]
 """The index of a text, and the ids of one window of it."""
@@ -37,13 +39,19 @@ class Encoder:
             raise BadModelFile(
                 f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
             )
-        self.model = model.eval()
+        self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name)
         self._first, self._last = first, last
 
     @classmethod
-    def from_folder(cls, folder: str | Path, device: str = "auto") -> Encoder:
-        """Loads safetensors, `config.json` and `tokenizer.json` in fp32; nothing is fetched.
+    def from_folder(
+        cls, folder: str | Path, device: str = "auto", dtype: str | torch.dtype = "auto"
+    ) -> Encoder:
+        """Loads safetensors, `config.json` and `tokenizer.json`; nothing is fetched.
+
+        Args:
+            dtype: `auto` is bf16 where the processor multiplies it, else fp32. A cosine differs by
+                less than .01.
 
         Raises:
             ProxyMissing: no such folder. BadModelFile: it holds no readable encoder.
@@ -53,25 +61,26 @@ class Encoder:
             raise ProxyMissing(
                 f"{folder} holds no config.json; get one with `tamis models pull minilm-l6`"
             )
+        where = choose_device(device)
+        kind = choose_dtype(dtype, where)
         try:
-            with quiet_transformers():
-                model = AutoModel.from_pretrained(
-                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-                )
+            model = Bert.from_folder(folder, kind, where)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # transformers raises whatever its readers raise
+        except BadModelFile:
+            raise
+        except Exception as error:  # tokenizers raises plain Exception
             raise BadModelFile(f"{folder} cannot be loaded as an encoder: {error}") from error
-        return cls(model.to(choose_device(device)), tokenizer, folder.name)
+        return cls(model, tokenizer, folder.name)
 
     @property
     def dimensions(self) -> int:
         """The number of components of a vector."""
-        return int(self.model.config.hidden_size)
+        return int(self.model.shape.hidden)
 
     @property
     def window_tokens(self) -> int:
         """The longest input, [CLS] and [SEP] included."""
-        return min(WINDOW_TOKENS, int(self.model.config.max_position_embeddings))
+        return min(WINDOW_TOKENS, int(self.model.shape.positions))
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:
         """Vectors of unit length, fp32 on the CPU, `[N, D]`, in the order of the texts.
@@ -101,14 +110,37 @@ class Encoder:
         """The sum of each row's token states, `[B, D]`."""
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        device = self.model.device
+        sizes = torch.tensor([len(row) for row in rows])
+        mask = (torch.arange(longest) < sizes[:, None]).to(self.model.device)
         with torch.inference_mode():
-            states = self.model(
-                input_ids=ids.to(device), attention_mask=mask.to(device)
-            ).last_hidden_state
-            sums: Tensor = (states.float() * mask.to(device)[..., None]).sum(1).cpu()
+            states = self.model(ids.to(self.model.device), mask)
+            sums: Tensor = (states.float() * mask[..., None]).sum(1).cpu()
         return sums
+
+
+class CachedEncoder:
+    """An encoder that encodes a text once, because passages come again and again.
+
+    Attributes:
+        repeats: how many texts did not have to be encoded.
+    """
+
+    def __init__(self, encoder: Any, max_bytes: int = VECTOR_BYTES) -> None:
+        """`max_bytes` bounds the texts and vectors that are kept; the least recently used go."""
+        self.encoder, self.repeats = encoder, 0
+        self._vectors: LruCache[Tensor] = LruCache(max_bytes)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Vectors in the order of the texts, `[N, D]`."""
+        found = {text: self._vectors.peek(text) for text in dict.fromkeys(texts)}
+        new = [text for text, vector in found.items() if vector is None]
+        self.repeats += len(texts) - len(new)
+        if not texts:
+            return torch.as_tensor(self.encoder.encode([]))
+        for text, vector in zip(new, self.encoder.encode(new) if new else (), strict=True):
+            found[text] = vector
+            self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
+        return torch.stack([vector for text in texts if (vector := found[text]) is not None])
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:

@@ -18,6 +18,8 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 Array = NDArray[np.float64]
+TEMPERATURE_L2 = 0.01
+"""Weight of the squared logarithm of a domain's temperature, in all fits over domains."""
 
 
 def check_l2(l2: float) -> None:
@@ -36,6 +38,10 @@ class LabelledFeatures:
 
     features: Tensor
     gold: Tensor
+
+    def of_units(self, units: Tensor) -> LabelledFeatures:
+        """Those of some units, by their indexes."""
+        return LabelledFeatures(self.features[units], self.gold[units])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,10 @@ class _Stack:
 
 
 def fit_listwise(
-    questions: Sequence[LabelledFeatures], l2: float = 0.01, steps: int = 80
+    questions: Sequence[LabelledFeatures],
+    l2: float = 0.01,
+    steps: int = 80,
+    domains: Sequence[str] | None = None,
 ) -> tuple[Tensor, float]:
     """Weights `[F]` under a softmax over the units of each question.
 
@@ -69,21 +78,43 @@ def fit_listwise(
     cost nothing and every question has the same weight, however many units it has. `l2` is the
     factor of the squared norm of the weights of standardised features. Adding a constant to all
     scores of a question changes nothing, so the returned bias only centres the training scores.
+
+    Args:
+        domains: of each question. Every domain then has a temperature of its own while fitting,
+            because some have sharper scores than others, and counts with the square root of its
+            questions; None for one domain.
     """
     stack = _Stack.from_questions(questions)
-    groups = len(questions)
+    groups, size = len(questions), stack.features.shape[1]
     golds = torch.zeros(groups).index_add(0, stack.group, stack.gold)
-    share = stack.gold / golds[stack.group].clamp_min(1)
+    domain, weight = domain_weights(domains or [""] * groups)
+    share = stack.gold / golds[stack.group].clamp_min(1) * weight[stack.group]
+    free = int(domain.max()) + 1 if domains else 0
 
-    def loss(w: Tensor) -> Tensor:
+    def loss(parameters: Tensor) -> Tensor:
+        w, temperatures = parameters[:size], parameters[size:]
         z = stack.features @ w
+        if free:
+            z = z * temperatures.exp()[domain][stack.group]
         top = torch.full((groups,), -torch.inf).scatter_reduce(0, stack.group, z.detach(), "amax")
         norm = (
             torch.zeros(groups).index_add(0, stack.group, (z - top[stack.group]).exp()).log() + top
         )
-        return -(share * (z - norm[stack.group])).sum() / groups + l2 * w.square().sum()
+        penalty = l2 * w.square().sum() + TEMPERATURE_L2 * temperatures.square().sum()
+        return -(share * (z - norm[stack.group])).sum() + penalty
 
-    return _undo_standardisation(_minimise(loss, stack.features.shape[1], steps), stack)
+    return _undo_standardisation(_minimise(loss, size + free, steps)[:size], stack)
+
+
+def domain_weights(domains: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The number of each question's domain, `[Q]`, and its weight, `[Q]`; weights sum to 1.
+
+    A domain counts with the square root of its questions.
+    """
+    names = sorted(set(domains))
+    number = torch.tensor([names.index(domain) for domain in domains])
+    weight = torch.bincount(number)[number].float().rsqrt()
+    return number, weight / weight.sum()
 
 
 def fit_logistic(

@@ -101,9 +101,9 @@ class LazyMethod:
         order: tuple[int, ...] = self.load().order(question, passages, scores)
         return order
 
-    def coverage_threshold(self, coverage: float) -> float | None:
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The method's threshold for a coverage; None where it promises none."""
-        threshold: float | None = self.load().coverage_threshold(coverage)
+        threshold: float | None = self.load().coverage_threshold(coverage, cautious)
         return threshold
 
     def load(self) -> Any:

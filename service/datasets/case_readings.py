@@ -70,6 +70,8 @@ def _to_entry(reading: Reading) -> Entry:
         "features": reading.features.half(),
         "tokens": torch.tensor(reading.tokens, dtype=torch.int32),
     }
+    if reading.cosines is not None:
+        tensors["cosines"] = reading.cosines
     facts = {
         "windows": reading.windows,
         "tokens_read": reading.tokens_read,
@@ -80,5 +82,8 @@ def _to_entry(reading: Reading) -> Entry:
 
 def _to_reading(entry: Entry) -> Reading:
     return Reading(
-        entry.tensors["features"].float(), tuple(entry.tensors["tokens"].tolist()), **entry.facts
+        entry.tensors["features"].float(),
+        tuple(entry.tensors["tokens"].tolist()),
+        **entry.facts,
+        cosines=entry.tensors.get("cosines"),
     )

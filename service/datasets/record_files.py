@@ -34,7 +34,8 @@ class RecordFile:
     """One file of labelled records and how much of it to use.
 
     Attributes:
-        limit: the most questions; of a file read as articles, the most on each.
+        limit: the most questions with an answer, and the most without; of a file read as articles,
+            the most on each.
         articles: join all passages under one title into one long document, and ask about that.
         display_name: what figures call it, where the file's own name is ambiguous.
     """
@@ -84,22 +85,30 @@ def answerable_records(file: RecordFile) -> list[Record]:
         return _limit_each_article(join_articles(rows), file.limit)
     if are_single_passages(rows):
         rows = add_distractors(rows)
-    if file.limit and file.limit < len(rows):
-        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), file.limit))]
-    return rows
+    return _sample(rows, file.limit)
+
+
+def _sample(records: list[Record], limit: int | None) -> list[Record]:
+    """At most so many records, in their order; a higher limit adds to those of a lower one."""
+    if not limit or limit >= len(records):
+        return records
+    ranks = [hashlib.sha256(f"0:{record_id(r)}".encode()).digest() for r in records]
+    drawn = sorted(range(len(records)), key=lambda i: ranks[i])[:limit]
+    return [records[i] for i in sorted(drawn)]
 
 
 def unanswerable_records(file: RecordFile) -> list[Record]:
     """The records of a file without an answer; single passages get distractors of the whole file.
 
-    None for a file read as articles: the answer may well be elsewhere in the article.
+    At most `limit`, as of those with an answer. None for a file read as articles: the answer may
+    well be elsewhere in the article.
     """
     rows = load_records(file.path)
     if file.articles or all(r.get("answerable", True) for r in rows):
         return []
     if are_single_passages(rows):
         rows = add_distractors(rows)
-    return [r for r in rows if not r.get("answerable", True)]
+    return _sample([r for r in rows if not r.get("answerable", True)], file.limit)
 
 
 def _limit_each_article(records: Sequence[Record], most: int | None) -> list[Record]:

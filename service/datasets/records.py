@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.record_checks import (
     check_document,
@@ -159,6 +160,11 @@ def annotated_units(record: Record) -> list[Unit]:
         for a, b in doc["sents"]
         if doc["text"][a:b].strip()
     ]
+
+
+def request_units(record: Record) -> list[Unit]:
+    """The units that tamis finds in the documents of a record, in the record's own language."""
+    return units_of(passages_of(record), str(record.get("lang") or "en"))
 
 
 def gold_spans(record: Record) -> list[tuple[int, int, int]]:

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
+from tamis.compressors import registry
 from tamis.compressors.method import Scorer
 from tamis.compressors.types import Scores
+from tamis.probes.errors import ProxyMissing
+from tamis.probes.hub import zoo
+from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.case_readings import CaseReadings, case_identity
 from tamis.service.datasets.reading_store import ReadingStore, StoreKey
+
+DATASET_VECTOR_BYTES = 512 << 20
+"""Of vectors that are kept while a data set is read: it repeats its passages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +84,6 @@ class TwoStepSource:
         return TimedScores(scores, ms, cached=kept is not None)
 
 
-class CachedEncoder:
-    """An encoder that encodes each text once, because data sets repeat their passages.
-
-    Attributes:
-        repeats: how many texts did not have to be encoded.
-    """
-
-    def __init__(self, encoder: Any) -> None:
-        self.encoder = encoder
-        self.repeats = 0
-        self._vectors: dict[str, Tensor] = {}
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Vectors in the order of the texts, `[N, D]`."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        self.repeats += len(texts) - len(new)
-        if new:
-            self._vectors.update(zip(new, self.encoder.encode(new), strict=True))
-        return torch.stack([self._vectors[text] for text in texts])
-
-
 class EmbeddingSource:
     """The embedding method over a `CachedEncoder`."""
 
@@ -140,3 +125,29 @@ class StoredSource:
         }
         self._store.put(identity, tensors, {"ms": scored.ms})
         return scored
+
+
+def encoder_source(
+    folder: Path, name: str = "embedding", method: str = "embedding", **options: Any
+) -> StoredSource:
+    """A method over the default encoder: each text is encoded once, and scores are kept on disk.
+
+    Args:
+        name: what the scores are kept under, the method's options included.
+
+    Raises:
+        ProxyMissing: the encoder is not on this machine.
+    """
+    scorer = registry.build_method(method, **options)
+    cached = scorer.encoder = CachedEncoder(scorer.encoder, DATASET_VECTOR_BYTES)
+    encoder = registry.DEFAULT_ENCODER
+    key = StoreKey("scores", encoder, zoo.ZOO[encoder].revision, options=name)
+    return StoredSource(EmbeddingSource(scorer, cached), folder, key)
+
+
+def installed_encoder_source(folder: Path) -> StoredSource | None:
+    """The cosines of the default encoder; None where it is not on this machine."""
+    try:
+        return encoder_source(folder)
+    except ProxyMissing:
+        return None

@@ -96,9 +96,9 @@ class DeadlineScorer:
         """Passages by the scores that were reached in time."""
         return ranks_from_scores(self.scores(question, passages, units))
 
-    def coverage_threshold(self, coverage: float) -> float | None:
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
         """The method's threshold for a coverage; None where it promises none."""
-        return self.scorer.coverage_threshold(coverage)
+        return self.scorer.coverage_threshold(coverage, cautious)
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The wrapped method's scores; units not read in time get scores by their lexical rank.

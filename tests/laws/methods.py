@@ -16,6 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.levels import LEVELS
+from tamis.compressors.features.second_step import (
+    ENCODER,
+    ENCODER_REQUEST_FEATURES,
+    LINKS,
+    REQUEST_FEATURES,
+)
 from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES
 from tamis.compressors.method import Orderer, Ranker, Scorer
 from tamis.compressors.methods.attnrank import AttnRank
@@ -114,8 +121,13 @@ def make_probe(
     return LinearProbe({name: torch.as_tensor(w).float() for name, w in weights.items()}, card)
 
 
-def question_probe(reader: Any, seed: int = 0) -> LinearProbe:
-    """A probe whose heads outweigh its words and second step: all act, and the script decides."""
+def question_probe(reader: Any, seed: int = 0, by_links: bool = False) -> LinearProbe:
+    """A probe whose heads outweigh its words and second step: all act, and the script decides.
+
+    Args:
+        by_links: with the second step that probes had before units were judged by what surrounds
+            them.
+    """
     draw = torch.Generator().manual_seed(seed)
     heads = 2 * reader.card.layers * reader.card.heads
 
@@ -125,12 +137,25 @@ def question_probe(reader: Any, seed: int = 0) -> LinearProbe:
     head_weights = 0.5 + torch.rand(heads, generator=draw)
     weights = {
         "first": torch.cat([head_weights / heads, small(len(WORD_FEATURES))]),
-        "hop": torch.cat([torch.ones(1), small(len(HOP_FEATURES) - 1)]),
         "calibration": [0.7, 0.1, -0.2, 0.3],
         "alone": torch.cat([head_weights / heads, small(1)]),
         # the request's best and sum would let one passage move another's score
         "alone_calibration": [0.8, 0.0, 0.0, 0.2],
     }
+    if by_links:
+        weights["hop"] = torch.cat([torch.ones(1), small(len(HOP_FEATURES) - 1)])
+    else:
+        for prefix, extra in (("", 0), (ENCODER, 1)):
+            requests = len(REQUEST_FEATURES) + extra * len(ENCODER_REQUEST_FEATURES)
+            weights |= {
+                f"{prefix}own": small(3 + extra),
+                f"{prefix}links": small(len(LINKS)),
+                f"{prefix}levels": small((1 + extra) * len(LEVELS) + 1),
+                f"{prefix}gates": small(2 * (requests + 1)).view(2, -1),
+                f"{prefix}scale": small(requests + 1),
+                f"{prefix}request": torch.stack([torch.zeros(requests), torch.ones(requests)]),
+                f"{prefix}calibration": [0.7, 0.1, -0.2, 0.3],
+            }
     return make_probe(reader, "question_rows", weights)
 
 
@@ -140,10 +165,13 @@ def sentinel_probe(reader: Any) -> LinearProbe:
     return make_probe(reader, "sentinel", weights, "sentinel")
 
 
-def _question_rows(trained: bool = True, isolated: bool = False) -> BuiltMethod:
+def _question_rows(
+    trained: bool = True, isolated: bool = False, by_links: bool = False, with_encoder: bool = False
+) -> BuiltMethod:
     reader = scripted_reader()
-    probe = question_probe(reader) if trained else None
-    return BuiltMethod(QuestionRows(reader, probe, isolated), (reader,))
+    probe = question_probe(reader, by_links=by_links) if trained else None
+    models: tuple[Any, ...] = (reader, ScriptedEncoder()) if with_encoder else (reader,)
+    return BuiltMethod(QuestionRows(reader, probe, isolated, encoder=(*models, None)[1]), models)
 
 
 def _sentinel() -> BuiltMethod:
@@ -193,6 +221,12 @@ def _over_scripted_reader(make: Callable[[ScriptedReader], Scorer]) -> Callable[
 
 OWN_VARIANTS = {
     "question_rows": MethodVariant("question_rows", _question_rows, follows_script=True),
+    "question_rows with an encoder": MethodVariant(
+        "question_rows", lambda: _question_rows(with_encoder=True), follows_script=True
+    ),
+    "question_rows by links": MethodVariant(
+        "question_rows", lambda: _question_rows(by_links=True), follows_script=True
+    ),
     "question_rows untrained": MethodVariant(
         "question_rows", lambda: _question_rows(trained=False), True, True
     ),

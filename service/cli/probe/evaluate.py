@@ -111,13 +111,16 @@ def _read_cases(
     from tamis.probes.errors import BadInput
     from tamis.service.datasets.cached_reader import cached_reader
     from tamis.service.datasets.record_files import name_distinctly
-    from tamis.service.training.probe.labelled_readings import read_answerable
+    from tamis.service.datasets.score_sources import installed_encoder_source
+    from tamis.service.training.probe.labelled_readings import RecordReader
 
     found = named_or_shipped_probe(probe, "question_rows", proxy)
     method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found)
     with file_bars() as report:
         files = name_distinctly([parse_record_file(name) for name in data])
-        cases = list(read_answerable(method, files, readings_folder(cache), report))
+        folder = readings_folder(cache)
+        reader = RecordReader(method, folder, cosines=installed_encoder_source(folder))
+        cases = list(reader.read_answerable(files, report))
     if not cases:
         raise BadInput(
             f"no question of {', '.join(data)} has both gold and other sentences; "

@@ -72,10 +72,14 @@ def train(
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
 
+    Where the sentence encoder is installed (`tamis models pull minilm-l6`), the probe also learns
+    to weigh its cosines. Sets of four domains or more are fitted so that it holds on others.
+
     Example: tamis probe train --proxy ./my-model --data train.jsonl.gz --out my-probe.safetensors
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.fit import check_l2
+    from tamis.service.datasets.score_sources import installed_encoder_source
     from tamis.service.training.probe.fitting import train_probe as fit
     from tamis.service.training.probe.sentinel import SentinelRecipe, train_sentinel
 
@@ -101,9 +105,9 @@ def train(
         else:
             reader = load_proxy(proxy, read_layers or layers)
             depth, loss = layers or max(1, reader.card.layers * 2 // 3), loss or "listwise"
-            probe, _ = fit(
-                reader, files, readings_folder(cache), depth, report, loss, l2, read_layers
-            )
+            folder = readings_folder(cache)
+            cosines = installed_encoder_source(folder)
+            probe, _ = fit(reader, files, folder, depth, report, loss, l2, read_layers, cosines)
     written = probe.save(out)
     print_figures(probe.card.figures)
     Console(stderr=True).print(f"wrote {written}")

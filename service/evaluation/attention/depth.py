@@ -17,13 +17,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.words import WORD_FEATURES, Lexicon
+from tamis.compressors.features.second_step import RequestTexts
+from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     first_features,
-    second_step_probabilities,
-    second_step_scores,
+    isolated_features,
+    unit_probabilities,
+    unit_scores,
 )
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -42,8 +44,8 @@ from tamis.service.evaluation.evidence.tally import (
     record_progress,
     tally_evidence,
 )
-from tamis.service.training.probe.fitting import fit_ordering, probe_card, split_held_out
-from tamis.service.training.probe.labelled_readings import LabelledReading, read_answerable
+from tamis.service.training.probe.fitting import fit_steps, probe_card, split_held_out
+from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,29 @@ class HeadCut:
 
 @dataclass(frozen=True, slots=True)
 class FittedCut:
-    """A cut and the probe fitted to it; `columns` are the features of a full reading it keeps."""
+    """A cut and the probe fitted to it.
+
+    Attributes:
+        columns, isolated_columns: the features of a full reading that it keeps, in the first step
+            and where attention is alone.
+    """
 
     cut: HeadCut
     columns: Tensor
+    isolated_columns: Tensor
     probe: LinearProbe
 
-    def probabilities(self, first: Tensor, lexicon: Lexicon) -> tuple[float, ...]:
-        """How likely each of U units is to answer, from features `[U, 2·L·H + words]`."""
-        z = second_step_scores(self.probe, first[:, self.columns], lexicon)
-        return tuple(second_step_probabilities(self.probe, z).tolist())
+    def probabilities(
+        self, texts: RequestTexts, first: Tensor, isolated: Tensor
+    ) -> tuple[float, ...]:
+        """How likely each of U units is to answer.
+
+        Args:
+            first, isolated: features of a full reading, `[U, 2·L·H + words]`, `[U, 2·L·H + 1]`.
+        """
+        kept = first[:, self.columns], isolated[:, self.isolated_columns]
+        z, _ = unit_scores(self.probe, texts, *kept)
+        return tuple(unit_probabilities(self.probe, z).tolist())
 
 
 def exit_cuts(depths: Sequence[int], heads: int) -> list[HeadCut]:
@@ -93,11 +108,14 @@ def strongest_head_cuts(counts: Sequence[int], sizes: Tensor, heads: int) -> lis
     return [HeadCut("heads", of, of[-1] // heads + 1) for of in best]
 
 
-def cut_columns(cut: HeadCut, total: int) -> Tensor:
-    """A cut's columns of the first step's features: means, maxima, words. `total` is `L·H`."""
+def cut_columns(cut: HeadCut, total: int, others: int = len(WORD_FEATURES)) -> Tensor:
+    """A cut's columns of a full reading's features: means, maxima, and what follows them.
+
+    Args:
+        total: `L·H`. others: how many features follow those of heads.
+    """
     heads = torch.tensor(cut.heads)
-    words = torch.arange(2 * total, 2 * total + len(WORD_FEATURES))
-    return torch.cat([heads, heads + total, words])
+    return torch.cat([heads, heads + total, torch.arange(2 * total, 2 * total + others)])
 
 
 def fit_cut(cut: HeadCut, cases: Sequence[LabelledReading], card: ProbeCard) -> FittedCut:
@@ -106,9 +124,15 @@ def fit_cut(cut: HeadCut, cases: Sequence[LabelledReading], card: ProbeCard) -> 
     Args:
         cases: with the features of the full reading. card: of a probe for the full reading.
     """
-    columns = cut_columns(cut, card.layers * card.heads)
-    weights, _, _ = fit_ordering([replace(case, first=case.first[:, columns]) for case in cases])
-    return FittedCut(cut, columns, LinearProbe(weights, replace(card, layers=cut.depth)))
+    total = card.layers * card.heads
+    columns, isolated = cut_columns(cut, total), cut_columns(cut, total, 1)
+    kept = [
+        replace(case, first=case.first[:, columns], isolated=case.isolated[:, isolated])
+        for case in cases
+    ]
+    weights = fit_steps(kept).weights
+    # of fewer heads than the card has: `unit_scores` looks at sizes alone
+    return FittedCut(cut, columns, isolated, LinearProbe(weights, replace(card, layers=cut.depth)))
 
 
 def head_sizes(full: FittedCut, cases: Sequence[LabelledReading]) -> Tensor:
@@ -165,11 +189,12 @@ class CutPanel(Panel):
     ) -> dict[str, TimedScores]:
         """Every cut's scores of one case; the time is that of the full reading."""
         reading = self.readings.get_or_read(question, passages, units, self.method.read)
-        lexicon = Lexicon(question, passages, units)
-        first = first_features(reading, question, lexicon)
+        texts = RequestTexts.of(question, passages, units, reading.tokens)
+        first = first_features(reading, question, texts.lexicon)
+        isolated = isolated_features(reading)
         scored = {}
         for each in self.probes:
-            values = each.probabilities(first, lexicon)
+            values = each.probabilities(texts, first, isolated)
             scores = Scores(values, best_unit_scores(values, units, len(passages)), True)
             scored[each.cut.name] = TimedScores(scores, sum(reading.timings_ms.values()), True)
         return scored
@@ -211,7 +236,7 @@ def read_training_cases(
     Raises:
         BadInput: the files have too little to learn from.
     """
-    cases = list(read_answerable(method, files, folder, report))
+    cases = list(RecordReader(method, folder).read_answerable(files, report))
     fit_on, _ = split_held_out(cases)
     return fit_on, probe_card(proxy, method.layers, files, cases)
 

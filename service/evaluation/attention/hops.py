@@ -177,7 +177,7 @@ def training_case(ways: WayReader, way: str, record: Record) -> list[LabelledRea
     if not gold.any() or gold.all():
         return []
     reading = ways.read(way, (record["question"], passages_of(record), units), fold_of(record))
-    return [label_reading(way, record, reading, gold)]
+    return [label_reading(way, way, record, units, reading, gold)]
 
 
 def way_figures(

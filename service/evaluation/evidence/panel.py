@@ -19,20 +19,18 @@ from tamis.compressors import registry
 from tamis.compressors.method import ReadingScorer, check_scores
 from tamis.compressors.methods.fusion import UNIT_WEIGHTS, fuse_scores
 from tamis.probes.errors import BadInput
-from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.case_readings import CaseReadings, store_key
 from tamis.service.datasets.reading_store import StoreKey
 from tamis.service.datasets.score_sources import (
-    CachedEncoder,
-    EmbeddingSource,
     ScoreSource,
     StoredSource,
     TimedScores,
     TimedSource,
     TwoStepSource,
+    encoder_source,
 )
 
 BLENDS = {
@@ -159,7 +157,7 @@ def build_panel(names: Sequence[str], proxy: str, folder: Path) -> BuiltPanel:
             sources[name] = _proxy_source(built, cached, options, folder)
             proxies[id(cached)] = proxy_facts(cached)
         elif info.needs_encoder:
-            sources[name] = _encoder_source(name, method, options, folder)
+            sources[name] = encoder_source(folder, name, method, **options)
         else:
             sources[name] = TimedSource(registry.build_method(method, **options))
     return BuiltPanel(tuple(proxies.values()), Panel(names, sources))
@@ -185,17 +183,6 @@ def _describe_options(method: type, options: Mapping[str, Any]) -> str:
     parameters = inspect.signature(method).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     return f"{method.__name__} {defaults | dict(options)}"
-
-
-def _encoder_source(
-    name: str, method: str, options: Mapping[str, Any], folder: Path
-) -> ScoreSource:
-    """A method over the encoder: each text is encoded once, and scores are kept on disk."""
-    scorer: Any = registry.build_method(method, **options)
-    cached_encoder = scorer.encoder = CachedEncoder(scorer.encoder)
-    encoder = registry.DEFAULT_ENCODER
-    key = StoreKey("scores", encoder, zoo.ZOO[encoder].revision, options=name)
-    return StoredSource(EmbeddingSource(scorer, cached_encoder), folder, key)
 
 
 def proxy_facts(reader: CachedReader) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.pipeline.reranking import Reranker
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput
+from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.case_readings import CaseReadings, store_key
 from tamis.service.datasets.qrels import JudgedQuery
 from tamis.service.datasets.ranking_metrics import ndcg, recall
 from tamis.service.datasets.record_files import file_sha256
 from tamis.service.datasets.records import read_jsonl
-from tamis.service.datasets.score_sources import CachedEncoder
 from tamis.service.datasets.statistics import paired_bootstrap
 from tamis.service.evaluation.evidence.result_file import ResultFile, ResultRow
 from tamis.service.files.json_values import replace_non_finite

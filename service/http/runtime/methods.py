@@ -45,7 +45,7 @@ class SingleThreadEncoder:
     """
 
     def __init__(self, encoder: Any) -> None:
-        self._encoder, self.tokens = encoder, encoder.tokens
+        self._encoder = encoder
         self._owner = ThreadPoolExecutor(1, "tamis-encoder")
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 4096) -> Tensor:

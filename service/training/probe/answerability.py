@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,16 +14,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from tamis.compressors.features.answerability import answer_features
-from tamis.compressors.features.words import WORD_FEATURES, hop_features
-from tamis.compressors.methods.question_rows import answerability, second_step_scores
+from tamis.compressors.features.second_step import second_step_features
+from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.methods.question_rows import answerability, unit_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
-from tamis.probes.probing.linear import LinearProbe
-from tamis.service.datasets.records import annotated_units
+from tamis.probes.probing.gated import gated_scores
+from tamis.probes.probing.linear import LinearProbe, ProbeCard
+from tamis.service.datasets.records import request_units
 from tamis.service.training.probe.labelled_readings import LabelledReading, label_reading
 
 _C = 0.1
 """Inverse weight of the squared norm in the logistic regression."""
+UNFINISHED_CARD = ProbeCard("", "", "", "", 0, 0, ())
+"""Of weights that are still being fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +36,19 @@ class CrossFitWeights:
 
     Attributes:
         whole: fitted on all questions, `[F]`. bias: that of `whole`.
-        folds: weights and bias by fold.
+        folds: weights and bias by fold. by_domain: whether a fold is a domain, or some articles.
     """
 
     whole: Tensor
     bias: float
-    folds: dict[int, tuple[Tensor, float]]
+    folds: Mapping[str | int, tuple[Tensor, float]]
+    by_domain: bool = False
 
-    def scores(self, features: Tensor, fold: int) -> Tensor:
+    def fold_of(self, case: LabelledReading) -> str | int:
+        """The fold that a case is in."""
+        return case.domain if self.by_domain else case.fold
+
+    def scores(self, features: Tensor, fold: str | int) -> Tensor:
         """Scores `[U]` by weights that were fitted without the fold, centred as in that fit."""
         w, bias = self.folds.get(fold, (self.whole, self.bias))
         # less the bias of the whole, so that absolute scores mean the same in every fold
@@ -47,20 +56,25 @@ class CrossFitWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerabilityFits:
-    """The fits that the features of answerability are computed with."""
+class FittedSteps:
+    """The fits that the features of answerability are computed with.
+
+    Attributes:
+        first, alone: out of fold. weights: of the second step, by name.
+    """
 
     first: CrossFitWeights
-    hop: CrossFitWeights
     alone: CrossFitWeights
+    weights: Mapping[str, Tensor]
 
     def features(self, case: LabelledReading) -> Tensor:
-        """Features of one request, by weights that were fitted without its article."""
-        z = self.first.scores(case.first, case.fold)
-        second = torch.from_numpy(hop_features(case.lexicon, z.double().numpy()))
-        z = self.hop.scores(second, case.fold)
-        alone = self.alone.scores(case.isolated, case.fold)
-        return answer_features(z, alone, case.first[:, -len(WORD_FEATURES) :])
+        """Features of one request; first step and attention by weights that never saw its fold."""
+        first = self.first.scores(case.first, self.first.fold_of(case))
+        alone = self.alone.scores(case.isolated, self.alone.fold_of(case))
+        words = case.first[:, -len(WORD_FEATURES) :]
+        features = second_step_features(case.texts, first, alone, words)
+        z = gated_scores(LinearProbe(self.weights, UNFINISHED_CARD), features)
+        return answer_features(z, alone, words)
 
 
 def remove_gold(case: LabelledReading) -> LabelledReading | None:
@@ -70,18 +84,19 @@ def remove_gold(case: LabelledReading) -> LabelledReading | None:
     """
     docs = case.record["docs"]
     record = {**case.record, "docs": [doc for doc in docs if not doc["gold"]], "answer_spans": []}
-    units = annotated_units(case.record)
+    units = request_units(case.record)
     kept = [i for i, unit in enumerate(units) if not docs[unit.passage]["gold"]]
     if not kept:
         return None
     tokens = tuple(case.tokens[i] for i in kept)
     reading = Reading(case.isolated[torch.tensor(kept), :-1], tokens, 0, 0, {})
-    bare = label_reading(case.source, record, reading, torch.zeros(len(kept), dtype=torch.bool))
+    gold = torch.zeros(len(kept), dtype=torch.bool)
+    bare = label_reading(case.source, case.domain, record, request_units(record), reading, gold)
     return replace(bare, fold=case.fold)
 
 
 def fit_answerability(
-    fits: AnswerabilityFits, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
+    fits: FittedSteps, present: Sequence[LabelledReading], absent: Sequence[LabelledReading]
 ) -> Tensor:
     """Weights and bias `[len(ANSWER_FEATURES) + 1]` of a logistic regression over requests.
 
@@ -123,7 +138,7 @@ def answerability_figures(
 
 
 def _answerability(probe: LinearProbe, case: LabelledReading) -> float:
-    z = second_step_scores(probe, case.first, case.lexicon)
+    z, _ = unit_scores(probe, case.texts, case.first, case.isolated)
     return answerability(probe, case.first, z, case.isolated) or 0.0
 
 

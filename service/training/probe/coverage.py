@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,31 +11,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.methods.question_rows import isolated_probabilities
+from tamis.compressors.features.second_step import ENCODER
+from tamis.compressors.methods.question_rows import isolated_probabilities, unit_probabilities
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import record_id
-from tamis.service.training.probe.figures import unit_probabilities
+from tamis.service.training.probe.figures import case_probabilities, scores_of
 from tamis.service.training.probe.labelled_readings import LabelledReading
 
 COVERAGE_TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _SPLITS = 200
+_MIN_QUESTIONS = 10
+"""Of a domain that may count as the hardest one."""
+_USUAL_COVERAGE = 0.9
 Floats = NDArray[np.float64]
 
 
 def coverage_weights(probe: LinearProbe, cases: Sequence[LabelledReading]) -> dict[str, Tensor]:
     """The lowest probability of each question's gold units, ascending, `[questions]` each.
 
-    `lowest` is of the probabilities by all features, `alone_lowest` of those by a unit's own.
+    `lowest` is of the probabilities by all features, `encoder_lowest` of those with an encoder,
+    `alone_lowest` of those by a unit's own. Names ending in `_hardest` have the questions of one
+    domain: the one whose evidence scores lowest.
     """
-    together = [_lowest_gold_probability(unit_probabilities(probe, case), case) for case in cases]
-    alone = [
-        _lowest_gold_probability(isolated_probabilities(probe, case.isolated), case)
-        for case in cases
-    ]
-    return {
-        "lowest": torch.tensor(together).sort().values,
-        "alone_lowest": torch.tensor(alone).sort().values,
+    kinds: dict[str, Callable[[LabelledReading], Tensor]] = {
+        "lowest": lambda case: case_probabilities(probe, case),
+        "alone_lowest": lambda case: isolated_probabilities(probe, case.isolated),
     }
+    if f"{ENCODER}levels" in probe.weights and all(case.cosines is not None for case in cases):
+        kinds[f"{ENCODER}lowest"] = lambda case: unit_probabilities(
+            probe, scores_of(probe, case, with_cosines=True), ENCODER
+        )
+    found: dict[str, Tensor] = {}
+    for name, probabilities in kinds.items():
+        by_domain: dict[str, list[float]] = {}
+        for case in cases:
+            lowest = _lowest_gold_probability(probabilities(case), case)
+            by_domain.setdefault(case.domain, []).append(lowest)
+        found[name] = torch.tensor([p for of in by_domain.values() for p in of]).sort().values
+        many = [torch.tensor(of) for of in by_domain.values() if len(of) >= _MIN_QUESTIONS]
+        if len(many) > 1:
+            hardest = min(many, key=lambda of: conformal_threshold(of, _USUAL_COVERAGE))
+            found[f"{name}_hardest"] = hardest.sort().values
+    return found
 
 
 def _lowest_gold_probability(p: Tensor, case: LabelledReading) -> float:
@@ -77,7 +94,7 @@ class _ScoredUnits:
 
     @classmethod
     def score(cls, probe: LinearProbe, cases: Sequence[LabelledReading]) -> _ScoredUnits:
-        p = [unit_probabilities(probe, case) for case in cases]
+        p = [case_probabilities(probe, case) for case in cases]
         return cls(
             torch.cat(p).double().numpy(),
             np.concatenate([np.array(case.tokens, dtype=np.float64) for case in cases]),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.question_rows import second_step_probabilities, second_step_scores
+from tamis.compressors.methods.question_rows import unit_probabilities, unit_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.training.probe.labelled_readings import LabelledReading
@@ -23,7 +23,7 @@ def probe_figures(
     Args:
         shares: of a question's tokens, at which the evidence kept is measured.
     """
-    p = [unit_probabilities(probe, case) for case in cases]
+    p = [case_probabilities(probe, case) for case in cases]
     flat, gold = torch.cat(p).double().numpy(), torch.cat([c.gold for c in cases]).double().numpy()
     group = np.repeat(np.arange(len(cases)), [len(c.gold) for c in cases])
     skill = brier_skill(flat, gold, group)
@@ -71,6 +71,12 @@ def fill_token_share(scores: Tensor, tokens: Sequence[int], share: float) -> lis
     return chosen
 
 
-def unit_probabilities(probe: LinearProbe, case: LabelledReading) -> Tensor:
+def case_probabilities(probe: LinearProbe, case: LabelledReading) -> Tensor:
     """The probability of each unit of one question, `[U]`."""
-    return second_step_probabilities(probe, second_step_scores(probe, case.first, case.lexicon))
+    return unit_probabilities(probe, scores_of(probe, case))
+
+
+def scores_of(probe: LinearProbe, case: LabelledReading, with_cosines: bool = False) -> Tensor:
+    """The score of each unit of one question, `[U]`."""
+    cosines = case.cosines if with_cosines else None
+    return unit_scores(probe, case.texts, case.first, case.isolated, cosines)[0]

@@ -1,6 +1,6 @@
 """Fits the default method's probe on labelled questions; its figures are of articles held out.
 
-records ─ read (cached) ─► features ─ fit ─► first step ─ out of fold ─► second step ─► calibration
+records ─ read (cached) ─► features ─► first step ─ out of domain ─► second step ─► calibration
                               └ a fifth of the articles is held out for the figures on the card
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.words import hop_features
-from tamis.compressors.methods.question_rows import QuestionRows, second_step_scores
+from tamis.compressors.features.second_step import ENCODER, second_step_features
+from tamis.compressors.features.words import WORD_FEATURES, hop_features
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.fit import (
@@ -25,6 +26,7 @@ from tamis.probes.probing.fit import (
     fit_listwise,
     fit_logistic,
 )
+from tamis.probes.probing.gated import GatedQuestion, fit_gated, gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.record_files import (
@@ -33,24 +35,28 @@ from tamis.service.datasets.record_files import (
     describe_file,
     name_distinctly,
 )
+from tamis.service.datasets.score_sources import ScoreSource
 from tamis.service.training.probe.answerability import (
-    AnswerabilityFits,
+    UNFINISHED_CARD,
     CrossFitWeights,
+    FittedSteps,
     answerability_figures,
     fit_answerability,
 )
 from tamis.service.training.probe.coverage import coverage_figures, coverage_weights
-from tamis.service.training.probe.figures import probe_figures
-from tamis.service.training.probe.labelled_readings import (
-    LabelledReading,
-    read_answerable,
-    read_unanswerable,
-)
+from tamis.service.training.probe.figures import probe_figures, scores_of
+from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader, hard_units
 
 Fit = Callable[[Sequence[LabelledFeatures], float], tuple[Tensor, float]]
 LOSSES: dict[str, Fit] = {"listwise": fit_listwise, "logistic": fit_logistic}
 L2 = 0.01
 """Weight of the squared norm in the first step."""
+ALONE_L2 = 1e-3
+"""Likewise where attention alone is fitted."""
+MIN_DOMAINS = 4
+"""With so many domains, the second step is fitted on scores of fits without the question's domain,
+so that it learns how far a first step can be trusted that never saw the like; with fewer, without
+its article."""
 
 
 def train_probe(
@@ -62,12 +68,14 @@ def train_probe(
     loss: str = "listwise",
     l2: float = L2,
     read_layers: int | None = None,
+    cosines: ScoreSource | None = None,
 ) -> tuple[LinearProbe, list[LabelledReading]]:
     """Fits a probe on all folds but the first, which the figures on its card are measured on.
 
     Args:
         layers: that the probe uses. read_layers: that are read, if more, so that one reading serves
             probes of several depths.
+        cosines: an encoder's; the probe then also has weights to be used with one.
 
     Raises:
         BadInput: an unknown loss, an l2 below 0, or files without enough to learn from.
@@ -81,12 +89,11 @@ def train_probe(
     if method.layers < layers:
         raise BadInput(f"layers is {layers} and only {read_layers} are read; read more")
     exit_layer = layers if method.layers > layers else None
-    cases = list(read_answerable(method, files, cache, report, exit_layer))
+    reader = RecordReader(method, cache, exit_layer, cosines)
+    cases = list(reader.read_answerable(files, report))
     fitted, held_out = split_held_out(cases)
-    absent, held_out_absent = _split_first_fold(
-        list(read_unanswerable(method, files, cache, report, exit_layer))
-    )
-    weights = _fit_weights(fitted, absent, LOSSES[loss], l2)
+    absent, held_out_absent = _split_first_fold(list(reader.read_unanswerable(files, report)))
+    weights = fit_weights(fitted, absent, LOSSES[loss], l2)
     card = probe_card(proxy, layers, files, cases)
     probe = LinearProbe(weights | coverage_weights(LinearProbe(weights, card), held_out), card)
     figures = {
@@ -139,55 +146,129 @@ def _split_first_fold(
     return [case for case in cases if case.fold], [case for case in cases if not case.fold]
 
 
-def _fit_weights(
-    cases: Sequence[LabelledReading], absent: Sequence[LabelledReading], fit: Fit, l2: float
+def fit_weights(
+    cases: Sequence[LabelledReading],
+    absent: Sequence[LabelledReading],
+    fit: Fit = fit_listwise,
+    l2: float = L2,
 ) -> dict[str, Tensor]:
-    """Weights of both steps and of answerability; each later fit is on scores out of fold."""
-    gold = [case.gold for case in cases]
-    weights, first, hop = fit_ordering(cases, fit, l2)
-    isolated = [LabelledFeatures(c.isolated, c.gold) for c in cases]
-    alone, z_alone = _fit_out_of_fold(cases, isolated, fit_logistic, 1e-3)
-    fits = AnswerabilityFits(first, hop, alone)
-    return weights | {
+    """Weights of both steps and of answerability; each later fit is on scores out of fold.
+
+    Args:
+        absent: questions without an answer, of the same folds.
+    """
+    steps = fit_steps(cases, fit, l2)
+    return dict(steps.weights) | {"answerable": fit_answerability(steps, cases, absent)}
+
+
+def fit_steps(
+    cases: Sequence[LabelledReading], fit: Fit = fit_listwise, l2: float = L2
+) -> FittedSteps:
+    """The fits of both steps, with and without an encoder where the cases have cosines."""
+    first, z_first = _fit_out_of_fold(cases, first_questions(cases), fit, l2)
+    alone, z_alone = _fit_out_of_fold(cases, isolated_questions(cases), fit_logistic, ALONE_L2)
+    alone_calibration = fit_calibration(z_alone, [case.gold for case in cases], absolute=True)
+    weights = {
+        "first": first.whole,
         "alone": alone.whole,
-        "alone_calibration": _calibration_weights(fit_calibration(z_alone, gold, absolute=True)),
-        "answerable": fit_answerability(fits, cases, absent),
+        "alone_calibration": _calibration_weights(alone_calibration),
     }
+    weights |= fit_second_step(cases, z_first, z_alone, False)
+    if all(case.cosines is not None for case in cases):
+        weights |= fit_second_step(cases, z_first, z_alone, True)
+    return FittedSteps(first, alone, weights)
+
+
+def first_questions(cases: Sequence[LabelledReading]) -> list[LabelledFeatures]:
+    """The features of the first step, heads and words.
+
+    How long a unit is has no weight: a step of a procedure must not fall because it is short.
+    """
+    length = WORD_FEATURES.index("log_tokens") - len(WORD_FEATURES)
+    return [LabelledFeatures(_without_length(case.first, length), case.gold) for case in cases]
+
+
+def isolated_questions(cases: Sequence[LabelledReading]) -> list[LabelledFeatures]:
+    """The features of each unit's own window; its length has no weight here either."""
+    return [LabelledFeatures(_without_length(case.isolated, -1), case.gold) for case in cases]
+
+
+def _without_length(features: Tensor, column: int) -> Tensor:
+    """The features with one column set to 0, whose weight is then 0."""
+    bare = features.clone()
+    bare[:, column] = 0
+    return bare
+
+
+def fit_second_step(
+    cases: Sequence[LabelledReading],
+    first: Sequence[Tensor],
+    alone: Sequence[Tensor],
+    with_cosines: bool,
+) -> dict[str, Tensor]:
+    """The weights of the second step and the calibration of its scores, out of fold."""
+    prefix = ENCODER if with_cosines else ""
+    features = [
+        second_step_features(
+            case.texts,
+            z,
+            z_alone,
+            case.first[:, -len(WORD_FEATURES) :],
+            case.cosines if with_cosines else None,
+        )
+        for case, z, z_alone in zip(cases, first, alone, strict=True)
+    ]
+    questions = [
+        GatedQuestion(each.of_units(units := hard_units(case)), case.gold[units], case.domain)
+        for each, case in zip(features, cases, strict=True)
+    ]
+    weights = fit_gated(questions, prefix)
+    probe = LinearProbe(weights, UNFINISHED_CARD)
+    z = [gated_scores(probe, each, prefix) for each in features]
+    calibration = fit_calibration(z, [case.gold for case in cases])
+    return weights | {f"{prefix}calibration": _calibration_weights(calibration)}
 
 
 def fit_ordering(
-    cases: Sequence[LabelledReading], fit: Fit = fit_listwise, l2: float = L2
+    cases: Sequence[LabelledReading],
 ) -> tuple[dict[str, Tensor], CrossFitWeights, CrossFitWeights]:
-    """Fits the two steps that order units, and the calibration of their probabilities.
+    """Fits a first step and a second step of links alone, for studies that compare readings.
 
     Returns:
         the weights by name; `first` has one for each column of `LabelledReading.first`, `[F]`,
         whatever those are; then the fits of the first and of the second step.
     """
-    first, z = _fit_out_of_fold(cases, [LabelledFeatures(c.first, c.gold) for c in cases], fit, l2)
-    second = [_second_step_question(case, scores) for case, scores in zip(cases, z, strict=True)]
+    questions = [LabelledFeatures(c.first, c.gold) for c in cases]
+    first, z = _fit_out_of_fold(cases, questions, fit_listwise, L2)
+    second = [
+        LabelledFeatures(
+            torch.from_numpy(hop_features(case.texts.lexicon, scores.double().numpy())), case.gold
+        )
+        for case, scores in zip(cases, z, strict=True)
+    ]
     hop, z = _fit_out_of_fold(cases, second, fit_listwise, 1e-3)
     calibration = _calibration_weights(fit_calibration(z, [case.gold for case in cases]))
     return {"first": first.whole, "hop": hop.whole, "calibration": calibration}, first, hop
 
 
-def _second_step_question(case: LabelledReading, first: Tensor) -> LabelledFeatures:
-    return LabelledFeatures(
-        torch.from_numpy(hop_features(case.lexicon, first.double().numpy())), case.gold
-    )
-
-
 def _fit_out_of_fold(
     cases: Sequence[LabelledReading], questions: Sequence[LabelledFeatures], fit: Fit, l2: float
 ) -> tuple[CrossFitWeights, list[Tensor]]:
-    """Weights fitted on all questions; each question's scores by a fit without its article."""
+    """Weights fitted on all questions; each question's scores by a fit without its fold."""
     pairs = list(zip(questions, cases, strict=True))
-    folds = {
-        fold: fit([q for q, case in pairs if case.fold != fold], l2)
-        for fold in sorted({case.fold for case in cases})
-    }
-    found = CrossFitWeights(*fit(questions, l2), folds)
-    return found, [found.scores(q.features, case.fold) for q, case in pairs]
+    by_domain = len({case.domain for case in cases}) >= MIN_DOMAINS
+
+    def fit_some(some: Sequence[tuple[LabelledFeatures, LabelledReading]]) -> tuple[Tensor, float]:
+        features = [question.of_units(hard_units(case)) for question, case in some]
+        if by_domain and fit is fit_listwise:
+            return fit_listwise(features, l2, domains=[case.domain for _, case in some])
+        return fit(features, l2)
+
+    folds: dict[str | int, tuple[Tensor, float]] = {}
+    found = CrossFitWeights(*fit_some(pairs), folds, by_domain)
+    for fold in sorted({found.fold_of(case) for case in cases}, key=str):
+        folds[fold] = fit_some([pair for pair in pairs if found.fold_of(pair[1]) != fold])
+    return found, [found.scores(q.features, found.fold_of(case)) for q, case in pairs]
 
 
 def _calibration_weights(calibration: Calibration) -> Tensor:
@@ -200,13 +281,16 @@ def recalibrate(probe: LinearProbe, cases: Sequence[LabelledReading]) -> LinearP
     Its order of sentences stays. Answerability is not calibrated anew: that takes questions without
     an answer.
     """
-    z = [second_step_scores(probe, case.first, case.lexicon) for case in cases]
     gold = [case.gold for case in cases]
+    z = [scores_of(probe, case) for case in cases]
     alone = [case.isolated @ probe.weight("alone", (case.isolated.shape[1],)) for case in cases]
     weights = dict(probe.weights) | {
         "calibration": _calibration_weights(fit_calibration(z, gold)),
         "alone_calibration": _calibration_weights(fit_calibration(alone, gold, absolute=True)),
     }
+    if f"{ENCODER}levels" in probe.weights and all(case.cosines is not None for case in cases):
+        z = [scores_of(probe, case, with_cosines=True) for case in cases]
+        weights[f"{ENCODER}calibration"] = _calibration_weights(fit_calibration(z, gold))
     weights |= coverage_weights(LinearProbe(weights, probe.card), cases)
     figures = dict(probe.card.figures) | {"recalibrated_on": len(cases)}
     figures["coverage"] = coverage_figures(LinearProbe(weights, probe.card), cases)

@@ -38,7 +38,7 @@ class FixedScorer:
             tuple(self.values), (max(self.values),), True, answerability=self.answerability
         )
 
-    def coverage_threshold(self, coverage):
+    def coverage_threshold(self, coverage, cautious=False):
         return self.threshold
 
 

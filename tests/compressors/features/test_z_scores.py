@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tamis.compressors
 from tamis.compressors.features import words
 from tamis.compressors.features.log_odds import log_odds, scalar_log_odds
-from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.features.z_scores import correlation, deviation, z_scores
 from tamis.compressors.methods import fusion
 
 SOURCES = Path(tamis.compressors.__file__).parent
@@ -55,6 +55,15 @@ def test_without_an_epsilon_a_negligible_deviation_gives_0():
     assert z_scores([1e9, 1e9 + 0.1]).tolist() == [0, 0]
     assert z_scores([1e9, 1e9 + 10]).tolist() == [-1, 1]
     assert z_scores([0.0, 1e-6]).tolist() == pytest.approx([-1, 1])
+
+
+def test_correlation_is_pearsons_and_0_where_nothing_varies():
+    first, second = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 5])
+    assert correlation(first, second) == pytest.approx(np.corrcoef(first, second)[0, 1])
+    assert correlation(first, -first) == pytest.approx(-1)
+    assert correlation(first, np.ones(4)) == 0
+    assert (correlation(np.array([]), np.array([])), deviation(np.array([]))) == (0, 0)
+    assert deviation(first) == pytest.approx(1.25**0.5)
 
 
 @pytest.mark.parametrize("margin", [1e-6, 1e-9])
@@ -98,7 +107,9 @@ def test_these_are_the_only_z_scores_and_log_odds_of_the_package():
     assert odds_files() == {"features/log_odds.py"}
     assert calls("z_scores") == {
         ("features/rank_fusion.py", ""),
+        ("features/second_step.py", "_EPSILON"),
         ("features/words.py", "_EPSILON"),
+        ("features/z_scores.py", ""),
         ("methods/fusion.py", "_EPSILON"),
         ("methods/fusion.py", ""),
     }

@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.second_step import ENCODER, RequestTexts, second_step_features
+from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.features.words import WORD_FEATURES, hop_features, word_features
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
+    isolated_features,
     pool_question_rows,
     untrained_scores,
 )
@@ -24,6 +27,7 @@ from tamis.compressors.reading.windows import read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration
+from tamis.probes.probing.gated import PARTS, gated_scores
 from tamis.probes.prompt import TEMPLATES
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
@@ -91,9 +95,9 @@ def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():
     assert found.calibrated
 
 
-def test_a_score_is_the_second_step_over_the_first_calibrated():
+def test_a_score_is_the_second_step_of_links_over_the_first_calibrated():
     units, reader = units_of(BRIDGE), ScriptedReader.from_needles("Lima")
-    probe = question_probe(reader)
+    probe = question_probe(reader, by_links=True)
     method = QuestionRows(reader, probe)
     found, reading = method.scores(QUESTION, BRIDGE, units), method.read(QUESTION, BRIDGE, units)
     of_words = torch.from_numpy(word_features(QUESTION, bridge(), reading.tokens))
@@ -102,6 +106,70 @@ def test_a_score_is_the_second_step_over_the_first_calibrated():
     due = Calibration(*probe.weights["calibration"].tolist())(second)
     assert found.values == pytest.approx(due.tolist(), abs=FP32)
     assert found.passages == (max(found.values[:2]), found.values[2], max(found.values[3:]))
+
+
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_a_score_is_the_gated_second_step_over_the_first_calibrated(with_encoder):
+    units, reader = units_of(BRIDGE), ScriptedReader.from_needles("Lima")
+    probe, encoder = question_probe(reader), ScriptedEncoder() if with_encoder else None
+    method = QuestionRows(reader, probe, encoder=encoder)
+    found, reading = method.scores(QUESTION, BRIDGE, units), method.read(QUESTION, BRIDGE, units)
+    assert (reading.cosines is not None) == with_encoder
+    of_words = torch.from_numpy(word_features(QUESTION, bridge(), reading.tokens))
+    first = torch.cat([reading.features, of_words], 1) @ probe.weights["first"]
+    alone = isolated_features(reading) @ probe.weights["alone"]
+    texts = RequestTexts.of(QUESTION, BRIDGE, units, reading.tokens)
+    features = second_step_features(texts, first, alone, of_words, reading.cosines)
+    prefix = ENCODER if with_encoder else ""
+    due = Calibration(*probe.weights[f"{prefix}calibration"].tolist())(
+        gated_scores(probe, features, prefix)
+    )
+    assert found.values == pytest.approx(due.tolist(), abs=FP32)
+
+
+def test_the_encoder_is_used_where_it_is_there_unless_told_otherwise():
+    units, reader, encoder = (
+        units_of(BRIDGE),
+        ScriptedReader.from_needles("Lima"),
+        ScriptedEncoder(),
+    )
+    probe = question_probe(reader)
+
+    def values(**options):
+        return QuestionRows(reader, probe, **options).scores(QUESTION, BRIDGE, units).values
+
+    without = values()
+    assert values(encoder=encoder) != without
+    read = len(encoder.read_log)
+    assert read == len(units) + 1
+    assert values(encoder=encoder, use_encoder=False) == without
+    assert values(encoder=encoder, isolated=True) == values(isolated=True)
+    assert len(encoder.read_log) == read
+    for options in ({}, {"encoder": encoder, "isolated": True}):
+        with pytest.raises(BadInput, match="use_encoder is true, and there is none"):
+            values(use_encoder=True, **options)
+    old = question_probe(reader, by_links=True)
+    with pytest.raises(BadInput, match="fitted without one"):
+        QuestionRows(reader, old, encoder=encoder, use_encoder=True)
+    assert QuestionRows(reader, old, encoder=encoder).scores(QUESTION, BRIDGE, units).values
+
+
+def test_a_unit_does_not_score_less_because_it_is_short():
+    """Of the second step's features of a unit, none changes with how many tokens it has."""
+    units = units_of(BRIDGE)
+    first, words = torch.arange(len(units)).float(), torch.rand(len(units), len(WORD_FEATURES))
+    found = [
+        second_step_features(
+            RequestTexts.of(QUESTION, BRIDGE, units, tokens), first, first, words, first
+        )
+        for tokens in ([9] * len(units), [1, *[9] * (len(units) - 1)])
+    ]
+    assert torch.equal(found[0].own, found[1].own)
+    for name in PARTS:
+        assert torch.equal(found[0].parts[name], found[1].parts[name])
+    probe = shipped_probe("question_rows", "smollm2-135m-sharp")
+    assert probe.weights["first"][-len(WORD_FEATURES) + WORD_FEATURES.index("log_tokens")] == 0
+    assert probe.weights["alone"][-1] == 0
 
 
 def test_words_and_titles_are_features_unless_isolated():

@@ -16,7 +16,7 @@ from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
-from tests.laws.methods import question_probe
+from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 
 HAY = "Hay lies here. More hay there."
@@ -47,6 +47,28 @@ def test_a_request_gives_text_spans_scores_and_counts():
     assert out.windows == reader.prompts_read == 3
     assert out.tokens_read > 0
     assert set(out.timings_ms) == {"segment", "tokenize", "read", "score", "select", "total"}
+
+
+@pytest.mark.parametrize("farthest", [0.0, 1e6])
+def test_a_request_unlike_the_fit_is_told_of_and_its_coverage_is_the_hardest_domains(farthest):
+    """`farthest` is how far a request may be from those of the fit: 0, and all are too far."""
+    reader = ScriptedReader.from_needles(PIN)
+    levels = {"lowest": [0.5, 0.6, 0.7, 0.8], "lowest_hardest": [0.1, 0.2, 0.3, 0.4]}
+    weights = {**question_probe(reader).weights, **levels, "unlike": [farthest]}
+    method = QuestionRows(reader, make_probe(reader, "question_rows", weights))
+    compressor = Compressor(method, "question_rows", reader.layout.tokenizer)
+    documents = [*DOCUMENTS, *[HAY] * 6]
+    out = compressor.compress(QUESTION, documents, Budget(coverage=0.8))
+    warned = any("unlike those that scores were fitted on" in line for line in out.warnings)
+    assert warned == (farthest == 0)
+    assert out.threshold == pytest.approx(0.1 if warned else 0.5)
+    assert any("coverage 0.8 is kept as on the hardest" in line for line in out.warnings) == warned
+    limited = compressor.compress(QUESTION, documents, Budget(max_tokens=30))
+    assert any("unlike" in line for line in limited.warnings) == warned
+    assert limited.threshold is None
+    own = compressor.compress(QUESTION, documents, Budget(threshold=0.3))
+    assert own.threshold == 0.3
+    assert compressor.compress(QUESTION, DOCUMENTS, Budget(max_tokens=30)).warnings == ()
 
 
 @pytest.mark.parametrize("budget", [Budget(max_tokens=10_000), Budget(ratio=1.0)])

@@ -97,7 +97,11 @@ def test_a_probe_says_how_deep_a_folder_is_loaded(folder, tmp_path, built):
     probe = question_probe(made)
     card = replace(probe.card, layers=2)
     size = 2 * 2 * made.card.heads + len(WORD_FEATURES)
-    weights = {**probe.weights, "first": probe.weights["first"][-size:]}
+    weights = {
+        **probe.weights,
+        "first": probe.weights["first"][-size:],
+        "alone": probe.weights["alone"][-(2 * 2 * made.card.heads + 1) :],
+    }
     LinearProbe(weights, card).save(tmp_path / "flat.safetensors")
     tamis.compress(ASKED, TEXTS, max_tokens=40, proxy=folder, probe=tmp_path / "flat.safetensors")
     (compressor,) = compress._built.values()

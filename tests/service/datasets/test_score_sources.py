@@ -8,12 +8,12 @@ import torch
 from tamis.compressors.method import best_unit_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
+from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.service.datasets.case_readings import CaseReadings
 from tamis.service.datasets.reading_store import StoreKey
 from tamis.service.datasets.score_sources import (
-    CachedEncoder,
     EmbeddingSource,
     StoredSource,
     TimedScores,

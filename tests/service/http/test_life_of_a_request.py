@@ -19,8 +19,12 @@ from tests.service.http.app_kit import NEEDLE, QUESTION, Running, served, wait_u
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/life_of_a_request.md"
-ELSEWHERE = {"probes/model/hf_backend.py"}
-"""Named for the other way: models that run in transformers."""
+ELSEWHERE = {
+    *("probes/model/hf_backend.py", "probes/model/encoder.py"),
+    *("compressors/features/second_step.py", "probes/probing/gated.py"),
+}
+"""Named for another way: models that run in transformers, machines with a sentence encoder, and
+probes that judge a sentence by what surrounds it; this one's has a second step of links alone."""
 DOCUMENTS = [
     f"The wall is blue. {NEEDLE} Rooms are painted in spring.",
     "Cheese ripens for a year. Caves are cool.",
@@ -89,9 +93,10 @@ def compress(service: Running, question: str, max_tokens: int = 12) -> str:
 
 
 @pytest.fixture(scope="module")
-def trace(proxy_folder: Path) -> Trace:
+def trace(proxy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """Of a request to a service on whose machine no sentence encoder is installed."""
     proxy = load_proxy(proxy_folder, layers_needed("question_rows"))
-    with traced() as trace, served(proxy) as service:
+    with traced() as trace, served(proxy, home=tmp_path_factory.mktemp("home")) as service:
         compress(service, "What is painted?")  # builds what is built once
         trace.running = True
         assert compress(service, QUESTION) == NEEDLE

@@ -85,7 +85,7 @@ def test_a_cut_has_the_probe_that_training_at_its_depth_would_give(study, source
     (cut,) = depth.exit_cuts([layers], tiny.HEADS)
     found = depth.fit_cut(cut, cases, card).probe.weights
     trained, _ = train_probe(proxy, [source], folder / "readings", layers, ignore_progress)
-    for name in ("first", "hop", "calibration"):
+    for name in ("first", "alone", "levels", "calibration"):
         torch.testing.assert_close(found[name], trained.weights[name])
 
 

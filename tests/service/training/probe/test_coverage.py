@@ -8,14 +8,14 @@ import torch
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.record_files import RecordFile, answerable_records, unanswerable_records
-from tamis.service.datasets.records import annotated_units, gold_spans, join_articles, passages_of
+from tamis.service.datasets.records import gold_spans, join_articles, passages_of, request_units
 from tamis.service.training.probe.answerability import answerability_figures, remove_gold
 from tamis.service.training.probe.coverage import (
     COVERAGE_TARGETS,
     coverage_figures,
     reached_coverage,
 )
-from tamis.service.training.probe.figures import unit_probabilities
+from tamis.service.training.probe.figures import case_probabilities
 from tamis.service.training.probe.fitting import train_probe
 from tamis.service.training.probe.labelled_readings import label_reading
 from tests.probes import tiny
@@ -56,9 +56,9 @@ def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     method.layers = LAYERS
     for case in cases[:5]:
         found = remove_gold(case)
-        passages, units = passages_of(found.record), annotated_units(found.record)
+        passages, units = passages_of(found.record), request_units(found.record)
         reading = method.read(found.record["question"], passages, units)
-        again = label_reading(case.source, found.record, reading, found.gold)
+        again = label_reading(case.source, case.domain, found.record, units, reading, found.gold)
         torch.testing.assert_close(
             found.isolated, again.isolated, atol=2e-2, rtol=1e-2
         )  # fp16 on disk
@@ -74,7 +74,7 @@ def test_a_probe_tells_contexts_with_an_answer_from_those_without(trained):
     method = QuestionRows(proxy, probe)
     row, none = cases[0].record, remove_gold(cases[0]).record
     yes, no = (
-        method.scores(r["question"], passages_of(r), annotated_units(r)).answerability
+        method.scores(r["question"], passages_of(r), request_units(r)).answerability
         for r in (row, none)
     )
     assert 0 <= no < yes <= 1
@@ -89,7 +89,7 @@ def test_auroc_falls_to_a_coin_when_both_sides_are_the_same(trained):
 def test_the_thresholds_are_the_lowest_gold_of_the_questions_held_out(trained):
     _, probe, cases = trained
     held = [case for case in cases if not case.fold]
-    lowest = sorted(float(unit_probabilities(probe, case)[case.gold].min()) for case in held)
+    lowest = sorted(float(case_probabilities(probe, case)[case.gold].min()) for case in held)
     assert probe.weights["lowest"].tolist() == pytest.approx(lowest)
     assert len(probe.weights["alone_lowest"]) == len(held)
 

@@ -1,0 +1,200 @@
+"""The second step: a unit is judged with what surrounds it and with the best units so far.
+
+    first step ─┬─ own      its score, that of attention alone, its words, its cosine by an encoder
+                ├─ links    words and titles shared with the best units: the second hop
+                └─ levels   neighbours, paragraph, section, lead-in, heading, passage: runs of steps
+
+How far links and levels are trusted is a gate's decision, which sees the request and no unit of it
+(`probes/probing/gated.py`). The weights with an encoder are others, and begin with `encoder_`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tamis.compressors.features.levels import (
+    Floats,
+    Structure,
+    group_maximum,
+    group_mean,
+    level_features,
+    neighbour_correlation,
+    unit_structure,
+)
+from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES, Lexicon, hop_features
+from tamis.compressors.features.z_scores import correlation, deviation, z_scores
+from tamis.probes.probing.gated import GatedFeatures
+from tamis.probes.text import Passage, Unit
+
+REQUEST_FEATURES = (
+    "log_units",
+    "log_passages",
+    "log_units_a_passage",
+    "entropy",
+    "margin",
+    "has_titles",
+    "median_log_tokens",
+    "spread_log_tokens",
+    "log_question_chars",
+    "attention_like_words",
+    "neighbours_alike",
+    "listed_share",
+    "between_passages",
+)
+ENCODER_REQUEST_FEATURES = ("attention_like_encoder", "encoder_neighbours_alike")
+_LARGEST_MARGIN = 5.0
+ENCODER = "encoder_"
+"""How the names of the weights begin that are used together with an encoder."""
+LINKS = (
+    "words_shared",
+    "title_named",
+    "names_title",
+    "titles_shared_words",
+    "same_passage",
+    "named_and_passage",
+)
+_LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
+_BM25_COLUMN = WORD_FEATURES.index("bm25_z")
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTexts:
+    """What is known of a request before a model reads it.
+
+    Attributes:
+        structure: where its units stand. lexicon: their words.
+        tokens: of each unit. has_titles: whether a passage has a title.
+    """
+
+    question: str
+    structure: Structure
+    lexicon: Lexicon
+    tokens: Sequence[int]
+    has_titles: bool
+
+    @classmethod
+    def of(
+        cls,
+        question: str,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+        tokens: Sequence[int],
+        lexicon: Lexicon | None = None,
+    ) -> RequestTexts:
+        """The texts of a request with at least one unit; `lexicon` where it was made already."""
+        return cls(
+            question,
+            unit_structure(passages, units),
+            lexicon or Lexicon(question, passages, units),
+            tokens,
+            any(passage.title for passage in passages),
+        )
+
+
+def second_step_features(
+    texts: RequestTexts,
+    first: Tensor,
+    attention: Tensor,
+    words: Tensor,
+    cosines: Tensor | None = None,
+) -> GatedFeatures:
+    """The features of a request's second step.
+
+    Args:
+        first: the first step's score of each unit, `[U]`.
+        attention: each unit's score by attention alone, `[U]`.
+        words: `[U, len(WORD_FEATURES)]`.
+        cosines: of each unit with the question, by an encoder, `[U]`.
+    """
+    base = _from_best(first)
+    alone = _from_best(attention)
+    bm25 = words[:, _BM25_COLUMN].double().numpy()
+    own = [base, alone, bm25]
+    levels = [
+        level_features(texts.structure, base),
+        group_maximum(alone, texts.structure.passage)[:, None],
+    ]
+    cosine = None
+    if cosines is not None:
+        cosine = z_scores(cosines.double().numpy(), _EPSILON)
+        own.append(cosine)
+        levels.append(level_features(texts.structure, cosine))
+    request = request_features(
+        texts.question,
+        texts.structure,
+        texts.has_titles,
+        np.asarray(texts.tokens, dtype=np.float64),
+        base,
+        alone,
+        bm25,
+        cosine,
+    )
+    links = hop_features(texts.lexicon, first.double().numpy())[:, _LINK_COLUMNS]
+    return GatedFeatures(
+        # as it is: how good the best unit is tells whether any is
+        first.float(),
+        torch.from_numpy(np.stack(own, 1)).float(),
+        {
+            "links": torch.from_numpy(links).float(),
+            "levels": torch.from_numpy(np.concatenate(levels, 1)).float(),
+        },
+        torch.from_numpy(request).float(),
+    )
+
+
+def _from_best(scores: Tensor) -> Floats:
+    """Scores less the best of the request, which leaves their order and their differences."""
+    return np.asarray((scores - scores.max()).double().numpy())
+
+
+def request_features(
+    question: str,
+    structure: Structure,
+    has_titles: bool,
+    tokens: Floats,
+    first: Floats,
+    attention: Floats,
+    words: Floats,
+    cosines: Floats | None,
+) -> Floats:
+    """One row for a request: `[len(REQUEST_FEATURES)]`, with cosines the encoder's two as well.
+
+    Args:
+        tokens: of each unit, `[U]`.
+        first, attention, words, cosines: scores of each unit `[U]`: the first step's, attention
+            alone, BM25, the encoder's.
+    """
+    units, passages = len(first), int(structure.passage.max()) + 1
+    shares = np.exp(first - first.max())
+    shares /= shares.sum()
+    entropy = -float((shares * np.log(shares + 1e-12)).sum()) / math.log(max(units, 2))
+    ranked = np.sort(first)[::-1]
+    lengths = np.log1p(tokens)
+    row = [
+        math.log(units),
+        math.log(passages),
+        math.log(units / passages),
+        entropy,
+        min(float(ranked[0] - ranked[min(2, units - 1)]), _LARGEST_MARGIN),
+        float(has_titles),
+        float(np.median(lengths)),
+        deviation(lengths),
+        math.log1p(len(question)),
+        correlation(attention, words),
+        neighbour_correlation(first, structure.passage),
+        float(structure.is_listed.mean()),
+        deviation(group_mean(first, structure.passage)) / (deviation(first) + 1e-6),
+    ]
+    if cosines is not None:
+        row += [
+            correlation(attention, cosines),
+            neighbour_correlation(cosines, structure.passage),
+        ]
+    return np.array(row)
