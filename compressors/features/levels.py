@@ -120,13 +120,6 @@ def group_mean(scores: Floats, group: Indices) -> Floats:
     return np.asarray((sums / np.maximum(sizes, 1))[group])
 
 
-def group_maximum(scores: Floats, group: Indices) -> Floats:
-    """For each unit the best score of its group, `[U]`."""
-    best = np.full(group.max() + 1, -np.inf)
-    np.maximum.at(best, group, scores)
-    return np.asarray(best[group])
-
-
 def neighbour_correlation(scores: Floats, passage: Indices) -> float:
     """How alike units score that follow each other in a passage, -1 to 1; 0 for a few units."""
     together = passage[1:] == passage[:-1]

@@ -21,13 +21,18 @@ from torch import Tensor
 from tamis.compressors.features.levels import (
     Floats,
     Structure,
-    group_maximum,
     group_mean,
     level_features,
     neighbour_correlation,
     unit_structure,
 )
-from tamis.compressors.features.words import HOP_FEATURES, WORD_FEATURES, Lexicon, hop_features
+from tamis.compressors.features.words import (
+    HOP_FEATURES,
+    WORD_FEATURES,
+    Lexicon,
+    group_maximum,
+    hop_features,
+)
 from tamis.compressors.features.z_scores import correlation, deviation, z_scores
 from tamis.probes.probing.gated import GatedFeatures
 from tamis.probes.text import Passage, Unit
@@ -60,6 +65,7 @@ LINKS = (
     "named_and_passage",
 )
 _LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
+_ALONE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
 
@@ -113,39 +119,40 @@ def second_step_features(
         words: `[U, len(WORD_FEATURES)]`.
         cosines: of each unit with the question, by an encoder, `[U]`.
     """
-    base = _from_best(first)
-    alone = _from_best(attention)
+    base, alone = _from_best(first), _from_best(attention)
     bm25 = words[:, _BM25_COLUMN].double().numpy()
-    own = [base, alone, bm25]
-    levels = [
-        level_features(texts.structure, base),
-        group_maximum(alone, texts.structure.passage)[:, None],
-    ]
-    cosine = None
-    if cosines is not None:
-        cosine = z_scores(cosines.double().numpy(), _EPSILON)
-        own.append(cosine)
-        levels.append(level_features(texts.structure, cosine))
-    request = request_features(
-        texts.question,
-        texts.structure,
-        texts.has_titles,
-        np.asarray(texts.tokens, dtype=np.float64),
-        base,
-        alone,
-        bm25,
-        cosine,
-    )
+    passage_best = group_maximum(alone, texts.structure.passage)
+    levels = np.concatenate([level_features(texts.structure, base), passage_best[:, None]], 1)
     links = hop_features(texts.lexicon, first.double().numpy())[:, _LINK_COLUMNS]
-    return GatedFeatures(
+    features = GatedFeatures(
         # as it is: how good the best unit is tells whether any is
         first.float(),
-        torch.from_numpy(np.stack(own, 1)).float(),
+        torch.from_numpy(np.stack([base, alone, bm25], 1)).float(),
         {
             "links": torch.from_numpy(links).float(),
-            "levels": torch.from_numpy(np.concatenate(levels, 1)).float(),
+            "levels": torch.from_numpy(levels).float(),
         },
-        torch.from_numpy(request).float(),
+        torch.from_numpy(request_features(texts, base, alone, bm25)).float(),
+    )
+    return features if cosines is None else add_cosines(features, texts, cosines)
+
+
+def add_cosines(features: GatedFeatures, texts: RequestTexts, cosines: Tensor) -> GatedFeatures:
+    """The features without an encoder, and behind them those of its cosines `[U]`."""
+    cosine = z_scores(cosines.double().numpy(), _EPSILON)
+    alone = features.own[:, _ALONE_COLUMN].double().numpy()
+    levels = torch.from_numpy(level_features(texts.structure, cosine)).float()
+    request = features.request.new_tensor(
+        [
+            correlation(alone, cosine),
+            neighbour_correlation(cosine, texts.structure.passage),
+        ]
+    )
+    return GatedFeatures(
+        features.base,
+        torch.cat([features.own, torch.from_numpy(cosine).float()[:, None]], 1),
+        {**features.parts, "levels": torch.cat([features.parts["levels"], levels], 1)},
+        torch.cat([features.request, request]),
     )
 
 
@@ -155,46 +162,32 @@ def _from_best(scores: Tensor) -> Floats:
 
 
 def request_features(
-    question: str,
-    structure: Structure,
-    has_titles: bool,
-    tokens: Floats,
-    first: Floats,
-    attention: Floats,
-    words: Floats,
-    cosines: Floats | None,
+    texts: RequestTexts, first: Floats, attention: Floats, words: Floats
 ) -> Floats:
-    """One row for a request: `[len(REQUEST_FEATURES)]`, with cosines the encoder's two as well.
+    """One row for a request: `[len(REQUEST_FEATURES)]`.
 
     Args:
-        tokens: of each unit, `[U]`.
-        first, attention, words, cosines: scores of each unit `[U]`: the first step's, attention
-            alone, BM25, the encoder's.
+        first, attention, words: scores of each unit `[U]`: the first step's, attention alone, BM25.
     """
-    units, passages = len(first), int(structure.passage.max()) + 1
+    units, passages = len(first), int(texts.structure.passage.max()) + 1
     shares = np.exp(first - first.max())
     shares /= shares.sum()
     entropy = -float((shares * np.log(shares + 1e-12)).sum()) / math.log(max(units, 2))
     ranked = np.sort(first)[::-1]
-    lengths = np.log1p(tokens)
+    lengths = np.log1p(np.asarray(texts.tokens, dtype=np.float64))
     row = [
         math.log(units),
         math.log(passages),
         math.log(units / passages),
         entropy,
         min(float(ranked[0] - ranked[min(2, units - 1)]), _LARGEST_MARGIN),
-        float(has_titles),
+        float(texts.has_titles),
         float(np.median(lengths)),
         deviation(lengths),
-        math.log1p(len(question)),
+        math.log1p(len(texts.question)),
         correlation(attention, words),
-        neighbour_correlation(first, structure.passage),
-        float(structure.is_listed.mean()),
-        deviation(group_mean(first, structure.passage)) / (deviation(first) + 1e-6),
+        neighbour_correlation(first, texts.structure.passage),
+        float(texts.structure.is_listed.mean()),
+        deviation(group_mean(first, texts.structure.passage)) / (deviation(first) + 1e-6),
     ]
-    if cosines is not None:
-        row += [
-            correlation(attention, cosines),
-            neighbour_correlation(cosines, structure.passage),
-        ]
     return np.array(row)

@@ -83,8 +83,6 @@ def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Fea
     titled = np.array(Collection(titled_texts).score(terms))
     whole = lexicon.weight(lexicon.question) + 1e-6
     place = np.array([unit.passage for unit in units])
-    best = np.full(place.max() + 1, -np.inf)
-    np.maximum.at(best, place, bm25)
     columns = (
         np.log1p(bm25),
         z_scores(bm25, _EPSILON),
@@ -93,7 +91,7 @@ def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Fea
         [lexicon.weight(lexicon.question & s) / whole for s in lexicon.stems],
         [lexicon.weight(lexicon.question & s) / whole for s in lexicon.titled],
         [_shared_fraction(lexicon.title_stems[u.passage], lexicon.question) for u in units],
-        np.log1p(best[place]),
+        np.log1p(group_maximum(bm25, place)),
         np.log1p(np.array(tokens)),
     )
     return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
@@ -113,8 +111,6 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     share = np.exp(first - top)
     share /= share.sum()
     place = np.array([unit.passage for unit in lexicon.units])
-    of_passage = np.full(place.max() + 1, -np.inf)
-    np.maximum.at(of_passage, place, first)
     below = first - top
     links = [
         _link_features(lexicon, i, [int(t) for t in best[:_TOP_UNITS] if t != i])
@@ -125,7 +121,7 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
     together = place[1:] == place[:-1]
     neighbours[1:, 0] = np.where(together, below[:-1], _MISSING_NEIGHBOUR)
     neighbours[:-1, 1] = np.where(together, below[1:], _MISSING_NEIGHBOUR)
-    passage_below = of_passage[place] - top
+    passage_below = group_maximum(first, place) - top
     columns = [
         first,
         below,
@@ -136,6 +132,13 @@ def hop_features(lexicon: Lexicon, first: NDArray[np.float64]) -> Features:
         linked[:, 1] * passage_below,
     ]
     return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
+
+
+def group_maximum(scores: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each unit the best score of its group, `[U]`."""
+    best = np.full(group.max() + 1, -np.inf)
+    np.maximum.at(best, group, scores)
+    return np.asarray(best[group])
 
 
 def _link_features(

@@ -37,7 +37,12 @@ from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_fea
 from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
-from tamis.compressors.features.second_step import ENCODER, RequestTexts, second_step_features
+from tamis.compressors.features.second_step import (
+    ENCODER,
+    RequestTexts,
+    add_cosines,
+    second_step_features,
+)
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.features.words import (
     HOP_FEATURES,
@@ -52,7 +57,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.fit import Calibration
-from tamis.probes.probing.gated import gated_scores, is_unlike_fit
+from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
@@ -220,11 +225,13 @@ class QuestionRows(TwoStepMethod):
             answerable = answerability(self.probe, first, z, alone)
             return unit_probabilities(self.probe, z), answerable, False
         texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
-        z, is_unlike = unit_scores(self.probe, texts, first, alone)
+        features = _second_step_features(self.probe, texts, first, alone)
+        z, is_unlike = _score_features(self.probe, features)
         answerable = answerability(self.probe, first, z, alone)
         if not self._has_encoder or reading.cosines is None:
             return unit_probabilities(self.probe, z), answerable, is_unlike
-        z, is_unlike = unit_scores(self.probe, texts, first, alone, reading.cosines)
+        features = add_cosines(features, texts, reading.cosines)
+        z, is_unlike = _score_features(self.probe, features, ENCODER)
         return unit_probabilities(self.probe, z, ENCODER), answerable, is_unlike
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
@@ -278,13 +285,27 @@ def unit_scores(
     """
     if "levels" not in probe.weights:
         return second_step_scores(probe, first, texts.lexicon), False
+    features = _second_step_features(probe, texts, first, isolated)
+    if cosines is None:
+        return _score_features(probe, features)
+    return _score_features(probe, add_cosines(features, texts, cosines), ENCODER)
+
+
+def _second_step_features(
+    probe: LinearProbe, texts: RequestTexts, first: Tensor, isolated: Tensor
+) -> GatedFeatures:
+    """The features of the second step without an encoder; arguments as for `unit_scores`."""
     z = first @ _probe_weights(probe, "first", first.shape[1])
     attention = isolated @ _probe_weights(probe, "alone", isolated.shape[1])
-    words = first[:, -len(WORD_FEATURES) :]
-    features = second_step_features(texts, z, attention, words, cosines)
-    prefix = "" if cosines is None else ENCODER
+    return second_step_features(texts, z, attention, first[:, -len(WORD_FEATURES) :])
+
+
+def _score_features(
+    probe: LinearProbe, features: GatedFeatures, prefix: str = ""
+) -> tuple[Tensor, bool]:
+    """The score of each unit, `[U]`, and whether the request is unlike those of the fit."""
     # of a few units the shape of a request says nothing
-    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
+    is_unlike = len(features.base) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
     return gated_scores(probe, features, prefix), is_unlike
 
 

@@ -96,14 +96,23 @@ def fit_listwise(
         z = stack.features @ w
         if free:
             z = z * temperatures.exp()[domain][stack.group]
-        top = torch.full((groups,), -torch.inf).scatter_reduce(0, stack.group, z.detach(), "amax")
-        norm = (
-            torch.zeros(groups).index_add(0, stack.group, (z - top[stack.group]).exp()).log() + top
-        )
         penalty = l2 * w.square().sum() + TEMPERATURE_L2 * temperatures.square().sum()
-        return -(share * (z - norm[stack.group])).sum() + penalty
+        return listwise_loss(z, stack.group, share) + penalty
 
     return _undo_standardisation(_minimise(loss, size + free, steps)[:size], stack)
+
+
+def listwise_loss(z: Tensor, group: Tensor, share: Tensor) -> Tensor:
+    """The sum over units of their share times -log softmax of their score within their question.
+
+    Args:
+        z: scores, `[N]`. group: the number of each unit's question, `[N]`, from 0 without a gap.
+        share: of each unit in the loss, `[N]`; 0 for units that are not gold.
+    """
+    groups = int(group.max()) + 1
+    top = torch.full((groups,), -torch.inf).scatter_reduce(0, group, z.detach(), "amax")
+    norm = torch.zeros(groups).index_add(0, group, (z - top[group]).exp()).log() + top
+    return -(share * (z - norm[group])).sum()
 
 
 def domain_weights(domains: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tamis.probes.probing.fit import TEMPERATURE_L2, domain_weights
+from tamis.probes.probing.fit import TEMPERATURE_L2, domain_weights, listwise_loss
 from tamis.probes.probing.linear import LinearProbe
 
 PARTS = ("links", "levels")
@@ -67,7 +67,7 @@ def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") 
     own = probe.weight(f"{prefix}own", (features.own.shape[1],))
     scores = features.base + features.own @ own
     row = _request_row(probe, features.request, prefix)
-    gates = request_gates(probe, features.request, prefix)
+    gates = _gates(probe, row, prefix)
     for gate, name in zip(gates, PARTS, strict=True):
         part = features.parts[name]
         scores = scores + gate * (part @ probe.weight(f"{prefix}{name}", (part.shape[1],)))
@@ -76,8 +76,7 @@ def gated_scores(probe: LinearProbe, features: GatedFeatures, prefix: str = "") 
 
 def request_gates(probe: LinearProbe, request: Tensor, prefix: str = "") -> Tensor:
     """How far each part is trusted in a request, 0 to 1: `[len(PARTS)]`."""
-    gates = probe.weight(f"{prefix}gates", (len(PARTS), len(request) + 1))
-    return torch.sigmoid(_request_row(probe, request, prefix) @ gates.T)
+    return _gates(probe, _request_row(probe, request, prefix), prefix)
 
 
 def request_distance(probe: LinearProbe, request: Tensor, prefix: str = "") -> float:
@@ -91,6 +90,10 @@ def is_unlike_fit(probe: LinearProbe, request: Tensor, prefix: str = "") -> bool
     if f"{prefix}unlike" not in probe.weights:
         return False
     return request_distance(probe, request, prefix) > float(probe.weight(f"{prefix}unlike", (1,)))
+
+
+def _gates(probe: LinearProbe, row: Tensor, prefix: str) -> Tensor:
+    return torch.sigmoid(row @ probe.weight(f"{prefix}gates", (len(PARTS), len(row))).T)
 
 
 def _request_row(probe: LinearProbe, request: Tensor, prefix: str) -> Tensor:
@@ -141,7 +144,9 @@ def fit_gated(
     def closure() -> Tensor:
         solver.zero_grad()
         z = scores()
-        loss = stack.listwise_loss(z * temperatures.exp()[stack.domain][stack.question])
+        loss = listwise_loss(
+            z * temperatures.exp()[stack.domain][stack.question], stack.question, stack.share
+        )
         for name, w in weights.items():
             loss = loss + L2[name] * w.square().sum()
         loss = loss + _GATE_L2 * gates[:, :-1].square().sum()
@@ -166,7 +171,9 @@ def _fit_scale(stack: _Stack, request: Tensor, z: Tensor) -> Tensor:
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = stack.listwise_loss(z * _scale(request, weights)[stack.question])
+        loss = listwise_loss(
+            z * _scale(request, weights)[stack.question], stack.question, stack.share
+        )
         loss = loss + _SCALE_L2 * weights.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
@@ -182,7 +189,7 @@ class _Stack:
     Attributes:
         base: `[N]`. columns: `own` and the parts, `[N, n]` each.
         request: `[Q, D]`. question: of each unit, `[N]`. domain: of each question, `[Q]`.
-        share: of each unit among its question's gold, `[N]`. weight: of each question, `[Q]`.
+        share: of each unit among its question's gold, times the question's weight, `[N]`.
     """
 
     base: Tensor
@@ -191,7 +198,6 @@ class _Stack:
     question: Tensor
     domain: Tensor
     share: Tensor
-    weight: Tensor
 
     @classmethod
     def of(cls, questions: Sequence[GatedQuestion]) -> _Stack:
@@ -211,18 +217,8 @@ class _Stack:
             torch.stack([f.request for f in features]).float(),
             owner,
             domain,
-            gold / golds[owner],
-            weight,
+            gold / golds[owner] * weight[owner],
         )
-
-    def listwise_loss(self, z: Tensor) -> Tensor:
-        """The weighted mean over questions of -log softmax of their gold."""
-        questions = len(self.weight)
-        top = torch.full((questions,), -torch.inf)
-        top = top.scatter_reduce(0, self.question, z.detach(), "amax")
-        sums = torch.zeros(questions).index_add(0, self.question, (z - top[self.question]).exp())
-        each = self.share * (z - (sums.log() + top)[self.question])
-        return -(torch.zeros(questions).index_add(0, self.question, each) * self.weight).sum()
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -29,6 +29,10 @@ ReportProgress = Callable[[str, int, int], None]
 """Called with the file's name, the number of its records that are done, and of all its records."""
 
 
+class NoGold(BadInput):
+    """A file has no answerable record with gold sentences."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFile:
     """One file of labelled records and how much of it to use.
@@ -74,11 +78,11 @@ def answerable_records(file: RecordFile) -> list[Record]:
     """The answerable records of a file with gold sentences; single passages get distractors.
 
     Raises:
-        BadInput: no record of the file has a gold sentence.
+        NoGold: no record of the file has a gold sentence.
     """
     rows = [r for r in load_records(file.path) if r.get("answerable", True) and gold_spans(r)]
     if not rows:
-        raise BadInput(
+        raise NoGold(
             f"{file.path} has no answerable record with gold sentences; nothing can be learnt"
         )
     if file.articles:

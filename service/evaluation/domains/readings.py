@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamis.compressors.methods.question_rows import QuestionRows
-from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.domains import find_domain_files
-from tamis.service.datasets.record_files import RecordFile, ReportProgress, name_distinctly
+from tamis.service.datasets.record_files import (
+    NoGold,
+    RecordFile,
+    ReportProgress,
+    name_distinctly,
+)
 from tamis.service.datasets.score_sources import installed_encoder_source
 from tamis.service.training.probe.labelled_readings import LabelledReading, RecordReader
 
@@ -68,7 +72,5 @@ def read_domains(
 def _read(reader: RecordReader, file: RecordFile, report: ReportProgress) -> list[LabelledReading]:
     try:
         return list(reader.read_answerable([file], report))
-    except BadInput as error:
-        if "no answerable record" in str(error):
-            return []
-        raise
+    except NoGold:
+        return []
