@@ -213,8 +213,7 @@ class Rules:
         titles: show each passage's title on a line before its text.
         top_n: keep text of at most so many passages, the best by their best unit.
         keep_tags: always keep what stands between `<keep>` and `</keep>` in a passage.
-        answerable_floor: below this answerability the context counts as holding no answer, unless
-            a unit answers with a probability of .5 or more.
+        answerable_floor: below this answerability the context counts as holding no answer.
         unanswerable: what is returned then: the best there is all the same, nothing, or the
             context as it came, however long it is.
         granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table),

@@ -21,9 +21,6 @@ from tamis.probes.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-_EVEN_ODDS = 0.5
-_LONG_ODDS = 0.02
-
 
 def conformal_threshold(lowest: Tensor, coverage: float) -> float:
     """The lowest probability that a unit to keep may have; 0, which keeps all, if n is too small.
@@ -88,9 +85,8 @@ def check_threshold(budget: Budget, scores: Scores, name: str) -> None:
 def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
     """Whether the context counts as holding no answer and `rules.unanswerable` acts on it.
 
-    A unit that answers with a probability of .5 or more is an answer, although the answerability is
-    lower: it is too low for contexts far shorter than those it was fitted on. Below .02 it holds
-    all the same: the probabilities of units are those of contexts that do hold an answer.
+    Its units' probabilities have no part in it: they are those of contexts that hold an answer, and
+    some unit is always the best.
 
     Raises:
         BadInput: a policy was given, and the method cannot tell.
@@ -102,12 +98,7 @@ def is_unanswerable(scores: Scores, rules: Rules, name: str) -> bool:
             f"{name} cannot tell whether the context holds an answer; leave unanswerable at "
             "best_effort, or use question_rows with its probe"
         )
-    likely = (
-        scores.calibrated
-        and max(scores.values, default=0.0) >= _EVEN_ODDS
-        and scores.answerability >= _LONG_ODDS
-    )
-    return scores.answerability < rules.answerable_floor and not likely
+    return scores.answerability < rules.answerable_floor
 
 
 def unanswerable_warning(rules: Rules, scores: Scores) -> str:

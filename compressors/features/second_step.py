@@ -1,8 +1,12 @@
 """The second step: a unit is judged with what surrounds it and with the best units so far.
 
-    first step ─┬─ own      its score, that of attention alone, its words, its cosine by an encoder
+    first step ─┬─ own      its two scores, its words, its cosine by an encoder
                 ├─ links    words and titles shared with the best units: the second hop
                 └─ levels   neighbours, paragraph, section, lead-in, heading, passage: runs of steps
+
+The first step has two scores, both of heads and words: one was fitted to tell the best unit of each
+request, the other to tell single units apart, whatever the request. The second means the same in
+every window and says more of evidence in many units.
 
 How far links and levels are trusted is a gate's decision, which sees the request and no unit of it
 (`probes/probing/gated.py`). The weights with an encoder are others, and begin with `encoder_`.
@@ -47,15 +51,21 @@ REQUEST_FEATURES = (
     "median_log_tokens",
     "spread_log_tokens",
     "log_question_chars",
-    "attention_like_words",
+    "single_like_words",
     "neighbours_alike",
     "listed_share",
     "between_passages",
 )
-ENCODER_REQUEST_FEATURES = ("attention_like_encoder", "encoder_neighbours_alike")
+ENCODER_REQUEST_FEATURES = ("single_like_encoder", "encoder_neighbours_alike")
 _LARGEST_MARGIN = 5.0
 ENCODER = "encoder_"
 """How the names of the weights begin that are used together with an encoder."""
+ENCODER_SHARE = 1 / 3
+"""Of a request's tokens, those that the encoder reads: of the units that are best without it. All
+of them keep no more. Figures: docs/log/domains.md#2026-11-26-the-encoder-reads-a-third."""
+_MIN_ENCODED_UNITS = 8
+_FILL_QUANTILE = 0.25
+"""Of the cosines that are known: what a unit has that the encoder did not read."""
 LINKS = (
     "words_shared",
     "title_named",
@@ -65,7 +75,7 @@ LINKS = (
     "named_and_passage",
 )
 _LINK_COLUMNS = [HOP_FEATURES.index(name) for name in LINKS]
-_ALONE_COLUMN = 1
+_SINGLE_COLUMN = 1
 _BM25_COLUMN = WORD_FEATURES.index("bm25_z")
 _EPSILON = 1e-6
 
@@ -107,44 +117,75 @@ class RequestTexts:
 def second_step_features(
     texts: RequestTexts,
     first: Tensor,
-    attention: Tensor,
+    single: Tensor,
     words: Tensor,
     cosines: Tensor | None = None,
 ) -> GatedFeatures:
     """The features of a request's second step.
 
     Args:
-        first: the first step's score of each unit, `[U]`.
-        attention: each unit's score by attention alone, `[U]`.
+        first: each unit's score by the fit to whole requests, `[U]`.
+        single: each unit's score by the fit to single units, `[U]`.
         words: `[U, len(WORD_FEATURES)]`.
         cosines: of each unit with the question, by an encoder, `[U]`.
     """
-    base, alone = _from_best(first), _from_best(attention)
+    base, single_base = _from_best(first), _from_best(single)
     bm25 = words[:, _BM25_COLUMN].double().numpy()
-    passage_best = group_maximum(alone, texts.structure.passage)
-    levels = np.concatenate([level_features(texts.structure, base), passage_best[:, None]], 1)
+    passage_best = group_maximum(single_base, texts.structure.passage)
+    levels = np.concatenate(
+        [
+            level_features(texts.structure, base),
+            level_features(texts.structure, single_base),
+            passage_best[:, None],
+        ],
+        1,
+    )
     links = hop_features(texts.lexicon, first.double().numpy())[:, _LINK_COLUMNS]
     features = GatedFeatures(
         # as it is: how good the best unit is tells whether any is
         first.float(),
-        torch.from_numpy(np.stack([base, alone, bm25], 1)).float(),
+        torch.from_numpy(np.stack([base, single_base, bm25], 1)).float(),
         {
             "links": torch.from_numpy(links).float(),
             "levels": torch.from_numpy(levels).float(),
         },
-        torch.from_numpy(request_features(texts, base, alone, bm25)).float(),
+        torch.from_numpy(request_features(texts, base, single_base, bm25)).float(),
     )
     return features if cosines is None else add_cosines(features, texts, cosines)
+
+
+def encoder_candidates(scores: Tensor, tokens: Sequence[int]) -> Tensor:
+    """The units that an encoder shall read, by their indexes, ascending.
+
+    Args:
+        scores: of each unit without the encoder, `[U]`. tokens: of each unit.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    lengths = torch.tensor(tokens, dtype=torch.float64)
+    within = lengths[order].cumsum(0) <= ENCODER_SHARE * lengths.sum()
+    return order[: max(int(within.sum()), _MIN_ENCODED_UNITS)].sort().values
+
+
+def candidate_cosines(cosines: Tensor, candidates: Tensor) -> Tensor:
+    """The cosines of the candidates, and a low one for all other units, `[U]`.
+
+    Args:
+        cosines: `[U]`; those of other units are not looked at.
+    """
+    known = cosines[candidates]
+    filled = torch.full_like(cosines, float(known.quantile(_FILL_QUANTILE)))
+    filled[candidates] = known
+    return filled
 
 
 def add_cosines(features: GatedFeatures, texts: RequestTexts, cosines: Tensor) -> GatedFeatures:
     """The features without an encoder, and behind them those of its cosines `[U]`."""
     cosine = z_scores(cosines.double().numpy(), _EPSILON)
-    alone = features.own[:, _ALONE_COLUMN].double().numpy()
+    single = features.own[:, _SINGLE_COLUMN].double().numpy()
     levels = torch.from_numpy(level_features(texts.structure, cosine)).float()
     request = features.request.new_tensor(
         [
-            correlation(alone, cosine),
+            correlation(single, cosine),
             neighbour_correlation(cosine, texts.structure.passage),
         ]
     )
@@ -161,13 +202,11 @@ def _from_best(scores: Tensor) -> Floats:
     return np.asarray((scores - scores.max()).double().numpy())
 
 
-def request_features(
-    texts: RequestTexts, first: Floats, attention: Floats, words: Floats
-) -> Floats:
+def request_features(texts: RequestTexts, first: Floats, single: Floats, words: Floats) -> Floats:
     """One row for a request: `[len(REQUEST_FEATURES)]`.
 
     Args:
-        first, attention, words: scores of each unit `[U]`: the first step's, attention alone, BM25.
+        first, single, words: scores of each unit `[U]`: the first step's two, and BM25.
     """
     units, passages = len(first), int(texts.structure.passage.max()) + 1
     shares = np.exp(first - first.max())
@@ -185,7 +224,7 @@ def request_features(
         float(np.median(lengths)),
         deviation(lengths),
         math.log1p(len(texts.question)),
-        correlation(attention, words),
+        correlation(single, words),
         neighbour_correlation(first, texts.structure.passage),
         float(texts.structure.is_listed.mean()),
         deviation(group_mean(first, texts.structure.passage)) / (deviation(first) + 1e-6),

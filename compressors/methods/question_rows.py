@@ -41,6 +41,8 @@ from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
     add_cosines,
+    candidate_cosines,
+    encoder_candidates,
     second_step_features,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
@@ -170,11 +172,12 @@ class QuestionRows(TwoStepMethod):
 
     @property
     def reading_key(self) -> str:
-        """The window length, the depth and the encoder; a reading depends on nothing else."""
-        return f"{self.window_tokens} {self.layers}{' and encoder' * self._has_encoder}"
+        """The window length and the depth; with an encoder also the probe, by which it reads."""
+        key = f"{self.window_tokens} {self.layers}"
+        return f"{key} encoder {self.probe.digest()}" if self._has_encoder and self.probe else key
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
-        """Reads every window once, and the units with the encoder; this is the costly half."""
+        """Reads every window once, the best units with the encoder, too; the costly half."""
         want = Want(tuple(range(self.layers)), ("question_mean",))
         reading = read_windows(
             self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
@@ -182,9 +185,26 @@ class QuestionRows(TwoStepMethod):
         if not self._has_encoder or not units:
             return reading
         clock = time.perf_counter()
-        vectors = self.encoder.encode([question, *visible_texts(passages, units)])
+        cosines = self._cosines(reading, question, passages, units)
         timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
-        return replace(reading, cosines=vectors[1:] @ vectors[0], timings_ms=timings)
+        return replace(reading, cosines=cosines, timings_ms=timings)
+
+    def _cosines(
+        self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Tensor:
+        """The cosines of the encoder's candidates, `[U]`; not a number for other units."""
+        assert self.probe is not None
+        lexicon = Lexicon(question, passages, units)
+        texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
+        features = _second_step_features(
+            self.probe, texts, first_features(reading, question, lexicon)
+        )
+        candidates = encoder_candidates(gated_scores(self.probe, features), reading.tokens)
+        shown = visible_texts(passages, units)
+        vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
+        cosines = torch.full((len(units),), torch.nan)
+        cosines[candidates] = vectors[1:] @ vectors[0]
+        return cosines
 
     def score_reading(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
@@ -225,12 +245,13 @@ class QuestionRows(TwoStepMethod):
             answerable = answerability(self.probe, first, z, alone)
             return unit_probabilities(self.probe, z), answerable, False
         texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
-        features = _second_step_features(self.probe, texts, first, alone)
+        features = _second_step_features(self.probe, texts, first)
         z, is_unlike = _score_features(self.probe, features)
         answerable = answerability(self.probe, first, z, alone)
         if not self._has_encoder or reading.cosines is None:
             return unit_probabilities(self.probe, z), answerable, is_unlike
-        features = add_cosines(features, texts, reading.cosines)
+        cosines = candidate_cosines(reading.cosines, encoder_candidates(z, reading.tokens))
+        features = add_cosines(features, texts, cosines)
         z, is_unlike = _score_features(self.probe, features, ENCODER)
         return unit_probabilities(self.probe, z, ENCODER), answerable, is_unlike
 
@@ -274,30 +295,30 @@ def unit_scores(
     probe: LinearProbe,
     texts: RequestTexts,
     first: Tensor,
-    isolated: Tensor,
     cosines: Tensor | None = None,
 ) -> tuple[Tensor, bool]:
     """Each unit's score after the second step, `[U]`, and whether the request is unlike the fit's.
 
     Args:
-        first: the first step's features, `[U, F]`. isolated: those of the unit's own window.
-        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used.
+        first: the first step's features, `[U, F]`.
+        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used. Those
+            of units that are no candidates are not looked at.
     """
     if "levels" not in probe.weights:
         return second_step_scores(probe, first, texts.lexicon), False
-    features = _second_step_features(probe, texts, first, isolated)
+    features = _second_step_features(probe, texts, first)
     if cosines is None:
         return _score_features(probe, features)
-    return _score_features(probe, add_cosines(features, texts, cosines), ENCODER)
+    candidates = encoder_candidates(gated_scores(probe, features), texts.tokens)
+    features = add_cosines(features, texts, candidate_cosines(cosines, candidates))
+    return _score_features(probe, features, ENCODER)
 
 
-def _second_step_features(
-    probe: LinearProbe, texts: RequestTexts, first: Tensor, isolated: Tensor
-) -> GatedFeatures:
+def _second_step_features(probe: LinearProbe, texts: RequestTexts, first: Tensor) -> GatedFeatures:
     """The features of the second step without an encoder; arguments as for `unit_scores`."""
     z = first @ _probe_weights(probe, "first", first.shape[1])
-    attention = isolated @ _probe_weights(probe, "alone", isolated.shape[1])
-    return second_step_features(texts, z, attention, first[:, -len(WORD_FEATURES) :])
+    single = first @ _probe_weights(probe, "single", first.shape[1])
+    return second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :])
 
 
 def _score_features(

@@ -86,6 +86,14 @@ class LinearProbe:
             raise BadModelFile(f"the probe's weight {name!r} is {has}; {shape} is needed")
         return found
 
+    def digest(self) -> str:
+        """The SHA-256 of the weights' file, whether or not it was written."""
+        return hashlib.sha256(self._file_bytes()).hexdigest()
+
+    def _file_bytes(self) -> bytes:
+        data: bytes = save({n: w.float().contiguous() for n, w in sorted(self.weights.items())})
+        return data
+
     def save(self, path: Path) -> Path:
         """Writes the weights (safetensors) and the card beside them (`.json`).
 
@@ -95,7 +103,7 @@ class LinearProbe:
         Raises:
             BadInput: a file cannot be written.
         """
-        data = save({name: w.float().contiguous() for name, w in sorted(self.weights.items())})
+        data = self._file_bytes()
         card = asdict(self.card) | {"weights_sha256": hashlib.sha256(data).hexdigest()}
         weights, card_path = probe_files(path)
         try:

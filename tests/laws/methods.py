@@ -145,12 +145,13 @@ def question_probe(reader: Any, seed: int = 0, by_links: bool = False) -> Linear
     if by_links:
         weights["hop"] = torch.cat([torch.ones(1), small(len(HOP_FEATURES) - 1)])
     else:
+        weights["single"] = torch.cat([head_weights / heads, small(len(WORD_FEATURES))])
         for prefix, extra in (("", 0), (ENCODER, 1)):
             requests = len(REQUEST_FEATURES) + extra * len(ENCODER_REQUEST_FEATURES)
             weights |= {
                 f"{prefix}own": small(3 + extra),
                 f"{prefix}links": small(len(LINKS)),
-                f"{prefix}levels": small((1 + extra) * len(LEVELS) + 1),
+                f"{prefix}levels": small((2 + extra) * len(LEVELS) + 1),
                 f"{prefix}gates": small(2 * (requests + 1)).view(2, -1),
                 f"{prefix}scale": small(requests + 1),
                 f"{prefix}request": torch.stack([torch.zeros(requests), torch.ones(requests)]),

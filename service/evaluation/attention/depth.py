@@ -23,7 +23,6 @@ from tamis.compressors.method import best_unit_scores
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     first_features,
-    isolated_features,
     unit_probabilities,
     unit_scores,
 )
@@ -73,25 +72,20 @@ class FittedCut:
     """A cut and the probe fitted to it.
 
     Attributes:
-        columns, isolated_columns: the features of a full reading that it keeps, in the first step
-            and where attention is alone.
+        columns: the features of a full reading that it keeps, in the first step.
     """
 
     cut: HeadCut
     columns: Tensor
-    isolated_columns: Tensor
     probe: LinearProbe
 
-    def probabilities(
-        self, texts: RequestTexts, first: Tensor, isolated: Tensor
-    ) -> tuple[float, ...]:
+    def probabilities(self, texts: RequestTexts, first: Tensor) -> tuple[float, ...]:
         """How likely each of U units is to answer.
 
         Args:
-            first, isolated: features of a full reading, `[U, 2·L·H + words]`, `[U, 2·L·H + 1]`.
+            first: features of a full reading, `[U, 2·L·H + words]`.
         """
-        kept = first[:, self.columns], isolated[:, self.isolated_columns]
-        z, _ = unit_scores(self.probe, texts, *kept)
+        z, _ = unit_scores(self.probe, texts, first[:, self.columns])
         return tuple(unit_probabilities(self.probe, z).tolist())
 
 
@@ -132,7 +126,7 @@ def fit_cut(cut: HeadCut, cases: Sequence[LabelledReading], card: ProbeCard) -> 
     ]
     weights = fit_steps(kept).weights
     # of fewer heads than the card has: `unit_scores` looks at sizes alone
-    return FittedCut(cut, columns, isolated, LinearProbe(weights, replace(card, layers=cut.depth)))
+    return FittedCut(cut, columns, LinearProbe(weights, replace(card, layers=cut.depth)))
 
 
 def head_sizes(full: FittedCut, cases: Sequence[LabelledReading]) -> Tensor:
@@ -191,10 +185,9 @@ class CutPanel(Panel):
         reading = self.readings.get_or_read(question, passages, units, self.method.read)
         texts = RequestTexts.of(question, passages, units, reading.tokens)
         first = first_features(reading, question, texts.lexicon)
-        isolated = isolated_features(reading)
         scored = {}
         for each in self.probes:
-            values = each.probabilities(texts, first, isolated)
+            values = each.probabilities(texts, first)
             scores = Scores(values, best_unit_scores(values, units, len(passages)), True)
             scored[each.cut.name] = TimedScores(scores, sum(reading.timings_ms.values()), True)
         return scored

@@ -21,9 +21,9 @@ from tamis.probes.probing.linear import LinearProbe
 from tamis.service.training.probe.answerability import UNFINISHED_CARD
 from tamis.service.training.probe.figures import scores_of
 from tamis.service.training.probe.fitting import (
-    ALONE_L2,
     L2,
     MIN_DOMAINS,
+    SINGLE_L2,
     first_questions,
     fit_second_step,
     isolated_questions,
@@ -38,7 +38,7 @@ class LeftOutFits:
     """All fits of one set of cases; those of the first step are shared by several judges."""
 
     cases: Sequence[LabelledReading]
-    _first: dict[frozenset[str], tuple[Weights, Weights]] = field(default_factory=dict)
+    _first: dict[frozenset[str], tuple[Weights, Weights, Weights]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.domains) < MIN_DOMAINS:
@@ -55,20 +55,18 @@ class LeftOutFits:
     def probe_without(self, domain: str) -> LinearProbe:
         """A probe fitted on all other domains, by all steps."""
         others = [case for case in self.cases if case.domain != domain]
-        first, alone = [], []
+        first, single = [], []
         for case in others:
             steps = self._first_steps(frozenset({domain, case.domain}))
             first.append(case.first @ steps[0][0] + steps[0][1])
-            alone.append(case.isolated @ steps[1][0] + steps[1][1])
+            single.append(case.first @ steps[1][0] + steps[1][1])
         steps = self._first_steps(frozenset({domain}))
-        weights = {"first": steps[0][0], "alone": steps[1][0]}
-        weights |= fit_second_step(others, first, alone, False)
-        if all(case.cosines is not None for case in others):
-            weights |= fit_second_step(others, first, alone, True)
+        weights = {"first": steps[0][0], "single": steps[1][0], "alone": steps[2][0]}
+        weights |= fit_second_step(others, first, single)
         return LinearProbe(weights, UNFINISHED_CARD)
 
-    def _first_steps(self, without: frozenset[str]) -> tuple[Weights, Weights]:
-        """The first step and attention alone, fitted without some domains."""
+    def _first_steps(self, without: frozenset[str]) -> tuple[Weights, Weights, Weights]:
+        """Both fits of the first step and attention alone, without some domains."""
         if without not in self._first:
             used = [case for case in self.cases if case.domain not in without]
             units = [hard_units(case) for case in used]
@@ -77,7 +75,8 @@ class LeftOutFits:
             alone = [q.of_units(u) for q, u in zip(isolated_questions(used), units, strict=True)]
             self._first[without] = (
                 fit_listwise(first, L2, domains=domains),
-                fit_logistic(alone, ALONE_L2),
+                fit_logistic(first, SINGLE_L2),
+                fit_logistic(alone, SINGLE_L2),
             )
         return self._first[without]
 

@@ -60,19 +60,21 @@ class FittedSteps:
     """The fits that the features of answerability are computed with.
 
     Attributes:
-        first, alone: out of fold. weights: of the second step, by name.
+        first, single, alone: out of fold. weights: of the second step, by name.
     """
 
     first: CrossFitWeights
+    single: CrossFitWeights
     alone: CrossFitWeights
     weights: Mapping[str, Tensor]
 
     def features(self, case: LabelledReading) -> Tensor:
         """Features of one request; first step and attention by weights that never saw its fold."""
         first = self.first.scores(case.first, self.first.fold_of(case))
+        single = self.single.scores(case.first, self.single.fold_of(case))
         alone = self.alone.scores(case.isolated, self.alone.fold_of(case))
         words = case.first[:, -len(WORD_FEATURES) :]
-        features = second_step_features(case.texts, first, alone, words)
+        features = second_step_features(case.texts, first, single, words)
         z = gated_scores(LinearProbe(self.weights, UNFINISHED_CARD), features)
         return answer_features(z, alone, words)
 
@@ -93,6 +95,14 @@ def remove_gold(case: LabelledReading) -> LabelledReading | None:
     gold = torch.zeros(len(kept), dtype=torch.bool)
     bare = label_reading(case.source, case.domain, record, request_units(record), reading, gold)
     return replace(bare, fold=case.fold)
+
+
+def split_by_answer(
+    cases: Sequence[LabelledReading],
+) -> tuple[list[LabelledReading], list[LabelledReading]]:
+    """Those with gold, and those without."""
+    with_answer = [case for case in cases if case.gold.any()]
+    return with_answer, [case for case in cases if not case.gold.any()]
 
 
 def fit_answerability(
@@ -138,7 +148,7 @@ def answerability_figures(
 
 
 def _answerability(probe: LinearProbe, case: LabelledReading) -> float:
-    z, _ = unit_scores(probe, case.texts, case.first, case.isolated)
+    z, _ = unit_scores(probe, case.texts, case.first)
     return answerability(probe, case.first, z, case.isolated) or 0.0
 
 

@@ -79,4 +79,4 @@ def case_probabilities(probe: LinearProbe, case: LabelledReading) -> Tensor:
 def scores_of(probe: LinearProbe, case: LabelledReading, with_cosines: bool = False) -> Tensor:
     """The score of each unit of one question, `[U]`."""
     cosines = case.cosines if with_cosines else None
-    return unit_scores(probe, case.texts, case.first, case.isolated, cosines)[0]
+    return unit_scores(probe, case.texts, case.first, cosines)[0]

@@ -13,7 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import ENCODER, second_step_features
+from tamis.compressors.features.second_step import (
+    ENCODER,
+    add_cosines,
+    candidate_cosines,
+    encoder_candidates,
+    second_step_features,
+)
 from tamis.compressors.features.words import WORD_FEATURES, hop_features
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
@@ -26,7 +32,7 @@ from tamis.probes.probing.fit import (
     fit_listwise,
     fit_logistic,
 )
-from tamis.probes.probing.gated import GatedQuestion, fit_gated, gated_scores
+from tamis.probes.probing.gated import GatedFeatures, GatedQuestion, fit_gated, gated_scores
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.service.datasets.cached_reader import cached_reader
 from tamis.service.datasets.record_files import (
@@ -42,6 +48,7 @@ from tamis.service.training.probe.answerability import (
     FittedSteps,
     answerability_figures,
     fit_answerability,
+    split_by_answer,
 )
 from tamis.service.training.probe.coverage import coverage_figures, coverage_weights
 from tamis.service.training.probe.figures import probe_figures, scores_of
@@ -51,8 +58,8 @@ Fit = Callable[[Sequence[LabelledFeatures], float], tuple[Tensor, float]]
 LOSSES: dict[str, Fit] = {"listwise": fit_listwise, "logistic": fit_logistic}
 L2 = 0.01
 """Weight of the squared norm in the first step."""
-ALONE_L2 = 1e-3
-"""Likewise where attention alone is fitted."""
+SINGLE_L2 = 1e-3
+"""Likewise in the fits to single units: of heads and words, and of attention alone."""
 MIN_DOMAINS = 4
 """With so many domains, the second step is fitted on scores of fits without the question's domain,
 so that it learns how far a first step can be trusted that never saw the like; with fewer, without
@@ -93,7 +100,8 @@ def train_probe(
     cases = list(reader.read_answerable(files, report))
     fitted, held_out = split_held_out(cases)
     absent, held_out_absent = _split_first_fold(list(reader.read_unanswerable(files, report)))
-    weights = fit_weights(fitted, absent, LOSSES[loss], l2)
+    excerpts, held_out_excerpts = _split_first_fold(list(reader.read_excerpts(files, report)))
+    weights = fit_weights(fitted, absent, LOSSES[loss], l2, excerpts)
     card = probe_card(proxy, layers, files, cases)
     probe = LinearProbe(weights | coverage_weights(LinearProbe(weights, card), held_out), card)
     figures = {
@@ -104,6 +112,9 @@ def train_probe(
     }
     figures["coverage"] = coverage_figures(probe, held_out)
     figures["answerability"] = answerability_figures(probe, held_out, held_out_absent)
+    figures["answerability_of_excerpts"] = answerability_figures(
+        probe, *split_by_answer(held_out_excerpts)
+    )
     return LinearProbe(probe.weights, ProbeCard(**_card_fields(card) | {"figures": figures})), cases
 
 
@@ -151,14 +162,19 @@ def fit_weights(
     absent: Sequence[LabelledReading],
     fit: Fit = fit_listwise,
     l2: float = L2,
+    excerpts: Sequence[LabelledReading] = (),
 ) -> dict[str, Tensor]:
     """Weights of both steps and of answerability; each later fit is on scores out of fold.
 
     Args:
-        absent: questions without an answer, of the same folds.
+        absent: questions without an answer, of the same folds. excerpts: of a few sentences, with
+            an answer or without; answerability alone is fitted on them.
     """
     steps = fit_steps(cases, fit, l2)
-    return dict(steps.weights) | {"answerable": fit_answerability(steps, cases, absent)}
+    with_answer, without = split_by_answer(excerpts)
+    return dict(steps.weights) | {
+        "answerable": fit_answerability(steps, [*cases, *with_answer], [*absent, *without])
+    }
 
 
 def fit_steps(
@@ -166,17 +182,17 @@ def fit_steps(
 ) -> FittedSteps:
     """The fits of both steps, with and without an encoder where the cases have cosines."""
     first, z_first = _fit_out_of_fold(cases, first_questions(cases), fit, l2)
-    alone, z_alone = _fit_out_of_fold(cases, isolated_questions(cases), fit_logistic, ALONE_L2)
+    single, z_single = _fit_out_of_fold(cases, first_questions(cases), fit_logistic, SINGLE_L2)
+    alone, z_alone = _fit_out_of_fold(cases, isolated_questions(cases), fit_logistic, SINGLE_L2)
     alone_calibration = fit_calibration(z_alone, [case.gold for case in cases], absolute=True)
     weights = {
         "first": first.whole,
+        "single": single.whole,
         "alone": alone.whole,
         "alone_calibration": _calibration_weights(alone_calibration),
     }
-    weights |= fit_second_step(cases, z_first, z_alone, False)
-    if all(case.cosines is not None for case in cases):
-        weights |= fit_second_step(cases, z_first, z_alone, True)
-    return FittedSteps(first, alone, weights)
+    weights |= fit_second_step(cases, z_first, z_single)
+    return FittedSteps(first, single, alone, weights)
 
 
 def first_questions(cases: Sequence[LabelledReading]) -> list[LabelledFeatures]:
@@ -201,23 +217,39 @@ def _without_length(features: Tensor, column: int) -> Tensor:
 
 
 def fit_second_step(
-    cases: Sequence[LabelledReading],
-    first: Sequence[Tensor],
-    alone: Sequence[Tensor],
-    with_cosines: bool,
+    cases: Sequence[LabelledReading], first: Sequence[Tensor], single: Sequence[Tensor]
 ) -> dict[str, Tensor]:
-    """The weights of the second step and the calibration of its scores, out of fold."""
-    prefix = ENCODER if with_cosines else ""
+    """The weights of the second step and the calibration of its scores, out of fold.
+
+    Where all cases have cosines, also those with an encoder, which reads the best units by the
+    second step without it.
+
+    Args:
+        first, single: the first step's two scores of each case's units, out of fold.
+    """
     features = [
-        second_step_features(
-            case.texts,
-            z,
-            z_alone,
-            case.first[:, -len(WORD_FEATURES) :],
-            case.cosines if with_cosines else None,
-        )
-        for case, z, z_alone in zip(cases, first, alone, strict=True)
+        second_step_features(case.texts, z, z_single, case.first[:, -len(WORD_FEATURES) :])
+        for case, z, z_single in zip(cases, first, single, strict=True)
     ]
+    weights, scores = _fit_gated_step(cases, features, "")
+    cosines = [case.cosines for case in cases if case.cosines is not None]
+    if len(cosines) < len(cases):
+        return weights
+    features = [
+        add_cosines(
+            each,
+            case.texts,
+            candidate_cosines(cosine, encoder_candidates(z, case.tokens)),
+        )
+        for each, case, cosine, z in zip(features, cases, cosines, scores, strict=True)
+    ]
+    return weights | _fit_gated_step(cases, features, ENCODER)[0]
+
+
+def _fit_gated_step(
+    cases: Sequence[LabelledReading], features: Sequence[GatedFeatures], prefix: str
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """The weights of a second step, calibrated, and the scores that they give to each case."""
     questions = [
         GatedQuestion(each.of_units(units := hard_units(case)), case.gold[units], case.domain)
         for each, case in zip(features, cases, strict=True)
@@ -226,7 +258,7 @@ def fit_second_step(
     probe = LinearProbe(weights, UNFINISHED_CARD)
     z = [gated_scores(probe, each, prefix) for each in features]
     calibration = fit_calibration(z, [case.gold for case in cases])
-    return weights | {f"{prefix}calibration": _calibration_weights(calibration)}
+    return weights | {f"{prefix}calibration": _calibration_weights(calibration)}, z
 
 
 def fit_ordering(

@@ -16,6 +16,7 @@ from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Unit
 from tamis.service.datasets.case_readings import CaseReadings, store_key
 from tamis.service.datasets.domains import domain_of
+from tamis.service.datasets.excerpts import excerpt_records
 from tamis.service.datasets.record_files import (
     RecordFile,
     ReportProgress,
@@ -102,6 +103,20 @@ class RecordReader:
                     gold = torch.zeros(len(units), dtype=torch.bool)
                     yield self.read(file.name, domain, record, gold, with_cosines=False)
                 report(f"{file.name}, no answer", i, len(records))
+
+    def read_excerpts(
+        self, files: Sequence[RecordFile], report: ReportProgress
+    ) -> Iterator[LabelledReading]:
+        """A few sentences of some answerable records each, with their evidence or without any."""
+        for file in files:
+            if file.articles:
+                continue
+            domain, records = domain_of(file), excerpt_records(answerable_records(file))
+            for i, record in enumerate(records, 1):
+                if units := request_units(record):
+                    gold = torch.tensor(gold_labels(record, units))
+                    yield self.read(file.name, domain, record, gold, with_cosines=False)
+                report(f"{file.name}, excerpts", i, len(records))
 
     def read(
         self,

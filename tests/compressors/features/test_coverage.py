@@ -113,10 +113,11 @@ def test_a_context_with_an_answer_is_compressed_whatever_the_policy(counter):
     assert (result.status, result.text) == ("ok", "The grass is green.")
 
 
-def test_a_context_with_a_unit_that_likely_answers_holds_an_answer(counter):
+def test_however_good_the_best_unit_answerability_decides(counter):
     rules = Rules(answerable_floor=0.3, unanswerable="nothing")
-    for best, status in ((0.49, "unanswerable"), (0.5, "ok")):
-        compressor = Compressor(FixedScorer([0.2, best, 0.1], answerability=0.1), "fixed", counter)
+    for answerability, status in ((0.29, "unanswerable"), (0.3, "ok")):
+        scorer = FixedScorer([0.2, 0.99, 0.1], answerability=answerability)
+        compressor = Compressor(scorer, "fixed", counter)
         assert compressor.compress("What?", [TEXT], Budget(max_tokens=20), rules).status == status
 
 

@@ -17,7 +17,6 @@ from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
-    isolated_features,
     pool_question_rows,
     untrained_scores,
 )
@@ -116,10 +115,12 @@ def test_a_score_is_the_gated_second_step_over_the_first_calibrated(with_encoder
     found, reading = method.scores(QUESTION, BRIDGE, units), method.read(QUESTION, BRIDGE, units)
     assert (reading.cosines is not None) == with_encoder
     of_words = torch.from_numpy(word_features(QUESTION, bridge(), reading.tokens))
-    first = torch.cat([reading.features, of_words], 1) @ probe.weights["first"]
-    alone = isolated_features(reading) @ probe.weights["alone"]
+    first, single = (
+        torch.cat([reading.features, of_words], 1) @ probe.weights[name]
+        for name in ("first", "single")
+    )
     texts = RequestTexts.of(QUESTION, BRIDGE, units, reading.tokens)
-    features = second_step_features(texts, first, alone, of_words, reading.cosines)
+    features = second_step_features(texts, first, single, of_words, reading.cosines)
     prefix = ENCODER if with_encoder else ""
     due = Calibration(*probe.weights[f"{prefix}calibration"].tolist())(
         gated_scores(probe, features, prefix)
@@ -168,7 +169,8 @@ def test_a_unit_does_not_score_less_because_it_is_short():
     for name in PARTS:
         assert torch.equal(found[0].parts[name], found[1].parts[name])
     probe = shipped_probe("question_rows", "smollm2-135m-sharp")
-    assert probe.weights["first"][-len(WORD_FEATURES) + WORD_FEATURES.index("log_tokens")] == 0
+    for name in ("first", "single"):
+        assert probe.weights[name][-len(WORD_FEATURES) + WORD_FEATURES.index("log_tokens")] == 0
     assert probe.weights["alone"][-1] == 0
 
 

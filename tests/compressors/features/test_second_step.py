@@ -1,0 +1,70 @@
+"""Which units the encoder reads, and that no other unit's cosine is looked at."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tamis.compressors.features.second_step import (
+    ENCODER_SHARE,
+    RequestTexts,
+    candidate_cosines,
+    encoder_candidates,
+)
+from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.methods.question_rows import QuestionRows, unit_scores
+from tamis.probes.scripted import ScriptedReader
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tests.laws.methods import ScriptedEncoder, question_probe
+
+SCORED = st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 90)), min_size=1, max_size=60)
+
+
+@given(SCORED)
+def test_the_encoder_reads_the_best_units_up_to_its_share_and_never_fewer_than_eight(scored):
+    scores, tokens = torch.tensor([z for z, _ in scored]), [n for _, n in scored]
+    chosen = encoder_candidates(scores, tokens).tolist()
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) >= min(8, len(scored))
+    rest = set(range(len(scored))) - set(chosen)
+    assert min(scores[chosen]) >= max(scores[sorted(rest)], default=-torch.inf)
+    if len(chosen) > 8:
+        assert sum(tokens[u] for u in chosen) <= ENCODER_SHARE * sum(tokens)
+
+
+def test_units_that_were_not_read_have_a_low_cosine_of_those_that_were():
+    cosines = torch.tensor([0.9, torch.nan, 0.1, 0.5, torch.nan])
+    found = candidate_cosines(cosines, torch.tensor([0, 2, 3]))
+    assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
+
+
+def test_scores_are_the_same_whether_all_units_were_encoded_or_the_candidates_alone():
+    passages = [Passage(f"Line {i} says {'Lima' * (i % 7 == 0)} and more. " * 3) for i in range(9)]
+    units, reader = units_of(passages), ScriptedReader.from_needles("Lima")
+    probe, question = question_probe(reader), "Where is Lima?"
+    encoder = ScriptedEncoder()
+    method = QuestionRows(reader, probe, encoder=encoder)
+    reading = method.read(question, passages, units)
+    known = ~reading.cosines.isnan()
+    assert 8 <= known.sum() < len(units)
+    assert len(encoder.read_log) == known.sum() + 1
+    texts = RequestTexts.of(question, passages, units, reading.tokens)
+    first = torch.rand(len(units), reading.features.shape[1] + len(WORD_FEATURES))
+    scores = torch.rand(len(units))
+    whole, part = (
+        unit_scores(probe, texts, first, cosines)[0]
+        for cosines in (scores, scores.where(_candidates(probe, texts, first), torch.nan))
+    )
+    assert torch.equal(whole, part)
+    found = method.score_reading(reading, question, passages, units)
+    assert all(0 < value < 1 for value in found.values)
+
+
+def _candidates(probe, texts, first):
+    without, _ = unit_scores(probe, texts, first)
+    marked = torch.zeros(len(without), dtype=torch.bool)
+    marked[encoder_candidates(without, texts.tokens)] = True
+    return marked
