@@ -346,7 +346,10 @@ def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tenso
     Args:
         prefix: `ENCODER` for scores that an encoder's cosines are part of.
     """
-    return Calibration(*_probe_weights(probe, f"{prefix}calibration", 4).tolist())(z)
+    name = f"{prefix}calibration"
+    # four before a unit's share of the request was weighed
+    size = 4 if len(probe.weights.get(name, ())) == 4 else 5
+    return Calibration(*_probe_weights(probe, name, size).tolist())(z)
 
 
 def isolated_probabilities(probe: LinearProbe, isolated: Tensor) -> Tensor:

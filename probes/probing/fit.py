@@ -168,44 +168,69 @@ def _undo_standardisation(w: Tensor, stack: _Stack) -> tuple[Tensor, float]:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Maps scores z of one request to probabilities: sigmoid(a·z + b·max z + c·logsumexp z + d).
+    """Maps scores z of one request to probabilities.
+
+        sigmoid(a·z + b·max z + c·logsumexp z + d + e·softmax z)
 
     A listwise fit determines which unit is best, not whether any is good; the best score of the
     request and the logsumexp indicate that. `a + b + c` is the slope when all scores rise together;
-    the order of units within a request is that of z.
+    `e` lets a unit that has the request for itself be as sure as it is, however small `a` must be
+    for the many that have hardly a share. The order of units within a request is that of z.
     """
 
     a: float
     b: float
     c: float
     d: float
+    e: float = 0.0
 
     def __call__(self, z: Tensor) -> Tensor:
         """Probabilities `[U]` of scores `[U]`."""
         if not len(z):
             return z
-        return torch.sigmoid(
-            self.a * z + self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d
-        )
+        level = self.b * z.max() + self.c * torch.logsumexp(z, 0) + self.d
+        return torch.sigmoid(self.a * z + level + self.e * z.softmax(0))
 
 
 def fit_calibration(
-    scores: Sequence[Tensor], golds: Sequence[Tensor], absolute: bool = False
+    scores: Sequence[Tensor],
+    golds: Sequence[Tensor],
+    absolute: bool = False,
+    with_share: bool = False,
 ) -> Calibration:
     """Fits a logistic regression of gold on the score, the request's best score and logsumexp.
 
     Args:
         absolute: use the score alone, so that no passage affects the probability of another.
+        with_share: also use the unit's share of the request (the softmax), unless it would lower
+            the probability.
 
     Raises:
         BadInput: a higher score does not mean a higher probability.
     """
+    columns = 1 if absolute else 3
+    found, bias = _fit_logits(scores, golds, columns + with_share)
+    if with_share and found[-1] < 0:
+        found, bias = _fit_logits(scores, golds, columns)
+    a, b, c, e = [*found, *[0.0] * (4 - len(found))]
+    if a <= 0:
+        raise BadInput(
+            f"a higher score does not mean a better unit here (slope {a:.3g}); "
+            "the probe fits nothing"
+        )
+    return Calibration(a, b, c, bias, e)
+
+
+def _fit_logits(
+    scores: Sequence[Tensor], golds: Sequence[Tensor], columns: int
+) -> tuple[list[float], float]:
+    """Weights of the first so many of score, best score, logsumexp and softmax; then the bias."""
     rows = [
-        torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z)], 1)
+        torch.stack([z, z.max().expand_as(z), torch.logsumexp(z, 0).expand_as(z), z.softmax(0)], 1)[
+            :, :columns
+        ]
         for z in scores
     ]
-    if absolute:
-        rows = [row[:, :1] for row in rows]
     questions = [LabelledFeatures(row, gold) for row, gold in zip(rows, golds, strict=True)]
     stack = _Stack.from_questions(questions)
     x = torch.cat([stack.features, torch.ones(len(stack.gold), 1)], 1)
@@ -216,14 +241,7 @@ def fit_calibration(
 
     w = _minimise(loss, x.shape[1], 200)
     weights, bias = _undo_standardisation(w[:-1], stack)
-    a, *rest = weights.tolist()
-    b, c = rest or (0.0, 0.0)
-    if a <= 0:
-        raise BadInput(
-            f"a higher score does not mean a better unit here (slope {a:.3g}); "
-            "the probe fits nothing"
-        )
-    return Calibration(a, b, c, bias + float(w[-1]))
+    return weights.tolist(), bias + float(w[-1])
 
 
 def brier_skill(

@@ -257,7 +257,7 @@ def _fit_gated_step(
     weights = fit_gated(questions, prefix)
     probe = LinearProbe(weights, UNFINISHED_CARD)
     z = [gated_scores(probe, each, prefix) for each in features]
-    calibration = fit_calibration(z, [case.gold for case in cases])
+    calibration = fit_calibration(z, [case.gold for case in cases], with_share=True)
     return weights | {f"{prefix}calibration": _calibration_weights(calibration)}, z
 
 
@@ -304,7 +304,8 @@ def _fit_out_of_fold(
 
 
 def _calibration_weights(calibration: Calibration) -> Tensor:
-    return torch.tensor([calibration.a, calibration.b, calibration.c, calibration.d])
+    slopes = [calibration.a, calibration.b, calibration.c, calibration.d]
+    return torch.tensor([*slopes, calibration.e] if calibration.e else slopes)
 
 
 def recalibrate(probe: LinearProbe, cases: Sequence[LabelledReading]) -> LinearProbe:
@@ -317,12 +318,13 @@ def recalibrate(probe: LinearProbe, cases: Sequence[LabelledReading]) -> LinearP
     z = [scores_of(probe, case) for case in cases]
     alone = [case.isolated @ probe.weight("alone", (case.isolated.shape[1],)) for case in cases]
     weights = dict(probe.weights) | {
-        "calibration": _calibration_weights(fit_calibration(z, gold)),
+        "calibration": _calibration_weights(fit_calibration(z, gold, with_share=True)),
         "alone_calibration": _calibration_weights(fit_calibration(alone, gold, absolute=True)),
     }
     if f"{ENCODER}levels" in probe.weights and all(case.cosines is not None for case in cases):
         z = [scores_of(probe, case, with_cosines=True) for case in cases]
-        weights[f"{ENCODER}calibration"] = _calibration_weights(fit_calibration(z, gold))
+        with_encoder = fit_calibration(z, gold, with_share=True)
+        weights[f"{ENCODER}calibration"] = _calibration_weights(with_encoder)
     weights |= coverage_weights(LinearProbe(weights, probe.card), cases)
     figures = dict(probe.card.figures) | {"recalibrated_on": len(cases)}
     figures["coverage"] = coverage_figures(LinearProbe(weights, probe.card), cases)

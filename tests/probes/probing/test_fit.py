@@ -170,6 +170,47 @@ def test_calibration_is_the_formula_written_down():
     assert Calibration(0.5, -0.2, 0.3, -1.0)(z).tolist() == pytest.approx(due, rel=1e-6)
 
 
+def test_a_units_share_of_its_request_is_weighed_beside_its_score():
+    z = torch.tensor([1.0, 2.0])
+    share = np.exp([1, 2]) / np.exp([1, 2]).sum()
+    due = [1 / (1 + np.exp(-(0.5 * x - 1 + 2.0 * s))) for x, s in zip((1, 2), share, strict=True)]
+    found = Calibration(0.5, 0.0, 0.0, -1.0, 2.0)(z).tolist()
+    assert found == pytest.approx(due, rel=1e-6)
+
+
+def lone_best_requests(questions: int = 3000) -> tuple[list[Tensor], list[Tensor]]:
+    """Requests with one answer, drawn by the softmax of scores of which many are hardly apart."""
+    chance, scores, golds = draw(7), [], []
+    for _ in range(questions):
+        z = 3 * torch.randn(20, generator=chance)
+        gold = torch.zeros(20, dtype=torch.bool)
+        gold[torch.multinomial(z.softmax(0), 1, generator=chance)] = True
+        scores.append(z)
+        golds.append(gold)
+    return scores, golds
+
+
+def test_with_the_share_probabilities_are_right_at_the_top_too():
+    scores, golds = lone_best_requests()
+    truth = torch.cat(golds).float()
+    gaps, errors = [], []
+    for with_share in (False, True):
+        found = fit_calibration(scores, golds, with_share=with_share)
+        p = torch.cat([found(z) for z in scores])
+        top = torch.cat([z.softmax(0) for z in scores]) > 0.9
+        gaps.append(abs(float(p[top].mean() - truth[top].mean())))
+        errors.append(float((p - truth).square().mean()))
+    assert gaps[1] < 0.05 < 0.1 < gaps[0]
+    assert errors[1] < errors[0]
+
+
+def test_a_share_that_would_lower_probabilities_is_left_out():
+    scores, golds = scored_requests(500)
+    turned = [z.softmax(0) < 0.02 for z in scores]
+    gold = [g & t | (z > 3) for g, t, z in zip(golds, turned, scores, strict=True)]
+    assert fit_calibration(scores, gold, with_share=True).e >= 0
+
+
 def test_absolute_calibration_of_one_unit_does_not_hear_of_another():
     found = fit_calibration(*scored_requests(200), absolute=True)
     one = found(torch.tensor([0.7]))
