@@ -24,7 +24,8 @@ _FUNCTION_WORDS = frozenset(
     "within against and or but nor than that which who whose whom where when while because if "
     "unless until whether as is are was were be been being has have had can could may might must "
     "shall should will would does did not its their your our his her my this these those each "
-    "every any some such both either how it they we you he she there also only via per using".split()
+    "every any some such both either how it they we you he she there also only via per "
+    "using".split()
 )
 # no sentence ends with one of these
 _NEVER_LAST = frozenset(
