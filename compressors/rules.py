@@ -25,6 +25,8 @@ Surface = Literal["http", "adapters"]
 RuleKind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
+WORTHLESS = 0.01
+"""Units of a lower probability are not kept merely because the budget has room for them."""
 PLAIN_ORDERS = ("original", "score", "edges")
 """Orders that rendering makes by itself, from passage scores alone; others are methods."""
 CITATION_FIELDS = ("doc", "id", "unit")
@@ -204,6 +206,8 @@ class Rules:
         context_window: also keep so many neighbours on both sides of a kept unit, if they fit.
         dedup: drop a unit whose words overlap a better one's by at least this Jaccard share; None
             for never.
+        fill: fill the budget, also with units whose probability is below `WORTHLESS`, and with
+            headings that have no kept text below them.
         order: of the passages in the output: as given, best first, best at both ends, or as a
             method of ordering puts them.
         separator: between passages.
@@ -234,10 +238,16 @@ class Rules:
         0, "count", "Also keep so many neighbours on both sides.", most=1000, selects=True
     )
     dedup: float | None = rule(
-        None,
+        0.95,
         "share",
-        "Leave out what shares this much of its words with a better one, such as 0.9.",
+        "Leave out what shares this much of its words with a better one.",
         optional=True,
+        selects=True,
+    )
+    fill: bool = rule(
+        False,
+        "flag",
+        "Fill the budget, with what is most likely of no use, too.",
         selects=True,
     )
     order: str = rule(

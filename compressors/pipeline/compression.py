@@ -86,6 +86,7 @@ class PreparedCompression:
             rules,
             self.counter,
             order,
+            scores.calibrated,
         )
 
 

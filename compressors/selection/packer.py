@@ -61,7 +61,7 @@ class BudgetPacker:
             if rules.dedup
             else None
         )
-        self.sections = Sections(renderer.units)
+        self.sections = Sections(renderer.units, renderer.passages)
         self._kept_in_order: list[int] = []
         self._groups: list[tuple[tuple[int, ...], int]] = []
         self._too_long: set[int] = set()
@@ -69,7 +69,7 @@ class BudgetPacker:
         self._trials_left = _MAX_FAILED_TRIALS
 
     def offer(self, u: int, careful: bool = False) -> bool:
-        """Takes a unit, with its table header, if it fits and is no near-duplicate of a kept one.
+        """Takes a unit, with its header or lead-in, if it fits and no kept one is nearly the same.
 
         Args:
             careful: count the joined text before the unit is taken, however sure the estimate is.
@@ -83,7 +83,7 @@ class BudgetPacker:
         # the cheap half of the estimate first: most units end here once the budget is nearly full
         if self.unit_tokens[u] - self._elision_tokens > room + doubt:
             return False
-        group = self.unit_with_header(u)
+        group = self.unit_with_leads(u)
         cost = self._estimate_added_tokens(group)
         if cost > room + doubt or self.is_near_duplicate(u):
             return False
@@ -136,14 +136,18 @@ class BudgetPacker:
         """The tokens of these units as rendered and joined."""
         return self.counter.count(self.renderer.text(chosen))
 
-    def unit_with_header(self, u: int) -> tuple[int, ...]:
-        """The units to take together: a unit, after its table's header unless that is kept."""
-        header = self.sections.headers.get(u)
-        return (u,) if header is None or header in self.kept_units else (header, u)
+    def unit_with_leads(self, u: int) -> tuple[int, ...]:
+        """The units to take together: a unit, after its table's header or lead-in unless kept."""
+        group = [u]
+        while (lead := self.sections.leads.get(group[0])) is not None:
+            if lead in self.kept_units:
+                break
+            group.insert(0, lead)
+        return tuple(group)
 
     def fewest_tokens(self, candidates: Iterable[int]) -> int:
         """The fewest tokens that any of these units has, rendered alone."""
-        groups = map(self.unit_with_header, candidates)
+        groups = map(self.unit_with_leads, candidates)
         shortest = nsmallest(64, groups, key=lambda g: (self._estimate_added_tokens(g), g))
         return min(self.count_tokens(group) for group in shortest)
 
@@ -185,7 +189,7 @@ class BudgetPacker:
         self.enforce_limit()
         if not self._trials_left or u in self._too_long:
             return False
-        group = self.unit_with_header(u)
+        group = self.unit_with_leads(u)
         # in another order than the input's, a unit's neighbours in the output are other ones
         reordered = self.renderer.rules.order != "original"
         if reordered or self.used_tokens + self._count_added_tokens(group) <= self.limit:

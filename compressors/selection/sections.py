@@ -1,11 +1,17 @@
-"""Which units are below a heading or a table's header, and which of these have no kept unit."""
+"""What a unit is not shown without: a table's header, a lead-in; and which headings stand alone."""
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 
-from tamis.probes.text import Unit
+from tamis.probes.text import Passage, Unit
+
+# a value is of no use without the name that stands before it
+_VALUE = re.compile(
+    r"[-*\s(]*(?:Defaults? to\b|Defaults?:|The default is\b|Default value\b)", re.IGNORECASE
+)
 
 
 class Sections:
@@ -16,13 +22,16 @@ class Sections:
     rows.
 
     Attributes:
-        headers: for each table row, the header above it, with nothing but rows between.
+        leads: for each table row, the header above it, with nothing but rows between; for the first
+            piece of code after a line that ends with a colon, that line; for a default value, the
+            unit before it, which names what it is a value of.
     """
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
         self._section_stops = _section_stops(units)
         self._table_stops: dict[int, int] = {}
-        self.headers: dict[int, int] = {}
+        self.leads: dict[int, int] = _lead_ins(units, passages) if passages else {}
+        self._rows: set[int] = set()
         header: int | None = None
         for u, unit in enumerate(units):
             if header is not None and unit.passage != units[header].passage:
@@ -31,7 +40,8 @@ class Sections:
                 header = u
                 self._table_stops[u] = u + 1
             elif header is not None and unit.kind == "table_row":
-                self.headers[u], self._table_stops[header] = header, u + 1
+                self.leads[u], self._table_stops[header] = header, u + 1
+                self._rows.add(u)
             else:
                 header = None
 
@@ -51,7 +61,7 @@ class Sections:
             candidates: the units to check; None for the kept ones.
         """
         candidates = kept_units if candidates is None else set(candidates)
-        rows = sorted(u for u in kept_units if u in self.headers)
+        rows = sorted(u for u in kept_units if u in self._rows)
         tables = {u for u in candidates if u in self._table_stops and not self._has_below(u, rows)}
         text = sorted(u for u in kept_units if u not in self._section_stops and u not in tables)
         headings = {
@@ -64,6 +74,24 @@ class Sections:
         below = self.units_below(u)
         at = bisect_left(ordered, below.start)
         return at < len(ordered) and ordered[at] < below.stop
+
+
+def _lead_ins(units: Sequence[Unit], passages: Sequence[Passage]) -> dict[int, int]:
+    """For code the line that introduces it, for a default value the unit before it."""
+    leads: dict[int, int] = {}
+    for u in range(1, len(units)):
+        before, unit = units[u - 1], units[u]
+        if before.passage != unit.passage:
+            continue
+        text = passages[unit.passage].text
+        is_code = unit.kind == "code" and before.kind != "code"
+        introduced = is_code and text[slice(*before.visible)].endswith((":", "："))
+        valued = unit.kind in ("sentence", "list_item", "html") and _VALUE.match(
+            text, *unit.visible
+        )
+        if introduced or (valued and before.kind != "table_row"):
+            leads[u] = u - 1
+    return leads
 
 
 def _section_stops(units: Sequence[Unit]) -> dict[int, int]:

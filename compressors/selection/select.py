@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from tamis.compressors.rules import PLAIN_ORDERS, Budget, Rules, compile_protect
+from tamis.compressors.rules import PLAIN_ORDERS, WORTHLESS, Budget, Rules, compile_protect
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
 from tamis.compressors.types import SelectedUnits
@@ -28,6 +28,7 @@ def select(
     rules: Rules,
     counter: TextTokenizer,
     arrangement: Sequence[int] | None = None,
+    calibrated: bool = False,
 ) -> SelectedUnits:
     """The units of highest value that fit into the budget, and their text.
 
@@ -35,9 +36,12 @@ def select(
     and no eligible unit left out would still fit. Mandatory units (touched by `Passage.keep` or
     matching `Rules.protect`) come first, then each passage's `min_tokens`, then the rest by value,
     each followed by its neighbours within `Rules.context_window`. A table row brings its header.
-    A heading or a table's header with no kept unit below it makes room for text first, unless it is
-    mandatory or the best unit of all. Under a threshold, units of lower value are left out, and
-    headings are treated like other units.
+    So does the first piece of code after a line that ends with a colon, and a default value, which
+    brings the unit that names it. A heading or a table's header with no kept unit below it makes
+    room for text, unless it is mandatory or the best unit of all, and with `Rules.fill` comes back
+    where room is left. Without that, calibrated units of a probability below `WORTHLESS` are left
+    out, all but the best. Under a threshold, units of lower value are left out, and headings are
+    treated like other units.
 
     Args:
         passages: the input.
@@ -49,6 +53,7 @@ def select(
         counter: the tokenizer that the budget is counted in.
         arrangement: the indices of all passages in the order of the output; needed where
             `rules.order` is an ordering method's name.
+        calibrated: whether the values are probabilities.
 
     Raises:
         BudgetTooSmall: not even one unit fits.
@@ -73,21 +78,29 @@ def select(
     candidates = [u for u in candidates if u in shown]
     floor = -math.inf if budget.threshold is None else budget.threshold
     eligible = [u for u in candidates if values[u] >= floor]
-    _fill(packer, candidates, eligible, ranking)
+    if calibrated and not rules.fill and budget.threshold is None:
+        useful = [u for u in eligible if values[u] >= WORTHLESS]
+        eligible = useful or eligible[:1]
+    _fill(packer, candidates, eligible, ranking, budget.threshold is not None)
     return _make_selection(packer, candidates, eligible, floor)
 
 
 def _fill(
-    packer: BudgetPacker, candidates: Sequence[int], eligible: Sequence[int], ranking: Sequence[int]
+    packer: BudgetPacker,
+    candidates: Sequence[int],
+    eligible: Sequence[int],
+    ranking: Sequence[int],
+    has_threshold: bool,
 ) -> None:
     """Offers units in the order of the rules.
 
     Args:
-        candidates: all units that may be shown, best first. eligible: those above the threshold.
+        candidates: all units that may be shown, best first. eligible: those that may be kept for
+            their value.
         ranking: the passages, best first.
     """
-    has_floor = len(eligible) < len(candidates)
-    if packer.limit < math.inf and not has_floor and packer.take_all(candidates):
+    all_eligible = len(eligible) == len(candidates)
+    if packer.limit < math.inf and all_eligible and packer.take_all(candidates):
         return
     for u in candidates:
         if u in packer.mandatory:
@@ -102,8 +115,8 @@ def _fill(
     packer.enforce_limit()
     if packer.limit < math.inf:
         packer.top_up(eligible)
-        if not has_floor:
-            _prefer_text_to_headings(packer, eligible)
+    if not has_threshold:
+        _prefer_text_to_headings(packer, eligible)
 
 
 def _prefer_text_to_headings(packer: BudgetPacker, eligible: Sequence[int]) -> None:
@@ -116,7 +129,8 @@ def _prefer_text_to_headings(packer: BudgetPacker, eligible: Sequence[int]) -> N
     packer.top_up([u for u in eligible if u not in packer.sections])
     empty = packer.sections.without_content(packer.kept_units, eligible)
     packer.top_up([u for u in eligible if u not in empty])
-    packer.top_up(eligible)
+    if packer.renderer.rules.fill:
+        packer.top_up(eligible)
 
 
 def _meet_min_tokens(
@@ -158,14 +172,14 @@ def _make_selection(
             f"{int(packer.limit)}; raise the budget"
         )
     if left_out := len(packer.mandatory - packer.kept_units):
-        needed = packer.count_tokens(set().union(*map(packer.unit_with_header, packer.mandatory)))
+        needed = packer.count_tokens(set().union(*map(packer.unit_with_leads, packer.mandatory)))
         warnings.append(
             f"{len(packer.mandatory)} units are mandatory and take {needed} tokens, the budget is "
             f"{int(packer.limit)}; {left_out} of them were left out; raise the budget or protect "
             "less"
         )
     if eligible and eligible[0] not in packer.kept_units:
-        needed = packer.count_tokens(packer.unit_with_header(eligible[0]))
+        needed = packer.count_tokens(packer.unit_with_leads(eligible[0]))
         if needed > packer.limit:
             warnings.append(
                 f"the best unit has {needed} tokens as rendered, the budget is "

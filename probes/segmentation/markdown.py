@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from tamis.probes.segmentation.chats_tables import entry_lines
 from tamis.probes.segmentation.code import FENCE, fence_cuts
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
+from tamis.probes.segmentation.markup import LINKED_TITLE
+from tamis.probes.segmentation.wrapped_lines import is_continued
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _RULE = re.compile(r"([=\-~^\"*+#])\1{2,}+$")
@@ -63,7 +65,8 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         return True
     row = lines.rows[at]
     opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
-    return opens or _is_table(lines.rows, at)
+    linked = LINKED_TITLE.match(row) is not None and "|" not in row
+    return opens or linked or _is_table(lines.rows, at)
 
 
 def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
@@ -100,11 +103,18 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
     row, below, after = (*lines.rows[at : at + 3], "", "")[:3]
     rule = _RULE.match(row)
     if _ATX.match(row):
-        return [(lines.starts[at], "heading")], at + 1
+        is_open = (
+            below
+            and not _ends_block(lines, at + 1, _ITEM)
+            and is_continued(row.lstrip("# "), below)
+        )
+        return [(lines.starts[at], "heading")], at + 1 + bool(is_open)
     if rule and below and after == row:
         return [(lines.starts[at], "heading")], at + 3
     if rule:
         return [(lines.starts[at], "sentence")], at + 1
+    if LINKED_TITLE.match(row) and "|" not in row:
+        return [(lines.starts[at], "heading")], at + 1
     if _is_underline(below, row) and not _ITEM.match(row):
         return [(lines.starts[at], "heading")], at + 2
     return [], at

@@ -21,6 +21,7 @@ from tamis.probes.segmentation.config import config_marks
 from tamis.probes.segmentation.json_html import html_marks, json_marks
 from tamis.probes.segmentation.lines import Mark, paragraph_marks
 from tamis.probes.segmentation.markdown import markdown_marks
+from tamis.probes.segmentation.markup import PERMALINK
 from tamis.probes.segmentation.sentences import sentence_starts
 from tamis.probes.text import Passage, Piece, Unit, UnitKind
 from tamis.probes.tokens import replace_surrogates
@@ -113,12 +114,33 @@ def _spans(text: str, marks: Iterator[Mark]) -> Iterator[tuple[int, int, UnitKin
 
 def _pieces(text: str, spans: Iterator[tuple[int, int, UnitKind]]) -> list[Piece]:
     """The pieces: each visible span with the white space after it, the first also before it."""
-    visible = list(spans)
+    visible = list(_join_permalinks(text, spans))
     edges = [0, *(start for start, _, _ in visible[1:]), len(text)]
     return [
         Piece(start, stop, (first, last), kind)
         for (first, last, kind), (start, stop) in zip(visible, pairwise(edges), strict=False)
     ]
+
+
+def _join_permalinks(
+    text: str, spans: Iterator[tuple[int, int, UnitKind]]
+) -> Iterator[tuple[int, int, UnitKind]]:
+    """The spans, where a lone pilcrow or link to a heading belongs to the span before it."""
+    last: tuple[int, int, UnitKind] | None = None
+    for start, stop, kind in spans:
+        if (
+            last
+            and PERMALINK.fullmatch(text, start, stop)
+            and stop - last[0] <= PIECE_CHARS
+            and last[2] != "table_header"
+        ):
+            last = (last[0], stop, last[2])
+            continue
+        if last:
+            yield last
+        last = (start, stop, kind)
+    if last:
+        yield last
 
 
 def _cuts(text: str, start: int, stop: int, limit: int) -> Iterator[int]:

@@ -9,13 +9,15 @@ Last by clauses, where a script ends no sentence with a full stop.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from sentencex import get_sentence_boundaries
 
 from tamis.probes.segmentation.clauses import clause_starts, is_southeast_asian
 from tamis.probes.segmentation.lines import Lines, lines_of
+from tamis.probes.segmentation.markup import markup_spans
+from tamis.probes.segmentation.wrapped_lines import continued_lines
 
 # sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take 0.6 s
 WINDOW_CHARS = 2_000
@@ -57,6 +59,9 @@ _TAIL = re.compile(
 _OPEN_END = re.compile(r"(?:\b(?:[Vv]ol|[Ff]ig|[Ee]q|Bros|EE|vs|cf|[Nn]r)\.|\.\s?\.)\s*$")
 # Thai and Lao put a full stop after abbreviations and nowhere else: 'พ.ศ. 2560', 'ดร. สมชาย'
 _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
+# a name with dots is no end of a sentence: 'asyncio.Future.result', 'Makefile.PL', 'subprocess.'
+_DOTTED = re.compile(r"[\w.]*\w\.$")
+_NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Za-z]\w*[.(_]\S|\w*\d")
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
 _ORDINAL_LANGUAGES = frozenset(
     {"de", "da", "nb", "nn", "no", "fi", "et", "cs", "sk", "hu", "sl", "hr", "pl"}
@@ -71,7 +76,8 @@ def sentence_starts(text: str, start: int, stop: int, language: str) -> Iterator
         language: a code; its primary subtag selects the abbreviations.
     """
     subtag = language.partition("-")[0].lower()
-    for first, last in pairwise([*_statements(text, start, stop), stop]):
+    statements = _outside_markup(text, start, stop, list(_statements(text, start, stop)))
+    for first, last in pairwise([*statements, stop]):
         sentences = [first, *sorted(_repaired_starts(text, first, last, subtag))]
         for begin, end in pairwise([*sentences, last]):
             yield begin
@@ -85,15 +91,22 @@ def _statements(text: str, start: int, stop: int) -> Iterator[int]:
     rows = [row for row in lines.rows if row]
     if len(rows) < 2:
         return
+    continued = continued_lines(lines.rows)
     if 4 * sum(_RECORD.match(row) is not None for row in rows) >= 3 * len(rows):
-        yield from lines.starts[1:]
+        yield from (
+            at
+            for at, row, goes_on in zip(lines.starts, lines.rows, continued, strict=True)
+            if at > start and (not goes_on or _RECORD.match(row))
+        )
     else:
         yield from _unwrapped_line_starts(
-            lines, max(map(len, rows)), rows[0].lstrip()[:1].islower()
+            lines, continued, max(map(len, rows)), rows[0].lstrip()[:1].islower()
         )
 
 
-def _unwrapped_line_starts(lines: Lines, width: int, all_lower: bool) -> Iterator[int]:
+def _unwrapped_line_starts(
+    lines: Lines, continued: Sequence[bool], width: int, all_lower: bool
+) -> Iterator[int]:
     """Starts of lines that do not continue the line before."""
     pairs = list(pairwise(lines.rows))
     slack = _RAGGED_COLUMNS if width in _COLUMNS else 0
@@ -102,12 +115,12 @@ def _unwrapped_line_starts(lines: Lines, width: int, all_lower: bool) -> Iterato
         len(pairs) < 3 or not all(_is_full(a, b, width) for a, b in pairs if a and b)
     ):
         margin = None  # lines outside the usual columns count as wrapped only if every one is full
-    for at, (before, after) in zip(lines.starts[1:], pairs, strict=True):
+    for at, (before, after), goes_on in zip(lines.starts[1:], pairs, continued[1:], strict=True):
         continues = (
             after.lstrip()[:1].islower() and not all_lower and _STOP.search(before[-1:]) is None
         )
         if _DATE.match(after) or not (
-            continues or (margin is not None and _is_full(before, after, margin))
+            goes_on or continues or (margin is not None and _is_full(before, after, margin))
         ):
             yield at
 
@@ -127,7 +140,19 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
     if is_southeast_asian(text[start:stop]):
         found = {at for at in found if _ABBREVIATED.search(text, max(start, at - 12), at) is None}
     found.update(m.end() for m in _MISSED.finditer(text, start, stop))
+    found = set(_outside_markup(text, start, stop, sorted(found)))
     return {offset for at in found if start < (offset := _skip_tail(text, at, stop)) < stop}
+
+
+def _outside_markup(text: str, start: int, stop: int, found: Sequence[int]) -> Iterator[int]:
+    """The ascending starts that are not inside a link, an image or inline code."""
+    spans = sorted(markup_spans(text, start, stop)) if found else []
+    place = 0
+    for at in found:
+        while place < len(spans) and spans[place][1] <= at:
+            place += 1
+        if place == len(spans) or at <= spans[place][0]:
+            yield at
 
 
 def _windowed_starts(text: str, start: int, stop: int, language: str) -> Iterator[int]:
@@ -162,6 +187,8 @@ def _window_end(text: str, start: int, stop: int) -> int:
 def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
     """Whether the sentence that seems to end before `at` continues."""
     before = text[max(start, at - 12) : at]
+    if _DOTTED.search(before) and _NAME_PART.match(text, at):
+        return True
     return bool(
         _OPEN_END.search(before) or (language in _ORDINAL_LANGUAGES and _ORDINAL.search(before))
     )

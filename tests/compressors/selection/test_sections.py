@@ -35,12 +35,12 @@ def place(text: str) -> int:
     return next(u for u, shown in enumerate(SHOWN) if shown.startswith(text))
 
 
-def kept(values: dict[str, float], **budget: float) -> list[str]:
+def kept(values: dict[str, float], fill: bool = False, **budget: float) -> list[str]:
     """The kept units where those that begin with these texts have these values, others nearly 0."""
     scores = [0.001 * u for u in range(len(UNITS), 0, -1)]
     for text, value in values.items():
         scores[place(text)] = value
-    got = select([PASSAGE], UNITS, scores, [0.0], Budget(**budget), Rules(), words())
+    got = select([PASSAGE], UNITS, scores, [0.0], Budget(**budget), Rules(fill=fill), words())
     return [SHOWN[u] for u in got.units]
 
 
@@ -111,15 +111,11 @@ def test_the_best_unit_and_mandatory_headings_stay() -> None:
     assert place("# Dogs") in got.units
 
 
-def test_remaining_room_may_hold_a_heading() -> None:
-    """A budget is filled: the headings come last, and come all the same."""
+def test_a_heading_without_text_fills_a_budget_only_where_that_is_asked_for() -> None:
     values = {"Cats purr": 0.9, "# Dogs": 0.8, "They sleep": 0.7}
-    assert kept(values, max_tokens=11) == [
-        "# Cats",
-        "Cats purr all night long.",
-        "They sleep.",
-        "# Dogs",
-    ]
+    text = ["# Cats", "Cats purr all night long.", "They sleep."]
+    assert kept(values, max_tokens=11) == text
+    assert kept(values, fill=True, max_tokens=11) == [*text, "# Dogs"]
 
 
 def test_under_a_threshold_headings_are_treated_like_other_units() -> None:
