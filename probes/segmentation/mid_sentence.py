@@ -27,7 +27,7 @@ from tamis.probes.segmentation.prose_lines import (
     has_stop,
     is_code,
 )
-from tamis.probes.text import Piece
+from tamis.probes.text import Piece, Unit
 
 _PROSE = ("sentence", "list_item", "entry", "html", "heading")
 _GAP = re.compile(r"[^\S\n]*\n?[^\S\n]*")
@@ -36,7 +36,7 @@ _REACH = 700
 _FEW_WORDS = 3
 
 
-def stops_mid_sentence(text: str, pieces: Sequence[Piece], place: int) -> bool:
+def stops_mid_sentence(text: str, pieces: Sequence[Piece | Unit], place: int) -> bool:
     """Whether the piece at a place of a segmented text stops in mid-sentence."""
     if place + 1 == len(pieces) or pieces[place].kind not in _PROSE:
         return False

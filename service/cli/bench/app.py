@@ -8,6 +8,7 @@ from tamis.service.cli.bench import (
     answers,
     break_even,
     depth,
+    documents,
     domains,
     evidence,
     hops,
@@ -31,6 +32,7 @@ app.command("evidence", epilog=RECORDS)(evidence.evidence)
 app.command("answers", epilog=answers.EPILOG)(answers.answers)
 app.command("break-even", epilog=break_even.EPILOG)(break_even.break_even)
 app.command("depth", epilog=depth.EPILOG)(depth.depth)
+app.command("documents", epilog=documents.EPILOG)(documents.documents)
 app.command("domains", epilog=domains.EPILOG)(domains.domains)
 app.command("hops", epilog=hops.EPILOG)(hops.hops)
 app.command("languages", epilog=languages.EPILOG)(languages.languages)
