@@ -45,6 +45,7 @@ BELOW = {
         *("probes", "compressors", "retrieval"),
         *("service/files", "service/engine", "service/api"),
     },
+    "service/agents": {"probes", "compressors", "retrieval", "service/files", "service/api"},
     "service/batch": {"probes", "compressors", "service/files", "service/api"},
     "service/integrations": {
         *("probes", "compressors", "retrieval"),
