@@ -1,0 +1,163 @@
+"""Fills a token budget with parts of one output, markers counted, and writes the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from tamis.compressors.tools.markers import embed_marker
+from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
+from tamis.probes.segmentation.tool_output.parts import ParsedOutput
+from tamis.probes.tokens import TextTokenizer
+
+
+class Packer:
+    """One output with its tokens a part; `pack` may be called with several budgets."""
+
+    def __init__(
+        self, text: str, parsed: ParsedOutput, tokens: Sequence[int], counter: TextTokenizer
+    ) -> None:
+        self.text, self.parsed, self.tokens, self.counter = text, parsed, tokens, counter
+        self.is_json = parsed.format in ("json", "jsonl", "notebook")
+
+    def pack(
+        self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
+    ) -> CompressedToolOutput:
+        """Takes parts in order while they fit; behind the first that does not, unprotected ones.
+
+        What is taken before the first that does not fit only grows with the budget: no protected
+        part is lost by a greater one.
+
+        Args:
+            order: indexes of the parts. protected: how many of them are.
+            limit: the most tokens of the result, markers included.
+        """
+        taken = self._fill(order, protected, limit, marker)
+        while True:
+            shown = self._with_needs(taken)
+            text, omissions = self._render(shown, marker)
+            count = self.counter.count(text)
+            if count <= limit or not taken:
+                break
+            taken = self._reduced(taken, count - limit)
+        if not taken:
+            return self._smallest(order, limit, marker, tokens_in)
+        return self._result(text, shown, omissions, count, tokens_in)
+
+    def _fill(self, order: Sequence[int], protected: int, limit: int, marker: Marker) -> list[int]:
+        parts, shown = self.parsed.parts, [False] * len(self.parsed.parts)
+        gap = self.counter.count(self._longest_marker(marker)) if parts else 0
+        used, taken, is_prefix = gap, [], True
+        for place, i in enumerate(order):
+            if not is_prefix and place < protected:
+                continue
+            new = [j for j in (*parts[i].needs, i) if not shown[j]]
+            cost = sum(self.tokens[j] for j in new) + gap * self._more_gaps(shown, new)
+            if used + cost > limit:
+                is_prefix = False
+                continue
+            used += cost
+            taken.append(i)
+            for j in new:
+                shown[j] = True
+        return taken
+
+    def _more_gaps(self, shown: list[bool], new: Sequence[int]) -> int:
+        """How many more runs of omitted parts there are once these are shown."""
+        more = 0
+        for j in new:
+            before = j > 0 and not shown[j - 1]
+            after = j + 1 < len(shown) and not shown[j + 1]
+            more += before + after - 1
+            shown[j] = True
+        for j in new:
+            shown[j] = False
+        return more
+
+    def _longest_marker(self, marker: Marker) -> str:
+        parts = self.parsed.parts
+        whole = Omission(0, len(self.text), parts[-1].unit, 1, parts[-1].last, len(self.text))
+        return embed_marker(whole, marker, self.is_json, self.text) + "\n"
+
+    def _reduced(self, taken: list[int], excess: int) -> list[int]:
+        """Without the last ones, which make up for the excess."""
+        while taken and excess > 0:
+            excess -= self.tokens[taken[-1]]
+            taken = taken[:-1]
+        return taken
+
+    def _with_needs(self, taken: Sequence[int]) -> list[bool]:
+        shown = [False] * len(self.parsed.parts)
+        for i in taken:
+            for j in (*self.parsed.parts[i].needs, i):
+                shown[j] = True
+        return shown
+
+    def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
+        pieces: list[str] = []
+        omissions: list[Omission] = []
+        for start, stop, omission in self._spans(shown):
+            if omission is None:
+                pieces.append(self.text[start:stop])
+            else:
+                omissions.append(omission)
+                pieces.append(embed_marker(omission, marker, self.is_json, self.text))
+        return "".join(pieces), omissions
+
+    def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, Omission | None]]:
+        """The kept spans and the omissions, in order; separators belong to what is kept."""
+        parts, at = self.parsed.parts, 0
+        for is_shown, group in groupby(range(len(parts)), key=shown.__getitem__):
+            if is_shown:
+                continue
+            members = list(group)
+            first, last = parts[members[0]], parts[members[-1]]
+            if first.start > at:
+                yield at, first.start, None
+            tokens = sum(self.tokens[j] for j in members)
+            content = self._content(members)
+            omission = Omission(
+                first.start, last.stop, first.unit, first.first, last.last, tokens, content
+            )
+            yield first.start, last.stop, omission
+            at = last.stop
+        if at < len(self.text):
+            yield at, len(self.text), None
+
+    def _content(self, members: Sequence[int]) -> str | None:
+        runs = {self.parsed.parts[j].run for j in members}
+        if len(runs) > 1 or -1 in runs:
+            return None
+        return f"{len(members)} more {self.parsed.runs[runs.pop()]}"
+
+    def _smallest(
+        self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int
+    ) -> CompressedToolOutput:
+        """One part without markers, or a marker alone, for a budget that has no room for both."""
+        warning = (f"{limit} tokens leave no room for markers: omissions are not marked",)
+        for i in order:
+            shown = self._with_needs([i])
+            text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
+            if (count := self.counter.count(text)) <= limit:
+                omissions = [gap for _, _, gap in self._spans(shown) if gap is not None]
+                return self._result(text, shown, omissions, count, tokens_in, warning)
+        shown = [False] * len(self.parsed.parts)
+        text, omissions = self._render(shown, marker)
+        if (count := self.counter.count(text)) <= limit:
+            return self._result(text, shown, omissions, count, tokens_in)
+        warning = (f"{limit} tokens admit no line of this output: nothing is shown",)
+        return self._result("", shown, omissions, 0, tokens_in, warning)
+
+    def _result(
+        self,
+        text: str,
+        shown: Sequence[bool],
+        omissions: Sequence[Omission],
+        count: int,
+        tokens_in: int,
+        warnings: tuple[str, ...] = (),
+    ) -> CompressedToolOutput:
+        kept = tuple((a, b) for a, b, gap in self._spans(shown) if gap is None)
+        return CompressedToolOutput(
+            text, kept, tuple(omissions), self.parsed.format, tokens_in, count, warnings
+        )
