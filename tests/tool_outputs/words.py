@@ -13,9 +13,9 @@ NOUNS = (
     "payload schema migration cursor batch queue worker lock lease quota budget alert metric"
 ).split()
 VERBS = (
-    "parse render load store merge split validate format convert round apply cancel reserve release "
-    "count group sort rank encode decode sign verify expand shrink copy move rename lookup fetch push "
-    "retry resume close open"
+    "parse render load store merge split validate format convert round apply cancel reserve "
+    "release count group sort rank encode decode sign verify expand shrink copy move rename "
+    "lookup fetch push retry resume close open"
 ).split()
 FIRST = (
     "Ada Boris Chen Dalia Emeka Farah Goran Hana Ines Jonas Kofi Lena Mateo Nadia Omar Petra Quinn "

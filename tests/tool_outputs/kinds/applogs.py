@@ -1,4 +1,4 @@
-"""Logs of services: a program that logs as they do, with tracebacks, access logs, and JSON Lines."""
+"""Logs of services: tracebacks in the logs of a program, access logs, and JSON Lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STYLES = ("plain", "systemd", "brackets")
 
 
 def make(shop: Workshop) -> None:
-    """Twelve logs with tracebacks, four with a silent warning, four in JSON Lines, five of access."""
+    """Twelve logs with tracebacks, four with a warning, four in JSON Lines, five of access."""
     for i in range(12):
         _add_service(shop, i)
     for i in range(4):
@@ -115,7 +115,10 @@ def _add_warning(shop: Workshop, i: int) -> None:
     noun, share = f"{rng.choice(nouns(rng, 9))}_{i}", rng.randint(91, 99)
     message, asks = (
         (f"pool of {noun} is {share} % used", f"Did the pool of {noun} fill up?"),
-        (f"certificate of {noun} expires in 2 days", f"When does the certificate of {noun} expire?"),
+        (
+            f"certificate of {noun} expires in 2 days",
+            f"When does the certificate of {noun} expire?",
+        ),
     )[i % 2]
     odd = f"def odd():\n    logging.getLogger('shop.watch').warning({message!r})\n"
     _, text = _service(shop, i, STYLES[i % 3], odd, 190)
@@ -143,14 +146,17 @@ def _add_access(shop: Workshop, i: int) -> None:
     rng = shop.rng(f"access {i}")
     pages = [f"/{a}/{b}" for a in nouns(rng, 6) for b in nouns(rng, 4)]
     lines = [
-        f"10.0.{rng.randrange(9)}.{rng.randrange(255)} - - [26/Nov/2026:0{n // 60 % 10}:{n % 60:02}:"
-        f"{rng.randrange(60):02} +0000] \"{rng.choice(('GET', 'GET', 'POST'))} {rng.choice(pages)} "
+        f"10.0.{rng.randrange(9)}.{rng.randrange(255)} - - "
+        f"[26/Nov/2026:0{n // 60 % 10}:{n % 60:02}:"
+        f'{rng.randrange(60):02} +0000] "{rng.choice(("GET", "GET", "POST"))} {rng.choice(pages)} '
         f'HTTP/1.1" {rng.choice((200, 200, 200, 304, 301))} {rng.randint(200, 90_000)} "-" '
         f'"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/{rng.randint(120, 144)}.0"'
         for n in range(150 + 20 * i)
     ]
     path = f"/export/{rng.choice(nouns(rng, 5))}_{i}"
-    odd = f'10.0.3.77 - - [26/Nov/2026:05:12:44 +0000] "POST {path} HTTP/1.1" 502 157 "-" "shop/3.1"'
+    odd = (
+        f'10.0.3.77 - - [26/Nov/2026:05:12:44 +0000] "POST {path} HTTP/1.1" 502 157 "-" "shop/3.1"'
+    )
     lines.insert(rng.randint(30, 120), odd)
     asks = ("Which request got a 502?", f"What did the server answer to POST {path}?")[i % 2]
     command = "tail -n 300 /var/log/nginx/access.log"

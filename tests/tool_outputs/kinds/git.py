@@ -21,7 +21,8 @@ def module(rng: random.Random, functions: int) -> str:
             f"def {name}(row, limit={rng.randint(5, 95)}):\n"
             f"    # {sentence(rng, 7)}\n"
             f"    total = row.count * {rng.randint(2, 60)}\n"
-            f"    if total > limit:\n        return None\n    return total - {rng.randint(1, 900)}\n"
+            "    if total > limit:\n        return None\n"
+            f"    return total - {rng.randint(1, 900)}\n"
         )
     return "\n\n".join(parts)
 
@@ -98,9 +99,15 @@ def _add_diff(shop: Workshop, i: int) -> None:
     at = history.paths[i % 9]
     noun = f"{rng.choice(nouns(rng, 5))}_{i}"
     asks, line = (
-        (f"Was the timeout of {noun} changed?", f"TIMEOUT_{noun.upper()} = {rng.randint(100, 999)}"),
+        (
+            f"Was the timeout of {noun} changed?",
+            f"TIMEOUT_{noun.upper()} = {rng.randint(100, 999)}",
+        ),
         (f"Where is {noun} logged now?", f'log.warning("{noun} is late by %s", limit)'),
-        ("Does this change turn off a check of certificates?", f"{noun}.verify_certificates = False"),
+        (
+            "Does this change turn off a check of certificates?",
+            f"{noun}.verify_certificates = False",
+        ),
     )[i % 3]
     history.plant(at, "LIMIT_", line)
     command = ("git diff", "git diff HEAD", "git diff --stat -p")[i % 3]
@@ -127,7 +134,10 @@ def _add_patches(shop: Workshop, i: int) -> None:
         history.commit(subject if turn == planted else sentence(rng, 6).capitalize())
     command = ("git log -p", "git log -p --no-merges -8", "git log -p --reverse")[i % 3]
     text = history.git(command.removeprefix("git "))
-    asks = (f"When was RETRIES_{noun.upper()} introduced?", f"What did the commit about {noun} add?")
+    asks = (
+        f"When was RETRIES_{noun.upper()} introduced?",
+        f"What did the commit about {noun} add?",
+    )
     gold = [rf"^\+RETRIES_{noun.upper()}", rf"^    {noun}: try again"]
     shop.add(bash(command), asks[i % 2], text, gold, (), (WHOLE, COMMITS))
 
@@ -139,11 +149,13 @@ def _add_messages(shop: Workshop, i: int) -> None:
     for turn in range(34):
         history.edit(rng.choice(history.paths), 2)
         more = [sentence(rng, 12)] if turn % 3 else []
-        history.commit(*(
-            (f"Revert the cache of {noun}", f"It broke issue #{number}")
-            if turn == 11 + i
-            else (sentence(rng, 6).capitalize(), *more)
-        ))
+        history.commit(
+            *(
+                (f"Revert the cache of {noun}", f"It broke issue #{number}")
+                if turn == 11 + i
+                else (sentence(rng, 6).capitalize(), *more)
+            )
+        )
     command = ("git log", "git log --stat")[i % 2]
     text = history.git(command.removeprefix("git "))
     rules = (WHOLE, headers("hunks", r"^commit [0-9a-f]{7,}"))

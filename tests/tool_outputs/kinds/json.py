@@ -1,4 +1,4 @@
-"""JSON as curl shows it from a server: arrays, nested answers and JSON Lines; pretty, or in one line."""
+"""JSON as curl brings it from a server: arrays, nested answers, JSON Lines; pretty or not."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ FLAGS = ("-v", "-v -ra", "-vv", "-v --durations=5", "-v --tb=short", "-v -rA --t
 
 @dataclass(frozen=True)
 class Fault:
-    """A test that fails: its function, the code under test, its own code, and the words of its end."""
+    """A test that fails: the function, its code, the test's code, the words of its end."""
 
     name: str
     code: str

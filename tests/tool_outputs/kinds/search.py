@@ -23,7 +23,10 @@ def _add_search(shop: Workshop, i: int) -> None:
     files = {f"src/{n}/{m}.py": module(rng, 6) for n in names[:11] for m in names[11:13]}
     noun, home = f"{rng.choice(nouns(rng, 9))}_{i}", f"src/{names[2]}/{names[12]}.py"
     line, asks = (
-        (f"total = {noun}.deprecated_total(limit)", f"Where is the deprecated total of {noun} used?"),
+        (
+            f"total = {noun}.deprecated_total(limit)",
+            f"Where is the deprecated total of {noun} used?",
+        ),
         (f"total = 86400  # {noun} in seconds", f"Where are the seconds of {noun} set?"),
         (f"total = eval({noun})  # {sentence(rng, 3)}", "Is eval called anywhere?"),
     )[i % 3]
