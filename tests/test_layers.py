@@ -49,7 +49,7 @@ BELOW = {
     "service/batch": {"probes", "compressors", "service/files", "service/api"},
     "service/integrations": {
         *("probes", "compressors", "retrieval"),
-        *("service/files", "service/api", "service/http"),
+        *("service/files", "service/api", "service/http", "service/agents"),
     },
     "service/datasets": {"probes", "compressors"},
     "service/training": {"probes", "compressors", "service/datasets"},

@@ -17,6 +17,7 @@ from tamis.service.cli.commands import (
     hook,
     index,
     keys,
+    mcp,
     methods,
     models,
     pipe,
@@ -49,6 +50,7 @@ app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
 app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
 app.command("pipe", epilog=pipe.EPILOG)(pipe.pipe)
 app.command("hook", epilog=hook.EPILOG)(hook.hook)
+app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("serve", epilog=serve.EPILOG)(serve.command)
