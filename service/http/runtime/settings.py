@@ -115,6 +115,15 @@ class Settings:
     cache_storage: Storage = knob(
         "exact", "int8 takes half the room and moves scores a little.", "Cache"
     )
+    retrieve_bytes: int = knob(
+        0,
+        "Memory for texts that were shortened, which /v1/retrieve gives back; 0 keeps none.",
+        "Cache",
+        ge=0,
+    )
+    retrieve_s: float = knob(
+        900.0, "Seconds for which such a text can be retrieved.", "Cache", gt=0
+    )
 
     max_body_bytes: int = knob(
         8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
