@@ -126,16 +126,20 @@ class Shortening:
         return counter_of(self.tokenizer, DEFAULT_PROXY if self.proxy == AUTO else self.proxy)
 
     def _scores(self, prepared: PreparedToolOutputs) -> list[float]:
+        from tamis.compressors.method import check_scores
+        from tamis.compressors.registry import build_method, method_info
+
+        name = self.method or METHOD
+        info = method_info(name)
+        check_scores(info, name)
+        if info.needs == "nothing":
+            return prepared.score(build_method(name))
+        from tamis.service.api.languages import choose_proxy
         from tamis.service.api.lazy_method import LazyMethod
 
-        method = LazyMethod(self.method or METHOD, self.proxy)
-        if method.info.needs_proxy:
-            from tamis.service.api.languages import choose_proxy
-
-            question, passages = prepared.question, prepared.passages
-            chosen = choose_proxy(self.proxy, method.name, _LANGUAGE, question, passages)
-            method = LazyMethod(method.name, chosen.proxy)
-        return prepared.score(method)
+        question, passages = prepared.question, prepared.passages
+        chosen = choose_proxy(self.proxy, name, _LANGUAGE, question, passages)
+        return prepared.score(LazyMethod(name, chosen.proxy))
 
 
 def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list[int]:

@@ -131,7 +131,8 @@ def test_over_http(folder):
                 return text_of(await client.call_tool("shorten", {"text": LOG, "ratio": 0.2}))
 
         assert ERROR in asyncio.run(run())
-        rebound = httpx.post(f"http://127.0.0.1:{port}/mcp", headers={"host": "evil.example"})
+        headers = {"host": "evil.example", "accept": "application/json, text/event-stream"}
+        rebound = httpx.post(f"http://127.0.0.1:{port}/mcp", headers=headers, json={"id": 1})
         assert rebound.status_code in (403, 421)
     finally:
         server.terminate()
