@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class PreparedResult:
         """The result within its limit, and warnings; whole where nothing of it would be left."""
         values = self._raise_protected(self.prepared.score(scorer))
         (found,) = self.prepared.select(values, [self.limit], marker)
-        if not _shows_something(found) or found.tokens_out >= self.candidate.tokens:
+        if not _shows_something(found) or _is_broken_json(found, self.candidate.text.text):
             return self._whole(found)
         warnings = [f"{self.candidate.text.pointer}: {warning}" for warning in found.warnings]
         if left_out := sum(not _covers(found.kept, span) for span in self.keep):
@@ -108,6 +109,20 @@ def _shows_something(found: CompressedToolOutput) -> bool:
     """Whether there is more in it than markers and white space."""
     source = found.kept and found.text.strip()
     return bool(source)
+
+
+def _is_broken_json(found: CompressedToolOutput, source: str) -> bool:
+    """Whether a JSON text is none any more, for lack of room for markers between its commas."""
+    return bool(found.warnings) and is_json(source) and not is_json(found.text)
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _covers(kept: Sequence[tuple[int, int]], span: tuple[int, int]) -> bool:

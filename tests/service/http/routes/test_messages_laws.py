@@ -24,7 +24,11 @@ anything = st.text(st.characters(codec=None, exclude_categories=()), max_size=40
 words = st.sampled_from(["amber", "error: no such file", "at Keys.java:7", "PASSED", "", "  x = 1"])
 line_ends = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\x0b", "\u2028", ""])
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | anything,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | anything,
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(anything, inner, max_size=4),
     max_leaves=20,
 )
