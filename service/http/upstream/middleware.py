@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import httpx
 from starlette.routing import Match
@@ -23,6 +24,13 @@ MAX_BODY_BYTES = 64 << 20
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
 
 
+@dataclass(frozen=True, slots=True)
+class _ForwardedRoute:
+    """What the log and the meters call the route; clients choose the other paths."""
+
+    path: str
+
+
 class UpstreamMiddleware:
     """ASGI middleware: forwards chats and all of `/v1/` that this service does not know.
 
@@ -41,6 +49,8 @@ class UpstreamMiddleware:
         if scope["type"] != "http" or not _is_forwarded(scope):
             await self.app(scope, receive, send)
             return
+        known = scope["path"] in CHAT_PATHS
+        scope["route"] = _ForwardedRoute(scope["path"] if known else "upstream")
         has_begun = False
 
         async def note_begin(message: Message) -> None:
