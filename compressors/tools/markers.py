@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tamis.compressors.tools.types import Marker, Omission
+from tamis.compressors.tools.types import Omission
+from tamis.probes.segmentation.tool_output.parts import Place
 
 
 def default_marker(omission: Omission, key: str | None = None) -> str:
@@ -28,19 +29,19 @@ _SINGULAR = {
 }
 
 
-def embed_marker(omission: Omission, marker: Marker, is_json: bool, source: str) -> str:
-    """The marker as it stands in the text: a line, a JSON string, or a member of a JSON object."""
-    text = " ".join(marker(omission).split())
-    if omission.unit == "elements":
-        return json.dumps(text, ensure_ascii=False)
-    if omission.unit == "members":
-        key = json.dumps(f"… {omission.first}-{omission.last}", ensure_ascii=False)
-        while key in source:
-            key = f'{key[:-1]}…"'
-        return f"{key}: {json.dumps(text, ensure_ascii=False)}"
-    if is_json:
-        text = json.dumps(text, ensure_ascii=False)
-    return text + "\n" if source[omission.stop - 1 : omission.stop] in _LINE_ENDS else text
+def embed_marker(text: str, place: Place, key: str, ends_line: bool) -> str:
+    """A marker as it stands in the text: a line, a JSON string, a member of a JSON object.
 
-
-_LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+    Args:
+        text: what the caller's `Marker` made; its white space becomes blanks.
+        key: of the member. ends_line: whether the omitted text ends with a line's end.
+    """
+    text = " ".join(text.split())
+    if place == "line":
+        return text + "\n" * ends_line
+    quoted = json.dumps(text, ensure_ascii=False)
+    if place == "json_line":
+        return quoted + "\n" * ends_line
+    if place == "string_line":
+        return quoted[1:-1] + "\\n" * ends_line
+    return f"{json.dumps(key, ensure_ascii=False)}: {quoted}" if place == "member" else quoted

@@ -15,12 +15,18 @@ def order_parts(parsed: ParsedOutput, values: Sequence[float]) -> tuple[list[int
     """
     rows = [i for i, part in enumerate(parsed.parts) if not part.is_frame]
     protected = [i for i in rows if parsed.parts[i].level <= LAST_PROTECTED]
-    protected.sort(key=lambda i: (parsed.parts[i].level, i))
+    protected.sort(key=lambda i: _urgency(parsed.parts, values, i))
     rest = [i for i in rows if parsed.parts[i].level > LAST_PROTECTED]
     wanted = _relative(values)
     size = max(1, len(parsed.parts) - 1)
     rest.sort(key=lambda i: (-wanted[i] - _salience(parsed.parts[i], i / size), i))
     return protected + rest, len(protected)
+
+
+def _urgency(parts: Sequence[Part], values: Sequence[float], i: int) -> tuple[int, int, float, int]:
+    """By level and turn; of several failures the one that is asked for first."""
+    asked = max(values[j] for j in (i, *parts[i].needs))
+    return parts[i].level, parts[i].turn, -asked, i
 
 
 def _relative(values: Sequence[float]) -> list[float]:

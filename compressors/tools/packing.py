@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from tamis.compressors.tools.filling import Filling
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
@@ -18,7 +19,7 @@ class Packer:
         self, text: str, parsed: ParsedOutput, tokens: Sequence[int], counter: TextTokenizer
     ) -> None:
         self.text, self.parsed, self.tokens, self.counter = text, parsed, tokens, counter
-        self.is_json = parsed.format in ("json", "jsonl", "notebook")
+        self.has_markers = '"… ' in text
 
     def pack(
         self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
@@ -32,7 +33,9 @@ class Packer:
             order: indexes of the parts. protected: how many of them are.
             limit: the most tokens of the result, markers included.
         """
-        taken = self._fill(order, protected, limit, marker)
+        marker_tokens = self.counter.count(self._longest_marker(marker))
+        filling = Filling(self.parsed.parts, self.tokens, marker_tokens)
+        taken = filling.fill(order, protected, limit)
         while True:
             shown = self._with_needs(taken)
             text, omissions = self._render(shown, marker)
@@ -44,40 +47,21 @@ class Packer:
             return self._smallest(order, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
 
-    def _fill(self, order: Sequence[int], protected: int, limit: int, marker: Marker) -> list[int]:
-        parts, shown = self.parsed.parts, [False] * len(self.parsed.parts)
-        gap = self.counter.count(self._longest_marker(marker)) if parts else 0
-        used, taken, is_prefix = gap, [], True
-        for place, i in enumerate(order):
-            if not is_prefix and place < protected:
-                continue
-            new = [j for j in (*parts[i].needs, i) if not shown[j]]
-            cost = sum(self.tokens[j] for j in new) + gap * self._more_gaps(shown, new)
-            if used + cost > limit:
-                is_prefix = False
-                continue
-            used += cost
-            taken.append(i)
-            for j in new:
-                shown[j] = True
-        return taken
-
-    def _more_gaps(self, shown: list[bool], new: Sequence[int]) -> int:
-        """How many more runs of omitted parts there are once these are shown."""
-        more = 0
-        for j in new:
-            before = j > 0 and not shown[j - 1]
-            after = j + 1 < len(shown) and not shown[j + 1]
-            more += before + after - 1
-            shown[j] = True
-        for j in new:
-            shown[j] = False
-        return more
-
     def _longest_marker(self, marker: Marker) -> str:
         parts = self.parsed.parts
-        whole = Omission(0, len(self.text), parts[-1].unit, 1, parts[-1].last, len(self.text))
-        return embed_marker(whole, marker, self.is_json, self.text) + "\n"
+        last = max(part.last for part in parts)
+        whole = Omission(0, len(self.text), "elements", last, last + 1, sum(self.tokens))
+        return self._embedded(whole, len(parts) // 2, marker)
+
+    def _embedded(self, omission: Omission, first: int, marker: Marker) -> str:
+        """The marker of an omission that begins with a part, with the line's end if it had one."""
+        place = self.parsed.parts[first].place
+        ending = "\\n" if place == "string_line" else "\n"
+        key = f"… {omission.first}-{omission.last}"
+        if self.has_markers:  # the answer of an earlier compression: another key than any there
+            key = f"… {omission.first}-{omission.last}, from {omission.start}"
+        ends_line = self.text.endswith(ending, omission.start, omission.stop)
+        return embed_marker(marker(omission), place, key, ends_line)
 
     def _reduced(self, taken: list[int], excess: int) -> list[int]:
         """Without the last ones, which make up for the excess."""
@@ -96,15 +80,15 @@ class Packer:
     def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
         pieces: list[str] = []
         omissions: list[Omission] = []
-        for start, stop, omission in self._spans(shown):
-            if omission is None:
+        for start, stop, gap in self._spans(shown):
+            if gap is None:
                 pieces.append(self.text[start:stop])
             else:
-                omissions.append(omission)
-                pieces.append(embed_marker(omission, marker, self.is_json, self.text))
+                omissions.append(self._omission(gap))
+                pieces.append(self._embedded(omissions[-1], gap[0], marker))
         return "".join(pieces), omissions
 
-    def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, Omission | None]]:
+    def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, list[int] | None]]:
         """The kept spans and the omissions, in order; separators belong to what is kept."""
         parts, at = self.parsed.parts, 0
         for is_shown, group in groupby(range(len(parts)), key=shown.__getitem__):
@@ -114,15 +98,16 @@ class Packer:
             first, last = parts[members[0]], parts[members[-1]]
             if first.start > at:
                 yield at, first.start, None
-            tokens = sum(self.tokens[j] for j in members)
-            content = self._content(members)
-            omission = Omission(
-                first.start, last.stop, first.unit, first.first, last.last, tokens, content
-            )
-            yield first.start, last.stop, omission
+            yield first.start, last.stop, members
             at = last.stop
         if at < len(self.text):
             yield at, len(self.text), None
+
+    def _omission(self, gap: Sequence[int]) -> Omission:
+        first, last = self.parsed.parts[gap[0]], self.parsed.parts[gap[-1]]
+        tokens = self.counter.count(self.text[first.start : last.stop])
+        content = self._content(gap)
+        return Omission(first.start, last.stop, first.unit, first.first, last.last, tokens, content)
 
     def _content(self, members: Sequence[int]) -> str | None:
         runs = {self.parsed.parts[j].run for j in members}
@@ -139,7 +124,7 @@ class Packer:
             shown = self._with_needs([i])
             text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
             if (count := self.counter.count(text)) <= limit:
-                omissions = [gap for _, _, gap in self._spans(shown) if gap is not None]
+                omissions = [self._omission(gap) for _, _, gap in self._spans(shown) if gap]
                 return self._result(text, shown, omissions, count, tokens_in, warning)
         shown = [False] * len(self.parsed.parts)
         text, omissions = self._render(shown, marker)

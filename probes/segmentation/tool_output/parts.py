@@ -14,6 +14,9 @@ from typing import Literal, NamedTuple
 
 PartUnit = Literal["lines", "elements", "members", "rows", "entries"]
 """What the ordinals of an omission count."""
+Place = Literal["line", "json_line", "element", "member", "string_line"]
+"""How a marker is written where the part stood: as a line; as a line that is a JSON string; as an
+element of a JSON array; as a member of an object; as a line within a JSON string."""
 
 
 class Level(IntEnum):
@@ -51,6 +54,9 @@ class Part(NamedTuple):
             or test; the brackets around it.
         run: which run of like parts it belongs to, or -1.
         is_frame: shown only with others: a bracket.
+        turn: which of its failure's parts of its level it is: the first ones of all failures come
+            before the second one of any.
+        place: how a marker is written in its stead.
     """
 
     start: int
@@ -62,6 +68,8 @@ class Part(NamedTuple):
     needs: tuple[int, ...] = ()
     run: int = -1
     is_frame: bool = False
+    turn: int = 0
+    place: Place = "line"
 
 
 @dataclass(frozen=True, slots=True)

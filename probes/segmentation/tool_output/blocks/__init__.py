@@ -1,0 +1,7 @@
+"""What is recognised in lines, a file a tool: tracebacks, tests, diagnostics, logs.
+
+A file has `HINT`, a pattern without which a text has nothing of it, and `mark_lines`, which marks
+the lines of a `LineTable` and returns how many it recognised: the one with the most names the
+format.
+May import `probes.segmentation.tool_output`'s `line_table` and `parts`.
+"""
