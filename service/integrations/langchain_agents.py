@@ -29,8 +29,13 @@ from tamis.service.integrations.fields import CONFIG, OnError
 
 try:
     from langchain.agents.middleware import AgentMiddleware
-    from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
-    from langchain_core.messages import ToolMessage as ToolMessage
+    from langchain_core.messages import (
+        AIMessage,
+        AnyMessage,
+        BaseMessage,
+        HumanMessage,
+        ToolMessage,
+    )
 except ImportError as error:
     raise MissingExtra(f'{error.name} is not installed; pip install "tamis[agents]"') from error
 
@@ -124,11 +129,11 @@ class TamisToolEdit(ToolShortening):
         """
         if count_tokens(messages) < self.trigger:
             return
-        places = [i for i, message in enumerate(messages) if isinstance(message, ToolMessage)]
-        for i in places[: len(places) - self.protect_recent]:
+        results = [(i, one) for i, one in enumerate(messages) if isinstance(one, ToolMessage)]
+        for i, message in results[: len(results) - self.protect_recent]:
             before = messages[:i]
-            call = _find_call(before, messages[i].tool_call_id)
-            messages[i] = self.shorten(messages[i], call, _last_question(before))
+            call = _find_call(before, message.tool_call_id)
+            messages[i] = self.shorten(message, call, _last_question(before))
 
 
 class TamisToolMiddleware(AgentMiddleware):  # type: ignore[misc]

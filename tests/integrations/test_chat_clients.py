@@ -99,5 +99,6 @@ def test_anthropic(service, upstream):
     answer = client.messages.create(model="m", max_tokens=10, messages=ANTHROPIC_MESSAGES)
     assert answer.content[0].text == "Hello"
     asked = upstream.exchanges[-1]
-    assert asked.header("x-api-key") == "sk-ant"
+    assert asked.header("authorization") == "Bearer sk-ant"
+    assert asked.header("anthropic-version")
     assert was_shortened(asked.json["messages"][2]["content"][0]["content"])

@@ -83,15 +83,15 @@ class Upstream:
             if name not in gone and not name.startswith(_OURS)
         ]
         if self.api_key is not None:
-            headers.append(_key_header(scope["path"], self.api_key))
+            headers.append(_key_header(scope["headers"], self.api_key))
         if body or scope["method"] in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", str(len(body)).encode()))
         return headers
 
 
-def _key_header(path: str, key: str) -> tuple[bytes, bytes]:
-    """The header that Anthropic's API has for a key, or that of all others."""
-    if path.startswith("/v1/messages"):
+def _key_header(sent: Headers, key: str) -> tuple[bytes, bytes]:
+    """The key in the header that the client has for its own."""
+    if any(name == b"x-api-key" for name, _ in sent):
         return b"x-api-key", key.encode()
     return b"authorization", f"Bearer {key}".encode()
 

@@ -231,7 +231,8 @@ def test_a_key_of_this_service_never_leaves_it(upstream):
         assert len(upstream.exchanges) == before
         asked, _ = sent(running, upstream, body, authorization=f"Bearer {KEY}")
         assert asked.header("authorization") == "Bearer sk-ours"
-        asked, _ = sent(running, upstream, body, "/v1/messages", authorization=f"Bearer {KEY}")
+        both = {"authorization": f"Bearer {KEY}", "x_api_key": "of the client"}
+        asked, _ = sent(running, upstream, body, "/v1/messages", **both)
         assert (asked.header("authorization"), asked.header("x-api-key")) == (None, "sk-ours")
         assert KEY not in str(asked.headers)
 
