@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integrations.coding_agent_models import model_server
-from tests.service.agents.recorded import ERROR, LOG, QUESTION, SUMMARY
+from tests.service.agents.recorded import ERROR, LOG, PASSED, QUESTION, SUMMARY
 
 CONFIG = """
 model = "gpt-5"
@@ -67,11 +67,11 @@ def run(home: Path, *words: object, **variables: str) -> None:
     assert "done" in done.stdout
 
 
-def check_result(text: str) -> None:
+def check_result(text: str, log: str) -> None:
     """It is the log's, shorter, with what matters."""
     assert {ERROR, SUMMARY} <= set(text.splitlines())
     assert "omitted" in text
-    assert len(text) < len(LOG) / 2
+    assert len(text) < len(log) / 2
 
 
 def run_claude_code(home: Path, command: str) -> str:
@@ -92,7 +92,7 @@ def run_claude_code(home: Path, command: str) -> str:
 
 
 def test_claude_code_reads_the_shorter_result(home):
-    check_result(run_claude_code(home, f"cat {home / 'log.txt'}"))
+    check_result(run_claude_code(home, f"cat {home / 'log.txt'}"), LOG)
 
 
 def test_claude_code_reads_a_long_output_as_the_hook_shortened_it(home):
@@ -106,6 +106,9 @@ def test_claude_code_reads_a_long_output_as_the_hook_shortened_it(home):
 
 
 def test_codex_reads_the_shorter_result(home):
+    """Of a log that Codex does not cut by itself before its hooks see it."""
+    log = "\n".join([*PASSED[:50], ERROR, *PASSED[50:100], SUMMARY])
+    (home / "log.txt").write_text(log)
     with model_server(f"cat {home / 'log.txt'}") as model:
         (home / ".codex").mkdir()
         (home / ".codex/config.toml").write_text(CONFIG.format(url=model.url))
@@ -115,7 +118,7 @@ def test_codex_reads_the_shorter_result(home):
             *(binary("openai-codex-cli-bin", "codex"), "exec", "--skip-git-repo-check"),
             *("--dangerously-bypass-hook-trust", QUESTION),
         )
-        check_result(model.results()[-1])
+        check_result(model.results()[-1], log)
 
 
 def test_the_settings_are_json_that_both_read(home):
