@@ -12,7 +12,10 @@ from tamis.service.integrations.langchain import (
 )
 
 if TYPE_CHECKING:
-    from tamis.service.integrations.langchain_agents import TamisToolEdit, TamisToolMiddleware
+    from tamis.service.integrations.langchain_agents import TamisToolEdit as TamisToolEdit
+    from tamis.service.integrations.langchain_agents import (
+        TamisToolMiddleware as TamisToolMiddleware,
+    )
 
 _AGENTS = ("TamisToolEdit", "TamisToolMiddleware")
 __all__ = [
@@ -20,8 +23,6 @@ __all__ = [
     "TamisCrossEncoder",
     "TamisDocumentTransformer",
     "TamisRetriever",
-    "TamisToolEdit",
-    "TamisToolMiddleware",
 ]
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.hub import zoo
@@ -52,6 +52,7 @@ def test_what_tools_print_has_as_many_tokens_as_the_proxy_counts(
     assert ESTIMATE.count(text) == pytest.approx(reference.count(text), rel=0.1)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 def test_every_character_is_in_exactly_one_token(text: str) -> None:
     spans = ESTIMATE.encode(text).offsets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tamis.service.agents.result_texts import result_texts
@@ -31,6 +31,7 @@ def test_pictures_and_base64_are_no_text():
     assert [found.text for found in result_texts(response)] == ['{"a":1}']
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), values))
 def test_replacing_every_text_changes_nothing_else(response):
     before = json.dumps(response)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tamis.service.http.upstream.json_strings import replace_strings, string_spans
@@ -31,6 +31,7 @@ def strings(value: Any, path: str = "") -> dict[str, str]:
     return {}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values, SPACES, st.booleans())
 def test_every_string_is_found_where_it_stands(value, indent, escaped):
     text = json.dumps(value, indent=indent, ensure_ascii=escaped)
@@ -39,6 +40,7 @@ def test_every_string_is_found_where_it_stands(value, indent, escaped):
     assert {p: json.loads(text[a:b]) for p, (a, b) in spans.items()} == wanted
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values, SPACES, st.data())
 def test_all_around_what_is_replaced_stays(value, indent, data):
     text = json.dumps(value, indent=indent)
