@@ -49,7 +49,8 @@ def tool_folders() -> list[Path]:
         node.mkdir(exist_ok=True)
         command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(node), *JAVASCRIPT]
         subprocess.run(command, check=True)
-    return [python.parent, node / "node_modules/.bin"]
+    # what this environment has, the one of the tools leans on: its programs are here
+    return [python.parent, Path(sys.executable).parent, node / "node_modules/.bin"]
 
 
 def make_kind(kind: str, bins: list[Path], root: Path) -> tuple[list[dict[str, Any]], Any]:

@@ -202,10 +202,9 @@ def _others(
     )
 
     found: dict[str, OutputCompressor] = {name: make(counter) for name, make in PLAIN.items()}
-    if against is None and not TOOL_PEERS_FOLDER.is_dir():
-        return found  # installed from a wheel
     wanted = parse_list(against, "against") if against is not None else None
-    if wanted is None or set(wanted) - set(found):
+    # only the sources of tamis have adapters of packages
+    if TOOL_PEERS_FOLDER.is_dir() and (wanted is None or set(wanted) - set(found)):
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         registry, ready, lacks = installed_packages(TOOL_PEERS_FOLDER)
         for peer in ready:

@@ -5,8 +5,10 @@ output, limits ─► Shortened (text, its markers, ms), one a limit
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,7 +68,7 @@ class ToolCompressor:
 
             def mark(omission: Omission, into: set[str] = markers) -> str:
                 text = default_marker(omission)
-                into.add(text)
+                into.update((text, json.dumps(text, ensure_ascii=False)))
                 return text
 
             clock = time.perf_counter()
@@ -84,15 +86,14 @@ class SentenceCompressor:
 
     def shorten(self, labelled: LabelledOutput, limits: Sequence[int]) -> list[Shortened]:
         """One compression a limit; nothing where no unit fits."""
-        return [timed(lambda limit=limit: self._shorten(labelled, limit)) for limit in limits]
+        return [self._shorten(labelled, limit) for limit in limits]
 
-    def _shorten(self, labelled: LabelledOutput, limit: int) -> str:
-        asked = labelled.asked or "?"
-        try:
-            kept = self.compressor.compress(asked, [Passage(labelled.text)], Budget(limit))
-        except BudgetTooSmall:
-            return ""
-        return kept.text
+    def _shorten(self, labelled: LabelledOutput, limit: int) -> Shortened:
+        clock, text = time.perf_counter(), ""
+        with suppress(BudgetTooSmall):
+            passages = [Passage(labelled.text)]
+            text = self.compressor.compress(labelled.asked, passages, Budget(limit)).text
+        return Shortened(text, (time.perf_counter() - clock) * 1e3)
 
 
 class LineCompressor:
@@ -111,20 +112,28 @@ class LineCompressor:
         self.order, self.skips, self.counter = order, skips, counter
 
     def shorten(self, labelled: LabelledOutput, limits: Sequence[int]) -> list[Shortened]:
-        """One selection a limit; the first tokens of the text where no line fits."""
-        return [timed(lambda limit=limit: self._shorten(labelled, limit)) for limit in limits]
-
-    def _shorten(self, labelled: LabelledOutput, limit: int) -> str:
+        """Ordered once, filled at each limit; the first tokens of the text where no line fits."""
+        clock = time.perf_counter()
         lines = labelled.text.splitlines(keepends=True)
-        costs = self.counter.count_many(lines)
-        used, kept = 0, set()
-        for i in self.order(labelled, lines):
+        costs, order = self.counter.count_many(lines), self.order(labelled, lines)
+        ordered_ms = (time.perf_counter() - clock) * 1e3
+        found = []
+        for limit in limits:
+            clock = time.perf_counter()
+            kept = self._fill(order, costs, limit)
+            text = "".join(lines[i] for i in kept) or self._first_tokens(labelled.text, limit)
+            found.append(Shortened(text, ordered_ms + (time.perf_counter() - clock) * 1e3))
+        return found
+
+    def _fill(self, order: Sequence[int], costs: Sequence[int], limit: int) -> list[int]:
+        used, kept = 0, []
+        for i in order:
             if used + costs[i] <= limit:
                 used += costs[i]
-                kept.add(i)
+                kept.append(i)
             elif not self.skips:
                 break
-        return "".join(lines[i] for i in sorted(kept)) or self._first_tokens(labelled.text, limit)
+        return sorted(kept)
 
     def _first_tokens(self, text: str, limit: int) -> str:
         stop = len(text)
@@ -148,13 +157,6 @@ def best_lines_first(labelled: LabelledOutput, lines: Sequence[str]) -> list[int
     passage = Passage(labelled.text)
     values = Lexical().scores(labelled.asked, [passage], units).values
     return sorted(range(len(lines)), key=lambda i: -values[i])
-
-
-def timed(work: Callable[[], str]) -> Shortened:
-    """What a function returns, with its time."""
-    clock = time.perf_counter()
-    text = work()
-    return Shortened(text, (time.perf_counter() - clock) * 1e3)
 
 
 PLAIN: dict[str, Callable[[TextTokenizer], OutputCompressor]] = {

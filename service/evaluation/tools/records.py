@@ -22,6 +22,7 @@ from tamis.probes.errors import BadInput
 OUTPUTS_FOLDER = Path(__file__).parent / "outputs"
 """The outputs that come with tamis."""
 _ENDINGS = (".jsonl.xz", ".jsonl")
+NOTHING_ASKED = "What happened?"
 Span = tuple[int, int]
 
 
@@ -62,7 +63,9 @@ class LabelledOutput:
     @property
     def asked(self) -> str:
         """The call with the question: what compressors that know nothing of tools are asked."""
-        return "\n".join(part for part in (self.output.call, self.question) if part)
+        return (
+            "\n".join(part for part in (self.output.call, self.question) if part) or NOTHING_ASKED
+        )
 
     @property
     def is_json(self) -> bool:

@@ -64,12 +64,17 @@ def tally_tools(
     """
     for done, labelled in enumerate(outputs, 1):
         tokens = counter.count(labelled.text)
-        limits = [Budget(ratio=ratio).tokens(tokens) for ratio in ratios]
+        limits = [_limit(ratio, tokens) for ratio in ratios]
         for name, compressor in compressors.items():
             shortened = compressor.shorten(labelled, limits)
             for ratio, limit, found in zip(ratios, limits, shortened, strict=True):
                 yield _row(labelled, name, ratio, (tokens, limit, counter.count(found.text)), found)
         report(done)
+
+
+def _limit(ratio: float, tokens: int) -> int:
+    limit = Budget(ratio=ratio).tokens(tokens)
+    return tokens if limit is None else limit
 
 
 def _row(
