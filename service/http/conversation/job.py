@@ -6,6 +6,7 @@ messages ─► candidates ─ limits ─► results of tools: units by format �
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +65,20 @@ class PreparedConversation:
 
 @dataclass(slots=True)
 class _Reading:
-    """How many units there are to read, and how many were read before the deadline."""
+    """How many units there are to read, and how many were read before the deadline.
+
+    Attributes:
+        cached: tokens that the passage cache had.
+    """
 
     units: int = 0
     read: int = 0
+    cached: int = 0
 
     def add(self, scorer: DeadlineScorer) -> None:
         self.units += scorer.units
         self.read += scorer.units if scorer.units_read is None else scorer.units_read
+        self.cached += scorer.kept_scores.tokens_cached if scorer.kept_scores else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ class ConversationCall:
             BadInput: a budget, a pattern or a method that cannot be followed.
         """
         check_scores(method_info(self.method), self.method)
+        began = time.perf_counter()
         counter = self.state.methods.counter(self.body.tokenizer)
         patterns = self.body.protect.patterns() if self.body.protect else []
         compiled = [compile_pattern(pattern) for pattern in patterns]
@@ -118,6 +126,7 @@ class ConversationCall:
             self._prepare_others(prepared, others, limits.tokens - most, compiled)
         if self.body.language != AUTO and not prepared.prose:
             prepared.warn("language has no effect: no sentences were compressed")
+        self.state.metrics.observe_stages({"segment": (time.perf_counter() - began) * 1e3})
         return prepared
 
     def _prepare_result(
@@ -195,6 +204,7 @@ class ConversationCall:
         originals.keep(shortened, markers)
         metrics = self.state.metrics
         metrics.observe_stages({"queue": queued.queue_ms, "forward": queued.forward_ms})
+        metrics.cached_tokens.inc(reading.cached)
         is_late = reading.read < reading.units
         if is_late:
             metrics.fallbacks.labels("partial").inc()

@@ -114,11 +114,13 @@ def _joined(text: str, spans: Spans) -> str:
 
 
 def _line_starts(text: str) -> list[int]:
-    """Where each line starts, and the end of the text."""
+    """Where each line starts, and the end of the text. A line ends with a line feed alone."""
     starts, at = [0], 0
-    for line in text.splitlines(keepends=True):
-        at += len(line)
+    for line in text.split("\n")[:-1]:
+        at += len(line) + 1
         starts.append(at)
+    if at < len(text):
+        starts.append(len(text))
     return starts
 
 

@@ -71,6 +71,10 @@ def _data_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:HASH_DIGITS]
 
 
+def _count_lines(text: str) -> int:
+    return text.count("\n") + (text[-1:] not in ("", "\n"))
+
+
 def _to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
@@ -107,7 +111,7 @@ class OriginalStore:
             tool_name: of the call that the text answers. tokens: of the text.
             shown: what took its place.
         """
-        data, lines = _to_bytes(text), (len(text.splitlines()), len(shown.splitlines()))
+        data, lines = _to_bytes(text), (_count_lines(text), _count_lines(shown))
         entry = Original(data, tool_name, tokens, *lines, self.clock() + self.seconds)
         if entry.bytes > self.max_bytes:
             return None

@@ -55,7 +55,7 @@ def test_the_original_comes_back_to_the_byte(service, text):
     assert original["hash"] == digest
     assert original["tool_name"] == "bash"
     assert original["original_tokens"] == found["compressions"][0]["tokens_before"]
-    assert original["original_item_count"] == len(text.splitlines())
+    assert original["original_item_count"] == text.count("\n")
     assert 0 < original["compressed_item_count"] < original["original_item_count"]
     assert retrieved(service, digest).json()["retrieval_count"] == original["retrieval_count"] + 1
 
