@@ -10,7 +10,8 @@ EPILOG = """
 
 `tamis hook claude-code --print-settings` prints what to put into ~/.claude/settings.json
 
-`tamis hook codex --print-settings > ~/.codex/hooks.json`; Codex asks once whether you trust it
+`tamis hook codex --print-settings` prints the same for ~/.codex/hooks.json; Codex asks once whether
+you trust it
 
 `tamis hook claude-code --url http://localhost:8080 --print-settings` has a running service read
 results with its model
