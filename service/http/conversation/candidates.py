@@ -40,12 +40,12 @@ class Limits:
     """How many tokens may stay.
 
     Attributes:
-        tokens: of all candidates together. is_hard: whether the request gave a number of tokens, so
-            that more is an error and not a warning.
+        tokens: that are aimed at, of all candidates together.
+        most: that the request allows; more is an error. None where it gave no number of tokens.
     """
 
     tokens: int
-    is_hard: bool
+    most: int | None = None
 
 
 class Conversation:
@@ -85,16 +85,17 @@ class Conversation:
             BadInput: the rest of the messages already exceeds the budget.
         """
         if not self.candidates:
-            return Limits(0, False)
+            return Limits(0)
         given = [most for most in (self._budget_left(), self.body.max_tokens) if most is not None]
         share = self.body.share
         if share is None and not given:
             share = DEFAULT_SHARE
-        most = min(given, default=self.candidate_tokens)
+        most = min(given, default=None)
+        tokens = self.candidate_tokens if most is None else most
         if share is not None:
             # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
-            most = min(most, max(1, math.floor(share * self.candidate_tokens + 1e-9)))
-        return Limits(most, bool(given))
+            tokens = min(tokens, max(1, math.floor(share * self.candidate_tokens + 1e-9)))
+        return Limits(tokens, most)
 
     def _budget_left(self) -> int | None:
         """What `token_budget` leaves for the candidates."""

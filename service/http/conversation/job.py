@@ -259,11 +259,11 @@ def _check_limit(prepared: PreparedConversation, shortened: Sequence[Shortened])
         BudgetTooSmall: what is left takes more tokens than the request gave.
     """
     saved = sum(one.candidate.tokens - one.tokens for one in shortened)
-    left = prepared.conversation.candidate_tokens - saved
-    if prepared.limits.is_hard and left > prepared.limits.tokens:
+    left, most = prepared.conversation.candidate_tokens - saved, prepared.limits.most
+    if most is not None and left > most:
         raise BudgetTooSmall(
             f"{left:,} tokens are left of what may be compressed and the budget has room for "
-            f"{prepared.limits.tokens:,}: no text is emptied; raise token_budget or max_tokens, or "
+            f"{most:,}: no text is emptied; raise token_budget or max_tokens, or "
             "give ratio"
         )
 

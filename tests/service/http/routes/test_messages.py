@@ -188,6 +188,9 @@ def test_a_text_of_which_nothing_fits_stays_whole(service):
     assert any("/messages/2/content stays whole" in warning for warning in found["warnings"])
     message = refusal(service, [ASKS, call("t", {}), result(one_line)], max_tokens=100)
     assert "no text is emptied" in message
+    talk = [ASKS, call("t", {}), result(one_line)]
+    found = compressed(service, talk, token_budget=6000, ratio=0.1)
+    assert found["messages"][2]["content"] == one_line
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def conversation(labelled: LabelledOutput) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_real_outputs_are_shortened_and_come_back(service, kind):
-    lost = errors = 0
+    lost = 0
     for labelled in load_outputs(KINDS[kind], kind)[::4]:
         talk = conversation(labelled)
         answer = service.post("/v1/compress", messages=talk, ratio=SHARE, config={"mode": "ccr"})
@@ -49,7 +49,6 @@ def test_real_outputs_are_shortened_and_come_back(service, kind):
             json.loads(shown)
         original = service.http.get(f"/v1/retrieve/{one['hash']}").json()
         assert original["original_content"] == labelled.text
-        errors += len(labelled.errors)
         kept = one["kept"]
         lost += sum(not any(a <= e[0] and e[1] <= b for a, b in kept) for e in labelled.errors)
-    assert lost <= errors / 20
+    assert lost == 0
