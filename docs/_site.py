@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def command_line() -> Iterator[str]:
     """Every command with its parameters, from its help."""
-    from tamis.service.cli.main import app
+    from tamis.service.cli.app import app
 
     yield "# Command line\n\nMade from the help of the commands.\n"
     root = typer.main.get_command(app)

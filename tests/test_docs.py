@@ -113,7 +113,7 @@ def test_commands_that_are_shown_but_not_run_exist_with_their_options():
     """They need files of the reader's own; their names can be checked all the same."""
     from typer.main import get_command
 
-    from tamis.service.cli.main import app
+    from tamis.service.cli.app import app
 
     pages = [*PAGES, ROOT / "README.md"]
     shown = [line for p in pages for b in blocks(p, "bash no-run") for line in b.splitlines()]
@@ -192,7 +192,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path):
 def test_the_reference_speaks_of_every_command_and_of_all_that_tamis_offers(site: Path):
     from typer.main import get_command
 
-    from tamis.service.cli.main import app
+    from tamis.service.cli.app import app
 
     shown = (site / "reference/cli.html").read_text("utf-8")
     for name, command in get_command(app).commands.items():

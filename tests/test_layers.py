@@ -45,10 +45,11 @@ BELOW = {
         *("probes", "compressors", "retrieval"),
         *("service/files", "service/engine", "service/api"),
     },
+    "service/agents": {"probes", "compressors", "retrieval", "service/files", "service/api"},
     "service/batch": {"probes", "compressors", "service/files", "service/api"},
     "service/integrations": {
         *("probes", "compressors", "retrieval"),
-        *("service/files", "service/api", "service/http"),
+        *("service/files", "service/api", "service/http", "service/agents"),
     },
     "service/datasets": {"probes", "compressors"},
     "service/training": {"probes", "compressors", "service/datasets"},

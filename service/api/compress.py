@@ -22,6 +22,7 @@ from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.probes.token_estimate import ESTIMATE, estimating_tokenizer
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
@@ -70,8 +71,8 @@ def compress(
         instruction: what to look for, beside the question. history: earlier turns that the question
             depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
-        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, or a
-            `TextTokenizer`.
+        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, a
+            `TextTokenizer`, or `estimate`, which counts by rules within a tenth and loads nothing.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
@@ -163,17 +164,20 @@ def counter_of(
     """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
 
     Raises:
-        UnknownTokenizer: neither `proxy`, a file nor a folder. ProxyMissing: the proxy is not here.
+        UnknownTokenizer: neither `proxy`, `estimate`, a file nor a folder. ProxyMissing: the proxy
+            is not here.
     """
     if isinstance(tokenizer, TextTokenizer):
         return tokenizer
     if tokenizer == "proxy":
         return _proxy_counter(proxy, root)
+    if tokenizer == ESTIMATE:
+        return estimating_tokenizer()
     path = Path(tokenizer)
     if not path.exists():
         raise UnknownTokenizer(
             f"there is no tokenizer {str(tokenizer)!r}; "
-            "give 'proxy', a tokenizer.json or a folder with one"
+            "give 'proxy', 'estimate', a tokenizer.json or a folder with one"
         )
     return TextTokenizer.from_file(path)
 

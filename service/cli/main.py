@@ -1,4 +1,7 @@
-"""`tamis`: the command line."""
+"""`tamis`: where the command line starts, and how it ends when its output cannot be written.
+
+Quick commands are loaded alone; all others together, as `app` puts them in order.
+"""
 
 from __future__ import annotations
 
@@ -6,87 +9,19 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from importlib.metadata import version
-from typing import Annotated
+from importlib import import_module
 
-import typer
-
-from tamis.service.cli.bench import app as bench
-from tamis.service.cli.commands import (
-    ask_context,
-    batch,
-    cache,
-    compress,
-    doctor,
-    index,
-    keys,
-    methods,
-    models,
-    rerank,
-    serve,
-)
-from tamis.service.cli.display.errors import EXIT_REFUSED
-from tamis.service.cli.probe import app as probe
-from tamis.service.cli.probe import heads
+from tamis.service.cli.display.exit_codes import EXIT_REFUSED
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+QUICK_COMMANDS = ("hook", "pipe")
+"""Loaded alone, and without typer: see `quick`."""
 
 # read when torch is loaded: waiting threads spin for microseconds, then sleep. The default, to spin
 # for long, takes ten times as long beside another busy process; to sleep at once takes a fifth
 # longer on an idle machine
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-EPILOG = """
-**Examples**
-
-`tamis doctor` says what is here and what is missing
-
-`tamis compress docs/ -q "How are keys rotated?" --max-tokens 500`
-
-`tamis compress docs/ -q "How are keys rotated?" --explain-all` shows every sentence
-"""
-
-app = typer.Typer(
-    help="Keep the sentences of a retrieved context that answer a question, verbatim, within a "
-    "token budget.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-app.command("compress", epilog=compress.EPILOG)(compress.compress)
-app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
-app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
-app.command("methods", epilog=methods.EPILOG)(methods.methods)
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("serve", epilog=serve.EPILOG)(serve.command)
-app.add_typer(keys.app, name="keys")
-app.add_typer(index.app, name="index")
-app.add_typer(models.app, name="models")
-app.add_typer(cache.app, name="cache")
-app.add_typer(batch.app, name="batch")
-app.add_typer(bench.app, name="bench")
-app.add_typer(probe.app, name="probe")
-app.add_typer(heads.app, name="heads")
-
-
-def _print_version(requested: bool) -> None:
-    if requested:
-        typer.echo(f"tamis {version('tamis')}")
-        raise typer.Exit
-
-
-@app.callback()
-def main(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    """The root command; its help is on `app`."""
 
 
 def run() -> None:
@@ -95,7 +30,7 @@ def run() -> None:
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
         try:
-            app(prog_name="tamis")
+            _run_command(sys.argv[1:])
         finally:
             sys.stdout.flush()
     except OSError as error:
@@ -107,8 +42,20 @@ def run() -> None:
         why = "it is closed" if error.errno == errno.EBADF else error.strerror
         message = f"tamis: the output cannot be written ({why}); make room, or send it elsewhere"
         with suppress(OSError):
-            typer.echo(message, err=True)
+            sys.stderr.write(f"{message}\n")
         sys.exit(EXIT_REFUSED)
+
+
+def _run_command(words: list[str]) -> None:
+    if words and words[0] in QUICK_COMMANDS:
+        from tamis.service.cli.quick.options import parse_quickly
+
+        quick = import_module(f"tamis.service.cli.quick.{words[0]}")
+        if (values := parse_quickly(words[1:], quick.OPTIONS)) is not None:
+            sys.exit(quick.run(**values))
+    from tamis.service.cli.app import app
+
+    app(prog_name="tamis")
 
 
 def _drop_output() -> None:

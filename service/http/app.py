@@ -37,7 +37,7 @@ from tamis.service.http.middleware.request_log import (
     log_entry_of,
 )
 from tamis.service.http.openapi import openapi_builder
-from tamis.service.http.routes import about, base, compress, rerank, search, tei
+from tamis.service.http.routes import about, base, compress, rerank, retrieve, search, tei
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
 from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.metrics import Metrics
@@ -45,6 +45,8 @@ from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
+from tamis.service.http.upstream.forwarding import Upstream
+from tamis.service.http.upstream.middleware import UpstreamMiddleware
 
 _UNION_TAGS = (
     *("body", "tei", "jina", "voyage", "sglang", "librechat", "ours", "conversation", "single"),
@@ -79,7 +81,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
         settings = load_settings()
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
-    keyring, side_loop = load_keyring(settings), SideLoop()
+    keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,6 +98,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
         yield
         finished = await asyncio.to_thread(state.close)
+        if upstream is not None:
+            await upstream.close()
         side_loop.close()
         log.info("closed", everything_served=finished)
 
@@ -109,7 +113,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
     )
-    for part in (compress, rerank, search, about):
+    for part in (compress, retrieve, rerank, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)
@@ -121,6 +125,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         timeout_s=settings.body_timeout_s,
         side_loop=side_loop,
     )
+    if upstream is not None:
+        app.add_middleware(UpstreamMiddleware, upstream=upstream, settings=settings)
     app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
         app.add_middleware(
@@ -144,6 +150,18 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 def proxy_choice(settings: Settings) -> ProxyChoice:
     """The proxy that a service reads with: the one in the settings, or chosen by their language."""
     return choose_proxy(settings.proxy, settings.method, settings.language, "", (), settings.models)
+
+
+def create_upstream(settings: Settings) -> Upstream | None:
+    """The service that chats are forwarded to, if there is one.
+
+    Raises:
+        BadInput: its address is none.
+    """
+    if settings.upstream is None:
+        return None
+    timeout_s = settings.upstream_timeout_s
+    return Upstream(settings.upstream, settings.upstream_api_key, timeout_s)
 
 
 def load_keyring(settings: Settings) -> Keyring:

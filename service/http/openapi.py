@@ -68,9 +68,10 @@ def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> di
         "tokenizer": list(methods.counters),
         "index": list(state.indexes),
     }
-    for schema in ("CompressRequest", "SearchRequest", "TokenizeRequest"):
+    for schema in ("CompressRequest", "MessagesRequest", "SearchRequest", "TokenizeRequest"):
+        is_lenient = schema in ("MessagesRequest", "TokenizeRequest")
         for field, value in schemas[schema]["properties"].items():
-            if field in names and not (schema == "TokenizeRequest" and field == "model"):
+            if field in names and not (is_lenient and field == "model"):
                 strings = [part for part in value.get("anyOf", [value]) if part["type"] == "string"]
                 for string in strings if names[field] else ():
                     string["enum"] = names[field]

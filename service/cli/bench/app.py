@@ -22,6 +22,7 @@ from tamis.service.cli.bench import (
     selectors,
     sinks,
     speed,
+    tools,
 )
 from tamis.service.cli.options.bench_options import RECORDS
 
@@ -43,3 +44,4 @@ app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
 app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
 app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
 app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
+app.command("tools", epilog=tools.EPILOG)(tools.tools)

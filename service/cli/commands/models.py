@@ -14,7 +14,8 @@ from rich.table import Table
 from tamis.probes.hub import zoo
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
-from tamis.service.cli.display.errors import EXIT_REFUSED, report_errors
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.exit_codes import EXIT_REFUSED
 from tamis.service.cli.options.model_folder import RootFolder, describe_origin, models_folder
 
 app = typer.Typer(

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from tamis.probes.errors import TamisError
-
-EXIT_REFUSED = 2
-EXIT_INTERRUPTED = 130
+from tamis.service.cli.display.exit_codes import EXIT_INTERRUPTED, EXIT_REFUSED
 
 
 @contextmanager

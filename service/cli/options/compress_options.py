@@ -59,7 +59,9 @@ History = Annotated[
 Tokenizer = Annotated[
     str,
     typer.Option(
-        "--tokenizer", help="Counts the budget: `proxy`, a tokenizer.json, or a folder with one."
+        "--tokenizer",
+        help="Counts the budget: `proxy`, `estimate` (by rules, within a tenth), a tokenizer.json, "
+        "or a folder with one.",
     ),
 ]
 Method = Annotated[

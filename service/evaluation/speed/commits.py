@@ -21,7 +21,7 @@ from typing import Any
 from tamis.probes.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
-_COMMAND = "from tamis.service.cli.main import app; app()"
+_COMMAND = "from tamis.service.cli.main import run; run()"
 _FRONT = "service/front"
 
 SpeedReport = dict[str, Any]

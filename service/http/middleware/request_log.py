@@ -102,10 +102,9 @@ class RequestLogMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {
-                    **message,
-                    "headers": [*message["headers"], *entry.response_headers(status)],
-                }
+                given = {name for name, _ in message["headers"]}  # as an upstream service sent it
+                ours = [one for one in entry.response_headers(status) if one[0] not in given]
+                message = {**message, "headers": [*message["headers"], *ours]}
             await send(message)
 
         try:

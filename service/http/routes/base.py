@@ -16,7 +16,13 @@ from tamis.service.http.middleware.request_log import (
     RequestLogEntry,
     log_entry_of,
 )
-from tamis.service.http.runtime.errors import POST_STATUSES, Dialect, dialect_of, status_summary
+from tamis.service.http.runtime.errors import (
+    POST_STATUSES,
+    Dialect,
+    dialect_of,
+    failure_of,
+    status_summary,
+)
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import warnings_header
@@ -25,6 +31,7 @@ from tamis.service.http.schemas.fields import WARNINGS_HEADER
 from tamis.service.http.schemas.json import JsonRequest, JsonResponse
 
 _MAX_CHARS_PER_TOKEN = 6
+_SERVER_ERROR = 500
 _RETRY_HEADERS = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -128,6 +135,22 @@ def add_warnings(response: Response, warnings: Sequence[str]) -> None:
     """Sets the header of warnings, if there are any."""
     if warnings:
         response.headers[WARNINGS_HEADER] = warnings_header(warnings)
+
+
+def note_passthrough(
+    state: ServiceState, entry: RequestLogEntry, error: Exception, on_error: str
+) -> None:
+    """Records an error in whose place the caller gets the input back.
+
+    Raises:
+        Exception: the error itself, where the caller wants it or has made the mistake.
+    """
+    failure = failure_of(error)
+    if on_error == "fail" or (failure.status < _SERVER_ERROR and failure.status != 429):
+        raise error
+    entry.add_fault(error)
+    entry.passthrough_codes.append(failure.code)
+    state.metrics.fallbacks.labels(failure.code).inc()
 
 
 def check_limits(

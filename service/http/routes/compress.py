@@ -28,8 +28,10 @@ from tamis.service.http.routes.base import (
     error_responses,
     json_response,
     log_entry,
+    note_passthrough,
     service_state,
 )
+from tamis.service.http.routes.messages import compress_messages
 from tamis.service.http.runtime.errors import failure_of, message_of
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.state import ServiceState
@@ -48,11 +50,10 @@ from tamis.service.http.schemas.dialects.token_company import (
 )
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import Explanation, build_explanation
-from tamis.service.http.schemas.messages import Conversation, MessagesAnswer, MessagesRequest
+from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
-_SERVER_ERROR = 500
 routes = create_router()
 routes.include_router(expand.routes)
 _DIALECTS = {"messages": "conversation", "input": "single"}
@@ -83,7 +84,7 @@ async def compress(body: _Any, request: Request) -> Response:
     single text; each is answered in its own shape.
     """
     if isinstance(body, MessagesRequest):
-        return await _compress_conversation(body, request)
+        return await compress_messages(body, request)
     ours = (
         _with_default_model(body.compress_request(), request)
         if isinstance(body, InputRequest)
@@ -96,18 +97,6 @@ async def compress(body: _Any, request: Request) -> Response:
     if ours.queries is None:
         return json_response(found[0])
     return await asyncio.to_thread(json_response, CompressionList(data=found))
-
-
-async def _compress_conversation(body: MessagesRequest, request: Request) -> Response:
-    count = service_state(request).methods.counter("proxy").count
-    conversation = await asyncio.to_thread(Conversation, body, count)
-    ours = conversation.compress_request()
-    found = (
-        (await _compress_each_question(_with_default_model(ours, request), request))[0]
-        if ours
-        else None
-    )
-    return await asyncio.to_thread(lambda: json_response(conversation.answer(found)))
 
 
 def _with_default_model(body: CompressRequest, request: Request) -> CompressRequest:
@@ -272,12 +261,7 @@ async def _compress_question(
             began + state.executor.timeout_s - now,
         )
     except Exception as error:
-        failure = failure_of(error)
-        if body.on_error == "fail" or (failure.status < _SERVER_ERROR and failure.status != 429):
-            raise
-        entry.add_fault(error)
-        entry.passthrough_codes.append(failure.code)
-        state.metrics.fallbacks.labels(failure.code).inc()
+        note_passthrough(state, entry, error, body.on_error)
         found = await asyncio.to_thread(_whole_documents, call, message_of(error))
     usage = found.usage
     # a request with `shadow` gets its input back, so it saves nothing

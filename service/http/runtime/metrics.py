@@ -46,6 +46,25 @@ class _CacheMetrics(Collector):
         yield GaugeMetricFamily("tamis_cache_entries", "Passages in it.", value=stats.entries)
 
 
+class _OriginalMetrics(Collector):
+    """Collects the counts that the store of originals keeps itself."""
+
+    def __init__(self, stats: Callable[[], Any]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """The current counts."""
+        stats = self._stats()
+        for name in ("stored", "hits", "misses", "evicted", "expired"):
+            yield CounterMetricFamily(
+                f"tamis_originals_{name}", f"Originals: {name}.", value=getattr(stats, name)
+            )
+        yield GaugeMetricFamily(
+            "tamis_originals_bytes", "Memory that originals take.", value=stats.bytes
+        )
+        yield GaugeMetricFamily("tamis_originals_entries", "Originals kept.", value=stats.entries)
+
+
 class Metrics:
     """The metrics of one service, in a registry of their own."""
 
@@ -121,6 +140,10 @@ class Metrics:
     def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of a passage cache."""
         self.registry.register(_CacheMetrics(stats))
+
+    def add_original_metrics(self, stats: Callable[[], Any]) -> None:
+        """Adds the counts of a store of originals."""
+        self.registry.register(_OriginalMetrics(stats))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""

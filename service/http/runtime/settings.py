@@ -115,6 +115,39 @@ class Settings:
     cache_storage: Storage = knob(
         "exact", "int8 takes half the room and moves scores a little.", "Cache"
     )
+    retrieve_bytes: int = knob(
+        0,
+        "Memory for texts that were shortened, which /v1/retrieve gives back; 0 keeps none.",
+        "Cache",
+        ge=0,
+    )
+    retrieve_s: float = knob(
+        900.0, "Seconds for which such a text can be retrieved.", "Cache", gt=0
+    )
+
+    upstream: str | None = knob(
+        None,
+        "A service that speaks OpenAI's or Anthropic's API: chats are forwarded to it, what tools "
+        "returned in them shortened.",
+        "Upstream",
+    )
+    upstream_api_key: str | None = knob(
+        None,
+        "Its key, sent in place of the client's; better as a variable than a flag.",
+        "Upstream",
+    )
+    upstream_cached: bool = knob(
+        False,
+        "Also shorten what stands before the last cache_control: it reads the same in every later "
+        "request, as long as all of them come this way.",
+        "Upstream",
+    )
+    upstream_compress_s: float = knob(
+        10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
+    )
+    upstream_timeout_s: float = knob(
+        600.0, "The longest to wait for its answer to begin, or to go on.", "Upstream", gt=0
+    )
 
     max_body_bytes: int = knob(
         8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
@@ -146,6 +179,14 @@ class Settings:
             raise BadInput(
                 "cache_folder and cache_storage say how passages are kept, and cache_bytes is 0, "
                 "so that none are; give cache_bytes, such as 2000000000, or leave them out"
+            )
+
+        if self.upstream and (self.api_keys or self.keys_file) and not self.upstream_api_key:
+            from tamis.probes.errors import BadInput
+
+            raise BadInput(
+                "with keys of its own this service would send them to the upstream; give "
+                "upstream_api_key, which is sent instead"
             )
 
     @property

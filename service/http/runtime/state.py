@@ -23,6 +23,7 @@ from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.metrics import Metrics
+from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.passage_cache import ServicePassageCache
 from tamis.service.http.runtime.settings import Settings
 
@@ -44,6 +45,7 @@ class ServiceState:
     executor: RequestExecutor
     layers: int | None
     indexes: dict[str, Any]
+    originals: OriginalStore
 
     @classmethod
     def start(
@@ -79,6 +81,8 @@ class ServiceState:
             name: _open_index(folder, methods.root)
             for name, folder in parse_named_paths(settings.indexes)
         }
+        originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
+        metrics.add_original_metrics(originals.stats)
         return cls(
             settings,
             metrics,
@@ -87,6 +91,7 @@ class ServiceState:
             RequestExecutor(engine, settings.timeout_s),
             layers,
             indexes,
+            originals,
         )
 
     def close(self) -> bool:

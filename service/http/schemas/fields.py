@@ -56,6 +56,25 @@ REASONS = {
 }
 """Why a field has no effect, by its name."""
 
+NOT_WITH_MESSAGES = {
+    "queries": "a conversation has one question; give query",
+    "threshold": "a result is cut to a number of tokens; give max_tokens or ratio",
+    "coverage": "no method promises it for what tools return; give max_tokens or ratio",
+    "adaptive": "a result is cut to a number of tokens; give max_tokens or ratio",
+    "context_window": "lines that belong together are kept together; give a larger ratio",
+    "dedup": "a repeated line of a log counts; send texts as documents instead",
+    "order": "messages keep their places",
+    "separator": "messages stay apart; nothing is joined",
+    "citations": "compressions has the place of every span",
+    "titles": "messages have none",
+    "top_n": "no result is left out as a whole; name tools to leave alone in config.exclude_tools",
+    "keep_tags": "tags in what a tool returned are its author's; give protect",
+    "answerable_floor": "no result is left out as a whole; send texts as documents",
+    "unanswerable": "no result is left out as a whole; send texts as documents",
+    "granularity": "what a tool returned is cut by its format; send texts as documents",
+}
+"""Fields of our own requests that are refused beside `messages`, each with what to do."""
+
 _RERANK = ("model", "query", "documents", "top_n", "return_documents")
 REQUESTS: dict[str, RequestFields] = {
     "CohereRequest": RequestFields(
@@ -139,7 +158,12 @@ REQUESTS: dict[str, RequestFields] = {
     ),
     "MessagesRequest": RequestFields(
         "Headroom: `/v1/compress` with `messages`",
-        ("messages", "query", "model", "token_budget", "config"),
+        (
+            "messages", "tools", "query", "instruction", "history", "model", "method",
+            "token_budget", "max_tokens", "ratio", "tokenizer", "language", "protect", "elision",
+            "return", "offset_unit", "on_error", "timeout_ms", "priority", "shadow", "config",
+        ),
+        unused=("seed", "user"),
         warnings="`warnings`",
     ),
     "Message": RequestFields(
@@ -149,7 +173,8 @@ REQUESTS: dict[str, RequestFields] = {
         "Headroom: `config`",
         (
             "compress_user_messages", "compress_system_messages", "compress_cached",
-            "protect_recent", "target_ratio", "min_tokens_to_compress",
+            "frozen_message_count", "protect_recent", "exclude_tools", "target_ratio",
+            "min_tokens_to_compress", "mode", "retrieve_tool",
         ),
         warnings="`warnings`",
     ),

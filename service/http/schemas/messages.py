@@ -1,34 +1,35 @@
-"""`POST /v1/compress` with `messages`: Headroom's dialect, for conversations with tool results.
-
-messages ─ tool results ─► documents ─ compressed for the last question ─► the same messages
-
-By default only tool results are compressed: a model must see instructions and turns as written, and
-a prompt whose beginning is unchanged stays in its provider's cache. Text before the last
-`cache_control`, its own block included, is therefore not changed. Every message keeps its position
-and all its fields; nothing is rewritten.
-"""
+"""`POST /v1/compress` with `messages`: Headroom's dialect with the options of our own."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
+from tamis.compressors.rules import check_together
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text
-from tamis.service.http.schemas.compress import CompressRequest
-from tamis.service.http.schemas.compression import Compression
+from tamis.probes.segmentation.language import AUTO
+from tamis.service.http.schemas.base import (
+    Language,
+    LenientRequest,
+    Question,
+    Response,
+    ShortText,
+    Text,
+)
+from tamis.service.http.schemas.compress import CompressRequest, OnError, Protect, Return
+from tamis.service.http.schemas.compression import Status
+from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES
+from tamis.service.http.schemas.offsets import OffsetUnit
 
-_TOOL_ROLES = ("tool", "function")
-_SYSTEM_ROLES = ("system", "developer")
+CCR = "ccr"
+"""The `config.mode` of Headroom's clients in which what is left out can be had again."""
 
 
 class MessagesConfig(LenientRequest):
-    """What may be compressed, and how far."""
+    """What may be compressed, and how far; the names are Headroom's."""
 
     compress_user_messages: bool = False
     compress_system_messages: bool = False
@@ -36,9 +37,27 @@ class MessagesConfig(LenientRequest):
         bool,
         Field(description="Also what stands before the last cache_control: it is cached anew."),
     ] = False
-    protect_recent: Annotated[int, Field(ge=0, le=2**31)] = 0
-    target_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    frozen_message_count: Annotated[
+        int, Field(ge=0, le=2**31, description="So many messages at the start stay as they are.")
+    ] = 0
+    protect_recent: Annotated[
+        int, Field(ge=0, le=2**31, description="So many messages at the end stay as they are.")
+    ] = 0
+    exclude_tools: Annotated[
+        list[Text] | None,
+        Field(max_length=256, description="Names or patterns (`mcp__*`) of tools to leave alone."),
+    ] = None
+    target_ratio: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="The share of tokens to keep; the same as ratio."),
+    ] = None
     min_tokens_to_compress: Annotated[int, Field(ge=0, le=2**31)] = 250
+    mode: Annotated[
+        Text | None, Field(description="`ccr`: keep what is left out for /v1/retrieve/{hash}.")
+    ] = None
+    retrieve_tool: Annotated[
+        Text | None, Field(description="The tool in tools that gives back what was left out.")
+    ] = None
 
 
 class Message(LenientRequest):
@@ -69,193 +88,120 @@ class Message(LenientRequest):
 class MessagesRequest(LenientRequest):
     """A conversation whose tool results are to be compressed.
 
-    The question is the last user message, or `query`. `token_budget` is for all messages together.
+    The question of a tool result is the call that made it with `query`, or with the last message of
+    a user. `token_budget` is for all messages together; `max_tokens` and `ratio` are for what may
+    be compressed of them. Without any of the three, a share of .4 is kept.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    tools: Annotated[
+        list[dict[str, Any]] | None,
+        Field(description="The tools of the request, in OpenAI's or Anthropic's format."),
+    ] = None
     query: Question | None = None
+    instruction: Text | None = None
+    history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
     model: Text | None = None
+    method: Text | None = None
     token_budget: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    tokenizer: Text = "proxy"
+    language: Language = AUTO
+    protect: Protect | None = None
+    elision: ShortText | None = None
+    return_: Annotated[Return, Field(alias="return")] = Return()
+    offset_unit: OffsetUnit = "codepoint"
+    on_error: OnError = "fail"
+    timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    priority: Annotated[int, Field(ge=0, le=999)] = 0
+    shadow: bool = False
+    seed: int | None = None
+    user: Text | None = None
     config: MessagesConfig = MessagesConfig()
+
+    def check_served(self) -> None:
+        """Refuses what a conversation cannot be served with.
+
+        Raises:
+            BadInput: a field of our own requests that has no form here, or two that contradict each
+                other; the message says what to do.
+        """
+        for name, value in (self.model_extra or {}).items():
+            field = CompressRequest.model_fields.get(name)
+            if field is not None and value not in (None, field.get_default()):
+                raise BadInput(f"{name} has no form with messages: {NOT_WITH_MESSAGES[name]}")
+        for part in ("documents", "text"):
+            if not getattr(self.return_, part):
+                raise BadInput(f"return.{part} has no form with messages: they are the answer")
+        if self.return_.units != "none":
+            raise BadInput(
+                "return.units has no form with messages: compressions has the spans that were "
+                "kept; for every unit, send the text to /v1/explain as a document"
+            )
+        check_together([n for n in ("max_tokens", "ratio") if getattr(self, n) is not None])
+        if None not in (self.ratio, self.config.target_ratio):
+            raise BadInput("ratio and config.target_ratio mean the same; give one of them")
+        if self.elision is not None and (not self.elision.strip() or "\n" in self.elision):
+            raise BadInput(
+                f"elision is {self.elision!r}; give a text on one line, or leave it out for "
+                "markers that count what was left out"
+            )
+
+    @property
+    def share(self) -> float | None:
+        """The share of tokens to keep, by either of its names."""
+        return self.config.target_ratio if self.ratio is None else self.ratio
+
+
+class Omitted(Response):
+    """What was left out at one place: the source's `[start:end]`.
+
+    `first` and `last` are ordinals in the source, from 1, of what `unit` names; `content` says what
+    alike lines are, such as `178 more PASSED`.
+    """
+
+    start: int
+    end: int
+    unit: str
+    first: int
+    last: int
+    tokens: int
+    content: Text | None = None
+
+
+class MessageCompression(Response):
+    """One text that was shortened: where it is, what was kept of it, and what was left out.
+
+    `path` is a JSON pointer into the request; `part` is the index of the block in the message's
+    content. `kept` has half-open spans of the source in `offset_unit`.
+    """
+
+    message: int
+    part: int | None
+    path: str
+    tool: Text | None
+    format: str
+    kept: list[list[int]] | None
+    omissions: list[Omitted] | None
+    tokens_before: int
+    tokens_after: int
+    hash: str | None
 
 
 class MessagesAnswer(Response):
-    """The same messages, compressed; the last three fields are Headroom's."""
+    """The same messages, compressed; the fields up to `ccr_hashes` are Headroom's."""
 
     messages: list[dict[str, Any]]
     tokens_before: int
     tokens_after: int
     tokens_saved: int
     compression_ratio: float
-    warnings: list[Text]
     transforms_applied: list[str]
     transforms_summary: dict[str, int]
     ccr_hashes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class TextSlot:
-    """A text inside a message: `holder[key]`; `tool` is true for a tool's result."""
-
-    message_index: int
-    holder: dict[str, Any]
-    key: str
-    tool: bool
-
-    @property
-    def text(self) -> str:
-        """The text itself."""
-        return str(self.holder[self.key])
-
-
-class Conversation:
-    """The texts of a conversation, and which of them may be compressed."""
-
-    def __init__(self, body: MessagesRequest, count: Callable[[str], int]) -> None:
-        self.body, self.count = body, count
-        self.messages = [message.original() for message in body.messages]
-        marked = [
-            slot
-            for i, message in enumerate(self.messages)
-            for slot in _slots_and_breakpoints(i, message)
-        ]
-        texts = [slot for slot in marked if slot is not None]
-        cached = 0 if body.config.compress_cached else _count_cached(marked)
-        # the last message with text of a user; -1 without any
-        self.last_question_index = max(
-            (i for i, m in enumerate(self.messages) if _user_text(i, m)), default=-1
-        )
-        tokens = [count(slot.text) for slot in texts]
-        self.tokens_before = sum(tokens)
-        least = body.config.min_tokens_to_compress
-        compressible = list(zip(texts, tokens, strict=True))[cached:]
-        self.compressible = [
-            (slot, n) for slot, n in compressible if n >= least and self._is_compressible(slot)
-        ]
-        self.compressible_tokens = sum(n for _, n in self.compressible)
-
-    def compress_request(self) -> CompressRequest | None:
-        """The request that compresses the texts; None where nothing may be compressed.
-
-        Raises:
-            BadInput: no question, or the rest of the messages exceeds the budget.
-        """
-        if not self.compressible:
-            return None
-        most = self.body.token_budget
-        if most is not None:
-            fixed = self.tokens_before - self.compressible_tokens
-            if fixed >= most:
-                raise BadInput(
-                    f"token_budget is {most:,} and the messages that stay as they are take "
-                    f"{fixed:,}; raise it, or allow more in config"
-                )
-            most -= fixed
-        return CompressRequest(
-            model=self.body.model,
-            query=self._question(),
-            history=[],
-            documents=[slot.text for slot, _ in self.compressible],
-            max_tokens=self._token_limit(most),
-            ratio=self.body.config.target_ratio if most is None else None,
-        )
-
-    def _token_limit(self, tokens: int | None) -> int | None:
-        """The token limit; with `target_ratio` the smaller of both."""
-        share = self.body.config.target_ratio
-        if tokens is None or share is None:
-            return tokens
-        return min(tokens, max(1, math.floor(share * self.compressible_tokens)))
-
-    def answer(self, found: Compression | None) -> MessagesAnswer:
-        """The messages, each text replaced by what was kept of it."""
-        after = self.tokens_before - self.compressible_tokens
-        for (slot, tokens), result in zip(
-            self.compressible, (found and found.results) or [], strict=True
-        ):
-            if not (found and self._fits(found)):
-                slot.holder[slot.key] = result.text or ""
-                tokens = self.count(slot.text)
-            after += tokens
-        applied = [f"tamis:{found.method}"] if found else []
-        nothing = ["no text was free and long enough to compress"]
-        return MessagesAnswer(
-            messages=self.messages,
-            tokens_before=self.tokens_before,
-            tokens_after=after,
-            tokens_saved=self.tokens_before - after,
-            compression_ratio=after / self.tokens_before if self.tokens_before else 1.0,
-            warnings=[*(found.warnings if found else nothing), *self.body.field_warnings()],
-            transforms_applied=applied,
-            transforms_summary=dict.fromkeys(applied, len(self.compressible)),
-            ccr_hashes=[],
-        )
-
-    def _fits(self, found: Compression) -> bool:
-        """Whether all texts may stay unchanged, surrounding white space included."""
-        most = self.body.token_budget
-        return found.status == "passthrough" and (most is None or self.tokens_before <= most)
-
-    def _is_compressible(self, slot: TextSlot) -> bool:
-        config, role = self.body.config, self.messages[slot.message_index]["role"]
-        if slot.message_index >= len(self.messages) - config.protect_recent:
-            return False
-        if slot.tool:
-            return True
-        if role in _SYSTEM_ROLES:
-            return config.compress_system_messages
-        return (
-            role == "user"
-            and config.compress_user_messages
-            and slot.message_index != self.last_question_index
-        )
-
-    def _question(self) -> str:
-        if self.body.query is not None:
-            return self.body.query
-        if self.last_question_index < 0:
-            raise BadInput("no user message asks anything; add one, or give query")
-        return _user_text(self.last_question_index, self.messages[self.last_question_index])
-
-
-def _user_text(message_index: int, message: dict[str, Any]) -> str:
-    """The text of a user's message without tool results; empty for other roles."""
-    own = [slot.text for slot in _text_slots(message_index, message) if not slot.tool]
-    return "\n".join(t for t in own if t.strip()) if message["role"] == "user" else ""
-
-
-def _text_slots(message_index: int, message: dict[str, Any]) -> Iterator[TextSlot]:
-    """The texts of a message: its content, its parts, and those of tool results."""
-    return (slot for slot in _slots_and_breakpoints(message_index, message) if slot is not None)
-
-
-def _slots_and_breakpoints(
-    message_index: int, message: dict[str, Any]
-) -> Iterator[TextSlot | None]:
-    """The texts of a message in order, and None after each block that has `cache_control`."""
-    yield from _walk_content(message_index, message, "content", message["role"] in _TOOL_ROLES)
-    if message.get("cache_control"):
-        yield None
-
-
-def _count_cached(marked: list[TextSlot | None]) -> int:
-    """How many texts are before the last breakpoint of the provider's cache."""
-    last = max((i for i, slot in enumerate(marked) if slot is None), default=0)
-    return sum(slot is not None for slot in marked[:last])
-
-
-def _walk_content(
-    message_index: int, holder: dict[str, Any], key: str, tool: bool
-) -> Iterator[TextSlot | None]:
-    content = holder.get(key)
-    if isinstance(content, str):
-        yield TextSlot(message_index, holder, key, tool)
-    for part in content if isinstance(content, list) else ():
-        if not isinstance(part, dict):
-            continue
-        if part.get("type") == "tool_result":
-            yield from _walk_content(message_index, part, "content", True)
-        elif isinstance(part.get("text"), str):
-            yield TextSlot(message_index, part, "text", tool)
-        if part.get("cache_control"):
-            yield None
+    compressions: list[MessageCompression]
+    method: Text | None
+    tokenizer: Text
+    status: Status
+    warnings: list[Text]

@@ -10,7 +10,7 @@ from click.testing import Result
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 
 SCRIPT = "from tamis.service.cli.main import run; run()"
 

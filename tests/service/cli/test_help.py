@@ -10,7 +10,7 @@ import typer.main
 from click.testing import CliRunner
 from typer import rich_utils
 
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 
 ROOT = typer.main.get_command(app)
 WIDE = 2000

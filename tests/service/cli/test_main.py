@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "fastapi")
 def test_help_loads_no_heavy_library(words):
     code = f"""
 import sys
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 sys.argv = ["tamis", *{words!r}]
 try:
     app()
@@ -46,7 +46,7 @@ def test_what_needs_no_model_loads_no_model_library(command, tmp_path):
     }[command]
     code = f"""
 import sys
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 sys.argv = ["tamis", {command!r}, *{list(map(str, words))!r}]
 try:
     app()

@@ -29,6 +29,8 @@ from tests.service.cli.cli_kit import tamis
         ("rerank", "nowhere.jsonl", "--corpus", "c", "--out", "no/where.jsonl"),
         ("run", "nowhere.jsonl", "--out", "no/where.jsonl"),
         ("evidence", "--data", "nowhere", "--json", "no/where.json"),
+        ("tools", "--data", "nowhere", "--json", "no/where.json"),
+        ("tools", "--data", "nowhere", "--rows", "no/where.jsonl"),
     ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_anything_is_read(words):

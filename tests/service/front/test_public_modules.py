@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import pytest
+
+from tamis.probes.errors import MissingExtra
 
 
 @pytest.mark.parametrize("name", ["client", "langchain", "llamaindex"])
@@ -14,3 +17,12 @@ def test_a_public_module_exports_the_same_objects(name: str):
     assert public.__all__ == origin.__all__
     for exported in public.__all__:
         assert getattr(public, exported) is getattr(origin, exported)
+
+
+@pytest.mark.parametrize("name", ["TamisToolEdit", "TamisToolMiddleware"])
+def test_without_langchain_what_is_for_its_agents_names_the_extra(name: str, monkeypatch):
+    """And all else of `tamis.langchain` needs langchain-core alone."""
+    monkeypatch.setitem(sys.modules, "langchain.agents.middleware", None)
+    monkeypatch.delitem(sys.modules, "tamis.service.integrations.langchain_agents", raising=False)
+    with pytest.raises(MissingExtra, match=r"tamis\[agents\]"):
+        getattr(import_module("tamis.langchain"), name)

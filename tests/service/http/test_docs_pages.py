@@ -13,8 +13,9 @@ import pytest
 from tamis.probes.kv_cache.cache import CacheStats
 from tamis.service.http.runtime.errors import INTERNAL, TABLE
 from tamis.service.http.runtime.metrics import GAUGES, Metrics
+from tamis.service.http.runtime.originals import OriginalStats
 from tamis.service.http.runtime.settings import KNOBS, flag, variable
-from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
+from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REASONS, REFUSED, REQUESTS
 
 PAGE = Path(__file__).parents[3] / "docs/service.md"
 
@@ -40,6 +41,7 @@ def metrics_table() -> list[str]:
     for name in GAUGES:
         metrics.add_gauge(name, float)
     metrics.add_cache_metrics(CacheStats)
+    metrics.add_original_metrics(OriginalStats)
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")
@@ -64,12 +66,18 @@ def reasons_table() -> list[str]:
     return ["| field | why it has no effect |", "|---|---|", *rows]
 
 
+def refused_table() -> list[str]:
+    rows = [f"| `{name}` | {reason} |" for name, reason in NOT_WITH_MESSAGES.items()]
+    return ["| beside `messages` | |", "|---|---|", *rows]
+
+
 TABLES = {
     "settings": settings,
     "codes": codes,
     "meters": metrics_table,
     "fields": fields_table,
     "reasons": reasons_table,
+    "refused": refused_table,
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from tamis.compressors.rules import Rules
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 from tamis.service.cli.options.rule_options import protect_patterns
 from tamis.service.http.schemas.compress import CompressRequest, Protect
 from tests.service.cli.cli_kit import tamis, word_tokenizer

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tamis.service.api.languages import best_proxy
-from tamis.service.cli.main import app
+from tamis.service.cli.app import app
 from tamis.service.evaluation.evidence.languages import language_figures
 from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
 from tests.service.evaluation.records import people, write

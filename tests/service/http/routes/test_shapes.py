@@ -105,10 +105,13 @@ def test_a_share_is_wished_for_beside_a_budget(service):
     assert little["tokens_after"] < much["tokens_after"] <= 4000
 
 
-def test_messages_without_a_question_are_refused(service):
-    answer = service.post("/v1/compress", messages=[TALK[3]], token_budget=80)
-    assert answer.status_code == 422
-    assert "no user message asks anything" in answer.json()["error"]["message"]
+def test_messages_without_a_question_are_served_all_the_same(service):
+    """A gateway may hold back the user's turn and the calls."""
+    answer = service.post("/v1/compress", messages=[TALK[3]])
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert 0 < found["tokens_after"] < found["tokens_before"] / 2
+    assert found["messages"][0]["content"].startswith(NEEDLE)
 
 
 def test_one_text_comes_back_in_its_own_shape(service):

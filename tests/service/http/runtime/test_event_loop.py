@@ -39,6 +39,8 @@ MESSAGES = [
     },
     {"role": "tool", "tool_call_id": "a", "content": TEXT},
 ]
+LOG = "".join(f"room {i}: painted in {1000 + i * 7919 % 999} s\n" for i in range(40_000))
+TOOLS = [MESSAGES[0], MESSAGES[1], {**MESSAGES[2], "content": LOG}]
 BODIES: dict[str, tuple[str, Any]] = {
     "compress, many documents": (
         "/v1/compress",
@@ -57,6 +59,11 @@ BODIES: dict[str, tuple[str, Any]] = {
         {"queries": [QUESTION] * 3, "documents": MANY, "max_tokens": 300},
     ),
     "compress, messages": ("/v1/compress", {"messages": MESSAGES, "token_budget": 500}),
+    "compress, messages of lines": ("/v1/compress", {"messages": TOOLS, "config": {"mode": "ccr"}}),
+    "compress, many messages": (
+        "/v1/compress",
+        {"messages": [{"role": "user", "content": f"Room {i}?"} for i in range(20_000)]},
+    ),
     "compress, input": ("/v1/compress", {"input": TEXT, "query": QUESTION}),
     "compress, unclosed tags": (
         "/v1/compress",
@@ -120,7 +127,9 @@ def probe_loop(service: Running) -> Iterator[LoopProbe]:
 
 @pytest.fixture(scope="module")
 def service():
-    with served(method="lexical", timeout_s=300.0, max_inputs=200) as running:
+    with served(
+        method="lexical", timeout_s=300.0, max_inputs=200, retrieve_bytes=100_000_000
+    ) as running:
         yield running
 
 
@@ -151,3 +160,12 @@ def test_a_gzipped_body_does_not_hold_the_loop(service):
     worked, waited = longest_gaps_s(service, path, packed, content_encoding="gzip")
     assert worked <= MOST_S
     assert waited <= MOST_WAIT_S
+
+
+def test_an_original_that_is_retrieved_does_not_hold_the_loop(service):
+    answer = service.post("/v1/compress", messages=TOOLS, config={"mode": "ccr"})
+    (digest,) = answer.json()["ccr_hashes"]
+    for query in ({}, {"lines": "2-39999"}, {"query": "room 39999"}):
+        with probe_loop(service) as probe:
+            assert service.http.get(f"/v1/retrieve/{digest}", params=query).status_code == 200
+        assert probe.worked_s <= MOST_S

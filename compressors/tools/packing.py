@@ -1,0 +1,160 @@
+"""Fills a token budget with parts of one output, markers counted, and writes the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from tamis.compressors.tools.filling import Filling
+from tamis.compressors.tools.markers import embed_marker
+from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
+from tamis.probes.segmentation.tool_output.parts import ParsedOutput
+from tamis.probes.tokens import TextTokenizer
+
+_MOST_ATTEMPTS = 200
+"""Parts that are tried one by one where the budget has no room for a part and its markers."""
+
+
+class Packer:
+    """One output with its tokens a part; `pack` may be called with several budgets."""
+
+    def __init__(
+        self, text: str, parsed: ParsedOutput, tokens: Sequence[int], counter: TextTokenizer
+    ) -> None:
+        self.text, self.parsed, self.tokens, self.counter = text, parsed, tokens, counter
+        self.has_markers = '"… ' in text
+
+    def pack(
+        self, order: Sequence[int], protected: int, limit: int, marker: Marker, tokens_in: int
+    ) -> CompressedToolOutput:
+        """Takes parts in order while they fit; behind the first that does not, unprotected ones.
+
+        What is taken before the first that does not fit only grows with the budget: no protected
+        part is lost by a greater one.
+
+        Args:
+            order: indexes of the parts. protected: how many of them are.
+            limit: the most tokens of the result, markers included.
+        """
+        marker_tokens = self.counter.count(self._longest_marker(marker))
+        filling = Filling(self.parsed.parts, self.tokens, marker_tokens)
+        taken = filling.fill(order, protected, limit)
+        while True:
+            shown = self._with_needs(taken)
+            text, omissions = self._render(shown, marker)
+            count = self.counter.count(text)
+            if count <= limit or not taken:
+                break
+            taken = self._reduced(taken, count - limit)
+        if not taken:
+            return self._smallest(order, limit, marker, tokens_in)
+        return self._result(text, shown, omissions, count, tokens_in)
+
+    def _longest_marker(self, marker: Marker) -> str:
+        parts = self.parsed.parts
+        last = max(part.last for part in parts)
+        whole = Omission(0, len(self.text), "elements", last, last + 1, sum(self.tokens))
+        return self._embedded(whole, len(parts) // 2, marker)
+
+    def _embedded(self, omission: Omission, first: int, marker: Marker) -> str:
+        """The marker of an omission that begins with a part, with the line's end if it had one."""
+        place = self.parsed.parts[first].place
+        ending = "\\n" if place == "string_line" else "\n"
+        key = f"… {omission.first}-{omission.last}"
+        if self.has_markers:  # the answer of an earlier compression: another key than any there
+            key = f"… {omission.first}-{omission.last}, from {omission.start}"
+        ends_line = self.text.endswith(ending, omission.start, omission.stop)
+        return embed_marker(marker(omission), place, key, ends_line)
+
+    def _reduced(self, taken: list[int], excess: int) -> list[int]:
+        """Without the last ones, which make up for the excess."""
+        while taken and excess > 0:
+            excess -= self.tokens[taken[-1]]
+            taken = taken[:-1]
+        return taken
+
+    def _with_needs(self, taken: Sequence[int]) -> list[bool]:
+        shown = [False] * len(self.parsed.parts)
+        for i in taken:
+            for j in (*self.parsed.parts[i].needs, i):
+                shown[j] = True
+        return shown
+
+    def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
+        spans = list(self._spans(shown))
+        omissions = self._omissions([gap for _, _, gap in spans if gap is not None])
+        ahead = iter(omissions)
+        pieces = [
+            self.text[start:stop] if gap is None else self._embedded(next(ahead), gap[0], marker)
+            for start, stop, gap in spans
+        ]
+        return "".join(pieces), omissions
+
+    def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, list[int] | None]]:
+        """The kept spans and the omissions, in order; separators belong to what is kept."""
+        parts, at = self.parsed.parts, 0
+        for is_shown, group in groupby(range(len(parts)), key=shown.__getitem__):
+            if is_shown:
+                continue
+            members = list(group)
+            first, last = parts[members[0]], parts[members[-1]]
+            if first.start > at:
+                yield at, first.start, None
+            yield first.start, last.stop, members
+            at = last.stop
+        if at < len(self.text):
+            yield at, len(self.text), None
+
+    def _omissions(self, gaps: Sequence[Sequence[int]]) -> list[Omission]:
+        ends = [(self.parsed.parts[gap[0]], self.parsed.parts[gap[-1]]) for gap in gaps]
+        counts = self.counter.count_many([self.text[a.start : b.stop] for a, b in ends])
+        return [
+            Omission(a.start, b.stop, a.unit, a.first, b.last, tokens, self._content(gap))
+            for (a, b), tokens, gap in zip(ends, counts, gaps, strict=True)
+        ]
+
+    def _content(self, members: Sequence[int]) -> str | None:
+        runs = {self.parsed.parts[j].run for j in members}
+        if len(runs) > 1 or -1 in runs:
+            return None
+        return f"{len(members)} more {self.parsed.runs[runs.pop()]}"
+
+    def _smallest(
+        self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int
+    ) -> CompressedToolOutput:
+        """For a budget without room for a part and markers: a part alone, or a marker alone.
+
+        JSON cannot go without markers: its brackets with a marker, or without.
+        """
+        frame = [not p.needs and p.is_frame for p in self.parsed.parts]
+        attempts = [(frame, True)]
+        if any(frame):
+            attempts.append((frame, False))
+        else:
+            attempts[:0] = [(self._with_needs([i]), False) for i in order[:_MOST_ATTEMPTS]]
+        for shown, is_marked in attempts:
+            text, omissions = self._render(shown, marker)
+            if not is_marked:
+                text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
+            if (count := self.counter.count(text)) <= limit:
+                note = f"{limit} tokens leave no room for markers: omissions are not marked"
+                warnings = () if is_marked else (note,)
+                return self._result(text, shown, omissions, count, tokens_in, warnings)
+        shown = [False] * len(self.parsed.parts)
+        omissions = self._render(shown, marker)[1]
+        note = f"{limit} tokens admit no line of this output: nothing is shown"
+        return self._result("", shown, omissions, 0, tokens_in, (note,))
+
+    def _result(
+        self,
+        text: str,
+        shown: Sequence[bool],
+        omissions: Sequence[Omission],
+        count: int,
+        tokens_in: int,
+        warnings: tuple[str, ...] = (),
+    ) -> CompressedToolOutput:
+        kept = tuple((a, b) for a, b, gap in self._spans(shown) if gap is None)
+        return CompressedToolOutput(
+            text, kept, tuple(omissions), self.parsed.format, tokens_in, count, warnings
+        )

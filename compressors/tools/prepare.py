@@ -1,0 +1,155 @@
+"""One compression of tool outputs in two stages: `prepare` needs no model, `select` no text.
+
+outputs ─ parse ─► parts, their kinds ─► units ─ any scorer ─► values ─ select ─► text, markers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from tamis.compressors.method import Scorer
+from tamis.compressors.tools.order import order_parts
+from tamis.compressors.tools.packing import Packer
+from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
+from tamis.probes.segmentation.tool_output.parts import ParsedOutput, Part
+from tamis.probes.text import Passage, Unit
+from tamis.probes.tokens import TextTokenizer
+
+SALIENCE_QUESTION = "What failed, where and why, and what is the result?"
+"""What a scorer is asked where there is neither a question nor a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedToolOutputs:
+    """Outputs that were parsed; no model has run.
+
+    Attributes:
+        question: the calls with the question, never empty. With several outputs each has its own
+            in `questions`; `score` asks them one by one.
+        questions: for each output its call with the question; empty where there is neither.
+        passages: one an output, its call as the title. units: what is scored, in order.
+        tokens_in: of each output.
+    """
+
+    question: str
+    questions: tuple[str, ...]
+    passages: tuple[Passage, ...]
+    units: tuple[Unit, ...]
+    tokens_in: tuple[int, ...]
+    _parsed: tuple[ParsedOutput, ...]
+    _packers: tuple[Packer, ...]
+
+    def score(self, scorer: Scorer) -> list[float]:
+        """A value a unit: every output is asked its own question, or none has a say without one."""
+        values: list[float] = []
+        for index, passage in enumerate(self.passages):
+            units = [u for u in self.units if u.passage == index]
+            if not self.questions[index] or not units:
+                values += [0.0] * len(units)
+                continue
+            alone = [Unit(0, u.start, u.stop, u.visible, u.kind) for u in units]
+            values += scorer.scores(self.questions[index], [passage], alone).values
+        return values
+
+    def select(
+        self, values: Sequence[float], token_limits: Sequence[int], marker: Marker
+    ) -> tuple[CompressedToolOutput, ...]:
+        """The parts of each output that stay within its limit; one that fits is returned whole.
+
+        Args:
+            values: one a unit, higher is better, of any scorer.
+            token_limits: one an output: the most tokens of its text, markers included.
+            marker: makes the text of an omission.
+
+        Raises:
+            BadInput: not one value a unit or not one limit an output.
+        """
+        if len(values) != len(self.units) or len(token_limits) != len(self.passages):
+            raise BadInput(
+                f"{len(values)} values for {len(self.units)} units, {len(token_limits)} limits for "
+                f"{len(self.passages)} outputs; give one a unit and one an output"
+            )
+        by_output: list[list[float]] = [[] for _ in self.passages]
+        for unit, value in zip(self.units, values, strict=True):
+            by_output[unit.passage].append(value)
+        return tuple(
+            self._select_one(i, by_output[i], limit, marker) for i, limit in enumerate(token_limits)
+        )
+
+    def _select_one(
+        self, index: int, values: Sequence[float], limit: int, marker: Marker
+    ) -> CompressedToolOutput:
+        text, parsed = self.passages[index].text, self._parsed[index]
+        if (tokens := self.tokens_in[index]) <= limit:
+            kept = ((0, len(text)),) if text else ()
+            return CompressedToolOutput(text, kept, (), parsed.format, tokens, tokens)
+        order, protected = order_parts(parsed, _values_by_part(text, parsed.parts, values))
+        return self._packers[index].pack(order, protected, limit, marker, tokens)
+
+
+def prepare_tool_outputs(
+    outputs: Sequence[ToolOutput], question: str | None, counter: TextTokenizer
+) -> PreparedToolOutputs:
+    """Parses what tools printed.
+
+    Args:
+        question: the last thing that the user said, if anything.
+        counter: counts the budget.
+    """
+    parsed = tuple(parse_tool_output(output.text, output.call) for output in outputs)
+    texts = [
+        _texts_of_parts(output.text, found) for output, found in zip(outputs, parsed, strict=True)
+    ]
+    # in one call, so that a long text is counted beside its lines
+    counts = iter(counter.count_many([*(o.text for o in outputs), *chain.from_iterable(texts)]))
+    tokens_in = tuple(islice(counts, len(outputs)))
+    packers = tuple(
+        Packer(output.text, found, list(islice(counts, len(found.parts))), counter)
+        for output, found in zip(outputs, parsed, strict=True)
+    )
+    questions = tuple(_question(question, [output]) for output in outputs)
+    return PreparedToolOutputs(
+        _question(question, outputs) or SALIENCE_QUESTION,
+        questions,
+        tuple(Passage(output.text, title=output.call or None) for output in outputs),
+        tuple(unit for i, found in enumerate(parsed) for unit in _units(i, outputs[i].text, found)),
+        tokens_in,
+        parsed,
+        packers,
+    )
+
+
+def _texts_of_parts(text: str, parsed: ParsedOutput) -> list[str]:
+    """Each part with what separates it from the next."""
+    edges = [*(part.start for part in parsed.parts[1:]), len(text)]
+    return [text[p.start : stop] for p, stop in zip(parsed.parts, edges, strict=False)]
+
+
+def _question(question: str | None, outputs: Sequence[ToolOutput]) -> str:
+    calls = dict.fromkeys(output.call for output in outputs)
+    return "\n".join(text for text in (*calls, question or "") if text.strip())
+
+
+def _units(index: int, text: str, parsed: ParsedOutput) -> list[Unit]:
+    """What is scored: the parts that show something, frames aside."""
+    units = []
+    for part in parsed.parts:
+        shown = text[part.start : part.stop]
+        if part.is_frame or not (body := shown.strip()):
+            continue
+        first = part.start + len(shown) - len(shown.lstrip())
+        units.append(Unit(index, part.start, part.stop, (first, first + len(body)), "entry"))
+    return units
+
+
+def _values_by_part(text: str, parts: Sequence[Part], values: Sequence[float]) -> list[float]:
+    """A value a part: that of its unit, or the least where it is none."""
+    least, left = min(values, default=0.0), iter(values)
+    return [
+        least if part.is_frame or not text[part.start : part.stop].strip() else next(left)
+        for part in parts
+    ]

@@ -1,0 +1,73 @@
+"""What goes into the compression of tool outputs, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tamis.probes.segmentation.tool_output.parts import PartUnit
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What a tool returned.
+
+    Attributes:
+        text: verbatim; may be empty.
+        name: the tool that was called. arguments: of the call, as JSON text.
+    """
+
+    text: str
+    name: str | None = None
+    arguments: str | None = None
+
+    @property
+    def call(self) -> str:
+        """The call that made it, name and arguments; empty where neither is known."""
+        return " ".join(part for part in (self.name, self.arguments) if part and part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """What was left out between two kept spans.
+
+    Attributes:
+        start, stop: half-open code points of the source.
+        unit: what `first` and `last` count: lines, array elements, object members, rows, entries.
+        first, last: ordinals of the first and last that is left out, from 1, inclusive.
+        tokens: that the omitted text has.
+        content: what the omitted lines are where they are alike, such as `178 more PASSED`.
+    """
+
+    start: int
+    stop: int
+    unit: PartUnit
+    first: int
+    last: int
+    tokens: int
+    content: str | None = None
+
+
+Marker = Callable[[Omission], str]
+"""Makes the text that is shown for an omission, on one line and without the line's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedToolOutput:
+    """A tool's output, shortened.
+
+    Attributes:
+        text: what is shown: kept spans verbatim, markers between.
+        kept: half-open spans of the source in code points, ascending and disjoint.
+        omissions: what was left out, in the same order.
+        format: `pytest`, `json`, `diff`, `grep`, `listing`, `log`, `text`, ...
+        tokens_in: of the source. tokens_out: of `text`, markers included.
+    """
+
+    text: str
+    kept: tuple[tuple[int, int], ...]
+    omissions: tuple[Omission, ...]
+    format: str
+    tokens_in: int
+    tokens_out: int
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,166 @@
+"""Hooks of coding agents: a tool's result is shortened between the tool and the model.
+
+The agent starts the command after a tool has run, with a JSON object on its standard input, and
+reads another from its standard output; no output leaves the result as it is. What each agent sends
+and obeys was seen with Claude Code 2.1.332 and Codex 0.171.0:
+docs/log/agents.md#2026-11-26-hooks-of-real-agents
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.service.agents.result_texts import ResultText, result_texts
+from tamis.service.agents.shortening import Shortening
+from tamis.service.agents.transcripts import last_user_text
+
+SKIPPED_TOOLS = (
+    *("Read", "Edit", "MultiEdit", "Write", "NotebookRead", "NotebookEdit", "apply_patch"),
+    *("TodoWrite", "Task*", "Agent", "AskUserQuestion", "Skill", "ToolSearch"),
+)
+"""Left alone: files that an agent reads in order to edit them, what it wrote, and its own notes."""
+_MAX_FILE_BYTES = 1 << 25
+_PERSISTED_TOKENS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class HookAgent:
+    """An agent that has hooks.
+
+    Attributes:
+        file: where its settings are, as its user names it.
+        answer: the answer that replaces a result by another; None where it cannot be replaced.
+    """
+
+    file: str
+    answer: Callable[[Any], dict[str, Any] | None]
+
+
+def _updated_output(response: Any) -> dict[str, Any]:
+    """Claude Code: the result in the shape that it had."""
+    return {"hookSpecificOutput": {"hookEventName": "PostToolUse", "updatedToolOutput": response}}
+
+
+def _blocked_output(response: Any) -> dict[str, Any] | None:
+    """Codex, which refuses `updatedToolOutput`: the reason of a block is shown for the result.
+
+    A result of an MCP server is replaced where it is text alone.
+    """
+    if isinstance(response, str):
+        return {"decision": "block", "reason": response}
+    blocks = response.get("content") if isinstance(response, dict) else response
+    if not isinstance(blocks, list) or not all(_is_text_block(block) for block in blocks):
+        return None
+    return {"decision": "block", "reason": "\n".join(block["text"] for block in blocks)}
+
+
+def _is_text_block(block: Any) -> bool:
+    return (
+        isinstance(block, dict)
+        and block.get("type") == "text"
+        and isinstance(block.get("text"), str)
+    )
+
+
+HOOK_AGENTS = {
+    "claude-code": HookAgent("~/.claude/settings.json", _updated_output),
+    "codex": HookAgent("~/.codex/hooks.json", _blocked_output),
+}
+
+
+def hook_answer(
+    agent: str, event: bytes, shortening: Shortening, skipped: Sequence[str] = SKIPPED_TOOLS
+) -> bytes | None:
+    """The answer to an event; None where the result stays as it is.
+
+    Args:
+        event: the JSON object that the agent sent.
+        skipped: names or patterns (`mcp__*`) of tools to leave alone.
+
+    Raises:
+        BadInput: the event is not the JSON object of a `PostToolUse`.
+        TamisError, OSError: what `Shortening.apply` raises.
+    """
+    given = _parse_event(event)
+    name = str(given.get("tool_name", ""))
+    if any(fnmatchcase(name, pattern) for pattern in skipped):
+        return None
+    holder: dict[str, Any] = {"tool_response": given.get("tool_response")}
+    if (persisted := _show_persisted_output(holder["tool_response"])) is not None:
+        limit = shortening.max_tokens or _PERSISTED_TOKENS
+        shortening = replace(shortening, max_tokens=limit, ratio=None)
+    texts = result_texts(holder)
+    arguments = json.dumps(given.get("tool_input"), ensure_ascii=False)
+    outputs = [ToolOutput(text.text, name, arguments) for text in texts]
+    shortened = shortening.apply(outputs, _question(given))
+    if not _replace_texts(texts, shortened):
+        return None
+    if persisted is not None:
+        holder["tool_response"]["stdout"] += f"\n[the whole output: {persisted}]"
+    answer = HOOK_AGENTS[agent].answer(holder["tool_response"])
+    return None if answer is None else json.dumps(answer).encode("ascii")
+
+
+def hook_settings(command: str, timeout_s: int) -> dict[str, Any]:
+    """The settings that call a command after every tool; both agents take them in this form."""
+    call = {"type": "command", "command": command, "timeout": timeout_s}
+    return {"hooks": {"PostToolUse": [{"matcher": "*", "hooks": [call]}]}}
+
+
+def _parse_event(event: bytes) -> Mapping[str, Any]:
+    try:
+        given = json.loads(event)
+    except ValueError as error:
+        raise BadInput(
+            f"standard input is no JSON ({error}); the agent sends an event, and "
+            "`--print-settings` prints what makes it do so"
+        ) from error
+    if not isinstance(given, dict) or given.get("hook_event_name") != "PostToolUse":
+        kind = given.get("hook_event_name") if isinstance(given, dict) else type(given).__name__
+        raise BadInput(
+            f"the event is {kind!r:.80} and not PostToolUse; name this command below PostToolUse"
+        )
+    return given
+
+
+def _show_persisted_output(response: Any) -> str | None:
+    """Puts a long output of Claude Code in its place whole. The file that has it, or None.
+
+    Over 30,000 characters it sends the beginning and names a file that has all; as long as the file
+    is named, its model is shown the first 2 KB and the name, whatever a hook answers.
+    """
+    path = response.get("persistedOutputPath") if isinstance(response, dict) else None
+    if not isinstance(path, str) or not isinstance(response.get("stdout"), str):
+        return None
+    file = Path(path)
+    if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
+        return None
+    whole = file.read_text("utf-8", "replace")
+    if not whole.startswith(response["stdout"][:1000]):
+        return None
+    response["stdout"] = whole
+    del response["persistedOutputPath"]
+    response.pop("persistedOutputSize", None)
+    return path
+
+
+def _question(given: Mapping[str, Any]) -> str | None:
+    transcript = given.get("transcript_path")
+    return last_user_text(Path(transcript)) if isinstance(transcript, str) else None
+
+
+def _replace_texts(texts: Sequence[ResultText], shortened: Sequence[str]) -> bool:
+    """Puts the shortened texts in their places. Whether there was any."""
+    changed = False
+    for text, short in zip(texts, shortened, strict=True):
+        if short != text.text:
+            text.replace(short)
+            changed = True
+    return changed

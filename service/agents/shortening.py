@@ -1,0 +1,172 @@
+"""Tool results shortened, in this process or by a running service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tamis.compressors.rules import Budget
+from tamis.compressors.tools.types import CompressedToolOutput, Marker, ToolOutput
+from tamis.probes.errors import BadInput
+
+if TYPE_CHECKING:
+    from tamis.compressors.tools.prepare import PreparedToolOutputs
+    from tamis.probes.tokens import TextTokenizer
+
+METHOD = "lexical"
+"""What pipes and hooks score with: no model is loaded, which would take seconds for every call."""
+RATIO = 0.4
+MIN_TOKENS = 250
+_LANGUAGE = "en"  # what tools print is in no language, and detection would take it for Portuguese
+
+
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """How far tool results are shortened, and by whom.
+
+    Attributes:
+        max_tokens: of all results of a call together. ratio: of those that are shortened; without
+            either, `RATIO`.
+        min_tokens: a smaller result stays as it is.
+        method: how lines are scored. proxy: the model of a method that reads with one.
+        tokenizer: counts the budget.
+        url: of a running service that does the work; it has its own proxy and tokenizer.
+        api_key: of that service. timeout_s: for its answer.
+
+    Raises:
+        BadInput: two budgets, or a number out of range.
+    """
+
+    max_tokens: int | None = None
+    ratio: float | None = None
+    min_tokens: int = MIN_TOKENS
+    method: str | None = None
+    proxy: str = "auto"
+    tokenizer: str = "estimate"
+    url: str | None = None
+    api_key: str | None = None
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        _ = self.budget
+        if self.min_tokens < 0:
+            raise BadInput(f"min_tokens is {self.min_tokens}; give 0 or more")
+        if not 0 < self.timeout_s < float("inf"):
+            raise BadInput(f"timeout_s is {self.timeout_s}; give a number of seconds above 0")
+
+    @property
+    def budget(self) -> Budget:
+        """The budget; `RATIO` of the tokens where none was given."""
+        if self.max_tokens is None and self.ratio is None:
+            return Budget(ratio=RATIO)
+        return Budget(self.max_tokens, self.ratio)
+
+    def apply(self, outputs: Sequence[ToolOutput], question: str | None = None) -> list[str]:
+        """The texts of the outputs, shortened where they are large enough; none becomes empty.
+
+        Args:
+            question: what the user wants to know, if anything; the call that made an output is part
+                of its question in any case.
+
+        Raises:
+            TamisError: and its kinds: an unknown method, a missing model, a service that refuses.
+            OSError: the service cannot be reached.
+        """
+        if self.url is not None:
+            from tamis.service.agents.remote import RemoteService
+
+            return RemoteService(self.url, self.api_key, self.timeout_s).shorten(
+                outputs,
+                question,
+                method=self.method,
+                max_tokens=self.budget.max_tokens,
+                ratio=self.budget.ratio,
+                language=_LANGUAGE,
+                config={"min_tokens_to_compress": self.min_tokens},
+            )
+        return [found.text for found in self.compress(outputs, question)]
+
+    def compress(
+        self,
+        outputs: Sequence[ToolOutput],
+        question: str | None = None,
+        marker: Marker | None = None,
+    ) -> list[CompressedToolOutput]:
+        """`apply` in this process, with spans and counts; texts that stay are whole.
+
+        Args:
+            marker: makes the text of an omission; by default its lines and tokens.
+        """
+        from tamis.compressors.tools.markers import default_marker
+        from tamis.compressors.tools.prepare import prepare_tool_outputs
+
+        counter = self._counter()
+        prepared = prepare_tool_outputs(outputs, question, counter)
+        limits = token_limits(prepared.tokens_in, self.budget, self.min_tokens)
+        if list(prepared.tokens_in) == limits:
+            values = [0.0] * len(prepared.units)
+        else:
+            values = self._scores(prepared)
+        found = prepared.select(values, limits, marker or default_marker)
+        return [
+            _whole(one, output.text) if _is_no_gain(one, output.text) else one
+            for one, output in zip(found, outputs, strict=True)
+        ]
+
+    def _counter(self) -> TextTokenizer:
+        from tamis.probes.token_estimate import ESTIMATE, estimating_tokenizer
+
+        if self.tokenizer == ESTIMATE:  # the other tokenizers are found by what also loads models
+            return estimating_tokenizer()
+        from tamis.compressors.registry import DEFAULT_PROXY
+        from tamis.probes.segmentation.language import AUTO
+        from tamis.service.api.compress import counter_of
+
+        return counter_of(self.tokenizer, DEFAULT_PROXY if self.proxy == AUTO else self.proxy)
+
+    def _scores(self, prepared: PreparedToolOutputs) -> list[float]:
+        from tamis.compressors.method import check_scores
+        from tamis.compressors.registry import build_method, method_info
+
+        name = self.method or METHOD
+        info = method_info(name)
+        check_scores(info, name)
+        if info.needs == "nothing":
+            return prepared.score(build_method(name))
+        from tamis.service.api.languages import choose_proxy
+        from tamis.service.api.lazy_method import LazyMethod
+
+        question, passages = prepared.question, prepared.passages
+        chosen = choose_proxy(self.proxy, name, _LANGUAGE, question, passages)
+        return prepared.score(LazyMethod(name, chosen.proxy))
+
+
+def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list[int]:
+    """A limit for each output: small ones their own length, the others a part of the budget.
+
+    A `ratio` is of the large ones, `max_tokens` of all together; what small ones take of it is
+    taken from the large ones, each of which is left at least a token.
+    """
+    from tamis.compressors.tools.budget import share_budget
+
+    large = [i for i, n in enumerate(tokens) if n >= max(min_tokens, 1)]
+    large_tokens = [tokens[i] for i in large]
+    most = budget.tokens(sum(large_tokens))
+    if budget.max_tokens is not None:
+        most = budget.max_tokens - (sum(tokens) - sum(large_tokens))
+    limits = list(tokens)
+    if most is not None and large:
+        for i, limit in zip(large, share_budget(large_tokens, max(most, len(large))), strict=True):
+            limits[i] = limit
+    return limits
+
+
+def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:
+    return found.tokens_out >= found.tokens_in or (bool(text.strip()) and not found.text.strip())
+
+
+def _whole(found: CompressedToolOutput, text: str) -> CompressedToolOutput:
+    kept = ((0, len(text)),) if text else ()
+    tokens = found.tokens_in
+    return CompressedToolOutput(text, kept, (), found.format, tokens, tokens, found.warnings)

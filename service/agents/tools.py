@@ -1,0 +1,197 @@
+"""What `tamis mcp` offers to an agent, as plain functions; errors are tamis's own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tamis.compressors.registry import DEFAULT, method_info
+from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.probes.lru import LruCache
+from tamis.service.agents.shortening import Shortening
+
+STORE_CHARS = 1 << 26
+_DIGITS = 24
+_MAX_FILE_BYTES = 1 << 25
+_MAX_PATHS = 256
+_LINES = re.compile(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*")
+
+
+@dataclass(slots=True)
+class AgentTools:
+    """Compression, ranking, search, and what was left out.
+
+    Attributes:
+        method: scores sentences and documents. proxy: the model that it reads with.
+        index: the folder of an index to search, if any.
+        folder: files below it may be named instead of giving their text; None: no files.
+    """
+
+    method: str = DEFAULT
+    proxy: str = "auto"
+    index: Path | None = None
+    folder: Path | None = None
+    _originals: LruCache[str] = field(default_factory=lambda: LruCache(STORE_CHARS))
+    _open_index: Any = None
+
+    def compress(
+        self,
+        question: str,
+        documents: Sequence[str] = (),
+        paths: Sequence[str] = (),
+        max_tokens: int = 500,
+    ) -> str:
+        """Keeps the sentences of documents that answer a question, verbatim.
+
+        Each document that keeps something begins with its number or path, and an id for `retrieve`
+        where sentences were left out.
+        """
+        from tamis.compressors.pipeline.results import per_passage
+        from tamis.compressors.rules import DEFAULT_RULES
+        from tamis.service.api.compress import compress, counter_of
+
+        names = [f"document {i}" for i in range(len(documents))] + list(paths)
+        texts = [*documents, *(self._read_file(path) for path in _check_paths(paths))]
+        _check_documents(texts)
+        tokenizer = "proxy" if method_info(self.method).needs_proxy else "estimate"
+        result = compress(
+            question,
+            texts,
+            max_tokens=max_tokens,
+            method=self.method,
+            proxy=self.proxy,
+            tokenizer=tokenizer,
+        )
+        parts = [
+            f"[{names[part.index]}{self._omission_note(texts[part.index], part.text)}]\n{part.text}"
+            for part in per_passage(result, DEFAULT_RULES, counter_of("estimate"))
+            if part.text
+        ]
+        return "\n\n".join(parts) or "[nothing in these documents answers the question]"
+
+    def shorten(
+        self,
+        text: str = "",
+        path: str = "",
+        question: str = "",
+        command: str = "",
+        max_tokens: int | None = None,
+        ratio: float | None = None,
+    ) -> str:
+        """Shortens what a command printed: errors first, whole lines, omissions marked."""
+        if bool(text) == bool(path):
+            raise BadInput("give text, or path, and not both")
+        source = text or self._read_file(path)
+        key = self._keep(source)
+        [found] = Shortening(max_tokens, ratio).compress(
+            [ToolOutput(source, command or None)],
+            question or None,
+            lambda omission: default_marker(omission, key),
+        )
+        return found.text
+
+    def rerank(
+        self, question: str, documents: Sequence[str], top_n: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Documents by how well they answer a question, best first: index, score."""
+        from tamis.service.api.rerank import rerank
+
+        _check_documents(documents)
+        ranked = rerank(question, documents, top_n=top_n, method=self.method, proxy=self.proxy)
+        return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
+
+    def search(self, question: str, k: int = 5) -> list[dict[str, Any]]:
+        """Passages of the index, best first: text, document, offsets, score."""
+        from tamis.service.api.index import open_index
+
+        if self.index is None:
+            raise BadInput("there is no index here; start tamis mcp with --index FOLDER")
+        if self._open_index is None:
+            self._open_index = open_index(self.index)
+        self._open_index = self._open_index.newest()
+        return [
+            {
+                "id": hit.id,
+                "document": hit.doc,
+                "title": hit.title,
+                "start": hit.start,
+                "end": hit.stop,
+                "score": round(hit.score, 6),
+                "text": hit.text,
+            }
+            for hit in self._open_index.search(question, k)
+        ]
+
+    def retrieve(self, id: str, lines: str = "", query: str = "") -> str:
+        """What a marker with an id left out: the whole text, some lines, or what a query asks for.
+
+        Args:
+            lines: such as `12-47`, counted from 1. query: keeps the lines that it asks for.
+        """
+        source = self._originals.peek(id.strip())
+        if source is None:
+            raise BadInput(
+                f"there is no text with the id {id!r:.80}: it is of another server, or was "
+                "forgotten; call the tool again"
+            )
+        if lines:
+            source = _some_lines(source, lines)
+        if query:
+            return self.shorten(source, question=query)
+        return source
+
+    def _keep(self, text: str) -> str:
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        self._originals.put(key, len(text), text)
+        return key
+
+    def _omission_note(self, text: str, kept: str) -> str:
+        return "" if kept.strip() == text.strip() else f", shortened; id {self._keep(text)}"
+
+    def _read_file(self, path: str) -> str:
+        """A text file below the folder.
+
+        Raises:
+            BadInput: there is no folder, or the path leads out of it; no file, or no text.
+        """
+        if self.folder is None:
+            raise BadInput("files may not be named here; start tamis mcp with --folder DIR")
+        root = self.folder.resolve()
+        file = (root / path).resolve()
+        if not file.is_relative_to(root):
+            raise BadInput(f"{path} is not below {root}; name a file that is")
+        if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
+            raise BadInput(f"{path} is no file of at most {_MAX_FILE_BYTES:,} bytes below {root}")
+        try:
+            return file.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
+
+
+def _check_paths(paths: Sequence[str]) -> Sequence[str]:
+    if len(paths) > _MAX_PATHS:
+        raise BadInput(f"{len(paths)} paths; give at most {_MAX_PATHS}, or search an index")
+    return paths
+
+
+def _check_documents(texts: Sequence[str]) -> None:
+    if not texts:
+        raise BadInput("there are no documents; give at least one")
+
+
+def _some_lines(text: str, lines: str) -> str:
+    """Lines of a text by their numbers from 1; both are included."""
+    found = _LINES.fullmatch(lines)
+    all_lines = text.splitlines(keepends=True)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= first <= last:
+        raise BadInput(f"lines is {lines!r}; give numbers from 1, such as 12-47")
+    if first > len(all_lines):
+        raise BadInput(f"lines is {lines!r}, and the text has {len(all_lines):,} lines")
+    return "".join(all_lines[first - 1 : last])

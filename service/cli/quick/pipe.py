@@ -1,0 +1,87 @@
+"""`tamis pipe`: what a command prints, shortened on its way; nothing is lost on any error."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any, BinaryIO
+
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.service.agents.shortening import Shortening
+from tamis.service.cli.display.exit_codes import EXIT_REFUSED
+from tamis.service.cli.quick.options import SHORTENING, QuickOption, shortening_from
+
+MAX_BYTES = 1 << 26
+_CHUNK_BYTES = 1 << 16
+
+OPTIONS = (
+    QuickOption("question", str, None, "What you want to know.", short="-q"),
+    QuickOption(
+        "command",
+        str,
+        None,
+        "What prints, such as `git diff`: tells the format, and is part of the question.",
+    ),
+    *SHORTENING,
+)
+
+
+def run(question: str | None, command: str | None, **given: Any) -> int:
+    """Shorten what a command prints: errors first, whole lines, omissions marked.
+
+    Reads standard input to its end and writes it shortened. Whatever goes wrong, the input is
+    written as it came, with a line on standard error and exit code 0 (2 for options that cannot be
+    followed). More than 64 MiB pass through as they are.
+    """
+    stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
+    stdout = sys.stdout.buffer
+    data, exit_code = _read_start(stdin, MAX_BYTES + 1), 0
+    try:
+        shortening = shortening_from(given)
+        if len(data) > MAX_BYTES:
+            _print_failure(f"the input has more than {MAX_BYTES:,} bytes")
+        else:
+            data = _shorten(data, shortening, command, question)
+    except Exception as error:
+        _print_failure(str(error) or type(error).__name__)
+        exit_code = EXIT_REFUSED if isinstance(error, BadInput) else 0
+    stdout.write(data)
+    while chunk := stdin.read(_CHUNK_BYTES):
+        stdout.write(chunk)
+    stdout.flush()
+    return exit_code
+
+
+def _shorten(data: bytes, shortening: Shortening, command: str | None, asked: str | None) -> bytes:
+    # bytes that are no UTF-8 come out as they came in
+    text = data.decode("utf-8", "surrogateescape")
+    (short,) = shortening.apply([ToolOutput(text, command)], asked)
+    return short.encode("utf-8", "surrogateescape")
+
+
+def _read_start(stdin: BinaryIO, limit: int) -> bytes:
+    """The first bytes of standard input, up to a limit.
+
+    A first Ctrl-C is for the command that prints: what it printed until then is still to be
+    written.
+    """
+    chunks: list[bytes] = []
+    size, is_interrupted = 0, False
+    while size < limit:
+        try:
+            chunk = stdin.read1(min(_CHUNK_BYTES, limit - size))  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            if is_interrupted:
+                raise
+            is_interrupted = True
+            continue
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def _print_failure(why: str) -> None:
+    sys.stderr.write(f"tamis: {why}; the input is passed on as it came\n")

@@ -1,0 +1,174 @@
+"""Which texts of a conversation may be shortened, for which question, and to how many tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tamis.probes.errors import BadInput
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.http.conversation.calls import (
+    access_of,
+    is_retrieve_tool,
+    matches_any,
+    registered_tools,
+    retrieve_tool_of,
+)
+from tamis.service.http.conversation.texts import MessageText, message_texts
+from tamis.service.http.schemas.messages import CCR, MessagesRequest
+
+DEFAULT_SHARE = 0.4
+"""The share of tokens that is kept where a request gives no budget."""
+ACKNOWLEDGEMENT_TOKENS = 250
+"""A result of a tool that writes is left alone up to this size, whatever the request allows."""
+QUESTION_CHARS = 2000
+"""The most characters that are read of a user's message as the question: it is read anew with every
+window. A `query` is read whole."""
+_SYSTEM_ROLES = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A text that may be shortened, and its tokens."""
+
+    text: MessageText
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many tokens may stay.
+
+    Attributes:
+        tokens: that are aimed at, of all candidates together.
+        most: that the request allows; more is an error. None where it gave no number of tokens.
+    """
+
+    tokens: int
+    most: int | None = None
+
+
+class Conversation:
+    """The texts of a request with `messages`, and what is to become of them.
+
+    Attributes:
+        messages: copies, in which texts are replaced.
+        candidates: the texts that may be shortened. tokens_before: of all texts.
+        retrieve_tool: the registered tool that gives back what was left out.
+        question: of the user, with instruction and history; None where nobody asks anything.
+    """
+
+    def __init__(self, body: MessagesRequest, counter: TextTokenizer) -> None:
+        self.body = body
+        self.warnings: list[str] = []
+        self.messages = [message.original() for message in body.messages]
+        self.tools = registered_tools(body.tools)
+        self.texts, cached = message_texts(self.messages)
+        tokens = counter.count_many([text.text for text in self.texts])
+        self.tokens_before = sum(tokens)
+        self._first = 0 if body.config.compress_cached else cached
+        self._asks = max((t.message for t in self.texts if self._is_asked(t)), default=-1)
+        self.candidates = [
+            Candidate(text, count)
+            for i, (text, count) in enumerate(zip(self.texts, tokens, strict=True))
+            if i >= self._first and self._may_be_shortened(text, count)
+        ]
+        self.candidate_tokens = sum(candidate.tokens for candidate in self.candidates)
+        self.retrieve_tool = retrieve_tool_of(self.tools, body.config.retrieve_tool)
+        self.question = self._question()
+        self.warnings += self._config_warnings()
+
+    def limits(self) -> Limits:
+        """How many tokens of the candidates may stay.
+
+        Raises:
+            BadInput: the rest of the messages already exceeds the budget.
+        """
+        if not self.candidates:
+            return Limits(0)
+        given = [most for most in (self._budget_left(), self.body.max_tokens) if most is not None]
+        share = self.body.share
+        if share is None and not given:
+            share = DEFAULT_SHARE
+        most = min(given, default=None)
+        tokens = self.candidate_tokens if most is None else most
+        if share is not None:
+            # 0.1 * 30 is 3.0000000000000004: whole tokens, so a hair's breadth is forgiven
+            tokens = min(tokens, max(1, math.floor(share * self.candidate_tokens + 1e-9)))
+        return Limits(tokens, most)
+
+    def _budget_left(self) -> int | None:
+        """What `token_budget` leaves for the candidates."""
+        budget = self.body.token_budget
+        if budget is None:
+            return None
+        fixed = self.tokens_before - self.candidate_tokens
+        if budget <= fixed:
+            raise BadInput(
+                f"token_budget is {budget:,} and the messages that stay as they are take "
+                f"{fixed:,}; raise it, or allow more in config"
+            )
+        return budget - fixed
+
+    def _may_be_shortened(self, text: MessageText, tokens: int) -> bool:
+        config = self.body.config
+        is_recent = text.message >= len(self.messages) - config.protect_recent
+        is_frozen = text.message < config.frozen_message_count
+        if is_recent or is_frozen or tokens < config.min_tokens_to_compress or not tokens:
+            return False
+        if text.call is not None:
+            return not self._is_left_alone(text.call.name, tokens)
+        if text.role in _SYSTEM_ROLES:
+            return config.compress_system_messages
+        is_user = text.role == "user" and text.message != self._asks
+        return is_user and config.compress_user_messages
+
+    def _is_left_alone(self, tool: str | None, tokens: int) -> bool:
+        """Whether the results of a tool stay: by its name, or because they are what was asked back
+        or acknowledge what was written."""
+        config = self.body.config
+        if matches_any(tool, config.exclude_tools or ()):
+            return True
+        if is_retrieve_tool(tool, config.retrieve_tool):
+            return True
+        return tokens <= ACKNOWLEDGEMENT_TOKENS and access_of(tool, self.tools) == "write"
+
+    def _is_asked(self, text: MessageText) -> bool:
+        return text.role == "user" and text.call is None and bool(text.text.strip())
+
+    def _question(self) -> str | None:
+        body = self.body
+        asked = body.query if body.query is not None else self._last_user_text()
+        lines = [body.instruction or "", *body.history, asked]
+        return "\n".join(line for line in lines if line.strip()) or None
+
+    def _last_user_text(self) -> str:
+        asked = [t.text for t in self.texts if t.message == self._asks and self._is_asked(t)]
+        text = "\n".join(asked)
+        if len(text) <= QUESTION_CHARS or not self.candidates:
+            return text
+        self.warnings.append(
+            f"the last message of the user has {len(text):,} characters; its first and last "
+            f"{QUESTION_CHARS // 2:,} were read as the question: give query to ask another"
+        )
+        return f"{text[: QUESTION_CHARS // 2]}\n{text[-(QUESTION_CHARS // 2) :]}"
+
+    def _config_warnings(self) -> list[str]:
+        config, found, budget = self.body.config, list[str](), self.body.token_budget
+        if not self.candidates:
+            found.append("no text was free and long enough to compress")
+            if budget is not None and budget < self.tokens_before:
+                found.append(
+                    f"token_budget is {budget:,} and the messages take {self.tokens_before:,}: "
+                    "they stay as they are, for config allows nothing else"
+                )
+        if config.mode not in (None, "", CCR):
+            found.append(
+                f"config.mode has no effect: it is {config.mode!r:.80}, and {CCR} is known"
+            )
+        if config.retrieve_tool and self.retrieve_tool is None:
+            found.append(
+                f"config.retrieve_tool is {config.retrieve_tool!r:.80} and tools has none of that "
+                "name, so no omission names it"
+            )
+        return found

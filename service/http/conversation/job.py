@@ -1,0 +1,274 @@
+"""One compression of a conversation: prepared without the model, finished with its scores.
+
+messages ─► candidates ─ limits ─► results of tools: units by format ─┐
+                              └──► prose: sentences ──────────────────┴─ scores ─ select ─► answer
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamis.compressors.method import check_scores
+from tamis.compressors.registry import method_info
+from tamis.compressors.tools.budget import share_budget
+from tamis.compressors.tools.prepare import SALIENCE_QUESTION
+from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.segmentation.language import AUTO
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.api.languages import served_language_warning
+from tamis.service.engine.deadline import DeadlineScorer, prepare_job
+from tamis.service.engine.request import QueuedRequest, current_request
+from tamis.service.http.conversation.answer import build_answer
+from tamis.service.http.conversation.candidates import Candidate, Conversation, Limits
+from tamis.service.http.conversation.markers import OmissionMarker
+from tamis.service.http.conversation.originals import RequestOriginals
+from tamis.service.http.conversation.prose import PreparedProse, is_prose, prose_job
+from tamis.service.http.conversation.results import PreparedResult, prepare_result, tool_output
+from tamis.service.http.conversation.shortened import Shortened
+from tamis.service.http.runtime.executor import estimate_tokens
+from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+from tamis.service.http.schemas.patterns import compile_pattern
+
+Markers = dict[str, OmissionMarker]
+_UNASKED = "lead"
+"""The method for prose where neither a call nor a user asks anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedConversation:
+    """A conversation of which it is known what has to be shortened, and to how much.
+
+    Attributes:
+        results: results of tools that are longer than their limits. prose: texts that are cut into
+            sentences: one for each such result, one for all texts of users and systems.
+    """
+
+    conversation: Conversation
+    limits: Limits
+    counter: TextTokenizer
+    results: list[PreparedResult]
+    prose: list[PreparedProse]
+
+    def texts(self) -> list[Candidate]:
+        """The texts that will be shortened."""
+        of_prose = (candidate for prose in self.prose for candidate in prose.candidates)
+        return [*(result.candidate for result in self.results), *of_prose]
+
+    def warn(self, *warnings: str) -> None:
+        """Adds warnings to the answer."""
+        self.conversation.warnings += warnings
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How many units there are to read, and how many were read before the deadline.
+
+    Attributes:
+        cached: tokens that the passage cache had.
+    """
+
+    units: int = 0
+    read: int = 0
+    cached: int = 0
+
+    def add(self, scorer: DeadlineScorer) -> None:
+        self.units += scorer.units
+        self.read += scorer.units if scorer.units_read is None else scorer.units_read
+        self.cached += scorer.kept_scores.tokens_cached if scorer.kept_scores else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationCall:
+    """One request with `messages`; each step runs in a thread.
+
+    Attributes:
+        method: that scores. owner: of the API key, for whom originals are kept.
+    """
+
+    state: ServiceState
+    body: MessagesRequest
+    method: str
+    owner: str
+
+    def read(self) -> Conversation:
+        """The texts and which of them may be shortened.
+
+        Raises:
+            UnknownTokenizer: the request names one that is not there.
+        """
+        return Conversation(self.body, self.state.methods.counter(self.body.tokenizer))
+
+    def prepare(self, conversation: Conversation) -> PreparedConversation:
+        """Divides the budget and parses what exceeds its part; no model runs.
+
+        Raises:
+            BadInput: a budget, a pattern or a method that cannot be followed.
+        """
+        check_scores(method_info(self.method), self.method)
+        began = time.perf_counter()
+        counter = self.state.methods.counter(self.body.tokenizer)
+        patterns = self.body.protect.patterns() if self.body.protect else []
+        compiled = [compile_pattern(pattern) for pattern in patterns]
+        limits = conversation.limits()
+        prepared = PreparedConversation(conversation, limits, counter, [], [])
+        results = [c for c in conversation.candidates if c.text.call is not None]
+        others = [c for c in conversation.candidates if c.text.call is None]
+        result_tokens = [candidate.tokens for candidate in results]
+        most = limits.tokens * sum(result_tokens) // max(1, conversation.candidate_tokens)
+        for candidate, share in zip(results, share_budget(result_tokens, most), strict=True):
+            if share < candidate.tokens:
+                self._prepare_result(prepared, candidate, share, compiled)
+        if sum(candidate.tokens for candidate in others) > limits.tokens - most:
+            self._prepare_others(prepared, others, limits.tokens - most, compiled)
+        if self.body.language != AUTO and not prepared.prose:
+            prepared.warn("language has no effect: no sentences were compressed")
+        self.state.metrics.observe_stages({"segment": (time.perf_counter() - began) * 1e3})
+        return prepared
+
+    def _prepare_result(
+        self,
+        prepared: PreparedConversation,
+        candidate: Candidate,
+        limit: int,
+        patterns: Sequence[Any],
+    ) -> None:
+        question, output = prepared.conversation.question, tool_output(candidate)
+        if is_prose(output.text, output.call):
+            asked = "\n".join(text for text in (output.call, question) if text)
+            prepared.prose.append(self._prose(prepared, [candidate], asked, limit, patterns))
+        else:
+            found = prepare_result(candidate, limit, question, patterns, prepared.counter)
+            prepared.results.append(found)
+
+    def _prepare_others(
+        self,
+        prepared: PreparedConversation,
+        others: list[Candidate],
+        limit: int,
+        patterns: Sequence[Any],
+    ) -> None:
+        """Prepares the texts of users and systems."""
+        question = prepared.conversation.question
+        if question is not None:
+            prepared.prose.append(self._prose(prepared, others, question, limit, patterns))
+            return
+        prepared.warn(
+            "texts of users and systems stay as they are, for nobody asks anything; give query"
+        )
+
+    def _prose(
+        self,
+        prepared: PreparedConversation,
+        candidates: list[Candidate],
+        question: str,
+        limit: int,
+        patterns: Sequence[Any],
+    ) -> PreparedProse:
+        """Prepares prose; without a question its first sentences stay."""
+        texts = [candidate.text.text for candidate in candidates]
+        asked, method = (question, self.method) if question else (SALIENCE_QUESTION, _UNASKED)
+        job = prose_job(texts, asked, self.body.language, limit, patterns)
+        found = prepare_job(self.state.methods.scorer(method), method, prepared.counter, job)
+        return PreparedProse(candidates, limit, found, question)
+
+    def tokens_needed(self, prepared: PreparedConversation) -> int | None:
+        """About how many tokens the model has to read; None where it has nothing to read."""
+        asked = [(r.question, [r.candidate.text.text]) for r in prepared.results if r.question]
+        asked += [
+            (p.question, [c.text.text for c in p.candidates]) for p in prepared.prose if p.question
+        ]
+        if not asked:
+            return None
+        if not method_info(self.method).needs_proxy:
+            return 0
+        return sum(estimate_tokens(question, texts) for question, texts in asked)
+
+    def finish(self, prepared: PreparedConversation, queued: QueuedRequest) -> MessagesAnswer:
+        """The answer; originals are kept where the request asks for that.
+
+        Raises:
+            BudgetTooSmall: a number of tokens into which the conversation does not fit.
+        """
+        originals = RequestOriginals(self.state.originals, self.body, self.owner)
+        markers = originals.markers(prepared.conversation, prepared.texts())
+        reading = _Reading()
+        shortened = [
+            *self._shorten_results(prepared, markers, reading),
+            *self._shorten_prose(prepared, markers, reading),
+        ]
+        _check_limit(prepared, shortened)
+        originals.keep(shortened, markers)
+        metrics = self.state.metrics
+        metrics.observe_stages({"queue": queued.queue_ms, "forward": queued.forward_ms})
+        metrics.cached_tokens.inc(reading.cached)
+        is_late = reading.read < reading.units
+        if is_late:
+            metrics.fallbacks.labels("partial").inc()
+            prepared.warn(
+                f"{reading.read} of {reading.units} units were read in time; the others were "
+                "placed by their words"
+            )
+        return build_answer(prepared.conversation, shortened, self.method, is_late)
+
+    def _shorten_results(
+        self, prepared: PreparedConversation, markers: Markers, reading: _Reading
+    ) -> Iterator[Shortened]:
+        for result in prepared.results:
+            _forget_completed()
+            scorer = DeadlineScorer(self.state.methods.scorer(self.method))
+            shortened, warnings = result.shorten(scorer, markers[result.candidate.text.pointer])
+            prepared.warn(*warnings)
+            reading.add(scorer)
+            yield shortened
+
+    def _shorten_prose(
+        self, prepared: PreparedConversation, markers: Markers, reading: _Reading
+    ) -> Iterator[Shortened]:
+        for prose in prepared.prose:
+            _forget_completed()
+            shortest = {place: marker.shortest() for place, marker in markers.items()}
+            found = prose.shorten(markers, prepared.counter)
+            found = prose.shorten(shortest, prepared.counter) if found is None else found
+            reading.add(prose.job.scorer)
+            if found is None:
+                places = ", ".join(candidate.text.pointer for candidate in prose.candidates)
+                prepared.warn(
+                    f"{places:.500} stays whole: no sentence fits into {prose.limit} tokens with "
+                    "its marker"
+                )
+                continue
+            yield from found
+            job, texts = prose.job.job, [candidate.text.text for candidate in prose.candidates]
+            name = self.state.methods.reader.card.name
+            if prose.question and (
+                warning := served_language_warning(
+                    name, self.method, job.language, job.question, texts
+                )
+            ):
+                prepared.warn(warning)
+
+
+def _check_limit(prepared: PreparedConversation, shortened: Sequence[Shortened]) -> None:
+    """Refuses a number of tokens that could not be met.
+
+    Raises:
+        BudgetTooSmall: what is left takes more tokens than the request gave.
+    """
+    saved = sum(one.candidate.tokens - one.tokens for one in shortened)
+    left, most = prepared.conversation.candidate_tokens - saved, prepared.limits.most
+    if most is not None and left > most:
+        raise BudgetTooSmall(
+            f"{left:,} tokens are left of what may be compressed and the budget has room for "
+            f"{most:,}: no text is emptied; raise token_budget or max_tokens, or "
+            "give ratio"
+        )
+
+
+def _forget_completed() -> None:
+    """Forgets the prompts that were read so far: a replay after the deadline is of one text's."""
+    if (request := current_request()) is not None:
+        request.completed.clear()

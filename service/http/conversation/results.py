@@ -1,0 +1,141 @@
+"""Results of tools: prepared by their format, scored for their call, shortened to their limit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamis.compressors.method import Scorer
+from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.types import CompressedToolOutput, Omission, ToolOutput
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.http.conversation.calls import ToolCall
+from tamis.service.http.conversation.candidates import QUESTION_CHARS, Candidate
+from tamis.service.http.conversation.markers import OmissionMarker
+from tamis.service.http.conversation.shortened import Shortened
+from tamis.service.http.schemas.messages import Omitted
+from tamis.service.http.schemas.patterns import match_spans
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedResult:
+    """A tool's result that is longer than its limit.
+
+    Attributes:
+        limit: the most tokens of it, markers included.
+        keep: spans that protected patterns match.
+    """
+
+    candidate: Candidate
+    limit: int
+    prepared: PreparedToolOutputs
+    keep: list[tuple[int, int]]
+
+    @property
+    def question(self) -> str:
+        """What a scorer is asked: the call with the user's question; empty with neither."""
+        return self.prepared.questions[0]
+
+    def shorten(self, scorer: Scorer, marker: OmissionMarker) -> tuple[Shortened, list[str]]:
+        """The result within its limit, and warnings; whole where nothing of it would be left."""
+        values = self._raise_protected(self.prepared.score(scorer))
+        (found,) = self.prepared.select(values, [self.limit], marker)
+        if not _shows_something(found) or _is_broken_json(found, self.candidate.text.text):
+            return self._whole(found)
+        warnings = [f"{self.candidate.text.pointer}: {warning}" for warning in found.warnings]
+        if left_out := sum(not _covers(found.kept, span) for span in self.keep):
+            warnings.append(
+                f"{self.candidate.text.pointer}: protect matches {len(self.keep)} times and "
+                f"{left_out} did not fit into {self.limit} tokens; raise the budget or protect less"
+            )
+        omissions = [_omitted(omission) for omission in found.omissions]
+        kept = list(found.kept)
+        tokens = found.tokens_out
+        return Shortened(
+            self.candidate, found.text, kept, omissions, found.format, tokens
+        ), warnings
+
+    def _whole(self, found: CompressedToolOutput) -> tuple[Shortened, list[str]]:
+        pointer = self.candidate.text.pointer
+        why = f"{pointer} stays whole: nothing of it fits into {self.limit} tokens with its marker"
+        return Shortened.whole(self.candidate, found.format), [why]
+
+    def _raise_protected(self, values: Sequence[float]) -> list[float]:
+        """Values in which units that a protected pattern matches go before all others."""
+        if not self.keep:
+            return list(values)
+        above = max(values, default=0.0) + 1.0
+        keep = sorted(self.keep)
+        units = self.prepared.units
+        raised, at = list(values), 0
+        for i, unit in enumerate(units):
+            while at < len(keep) and keep[at][1] <= unit.start:
+                at += 1
+            if at < len(keep) and keep[at][0] < unit.stop:
+                raised[i] = above
+        return raised
+
+
+def prepare_result(
+    candidate: Candidate,
+    limit: int,
+    question: str | None,
+    patterns: Sequence[Any],
+    counter: TextTokenizer,
+) -> PreparedResult:
+    """Parses a tool's result.
+
+    Args:
+        question: of the user. patterns: compiled, of what is protected.
+
+    Raises:
+        BadInput: a pattern that takes too long.
+    """
+    keep = sorted(s for pattern in patterns for s in match_spans(pattern, candidate.text.text))
+    prepared = prepare_tool_outputs([tool_output(candidate)], question, counter)
+    return PreparedResult(candidate, limit, prepared, keep)
+
+
+def tool_output(candidate: Candidate) -> ToolOutput:
+    """A tool's result with its call; of long arguments, such as a whole file, the beginning."""
+    call = candidate.text.call or ToolCall()
+    arguments = call.arguments and call.arguments[:QUESTION_CHARS]
+    return ToolOutput(candidate.text.text, call.name, arguments)
+
+
+def _shows_something(found: CompressedToolOutput) -> bool:
+    """Whether there is more in it than markers and white space."""
+    source = found.kept and found.text.strip()
+    return bool(source)
+
+
+def _is_broken_json(found: CompressedToolOutput, source: str) -> bool:
+    """Whether a JSON text is none any more, for lack of room for markers between its commas."""
+    return bool(found.warnings) and is_json(source) and not is_json(found.text)
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _covers(kept: Sequence[tuple[int, int]], span: tuple[int, int]) -> bool:
+    return any(start <= span[0] and span[1] <= stop for start, stop in kept)
+
+
+def _omitted(omission: Omission) -> Omitted:
+    return Omitted(
+        start=omission.start,
+        end=omission.stop,
+        unit=omission.unit,
+        first=omission.first,
+        last=omission.last,
+        tokens=omission.tokens,
+        content=omission.content,
+    )

@@ -1,0 +1,155 @@
+"""Texts that were shortened, given back: whole, some of their lines, or the lines that answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from tamis.compressors.methods.lexical import Method as Lexical
+from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
+from tamis.compressors.tools.types import ToolOutput
+from tamis.probes.errors import BadInput
+from tamis.probes.tokens import TextTokenizer
+from tamis.service.http.runtime.originals import Original
+from tamis.service.http.schemas.retrieve import RetrievedOriginal
+
+QUERY_TOKENS = 1000
+"""The most tokens of the lines that answer a query, where a request does not say."""
+_RANGE = re.compile(r"([1-9][0-9]{0,8})(?:-([1-9][0-9]{0,8}))?")
+Spans = list[tuple[int, int]]
+
+
+def retrieve(
+    digest: str,
+    original: Original,
+    query: str | None,
+    lines: str | None,
+    max_tokens: int | None,
+    counter: TextTokenizer,
+) -> RetrievedOriginal:
+    """The text of a hash, or what was asked for of it.
+
+    Args:
+        query: words that the wanted lines have. lines: a range of lines such as `12-47`.
+        max_tokens: of the lines that answer the query.
+
+    Raises:
+        BadInput: a query and a range, a range that is none or lies beyond the text, or a limit
+            without a query.
+    """
+    if query is not None and lines is not None:
+        raise BadInput("query and lines were given; give one of them")
+    if query is None and max_tokens is not None:
+        raise BadInput("max_tokens is for the lines that answer a query; give query, or lines")
+    text, warnings = original.text, list[str]()
+    starts = _line_starts(text)
+    if lines is not None:
+        spans: Spans = [_line_span(lines, starts)]
+        shown = text[slice(*spans[0])]
+    elif query is not None and query.strip():
+        most = QUERY_TOKENS if max_tokens is None else max_tokens
+        shown, spans, warnings = _answering(text, original.tool_name, query, most, counter)
+    else:
+        shown, spans = text, [(0, len(text))]
+    return RetrievedOriginal(
+        hash=digest,
+        original_content=shown,
+        original_tokens=original.tokens,
+        original_item_count=original.lines,
+        compressed_item_count=original.lines_shown,
+        tool_name=original.tool_name,
+        retrieval_count=original.retrievals,
+        lines=_line_ranges(spans, starts),
+        warnings=warnings,
+    )
+
+
+def _answering(
+    text: str, tool: str | None, query: str, most: int, counter: TextTokenizer
+) -> tuple[str, Spans, list[str]]:
+    """The lines that have words of a query, the best first until there is no room for more."""
+    prepared = prepare_tool_outputs([ToolOutput(text, tool)], query, counter)
+    values = Lexical().scores(query, prepared.passages, prepared.units).values
+    spans = _matching_spans(prepared, values, most, counter)
+    if spans:
+        return _joined(text, spans), spans, []
+    (found,) = prepare_tool_outputs([ToolOutput(text, tool)], None, counter).select(
+        [0.0] * len(prepared.units), [most], default_marker
+    )
+    why = f"no line has a word of the query within {most:,} tokens; this is what matters most"
+    return found.text, list(found.kept), [why]
+
+
+def _matching_spans(
+    prepared: PreparedToolOutputs, values: Sequence[float], most: int, counter: TextTokenizer
+) -> Spans:
+    text = prepared.passages[0].text
+    units = prepared.units
+    order = sorted((i for i, value in enumerate(values) if value > 0), key=lambda i: -values[i])
+    tokens = counter.count_many([text[units[i].start : units[i].stop] for i in order])
+    left, chosen = most, list[int]()
+    for i, count in zip(order, tokens, strict=True):
+        if count <= left:
+            left -= count
+            chosen.append(i)
+    return _merged(sorted((units[i].start, units[i].stop) for i in chosen))
+
+
+def _merged(spans: Spans) -> Spans:
+    merged = Spans()
+    for start, stop in spans:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _joined(text: str, spans: Spans) -> str:
+    """Spans of a text, each on lines of its own."""
+    parts = [text[start:stop] for start, stop in spans]
+    return "".join(part if part.endswith("\n") else f"{part}\n" for part in parts[:-1]) + parts[-1]
+
+
+def _line_starts(text: str) -> list[int]:
+    """Where each line starts, and the end of the text. A line ends with a line feed alone."""
+    starts, at = [0], 0
+    for line in text.split("\n")[:-1]:
+        at += len(line) + 1
+        starts.append(at)
+    if at < len(text):
+        starts.append(len(text))
+    return starts
+
+
+def _line_span(given: str, starts: Sequence[int]) -> tuple[int, int]:
+    """The span of a range of lines.
+
+    Raises:
+        BadInput: it is no range, or lies beyond the text.
+    """
+    found = _RANGE.fullmatch(given)
+    if found is None:
+        raise BadInput(f"lines is {given!r:.80}; give a range from 1 on such as 12-47, or one line")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last <= len(starts) - 1:
+        raise BadInput(f"lines is {given} and the text has {len(starts) - 1} lines, from 1 on")
+    return starts[first - 1], starts[last]
+
+
+def _line_ranges(spans: Spans, starts: Sequence[int]) -> list[list[int]]:
+    """The lines that each span touches, from 1 and inclusive."""
+    ranges, at = list[list[int]](), 0
+    bounds = list(pairwise(starts))
+    for start, stop in spans:
+        while at < len(bounds) and bounds[at][1] <= start:
+            at += 1
+        first = at
+        while at < len(bounds) and bounds[at][0] < stop:
+            at += 1
+        if at > first:
+            ranges.append([first + 1, at])
+            at -= 1  # the next span may begin on the line where this one ends
+    return ranges

@@ -1,0 +1,77 @@
+"""`/v1/compress` with `messages`: a conversation whose tool results get shorter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fastapi import Request, Response
+
+from tamis.service.http.conversation.answer import whole_answer
+from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
+from tamis.service.http.routes.base import (
+    check_limits,
+    json_response,
+    log_entry,
+    note_passthrough,
+    service_state,
+)
+from tamis.service.http.runtime.errors import message_of
+from tamis.service.http.runtime.executor import run_while_connected
+from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+
+
+async def compress_messages(body: MessagesRequest, request: Request) -> Response:
+    """The same messages, with what tools returned in fewer tokens.
+
+    Raises:
+        BadInput: fields that a conversation cannot be served with.
+    """
+    state, entry = service_state(request), log_entry(request)
+    body.check_served()
+    call = ConversationCall(state, body, resolve_method(state, body), entry.key)
+    try:
+        answer = await run_while_connected(request.receive, _run(call))
+    except Exception as error:
+        note_passthrough(state, entry, error, body.on_error)
+        answer = await asyncio.to_thread(_whole, call, message_of(error))
+    before = sum(one.tokens_before for one in answer.compressions)
+    after = before if body.shadow else sum(one.tokens_after for one in answer.compressions)
+    state.metrics.count_compression(before, after, entry.key)
+    entry.tokens_in, entry.tokens_out = answer.tokens_before, answer.tokens_after
+    return await asyncio.to_thread(json_response, answer)
+
+
+def resolve_method(state: ServiceState, body: MessagesRequest) -> str:
+    """The method of a request; clients of other services name models of their own.
+
+    Raises:
+        UnknownMethod: `method` is none.
+    """
+    known = body.model if body.model in state.methods.names else None
+    return state.methods.resolve_method(known, body.method)
+
+
+async def _run(call: ConversationCall) -> MessagesAnswer:
+    executor, began = call.state.executor, time.monotonic()
+    return await executor.run_prepared(
+        lambda: _prepare(call),
+        call.tokens_needed,
+        call.finish,
+        call.body.priority,
+        call.body.timeout_ms,
+        began + executor.timeout_s - time.monotonic(),
+    )
+
+
+def _whole(call: ConversationCall, why: str) -> MessagesAnswer:
+    return whole_answer(call.read(), why)
+
+
+def _prepare(call: ConversationCall) -> PreparedConversation:
+    conversation = call.read()
+    texts = [candidate.text.text for candidate in conversation.candidates]
+    questions = [conversation.question or ""]
+    check_limits(call.state.settings, questions, len(texts), sum(map(len, texts)))
+    return call.prepare(conversation)

@@ -1,0 +1,141 @@
+"""LangChain's own agents with tamis among their middleware; the chat model is a script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ClearToolUsesEdit, ContextEditingMiddleware
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
+from pydantic import Field
+
+from tamis.langchain import TamisToolEdit, TamisToolMiddleware
+from tamis.probes.errors import BadInput
+from tests.service.agents.recorded import ERROR, LOG, SUMMARY
+
+ROWS = json.dumps([{"id": i, "state": "suspended" if i == 77 else "active"} for i in range(200)])
+
+
+class Scripted(BaseChatModel):
+    """Calls tools in turn, then ends; records what it was sent."""
+
+    calls: list[str]
+    requests: list[list[Any]] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **_: Any) -> Scripted:
+        return self
+
+    def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
+        self.requests.append(list(messages))
+        done = sum(isinstance(message, ToolMessage) for message in messages)
+        answer = AIMessage("done")
+        if done < len(self.calls):
+            call = {"name": self.calls[done], "args": {"what": "x"}, "id": f"call_{done}"}
+            answer = AIMessage("", tool_calls=[call])
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+@tool
+def run_tests(what: str) -> str:
+    """Runs the tests."""
+    return LOG
+
+
+@tool
+def list_users(what: str) -> list[dict[str, str]]:
+    """Lists users as a block of text."""
+    return [{"type": "text", "text": ROWS}]
+
+
+@tool
+def greet(what: str) -> str:
+    """Greets."""
+    return "hello you"
+
+
+def run(middleware: Any, *calls: str, is_async: bool = False) -> tuple[Scripted, list[Any]]:
+    model = Scripted(calls=list(calls))
+    agent = create_agent(model, [run_tests, list_users, greet], middleware=[middleware])
+    state = {"messages": [HumanMessage("Why does the order fail, and who is suspended?")]}
+    found = asyncio.run(agent.ainvoke(state)) if is_async else agent.invoke(state)
+    return model, [m for m in found["messages"] if isinstance(m, ToolMessage)]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_middleware_shortens_a_result_when_it_returns(is_async):
+    model, (log, users, small) = run(
+        TamisToolMiddleware(ratio=0.2), "run_tests", "list_users", "greet", is_async=is_async
+    )
+    assert {ERROR, SUMMARY} <= set(log.content.splitlines())
+    assert len(log.content) < len(LOG) / 2
+    (block,) = users.content
+    assert any(row == {"id": 77, "state": "suspended"} for row in json.loads(block["text"]))
+    assert len(block["text"]) < len(ROWS) / 2
+    assert small.content == "hello you"
+    assert model.requests[-1][2].content == log.content
+    assert log.tool_call_id == "call_0"
+
+
+def test_the_whole_result_may_be_kept_where_no_model_reads_it():
+    _, (log,) = run(TamisToolMiddleware(ratio=0.2, keep_original=True), "run_tests")
+    assert log.artifact == LOG
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_edit_shortens_what_the_model_reads_and_not_the_state(is_async):
+    middleware = ContextEditingMiddleware(edits=[TamisToolEdit(ratio=0.2), ClearToolUsesEdit()])
+    model, (log, _) = run(middleware, "run_tests", "greet", is_async=is_async)
+    assert log.content == LOG
+    read = [m for m in model.requests[-1] if isinstance(m, ToolMessage)]
+    assert len(read[0].content) < len(LOG) / 2
+    assert ERROR in read[0].content
+
+
+def test_a_result_reads_the_same_in_every_later_request():
+    """So that the beginning of the prompt stays in the provider's cache."""
+    middleware = ContextEditingMiddleware(edits=[TamisToolEdit(ratio=0.2)])
+    model, _ = run(middleware, "run_tests", "list_users", "greet")
+    first = [r[2].content for r in model.requests if len(r) > 2]
+    assert len(first) == 3
+    assert len(set(first)) == 1
+
+
+def test_the_edit_waits_for_its_trigger_and_leaves_the_last_results():
+    edit = TamisToolEdit(ratio=0.2, trigger=10**6)
+    model, _ = run(ContextEditingMiddleware(edits=[edit]), "run_tests")
+    assert model.requests[-1][2].content == LOG
+    edit = TamisToolEdit(ratio=0.2, protect_recent=1)
+    model, _ = run(ContextEditingMiddleware(edits=[edit]), "run_tests", "run_tests")
+    first, last = (m.content for m in model.requests[-1] if isinstance(m, ToolMessage))
+    assert len(first) < len(LOG) / 2
+    assert last == LOG
+
+
+def test_tools_may_be_left_alone_by_pattern():
+    _, (log,) = run(TamisToolMiddleware(exclude_tools=["run_*"]), "run_tests")
+    assert log.content == LOG
+
+
+def test_an_unreachable_server_leaves_results_as_they_are_unless_told_to_fail(caplog):
+    away = {"base_url": "http://127.0.0.1:9"}
+    _, (log,) = run(TamisToolMiddleware(**away), "run_tests")
+    assert log.content == LOG
+    assert "run_tests" in caplog.text
+    with pytest.raises(OSError, match="refused"):
+        run(TamisToolMiddleware(**away, on_error="fail"), "run_tests")
+
+
+def test_wrong_fields_are_refused_when_it_is_made():
+    for fields in ({"ratio": 2}, {"max_tokens": 5, "ratio": 0.1}, {"ratoi": 0.2}):
+        with pytest.raises((BadInput, ValueError)):
+            TamisToolMiddleware(**fields)

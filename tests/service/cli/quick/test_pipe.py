@@ -1,0 +1,166 @@
+"""`tamis pipe` as a process: shorter where it can be, and never less than nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tamis.service.cli.quick.pipe import MAX_BYTES
+from tests.service.agents.recorded import ERROR, LOG, SUMMARY
+from tests.service.cli.cli_kit import SCRIPT, process
+from tests.service.http.app_kit import served
+
+HEAVY = ("torch", "transformers", "sklearn", "numpy", "pydantic", "typer", "httpx", "asyncio")
+
+
+def test_errors_and_the_summary_of_a_log_are_kept_and_omissions_marked():
+    done = process("pipe", "--ratio", 0.2, "--command", "pytest", input=LOG.encode())
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    assert {ERROR, SUMMARY} <= set(lines)
+    assert any("omitted" in line for line in lines)
+    assert len(done.stdout) < len(LOG) * 0.3
+
+
+def test_a_question_finds_its_line():
+    lines = [f"valve {i} of the red tank is shut" for i in range(300)]
+    lines[123] = "the copper kettle is whistling"
+    text = "\n".join(lines).encode()
+    done = process("pipe", "-q", "what does the kettle do?", "--max-tokens", 100, input=text)
+    assert lines[123].encode() in done.stdout
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"few words\r\n", b"\xff\xfe\x00caf\xe9\n" * 2, bytes(range(256))]
+)
+def test_small_inputs_come_out_byte_by_byte(data):
+    done = process("pipe", "-q", "why?", input=data)
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
+def test_bytes_that_are_no_utf_8_survive_in_the_lines_that_are_kept():
+    line = b"E   caf\xe9: \xff\xfe is not utf-8\n"
+    data = b"".join(b"step %d PASSED\n" % i for i in range(500)) + line
+    done = process("pipe", "--ratio", 0.2, input=data)
+    assert line in done.stdout
+    assert len(done.stdout) < len(data) / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (("--method", "none"), 2, b"there is no method"),
+        (("--ratio", 2), 2, b"ratio"),
+        (("--url", "http://127.0.0.1:9"), 0, b"refused"),
+        (("--tokenizer", "/nowhere.json"), 2, b"there is no tokenizer"),
+    ],
+    ids=str,
+)
+def test_on_any_error_the_input_comes_out_with_one_line_that_says_why(words, code, why):
+    done = process("pipe", *words, input=LOG.encode())
+    assert (done.returncode, done.stdout) == (code, LOG.encode())
+    assert why in done.stderr.lower()
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_an_input_over_the_limit_passes_through():
+    data = b"0123456789abcde\n" * (MAX_BYTES // 16 + 1000)
+    done = process("pipe", input=data)
+    assert done.stdout == data
+    assert b"more than" in done.stderr
+
+
+def test_an_unknown_option_is_an_error_as_of_every_other_command():
+    done = process("pipe", "--ratoi", 2, input=b"")
+    assert done.returncode == 2
+    assert b"--ratio" in done.stderr
+
+
+def test_after_an_interrupt_what_was_printed_until_then_is_written():
+    """Ctrl-C goes to the whole pipeline; the producer ends, and its output is still wanted."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, "pipe"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    run.stdin.write(b"half of ")
+    run.stdin.flush()
+    time.sleep(3)  # longer than a start takes, also on a busy machine
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    run.stdin.write(b"the output\n")
+    run.stdin.close()
+    assert run.stdout.read() == b"half of the output\n"
+    assert run.wait(timeout=60) == 0
+    run.stdout.close()
+
+
+def test_neither_typer_nor_a_model_library_is_loaded():
+    code = f"""
+import sys
+from tamis.service.cli.main import run
+sys.argv = ["tamis", "pipe", "-q", "why?", "--ratio", "0.2"]
+try:
+    run()
+finally:
+    print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=LOG, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == "[]\n"
+    assert ERROR in done.stdout
+
+
+def cpu_s(command: list[str], data: bytes) -> float:
+    """The least processor time of five runs."""
+    found = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, input=data, capture_output=True, check=True, timeout=120)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
+
+
+@pytest.mark.slow
+def test_it_takes_a_few_times_what_an_interpreter_takes_to_start():
+    """Some 140 ms of processor time beside 26 of the interpreter; with typer it was 260."""
+    bare = cpu_s([sys.executable, "-c", "import json, argparse, re, pathlib"], b"")
+    whole = cpu_s([sys.executable, "-c", SCRIPT, "pipe", "--ratio", "0.2"], LOG.encode())
+    assert whole < 8 * bare
+
+
+@pytest.mark.slow
+def test_a_service_shortens_with_its_own_method():
+    with served() as running:
+        done = process(
+            *("pipe", "-q", "why?", "--url", running.url, "--ratio", 0.3),
+            input=LOG.encode(),
+            env={**os.environ, "http_proxy": "http://127.0.0.1:9"},
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert 0 < len(done.stdout) < len(LOG) * 0.6
+
+
+def test_the_key_comes_from_the_environment():
+    with served(api_keys=("ada:0123456789abcdef",)) as running:
+        words = ("pipe", "-q", "why?", "--url", running.url, "--ratio", 0.3)
+        refused = process(*words, input=LOG.encode())
+        assert refused.stdout == LOG.encode()
+        assert b"answered 401" in refused.stderr
+        env = {**os.environ, "TAMIS_API_KEY": "0123456789abcdef"}
+        assert len(process(*words, input=LOG.encode(), env=env).stdout) < len(LOG)
+
+
+def test_help_says_what_becomes_of_the_exit_status():
+    shown = process("pipe", "--help", env={**os.environ, "COLUMNS": "200"}).stdout.decode()
+    assert "set -o pipefail" in shown
+    assert json.dumps("why does it fail?") in shown

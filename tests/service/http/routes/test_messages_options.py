@@ -1,0 +1,231 @@
+"""Every option of `/v1/compress` works with `messages`, or is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tamis.service.http.schemas.compress import CompressRequest
+from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REQUESTS
+from tamis.service.http.schemas.messages import MessagesRequest
+from tests.service.http.app_kit import pointing, served
+from tests.service.http.conversation_kit import ASKS, LOG, call, result
+from tests.service.http.runtime.test_overload import SlowReader
+
+TESTS = [ASKS, call("bash", {"command": "pytest"}), result(LOG)]
+OPTIONS = {field.alias or name for name, field in CompressRequest.model_fields.items()}
+REFUSED: dict[str, Any] = {
+    "queries": ["a?", "b?"],
+    "threshold": 0.5,
+    "coverage": 0.9,
+    "adaptive": {},
+    "context_window": 1,
+    "dedup": 0.9,
+    "order": "score",
+    "separator": "--",
+    "citations": "({doc})",
+    "titles": True,
+    "top_n": 1,
+    "keep_tags": True,
+    "answerable_floor": 0.5,
+    "unanswerable": "nothing",
+    "granularity": "block",
+}
+UNUSED = {"seed": 1, "user": "ada"}
+
+
+@pytest.fixture(scope="module")
+def service():
+    with served(method="lexical") as running:
+        yield running
+
+
+def answer_of(service, **fields: Any) -> Any:
+    return service.post("/v1/compress", **{"messages": TESTS, **fields})
+
+
+def plain(service) -> Any:
+    return answer_of(service).json()
+
+
+def lower_limit(service) -> None:
+    found = answer_of(service, max_tokens=500).json()
+    assert 0 < sum(one["tokens_after"] for one in found["compressions"]) <= 500
+    assert answer_of(service, max_tokens=500, ratio=0.9).status_code == 422
+
+
+def smaller_share(service) -> None:
+    found = answer_of(service, ratio=0.2).json()
+    same = answer_of(service, config={"target_ratio": 0.2}).json()
+    assert found == same
+    assert found["tokens_after"] < plain(service)["tokens_after"]
+    assert answer_of(service, ratio=0.2, config={"target_ratio": 0.2}).status_code == 422
+
+
+def other_question(name: str, value: Any):
+    def works(service) -> None:
+        found = answer_of(service, ratio=0.2, **{name: value}).json()
+        assert "test_room_61" in found["messages"][2]["content"]
+        assert "test_room_61" not in answer_of(service, ratio=0.2).json()["messages"][2]["content"]
+
+    return works
+
+
+def method_by_name(service) -> None:
+    assert answer_of(service, method="lead").json()["method"] == "lead"
+    assert answer_of(service, model="lead").json()["method"] == "lead"
+    assert answer_of(service, model="gpt-4o").json()["method"] == "lexical"
+    assert answer_of(service, method="gpt-4o").status_code == 404
+
+
+def protected_lines(service) -> None:
+    for protect in ({"regex": ["room_4[13]"]}, {"regex": ["test_room_41 P"]}):
+        found = answer_of(service, protect=protect, ratio=0.3).json()
+        assert "test_room_41 PASSED" in found["messages"][2]["content"]
+    found = answer_of(service, protect={"numbers": True}, ratio=0.2).json()
+    assert any("protect matches" in warning for warning in found["warnings"])
+    assert answer_of(service, protect={"regex": ["("]}).status_code == 422
+
+
+def own_elision(service) -> None:
+    found = answer_of(service, elision="(cut)").json()
+    assert "(cut)\n" in found["messages"][2]["content"]
+    assert "omitted" not in found["messages"][2]["content"]
+    assert found["compressions"][0]["omissions"]
+    assert "elision" in answer_of(service, elision=" ").json()["error"]["message"]
+
+
+def known_tokenizer(service) -> None:
+    assert plain(service)["tokenizer"] == "proxy"
+    assert answer_of(service, tokenizer="gpt").json()["error"]["code"] == "unknown_tokenizer"
+
+
+def language_of_sentences(service) -> None:
+    found = answer_of(service, language="de").json()
+    assert "language has no effect: no sentences were compressed" in found["warnings"]
+    page = " ".join("Am 3. Mai ist bzw. Fest." for _ in range(80))
+    talk = [{"role": "system", "content": page}, ASKS]
+    config = {"compress_system_messages": True}
+    counts = {
+        code: answer_of(service, messages=talk, config=config, language=code).json()
+        for code in ("de", "en")
+    }
+    last = {code: d["compressions"][0]["omissions"][-1]["last"] for code, d in counts.items()}
+    assert last["de"] < last["en"]  # "bzw." ends no German sentence
+
+
+def parts_of_the_answer(service) -> None:
+    found = answer_of(service, **{"return": {"spans": False}}).json()["compressions"][0]
+    assert found["kept"] is found["omissions"] is None
+    for part in ({"units": "all"}, {"documents": False}, {"text": False}):
+        answer = answer_of(service, **{"return": part})
+        assert f"return.{next(iter(part))}" in answer.json()["error"]["message"]
+
+
+def other_offsets(service) -> None:
+    log = LOG.replace("PASSED", "é")
+    spans = [
+        answer_of(service, messages=[ASKS, call("t", {}), result(log)], offset_unit=unit).json()
+        for unit in ("codepoint", "utf8")
+    ]
+    first, second = (d["compressions"][0]["kept"][-1][1] for d in spans)
+    assert first < second
+
+
+def whole_in_place_of_an_error(service) -> None:
+    reader = SlowReader(pointing(), 400.0)
+    with served(reader, timeout_s=0.5) as slow:
+        assert answer_of(slow).status_code in (429, 504)
+        answer = answer_of(slow, on_error="passthrough")
+        assert answer.json()["messages"] == TESTS
+        assert answer.headers["x-tamis-passthrough-reason"] in ("timeout", "overloaded")
+        assert any("could not" in warning for warning in answer.json()["warnings"])
+        assert answer_of(slow, on_error="passthrough", ratio=2).status_code == 422
+
+
+def what_was_read_in_time(service) -> None:
+    with served(SlowReader(pointing(), 400.0), timeout_s=60.0, queue_tokens=10**6) as slow:
+        found = answer_of(slow, timeout_ms=300).json()
+        assert found["status"] == "partial"
+        assert "E       assert 30 == 90\n" in found["messages"][2]["content"]
+        assert any("units were read in time" in warning for warning in found["warnings"])
+
+
+def first_served(service) -> None:
+    assert answer_of(service, priority=9).json() == plain(service)
+    assert answer_of(service, priority=-1).status_code == 422
+
+
+def nothing_changed(service) -> None:
+    found, real = answer_of(service, shadow=True).json(), plain(service)
+    assert found["messages"] == TESTS
+    assert found["status"] == "shadow"
+    assert found["compressions"] == real["compressions"]
+    assert found["tokens_after"] == real["tokens_after"]
+
+
+OBEYED = {
+    "max_tokens": lower_limit,
+    "ratio": smaller_share,
+    "query": other_question("query", "Is test_room_61 there?"),
+    "instruction": other_question("instruction", "Look for test_room_61."),
+    "history": other_question("history", ["Is test_room_61 there?"]),
+    "model": method_by_name,
+    "method": method_by_name,
+    "protect": protected_lines,
+    "elision": own_elision,
+    "tokenizer": known_tokenizer,
+    "language": language_of_sentences,
+    "return": parts_of_the_answer,
+    "offset_unit": other_offsets,
+    "on_error": whole_in_place_of_an_error,
+    "timeout_ms": what_was_read_in_time,
+    "priority": first_served,
+    "shadow": nothing_changed,
+}
+
+
+def test_every_option_is_obeyed_or_refused_or_asks_for_nothing():
+    assert {*OBEYED, *REFUSED, *UNUSED} == OPTIONS - {"documents"}
+    assert set(NOT_WITH_MESSAGES) == set(REFUSED)
+    listed = REQUESTS["MessagesRequest"]
+    assert set(OBEYED) <= set(listed.obeyed)
+    assert set(UNUSED) == set(listed.unused)
+
+
+def test_options_of_one_name_have_one_type():
+    for name in MessagesRequest.model_fields.keys() & CompressRequest.model_fields.keys():
+        ours, theirs = CompressRequest.model_fields[name], MessagesRequest.model_fields[name]
+        assert str(ours.annotation) == str(theirs.annotation), name
+        assert str(ours.metadata) == str(theirs.metadata), name
+
+
+@pytest.mark.parametrize("name", sorted(set(OBEYED) - {"model"}))
+def test_an_option_is_obeyed(service, name):
+    OBEYED[name](service)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_an_option_without_a_form_is_refused_with_what_to_do(service, name):
+    answer = answer_of(service, **{name: REFUSED[name]})
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert message == f"{name} has no form with messages: {NOT_WITH_MESSAGES[name]}"
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_an_option_at_its_default_asks_for_nothing(service, name):
+    default = CompressRequest.model_fields[name].get_default()
+    assert answer_of(service, **{name: default}).json()["messages"] == plain(service)["messages"]
+
+
+def test_documents_and_messages_are_not_taken_together(service):
+    answer = answer_of(service, documents=["a."], query="a?")
+    assert answer.status_code == 422
+    assert "messages" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", sorted(UNUSED))
+def test_what_asks_for_nothing_changes_nothing(service, name):
+    assert answer_of(service, **{name: UNUSED[name]}).json() == plain(service)
