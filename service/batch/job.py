@@ -52,6 +52,7 @@ class BatchJob:
     """The choices of one batch; plain values, so that they can be sent to a worker as JSON.
 
     Attributes:
+        input_format: of files that are rows, a value of `InputFormat`.
         query: the question of every row, instead of the row's own.
         instruction: what to search for in every row, beside its question.
         cache: folder of passages that any run has read before; None for no cache.
@@ -70,6 +71,7 @@ class BatchJob:
     tokenizer: str = "proxy"
     language: str = AUTO
     encoding: str = "utf-8"
+    input_format: str = "auto"
     query: str | None = None
     instruction: str | None = None
     cache: str | None = None

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import acompress as acompress
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
+    from tamis.service.api.read_files import read_files as read_files
+    from tamis.service.api.read_files import read_html as read_html
     from tamis.service.api.rerank import arerank as arerank
     from tamis.service.api.rerank import rerank as rerank
 
@@ -40,6 +42,8 @@ _HOMES = {
     "ask_context": "tamis.service.api.ask_context",
     "open_index": "tamis.service.api.index",
     "CorpusIndex": "tamis.retrieval.index.store",
+    "read_files": "tamis.service.api.read_files",
+    "read_html": "tamis.service.api.read_files",
     "rerank": "tamis.service.api.rerank",
     "arerank": "tamis.service.api.rerank",
     "Budget": "tamis.compressors.rules",
@@ -73,6 +77,8 @@ __all__ = [
     "ask_context",
     "compress",
     "open_index",
+    "read_files",
+    "read_html",
     "rerank",
 ]
 

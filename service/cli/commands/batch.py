@@ -20,6 +20,7 @@ from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
+from tamis.service.documents.document_text import InputFormat, files_passed_over
 
 EPILOG = """
 A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
@@ -93,6 +94,7 @@ def run(
     rules: Rules = DEFAULT_RULES,
     language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
+    input_format: opt.InputFormatOption = InputFormat.auto,
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
     root: RootFolder = None,
@@ -111,6 +113,7 @@ def run(
         tokenizer=tokenizer,
         language=language,
         encoding=encoding,
+        input_format=input_format.value,
         query=query,
         instruction=instruction,
         cache=None if cache is None else str(cache.absolute()),
@@ -166,6 +169,9 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
+    passed_over = [name for source in prepared.plan.sources for name in source.passed_over]
+    if not quiet and (note := files_passed_over(dict.fromkeys(passed_over, "unknown kind"))):
+        typer.echo(note, err=True)
     if prepared.summary.parts and not quiet:
         typer.echo(
             f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already", err=True
