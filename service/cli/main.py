@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,7 @@ from tamis.service.cli.commands import (
     serve,
 )
 from tamis.service.cli.display.errors import EXIT_REFUSED
+from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
 from tamis.service.cli.probe import app as probe
 from tamis.service.cli.probe import heads
 
@@ -55,12 +56,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("compress", epilog=compress.EPILOG)(compress.compress)
-app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
+app.command("compress", cls=ShortHelpCommand, epilog=compress.EPILOG)(compress.compress)
+app.command("rerank", cls=ShortHelpCommand, epilog=rerank.EPILOG)(rerank.rerank)
 app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("serve", epilog=serve.EPILOG)(serve.command)
+app.command("serve", cls=ShortHelpCommand, epilog=serve.EPILOG)(serve.command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -89,13 +90,20 @@ def main(
     """The root command; its help is on `app`."""
 
 
+def root_command() -> Any:
+    """The command line, with the help that is shown."""
+    command = typer.main.get_command(app)
+    hide_flag_types(command)
+    return command
+
+
 def run() -> None:
     """Runs the command line; output that cannot be written is one message and exit code 2."""
     if sys.stdout is None:  # closed: only a command that writes to it fails
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
     try:
         try:
-            app(prog_name="tamis")
+            root_command()(prog_name="tamis")
         finally:
             sys.stdout.flush()
     except OSError as error:

@@ -243,3 +243,26 @@ def test_a_document_of_a_row_that_says_it_is_html_is_an_error_row_with_the_way_o
     free.run_to_end(source, "-o", tmp_path / "out", status=1)
     found, _ = read_rows(tmp_path / "out")
     assert "give pages as .html files, or what tamis.read_html made of them" in found["error"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_rows_come_out_without_their_documents_on_request(free, tmp_path, suffix):
+    given = [{**row, "context": None, "more": 1} for row in rows(5)]
+    source = write_lines(tmp_path / "in.jsonl", given)
+    whole = free.run_to_end(source, "-o", tmp_path / "whole", "--format", suffix)
+    kept = free.run_to_end(source, "-o", tmp_path / "kept", "--format", suffix, "--only-kept")
+    assert (whole.exit_code, kept.exit_code) == (0, 0)
+    if suffix == "jsonl":
+        before, after = read_rows(tmp_path / "whole"), read_rows(tmp_path / "kept")
+    else:
+        before, after = (
+            [
+                row
+                for part in sorted((tmp_path / name).glob("*.parquet"))
+                for row in pq.read_table(part).to_pylist()
+            ]
+            for name in ("whole", "kept")
+        )
+    lost = {"documents", "context"}
+    assert after == [{k: v for k, v in row.items() if k not in lost} for row in before]
+    assert all(row["compressed"] and row["query"] for row in after)
