@@ -3,6 +3,9 @@
 PY ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+PLAIN := .venv/installed-plain
+# TORCH_INDEX=URL takes torch from there: PyTorch's own index of CPU builds (its installation page names it) saves gigabytes
+TORCH = $(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet torch --index-url $(TORCH_INDEX))
 QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 
 # a process a core, each with one thread and some 2 GB; a file's tests stay together
@@ -16,20 +19,30 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv and install tamis with its development tools
 
-$(STAMP): pyproject.toml
+.venv/bin/python:
 	@test -x $(BIN)/python || $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PY) is missing or older than Python 3.11; name another: make PY=python3.13 setup" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PY) -m venv .venv || \
 	  { rm -rf .venv; echo "$(PY) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(STAMP): pyproject.toml | .venv/bin/python
+	@echo "installing tamis and its tools into .venv; torch is large, so the first time takes minutes"
+	$(TORCH)
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(PLAIN)
+
+$(PLAIN): pyproject.toml | .venv/bin/python
+	@echo "installing tamis into .venv; torch is large, so the first time takes minutes"
+	$(TORCH)
+	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
 models: setup ## fetch the default proxy (92.9 MB, once)
 	$(BIN)/tamis models pull smollm2-135m
 
-demo: models ## compress the example pages to 300 tokens and show what was kept
+demo: $(PLAIN) ## compress the example pages to 300 tokens, without the development tools
+	$(BIN)/tamis models pull smollm2-135m
 	$(BIN)/tamis compress examples/fastapi-docs -q "$(QUESTION)" --max-tokens 300 --explain
 
 types: ## link the folders under the names they install as, for mypy

@@ -25,7 +25,7 @@ Surface = Literal["http", "adapters"]
 RuleKind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
 MAX_TOKENS = 500
 """What is kept where the command line, the service, a chain or an index is given no budget."""
-WORTHLESS = 0.01
+WORTHLESS = 0.005
 """Units of a lower probability are not kept merely because the budget has room for them."""
 PLAIN_ORDERS = ("original", "score", "edges")
 """Orders that rendering makes by itself, from passage scores alone; others are methods."""

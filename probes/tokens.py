@@ -7,9 +7,10 @@ proxy, the *budget's* determines how many tokens the caller pays for. Both are `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tokenizers import Encoding, Tokenizer
 
@@ -102,6 +103,45 @@ class TextTokenizer:
             return [self.count(text) for text in texts]
         whole = [replace_surrogates(text) for text in texts]
         return [len(e) for e in self._plain.encode_batch_fast(whole, add_special_tokens=False)]
+
+
+class FunctionTokenizer(TextTokenizer):
+    """Counts with a function of the caller's, such as the `encode` of a `tiktoken` encoding.
+
+    The function takes a text and returns its tokens, or their number. There are no offsets.
+    """
+
+    def __init__(self, function: Callable[[str], object], name: str | None = None) -> None:
+        self._function = function
+        self.name = str(name or getattr(function, "__qualname__", type(function).__name__))
+
+    def encode(self, text: str) -> TokenizedText:
+        """Not possible.
+
+        Raises:
+            UnknownTokenizer: always; a function of this kind tells no offsets.
+        """
+        raise UnknownTokenizer(f"{self.name} tells no offsets; give a tokenizer.json instead")
+
+    def count(self, text: str) -> int:
+        """The number of tokens of a text.
+
+        Raises:
+            UnknownTokenizer: the function returns neither tokens nor a number.
+        """
+        found = self._function(text)
+        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+            return found
+        if isinstance(found, Sequence) or hasattr(found, "shape"):
+            return len(cast(Sequence[object], found))
+        raise UnknownTokenizer(
+            f"the tokenizer {self.name} returns {type(found).__name__}; give a function from a "
+            "text to its tokens or their number, such as tiktoken's encode"
+        )
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        """`count` of each text."""
+        return [self.count(text) for text in texts]
 
 
 def _is_small_batch(texts: Sequence[str]) -> bool:

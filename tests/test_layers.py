@@ -34,24 +34,31 @@ BELOW = {
     "compressors": {"probes"},
     "retrieval": {"probes"},
     "service": set(),
-    "service/files": {"probes", "compressors", "retrieval"},
+    "service/documents": {"probes"},
+    "service/files": {"probes", "compressors", "retrieval", "service/documents"},
     "service/engine": {"probes", "compressors"},
-    "service/api": {"probes", "compressors", "retrieval", "service/files"},
+    "service/api": {
+        *("probes", "compressors", "retrieval"),
+        *("service/documents", "service/files"),
+    },
     "service/front": {
         *("probes", "compressors", "retrieval"),
         *("service/api", "service/integrations"),
     },
     "service/http": {
         *("probes", "compressors", "retrieval"),
-        *("service/files", "service/engine", "service/api"),
+        *("service/documents", "service/files", "service/engine", "service/api"),
+    },
+    "service/batch": {
+        *("probes", "compressors"),
+        *("service/documents", "service/files", "service/api"),
     },
     "service/agents": {"probes", "compressors", "retrieval", "service/files", "service/api"},
-    "service/batch": {"probes", "compressors", "service/files", "service/api"},
     "service/integrations": {
         *("probes", "compressors", "retrieval"),
         *("service/files", "service/api", "service/http", "service/agents"),
     },
-    "service/datasets": {"probes", "compressors"},
+    "service/datasets": {"probes", "compressors", "service/documents"},
     "service/training": {"probes", "compressors", "service/datasets"},
     "service/evaluation": {
         *("probes", "compressors", "retrieval", "service/files", "service/api"),

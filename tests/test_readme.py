@@ -44,8 +44,12 @@ def test_only_the_set_up_is_not_run():
         match words:
             case ["make", target, *_]:
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-            case ["pip", "install", name]:
-                assert name == "tamis"
+            case ["pip", "install", "tamis", "#", *comment]:
+                assert comment[-3:] == ["pip", "install", "."]
+            case ["pip", "install", "torch", "--index-url", '"$TORCH_CPU"', "#", *_]:
+                assert "TORCH_INDEX" in makefile
+            case ["tamis", "doctor"]:
+                pass
             case ["tamis", "models", "pull", name]:
                 assert name in ZOO
             case _:
@@ -77,8 +81,57 @@ def test_the_example_of_a_method_scores_units():
 @pytest.mark.model
 @pytest.mark.usefixtures("example_folder", "proxy_folder")
 @pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.splitlines()[-1])
-def test_a_python_block_runs(source: str):
-    exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+def test_a_python_block_runs_and_does_what_its_comments_say(source: str):
+    session: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(source, "README.md", "exec"), session)
+    for comment in comments_of(source):
+        assert OF_THE_SESSION[comment](session), comment
+
+
+def comments_of(code: str) -> set[str]:
+    """The comments of some code."""
+    return set(re.findall(r"(?:^|\s)#\s+(.*)$", code, re.MULTILINE))
+
+
+def comments() -> set[str]:
+    """Every comment of the code that is shown."""
+    return {c for tag in fences.tags(README) for body in blocks(tag) for c in comments_of(body)}
+
+
+def in_the_order_of_the_input(session: dict[str, Any]) -> bool:
+    """Every kept sentence is in the text, one after the other, as they come in the passages."""
+    short, at = session["short"], 0
+    places = [(kept.passage, kept.start) for kept in short.kept]
+    for kept in short.kept:
+        shown = session["passages"][kept.passage][kept.start : kept.stop].strip()
+        at = short.text.index(shown, at)
+    return places == sorted(places)
+
+
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+OF_THE_SESSION = {
+    "the kept sentences, in the order of the input": in_the_order_of_the_input,
+    "never above the budget": lambda session: 0 < session["short"].tokens_out <= 500,
+}
+OF_THE_MAKEFILE = {
+    ".venv, the model, and the example pages compressed to 300 tokens": (
+        r"^demo: \$\(PLAIN\).*\n.*models pull smollm2-135m\n.*compress examples/.* 300 "
+    ),
+    "lint, types and every test that needs no data set": (
+        r"^test: models check(?s:.)*?-m \"not data\""
+    ),
+    "on Linux without a GPU, and first: see below": r"^TORCH = .*--index-url \$\(TORCH_INDEX\)",
+    "in a clone: pip install .": r"pip install --quiet -e \.$",
+}
+
+
+def test_every_comment_is_one_that_is_tested():
+    assert comments() == {*OF_THE_SESSION, *OF_THE_MAKEFILE}
+
+
+@pytest.mark.parametrize("comment", OF_THE_MAKEFILE)
+def test_a_comment_on_a_command_says_what_the_makefile_does(comment: str):
+    assert re.search(OF_THE_MAKEFILE[comment], MAKEFILE, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

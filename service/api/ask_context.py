@@ -19,6 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, DEFAULT_LANGUAGE
 from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
+from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 
 TOP_K = 20
@@ -99,6 +100,7 @@ def ask_context(
     """
     if max_tokens < 1:
         raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
+    check_keywords(options, method, ask_context)
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     hits = opened.search(question, top_k, where, by=by)

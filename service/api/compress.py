@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from tamis.compressors.inputs import question_text
 from tamis.compressors.pipeline.compression import Compressor
@@ -23,13 +26,16 @@ from tamis.probes.hub import sharpened, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.token_estimate import ESTIMATE, estimating_tokenizer
-from tamis.probes.tokens import TextTokenizer
+from tamis.probes.tokens import FunctionTokenizer, TextTokenizer
+from tamis.service.api.arguments import check_keywords, read_documents, rules_of
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
+from tamis.service.documents.document_text import raw_html_warning
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
 
+AnyTokenizer = str | Path | TextTokenizer | Tokenizer | Callable[[str], Any]
 _PLAIN = (str, Path, int, float, bool, type(None))
 _built: dict[tuple[Any, ...], Compressor] = {}
 _counters: dict[tuple[str, str], TextTokenizer] = {}
@@ -47,9 +53,9 @@ def compress(
     instruction: str | None = None,
     history: Sequence[str] = (),
     method: str = DEFAULT,
-    tokenizer: str | Path | TextTokenizer = "proxy",
+    tokenizer: AnyTokenizer = "proxy",
     proxy: Any = AUTO,
-    rules: Rules = DEFAULT_RULES,
+    rules: Rules | Mapping[str, Any] = DEFAULT_RULES,
     language: str = AUTO,
     root: Path | None = None,
     cache: PassageCache | None = None,
@@ -64,18 +70,22 @@ def compress(
 
     Args:
         question: what is asked.
-        passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s.
+        passages: texts, mappings with `text` and maybe `id`, `title`, `metadata`, `Passage`s, or
+            documents of LangChain. With `"format": "html"` in a mapping, what the page shows is
+            read; spans are into that, which is the passage's text in the result.
         max_tokens: the most tokens of output. ratio: the largest share of the input's tokens.
         threshold: keep every sentence with at least this probability.
         coverage: keep as few sentences as hold all the evidence with this probability.
         instruction: what to look for, beside the question. history: earlier turns that the question
             depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
-        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, a
-            `TextTokenizer`, or `estimate`, which counts by rules within a tenth and loads nothing.
+        tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, a tokenizer of
+            `tokenizers` or `transformers`, a function from a text to its tokens or their number, or
+            `estimate`, which counts by rules within a tenth and loads nothing.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
-        rules: protected patterns, neighbours, near-duplicates, order, citations, titles.
+        rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
+            dict.
         language: of the passages, such as `de`; `auto` looks at them and at the question.
         root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
             or in the user's cache.
@@ -90,6 +100,8 @@ def compress(
     """
     budget = Budget(max_tokens, ratio, threshold, coverage)
     check_parts(method, proxy, cache)
+    check_keywords(options, method, compress)
+    rules, passages = rules_of(rules), read_documents(passages)
     probe = options.get("probe", AUTO)
     choice = choose_proxy(proxy, method, language, question, passages, root, probe)
     counter = counter_of(tokenizer, choice.proxy, root)
@@ -102,7 +114,9 @@ def compress(
         language=choice.language,
         counter=counter,
     )
-    return choice.add_warning(result)
+    result = choice.add_warning(result)
+    raw = raw_html_warning([passage.text for passage in result.passages])
+    return replace(result, warnings=(*result.warnings, raw)) if raw else result
 
 
 def check_parts(method: Any, proxy: Any, cache: Any) -> None:
@@ -159,16 +173,16 @@ def identity_of(value: Any) -> Any:
 
 
 def counter_of(
-    tokenizer: str | Path | TextTokenizer, proxy: Any = DEFAULT_PROXY, root: Path | None = None
+    tokenizer: AnyTokenizer, proxy: Any = DEFAULT_PROXY, root: Path | None = None
 ) -> TextTokenizer:
     """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
 
     Raises:
-        UnknownTokenizer: neither `proxy`, `estimate`, a file nor a folder. ProxyMissing: the proxy
-            is not here.
+        UnknownTokenizer: neither `proxy`, `estimate`, a file, a folder nor a tokenizer.
+        ProxyMissing: the proxy is not here.
     """
-    if isinstance(tokenizer, TextTokenizer):
-        return tokenizer
+    if not isinstance(tokenizer, str | Path):
+        return _given_counter(tokenizer)
     if tokenizer == "proxy":
         return _proxy_counter(proxy, root)
     if tokenizer == ESTIMATE:
@@ -180,6 +194,26 @@ def counter_of(
             "give 'proxy', 'estimate', a tokenizer.json or a folder with one"
         )
     return TextTokenizer.from_file(path)
+
+
+def _given_counter(given: Any) -> TextTokenizer:
+    """A tokenizer object or a counting function as the counter of the budget."""
+    if isinstance(given, TextTokenizer):
+        return given
+    plain = getattr(given, "backend_tokenizer", given)  # that of a fast tokenizer of transformers
+    if isinstance(plain, Tokenizer):
+        return TextTokenizer(plain, getattr(given, "name_or_path", "") or type(given).__name__)
+    # tiktoken's `encode` refuses texts that hold a special token; the tokenizers of transformers
+    # return a mapping when they are called
+    encode = getattr(given, "encode_ordinary", None) or getattr(given, "encode", None)
+    if callable(encode):
+        return FunctionTokenizer(encode, getattr(given, "name", type(given).__name__))
+    if callable(given):
+        return FunctionTokenizer(given)
+    raise UnknownTokenizer(
+        f"tokenizer is {given!r:.80}; give 'proxy', a tokenizer.json, a folder with one, or a "
+        "function from a text to its tokens or their number"
+    )
 
 
 def _proxy_counter(proxy: Any, root: Path | None) -> TextTokenizer:

@@ -15,6 +15,7 @@ from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
 from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts, identity_of
 from tamis.service.api.languages import choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
@@ -47,8 +48,8 @@ def rerank(
 
     Args:
         question: what is asked.
-        documents: texts, mappings with `text` and maybe `id`, `title`, `metadata`, or `Passage`s;
-            of any number and length.
+        documents: texts, mappings with `text` and maybe `id`, `title`, `metadata` and `format`,
+            `Passage`s, or documents of LangChain; of any number and length.
         top_n: how many results to return; None for all.
         method: a method of reranking or of compression, see `tamis methods`.
         first_stage: what found the documents thought of each: a score per document, higher is
@@ -68,6 +69,8 @@ def rerank(
         ProxyMissing: the model is not on this machine.
     """
     check_parts(method, proxy, cache)
+    check_keywords(options, method, rerank)
+    documents = read_documents(documents)
     probe = probe_option(options)
     choice = choose_proxy(proxy, method, language, question, documents, root, probe)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(

@@ -52,9 +52,11 @@ class BatchJob:
     """The choices of one batch; plain values, so that they can be sent to a worker as JSON.
 
     Attributes:
+        input_format: of files that are rows, a value of `InputFormat`.
         query: the question of every row, instead of the row's own.
         instruction: what to search for in every row, beside its question.
         cache: folder of passages that any run has read before; None for no cache.
+        only_kept: rows come out without their documents and context.
         max_input: proxy tokens of the longest row that is read; a longer one is an error row.
         prefix: of the name of every field that is added.
         root: folder of models; None for the user's cache.
@@ -70,6 +72,7 @@ class BatchJob:
     tokenizer: str = "proxy"
     language: str = AUTO
     encoding: str = "utf-8"
+    input_format: str = "auto"
     query: str | None = None
     instruction: str | None = None
     cache: str | None = None
@@ -80,6 +83,7 @@ class BatchJob:
     cut: PartLimits = field(default_factory=PartLimits)
     root: str | None = None
     share: bool = True
+    only_kept: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -92,6 +96,12 @@ class BatchJob:
     def options(self) -> dict[str, Any]:
         """The method's own options."""
         return {} if self.probe is None else {"probe": self.probe}
+
+    @property
+    def dropped_fields(self) -> frozenset[str]:
+        """The fields of a row that do not come out."""
+        fields = self.fields
+        return frozenset({fields.documents, fields.context} if self.only_kept else ())
 
     def field_name(self, output: str) -> str:
         """The name of an added field."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.service.batch.job import OUTPUT_FIELDS, RAW_FIELD, BatchJob
 from tamis.service.batch.rows import InputRow, name_clash_fault, parse_row
 from tamis.service.batch.survey import BatchPart
+from tamis.service.documents.document_text import PAGE_STARTS, InputFormat, read_document
 from tamis.service.files import codecs, parquet, remote
 from tamis.service.files.arrow_rows import iterate_rows
 from tamis.service.files.input_files import InputFile
@@ -187,21 +188,19 @@ def table_rows(table: Any, first: int, job: BatchJob) -> Iterator[InputRow]:
 
 
 def _text_rows(source: InputFile, part: BatchPart, job: BatchJob) -> Iterator[InputRow]:
-    """Text files as rows: the name is the id, the text the context."""
+    """Text files as rows: the name is the id, the text the context; of a PDF, where pages begin."""
     _check_field_names(job)
     fs, folder = remote.filesystem(source.url)
     for number in range(part.first, part.first + part.rows):
         name = source.names[number - 1]
         data = fs.cat_file(f"{folder.rstrip('/')}/{name}")
         try:
-            text = data.decode(job.encoding)
-        except UnicodeDecodeError as error:
-            fault = f"byte 0x{data[error.start]:02x} at {error.start} is not {job.encoding}"
-            yield InputRow(
-                number, to_json({job.fields.id: name}), fault=f"{fault}; give --encoding"
-            )
+            document = read_document(data, name, job.encoding, InputFormat(job.input_format))
+        except (BadInput, MissingExtra) as error:
+            yield InputRow(number, to_json({job.fields.id: name}), fault=str(error))
             continue
-        value = {job.fields.id: name, job.fields.context: text}
+        pages = {PAGE_STARTS: list(document.page_starts)} if document.page_starts else {}
+        value = {job.fields.id: name, job.fields.context: document.text, **pages}
         yield InputRow(number, to_json(value), value)
 
 

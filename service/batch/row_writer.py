@@ -19,7 +19,10 @@ Columns = tuple[tuple[str, str], ...]
 
 
 def encode_jsonl(rows: Sequence[InputRow], outcomes: Sequence[RowOutcome], job: BatchJob) -> bytes:
-    """One line per row: its fields, character by character as in the input, then the added ones."""
+    """One line per row: its fields, character by character as in the input, then the added ones.
+
+    A row that loses fields by `only_kept` is written anew.
+    """
     written = (_json_line(row, outcome, job) for row, outcome in zip(rows, outcomes, strict=True))
     return "".join(written).encode()
 
@@ -28,6 +31,10 @@ def _json_line(row: InputRow, outcome: RowOutcome, job: BatchJob) -> str:
     added = to_json(outcome.output_fields(job))
     if row.value is None:
         own = "{}" if row.raw is None else to_json({job.field_name(RAW_FIELD): row.raw})
+    elif job.dropped_fields & set(row.value):
+        own = to_json(
+            {name: row.value[name] for name in row.value if name not in job.dropped_fields}
+        )
     else:
         own = to_json(row.value) if row.raw is None else _own_fields(row.raw, row.value)
     inside = own[:-1].rstrip()
@@ -84,6 +91,8 @@ def encode_parquet(
     """
     arrow = parquet.import_pyarrow()
     table = own if own is not None else _input_table(rows, job, columns)
+    if dropped := sorted(job.dropped_fields & set(table.column_names)):
+        table = table.drop_columns(dropped)
     for name, kind in _output_types(arrow).items():
         values = [_arrow_value(getattr(outcome, name)) for outcome in outcomes]
         table = table.append_column(job.field_name(name), arrow.array(values, kind))

@@ -140,6 +140,11 @@ def _passage(given: Any, index: int, text: str) -> Passage:
             f"document {index} has no text in {text!r}, but {_field_names(given)}; "
             "name the field with --text-field"
         )
+    if given.get("format") == "html":
+        raise BadInput(
+            f"document {index} has the format 'html', and rows are read as they are, so that spans "
+            "point into them; give pages as .html files, or what tamis.read_html made of them"
+        )
     known = {name: given[name] for name in _DOCUMENT_FIELDS if given.get(name) is not None}
     for name in ("id", "title"):
         if isinstance(known.get(name), int | float):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from tamis.service.cli.commands import (
     rerank,
     serve,
 )
+from tamis.service.cli.display.short_help import ShortHelpCommand, hide_flag_types
 from tamis.service.cli.probe import app as probe
 from tamis.service.cli.probe import heads
 
@@ -45,15 +46,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("compress", epilog=compress.EPILOG)(compress.compress)
-app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
+app.command("compress", cls=ShortHelpCommand, epilog=compress.EPILOG)(compress.compress)
+app.command("rerank", cls=ShortHelpCommand, epilog=rerank.EPILOG)(rerank.rerank)
 app.command("ask-context", epilog=ask_context.EPILOG)(ask_context.ask_context)
 app.command("pipe", epilog=pipe.EPILOG)(pipe.pipe)
 app.command("hook", epilog=hook.EPILOG)(hook.hook)
 app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp)
 app.command("methods", epilog=methods.EPILOG)(methods.methods)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("serve", epilog=serve.EPILOG)(serve.command)
+app.command("serve", cls=ShortHelpCommand, epilog=serve.EPILOG)(serve.command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
@@ -80,3 +81,10 @@ def main(
     ] = False,
 ) -> None:
     """The root command; its help is on `app`."""
+
+
+def root_command() -> Any:
+    """The command line, with the help that is shown."""
+    command = typer.main.get_command(app)
+    hide_flag_types(command)
+    return command

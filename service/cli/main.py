@@ -53,9 +53,9 @@ def _run_command(words: list[str]) -> None:
         quick = import_module(f"tamis.service.cli.quick.{words[0]}")
         if (values := parse_quickly(words[1:], quick.OPTIONS)) is not None:
             sys.exit(quick.run(**values))
-    from tamis.service.cli.app import app
+    from tamis.service.cli.app import root_command
 
-    app(prog_name="tamis")
+    root_command()(prog_name="tamis")
 
 
 def _drop_output() -> None:

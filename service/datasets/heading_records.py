@@ -19,8 +19,8 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words
-from tamis.service.datasets.html_text import html_to_markdown
 from tamis.service.datasets.records import Record
+from tamis.service.documents.html_text import html_text
 
 PAGE_ENDINGS = (".html", ".htm", ".md", ".markdown")
 _CHUNK_CHARS = 2_500
@@ -81,7 +81,10 @@ def load_pages(folder: Path) -> list[Page]:
 
 def _load_page(path: Path, folder: Path) -> Page:
     raw = path.read_text("utf-8", errors="replace")
-    title, text = html_to_markdown(raw) if path.suffix in (".html", ".htm") else ("", raw)
+    title, text = "", raw
+    if path.suffix in (".html", ".htm"):
+        page = html_text(raw)
+        title, text = page.title, page.text
     if not title and (first := _ATX.match(text.lstrip().split("\n", 1)[0])):
         title = first[2]
     return Page(str(path.relative_to(folder)), title, text)

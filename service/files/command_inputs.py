@@ -11,13 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, MissingExtra
 from tamis.probes.text import Passage
-from tamis.service.files.json_input import JSON_SUFFIXES, STDIN, display_name, record_of
+from tamis.service.documents.decoding import STDIN, display_name
+from tamis.service.documents.document_text import (
+    DOCUMENT_SUFFIXES,
+    TEXT_SUFFIXES,
+    DocumentText,
+    InputFormat,
+    files_passed_over,
+    left_out_note,
+    raw_html_warning,
+    read_document,
+    read_given,
+)
+from tamis.service.files.json_input import JSON_SUFFIXES, record_of
 
-TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm", ".py", *JSON_SUFFIXES)
+_SUFFIXES = (*TEXT_SUFFIXES, ".py", *JSON_SUFFIXES)
 _GZIP_SUFFIX = ".gz"
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _SNIFFED_BYTES = 8192
 
 
@@ -28,12 +39,23 @@ class CommandInputs:
     Attributes:
         passages: in the order given, folders sorted.
         questions: those in JSON inputs, each once.
-        skipped: files found in folders that are not text.
+        skipped: files found in folders that were not read, and why.
+        documents: what the files were read as, those of JSON aside.
     """
 
     passages: list[Passage] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
+    skipped: dict[Path, str] = field(default_factory=dict)
+    documents: list[DocumentText] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """How HTML, PDF and DOCX were read, and which texts are pages of HTML all the same."""
+        raw = raw_html_warning([passage.text for passage in self.passages])
+        return [note for note in (left_out_note(self.documents), raw) if note is not None]
+
+    def skipped_note(self) -> str | None:
+        """The files that were passed over, by name; None if there are none."""
+        return files_passed_over(self.skipped)
 
     def question(self, given: str | None) -> str:
         """The question of the command line, or the only one in the inputs.
@@ -59,10 +81,12 @@ class InputOptions:
     Attributes:
         encoding: of every file and of standard input.
         max_bytes: more input than this is refused before it fills the memory.
+        input_format: `auto` reads HTML, PDF and DOCX as what they show; `text` takes HTML as it is.
     """
 
     encoding: str = "utf-8"
     max_bytes: int = 1 << 30
+    input_format: InputFormat = InputFormat.auto
 
 
 def standard_input() -> BinaryIO | None:
@@ -75,11 +99,14 @@ def gather_inputs(
 ) -> CommandInputs:
     """Reads paths in order; without paths, standard input if it is a pipe or a file.
 
-    Text is not changed, line ends included; files that end in .gz are unpacked.
+    Text is not changed, line ends included; files that end in .gz are unpacked. HTML, PDF and DOCX
+    are read as what they show. In a folder, a file that cannot be read so is passed over.
 
     Raises:
-        BadInput: a path is missing, unreadable, empty of text files or not in that encoding; JSON
-            is broken or its documents are; there is no text at all, or more than `max_bytes`.
+        BadInput: a path is missing, unreadable, binary, empty of text files or not in that
+            encoding; JSON is broken or its documents are; there is no text at all, or more than
+            `max_bytes`.
+        MissingExtra: a PDF or DOCX was named, and the package for it is not installed.
     """
     if not paths and (stdin is None or stdin.isatty()):
         raise BadInput("there is nothing to read; name files or folders, or pipe text in")
@@ -91,7 +118,9 @@ def gather_inputs(
                 f"the input has more than {options.max_bytes:,} bytes; "
                 "name fewer files, or raise --max-input"
             )
-        _add_input(found, name, data, options.encoding)
+        _add_input(found, name, data, options, in_folder=name not in (*paths, STDIN))
+    if not found.passages and found.skipped:
+        raise BadInput(f"nothing could be read; {found.skipped_note()}")
     if not any(passage.text.strip() for passage in found.passages):
         raise BadInput(
             f"the {len(found.passages)} documents given hold no text; give some with words in them"
@@ -120,13 +149,13 @@ def _text_files(folder: Path, found: CommandInputs, max_bytes: int) -> Iterator[
     """The text files below a folder, sorted; hidden files are left out, other files recorded."""
     texts, others = 0, len(found.skipped)
     for file in _visible_files(folder):
-        named = _suffix(str(file)) in TEXT_SUFFIXES
+        named = _suffix(str(file)) in _SUFFIXES
         data = _read_bytes(file, max_bytes, unpack=named)
         if named or _is_text(data):
             texts += 1
             yield str(file), data
         else:
-            found.skipped.append(file)
+            found.skipped[file] = "not text"
     if not texts:
         raise BadInput(
             f"{folder} holds no text files ({len(found.skipped) - others} files that are none, "
@@ -173,12 +202,22 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def _add_input(found: CommandInputs, name: str, data: bytes, encoding: str) -> None:
+def _add_input(
+    found: CommandInputs, name: str, data: bytes, options: InputOptions, in_folder: bool
+) -> None:
     """Adds one input: its documents if it is JSON that holds some, else its text as a passage."""
-    text = decode(data, name, encoding)
-    record = record_of(text, name, _suffix(name))
+    try:
+        document = read_document(data, name, options.encoding, options.input_format)
+    except (BadInput, MissingExtra) as error:
+        if not in_folder or _suffix(name) not in DOCUMENT_SUFFIXES:
+            raise
+        found.skipped[Path(name)] = str(error)
+        return
+    is_text = document.format == "text"
+    record = record_of(document.text, name, _suffix(name)) if is_text else None
     if record is None:
-        found.passages.append(Passage(text, None if name == STDIN else name))
+        found.documents.append(document)
+        found.passages.append(document.to_passage(None if name == STDIN else name))
         return
     question = record.get("question", record.get("query"))
     if isinstance(question, str) and question.strip() and question not in found.questions:
@@ -186,41 +225,11 @@ def _add_input(found: CommandInputs, name: str, data: bytes, encoding: str) -> N
     found.passages += _passages(record["documents"], name)
 
 
-def decode(data: bytes, name: str, encoding: str) -> str:
-    """Bytes as text.
-
-    Raises:
-        BadInput: they are packed or not in the encoding, with the offset; or the encoding is
-            unknown.
-    """
-    if packing := next((word for magic, word in _MAGIC.items() if data.startswith(magic)), None):
-        raise BadInput(
-            f"{display_name(name)} is packed with {packing}; unpack it, or name a file that ends "
-            "in .gz"
-        )
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        byte = data[error.start : error.start + 1].hex()
-        raise BadInput(
-            f"{display_name(name)} is not {encoding}: byte 0x{byte} at offset {error.start} cannot "
-            "be read; name its encoding, such as --encoding latin-1"
-        ) from error
-    except UnicodeError as error:  # of codecs that do not decode text: there is no offset
-        raise BadInput(
-            f"{display_name(name)} cannot be read as {encoding} ({error}); name its encoding, "
-            "such as utf-8"
-        ) from error
-    except (LookupError, ValueError) as error:
-        raise BadInput(
-            f"there is no encoding {encoding!r}; give utf-8, latin-1 or another that Python knows"
-        ) from error
-
-
 def _passages(documents: list[Any], name: str) -> list[Passage]:
     from tamis.compressors.inputs import to_passage
 
     try:
-        return [to_passage(document, index) for index, document in enumerate(documents)]
+        read = [read_given(document, index) for index, document in enumerate(documents)]
+        return [to_passage(document, index) for index, document in enumerate(read)]
     except (BadInput, TypeError, ValueError) as error:
         raise BadInput(f"{display_name(name)}: {error}") from error

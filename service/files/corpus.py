@@ -18,13 +18,13 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
+from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.arrow_rows import iterate_rows
 from tamis.service.files.codecs import open_unpacked
 from tamis.service.files.lines import read_lines
 from tamis.service.files.parquet import import_pyarrow, open_parquet
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
-TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm")
 _CODEC_SUFFIXES = (".gz", ".zst")
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
 _TEXT_FIELDS = ("text", "contents", "content", "body")
@@ -82,6 +82,14 @@ def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
         else:
             raise BadInput(f"there is no file or folder {path}; check the name")
     return _distinct_files(found)
+
+
+def files_not_read(paths: Sequence[str]) -> dict[str, str]:
+    """The files in the folders of a corpus that are passed over, and why; hidden ones aside."""
+    known = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
+    folders = [Path(path) for path in paths if Path(path).is_dir()]
+    files = [file for folder in folders for file in _files_below(folder)]
+    return {file.path: "unknown kind" for file in files if file.kind not in known}
 
 
 def corpus_fingerprint(paths: Sequence[str]) -> str:
@@ -144,7 +152,8 @@ def read_documents(
     """The documents of a corpus, in order.
 
     Raises:
-        BadInput: a row or a file is not a document, with its location.
+        BadInput: a row or a file is not a document, with its location. MissingExtra: a PDF or DOCX,
+            without the package for it.
     """
     for source in found:
         if source.kind == ".parquet":
@@ -153,8 +162,10 @@ def read_documents(
             yield from _row_documents(source, _json_rows(source.path), fields)
         else:
             with open_unpacked(source.path) as stream:
-                text = _decode(stream.read(), source.path, encoding)
-            yield CorpusDocument(source.name, text.removeprefix("\ufeff"))
+                document = read_document(stream.read(), source.path, encoding)
+            metadata = {} if document.format == "text" else {FORMAT: document.format}
+            text = document.text.removeprefix("\ufeff")
+            yield CorpusDocument(source.name, text, document.title, metadata)
 
 
 def _row_documents(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
+from tamis.service.documents import document_text
 from tamis.service.files import codecs, remote
 
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
-TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst", ".html", ".htm", ".py")
+TEXT_SUFFIXES = (*document_text.TEXT_SUFFIXES, ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class InputFile:
     Attributes:
         url: of the file, or of the folder.
         names: of the text files, relative to the folder, sorted.
+        passed_over: the folder's other files, relative to it; hidden ones are not named.
     """
 
     url: str
     kind: Literal["lines", "parquet", "texts"]
     names: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
     def location(self, row: int) -> str:
         """Where a row is, for a message; rows count from 1, empty lines included."""
@@ -116,11 +119,13 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
             "name another folder"
         )
     base = given.rstrip("/")
+    passed_over = tuple(name for name in shown if kind_of(name) is None)
     for name, kind in rows:
         assert kind is not None
-        yield InputFile(f"{base}/{name}", kind)
+        yield InputFile(f"{base}/{name}", kind, (), passed_over)
+        passed_over = ()
     if texts:
-        yield InputFile(base, "texts", texts)
+        yield InputFile(base, "texts", texts, passed_over)
 
 
 def _is_inside(out: str, fs: Any, folder: str) -> bool:

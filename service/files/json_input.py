@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.probes.errors import BadInput
+from tamis.service.documents.decoding import STDIN, display_name
 
-STDIN = "-"
 JSON_SUFFIXES = (".json", ".jsonl")
 _BEGINNING_CHARS = 4096
 _REQUEST = re.compile(
@@ -110,8 +110,3 @@ def _documents_key(value: Any) -> str | None:
     """The key of a request's documents; None if the value is not a request."""
     keys = ("documents", "passages") if isinstance(value, dict) else ()
     return next((key for key in keys if isinstance(value.get(key), list)), None)
-
-
-def display_name(name: str) -> str:
-    """The name of an input for a message."""
-    return "standard input" if name == STDIN else name

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import acompress as acompress
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
+    from tamis.service.api.read_files import read_files as read_files
+    from tamis.service.api.read_files import read_html as read_html
     from tamis.service.api.rerank import arerank as arerank
     from tamis.service.api.rerank import rerank as rerank
     from tamis.service.api.tool_output import acompress_tool_output as acompress_tool_output
@@ -44,6 +46,8 @@ _HOMES = {
     "ask_context": "tamis.service.api.ask_context",
     "open_index": "tamis.service.api.index",
     "CorpusIndex": "tamis.retrieval.index.store",
+    "read_files": "tamis.service.api.read_files",
+    "read_html": "tamis.service.api.read_files",
     "rerank": "tamis.service.api.rerank",
     "arerank": "tamis.service.api.rerank",
     "Budget": "tamis.compressors.rules",
@@ -81,6 +85,8 @@ __all__ = [
     "compress",
     "compress_tool_output",
     "open_index",
+    "read_files",
+    "read_html",
     "rerank",
 ]
 

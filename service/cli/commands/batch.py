@@ -15,11 +15,13 @@ from tamis.compressors.rules import DEFAULT_RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.service.batch.job import BatchJob, Format, PartLimits, RowFields
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.short_help import ShortHelpCommand
 from tamis.service.cli.options import batch_options as bat
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
+from tamis.service.documents.document_text import InputFormat, files_passed_over
 
 EPILOG = """
 A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
@@ -53,7 +55,7 @@ app = typer.Typer(
 EXIT_ROWS_FAILED = 1
 
 
-@app.command("run", epilog=EPILOG)
+@app.command("run", cls=ShortHelpCommand, epilog=EPILOG)
 @report_errors()
 @takes_rules
 def run(
@@ -76,6 +78,7 @@ def run(
     shard: bat.Shard = "1/1",
     dry_run: bat.DryRun = False,
     on_error: bat.OnErrorOption = bat.OnErrorChoice.keep,
+    only_kept: bat.OnlyKept = False,
     share: bat.Share = True,
     retry_errors: bat.RetryErrors = False,
     overwrite: bat.Overwrite = False,
@@ -89,10 +92,11 @@ def run(
     prefix: bat.Prefix = "",
     format: bat.FormatOption = None,
     part_rows: bat.PartRows = 256,
-    part_mb: bat.PartMb = 8,
+    part_mb: bat.PartMb = None,
     rules: Rules = DEFAULT_RULES,
     language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
+    input_format: opt.InputFormatOption = InputFormat.auto,
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
     root: RootFolder = None,
@@ -111,6 +115,7 @@ def run(
         tokenizer=tokenizer,
         language=language,
         encoding=encoding,
+        input_format=input_format.value,
         query=query,
         instruction=instruction,
         cache=None if cache is None else str(cache.absolute()),
@@ -120,9 +125,10 @@ def run(
         max_input=max_input,
         prefix=prefix,
         format=_choose_format(format, inputs, out),
-        cut=PartLimits(part_rows, part_mb << 20),
+        cut=PartLimits(part_rows, _part_bytes(part_mb, method, inputs, out)),
         root=str(models_folder(root)),
         share=share,
+        only_kept=only_kept,
     )
     check_job(job)
     job = job_with_proxy(job, inputs, out)
@@ -166,6 +172,9 @@ def _run_job(job: BatchJob, options: bat.RunOptions, quiet: bool) -> None:
     with survey_status(quiet):
         prepared = prepare_batch(job, options)
     rows_now = prepared.remaining_rows
+    passed_over = [name for source in prepared.plan.sources for name in source.passed_over]
+    if not quiet and (note := files_passed_over(dict.fromkeys(passed_over, "unknown kind"))):
+        typer.echo(note, err=True)
     if prepared.summary.parts and not quiet:
         typer.echo(
             f"{prepared.summary.parts:,} of {prepared.parts:,} parts are done already", err=True
@@ -234,6 +243,19 @@ def _choose_format(given: str | None, inputs: list[str], out: str) -> Format:
         if given == known:
             return known
     raise BadInput(f"there is no format {given!r}; choose from {', '.join(FORMATS)}")
+
+
+def _part_bytes(part_mb: int | None, method: str, inputs: list[str], out: str) -> int:
+    """The most bytes of a part: those that were given, else what is read in under a minute."""
+    from tamis.compressors.registry import method_info
+    from tamis.service.batch.part_size import default_part_bytes, input_bytes
+    from tamis.service.files.input_files import find_input_files
+
+    if part_mb is not None:
+        return part_mb << 20
+    if not (needs_proxy := method_info(method).needs_proxy):
+        return default_part_bytes(needs_proxy, 0)
+    return default_part_bytes(needs_proxy, input_bytes(find_input_files(inputs, out)))
 
 
 def _parse_shard(given: str) -> tuple[int, int]:

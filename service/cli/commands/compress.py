@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tamis.service.cli.options.method_options import ExitLayer, Isolated
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
 from tamis.service.cli.options.target_files import write_whole
+from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def compress(
     quiet: opt.Quiet = False,
     language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
+    input_format: opt.InputFormatOption = InputFormat.auto,
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
     root: RootFolder = None,
@@ -104,10 +106,10 @@ def compress(
     """Keep the sentences that answer a question, verbatim, within a token budget."""
     output = OutputOptions(json, explain or explain_all, explain_all, html, out, quiet)
     budget = budget_of(max_tokens, ratio, threshold, coverage)
-    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
+    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
-    if found.skipped and not quiet:
-        typer.echo(f"passed over {len(found.skipped)} files that are not text", err=True)
+    if not quiet and (passed_over := found.skipped_note()):
+        typer.echo(passed_over, err=True)
     query = found.question(question)
 
     from tamis.compressors.inputs import question_text
@@ -132,6 +134,7 @@ def compress(
         language=choice.language,
     )
     result = choice.add_warning(result)
+    result = replace(result, warnings=(*result.warnings, *found.notes()))
     _write_output(output, query, result, per_passage(result, rules, counter))
 
 

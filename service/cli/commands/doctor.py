@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -35,6 +35,8 @@ DEVICES = {
 }
 NEEDLE = "The key is painted blue."
 _SMOKE_MS = 1000
+PULL = f"tamis models pull {DEFAULT_PROXY}"
+FIRST_COMMAND = 'tamis compress FOLDER -q "Your question?" --max-tokens 500'
 EPILOG = """
 Exit status: 0 the default model is here and reads, whatever is warned of; 1 something fails, and
 the line below it says how to mend it; 2 the call cannot be carried out.
@@ -66,11 +68,28 @@ def doctor(
     found = list(findings(models_folder(root)))
     failed = any(finding.state == "fail" for finding in found)
     if json:
-        typer.echo(dump_json({"ok": not failed, "checks": [asdict(finding) for finding in found]}))
+        checks = [asdict(finding) for finding in found]
+        typer.echo(dump_json({"ok": not failed, "verdict": verdict(found), "checks": checks}))
     else:
         _print_findings(found)
+        typer.echo(verdict(found))
     if failed:
         raise typer.Exit(1)
+
+
+def verdict(found: Sequence[Finding]) -> str:
+    """One line: whether tamis can be used, and the next command."""
+    failed = [finding for finding in found if finding.state == "fail"]
+    if failed:
+        checks = "1 check fails" if len(failed) == 1 else f"{len(failed)} checks fail"
+        mend = next((finding.way_out for finding in failed if finding.way_out), "see above")
+        return f"not ready, {checks} ({', '.join(f.name for f in failed)}); next: {mend}"
+    warned = [finding.name for finding in found if finding.state == "warn"]
+    missing = next((finding for finding in found if finding.name == "reading"), None)
+    if missing is not None and missing.state == "warn":
+        return f"not ready, the default model is not here; next: {PULL}"
+    but = f", though {', '.join(warned)} could be better" if warned else ""
+    return f"ready{but}; next: {FIRST_COMMAND}"
 
 
 def findings(models: Path) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.method_options import parse_fuse
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
+from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
 
 _BYTES_A_TOKEN = 64
@@ -85,13 +87,16 @@ def rerank(
     ] = False,
     language: opt.DocumentLanguage = "auto",
     encoding: opt.Encoding = "utf-8",
+    input_format: opt.InputFormatOption = InputFormat.auto,
     max_input: opt.MaxInput = opt.MAX_INPUT_TOKENS,
     offline: opt.Offline = False,
     root: RootFolder = None,
 ) -> None:
     """Sort documents by how well they answer a question; of any number and length."""
-    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN)
+    reading = InputOptions(encoding, max_input * _BYTES_A_TOKEN, input_format)
     found = gather_inputs(paths or (), standard_input(), reading)
+    if not quiet and (passed_over := found.skipped_note()):
+        typer.echo(passed_over, err=True)
     query, stage = found.question(question), parse_first_stage(first_stage)
     joined = None if fuse is None else parse_fuse(fuse)
 
@@ -118,7 +123,9 @@ def rerank(
             fuse=joined,
             language=choice.language,
         )
-    print_ranking(choice.add_warning(result), as_object, quiet)
+    result = choice.add_warning(result)
+    result = replace(result, warnings=(*result.warnings, *found.notes()))
+    print_ranking(result, as_object, quiet)
 
 
 def parse_first_stage(given: str | None) -> Any:

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from tamis.service.batch.execution.run import RunSummary
 from tamis.service.batch.outcome import RowOutcome
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _PLAIN_SECONDS = 10.0
 _LISTED = 10
+_RATE_WIDTH = 52
 
 
 @contextlib.contextmanager
@@ -46,7 +48,9 @@ class BatchProgress:
 
     def __init__(self, rows: int, quiet: bool) -> None:
         self.rows, self.quiet = rows, quiet
-        self.first = self.done = self.failed = self.tokens_in = self.tokens_out = 0
+        self.first = self.first_tokens = self.done = self.failed = self.tokens_in = (
+            self.tokens_out
+        ) = 0
         self.started = self.last_line = time.monotonic()
         self.console = Console(stderr=True, highlight=False)
         self.bar: Progress | None = None
@@ -58,10 +62,14 @@ class BatchProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                # of one width and drawn twice a second, so that nothing jumps
+                TextColumn(
+                    "{task.fields[rate]}", table_column=Column(min_width=_RATE_WIDTH, no_wrap=True)
+                ),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self.console,
+                refresh_per_second=2,
             )
             self.task = self.bar.add_task("rows", total=self.rows, rate="")
             self.bar.start()
@@ -83,7 +91,7 @@ class BatchProgress:
     def _count(self, rows: int, failed: int, tokens_in: int, tokens_out: int) -> None:
         if not self.done:
             # the rate leaves out loading the model, and the rows that were done with it
-            self.started, self.first = time.monotonic(), rows
+            self.started, self.first, self.first_tokens = time.monotonic(), rows, tokens_in
         self.done += rows
         self.failed += failed
         self.tokens_in += tokens_in
@@ -100,7 +108,12 @@ class BatchProgress:
     def _rate_text(self) -> str:
         saved = 1 - self.tokens_out / self.tokens_in if self.tokens_in else 0.0
         failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{self._rate():,.1f} rows/s, {saved:.0%} of the tokens saved{failed}"
+        if self.done == self.first:
+            return f"loaded, {saved:.0%} of the tokens saved{failed}"
+        rate, seconds = self._rate(), max(time.monotonic() - self.started, 1e-6)
+        rows = f"{rate:,.1f} rows/s" if rate >= 1 else f"{rate * 60:,.1f} rows/min"
+        tokens = (self.tokens_in - self.first_tokens) / seconds
+        return f"{rows}, {tokens:,.0f} tokens/s, {saved:.0%} of the tokens saved{failed}"
 
     def _remaining_text(self) -> str:
         rate = self._rate()

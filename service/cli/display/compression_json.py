@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tamis.service.documents.document_text import FORMAT, page_at
+
 if TYPE_CHECKING:
     from tamis.compressors.pipeline.results import PassageResult
     from tamis.compressors.types import Compressed
 
 
 def compression_json(result: Compressed, passages: Sequence[PassageResult]) -> dict[str, Any]:
-    """The response of `POST /v1/compress` to a compression; without scores they are null."""
+    """The response of `POST /v1/compress` to a compression; without scores they are null.
+
+    `extracted_text` is what spans point into where a document is HTML, PDF or DOCX; the spans of a
+    PDF have their `page`, from 1.
+    """
     return {
         "text": result.text,
         "results": [_passage_json(passage, result) for passage in passages],
@@ -43,6 +49,7 @@ def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
         "relevance_score": passage.score,
         "kept": bool(passage.kept),
         "text": passage.text,
+        "extracted_text": passage.passage.text if FORMAT in passage.passage.metadata else None,
         "relevant_spans": [_span_json(u, result) for u in passage.kept],
         "tokens_before": passage.tokens_before,
         "tokens_after": passage.tokens_after,
@@ -50,5 +57,8 @@ def _passage_json(passage: PassageResult, result: Compressed) -> dict[str, Any]:
 
 
 def _span_json(u: int, result: Compressed) -> dict[str, Any]:
-    start, end = result.units[u].visible
-    return {"start": start, "end": end, "score": result.scores[u] if result.scores else None}
+    unit = result.units[u]
+    start, end = unit.visible
+    span = {"start": start, "end": end, "score": result.scores[u] if result.scores else None}
+    page = page_at(result.passages[unit.passage].metadata, start)
+    return span if page is None else {**span, "page": page}

@@ -28,7 +28,8 @@ def indexing_progress(
     corpus: Sequence[str], quiet: bool
 ) -> Iterator[tuple[DocumentCallback, float]]:
     """A bar over the documents, as a callback for each of them; and when it started."""
-    from tamis.service.files.corpus import count_documents, find_corpus_files
+    from tamis.service.documents.document_text import files_passed_over
+    from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     total = count_documents(find_corpus_files(corpus))
@@ -38,6 +39,8 @@ def indexing_progress(
     with bar:
         task = bar.add_task("indexing", total=total)
         yield (lambda *_: bar.advance(task)), time.perf_counter()
+    if not quiet and (note := files_passed_over(files_not_read(corpus))):
+        typer.echo(note, err=True)
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:

@@ -141,6 +141,13 @@ FormatOption = Annotated[
         rich_help_panel=_ROWS,
     ),
 ]
+OnlyKept = Annotated[
+    bool,
+    typer.Option(
+        "--only-kept",
+        help="Write rows without documents and context; spans are into those of the input.",
+    ),
+]
 PartRows = Annotated[
     int,
     typer.Option(
@@ -148,9 +155,13 @@ PartRows = Annotated[
     ),
 ]
 PartMb = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--part-mb", min=1, help="MiB of input in a part, at most.", rich_help_panel=_ROWS
+        "--part-mb",
+        min=1,
+        help="MiB of input in a part, at most; by default what one core reads in under a minute.",
+        show_default=False,
+        rich_help_panel=_ROWS,
     ),
 ]
 

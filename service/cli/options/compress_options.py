@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tamis.compressors.rules import BUDGETS, MAX_TOKENS, Budget, check_together
+from tamis.service.documents.document_text import InputFormat
 
 MAX_INPUT_TOKENS = 1_000_000
 
@@ -18,8 +19,8 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATHS",
-        help="Files and folders; `-` is standard input. Without any, what is piped in. "
-        "JSON and JSON Lines may hold documents and a question.",
+        help="Files and folders of text, HTML, PDF and DOCX; `-` is standard input. Without any, "
+        "what is piped in. JSON and JSON Lines may hold documents and a question.",
         show_default=False,
     ),
 ]
@@ -156,6 +157,15 @@ DocumentLanguage = Annotated[
 Encoding = Annotated[
     str,
     typer.Option("--encoding", help="Of the files, such as latin-1.", rich_help_panel=_INPUT),
+]
+InputFormatOption = Annotated[
+    InputFormat,
+    typer.Option(
+        "--input-format",
+        help="`auto` reads HTML as what the page shows, `text` as its source; `html` takes every "
+        "text for a page.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 MaxInput = Annotated[
     int,

@@ -16,6 +16,7 @@ from tamis.compressors.rules import BUDGETS, RULES, Budget, rule_names, spec_of
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.languages import served_language_warning
+from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
 from tamis.service.engine.request import QueuedRequest
@@ -114,6 +115,7 @@ async def _compress_each_question(body: CompressRequest, request: Request) -> li
     questions = body.questions()
     _check_limits(state, body, questions)
     began = time.monotonic()
+    body = await _with_extracted_texts(body)
     work = [_compress_question(state, body, question, entry, began) for question in questions]
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
@@ -132,9 +134,11 @@ async def explain(body: CompressRequest, request: Request) -> Response:
         body.questions()  # raises where neither or both are given
     question = body.query or body.questions()[0]
     _check_limits(state, body, [question])
+    began = time.monotonic()
+    body = await _with_extracted_texts(body)
     found = await run_while_connected(
         request.receive,
-        _compress_question(state, body, question, entry, time.monotonic(), all_units=True),
+        _compress_question(state, body, question, entry, began, all_units=True),
     )
     budget, counter = body.budget(), state.methods.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
@@ -171,6 +175,13 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
 def _check_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
     full_questions = [body.full_question(question) for question in questions]
     check_limits(state.settings, full_questions, len(body.documents), body.character_count())
+
+
+async def _with_extracted_texts(body: CompressRequest) -> CompressRequest:
+    """The request with what its pages of HTML show, read in a thread if there are any."""
+    if not body.html_documents():
+        return body
+    return await asyncio.to_thread(body.with_extracted_texts)
 
 
 async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -211,6 +222,7 @@ async def _compress_batch_item(
             )
         question = questions[0]
         _check_limits(state, body, questions)
+        body = await _with_extracted_texts(body)
         while True:
             try:
                 found = await _compress_question(
@@ -315,7 +327,10 @@ class _QuestionCall:
             metrics.fallbacks.labels("partial").inc()
         card = (methods.reader.card.name, methods.reader.card.revision)
         counter = prepared.compression.counter
-        builder = CompressionBuilder(timed_result, job.rules, counter, body.offset_unit, card)
+        pages = body.html_documents()
+        builder = CompressionBuilder(
+            timed_result, job.rules, counter, body.offset_unit, card, pages
+        )
         returned = body.return_
         found = builder.build(
             queued,
@@ -329,6 +344,8 @@ class _QuestionCall:
         warning = served_language_warning(card[0], self.method, job.language, self.question, texts)
         if warning and result.status != "passthrough":
             found.warnings.append(warning)
+        if raw := raw_html_warning(texts):
+            found.warnings.append(raw)
         return found
 
 

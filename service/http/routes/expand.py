@@ -27,8 +27,8 @@ routes = create_router()
 )
 async def expand(body: ExpandRequest, request: Request) -> Response:
     """Grows spans of documents to whole sentences and their neighbours; no model is used."""
-    state, texts = service_state(request), body.texts()
-    check_limits(state.settings, [body.query or ""], len(texts), sum(map(len, texts)))
+    state, sizes = service_state(request), body.character_counts()
+    check_limits(state.settings, [body.query or ""], len(sizes), sum(sizes))
     if len(body.spans) > (most := state.settings.max_inputs):
         raise BadInput(f"{len(body.spans)} spans were given and {most} is the most")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, create_model
 
@@ -21,6 +21,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import rule_fields
+from tamis.service.documents.document_text import read_html
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
 from tamis.service.http.schemas.base import Language, Question, ShortText, StrictRequest, Text
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
@@ -36,6 +37,13 @@ class Document(StrictRequest):
 
     id: Text | None = None
     text: Text
+    format: Annotated[
+        Literal["text", "html"],
+        Field(
+            description="`html` reads what the page shows; spans, those of `keep` too, are into "
+            "that, which the answer has as `extracted_text`."
+        ),
+    ] = "text"
     title: Text | None = None
     metadata: dict[str, Any] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
@@ -144,6 +152,26 @@ class CompressRequest(RuleFields):
         """The documents' texts."""
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
+    def html_documents(self) -> frozenset[int]:
+        """The places of the documents that are pages."""
+        return frozenset(
+            index
+            for index, document in enumerate(self.documents)
+            if isinstance(document, Document) and document.format == "html"
+        )
+
+    def with_extracted_texts(self) -> Self:
+        """The request with what its pages show in place of their source.
+
+        Raises:
+            BadInput: a page that is nested deeper than any page for people.
+        """
+        if not self.html_documents():
+            return self
+        return self.model_copy(
+            update={"documents": list(map(_with_extracted_text, self.documents))}
+        )
+
     def character_count(self) -> int:
         """Characters of everything that is counted: texts, and what is written around each."""
         rules = self.rules()
@@ -209,6 +237,13 @@ class CompressBatch(StrictRequest):
     """Many requests in one; each has an answer or an error of its own."""
 
     inputs: list[CompressRequest]
+
+
+def _with_extracted_text(given: str | Document) -> str | Document:
+    if isinstance(given, str) or given.format == "text":
+        return given
+    page = read_html(given.text)
+    return given.model_copy(update={"text": page.text, "title": given.title or page.title})
 
 
 def _passage(given: str | Document, patterns: list[Any], unit: OffsetUnit) -> Passage:

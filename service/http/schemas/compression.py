@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 from tamis.compressors.rules import Rules
@@ -43,6 +44,8 @@ class UnitScore(Response):
 class DocumentResult(Response):
     """The result for one document; `text` is what was kept of it, verbatim.
 
+    Spans are into the document's text; of a document of the format `html`, into `extracted_text`.
+
     `relevance_score` is the score of its best sentence, in [0, 1] for every method; `raw_score` is
     the method's own score of it. Both are null where nothing was scored; a document without a
     sentence has 0 and null.
@@ -54,6 +57,7 @@ class DocumentResult(Response):
     raw_score: float | None = None
     kept: bool
     text: Text | None = None
+    extracted_text: Text | None = None
     relevant_spans: list[SpanScore] | None = None
     units: list[UnitScore] | None = None
     tokens_before: int
@@ -144,6 +148,7 @@ class CompressionBuilder:
         counter: TextTokenizer,
         unit: OffsetUnit,
         card: tuple[str, str],
+        extracted: Collection[int] = (),
     ) -> None:
         from tamis.compressors.pipeline.results import per_passage
 
@@ -153,7 +158,7 @@ class CompressionBuilder:
             card,
             counter,
         )
-        self.rules = rules
+        self.rules, self.extracted = rules, extracted
         self.passage_results = per_passage(self.result, rules, counter)
         passages = () if unit == "codepoint" else self.result.passages
         self.converters = [OffsetConverter(passage.text, unit) for passage in passages]
@@ -214,6 +219,7 @@ class CompressionBuilder:
                 raw_score=_finite_or_none(source.score) if source.units else None,
                 kept=bool(source.kept),
                 text=(source.passage.text if shadow else source.text) if text else None,
+                extracted_text=source.passage.text if source.index in self.extracted else None,
                 relevant_spans=[self._span(u) for u in source.kept] if spans else None,
                 units=None
                 if units == "none"

@@ -15,6 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
+from tamis.service.documents.document_text import read_html
 from tamis.service.http.schemas.base import Language, Question, Response, StrictRequest, Text
 from tamis.service.http.schemas.compress import Document, Position
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
@@ -56,9 +57,17 @@ class ExpandRequest(StrictRequest):
     language: Language = AUTO
     offset_unit: OffsetUnit = "codepoint"
 
+    def character_counts(self) -> list[int]:
+        """Of the documents as they were sent."""
+        return [len(d) if isinstance(d, str) else len(d.text) for d in self.documents]
+
     def texts(self) -> list[str]:
-        """The documents' texts."""
-        return [d if isinstance(d, str) else d.text for d in self.documents]
+        """The documents' texts; of pages, what they show."""
+        return [d if isinstance(d, str) else _text_of(d) for d in self.documents]
+
+
+def _text_of(document: Document) -> str:
+    return read_html(document.text).text if document.format == "html" else document.text
 
 
 class Expanded(Response):

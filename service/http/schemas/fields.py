@@ -199,7 +199,7 @@ REQUESTS: dict[str, RequestFields] = {
     ),
     "Document": RequestFields(
         "tamis: `documents[]`",
-        ("id", "text", "title", "metadata", "min_tokens", "keep"),
+        ("id", "text", "format", "title", "metadata", "min_tokens", "keep"),
         warnings=REFUSED,
     ),
     "Protect": RequestFields("tamis: `protect`", ("regex", "numbers", "urls"), warnings=REFUSED),

@@ -64,7 +64,7 @@ def test_what_ranks_nothing_or_is_not_there_is_refused():
         front.rerank(QUESTION, DOCS, method="edges")
     with pytest.raises(UnknownMethod):
         front.rerank(QUESTION, DOCS, method="bm26")
-    with pytest.raises(BadInput, match="no option"):
+    with pytest.raises(BadInput, match="no argument"):
         front.rerank(QUESTION, DOCS, method="lexical", colour=1)
 
 

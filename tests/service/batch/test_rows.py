@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -169,7 +170,7 @@ def test_in_a_folder_a_text_file_is_a_row_and_files_of_rows_are_read_as_such(fre
     got = read_rows(tmp_path / "out")
     assert [row["id"] for row in got[:3]] == ["r0", "r1", "b.txt"]
     assert got[2]["context"] == "Malo was closed. " * 20
-    assert "a.md: byte 0xe9 at 12 is not utf-8" in got[3]["error"]
+    assert "a.md is not utf-8: byte 0xe9 at offset 12 cannot be read" in got[3]["error"]
     latin = free.run_to_end(home, "-o", tmp_path / "o2", "-q", QUERY, "--encoding", "latin-1")
     assert latin.exit_code == 0
     assert read_rows(tmp_path / "o2")[3]["context"].startswith("harbour. café ")
@@ -202,3 +203,66 @@ def test_a_remote_file_system_is_read_and_written(free, tmp_path):
     assert remote == b"".join(p.read_bytes() for p in sorted((tmp_path / "out").glob("part-*")))
     again = free.run_to_end("memory://lake/in.jsonl", "-o", "memory://lake/out")
     assert "2 of 2 parts are done already" in again.stderr
+
+
+SAMPLES = Path(__file__).parents[1] / "documents" / "samples"
+
+
+def test_pages_and_pdfs_of_a_folder_are_rows_whose_spans_point_into_their_context(free, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("keys.html", "keys.pdf", "keys.docx"):
+        (source / name).write_bytes((SAMPLES / name).read_bytes())
+    (source / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (source / "torn.pdf").write_bytes((SAMPLES / "keys.pdf").read_bytes()[:500])
+    question = "After how many days is a signing key rotated?"
+    done = free.run_to_end(source, "-o", tmp_path / "out", "--query", question, status=1)
+    assert "passed over 1 file: picture.png (unknown kind)" in done.stderr
+    *whole, torn = read_rows(tmp_path / "out")
+    assert "torn.pdf cannot be read as PDF" in torn["error"]
+    found = {row["id"]: row for row in whole}
+    assert set(found) == {"keys.html", "keys.pdf", "keys.docx"}
+    assert found["keys.html"]["context"] == found["keys.docx"]["context"]
+    assert len(found["keys.pdf"]["page_starts"]) == 3
+    for row in whole:
+        parts = [row["context"][span["start"] : span["end"]] for span in row["spans"]]
+        assert parts
+        assert all(part.strip() in row["compressed"] for part in parts), row
+        assert not any("<p>" in part for part in parts)
+    raw = free.run_to_end(
+        source / "keys.html", "-o", tmp_path / "raw", "--query", question, "--input-format", "text"
+    )
+    assert raw.exit_code == 0
+    (row,) = read_rows(tmp_path / "raw")
+    assert row["context"] == (SAMPLES / "keys.html").read_text("utf-8")
+
+
+def test_a_document_of_a_row_that_says_it_is_html_is_an_error_row_with_the_way_out(free, tmp_path):
+    row = {"query": "Who?", "documents": [{"text": "<p>Ann.</p>", "format": "html"}]}
+    source = write_lines(tmp_path / "in.jsonl", [row, *rows(1)])
+    free.run_to_end(source, "-o", tmp_path / "out", status=1)
+    found, _ = read_rows(tmp_path / "out")
+    assert "give pages as .html files, or what tamis.read_html made of them" in found["error"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_rows_come_out_without_their_documents_on_request(free, tmp_path, suffix):
+    given = [{**row, "context": None, "more": 1} for row in rows(5)]
+    source = write_lines(tmp_path / "in.jsonl", given)
+    whole = free.run_to_end(source, "-o", tmp_path / "whole", "--format", suffix)
+    kept = free.run_to_end(source, "-o", tmp_path / "kept", "--format", suffix, "--only-kept")
+    assert (whole.exit_code, kept.exit_code) == (0, 0)
+    if suffix == "jsonl":
+        before, after = read_rows(tmp_path / "whole"), read_rows(tmp_path / "kept")
+    else:
+        before, after = (
+            [
+                row
+                for part in sorted((tmp_path / name).glob("*.parquet"))
+                for row in pq.read_table(part).to_pylist()
+            ]
+            for name in ("whole", "kept")
+        )
+    lost = {"documents", "context"}
+    assert after == [{k: v for k, v in row.items() if k not in lost} for row in before]
+    assert all(row["compressed"] and row["query"] for row in after)

@@ -10,7 +10,8 @@ import typer.main
 from click.testing import CliRunner
 from typer import rich_utils
 
-from tamis.service.cli.app import app
+from tamis.service.cli.app import app, root_command
+from tamis.service.cli.display.short_help import LONG_HELP, ShortHelpCommand
 
 ROOT = typer.main.get_command(app)
 WIDE = 2000
@@ -39,12 +40,40 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("words", list(commands(ROOT)), ids=lambda words: " ".join(words) or "-")
 def test_whatever_the_help_says_is_shown(words, monkeypatch):
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDE)
-    shown = CliRunner().invoke(ROOT, [*words, "--help"], env={"COLUMNS": str(WIDE)}).output
-    shown = " ".join(shown.split())
     command = find_command(words)
+    wanted = LONG_HELP if isinstance(command, ShortHelpCommand) else "--help"
+    shown = CliRunner().invoke(ROOT, [*words, wanted], env={"COLUMNS": str(WIDE)}).output
+    shown = " ".join(shown.split())
     for param in command.params:
         if getattr(param, "help", None) and not getattr(param, "hidden", False):
             assert plain(param.help) in shown, param.opts
     for text in (command.help, command.epilog):
         for line in (text or "").split("\n\n"):
             assert plain(line) in shown
+
+
+LONG = [words for words in commands(ROOT) if isinstance(find_command(words), ShortHelpCommand)]
+
+
+@pytest.mark.parametrize("words", LONG, ids=lambda words: " ".join(words))
+def test_a_command_of_many_options_shows_about_a_screen_and_names_the_rest(words, monkeypatch):
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 100)
+    root = root_command()
+    short, full = (
+        CliRunner().invoke(root, [*words, option], env={"COLUMNS": "100"}).output
+        for option in ("--help", LONG_HELP)
+    )
+    assert len(short.splitlines()) <= 80
+    assert len(full.splitlines()) > len(short.splitlines())
+    count = len(re.findall(r"^│[ *]+--[a-z]", full, re.MULTILINE)) - len(
+        re.findall(r"^│[ *]+--[a-z]", short, re.MULTILINE)
+    )
+    assert f"{count} more options (" in short
+    assert f"tamis {' '.join(words)} {LONG_HELP}" in short.replace("root", "tamis")
+
+
+def test_no_flag_has_a_type_in_its_help():
+    root = root_command()
+    for words in commands(ROOT):
+        shown = CliRunner().invoke(root, [*words, "--help"]).output
+        assert "<bool>" not in shown, words

@@ -8,7 +8,6 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.service.datasets.heading_records import heading_records, load_pages
-from tamis.service.datasets.html_text import html_to_markdown
 from tamis.service.datasets.record_checks import check_labels
 from tamis.service.datasets.records import gold_spans
 
@@ -32,31 +31,6 @@ def pages(tmp_path_factory):
     for name in NAMES:
         (folder / f"{name}.html").write_text(PAGE.format(name=name), "utf-8")
     return load_pages(folder)
-
-
-def test_html_becomes_markdown_without_navigation_and_styles() -> None:
-    title, text = html_to_markdown(PAGE.format(name="alpha"))
-    assert title == "Keys"
-    assert text.startswith("# Keys of alpha\n\nWhat keys of alpha are for.\n\n## 1.2. Rotating")
-    assert "1. Stop the alpha service.\n2. Run rotate alpha.\n3. Restart it.\n" in text
-    assert "```\nrevoke   alpha\n  --now\n```" in text
-    assert "Home" not in text
-    assert "p {" not in text
-
-
-@pytest.mark.parametrize(
-    ("html", "text"),
-    [
-        ("<p>a<p>b", "a\n\nb\n"),
-        ("<ul><li><p>one</p></li><li>two<ul><li>in</li></ul></li></ul>", "- one\n- two\n  - in\n"),
-        ("<table><tr><th>k<th>v</tr><tr><td>1<td>2</tr></table>", "| k | v |\n| 1 | 2 |\n"),
-        ("<dl><dt>a term</dt><dd>what it is</dd></dl>", "###### a term\n\nwhat it is\n"),
-        ("a<br>b &amp; c", "a\nb & c\n"),
-        ("<script>x = '<p>'</script>", "\n"),
-    ],
-)
-def test_html_that_people_write(html: str, text: str) -> None:
-    assert html_to_markdown(html)[1] == text
 
 
 def test_a_section_is_gold_and_its_heading_is_gone(pages) -> None:

@@ -24,9 +24,9 @@ def test_a_file_is_one_passage_with_its_path_as_given_and_not_a_character_change
 ):
     monkeypatch.chdir(tmp_path)
     text = "\ufeff <p>Eins.\r\n\r\nZwei\u2028\x00</p> \n"
-    (tmp_path / "a.html").write_bytes(text.encode())
-    (passage,) = read("./a.html").passages
-    assert (passage.text, passage.id, passage.title) == (text, "./a.html", None)
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    (passage,) = read("./a.txt").passages
+    assert (passage.text, passage.id, passage.title) == (text, "./a.txt", None)
 
 
 def test_a_folder_is_read_sorted_and_deep_without_what_is_hidden_or_no_text(tmp_path):

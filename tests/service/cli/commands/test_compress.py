@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -240,3 +241,37 @@ def test_by_default_the_proxy_counts_and_reads(docs):
     assert got["coverage"]["windows"] == 2
     assert got["coverage"]["tokens_scored"] > 0
     assert set(got["timings"]) >= {"load_ms", "read_ms", "select_ms", "total_ms"}
+
+
+SAMPLES = Path(__file__).parents[2] / "documents" / "samples"
+
+
+def test_pages_pdfs_and_word_documents_go_in_and_spans_slice_what_was_read(free):
+    question = "After how many days is a signing key rotated?"
+    got = answer(SAMPLES, "-q", question, "--max-tokens", 60, *free)
+    names = [Path(result["id"]).name for result in got["results"]]
+    assert names == ["keys.docx", "keys.html", "keys.pdf"]
+    for result in got["results"]:
+        for span in result["relevant_spans"]:
+            assert result["extracted_text"][span["start"] : span["end"]] in result["text"]
+            assert ("page" in span) == result["id"].endswith(".pdf")
+    assert any("were read as what they show" in warning for warning in got["warnings"])
+    piped = answer(
+        "-q", question, "--max-tokens", 60, *free, stdin=(SAMPLES / "keys.html").read_text("utf-8")
+    )
+    assert piped["results"][0]["extracted_text"].startswith("# Keys")
+    raw = answer(
+        SAMPLES / "keys.html", "-q", question, "--max-tokens", 60, "--input-format", "text", *free
+    )
+    assert raw["results"][0]["extracted_text"] is None
+
+
+def test_a_binary_file_is_refused_and_files_of_a_folder_that_were_passed_over_are_named(docs, free):
+    (docs / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = tamis("compress", docs, "-q", QUESTION, "--max-tokens", 9, *free)
+    assert (done.exit_code, done.stdout) == (0, f"{ANSWER}\n")
+    assert f"passed over 1 file: {docs / 'c.png'} (not text)" in done.stderr
+    for encoding in ("utf-8", "latin-1"):
+        done = tamis("compress", docs / "c.png", "-q", QUESTION, "--encoding", encoding, *free)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "is a picture; only the text of a picture could be read" in done.stderr

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tamis.service.cli.commands import doctor
+from tamis.service.cli.commands.doctor import FIRST_COMMAND, Finding, verdict
 from tests.probes.hub import fake_wheel
 from tests.service.cli.cli_kit import tamis
 
@@ -29,6 +30,20 @@ def test_a_machine_without_the_default_model_fails_and_says_what_to_do(tmp_path)
     assert found["reading"]["state"] == "warn"
     assert str(tmp_path) in found["cache"]["seen"]
     assert all(check["state"] == "ok" or check["way_out"] for check in found.values())
+
+
+def test_the_last_line_is_the_verdict_with_the_next_command(tmp_path):
+    done = tamis("doctor", "--root", tmp_path)
+    assert done.stdout.splitlines()[-1].startswith(
+        "not ready, 1 check fails (smollm2-135m); next: tamis models pull smollm2-135m"
+    )
+    fine, slow = Finding("python", "ok", "3.11"), Finding("threads", "warn", "2", "wait")
+    broken, torn = Finding("torch", "fail", "gone", "pip install torch"), Finding("x", "fail", "y")
+    assert verdict([fine]) == f"ready; next: {FIRST_COMMAND}"
+    assert verdict([fine, slow]) == f"ready, though threads could be better; next: {FIRST_COMMAND}"
+    assert verdict([slow, torn, broken]) == (
+        "not ready, 2 checks fail (x, torch); next: pip install torch"
+    )
 
 
 def test_a_damaged_model_fails_with_exit_code_1_and_the_way_out(tmp_path, monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 
 from tamis.compressors import registry
-from tamis.compressors.registry import method_info, method_names
+from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
+from tamis.service.cli.commands.methods import KINDS
 from tests.service.cli.cli_kit import tamis
 
 
@@ -23,7 +25,7 @@ def nothing_may_be_loaded(monkeypatch):
 
 def test_json_lists_every_method_with_what_it_needs():
     rows = json.loads(tamis("methods", "--json").stdout)
-    assert [row["name"] for row in rows] == method_names(None)
+    assert sorted(row["name"] for row in rows) == method_names(None)
     for row in rows:
         assert row["kind"] == method_info(row["name"]).kind
         assert row["needs"] == method_info(row["name"]).needs
@@ -31,8 +33,15 @@ def test_json_lists_every_method_with_what_it_needs():
         assert row["source"] == method_info(row["name"]).source
 
 
-def test_the_table_has_a_line_for_every_method():
+def test_every_method_has_a_line_below_its_kind_and_the_default_is_first():
     done = tamis("methods")
     assert done.exit_code == 0
     starts = [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()]
-    assert starts == ["name", *method_names(None)]
+    kinds = [at for at, word in enumerate(starts) if word.endswith(":")]
+    assert [starts[at] for at in kinds] == ["compression:", "reranking:", "ordering:"]
+    assert starts[2] == DEFAULT
+    for kind, (start, stop) in zip(KINDS, pairwise([*kinds, len(starts)]), strict=True):
+        assert starts[start + 1] == "name"
+        assert sorted(starts[start + 2 : stop]) == sorted(
+            name for name in method_names(None) if method_info(name).kind == kind
+        )

@@ -38,7 +38,7 @@ def test_a_flag_goes_before_a_variable_before_the_default(monkeypatch):
 
 
 def test_every_knob_is_a_flag_and_a_variable_in_the_help():
-    shown = run("serve", "--help")
+    shown = run("serve", "--help-all")
     assert shown.exit_code == 0
     squeezed = "".join(c for c in shown.output if c.isalnum() or c in "_-")
     for knob in KNOBS:
