@@ -2,7 +2,8 @@
 
     peers.toml ─ select ─► Peer ─ process ─► an output and a limit in, the kept text and ms out
 
-A peer's option `markers` is a pattern: what it matches stands for what was left out.
+A peer's option `markers` is a pattern: what it matches stands for what was left out. One that knows
+no budget (`budget = false`) is asked once an output.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ TIMEOUT_S = 120.0
 class PackageCompressor:
     """A package behind an adapter."""
 
-    def __init__(self, process: PeerProcess, markers: str) -> None:
+    def __init__(self, process: PeerProcess, markers: str, has_budget: bool = True) -> None:
         self.process, self.markers = process, re.compile(markers or r"(?!)")
-        self._is_warm = False
+        self.has_budget, self._is_warm = has_budget, False
 
     def shorten(self, labelled: LabelledOutput, limits: Sequence[int]) -> list[Shortened]:
         """One call a limit, and before the first a call that is not timed.
@@ -40,6 +41,8 @@ class PackageCompressor:
             with suppress(PeerFailed):
                 self.process.run_case(_request(labelled, limits[0]))
             self._is_warm = True
+        if not self.has_budget:
+            return [self._shorten(labelled, limits[0])] * len(limits)
         return [self._shorten(labelled, limit) for limit in limits]
 
     def _shorten(self, labelled: LabelledOutput, limit: int) -> Shortened:
@@ -86,7 +89,7 @@ def package_compressor(registry: PeerRegistry, peer: Peer, log: Path) -> Package
     if not peer.adapter.is_file():
         raise BadInput(f"{peer.name}: there is no adapter {peer.adapter}")
     options = dict(peer.options)
-    markers = str(options.pop("markers", ""))
+    markers, has_budget = str(options.pop("markers", "")), bool(options.pop("budget", True))
     python = registry.python_path(peer)
     process = PeerProcess(python, peer.adapter, options, 1, log, TIMEOUT_S)
-    return PackageCompressor(process, markers)
+    return PackageCompressor(process, markers, has_budget)

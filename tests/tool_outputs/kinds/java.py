@@ -77,7 +77,7 @@ def _add_maven(shop: Workshop, i: int) -> None:
     }
     write_files(shop.root, {"settings.xml": _settings(shop.root / "m2")})
     folder = shop.project(f"maven{i}", {**files, "pom.xml": _pom(f"shop{i}")})
-    text = shop.run(f"mvn -B -o -s {shop.root}/settings.xml test".replace(" -o", ""), folder)
+    text = shop.run(f"mvn -B -ntp -s {shop.root}/settings.xml test", folder)
     ends, summary = (
         (
             rf"^java\.lang\.AssertionError: expected:<{want}> but was:<{got}>",
