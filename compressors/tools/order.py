@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, ParsedOutput, Part
 
+_NEAR = ((1, 0.5), (2, 0.25))
+_FROM_HEADER = 0.4
+
 
 def order_parts(parsed: ParsedOutput, values: Sequence[float]) -> tuple[list[int], int]:
     """Indexes of the parts in the order in which they are taken, and how many are protected.
@@ -17,10 +20,29 @@ def order_parts(parsed: ParsedOutput, values: Sequence[float]) -> tuple[list[int
     protected = [i for i in rows if parsed.parts[i].level <= LAST_PROTECTED]
     protected.sort(key=lambda i: _urgency(parsed.parts, values, i))
     rest = [i for i in rows if parsed.parts[i].level > LAST_PROTECTED]
-    wanted = _relative(values)
+    wanted = _spread(parsed.parts, _relative(values))
     size = max(1, len(parsed.parts) - 1)
     rest.sort(key=lambda i: (-wanted[i] - _salience(parsed.parts[i], i / size), i))
     return protected + rest, len(protected)
+
+
+def _spread(parts: Sequence[Part], values: Sequence[float]) -> list[float]:
+    """Values with a share of those of the header and of the lines beside, under the same header.
+
+    What answers is often the line after the one that has the words of the question.
+    """
+    groups = [part.needs for part in parts]
+    spread = list(values)
+    for i, part in enumerate(parts):
+        near = [
+            weight * values[j]
+            for step, weight in _NEAR
+            for j in (i - step, i + step)
+            if 0 <= j < len(parts) and (groups[j] == groups[i] or j in part.needs)
+        ]
+        header = values[part.needs[-1]] if part.needs else 0.0
+        spread[i] += max((*near, _FROM_HEADER * header), default=0.0)
+    return spread
 
 
 def _urgency(parts: Sequence[Part], values: Sequence[float], i: int) -> tuple[int, int, float, int]:

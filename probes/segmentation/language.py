@@ -1,7 +1,8 @@
 """Guessing the language of a text, as far as choosing a proxy and finding sentences needs it.
 
 Letters determine the script; for Latin script, the most frequent function words determine the
-language. There is no model and no n-gram table: a language in no list is treated as English.
+language. There is no model and no n-gram table: a language in no list is treated as English, and so
+is what is hardly language: a log, code, a table.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ _FUNCTION_WORDS = {
 }
 _FUNCTION_WORD_SETS = {code: frozenset(line.split()) for code, line in _FUNCTION_WORDS.items()}
 _WORD = re.compile(r"[^\W\d_]+")
+_FEW_WORDS = 30
+_LEAST_DIFFERENT = 3
+_LEAST_SHARE = 0.04
+"""Prose has 10 % of such words and more, in the languages with endings for them 6 %."""
 _UKRAINIAN = re.compile("[іїєґ]")
 
 
@@ -127,10 +132,25 @@ def _main_script(texts: Sequence[str]) -> str:
 
 
 def _latin_language(texts: Sequence[str]) -> str:
-    """The language with the most function words; English unless another has more."""
+    """The language with the most function words; English unless another has more.
+
+    A log or code has a few of one language by chance (`os`, `do`, `die`): another language than
+    English needs several different ones, and a share of all words that prose has.
+    """
     counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
     hits = {
         code: sum(counts[word] for word in words) for code, words in _FUNCTION_WORD_SETS.items()
     }
     best = max(hits, key=hits.__getitem__)
-    return best if hits[best] > hits[DEFAULT_LANGUAGE] else DEFAULT_LANGUAGE
+    if hits[best] <= hits[DEFAULT_LANGUAGE] or not _is_prose(counts, hits[best], best):
+        return DEFAULT_LANGUAGE
+    return best
+
+
+def _is_prose(counts: Counter[str], hits: int, code: str) -> bool:
+    """Whether a text that is not short has as many function words of a language as its prose."""
+    total = counts.total()
+    if total < _FEW_WORDS:
+        return True
+    different = sum(word in counts for word in _FUNCTION_WORD_SETS[code])
+    return different >= _LEAST_DIFFERENT and hits >= _LEAST_SHARE * total

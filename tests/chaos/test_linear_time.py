@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tamis.probes.errors import TamisError
 from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage
 from tamis.service.http.schemas.dialects.token_company import InputRequest
 from tamis.service.http.schemas.json import loads
@@ -54,6 +56,76 @@ PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     ),
     "json string": (lambda text: loads(f'"{text}"'.encode()), ["\\u0041", "\\n", "a", "é"]),
     "json list": (lambda text: loads(f"[{text}0]".encode()), ["[],", "1,", "{},", '"a",', "1e5,"]),
+    "tool outputs": (
+        parse_tool_output,
+        [
+            "a",
+            " ",
+            "\n",
+            "\t",
+            "\r",
+            "a\n",
+            " a\n",
+            ":1",
+            "::",
+            "= ",
+            "=== a ===\n",
+            "___ a ___\n",
+            "E   a\n",
+            "a.py::b PASSED [ 1%]\n",
+            "Traceback (most recent call last):\n",
+            '  File "a", line 1\n',
+            "AError: a\n",
+            "\tat a.b(c.java:1)\n",
+            "    at a (b.js:1:1)\n",
+            "Caused by: a\n",
+            "--- FAIL: a\n",
+            "=== RUN a\n",
+            "panic: a\n\n",
+            "thread 'a' panicked at b\n",
+            "---- a stdout ----\n",
+            "error[E1]: a\n",
+            "a.c:1:1: error: b\n",
+            "a.c: In function 'b':\n",
+            "  1:1 error a\n",
+            "[ERROR] a\n",
+            " > a FAILED",
+            "npm error code A\n",
+            "#1 [a\n#1 b\n",
+            "✕ a\n",
+            "10:00:00 INFO a\n",
+            "10:00:00 ERROR a\n b\n",
+            "{\n",
+            "[",
+            '{"a":',
+            '{"a": 1}\n',
+            "diff --git a b\n",
+            "@@ -1,9 +1,9 @@\n",
+            "@@ -1 +1 @@\n-a\n+b\n",
+            "commit 0123456\n\n    a\n",
+            "a/b.py:1:c\n",
+            "a.py\n1:b\n",
+            "./a:\nb\n\n",
+            "├── a\n",
+            "│   ",
+            "A B C\n",
+            "a,b,c\n",
+            "-+-\n",
+            " a | b\n",
+            "<html>",
+            "\x1b[31m",
+            "exit status 1\n",
+            "exit code ",
+        ],
+    ),
+    "tool outputs in JSON": (
+        lambda text: parse_tool_output(json.dumps({"a": text})),
+        ["a", "a\n", "\n", "\\", "\\n", '"', "AError: a\n"],
+    ),
+    "tool outputs that are JSON": (
+        lambda text: parse_tool_output(f"[{text}0]"),
+        ["1,", "[1],", '{"a": 1},', '"a",', '{"a": {"b": [1, 2]}},', "\n1,", "[[[[1]]]],"],
+    ),
     "segments": (
         segment,
         [

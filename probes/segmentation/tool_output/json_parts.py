@@ -12,8 +12,9 @@ from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parse import parse_lines
 from tamis.probes.segmentation.tool_output.parts import Level, Part, PartUnit, Place
 
-LEAF_CHARS = 300
-"""Arrays and objects up to this size are kept or dropped whole."""
+LEAF_CHARS, MOST_LEAF_CHARS, LEAF_SHARE = 300, 1_500, 0.04
+"""Arrays and objects up to this share of the text, within these bounds, are kept or dropped whole:
+of a list of orders, an order."""
 MOST_DEPTH = 8
 """Values that lie deeper are parts of their container."""
 GROUP_CHARS = 120
@@ -32,6 +33,7 @@ class JsonParts:
 
     def __init__(self, text: str, parts: list[Part]) -> None:
         self.text, self.parts = text, parts
+        self.leaf_chars = min(max(LEAF_CHARS, int(LEAF_SHARE * len(text))), MOST_LEAF_CHARS)
 
     def add_root(self, node: JsonNode, value: Any) -> None:
         """The parts of a whole text's array or object, however small it is."""
@@ -49,7 +51,7 @@ class JsonParts:
     ) -> None:
         size = node.stop - node.start
         is_deep = len(frames) >= 2 * MOST_DEPTH
-        if node.kind in "[{" and node.children and size > LEAF_CHARS and not is_deep:
+        if node.kind in "[{" and node.children and size > self.leaf_chars and not is_deep:
             self._add_container(node, value, ordinal, unit, place, frames)
         elif (
             node.kind == '"'

@@ -25,6 +25,7 @@ class LineTable:
         rows: the front of each line without colours and white space at its end.
         levels: how much each matters. turns: which one of its failure's lines of this level it is.
         headers: the line that each is shown under, or -1.
+        judged: lines of which a tool's own file says all: general files leave them alone.
         joined: whether each is shown with the line before, as one part.
     """
 
@@ -42,6 +43,7 @@ class LineTable:
         self.turns = [0] * count
         self.headers = [-1] * count
         self.joined = [False] * count
+        self.judged: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.rows)

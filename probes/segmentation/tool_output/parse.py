@@ -17,7 +17,7 @@ from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 
 _PACKAGE = "tamis.probes.segmentation.tool_output"
-_LEAST_SHARE = 0.02
+_LEAST_SHARE, _FAIR_SHARE = 0.02, 0.3
 """Of its lines that a text is named after."""
 
 
@@ -41,14 +41,21 @@ def parse_lines(lines: LineTable) -> ParsedOutput:
 
 
 def mark_blocks(lines: LineTable) -> str:
-    """Marks what all files in `blocks/` recognise; the name of the one that recognised most."""
+    """Marks what all files in `blocks/` recognise; the name of the one that recognised most.
+
+    One that is general (a log) gives its name where none of the others has a fair share.
+    """
     counts = {
-        _name(module): module.mark_lines(lines)
+        module: module.mark_lines(lines)
         for module in registered("blocks")
         if module.HINT.search(lines.text)
     }
-    best = max(counts, key=counts.__getitem__, default="text")
-    return best if counts.get(best, 0) > _LEAST_SHARE * len(lines) else "text"
+    special = {m: count for m, count in counts.items() if not getattr(m, "IS_GENERAL", False)}
+    for found, share in ((special, _FAIR_SHARE), (counts, _LEAST_SHARE)):
+        best = max(found, key=found.__getitem__, default=None)
+        if best is not None and found[best] > share * len(lines):
+            return _name(best)
+    return "text"
 
 
 @cache

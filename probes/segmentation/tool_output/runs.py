@@ -11,7 +11,7 @@ from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, Level
 
 LEAST_LINES = 4
 """Shorter runs are lines like others."""
-_VARIABLE = re.compile(r"\S*[\d/\\_:=@#%~]\S*|\"[^\"]*\"|'[^']*'|[^\w\s\[\]()|]+")
+_VARIABLE = re.compile(r"(?<!\S)\S*[\d/\\_:=@#%~]\S*|\"[^\"]*\"|'[^']*'|[^\w\s\[\]()|]+")
 _STATUS = re.compile(
     r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
     r"|[A-Z][a-z]+(?:ing|ed|ched)|Get|Hit|test|adding|extracting|inflating|copying|creating|writing"

@@ -95,3 +95,22 @@ def test_the_language_of_product_pages_is_guessed_correctly(data_folder):
         rows = [json.loads(line) for line in f]
     right = sum(guess_language("", [row["text"]]) == primary_subtag(row["lang"]) for row in rows)
     assert right >= 0.9 * len(rows)
+
+
+LOGS = {
+    "imports": "import os\nfrom os import path\nos.environ\nfor x in os.listdir(d): run(os.sep)\n",
+    "shell": "do echo building os image\ndone\nos release 22.04 do not reboot os\nmore os checks\n",
+    "tests": "tests/com/test_os.py PASSED\ntests/com/test_do.py PASSED\ncom.shop.os FAILED\n",
+    "deadlocks": "thread die called\nworker die signal\ndie hook ran\nretry und backoff\n",
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_logs_and_code_are_in_no_language_but_the_default(name):
+    assert guess_language("", [LOGS[name] * 5]) == "en"
+
+
+@pytest.mark.parametrize("code", SAID)
+def test_prose_of_some_length_tells_its_language_among_numbers_and_names(code):
+    text = f"{SAID[code]} 2026-01-01 10:00:00 GET /index.html 200\n" * 5
+    assert guess_language("", [text]) == code

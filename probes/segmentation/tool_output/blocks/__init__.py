@@ -2,6 +2,7 @@
 
 A file has `HINT`, a pattern without which a text has nothing of it, and `mark_lines`, which marks
 the lines of a `LineTable` and returns how many it recognised: the one with the most names the
-format.
+format. `IS_GENERAL` says that many tools print such lines; such
+files have a later `PLACE`.
 May import `probes.segmentation.tool_output`'s `line_table` and `parts`.
 """

@@ -8,7 +8,7 @@ from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
 HINT = re.compile(
-    r":\d+: |\(\d+,\d+\): |: \*\*\* |undefined reference|^\s+\d+:\d+ +(?:error|warning) |^ld: ",
+    r":\d+: |\(\d+,\d+\): |: \*\*\* |undefined reference|^[ \t]+\d+:\d+ +(?:error|warning) |^ld: ",
     re.M,
 )
 _PLACED = re.compile(

@@ -8,7 +8,8 @@ from tamis.probes.segmentation.tool_output.line_table import LineTable, indent
 from tamis.probes.segmentation.tool_output.parts import Level
 
 HINT = re.compile(
-    r"^panic: |^goroutine \d+|^fatal error: |^\s*--- (?:FAIL|PASS)|^(?:FAIL|ok  )\t|^=== RUN", re.M
+    r"^panic: |^goroutine \d+|^fatal error: |^[ \t]*--- (?:FAIL|PASS)|^(?:FAIL|ok  )\t|^=== RUN",
+    re.M,
 )
 _FILE = re.compile(r"\t(\S+\.go):\d+")
 _LIBRARY = re.compile(

@@ -7,7 +7,7 @@ import re
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
-HINT = re.compile(r"^\s+at [\w.$/<>]+\(", re.M)
+HINT = re.compile(r"^[ \t]+at [\w.$/<>]+\(", re.M)
 _FRAME = re.compile(r"\s*(?:\[\w+\]\s+)?at [\w.$/<>@ -]+\(([^)]*)\)")
 _MORE = re.compile(r"\s+\.\.\. \d+ (?:more|common frames)")
 _CAUSE = re.compile(r"\s*(?:Caused by|Suppressed|Wrapped by): ")

@@ -7,8 +7,11 @@ import re
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
-HINT = re.compile(r"^\s+at .+:\d+:\d+\)?$|^\s+at .*\(?node:", re.M)
-_FRAME = re.compile(r"\s+at (?:.+ \()?[^()]*:\d+(?::\d+)?\)?$|\s+at (?:async )?.*<anonymous>")
+HINT = re.compile(r"^[ \t]+at \S", re.M)
+_FRAME = re.compile(
+    r"(?!.*\.(?:rs|go|py|java):)\s+at (?:.+ \()?[^()]*:\d+(?::\d+)?\)?$"
+    r"|\s+at (?:async )?.*<anonymous>"
+)
 _SOURCE = re.compile(r"(?:file://)?\S+\.[cm]?[jt]sx?:\d+$")
 _LIBRARY = re.compile(r"node_modules|node:|\(internal/|<anonymous>")
 _ERROR = re.compile(r"\b\w*(?:Error|Exception|Rejection)\b")

@@ -7,7 +7,7 @@ import re
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
-HINT = re.compile(r"^\s*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)", re.M)
+HINT = re.compile(r"^[ \t]*(?:✓|✔|✕|✖|×|●|not ok|Tests:|# fail|\d+ passing)", re.M)
 _PASSED = re.compile(r"\s*(?:✓|✔|√|ok \d+|# Subtest)\s?")
 _FAILED = re.compile(r"\s*(?:✕|✖|×|not ok \d+)\s|\s*● .+ › |\s*● .+|\s*FAIL\s")
 _NUMBERED = re.compile(r"\s+\d+\) \S")

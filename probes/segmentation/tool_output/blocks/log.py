@@ -8,6 +8,8 @@ from itertools import pairwise
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
+IS_GENERAL = True
+PLACE = 1
 HINT = re.compile(
     r"\b(?:ERROR|WARN|WARNING|INFO|DEBUG|FATAL|CRITICAL|TRACE|NOTICE|SEVERE|error|err|warn|info|crit)\b"
     r"|^\W?\d{4}-\d\d-\d\d[T ]|^\d\d:\d\d:\d\d",
@@ -40,7 +42,8 @@ def mark_lines(lines: LineTable) -> int:
     """Marks severe records, and what continues a record; short continuations join it."""
     records = [i for i, row in enumerate(lines.rows) if row and _RECORD.match(row)]
     for i in records:
-        _mark_record(lines, i)
+        if i not in lines.judged:
+            _mark_record(lines, i)
     edges = [*records, len(lines)]
     for record, after in pairwise(edges):
         _continue_record(lines, record, after)

@@ -31,6 +31,7 @@ def mark_lines(lines: LineTable) -> int:
             count += 1
         elif row.startswith("[ERROR]"):
             count += 1
+            lines.judged.add(i)
             if not _ADVICE.match(row):
                 lines.mark(i, Level.DETAIL if row in seen else Level.MESSAGE)
             seen.add(row)

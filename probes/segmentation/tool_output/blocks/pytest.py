@@ -7,7 +7,7 @@ import re
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
-HINT = re.compile(r"^(?:=+ .+ =+|E   .*|.*::.* (?:PASSED|FAILED|ERROR)\b.*)$", re.M)
+HINT = re.compile(r"^={3,} \w|^E   |^_{3,} |^FAILED |(?:PASSED|FAILED|ERROR) +\[", re.M)
 _SECTION = re.compile(r"=+ (.+?) =+$")
 _TEST = re.compile(r"_{3,} (.+?) _{3,}$")
 _LOCATION = re.compile(

@@ -28,7 +28,7 @@ _PROGRESS = re.compile(
 
 def mark_lines(lines: LineTable) -> int:
     """Marks errors and where they are; warnings and their context matter less."""
-    count, i = 0, 0
+    count, i, sections = 0, 0, []
     while i < len(lines):
         row = lines.rows[i]
         if _LAST.match(row) or row.startswith("test result: "):
@@ -49,12 +49,15 @@ def mark_lines(lines: LineTable) -> int:
             lines.repeated(i)
         elif row.startswith("---- ") and row.endswith(" stdout ----"):
             count += 1
-            _put_section_under(lines, i)
+            sections.append(i)
         elif (match := _FRAME_FILE.match(row)) and i:
+            count += 2
             lines.put_under(i, i - 1)
             lines.mark(i, Level.CONTEXT)
             lines.mark(i - 1, Level.CONTEXT)
         i += 1
+    for section in sections:
+        _put_section_under(lines, section)
     return count
 
 

@@ -7,6 +7,8 @@ import re
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
 
+IS_GENERAL = True
+PLACE = 1
 HINT = re.compile("")
 _ERROR = re.compile(
     r"(?:[\w./+-]+: )?(?:\w+ )?(?:[Ee]rror|ERROR|FATAL|fatal|panic"

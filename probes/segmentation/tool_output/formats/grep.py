@@ -10,8 +10,10 @@ from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
 PLACE = 6
 _HIT = re.compile(
-    r"(?!\s|\d{4}-\d\d-|https?:)([^:\0]{1,300}?)[:-](\d+)[:-](?!\d+: (?:error|warning))"
+    r"(?![\s\[({<\"']|\d{4}[-/]\d\d|\d\d:\d\d|https?:)([^:\0]{1,300}?)[:-](\d+)[:-]"
+    r"(?!\d+: (?:fatal )?(?:error|warning))"
 )
+_PLAIN_HIT = re.compile(r"[\w@+-]*[./][\w./@+-]{0,300}[:-]\d+[:-]")
 _NAMED = re.compile(r"((?!\s)[\w./@+-]{1,300}\.\w{1,12}|[\w.@+-]*/[\w./@+-]{1,300}):(?!//)")
 _UNDER = re.compile(r"\d+[:-]")
 _FILE = re.compile(r"[\w./@+~-][^:\s]{0,300}$")
@@ -25,11 +27,11 @@ def parse(text: str, call: str) -> ParsedOutput | None:
     """The lines of a text of which nearly all are hits; without a call by grep, more strictly."""
     is_called = bool(_CALL.search(call))
     front = text[:4_000].splitlines()[:40]
-    if not is_called and not any(_HIT.match(row) or _UNDER.match(row) for row in front):
+    if not is_called and not any(_PLAIN_HIT.match(row) or _UNDER.match(row) for row in front):
         return None
     lines = LineTable(text, split_redraws=False)
     written = [row for row in lines.rows if row and row != "--"]
-    hits = sum(bool(_HIT.match(row)) or (is_called and bool(_NAMED.match(row))) for row in written)
+    hits = sum(_is_hit(row, is_called) for row in written)
     if len(written) >= _FEW and hits >= (0.5 if is_called else _LEAST_SHARE) * len(written):
         _mark_hits(lines)
         return parts_of_lines(lines, "grep")
@@ -37,6 +39,12 @@ def parse(text: str, call: str) -> ParsedOutput | None:
     if under >= (0.5 if is_called else _LEAST_SHARE) * max(_FEW, len(written) - 1):
         return _under_files(lines)
     return None
+
+
+def _is_hit(row: str, is_called: bool) -> bool:
+    if is_called:
+        return bool(_HIT.match(row) or _NAMED.match(row))
+    return bool(_PLAIN_HIT.match(row) and _HIT.match(row))
 
 
 def _mark_hits(lines: LineTable) -> None:

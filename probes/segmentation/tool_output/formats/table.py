@@ -11,7 +11,7 @@ from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
 PLACE = 4
-_RULE = re.compile(r"\s*[|+]?[\s:|+-]*-{2,}[\s:|+=-]*$|\+[=+-]+\+$")
+_RULE_CHARS = frozenset(" \t|+-=:")
 _HEADING = re.compile(r"\s*[A-Z%#][A-Z0-9%#_()/.-]*(?:\s+[A-Z%#][A-Z0-9%#_()/.-]*){2,}\s*$")
 _SPACED = re.compile(r"\S+(?: \S+)*(?:\s{2,}\S+(?: \S+)*){2,}")
 _COUNT = re.compile(r"\(\d+ rows?\)|\d+ rows? in set|(?:INSERT|UPDATE|DELETE|SELECT) \d+")
@@ -43,7 +43,7 @@ def parse(text: str, call: str) -> ParsedOutput | None:
         row = lines.rows[i]
         if _COUNT.match(row):
             lines.mark(i, Level.OUTCOME)
-        elif row and not _RULE.match(row):
+        elif row and not _is_rule(row):
             lines.put_under(i, first)
             rows.append(i)
             if _FAULT.search(row):
@@ -55,6 +55,11 @@ def parse(text: str, call: str) -> ParsedOutput | None:
     return parts_of_lines(lines, "table", "rows", lines.numbers[body] - 1)
 
 
+def _is_rule(row: str) -> bool:
+    """Whether a line is drawn between a header and its rows, or around a table."""
+    return "--" in row and _RULE_CHARS.issuperset(row)
+
+
 def _header(lines: LineTable, call: str) -> tuple[int, int, str] | None:
     """The header's first line, the line behind it, and what stands between cells."""
     written = [i for i, row in enumerate(lines.rows[:12]) if row]
@@ -62,7 +67,7 @@ def _header(lines: LineTable, call: str) -> tuple[int, int, str] | None:
         return None
     at = written[0]
     for rule in written[1:3]:
-        if _RULE.match(lines.rows[rule]) and _are_alike(lines, rule + 1, "|"):
+        if _is_rule(lines.rows[rule]) and _are_alike(lines, rule + 1, "|"):
             return at, rule + 1, "|"
     if (comma := _csv_separator(lines, at)) is not None:
         return at, at + 1, comma
