@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.service.evaluation.peers.process import PeerProcess
 from tamis.service.evaluation.peers.registry import PEERS_FOLDER, Peer, PeerFailed, PeerRegistry
@@ -80,15 +81,20 @@ def installed_packages(folder: Path) -> tuple[PeerRegistry, list[Peer], list[str
     return registry, ready, [lack for lack in lacks.values() if lack]
 
 
-def package_compressor(registry: PeerRegistry, peer: Peer, log: Path) -> PackageCompressor:
+def package_compressor(
+    registry: PeerRegistry, peer: Peer, log: Path, proxy: str = DEFAULT_PROXY
+) -> PackageCompressor:
     """The compressor of a peer; its process starts with the first output.
+
+    Args:
+        log: for what it prints. proxy: by zoo name or folder; its tokenizer counts the budget.
 
     Raises:
         BadInput: it has no adapter.
     """
     if not peer.adapter.is_file():
         raise BadInput(f"{peer.name}: there is no adapter {peer.adapter}")
-    options = dict(peer.options)
+    options = {"proxy": proxy, **peer.options}
     markers, has_budget = str(options.pop("markers", "")), bool(options.pop("budget", True))
     python = registry.python_path(peer)
     process = PeerProcess(python, peer.adapter, options, 1, log, TIMEOUT_S)

@@ -39,7 +39,8 @@ def _pom(name: str) -> str:
 
 
 def _settings(home: Path) -> str:
-    where = f"<id>central</id><url>{REPOSITORY}</url>"
+    unchecked = "<releases><checksumPolicy>ignore</checksumPolicy></releases>"
+    where = f"<id>central</id><url>{REPOSITORY}</url>{unchecked}"
     return (
         f"<settings><localRepository>{home}</localRepository><profiles><profile><id>here</id>"
         f"<repositories><repository>{where}</repository></repositories><pluginRepositories>"
