@@ -11,6 +11,9 @@ from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
 from tamis.probes.tokens import TextTokenizer
 
+_MOST_ATTEMPTS = 200
+"""Parts that are tried one by one where the budget has no room for a part and its markers."""
+
 
 class Packer:
     """One output with its tokens a part; `pack` may be called with several budgets."""
@@ -78,14 +81,13 @@ class Packer:
         return shown
 
     def _render(self, shown: Sequence[bool], marker: Marker) -> tuple[str, list[Omission]]:
-        pieces: list[str] = []
-        omissions: list[Omission] = []
-        for start, stop, gap in self._spans(shown):
-            if gap is None:
-                pieces.append(self.text[start:stop])
-            else:
-                omissions.append(self._omission(gap))
-                pieces.append(self._embedded(omissions[-1], gap[0], marker))
+        spans = list(self._spans(shown))
+        omissions = self._omissions([gap for _, _, gap in spans if gap is not None])
+        ahead = iter(omissions)
+        pieces = [
+            self.text[start:stop] if gap is None else self._embedded(next(ahead), gap[0], marker)
+            for start, stop, gap in spans
+        ]
         return "".join(pieces), omissions
 
     def _spans(self, shown: Sequence[bool]) -> Iterator[tuple[int, int, list[int] | None]]:
@@ -103,11 +105,13 @@ class Packer:
         if at < len(self.text):
             yield at, len(self.text), None
 
-    def _omission(self, gap: Sequence[int]) -> Omission:
-        first, last = self.parsed.parts[gap[0]], self.parsed.parts[gap[-1]]
-        tokens = self.counter.count(self.text[first.start : last.stop])
-        content = self._content(gap)
-        return Omission(first.start, last.stop, first.unit, first.first, last.last, tokens, content)
+    def _omissions(self, gaps: Sequence[Sequence[int]]) -> list[Omission]:
+        ends = [(self.parsed.parts[gap[0]], self.parsed.parts[gap[-1]]) for gap in gaps]
+        counts = self.counter.count_many([self.text[a.start : b.stop] for a, b in ends])
+        return [
+            Omission(a.start, b.stop, a.unit, a.first, b.last, tokens, self._content(gap))
+            for (a, b), tokens, gap in zip(ends, counts, gaps, strict=True)
+        ]
 
     def _content(self, members: Sequence[int]) -> str | None:
         runs = {self.parsed.parts[j].run for j in members}
@@ -118,20 +122,28 @@ class Packer:
     def _smallest(
         self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int
     ) -> CompressedToolOutput:
-        """One part without markers, or a marker alone, for a budget that has no room for both."""
-        warning = (f"{limit} tokens leave no room for markers: omissions are not marked",)
-        for i in order:
-            shown = self._with_needs([i])
-            text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
+        """For a budget without room for a part and markers: a part alone, or a marker alone.
+
+        JSON cannot go without markers: its brackets with a marker, or without.
+        """
+        frame = [not p.needs and p.is_frame for p in self.parsed.parts]
+        attempts = [(frame, True)]
+        if any(frame):
+            attempts.append((frame, False))
+        else:
+            attempts[:0] = [(self._with_needs([i]), False) for i in order[:_MOST_ATTEMPTS]]
+        for shown, is_marked in attempts:
+            text, omissions = self._render(shown, marker)
+            if not is_marked:
+                text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
             if (count := self.counter.count(text)) <= limit:
-                omissions = [self._omission(gap) for _, _, gap in self._spans(shown) if gap]
-                return self._result(text, shown, omissions, count, tokens_in, warning)
+                note = f"{limit} tokens leave no room for markers: omissions are not marked"
+                warnings = () if is_marked else (note,)
+                return self._result(text, shown, omissions, count, tokens_in, warnings)
         shown = [False] * len(self.parsed.parts)
-        text, omissions = self._render(shown, marker)
-        if (count := self.counter.count(text)) <= limit:
-            return self._result(text, shown, omissions, count, tokens_in)
-        warning = (f"{limit} tokens admit no line of this output: nothing is shown",)
-        return self._result("", shown, omissions, 0, tokens_in, warning)
+        omissions = self._render(shown, marker)[1]
+        note = f"{limit} tokens admit no line of this output: nothing is shown"
+        return self._result("", shown, omissions, 0, tokens_in, (note,))
 
     def _result(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from tamis.compressors.method import Scorer
 from tamis.compressors.tools.order import order_parts
@@ -100,21 +101,32 @@ def prepare_tool_outputs(
         counter: counts the budget.
     """
     parsed = tuple(parse_tool_output(output.text, output.call) for output in outputs)
-    packers = []
-    for output, found in zip(outputs, parsed, strict=True):
-        edges = [*(part.start for part in found.parts[1:]), len(output.text)]
-        texts = [output.text[p.start : e] for p, e in zip(found.parts, edges, strict=False)]
-        packers.append(Packer(output.text, found, counter.count_many(texts), counter))
+    texts = [
+        _texts_of_parts(output.text, found) for output, found in zip(outputs, parsed, strict=True)
+    ]
+    # in one call, so that a long text is counted beside its lines
+    counts = iter(counter.count_many([*(o.text for o in outputs), *chain.from_iterable(texts)]))
+    tokens_in = tuple(islice(counts, len(outputs)))
+    packers = tuple(
+        Packer(output.text, found, list(islice(counts, len(found.parts))), counter)
+        for output, found in zip(outputs, parsed, strict=True)
+    )
     questions = tuple(_question(question, [output]) for output in outputs)
     return PreparedToolOutputs(
         _question(question, outputs) or SALIENCE_QUESTION,
         questions,
         tuple(Passage(output.text, title=output.call or None) for output in outputs),
         tuple(unit for i, found in enumerate(parsed) for unit in _units(i, outputs[i].text, found)),
-        tuple(counter.count_many([output.text for output in outputs])),
+        tokens_in,
         parsed,
-        tuple(packers),
+        packers,
     )
+
+
+def _texts_of_parts(text: str, parsed: ParsedOutput) -> list[str]:
+    """Each part with what separates it from the next."""
+    edges = [*(part.start for part in parsed.parts[1:]), len(text)]
+    return [text[p.start : stop] for p, stop in zip(parsed.parts, edges, strict=False)]
 
 
 def _question(question: str | None, outputs: Sequence[ToolOutput]) -> str:

@@ -123,7 +123,7 @@ def test_the_failure_that_is_asked_for_goes_before_the_others():
 def test_each_of_many_failures_has_its_message_before_any_has_its_second_line():
     body = "".join(
         f"{f' test_{i} ':_^80}\n\n>   assert {i} == -1\nE   assert {i} == -1\n"
-        f"E    +  where {i} = f()\n\na.py:{i}: AssertionError\n"
+        f"E    +  where {i} = f({'words, ' * 30})\n\na.py:{i}: AssertionError\n"
         for i in range(1, 41)
     )
     text = f"{' FAILURES ':=^80}\n{body}{' 40 failed in 1.00s ':=^80}\n"

@@ -9,9 +9,9 @@ from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
 
 PLACE = 6
-_HIT = re.compile(
-    r"(?![\s\[({<\"']|\d{4}[-/]\d\d|\d\d:\d\d|https?:)([^:\0]{1,300}?)[:-](\d+)[:-]"
-    r"(?!\d+: (?:fatal )?(?:error|warning))"
+_HIT = re.compile(r"(?![\s\[({<\"']|\d{4}[-/]\d\d|\d\d:\d\d|https?:)([^:\0]{1,300}?)[:-](\d+)[:-]")
+_DIAGNOSTIC = re.compile(
+    r"\S[^:]*:\d+:(?:\d+:)? (?:(?:fatal )?error|warning|note|info|[A-Z]{1,4}\d{2,4})\b"
 )
 _PLAIN_HIT = re.compile(r"[\w@+-]*[./][\w./@+-]{0,300}[:-]\d+[:-]")
 _NAMED = re.compile(r"((?!\s)[\w./@+-]{1,300}\.\w{1,12}|[\w.@+-]*/[\w./@+-]{1,300}):(?!//)")
@@ -44,7 +44,7 @@ def parse(text: str, call: str) -> ParsedOutput | None:
 def _is_hit(row: str, is_called: bool) -> bool:
     if is_called:
         return bool(_HIT.match(row) or _NAMED.match(row))
-    return bool(_PLAIN_HIT.match(row) and _HIT.match(row))
+    return bool(_PLAIN_HIT.match(row) and _HIT.match(row) and not _DIAGNOSTIC.match(row))
 
 
 def _mark_hits(lines: LineTable) -> None:

@@ -103,6 +103,27 @@ main.c:(.text+0x9): undefined reference to `price'
 collect2: error: ld returned 1 exit status
 make: *** [Makefile:3: shop] Error 1
 """
+MYPY = """\
+shop/a.py:1: error: Function is missing a type annotation  [no-untyped-def]
+shop/a.py:9: note: Use "-> None" if function does not return a value
+shop/b.py:4: error: Incompatible return value type  [return-value]
+Found 2 errors in 2 files (checked 11 source files)
+"""
+RUFF = """\
+F821 Undefined name `prise`
+  --> src/shop.py:23:12
+   |
+22 | def total(rows):
+23 |     return prise(rows)
+   |            ^^^^^
+
+Found 1 error.
+"""
+RUFF_CONCISE = """\
+src/shop.py:23:12: F821 Undefined name `prise`
+src/shop.py:1:8: F401 [*] `os` imported but unused
+Found 2 errors.
+"""
 # name, text, format, then (line, least level) pairs
 CASES = [
     (
@@ -184,6 +205,18 @@ CASES = [
             ("test result", Level.OUTCOME),
         ],
     ),
+    (MYPY, "compiler", [("return value type", Level.MESSAGE), ("Found 2", Level.OUTCOME)]),
+    (
+        RUFF,
+        "linters",
+        [
+            ("F821", Level.MESSAGE),
+            ("src/shop.py:23:12", Level.LOCATION),
+            ("return prise", Level.CONTEXT),
+            ("Found 1", Level.OUTCOME),
+        ],
+    ),
+    (RUFF_CONCISE, "linters", [("F821", Level.MESSAGE), ("Found 2", Level.OUTCOME)]),
     (
         LINK,
         "compiler",
@@ -215,6 +248,7 @@ def test_lines_matter_by_what_the_tool_says_with_them(text, kind, lines):
         (CARGO_TEST, "  left: 7", "thread 'tests::price'"),
         (CARGO_TEST, "  left: 7", "---- tests::price stdout"),
         (TSC, "return prise", "src/cart.ts:3:14"),
+        (RUFF, "return prise", "F821"),
     ],
 )
 def test_lines_are_shown_under_what_they_belong_to(text, line, header):
