@@ -118,4 +118,5 @@ def is_code(line: str) -> bool:
 def is_title(line: str) -> bool:
     """Whether most longer words of a bare line begin with a capital."""
     words = [word for word in _WORD.findall(line) if len(word) > FEW_WORDS]
-    return 2 * sum(word[0].isupper() for word in words) > len(words)
+    capitals = sum(str(word)[0].isupper() for word in words)
+    return 2 * capitals > len(words)
