@@ -92,7 +92,7 @@ bench-gpu: setup ## what a GPU reads in a second, all cells in one run, with ran
 
 peers: models ## tamis and published compressors side by side, each in an environment of its own
 	$(BIN)/python -m tests.peers.environments
-	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py
+	TAMIS_PEERS=1 $(BIN)/python -m pytest -q tests/peers/test_packages.py tests/peers/test_tool_packages.py
 	$(BIN)/tamis bench peers
 
 bench: models ## how much evidence each method keeps, at which budget

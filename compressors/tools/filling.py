@@ -21,6 +21,8 @@ class Filling:
         self.parts, self.tokens, self.marker_tokens = parts, tokens, marker_tokens
         self.shown = [False] * len(parts)
         self.taken: list[int] = []
+        self.first_taken = 0
+        """How many were taken before the first that did not fit, closed gaps included."""
         self._edges = [-1, len(parts)]
         """Places of the shown parts in order, and of the ends of the text."""
         self._sums = [0, *accumulate(tokens)]
@@ -39,6 +41,7 @@ class Filling:
         if not self.taken:
             return []
         self._close_gaps()
+        self.first_taken = len(self.taken)
         lost = [i for i in order[last:protected] if not self.shown[i]]
         self._keep_out(lost)
         for i in order[max(last, protected) :]:
@@ -75,7 +78,8 @@ class Filling:
     def _show(self, new: Iterable[int]) -> None:
         for j in new:
             self.shown[j] = True
-            self.taken.append(j)
+            if not self.parts[j].is_frame:  # frames are shown with what is in them, never alone
+                self.taken.append(j)
 
     def _close_gaps(self) -> None:
         """Shows what costs no more than the marker in its stead, which is accounted for."""

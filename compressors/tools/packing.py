@@ -9,8 +9,10 @@ from tamis.compressors.tools.filling import Filling
 from tamis.compressors.tools.markers import embed_marker
 from tamis.compressors.tools.types import CompressedToolOutput, Marker, Omission
 from tamis.probes.segmentation.tool_output.parts import ParsedOutput
+from tamis.probes.segmentation.tool_output.runs import LIKE_IT
 from tamis.probes.tokens import TextTokenizer
 
+_TYPICAL_PARTS = 8
 _MOST_ATTEMPTS = 200
 """Parts that are tried one by one where the budget has no room for a part and its markers."""
 
@@ -36,7 +38,7 @@ class Packer:
             order: indexes of the parts. protected: how many of them are.
             limit: the most tokens of the result, markers included.
         """
-        marker_tokens = self.counter.count(self._longest_marker(marker))
+        marker_tokens = self.counter.count(self._typical_marker(marker)) if self.tokens else 0
         filling = Filling(self.parsed.parts, self.tokens, marker_tokens)
         taken = filling.fill(order, protected, limit)
         while True:
@@ -45,16 +47,20 @@ class Packer:
             count = self.counter.count(text)
             if count <= limit or not taken:
                 break
-            taken = self._reduced(taken, count - limit)
+            taken = self._reduced(taken, filling.first_taken, count - limit)
         if not taken:
             return self._smallest(order, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
 
-    def _longest_marker(self, marker: Marker) -> str:
+    def _typical_marker(self, marker: Marker) -> str:
+        """The marker of some parts in the middle: what a gap is taken to cost."""
         parts = self.parsed.parts
-        last = max(part.last for part in parts)
-        whole = Omission(0, len(self.text), "elements", last, last + 1, sum(self.tokens))
-        return self._embedded(whole, len(parts) // 2, marker)
+        middle = len(parts) // 2
+        first, stop = parts[middle], min(len(parts), middle + _TYPICAL_PARTS)
+        last = max(first.last + 1, parts[stop - 1].last)
+        tokens = sum(self.tokens[middle:stop])
+        gap = Omission(first.start, first.stop, first.unit, first.first, last, tokens)
+        return self._embedded(gap, middle, marker)
 
     def _embedded(self, omission: Omission, first: int, marker: Marker) -> str:
         """The marker of an omission that begins with a part, with the line's end if it had one."""
@@ -66,9 +72,15 @@ class Packer:
         ends_line = self.text.endswith(ending, omission.start, omission.stop)
         return embed_marker(marker(omission), place, key, ends_line)
 
-    def _reduced(self, taken: list[int], excess: int) -> list[int]:
-        """Without the last ones, which make up for the excess."""
-        while taken and excess > 0:
+    def _reduced(self, taken: list[int], first_taken: int, excess: int) -> list[int]:
+        """Without the last ones, which make up for the excess; of the first ones, one less.
+
+        Markers may cost more than was estimated. First ones go one by one, so that a greater
+        limit never loses one that a smaller has.
+        """
+        if len(taken) <= first_taken:
+            return taken[:-1]
+        while len(taken) > first_taken and excess > 0:
             excess -= self.tokens[taken[-1]]
             taken = taken[:-1]
         return taken
@@ -113,11 +125,21 @@ class Packer:
             for (a, b), tokens, gap in zip(ends, counts, gaps, strict=True)
         ]
 
-    def _content(self, members: Sequence[int]) -> str | None:
-        runs = {self.parsed.parts[j].run for j in members}
+    def _content(self, gap: Sequence[int]) -> str | None:
+        """What a gap within one run of like parts has: `178 more PASSED`."""
+        runs = {self.parsed.parts[j].run for j in gap}
         if len(runs) > 1 or -1 in runs:
             return None
-        return f"{len(members)} more {self.parsed.runs[runs.pop()]}"
+        (run,) = runs
+        ends = (gap[0] - 1, gap[-1] + 1)
+        is_begun = any(0 <= j < len(self.parsed.parts) and self._run(j) == run for j in ends)
+        name = self.parsed.runs[run]
+        if is_begun:
+            return f"{len(gap)} more {name}"
+        return f"{len(gap)} {name}" if name != LIKE_IT else f"{len(gap)} like lines"
+
+    def _run(self, j: int) -> int:
+        return self.parsed.parts[j].run
 
     def _smallest(
         self, order: Sequence[int], limit: int, marker: Marker, tokens_in: int

@@ -64,7 +64,8 @@ _FUNCTION_WORDS = {
     "vi": "của và là các có được trong cho không một những với người này đã khi từ như năm",
 }
 _FUNCTION_WORD_SETS = {code: frozenset(line.split()) for code, line in _FUNCTION_WORDS.items()}
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"(?<![^\s(\"'«¿¡])[^\W\d_]+(?![^\s,.;:!?)\"'»…]|[.:]\S)")
+"""A word that stands alone: not the `os` of `os.path`, nor the `com` of `com.shop`."""
 _FEW_WORDS = 30
 _LEAST_DIFFERENT = 3
 _LEAST_SHARE = 0.04

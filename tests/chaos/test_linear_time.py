@@ -116,6 +116,8 @@ PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
             "\x1b[31m",
             "exit status 1\n",
             "exit code ",
+            "F821 a\n --> b:1:1\n",
+            "a.py:1:1: F821 b\n",
         ],
     ),
     "tool outputs in JSON": (

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import os
 
-collect_ignore = [] if os.environ.get("TAMIS_PEERS") else ["test_packages.py"]
+PACKAGES = ["test_packages.py", "test_tool_packages.py"]
+collect_ignore = [] if os.environ.get("TAMIS_PEERS") else PACKAGES

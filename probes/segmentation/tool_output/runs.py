@@ -11,6 +11,8 @@ from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, Level
 
 LEAST_LINES = 4
 """Shorter runs are lines like others."""
+LIKE_IT = "like it"
+"""What the lines of a run without a common word are."""
 _VARIABLE = re.compile(r"(?<!\S)\S*[\d/\\_:=@#%~]\S*|\"[^\"]*\"|'[^']*'|[^\w\s\[\]()|]+")
 _STATUS = re.compile(
     r"\s*(?:\[ *\d+%\]|\[\w+\])?\s*(PASS(?:ED)?|ok|OK|CC|CXX|AR|LD|gcc|g\+\+|cc|clang|c\+\+"
@@ -83,4 +85,4 @@ def _name(row: str) -> str:
         return match.group(1)
     if match := _LAST_WORD.search(row):
         return match.group(1)
-    return "like it"
+    return LIKE_IT

@@ -128,7 +128,7 @@ class _Bench:
             f"tamis {name}": ToolCompressor(build_scorer(name, self.proxy), self.counter)
             for name in methods
         }
-        return own | _others(against, self.counter, stack)
+        return own | _others(against, self, stack)
 
     def measure(self, compressors: Mapping[str, OutputCompressor]) -> list[ToolRow]:
         """All rows, under a bar."""
@@ -190,9 +190,7 @@ def parse_ratios(given: str) -> list[float]:
     return found
 
 
-def _others(
-    against: str | None, counter: TextTokenizer, stack: ExitStack
-) -> dict[str, OutputCompressor]:
+def _others(against: str | None, bench: _Bench, stack: ExitStack) -> dict[str, OutputCompressor]:
     """The compressors named, or all that can run here; says on stderr which ones cannot."""
     from tamis.service.evaluation.tools.compressors import PLAIN
     from tamis.service.evaluation.tools.packages import (
@@ -201,14 +199,14 @@ def _others(
         package_compressor,
     )
 
-    found: dict[str, OutputCompressor] = {name: make(counter) for name, make in PLAIN.items()}
+    found: dict[str, OutputCompressor] = {name: make(bench.counter) for name, make in PLAIN.items()}
     wanted = parse_list(against, "against") if against is not None else None
     # only the sources of tamis have adapters of packages
     if TOOL_PEERS_FOLDER.is_dir() and (wanted is None or set(wanted) - set(found)):
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         registry, ready, lacks = installed_packages(TOOL_PEERS_FOLDER)
         for peer in ready:
-            package = package_compressor(registry, peer, logs / f"{peer.name}.log")
+            package = package_compressor(registry, peer, logs / f"{peer.name}.log", bench.proxy)
             stack.enter_context(package.process)
             found[peer.name] = package
         for lack in lacks:

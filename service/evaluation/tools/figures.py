@@ -53,6 +53,7 @@ def _summary(rows: Sequence[ToolRow], seed: int, draws: int) -> dict[str, Any]:
     return {
         "gold": sum(gold),
         "gold_kept": _interval(kept, [0] * len(rows), gold, seed, draws),
+        "gold_in_any_words": (sum(kept) + sum(row.gold_reworded for row in rows)) / sum(gold),
         "all_gold_kept": statistics.fmean(not row.gold_lost for row in rows),
         "errors": sum(row.errors for row in rows),
         "errors_lost": sum(len(row.errors_lost) for row in rows),

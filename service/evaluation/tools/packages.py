@@ -2,7 +2,8 @@
 
     peers.toml ─ select ─► Peer ─ process ─► an output and a limit in, the kept text and ms out
 
-A peer's option `markers` is a pattern: what it matches stands for what was left out.
+A peer's option `markers` is a pattern: what it matches stands for what was left out. One that knows
+no budget (`budget = false`) is asked once an output.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.service.evaluation.peers.process import PeerProcess
 from tamis.service.evaluation.peers.registry import PEERS_FOLDER, Peer, PeerFailed, PeerRegistry
@@ -25,9 +27,9 @@ TIMEOUT_S = 120.0
 class PackageCompressor:
     """A package behind an adapter."""
 
-    def __init__(self, process: PeerProcess, markers: str) -> None:
+    def __init__(self, process: PeerProcess, markers: str, has_budget: bool = True) -> None:
         self.process, self.markers = process, re.compile(markers or r"(?!)")
-        self._is_warm = False
+        self.has_budget, self._is_warm = has_budget, False
 
     def shorten(self, labelled: LabelledOutput, limits: Sequence[int]) -> list[Shortened]:
         """One call a limit, and before the first a call that is not timed.
@@ -40,6 +42,8 @@ class PackageCompressor:
             with suppress(PeerFailed):
                 self.process.run_case(_request(labelled, limits[0]))
             self._is_warm = True
+        if not self.has_budget:
+            return [self._shorten(labelled, limits[0])] * len(limits)
         return [self._shorten(labelled, limit) for limit in limits]
 
     def _shorten(self, labelled: LabelledOutput, limit: int) -> Shortened:
@@ -77,16 +81,21 @@ def installed_packages(folder: Path) -> tuple[PeerRegistry, list[Peer], list[str
     return registry, ready, [lack for lack in lacks.values() if lack]
 
 
-def package_compressor(registry: PeerRegistry, peer: Peer, log: Path) -> PackageCompressor:
+def package_compressor(
+    registry: PeerRegistry, peer: Peer, log: Path, proxy: str = DEFAULT_PROXY
+) -> PackageCompressor:
     """The compressor of a peer; its process starts with the first output.
+
+    Args:
+        log: for what it prints. proxy: by zoo name or folder; its tokenizer counts the budget.
 
     Raises:
         BadInput: it has no adapter.
     """
     if not peer.adapter.is_file():
         raise BadInput(f"{peer.name}: there is no adapter {peer.adapter}")
-    options = dict(peer.options)
-    markers = str(options.pop("markers", ""))
+    options = {"proxy": proxy, **peer.options}
+    markers, has_budget = str(options.pop("markers", "")), bool(options.pop("budget", True))
     python = registry.python_path(peer)
     process = PeerProcess(python, peer.adapter, options, 1, log, TIMEOUT_S)
-    return PackageCompressor(process, markers)
+    return PackageCompressor(process, markers, has_budget)

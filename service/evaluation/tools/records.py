@@ -112,7 +112,7 @@ def load_outputs(path: Path, kind: str, limit: int | None = None) -> list[Labell
 
 def file_facts(path: Path) -> dict[str, Any]:
     """What a file says of itself: the seed, and the versions of the tools that made it."""
-    return next((row for _, row in _read_rows(path) if "text" not in row), {})
+    return next((dict(row) for _, row in _read_rows(path) if "text" not in row), {})
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

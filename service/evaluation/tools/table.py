@@ -39,6 +39,7 @@ def _cells(of: Mapping[str, Any]) -> list[Text]:
     failed = f"\n{of['failed']} failed" if of["failed"] else ""
     return [
         _gold_cell(of),
+        Text(f"{of['gold_in_any_words']:.2f}"),
         Text(f"{of['all_gold_kept']:.2f}"),
         _count(of["errors_lost"], f" of {of['errors']}"),
         Text("\n".join(broken) or "0", "red" if broken else "green"),
@@ -90,6 +91,7 @@ def tool_footnote(figures: Mapping[str, Any]) -> Text:
     first = next(iter(figures.values()))["reference"]
     return Text(
         f"Share of labelled lines kept [95 % interval]; below, how far {first} is ahead. "
-        "all: outputs with all of their gold. over: outputs above the limit. tokens: share kept. "
-        "By kind, in red: error lines lost.\n"
+        "words: the same with lines in another form that have all their words. all: outputs with "
+        "all of their gold. over: outputs above the limit. tokens: share kept. By kind, in red: "
+        "error lines lost.\n"
     )

@@ -13,7 +13,7 @@ from tamis.compressors.rules import Budget
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.evaluation.tools.compressors import OutputCompressor, Shortened
 from tamis.service.evaluation.tools.records import LabelledOutput
-from tamis.service.evaluation.tools.validity import count_violations, lost_labels
+from tamis.service.evaluation.tools.validity import count_reworded, count_violations, lost_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class ToolRow:
 
     Attributes:
         gold, errors: how many are labelled. gold_lost, errors_lost: texts of those that are lost.
+        gold_reworded: how many of the lost are there in other words.
         violations: by rule. error: why there is no text, all else is then lost.
         shown: the shortened output.
     """
@@ -35,6 +36,7 @@ class ToolRow:
     tokens_out: int
     gold: int
     gold_lost: tuple[str, ...]
+    gold_reworded: int
     errors: int
     errors_lost: tuple[str, ...]
     violations: Mapping[str, int]
@@ -81,6 +83,7 @@ def _row(
     labelled: LabelledOutput, name: str, ratio: float, tokens: tuple[int, int, int], of: Shortened
 ) -> ToolRow:
     tokens_in, limit, tokens_out = tokens
+    gold_lost = tuple(lost_labels(labelled, of.text, labelled.gold))
     return ToolRow(
         name,
         ratio,
@@ -90,7 +93,8 @@ def _row(
         limit,
         tokens_out,
         len(labelled.gold),
-        tuple(lost_labels(labelled, of.text, labelled.gold)),
+        gold_lost,
+        count_reworded(gold_lost, of.text),
         len(labelled.errors),
         tuple(lost_labels(labelled, of.text, labelled.errors)),
         {} if of.error else count_violations(labelled, of.text, of.is_marker),

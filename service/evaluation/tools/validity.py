@@ -5,7 +5,8 @@
 
 A line counts as kept where the shown text has it as a line, blanks at its ends aside; a JSON value
 where it is found in the parsed text. So a compressor that writes JSON anew is not wronged, and one
-that cuts lines is not favoured.
+that cuts lines is not favoured. Some write lines in another form (a table as CSV, hits under their
+file): their words may be there all the same, which is counted apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ def lost_labels(output: LabelledOutput, shown: str, spans: Sequence[Span]) -> li
     """The texts of labelled spans that the shown text does not have."""
     lines = {line.strip() for line in shown.split("\n")}
     return [text for text in _texts(output, spans) if not _is_kept(output, text, shown, lines)]
+
+
+def count_reworded(texts: Sequence[str], shown: str) -> int:
+    """How many texts are in the shown one in other words: each word is there, half in one line."""
+    lines = [_words(line) for line in shown.split("\n")] if texts else []
+    everything = set().union(*lines)
+    return sum(
+        (words := _words(text)) <= everything
+        and any(2 * len(words & line) >= len(words) for line in lines)
+        for text in texts
+    )
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
 
 
 def _texts(output: LabelledOutput, spans: Sequence[Span]) -> list[str]:

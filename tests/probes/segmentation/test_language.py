@@ -110,7 +110,13 @@ def test_logs_and_code_are_in_no_language_but_the_default(name):
     assert guess_language("", [LOGS[name] * 5]) == "en"
 
 
+MORE = {
+    "de": " Das ist nicht neu, und wer es nicht will, wird mit dem alten arbeiten.",
+    "nl": " Dat is niet nieuw, en wie het niet wil, werkt met een van de oude.",
+}
+
+
 @pytest.mark.parametrize("code", SAID)
 def test_prose_of_some_length_tells_its_language_among_numbers_and_names(code):
-    text = f"{SAID[code]} 2026-01-01 10:00:00 GET /index.html 200\n" * 5
+    text = f"{SAID[code]}{MORE.get(code, '')} 2026-01-01 10:00:00 GET /index.html 200\n" * 5
     assert guess_language("", [text]) == code

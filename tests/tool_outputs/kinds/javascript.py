@@ -115,9 +115,10 @@ def _add_install(shop: Workshop, i: int) -> None:
     wanted = {name: f"file:packages/{name}" for name in [*names, noun]}
     files["package.json"] = json.dumps({"name": "shop", "version": "1.0.0", "dependencies": wanted})
     folder = shop.project(f"install{i}", files)
-    text = shop.run("npm install --offline --no-audit --loglevel=silly --cache ./cache", folder)
-    peer = rf'^npm (ERR!|error) peer {names[0]}@">=40\.0\.0" from {noun}@3\.1\.0'
-    code = r"^npm (ERR!|error) code ERESOLVE"
+    flags = "--offline --no-audit --cache ./cache --registry https://npm.example.org"
+    text = shop.run(f"npm install --loglevel=silly {flags}", folder)
+    peer = rf'^npm warn peer {names[0]}@">=40\.0\.0" from {noun}@3\.1\.0'
+    code = r"^npm error code ENOTCACHED"
     asks = f"Which version of {names[0]} does {noun} want?"
     shop.add(bash("npm install --loglevel=silly"), asks, text, [peer], [peer, code])
 

@@ -81,6 +81,8 @@ class _DiagnosticReader:
     def _is_context(self, i: int, row: str) -> bool:
         if self.above >= 0 and _SOURCE.match(row):
             is_error = self.lines.levels[self.above] <= Level.DETAIL
+            if is_error and i == self.above + 1:
+                self.lines.mark(i, Level.DETAIL, 1)
             self.lines.mark(i, Level.CONTEXT if is_error else Level.ORDINARY, i - self.above)
             self.lines.put_under(i, self.above)
             return True

@@ -33,6 +33,8 @@ def mark_lines(lines: LineTable) -> int:
             count += 1
             lines.put_under(i, header)
             lines.mark(i, Level.CONTEXT, i - header)
+            if "^" in row and i - header > 2:  # under the source that is meant
+                lines.mark(i - 1, Level.DETAIL)
         elif row:
             header = -1
     return count

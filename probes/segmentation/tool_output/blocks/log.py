@@ -29,6 +29,7 @@ _SEVERE = re.compile(
     r"\b(?:ERROR|FATAL|CRITICAL|SEVERE|PANIC|EMERG|ALERT|CRIT)\b(?![-=:]? ?0\b)"
     r"|\[(?:error|crit|alert|emerg|fatal)\]"
     r"|\blevel=\"?(?:error|fatal|critical|panic)|\b(?:FAILED|FAILURE)\b|^[EF]\d{4} "
+    r"|^[^a-z]{8,40}\b(?:error|fatal|crit)\b"
 )
 _WARNING = re.compile(r"\b(?:WARN|WARNING)\b|\[warn(?:ing)?\]|\blevel=\"?warn|^W\d{4} ")
 _LEVELLED = re.compile(

@@ -1,4 +1,4 @@
-"""cendor-squeeze to a budget, which it counts with a tokenizer of its own."""
+"""cendor-squeeze to a budget, which the proxy's tokenizer counts for it, too."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "adapters"))
 
+from cendor.core import tokens
 from cendor.squeeze import compress
 from protocol import serve
 
+from tamis.service.api.compress import counter_of
+
 
 def load(settings):
-    return lambda case: compress(case["context"], target_tokens=case["budget_tokens"])[0]
+    counter = counter_of("proxy", settings["proxy"])
+    tokens.register("openai", lambda text, model: counter.count(text) if text else 0)
+    return lambda case: compress(
+        case["context"], target_tokens=case["budget_tokens"], model="gpt-4o"
+    )[0]
 
 
 if __name__ == "__main__":

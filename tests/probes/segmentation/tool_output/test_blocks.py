@@ -212,7 +212,7 @@ CASES = [
         [
             ("F821", Level.MESSAGE),
             ("src/shop.py:23:12", Level.LOCATION),
-            ("return prise", Level.CONTEXT),
+            ("return prise", Level.DETAIL),
             ("Found 1", Level.OUTCOME),
         ],
     ),

@@ -91,6 +91,7 @@ def test_rows_count_what_is_lost_and_figures_add_them_up(counter):
     assert first["bad"].is_faulty
     assert first["bad"].violations == {"lines": 1}
     assert first["none"].violations == {}
+    assert (first["bad"].gold_reworded, first["good"].gold_reworded) == (0, 0)
     assert row_json(first["bad"])["errors_lost"] == (TEXT[slice(*SPAN)],)
 
     figures = tool_figures(rows)["0.5"]
@@ -98,6 +99,7 @@ def test_rows_count_what_is_lost_and_figures_add_them_up(counter):
     of = figures["compressors"]
     assert of["good"]["gold_kept"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert of["bad"]["reference_ahead"]["value"] == 1.0
+    assert [of[name]["gold_in_any_words"] for name in of] == [1.0, 0.0, 0.0]
     assert (of["bad"]["errors_lost"], of["bad"]["outputs_with_lost_errors"]) == (2, 2)
     assert of["bad"]["violations"] == {"lines": 2}
     assert (of["none"]["empty"], of["none"]["failed"], of["none"]["errors"]) == (2, 2, 2)

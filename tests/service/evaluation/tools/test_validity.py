@@ -9,7 +9,12 @@ import pytest
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.service.evaluation.tools.records import LabelledOutput, Rule
-from tamis.service.evaluation.tools.validity import count_violations, headed_lines, lost_labels
+from tamis.service.evaluation.tools.validity import (
+    count_reworded,
+    count_violations,
+    headed_lines,
+    lost_labels,
+)
 
 LINES, JSON = Rule("lines"), Rule("json")
 HUNKS = Rule("hunks", (re.compile(r"^diff "), re.compile(r"^@@ ")))
@@ -51,6 +56,14 @@ def test_a_json_value_is_kept_however_it_is_written():
     assert lost_labels(row, '[{"id":1}]', row.gold) == [text[start:stop]]
     assert lost_labels(row, "[" + text[start:stop], row.gold) == []
     assert lost_labels(row, '[{"id":1', row.gold) == [text[start:stop]]
+
+
+def test_a_text_in_other_words_has_all_of_its_words_and_half_of_them_in_one_line():
+    text = "src/a.py:15: total = pump"
+    assert count_reworded([text], "src/a.py\n15: total = pump\n") == 1
+    assert count_reworded([text], "src/a.py\n15: total =\n") == 0
+    assert count_reworded([text], "src\na\npy\n15\ntotal\npump\n") == 0
+    assert count_reworded([], "anything") == 0
 
 
 def test_lines_are_whole_or_markers():
