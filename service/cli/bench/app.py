@@ -18,6 +18,7 @@ from tamis.service.cli.bench import (
     rerank,
     retrieval,
     run,
+    search,
     selectors,
     sinks,
     speed,
@@ -39,5 +40,6 @@ app.command("peers", epilog=peers.EPILOG)(peers.peers)
 app.command("places", epilog=places.EPILOG)(places.places)
 app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
 app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
+app.command("search", epilog=search.EPILOG)(search.search)
 app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
 app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
