@@ -69,9 +69,9 @@ class GraphSearch:
         own = [row[row >= 0] for row in chosen]
         found = [_ranges(self._starts[of], self._starts[of + 1]) for of in own]
         ids = [self._members[places].astype(np.int64) for places in found]
-        scores = [self._keys[of].astype(np.float32) @ queries[r] for r, of in enumerate(ids)]
+        products = [self._keys[of].astype(np.float32) @ queries[r] for r, of in enumerate(ids)]
         rows = np.repeat(np.arange(len(ids)), [len(of) for of in ids])
-        return FoundKeys(rows, np.concatenate(ids), np.concatenate(scores), read + len(rows))
+        return FoundKeys(rows, np.concatenate(ids), np.concatenate(products), read + len(rows))
 
 
 def _ranges(starts: NDArray[Any], stops: NDArray[Any]) -> NDArray[np.int64]:

@@ -94,6 +94,11 @@ def build_index(
             another process writes to it. ProxyMissing: a model is not on this machine.
             MissingExtra: `ivf` needs FAISS.
     """
+    check_kind(search)
+    if settings.keys is None and (search in ("graph", "ivf") or questions):
+        raise BadInput(
+            "an index of words alone has no keys to search: leave out the search and its questions"
+        )
     found = find_corpus_files(paths)
     asked = load_questions(questions) if questions else ()
     readers = replace(load_readers(settings, proxy, root), questions=asked)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tamis.service.cli.display.bars import record_bars
 from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.display.index_results import optimising_progress
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
@@ -59,15 +59,15 @@ def optimise(
 
     started = time.perf_counter()
     held = CorpusIndex.open(index).stats()
-    with record_bars() as progress:
-        bar = progress.add_task("keys", total=held["tokens"] * len(held["heads"] or ()))
+    keys = held["tokens"] * len(held["heads"] or ())
+    with optimising_progress(keys, quiet) as report:
         optimise_index(
             index,
             search,
             questions=questions,
             proxy=proxy,
             root=models_folder(root),
-            report=lambda keys: progress.advance(bar, keys),
+            report=report,
         )
     if not quiet:
         now = CorpusIndex.open(index).stats()

@@ -166,14 +166,14 @@ def test_a_search_of_words_loads_no_model_library(index):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_optimise_and_search_say_what_an_index_of_words_has_not(index, tmp_path):
+def test_optimise_and_search_say_what_an_index_of_words_has_not(index, corpus, tmp_path):
     assert "no keys" in refusal_message("index", "optimise", index)
     asked = ("index", "search", index, "-q", "keys", "--search")
     assert "choose from auto, exact, graph, ivf" in refusal_message(*asked, "annoy")
     assert "is a search of keys" in refusal_message(*asked, "graph")
-    assert "choose from" in refusal_message(
-        "index", "build", index, "-o", tmp_path / "n", "--no-model", "--search", "annoy"
-    )
+    build = ("index", "build", corpus, "-o", tmp_path / "n", "--no-model", "--search")
+    assert "choose from" in refusal_message(*build, "annoy")
+    assert "no keys" in refusal_message(*build, "graph")
     done = tamis(*asked, "exact", "--json")
     assert json.loads(done.stdout)["keys_read"] == 0
     assert json.loads(tamis("index", "stats", index, "--json").stdout)["searches"] == {"exact": 1}
