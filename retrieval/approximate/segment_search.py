@@ -18,7 +18,7 @@ from tamis.retrieval.storage.files import CheckedFile, save_array
 SearchKind = Literal["auto", "exact", "graph", "ivf"]
 KINDS = ("graph", "ivf")
 AUTO_KEYS = 1 << 18
-"""A segment with fewer keys stays exact: reading them all takes some 20 ms."""
+"""A segment with fewer keys stays exact: reading them all takes some 50 ms."""
 
 
 def check_kind(kind: str) -> None:
