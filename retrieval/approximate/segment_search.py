@@ -17,8 +17,8 @@ from tamis.retrieval.storage.files import CheckedFile, save_array
 
 SearchKind = Literal["auto", "exact", "graph", "ivf"]
 KINDS = ("graph", "ivf")
-AUTO_KEYS = 1 << 18
-"""A segment with fewer keys stays exact: reading them all takes some 50 ms."""
+AUTO_KEYS = 400_000
+"""A segment with fewer keys stays exact: reading them all takes no longer than a walk."""
 
 
 def check_kind(kind: str) -> None:

@@ -82,7 +82,7 @@ Structure = Annotated[
     typer.Option(
         "--search",
         help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact "
-        "below 262,144 keys and graph above.",
+        "below 400,000 keys and graph above.",
     ),
 ]
 Questions = Annotated[

@@ -16,7 +16,7 @@ from tamis.service.cli.options.model_folder import RootFolder, models_folder
 EPILOG = """
 **Examples**
 
-`tamis index optimise docs.index` merges segments; one with 262,144 keys or more gets a graph
+`tamis index optimise docs.index` merges segments; one with 400,000 keys or more gets a graph
 
 `tamis index optimise docs.index --questions asked.txt` builds the graph for questions like yours
 
@@ -33,7 +33,7 @@ def optimise(
         typer.Option(
             "--search",
             help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is "
-            "exact below 262,144 keys and graph above.",
+            "exact below 400,000 keys and graph above.",
         ),
     ] = "auto",
     questions: Annotated[
