@@ -1,4 +1,4 @@
 """The corpus index: building, changing and searching it.
 
-May import `probes`, `retrieval.storage` and `retrieval.keys`.
+May import `probes` and the other folders of `retrieval`.
 """

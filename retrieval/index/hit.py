@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,3 +34,16 @@ class Hit:
     def title_line(self) -> str | None:
         """The line that the chunk was indexed under: title, then heading."""
         return title_line(self.title, self.heading)
+
+
+class Hits(list[Hit]):
+    """The hits of one search, best first.
+
+    Attributes:
+        keys_read: how many keys, and centroids of keys, each query vector was compared with, on
+            average; all keys of the index in an exact search, none in a search without keys.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), keys_read: int = 0) -> None:
+        super().__init__(hits)
+        self.keys_read = keys_read

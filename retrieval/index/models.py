@@ -1,15 +1,32 @@
-"""The models that encode questions; loaded on first use, so that an index opens quickly."""
+"""The models of an index: those that encode chunks, and those that encode questions."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 if TYPE_CHECKING:
+    from tamis.probes.model.encoder import Encoder
     from tamis.retrieval.keys.encoder import KeyEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkModels:
+    """The models that encode chunks; None for what the index does not have.
+
+    Attributes:
+        questions: training queries are made of them; if there are none, of general ones that ship
+            with tamis.
+    """
+
+    keys: KeyEncoder | None = None
+    vectors: Encoder | None = None
+    questions: Sequence[str] = ()
 
 
 class QuestionModels:

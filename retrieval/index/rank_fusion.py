@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.retrieval.index.leg_scores import LegScores
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 
 FusionRule = Literal["standard", "ranks"]
@@ -28,21 +29,17 @@ def top_indexes(scores: ScoreArray, allowed: Mask, k: int) -> NDArray[Any]:
     return candidates[np.argsort(-masked[candidates], kind="stable")][:k]
 
 
-def fuse_standard_scores(
-    legs: Mapping[str, ScoreArray], live: Mask, weights: Mapping[str, float]
-) -> ScoreArray:
+def fuse_standard_scores(legs: Mapping[str, LegScores], weights: Mapping[str, float]) -> ScoreArray:
     """The weighted sum of each leg's standard scores: `[C]`.
 
     Args:
-        legs: scores of every chunk by leg; a leg whose scores are all equal adds nothing.
-        live: the chunks that mean and deviation are taken over.
+        legs: at least one; a leg whose scores are all equal adds nothing.
         weights: of each leg; 1 where none is given.
     """
-    fused = np.zeros(len(live), np.float32)
-    for name, scores in legs.items():
-        live_scores = scores[live]
-        if len(live_scores) and (spread := live_scores.std()) > 0:
-            fused += np.float32(weights.get(name, 1.0)) * (scores - live_scores.mean()) / spread
+    fused = np.zeros_like(next(iter(legs.values())).values)
+    for name, leg in legs.items():
+        if leg.spread > 0:
+            fused += np.float32(weights.get(name, 1.0)) * (leg.values - leg.mean) / leg.spread
     return fused
 
 

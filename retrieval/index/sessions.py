@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tamis.probes.errors import BadIndex, BadInput
+from tamis.retrieval.approximate.segment_search import check_kind
 from tamis.retrieval.index.writer import ChunkModels, IndexWriter
 from tamis.retrieval.storage.files import LOCK, write_lock
 from tamis.retrieval.storage.garbage import next_segment_number
@@ -32,6 +33,7 @@ def create_index(
     models: ChunkModels | None = None,
     overwrite: bool = False,
     sources: str | None = None,
+    search: str = "auto",
 ) -> Iterator[IndexWriter]:
     """Holds the write lock of a new index and gives its writer; an interrupted build is resumed.
 
@@ -39,11 +41,14 @@ def create_index(
         overwrite: replace an existing index; searches use the old one until `finish`.
         sources: fingerprint of the corpus. A build is resumed with the same corpus only, and a
             replacement without a fingerprint starts from nothing.
+        search: the structure that large segments get: `auto` or `graph`, `ivf`, `exact` for none.
 
     Raises:
         BadInput: the folder holds a complete index, part of one with other settings or of another
-            corpus, or something else. IndexBusy: another process writes.
+            corpus, or something else; no such search. IndexBusy: another process writes.
+        MissingExtra: `ivf` needs FAISS, which is not installed.
     """
+    check_kind(search)
     _make_folder(home)
     with write_lock(home):
         name = BUILDING if overwrite and (home / MANIFEST).exists() else MANIFEST
@@ -52,7 +57,8 @@ def create_index(
             _check_resumable(home, started, settings, sources)
         elif started is None or sources is None or _describe_difference(started, settings, sources):
             # segment numbers continue, so that no reader mixes old files with new ones
-            first = Manifest(settings, next_segment=next_segment_number(home), sources=sources)
+            number = next_segment_number(home)
+            first = Manifest(settings, next_segment=number, search=search, sources=sources)
             first.write(home, name)
         yield IndexWriter(home, Manifest.read(home, name), models or ChunkModels(), name)
 

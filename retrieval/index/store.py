@@ -8,15 +8,21 @@ question ─┬─ terms ───► BM25 ────────────�
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
+from tamis.retrieval.approximate.segment_search import structure_kind
 from tamis.retrieval.index.filters import MetadataCondition, parse_conditions
 from tamis.retrieval.index.hit import Hit as Hit
+from tamis.retrieval.index.hit import Hits as Hits
+from tamis.retrieval.index.leg_scores import LegScores, complete_scores
+from tamis.retrieval.index.legs import Legs
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.rank_fusion import (
     RANK_DEPTH,
@@ -25,17 +31,12 @@ from tamis.retrieval.index.rank_fusion import (
     fuse_standard_scores,
     top_indexes,
 )
-from tamis.retrieval.keys.late_interaction import chunk_scores, inner_products, max_similarities
-from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.retrieval.storage.chunks import chunk_id
 from tamis.retrieval.storage.manifest import Manifest
-from tamis.retrieval.storage.postings import Mask, ScoreArray, bm25, index_terms
+from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import Segment
 from tamis.retrieval.storage.snapshot import open_snapshot
-from tamis.retrieval.storage.verification import MISMATCH
-
-LEGS = ("bm25", "keys", "vectors")
-"""The ways of scoring that a search may combine."""
+from tamis.retrieval.storage.verification import MISMATCH, file_fault
 
 
 class CorpusIndex:
@@ -47,6 +48,7 @@ class CorpusIndex:
         self.home, self.manifest, self.models = home, manifest, models
         self._segments = tuple(segments)
         self._bounds = np.cumsum([0, *(segment.entry.chunks for segment in segments)])
+        self._legs = Legs(manifest.settings, segments, models)
 
     @classmethod
     def open(
@@ -77,15 +79,14 @@ class CorpusIndex:
         return sum(int(segment.live.sum()) for segment in self._segments)
 
     @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in the order that chunks are numbered in."""
+        return self._segments
+
+    @property
     def legs(self) -> tuple[str, ...]:
         """The ways of scoring that this index can be searched by."""
-        settings = self.manifest.settings
-        has = {
-            "bm25": True,
-            "keys": settings.keys is not None,
-            "vectors": settings.vectors is not None,
-        }
-        return tuple(leg for leg in LEGS if has[leg])
+        return self._legs.names
 
     def search(
         self,
@@ -96,7 +97,8 @@ class CorpusIndex:
         by: Sequence[str] | None = None,
         fuse: FusionRule = "standard",
         weights: Mapping[str, float] | None = None,
-    ) -> list[Hit]:
+        search: str = "auto",
+    ) -> Hits:
         """The best chunks for a question, best first; fewer than k where no more are allowed.
 
         Args:
@@ -104,39 +106,61 @@ class CorpusIndex:
             by: the legs to search by; by default all that the index has.
             fuse: `standard` adds standard scores up, `ranks` reciprocal ranks.
             weights: of the legs in that sum; 1 where none is given.
+            search: how keys are searched: `exact` reads them all; `graph` and `ivf` read those that
+                promise most, and need an index that was built for it; `auto` takes what each
+                segment has. A chunk that is found has the same score by each.
 
         Raises:
-            BadInput: an empty question, k below 1, a leg that the index does not have.
+            BadInput: an empty question, k below 1, a leg or a search that the index does not have.
             BadIndex: bytes that differ from those that were written; they are never used.
             ProxyMissing: the model that encodes questions is not on this machine.
         """
         k = _check_k(k)
         allowed = self._allowed_chunks(parse_conditions(where))
-        scored = self.scores(question, by)
-        fused = self.fuse_scores(scored, fuse, weights, max(RANK_DEPTH, k), allowed)
+        scored = self.leg_scores(question, by, search, allowed, k)
+        fused = _fuse(scored, self._legs.live, fuse, weights, max(RANK_DEPTH, k), allowed)
+        for leg in scored.values():
+            allowed = allowed if leg.known is None else allowed & leg.known
         if tuple(scored) == ("bm25",):  # a chunk that shares no word with the question is no hit
             allowed = allowed & (fused > 0)
         elif fuse == "ranks" and len(scored) > 1:  # nor is one that no leg ranked
             allowed = allowed & (fused != 0)
-        return [
-            self._make_hit(int(c), float(fused[c]), {leg: float(s[c]) for leg, s in scored.items()})
+        hits = (
+            self._make_hit(
+                int(c),
+                float(fused[c]),
+                {name: float(leg.values[c]) for name, leg in scored.items()},
+            )
             for c in top_indexes(fused, allowed, k)
-        ]
+        )
+        return Hits(hits, sum(leg.keys_read for leg in scored.values()))
 
-    def scores(self, question: str, by: Sequence[str] | None = None) -> dict[str, ScoreArray]:
-        """Each leg's score of every chunk, `[C]`, in the order of `chunk_documents`.
+    def leg_scores(
+        self,
+        question: str,
+        by: Sequence[str] | None = None,
+        search: str = "auto",
+        allowed: Mask | None = None,
+        k: int = 10,
+    ) -> dict[str, LegScores]:
+        """The scores of each leg, with their distribution and the keys that were read.
+
+        Args:
+            allowed: `[C]`, the chunks that may be among the `k` hits; by default all live ones.
 
         Raises:
             As `search`.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise BadInput("the question is empty; a search needs one")
-        scorers = {
-            "bm25": self._bm25_scores,
-            "keys": self._key_scores,
-            "vectors": self._vector_scores,
-        }
-        return {leg: scorers[leg](question) for leg in self._choose_legs(by)}
+        wanted = self._legs.live if allowed is None else allowed
+        return self._legs.score(question, by, search, wanted, k)
+
+    def scores(self, question: str, by: Sequence[str] | None = None) -> dict[str, ScoreArray]:
+        """Each leg's exact score of every chunk, `[C]`, in the order of `chunk_documents`.
+
+        Raises:
+            As `search`.
+        """
+        return {leg: of.values for leg, of in self.leg_scores(question, by, "exact").items()}
 
     def fuse_scores(
         self,
@@ -151,14 +175,9 @@ class CorpusIndex:
         Args:
             allowed: the chunks that ranks are counted among; by default all live ones.
         """
-        if fuse not in ("standard", "ranks"):
-            raise BadInput(f"fuse is {fuse!r}; give 'standard' or 'ranks'")
-        if len(scored) == 1:
-            return next(iter(scored.values()))
-        if fuse == "ranks":
-            ranked = self._live_chunks() if allowed is None else allowed
-            return fuse_reciprocal_ranks(scored, ranked, depth, weights or {})
-        return fuse_standard_scores(scored, self._live_chunks(), weights or {})
+        live = self._legs.live
+        legs = {name: complete_scores(scores, live) for name, scores in scored.items()}
+        return _fuse(legs, live, fuse, weights, depth, live if allowed is None else allowed)
 
     def chunk_documents(self) -> list[str | None]:
         """The id of each chunk's document; None for chunks that were deleted."""
@@ -168,6 +187,10 @@ class CorpusIndex:
             owners = zip(segment.chunk_docs, segment.live, strict=True)
             ids += [names[doc] if is_live else None for doc, is_live in owners]
         return ids
+
+    def key_arrays(self) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """By segment, the keys `[N, H·d]` int8 and where each chunk's begin `[C + 1]`."""
+        return [part for segment in self._segments if (part := segment.keys()) is not None]
 
     def documents(self) -> Iterator[dict[str, Any]]:
         """The live documents: `id`, `title`, `metadata`."""
@@ -193,6 +216,8 @@ class CorpusIndex:
             "documents_deleted": deleted,
             "bytes": sum(file.size for entry in entries for file in entry.files),
             "legs": list(self.legs),
+            "search": self.manifest.search,
+            "searches": dict(Counter(structure_kind(segment.files) for segment in self._segments)),
             "proxy": recipe.get("model"),
             "heads": recipe.get("heads"),
             "language": self.manifest.settings.language,
@@ -206,26 +231,23 @@ class CorpusIndex:
         A writer may have merged since: the files of this state are read through their open handles.
         `retrieval/storage/verification.py` reads the files that are on disk now.
         """
-        return [
+        faults = [
             f"{file.entry.path}: {MISMATCH}"
             for segment in self._segments
             for file in segment.files.values()
             if not file.is_intact()
         ]
+        # no search reads training queries: a writer may have replaced them
+        queries = self.manifest.queries
+        if queries and Manifest.read(self.home).queries == queries:
+            why = file_fault(self.home, queries)
+            faults += [f"{queries.path}: {why}"] if why else []
+        return faults
 
     def close(self) -> None:
         """Closes the files."""
         for segment in self._segments:
             segment.close()
-
-    def _choose_legs(self, by: Sequence[str] | None) -> tuple[str, ...]:
-        wanted = self.legs if by is None else tuple(dict.fromkeys(by))
-        if not wanted or (missing := [leg for leg in wanted if leg not in self.legs]):
-            raise BadInput(
-                f"this index cannot be searched by {missing if wanted else 'nothing'}; "
-                f"it has {', '.join(self.legs)}"
-            )
-        return wanted
 
     def _allowed_chunks(self, conditions: Sequence[MetadataCondition]) -> Mask:
         """Which chunks are live and meet every condition: `[C]`."""
@@ -238,32 +260,6 @@ class CorpusIndex:
                 mask = mask & meets[segment.chunk_docs]
             masks.append(mask)
         return np.concatenate(masks) if masks else np.zeros(0, bool)
-
-    def _bm25_scores(self, question: str) -> ScoreArray:
-        terms = index_terms(question, self.manifest.settings.language)
-        segments = self._segments
-        parts = bm25([s.postings for s in segments], [s.live for s in segments], terms)
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-    def _key_scores(self, question: str) -> ScoreArray:
-        recipe = KeyRecipe.from_json(self.manifest.settings.keys or {})
-        queries = self.models.key_encoder(recipe).encode_question(question)
-        parts = [part for segment in self._segments if (part := segment.keys()) is not None]
-        if not parts:
-            return np.zeros(0, np.float32)
-        best = [max_similarities(queries, *part, heads=len(recipe.heads)) for part in parts]
-        return chunk_scores(np.concatenate(best, axis=2), self._live_chunks())
-
-    def _live_chunks(self) -> Mask:
-        masks = [segment.live for segment in self._segments]
-        return np.concatenate(masks) if masks else np.zeros(0, bool)
-
-    def _vector_scores(self, question: str) -> ScoreArray:
-        encoder = self.models.encoder(self.manifest.settings.vectors or "")
-        query = encoder.encode([question])[0]
-        parts = [part for segment in self._segments if (part := segment.vectors()) is not None]
-        scores = [inner_products(part, query) for part in parts]
-        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
     def _make_hit(self, chunk: int, score: float, scores: Mapping[str, float]) -> Hit:
         s = int(np.searchsorted(self._bounds, chunk, "right")) - 1
@@ -283,6 +279,25 @@ class CorpusIndex:
             record["heading"],
             scores,
         )
+
+
+def _fuse(
+    legs: Mapping[str, LegScores],
+    live: Mask,
+    fuse: FusionRule,
+    weights: Mapping[str, float] | None,
+    depth: int,
+    ranked: Mask,
+) -> ScoreArray:
+    """The scores of several legs as one array, `[C]`; a single leg's stay as they are."""
+    if fuse not in ("standard", "ranks"):
+        raise BadInput(f"fuse is {fuse!r}; give 'standard' or 'ranks'")
+    if len(legs) == 1:
+        return next(iter(legs.values())).values
+    if fuse == "standard":
+        return fuse_standard_scores(legs, weights or {})
+    values = {name: leg.values for name, leg in legs.items()}
+    return fuse_reciprocal_ranks(values, ranked, depth, weights or {})
 
 
 def _check_k(k: Any) -> int:

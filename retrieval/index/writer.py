@@ -4,19 +4,24 @@ documents ─ chunks ─ terms, keys, vectors ─► new segment ─► manifest
                                               ▲ killed here: the next writer deletes the segment
 A document that is put again replaces the one of its id in the same commit. Deletions are a list
 beside the segments. Small segments are merged as they accumulate: what models computed is copied.
+A merged segment with many keys gets a structure that searches find keys by, see `structures.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
+from tamis.retrieval.approximate.segment_search import check_kind, kind_for, structure_kind
+from tamis.retrieval.approximate.types import Progress
+from tamis.retrieval.index.models import ChunkModels as ChunkModels
+from tamis.retrieval.index.structures import SegmentStructures
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
 from tamis.retrieval.storage.compaction import merge_segments, next_merge
 from tamis.retrieval.storage.files import FileEntry, file_entry
@@ -24,10 +29,6 @@ from tamis.retrieval.storage.garbage import next_segment_number, remove_unrefere
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
 from tamis.retrieval.storage.snapshot import read_deletions
-
-if TYPE_CHECKING:
-    from tamis.probes.model.encoder import Encoder
-    from tamis.retrieval.keys.encoder import KeyEncoder
 
 BATCH_CHUNKS = 2048
 """Documents are committed in batches of about this many chunks."""
@@ -55,14 +56,6 @@ class PutCounts:
     repeated: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkModels:
-    """The models that encode chunks; None for what the index does not have."""
-
-    keys: KeyEncoder | None = None
-    vectors: Encoder | None = None
-
-
 class IndexWriter:
     """Puts and deletes documents, and merges segments; made by `retrieval/index/sessions.py`.
 
@@ -70,6 +63,9 @@ class IndexWriter:
 
     Args:
         name: the manifest it commits to: the one that searches read, or that of a rebuild.
+
+    Attributes:
+        report_keys: called while a structure is built, with how many more keys it has taken in.
     """
 
     def __init__(
@@ -80,6 +76,7 @@ class IndexWriter:
         # an unfinished rebuild beside this index has used segment numbers, too
         self.manifest = replace(manifest, next_segment=next_segment_number(home))
         self._put_ids: set[str] = set()
+        self.report_keys: Progress = lambda keys: None
         self.deleted_docs = read_deletions(home, manifest.deleted)
         self._places: dict[str, tuple[DocumentPlace, str]] = {}
         for entry in manifest.segments:
@@ -155,6 +152,24 @@ class IndexWriter:
         while run := next_merge(self.manifest.segments, self.deleted_docs, everything=True):
             self._merge(run)
 
+    def optimise(self, search: str = "auto", renew: bool = False) -> None:
+        """Merges segments as `compact` does, and gives large ones the structure for a search.
+
+        Args:
+            search: `auto` or `graph`, `ivf`, `exact` for none; later segments get it, too.
+            renew: compute training queries anew, and build all structures again.
+
+        Raises:
+            BadInput: no such search. MissingExtra: it needs FAISS, which is not installed.
+        """
+        check_kind(search)
+        queries = None if renew else self.manifest.queries
+        if (search, queries) != (self.manifest.search, self.manifest.queries):
+            self._write_manifest(self.manifest.next_generation(search=search, queries=queries))
+        before = {entry.name for entry in self.manifest.segments} if renew else set()
+        self.compact()
+        self._complete_structures(before)
+
     def finish(self, exact: bool = False) -> None:
         """Merges the small segments of a build, and commits the index as complete.
 
@@ -168,6 +183,7 @@ class IndexWriter:
             self.delete(surplus)
         if len(self.manifest.segments) > 1 or self.deleted_docs:
             self.compact()
+        self._complete_structures()
         if self.manifest.complete and self._name == MANIFEST:
             return
         self._name = MANIFEST
@@ -210,9 +226,20 @@ class IndexWriter:
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]
             writer.save("vectors", self.models.vectors.encode(lines).numpy().astype(np.float16))
 
+    def _complete_structures(self, renewed: Collection[str] = ()) -> None:
+        """Builds what segments lack for the index's search; those of `renewed` again."""
+        if self.manifest.settings.keys is None:
+            return
+        for entry in self.manifest.segments:
+            wanted = kind_for(self.manifest.search, entry.tokens)
+            is_old = entry.name in renewed and wanted != "exact"
+            if is_old or wanted != structure_kind(entry.file_names):
+                self._merge([entry])
+
     def _merge(self, run: Sequence[SegmentEntry]) -> None:
         names = {entry.name for entry in run}
-        merged = merge_segments(self.home, run, self.deleted_docs, self.manifest)
+        structures = SegmentStructures(self.home, self.manifest, self.models, self.report_keys)
+        merged = merge_segments(self.home, run, self.deleted_docs, self.manifest, structures.add_to)
         kept = tuple(entry for entry in self.manifest.segments if entry.name not in names)
         for name in names:
             self.deleted_docs.pop(int(name), None)
@@ -222,6 +249,7 @@ class IndexWriter:
                 segments=tuple(sorted(segments, key=lambda entry: entry.name)),
                 next_segment=self.manifest.next_segment + 1,
                 deleted=self._save_deletions(),
+                queries=structures.queries_entry,
             )
         )
         if merged.documents:

@@ -5,7 +5,7 @@ score     [C]         how far that stands out among the chunks, squared, over he
 
 ColBERT adds the best products up. A token such as `the` then counts as much as the name that the
 question is about, though every chunk has a key for it. So a query counts by how far a chunk's best
-key is above the mean of all live chunks; squared, and divided by the standard deviation. What is
+key is above the mean of other chunks; squared, and divided by their standard deviation. What is
 rare in the corpus counts most, as with idf, without a table of words.
 Figures: docs/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
 """
@@ -13,6 +13,7 @@ Figures: docs/log/retrieval-and-selectors.md#2026-11-24-the-corpus-index.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,20 +62,41 @@ def inner_products(vectors: NDArray[Any], query: Any) -> Floats:
     return products
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The best keys of the chunks that a chunk is compared with: mean and spread, `[H, R, 1]`."""
+
+    mean: Floats
+    spread: Floats
+
+
+def reference_of(best: Floats) -> Reference:
+    """The reference that the chunks of `best` make, `[H, R, C]`; chunks without keys do not count.
+
+    Without a chunk, no chunk stands out.
+    """
+    compared = best[..., np.isfinite(best).all((0, 1))]
+    if not compared.size:
+        shape = (*best.shape[:2], 1)
+        return Reference(np.full(shape, np.inf, np.float32), np.ones(shape, np.float32))
+    spread = np.maximum(compared.std(2, keepdims=True), 1e-6)
+    return Reference(compared.mean(2, keepdims=True), spread)
+
+
+def stand_out_scores(best: Floats, reference: Reference) -> Floats:
+    """How far each chunk's best keys stand out from those of the reference: `[C]`, at least 0."""
+    above = np.maximum(best - reference.mean, 0)
+    scores: Floats = (above * above / reference.spread).mean(1).sum(0)
+    return scores
+
+
 def chunk_scores(best: Floats, live: NDArray[np.bool_]) -> Floats:
     """How far each chunk's best keys stand out among those of the live chunks: `[C]`, at least 0.
 
     Args:
         best: `[H, R, C]` of `max_similarities`. live: `[C]` bool.
     """
-    compared = live & np.isfinite(best).all((0, 1)) if best.size else live
-    if not compared.any():
-        return np.zeros(best.shape[2], np.float32)
-    reference = best[..., compared]
-    spread = np.maximum(reference.std(2, keepdims=True), 1e-6)
-    above = np.maximum(best - reference.mean(2, keepdims=True), 0)
-    scores: Floats = (above * above / spread).mean(1).sum(0)
-    return scores
+    return stand_out_scores(best, reference_of(best[..., live]))
 
 
 def _chunk_blocks(starts: NDArray[Any], max_keys: int) -> Iterator[tuple[int, int]]:

@@ -45,7 +45,9 @@ def shared_neighbours(nearest: NDArray[np.int64], N: int, limit: int) -> Table:
     return table
 
 
-def prune_candidates(keys: Tensor, table: Table, limit: int) -> Table:
+def prune_candidates(
+    keys: Tensor, table: Table, limit: int, rows: NDArray[np.int64] | None = None
+) -> Table:
     """Keeps at most `limit` of each key's candidates, in many directions: `[N, limit]`.
 
     A candidate is dropped if one kept before it is nearer to it than the key is (the rule of
@@ -53,11 +55,13 @@ def prune_candidates(keys: Tensor, table: Table, limit: int) -> Table:
 
     Args:
         keys: `[N, D]`, in the space where distance counts. table: candidates, best first.
+        rows: the keys that the rows of the table are of; by default all, in order.
     """
-    parts = []
-    for start in range(0, len(keys), BLOCK_KEYS):
-        stop = min(start + BLOCK_KEYS, len(keys))
-        parts.append(_prune_block(keys, torch.arange(start, stop), table[start:stop], limit))
+    own = torch.arange(len(keys)) if rows is None else torch.from_numpy(rows)
+    parts = [np.zeros((0, limit), np.int32)]
+    for start in range(0, len(table), BLOCK_KEYS):
+        stop = min(start + BLOCK_KEYS, len(table))
+        parts.append(_prune_block(keys, own[start:stop], table[start:stop], limit))
     return np.concatenate(parts)
 
 

@@ -8,7 +8,7 @@ chunk is copied a few times at most.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +70,14 @@ def merge_segments(
     segments: Sequence[SegmentEntry],
     deleted_docs: Mapping[int, set[int]],
     manifest: Manifest,
+    finish: Callable[[Path, Sequence[Segment]], None] = lambda folder, old: None,
 ) -> SegmentEntry:
-    """Writes the live documents of some segments as a new one; the manifest is not touched."""
+    """Writes the live documents of some segments as a new one; the manifest is not touched.
+
+    Args:
+        finish: called with the folder of the new segment, once its keys and vectors are in it, and
+            with the old segments; what it writes there belongs to the new one.
+    """
     old = [
         Segment(home, entry, sorted(deleted_docs.get(int(entry.name), ())))
         for entry in sorted(segments, key=lambda entry: entry.name)
@@ -85,6 +91,7 @@ def merge_segments(
         parts = [segment.vectors() for segment in old]
         live = [part[s.live] for part, s in zip(parts, old, strict=True) if part is not None]
         writer.save("vectors", np.concatenate(live))
+    finish(writer.folder, old)
     for segment in old:
         segment.close()
     return writer.close()

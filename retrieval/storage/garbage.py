@@ -31,9 +31,10 @@ def remove_unreferenced(home: Path, name: str, state: Manifest) -> None:
         if folder.name not in segments and (is_known or _is_from_this_writer(folder, state)):
             shutil.rmtree(folder, ignore_errors=True)
     if is_known:
-        lists = {of.deleted.path for of in (state, other) if of and of.deleted}
-        for file in home.glob("deleted-*.npy"):
-            if file.name not in lists:
+        states = [of for of in (state, other) if of]
+        named = {file.path for of in states for file in (of.deleted, of.queries) if file}
+        for file in (*home.glob("deleted-*.npy"), *home.glob("queries-*.npy")):
+            if file.name not in named:
                 file.unlink(missing_ok=True)
     for file in home.glob(TEMPORARY_GLOB):
         file.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ DIR/manifest.json            generation, settings, segments with files and check
 DIR/building.json            the same of an index that is built to replace it; readers ignore it
 DIR/segments/000001/…        immutable; named by the manifest or left over from a crash
 DIR/deleted-000007.npy       [K, 2] segment and document numbers of deleted documents
+DIR/queries-000004.npy       [T, H·d] training queries of the structures that searches use
 DIR/lock                     held by the one writer
 
 A commit writes new files first and replaces the manifest last, by one rename: a reader gets the
@@ -57,6 +58,11 @@ class SegmentEntry:
     tokens: int
     files: tuple[FileEntry, ...]
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of its files in its folder."""
+        return tuple(Path(file.path).name for file in self.files)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -67,6 +73,8 @@ class Manifest:
         complete: false while the first build is under way or was cut short.
         next_segment: the number of the next segment; numbers are never used twice.
         deleted: the file that lists deleted documents; None while there are none.
+        search: the structure that new segments get, see `retrieval/approximate`.
+        queries: the file of training queries; None until a structure needed them.
         sources: fingerprint of the corpus that is being indexed; None once the index is complete,
             or where the caller gave none.
     """
@@ -77,6 +85,8 @@ class Manifest:
     next_segment: int = 1
     segments: tuple[SegmentEntry, ...] = ()
     deleted: FileEntry | None = None
+    search: str = "auto"
+    queries: FileEntry | None = None
     sources: str | None = None
     format: int = FORMAT
     tamis: str = field(default_factory=lambda: version("tamis"))
@@ -137,10 +147,11 @@ def _parse_manifest(body: dict[str, Any]) -> Manifest:
         SegmentEntry(**{**segment, "files": tuple(FileEntry(**file) for file in segment["files"])})
         for segment in body.pop("segments")
     )
-    deleted = body.pop("deleted")
+    deleted, queries = body.pop("deleted"), body.pop("queries", None)
     return Manifest(
         settings=IndexSettings(**body.pop("settings")),
         segments=segments,
         deleted=FileEntry(**deleted) if deleted else None,
+        queries=FileEntry(**queries) if queries else None,
         **body,
     )

@@ -21,13 +21,13 @@ def find_faults(home: Path) -> list[str]:
     while True:
         manifest = Manifest.read(home)
         entries = [entry for segment in manifest.segments for entry in segment.files]
-        entries += [manifest.deleted] if manifest.deleted else []
-        faults = [f"{entry.path}: {why}" for entry in entries if (why := _fault(home, entry))]
+        entries += [file for file in (manifest.deleted, manifest.queries) if file]
+        faults = [f"{entry.path}: {why}" for entry in entries if (why := file_fault(home, entry))]
         if not faults or Manifest.read(home) == manifest:
             return faults
 
 
-def _fault(home: Path, entry: FileEntry) -> str:
+def file_fault(home: Path, entry: FileEntry) -> str:
     """What is wrong with a file; empty if nothing is."""
     path = Path(entry.path)
     if path.is_absolute() or ".." in path.parts:

@@ -56,6 +56,7 @@ class AskedContext:
         hits: the chunks that were read, best first as ranked by the index.
         tokens_in: of all of them. tokens_out: of `text`.
         timings_ms: `search`, then the stages of compression, and `total`.
+        keys_read: as of `CorpusIndex.search`.
     """
 
     text: str
@@ -65,6 +66,7 @@ class AskedContext:
     tokens_out: int
     compressed: Compressed | None
     timings_ms: Mapping[str, float]
+    keys_read: int = 0
 
 
 def ask_context(
@@ -75,6 +77,7 @@ def ask_context(
     top_k: int = TOP_K,
     where: Mapping[str, Any] | Sequence[str] | str | None = None,
     by: Sequence[str] | None = None,
+    search: str = "auto",
     method: str = DEFAULT,
     proxy: Any = AUTO,
     rules: Rules = RULES,
@@ -91,7 +94,7 @@ def ask_context(
         index: an open index, or the folder of one.
         max_tokens: the most tokens of output, citations included.
         top_k: how many chunks of the index are read.
-        where, by: as for `CorpusIndex.search`.
+        where, by, search: as for `CorpusIndex.search`.
         method, proxy, rules, root, cache, options: as for `tamis.compress`.
 
     Raises:
@@ -103,10 +106,11 @@ def ask_context(
     check_keywords(options, method, ask_context)
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
-    hits = opened.search(question, top_k, where, by=by)
+    hits = opened.search(question, top_k, where, by=by, search=search)
     search_ms = (time.perf_counter() - clock) * 1e3
     if not hits:
-        return AskedContext("", (), (), 0, 0, None, {"search": search_ms, "total": search_ms})
+        timings = {"search": search_ms, "total": search_ms}
+        return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
     result = compress(
         question,
         [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],
@@ -129,6 +133,7 @@ def ask_context(
         result.tokens_out,
         replace(result, timings_ms=timings),
         timings,
+        hits.keys_read,
     )
 
 

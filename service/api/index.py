@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
+from tamis.retrieval.approximate.segment_search import check_kind
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.index.training_queries import load_questions
 from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCounts
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
@@ -76,17 +79,31 @@ def build_index(
     proxy: str | Path | None = None,
     root: Path | None = None,
     overwrite: bool = False,
+    search: str = "auto",
+    questions: Path | None = None,
     report: DocumentCallback | None = None,
 ) -> PutCounts:
     """Builds an index of a corpus; an interrupted build is resumed.
 
+    Args:
+        search: the structure that large segments get: `auto`, `graph`, `ivf`, or `exact` for none.
+        questions: a text file with questions that the graph follows, one a line.
+
     Raises:
-        BadInput: an index exists already, or the corpus cannot be read. IndexBusy: another process
-            writes to it. ProxyMissing: a model is not on this machine.
+        BadInput: an index exists already, or the corpus or the questions cannot be read. IndexBusy:
+            another process writes to it. ProxyMissing: a model is not on this machine.
+            MissingExtra: `ivf` needs FAISS.
     """
+    check_kind(search)
+    if settings.keys is None and (search in ("graph", "ivf") or questions):
+        raise BadInput(
+            "an index of words alone has no keys to search: leave out the search and its questions"
+        )
     found = find_corpus_files(paths)
-    readers = load_readers(settings, proxy, root)
-    with create_index(home, settings, readers, overwrite, corpus_fingerprint(paths)) as writer:
+    asked = load_questions(questions) if questions else ()
+    readers = replace(load_readers(settings, proxy, root), questions=asked)
+    sources = corpus_fingerprint(paths)
+    with create_index(home, settings, readers, overwrite, sources, search) as writer:
         counted = writer.put(read_documents(found, fields, encoding), report)
         writer.finish(exact=True)
     return counted
@@ -111,6 +128,39 @@ def add_documents(
     readers = load_readers(Manifest.read(home).settings, proxy, root)
     with open_writer(home, readers) as writer:
         return writer.put(read_documents(found, fields, encoding), report)
+
+
+def optimise_index(
+    home: Path,
+    search: str = "auto",
+    *,
+    questions: Path | None = None,
+    proxy: str | Path | None = None,
+    root: Path | None = None,
+    report: Callable[[int], None] = lambda keys: None,
+) -> None:
+    """Merges the segments of an index, and gives large ones the structure for a search.
+
+    Args:
+        search: `auto`, `graph`, `ivf`, or `exact` for none; what is added later gets it, too.
+        questions: a text file with questions that the graph follows, one a line; all structures are
+            then built again.
+        report: called with how many more keys a structure has taken in, of each head.
+
+    Raises:
+        BadInput: there is no index, it has no keys, there is no such search, or the questions
+            cannot be read. IndexBusy: another process writes to it. MissingExtra: `ivf` needs
+            FAISS. ProxyMissing: the model that makes training queries is not on this machine.
+    """
+    settings = Manifest.read(home).settings
+    if settings.keys is None:
+        raise BadInput(f"{home} indexes words alone: there are no keys to search; nothing was done")
+    check_kind(search)
+    asked = load_questions(questions) if questions else ()
+    readers = load_readers(replace(settings, vectors=None), proxy, root)
+    with open_writer(home, replace(readers, questions=asked)) as writer:
+        writer.report_keys = report
+        writer.optimise(search, renew=questions is not None)
 
 
 def load_readers(

@@ -116,9 +116,11 @@ class Client(ClientConnection):
         *,
         index: str | None = None,
         where: Mapping[str, Any] | None = None,
+        search: str = "auto",
     ) -> SearchAnswer:
-        """Passages of an index."""
-        return self._post("/v1/search", search_body(query, k, index, where), SearchAnswer)
+        """Passages of an index; `search` says how its keys are searched."""
+        body = search_body(query, k, index, where, search)
+        return self._post("/v1/search", body, SearchAnswer)
 
     def expand(
         self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1
@@ -222,9 +224,11 @@ class AsyncClient(ClientConnection):
         *,
         index: str | None = None,
         where: Mapping[str, Any] | None = None,
+        search: str = "auto",
     ) -> SearchAnswer:
         """As `Client.search`."""
-        return await self._post("/v1/search", search_body(query, k, index, where), SearchAnswer)
+        body = search_body(query, k, index, where, search)
+        return await self._post("/v1/search", body, SearchAnswer)
 
     async def expand(
         self, documents: Documents, spans: Sequence[Mapping[str, Any]], neighbours: int = 1

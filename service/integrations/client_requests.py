@@ -76,8 +76,10 @@ def compress_body(query: str | Sequence[str], documents: Documents, fields: Any)
     return {**questions, "documents": list(documents), **fields}
 
 
-def search_body(query: str, k: int, index: str | None, where: Mapping[str, Any] | None) -> Any:
-    body = {"query": query, "k": k, "index": index, "where": where}
+def search_body(
+    query: str, k: int, index: str | None, where: Mapping[str, Any] | None, search: str
+) -> Any:
+    body = {"query": query, "k": k, "index": index, "where": where, "search": search}
     return {name: value for name, value in body.items() if value is not None}
 
 

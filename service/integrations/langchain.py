@@ -250,6 +250,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
     index: Any = None
     k: int = Field(10, ge=1, description="how many passages of the index to look at")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
+    search: str = Field("auto", description="how keys of the index are searched")
     _current_index: Any = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -278,8 +279,11 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
         """The best passages of the index in its newest state, each with its offsets."""
         current_index = self._current_index or _open_index(self.index)
         self._current_index = current_index.newest()
-        hits = self._current_index.search(query, self.k, where=self.where)
-        return [Document(hit.text, id=hit.id, metadata=_hit_metadata(hit)) for hit in hits]
+        hits = self._current_index.search(query, self.k, where=self.where, search=self.search)
+        return [
+            Document(hit.text, id=hit.id, metadata=_hit_metadata(hit, hits.keys_read))
+            for hit in hits
+        ]
 
 
 def _open_index(given: Any) -> Any:
@@ -291,8 +295,9 @@ def _open_index(given: Any) -> Any:
     return CorpusIndex.open(Path(given))
 
 
-def _hit_metadata(hit: Any) -> dict[str, Any]:
+def _hit_metadata(hit: Any, keys_read: int) -> dict[str, Any]:
     """A document's own metadata, with the passage's offsets and score under `hit`."""
     location = {"doc": hit.doc, "start": hit.start, "stop": hit.stop, "score": hit.score}
+    location["keys_read"] = keys_read
     title = {} if hit.title is None else {"title": hit.title}
     return {**title, **hit.metadata, "hit": location}

@@ -10,11 +10,13 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 from tamis.probes.errors import BadIndex, BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.probing.linear import LinearProbe
+from tamis.retrieval.approximate import segment_search
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import ChunkModels
@@ -64,11 +66,18 @@ def versioned_proxy() -> Proxy:
 
 
 def index_with_keys(home: Path) -> Proxy:
-    """An index of words and keys, in two segments, with deletions; and the proxy that read it."""
+    """An index of words and keys, in two segments, the larger one with a graph, with deletions.
+
+    Returns:
+        The proxy that read it.
+    """
     proxy = versioned_proxy()
     recipe = recipe_for(proxy)
-    readers = ChunkModels(KeyEncoder(proxy, recipe))
-    with create_index(home, IndexSettings(keys=recipe.as_json()), readers) as writer:
+    readers = ChunkModels(KeyEncoder(proxy, recipe), None, ["word1?"])
+    with (
+        mock.patch.object(segment_search, "AUTO_KEYS", 100),
+        create_index(home, IndexSettings(keys=recipe.as_json()), readers) as writer,
+    ):
         writer.put(make_documents(12))
         writer.finish()
     with open_writer(home, readers) as writer:

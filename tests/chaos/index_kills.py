@@ -2,15 +2,17 @@
 
     python -m tests.chaos.index_kills --kills 200
 
-A child puts, replaces, deletes and compacts small documents without end and reports each commit;
-the parent kills it somewhere between its first commit and the last that it would make. The index on
-disk must be in the state after all acknowledged changes, with or without the one under way; every
-byte must match its checksum, and the next writer must get the lock.
+A child puts, replaces, deletes, compacts and optimises small documents without end and reports
+each commit; the parent kills it somewhere between its first commit and the last that it would make.
+The index on disk must be in the state after all acknowledged changes, with or without the one under
+way; every byte must match its checksum, and the next writer must get the lock. The index has keys,
+and large segments a graph: what a search of keys finds must be chunks of that state, each once.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import select
@@ -19,13 +21,21 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import torch
+
+from tamis.retrieval.approximate import segment_search
+from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import IndexWriter
+from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tests.probes import tiny
+from tests.retrieval.keys.test_encoder import recipe_for
 
 State = dict[str, str]
 Change = tuple[str, list[CorpusDocument], list[str]]
@@ -33,16 +43,31 @@ LAST = 10_000
 """Changes of one child: more than it makes before it is killed, however fast the disk."""
 SOON = 10
 """A child is killed a moment after it has acknowledged up to so many."""
+GRAPH_KEYS = 200
+"""Segments of this corpus that have so many keys get a graph."""
+
+
+@cache
+def models() -> ChunkModels:
+    """A small model that reads the keys of chunks."""
+    proxy = tiny.proxy("llama")
+    return ChunkModels(KeyEncoder(proxy, recipe_for(proxy)), None, ["word1 number2?"])
+
+
+def settings() -> IndexSettings:
+    """An index of words and keys."""
+    recipe = models().keys.recipe.as_json()
+    return IndexSettings(keys=json.loads(json.dumps(recipe)))
 
 
 def change(number: int, state: State) -> Change:
     """The change of that number, made to that state: the same one for parent and child."""
     draw = random.Random(number)
-    kind = draw.choice(["put", "put", "put", "delete", "compact"])
+    kind = draw.choice(["put", "put", "put", "delete", "compact", "optimise"])
     if kind == "delete" and state:
         return "delete", [], draw.sample(sorted(state), min(len(state), draw.randint(1, 3)))
-    if kind == "compact":
-        return "compact", [], []
+    if kind in ("compact", "optimise"):
+        return kind, [], []
     ids = draw.sample(range(30), draw.randint(1, 5))
     documents = [
         CorpusDocument(f"d{i}", f"word{i} number{number} " * draw.randint(1, 40)) for i in ids
@@ -64,16 +89,22 @@ def apply(writer: IndexWriter, of: Change) -> None:
         writer.put(documents)
     elif kind == "delete":
         writer.delete(gone)
+    elif kind == "optimise":
+        writer.optimise("graph")
     else:
         writer.compact()
 
 
 def on_disk(home: Path) -> State:
     """The texts that an index serves, every byte of it verified."""
-    index = CorpusIndex.open(home)
+    index = CorpusIndex.open(home, proxy=models().keys.proxy)
     faults = index.verify()
     assert not faults, faults
-    hits = index.search("word0 " + " ".join(f"word{i}" for i in range(30)), 10_000, by=["bm25"])
+    question = " ".join(f"word{i}" for i in range(30))
+    hits = index.search(f"word0 {question}", 10_000, by=["bm25"])
+    by_keys = [hit.id for hit in index.search("word3 number7", 20, by=["keys"])]
+    assert len(set(by_keys)) == len(by_keys)
+    assert set(by_keys) <= {hit.id for hit in hits}
     texts: dict[str, list[tuple[int, str]]] = {}
     for hit in hits:
         texts.setdefault(hit.doc, []).append((hit.start, hit.text))
@@ -84,9 +115,9 @@ def on_disk(home: Path) -> State:
 def child(home: Path, first: int, state: State, say: Callable[[bytes], object]) -> None:
     """Makes changes and acknowledges each; the first writer builds."""
     opened = (
-        open_writer(home)
+        open_writer(home, models())
         if (home / "manifest.json").exists()
-        else create_index(home, IndexSettings())
+        else create_index(home, settings(), models())
     )
     with opened as writer:
         say(b"o")
@@ -129,23 +160,37 @@ def _wait(ears: int, seconds: float) -> None:
 
 def run(home: Path, kills: int, seed: int = 0) -> dict[str, int]:
     """Kills so many writers; raises AssertionError at the first index that is not as it must be."""
+    threads, keys = torch.get_num_threads(), segment_search.AUTO_KEYS
+    torch.set_num_threads(1)  # OpenMP does not survive a fork
+    segment_search.AUTO_KEYS = GRAPH_KEYS
+    try:
+        return _run(home, kills, seed)
+    finally:
+        torch.set_num_threads(threads)
+        segment_search.AUTO_KEYS = keys
+
+
+def _run(home: Path, kills: int, seed: int) -> dict[str, int]:
     draw, state, number, between, halfway = random.Random(seed), State(), 0, 0, 0
+    graphs = 0
     for _ in range(kills):
         acknowledged, at_work = kill_once(home, number, state, draw)
         for n in range(number, number + acknowledged):
             state = after(state, change(n, state))
         number += acknowledged
         found = on_disk(home)
+        graphs += "graph" in CorpusIndex.open(home).stats()["searches"]
         if found != state:  # the change under way was committed, and not acknowledged any more
             state = after(state, change(number, state))
             number += 1
             halfway += 1
             assert found == state, "the index is in a state that no change led to"
         between += at_work and acknowledged > 0
-    with open_writer(home) as writer:
+    with open_writer(home, models()) as writer:
         writer.compact()
     assert on_disk(home) == state
     return {
+        "with_a_graph": graphs,
         "kills": kills,
         "between_first_and_last_commit": between,
         "commits": number,

@@ -19,6 +19,7 @@ from tamis.service.cli.bench import (
     rerank,
     retrieval,
     run,
+    search,
     selectors,
     sinks,
     speed,
@@ -42,6 +43,7 @@ app.command("peers", epilog=peers.EPILOG)(peers.peers)
 app.command("places", epilog=places.EPILOG)(places.places)
 app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
 app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
+app.command("search", epilog=search.EPILOG)(search.search)
 app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
 app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
 app.command("tools", epilog=tools.EPILOG)(tools.tools)

@@ -9,7 +9,7 @@ import typer
 
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.commands.index import By, Folder, Where, parse_legs
+from tamis.service.cli.commands.index import By, Folder, Search, Where, parse_legs
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
@@ -37,6 +37,7 @@ def ask_context(
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Chunks that are read.")] = 20,
     where: Where = None,
     by: By = None,
+    search: Search = "auto",
     method: opt.Method = DEFAULT,
     proxy: opt.Proxy = AUTO,
     cache: Annotated[
@@ -67,6 +68,7 @@ def ask_context(
         top_k=top_k,
         where=where,
         by=parse_legs(by),
+        search=search,
         method=method,
         proxy=proxy,
         root=models,
@@ -101,6 +103,7 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
             for of in result.citations
         ],
         "chunks_read": [{"id": hit.id, "score": hit.score} for hit in result.hits],
+        "keys_read": result.keys_read,
         "usage": {"input_tokens": result.tokens_in, "output_tokens": result.tokens_out},
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
     }

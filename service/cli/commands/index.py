@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
-from tamis.service.cli.commands import index_fit
+from tamis.service.cli.commands import index_fit, index_optimise
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import (
@@ -35,6 +35,8 @@ EPILOG = """
 `tamis index search docs.index -q "How are keys rotated?" --where lang=en --where "year>=2020"`
 
 `tamis index add docs.index docs/new.md`, `tamis index delete docs.index new.md`
+
+`tamis index optimise docs.index` merges what was added, and makes large indexes quick to search
 
 `tamis index verify docs.index` reads every byte against its checksum
 """
@@ -68,6 +70,27 @@ Where = Annotated[
         show_default=False,
     ),
 ]
+Search = Annotated[
+    str,
+    typer.Option(
+        "--search",
+        help="How keys are searched: exact, graph or ivf; auto takes what the index has.",
+    ),
+]
+Structure = Annotated[
+    str,
+    typer.Option(
+        "--search",
+        help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact "
+        "below 400,000 keys and graph above.",
+    ),
+]
+Questions = Annotated[
+    Path | None,
+    typer.Option(
+        "--questions", help="Questions that the graph follows, a line each. Default: general ones."
+    ),
+]
 By = Annotated[
     str | None,
     typer.Option("--by", help="Search by these alone: bm25, keys, vectors, with commas."),
@@ -97,6 +120,8 @@ def build(
             "--overwrite", help="Replace an index that is there, once the new one is finished."
         ),
     ] = False,
+    search: Structure = "auto",
+    questions: Questions = None,
     id_field: IdField = None,
     text_field: TextField = None,
     title_field: TitleField = "title",
@@ -128,6 +153,8 @@ def build(
             proxy=proxy,
             root=models_folder(root),
             overwrite=overwrite,
+            search=search,
+            questions=questions,
             report=report,
         )
     print_counts(out, counted, clock, quiet)
@@ -201,6 +228,7 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
         typer.echo(f"{index}: {sizes}", err=True)
 
 
+app.command("optimise", epilog=index_optimise.EPILOG)(index_optimise.optimise)
 app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
 
 
@@ -212,6 +240,7 @@ def search(
     k: Annotated[int, typer.Option("--top-k", "-k", help="At most so many chunks.")] = 10,
     where: Where = None,
     by: By = None,
+    how: Search = "auto",
     json: opt.AsJson = False,
     proxy: Proxy = None,
     root: RootFolder = None,
@@ -221,11 +250,12 @@ def search(
 
     found = CorpusIndex.open(index, proxy=proxy, root=models_folder(root))
     started = time.perf_counter()
-    hits = found.search(question, k, where, by=parse_legs(by))
+    hits = found.search(question, k, where, by=parse_legs(by), search=how)
     ms = (time.perf_counter() - started) * 1e3
     if json:
         rows = [hit_json(hit) for hit in hits]
-        typer.echo(dump_json({"question": question, "hits": rows, "search_ms": round(ms, 1)}))
+        counts = {"keys_read": hits.keys_read, "search_ms": round(ms, 1)}
+        typer.echo(dump_json({"question": question, "hits": rows, **counts}))
         return
     make_console(markup=False).print(hits_table(hits))
     if not hits:
@@ -245,7 +275,13 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        text = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
+        text = (
+            decimal(value)
+            if name.startswith("bytes")
+            else f"{value:,}"
+            if type(value) is int
+            else value
+        )
         listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,32 @@ def indexing_progress(
     from tamis.service.documents.document_text import files_passed_over
     from tamis.service.files.corpus import count_documents, files_not_read, find_corpus_files
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     total = count_documents(find_corpus_files(corpus))
-    bar = Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=quiet, transient=True
-    )
-    with bar:
+    with _transient_bar(quiet) as bar:
         task = bar.add_task("indexing", total=total)
         yield (lambda *_: bar.advance(task)), time.perf_counter()
     if not quiet and (note := files_passed_over(files_not_read(corpus))):
         typer.echo(note, err=True)
+
+
+@contextmanager
+def optimising_progress(keys: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar over the keys that structures take in, as a callback for how many more they have."""
+    with _transient_bar(quiet) as bar:
+        task = bar.add_task("keys", total=keys)
+        yield lambda done: bar.advance(task, done)
+
+
+def _transient_bar(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )
 
 
 def print_counts(index: Path, counts: PutCounts, started: float, quiet: bool) -> None:

@@ -132,7 +132,7 @@ def measure_index(
             scored |= index.scores(query.text, [leg])
             leg_ms[leg].append((time.perf_counter() - clock) * 1e3)
         for name, fused in _system_scores(index, systems, scored):
-            metrics = _query_metrics(_rank_documents(fused, owners), query.grades)
+            metrics = query_metrics(_rank_documents(fused, owners), query.grades)
             rows.setdefault(name, []).append(metrics)
         report()
     by_system = {name: np.array(metrics) for name, metrics in rows.items()}
@@ -172,7 +172,7 @@ def _rank_documents(scores: ScoreArray, owners: Any, depth: int = 100) -> list[s
     return list(documents)
 
 
-def _query_metrics(ranked: Sequence[str], grades: Mapping[str, float]) -> list[float]:
+def query_metrics(ranked: Sequence[str], grades: Mapping[str, float]) -> list[float]:
     """recall@10, recall@100 and nDCG@10 (the gain is the grade, the discount log2 of rank + 1)."""
     relevant = {doc for doc, grade in grades.items() if grade > 0}
     gains = sorted((grades[doc] for doc in relevant), reverse=True)

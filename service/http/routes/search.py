@@ -31,6 +31,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
     state = service_state(request)
     name, index = state.find_index(body.index)
     check_limits(state.settings, [body.query], 0)
-    run_search = partial(index.search, body.query, body.k, body.where, by=body.by)
+    run_search = partial(
+        index.search, body.query, body.k, body.where, by=body.by, search=body.search
+    )
     hits = await run_while_connected(request.receive, asyncio.to_thread(run_search))
     return json_response(search_answer(name, hits))

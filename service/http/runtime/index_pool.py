@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tamis.probes.errors import TamisError
 
 if TYPE_CHECKING:
-    from tamis.retrieval.index.hit import Hit
+    from tamis.retrieval.index.hit import Hits
     from tamis.retrieval.index.store import CorpusIndex
 
 log = logging.getLogger("tamis")
@@ -25,7 +25,7 @@ class IndexPool:
         self._newest, self._lock = index, threading.Lock()
         self._readers: Counter[CorpusIndex] = Counter()
 
-    def search(self, *args: Any, **options: Any) -> list[Hit]:
+    def search(self, *args: Any, **options: Any) -> Hits:
         """As `CorpusIndex.search`, in the state committed last."""
         with self._borrow_newest() as index:
             return index.search(*args, **options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from tamis.service.http.schemas.base import Question, Response, StrictRequest, Text
+
+if TYPE_CHECKING:
+    from tamis.retrieval.index.hit import Hits
 
 
 class SearchRequest(StrictRequest):
@@ -18,6 +20,7 @@ class SearchRequest(StrictRequest):
     index: Text | None = None
     where: dict[str, Any] | list[Text] | Text | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
+    search: Literal["auto", "exact", "graph", "ivf"] = "auto"
 
 
 class SearchHit(Response):
@@ -36,14 +39,15 @@ class SearchHit(Response):
 
 
 class SearchAnswer(Response):
-    """Passages, best first."""
+    """Passages, best first; `keys_read` is what each query vector was compared with."""
 
     object: Literal["list"] = "list"
     index: Text
     data: list[SearchHit]
+    keys_read: int
 
 
-def search_answer(index: str, hits: Sequence[Any]) -> SearchAnswer:
+def search_answer(index: str, hits: Hits) -> SearchAnswer:
     """The answer for the hits of a `CorpusIndex`."""
     data = [
         SearchHit(
@@ -60,4 +64,4 @@ def search_answer(index: str, hits: Sequence[Any]) -> SearchAnswer:
         )
         for hit in hits
     ]
-    return SearchAnswer(index=index, data=data)
+    return SearchAnswer(index=index, data=data, keys_read=hits.keys_read)

@@ -22,9 +22,9 @@ from tests.retrieval.index.corpora import HARBOUR, build_index, make_documents, 
 class IndexWithTwoLegs(CorpusIndex):
     """An index that scores words twice, as two legs."""
 
-    def scores(self, question, by=None):
-        found = self._bm25_scores(question)
-        return {"bm25": found, "vectors": found.copy()}
+    def leg_scores(self, question, *_):
+        found = super().leg_scores(question)["bm25"]
+        return {"bm25": found, "vectors": found}
 
 
 def test_ranks_are_counted_among_the_documents_that_may_be_found(tmp_path):

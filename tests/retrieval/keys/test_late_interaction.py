@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tamis.retrieval.index.leg_scores import complete_scores
 from tamis.retrieval.index.rank_fusion import (
     fuse_reciprocal_ranks,
     fuse_standard_scores,
@@ -73,12 +74,12 @@ def test_standard_scores_do_not_depend_on_the_scale_of_a_leg():
     live = np.ones(4, bool)
     a = np.array([1, 2, 3, 4], np.float32)
     b = np.array([9, 0, 0, 1], np.float32)
-    fused = fuse_standard_scores({"a": a, "b": b}, live, {})
-    assert fuse_standard_scores({"a": 7 * a + 5, "b": b}, live, {}) == pytest.approx(
-        fused, abs=1e-5
-    )
-    flat = np.ones(4, np.float32)
-    assert fuse_standard_scores({"a": a, "c": flat}, live, {}) == pytest.approx((a - 2.5) / a.std())
+
+    def fused(**legs):
+        return fuse_standard_scores({n: complete_scores(s, live) for n, s in legs.items()}, {})
+
+    assert fused(a=7 * a + 5, b=b) == pytest.approx(fused(a=a, b=b), abs=1e-5)
+    assert fused(a=a, c=np.ones(4, np.float32)) == pytest.approx((a - 2.5) / a.std())
 
 
 def test_reciprocal_ranks_by_hand():

@@ -110,7 +110,14 @@ def test_a_retriever_finds_in_an_index_and_says_where_each_passage_stands(corpus
         hit = kept.metadata["hit"]
         assert (hit["doc"], TEXTS[1][hit["start"] : hit["stop"]]) == ("farm", TEXTS[1])
         assert (kept.metadata["title"], kept.metadata["tags"]) == ("Of barns", ["farm"])
+        assert hit["keys_read"] == 0  # an index of words
         assert asyncio.run(retriever.ainvoke(ASKED)) == [kept]
+
+
+def test_a_retriever_searches_as_it_was_told_to(corpus, free):
+    retriever = TamisRetriever(index=corpus, max_tokens=100, search="graph", **free)
+    with pytest.raises(BadInput, match="is a search of keys"):
+        retriever.invoke(ASKED)
 
 
 def test_a_retriever_sees_what_came_into_its_index_since(corpus, free):

@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tamis.retrieval.approximate import segment_search
 from tests.service.cli.cli_kit import tamis
 
 MARKDOWN = "# Keys\n\nKeys are rotated every ninety days.\n\n# Logs\n\nLogs are kept for a week.\n"
@@ -163,3 +164,42 @@ def test_a_search_of_words_loads_no_model_library(index):
         "assert not {'torch', 'transformers'} & set(sys.modules), 'loaded'"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_optimise_and_search_say_what_an_index_of_words_has_not(index, corpus, tmp_path):
+    assert "no keys" in refusal_message("index", "optimise", index)
+    asked = ("index", "search", index, "-q", "keys", "--search")
+    assert "choose from auto, exact, graph, ivf" in refusal_message(*asked, "annoy")
+    assert "is a search of keys" in refusal_message(*asked, "graph")
+    build = ("index", "build", corpus, "-o", tmp_path / "n", "--no-model", "--search")
+    assert "choose from" in refusal_message(*build, "annoy")
+    assert "no keys" in refusal_message(*build, "graph")
+    done = tamis(*asked, "exact", "--json")
+    assert json.loads(done.stdout)["keys_read"] == 0
+    assert json.loads(tamis("index", "stats", index, "--json").stdout)["searches"] == {"exact": 1}
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_an_index_is_optimised_for_the_questions_of_a_file(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(segment_search, "AUTO_KEYS", 20)
+    home, asked = tmp_path / "keys.index", tmp_path / "asked.txt"
+    asked.write_text("How often are keys rotated?\n")
+    words = ("index", "build", corpus, "-o", home, "--search", "exact")
+    assert tamis(*words).exit_code == 0
+    found = tamis("index", "search", home, "-q", "keys", "--search", "graph")
+    assert "tamis index optimise" in found.stderr
+    done = tamis("index", "optimise", home, "--questions", asked)
+    assert done.exit_code == 0, done.output
+    assert "(1 graph)" in done.stderr
+    done = tamis("index", "search", home, "-q", "How often are keys rotated?", "--json")
+    assert json.loads(done.stdout)["hits"][0]["document"] == "keys.md"
+    assert json.loads(done.stdout)["keys_read"] > 0
+    assert "holds no question" in refusal_message(
+        "index", "optimise", home, "--questions", _empty(tmp_path)
+    )
+
+
+def _empty(folder):
+    (folder / "none.txt").write_text("\n")
+    return folder / "none.txt"

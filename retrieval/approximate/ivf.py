@@ -1,0 +1,78 @@
+"""FAISS's IVF over one head's keys: clusters, of which the nearest to a query are read whole.
+
+FAISS compares bytes: it rounds query vectors, too. What it finds is scored again, exactly.
+
+ivf0_index.npy      the index as FAISS writes it, `IndexIVFScalarQuantizer` with 8 signed bits
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
+from tamis.retrieval.kv.faiss_library import faiss, search_and_count
+
+PROBES = 64
+KEYS_FOUND = 512
+SAMPLE_KEYS = 1 << 17
+ROUNDS = 10
+_BLOCK_KEYS = 1 << 16
+_BYTE = 127
+
+
+class IvfSearch:
+    """Finds keys of one head by inner product with FAISS's IVF.
+
+    Raises:
+        MissingExtra: FAISS is not installed.
+    """
+
+    kind: ClassVar[str] = "ivf"
+
+    def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
+        module = faiss()
+        self._keys, self._bytes = keys, arrays["index"]  # read in place
+        reader = module.ZeroCopyIOReader(module.swig_ptr(self._bytes), self._bytes.size)
+        self._index = module.read_index(reader, module.IO_FLAG_MMAP_IFC)
+        self._reader = reader
+
+    @staticmethod
+    def build(keys: NDArray[Any], queries: Floats | None, report: Progress) -> Arrays:
+        """The index of `[N, d]` int8 keys, with 4 √N clusters; queries change nothing."""
+        module = faiss()
+        N, d = keys.shape
+        lists = min(N, max(1, round(4 * N**0.5)))
+        product = module.METRIC_INNER_PRODUCT
+        index = module.IndexIVFScalarQuantizer(
+            module.IndexFlat(d, product),
+            d,
+            lists,
+            module.ScalarQuantizer.QT_8bit_direct_signed,
+            product,
+        )
+        index.by_residual = False
+        index.cp.niter = ROUNDS
+        index.cp.min_points_per_centroid = 1  # else FAISS warns on stderr where keys are few
+        index.train(keys[:: -(-N // SAMPLE_KEYS)].astype(np.float32))
+        for start in range(0, N, _BLOCK_KEYS):
+            part = keys[start : start + _BLOCK_KEYS].astype(np.float32)
+            index.add(part)
+            report(len(part))
+        return {"index": module.serialize_index(index)}
+
+    def find(self, queries: Floats, effort: float = 1.0) -> FoundKeys:
+        """The best keys in the clusters nearest to each query."""
+        probes = min(int(self._index.nlist), max(1, round(PROBES * effort)))
+        params = faiss().SearchParametersIVF(nprobe=probes)
+        k = min(int(self._index.ntotal), max(1, round(KEYS_FOUND * effort)))
+        largest = np.maximum(np.abs(queries).max(1, keepdims=True), 1e-9)
+        whole = np.ascontiguousarray(np.rint(queries * (_BYTE / largest)), np.float32)
+        (_, ids), read = search_and_count(lambda: self._index.search(whole, k, params=params))
+        rows, columns = np.nonzero(ids >= 0)
+        found = ids[rows, columns]
+        scores = np.einsum("fd,fd->f", queries[rows], self._keys[found].astype(np.float32))
+        read += len(queries) * int(self._index.nlist)
+        return FoundKeys(rows, found, scores, read)

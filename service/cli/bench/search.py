@@ -1,0 +1,127 @@
+"""`tamis bench search`: what the searches of an index's keys find, read, take and cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tamis.probes.errors import BadInput
+from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.console import make_console
+from tamis.service.cli.display.errors import report_errors
+from tamis.service.cli.options.bench_options import parse_list
+from tamis.service.cli.options.compress_options import AsJson
+from tamis.service.cli.options.target_files import check_images
+
+EPILOG = """
+**What is measured**
+
+Each structure is built over the keys of the index and asked all questions; what it finds is
+compared with the exact search. Beyond the size of the index, chunks are drawn that are like its
+own: their keys are moved as far as near keys lie apart, and they have no text.
+
+**Examples**
+
+`tamis bench search docs.index --questions asked.txt`
+
+`tamis bench search scifact.index --questions queries.jsonl --sizes 1000000,3000000,10000000
+--plot recall.png --plot-growth growth.png --json > search.json`; rows of
+`{"query", "qrels": {"id": 1}}` also give nDCG@10
+"""
+
+
+@report_errors()
+def search(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index with keys.")],
+    questions: Annotated[
+        Path, typer.Option(help="A question a line, or rows (.jsonl) with `query` and `qrels`.")
+    ],
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Tokens, with commas. Default: all of the index.", show_default=False),
+    ] = None,
+    structures: Annotated[
+        str, typer.Option(help="Which to build: graph, ivf, hnsw.")
+    ] = "graph,ivf",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many questions.")] = 100,
+    as_json: AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw recall against keys read here (.png, .svg).")
+    ] = None,
+    plot_growth: Annotated[
+        Path | None, typer.Option(help="Draw milliseconds against tokens here (.png, .svg).")
+    ] = None,
+) -> None:
+    """Compare the searches of an index's keys, at one or more sizes."""
+    from tamis.retrieval.index.store import CorpusIndex
+    from tamis.service.evaluation.evidence.tally import environment_facts
+    from tamis.service.evaluation.search.plots import draw_growth, draw_recall
+    from tamis.service.evaluation.search.run import STRUCTURES, SearchRun, load_asked
+
+    names = parse_list(structures, "structures")
+    if odd := [name for name in names if name not in STRUCTURES]:
+        raise BadInput(f"there is no structure {odd[0]!r}; choose from {', '.join(STRUCTURES)}")
+    check_images(plot)
+    check_images(plot_growth)
+    found = CorpusIndex.open(index)
+    if "keys" not in found.legs:
+        raise BadInput(f"{index} indexes words alone: it has no keys to search")
+    run = SearchRun(found, load_asked(questions, limit), _parse_sizes(sizes), names, bool(plot))
+    with record_bars() as progress:
+        tasks: dict[str, Any] = {}
+
+        def step(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.advance(tasks[what], done)
+
+        report = run.report(step)
+    report |= {"questions": len(run.questions), **environment_facts()}
+    if as_json:
+        typer.echo(json.dumps(report, indent=1))
+    else:
+        _print_report(report)
+    for path, draw in ((plot, draw_recall), (plot_growth, draw_growth)):
+        if path:
+            draw(report, path)
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _parse_sizes(given: str | None) -> list[int]:
+    words = parse_list(given, "sizes") if given else []
+    if odd := [word for word in words if not word.replace("_", "").isdecimal() or int(word) < 1]:
+        raise BadInput(f"sizes are {odd}; give whole numbers with commas, such as 1000000,3000000")
+    return sorted(int(word) for word in words)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    columns = {
+        "recall_at_10": ".3f",
+        "recall_at_10_keys": ".3f",
+        "ndcg_at_10": ".3f",
+        "keys_read": ".2%",
+        "ms_p50": ".1f",
+        "ms_p95": ".1f",
+        "cpu_ms_p50": ".1f",
+        "build_s": ".1f",
+        "bytes_a_token": ".1f",
+    }
+    for row in report["sizes"]:
+        title = f"{row['tokens']:,} keys, {row['real_tokens']:,} of text; {row['chunks']:,} chunks"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        table.add_column("search", no_wrap=True)
+        for name in columns:
+            table.add_column(name.replace("_", " "), justify="right")
+        for system, figures in row["systems"].items():
+            cells = [format(figures[n], f) if n in figures else "" for n, f in columns.items()]
+            table.add_row(system, *cells)
+        make_console().print(table)
+    slopes = [
+        f"{name} {slope:.2f}" for name, slope in report["growth"].items() if slope is not None
+    ]
+    if slopes:
+        make_console().print(f"log-log slope of CPU ms over tokens: {', '.join(slopes)}")
