@@ -1,9 +1,9 @@
-"""`tamis methods`: lists the methods of scoring."""
+"""`tamis methods`: lists the methods of scoring, and the readings that are compared with them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,12 +12,15 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json
 
+KINDS = ("compression", "reranking", "ordering", "reading")
 EPILOG = """
 **Examples**
 
 `tamis methods`
 
 `tamis methods --json`
+
+`tamis methods --kind reading` lists published readings of attention, for `tamis bench readings`
 
 `tamis compress docs/ -q "..." --method lexical` needs no model but a tokenizer
 """
@@ -26,9 +29,16 @@ EPILOG = """
 @report_errors()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    kind: Annotated[
+        str | None, typer.Option(help=f"Only one kind: {', '.join(KINDS)}.", show_default=False)
+    ] = None,
 ) -> None:
     """List the methods, what each needs and where it comes from. No model is loaded."""
-    rows = _rows()
+    from tamis.probes.errors import BadInput
+
+    if kind not in (None, *KINDS):
+        raise BadInput(f"--kind is {kind!r}; give one of {', '.join(KINDS)}")
+    rows = _reading_rows() if kind == "reading" else _rows(kind)
     if as_json:
         typer.echo(dump_json(rows))
         return
@@ -40,11 +50,18 @@ def methods(
     make_console().print(table)
 
 
-def _rows() -> list[dict[str, str]]:
+def _rows(kind: Any = None) -> list[dict[str, str]]:
     from tamis.compressors.registry import method_info, method_names
 
-    found = [(name, asdict(method_info(name))) for name in method_names(None)]
+    found = [(name, asdict(method_info(name))) for name in method_names(kind)]
     return [
         {"name": name} | {field: facts[field] for field in ("kind", "needs", "summary", "source")}
         for name, facts in found
     ]
+
+
+def _reading_rows() -> list[dict[str, str]]:
+    from tamis.probes.window_attention.registry import reading_info, reading_names
+
+    same = {"kind": "reading", "needs": "proxy"}
+    return [{"name": name, **same, **asdict(reading_info(name))} for name in reading_names()]

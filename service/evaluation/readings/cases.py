@@ -144,8 +144,8 @@ class CaseReader:
 
 def profile_heads(model: str, layers: int, by: str = "contrast") -> tuple[Head, ...] | None:
     """The best heads of a shipped profile within the layers that are read; None without one."""
-    if not HeadProfile.is_shipped(by, model):  # type: ignore[arg-type]
+    if not HeadProfile.is_shipped(by, model):
         return None
-    profile = HeadProfile.load_shipped(by, model)  # type: ignore[arg-type]
+    profile = HeadProfile.load_shipped(by, model)
     every = profile.best(profile.layers * profile.heads)
     return tuple(head for head in every if head[0] < layers)[:HEADS]

@@ -16,6 +16,7 @@ from tamis.service.datasets.record_files import FOLDS, fold_of
 from tamis.service.evaluation.readings.cases import ReadingCase
 
 L2_GRID = (0.003, 0.03, 0.3)
+_TRIAL_STEPS = 30
 
 
 def out_of_fold_scores(
@@ -66,7 +67,7 @@ def fit_with_chosen_l2(
         )
     if not fits or not held:
         return fit_listwise([*fits, *held], L2_GRID[1])[0]
-    losses = {l2: held_out_loss(fit_listwise(fits, l2)[0], held) for l2 in L2_GRID}
+    losses = {l2: held_out_loss(fit_listwise(fits, l2, _TRIAL_STEPS)[0], held) for l2 in L2_GRID}
     best = min(losses, key=lambda l2: losses[l2])
     return fit_listwise([*fits, *held], best)[0]
 
