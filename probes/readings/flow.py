@@ -13,7 +13,7 @@ are another; the template's opening is dropped and rows normalised again. Capaci
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class Flow(contract.Reading):
     info: ClassVar[ReadingInfo] = ReadingInfo(
         "maximum flow from the question down to each unit", "arXiv 2005.00928"
     )
+
+    def __init__(self, reader: Any) -> None:
+        """A reading by one proxy."""
+        super().__init__(reader)
 
     def visitors(self, shape: WindowShape) -> VisitorFactories:
         """The capacities between units."""

@@ -56,6 +56,10 @@ def readings(
         str,
         typer.Option("--readings", help="Names, with commas; options as zero:gamma=0.2."),
     ] = DEFAULT_READINGS,
+    heads: Annotated[
+        list[Path] | None,
+        typer.Option(help="Profiles of `tamis heads find`, judged by their best 8. Repeatable."),
+    ] = None,
     budgets: Annotated[str, typer.Option(help="Shares of the tokens, with commas.")] = "0.1,0.2",
     layers: Annotated[
         int | None, typer.Option(min=1, help="Read the first N layers; default two thirds.")
@@ -102,6 +106,7 @@ def readings(
             timed=timed,
             seed=seed,
             report=report,
+            profiles=heads or (),
         )
     for name, of in figures["sets"].items():
         for share in shares:

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.service.datasets.record_files import (
     RecordFile,
     ReportProgress,
@@ -15,7 +16,13 @@ from tamis.service.datasets.record_files import (
     name_distinctly,
     unanswerable_records,
 )
-from tamis.service.evaluation.readings.cases import HEADS, CaseReader, ReadingCase, profile_heads
+from tamis.service.evaluation.readings.cases import (
+    HEADS,
+    CaseReader,
+    ReadingCase,
+    heads_within,
+    profile_heads,
+)
 from tamis.service.evaluation.readings.figures import (
     CALIBRATED,
     RAW,
@@ -42,6 +49,7 @@ def compare_readings(
     timed: int,
     seed: int,
     report: ReportProgress,
+    profiles: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The table of readings as JSON: `sets`, `answerability`, `cost_ms`, `entering`, `data`.
 
@@ -49,6 +57,7 @@ def compare_readings(
         names: readings with their options; raw attention is added where it is missing.
         judged: a file with questions that have no answer; as many with one are read beside them.
         timed: on how many questions of the first file each reading is timed alone.
+        profiles: files of `tamis heads find`, judged beside those that ship.
 
     Raises:
         UnknownMethod: no such reading. BadInput: too few articles to fit and judge on.
@@ -65,9 +74,10 @@ def compare_readings(
         records = [*answerable_records(named[-1]), *unanswerable_records(named[-1])]
         probed = list(cases.read(named[-1], records, report))
     every = list(chain.from_iterable(sets.values()))
-    scores = all_scores(every, [*every, *probed], rows)
+    scores = all_scores(every, [*every, *probed], rows, report)
     if CALIBRATED in rows and cases.heads is not None:
-        scores |= head_scores([*every, *probed], best_heads(reader, layers), reader.card.heads)
+        best = best_heads(reader, layers, profiles)
+        scores |= head_scores([*every, *probed], best, reader.card.heads)
     figures, start = {}, 0
     for name, of in sets.items():
         figures[name] = set_figures(of, _part(scores, start, start + len(of)), shares, seed)
@@ -81,9 +91,19 @@ def compare_readings(
     }
 
 
-def best_heads(reader: Any, layers: int) -> dict[str, Any]:
-    """The best heads of every profile that ships for a proxy."""
-    found = {by: profile_heads(reader.card.name, layers, by) for by in PROFILES}
+def best_heads(reader: Any, layers: int, profiles: Sequence[Path]) -> dict[str, Sequence[Head]]:
+    """The best heads of every profile that ships for a proxy, and of those in files.
+
+    Raises:
+        BadModelFile: a file is no profile. ProbeMismatch: it is of another model.
+    """
+    found: dict[str, Sequence[Head] | None] = {
+        by: profile_heads(reader.card.name, layers, by) for by in PROFILES
+    }
+    for path in profiles:
+        profile = HeadProfile.load(path)
+        profile.check(reader.card, reader.layout.template.name)
+        found[profile.by] = heads_within(profile, layers)
     return {by: heads for by, heads in found.items() if heads is not None and len(heads) == HEADS}
 
 

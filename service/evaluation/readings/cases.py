@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import check_values
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Window, split_windows
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
 from tamis.probes.window_attention.contract import Reading
 from tamis.probes.window_attention.passes import read_window
-from tamis.probes.window_attention.registry import build_reading
+from tamis.probes.window_attention.registry import build_reading, reading_class
 from tamis.service.datasets.case_readings import case_identity
 from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
 from tamis.service.datasets.record_files import RecordFile, ReportProgress
@@ -65,6 +66,7 @@ class CaseReader:
         self.readings: dict[str, Reading] = {}
         for name in names:
             kind, options = parse_method_spec(name)
+            check_values(kind, reading_class(kind), options)
             self.readings[name] = build_reading(kind, reader, **options)
         self.heads = profile_heads(reader.card.name, layers)
         self._stores = {
@@ -146,6 +148,10 @@ def profile_heads(model: str, layers: int, by: str = "contrast") -> tuple[Head, 
     """The best heads of a shipped profile within the layers that are read; None without one."""
     if not HeadProfile.is_shipped(by, model):
         return None
-    profile = HeadProfile.load_shipped(by, model)
+    return heads_within(HeadProfile.load_shipped(by, model), layers)
+
+
+def heads_within(profile: HeadProfile, layers: int) -> tuple[Head, ...]:
+    """The best heads of a profile among the first layers."""
     every = profile.best(profile.layers * profile.heads)
     return tuple(head for head in every if head[0] < layers)[:HEADS]

@@ -20,6 +20,7 @@ from torch import Tensor
 from tamis.compressors.method import best_unit_scores
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.heads import Head
+from tamis.service.datasets.record_files import ReportProgress
 from tamis.service.datasets.records import gold_spans
 from tamis.service.datasets.statistics import paired_bootstrap
 from tamis.service.evaluation.evidence.tally import kept_gold_flags
@@ -37,11 +38,14 @@ Scores = list[Tensor]
 
 
 def all_scores(
-    cases: Sequence[ReadingCase], judged: Sequence[ReadingCase], names: Sequence[str]
+    cases: Sequence[ReadingCase],
+    judged: Sequence[ReadingCase],
+    names: Sequence[str],
+    report: ReportProgress,
 ) -> dict[str, dict[str, Scores]]:
     """By reading and column, the scores of every judged case."""
     found: dict[str, dict[str, Scores]] = {}
-    for name in names:
+    for done, name in enumerate(names, 1):
         pair = [RAW] if name == RAW else [RAW, name]
         probe = out_of_fold_scores(cases, judged, [name])
         found[name] = {
@@ -50,6 +54,7 @@ def all_scores(
             "probe": probe,
             "added": probe if name == RAW else out_of_fold_scores(cases, judged, pair),
         }
+        report("probes", done, len(names))
     return found
 
 

@@ -102,7 +102,7 @@ def fit_directions(
             mass = gold_mass(reader.body, window, heads, found)
             (-mass).backward()  # type: ignore[no-untyped-call]
             solver.step()
-            total += float(mass)
+            total += float(mass.detach())
         masses.append(total / len(windows))
     with torch.no_grad():
         after = [float(gold_mass(reader.body, window, heads, found)) for window in windows]

@@ -5,7 +5,6 @@ records ─ documents shuffled ─► prompt ─► reading [·, L, H] on disk �
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import check_values
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.bootstrap import stability
 from tamis.probes.probing.head_scores import check_temperature, contrast_score, probe_weights
@@ -158,9 +158,7 @@ def find_heads_by_file(
             where it needs some.
     """
     kind = finder_class(by)
-    known = set(inspect.signature(kind).parameters) - {"reader"}
-    if unknown := sorted(set(options) - known):
-        raise BadInput(f"{by} has no option {unknown}; its options are {sorted(known)}")
+    check_values(by, kind, options)
     if kind.info.reads_records and not files:
         raise BadInput(f"{by} reads labelled questions; give --data FILE")
     files = name_distinctly(files) if kind.info.reads_records else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tamis.compressors import registry
-from tamis.probes.errors import BadInput
+from tamis.probes.errors import BadInput, ProbeMismatch
+from tamis.probes.probing.heads import HeadProfile
 from tamis.service.datasets.record_files import RecordFile, fold_of
 from tamis.service.datasets.records import request_units
 from tamis.service.evaluation.readings import bench, cases, figures, fits
@@ -180,9 +182,28 @@ def test_the_command_prints_draws_and_writes_the_table(tmp_path, monkeypatch):
     assert all(ms > 0 for ms in found["cost_ms"].values())
 
 
+def test_profiles_in_files_are_judged_beside_those_that_ship(tmp_path):
+    card = kit.proxy().card
+    scores = ((0.9, 0.8, 0.7, 0.6), (0.9, 0.8, 0.7, 0.6))
+    path = tmp_path / "echo.json"
+    HeadProfile(card.name, card.revision, "short", 2, 4, "echo", scores).save(path)
+    found = bench.best_heads(kit.proxy(), 2, [path])
+    assert list(found) == ["echo"]
+    assert len(found["echo"]) == cases.HEADS
+    other = replace(HeadProfile.load(path), revision="x")
+    other.save(path)
+    with pytest.raises(ProbeMismatch):
+        bench.best_heads(kit.proxy(), 2, [path])
+
+
 def test_an_unknown_reading_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load_proxy", lambda *_: kit.proxy())
     file = write(tmp_path / "people.jsonl", people())
-    done = tamis("bench", "readings", "--data", file, "--readings", "rolout")
-    assert done.exit_code == 2
-    assert "did you mean 'rollout'" in done.stderr
+    for given, message in (
+        ("rolout", "did you mean 'rollout'"),
+        ("zero:gamma=much", "gamma is 'much'; give a number"),
+        ("flow:less_empty=true", "flow has no option ['less_empty']"),
+    ):
+        done = tamis("bench", "readings", "--data", file, "--readings", given)
+        assert done.exit_code == 2
+        assert message in done.stderr
