@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tamis.probes.errors import BadInput
+
 _MODEL_PARAMETERS = {"reader", "encoder", "parts"}
 _DESCRIPTIONS = {
     bool: "true or false",
@@ -42,6 +44,26 @@ def fits_kind(value: Any, kind: Any) -> bool:
         return kind is Any or isinstance(value, get_origin(kind) or kind)
     except TypeError:  # a protocol: it cannot be checked
         return True
+
+
+def check_values(name: str, method: Any, options: Mapping[str, Any]) -> None:
+    """Refuses what a class has no option for, before any model is loaded.
+
+    Args:
+        name: what messages call it. method: the class.
+
+    Raises:
+        BadInput: an option that it does not have, or a value of another kind than the option takes.
+    """
+    accepted = option_kinds(method)
+    if unknown := sorted(set(options) - set(accepted)):
+        raise BadInput(
+            f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}"
+        )
+    for option, value in options.items():
+        if not fits_kind(value, accepted[option]):
+            kinds = " or ".join(describe_kind(accepted[option]))
+            raise BadInput(f"{name}: {option} is {value!r:.80}; give {kinds}")
 
 
 def describe_kind(kind: Any) -> list[str]:

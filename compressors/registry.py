@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import MethodInfo, MethodKind
-from tamis.compressors.options import describe_kind, fits_kind, option_kinds
+from tamis.compressors.options import check_values
 from tamis.probes.errors import BadInput, UnknownMethod
 
 if TYPE_CHECKING:
@@ -169,15 +169,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         UnknownMethod: no such method. BadInput: an option that the method does not have, or a value
             of another kind than the option takes.
     """
-    accepted = option_kinds(method_class(name))
-    if unknown := sorted(set(options) - set(accepted)):
-        raise BadInput(
-            f"{name} has no option {unknown}; its options are {sorted(accepted) or 'none'}"
-        )
-    for option, value in options.items():
-        if not fits_kind(value, accepted[option]):
-            kinds = " or ".join(describe_kind(accepted[option]))
-            raise BadInput(f"{name}: {option} is {value!r:.80}; give {kinds}")
+    check_values(name, method_class(name), options)
 
 
 def load_proxy(proxy: Any, layers: int | None, root: Path | None = None) -> Any:

@@ -88,6 +88,10 @@ class TextTokenizer:
             _tokenized_text(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)
         ]
 
+    def token_text(self, token: int) -> str:
+        """The text of one token; U+FFFD where it is no whole character."""
+        return str(self._plain.decode([token], skip_special_tokens=False))
+
     def count(self, text: str) -> int:
         """The number of tokens of a text, without special tokens."""
         if len(text) < _SHORT_CHARS:

@@ -179,11 +179,12 @@ def test_a_private_name_stays_in_its_folder():
 MANY = 15
 ONE_KIND = (
     "compressors/methods",
+    "probes/readings",
     "retrieval/kv/selectors",
     "service/http/schemas",
     "service/cli/bench",
 )
-"""Folders whose modules are all of one kind: methods, selectors, dialects, benchmarks."""
+"""Folders whose modules are all of one kind: methods, readings, selectors, dialects, benchmarks."""
 
 
 def test_no_folder_is_crowded():

@@ -7,7 +7,7 @@ norms after each addition, GELU. Products run in oneDNN's layout where bf16 is f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,11 +109,25 @@ class Bert:
         Args:
             mask: `[B, L]`, false for padding, which no token attends to.
         """
+        *_, states = self.layer_states(ids, mask)
+        return states
+
+    def layer_states(self, ids: Tensor, mask: Tensor) -> Iterator[Tensor]:
+        """The states of the embeddings, then of each layer: `[B, L, D]` each; as `__call__`."""
         states = self._norm(embedding(ids, self._words) + self._positions[: ids.shape[1]])
         visible = None if bool(mask.all()) else mask[:, None, None, :]
+        yield states
         for layer in self._layers:
             states = layer(states, visible)
-        return states
+            yield states
+
+    def diagonal(self, states: Tensor, mask: Tensor, layer: int, head: int) -> Tensor:
+        """The attention of a head's tokens to themselves, `[B, L]` fp32.
+
+        Args:
+            states: those that the layer is given, `[B, L, D]`.
+        """
+        return self._layers[layer].diagonal(states, mask, head)
 
 
 class _Norm:
@@ -144,10 +158,22 @@ class _Layer:
     def _product(get: Any, name: str) -> Product:
         return Product(pack_weight(get(f"{name}.weight")), get(f"{name}.bias"))
 
-    def __call__(self, states: Tensor, visible: Tensor | None) -> Tensor:
+    def diagonal(self, states: Tensor, mask: Tensor, head: int) -> Tensor:
+        query, key, _ = self._split(states).float()
+        logits: Tensor = query[:, head] @ key[:, head].transpose(1, 2) * query.shape[-1] ** -0.5
+        weights = logits.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+        own: Tensor = weights.diagonal(dim1=1, dim2=2)
+        return own
+
+    def _split(self, states: Tensor) -> Tensor:
+        """Query, key and value: `[3, B, H, L, d]`."""
         batch, length, size = states.shape
         split = self.attend_in(states).view(batch, length, 3, self.heads, size // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)
+        return split.permute(2, 0, 3, 1, 4)
+
+    def __call__(self, states: Tensor, visible: Tensor | None) -> Tensor:
+        batch, length, size = states.shape
+        query, key, value = self._split(states)
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=visible)
         mixed = mixed.transpose(1, 2).reshape(batch, length, size)
         states = self.attention_norm(self.attend_out(mixed) + states)

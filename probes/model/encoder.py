@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
-from tamis.probes.model.bert import Bert
+from tamis.probes.model.bert import Bert, BertShape
 from tamis.probes.model.loading import choose_device, choose_dtype
+from tamis.probes.pooling import DEFAULT_POOLING, build_pooling
 from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
@@ -30,7 +32,7 @@ class Encoder:
 
     One departure from sentence-transformers: a text longer than a window is read in windows of
     254 word pieces and the mean is taken over the tokens of all of them; nothing is cut off.
-    Special tokens in a text are plain text.
+    Special tokens in a text are plain text. Other poolings than the mean: `with_pooling`.
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str = "encoder") -> None:
@@ -42,6 +44,17 @@ class Encoder:
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name)
         self._first, self._last = first, last
+        self._pooling = build_pooling(DEFAULT_POOLING)
+
+    def with_pooling(self, name: str) -> Encoder:
+        """The same model with another pooling, a file of `probes/poolings/`.
+
+        Raises:
+            BadInput: there is no such pooling.
+        """
+        twin = copy(self)
+        twin._pooling = build_pooling(name)
+        return twin
 
     @classmethod
     def from_folder(
@@ -96,8 +109,9 @@ class Encoder:
         windows = sorted(self._windows(texts), key=lambda window: len(window[1]), reverse=True)
         for batch in _batches(windows, batch_tokens):
             owners = torch.tensor([text for text, _ in batch])
-            sums.index_add_(0, owners, self._sum_states([ids for _, ids in batch]))
-            counts.index_add_(0, owners, torch.tensor([[float(len(ids))] for _, ids in batch]))
+            states, weights = self._sum_states([ids for _, ids in batch])
+            sums.index_add_(0, owners, states)
+            counts.index_add_(0, owners, weights)
         return torch.nn.functional.normalize(sums / counts, dim=-1)
 
     def _windows(self, texts: Sequence[str]) -> Iterator[Window]:
@@ -106,16 +120,34 @@ class Encoder:
             for start in range(0, max(len(encoded), 1), step):
                 yield text, [self._first, *encoded.ids[start : start + step], self._last]
 
-    def _sum_states(self, rows: Sequence[list[int]]) -> Tensor:
-        """The sum of each row's token states, `[B, D]`."""
+    def _sum_states(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """The weighted sum of each row's token states `[B, D]`, and of the weights `[B, 1]`."""
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
         sizes = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(longest) < sizes[:, None]).to(self.model.device)
         with torch.inference_mode():
-            states = self.model(ids.to(self.model.device), mask)
-            sums: Tensor = (states.float() * mask[..., None]).sum(1).cpu()
-        return sums
+            states, diagonal = self._pooled_layers(ids.to(self.model.device), mask)
+            weights = self._pooling.weights(mask, diagonal)[..., None]
+            return (states * weights).sum(1).cpu(), weights.sum(1).cpu()
+
+    def _pooled_layers(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The mean of the pooling's layers, `[B, n, D]` fp32, and the diagonal of its head."""
+        shape = self.model.shape
+        chosen, head = self._pooling.layers(shape.layers), self._pooling.head(*_size(shape))
+        if chosen == (shape.layers,) and head is None:
+            return self.model(ids, mask).float(), None
+        total, diagonal = torch.zeros(()), None
+        for number, states in enumerate(self.model.layer_states(ids, mask)):
+            if number in chosen:
+                total = total.to(states.device) + states.float()
+            if head is not None and number == head[0]:
+                diagonal = self.model.diagonal(states, mask, *head)
+        return total / len(chosen), diagonal
+
+
+def _size(shape: BertShape) -> tuple[int, int]:
+    return shape.layers, shape.heads
 
 
 class CachedEncoder:

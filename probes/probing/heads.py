@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, BadModelFile, ProbeMismatch
 from tamis.probes.probing import profile_file
 
-HeadScoring = Literal["needle", "copy", "contrast", "qr", "probe"]
+HeadScoring = str
+"""One of `HEAD_SCORINGS`, or a file of `service/training/finders/`."""
 HEAD_SCORINGS: tuple[HeadScoring, ...] = ("needle", "copy", "contrast", "qr", "probe")
 Head = tuple[int, int]
 """Layer and query head, counted from 0."""
@@ -152,8 +153,6 @@ class HeadProfile:
 
 @lru_cache(maxsize=32)
 def _load_shipped(by: HeadScoring, model: str) -> HeadProfile:
-    if by not in HEAD_SCORINGS:
-        raise BadInput(f"heads are found by {', '.join(HEAD_SCORINGS)}, not by {by!r}")
     path = profile_file.shipped_file(by, model)
     if not path.is_file():
         raise BadInput(

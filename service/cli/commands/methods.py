@@ -1,9 +1,9 @@
-"""`tamis methods`: lists the methods of scoring."""
+"""`tamis methods`: lists the methods of scoring, and the readings that are compared with them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,6 +20,8 @@ EPILOG = """
 
 `tamis methods --json`
 
+`tamis methods --kind reading` lists published readings of attention, for `tamis bench readings`
+
 `tamis compress docs/ -q "..." --method lexical` needs no model but a tokenizer
 """
 
@@ -31,22 +33,33 @@ KINDS = {
     "ordering": "sort the passages that are kept, for `--order`",
 }
 """The kinds of methods, in the order in which they are shown, and what each is for."""
+READING = "reading"
+_READINGS = "ways to read attention, for `tamis bench readings`; no `--method`"
 
 
 @report_errors()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option(help=f"Only one kind: {', '.join((*KINDS, READING))}.", show_default=False),
+    ] = None,
 ) -> None:
     """List the methods by kind, what each needs and where it comes from. No model is loaded."""
-    rows = _rows()
+    from tamis.probes.errors import BadInput
+
+    if kind not in (None, *KINDS, READING):
+        raise BadInput(f"--kind is {kind!r}; give one of {', '.join((*KINDS, READING))}")
+    rows = _reading_rows() if kind == READING else _rows(kind)
     if as_json:
         typer.echo(dump_json(rows))
         return
     console = make_console()
-    for kind, what in KINDS.items():
-        console.print(f"[bold]{kind}[/bold]: {what}")
-        console.print(_table([row for row in rows if row["kind"] == kind]))
-        console.print()
+    for name, what in (KINDS | {READING: _READINGS}).items():
+        if of_kind := [row for row in rows if row["kind"] == name]:
+            console.print(f"[bold]{name}[/bold]: {what}")
+            console.print(_table(of_kind))
+            console.print()
 
 
 def _table(rows: list[dict[str, str]]) -> Table:
@@ -59,13 +72,20 @@ def _table(rows: list[dict[str, str]]) -> Table:
     return table
 
 
-def _rows() -> list[dict[str, str]]:
+def _rows(kind: Any = None) -> list[dict[str, str]]:
     from tamis.compressors.registry import method_info, method_names
 
-    found = [(name, asdict(method_info(name))) for name in method_names(None)]
+    found = [(name, asdict(method_info(name))) for name in method_names(kind)]
     rows = [
         {"name": name} | {field: facts[field] for field in ("kind", "needs", "summary", "source")}
         for name, facts in found
     ]
     kinds = list(KINDS)
     return sorted(rows, key=lambda row: (kinds.index(row["kind"]), row["name"] != DEFAULT))
+
+
+def _reading_rows() -> list[dict[str, str]]:
+    from tamis.probes.window_attention.registry import reading_info, reading_names
+
+    same = {"kind": READING, "needs": "proxy"}
+    return [{"name": name, **same, **asdict(reading_info(name))} for name in reading_names()]

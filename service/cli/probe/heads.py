@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -15,8 +15,21 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import SHARP, ReadingsFolder
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.probe_options import named_or_shipped_probe, parse_record_file
+from tamis.service.cli.options.probe_options import named_or_shipped_probe
 from tamis.service.cli.options.target_files import check_images, check_targets
+from tamis.service.cli.probe import head_studies
+from tamis.service.cli.probe.head_options import (
+    READ_AND_KEPT,
+    Best,
+    By,
+    Data,
+    Out,
+    Png,
+    ProxyName,
+    check_by,
+    record_files,
+)
+from tamis.service.training.heads.finder import finder_info, finder_names
 
 if TYPE_CHECKING:
     from tamis.probes.probing.heads import HeadProfile
@@ -28,6 +41,10 @@ EPILOG = """
 
 `tamis heads find --by needle --data train.jsonl.gz:100 --out needle.json --png needle.png`
 
+`tamis heads find --by induction --option draws=2 --out induction.json` needs no data
+
+`tamis heads check induction.json --data train.jsonl.gz:20` masks them, and random ones
+
 `tamis heads overlap --k 16` says how far the ways to find heads agree
 
 `tamis heads basin --data multi.jsonl.gz:100 --out basin.json --png basin.png`
@@ -37,27 +54,29 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
 )
-BY_CHOICES = ("needle", "copy", "contrast", "qr", "probe")
-
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        help="Labelled JSONL, maybe as FILE:LIMIT to use LIMIT questions. Repeatable.",
-        show_default=False,
-    ),
-]
-ProxyName = Annotated[
-    str, typer.Option("--proxy", help="A zoo name, a folder, or a hub id on this machine.")
-]
-By = Annotated[str, typer.Option("--by", help=f"{', '.join(BY_CHOICES)}.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the profile here, as JSON.")]
-Png = Annotated[Path | None, typer.Option("--png", help="Also draw the map as an image.")]
 Cache = ReadingsFolder
-Best = Annotated[int, typer.Option("--k", min=1, help="How many heads to name.")]
+FIND_HELP = "\n\n".join((
+    "Score every head of a proxy.",
+    "On labelled questions: needle: the last row's mass on a sentence made up and hidden in the "
+    "records' texts (EHPC, arXiv 2501.12959). copy: answer tokens copied from gold sentences "
+    "(retrieval heads, arXiv 2404.15574). contrast: gold documents against the others (CoRe, arXiv "
+    "2510.02219). qr: mass on gold beyond what an empty question draws (QRHead, arXiv 2506.09944). "
+    "probe: the weights of a fitted probe; reads nothing.",
+    *(
+        f"{name}: {info.summary} ({info.source})"
+        + ("; on labelled questions." if info.reads_records else "; needs no data.")
+        for name in finder_names()
+        for info in [finder_info(name)]
+    ),
+))  # fmt: skip
+
+app.command("basin")(head_studies.position_bias)
+app.command("check")(head_studies.check)
+app.command("roles")(head_studies.roles)
+app.command("focus")(head_studies.focus)
 
 
-@app.command()
+@app.command(help=FIND_HELP)
 @report_errors()
 def find(
     by: By,
@@ -76,20 +95,18 @@ def find(
     probe: Annotated[
         Path | None, typer.Option(help="For --by probe; default: the one that ships.")
     ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="NAME=VALUE of a finder, such as draws=2. Repeatable."),
+    ] = None,
     cache: Cache = None,
 ) -> None:
-    """Score every head of a proxy on labelled questions.
-
-    needle: the last row's mass on a sentence made up and hidden in the records' texts (EHPC).
-    copy: answer tokens copied from gold sentences (retrieval heads). contrast: gold documents
-    against the others (CoRe). qr: mass on gold beyond what an empty question draws (QRHead).
-    probe: the weights of a fitted probe; reads nothing.
-    """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.head_scores import check_temperature
+    from tamis.service.evaluation.evidence.panel import parse_method_spec
     from tamis.service.training.heads import profiles as finding
 
-    scoring = _check_by(by)
+    scoring = check_by(by)
     check_targets(out)
     check_images(png)
     if by == "contrast":
@@ -99,8 +116,13 @@ def find(
         profile = finding.profile_from_probe(
             reader, named_or_shipped_probe(probe, "question_rows", proxy)
         )
+    elif by not in READ_AND_KEPT:
+        found = record_files(data, limit, by) if data else []
+        _, given = parse_method_spec(":".join([by, *(options or ())]))
+        with file_bars() as report:
+            profile = finding.find_heads_by_file(load_proxy(proxy, None), by, found, given, report)
     else:
-        sources = _record_files(data, limit, by)
+        sources = record_files(data, limit, by)
         reader = load_proxy(proxy, None)
         with file_bars() as report:
             profile = finding.find_heads(
@@ -129,7 +151,7 @@ def show(
     from tamis.probes.probing.heads import HeadProfile
 
     check_images(png)
-    scoring = _check_by(by)
+    scoring = check_by(by)
     found = HeadProfile.load(profile) if profile else HeadProfile.load_shipped(scoring, proxy)
     _print_profile(found, k)
     _draw_profile(found, png)
@@ -162,76 +184,6 @@ def overlap(
     make_console().print(table)
     common = set.intersection(*map(set, best.values()))
     make_console().print(f"in all: {_head_names(sorted(common)) or 'none'}", highlight=False)
-
-
-@app.command("basin")
-@report_errors()
-def position_bias(
-    data: Data = None,
-    proxy: ProxyName = SHARP,
-    documents: Annotated[int, typer.Option(min=3, help="Places in the list.")] = 10,
-    document_tokens: Annotated[
-        int, typer.Option(min=1, help="First sentences of each, up to so many tokens.")
-    ] = 100,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use at most so many records a file.")
-    ] = None,
-    out: Out = None,
-    png: Png = None,
-) -> None:
-    """Measure how much attention each place in a list of documents draws (attnrank's profile).
-
-    Without --data, the profile that ships is shown.
-    """
-    from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.position_bias import PositionProfile, bias_ratio
-    from tamis.service.cli.probe.profile_plots import draw_position_bias, position_bias_text
-    from tamis.service.training.heads.position_bias import measure_position_bias
-
-    check_targets(out)
-    check_images(png)
-    if not data:
-        profile = PositionProfile.load_shipped(proxy)
-    else:
-        sources, reader = _record_files(data, limit, "basin"), load_proxy(proxy, None)
-        with file_bars() as report:
-            profile = measure_position_bias(reader, sources, documents, document_tokens, report)
-    make_console().print(position_bias_text(profile))
-    ratio = bias_ratio(profile.shares)
-    note = "" if profile.shows_basin else "; no layer reaches 1.3, so this is the nearest"
-    make_console().print(f"ends to middle {ratio:.2f} over {profile.cases} lists{note}")
-    if out:
-        profile.save(out)
-        typer.echo(f"wrote {out}", err=True)
-    if png:
-        draw_position_bias(profile, png)
-        typer.echo(f"wrote {png}", err=True)
-
-
-def _check_by(by: str) -> Any:
-    """The value of `--by`.
-
-    Raises:
-        BadInput: it is not one of `BY_CHOICES`.
-    """
-    from tamis.probes.errors import BadInput
-
-    if by not in BY_CHOICES:
-        raise BadInput(f"--by is {by!r}; give one of {', '.join(BY_CHOICES)}")
-    return by
-
-
-def _record_files(data: Sequence[str] | None, limit: int | None, what: str) -> list[Any]:
-    from dataclasses import replace
-
-    from tamis.probes.errors import BadInput
-
-    if not data:
-        raise BadInput(f"{what} reads labelled questions; give --data FILE")
-    found = [parse_record_file(name) for name in data]
-    return [
-        replace(s, limit=min(limit, s.limit or limit)) if limit is not None else s for s in found
-    ]
 
 
 def _load_profiles(paths: Sequence[Path] | None, proxy: str) -> dict[str, HeadProfile]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.options import check_values
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.bootstrap import stability
 from tamis.probes.probing.head_scores import check_temperature, contrast_score, probe_weights
@@ -25,6 +26,7 @@ from tamis.service.datasets.record_files import (
     name_distinctly,
 )
 from tamis.service.training.heads.cases import PROMPT_TOKENS
+from tamis.service.training.heads.finder import finder_class
 from tamis.service.training.heads.head_readings import HeadReadings
 
 TEMPERATURE = 0.01
@@ -137,3 +139,40 @@ def _model_fields(reader: Any) -> dict[str, Any]:
 
 def _rounded_rows(scores: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(value, 6) for value in row) for row in scores.tolist())
+
+
+def find_heads_by_file(
+    reader: Any,
+    by: HeadScoring,
+    files: Sequence[RecordFile],
+    options: Mapping[str, Any],
+    report: ReportProgress = lambda name, done, total: None,
+) -> HeadProfile:
+    """Scores every head of a proxy by a file of `finders/`.
+
+    Args:
+        reader: the proxy, loaded whole. options: the finder's own.
+
+    Raises:
+        UnknownMethod: no such finder. BadInput: an option that it does not have, or no records
+            where it needs some.
+    """
+    kind = finder_class(by)
+    check_values(by, kind, options)
+    if kind.info.reads_records and not files:
+        raise BadInput(f"{by} reads labelled questions; give --data FILE")
+    files = name_distinctly(files) if kind.info.reads_records else []
+    records = [answerable_records(file) for file in files]
+    cases = kind(reader, **options).find(
+        [record for rows in records for record in rows],
+        lambda done, total: report(by, done, total),
+    )
+    return HeadProfile(
+        **_model_fields(reader),
+        by=by,
+        scores=_rounded_rows(cases.double().mean(0)),
+        cases=len(cases),
+        stability=stability(cases, SIZES),
+        data=tuple(describe_file(f, len(rows)) for f, rows in zip(files, records, strict=True)),
+        settings=dict(options),
+    )

@@ -7,8 +7,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from tamis.probes.errors import BadModelFile, ProxyMissing
+from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import Encoder
+from tamis.probes.pooling import build_pooling, pooling_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,6 +130,64 @@ def test_folders_without_an_encoder_are_refused_with_the_way_out(folder, tmp_pat
         Encoder.from_folder(tmp_path)
     with pytest.raises(BadModelFile, match=r"\[CLS\]"):
         Encoder(None, Tokenizer(models.BPE()))
+
+
+def pooled_by_hand(folder, text: str, name: str) -> torch.Tensor:
+    """Σ w·s / Σ w of one short text, from all that transformers says of it."""
+    model = BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    ids = torch.tensor([[2, *(WORDS.index(w) for w in text.split()), 3]])
+    with torch.inference_mode():
+        out = model(input_ids=ids, output_hidden_states=True, output_attentions=True)
+    states = [layer[0] for layer in out.hidden_states]  # the embeddings, then two layers
+    n = len(states[0])
+    diagonal = out.attentions[1][0, 1].diagonal()  # the last layer and head of this small model
+    weights, chosen = {
+        "mean": (torch.ones(n), states[2]),
+        "last": (torch.eye(n)[-1], states[2]),
+        "weighted_mean": (torch.arange(1, n + 1).float(), states[2]),
+        "all_layers": (torch.ones(n), (states[1] + states[2]) / 2),
+        "ditto": (diagonal, (states[1] + states[2]) / 2),
+    }[name]
+    vector = (weights[:, None] * chosen).sum(0) / weights.sum()
+    return vector / vector.norm()
+
+
+@pytest.mark.parametrize("name", pooling_names())
+def test_every_pooling_is_its_weighted_mean_computed_by_hand(encoder, folder, name):
+    texts = ["the sieve", "what does not matter", "holds"]
+    expected = torch.stack([pooled_by_hand(folder, text, name) for text in texts])
+    ours = encoder.with_pooling(name)
+    torch.testing.assert_close(ours.encode(texts), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.encode(TEXTS).norm(dim=-1), torch.ones(len(TEXTS)))
+    alone = torch.cat([ours.encode([text]) for text in TEXTS])
+    torch.testing.assert_close(ours.encode(TEXTS, 40), alone, atol=1e-5, rtol=0)
+
+
+def test_the_mean_is_what_an_encoder_pools_by_to_the_bit(encoder):
+    assert torch.equal(encoder.with_pooling("mean").encode(TEXTS), encoder.encode(TEXTS))
+
+
+def test_weights_of_a_single_token_leave_its_state():
+    mask, diagonal = torch.tensor([[True, False]]), torch.tensor([[0.3, 0.9]])
+    for name in pooling_names():
+        weights = build_pooling(name).weights(mask, diagonal)
+        assert weights[0, 0] > 0
+        assert weights[0, 1] == 0
+
+
+def test_ditto_by_hand():
+    """Weights .5, .25, .25 on (1, 0), (0, 1), (0, 1) meet in the middle; their scale is nothing."""
+    states = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
+    for scale in (1, 7):
+        weights = build_pooling("ditto").weights(
+            torch.ones(1, 3).bool(), scale * torch.tensor([[0.5, 0.25, 0.25]])
+        )[0]
+        assert (weights @ states / weights.sum()).tolist() == [0.5, 0.5]
+
+
+def test_an_unknown_pooling_is_refused_with_those_there_are(encoder):
+    with pytest.raises(BadInput, match="all_layers, ditto, last, mean, weighted_mean"):
+        encoder.with_pooling("best")
 
 
 @pytest.mark.model

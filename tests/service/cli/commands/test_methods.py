@@ -10,6 +10,7 @@ import pytest
 from tamis.compressors import registry
 from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
+from tamis.probes.window_attention.registry import reading_class, reading_names
 from tamis.service.cli.commands.methods import KINDS
 from tests.service.cli.cli_kit import tamis
 
@@ -45,3 +46,24 @@ def test_every_method_has_a_line_below_its_kind_and_the_default_is_first():
         assert sorted(starts[start + 2 : stop]) == sorted(
             name for name in method_names(None) if method_info(name).kind == kind
         )
+
+
+def test_a_kind_lists_its_own_alone():
+    for kind in ("compression", "reranking", "ordering"):
+        rows = json.loads(tamis("methods", "--kind", kind, "--json").stdout)
+        assert [row["name"] for row in rows] == method_names(kind)
+
+
+def test_readings_are_listed_with_their_papers():
+    rows = json.loads(tamis("methods", "--kind", "reading", "--json").stdout)
+    assert [row["name"] for row in rows] == reading_names()
+    assert {row["kind"] for row in rows} == {"reading"}
+    papers = {row["name"]: row["source"] for row in rows}
+    assert papers["value_mass"] == "arXiv 2004.10102"
+    assert papers == {name: reading_class(name).info.source for name in reading_names()}
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are():
+    done = tamis("methods", "--kind", "guess")
+    assert done.exit_code == 2
+    assert "compression, reranking, ordering, reading" in done.stderr

@@ -1,0 +1,68 @@
+"""The contract of a pooling of token states, and its registry: a file in `poolings/`.
+
+A vector is Σ_i w_i·s_i / Σ_i w_i over a text's tokens, brought to unit length: s_i is the mean of
+token i's states in some layers, w_i its weight. Poolings differ in both.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from tamis.probes.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = Path(__file__).parent / "poolings"
+DEFAULT_POOLING = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingInfo:
+    """What a pooling is, in a line, and where it comes from."""
+
+    summary: str
+    source: str
+
+
+class Pooling:
+    """A pooling; subclasses override what they change of the plain mean of the last layer."""
+
+    info: ClassVar[PoolingInfo]
+
+    def layers(self, count: int) -> tuple[int, ...]:
+        """The states that are averaged: 0 is the embeddings, `count` the last layer."""
+        return (count,)
+
+    def head(self, layers: int, heads: int) -> tuple[int, int] | None:
+        """The layer and head whose attention of each token to itself `weights` is given."""
+        return None
+
+    def weights(self, mask: Tensor, diagonal: Tensor | None) -> Tensor:
+        """The weight of each token, 0 or more: `[B, n]` fp32.
+
+        Args:
+            mask: `[B, n]`, false for padding. diagonal: attention of the head's tokens to
+                themselves, `[B, n]`; None unless `head` names one.
+        """
+        return mask.float()
+
+
+def pooling_names() -> list[str]:
+    """The names of all poolings."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def build_pooling(name: str) -> Pooling:
+    """A pooling by its file's name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if name not in (known := pooling_names()):
+        raise BadInput(f"pooling is {name!r}; give one of {', '.join(known)}")
+    found: Pooling = importlib.import_module(f"tamis.probes.poolings.{name}").Pool()
+    return found

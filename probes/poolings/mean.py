@@ -1,0 +1,19 @@
+"""The mean of the last layer's states over all tokens: how all-MiniLM-L6-v2 was trained.
+
+Source: Sentence-BERT (Reimers & Gurevych 2019, arXiv 1908.10084, §3). Departures: none.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tamis.probes.pooling import Pooling, PoolingInfo
+
+
+class Mean(Pooling):
+    """The plain mean."""
+
+    info: ClassVar[PoolingInfo] = PoolingInfo("mean of the last layer", "arXiv 1908.10084")
+
+
+Pool = Mean
