@@ -38,15 +38,17 @@ class Filling:
             order: indexes of parts. protected: how many at its front are.
         """
         last = next((n for n, i in enumerate(order) if not self._take(i, limit)), len(order))
-        if not self.taken:
+        if not self.taken and protected:
             return []
-        self._close_gaps()
+        if self.taken:
+            self._close_gaps()
         self.first_taken = len(self.taken)
         lost = [i for i in order[last:protected] if not self.shown[i]]
         self._keep_out(lost)
         for i in order[max(last, protected) :]:
             self._take(i, limit)
-        self._close_gaps()
+        if self.taken:
+            self._close_gaps()
         return self.taken
 
     def _take(self, i: int, limit: int) -> bool:

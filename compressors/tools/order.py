@@ -6,19 +6,24 @@ from collections.abc import Sequence
 
 from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED, ParsedOutput, Part
 
+LARGE_TOKENS, LARGE_SHARE = 200, 0.1
+"""A protected part of more tokens than both goes behind the others: it would keep them out."""
 _NEAR = ((1, 0.5), (2, 0.25))
 _FROM_HEADER = 0.4
 
 
-def order_parts(parsed: ParsedOutput, values: Sequence[float]) -> tuple[list[int], int]:
+def order_parts(
+    parsed: ParsedOutput, values: Sequence[float], tokens: Sequence[int]
+) -> tuple[list[int], int]:
     """Indexes of the parts in the order in which they are taken, and how many are protected.
 
     Args:
-        values: a score a part; those of frames are ignored.
+        values: a score a part; those of frames are ignored. tokens: of each part.
     """
     rows = [i for i, part in enumerate(parsed.parts) if not part.is_frame]
     protected = [i for i in rows if parsed.parts[i].level <= LAST_PROTECTED]
-    protected.sort(key=lambda i: _urgency(parsed.parts, values, i))
+    large = max(LARGE_TOKENS, LARGE_SHARE * sum(tokens))
+    protected.sort(key=lambda i: (tokens[i] > large, *_urgency(parsed.parts, values, i)))
     rest = [i for i in rows if parsed.parts[i].level > LAST_PROTECTED]
     wanted = _spread(parsed.parts, _relative(values))
     size = max(1, len(parsed.parts) - 1)

@@ -32,7 +32,7 @@ class Packer:
         """Takes parts in order while they fit; behind the first that does not, unprotected ones.
 
         What is taken before the first that does not fit only grows with the budget: no protected
-        part is lost by a greater one.
+        part is lost by a greater one, once there is room for the first with its markers.
 
         Args:
             order: indexes of the parts. protected: how many of them are.

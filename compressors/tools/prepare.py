@@ -87,8 +87,10 @@ class PreparedToolOutputs:
         if (tokens := self.tokens_in[index]) <= limit:
             kept = ((0, len(text)),) if text else ()
             return CompressedToolOutput(text, kept, (), parsed.format, tokens, tokens)
-        order, protected = order_parts(parsed, _values_by_part(text, parsed.parts, values))
-        return self._packers[index].pack(order, protected, limit, marker, tokens)
+        packer = self._packers[index]
+        by_part = _values_by_part(text, parsed.parts, values)
+        order, protected = order_parts(parsed, by_part, packer.tokens)
+        return packer.pack(order, protected, limit, marker, tokens)
 
 
 def prepare_tool_outputs(

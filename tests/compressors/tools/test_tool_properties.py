@@ -140,9 +140,27 @@ def test_no_line_is_broken(text, share):
 def test_a_greater_budget_loses_no_protected_part(text, shares):
     parsed = parse_tool_output(text)
     small, large = (shorten(text, int(s * COUNTER.count(text))) for s in sorted(shares))
-    for part in parsed.parts:
+    for part in () if small.warnings else parsed.parts:
         if part.level <= LAST_PROTECTED and _is_shown(part, small.kept):
             assert _is_shown(part, large.kept)
+
+
+def test_no_protected_part_is_lost_from_one_limit_to_the_next():
+    """Messages of very different lengths: a short one must not take the place of a long one."""
+    rows = [f"plain line {i}" for i in range(60)]
+    for i, size in ((5, 40), (15, 2), (25, 25), (35, 1), (45, 12), (55, 3)):
+        rows[i] = f"ValueError: number {i} " + "because of a reason " * size
+    text = "\n".join(rows) + "\n"
+    parts = [p for p in parse_tool_output(text).parts if p.level <= LAST_PROTECTED]
+    assert len(parts) == 6
+    found, before = prepared(text), set()
+    for limit in range(0, COUNTER.count(text), 7):
+        [result] = found.select([0.0] * 60, [limit], default_marker)
+        shown = {part.start for part in parts if _is_shown(part, result.kept)}
+        if not result.warnings:  # with room for a part and its markers
+            assert before <= shown
+            before = shown
+    assert len(before) == 6
 
 
 def _is_shown(part, kept):

@@ -16,6 +16,7 @@ _KEY = re.compile(
     r" (?:code|syscall|errno|path|command|\d{3}|Could not|Conflicting|Found|Missing"
     r"|No matching|Cannot|[A-Z]\w*Error|Lifecycle|Invalid|Unsupported|peer )"
 )
+_UNRESOLVED = re.compile(r"npm (?:warn|WARN) (?:ERESOLVE|Could not|Conflicting|peer |Found: )")
 _ADVICE = re.compile(
     r" (?:A complete log|\s*/.*-debug|this command with|For a full report|Fix the upstream)"
 )
@@ -37,7 +38,7 @@ def mark_lines(lines: LineTable) -> int:
                 lines.mark(i, Level.DETAIL)
         elif row.startswith(("npm warn", "npm WARN", "warning ")):
             count += 1
-            lines.mark(i, Level.WARNING)
+            lines.mark(i, Level.DETAIL if _UNRESOLVED.match(row) else Level.WARNING)
         elif row.startswith("npm http"):
             count += 1
             lines.repeated(i)
