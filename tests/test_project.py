@@ -18,7 +18,7 @@ ANSWER = (
     "None of `allow_origins`, `allow_methods` and `allow_headers` can be set to `['*']` "
     "if `allow_credentials` is set to `True`."
 )
-EXAMPLES_MAX_BYTES = 150_000
+EXAMPLES_MAX_BYTES = 500_000
 
 
 def test_every_package_on_disk_is_listed():

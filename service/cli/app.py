@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tamis.service.cli.agents import hook, mcp, pipe
 from tamis.service.cli.bench import app as bench
 from tamis.service.cli.commands import (
     ask_context,
@@ -14,13 +15,10 @@ from tamis.service.cli.commands import (
     cache,
     compress,
     doctor,
-    hook,
     index,
     keys,
-    mcp,
     methods,
     models,
-    pipe,
     rerank,
     serve,
 )
