@@ -80,7 +80,7 @@ def begins_inside(line: str) -> bool:
     if word[:1].islower() or line[:1] in (",", ";", ")", "."):
         return True
     is_sign = _INSIDE_SIGN.match(word) or _INSIDE_SIGN.match(line)
-    return bool(is_sign) and (has_function_word(line) or has_stop(line))
+    return is_sign is not None and (has_function_word(line) or has_stop(line))
 
 
 def begins_with_code(line: str) -> bool:
@@ -117,6 +117,5 @@ def is_code(line: str) -> bool:
 
 def is_title(line: str) -> bool:
     """Whether most longer words of a bare line begin with a capital."""
-    words = [word for word in _WORD.findall(line) if len(word) > FEW_WORDS]
-    capitals = sum(str(word)[0].isupper() for word in words)
-    return 2 * capitals > len(words)
+    words: list[str] = [word for word in _WORD.findall(line) if len(word) > FEW_WORDS]
+    return 2 * sum(word[0].isupper() for word in words) > len(words)
