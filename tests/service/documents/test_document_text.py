@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tamis.probes.errors import BadInput, MissingExtra
+from tamis.service.documents import docx_text
 from tamis.service.documents.document_text import (
     InputFormat,
     left_out_note,
@@ -182,3 +183,14 @@ def test_a_folder_reads_all_formats_and_names_what_it_passed_over(tmp_path, monk
     assert 'pip install "tamis[documents]"' in str(fewer.skipped_note())
     with pytest.raises(MissingExtra, match="PDF needs a package"):
         gather_inputs([str(tmp_path / "b.pdf")], None, InputOptions())
+
+
+def test_a_word_document_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch):
+    monkeypatch.setattr(docx_text, "MAX_UNPACKED_BYTES", 1 << 20)
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b"a" * (1 << 21))
+    with pytest.raises(
+        BadInput, match=r"unpacks to 2,097,152 bytes and at most 1,048,576 are read"
+    ):
+        read_document(held.getvalue(), "bomb.docx")
