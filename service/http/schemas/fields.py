@@ -219,7 +219,7 @@ REQUESTS: dict[str, RequestFields] = {
         "tamis: `spans[]`", ("index", "start", "end"), unused=("score",), warnings=REFUSED
     ),
     "SearchRequest": RequestFields(
-        "tamis: `/v1/search`", ("query", "k", "index", "where", "by"), warnings=REFUSED
+        "tamis: `/v1/search`", ("query", "k", "index", "where", "by", "search"), warnings=REFUSED
     ),
 }  # fmt: skip
 """The fields of each request schema, by the name of its class."""
