@@ -40,8 +40,8 @@ def select(
     brings the unit that names it. A heading or a table's header with no kept unit below it makes
     room for text, unless it is mandatory or the best unit of all, and with `Rules.fill` comes back
     where room is left. Without that, calibrated units of a probability below `WORTHLESS` are left
-    out, all but the best. Under a threshold, units of lower value are left out, and headings are
-    treated like other units.
+    out, all but the best, unless nothing else fits. Under a threshold, units of lower value are
+    left out, and headings are treated like other units.
 
     Args:
         passages: the input.
@@ -78,11 +78,14 @@ def select(
     candidates = [u for u in candidates if u in shown]
     floor = -math.inf if budget.threshold is None else budget.threshold
     eligible = [u for u in candidates if values[u] >= floor]
+    useful = eligible
     if calibrated and not rules.fill and budget.threshold is None:
-        useful = [u for u in eligible if values[u] >= WORTHLESS]
-        eligible = useful or eligible[:1]
-    _fill(packer, candidates, eligible, ranking, budget.threshold is not None)
-    return _make_selection(packer, candidates, eligible, floor)
+        useful = [u for u in eligible if values[u] >= WORTHLESS] or eligible[:1]
+    _fill(packer, candidates, useful, ranking, budget.threshold is not None)
+    if not packer.kept_units and len(useful) < len(eligible):
+        useful = eligible  # nothing of use is short enough: the best that is
+        _fill(packer, candidates, useful, ranking, False)
+    return _make_selection(packer, candidates, useful, floor)
 
 
 def _fill(

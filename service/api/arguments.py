@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from tamis.compressors.options import option_kinds
-from tamis.compressors.registry import method_class
+from tamis.compressors.registry import method_class, method_info
 from tamis.compressors.rules import RULES, Rules
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
@@ -80,6 +80,8 @@ def check_keywords(options: Mapping[str, Any], method: str, function: Callable[.
         return
     own = [name for name in inspect.signature(function).parameters if name != "options"]
     accepted = sorted(option_kinds(method_class(method)))
+    if method_info(method).needs_encoder:
+        accepted.append("encoder")
     for name in options:
         if name in accepted:
             continue

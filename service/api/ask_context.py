@@ -95,7 +95,7 @@ def ask_context(
         max_tokens: the most tokens of output, citations included.
         top_k: how many chunks of the index are read.
         where, by, search: as for `CorpusIndex.search`.
-        method, proxy, rules, root, cache, options: as for `tamis.compress`.
+        method, proxy, rules, root, cache, options: as for `tamis.compress`; `tokenizer`, too.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
@@ -103,7 +103,8 @@ def ask_context(
     """
     if max_tokens < 1:
         raise BadInput(f"max_tokens is {max_tokens}; give a whole number of at least 1")
-    check_keywords(options, method, ask_context)
+    own = {name: value for name, value in options.items() if name != "tokenizer"}
+    check_keywords(own, method, ask_context)
     clock = time.perf_counter()
     opened = index if isinstance(index, CorpusIndex) else _open_index(index, proxy, root)
     hits = opened.search(question, top_k, where, by=by, search=search)

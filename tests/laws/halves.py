@@ -18,6 +18,7 @@ from tests.probes import tiny
 
 RULES = {
     "plain": Rules(),
+    "filled": Rules(fill=True, dedup=None),
     "blocks": Rules(granularity="block"),
     "all shown": Rules(titles=True, citations="[{doc}:{id}:{unit}]", elision="[…]"),
     "all rules": Rules(

@@ -62,6 +62,7 @@ NOT_WITH_MESSAGES = {
     "coverage": "no method promises it for what tools return; give max_tokens or ratio",
     "adaptive": "a result is cut to a number of tokens; give max_tokens or ratio",
     "context_window": "lines that belong together are kept together; give a larger ratio",
+    "fill": "a result is filled up to its limit as it is; leave it out",
     "dedup": "a repeated line of a log counts; send texts as documents instead",
     "order": "messages keep their places",
     "separator": "messages stay apart; nothing is joined",

@@ -100,6 +100,7 @@ def test_a_probe_says_how_deep_a_folder_is_loaded(folder, tmp_path, built):
     weights = {
         **probe.weights,
         "first": probe.weights["first"][-size:],
+        "single": probe.weights["single"][-size:],
         "alone": probe.weights["alone"][-(2 * 2 * made.card.heads + 1) :],
     }
     LinearProbe(weights, card).save(tmp_path / "flat.safetensors")

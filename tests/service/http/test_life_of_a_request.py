@@ -33,7 +33,7 @@ DOCUMENTS = [
 ]
 SUPERVISOR = "tamis-supervisor"
 """Wakes every few milliseconds whether there are requests or not."""
-MOST_FILES = 64
+MOST_FILES = 65
 MOST_FRAMES = 13
 """Files of ours that ran before preparing stood apart; frames of ours at the queue, and one."""
 

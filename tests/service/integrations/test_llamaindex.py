@@ -93,10 +93,11 @@ def test_the_nodes_joined_are_what_the_library_keeps(free, words, max_tokens, or
 def test_a_node_without_text_stays_in_its_place(free):
     image = NodeWithScore(node=ImageNode(image_url="http://localhost/a.png", id_="image"))
     given = [nodes()[1], image, NodeWithScore(node=TextNode(text=f"{PIN} Hay.", id_="last"))]
-    kept = TamisPostprocessor(max_tokens=13, **free).postprocess_nodes(given, query_str=ASKED)
+    how = {"max_tokens": 13, "dedup": None, **free}
+    kept = TamisPostprocessor(**how).postprocess_nodes(given, query_str=ASKED)
     assert [found.node.node_id for found in kept] == ["id-1", "image", "last"]
     assert kept[1] == image
-    ranked = TamisPostprocessor(max_tokens=13, order="score", **free)
+    ranked = TamisPostprocessor(order="score", **how)
     kept = ranked.postprocess_nodes(given, query_str=ASKED)
     assert kept[-1].node.node_id == "image"
 

@@ -237,7 +237,7 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
     assert reader.prompts_read == read
     assert again["own"] == first["own"] != other["own"]
     assert again["tokens_read"] == first["tokens_read"]
-    part = registry.build_method("question_rows", proxy=reader, probe=probe)
+    part = registry.build_method("question_rows", proxy=reader, probe=probe, use_encoder=False)
     monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
     fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "readings")
     (summed,) = bench.rerank_queries(

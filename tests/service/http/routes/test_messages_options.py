@@ -21,6 +21,7 @@ REFUSED: dict[str, Any] = {
     "coverage": 0.9,
     "adaptive": {},
     "context_window": 1,
+    "fill": True,
     "dedup": 0.9,
     "order": "score",
     "separator": "--",
