@@ -159,8 +159,13 @@ class Packer:
             if not is_marked:
                 text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
             if (count := self.counter.count(text)) <= limit:
-                note = f"{limit} tokens leave no room for markers: omissions are not marked"
-                warnings = () if is_marked else (note,)
+                warnings: tuple[str, ...] = ()
+                if not is_marked:
+                    warnings = (
+                        f"{limit} tokens leave no room for markers: omissions are not marked",
+                    )
+                elif not any(shown):
+                    warnings = (f"{limit} tokens admit no line of this output: only a marker",)
                 return self._result(text, shown, omissions, count, tokens_in, warnings)
         shown = [False] * len(self.parsed.parts)
         omissions = self._render(shown, marker)[1]

@@ -250,6 +250,13 @@ def test_texts_with_nothing_to_choose_from_are_served(text):
         assert result.tokens_out <= limit or result.text == text
 
 
+def test_a_marker_alone_comes_with_a_warning():
+    alone = shorten("word " * 3000, 500)
+    assert (alone.kept, len(alone.omissions)) == ((), 1)
+    assert alone.text == default_marker(alone.omissions[0])
+    assert alone.warnings == ("500 tokens admit no line of this output: only a marker",)
+
+
 def test_a_marker_of_several_lines_is_written_on_one():
     found = prepared("a line of words\n" * 50)
     [result] = found.select([0.0] * 50, [60], lambda gap: "left\nout\r\n here")
