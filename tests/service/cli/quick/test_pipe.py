@@ -83,6 +83,13 @@ def test_an_unknown_option_is_an_error_as_of_every_other_command():
     assert b"--ratio" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("--ratoi", 2), ("--max-tokens", "few"), ("why?",)], ids=str)
+def test_a_mistyped_command_line_does_not_lose_the_input(words):
+    done = process("pipe", *words, input=b"1 failed\n\xff")
+    assert (done.returncode, done.stdout) == (2, b"1 failed\n\xff")
+    assert done.stderr
+
+
 def test_after_an_interrupt_what_was_printed_until_then_is_written():
     """Ctrl-C goes to the whole pipeline; the producer ends, and its output is still wanted."""
     run = subprocess.Popen(
