@@ -47,7 +47,7 @@ class Packer:
             count = self.counter.count(text)
             if count <= limit or not taken:
                 break
-            taken = self._reduced(taken, filling.first_taken, count - limit)
+            taken = self._reduced(taken, filling.first_taken, count - limit, marker_tokens)
         if not taken:
             return self._smallest(order, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
@@ -72,18 +72,29 @@ class Packer:
         ends_line = self.text.endswith(ending, omission.start, omission.stop)
         return embed_marker(marker(omission), place, key, ends_line)
 
-    def _reduced(self, taken: list[int], first_taken: int, excess: int) -> list[int]:
-        """Without the last ones, which make up for the excess; of the first ones, one less.
+    def _reduced(
+        self, taken: list[int], first_taken: int, excess: int, marker_tokens: int
+    ) -> list[int]:
+        """Without the last ones, which make up for the excess; of the first ones, the fewest.
 
-        Markers may cost more than was estimated. First ones go one by one, so that a greater
+        Markers may cost more than was estimated, and lines together more than each by itself. Of
+        the first ones only those go at once that cannot make up for the excess, so that a greater
         limit never loses one that a smaller has.
         """
-        if len(taken) <= first_taken:
-            return taken[:-1]
-        while len(taken) > first_taken and excess > 0:
-            excess -= self.tokens[taken[-1]]
-            taken = taken[:-1]
-        return taken
+        if len(taken) > first_taken:
+            while len(taken) > first_taken and excess > 0:
+                excess -= self.tokens[taken[-1]]
+                taken = taken[:-1]
+            return taken
+        keep = len(taken)
+        while keep and excess > 0:
+            keep -= 1
+            excess -= self._most_saved(taken[keep]) + 2 * marker_tokens
+        return taken[:keep]
+
+    def _most_saved(self, i: int) -> int:
+        """What a part and its headers have of tokens."""
+        return self.tokens[i] + sum(self.tokens[j] for j in self.parsed.parts[i].needs)
 
     def _with_needs(self, taken: Sequence[int]) -> list[bool]:
         shown = [False] * len(self.parsed.parts)
@@ -159,8 +170,13 @@ class Packer:
             if not is_marked:
                 text = "".join(self.text[a:b] for a, b, gap in self._spans(shown) if gap is None)
             if (count := self.counter.count(text)) <= limit:
-                note = f"{limit} tokens leave no room for markers: omissions are not marked"
-                warnings = () if is_marked else (note,)
+                warnings: tuple[str, ...] = ()
+                if not is_marked:
+                    warnings = (
+                        f"{limit} tokens leave no room for markers: omissions are not marked",
+                    )
+                elif not any(shown):
+                    warnings = (f"{limit} tokens admit no line of this output: only a marker",)
                 return self._result(text, shown, omissions, count, tokens_in, warnings)
         shown = [False] * len(self.parsed.parts)
         omissions = self._render(shown, marker)[1]

@@ -63,7 +63,9 @@ class Shortening:
         return Budget(self.max_tokens, self.ratio)
 
     def apply(self, outputs: Sequence[ToolOutput], question: str | None = None) -> list[str]:
-        """The texts of the outputs, shortened where they are large enough; none becomes empty.
+        """The texts of the outputs, shortened where they are large enough.
+
+        One of which nothing but markers would be left stays whole.
 
         Args:
             question: what the user wants to know, if anything; the call that made an output is part
@@ -85,7 +87,13 @@ class Shortening:
                 language=_LANGUAGE,
                 config={"min_tokens_to_compress": self.min_tokens},
             )
-        return [found.text for found in self.compress(outputs, question)]
+        from tamis.compressors.tools.emptiness import shows_source
+
+        # a marker alone, without a way to what it stands for, leaves nothing of a single long line
+        return [
+            found.text if shows_source(found, output.text) else output.text
+            for found, output in zip(self.compress(outputs, question), outputs, strict=True)
+        ]
 
     def compress(
         self,
@@ -163,7 +171,10 @@ def token_limits(tokens: Sequence[int], budget: Budget, min_tokens: int) -> list
 
 
 def _is_no_gain(found: CompressedToolOutput, text: str) -> bool:
-    return found.tokens_out >= found.tokens_in or (bool(text.strip()) and not found.text.strip())
+    from tamis.compressors.tools.emptiness import is_json
+
+    is_unmarked = bool(found.warnings) and (not found.text.strip() or is_json(text))
+    return found.tokens_out >= found.tokens_in or (bool(text.strip()) and is_unmarked)
 
 
 def _whole(found: CompressedToolOutput, text: str) -> CompressedToolOutput:

@@ -21,6 +21,7 @@ _DIGITS = 24
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
 _LINES = re.compile(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 @dataclass(slots=True)
@@ -162,6 +163,8 @@ class AgentTools:
         """
         if self.folder is None:
             raise BadInput("files may not be named here; start tamis mcp with --folder DIR")
+        if "\0" in path:
+            raise BadInput(f"{path!r:.80} is not a path; leave the NUL out")
         root = self.folder.resolve()
         file = (root / path).resolve()
         if not file.is_relative_to(root):
@@ -188,7 +191,7 @@ def _check_documents(texts: Sequence[str]) -> None:
 def _some_lines(text: str, lines: str) -> str:
     """Lines of a text by their numbers from 1; both are included."""
     found = _LINES.fullmatch(lines)
-    all_lines = text.splitlines(keepends=True)
+    all_lines = _LINE.findall(text)  # as markers count: a line ends with a line feed alone
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= first <= last:
         raise BadInput(f"lines is {lines!r}; give numbers from 1, such as 12-47")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -55,7 +56,19 @@ def _run_command(words: list[str]) -> None:
             sys.exit(quick.run(**values))
     from tamis.service.cli.app import root_command
 
-    root_command()(prog_name="tamis")
+    try:
+        root_command()(prog_name="tamis")
+    except SystemExit as end:
+        if words[:1] == ["pipe"] and end.code == EXIT_REFUSED:
+            _pass_input_on()
+        raise
+
+
+def _pass_input_on() -> None:
+    """Standard input as it came: what a command printed is not lost to a mistyped option."""
+    stdin = getattr(sys.stdin, "buffer", None)
+    if stdin is not None and not stdin.isatty():
+        shutil.copyfileobj(stdin, sys.stdout.buffer)
 
 
 def _drop_output() -> None:

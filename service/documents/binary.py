@@ -43,6 +43,7 @@ _WAYS = {
     "Excel": "save its sheets as .csv",
     "PowerPoint": "save it as .pdf",
     "OpenDocument": "save it as .docx or .pdf",
+    "damaged ZIP": "bring a whole copy",
     "picture": "only the text of a picture could be read: run it through OCR first",
 }
 _OTHER_WAY = "text, HTML, PDF and DOCX are read: convert it, or name another file"
@@ -81,6 +82,7 @@ def _is_binary(head: bytes) -> bool:
 def refusal(kind: str, name: str) -> str:
     """Why a binary file cannot be read, and the way out."""
     what = {"data": "holds binary data", "program": "is a program", "picture": "is a picture"}
+    what["damaged ZIP"] = "begins as a ZIP or DOCX and is damaged"
     packed = kind in ("gzip", "zstd", "bzip2", "xz", "7-Zip")
     said = what.get(kind) or f"is {'packed with' if packed else 'a file of the kind'} {kind}"
     way = _WAYS.get(kind) or ("unpack it" if packed or "ZIP" in kind else _OTHER_WAY)

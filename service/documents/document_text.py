@@ -18,7 +18,7 @@ from typing import Any, Literal
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage
 from tamis.service.documents import binary
-from tamis.service.documents.decoding import decode_html, decode_text
+from tamis.service.documents.decoding import decode_html, decode_text, display_name
 
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 DOCUMENT_SUFFIXES = (".pdf", ".docx")
@@ -107,8 +107,15 @@ def read_document(
     if input_format == InputFormat.html or (
         input_format == InputFormat.auto and _is_html(data, name)
     ):
-        return read_html(decode_html(data, name, encoding))
+        return _read_page(decode_html(data, name, encoding), name)
     return DocumentText(decode_text(data, name, encoding))
+
+
+def _read_page(html: str, name: str) -> DocumentText:
+    try:
+        return read_html(html)
+    except BadInput as error:
+        raise BadInput(f"{display_name(name)}: {error}") from error
 
 
 def read_html(html: str) -> DocumentText:

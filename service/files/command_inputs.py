@@ -122,9 +122,9 @@ def gather_inputs(
     if not found.passages and found.skipped:
         raise BadInput(f"nothing could be read; {found.skipped_note()}")
     if not any(passage.text.strip() for passage in found.passages):
-        raise BadInput(
-            f"the {len(found.passages)} documents given hold no text; give some with words in them"
-        )
+        count = len(found.passages)
+        which = "document given holds" if count == 1 else f"{count:,} documents given hold"
+        raise BadInput(f"the {which} no text; give some with words in them")
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import CompressedToolOutput, Omission, ToolOutput
 from tamis.probes.tokens import TextTokenizer
@@ -42,7 +42,7 @@ class PreparedResult:
         """The result within its limit, and warnings; whole where nothing of it would be left."""
         values = self._raise_protected(self.prepared.score(scorer))
         (found,) = self.prepared.select(values, [self.limit], marker)
-        if not _shows_something(found) or _is_broken_json(found, self.candidate.text.text):
+        if not shows_source(found, self.candidate.text.text):
             return self._whole(found)
         warnings = [f"{self.candidate.text.pointer}: {warning}" for warning in found.warnings]
         if left_out := sum(not _covers(found.kept, span) for span in self.keep):
@@ -103,26 +103,6 @@ def tool_output(candidate: Candidate) -> ToolOutput:
     call = candidate.text.call or ToolCall()
     arguments = call.arguments and call.arguments[:QUESTION_CHARS]
     return ToolOutput(candidate.text.text, call.name, arguments)
-
-
-def _shows_something(found: CompressedToolOutput) -> bool:
-    """Whether there is more in it than markers and white space."""
-    source = found.kept and found.text.strip()
-    return bool(source)
-
-
-def _is_broken_json(found: CompressedToolOutput, source: str) -> bool:
-    """Whether a JSON text is none any more, for lack of room for markers between its commas."""
-    return bool(found.warnings) and is_json(source) and not is_json(found.text)
-
-
-def is_json(text: str) -> bool:
-    """Whether a text is JSON."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _covers(kept: Sequence[tuple[int, int]], span: tuple[int, int]) -> bool:

@@ -111,6 +111,8 @@ class UpstreamMiddleware:
             share = None if ratio is None else float(ratio)
         except ValueError:
             raise BadInput(f"X-Tamis-Ratio is {ratio!r}; give a share such as 0.3") from None
+        if share is not None and not 0 < share <= 1:
+            raise BadInput(f"X-Tamis-Ratio is {share}; give a share above 0 and up to 1")
         return ChatOptions(
             share,
             None if method is None else method.decode("latin-1"),

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.conversation.texts import MessageText, message_texts
@@ -76,13 +77,16 @@ class ChatShortener:
             owner: of the API key.
 
         Raises:
-            ValueError: the body is no chat request in UTF-8. TamisError: what cannot be followed.
+            BadInput: the body is no chat request in UTF-8. TamisError: what cannot be followed.
         """
-        text = body.decode("utf-8")
-        chat = await asyncio.to_thread(loads, body)
+        try:
+            text = body.decode("utf-8")
+            chat = await asyncio.to_thread(loads, body)
+        except ValueError as error:
+            raise BadInput(f"the body is no JSON in UTF-8 ({error})") from error
         messages = chat.get("messages") if isinstance(chat, dict) else None
         if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise ValueError("the body has no list of messages")
+            raise BadInput("the body has no list of messages")
         until = time.monotonic() + options.limit_s
         new, short = Texts(), ShortChat(body)
         for index in _result_messages(messages, options.compresses_cached):

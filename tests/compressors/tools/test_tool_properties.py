@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.tools.markers import default_marker
+from tamis.compressors.tools.packing import Packer
+from tamis.compressors.tools.prepare import prepare_tool_outputs
+from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.segmentation.tool_output.parts import LAST_PROTECTED
+from tamis.probes.token_estimate import estimating_tokenizer
 from tests.compressors.tools.tool_kit import (
     COUNTER,
     numbered_marker,
@@ -250,8 +254,31 @@ def test_texts_with_nothing_to_choose_from_are_served(text):
         assert result.tokens_out <= limit or result.text == text
 
 
+def test_a_marker_alone_comes_with_a_warning():
+    alone = shorten("word " * 3000, 500)
+    assert (alone.kept, len(alone.omissions)) == ((), 1)
+    assert alone.text == default_marker(alone.omissions[0])
+    assert alone.warnings == ("500 tokens admit no line of this output: only a marker",)
+
+
 def test_a_marker_of_several_lines_is_written_on_one():
     found = prepared("a line of words\n" * 50)
     [result] = found.select([0.0] * 50, [60], lambda gap: "left\nout\r\n here")
     assert "left out here\n" in result.text
     assert default_marker(result.omissions[0]).startswith("[… ")
+
+
+def test_lines_that_cost_more_together_are_dropped_in_few_attempts_as_if_one_by_one(monkeypatch):
+    """Line ends of Windows: every attempt reads the whole text, and thousands took minutes."""
+    at = "2026-11-26T10:{:02}:{:02} INFO  worker {} handled request /a/{} in {} ms\r\n"
+    lines = [at.format(i // 60, i % 60, i % 7, i, i * 7919 % 90) for i in range(3000)]
+    lines.insert(1700, "2026-11-26T10:28:20 ERROR worker 3 failed\r\n")
+    text = "".join(lines)
+    outputs = prepare_tool_outputs([ToolOutput(text)], "why?", estimating_tokenizer())
+    values, limits = outputs.score(Lexical()), [outputs.tokens_in[0] // 2]
+    attempts, render = [], Packer._render
+    monkeypatch.setattr(Packer, "_render", lambda *given: attempts.append(1) or render(*given))
+    fast, few = outputs.select(values, limits, default_marker), len(attempts)
+    monkeypatch.setattr(Packer, "_reduced", lambda _, taken, *__: taken[:-1])
+    assert outputs.select(values, limits, default_marker) == fast
+    assert len(attempts) - few > 2 * few

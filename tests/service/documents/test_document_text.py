@@ -93,7 +93,7 @@ def zipped(*names: str) -> bytes:
     ("data", "why"),
     [
         (PDF[:2000], r"cannot be read as PDF .*; bring a whole copy"),
-        (DOCX[:2000], r"is a file of the kind damaged ZIP; unpack it"),
+        (DOCX[:2000], r"begins as a ZIP or DOCX and is damaged; bring a whole copy"),
         (zipped("word/document.xml"), r"cannot be read as DOCX .*; bring a whole copy"),
         (zipped("xl/workbook.xml"), r"kind Excel; save its sheets as \.csv"),
         (zipped("a.txt"), r"kind ZIP; unpack it"),
@@ -107,6 +107,11 @@ def zipped(*names: str) -> bytes:
 def test_binary_files_are_refused_with_the_way_out_whatever_the_encoding(data, why, encoding):
     with pytest.raises(BadInput, match=rf"^standard input .*{why}"):
         read_document(data, "-", encoding)
+
+
+def test_a_page_that_is_nested_too_deep_is_refused_by_name():
+    with pytest.raises(BadInput, match=r"^deep\.html: the page has 3,00\d elements that are open"):
+        read_document(b"<div>" * 3000 + b"x", "deep.html")
 
 
 def test_a_pdf_of_pictures_alone_and_one_with_a_password_say_so(monkeypatch):

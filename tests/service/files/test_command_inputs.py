@@ -140,7 +140,7 @@ def test_what_holds_no_text_is_refused(tmp_path):
     (tmp_path / "none.json").write_text('{"documents": []}')
     for path, why in (
         ("empty", "holds no text files"),
-        ("blank.txt", "hold no text"),
+        ("blank.txt", "the document given holds no text"),
         ("none.json", "0 documents"),
         ("missing.txt", "no file or folder"),
     ):

@@ -83,6 +83,13 @@ def test_an_unknown_option_is_an_error_as_of_every_other_command():
     assert b"--ratio" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("--ratoi", 2), ("--max-tokens", "few"), ("why?",)], ids=str)
+def test_a_mistyped_command_line_does_not_lose_the_input(words):
+    done = process("pipe", *words, input=b"1 failed\n\xff")
+    assert (done.returncode, done.stdout) == (2, b"1 failed\n\xff")
+    assert done.stderr
+
+
 def test_after_an_interrupt_what_was_printed_until_then_is_written():
     """Ctrl-C goes to the whole pipeline; the producer ends, and its output is still wanted."""
     run = subprocess.Popen(
@@ -164,3 +171,17 @@ def test_help_says_what_becomes_of_the_exit_status():
     shown = process("pipe", "--help", env={**os.environ, "COLUMNS": "200"}).stdout.decode()
     assert "set -o pipefail" in shown
     assert json.dumps("why does it fail?") in shown
+
+
+@pytest.mark.parametrize("limit", [5, 20])
+def test_a_long_array_never_becomes_an_empty_one(limit):
+    """`[]` would say that nothing was found."""
+    for data in (json.dumps([{"id": i} for i in range(900)]), json.dumps({"ids": [*range(900)]})):
+        done = process("pipe", "--max-tokens", limit, input=data.encode())
+        assert done.stdout not in (b"[]", b"{}", b"")
+
+
+def test_one_line_that_does_not_fit_stays_whole():
+    """A marker alone would leave nothing of it."""
+    data = b"word " * 9000
+    assert process("pipe", "--ratio", 0.3, input=data).stdout == data

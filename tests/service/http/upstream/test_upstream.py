@@ -148,6 +148,8 @@ def test_on_any_error_of_ours_the_body_goes_on_as_it_came(service, upstream, bod
     assert asked.body == body
     assert answer.status_code == 200
     assert answer.headers["x-tamis-status"] == status
+    # what a caller did wrong is no fault of the service, which would be logged as one
+    assert answer.headers.get("x-tamis-passthrough-reason") != "internal_error"
 
 
 def test_a_stream_comes_chunk_by_chunk(service, upstream):

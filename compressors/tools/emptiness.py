@@ -1,0 +1,24 @@
+"""Whether a shortened output says anything; a caller shows the whole one where it does not."""
+
+from __future__ import annotations
+
+import json
+
+from tamis.compressors.tools.types import CompressedToolOutput
+
+
+def shows_source(found: CompressedToolOutput, source: str) -> bool:
+    """Whether there is more in it than markers, white space, and the brackets of JSON unmarked.
+
+    `[]` in place of a long array would read as if there had been nothing in it.
+    """
+    return bool(found.kept and found.text.strip()) and not (found.warnings and is_json(source))
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,32 @@
+"""What `tamis mcp` offers, as functions: lines are those of the markers, errors are tamis's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tamis.probes.errors import BadInput
+from tamis.service.agents.tools import AgentTools
+
+MARKER = re.compile(r"lines (\d+)-(\d+) omitted, .*; id ([0-9a-f]{24})")
+
+
+@pytest.mark.parametrize("sign", ["\f", "\v", "\x1c", "\x85", "\u2028", " \r "], ids=ascii)
+def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
+    """A line ends with a line feed alone, whatever else Python splits lines at."""
+    text = "".join(f"step {i}{sign}of {i * 7919 % 1000} PASSED\n" for i in range(300))
+    tools = AgentTools(method="lexical")
+    found = MARKER.findall(tools.shorten(text, ratio=0.2))
+    assert found
+    lines = re.findall(r"[^\n]*\n", text)
+    for first, last, key in found:
+        source = "".join(lines[int(first) - 1 : int(last)])
+        assert tools.retrieve(key, f"{first}-{last}") == source
+    with pytest.raises(BadInput, match="the text has 300 lines"):
+        tools.retrieve(found[0][2], "301")
+
+
+def test_a_path_that_no_file_can_have_is_an_error_with_a_message(tmp_path):
+    with pytest.raises(BadInput, match="is not a path"):
+        AgentTools(folder=tmp_path).shorten(path="a\0b")
