@@ -28,6 +28,7 @@ from tamis.compressors.reading.windows import Reader
 from tamis.probes.errors import BadInput, TamisError
 from tamis.service.api.languages import ProxyChoice, choose_proxy
 from tamis.service.engine.errors import Malformed, MethodNotAllowed, NotFound
+from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.auth import DOCS_ASSETS, AuthMiddleware
 from tamis.service.http.middleware.body_limits import BodyLimitMiddleware, FramingMiddleware
 from tamis.service.http.middleware.request_log import (
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         from tamis.service.http.runtime.environment import load_settings
 
         settings = load_settings()
+    tags = RetrievalTags(settings.upstream_retrieval_tags)
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
     keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
 
@@ -126,7 +128,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         side_loop=side_loop,
     )
     if upstream is not None:
-        app.add_middleware(UpstreamMiddleware, upstream=upstream, settings=settings)
+        app.add_middleware(UpstreamMiddleware, upstream=upstream, settings=settings, tags=tags)
     app.add_middleware(AuthMiddleware, keyring=keyring)
     if settings.cors_origins:
         app.add_middleware(

@@ -19,6 +19,7 @@ from tamis.probes.segmentation.segment import segment
 from tamis.probes.segmentation.terms import words
 from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage
+from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.schemas.dialects.token_company import InputRequest
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.patterns import count_states
@@ -43,6 +44,32 @@ def safe_tags(text: str) -> None:
 PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "keep tags": (keep_tags, ["<keep>", "</keep>", "<keep>a</keep>", "<keep", "<"]),
     "safe tags": (safe_tags, ["<ttc_safe>", "</ttc_safe>", "<ttc_safe>a</ttc_safe>", "<ttc_", "<"]),
+    "retrieval tags": (
+        RetrievalTags(["context"]).parse,
+        [
+            "<context>",
+            "</context>",
+            "<context>a</context>",
+            "<context ",
+            "<context '",
+            '<context "a"',
+            "</context ",
+            "<",
+            "\" '",
+            " ",
+        ],
+    ),
+    "documents in retrieval tags": (
+        lambda text: RetrievalTags(["context"]).parse(f"<context>{text}</context>"),
+        [
+            "<document>",
+            "<document></document>",
+            "<document>a</document>\n",
+            "<document><document_content>a</document_content></document>",
+            "<document_content>",
+            "</document_content ",
+        ],
+    ),
     "pattern states": (count_states, ["(", "a|", "[", "a{2}", "(a)", "\\", "(?:", "a*", "{", "[]"]),
     "citations": (parse_citation, ["{", "}", "{id}", "{{", "{id", "a"]),
     "words": (words, ["a", "a ", "a'", "é\u0301", "漢", "1.", "-", "a_", "Ａ", " "]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tamis.probes.errors import BadInput
@@ -14,6 +15,7 @@ from tamis.service.http.conversation.calls import (
     registered_tools,
     retrieve_tool_of,
 )
+from tamis.service.http.conversation.tagged import RetrievalTags, Stretch, TaggedText
 from tamis.service.http.conversation.texts import MessageText, message_texts
 from tamis.service.http.schemas.messages import CCR, MessagesRequest
 
@@ -29,10 +31,38 @@ _SYSTEM_ROLES = ("system", "developer")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A text that may be shortened, and its tokens."""
+    """A text that may be shortened, and its tokens.
+
+    Attributes:
+        stretches: of retrieved context between tags, which alone may be shortened; empty where all
+            of the text may. fixed_tokens: of what stays in any case.
+    """
 
     text: MessageText
     tokens: int
+    stretches: tuple[Stretch, ...] = ()
+    fixed_tokens: int = 0
+
+    @property
+    def free_tokens(self) -> int:
+        """The tokens of what may be shortened."""
+        return self.tokens - self.fixed_tokens
+
+    @property
+    def parts(self) -> tuple[Stretch, ...]:
+        """The spans that may be shortened."""
+        return self.stretches or (Stretch(0, len(self.text.text), 1),)
+
+    @property
+    def passages(self) -> list[str]:
+        """The texts of the spans that may be shortened."""
+        text = self.text.text
+        return [text[part.start : part.stop] for part in self.parts]
+
+
+def is_prompt(text: MessageText) -> bool:
+    """Whether it is of a user or a system, and no result of a tool."""
+    return text.call is None and text.role in ("user", *_SYSTEM_ROLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +97,16 @@ class Conversation:
         tokens = counter.count_many([text.text for text in self.texts])
         self.tokens_before = sum(tokens)
         self._first = 0 if body.config.compress_cached else cached
-        self._asks = max((t.message for t in self.texts if self._is_asked(t)), default=-1)
+        tags = RetrievalTags(body.config.retrieval_tags or ())
+        self._tagged = [tags.parse(t.text) if is_prompt(t) else None for t in self.texts]
+        self._asks = max((t.message for t, text in self._asked_texts() if text.strip()), default=-1)
         self.candidates = [
-            Candidate(text, count)
+            candidate
             for i, (text, count) in enumerate(zip(self.texts, tokens, strict=True))
-            if i >= self._first and self._may_be_shortened(text, count)
+            if i >= self._first and self._may_be_changed(text)
+            if (candidate := self._candidate(text, count, self._tagged[i], counter)) is not None
         ]
-        self.candidate_tokens = sum(candidate.tokens for candidate in self.candidates)
+        self.candidate_tokens = sum(candidate.free_tokens for candidate in self.candidates)
         self.retrieve_tool = retrieve_tool_of(self.tools, body.config.retrieve_tool)
         self.question = self._question()
         self.warnings += self._config_warnings()
@@ -110,11 +143,30 @@ class Conversation:
             )
         return budget - fixed
 
-    def _may_be_shortened(self, text: MessageText, tokens: int) -> bool:
+    def _may_be_changed(self, text: MessageText) -> bool:
+        """Whether it is neither among the first messages nor among the last that stay."""
         config = self.body.config
         is_recent = text.message >= len(self.messages) - config.protect_recent
-        is_frozen = text.message < config.frozen_message_count
-        if is_recent or is_frozen or tokens < config.min_tokens_to_compress or not tokens:
+        return not is_recent and text.message >= config.frozen_message_count
+
+    def _candidate(
+        self, text: MessageText, tokens: int, tagged: TaggedText | None, counter: TextTokenizer
+    ) -> Candidate | None:
+        """A text as a candidate; None where it stays."""
+        if tagged is not None and tagged.fault is not None:
+            self.warnings.append(f"{text.pointer} stays whole: {tagged.fault}")
+            return None
+        candidate = Candidate(text, tokens)
+        if tagged is not None and tagged.stretches:
+            free = counter.count_many([text.text[s.start : s.stop] for s in tagged.stretches])
+            candidate = Candidate(text, tokens, tagged.stretches, tokens - sum(free))
+            is_free = candidate.free_tokens >= max(1, self.body.config.min_tokens_to_compress)
+            return candidate if is_free else None
+        return candidate if self._may_be_shortened(text, tokens) else None
+
+    def _may_be_shortened(self, text: MessageText, tokens: int) -> bool:
+        config = self.body.config
+        if tokens < config.min_tokens_to_compress or not tokens:
             return False
         if text.call is not None:
             return not self._is_left_alone(text.call.name, tokens)
@@ -133,8 +185,11 @@ class Conversation:
             return True
         return tokens <= ACKNOWLEDGEMENT_TOKENS and access_of(tool, self.tools) == "write"
 
-    def _is_asked(self, text: MessageText) -> bool:
-        return text.role == "user" and text.call is None and bool(text.text.strip())
+    def _asked_texts(self) -> Iterator[tuple[MessageText, str]]:
+        """The texts of users, each with what of it is outside of retrieved context."""
+        for text, tagged in zip(self.texts, self._tagged, strict=True):
+            if text.role == "user" and tagged is not None:
+                yield text, tagged.outside
 
     def _question(self) -> str | None:
         body = self.body
@@ -143,8 +198,8 @@ class Conversation:
         return "\n".join(line for line in lines if line.strip()) or None
 
     def _last_user_text(self) -> str:
-        asked = [t.text for t in self.texts if t.message == self._asks and self._is_asked(t)]
-        text = "\n".join(asked)
+        asked = [text for t, text in self._asked_texts() if t.message == self._asks]
+        text = "\n".join(part for part in asked if part.strip())
         if len(text) <= QUESTION_CHARS or not self.candidates:
             return text
         self.warnings.append(

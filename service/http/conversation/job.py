@@ -44,7 +44,8 @@ class PreparedConversation:
 
     Attributes:
         results: results of tools that are longer than their limits. prose: texts that are cut into
-            sentences: one for each such result, one for all texts of users and systems.
+            sentences: one for each such result and each text with retrieved context between tags,
+            one for all other texts of users and systems.
     """
 
     conversation: Conversation
@@ -115,12 +116,16 @@ class ConversationCall:
         compiled = [compile_pattern(pattern) for pattern in patterns]
         limits = conversation.limits()
         prepared = PreparedConversation(conversation, limits, counter, [], [])
-        results = [c for c in conversation.candidates if c.text.call is not None]
-        others = [c for c in conversation.candidates if c.text.call is None]
-        result_tokens = [candidate.tokens for candidate in results]
+        results = [c for c in conversation.candidates if c.text.call is not None or c.stretches]
+        others = [c for c in conversation.candidates if c.text.call is None and not c.stretches]
+        result_tokens = [candidate.free_tokens for candidate in results]
         most = limits.tokens * sum(result_tokens) // max(1, conversation.candidate_tokens)
         for candidate, share in zip(results, share_budget(result_tokens, most), strict=True):
-            if share < candidate.tokens:
+            if share >= candidate.free_tokens:
+                continue
+            if candidate.stretches:
+                self._prepare_others(prepared, [candidate], share, compiled)
+            else:
                 self._prepare_result(prepared, candidate, share, compiled)
         if sum(candidate.tokens for candidate in others) > limits.tokens - most:
             self._prepare_others(prepared, others, limits.tokens - most, compiled)
@@ -151,14 +156,14 @@ class ConversationCall:
         limit: int,
         patterns: Sequence[Any],
     ) -> None:
-        """Prepares the texts of users and systems."""
+        """Prepares texts of users and systems, or what is tagged in one of them."""
         question = prepared.conversation.question
         if question is not None:
             prepared.prose.append(self._prose(prepared, others, question, limit, patterns))
             return
-        prepared.warn(
-            "texts of users and systems stay as they are, for nobody asks anything; give query"
-        )
+        why = "texts of users and systems stay as they are, for nobody asks anything; give query"
+        if why not in prepared.conversation.warnings:
+            prepared.warn(why)
 
     def _prose(
         self,
@@ -169,9 +174,11 @@ class ConversationCall:
         patterns: Sequence[Any],
     ) -> PreparedProse:
         """Prepares prose; without a question its first sentences stay."""
-        texts = [candidate.text.text for candidate in candidates]
+        parts = [part for candidate in candidates for part in candidate.parts]
+        texts = [text for candidate in candidates for text in candidate.passages]
         asked, method = (question, self.method) if question else (SALIENCE_QUESTION, _UNASKED)
-        job = prose_job(texts, asked, self.body.language, limit, patterns)
+        least = [part.min_tokens for part in parts]
+        job = prose_job(texts, least, asked, self.body.language, limit, patterns)
         found = prepare_job(self.state.methods.scorer(method), method, prepared.counter, job)
         return PreparedProse(candidates, limit, found, question)
 
@@ -179,7 +186,9 @@ class ConversationCall:
         """About how many tokens the model has to read; None where it has nothing to read."""
         asked = [(r.question, [r.candidate.text.text]) for r in prepared.results if r.question]
         asked += [
-            (p.question, [c.text.text for c in p.candidates]) for p in prepared.prose if p.question
+            (p.question, [text for c in p.candidates for text in c.passages])
+            for p in prepared.prose
+            if p.question
         ]
         if not asked:
             return None
@@ -242,7 +251,7 @@ class ConversationCall:
                 )
                 continue
             yield from found
-            job, texts = prose.job.job, [candidate.text.text for candidate in prose.candidates]
+            job, texts = prose.job.job, [text for c in prose.candidates for text in c.passages]
             name = self.state.methods.reader.card.name
             if prose.question and (
                 warning := served_language_warning(

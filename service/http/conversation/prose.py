@@ -1,4 +1,5 @@
-"""Prose (texts of users and systems, pages that tools fetched), shortened by sentences.
+"""Prose (texts of users and systems, retrieved context in them, pages that tools fetched),
+shortened by sentences.
 
 Where sentences were left out a marker counts them.
 """
@@ -36,7 +37,7 @@ class PreparedProse:
     """Texts that together are longer than their limit, cut into sentences.
 
     Attributes:
-        limit: the most tokens of all, markers included.
+        limit: the most tokens of all that may be shortened, markers included.
         question: that `job` asks; empty where nobody asks anything.
     """
 
@@ -60,7 +61,8 @@ class PreparedProse:
             shown = self._select(limit, markers, counter)
             if shown is None:
                 return None
-            excess = sum(one.tokens for one in shown) - self.limit
+            left = sum(one.tokens - one.candidate.fixed_tokens for one in shown)
+            excess = left - self.limit
             if excess <= 0:
                 return [one for one in shown if one.tokens < one.candidate.tokens]
             limit -= max(excess, limit // 10)
@@ -77,26 +79,39 @@ class PreparedProse:
         except BudgetTooSmall:
             return None
         kept = {unit.unit for unit in found.kept}
-        return [
-            _mark_omissions(candidate, i, found.units, kept, markers, counter)
-            for i, candidate in enumerate(self.candidates)
-        ]
+        if not kept:
+            return None
+        by_passage = groupby(enumerate(found.units), lambda item: item[1].passage)
+        own = {passage: list(units) for passage, units in by_passage}
+        shown, first = list[Shortened](), 0
+        for candidate in self.candidates:
+            marker = markers[candidate.text.pointer]
+            of_parts = [own.get(first + i, []) for i in range(len(candidate.parts))]
+            shown.append(_mark_omissions(candidate, of_parts, kept, marker, counter))
+            first += len(candidate.parts)
+        return shown
 
 
 def prose_job(
-    texts: Sequence[str], question: str, language: str, limit: int, patterns: Sequence[Any]
+    texts: Sequence[str],
+    min_tokens: Sequence[int],
+    question: str,
+    language: str,
+    limit: int,
+    patterns: Sequence[Any],
 ) -> CompressionJob:
-    """The job that scores the sentences of some texts; of each at least one is kept if it fits.
+    """The job that scores the sentences of some texts.
 
     Args:
-        patterns: compiled, of what is protected.
+        min_tokens: of each text that are kept if they fit. patterns: compiled, of what is
+            protected.
 
     Raises:
         BadInput: a pattern that takes too long.
     """
     passages = [
-        Passage(t, keep=tuple(s for p in patterns for s in match_spans(p, t)), min_tokens=1)
-        for t in texts
+        Passage(t, keep=tuple(s for p in patterns for s in match_spans(p, t)), min_tokens=least)
+        for t, least in zip(texts, min_tokens, strict=True)
     ]
     return CompressionJob(
         question=question,
@@ -128,36 +143,41 @@ def _is_prose_line(line: str) -> bool:
 
 def _mark_omissions(
     candidate: Candidate,
-    index: int,
-    units: Sequence[Unit],
+    units: Sequence[Sequence[tuple[int, Unit]]],
     kept: set[int],
-    markers: Mapping[str, OmissionMarker],
+    marker: OmissionMarker,
     counter: TextTokenizer,
 ) -> Shortened:
     """A text with its kept units verbatim, and a marker for each run of the others.
 
     Args:
-        index: of its passage. units: of all passages. kept: indexes of the units that stay.
+        units: of each part of the candidate, with their indexes. kept: indexes of units that stay.
     """
-    source, marker = candidate.text.text, markers[candidate.text.pointer]
-    own = [(u, unit) for u, unit in enumerate(units) if unit.passage == index]
-    parts, spans, omissions = list[str](), Kept(), list[Omitted]()
-    for is_kept, run in groupby(enumerate(own, 1), _is_in(kept)):
-        members = list(run)
-        start, stop = members[0][1][1].start, members[-1][1][1].stop
-        if is_kept:
-            parts.append(source[start:stop])
-            spans.append((start, stop))
-            continue
-        visible_stop = members[-1][1][1].visible[1]
-        tokens = counter.count(source[start:stop])
-        first, last = members[0][0], members[-1][0]
-        parts += [marker.sentences(first, last, tokens), source[visible_stop:stop]]
-        omissions.append(
-            Omitted(start=start, end=stop, unit="sentences", first=first, last=last, tokens=tokens)
-        )
-    shown = "".join(parts)
-    return Shortened(candidate, shown, spans, omissions, FORMAT, counter.count(shown))
+    source, at, count = candidate.text.text, 0, 0
+    shown, spans, omissions = list[str](), Kept(), list[Omitted]()
+    for part, own in zip(candidate.parts, units, strict=True):
+        numbered = enumerate(own, count + 1)
+        count += len(own)
+        for is_kept, run in groupby(numbered, _is_in(kept)):
+            if is_kept:
+                continue
+            members = list(run)
+            (first, (_, head)), (last, (_, tail)) = members[0], members[-1]
+            start, stop = part.start + head.start, part.start + tail.stop
+            tokens = counter.count(source[start:stop])
+            shown += [source[at:start], marker.sentences(first, last, tokens)]
+            shown.append(source[part.start + tail.visible[1] : stop])
+            spans.append((at, start))
+            at = stop
+            omissions.append(
+                Omitted(
+                    start=start, end=stop, unit="sentences", first=first, last=last, tokens=tokens
+                )
+            )
+    shown.append(source[at:])
+    spans.append((at, len(source)))
+    text, spans = "".join(shown), [(a, b) for a, b in spans if a < b]
+    return Shortened(candidate, text, spans, omissions, FORMAT, counter.count(text))
 
 
 def _is_in(kept: set[int]) -> Callable[[tuple[int, tuple[int, Unit]]], bool]:

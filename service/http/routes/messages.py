@@ -71,7 +71,7 @@ def _whole(call: ConversationCall, why: str) -> MessagesAnswer:
 
 def _prepare(call: ConversationCall) -> PreparedConversation:
     conversation = call.read()
-    texts = [candidate.text.text for candidate in conversation.candidates]
+    texts = [text for candidate in conversation.candidates for text in candidate.passages]
     questions = [conversation.question or ""]
     check_limits(call.state.settings, questions, len(texts), sum(map(len, texts)))
     return call.prepare(conversation)

@@ -145,6 +145,12 @@ class Settings:
     upstream_compress_s: float = knob(
         10.0, "The longest a chat may wait for its results to be shortened.", "Upstream", gt=0
     )
+    upstream_retrieval_tags: tuple[str, ...] = knob(
+        (),
+        "Tags, such as context,documents, between which chats have what was retrieved: it is "
+        "compressed, too.",
+        "Upstream",
+    )
     upstream_timeout_s: float = knob(
         600.0, "The longest to wait for its answer to begin, or to go on.", "Upstream", gt=0
     )
@@ -187,6 +193,14 @@ class Settings:
             raise BadInput(
                 "with keys of its own this service would send them to the upstream; give "
                 "upstream_api_key, which is sent instead"
+            )
+
+        if self.upstream_retrieval_tags and not self.upstream:
+            from tamis.probes.errors import BadInput
+
+            raise BadInput(
+                "upstream_retrieval_tags are of chats that are forwarded, and there is no "
+                "upstream; give it, or send config.retrieval_tags with the messages"
             )
 
     @property

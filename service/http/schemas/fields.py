@@ -175,7 +175,7 @@ REQUESTS: dict[str, RequestFields] = {
         (
             "compress_user_messages", "compress_system_messages", "compress_cached",
             "frozen_message_count", "protect_recent", "exclude_tools", "target_ratio",
-            "min_tokens_to_compress", "mode", "retrieve_tool",
+            "min_tokens_to_compress", "mode", "retrieve_tool", "retrieval_tags",
         ),
         warnings="`warnings`",
     ),

@@ -47,6 +47,14 @@ class MessagesConfig(LenientRequest):
         list[Text] | None,
         Field(max_length=256, description="Names or patterns (`mcp__*`) of tools to leave alone."),
     ] = None
+    retrieval_tags: Annotated[
+        list[Text] | None,
+        Field(
+            max_length=64,
+            description="Tags, such as `context`, between which texts of users and systems have "
+            "what was retrieved: it is compressed, and the rest of these texts stays.",
+        ),
+    ] = None
     target_ratio: Annotated[
         float | None,
         Field(gt=0, le=1, description="The share of tokens to keep; the same as ratio."),

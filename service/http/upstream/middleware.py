@@ -11,10 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import ClientDisconnected, TooLarge
+from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.middleware.request_log import error_response, log_entry_of
 from tamis.service.http.runtime.errors import failure_of
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.schemas.base import warnings_header
+from tamis.service.http.schemas.fields import WARNINGS_HEADER
 from tamis.service.http.upstream.forwarding import Headers, Upstream
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
@@ -22,6 +25,7 @@ CHAT_PATHS = ("/v1/chat/completions", "/v1/messages")
 MAX_BODY_BYTES = 64 << 20
 """More than providers take; our own limit is for bodies that are read here."""
 _STATUS, _SAVED = b"x-tamis-status", b"x-tamis-tokens-saved"
+_WARNINGS = WARNINGS_HEADER.lower().encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,14 @@ class UpstreamMiddleware:
     On any error of ours a chat is forwarded as it came. Headers of a request: `X-Tamis: off`
     forwards it as it came, `X-Tamis-Ratio` and `X-Tamis-Method` say how far results are shortened.
     Headers of the answer: `X-Tamis-Status` is `shortened`, `unchanged`, `off` or `failed`, with
-    `X-Tamis-Tokens-Saved`.
+    `X-Tamis-Tokens-Saved`, and `X-Tamis-Warnings` where tags around retrieved context are broken.
     """
 
-    def __init__(self, app: ASGIApp, upstream: Upstream, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, upstream: Upstream, settings: Settings, tags: RetrievalTags
+    ) -> None:
         self.app, self.upstream, self.settings = app, upstream, settings
-        self.shortener = ChatShortener()
+        self.shortener = ChatShortener(tags)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or forwards it."""
@@ -78,6 +84,8 @@ class UpstreamMiddleware:
             status, short = await self._shorten(scope, headers, body)
         saved = short.tokens_before - short.tokens_after
         added: Headers = [(_STATUS, status.encode()), (_SAVED, str(saved).encode())]
+        if short.warnings:
+            added.append((_WARNINGS, warnings_header(short.warnings).encode()))
         await self.upstream.forward(scope, short.body, send, added if is_chat else [])
 
     async def _shorten(

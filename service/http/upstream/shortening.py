@@ -2,7 +2,8 @@
 
 Each result is shortened by itself, for its call and the last turn of the user before it: whatever
 comes later, it reads the same, so the prompt's beginning stays the same and stays in the provider's
-cache. What was shortened once is remembered.
+cache. What was shortened once is remembered. Retrieved context between tags is shortened for the
+user's turn that it is in; that in a system's message for the last turn, which changes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
-from tamis.service.http.conversation.texts import MessageText, message_texts
+from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 from tamis.service.http.upstream.json_strings import replace_strings
+from tamis.service.http.upstream.turns import ChatTurns, TurnRequest
 
 REMEMBERED_CHARS = 1 << 25
 Texts = dict[str, str]
@@ -35,7 +37,7 @@ class ChatOptions:
         ratio: the share of tokens of each result that is kept; None: the service's default.
         method: scores; None: the service's default.
         compresses_cached: also what stands before the last `cache_control`.
-        limit_s: the time for all results; those that are not done by then stay whole.
+        limit_s: the time for all texts; those that are not done by then stay whole.
     """
 
     ratio: float | None = None
@@ -46,11 +48,16 @@ class ChatOptions:
 
 @dataclass(slots=True)
 class ShortChat:
-    """A body, and the tokens of the texts in it that were shortened, before and after."""
+    """A body, and the tokens of the texts in it that were shortened, before and after.
+
+    Attributes:
+        warnings: of texts whose tags cannot be followed.
+    """
 
     body: bytes
     tokens_before: int = 0
     tokens_after: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,13 @@ class _Result:
 
 @dataclass(slots=True)
 class ChatShortener:
-    """Shortens bodies; safe for many requests of one event loop."""
+    """Shortens bodies; safe for many requests of one event loop.
 
+    Attributes:
+        tags: between which texts of users and systems have retrieved context.
+    """
+
+    tags: RetrievalTags = field(default_factory=lambda: RetrievalTags(()))
     _remembered: LruCache[_Result] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
 
     async def shorten(
@@ -89,12 +101,17 @@ class ChatShortener:
             raise BadInput("the body has no list of messages")
         until = time.monotonic() + options.limit_s
         new, short = Texts(), ShortChat(body)
-        for index in _result_messages(messages, options.compresses_cached):
+        turns = await asyncio.to_thread(ChatTurns, chat, self.tags)
+        indexes = await asyncio.to_thread(
+            turns.changeable, options.compresses_cached, short.warnings
+        )
+        for index in indexes:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
-            found = await self._result(state, messages, index, options, owner, left_s)
-            new |= {f"/messages/{index}{pointer}": shown for pointer, shown in found.texts.items()}
+            request = turns.request_body(index, options.ratio)
+            found = await self._result(state, request, options, owner, left_s)
+            new |= {turns.pointer(index, at): shown for at, shown in found.texts.items()}
             short.tokens_before += found.tokens_before
             short.tokens_after += found.tokens_after
         if new:
@@ -105,59 +122,23 @@ class ChatShortener:
     async def _result(
         self,
         state: ServiceState,
-        messages: list[dict[str, Any]],
-        index: int,
+        request: TurnRequest,
         options: ChatOptions,
         owner: str,
         left_s: float,
     ) -> _Result:
-        request = _request_body(messages, index, options)
         method = state.methods.resolve_method(None, options.method)
-        key = hashlib.sha256(json.dumps([method, request], sort_keys=True).encode()).digest()
+        key = hashlib.sha256(json.dumps([method, request.body], sort_keys=True).encode()).digest()
         if (found := self._remembered.peek(key)) is not None:
             return found
-        body = MessagesRequest.model_validate({**request, "timeout_ms": max(1, int(left_s * 1e3))})
+        limit = {"timeout_ms": max(1, int(left_s * 1e3))}
+        body = MessagesRequest.model_validate(request.body | limit)
         answer = await _answer(ConversationCall(state, body, method, owner), left_s)
-        found = _result_of(answer, len(request["messages"]) - 1)
+        found = _result_of(answer, request.place)
         if answer.status != "partial":
             cost = sum(map(len, found.texts.values())) + 256
             self._remembered.put(key, cost, found)
         return found
-
-
-def _result_messages(messages: list[dict[str, Any]], compresses_cached: bool) -> list[int]:
-    """The indexes of messages with results of tools that may be changed."""
-    known = [m if isinstance(m.get("role"), str) else {**m, "role": ""} for m in messages]
-    texts, cached = message_texts(known)
-    free = texts if compresses_cached else texts[cached:]
-    # a message that has a breakpoint in it stays whole, so that one rule covers all of it
-    frozen = {t.message for t in texts[:cached]} if not compresses_cached else set[int]()
-    return sorted({t.message for t in free if t.call is not None} - frozen)
-
-
-def _request_body(
-    messages: list[dict[str, Any]], index: int, options: ChatOptions
-) -> dict[str, Any]:
-    """A conversation of the question, the calls and their results alone."""
-    before = messages[:index]
-    asked = [m for m in before if _asks(m)][-1:]
-    called = [m for m in before if m.get("role") == "assistant"][-1:]
-    kept = [*asked, *called, messages[index]]
-    config = {"compress_cached": True, "frozen_message_count": len(kept) - 1}
-    body: dict[str, Any] = {"messages": kept, "config": config, "language": "en"}
-    return body if options.ratio is None else {**body, "ratio": options.ratio}
-
-
-def _asks(message: dict[str, Any]) -> bool:
-    """Whether it is a turn of the user, and not a result of tools that is sent as one."""
-    if message.get("role") != "user":
-        return False
-    texts, _ = message_texts([message])
-    return any(_is_words(text) for text in texts)
-
-
-def _is_words(text: MessageText) -> bool:
-    return text.call is None and bool(text.text.strip())
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:
