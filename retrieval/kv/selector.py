@@ -3,14 +3,15 @@
     SelectorClass   the class that the file's last line names: `Selector: SelectorClass = TheClass`
     KeySelector     what it builds: the keys of one head, to be searched
 
-`geometric_steps`, `prepare_queries` and `best_hits` do what most selectors have in common.
+`geometric_steps`, `prepare_queries`, `block_members` and `best_hits` do what most selectors have in
+common. Selectors that need more than the keys of one head: `shared_selector.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -29,11 +30,17 @@ class SelectorInfo:
     Attributes:
         summary: one line. source: the paper or library.
         effort: what an effort counts, such as "pages read"; empty where there is only one effort.
+        needs: what it needs beside the keys of one head: "heads", "layers" or "rows" that share a
+            choice, or "values"; where it is not empty, the class is a `SharedSelectorClass`.
+        reads_blocks: it reads consecutive keys whole, and `search` with a k of all keys returns
+            every key that it read.
     """
 
     summary: str
     source: str
     effort: str = ""
+    needs: Literal["", "heads", "layers", "rows", "values"] = ""
+    reads_blocks: bool = False
 
 
 class KeySelector(Protocol):
@@ -106,3 +113,21 @@ def best_hits(keys: Tensor, queries: Tensor, ids: Tensor, k: int, keys_read: int
         best_scores.append(top.values)
         best_ids.append(own.gather(1, top.indices))
     return pad_hits(torch.cat(best_scores), torch.cat(best_ids), k, keys_read)
+
+
+def block_members(blocks: Tensor, size: int, keys: int) -> Tensor:
+    """The numbers of the keys in blocks of `size` consecutive keys.
+
+    Args:
+        blocks: `[Q, B]` numbers of blocks. keys: how many there are in all.
+
+    Returns:
+        `[Q, B * size]`, -1 beyond the last key.
+    """
+    ids = (blocks[..., None] * size + torch.arange(size, device=blocks.device)).flatten(1)
+    return torch.where(ids < keys, ids, -1)
+
+
+def drop_columns_of_none(ids: Tensor) -> Tensor:
+    """`[Q, C]` candidates, -1 for none, in as few columns as the longest row needs."""
+    return ids.sort(1, descending=True).values[:, : max(1, int((ids >= 0).sum(1).max()))]

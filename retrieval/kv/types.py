@@ -20,11 +20,16 @@ class KeyHits:
             further key.
         keys_read: how many keys were read for all queries together: every inner product or distance
             with a key, or with a vector that represents several keys, counts as one.
+        mass: `[Q]`, an estimate of the share of attention that these keys have, from a selector
+            whose method gives the rest of it to the mean of all values; None from the others.
+
+    Selectors that share a choice have hits of several heads, `[S, Q, k]` and `[S, Q]`.
     """
 
     scores: Tensor
     ids: Tensor
     keys_read: int
+    mass: Tensor | None = None
 
 
 def check_vectors(vectors: Tensor, width: int | None, what: str) -> Tensor:

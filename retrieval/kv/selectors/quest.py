@@ -19,6 +19,7 @@ from tamis.retrieval.kv.selector import (
     SelectorClass,
     SelectorInfo,
     best_hits,
+    block_members,
     geometric_steps,
     prepare_queries,
 )
@@ -31,7 +32,10 @@ class Quest:
     """Reads the pages with the highest upper bounds."""
 
     info: ClassVar[SelectorInfo] = SelectorInfo(
-        "pages of 16 keys by an upper bound on their best", "Quest, 2406.10774", "pages read"
+        "pages of 16 keys by an upper bound on their best",
+        "Quest, 2406.10774",
+        "pages read",
+        reads_blocks=True,
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
@@ -51,8 +55,7 @@ class Quest:
         """The best keys of the `effort` pages with the highest bounds."""
         queries = prepare_queries(queries, self._keys, k, effort)
         pages = self.bounds(queries).topk(min(effort, self._pages)).indices
-        ids = (pages[..., None] * PAGE + torch.arange(PAGE, device=pages.device)).flatten(1)
-        ids = torch.where(ids < len(self._keys), ids, -1)
+        ids = block_members(pages, PAGE, len(self._keys))
         return best_hits(
             self._keys, queries, ids, k, 2 * self._pages * len(queries) + int((ids >= 0).sum())
         )

@@ -22,6 +22,7 @@ from tamis.retrieval.kv.selector import (
     SelectorClass,
     SelectorInfo,
     best_hits,
+    drop_columns_of_none,
     geometric_steps,
     prepare_queries,
 )
@@ -34,7 +35,10 @@ class RetroInfer:
     """Reads the clusters, of 16 keys within segments of 8,192, with the best centroids."""
 
     info: ClassVar[SelectorInfo] = SelectorInfo(
-        "clusters of 16 keys within segments of text", "RetroInfer, 2505.02922", "clusters read"
+        "clusters of 16 keys within segments of text",
+        "RetroInfer, 2505.02922",
+        "clusters read",
+        reads_blocks=True,
     )
 
     def __init__(self, keys: Tensor, train: Tensor) -> None:
@@ -59,8 +63,7 @@ class RetroInfer:
         queries = prepare_queries(queries, self._keys, k, effort)
         count = min(effort, len(self._centroids))
         best = (queries @ self._centroids.T).topk(count).indices
-        ids = self._members[best].flatten(1)
-        ids = ids.sort(1, descending=True).values[:, : int((ids >= 0).sum(1).max())]
+        ids = drop_columns_of_none(self._members[best].flatten(1))
         read = len(queries) * len(self._centroids) + int((ids >= 0).sum())
         return best_hits(self._keys, queries, ids, k, read)
 

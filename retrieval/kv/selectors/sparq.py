@@ -4,12 +4,17 @@ The quarter of a query's components that is largest in magnitude gives approxima
 keys, and the best of those keys are read whole. A quarter of a key counts as a quarter of a key
 read.
 
-Departures: magnitudes are not summed over the query heads of a group, since each head is searched
-separately; the mean value that replaces unread keys belongs to attention, not to selection.
+The softmax of the approximate logits, divided by the square root of the share of the query's
+magnitude that its largest components hold, says how much attention the keys found have; attention
+gives the rest to the mean of all values (`KeyHits.mass`).
+
+Departure: magnitudes are not summed over the query heads of a group, since each head is searched
+separately.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -51,8 +56,12 @@ class Sparq:
         count, width = min(max(effort, k), N), max(1, round(SHARE * D))
         largest = queries.abs().topk(width).indices
         sparse = torch.zeros_like(queries).scatter(1, largest, queries.gather(1, largest))
-        ids = (sparse @ self._keys.T).topk(count).indices
-        return best_hits(self._keys, queries, ids, k, round((N * width / D + count) * len(queries)))
+        logits = sparse @ self._keys.T
+        ids, read = logits.topk(count).indices, round((N * width / D + count) * len(queries))
+        hits = best_hits(self._keys, queries, ids, k, read)
+        share = (sparse.abs().sum(1) / queries.abs().sum(1).clamp_min(1e-12)).clamp_min(1e-12)
+        weights = (logits / share.sqrt()[:, None]).softmax(1).gather(1, hits.ids.clamp_min(0))
+        return replace(hits, mass=weights.masked_fill(hits.ids < 0, 0).sum(1))
 
 
 Selector: SelectorClass = Sparq

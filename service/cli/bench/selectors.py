@@ -28,7 +28,8 @@ EPILOG = """
 The proxy reads the text in windows; keys of a few of its heads that look back are indexed,
 separators left out. Questions that no index has seen are asked, and every selector is given just
 the effort that finds 95 % of the 100 keys with the largest logits. The table says how many keys
-that took, and how long.
+that took, how long, and how far attention over what was read is from attention over all keys; a
+second table compares selectors that may read the same share of keys.
 
 **Examples**
 
@@ -165,7 +166,8 @@ def _step_bars(progress: Any) -> StepListener:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    table = Table("selector", "tokens", "recall@100", "attention mass", "keys read", "ms")
+    table = Table("selector", "tokens", "recall@100", "mass", "mass read", "error", "keys read")
+    table.add_column("ms")
     table.add_column("× exact")
     table.add_column("build s")
     for row in report["rows"]:
@@ -175,6 +177,8 @@ def _print_report(report: dict[str, Any]) -> None:
             f"{row['tokens']:,}",
             f"{row['recall_at_100']:.3f}",
             f"{row['attention_mass']:.3f}",
+            f"{row['mass_read']:.3f}",
+            f"{row['output_error']:.3f}",
             f"{row['share_of_keys_read']:.2%}",
             f"{row['ms']:.2f}",
             f"{row['times_faster_than_exact']:.1f}",
@@ -183,8 +187,26 @@ def _print_report(report: dict[str, Any]) -> None:
         )
     console = make_console()
     console.print(table)
+    console.print(_budget_table(report["rows"]))
     console.print(
         f"Means over heads {', '.join(report['heads'])}; {report['test_queries']} queries each, "
         f"effort just enough for a recall of {report['recall']:g} (dim: not reached). "
-        f"ms: a query, in batches of 16, {report['threads']} threads. × exact: times faster."
+        f"ms: a query, in batches of 16, {report['threads']} threads. × exact: times faster. "
+        "mass: attention over all keys that the 100 found hold; mass read: what all keys of the "
+        "blocks read hold. error: of the attention output over these keys, relative to its length."
     )
+
+
+def _budget_table(rows: list[dict[str, Any]]) -> Table:
+    """Output error at fixed shares of keys read."""
+    from tamis.service.evaluation.selectors.measurement import BUDGETS
+
+    names = ("selector", "tokens", *(f"{budget:.0%}" for budget in BUDGETS))
+    table = Table(*names, title="output error (recall@100) by keys read at most")
+    for row in rows:
+        cells = [
+            f"{at['output_error']:.3f} ({at['recall_at_100']:.2f})" if at else "-"
+            for at in row["budgets"]
+        ]
+        table.add_row(row["selector"], f"{row['tokens']:,}", *cells)
+    return table

@@ -41,12 +41,15 @@ class SelectorCase:
         keys: `[N, d]`, rotated, of tokens with a letter or a digit; separators are left out.
         train: `[T, d]` query states that an index may learn from.
         test: `[Q, d]` query states of other questions. Both are scaled: q · k is the logit.
+        values: `[N, d]` of the same tokens. questions: `[Q]`, the question of each test row.
     """
 
     head: Head
     keys: Tensor
     train: Tensor
     test: Tensor
+    values: Tensor
+    questions: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,10 @@ class StateCapture:
         config = self.proxy.body.config
         return head * int(config.num_key_value_heads) // int(config.num_attention_heads)
 
-    def read_keys(self, ids: Sequence[int], on_step: Callable[[int], object]) -> dict[Head, Tensor]:
-        """Keys of every token, `[N, d]` for each (layer, key head).
+    def read_kv(
+        self, ids: Sequence[int], on_step: Callable[[int], object]
+    ) -> dict[Head, tuple[Tensor, Tensor]]:
+        """Keys and values of every token, `[N, d]` each, for each (layer, key head).
 
         Args:
             on_step: called after each shard with its number of tokens.
@@ -82,10 +87,10 @@ class StateCapture:
         shards = []
         for start in range(0, len(ids), size):
             part = list(ids[start : start + size])
-            capture = partial(self._capture_keys, part)
-            shards.append(self._load_or_capture("keys", part, heads, capture))
+            capture = partial(self._capture_kv, part)
+            shards.append(self._load_or_capture("kv", part, heads, capture))
             on_step(len(part))
-        return _join_shards(shards)
+        return {head: (kv[0], kv[1]) for head, kv in _join_shards(shards, dim=1).items()}
 
     def read_queries(
         self, asks: Sequence[QuestionTokens], on_step: Callable[[int], object]
@@ -104,7 +109,7 @@ class StateCapture:
             on_step(len(part))
         return _join_shards(shards)
 
-    def _capture_keys(self, ids: Sequence[int]) -> dict[str, Tensor]:
+    def _capture_kv(self, ids: Sequence[int]) -> dict[str, Tensor]:
         starts, question = range(0, len(ids), self.window), QuestionTokens((), 0)
         texts = (tuple(ids[start : start + self.window]) for start in starts)
         prompts = [Prompt(PassageTokens(text, 0, ()), question) for text in texts]
@@ -113,9 +118,9 @@ class StateCapture:
         parts: dict[str, list[Tensor]] = {}
         for window in self.proxy.compute_kv(prompts, Want(self.layers)):
             for layer, head in heads:
-                keys = window[layer].keys[head, opening:]
-                parts.setdefault(f"{layer}.{head}", []).append(keys.cpu())
-        return {name: torch.cat(part) for name, part in parts.items()}
+                kv = torch.stack((window[layer].keys[head], window[layer].values[head]))
+                parts.setdefault(f"{layer}.{head}", []).append(kv[:, opening:].cpu())
+        return {name: torch.cat(part, 1) for name, part in parts.items()}
 
     def _capture_queries(self, asks: Sequence[QuestionTokens]) -> dict[str, Tensor]:
         states = list(question_states(self.proxy, asks, self.layers, self.window))
@@ -160,12 +165,13 @@ def _load_shard(path: Path) -> dict[str, Tensor]:
         return {}
 
 
-def _join_shards(shards: Sequence[dict[str, Tensor]]) -> dict[Head, Tensor]:
+def _join_shards(shards: Sequence[dict[str, Tensor]], dim: int = 0) -> dict[Head, Tensor]:
     if not shards:
         raise BadInput("there is nothing to read: the text or the questions are empty")
+    heads = {name: tuple(map(int, name.split("."))) for name in shards[0]}
     return {
-        (int(name.split(".")[0]), int(name.split(".")[1])): torch.cat([s[name] for s in shards])
-        for name in shards[0]
+        (layer, head): torch.cat([s[name] for s in shards], dim)
+        for name, (layer, head) in heads.items()
     }
 
 

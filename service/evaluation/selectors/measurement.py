@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.exact import ExactIndex
-from tamis.retrieval.kv.selector import KeySelector
+from tamis.retrieval.kv.shared_selector import Setting, SharedSelector
 from tamis.retrieval.kv.types import KeyHits
 from tamis.service.evaluation.selectors.cases import SelectorCase
 
@@ -23,6 +23,8 @@ BATCH_ROWS = 16
 """Queries of one timed search: about as many as one question has rows."""
 BATCHES, PASSES = 10, 3
 NARROWING_STEPS = 3
+BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Shares of the keys that may be read, at which selectors are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,13 @@ class ExactReference:
     Attributes:
         exact: the exact index.
         ids: `[Q, K]`, the keys with the largest logits; all keys where there are fewer.
-        lse: `[Q]`, log-sum-exp of all logits.
+        lse: `[Q]`, log-sum-exp of all logits. outputs: `[Q, d]`, the values that attention reads.
     """
 
     exact: ExactIndex
     ids: Tensor
     lse: Tensor
+    outputs: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,17 @@ class EffortPoint:
 
     Attributes:
         recall_at_100: share of the 100 keys with the largest logits that the search found.
-        attention_mass: share of the softmax over all keys that the found keys have.
+        attention_mass: share of the softmax over all keys that the found keys have, at most 100.
+        mass_read: the same of all keys of the blocks read, for selectors that read whole blocks.
+        output_error: see the function; over what `mass_read` counts.
         share_of_keys_read: keys read for a query, as a share of all keys.
     """
 
     effort: int
     recall_at_100: float
     attention_mass: float
+    mass_read: float
+    output_error: float
     share_of_keys_read: float
 
 
@@ -62,6 +69,7 @@ class HeadMeasurement:
 
     Attributes:
         head: as `layer.head`. point: at that effort. curve: every effort tried, ascending.
+        budgets: at the largest effort within each of `BUDGETS`; None where the smallest exceeds it.
         ms: of a query, in batches of 16. exact_ms: the same for exact search, in alternation.
         build_s: seconds that building the index took.
     """
@@ -69,6 +77,7 @@ class HeadMeasurement:
     head: str
     point: EffortPoint
     curve: tuple[EffortPoint, ...]
+    budgets: tuple[EffortPoint | None, ...]
     ms: float
     exact_ms: float
     build_s: float
@@ -79,28 +88,96 @@ def exact_reference(case: SelectorCase) -> ExactReference:
     exact = ExactIndex(case.keys)
     rows = torch.split(case.test, max(1, 2**24 // len(case.keys)))
     lse = torch.cat([(part @ case.keys.T).logsumexp(1) for part in rows])
-    return ExactReference(exact, exact.search(case.test, min(TOP_K, len(case.keys))).ids, lse)
+    outputs = torch.cat([(part @ case.keys.T).softmax(1) @ case.values for part in rows])
+    ids = exact.search(case.test, min(TOP_K, len(case.keys))).ids
+    return ExactReference(exact, ids, lse, outputs)
 
 
-def measure_selector(
-    name: str, case: SelectorCase, reference: ExactReference, recall: float
-) -> HeadMeasurement:
-    """Builds a selector, finds the cheapest effort that reaches `recall`, and times it."""
+@dataclass(frozen=True, slots=True)
+class HeadGroup:
+    """A selector and the heads that it searches at once: one, or all for one that shares a choice.
+
+    Attributes:
+        cases: in order of layer, with the same questions. passages: `[P, 2]` spans of keys.
+    """
+
+    name: str
+    cases: Sequence[SelectorCase]
+    references: Sequence[ExactReference]
+    passages: Tensor
+
+    def build(self) -> SharedSelector:
+        """The selector over the keys of all cases."""
+        values = torch.stack([case.values for case in self.cases])
+        setting = Setting(values, self.passages, tuple(case.head[0] for case in self.cases))
+        keys = torch.stack([case.keys for case in self.cases])
+        train = torch.stack([case.train for case in self.cases])
+        return selector_registry.build_shared_selector(self.name, keys, train, setting)
+
+    def queries(self) -> Tensor:
+        """`[S, Q, d]` test queries."""
+        return torch.stack([case.test for case in self.cases])
+
+
+def measure_group(group: HeadGroup, recall: float) -> list[HeadMeasurement]:
+    """Builds a selector, finds the cheapest effort of mean recall `recall`, and times it.
+
+    Beside it the largest effort within each of `BUDGETS` is found.
+    """
     clock = time.perf_counter()
-    selector = selector_registry.build_selector(name, case.keys, case.train)
-    build_s = time.perf_counter() - clock
-    points: dict[int, EffortPoint] = {}
+    selector = group.build()
+    build_s = (time.perf_counter() - clock) / len(group.cases)
+    queries, questions = group.queries(), group.cases[0].questions
+    reads_blocks = selector_registry.selector_class(group.name).info.reads_blocks
+    points: dict[int, list[EffortPoint]] = {}
+
+    def try_effort(effort: int) -> list[EffortPoint]:
+        if effort not in points:
+            k = len(group.cases[0].keys) if reads_blocks else TOP_K
+            hits = selector.search(queries, k, effort, questions)
+            heads = zip(split_heads(hits), group.cases, group.references, strict=True)
+            points[effort] = [effort_point(effort, *head) for head in heads]
+        return points[effort]
 
     def reaches_recall(effort: int) -> bool:
-        hits = selector.search(case.test, TOP_K, effort)
-        points[effort] = effort_point(effort, hits, case, reference)
-        return points[effort].recall_at_100 >= recall
+        return statistics.fmean(p.recall_at_100 for p in try_effort(effort)) >= recall
 
-    best = points[cheapest_effort(selector.efforts, reaches_recall)]
-    ms, exact_ms = time_searches(selector, best.effort, case.test, reference.exact)
-    layer, head = case.head
-    curve = tuple(points[effort] for effort in sorted(points))
-    return HeadMeasurement(f"{layer}.{head}", best, curve, ms, exact_ms, build_s)
+    def exceeds(budget: float, effort: int) -> bool:
+        return statistics.fmean(p.share_of_keys_read for p in try_effort(effort)) > budget
+
+    best = cheapest_effort(selector.efforts, reaches_recall)
+    within = [largest_effort(selector.efforts, partial(exceeds, budget)) for budget in BUDGETS]
+    ms, exact_ms = time_searches(selector, best, group)
+    return [
+        HeadMeasurement(
+            "{}.{}".format(*case.head),
+            try_effort(best)[head],
+            tuple(points[effort][head] for effort in sorted(points)),
+            tuple(try_effort(effort)[head] if effort else None for effort in within),
+            ms,
+            exact_ms,
+            build_s,
+        )
+        for head, case in enumerate(group.cases)
+    ]
+
+
+def split_heads(hits: KeyHits) -> list[KeyHits]:
+    """The hits of each head, with an equal part of the keys read."""
+    S = len(hits.ids)
+    masses = [None] * S if hits.mass is None else list(hits.mass)
+    heads = zip(hits.scores, hits.ids, masses, strict=True)
+    return [KeyHits(scores, ids, hits.keys_read // S, mass) for scores, ids, mass in heads]
+
+
+def largest_effort(efforts: Sequence[int], is_too_much: Callable[[int], bool]) -> int | None:
+    """The largest of the efforts that is not too much; None if the smallest is."""
+    fitting = None
+    for effort in efforts:
+        if is_too_much(effort):
+            break
+        fitting = effort
+    return fitting
 
 
 def cheapest_effort(efforts: Sequence[int], is_enough: Callable[[int], bool]) -> int:
@@ -128,26 +205,54 @@ def effort_point(
     effort: int, hits: KeyHits, case: SelectorCase, reference: ExactReference
 ) -> EffortPoint:
     """Recall, attention mass and keys read of one search, compared with exact search."""
-    found = (hits.ids[:, :, None] == reference.ids[:, None, :]).any(2)
-    mass = (hits.scores.logsumexp(1) - reference.lse).exp()
+    top = hits.ids[:, :TOP_K]
+    found = (top[:, :, None] == reference.ids[:, None, :]).any(2)
+    mass = (hits.scores[:, :TOP_K].logsumexp(1) - reference.lse).exp()
+    read = (hits.scores.logsumexp(1) - reference.lse).exp()
     return EffortPoint(
         effort,
         float(found.sum(1).float().mean()) / reference.ids.shape[1],
         float(mass.mean()),
+        float(read.mean()),
+        output_error(hits, case.values, reference.outputs),
         hits.keys_read / (len(case.test) * len(case.keys)),
     )
 
 
-def time_searches(
-    selector: KeySelector, effort: int, queries: Tensor, exact: ExactIndex
-) -> tuple[float, float]:
-    """Milliseconds a query of a selector and of exact search: medians over alternating batches."""
-    full = [part for part in torch.split(queries, BATCH_ROWS) if len(part) == BATCH_ROWS]
-    batches = full[:BATCHES] or [queries]
+def output_error(hits: KeyHits, values: Tensor, exact: Tensor) -> float:
+    """The distance of attention over the hits from that over all keys, relative to its length.
+
+    Where a selector says what mass its keys have, the rest goes to the mean of all values.
+
+    Args:
+        values: `[N, d]`. exact: `[Q, d]`.
+    """
+    weights = exact.new_zeros(len(exact), len(values))
+    own = hits.scores.softmax(1).masked_fill(hits.ids < 0, 0)
+    weights.scatter_add_(1, hits.ids.clamp_min(0), own)
+    outputs = weights @ values
+    if hits.mass is not None:
+        mass = hits.mass[:, None]
+        outputs = mass * outputs + (1 - mass) * values.mean(0)
+    error = (outputs - exact).norm(dim=1) / exact.norm(dim=1).clamp_min(1e-6)
+    return float(error.mean())
+
+
+def time_searches(selector: SharedSelector, effort: int, group: HeadGroup) -> tuple[float, float]:
+    """Milliseconds a query and head of a selector and of exact search, in alternation: medians."""
+    queries, questions, S = group.queries(), group.cases[0].questions, len(group.cases)
+    starts = range(0, max(1, queries.shape[1] - BATCH_ROWS + 1), BATCH_ROWS)[:BATCHES]
     selector_ms, exact_ms = [], []
-    for batch in batches * PASSES:
-        selector_ms.append(_time_ms(partial(selector.search, batch, TOP_K, effort)) / len(batch))
-        exact_ms.append(_time_ms(partial(exact.search, batch, TOP_K)) / len(batch))
+    for start in list(starts) * PASSES:
+        rows = slice(start, start + BATCH_ROWS)
+        batch, own = queries[:, rows], questions[rows]
+        count = S * batch.shape[1]
+        selector_ms.append(_time_ms(partial(selector.search, batch, TOP_K, effort, own)) / count)
+        exact = [
+            _time_ms(partial(reference.exact.search, head, TOP_K))
+            for reference, head in zip(group.references, batch, strict=True)
+        ]
+        exact_ms.append(sum(exact) / count)
     return statistics.median(selector_ms), statistics.median(exact_ms)
 
 
@@ -162,6 +267,7 @@ def selector_row(
 ) -> dict[str, Any]:
     """One row of the table: means over the heads, each at its own effort."""
     points = [head.point for head in heads]
+    budgets = zip(*(head.budgets for head in heads), strict=True)
 
     def mean(values: Iterator[float]) -> float:
         return statistics.fmean(values)
@@ -171,10 +277,23 @@ def selector_row(
         "tokens": tokens,
         "recall_at_100": mean(p.recall_at_100 for p in points),
         "attention_mass": mean(p.attention_mass for p in points),
+        "mass_read": mean(p.mass_read for p in points),
+        "output_error": mean(p.output_error for p in points),
         "share_of_keys_read": mean(p.share_of_keys_read for p in points),
         "ms": mean(head.ms for head in heads),
         "times_faster_than_exact": mean(head.exact_ms / head.ms for head in heads),
+        "budgets": [budget_row(*pair) for pair in zip(BUDGETS, budgets, strict=True)],
         "build_s": mean(head.build_s for head in heads),
         "reached": all(p.recall_at_100 >= recall for p in points),
         "heads": [asdict(head) for head in heads],
     }
+
+
+def budget_row(budget: float, points: Sequence[EffortPoint | None]) -> dict[str, float] | None:
+    """Means over the heads within a budget; None where a head's smallest effort exceeds it."""
+    fitting = [point for point in points if point is not None]
+    if len(fitting) < len(points):
+        return None
+    names = ("recall_at_100", "mass_read", "output_error", "share_of_keys_read")
+    means = {name: statistics.fmean(getattr(p, name) for p in fitting) for name in names}
+    return {"budget": budget, **means}

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
+from tamis.retrieval.kv import selector_registry
 from tamis.service.evaluation.selectors.cases import Head, SelectorCase, StateCapture, content_mask
-from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
+from tamis.service.evaluation.selectors.inputs import (
+    DOCUMENT_SEPARATOR,
+    SelectorInputs,
+    load_questions,
+    load_text,
+)
 from tamis.service.evaluation.selectors.measurement import (
+    HeadGroup,
     exact_reference,
-    measure_selector,
+    measure_group,
     selector_row,
 )
 
@@ -58,12 +68,15 @@ class CapturedStates:
 
     Attributes:
         content: which tokens of the text have a letter or a digit: `[N]` bool.
+        passages: the passage of each token, `[N]`. questions: the question of each test row.
     """
 
-    keys: dict[Head, Tensor]
+    kv: dict[Head, tuple[Tensor, Tensor]]
     train: dict[Head, Tensor]
     test: dict[Head, Tensor]
     content: Tensor
+    passages: Tensor
+    questions: Tensor
 
 
 class SelectorRun:
@@ -92,7 +105,7 @@ class SelectorRun:
             "heads": [f"{layer}.{head}" for layer, head in self.settings.heads],
             "window": self.settings.window,
             "train_queries": len(next(iter(captured.train.values()))),
-            "test_queries": min(self.settings.queries, len(next(iter(captured.test.values())))),
+            "test_queries": min(self.settings.queries, len(captured.questions)),
             "text": [str(path) for path in self.inputs.text],
             "notes": self.notes,
         }
@@ -102,18 +115,25 @@ class SelectorRun:
         text, layout = load_text(self.inputs.text), self.proxy.layout
         encoded = layout.tokenizer.encode(text)
         ids = encoded.ids[: max(self.settings.tokens)]
-        train = self._question_states("training", self.inputs.train, on_step)
-        test = self._question_states("test", self.inputs.test, on_step)
-        keys = self.capture.read_keys(ids, lambda n: on_step("tokens of text", n, len(ids)))
-        content = content_mask([text[a:b] for a, b in encoded.offsets[: len(ids)]])
-        return CapturedStates(keys, train, test, content)
+        train, _ = self._question_states("training", self.inputs.train, on_step)
+        test, questions = self._question_states("test", self.inputs.test, on_step)
+        kv = self.capture.read_kv(ids, lambda n: on_step("tokens of text", n, len(ids)))
+        offsets = encoded.offsets[: len(ids)]
+        content = content_mask([text[a:b] for a, b in offsets])
+        breaks = [at.end() for at in re.finditer(DOCUMENT_SEPARATOR, text)]
+        passages = torch.tensor([bisect_right(breaks, start) for start, _ in offsets])
+        return CapturedStates(kv, train, test, content, passages, questions)
 
     def _question_states(
         self, kind: str, paths: Sequence[Path], on_step: StepListener
-    ) -> dict[Head, Tensor]:
+    ) -> tuple[dict[Head, Tensor], Tensor]:
         questions = take_evenly(load_questions(paths), MAX_QUESTIONS[kind])
         asks = [self.proxy.layout.question_tokens(question) for question in questions]
-        return self.capture.read_queries(asks, lambda n: on_step(f"{kind} questions", n, len(asks)))
+        counts = torch.tensor([len(ask.ids) - ask.first_row for ask in asks])
+        states = self.capture.read_queries(
+            asks, lambda n: on_step(f"{kind} questions", n, len(asks))
+        )
+        return states, torch.arange(len(asks)).repeat_interleave(counts)
 
     def _text_lengths(self, available: int) -> list[int]:
         """The requested lengths, none longer than the text; a note for each that is."""
@@ -128,13 +148,18 @@ class SelectorRun:
     def _rows(
         self, captured: CapturedStates, tokens: int, on_step: StepListener
     ) -> Iterator[dict[str, Any]]:
-        cases = list(self._cases(captured, tokens))
+        cases = sorted(self._cases(captured, tokens), key=lambda case: case.head)
         references = [exact_reference(case) for case in cases]
+        passages = passage_spans(captured.passages[:tokens][captured.content[:tokens]])
         for name in self.settings.selectors:
-            heads = []
-            for case, reference in zip(cases, references, strict=True):
-                heads.append(measure_selector(name, case, reference, self.settings.recall))
-                on_step(f"{name} at {tokens:,} tokens", 1, len(cases))
+            # selectors that share a choice search all heads at once, the others each for itself
+            shares = bool(selector_registry.selector_class(name).info.needs)
+            size, heads = len(cases) if shares else 1, []
+            for start in range(0, len(cases), size):
+                part = slice(start, start + size)
+                group = HeadGroup(name, cases[part], references[part], passages)
+                heads += measure_group(group, self.settings.recall)
+                on_step(f"{name} at {tokens:,} tokens", size, len(cases))
             yield selector_row(name, tokens, self.settings.recall, heads)
 
     def _cases(self, captured: CapturedStates, tokens: int) -> Iterator[SelectorCase]:
@@ -145,10 +170,31 @@ class SelectorRun:
                 "give more text, or another"
             )
         for layer, head in self.settings.heads:
-            keys = captured.keys[layer, self.capture.key_head(head)][:tokens][content].float()
-            test = captured.test[layer, head]
-            rows = take_evenly(range(len(test)), self.settings.queries)
-            yield SelectorCase((layer, head), keys, captured.train[layer, head], test[rows])
+            kv = captured.kv[layer, self.capture.key_head(head)]
+            keys, values = (part[:tokens][content].float() for part in kv)
+            rows = whole_questions(captured.questions, self.settings.queries)
+            yield SelectorCase(
+                (layer, head),
+                keys,
+                captured.train[layer, head],
+                captured.test[layer, head][rows],
+                values,
+                captured.questions[rows],
+            )
+
+
+def passage_spans(passages: Tensor) -> Tensor:
+    """The half-open span of keys of each passage, `[P, 2]`, from the passage of each key."""
+    ends = torch.unique_consecutive(passages, return_counts=True)[1].cumsum(0)
+    return torch.stack((torch.cat((ends.new_zeros(1), ends[:-1])), ends), 1)
+
+
+def whole_questions(questions: Tensor, max_rows: int) -> Tensor:
+    """At most so many rows, of whole questions at even distances; the last one may be cut."""
+    names = torch.unique_consecutive(questions)
+    number = max(1, -(-max_rows * len(names) // len(questions)))
+    chosen = take_evenly(names.tolist(), number)
+    return torch.isin(questions, torch.tensor(chosen)).nonzero()[:max_rows, 0]
 
 
 def take_evenly(items: Sequence[T], max_count: int) -> list[T]:

@@ -17,12 +17,17 @@ from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.exact import ExactIndex
 from tamis.retrieval.kv.selector import KeySelector
+from tamis.retrieval.kv.selectors import hip, lsh, moba
 from tamis.retrieval.kv.selectors.quest import PAGE, Quest
 from tamis.retrieval.kv.selectors.retroinfer import CLUSTER, cluster_keys
 from tests.retrieval.kv import clouds
 
 N, Q, K = 2100, 20, 25
-NAMES = selector_registry.selector_names()
+NAMES = [
+    n
+    for n in selector_registry.selector_names()
+    if not selector_registry.selector_class(n).info.needs
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def selectors() -> dict[str, KeySelector]:
 
 def test_the_files_are_the_selectors():
     files = {path.stem for path in selector_registry.FOLDER.iterdir() if path.suffix == ".py"}
-    assert {*NAMES, "__init__"} == files
+    assert {*selector_registry.selector_names(), "__init__"} == files
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,3 +148,48 @@ def test_retroinfers_clusters_are_as_many_as_sixteenths_and_hold_nearer_keys_tha
     cosine = directions @ directions.T
     is_shared = owner[:, None] == owner[None]
     assert cosine[is_shared].mean() > cosine[~is_shared].mean() + 0.2
+
+
+def test_sparq_knows_what_share_of_attention_it_read_where_few_components_tell_all():
+    """Queries of one component each: approximate logits are the logits, and the mass is exact."""
+    keys, queries = clouds.keys(300), torch.eye(clouds.WIDTH)
+    hits = selector_registry.build_selector("sparq", keys, queries).search(queries, K, K)
+    exact = (hits.scores.logsumexp(1) - (queries @ keys.T).logsumexp(1)).exp()
+    torch.testing.assert_close(hits.mass, exact)
+    whole = selector_registry.build_selector("sparq", keys, queries).search(queries, 300, 300)
+    torch.testing.assert_close(whole.mass, torch.ones(len(queries)))
+
+
+def test_mobas_gate_is_the_mean_logit_and_misses_a_lone_best_key_by_hand(monkeypatch):
+    """By hand: gates 2 and 3, though a key of logit 3 is in the first block."""
+    keys, query = torch.tensor([[1.0, 0], [3, 0], [0, 2], [0, 4]]), torch.ones(1, 2)
+    monkeypatch.setattr(moba, "BLOCK", 2)
+    assert moba.Moba(keys, query).gates(query).tolist() == [[2, 3]]
+    hits = moba.Moba(keys, query).search(query, 2, 1)
+    assert (hits.ids.tolist(), hits.keys_read) == ([[3, 2]], 2 + 2)
+
+
+def test_hip_halves_by_the_first_block_and_misses_the_best_key_by_hand():
+    """By hand: logits 1 9 0 0 5 0 3 8, two groups: {4, 7} are left, the best two are {1, 7}."""
+    logits = torch.tensor([[1.0, 9, 0, 0, 5, 0, 3, 8]])
+    blocks, scored = hip.halve_groups(lambda ids: logits.gather(1, ids), 8, 2, 1)
+    assert sorted(blocks[0].tolist()) == [4, 7]
+    assert scored == 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 5), st.integers(0, 99))
+def test_hips_groups_end_in_distinct_blocks_after_a_round_for_each_doubling(groups, rounds, seed):
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.randn(3, groups << rounds, generator=draw)
+    left, scored = hip.halve_groups(lambda ids: scores.gather(1, ids), scores.shape[1], groups, 3)
+    assert all(len(row.unique()) == groups for row in left)
+    assert scored == 2 * groups * rounds
+
+
+def test_places_in_the_gray_order_differ_in_one_sign_from_the_next():
+    codes = torch.tensor([[(code >> bit) & 1 for bit in (2, 1, 0)] for code in range(8)])
+    ranks = lsh.gray_ranks(codes.float())
+    assert sorted(ranks.tolist()) == list(range(8))
+    assert lsh.gray_ranks(codes[:4, 1:].float()).tolist() == [0, 1, 3, 2]
+    assert (codes[ranks.argsort()].diff(dim=0).abs().sum(1) == 1).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ from tamis.service.cli.options.target_files import check_images
 from tamis.service.evaluation.selectors.cases import SelectorCase, StateCapture, content_mask
 from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
 from tamis.service.evaluation.selectors.measurement import (
+    BUDGETS,
+    HeadGroup,
+    HeadMeasurement,
     cheapest_effort,
     effort_point,
     exact_reference,
-    measure_selector,
+    measure_group,
+    output_error,
     selector_row,
 )
 from tamis.service.evaluation.selectors.plot import draw_selectors
@@ -31,7 +36,9 @@ from tamis.service.evaluation.selectors.run import (
     SelectorRun,
     SelectorSettings,
     parse_heads,
+    passage_spans,
     take_evenly,
+    whole_questions,
 )
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -51,19 +58,29 @@ def capture(folder: Path, heads: tuple = ((1, 0), (3, 3)), window: int = 10) -> 
 
 
 def case(count: int = 1500) -> SelectorCase:
-    return SelectorCase((2, 1), clouds.keys(count), clouds.queries(300, seed=5), clouds.queries(40))
+    keys, questions = clouds.keys(count), torch.arange(40) // 8
+    train, test = clouds.queries(300, seed=5), clouds.queries(40)
+    return SelectorCase((2, 1), keys, train, test, keys.flip(1), questions)
 
 
-def test_keys_are_those_of_windows_read_alone_head_by_head(tmp_path: Path):
+def measure(name: str, *cases: SelectorCase) -> list[HeadMeasurement]:
+    references = [exact_reference(case) for case in cases]
+    spans = torch.tensor([[0, 700], [700, len(cases[0].keys)]])
+    return measure_group(HeadGroup(name, cases, references, spans), 0.95)
+
+
+def test_keys_and_values_are_those_of_windows_read_alone_head_by_head(tmp_path: Path):
     reader, ids = capture(tmp_path), tiny.ids(27)
-    found = reader.read_keys(ids, ignore_step)
+    found = reader.read_kv(ids, ignore_step)
     assert set(found) == {(1, 0), (3, 1)}  # query heads 0 and 3 of 4 read key heads 0 and 1 of 2
-    opening, parts = len(reader.proxy.layout.opening), []
+    opening, keys, values = len(reader.proxy.layout.opening), [], []
     for start in (0, 10, 20):
         prompt = Prompt(PassageTokens(tuple(ids[start : start + 10]), 0, ()), QuestionTokens((), 0))
         [kept] = reader.proxy.compute_kv([prompt], Want((3,)))
-        parts.append(kept[3].keys[1, opening:])
-    torch.testing.assert_close(found[3, 1], torch.cat(parts), atol=FP32, rtol=0)
+        keys.append(kept[3].keys[1, opening:])
+        values.append(kept[3].values[1, opening:])
+    torch.testing.assert_close(found[3, 1][0], torch.cat(keys), atol=FP32, rtol=0)
+    torch.testing.assert_close(found[3, 1][1], torch.cat(values), atol=FP32, rtol=0)
 
 
 def test_no_window_is_captured_twice_and_a_longer_text_continues_a_shorter_one(
@@ -71,34 +88,34 @@ def test_no_window_is_captured_twice_and_a_longer_text_continues_a_shorter_one(
 ):
     ids, read = tiny.ids(200), []
     reader = capture(tmp_path)
-    first = reader.read_keys(ids[:160], ignore_step)
+    first = reader.read_kv(ids[:160], ignore_step)
     compute_kv = reader.proxy.compute_kv
     monkeypatch.setattr(
         reader.proxy,
         "compute_kv",
         lambda prompts, want: read.extend(prompts) or compute_kv(prompts, want),
     )
-    longer = reader.read_keys(ids, ignore_step)
+    longer = reader.read_kv(ids, ignore_step)
     assert len(read) == 4  # 40 new tokens in windows of 10; eight windows are a shard
-    torch.testing.assert_close(longer[1, 0][:160], first[1, 0])
+    torch.testing.assert_close(longer[1, 0][0][:160], first[1, 0][0])
 
 
 @pytest.mark.parametrize("change", ["window", "ids"])
 def test_another_window_size_or_text_is_captured_anew(tmp_path: Path, change: str):
     ids = tiny.ids(20)
-    first = capture(tmp_path).read_keys(ids, ignore_step)[1, 0]
+    first = capture(tmp_path).read_kv(ids, ignore_step)[1, 0][0]
     if change == "ids":
-        second = capture(tmp_path).read_keys(ids[::-1], ignore_step)[1, 0]
+        second = capture(tmp_path).read_kv(ids[::-1], ignore_step)[1, 0][0]
     else:
-        second = capture(tmp_path, window=7).read_keys(ids, ignore_step)[1, 0]
+        second = capture(tmp_path, window=7).read_kv(ids, ignore_step)[1, 0][0]
     assert not torch.equal(first, second)
 
 
 def test_another_head_is_added_to_its_shard(tmp_path: Path):
     ids = tiny.ids(20)
-    first = capture(tmp_path).read_keys(ids, ignore_step)[1, 0]
-    more = capture(tmp_path, heads=((1, 0), (2, 2))).read_keys(ids, ignore_step)
-    assert torch.equal(more[1, 0], first)
+    first = capture(tmp_path).read_kv(ids, ignore_step)[1, 0][0]
+    more = capture(tmp_path, heads=((1, 0), (2, 2))).read_kv(ids, ignore_step)
+    assert torch.equal(more[1, 0][0], first)
     assert set(more) == {(1, 0), (2, 1)}
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
@@ -130,7 +147,8 @@ def test_the_cheapest_effort_is_enough_unless_none_is(efforts: list[int], needed
 def test_recall_mass_and_share_by_hand():
     """By hand: a search that finds two of four keys."""
     keys = torch.tensor([[3.0], [2.0], [1.0], [0.0]])
-    one = SelectorCase((0, 0), keys, keys, torch.ones(1, 1))
+    values = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 0]])
+    one = SelectorCase((0, 0), keys, keys, torch.ones(1, 1), values, torch.zeros(1))
     reference = exact_reference(one)
     assert reference.ids.tolist() == [[0, 1, 2, 3]]
     some = effort_point(
@@ -140,12 +158,43 @@ def test_recall_mass_and_share_by_hand():
     assert some.share_of_keys_read == 0.75
     assert some.attention_mass == pytest.approx(float((torch.e**3 + 1) / whole))
     assert some.recall_at_100 == 0.5
+    exact = torch.tensor([torch.e**3, torch.e**2 + torch.e]) / whole
+    kept = torch.tensor([torch.e**3 / (torch.e**3 + 1), 0])
+    assert some.output_error == pytest.approx(float((kept - exact).norm() / exact.norm()))
+
+
+def test_the_mean_of_all_values_takes_the_mass_that_was_not_read_by_hand():
+    values, ids = torch.tensor([[4.0], [0.0]]), torch.tensor([[0]])
+    hits = KeyHits(torch.tensor([[1.0]]), ids, 1, torch.tensor([0.75]))
+    assert output_error(hits, values, torch.tensor([[3.5]])) == 0  # .75 * 4 + .25 * 2
+    assert output_error(KeyHits(hits.scores, ids, 1), values, torch.tensor([[2.0]])) == 1
+
+
+def test_heads_that_share_a_choice_are_measured_together_and_budgets_are_kept():
+    [first, second] = measure("token_select", case(), replace(case(), head=(3, 0)))
+    assert first.point.effort == second.point.effort
+    assert (first.head, second.head) == ("2.1", "3.0")
+    for name in ("token_select", "quest", "exact"):
+        [head] = measure(name, case())
+        for budget, point in zip(BUDGETS, head.budgets, strict=True):
+            assert point is None or point.share_of_keys_read <= budget
+    assert head.budgets == (None,) * len(BUDGETS)
+    assert head.point.output_error < 1
+    [blocks] = measure("moba", case())
+    assert blocks.curve[-1].mass_read == pytest.approx(1, abs=1e-4)
+    assert blocks.curve[-1].output_error == pytest.approx(0, abs=1e-4)
+
+
+def test_rows_are_those_of_whole_questions_and_passages_are_spans_of_keys():
+    questions = torch.arange(10).repeat_interleave(4)
+    assert whole_questions(questions, 8).tolist() == [0, 1, 2, 3, 20, 21, 22, 23]
+    assert whole_questions(questions, 6).tolist() == [0, 1, 2, 3, 20, 21]
+    assert len(whole_questions(questions, 99)) == 40
+    assert passage_spans(torch.tensor([0, 0, 3, 4, 4])).tolist() == [[0, 2], [2, 3], [3, 5]]
 
 
 def test_a_row_is_the_mean_of_its_heads_each_at_its_own_effort():
-    one, reference = case(), exact_reference(case())
-    exact = measure_selector("exact", one, reference, 0.95)
-    clusters = measure_selector("ivf", one, reference, 0.95)
+    [exact], [clusters] = measure("exact", case()), measure("ivf", case())
     line = selector_row("mixed", 1500, 0.95, [exact, clusters])
     assert line["share_of_keys_read"] == pytest.approx((1 + clusters.point.share_of_keys_read) / 2)
     assert line["reached"]
@@ -165,13 +214,13 @@ def selector_inputs(folder: Path) -> SelectorInputs:
 
 
 def test_a_run_measures_every_selector_at_every_length_that_the_text_has(tmp_path: Path):
-    settings = SelectorSettings((60, 150, 10_000), ("exact", "quest"), ((1, 0), (2, 3)), 40, 12)
+    settings = SelectorSettings((60, 150, 10_000), ("exact", "round"), ((1, 0), (2, 3)), 40, 12)
     report = SelectorRun(
         tiny.proxy(), selector_inputs(tmp_path), settings, tmp_path / "keys"
     ).report(ignore_step)
     available = len(tiny.proxy().layout.tokenizer.encode(load_text([tmp_path / "text"])).ids)
     lengths = [(line["selector"], line["tokens"]) for line in report["rows"]]
-    assert lengths == [(name, n) for n in (60, 150, available) for name in ("exact", "quest")]
+    assert lengths == [(name, n) for n in (60, 150, available) for name in ("exact", "round")]
     assert f"the text has {available:,} tokens and 10,000 were asked for" in report["notes"][0]
     assert report["test_queries"] == 12
     for line in report["rows"]:
