@@ -65,6 +65,6 @@ def test_a_damaged_shard_counts_as_absent(tmp_path):
 def test_a_text_without_words_is_refused():
     run = object.__new__(SelectorRun)
     run.settings = SelectorSettings((5,), ("exact",), ((0, 0),))
-    none = torch.zeros(5, dtype=torch.bool)
+    none, places = torch.zeros(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64)
     with pytest.raises(BadInput, match="letter or a digit"):
-        next(run._cases(CapturedStates({}, {}, {}, none), 5))
+        next(run._cases(CapturedStates({}, {}, {}, none, places, places), 5))
