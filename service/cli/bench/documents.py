@@ -82,7 +82,14 @@ def _table(found: Mapping[str, Any], max_tokens: int) -> Any:
     from rich.table import Table
 
     table = Table(title=f"Answers kept from manuals at {max_tokens} tokens")
-    for column in ("format, method", "kept", "tokens/answer", "units", "mid-sentence", "below floor"):
+    for column in (
+        "format, method",
+        "kept",
+        "tokens/answer",
+        "units",
+        "mid-sentence",
+        "below floor",
+    ):
         table.add_column(column, justify="left" if column.startswith("format") else "right")
     for form, of in found.items():
         cut = of["segmentation"]
