@@ -102,32 +102,26 @@ class RequestTexts:
         passages: Sequence[Passage],
         units: Sequence[Unit],
         tokens: Sequence[int],
-        lexicon: Lexicon | None = None,
     ) -> RequestTexts:
-        """The texts of a request with at least one unit; `lexicon` where it was made already."""
+        """The texts of a request with at least one unit."""
         return cls(
             question,
             unit_structure(passages, units),
-            lexicon or Lexicon(question, passages, units),
+            Lexicon(question, passages, units),
             tokens,
             any(passage.title for passage in passages),
         )
 
 
 def second_step_features(
-    texts: RequestTexts,
-    first: Tensor,
-    single: Tensor,
-    words: Tensor,
-    cosines: Tensor | None = None,
+    texts: RequestTexts, first: Tensor, single: Tensor, words: Tensor
 ) -> GatedFeatures:
-    """The features of a request's second step.
+    """The features of a request's second step, without an encoder.
 
     Args:
         first: each unit's score by the fit to whole requests, `[U]`.
         single: each unit's score by the fit to single units, `[U]`.
         words: `[U, len(WORD_FEATURES)]`.
-        cosines: of each unit with the question, by an encoder, `[U]`.
     """
     base, single_base = _from_best(first), _from_best(single)
     bm25 = words[:, _BM25_COLUMN].double().numpy()
@@ -141,7 +135,7 @@ def second_step_features(
         1,
     )
     links = hop_features(texts.lexicon, first.double().numpy())[:, _LINK_COLUMNS]
-    features = GatedFeatures(
+    return GatedFeatures(
         # as it is: how good the best unit is tells whether any is
         first.float(),
         torch.from_numpy(np.stack([base, single_base, bm25], 1)).float(),
@@ -151,7 +145,6 @@ def second_step_features(
         },
         torch.from_numpy(request_features(texts, base, single_base, bm25)).float(),
     )
-    return features if cosines is None else add_cosines(features, texts, cosines)
 
 
 def encoder_candidates(scores: Tensor, tokens: Sequence[int]) -> Tensor:
@@ -178,9 +171,17 @@ def candidate_cosines(cosines: Tensor, candidates: Tensor) -> Tensor:
     return filled
 
 
-def add_cosines(features: GatedFeatures, texts: RequestTexts, cosines: Tensor) -> GatedFeatures:
-    """The features without an encoder, and behind them those of its cosines `[U]`."""
-    cosine = z_scores(cosines.double().numpy(), _EPSILON)
+def add_cosines(
+    features: GatedFeatures, texts: RequestTexts, scores: Tensor, cosines: Tensor
+) -> GatedFeatures:
+    """The features without an encoder, and behind them those of its cosines.
+
+    Args:
+        scores: of each unit without the encoder, `[U]`: by them it chose what to read.
+        cosines: `[U]`; those of units that it does not read are not looked at.
+    """
+    candidates = encoder_candidates(scores, texts.tokens)
+    cosine = z_scores(candidate_cosines(cosines, candidates).double().numpy(), _EPSILON)
     single = features.own[:, _SINGLE_COLUMN].double().numpy()
     levels = torch.from_numpy(level_features(texts.structure, cosine)).float()
     request = features.request.new_tensor(

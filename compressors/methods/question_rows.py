@@ -41,7 +41,6 @@ from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
     add_cosines,
-    candidate_cosines,
     encoder_candidates,
     second_step_features,
 )
@@ -59,7 +58,7 @@ from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.fit import Calibration
-from tamis.probes.probing.gated import GatedFeatures, gated_scores, is_unlike_fit
+from tamis.probes.probing.gated import gated_scores, is_unlike_fit
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
@@ -194,12 +193,9 @@ class QuestionRows(TwoStepMethod):
     ) -> Tensor:
         """The cosines of the encoder's candidates, `[U]`; not a number for other units."""
         assert self.probe is not None
-        lexicon = Lexicon(question, passages, units)
-        texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
-        features = _second_step_features(
-            self.probe, texts, first_features(reading, question, lexicon)
-        )
-        candidates = encoder_candidates(gated_scores(self.probe, features), reading.tokens)
+        texts = RequestTexts.of(question, passages, units, reading.tokens)
+        z, _ = unit_scores(self.probe, texts, first_features(reading, question, texts.lexicon))
+        candidates = encoder_candidates(z, reading.tokens)
         shown = visible_texts(passages, units)
         vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
         cosines = torch.full((len(units),), torch.nan)
@@ -237,22 +233,13 @@ class QuestionRows(TwoStepMethod):
     ) -> tuple[Tensor, float | None, bool]:
         """The probability of each unit among all, the answerability, and whether it is unlike."""
         assert self.probe is not None
-        lexicon = Lexicon(question, passages, units)
-        first = first_features(reading, question, lexicon)
-        alone = isolated_features(reading)
-        if "levels" not in self.probe.weights:
-            z = second_step_scores(self.probe, first, lexicon)
-            answerable = answerability(self.probe, first, z, alone)
-            return unit_probabilities(self.probe, z), answerable, False
-        texts = RequestTexts.of(question, passages, units, reading.tokens, lexicon)
-        features = _second_step_features(self.probe, texts, first)
-        z, is_unlike = _score_features(self.probe, features)
-        answerable = answerability(self.probe, first, z, alone)
+        texts = RequestTexts.of(question, passages, units, reading.tokens)
+        first = first_features(reading, question, texts.lexicon)
+        z, is_unlike = unit_scores(self.probe, texts, first)
+        answerable = answerability(self.probe, first, z, isolated_features(reading))
         if not self._has_encoder or reading.cosines is None:
             return unit_probabilities(self.probe, z), answerable, is_unlike
-        cosines = candidate_cosines(reading.cosines, encoder_candidates(z, reading.tokens))
-        features = add_cosines(features, texts, cosines)
-        z, is_unlike = _score_features(self.probe, features, ENCODER)
+        z, is_unlike = unit_scores(self.probe, texts, first, reading.cosines)
         return unit_probabilities(self.probe, z, ENCODER), answerable, is_unlike
 
     def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
@@ -306,27 +293,15 @@ def unit_scores(
     """
     if "levels" not in probe.weights:
         return second_step_scores(probe, first, texts.lexicon), False
-    features = _second_step_features(probe, texts, first)
-    if cosines is None:
-        return _score_features(probe, features)
-    candidates = encoder_candidates(gated_scores(probe, features), texts.tokens)
-    features = add_cosines(features, texts, candidate_cosines(cosines, candidates))
-    return _score_features(probe, features, ENCODER)
-
-
-def _second_step_features(probe: LinearProbe, texts: RequestTexts, first: Tensor) -> GatedFeatures:
-    """The features of the second step without an encoder; arguments as for `unit_scores`."""
-    z = first @ _probe_weights(probe, "first", first.shape[1])
-    single = first @ _probe_weights(probe, "single", first.shape[1])
-    return second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :])
-
-
-def _score_features(
-    probe: LinearProbe, features: GatedFeatures, prefix: str = ""
-) -> tuple[Tensor, bool]:
-    """The score of each unit, `[U]`, and whether the request is unlike those of the fit."""
+    z, single = (
+        first @ _probe_weights(probe, name, first.shape[1]) for name in ("first", "single")
+    )
+    features, prefix = second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :]), ""
+    if cosines is not None:
+        features = add_cosines(features, texts, gated_scores(probe, features), cosines)
+        prefix = ENCODER
     # of a few units the shape of a request says nothing
-    is_unlike = len(features.base) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
+    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
     return gated_scores(probe, features, prefix), is_unlike
 
 

@@ -25,10 +25,11 @@ from tamis.service.training.probe.fitting import (
     MIN_DOMAINS,
     SINGLE_L2,
     first_questions,
+    fit_on_hard_units,
     fit_second_step,
     isolated_questions,
 )
-from tamis.service.training.probe.labelled_readings import LabelledReading, hard_units
+from tamis.service.training.probe.labelled_readings import LabelledReading
 
 Weights = tuple[Tensor, float]
 
@@ -69,14 +70,11 @@ class LeftOutFits:
         """Both fits of the first step and attention alone, without some domains."""
         if without not in self._first:
             used = [case for case in self.cases if case.domain not in without]
-            units = [hard_units(case) for case in used]
-            domains = [case.domain for case in used]
-            first = [q.of_units(u) for q, u in zip(first_questions(used), units, strict=True)]
-            alone = [q.of_units(u) for q, u in zip(isolated_questions(used), units, strict=True)]
+            first, alone = first_questions(used), isolated_questions(used)
             self._first[without] = (
-                fit_listwise(first, L2, domains=domains),
-                fit_logistic(first, SINGLE_L2),
-                fit_logistic(alone, SINGLE_L2),
+                fit_on_hard_units(used, first, fit_listwise, L2, True),
+                fit_on_hard_units(used, first, fit_logistic, SINGLE_L2, True),
+                fit_on_hard_units(used, alone, fit_logistic, SINGLE_L2, True),
             )
         return self._first[without]
 

@@ -16,8 +16,6 @@ from torch import Tensor
 from tamis.compressors.features.second_step import (
     ENCODER,
     add_cosines,
-    candidate_cosines,
-    encoder_candidates,
     second_step_features,
 )
 from tamis.compressors.features.words import WORD_FEATURES, hop_features
@@ -236,11 +234,7 @@ def fit_second_step(
     if len(cosines) < len(cases):
         return weights
     features = [
-        add_cosines(
-            each,
-            case.texts,
-            candidate_cosines(cosine, encoder_candidates(z, case.tokens)),
-        )
+        add_cosines(each, case.texts, z, cosine)
         for each, case, cosine, z in zip(features, cases, cosines, scores, strict=True)
     ]
     return weights | _fit_gated_step(cases, features, ENCODER)[0]
@@ -287,20 +281,34 @@ def _fit_out_of_fold(
     cases: Sequence[LabelledReading], questions: Sequence[LabelledFeatures], fit: Fit, l2: float
 ) -> tuple[CrossFitWeights, list[Tensor]]:
     """Weights fitted on all questions; each question's scores by a fit without its fold."""
-    pairs = list(zip(questions, cases, strict=True))
     by_domain = len({case.domain for case in cases}) >= MIN_DOMAINS
-
-    def fit_some(some: Sequence[tuple[LabelledFeatures, LabelledReading]]) -> tuple[Tensor, float]:
-        features = [question.of_units(hard_units(case)) for question, case in some]
-        if by_domain and fit is fit_listwise:
-            return fit_listwise(features, l2, domains=[case.domain for _, case in some])
-        return fit(features, l2)
-
     folds: dict[str | int, tuple[Tensor, float]] = {}
-    found = CrossFitWeights(*fit_some(pairs), folds, by_domain)
+    whole = fit_on_hard_units(cases, questions, fit, l2, by_domain)
+    found = CrossFitWeights(*whole, folds, by_domain)
     for fold in sorted({found.fold_of(case) for case in cases}, key=str):
-        folds[fold] = fit_some([pair for pair in pairs if found.fold_of(pair[1]) != fold])
-    return found, [found.scores(q.features, found.fold_of(case)) for q, case in pairs]
+        kept = [i for i, case in enumerate(cases) if found.fold_of(case) != fold]
+        some = [cases[i] for i in kept], [questions[i] for i in kept]
+        folds[fold] = fit_on_hard_units(*some, fit, l2, by_domain)
+    scored = zip(questions, cases, strict=True)
+    return found, [found.scores(q.features, found.fold_of(case)) for q, case in scored]
+
+
+def fit_on_hard_units(
+    cases: Sequence[LabelledReading],
+    questions: Sequence[LabelledFeatures],
+    fit: Fit,
+    l2: float,
+    by_domain: bool,
+) -> tuple[Tensor, float]:
+    """Weights and bias, fitted on the hard units of each case.
+
+    Args:
+        questions: the features of each case. by_domain: a listwise fit has a temperature a domain.
+    """
+    features = [q.of_units(hard_units(case)) for q, case in zip(questions, cases, strict=True)]
+    if by_domain and fit is fit_listwise:
+        return fit_listwise(features, l2, domains=[case.domain for case in cases])
+    return fit(features, l2)
 
 
 def _calibration_weights(calibration: Calibration) -> Tensor:

@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.second_step import ENCODER, RequestTexts, second_step_features
+from tamis.compressors.features.second_step import (
+    ENCODER,
+    RequestTexts,
+    add_cosines,
+    second_step_features,
+)
 from tamis.compressors.features.shipped_probes import shipped_probe
 from tamis.compressors.features.words import WORD_FEATURES, hop_features, word_features
 from tamis.compressors.methods.embedding import Embedding
@@ -120,7 +125,9 @@ def test_a_score_is_the_gated_second_step_over_the_first_calibrated(with_encoder
         for name in ("first", "single")
     )
     texts = RequestTexts.of(QUESTION, BRIDGE, units, reading.tokens)
-    features = second_step_features(texts, first, single, of_words, reading.cosines)
+    features = second_step_features(texts, first, single, of_words)
+    if with_encoder:
+        features = add_cosines(features, texts, gated_scores(probe, features), reading.cosines)
     prefix = ENCODER if with_encoder else ""
     due = Calibration(*probe.weights[f"{prefix}calibration"].tolist())(
         gated_scores(probe, features, prefix)
@@ -159,12 +166,11 @@ def test_a_unit_does_not_score_less_because_it_is_short():
     """Of the second step's features of a unit, none changes with how many tokens it has."""
     units = units_of(BRIDGE)
     first, words = torch.arange(len(units)).float(), torch.rand(len(units), len(WORD_FEATURES))
-    found = [
-        second_step_features(
-            RequestTexts.of(QUESTION, BRIDGE, units, tokens), first, first, words, first
-        )
-        for tokens in ([9] * len(units), [1, *[9] * (len(units) - 1)])
-    ]
+    found = []
+    for tokens in ([9] * len(units), [1, *[9] * (len(units) - 1)]):
+        texts = RequestTexts.of(QUESTION, BRIDGE, units, tokens)
+        without = second_step_features(texts, first, first, words)
+        found.append(add_cosines(without, texts, first, first))
     assert torch.equal(found[0].own, found[1].own)
     for name in PARTS:
         assert torch.equal(found[0].parts[name], found[1].parts[name])
