@@ -20,7 +20,7 @@ from typing import Any
 
 MOST_LABELLED = 0.12
 """Labels above this share of the characters would leave nothing to choose at 20 %."""
-LEAST_LINES, LEAST_CHARACTERS, MOST_CHARACTERS = 60, 3_000, 60_000
+LEAST_CHARACTERS, MOST_CHARACTERS = 3_000, 60_000
 _PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
 _WHOLE_LINES = {"rule": "lines"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 NOUNS = (
     "invoice ledger order basket coupon refund shipment parcel carrier warehouse shelf label "
@@ -55,9 +54,3 @@ def camel(name: str, first: bool = True) -> str:
     """`parse_invoice` as `ParseInvoice` or `parseInvoice`."""
     parts = [part.capitalize() for part in name.split("_")]
     return "".join(parts if first else [parts[0].lower(), *parts[1:]])
-
-
-def pick(rng: random.Random, items: Sequence[str], count: int) -> list[str]:
-    """Some of the items, in their order."""
-    chosen = set(rng.sample(range(len(items)), count))
-    return [item for i, item in enumerate(items) if i in chosen]

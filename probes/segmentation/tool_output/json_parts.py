@@ -15,7 +15,7 @@ from tamis.probes.segmentation.tool_output.parts import Level, Part, PartUnit, P
 LEAF_CHARS, MOST_LEAF_CHARS, LEAF_SHARE = 300, 1_500, 0.04
 """Arrays and objects up to this share of the text, within these bounds, are kept or dropped whole:
 of a list of orders, an order."""
-MOST_DEPTH = 8
+MOST_DEPTH = 16
 """Values that lie deeper are parts of their container."""
 GROUP_CHARS = 120
 """Short scalars of an array stand together in parts of about this size."""
@@ -50,7 +50,7 @@ class JsonParts:
         level: Level = Level.ORDINARY,
     ) -> None:
         size = node.stop - node.start
-        is_deep = len(frames) >= 2 * MOST_DEPTH
+        is_deep = len(frames) >= MOST_DEPTH
         if node.kind in "[{" and node.children and size > self.leaf_chars and not is_deep:
             self._add_container(node, value, ordinal, unit, place, frames)
         elif (
@@ -62,7 +62,8 @@ class JsonParts:
             return
         else:
             level = min(level, json_level(self.text[node.first : node.stop]))
-            self._append(node.first, node.stop, ordinal, ordinal, level, unit, place, frames)
+            start, stop = node.first, node.stop
+            self.parts.append(Part(start, stop, ordinal, ordinal, level, unit, frames, place=place))
 
     def _add_container(
         self,
@@ -111,16 +112,16 @@ class JsonParts:
 
     def _add_group(self, node: JsonNode, group: list[int], frames: tuple[int, ...]) -> None:
         first, last = node.children[group[0]], node.children[group[-1]]
-        level = Level.ORDINARY
-        self._append(
-            first.start,
-            last.stop,
-            group[0] + 1,
-            group[-1] + 1,
-            level,
-            "elements",
-            "element",
-            frames,
+        ordinals = group[0] + 1, group[-1] + 1
+        self.parts.append(
+            Part(
+                first.start,
+                last.stop,
+                *ordinals,
+                unit="elements",
+                needs=frames,
+                place="element",
+            )
         )
 
     def _add_string(
@@ -176,22 +177,16 @@ class JsonParts:
         place: Place,
         frames: tuple[int, ...],
     ) -> int:
-        level = Level.ORDINARY
-        self._append(start, stop, ordinal, ordinal, level, unit, place, frames, is_frame=True)
-        return len(self.parts) - 1
-
-    def _append(
-        self,
-        start: int,
-        stop: int,
-        first: int,
-        last: int,
-        level: Level,
-        unit: PartUnit,
-        place: Place,
-        needs: tuple[int, ...],
-        is_frame: bool = False,
-    ) -> None:
         self.parts.append(
-            Part(start, stop, first, last, level, unit, needs, -1, is_frame, 0, place)
+            Part(
+                start,
+                stop,
+                ordinal,
+                ordinal,
+                unit=unit,
+                needs=frames,
+                is_frame=True,
+                place=place,
+            )
         )
+        return len(self.parts) - 1

@@ -36,9 +36,9 @@ class QuickOption:
     panel: str | None = None
 
     @property
-    def flag(self) -> str:
-        """Its long name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+    def names(self) -> list[str]:
+        """Its names on the command line, the long one first."""
+        return [f"--{self.name.replace('_', '-')}", *([self.short] if self.short else [])]
 
 
 Command = Callable[..., int]
@@ -113,15 +113,14 @@ def _add_to_parser(parser: argparse.ArgumentParser, option: QuickOption) -> None
     if option.choices:
         parser.add_argument(option.name, choices=option.choices)
         return
-    names = [name for name in (option.flag, option.short) if name]
     if option.kind is bool:
-        parser.add_argument(*names, dest=option.name, action="store_true")
+        parser.add_argument(*option.names, dest=option.name, action="store_true")
     elif option.kind is list:
-        parser.add_argument(*names, dest=option.name, action="append", default=[])
+        parser.add_argument(*option.names, dest=option.name, action="append", default=[])
     else:
         found = os.environ.get(option.variable) if option.variable else None
         default = found or option.default
-        parser.add_argument(*names, dest=option.name, type=option.kind, default=default)
+        parser.add_argument(*option.names, dest=option.name, type=option.kind, default=default)
 
 
 def typer_command(command: Command, options: Sequence[QuickOption]) -> Callable[..., None]:
@@ -159,9 +158,8 @@ def _parameter(option: QuickOption) -> Any:
             _choices(option.choices), typer.Argument(help=option.help, show_default=False)
         ]
         return inspect.Parameter(option.name, kind, annotation=argument)
-    names = [name for name in (option.flag, option.short) if name]
     shown = typer.Option(
-        *names,
+        *option.names,
         help=option.help,
         metavar=option.metavar,
         envvar=option.variable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,17 +88,3 @@ def _interval(
     """The difference in shares of gold kept, and its 95 % interval over outputs."""
     found = paired_bootstrap(ours, theirs, gold, draws, seed)
     return dict(zip(("value", "low", "high"), found, strict=True))
-
-
-def worst_kinds(figures: Mapping[str, Any], name: str) -> list[str]:
-    """Kinds in which another compressor keeps more gold than the one named."""
-    of = figures["compressors"]
-    return [
-        kind
-        for kind in figures["kinds"]
-        if any(
-            other["kinds"][kind]["gold_kept"]["value"]
-            > of[name]["kinds"][kind]["gold_kept"]["value"]
-            for other in of.values()
-        )
-    ]

@@ -54,8 +54,8 @@ def make(shop: Workshop) -> None:
         _add_access(shop, i)
 
 
-def _service(shop: Workshop, i: int, style: str, odd: str, records: int) -> tuple[str, str]:
-    """A program of random records with an odd statement, and what it prints."""
+def _print_service(shop: Workshop, i: int, style: str, odd: str, records: int) -> str:
+    """What a program of random records with an odd statement prints."""
     rng = shop.rng(f"{style} {i} {odd[:30]}")
     words = [sentence(rng, rng.randint(3, 7)) for _ in range(24)]
     code = (
@@ -71,7 +71,7 @@ def _service(shop: Workshop, i: int, style: str, odd: str, records: int) -> tupl
         "        odd()\n"
     )
     folder = shop.project(f"{style}{len(shop.outputs)}", {"logs.py": PROGRAM, "service.py": code})
-    return str(folder), shop.run("python service.py", folder)
+    return shop.run("python service.py", folder)
 
 
 def _add_service(shop: Workshop, i: int) -> None:
@@ -95,7 +95,7 @@ def _add_service(shop: Workshop, i: int) -> None:
         f"def odd():\n    try:\n        {outer}()\n    except Exception:\n"
         f"        logging.getLogger('shop.jobs').exception('job {700 + i} failed')\n"
     )
-    _, text = _service(shop, i, STYLES[i % 3], odd, 130 + 20 * (i % 5))
+    text = _print_service(shop, i, STYLES[i % 3], odd, 130 + 20 * (i % 5))
     said = [rf"job {700 + i} failed", rf"^{re.escape(ends)}"]
     said += [rf"^{re.escape(cause)}"] if cause else []
     frames = [rf"in {inner}$", rf"in {outer}$"]
@@ -121,7 +121,7 @@ def _add_warning(shop: Workshop, i: int) -> None:
         ),
     )[i % 2]
     odd = f"def odd():\n    logging.getLogger('shop.watch').warning({message!r})\n"
-    _, text = _service(shop, i, STYLES[i % 3], odd, 190)
+    text = _print_service(shop, i, STYLES[i % 3], odd, 190)
     shop.add(bash("journalctl -u shop -n 200"), asks, text, [re.escape(message)])
 
 
@@ -134,7 +134,7 @@ def _add_lines(shop: Workshop, i: int) -> None:
         f"def odd():\n    try:\n        {name}()\n    except OSError:\n"
         "        logging.getLogger('shop.disk').exception('sync failed')\n"
     )
-    _, text = _service(shop, i, "lines", odd, 150)
+    text = _print_service(shop, i, "lines", odd, 150)
     gold = label_values(text, lambda value: value["level"] == "ERROR")
     errors = [r'"level": "ERROR"']
     rules = ({"rule": "lines"}, {"rule": "json_lines"})

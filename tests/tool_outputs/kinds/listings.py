@@ -35,7 +35,7 @@ def make(shop: Workshop) -> None:
         _add_find(shop, i)
 
 
-def _planted(shop: Workshop, name: str, each: int) -> tuple[Path, random.Random, str, str]:
+def _plant_file(shop: Workshop, name: str, each: int) -> tuple[Path, str, str]:
     """A tree with one file more; its folder, and the file's folder and name."""
     rng = shop.rng(name)
     folder = shop.project(name)
@@ -43,11 +43,11 @@ def _planted(shop: Workshop, name: str, each: int) -> tuple[Path, random.Random,
     homes = sorted(path for path in folder.rglob("*") if path.is_dir())
     home = rng.choice(homes)
     wanted = f"{rng.choice(nouns(rng, 9))}_{rng.randint(100, 999)}"
-    return folder, rng, str(home.relative_to(folder)), wanted
+    return folder, str(home.relative_to(folder)), wanted
 
 
 def _add_ls(shop: Workshop, i: int) -> None:
-    folder, _, home, wanted = _planted(shop, f"ls{i}", 12 + i)
+    folder, home, wanted = _plant_file(shop, f"ls{i}", 12 + i)
     asks, name = (
         (f"Where is the certificate of {wanted}?", f"{wanted}.pem"),
         (f"Is there a migration for {wanted}, and in which folder?", f"0042_{wanted}.migration"),
@@ -62,7 +62,7 @@ def _add_ls(shop: Workshop, i: int) -> None:
 
 
 def _add_find(shop: Workshop, i: int) -> None:
-    folder, _, home, wanted = _planted(shop, f"find{i}", 12 + i)
+    folder, home, wanted = _plant_file(shop, f"find{i}", 12 + i)
     name = f"{wanted}.{('lock', 'pem', 'bak')[i % 3]}"
     (folder / home / name).write_bytes(b"x" * (500_000 if i % 2 else 5))
     os.utime(folder / home / name, (1_795_000_000,) * 2)

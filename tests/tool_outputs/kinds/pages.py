@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import random
+from pathlib import Path
 
 from tests.tool_outputs.kinds.json import served
 from tests.tool_outputs.kit import Workshop, bash, label_values
@@ -82,8 +83,8 @@ def _cells(rng: random.Random, i: int) -> tuple[list[str], str, str]:
     return cells, noun, f"KeyError: '{noun}'"
 
 
-def _notebook(shop: Workshop, name: str, i: int) -> tuple[str, str, str, str]:
-    """A notebook that was run: its text, its folder, what fails, and how that ends."""
+def _run_notebook(shop: Workshop, name: str, i: int) -> tuple[Path, str, str]:
+    """A notebook that was run: its folder, what fails, and how that ends."""
     rng = shop.rng(name)
     cells, noun, ends = _cells(rng, i)
     book = {
@@ -105,17 +106,12 @@ def _notebook(shop: Workshop, name: str, i: int) -> tuple[str, str, str, str]:
     folder = shop.project(name, {"study.ipynb": json.dumps(book)})
     run = "jupyter nbconvert --to notebook --execute --allow-errors --inplace study.ipynb"
     shop.run(run, folder, {"IPYTHONDIR": str(folder), "NO_COLOR": "1"})
-    return shop.run("cat study.ipynb", folder), str(folder), noun, ends
+    return folder, noun, ends
 
 
 def _add_notebook(shop: Workshop, i: int) -> None:
-    text, _, noun, _ = _notebook(shop, f"notebook{i}", i)
-    gold = [
-        (a, b)
-        for a, b in label_values(text, lambda v: v.get("output_type") == "error")
-        if noun in text[a:b]
-    ]
-    book = json.loads(text)
+    folder, noun, _ = _run_notebook(shop, f"notebook{i}", i)
+    book = json.loads(shop.run("cat study.ipynb", folder))
     for cell in book["cells"]:  # colours of a terminal are most of a traceback
         for output in cell["outputs"]:
             if "traceback" in output:
@@ -128,8 +124,7 @@ def _add_notebook(shop: Workshop, i: int) -> None:
 
 
 def _add_markdown(shop: Workshop, i: int) -> None:
-    _, _, noun, ends = _notebook(shop, f"markdown{i}", i)
-    folder = shop.root / f"markdown{i}"
+    folder, noun, ends = _run_notebook(shop, f"markdown{i}", i)
     command = "jupyter nbconvert --to markdown --stdout study.ipynb"
     text = shop.run(f"{command} 2>/dev/null", folder)
     gold = [rf"{ends}$"]
