@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from tamis.compressors.rules import PLAIN_ORDERS, WORTHLESS, Budget, Rules, compile_protect
 from tamis.compressors.selection.packer import BudgetPacker
 from tamis.compressors.selection.rendering import Renderer, render_without_citations
+from tamis.compressors.selection.spans import merge_spans, overlaps
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
 from tamis.probes.text import Passage, Unit
@@ -204,32 +204,13 @@ def _make_selection(
 
 def _mandatory_units(renderer: Renderer, patterns: Sequence[re.Pattern[str]]) -> set[int]:
     """Units that overlap a span to keep, or match a protected pattern."""
-    spans = [_merge_spans(passage.keep) for passage in renderer.passages]
-
-    def overlaps_span(unit: Unit) -> bool:
-        starts, stops = spans[unit.passage]
-        first = bisect_right(stops, unit.start)  # the first span that ends after the unit's start
-        return first < len(starts) and starts[first] < unit.stop
-
+    spans = [merge_spans(passage.keep) for passage in renderer.passages]
     return {
         u
         for u, unit in enumerate(renderer.units)
-        if overlaps_span(unit)
+        if overlaps(spans[unit.passage], unit.start, unit.stop)
         or any(pattern.search(renderer.visible_text(u)) for pattern in patterns)
     }
-
-
-def _merge_spans(spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """The starts and stops of the spans' union, ascending; empty spans are left out."""
-    starts: list[int] = []
-    stops: list[int] = []
-    for start, stop in sorted(span for span in spans if span[0] < span[1]):
-        if stops and start <= stops[-1]:
-            stops[-1] = max(stops[-1], stop)
-        else:
-            starts.append(start)
-            stops.append(stop)
-    return starts, stops
 
 
 def _units_of_best_passages(renderer: Renderer, ranking: Sequence[int]) -> set[int]:

@@ -6,12 +6,14 @@ includes the blank lines before that.
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from typing import NamedTuple
 
 from tamis.probes.text import UnitKind
 
 Mark = tuple[int, UnitKind]
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 class Lines(NamedTuple):
@@ -34,6 +36,12 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
     cut = text[start:stop].splitlines(keepends=True)
     starts = list(accumulate(map(len, cut), initial=start))
     return Lines(starts[: len(cut)], [row.rstrip() for row in cut])
+
+
+def split_at_line_feeds(text: str) -> list[str]:
+    """The lines with their ends, as markers count them: a line ends with a line feed alone."""
+    lines: list[str] = _LINE.findall(text)
+    return lines
 
 
 def paragraph_marks(text: str) -> list[Mark]:

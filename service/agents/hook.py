@@ -17,7 +17,7 @@ from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
-from tamis.service.agents.result_texts import ResultText, result_texts
+from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import Shortening
 from tamis.service.agents.transcripts import last_user_text
 
@@ -100,7 +100,7 @@ def hook_answer(
     arguments = json.dumps(given.get("tool_input"), ensure_ascii=False)
     outputs = [ToolOutput(text.text, name, arguments) for text in texts]
     shortened = shortening.apply(outputs, _question(given))
-    if not _replace_texts(texts, shortened):
+    if not replace_texts(texts, shortened):
         return None
     if persisted is not None:
         holder["tool_response"]["stdout"] += f"\n[the whole output: {persisted}]"
@@ -154,13 +154,3 @@ def _show_persisted_output(response: Any) -> str | None:
 def _question(given: Mapping[str, Any]) -> str | None:
     transcript = given.get("transcript_path")
     return last_user_text(Path(transcript)) if isinstance(transcript, str) else None
-
-
-def _replace_texts(texts: Sequence[ResultText], shortened: Sequence[str]) -> bool:
-    """Puts the shortened texts in their places. Whether there was any."""
-    changed = False
-    for text, short in zip(texts, shortened, strict=True):
-        if short != text.text:
-            text.replace(short)
-            changed = True
-    return changed

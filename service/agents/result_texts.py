@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,16 @@ def result_texts(holder: Any) -> list[ResultText]:
     show it.
     """
     return list(_walk(holder))
+
+
+def replace_texts(texts: Sequence[ResultText], shortened: Sequence[str]) -> bool:
+    """Puts the shortened texts in their places. Whether there was any."""
+    changed = False
+    for text, short in zip(texts, shortened, strict=True):
+        if short != text.text:
+            text.replace(short)
+            changed = True
+    return changed
 
 
 def _walk(holder: Any) -> Iterator[ResultText]:

@@ -14,6 +14,7 @@ from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
+from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.service.agents.shortening import Shortening
 
 STORE_CHARS = 1 << 26
@@ -21,7 +22,6 @@ _DIGITS = 24
 _MAX_FILE_BYTES = 1 << 25
 _MAX_PATHS = 256
 _LINES = re.compile(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 @dataclass(slots=True)
@@ -191,7 +191,7 @@ def _check_documents(texts: Sequence[str]) -> None:
 def _some_lines(text: str, lines: str) -> str:
     """Lines of a text by their numbers from 1; both are included."""
     found = _LINES.fullmatch(lines)
-    all_lines = _LINE.findall(text)  # as markers count: a line ends with a line feed alone
+    all_lines = split_at_line_feeds(text)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= first <= last:
         raise BadInput(f"lines is {lines!r}; give numbers from 1, such as 12-47")

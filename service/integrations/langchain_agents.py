@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import MissingExtra
-from tamis.service.agents.result_texts import result_texts
+from tamis.service.agents.result_texts import replace_texts, result_texts
 from tamis.service.agents.shortening import MIN_TOKENS, Shortening
 from tamis.service.integrations.backend import run_in_thread
 from tamis.service.integrations.fields import CONFIG, OnError
@@ -102,10 +102,8 @@ class ToolShortening(BaseModel):
                 raise
             logger.warning("the result of %s is passed on as it is: %s", name, error)
             return message
-        if shortened == [text.text for text in texts]:
+        if not replace_texts(texts, shortened):
             return message
-        for text, short in zip(texts, shortened, strict=True):
-            text.replace(short)
         metadata = message.response_metadata | {_MARK: {"shortened": True}}
         return message.model_copy(update={**holder, "response_metadata": metadata})
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from itertools import accumulate
 
+from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.probes.segmentation.tool_output.parts import Level
 
 ROW_CHARS = 500
 """Patterns see this much of a line: what a tool says of a line stands at its front."""
 PROGRESS_CHARS = 300
 """Longer lines with carriage returns in them are progress bars, a part a redraw."""
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _REDRAW = re.compile(r"[^\r]*\r+|[^\r]+")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]{0,200}\x07|[()][A-Z0-9])")
 
@@ -80,7 +80,7 @@ def indent(row: str) -> int:
 
 
 def _lines(text: str, split_redraws: bool) -> tuple[list[str], list[int]]:
-    lines: list[str] = _LINE.findall(text)
+    lines = split_at_line_feeds(text)
     numbers = list(range(1, len(lines) + 1))
     if not split_redraws or "\r" not in text:
         return lines, numbers

@@ -63,13 +63,13 @@ def _compression(conversation: Conversation, one: Shortened) -> MessageCompressi
         tool=text.call.name if text.call else None,
         format=one.format,
         kept=[[to_unit(a), to_unit(b)] for a, b in one.kept] if shows_spans else None,
-        omissions=[_converted(o, converter) for o in one.omissions] if shows_spans else None,
+        omissions=[_convert_offsets(o, converter) for o in one.omissions] if shows_spans else None,
         tokens_before=one.candidate.tokens,
         tokens_after=one.tokens,
         hash=one.hash,
     )
 
 
-def _converted(omission: Omitted, converter: OffsetConverter) -> Omitted:
+def _convert_offsets(omission: Omitted, converter: OffsetConverter) -> Omitted:
     start, end = map(converter.from_codepoints, (omission.start, omission.end))
     return omission.model_copy(update={"start": start, "end": end})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -79,14 +79,14 @@ def registered_tools(tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Map
     return found
 
 
-def retrieve_tool_of(tools: Iterable[str], wanted: str | None) -> str | None:
+def retrieve_tool_of(tools: Collection[str], wanted: str | None) -> str | None:
     """The registered tool that gives back what was left out; None if there is none.
 
     Args:
         wanted: the name that the request gives it; else one of `RETRIEVE_TOOLS`.
     """
     if wanted is not None:
-        return next((name for name in tools if name == wanted), None)
+        return wanted if wanted in tools else None
     return next((name for name in tools if is_retrieve_tool(name)), None)
 
 

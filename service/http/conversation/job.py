@@ -185,11 +185,7 @@ class ConversationCall:
     def tokens_needed(self, prepared: PreparedConversation) -> int | None:
         """About how many tokens the model has to read; None where it has nothing to read."""
         asked = [(r.question, [r.candidate.text.text]) for r in prepared.results if r.question]
-        asked += [
-            (p.question, [text for c in p.candidates for text in c.passages])
-            for p in prepared.prose
-            if p.question
-        ]
+        asked += [(p.question, p.passages) for p in prepared.prose if p.question]
         if not asked:
             return None
         if not method_info(self.method).needs_proxy:
@@ -239,9 +235,9 @@ class ConversationCall:
     ) -> Iterator[Shortened]:
         for prose in prepared.prose:
             _forget_completed()
-            shortest = {place: marker.shortest() for place, marker in markers.items()}
             found = prose.shorten(markers, prepared.counter)
-            found = prose.shorten(shortest, prepared.counter) if found is None else found
+            if found is None:
+                found = prose.shorten(_shortest(prose, markers), prepared.counter)
             reading.add(prose.job.scorer)
             if found is None:
                 places = ", ".join(candidate.text.pointer for candidate in prose.candidates)
@@ -251,7 +247,7 @@ class ConversationCall:
                 )
                 continue
             yield from found
-            job, texts = prose.job.job, [text for c in prose.candidates for text in c.passages]
+            job, texts = prose.job.job, prose.passages
             name = self.state.methods.reader.card.name
             if prose.question and (
                 warning := served_language_warning(
@@ -259,6 +255,12 @@ class ConversationCall:
                 )
             ):
                 prepared.warn(warning)
+
+
+def _shortest(prose: PreparedProse, markers: Markers) -> Markers:
+    """The markers of its texts without counts."""
+    places = [candidate.text.pointer for candidate in prose.candidates]
+    return {place: markers[place].shortest() for place in places}
 
 
 def _check_limit(prepared: PreparedConversation, shortened: Sequence[Shortened]) -> None:

@@ -46,6 +46,11 @@ class PreparedProse:
     job: PreparedJob
     question: str
 
+    @property
+    def passages(self) -> list[str]:
+        """The texts of what may be shortened."""
+        return [text for candidate in self.candidates for text in candidate.passages]
+
     def shorten(
         self, markers: Mapping[str, OmissionMarker], counter: TextTokenizer
     ) -> list[Shortened] | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis.compressors.method import Scorer
+from tamis.compressors.selection.spans import contains, merge_spans, overlaps
 from tamis.compressors.tools.emptiness import shows_source
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
-from tamis.compressors.tools.types import CompressedToolOutput, Omission, ToolOutput
+from tamis.compressors.tools.types import Omission, ToolOutput
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.conversation.calls import ToolCall
 from tamis.service.http.conversation.candidates import QUESTION_CHARS, Candidate
@@ -42,40 +43,33 @@ class PreparedResult:
         """The result within its limit, and warnings; whole where nothing of it would be left."""
         values = self._raise_protected(self.prepared.score(scorer))
         (found,) = self.prepared.select(values, [self.limit], marker)
+        place = self.candidate.text.pointer
         if not shows_source(found, self.candidate.text.text):
-            return self._whole(found)
-        warnings = [f"{self.candidate.text.pointer}: {warning}" for warning in found.warnings]
-        if left_out := sum(not _covers(found.kept, span) for span in self.keep):
-            warnings.append(
-                f"{self.candidate.text.pointer}: protect matches {len(self.keep)} times and "
-                f"{left_out} did not fit into {self.limit} tokens; raise the budget or protect less"
+            why = (
+                f"{place} stays whole: nothing of it fits into {self.limit} tokens with its marker"
             )
-        omissions = [_omitted(omission) for omission in found.omissions]
-        kept = list(found.kept)
-        tokens = found.tokens_out
+            return Shortened.whole(self.candidate, found.format), [why]
+        warnings = [f"{place}: {warning}" for warning in found.warnings]
+        if left_out := sum(not contains(found.kept, *span) for span in self.keep):
+            warnings.append(
+                f"{place}: protect matches {len(self.keep)} times and {left_out} did not fit into "
+                f"{self.limit} tokens; raise the budget or protect less"
+            )
+        omissions = [_convert_omission(omission) for omission in found.omissions]
+        kept, tokens = list(found.kept), found.tokens_out
         return Shortened(
             self.candidate, found.text, kept, omissions, found.format, tokens
         ), warnings
-
-    def _whole(self, found: CompressedToolOutput) -> tuple[Shortened, list[str]]:
-        pointer = self.candidate.text.pointer
-        why = f"{pointer} stays whole: nothing of it fits into {self.limit} tokens with its marker"
-        return Shortened.whole(self.candidate, found.format), [why]
 
     def _raise_protected(self, values: Sequence[float]) -> list[float]:
         """Values in which units that a protected pattern matches go before all others."""
         if not self.keep:
             return list(values)
-        above = max(values, default=0.0) + 1.0
-        keep = sorted(self.keep)
-        units = self.prepared.units
-        raised, at = list(values), 0
-        for i, unit in enumerate(units):
-            while at < len(keep) and keep[at][1] <= unit.start:
-                at += 1
-            if at < len(keep) and keep[at][0] < unit.stop:
-                raised[i] = above
-        return raised
+        above, spans = max(values, default=0.0) + 1.0, merge_spans(self.keep)
+        return [
+            above if overlaps(spans, unit.start, unit.stop) else value
+            for value, unit in zip(values, self.prepared.units, strict=True)
+        ]
 
 
 def prepare_result(
@@ -93,7 +87,7 @@ def prepare_result(
     Raises:
         BadInput: a pattern that takes too long.
     """
-    keep = sorted(s for pattern in patterns for s in match_spans(pattern, candidate.text.text))
+    keep = [s for pattern in patterns for s in match_spans(pattern, candidate.text.text)]
     prepared = prepare_tool_outputs([tool_output(candidate)], question, counter)
     return PreparedResult(candidate, limit, prepared, keep)
 
@@ -105,11 +99,7 @@ def tool_output(candidate: Candidate) -> ToolOutput:
     return ToolOutput(candidate.text.text, call.name, arguments)
 
 
-def _covers(kept: Sequence[tuple[int, int]], span: tuple[int, int]) -> bool:
-    return any(start <= span[0] and span[1] <= stop for start, stop in kept)
-
-
-def _omitted(omission: Omission) -> Omitted:
+def _convert_omission(omission: Omission) -> Omitted:
     return Omitted(
         start=omission.start,
         end=omission.stop,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from tamis.compressors.methods.lexical import Method as Lexical
+from tamis.compressors.selection.spans import merge_spans
 from tamis.compressors.tools.markers import default_marker
 from tamis.compressors.tools.prepare import PreparedToolOutputs, prepare_tool_outputs
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.lines import split_at_line_feeds
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.http.runtime.originals import Original
 from tamis.service.http.schemas.retrieve import RetrievedOriginal
@@ -50,7 +52,7 @@ def retrieve(
         shown = text[slice(*spans[0])]
     elif query is not None and query.strip():
         most = QUERY_TOKENS if max_tokens is None else max_tokens
-        shown, spans, warnings = _answering(text, original.tool_name, query, most, counter)
+        shown, spans, warnings = _answering_lines(text, original.tool_name, query, most, counter)
     else:
         shown, spans = text, [(0, len(text))]
     return RetrievedOriginal(
@@ -66,7 +68,7 @@ def retrieve(
     )
 
 
-def _answering(
+def _answering_lines(
     text: str, tool: str | None, query: str, most: int, counter: TextTokenizer
 ) -> tuple[str, Spans, list[str]]:
     """The lines that have words of a query, the best first until there is no room for more."""
@@ -74,10 +76,8 @@ def _answering(
     values = Lexical().scores(query, prepared.passages, prepared.units).values
     spans = _matching_spans(prepared, values, most, counter)
     if spans:
-        return _joined(text, spans), spans, []
-    (found,) = prepare_tool_outputs([ToolOutput(text, tool)], None, counter).select(
-        [0.0] * len(prepared.units), [most], default_marker
-    )
+        return _join_spans(text, spans), spans, []
+    (found,) = prepared.select([0.0] * len(prepared.units), [most], default_marker)
     why = f"no line has a word of the query within {most:,} tokens; this is what matters most"
     return found.text, list(found.kept), [why]
 
@@ -94,34 +94,18 @@ def _matching_spans(
         if count <= left:
             left -= count
             chosen.append(i)
-    return _merged(sorted((units[i].start, units[i].stop) for i in chosen))
+    return merge_spans((units[i].start, units[i].stop) for i in chosen)
 
 
-def _merged(spans: Spans) -> Spans:
-    merged = Spans()
-    for start, stop in spans:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
-        else:
-            merged.append((start, stop))
-    return merged
-
-
-def _joined(text: str, spans: Spans) -> str:
+def _join_spans(text: str, spans: Spans) -> str:
     """Spans of a text, each on lines of its own."""
     parts = [text[start:stop] for start, stop in spans]
     return "".join(part if part.endswith("\n") else f"{part}\n" for part in parts[:-1]) + parts[-1]
 
 
 def _line_starts(text: str) -> list[int]:
-    """Where each line starts, and the end of the text. A line ends with a line feed alone."""
-    starts, at = [0], 0
-    for line in text.split("\n")[:-1]:
-        at += len(line) + 1
-        starts.append(at)
-    if at < len(text):
-        starts.append(len(text))
-    return starts
+    """Where each line starts, and the end of the text."""
+    return list(accumulate(map(len, split_at_line_feeds(text)), initial=0))
 
 
 def _line_span(given: str, starts: Sequence[int]) -> tuple[int, int]:

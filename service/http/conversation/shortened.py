@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tamis.service.http.conversation.candidates import Candidate
 from tamis.service.http.schemas.messages import Omitted
@@ -23,7 +23,7 @@ class Shortened:
     omissions: list[Omitted]
     format: str
     tokens: int
-    hash: str | None = field(default=None)
+    hash: str | None = None
 
     @classmethod
     def whole(cls, candidate: Candidate, format_: str) -> Shortened:

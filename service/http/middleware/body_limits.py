@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.message
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -98,7 +98,7 @@ class BodyLimitMiddleware:
             raise self._too_large_error(int(length))
         try:
             async with asyncio.timeout(self.timeout_s):
-                packed = await self._receive_all(receive)
+                packed = await receive_all(receive, self.max_bytes, self._too_large_error)
         except TimeoutError:
             raise SlowBody(f"the body took longer than {self.timeout_s:g} s to arrive") from None
         return (
@@ -106,19 +106,6 @@ class BodyLimitMiddleware:
             if coding in _IDENTITY_CODINGS
             else await asyncio.to_thread(self._decompress, packed)
         )
-
-    async def _receive_all(self, receive: Receive) -> bytes:
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnected("the client hung up")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-            if size > self.max_bytes:
-                raise self._too_large_error(size)
-        return b"".join(parts)
 
     def _decompress(self, packed: bytes) -> bytes:
         """Decompresses gzip; never produces more than one byte over the limit.
@@ -152,6 +139,30 @@ class BodyLimitMiddleware:
             f"the body has at least {size:,} bytes and {self.max_bytes:,} is the most; "
             "send fewer documents at a time"
         )
+
+
+async def receive_all(
+    receive: Receive, max_bytes: int, too_large_error: Callable[[int], TooLarge]
+) -> bytes:
+    """The body of a request, as it was sent.
+
+    Args:
+        too_large_error: for a body that has at least so many bytes, more than `max_bytes`.
+
+    Raises:
+        ClientDisconnected: before all of it came. TooLarge: it has more bytes.
+    """
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected("the client hung up")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
+        if size > max_bytes:
+            raise too_large_error(size)
+    return b"".join(parts)
 
 
 def _header_map(scope: Scope) -> dict[bytes, bytes]:

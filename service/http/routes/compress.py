@@ -87,7 +87,7 @@ async def compress(body: _Any, request: Request) -> Response:
     if isinstance(body, MessagesRequest):
         return await compress_messages(body, request)
     ours = (
-        _with_default_model(body.compress_request(), request)
+        _with_known_model(body.compress_request(), request)
         if isinstance(body, InputRequest)
         else body
     )
@@ -100,13 +100,10 @@ async def compress(body: _Any, request: Request) -> Response:
     return await asyncio.to_thread(json_response, CompressionList(data=found))
 
 
-def _with_default_model(body: CompressRequest, request: Request) -> CompressRequest:
-    """The request with the default model where it names a model that is not served here.
-
-    Clients of other services name models of their own.
-    """
-    methods = service_state(request).methods.names
-    return body if body.model in methods else body.model_copy(update={"model": None})
+def _with_known_model(body: CompressRequest, request: Request) -> CompressRequest:
+    """The request with the default model where it names a model that is not served here."""
+    known = service_state(request).methods.known_model(body.model)
+    return body.model_copy(update={"model": known})
 
 
 async def _compress_each_question(body: CompressRequest, request: Request) -> list[Compression]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from fastapi import Request, Response
 
@@ -18,7 +17,6 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.runtime.errors import message_of
 from tamis.service.http.runtime.executor import run_while_connected
-from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 
 
@@ -26,11 +24,12 @@ async def compress_messages(body: MessagesRequest, request: Request) -> Response
     """The same messages, with what tools returned in fewer tokens.
 
     Raises:
-        BadInput: fields that a conversation cannot be served with.
+        BadInput: fields that a conversation cannot be served with. UnknownMethod: `method` is none.
     """
     state, entry = service_state(request), log_entry(request)
     body.check_served()
-    call = ConversationCall(state, body, resolve_method(state, body), entry.key)
+    method = state.methods.resolve_method(state.methods.known_model(body.model), body.method)
+    call = ConversationCall(state, body, method, entry.key)
     try:
         answer = await run_while_connected(request.receive, _run(call))
     except Exception as error:
@@ -43,25 +42,13 @@ async def compress_messages(body: MessagesRequest, request: Request) -> Response
     return await asyncio.to_thread(json_response, answer)
 
 
-def resolve_method(state: ServiceState, body: MessagesRequest) -> str:
-    """The method of a request; clients of other services name models of their own.
-
-    Raises:
-        UnknownMethod: `method` is none.
-    """
-    known = body.model if body.model in state.methods.names else None
-    return state.methods.resolve_method(known, body.method)
-
-
 async def _run(call: ConversationCall) -> MessagesAnswer:
-    executor, began = call.state.executor, time.monotonic()
-    return await executor.run_prepared(
+    return await call.state.executor.run_prepared(
         lambda: _prepare(call),
         call.tokens_needed,
         call.finish,
         call.body.priority,
         call.body.timeout_ms,
-        began + executor.timeout_s - time.monotonic(),
     )
 
 

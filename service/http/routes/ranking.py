@@ -90,8 +90,8 @@ async def score_pairs(
 
 
 def method_or_default(state: ServiceState, model: str | None) -> str:
-    """The method named by `model`, or the default: other clients name models of their own."""
-    return model if model in state.methods.names else state.settings.method
+    """The method named by `model`, or the default."""
+    return state.methods.known_model(model) or state.settings.method
 
 
 def answered_model(state: ServiceState, named_model: str | None, method: str) -> str:

@@ -169,6 +169,10 @@ class ServedMethods:
         self._encoder: SingleThreadEncoder | None = None
         self._building = threading.Lock()
 
+    def known_model(self, model: str | None) -> str | None:
+        """A method that is served here, else None: other clients name models of their own."""
+        return model if model in self.names else None
+
     def resolve_method(self, model: str | None, method: str | None = None) -> str:
         """The method that a request names; `model` may be `default`, the proxy, or a method.
 

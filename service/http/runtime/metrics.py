@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -29,40 +29,34 @@ STAGES = {
 }
 
 
-class _CacheMetrics(Collector):
-    """Collects the counts that the passage cache keeps itself."""
+class _StoreMetrics(Collector):
+    """Collects the counts that a store keeps itself.
 
-    def __init__(self, stats: Callable[[], Any]) -> None:
-        self._stats = stats
+    Args:
+        stats: its current counts. name: of the metrics, `tamis_<name>_hits`.
+        what: the store has. counters: what happened to those. gauges: help texts, by name.
+    """
 
-    def collect(self) -> Iterator[Metric]:
-        """The current counts."""
-        stats = self._stats()
-        for name in ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"):
-            yield CounterMetricFamily(
-                f"tamis_cache_{name}", f"Passages: {name}.", value=getattr(stats, name)
-            )
-        yield GaugeMetricFamily("tamis_cache_bytes", "Memory it takes.", value=stats.bytes)
-        yield GaugeMetricFamily("tamis_cache_entries", "Passages in it.", value=stats.entries)
-
-
-class _OriginalMetrics(Collector):
-    """Collects the counts that the store of originals keeps itself."""
-
-    def __init__(self, stats: Callable[[], Any]) -> None:
-        self._stats = stats
+    def __init__(
+        self,
+        stats: Callable[[], Any],
+        name: str,
+        what: str,
+        counters: Sequence[str],
+        gauges: Mapping[str, str],
+    ) -> None:
+        self._stats, self._prefix, self._what = stats, f"tamis_{name}", what
+        self._counters, self._gauges = counters, gauges
 
     def collect(self) -> Iterator[Metric]:
         """The current counts."""
         stats = self._stats()
-        for name in ("stored", "hits", "misses", "evicted", "expired"):
+        for name in self._counters:
             yield CounterMetricFamily(
-                f"tamis_originals_{name}", f"Originals: {name}.", value=getattr(stats, name)
+                f"{self._prefix}_{name}", f"{self._what}: {name}.", value=getattr(stats, name)
             )
-        yield GaugeMetricFamily(
-            "tamis_originals_bytes", "Memory that originals take.", value=stats.bytes
-        )
-        yield GaugeMetricFamily("tamis_originals_entries", "Originals kept.", value=stats.entries)
+        for name, text in self._gauges.items():
+            yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
 
 
 class Metrics:
@@ -139,11 +133,15 @@ class Metrics:
 
     def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of a passage cache."""
-        self.registry.register(_CacheMetrics(stats))
+        counters = ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten")
+        gauges = {"bytes": "Memory it takes.", "entries": "Passages in it."}
+        self.registry.register(_StoreMetrics(stats, "cache", "Passages", counters, gauges))
 
     def add_original_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of a store of originals."""
-        self.registry.register(_OriginalMetrics(stats))
+        counters = ("stored", "hits", "misses", "evicted", "expired")
+        gauges = {"bytes": "Memory that originals take.", "entries": "Originals kept."}
+        self.registry.register(_StoreMetrics(stats, "originals", "Originals", counters, gauges))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""

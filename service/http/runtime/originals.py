@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tamis.service.engine.errors import NotFound
 
@@ -149,9 +149,7 @@ class OriginalStore:
         """The current counts."""
         with self._lock:
             self._drop_expired()
-            copy = OriginalStats(**{n: getattr(self._stats, n) for n in OriginalStats.__slots__})
-            copy.entries = len(self._entries)
-            return copy
+            return replace(self._stats, entries=len(self._entries))
 
     def _missing(self) -> str:
         if not self.max_bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tamis.compressors.registry import DEFAULT
+from tamis.probes.errors import BadInput
 
 PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -178,26 +179,25 @@ class Settings:
     log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
 
     def __post_init__(self) -> None:
-        """Refuses settings without effect. BadInput: a cache folder or storage without a cache."""
-        if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
-            from tamis.probes.errors import BadInput
+        """Refuses settings without effect, and what would send this service's keys elsewhere.
 
+        Raises:
+            BadInput: a cache folder or storage without a cache, tags without an upstream, or an
+                upstream without a key of its own beside keys of this service.
+        """
+        if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
             raise BadInput(
                 "cache_folder and cache_storage say how passages are kept, and cache_bytes is 0, "
                 "so that none are; give cache_bytes, such as 2000000000, or leave them out"
             )
 
         if self.upstream and (self.api_keys or self.keys_file) and not self.upstream_api_key:
-            from tamis.probes.errors import BadInput
-
             raise BadInput(
                 "with keys of its own this service would send them to the upstream; give "
                 "upstream_api_key, which is sent instead"
             )
 
         if self.upstream_retrieval_tags and not self.upstream:
-            from tamis.probes.errors import BadInput
-
             raise BadInput(
                 "upstream_retrieval_tags are of chats that are forwarded, and there is no "
                 "upstream; give it, or send config.retrieval_tags with the messages"

@@ -166,8 +166,6 @@ class CompressRequest(RuleFields):
         Raises:
             BadInput: a page that is nested deeper than any page for people.
         """
-        if not self.html_documents():
-            return self
         return self.model_copy(
             update={"documents": list(map(_with_extracted_text, self.documents))}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import httpx
@@ -12,12 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tamis.probes.errors import BadInput
 from tamis.service.engine.errors import ClientDisconnected, TooLarge
 from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.service.http.middleware.body_limits import receive_all
 from tamis.service.http.middleware.request_log import error_response, log_entry_of
 from tamis.service.http.runtime.errors import failure_of
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.schemas.base import warnings_header
 from tamis.service.http.schemas.fields import WARNINGS_HEADER
+from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.upstream.forwarding import Headers, Upstream
 from tamis.service.http.upstream.shortening import ChatOptions, ChatShortener, ShortChat
 
@@ -65,7 +66,7 @@ class UpstreamMiddleware:
             await send(message)
 
         try:
-            body = await _read_body(receive)
+            body = await receive_all(receive, MAX_BODY_BYTES, _too_large_error)
             await run_while_connected(receive, self._forward(scope, body, note_begin))
         except TooLarge as error:
             await error_response(scope, error)(scope, receive, send)
@@ -74,7 +75,7 @@ class UpstreamMiddleware:
         except httpx.HTTPError as error:
             if has_begun:
                 raise  # the connection breaks off, as the upstream's did
-            await _answer_unreachable(error, self.upstream.url, send)
+            await _unreachable_response(error, self.upstream.url)(scope, receive, send)
 
     async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -138,30 +139,14 @@ def _is_forwarded(scope: Scope) -> bool:
     return all(route.matches(scope)[0] is Match.NONE for route in scope["app"].routes)
 
 
-async def _read_body(receive: Receive) -> bytes:
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected("the client hung up")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY_BYTES:
-            raise TooLarge(
-                f"the body has at least {size:,} bytes and {MAX_BODY_BYTES:,} is the most"
-            )
-        more = message.get("more_body", False)
-    return b"".join(parts)
+def _too_large_error(size: int) -> TooLarge:
+    return TooLarge(f"the body has at least {size:,} bytes and {MAX_BODY_BYTES:,} is the most")
 
 
-async def _answer_unreachable(error: httpx.HTTPError, url: str, send: Send) -> None:
+def _unreachable_response(error: httpx.HTTPError, url: str) -> JsonResponse:
     """502, or 504 where it took too long, as OpenAI's clients read it."""
     is_late = isinstance(error, httpx.TimeoutException)
     message = f"{url} did not answer ({type(error).__name__}: {error})"
     code = "upstream_timeout" if is_late else "upstream_unreachable"
     fields = {"message": message, "type": "upstream_error", "param": None, "code": code}
-    body = json.dumps({"error": fields}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    status = 504 if is_late else 502
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return JsonResponse({"error": fields}, 504 if is_late else 502)

@@ -23,7 +23,7 @@ from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 from tamis.service.http.upstream.json_strings import replace_strings
-from tamis.service.http.upstream.turns import ChatTurns, TurnRequest
+from tamis.service.http.upstream.turns import ChatTurns, JsonObject, TurnRequest
 
 REMEMBERED_CHARS = 1 << 25
 Texts = dict[str, str]
@@ -40,10 +40,10 @@ class ChatOptions:
         limit_s: the time for all texts; those that are not done by then stay whole.
     """
 
-    ratio: float | None = None
-    method: str | None = None
-    compresses_cached: bool = False
-    limit_s: float = 10.0
+    ratio: float | None
+    method: str | None
+    compresses_cached: bool
+    limit_s: float
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class ChatShortener:
         tags: between which texts of users and systems have retrieved context.
     """
 
-    tags: RetrievalTags = field(default_factory=lambda: RetrievalTags(()))
+    tags: RetrievalTags
     _remembered: LruCache[_Result] = field(default_factory=lambda: LruCache(REMEMBERED_CHARS))
 
     async def shorten(
@@ -91,14 +91,7 @@ class ChatShortener:
         Raises:
             BadInput: the body is no chat request in UTF-8. TamisError: what cannot be followed.
         """
-        try:
-            text = body.decode("utf-8")
-            chat = await asyncio.to_thread(loads, body)
-        except ValueError as error:
-            raise BadInput(f"the body is no JSON in UTF-8 ({error})") from error
-        messages = chat.get("messages") if isinstance(chat, dict) else None
-        if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-            raise BadInput("the body has no list of messages")
+        text, chat = await asyncio.to_thread(_read_chat, body)
         until = time.monotonic() + options.limit_s
         new, short = Texts(), ShortChat(body)
         turns = await asyncio.to_thread(ChatTurns, chat, self.tags)
@@ -115,8 +108,7 @@ class ChatShortener:
             short.tokens_before += found.tokens_before
             short.tokens_after += found.tokens_after
         if new:
-            replaced = await asyncio.to_thread(replace_strings, text, new)
-            short.body = replaced.encode("utf-8")
+            short.body = await asyncio.to_thread(_with_texts, text, new)
         return short
 
     async def _result(
@@ -128,17 +120,41 @@ class ChatShortener:
         left_s: float,
     ) -> _Result:
         method = state.methods.resolve_method(None, options.method)
-        key = hashlib.sha256(json.dumps([method, request.body], sort_keys=True).encode()).digest()
+        key = await asyncio.to_thread(_request_hash, method, request)
         if (found := self._remembered.peek(key)) is not None:
             return found
         limit = {"timeout_ms": max(1, int(left_s * 1e3))}
-        body = MessagesRequest.model_validate(request.body | limit)
+        body = await asyncio.to_thread(MessagesRequest.model_validate, request.body | limit)
         answer = await _answer(ConversationCall(state, body, method, owner), left_s)
         found = _result_of(answer, request.place)
         if answer.status != "partial":
             cost = sum(map(len, found.texts.values())) + 256
             self._remembered.put(key, cost, found)
         return found
+
+
+def _read_chat(body: bytes) -> tuple[str, JsonObject]:
+    """The text of a body, and what it says.
+
+    Raises:
+        BadInput: it is no chat request in UTF-8.
+    """
+    try:
+        text, chat = body.decode("utf-8"), loads(body)
+    except ValueError as error:
+        raise BadInput(f"the body is no JSON in UTF-8 ({error})") from error
+    messages = chat.get("messages") if isinstance(chat, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise BadInput("the body has no list of messages")
+    return text, chat
+
+
+def _with_texts(text: str, new: Texts) -> bytes:
+    return replace_strings(text, new).encode("utf-8")
+
+
+def _request_hash(method: str, request: TurnRequest) -> bytes:
+    return hashlib.sha256(json.dumps([method, request.body], sort_keys=True).encode()).digest()
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:

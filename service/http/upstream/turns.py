@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tamis.service.http.conversation.candidates import is_prompt
-from tamis.service.http.conversation.tagged import RetrievalTags, TaggedText
-from tamis.service.http.conversation.texts import MessageText, message_texts
+from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.service.http.conversation.texts import message_texts
 
 JsonObject = dict[str, Any]
 
@@ -39,7 +39,11 @@ class ChatTurns:
         has_system = isinstance(chat.get("system"), str | list)
         first = [{"role": "system", "content": chat["system"]}] if has_system else []
         self.messages, self.tags, self._offset = [*first, *given], tags, len(first)
-        self._asking = [i for i, message in enumerate(self.messages) if self._asks(message)]
+        known = [m if isinstance(m.get("role"), str) else {**m, "role": ""} for m in self.messages]
+        self._texts, self._cached = message_texts(known)
+        self._prompts = [(t, tags.parse(t.text)) for t in self._texts if is_prompt(t)]
+        self._with_results = {text.message for text in self._texts if text.call is not None}
+        self._asking = sorted(self._turns_of_users())
 
     def pointer(self, index: int, path: str) -> str:
         """The place of a text in the chat's body, by its path from the message."""
@@ -54,14 +58,11 @@ class ChatTurns:
             compresses_cached: also before the last `cache_control`.
             warnings: gets those of tags that cannot be followed.
         """
-        known = [m if isinstance(m.get("role"), str) else {**m, "role": ""} for m in self.messages]
-        texts, cached = message_texts(known)
-        first = 0 if compresses_cached else cached
+        first = 0 if compresses_cached else self._cached
         # a message that has a breakpoint in it stays whole, so that one rule covers all of it
-        frozen = {text.message for text in texts[:first]}
-        free = [text for text in texts[first:] if text.message not in frozen]
-        results = {text.message for text in free if text.call is not None}
-        return sorted(results | set(self._with_context(free, warnings)))
+        frozen = {text.message for text in self._texts[:first]}
+        found = self._with_results | set(self._with_context(frozen, warnings))
+        return sorted(found - frozen)
 
     def request_body(self, index: int, ratio: float | None) -> TurnRequest:
         """A conversation of the question, the calls and one message, which alone may be changed.
@@ -77,15 +78,17 @@ class ChatTurns:
             "protect_recent": len(after),
         }
         body: JsonObject = {"messages": kept, "config": config}
-        if self._has_results(index):
+        if index in self._with_results:
             body["language"] = "en"
         if self.tags.names:
             config["retrieval_tags"] = sorted(self.tags.names)
         return TurnRequest(body if ratio is None else {**body, "ratio": ratio}, len(before))
 
-    def _with_context(self, texts: Sequence[MessageText], warnings: list[str]) -> Iterator[int]:
-        """The messages with retrieved context, the same one more than once."""
-        for text, tagged in self._tagged(texts):
+    def _with_context(self, frozen: Collection[int], warnings: list[str]) -> Iterator[int]:
+        """The messages with retrieved context, frozen ones aside, the same one more than once."""
+        for text, tagged in self._prompts:
+            if text.message in frozen:
+                continue
             if tagged.fault is not None:
                 path = text.pointer.removeprefix(f"/messages/{text.message}")
                 place = self.pointer(text.message, path)
@@ -93,14 +96,11 @@ class ChatTurns:
             elif tagged.stretches:
                 yield text.message
 
-    def _tagged(self, texts: Sequence[MessageText]) -> Iterator[tuple[MessageText, TaggedText]]:
-        return ((text, self.tags.parse(text.text)) for text in texts if is_prompt(text))
-
     def _around(self, index: int) -> tuple[list[JsonObject], list[JsonObject]]:
         """The messages before and behind one that say what is asked."""
         at = bisect_left(self._asking, index)
         before = [self.messages[i] for i in self._asking[:at][-1:]]
-        if self._has_results(index):
+        if index in self._with_results:
             return [*before, *self._last_call(index)], []
         is_system = self.messages[index].get("role") != "user"
         stop = len(self.messages) if is_system else self._next_answer(index)
@@ -118,16 +118,13 @@ class ChatTurns:
         later = range(index + 1, len(self.messages))
         return next((i for i in later if _is_answer(self.messages[i])), len(self.messages))
 
-    def _has_results(self, index: int) -> bool:
-        texts, _ = message_texts([{"role": "", **self.messages[index]}])
-        return any(text.call is not None for text in texts)
-
-    def _asks(self, message: JsonObject) -> bool:
-        """Whether it is a turn of the user, and not a result of tools that is sent as one."""
-        if message.get("role") != "user":
-            return False
-        texts, _ = message_texts([message])
-        return any(tagged.outside.strip() for _, tagged in self._tagged(texts))
+    def _turns_of_users(self) -> set[int]:
+        """The messages of users that ask, and are not results of tools that are sent as theirs."""
+        return {
+            text.message
+            for text, tagged in self._prompts
+            if text.role == "user" and tagged.outside.strip()
+        }
 
 
 def _is_answer(message: JsonObject) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.service.http.app_kit import QUESTION, Running, served
+from tests.service.http.upstream.chat_server import chat_server
 
 MOST_S = 0.02
 MOST_WAIT_S = 1.5
@@ -169,3 +170,15 @@ def test_an_original_that_is_retrieved_does_not_hold_the_loop(service):
         with probe_loop(service) as probe:
             assert service.http.get(f"/v1/retrieve/{digest}", params=query).status_code == 200
         assert probe.worked_s <= MOST_S
+
+
+def test_a_large_chat_that_is_forwarded_does_not_hold_the_loop():
+    """The user's turn, which has a picture, is part of what each of the results is asked with."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * (9 << 20)}}
+    asks = {"role": "user", "content": [{"type": "text", "text": QUESTION}, image]}
+    result = {**TOOLS[2], "content": LOG[:20_000]}
+    data = json.dumps({"messages": [asks, *[TOOLS[1], result] * 4]}).encode()
+    with chat_server() as upstream, served(upstream=upstream.url, method="lexical") as running:
+        gaps = [longest_gaps_s(running, "/v1/chat/completions", data)[0] for _ in range(3)]
+        assert len(upstream.exchanges[-1].body) < len(data)
+    assert min(gaps) <= MOST_S
