@@ -7,14 +7,14 @@ graph0_starts.npy, graph0_members.npy     [L + 1], [N]: the keys of each list
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tamis.retrieval.approximate.clusters import cluster_keys
-from tamis.retrieval.approximate.graph_walk import ListGraph, best_lists
+from tamis.retrieval.approximate.graph_walk import ListGraph, best_lists, top_columns
 from tamis.retrieval.approximate.list_graph import build_list_graph
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
 
@@ -30,8 +30,6 @@ class GraphSearch:
         keys: `[N, d]` int8.
         arrays: the graph's arrays by name, as `build` makes them.
     """
-
-    kind: ClassVar[str] = "graph"
 
     def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
         self._keys = keys
@@ -63,8 +61,7 @@ class GraphSearch:
         """
         beam = max(1, round(max(BEAM, LISTS_READ) * effort))
         lists, scores, read = best_lists(self._graph, queries, beam)
-        wanted = min(max(1, round(LISTS_READ * effort)), lists.shape[1])
-        best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
+        best = top_columns(scores, max(1, round(LISTS_READ * effort)))
         chosen = np.take_along_axis(lists, best, 1)
         own = [row[row >= 0] for row in chosen]
         found = [_ranges(self._starts[of], self._starts[of + 1]) for of in own]

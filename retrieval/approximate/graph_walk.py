@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.retrieval.approximate.types import Floats
+
 EXPANDED = 16
 ENTRIES = 16
 """Cells that a search begins in."""
-Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 
@@ -45,7 +46,7 @@ class _Beam:
     def take_open(self) -> Numbers:
         """The best open lists, `[R, E]`, -1 filled; they count as expanded from now on."""
         scores = np.where(self.is_open, self.scores, -np.inf)
-        best = _top(scores, EXPANDED)
+        best = top_columns(scores, EXPANDED)
         taken = np.take_along_axis(self.lists, best, 1)
         taken[~np.take_along_axis(self.is_open, best, 1)] = -1
         np.put_along_axis(self.is_open, best, False, 1)
@@ -56,7 +57,7 @@ class _Beam:
         self.lists = np.concatenate((self.lists, lists), 1)
         self.scores = np.concatenate((self.scores, scores), 1)
         self.is_open = np.concatenate((self.is_open, lists >= 0), 1)
-        best = _top(self.scores, width)
+        best = top_columns(self.scores, width)
         self.lists = np.take_along_axis(self.lists, best, 1)
         self.scores = np.take_along_axis(self.scores, best, 1)
         self.is_open = np.take_along_axis(self.is_open, best, 1)
@@ -71,7 +72,7 @@ def best_lists(graph: ListGraph, queries: Floats, beam: int) -> tuple[Numbers, F
     """
     R = len(queries)
     seen = np.zeros((R, len(graph.centroids)), bool)
-    first = graph.entries[_top(queries @ graph.cells.astype(np.float32).T, ENTRIES)]
+    first = graph.entries[top_columns(queries @ graph.cells.astype(np.float32).T, ENTRIES)]
     read = R * len(graph.cells)
     beams = _Beam(np.zeros((R, 0), np.int64), np.zeros((R, 0), np.float32), np.zeros((R, 0), bool))
     ahead = first.astype(np.int64)
@@ -109,7 +110,7 @@ def _scores(centroids: NDArray[np.int8], queries: Floats, lists: Numbers) -> Flo
     return scores
 
 
-def _top(scores: Floats, count: int) -> NDArray[np.int64]:
+def top_columns(scores: Floats, count: int) -> Numbers:
     """Columns of the best scores of each row, in no order: `[R, count]`, or all where fewer."""
     if scores.shape[1] <= count:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape).copy()

@@ -7,7 +7,8 @@ ivf0_index.npy      the index as FAISS writes it, `IndexIVFScalarQuantizer` with
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,6 @@ class IvfSearch:
     Raises:
         MissingExtra: FAISS is not installed.
     """
-
-    kind: ClassVar[str] = "ivf"
 
     def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
         module = faiss()
@@ -68,11 +67,21 @@ class IvfSearch:
         probes = min(int(self._index.nlist), max(1, round(PROBES * effort)))
         params = faiss().SearchParametersIVF(nprobe=probes)
         k = min(int(self._index.ntotal), max(1, round(KEYS_FOUND * effort)))
-        largest = np.maximum(np.abs(queries).max(1, keepdims=True), 1e-9)
-        whole = np.ascontiguousarray(np.rint(queries * (_BYTE / largest)), np.float32)
-        (_, ids), read = search_and_count(lambda: self._index.search(whole, k, params=params))
-        rows, columns = np.nonzero(ids >= 0)
-        found = ids[rows, columns]
-        scores = np.einsum("fd,fd->f", queries[rows], self._keys[found].astype(np.float32))
-        read += len(queries) * int(self._index.nlist)
-        return FoundKeys(rows, found, scores, read)
+        found = search_bytes(self._index, self._keys, queries, k, params)
+        return replace(found, read=found.read + len(queries) * int(self._index.nlist))
+
+
+def search_bytes(index: Any, keys: NDArray[Any], queries: Floats, k: int, params: Any) -> FoundKeys:
+    """The keys that a FAISS index of `[N, d]` int8 keys finds, with exact inner products.
+
+    Args:
+        k: at most so many for each of `[R, d]` queries.
+        params: FAISS's search parameters.
+    """
+    largest = np.maximum(np.abs(queries).max(1, keepdims=True), 1e-9)
+    whole = np.ascontiguousarray(np.rint(queries * (_BYTE / largest)), np.float32)
+    (_, ids), read = search_and_count(lambda: index.search(whole, k, params=params))
+    rows, columns = np.nonzero(ids >= 0)
+    found = ids[rows, columns]
+    scores = np.einsum("fd,fd->f", queries[rows], keys[found].astype(np.float32))
+    return FoundKeys(rows, found, scores, read)

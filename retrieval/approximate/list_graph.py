@@ -22,7 +22,12 @@ from torch import Tensor
 
 from tamis.retrieval.approximate.clusters import KeyClusters
 from tamis.retrieval.kv.faiss_graph import Table
-from tamis.retrieval.kv.projection import join_tables, prune_candidates, shared_neighbours
+from tamis.retrieval.kv.projection import (
+    join_tables,
+    prune_candidates,
+    shared_neighbours,
+    table_of_links,
+)
 from tamis.retrieval.kv.query_metric import query_metric
 from tamis.retrieval.kv.reachability import connect_graph
 
@@ -88,12 +93,7 @@ def _reverse(table: Table, limit: int) -> Table:
     rows, ranks = np.nonzero(table >= 0)
     targets = table[rows, ranks]
     order = np.lexsort((rows, ranks, targets))
-    rows, targets = rows[order], targets[order]
-    place = np.arange(len(rows)) - np.searchsorted(targets, targets)
-    out = np.full((len(table), limit), -1, np.int32)
-    fits = place < limit
-    out[targets[fits], place[fits]] = rows[fits]
-    return out
+    return table_of_links(targets[order], rows[order], len(table), limit)
 
 
 def _query_links(centroids: Tensor, mapped: Tensor, queries: Tensor, limit: int) -> Table:

@@ -67,11 +67,10 @@ def build_structures(
         MissingExtra: it needs FAISS, which is not installed.
     """
     keys = np.load(folder / "keys.npy", mmap_mode="r")
-    width = keys.shape[1] // heads
-    for head in range(heads):
-        own = slice(head * width, (head + 1) * width)
-        trained = None if queries is None else np.ascontiguousarray(queries[:, own])
-        for name, array in structure_class(kind).build(keys[:, own], trained, report).items():
+    for head, own in enumerate(np.split(keys, heads, axis=1)):
+        asked = None if queries is None else np.split(queries, heads, axis=1)[head]
+        trained = None if asked is None else np.ascontiguousarray(asked)
+        for name, array in structure_class(kind).build(own, trained, report).items():
             save_array(folder / f"{kind}{head}_{name}.npy", array)
 
 
@@ -90,15 +89,13 @@ def open_structures(files: Mapping[str, CheckedFile], heads: int) -> Sequence[Ke
     kind = structure_kind(files)
     if kind == "exact":
         return ()
-    keys = files["keys.npy"].array()
-    width = keys.shape[1] // heads
     opened = []
-    for head in range(heads):
+    for head, keys in enumerate(np.split(files["keys.npy"].array(), heads, axis=1)):
         start = f"{kind}{head}_"
         arrays = {
             name.removeprefix(start).removesuffix(".npy"): file.array()
             for name, file in files.items()
             if name.startswith(start)
         }
-        opened.append(structure_class(kind)(keys[:, head * width : (head + 1) * width], arrays))
+        opened.append(structure_class(kind)(keys, arrays))
     return opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,6 @@ class FoundKeys:
 
 class KeySearch(Protocol):
     """Finds the keys of one head that query vectors have the largest inner products with."""
-
-    kind: ClassVar[str]
 
     def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
         """Opens what `build` made of `[N, d]` int8 keys."""

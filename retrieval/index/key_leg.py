@@ -94,9 +94,10 @@ def approximate_key_scores(
     """
     reader = _ChunkReader(segments, queries, heads)
     drawn = reference_chunks(live)
-    best = np.full((heads, len(queries), len(live)), -np.inf, np.float32)
-    best[..., drawn] = reader.read(np.flatnonzero(drawn))
-    reference = reference_of(best[..., drawn])
+    best = reader.read(np.flatnonzero(drawn))
+    reference = reference_of(best)
+    values = np.zeros(len(live), np.float32)
+    values[drawn] = stand_out_scores(best, reference)
     chosen = _whole_segments(segments)
     chosen[others] = True
     if reader.sizes[allowed].sum() <= FEW_KEYS:
@@ -108,10 +109,7 @@ def approximate_key_scores(
         top = np.argsort(-promise, kind="stable")[:candidates]
         chosen[top[promise[top] > 0]] = True
     unread = np.flatnonzero(chosen & ~drawn)
-    best[..., unread] = reader.read(unread)
-    known = chosen | drawn
-    values = np.zeros(len(live), np.float32)
-    values[known] = stand_out_scores(best[..., known], reference)
+    values[unread] = stand_out_scores(reader.read(unread), reference)
     return partial_scores(values, live, chosen, drawn, reader.keys_read)
 
 
@@ -124,13 +122,11 @@ def _promises(
     segments: Sequence[KeySegment], reader: _ChunkReader, reference: Reference, effort: float
 ) -> Floats:
     """A lower bound of each chunk's score, by the keys that the structures find: `[C]`."""
-    queries, heads = reader.queries, reader.heads
-    width = queries.shape[1] // heads
+    queries = np.split(reader.queries / np.float32(SCALE), reader.heads, axis=1)
     promise = np.zeros(len(reader.sizes), np.float32)
     for segment, base in zip(segments, reader.bounds[:-1], strict=True):
         for head, search in enumerate(segment.searches):
-            own = queries[:, head * width : (head + 1) * width] / np.float32(SCALE)
-            found = search.find(own, effort)
+            found = search.find(queries[head], effort)
             reader.compared += found.read
             chunks = base + np.searchsorted(segment.starts, found.keys, "right") - 1
             above = found.scores - reference.mean[head, found.rows, 0]

@@ -37,11 +37,15 @@ def shared_neighbours(nearest: NDArray[np.int64], N: int, limit: int) -> Table:
     differ = rows != columns
     rows, columns, counts = rows[differ], columns[differ], counts[differ]
     order = np.lexsort((columns, -counts, rows))
-    rows, columns = rows[order], columns[order]
+    return table_of_links(rows[order], columns[order], N, limit)
+
+
+def table_of_links(rows: NDArray[Any], columns: NDArray[Any], N: int, limit: int) -> Table:
+    """The first `limit` links of each row, `[N, limit]`, -1 filled; links are sorted by row."""
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     table = np.full((N, limit), -1, np.int32)
-    best = rank < limit
-    table[rows[best], rank[best]] = columns[best]
+    first = rank < limit
+    table[rows[first], rank[first]] = columns[first]
     return table
 
 

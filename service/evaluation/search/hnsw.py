@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.retrieval.approximate.ivf import search_bytes
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
-from tamis.retrieval.kv.faiss_library import faiss, search_and_count
+from tamis.retrieval.kv.faiss_library import faiss
 
 DEGREE, CONSTRUCTION, BEAM = 32, 100, 512
 _BLOCK_KEYS = 1 << 14
@@ -16,8 +17,6 @@ _BLOCK_KEYS = 1 << 14
 
 class HnswSearch:
     """Finds keys of one head by FAISS's HNSW, by inner product, on keys as 8-bit numbers."""
-
-    kind: ClassVar[str] = "hnsw"
 
     def __init__(self, keys: NDArray[Any], arrays: Arrays) -> None:
         self._keys, self._index = keys, faiss().deserialize_index(arrays["index"])
@@ -41,10 +40,4 @@ class HnswSearch:
         beam = max(1, round(BEAM * effort))
         params = faiss().SearchParametersHNSW(efSearch=beam)
         k = min(beam, int(self._index.ntotal))
-        largest = np.maximum(np.abs(queries).max(1, keepdims=True), 1e-9)
-        whole = np.ascontiguousarray(np.rint(queries * (127 / largest)), np.float32)
-        (_, ids), read = search_and_count(lambda: self._index.search(whole, k, params=params))
-        rows, columns = np.nonzero(ids >= 0)
-        found = ids[rows, columns]
-        scores = np.einsum("fd,fd->f", queries[rows], self._keys[found].astype(np.float32))
-        return FoundKeys(rows, found, scores, read)
+        return search_bytes(self._index, self._keys, queries, k, params)

@@ -93,13 +93,11 @@ def build_searches(
     """The structures of one kind over all heads, and what building them took."""
     wall, cpu = time.perf_counter(), time.process_time()
     searches, size = [], 0
-    width = corpus.keys.shape[1] // heads
-    for head in range(heads):
-        own = slice(head * width, (head + 1) * width)
-        trained = np.ascontiguousarray(training[:, own])
-        arrays = kind.build(corpus.keys[:, own], trained, report)
+    parts = (np.split(of, heads, axis=1) for of in (corpus.keys, training))
+    for keys, trained in zip(*parts, strict=True):
+        arrays = kind.build(keys, np.ascontiguousarray(trained), report)
         size += sum(array.nbytes for array in arrays.values())
-        searches.append(kind(corpus.keys[:, own], arrays))
+        searches.append(kind(keys, arrays))
     return searches, {
         "build_s": time.perf_counter() - wall,
         "build_cpu_s": time.process_time() - cpu,
