@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums, output_weights
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
@@ -75,24 +76,21 @@ class WriteSum:
     def __init__(self, body: Any, rows: Tensor, needle: tuple[int, int], trunk: int) -> None:
         """`rows` are u_y of the tokens that the branch's rows predict: `[n, D]`."""
         self._body, self._rows, self._needle, self._trunk = body, rows, needle, trunk
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the branch's rows, which come in one block or more, in order."""
         if block.branch != 0:
             return
-        attn = self._body.layers[block.layer].self_attn
-        weight = attn.o_proj.weight.detach().float()
-        by_head = weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1)  # [H, D, d]
+        by_head = output_weights(self._body.layers[block.layer])
         first = block.first - self._trunk
         rows = self._rows[first : first + block.weights.shape[1]]
         written = write_scores(block.weights, block.values, rows @ by_head, self._needle)
-        before = self._layers.get(block.layer, torch.zeros(()))
-        self._layers[block.layer] = before + written / len(self._rows)
+        self._sums.add(block.layer, written / len(self._rows))
 
     def result(self) -> Tensor:
         """The mean over the answer's tokens: `[L, H]`."""
-        return torch.stack(list(self._layers.values()))
+        return self._sums.stack()
 
 
 def write_scores(

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import output_weights
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
@@ -82,19 +83,9 @@ class Pursuit(HeadFinder):
             torch.stack(
                 [explained(o @ w.T, rows, self.steps) for o, w in zip(of, heads, strict=True)]
             )
-            for of, heads in zip(stacked, output_weights(self.reader.body), strict=True)
+            for of, heads in zip(stacked, map(output_weights, self.reader.body.layers), strict=True)
         ]
         return torch.stack(scores)[None]
-
-
-def output_weights(body: Any) -> list[Tensor]:
-    """W_O^h of every layer and head: `[H, D, d]` each."""
-    found = []
-    for layer in body.layers:
-        attn = layer.self_attn
-        weight = attn.o_proj.weight.detach().float()
-        found.append(weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1))
-    return found
 
 
 class LastOutput:
