@@ -25,7 +25,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
 from tamis.probes.model.visited_pass import visit_window
 from tamis.service.datasets.records import Record
-from tamis.service.training.heads.cases import PROMPT_TOKENS, build_head_case
+from tamis.service.training.heads.cases import PROMPT_TOKENS, answered_cases
 from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
 
 
@@ -50,15 +50,10 @@ class Locos(HeadFinder):
         body = self.reader.body
         rows = unembedding(self.reader).float() * body.norm.weight.float()
         found = []
-        for done, record in enumerate(records, 1):
-            case = build_head_case(record, self.reader, self.prompt_tokens)
-            report(done, len(records))
-            if case.answer is None:
-                continue
+        for case in answered_cases(records, self.reader, self.prompt_tokens, report):
             ask = self.reader.layout.question_tokens(case.question)
             opening = self.reader.layout.opening
-            answer = case.ids[slice(*case.answer)]
-            needle = next(n for n in case.needles if n[0] <= case.answer[0] < n[1])
+            answer, needle = case.answer_tokens, case.answer_needle
             at = (len(opening) + needle[0], len(opening) + needle[1])
             trunk = (*opening, *case.ids, *ask.ids[:-1])
             sums = WriteSum(body, rows[list(answer)], at, len(trunk))

@@ -73,12 +73,14 @@ class Maps(HeadFinder):
             by_head = output_weights(layer)
             values = values.transpose(0, 1).repeat_interleave(len(by_head) // values.shape[1], 0)
             written = self.sign * values @ by_head.transpose(1, 2)  # [H, S, D]
-            found.append(torch.stack([copied(w, read_out, tokens, self.top) for w in written]))
+            found.append(
+                torch.stack([copied_share(w, read_out, tokens, self.top) for w in written])
+            )
             report(number + 1, len(body.layers))
         return torch.stack(found)[None]
 
 
-def copied(written: Tensor, rows: Tensor, tokens: Sequence[int], top: int) -> Tensor:
+def copied_share(written: Tensor, rows: Tensor, tokens: Sequence[int], top: int) -> Tensor:
     """The share of tokens that are among the `top` of their own row of M: a number.
 
     Args:
