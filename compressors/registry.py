@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import importlib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import MethodInfo, MethodKind
 from tamis.compressors.options import check_values
 from tamis.probes.errors import BadInput, UnknownMethod
+from tamis.probes.folder_registry import check_entry, entry_names, written_info
 
 if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
@@ -25,14 +23,8 @@ DEFAULT_ENCODER = "minilm-l6"
 
 def method_names(kind: MethodKind | None = "compression") -> list[str]:
     """The methods of a kind, or all of them, by their file names."""
-    names = _file_names(FOLDER, FOLDER.stat().st_mtime_ns)
+    names = entry_names(FOLDER)
     return [name for name in names if kind is None or method_info(name).kind == kind]
-
-
-@lru_cache(maxsize=8)
-def _file_names(folder: Path, changed_ns: int) -> tuple[str, ...]:
-    """Of the folder as it was changed last: a service calls this with every request."""
-    return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
 
 
 def method_class(name: str) -> Any:
@@ -48,10 +40,7 @@ def method_class(name: str) -> Any:
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
         raise UnknownMethod(f"method is {name!r:.80}; give one of {', '.join(method_names(None))}")
-    if name not in (known := method_names(None)):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no method {name!r}; {hint}there are: {', '.join(known)}")
+    check_entry("method", name, method_names(None))
 
 
 def method_info(name: str) -> MethodInfo:
@@ -64,35 +53,10 @@ def method_info(name: str) -> MethodInfo:
         UnknownMethod: with the nearest name there is.
     """
     _check_name(name)
-    if (written := _written_info(FOLDER / f"{name}.py")) is not None:
+    if (written := written_info(FOLDER / f"{name}.py", MethodInfo)) is not None:
         return written
     info: MethodInfo = method_class(name).info
     return info
-
-
-def _written_info(file: Path) -> MethodInfo | None:
-    """`MethodInfo("...", ...)` of a file, if it occurs once and is made of literals."""
-    return _parse_info(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _parse_info(file: Path, changed_ns: int) -> MethodInfo | None:
-    """Of the file as it was changed last: parsing takes milliseconds."""
-    calls = [
-        node
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "MethodInfo"
-    ]
-    if len(calls) != 1 or not all(isinstance(arg, ast.Constant) for arg in _arguments(calls[0])):
-        return None
-    given = {word.arg or "": ast.literal_eval(word.value) for word in calls[0].keywords}
-    return MethodInfo(*map(ast.literal_eval, calls[0].args), **given)
-
-
-def _arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(word.value for word in call.keywords)]
 
 
 def layers_needed(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tamis.probes.errors import BadInput
+from tamis.probes.folder_registry import entry_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ class Pooling:
 
 def pooling_names() -> list[str]:
     """The names of all poolings."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    return entry_names(FOLDER)
 
 
 def build_pooling(name: str) -> Pooling:

@@ -4,8 +4,6 @@
     ColumnSum    Σ_i a[i, j]                            how much later tokens attend to j
     BandSum      Σ_i a[i, j], i - j in a band           which tokens later ones come back to
     SpanSum      Σ_j a[i, j]·min(i - j, most)           how far row i attends back
-    DiagonalSum  a[i, i]                                what a token keeps for itself
-    FirstSum     a[i, 0]                                what goes to the first token, the sink
     ValueNorm    ‖W_O^h v_j‖                            how much a token's value weighs
     PathSum      the running product of rollout         `[N, N]`, one for all layers
 
@@ -21,46 +19,57 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tamis.probes.attention.rows import normalise_rows
 from tamis.probes.attention.visitor import RowBlock
 
 
-class BranchRows:
+class LayerSums:
+    """A sum for each layer, in the order in which layers are visited."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, layer: int, part: Tensor) -> None:
+        """Adds to the sum of a layer."""
+        self._sums[layer] = self._sums[layer] + part if layer in self._sums else part
+
+    def stack(self) -> Tensor:
+        """The sums: `[L, ...]`."""
+        return torch.stack(list(self._sums.values()))
+
+
+class _RowFigure:
+    """A figure per head and row of the trunk, or of a branch; subclasses say which."""
+
+    def __init__(self, branch: int | None = None) -> None:
+        self._branch = branch
+        self._layers: dict[int, list[Tensor]] = {}
+
+    def visit(self, block: RowBlock) -> None:
+        """Adds the rows of the trunk, or of the branch."""
+        if block.branch == self._branch:
+            self._layers.setdefault(block.layer, []).append(self.figure(block))
+
+    def figure(self, block: RowBlock) -> Tensor:
+        """Of each row of a block: `[H, n, ...]`."""
+        raise NotImplementedError
+
+    def result(self) -> Tensor:
+        """`[L, H, n, ...]`, by row."""
+        return torch.stack([torch.cat(rows, 1) for rows in self._layers.values()])
+
+
+class BranchRows(_RowFigure):
     """Every row of one branch, over the trunk and the branch: `[L, H, n, P + n]`."""
 
     def __init__(self, branch: int, tokens: int) -> None:
         """Rows of a branch; `tokens` are those of trunk and branch together."""
-        self._branch, self._tokens = branch, tokens
-        self._layers: dict[int, list[Tensor]] = {}
-
-    def visit(self, block: RowBlock) -> None:
-        """Keeps the branch's rows."""
-        if block.branch == self._branch:
-            row = pad(block.weights, (0, self._tokens - block.weights.shape[-1]))
-            self._layers.setdefault(block.layer, []).append(row)
-
-    def result(self) -> Tensor:
-        """The rows: `[L, H, n, P + n]`."""
-        return torch.stack([torch.cat(rows, 1) for rows in self._layers.values()])
-
-
-class _RowFigure:
-    """A number per head and row of the trunk; subclasses say which."""
-
-    def __init__(self) -> None:
-        self._layers: dict[int, list[Tensor]] = {}
-
-    def visit(self, block: RowBlock) -> None:
-        """Adds the rows of the trunk."""
-        if block.branch is None:
-            self._layers.setdefault(block.layer, []).append(self.figure(block))
+        super().__init__(branch)
+        self._tokens = tokens
 
     def figure(self, block: RowBlock) -> Tensor:
-        """Of each row of a block: `[H, n]`."""
-        raise NotImplementedError
-
-    def result(self) -> Tensor:
-        """`[L, H, P]`, by row."""
-        return torch.stack([torch.cat(rows, 1) for rows in self._layers.values()])
+        """The rows themselves: `[H, n, P + n]`."""
+        return pad(block.weights, (0, self._tokens - block.weights.shape[-1]))
 
 
 class SpanSum(_RowFigure):
@@ -78,36 +87,18 @@ class SpanSum(_RowFigure):
         return (block.weights * back).sum(-1)
 
 
-class DiagonalSum(_RowFigure):
-    """The weight of each row on its own token."""
-
-    def figure(self, block: RowBlock) -> Tensor:
-        """a[i, i]: `[H, n]`."""
-        own = block.positions[None, :, None].expand(len(block.weights), -1, 1)
-        return block.weights.gather(2, own)[..., 0]
-
-
-class FirstSum(_RowFigure):
-    """The weight of each row on the prompt's first token."""
-
-    def figure(self, block: RowBlock) -> Tensor:
-        """a[i, 0]: `[H, n]`."""
-        return block.weights[..., 0]
-
-
 class _ColumnFigure:
     """A sum over the trunk's rows per head and column; subclasses say which rows count."""
 
     def __init__(self, trunk: int) -> None:
         self._trunk = trunk
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the rows of the trunk."""
         if block.branch is None:
             sums = self.figure(block)
-            sums = pad(sums, (0, self._trunk - sums.shape[-1]))
-            self._layers[block.layer] = self._layers.get(block.layer, 0) + sums
+            self._sums.add(block.layer, pad(sums, (0, self._trunk - sums.shape[-1])))
 
     def figure(self, block: RowBlock) -> Tensor:
         """Of each column of a block: `[H, K]`."""
@@ -115,7 +106,7 @@ class _ColumnFigure:
 
     def result(self) -> Tensor:
         """`[L, H, P]`, by column."""
-        return torch.stack(list(self._layers.values()))
+        return self._sums.stack()
 
 
 class ColumnSum(_ColumnFigure):
@@ -162,13 +153,15 @@ class ValueNorm:
 
 def output_grams(body: Any) -> list[Tensor]:
     """W_O^hᵀ W_O^h of every head of a decoder, layer by layer: `[H, d, d]` fp32 each."""
-    grams = []
-    for layer in body.layers:
-        attn = layer.self_attn
-        weight = attn.o_proj.weight.detach().float()
-        by_head = weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1)  # [H, D, d]
-        grams.append(by_head.transpose(1, 2) @ by_head)
-    return grams
+    weights = map(output_weights, body.layers)
+    return [by_head.transpose(1, 2) @ by_head for by_head in weights]
+
+
+def output_weights(layer: Any) -> Tensor:
+    """W_O^h of every head of a decoder's layer: `[H, D, d]` fp32."""
+    weight = layer.self_attn.o_proj.weight.detach().float()
+    by_head: Tensor = weight.view(len(weight), -1, layer.self_attn.head_dim)
+    return by_head.transpose(0, 1)
 
 
 class PathSum:
@@ -212,7 +205,7 @@ class PathSum:
 
     def _add_trunk(self, block: RowBlock) -> None:
         skipped = max(0, self._cut - block.first)  # rows of the template
-        mixed = _normalised(block.weights[:, skipped:, self._cut :].mean(0))
+        mixed = normalise_rows(block.weights[:, skipped:, self._cut :].mean(0))
         start = block.first + skipped - self._cut
         rows = slice(start, start + len(mixed))
         self.above[rows] = (mixed @ self._below[: mixed.shape[1]] + self._below[rows]) / 2
@@ -220,7 +213,7 @@ class PathSum:
     def _add_branch(self, block: RowBlock, branch: int) -> None:
         below, (tokens, first_row) = self._branch_below[branch], self._branches[branch]
         width = self._trunk - self._cut
-        mixed = _normalised(block.weights[..., self._cut :].mean(0))
+        mixed = normalise_rows(block.weights[..., self._cut :].mean(0))
         start = block.first - self._trunk
         rows = slice(start, start + len(mixed))
         own = mixed[:, width:]
@@ -231,7 +224,3 @@ class PathSum:
         asked = block.weights[:, counted:, self._cut : self._trunk].sum(1) @ self._below
         self.rollout[branch][-1] = self.rollout[branch][-1] + above[counted:].sum(0) * share
         self.traced[branch][-1] = self.traced[branch][-1] + asked * share
-
-
-def _normalised(rows: Tensor) -> Tensor:
-    return rows / rows.sum(-1, keepdim=True).clamp_min(1e-30)

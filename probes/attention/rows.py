@@ -30,6 +30,11 @@ def softmax_rows(query: Tensor, key: Tensor, mask: Tensor, scale: float) -> Tens
     return logits.masked_fill_(~mask, -torch.inf).softmax(-1)
 
 
+def normalise_rows(weights: Tensor) -> Tensor:
+    """Rows `[..., N]` of weights from 0 on, each divided by its sum; rows of zeros stay."""
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
 def group_rows(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
     """Rows `[..., R, N]` reduced to the given groups, in order: `[..., R', N]`."""
     parts = {

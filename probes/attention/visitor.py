@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.recorder import StopForward
-from tamis.probes.attention.rows import causal_mask
+from tamis.probes.attention.rows import causal_mask, softmax_rows
 
 BLOCK_ROWS = 128
 
@@ -154,7 +154,8 @@ class VisitedAttention:
             q = query[:, start : start + BLOCK_ROWS]
             first, stop = past + start, past + start + q.shape[1]
             k, v = key[:, :stop], value[:, :stop]
-            weights = _softmax(q, k, first, window)
+            mask = causal_mask(first, stop, stop, window, q.device)
+            weights = softmax_rows(q, k, mask, 1.0)
             if self.edit is not None:
                 weights = self.edit.weights(layer, weights, first)
             if layer in self.layers:
@@ -164,11 +165,3 @@ class VisitedAttention:
             shared = weights.reshape(v.shape[0], -1, weights.shape[-1])
             output = (shared @ v).view(q.shape)
             yield output if self.edit is None else self.edit.output(layer, output)
-
-
-def _softmax(query: Tensor, key: Tensor, first: int, window: int | None) -> Tensor:
-    """Softmax rows `[H, n, K]` of scaled queries at positions from `first` on."""
-    H, n, d = query.shape
-    logits = (query.reshape(key.shape[0], -1, d) @ key.transpose(1, 2)).view(H, n, -1)
-    mask = causal_mask(first, first + n, key.shape[1], window, query.device)
-    return logits.masked_fill_(~mask, -torch.inf).softmax(-1)

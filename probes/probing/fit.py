@@ -115,6 +115,12 @@ def listwise_loss(z: Tensor, group: Tensor, share: Tensor) -> Tensor:
     return -(share * (z - norm[group])).sum()
 
 
+def mean_listwise_loss(weights: Tensor, questions: Sequence[LabelledFeatures]) -> float:
+    """The mean over questions of -log softmax of their gold units' scores by weights `[F]`."""
+    losses = [-torch.log_softmax(q.features @ weights, 0)[q.gold].mean() for q in questions]
+    return float(torch.stack(losses).mean())
+
+
 def domain_weights(domains: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The number of each question's domain, `[Q]`, and its weight, `[Q]`; weights sum to 1.
 

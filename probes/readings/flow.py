@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums
+from tamis.probes.attention.rows import normalise_rows
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
 from tamis.probes.window_attention import contract
@@ -76,7 +78,7 @@ class UnitCapacity:
             node[shape.passage.start + a : shape.passage.start + b] = u
         node[shape.trunk :] = units + 1
         self._member = torch.nn.functional.one_hot(node, units + 2).float()
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the rows of the trunk and of the question."""
@@ -85,17 +87,16 @@ class UnitCapacity:
         dropped = self._cut if block.branch is None else self._trunk + self._first_row
         rows = block.weights[:, max(0, dropped - block.first) :].mean(0)
         rows[:, : self._cut] = 0
-        rows = rows / rows.sum(-1, keepdim=True).clamp_min(1e-30)
+        rows = normalise_rows(rows)
         start = block.first + block.weights.shape[1] - len(rows)
         to = rows @ self._member[: rows.shape[1]]
-        sums = self._member[start : start + len(rows)].T @ to
-        self._layers[block.layer] = self._layers.get(block.layer, torch.zeros(())) + sums
+        self._sums.add(block.layer, self._member[start : start + len(rows)].T @ to)
 
     def result(self) -> Tensor:
         """The capacities; a node without tokens keeps to itself."""
         counts = self._member[self._cut : self._trunk].sum(0)
         counts[-1] = self._tokens - self._first_row
-        mean = torch.stack(list(self._layers.values())) / counts.clamp_min(1)[:, None]
+        mean = self._sums.stack() / counts.clamp_min(1)[:, None]
         return (mean + torch.eye(len(counts))) / 2
 
 

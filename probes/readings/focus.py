@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tamis.probes.attention.rope import rotate
+from tamis.probes.attention.row_sums import LayerSums
+from tamis.probes.attention.rows import softmax_rows
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.window_attention import contract
@@ -88,7 +90,7 @@ class FocusedRows:
         """Of a reading's directions and one branch."""
         self._focus, self._branch, self._trunk = focus, branch, shape.trunk
         self._tokens, self._first_row = shape.branches[branch]
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the branch's rows."""
@@ -106,11 +108,11 @@ class FocusedRows:
                 at,
             )
         sums = rows[..., : self._trunk].sum(1) / (self._tokens - self._first_row)
-        self._layers[block.layer] = self._layers.get(block.layer, torch.zeros(())) + sums
+        self._sums.add(block.layer, sums)
 
     def result(self) -> Tensor:
         """The mean rows over the trunk: `[L, H, P]`."""
-        return torch.stack(list(self._layers.values()))
+        return self._sums.stack()
 
 
 def turned_directions(body: Any, layer: int, direction: Tensor, at: Tensor) -> Tensor:
@@ -127,10 +129,8 @@ def focused_rows(queries: Tensor, keys: Tensor, turned: Tensor, at: Tensor) -> T
         queries: scaled and rotated, `[H, n, d]`. keys: `[Hkv, K, d]`. turned: `[H, n, d]`.
         at: positions of the rows, `[n]`.
     """
-    shared = (queries + turned).reshape(len(keys), -1, keys.shape[-1])
-    logits = (shared @ keys.transpose(1, 2)).view(len(queries), len(at), -1)
-    hidden = torch.arange(keys.shape[1])[None] > at[:, None]
-    return logits.masked_fill(hidden, -torch.inf).softmax(-1)
+    mask = torch.arange(keys.shape[1])[None] <= at[:, None]
+    return softmax_rows(queries + turned, keys, mask, 1.0)
 
 
 def _load(directions: Path | str | Tensor) -> Tensor:

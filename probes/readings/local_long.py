@@ -22,17 +22,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
 from tamis.probes.window_attention import contract
 from tamis.probes.window_attention.contract import (
-    TINY,
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
     WindowShape,
-    to_every_unit,
+    logs_for_every_unit,
 )
 
 SINKS, WINDOW = 4, 128
@@ -57,8 +57,7 @@ class LocalLong(contract.Reading):
 
     def pool(self, window: WindowAttention, spans: Sequence[TokenSpan]) -> Tensor:
         """The logs of the far shares, for every unit: `[U, L·H]`."""
-        shares = window.sums["far_share"].result()
-        return to_every_unit(shares.flatten().clamp_min(TINY).log(), spans)
+        return logs_for_every_unit(window.sums["far_share"].result(), spans)
 
     def score(
         self, window: WindowAttention, spans: Sequence[TokenSpan], heads: Sequence[Head] | None
@@ -73,7 +72,7 @@ class FarShare:
     def __init__(self, trunk: int, tokens: int, first_row: int) -> None:
         """Of a branch of `tokens` after a trunk, rows from `first_row` on."""
         self._trunk, self._rows, self._first_row = trunk, tokens - first_row, first_row
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the shares of the branch's rows."""
@@ -81,12 +80,11 @@ class FarShare:
             return
         counted = max(0, self._first_row - (block.first - self._trunk))
         shares = far_shares(block.queries[:, counted:], block.keys, block.first + counted)
-        before = self._layers.get(block.layer, torch.zeros(len(shares)))
-        self._layers[block.layer] = before + shares.sum(1) / self._rows
+        self._sums.add(block.layer, shares.sum(1) / self._rows)
 
     def result(self) -> Tensor:
         """The mean shares: `[L, H]`."""
-        return torch.stack(list(self._layers.values()))
+        return self._sums.stack()
 
 
 def far_shares(

@@ -20,17 +20,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.probing.heads import Head
 from tamis.probes.window_attention import contract
 from tamis.probes.window_attention.contract import (
-    TINY,
     ReadingInfo,
     TokenSpan,
     VisitorFactories,
     WindowAttention,
     WindowShape,
-    to_every_unit,
+    logs_for_every_unit,
 )
 
 ROLES = ("separator", "first", "previous", "own", "same", "entropy")
@@ -58,8 +58,7 @@ class Roles(contract.Reading):
 
     def pool(self, window: WindowAttention, spans: Sequence[TokenSpan]) -> Tensor:
         """Logs of all averages, for every unit: `[U, 6·L·H]`."""
-        found = window.sums["roles"].result()
-        return to_every_unit(found.flatten().clamp_min(TINY).log(), spans)
+        return logs_for_every_unit(window.sums["roles"].result(), spans)
 
     def score(
         self, window: WindowAttention, spans: Sequence[TokenSpan], heads: Sequence[Head] | None
@@ -75,7 +74,7 @@ class RoleSum:
     def __init__(self, ids: Tensor, separators: Tensor) -> None:
         """`ids` and `separators` (bool) are of the trunk's tokens: `[P]`."""
         self._ids, self._separators = ids, separators
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the rows of the trunk."""
@@ -83,12 +82,11 @@ class RoleSum:
             return
         skipped = 1 if block.first == 0 else 0
         rows, at = block.weights[:, skipped:], block.positions[skipped:]
-        sums = role_figures(rows, at, self._ids, self._separators).sum(1)
-        self._layers[block.layer] = self._layers.get(block.layer, torch.zeros(())) + sums
+        self._sums.add(block.layer, role_figures(rows, at, self._ids, self._separators).sum(1))
 
     def result(self) -> Tensor:
         """The averages in the order of `ROLES`: `[L, H, 6]`."""
-        return torch.stack(list(self._layers.values())) / max(1, len(self._ids) - 1)
+        return self._sums.stack() / max(1, len(self._ids) - 1)
 
 
 def role_figures(rows: Tensor, at: Tensor, ids: Tensor, separators: Tensor) -> Tensor:

@@ -22,11 +22,10 @@ from torch import Tensor
 from tamis.probes.probing.heads import Head
 from tamis.probes.window_attention import contract
 from tamis.probes.window_attention.contract import (
-    TINY,
     ReadingInfo,
     TokenSpan,
     WindowAttention,
-    to_every_unit,
+    logs_for_every_unit,
 )
 
 
@@ -41,12 +40,10 @@ class SinkShare(contract.Reading):
 
     def pool(self, window: WindowAttention, spans: Sequence[TokenSpan]) -> Tensor:
         """Logs of the sink's share and of what is neither sink nor passage: `[U, 2·L·H]`."""
-        asked = shares(window, 0)
-        features = torch.cat([part.flatten() for part in asked]).clamp_min(TINY).log()
-        if self.less_empty:
-            empty = torch.cat([part.flatten() for part in shares(window, 1)])
-            features = features - empty.clamp_min(TINY).log()
-        return to_every_unit(features, spans)
+        asked = logs_for_every_unit(torch.stack(shares(window, 0)), spans)
+        if not self.less_empty:
+            return asked
+        return asked - logs_for_every_unit(torch.stack(shares(window, 1)), spans)
 
     def score(
         self, window: WindowAttention, spans: Sequence[TokenSpan], heads: Sequence[Head] | None

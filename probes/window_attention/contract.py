@@ -175,6 +175,6 @@ def log_mean_max(weights: Tensor, spans: Sequence[TokenSpan]) -> Tensor:
     return torch.cat(pooled, 1).clamp_min(TINY).log()
 
 
-def to_every_unit(features: Tensor, spans: Sequence[TokenSpan]) -> Tensor:
-    """Features of a window, `[F]`, for each of its units: `[U, F]`."""
-    return features.expand(len(spans), -1)
+def logs_for_every_unit(figures: Tensor, spans: Sequence[TokenSpan]) -> Tensor:
+    """Logs of a window's F figures, of any shape, for each of its units: `[U, F]`."""
+    return figures.flatten().clamp_min(TINY).log().expand(len(spans), -1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import importlib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes.errors import BadInput, UnknownMethod
+from tamis.probes.errors import BadInput
+from tamis.probes.folder_registry import check_entry, entry_names, written_info
 from tamis.probes.window_attention.info import ReadingInfo
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ FOLDER = Path(__file__).parents[1] / "readings"
 
 def reading_names() -> list[str]:
     """The names of all readings."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    return entry_names(FOLDER)
 
 
 def reading_class(name: str) -> type[Reading]:
@@ -29,7 +28,7 @@ def reading_class(name: str) -> type[Reading]:
     Raises:
         UnknownMethod: with the nearest name there is.
     """
-    _check_name(name)
+    check_entry("reading", name, reading_names())
     found: type[Reading] = importlib.import_module(f"tamis.probes.readings.{name}").Reading
     return found
 
@@ -40,12 +39,9 @@ def reading_info(name: str) -> ReadingInfo:
     Raises:
         UnknownMethod: with the nearest name there is.
     """
-    _check_name(name)
-    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text("utf8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ReadingInfo":
-            words = [word for word in node.args if isinstance(word, ast.Constant)]
-            return ReadingInfo(*(str(word.value) for word in words))
-    return reading_class(name).info
+    check_entry("reading", name, reading_names())
+    written = written_info(FOLDER / f"{name}.py", ReadingInfo)
+    return reading_class(name).info if written is None else written
 
 
 def build_reading(name: str, reader: Any, **options: Any) -> Reading:
@@ -59,10 +55,3 @@ def build_reading(name: str, reader: Any, **options: Any) -> Reading:
     if unknown := sorted(set(options) - known):
         raise BadInput(f"{name} has no option {unknown}; its options are {sorted(known) or 'none'}")
     return kind(reader, **options)
-
-
-def _check_name(name: str) -> None:
-    if name not in (known := reading_names()):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no reading {name!r}; {hint}there are: {', '.join(known)}")

@@ -66,7 +66,7 @@ def document_influence(
         window = [*first, *ids[start : start + window_tokens]]
         if len(window) < 2:
             continue
-        for i, edit in enumerate((None, MaskedHeads(heads) if heads else None)):
+        for i, edit in enumerate((None, MaskedHeads(heads))):
             with torch.inference_mode():
                 losses = token_losses(final_states(reader, window, edit), rows, window)
             sums[i] += float(losses.double().sum())

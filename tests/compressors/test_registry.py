@@ -12,7 +12,7 @@ import torch
 
 from tamis.compressors import registry
 from tamis.compressors.features import shipped_probes
-from tamis.compressors.method import Needs
+from tamis.compressors.method import MethodInfo, Needs
 from tamis.compressors.methods.fusion import UNIT_WEIGHTS, Fusion
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.registry import (
@@ -22,6 +22,7 @@ from tamis.compressors.registry import (
     method_info,
     method_names,
 )
+from tamis.probes import folder_registry
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -29,6 +30,7 @@ from tamis.probes.errors import (
     ProxyMissing,
     UnknownMethod,
 )
+from tamis.probes.folder_registry import written_info
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
@@ -60,7 +62,7 @@ def test_every_public_file_is_a_method_and_says_what_it_is():
 @pytest.mark.parametrize("name", method_names())
 def test_the_info_parsed_from_a_file_is_that_of_its_class(name: str):
     assert (
-        registry._written_info(FOLDER / f"{name}.py")
+        written_info(FOLDER / f"{name}.py", MethodInfo)
         == method_class(name).info
         == method_info(name)
     )
@@ -74,13 +76,15 @@ def test_an_info_that_is_not_made_of_literals_is_not_parsed(tmp_path: Path):
         "info = a.MethodInfo()",
     ):
         (tmp_path / "odd.py").write_text(code)
-        assert registry._written_info(tmp_path / "odd.py") is None
+        assert written_info(tmp_path / "odd.py", MethodInfo) is None
 
 
 def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_found(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
     parsed = []
-    monkeypatch.setattr(registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text))
+    monkeypatch.setattr(
+        folder_registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text)
+    )
 
     def written(summary: str, second: int) -> None:
         (tmp_path / "mine.py").write_text(f"info = MethodInfo({summary!r}, 'a paper')")

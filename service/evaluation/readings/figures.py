@@ -115,7 +115,7 @@ def set_figures(
             column: {
                 "kept": {f"{x:g}": round(sum(kept[name, column, x]) / sum(of), 4) for x in shares},
                 "ahead_of_raw": {
-                    f"{x:g}": _rounded(
+                    f"{x:g}": _round_figures(
                         paired_bootstrap(kept[name, column, x], kept[RAW, column, x], of, seed=seed)
                     )
                     for x in shares
@@ -128,7 +128,7 @@ def set_figures(
     return {"questions": len(cases), "gold_sentences": sum(of), "rows": rows}
 
 
-def _rounded(figures: Sequence[float]) -> list[float]:
+def _round_figures(figures: Sequence[float]) -> list[float]:
     return [round(figure, 4) for figure in figures]
 
 

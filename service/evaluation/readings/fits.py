@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
+from tamis.probes.probing.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis.service.datasets.record_files import FOLDS, fold_of
 from tamis.service.evaluation.readings.cases import ReadingCase
 
@@ -32,7 +32,7 @@ def out_of_fold_scores(
         BadInput: a fold has no question to fit on.
     """
     folds = [fold_of(case.record) for case in cases]
-    questions = [LabelledFeatures(joined(case, names), case.gold) for case in cases]
+    questions = [LabelledFeatures(join_features(case, names), case.gold) for case in cases]
     weights: dict[int, Tensor] = {}
     for fold in sorted({fold_of(case.record) for case in judged}):
         inner = (fold + 1) % FOLDS
@@ -45,10 +45,10 @@ def out_of_fold_scores(
             for is_held in (False, True)
         )
         weights[fold] = fit_with_chosen_l2(fits, held)
-    return [joined(case, names) @ weights[fold_of(case.record)] for case in judged]
+    return [join_features(case, names) @ weights[fold_of(case.record)] for case in judged]
 
 
-def joined(case: ReadingCase, names: Sequence[str]) -> Tensor:
+def join_features(case: ReadingCase, names: Sequence[str]) -> Tensor:
     """The features of some readings side by side: `[U, F]`."""
     return torch.cat([case.features[name] for name in names], 1)
 
@@ -67,12 +67,8 @@ def fit_with_chosen_l2(
         )
     if not fits or not held:
         return fit_listwise([*fits, *held], L2_GRID[1])[0]
-    losses = {l2: held_out_loss(fit_listwise(fits, l2, _TRIAL_STEPS)[0], held) for l2 in L2_GRID}
+    losses = {
+        l2: mean_listwise_loss(fit_listwise(fits, l2, _TRIAL_STEPS)[0], held) for l2 in L2_GRID
+    }
     best = min(losses, key=lambda l2: losses[l2])
     return fit_listwise([*fits, *held], best)[0]
-
-
-def held_out_loss(weights: Tensor, questions: Sequence[LabelledFeatures]) -> float:
-    """The mean listwise loss: -log of a gold unit's share."""
-    losses = [-torch.log_softmax(q.features @ weights, 0)[q.gold].mean() for q in questions]
-    return float(torch.stack(losses).mean())

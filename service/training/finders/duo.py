@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.rows import normalise_rows
 from tamis.probes.attention.visitor import PassEdit
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import final_states
@@ -91,7 +92,7 @@ class GatedHeads(PassEdit):
         row = torch.arange(first, first + weights.shape[1], device=weights.device)[:, None]
         column = torch.arange(weights.shape[-1], device=weights.device)
         near = weights * ((column < self._sinks) | (column > row - self._recent))
-        return gate * weights + (1 - gate) * near / near.sum(-1, keepdim=True).clamp_min(1e-30)
+        return gate * weights + (1 - gate) * normalise_rows(near)
 
 
 def passkey_prompt(reader: Any, tokens: int, chance: torch.Generator) -> tuple[list[int], slice]:

@@ -19,12 +19,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums, output_weights
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
 from tamis.probes.model.visited_pass import visit_window
 from tamis.service.datasets.records import Record
-from tamis.service.training.heads.cases import PROMPT_TOKENS, build_head_case
+from tamis.service.training.heads.cases import PROMPT_TOKENS, answered_cases
 from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
 
 
@@ -49,15 +50,10 @@ class Locos(HeadFinder):
         body = self.reader.body
         rows = unembedding(self.reader).float() * body.norm.weight.float()
         found = []
-        for done, record in enumerate(records, 1):
-            case = build_head_case(record, self.reader, self.prompt_tokens)
-            report(done, len(records))
-            if case.answer is None:
-                continue
+        for case in answered_cases(records, self.reader, self.prompt_tokens, report):
             ask = self.reader.layout.question_tokens(case.question)
             opening = self.reader.layout.opening
-            answer = case.ids[slice(*case.answer)]
-            needle = next(n for n in case.needles if n[0] <= case.answer[0] < n[1])
+            answer, needle = case.answer_tokens, case.answer_needle
             at = (len(opening) + needle[0], len(opening) + needle[1])
             trunk = (*opening, *case.ids, *ask.ids[:-1])
             sums = WriteSum(body, rows[list(answer)], at, len(trunk))
@@ -75,24 +71,21 @@ class WriteSum:
     def __init__(self, body: Any, rows: Tensor, needle: tuple[int, int], trunk: int) -> None:
         """`rows` are u_y of the tokens that the branch's rows predict: `[n, D]`."""
         self._body, self._rows, self._needle, self._trunk = body, rows, needle, trunk
-        self._layers: dict[int, Tensor] = {}
+        self._sums = LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the branch's rows, which come in one block or more, in order."""
         if block.branch != 0:
             return
-        attn = self._body.layers[block.layer].self_attn
-        weight = attn.o_proj.weight.detach().float()
-        by_head = weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1)  # [H, D, d]
+        by_head = output_weights(self._body.layers[block.layer])
         first = block.first - self._trunk
         rows = self._rows[first : first + block.weights.shape[1]]
         written = write_scores(block.weights, block.values, rows @ by_head, self._needle)
-        before = self._layers.get(block.layer, torch.zeros(()))
-        self._layers[block.layer] = before + written / len(self._rows)
+        self._sums.add(block.layer, written / len(self._rows))
 
     def result(self) -> Tensor:
         """The mean over the answer's tokens: `[L, H]`."""
-        return torch.stack(list(self._layers.values()))
+        return self._sums.stack()
 
 
 def write_scores(

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
 
+from tamis.probes.attention.row_sums import output_weights
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
 from tamis.service.datasets.records import Record
@@ -69,16 +70,17 @@ class Maps(HeadFinder):
             values = (given @ attn.v_proj.weight.detach().float().T).view(
                 len(tokens), -1, attn.head_dim
             )
-            weight = attn.o_proj.weight.detach().float()
-            by_head = weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1)
+            by_head = output_weights(layer)
             values = values.transpose(0, 1).repeat_interleave(len(by_head) // values.shape[1], 0)
             written = self.sign * values @ by_head.transpose(1, 2)  # [H, S, D]
-            found.append(torch.stack([copied(w, read_out, tokens, self.top) for w in written]))
+            found.append(
+                torch.stack([copied_share(w, read_out, tokens, self.top) for w in written])
+            )
             report(number + 1, len(body.layers))
         return torch.stack(found)[None]
 
 
-def copied(written: Tensor, rows: Tensor, tokens: Sequence[int], top: int) -> Tensor:
+def copied_share(written: Tensor, rows: Tensor, tokens: Sequence[int], top: int) -> Tensor:
     """The share of tokens that are among the `top` of their own row of M: a number.
 
     Args:
@@ -108,9 +110,8 @@ def frequent_words(reader: Any, count: int) -> list[int]:
 
 
 def _norm(states: Tensor, module: Any) -> Tensor:
-    scale = (states.square().mean(-1, keepdim=True) + float(module.variance_epsilon)).rsqrt()
-    weight: Tensor = module.weight.float()
-    return states * scale * weight
+    weight = module.weight.float()
+    return rms_norm(states, weight.shape, weight, float(module.variance_epsilon))
 
 
 def _feed_forward(mlp: Any, states: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ judged on questions that its weights were not fitted on. Greedy scores are (k + 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from tamis.compressors.reading.windows import read_windows
 from tamis.probes.errors import BadInput
-from tamis.probes.probing.fit import LabelledFeatures, fit_listwise
+from tamis.probes.probing.fit import LabelledFeatures, fit_listwise, mean_listwise_loss
 from tamis.probes.signal import Signal, Want
 from tamis.probes.window_attention.contract import log_mean_max
 from tamis.service.datasets.records import Record, gold_labels, passages_of, request_units
@@ -115,7 +116,7 @@ def greedy_heads(questions: Sequence[LabelledFeatures], heads: int, k: int) -> l
     """
     fits, held = questions[::2], questions[1::2]
     chosen: list[int] = []
-    best = losses(held, torch.zeros(0), [])
+    best = math.inf
     while len(chosen) < min(k, heads):
         trials = {
             head: _trial(fits, held, [*chosen, head], heads)
@@ -123,7 +124,7 @@ def greedy_heads(questions: Sequence[LabelledFeatures], heads: int, k: int) -> l
             if head not in chosen
         }
         head = min(trials, key=lambda head: trials[head])
-        if chosen and trials[head] >= best:
+        if trials[head] >= best:
             break
         best = trials[head]
         chosen.append(head)
@@ -137,17 +138,11 @@ def _trial(
     heads: int,
 ) -> float:
     columns = [*chosen, *(head + heads for head in chosen)]
-    some = [LabelledFeatures(q.features[:, columns], q.gold) for q in fits]
-    return losses(held, fit_listwise(some, L2, steps=20)[0], columns)
-
-
-def losses(questions: Sequence[LabelledFeatures], weights: Tensor, columns: Sequence[int]) -> float:
-    """The mean listwise loss of weights on some columns."""
-    each = [
-        -torch.log_softmax(q.features[:, list(columns)] @ weights, 0)[q.gold].mean()
-        for q in questions
-    ]
-    return float(torch.stack(each).mean())
+    some_fits, some_held = (
+        [LabelledFeatures(q.features[:, columns], q.gold) for q in questions]
+        for questions in (fits, held)
+    )
+    return mean_listwise_loss(fit_listwise(some_fits, L2, steps=20)[0], some_held)
 
 
 Finder = Michel

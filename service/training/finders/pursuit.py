@@ -21,12 +21,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import output_weights
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.edited_pass import unembedding
 from tamis.probes.model.visited_pass import visit_window
 from tamis.service.datasets.records import Record
-from tamis.service.training.heads.cases import PROMPT_TOKENS, build_head_case
+from tamis.service.training.heads.cases import PROMPT_TOKENS, answered_cases
 from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
 
 STEPS = 10
@@ -63,38 +64,24 @@ class Pursuit(HeadFinder):
             BadInput: no record has an answer inside a gold sentence.
         """
         outputs, tokens = [], set()
-        for done, record in enumerate(records, 1):
-            case = build_head_case(record, self.reader, self.prompt_tokens)
-            report(done, len(records))
-            if case.answer is None:
-                continue
+        for case in answered_cases(records, self.reader, self.prompt_tokens, report):
             ask = self.reader.layout.question_tokens(case.question)
             last = LastOutput()
             trunk = (*self.reader.layout.opening, *case.ids, *ask.ids)
             visit_window(self.reader, trunk, [], range(self.reader.card.layers), [last])
             outputs.append(last.result())
-            tokens.add(case.ids[case.answer[0]])
+            tokens.add(case.answer_tokens[0])
         if not outputs:
             raise BadInput("no record has an answer inside a gold sentence; pursuit needs some")
         rows = unembedding(self.reader).detach().float()[sorted(tokens)]
         stacked = torch.stack(outputs, 2)  # [L, H, n, d]
         scores = [
             torch.stack(
-                [explained(o @ w.T, rows, self.steps) for o, w in zip(of, heads, strict=True)]
+                [explained_share(o @ w.T, rows, self.steps) for o, w in zip(of, heads, strict=True)]
             )
-            for of, heads in zip(stacked, output_weights(self.reader.body), strict=True)
+            for of, heads in zip(stacked, map(output_weights, self.reader.body.layers), strict=True)
         ]
         return torch.stack(scores)[None]
-
-
-def output_weights(body: Any) -> list[Tensor]:
-    """W_O^h of every layer and head: `[H, D, d]` each."""
-    found = []
-    for layer in body.layers:
-        attn = layer.self_attn
-        weight = attn.o_proj.weight.detach().float()
-        found.append(weight.view(weight.shape[0], -1, attn.head_dim).transpose(0, 1))
-    return found
 
 
 class LastOutput:
@@ -113,7 +100,7 @@ class LastOutput:
         return torch.stack(list(self._layers.values()))
 
 
-def explained(outputs: Tensor, rows: Tensor, steps: int) -> Tensor:
+def explained_share(outputs: Tensor, rows: Tensor, steps: int) -> Tensor:
     """The share of the squared length of outputs `[n, D]` that a few of the rows explain.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,17 @@ class HeadCase:
     needles: tuple[TokenSpan, ...]
     answer: TokenSpan | None
 
+    @property
+    def answer_tokens(self) -> tuple[int, ...]:
+        """The tokens of the answer; none without one."""
+        return self.ids[slice(*self.answer)] if self.answer else ()
+
+    @property
+    def answer_needle(self) -> TokenSpan:
+        """The gold sentence that the answer is in, where there is an answer."""
+        assert self.answer is not None
+        return next(n for n in self.needles if n[0] <= self.answer[0] < n[1])
+
 
 def build_head_case(record: Record, reader: Reader, most_tokens: int = PROMPT_TOKENS) -> HeadCase:
     """The documents of a record in an order drawn by its id: gold ones, and others that fit."""
@@ -50,6 +61,24 @@ def build_head_case(record: Record, reader: Reader, most_tokens: int = PROMPT_TO
             room -= sizes[d]
     chance.shuffle(picked)
     return _lay_out(record, picked, reader)
+
+
+def answered_cases(
+    records: Sequence[Record],
+    reader: Reader,
+    most_tokens: int,
+    report: Callable[[int, int], None],
+) -> Iterator[HeadCase]:
+    """The cases of the records that have an answer inside a gold sentence.
+
+    Args:
+        report: called with how many records are done, and of how many.
+    """
+    for done, record in enumerate(records, 1):
+        case = build_head_case(record, reader, most_tokens)
+        report(done, len(records))
+        if case.answer is not None:
+            yield case
 
 
 def _document_text(doc: Record) -> str:
@@ -112,9 +141,8 @@ def read_copying(case: HeadCase, reader: Reader) -> dict[str, Tensor]:
     if case.answer is None:
         return {}
     ask = reader.layout.question_tokens(case.question)
-    answer = case.ids[slice(*case.answer)]
+    answer = case.answer_tokens
     before = (*case.ids, *ask.ids[:-1])
     prompt = Prompt(PassageTokens(before, 0, ()), QuestionTokens((ask.ids[-1], *answer[:-1]), 0))
     (signal,) = reader.read([prompt], want_all_layers(reader))
-    inside = next(n for n in case.needles if n[0] <= case.answer[0] < n[1])
-    return {"copy": copy_score(signal, before, answer, inside)}
+    return {"copy": copy_score(signal, before, answer, case.answer_needle)}

@@ -75,7 +75,7 @@ def check_heads(
         if case.answer is None:
             continue
         ask = reader.layout.question_tokens(case.question)
-        answer = case.ids[slice(*case.answer)]
+        answer = case.answer_tokens
         ids = [*reader.layout.opening, *case.ids, *ask.ids, *answer]
         for i, edit in enumerate(edits):
             with torch.inference_mode():

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tamis.probes.errors import UnknownMethod
+from tamis.probes.folder_registry import check_entry, entry_names, written_info
 
 if TYPE_CHECKING:  # a list of finders needs no torch
     from torch import Tensor
@@ -59,7 +57,7 @@ class HeadFinder:
 
 def finder_names() -> list[str]:
     """The names of all finders in the folder."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    return entry_names(FOLDER)
 
 
 def finder_class(name: str) -> type[HeadFinder]:
@@ -68,10 +66,7 @@ def finder_class(name: str) -> type[HeadFinder]:
     Raises:
         UnknownMethod: with the nearest name there is.
     """
-    if name not in (known := finder_names()):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no finder {name!r}; {hint}there are: {', '.join(known)}")
+    check_entry("finder", name, finder_names())
     found: type[HeadFinder] = importlib.import_module(
         f"tamis.service.training.finders.{name}"
     ).Finder
@@ -80,8 +75,5 @@ def finder_class(name: str) -> type[HeadFinder]:
 
 def finder_info(name: str) -> FinderInfo:
     """What a finder is, from its source where that has it in literals."""
-    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text("utf8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "FinderInfo":
-            words = [ast.literal_eval(word) for word in node.args]
-            return FinderInfo(*words)
-    return finder_class(name).info
+    written = written_info(FOLDER / f"{name}.py", FinderInfo)
+    return finder_class(name).info if written is None else written

@@ -97,15 +97,10 @@ def find_heads(
     cases = torch.stack([scores for _, scores in found])
     used = {id(file): sum(of is file for of, _ in found) for file in files}
     settings: dict[str, Any] = {"prompt_tokens": most_tokens}
-    return HeadProfile(
-        **_model_fields(reader),
-        by=by,
-        scores=_rounded_rows(cases.double().mean(0)),
-        cases=len(found),
-        stability=stability(cases, SIZES),
-        data=tuple(describe_file(file, used[id(file)]) for file in files),
-        settings=settings | ({"temperature": temperature} if by == "contrast" else {}),
-    )
+    if by == "contrast":
+        settings["temperature"] = temperature
+    data = [describe_file(file, used[id(file)]) for file in files]
+    return _profile_from_cases(reader, by, cases, data, settings)
 
 
 def profile_from_probe(reader: Any, probe: LinearProbe) -> HeadProfile:
@@ -120,8 +115,27 @@ def profile_from_probe(reader: Any, probe: LinearProbe) -> HeadProfile:
     return HeadProfile(
         **_model_fields(reader),
         by="probe",
-        scores=_rounded_rows(scores),
+        scores=_round_rows(scores),
         data=tuple(probe.card.trained_on),
+        settings=settings,
+    )
+
+
+def _profile_from_cases(
+    reader: Any,
+    by: HeadScoring,
+    cases: Tensor,
+    data: Sequence[dict[str, Any]],
+    settings: dict[str, Any],
+) -> HeadProfile:
+    """The mean of cases `[C, L, H]`, and how stable its best heads are."""
+    return HeadProfile(
+        **_model_fields(reader),
+        by=by,
+        scores=_round_rows(cases.double().mean(0)),
+        cases=len(cases),
+        stability=stability(cases, SIZES),
+        data=tuple(data),
         settings=settings,
     )
 
@@ -137,7 +151,7 @@ def _model_fields(reader: Any) -> dict[str, Any]:
     }
 
 
-def _rounded_rows(scores: Tensor) -> tuple[tuple[float, ...], ...]:
+def _round_rows(scores: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(value, 6) for value in row) for row in scores.tolist())
 
 
@@ -167,12 +181,5 @@ def find_heads_by_file(
         [record for rows in records for record in rows],
         lambda done, total: report(by, done, total),
     )
-    return HeadProfile(
-        **_model_fields(reader),
-        by=by,
-        scores=_rounded_rows(cases.double().mean(0)),
-        cases=len(cases),
-        stability=stability(cases, SIZES),
-        data=tuple(describe_file(f, len(rows)) for f, rows in zip(files, records, strict=True)),
-        settings=dict(options),
-    )
+    data = [describe_file(file, len(rows)) for file, rows in zip(files, records, strict=True)]
+    return _profile_from_cases(reader, by, cases, data, dict(options))

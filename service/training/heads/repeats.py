@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.probes.attention.row_sums import LayerSums
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput
 from tamis.probes.model.visited_pass import visit_window
@@ -25,9 +26,7 @@ class RepeatSum:
     def __init__(self, tokens: int, start: int) -> None:
         """`tokens` are those of one repeat."""
         self._tokens, self._start = tokens, start
-        self._echo: dict[int, Tensor] = {}
-        self._induction: dict[int, Tensor] = {}
-        self._rows: dict[int, int] = {}
+        self._echo, self._induction, self._rows = LayerSums(), LayerSums(), LayerSums()
 
     def visit(self, block: RowBlock) -> None:
         """Adds the rows of a block."""
@@ -38,17 +37,13 @@ class RepeatSum:
         follows = counted & (column > self._start) & (column <= row)
         follows &= (row + 1 - column) % self._tokens == 0
         for sums, mask in ((self._echo, copies), (self._induction, follows)):
-            found = (block.weights * mask).sum((1, 2))
-            sums[block.layer] = sums.get(block.layer, torch.zeros(())) + found
-        self._rows[block.layer] = self._rows.get(block.layer, 0) + int(counted.sum())
+            sums.add(block.layer, (block.weights * mask).sum((1, 2)))
+        self._rows.add(block.layer, counted.sum())
 
     def result(self) -> tuple[Tensor, Tensor]:
         """The mean shares, echo and induction: `[L, H]` each."""
-        rows = torch.tensor(list(self._rows.values()))[:, None].clamp_min(1)
-        echo, induction = (
-            torch.stack(list(sums.values())) / rows for sums in (self._echo, self._induction)
-        )
-        return echo, induction
+        rows = self._rows.stack()[:, None].clamp_min(1)
+        return self._echo.stack() / rows, self._induction.stack() / rows
 
 
 def repeat_scores(

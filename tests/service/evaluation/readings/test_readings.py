@@ -118,7 +118,7 @@ def test_the_l2_is_the_one_with_the_least_loss_on_held_questions(monkeypatch):
         return torch.tensor([l2]), 0.0
 
     monkeypatch.setattr(fits, "fit_listwise", fit)
-    monkeypatch.setattr(fits, "held_out_loss", lambda w, held: tried[round(float(w), 4)])
+    monkeypatch.setattr(fits, "mean_listwise_loss", lambda w, held: tried[round(float(w), 4)])
     fits.fit_with_chosen_l2(["a", "b"], ["c"])
     assert used == [(2, 0.003), (2, 0.03), (2, 0.3), (3, 0.3)]
 

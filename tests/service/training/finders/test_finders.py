@@ -9,6 +9,7 @@ from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.probing.fit import LabelledFeatures
 from tamis.service.training.finders import duo, locos, maps, michel, pursuit
+from tamis.service.training.heads.cases import build_head_case
 from tamis.service.training.heads.finder import finder_class, finder_info, finder_names
 from tamis.service.training.heads.repeats import RepeatSum, random_words, repeat_scores
 from tests.probes.window_attention import kit
@@ -93,7 +94,7 @@ def answered(i=0):
 def test_locos_is_what_full_attention_says_of_every_token(seed):
     made = kit.proxy(seed)
     (ours,) = locos.Finder(made).find([answered()], lambda *_: None)
-    case = locos.build_head_case(answered(), made, 1000)
+    case = build_head_case(answered(), made, 1000)
     opening, ask = made.layout.opening, made.layout.question_tokens("Where?")
     answer = case.ids[slice(*case.answer)]
     ids = [*opening, *case.ids, *ask.ids, *answer[:-1]]
@@ -120,10 +121,10 @@ def test_records_without_an_answer_are_refused(kind):
 def test_a_head_that_writes_what_it_reads_copies():
     rows = torch.eye(6)
     tokens = [1, 3, 4]
-    assert float(maps.copied(rows[tokens], rows, tokens, 1)) == 1
-    assert float(maps.copied(7 * rows[tokens], rows, tokens, 1)) == 1
-    assert float(maps.copied(-rows[tokens], rows, tokens, 1)) == 0
-    assert float(maps.copied(rows[[0, 3, 4]], rows, tokens, 1)) == pytest.approx(2 / 3)
+    assert float(maps.copied_share(rows[tokens], rows, tokens, 1)) == 1
+    assert float(maps.copied_share(7 * rows[tokens], rows, tokens, 1)) == 1
+    assert float(maps.copied_share(-rows[tokens], rows, tokens, 1)) == 0
+    assert float(maps.copied_share(rows[[0, 3, 4]], rows, tokens, 1)) == pytest.approx(2 / 3)
 
 
 def test_maps_scores_every_head_from_the_weights_alone(monkeypatch):
@@ -138,16 +139,16 @@ def test_maps_scores_every_head_from_the_weights_alone(monkeypatch):
 def test_outputs_along_one_row_are_explained_in_one_step_and_others_never():
     rows = torch.eye(8)[:4]
     along = 2 * rows[2].expand(5, -1) * torch.arange(1, 6)[:, None]
-    assert float(pursuit.explained(along, rows, 1)) == pytest.approx(1)
-    assert float(pursuit.explained(torch.eye(8)[6:], rows, 4)) == pytest.approx(0, abs=1e-6)
-    assert float(pursuit.explained(torch.zeros(3, 8), rows, 2)) == 0
+    assert float(pursuit.explained_share(along, rows, 1)) == pytest.approx(1)
+    assert float(pursuit.explained_share(torch.eye(8)[6:], rows, 4)) == pytest.approx(0, abs=1e-6)
+    assert float(pursuit.explained_share(torch.zeros(3, 8), rows, 2)) == 0
 
 
 @every_seed
 def test_more_steps_explain_no_less(seed):
     draw = torch.Generator().manual_seed(seed)
     outputs, rows = torch.randn(6, 8, generator=draw), torch.randn(5, 8, generator=draw)
-    shares = [float(pursuit.explained(outputs, rows, k)) for k in range(1, 6)]
+    shares = [float(pursuit.explained_share(outputs, rows, k)) for k in range(1, 6)]
     assert shares == sorted(shares)
     basis = torch.linalg.qr(rows.T).Q
     exact = 1 - (outputs - outputs @ basis @ basis.T).square().sum() / outputs.square().sum()
