@@ -27,16 +27,16 @@ def json_marks(text: str) -> list[Mark]:
     """
     if text.lstrip()[:1] not in ("{", "["):
         return []
-    if _is_json(text):
+    if is_json_container(text):
         return [(at, "json") for at in (0, *_member_starts(text))]
     lines = lines_of(text)
     rows = [(at, row) for at, row in zip(lines.starts, lines.rows, strict=True) if row]
-    if len(rows) > 1 and all(row[0] == "{" and _is_json(row) for _, row in rows):
+    if len(rows) > 1 and all(row[0] == "{" and is_json_container(row) for _, row in rows):
         return [(at, "json") for at, _ in rows]
     return []
 
 
-def _is_json(text: str) -> bool:
+def is_json_container(text: str) -> bool:
     """Whether the text is an object or array; numbers, which may be long, are not converted."""
     if text.rstrip()[-1:] not in ("}", "]"):
         return False

@@ -65,8 +65,11 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
         return True
     row = lines.rows[at]
     opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
-    linked = LINKED_TITLE.match(row) is not None and "|" not in row
-    return opens or linked or _is_table(lines.rows, at)
+    return opens or _is_linked_title(row) or _is_table(lines.rows, at)
+
+
+def _is_linked_title(row: str) -> bool:
+    return "|" not in row and LINKED_TITLE.match(row) is not None
 
 
 def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
@@ -113,7 +116,7 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
         return [(lines.starts[at], "heading")], at + 3
     if rule:
         return [(lines.starts[at], "sentence")], at + 1
-    if LINKED_TITLE.match(row) and "|" not in row:
+    if _is_linked_title(row):
         return [(lines.starts[at], "heading")], at + 1
     if _is_underline(below, row) and not _ITEM.match(row):
         return [(lines.starts[at], "heading")], at + 2

@@ -71,7 +71,7 @@ class Legs:
         if not isinstance(question, str) or not question.strip():
             raise BadInput("the question is empty; a search needs one")
         legs = self._choose(by)
-        self.check_search(search, legs)
+        self._check_search(search, legs)
         scored: dict[str, LegScores] = {}
         if "bm25" in legs:
             scored["bm25"] = complete_scores(self._bm25(question), self.live)
@@ -81,7 +81,7 @@ class Legs:
             scored["keys"] = self._keys(question, search, allowed, depth, scored)
         return {leg: scored[leg] for leg in legs}
 
-    def check_search(self, search: str, legs: Sequence[str]) -> None:
+    def _check_search(self, search: str, legs: Sequence[str]) -> None:
         """Refuses a search that the index was not built for.
 
         Raises:
@@ -124,10 +124,8 @@ class Legs:
         scored: Mapping[str, LegScores],
     ) -> LegScores:
         recipe = KeyRecipe.from_json(self._settings.keys or {})
-        queries, heads = (
-            self._models.key_encoder(recipe).encode_question(question),
-            len(recipe.heads),
-        )
+        queries = self._models.key_encoder(recipe).encode_question(question)
+        heads = len(recipe.heads)
         if search == "exact" or not any(s.searches for s in self._key_segments):
             return exact_key_scores(self._key_segments, queries, heads, self.live)
         others = [

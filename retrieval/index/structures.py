@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tamis.probes.atomic_file import atomic_path
 from tamis.retrieval.approximate.segment_search import build_structures, kind_for
 from tamis.retrieval.approximate.types import Floats, Progress
-from tamis.retrieval.storage.files import CheckedFile, FileEntry, file_entry
+from tamis.retrieval.storage.files import CheckedFile, FileEntry, save_state_array
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.segment import Segment
 
@@ -66,9 +65,4 @@ class SegmentStructures:
         texts = [*questions, *training_queries.corpus_sentences(old)]
         assert self._models.keys is not None
         queries = training_queries.encode_queries(self._models.keys, texts)
-        number = self._manifest.generation + 1
-        while (path := self._home / f"queries-{number:06d}.npy").exists():
-            number += 1  # it belongs to the other manifest
-        with atomic_path(path, sync=True) as temporary, temporary.open("wb") as stream:
-            np.save(stream, queries)
-        return file_entry(self._home, path)
+        return save_state_array(self._home, "queries", self._manifest.generation + 1, queries)

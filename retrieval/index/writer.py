@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from tamis.probes.atomic_file import atomic_path
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.segment_search import check_kind, kind_for, structure_kind
 from tamis.retrieval.approximate.types import Progress
@@ -24,7 +23,7 @@ from tamis.retrieval.index.models import ChunkModels as ChunkModels
 from tamis.retrieval.index.structures import SegmentStructures
 from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document, title_line
 from tamis.retrieval.storage.compaction import merge_segments, next_merge
-from tamis.retrieval.storage.files import FileEntry, file_entry
+from tamis.retrieval.storage.files import FileEntry, save_state_array
 from tamis.retrieval.storage.garbage import next_segment_number, remove_unreferenced
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
@@ -275,12 +274,8 @@ class IndexWriter:
         pairs = [(s, doc) for s, docs in sorted(self.deleted_docs.items()) for doc in sorted(docs)]
         if not pairs:
             return None
-        number = self.manifest.generation + 1
-        while (path := self.home / f"deleted-{number:06d}.npy").exists():
-            number += 1  # it belongs to the other manifest
-        with atomic_path(path, sync=True) as temporary, temporary.open("wb") as stream:
-            np.save(stream, np.array(pairs, dtype=np.int64))
-        return file_entry(self.home, path)
+        rows = np.array(pairs, dtype=np.int64)
+        return save_state_array(self.home, "deleted", self.manifest.generation + 1, rows)
 
     def _write_manifest(self, manifest: Manifest, ends_rebuild: bool = False) -> None:
         """Commits: searches that open the index now get the new state; old files are deleted."""

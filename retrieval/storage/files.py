@@ -79,6 +79,18 @@ def save_array(path: Path, values: NDArray[Any]) -> None:
         os.fsync(stream.fileno())
 
 
+def save_state_array(home: Path, name: str, generation: int, values: NDArray[Any]) -> FileEntry:
+    """Writes an array that a manifest names beside its segments, as `NAME-GENERATION.npy`.
+
+    A number that is taken belongs to another manifest; then the next free one is used.
+    """
+    while (path := home / f"{name}-{generation:06d}.npy").exists():
+        generation += 1
+    with atomic_path(path, sync=True) as temporary, temporary.open("wb") as stream:
+        np.save(stream, values)
+    return file_entry(home, path)
+
+
 class CheckedFile:
     """One file of an index, opened at once; its bytes are checked once, before their first use."""
 

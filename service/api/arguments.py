@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from tamis.compressors.options import option_kinds
@@ -94,8 +94,19 @@ def check_keywords(options: Mapping[str, Any], method: str, function: Callable[.
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """What was probably meant, as a clause: a synonym, else the name spelt most like it."""
-    names = list(known)
-    same = [one for one in names if name.lower() in _SYNONYMS.get(one, ())]
-    meant = next(iter(same or difflib.get_close_matches(name, names, 1)), None)
+    """What was probably meant, as a clause."""
+    meant = suggest_name(name, known, _SYNONYMS)
     return f": did you mean {meant!r}?" if meant else ""
+
+
+def suggest_name(
+    name: str, known: Iterable[str], synonyms: Mapping[str, Sequence[str]]
+) -> str | None:
+    """The known name that was probably meant: a synonym, else the one spelt most like it.
+
+    Args:
+        synonyms: of known names, in lower case.
+    """
+    names = list(known)
+    same = [one for one in names if name.lower() in synonyms.get(one, ())]
+    return next(iter(same or difflib.get_close_matches(name, names, 1)), None)

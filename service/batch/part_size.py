@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tamis.service.files import remote
 from tamis.service.files.input_files import InputFile
 
 PROXY_TOKENS_A_SECOND, BYTES_A_TOKEN = 1_690, 4.75
@@ -34,7 +33,6 @@ def input_bytes(sources: Sequence[InputFile]) -> int:
     """The size of the input files, packed ones as they are."""
     total = 0
     for source in sources:
-        fs, path = remote.filesystem(source.url)
-        names = [f"{path.rstrip('/')}/{name}" for name in source.names] or [path]
-        total += sum(int(fs.info(name).get("size") or 0) for name in names)
+        fs, paths = source.paths()
+        total += sum(int(fs.info(path).get("size") or 0) for path in paths)
     return total

@@ -81,8 +81,7 @@ def survey_files(sources: Sequence[InputFile], limits: PartLimits) -> list[FileS
 
 def file_stamp(source: InputFile) -> str:
     """Identifies the size and time of an input file; of a folder, those of all its text files."""
-    fs, path = remote.filesystem(source.url)
-    paths = [f"{path.rstrip('/')}/{name}" for name in source.names] or [path]
+    fs, paths = source.paths()
     digest = hashlib.sha256()
     for one in paths:
         facts = fs.info(one)
@@ -130,12 +129,12 @@ def _parquet_bounds(source: InputFile, limits: PartLimits, digest: Any) -> Itera
 
 
 def _text_bounds(source: InputFile, limits: PartLimits, digest: Any) -> Iterator[PartBounds]:
-    fs, folder = remote.filesystem(source.url)
+    fs, paths = source.paths()
     first, rows, held_bytes = 1, 0, 0
-    for number, name in enumerate(source.names, 1):
+    for number, (name, path) in enumerate(zip(source.names, paths, strict=True), 1):
         content = hashlib.sha256()
         size = 0
-        with fs.open(f"{folder.rstrip('/')}/{name}", "rb") as stream:
+        with fs.open(path, "rb") as stream:
             while block := stream.read(1 << 20):
                 content.update(block)
                 size += len(block)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import random
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.segment import units_of
@@ -26,6 +27,7 @@ from tamis.service.datasets.record_checks import (
 )
 
 Record = dict[str, Any]
+T = TypeVar("T")
 DISTRACTORS = 5
 _BETWEEN = "\n\n"
 _COVERED_SHARE = 0.9
@@ -33,18 +35,18 @@ _COVERED_SHARE = 0.9
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:
-    """The objects of a JSON Lines file, gzipped or not.
+    """The objects of a JSON Lines file, also of one packed as .gz or .xz.
 
     Raises:
         BadInput: it cannot be read, or a line is not a JSON object; the message has its number.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
+    open_file: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     try:
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
+        with open_file(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _parse_line(line, path, number)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
 
@@ -58,6 +60,12 @@ def _parse_line(line: str, path: Path, number: int) -> Record:
             f"{path}, line {number}: a record is a JSON object, got {type(row).__name__}"
         )
     return row
+
+
+def take_evenly(items: Sequence[T], max_count: int) -> list[T]:
+    """At most so many of the items, at even distances."""
+    count = min(max_count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def load_records(path: str | Path) -> list[Record]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 
-from tamis.probes.errors import BadInput
 from tamis.service.documents.decoding import display_name
 
 _SNIFFED_BYTES = 8192
@@ -87,13 +86,3 @@ def refusal(kind: str, name: str) -> str:
     said = what.get(kind) or f"is {'packed with' if packed else 'a file of the kind'} {kind}"
     way = _WAYS.get(kind) or ("unpack it" if packed or "ZIP" in kind else _OTHER_WAY)
     return f"{display_name(name)} {said}; {way}"
-
-
-def check_not_binary(data: bytes, name: str) -> None:
-    """Refuses binary data.
-
-    Raises:
-        BadInput: they are, with their kind and the way out.
-    """
-    if (kind := kind_of(data)) is not None:
-        raise BadInput(refusal(kind, name))

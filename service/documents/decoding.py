@@ -10,7 +10,6 @@ from tamis.probes.errors import BadInput
 STDIN = "-"
 _DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([\w.:-]+)|encoding\s*=\s*["']([\w.:-]+)""", re.I)
 _DECLARED_WITHIN = 4096
-_NON_TEXT = "such as utf-8"
 
 
 def decode_text(data: bytes, name: str, encoding: str) -> str:
@@ -30,7 +29,7 @@ def decode_text(data: bytes, name: str, encoding: str) -> str:
     except UnicodeError as error:  # of codecs that do not decode text: there is no offset
         raise BadInput(
             f"{display_name(name)} cannot be read as {encoding} ({error}); name its encoding, "
-            f"{_NON_TEXT}"
+            "such as utf-8"
         ) from error
     except (LookupError, ValueError) as error:
         raise BadInput(

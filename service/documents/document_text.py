@@ -33,7 +33,7 @@ _START = re.compile(
     r"\ufeff?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
 )
 _SNIFFED_CHARS = 4096
-_NAMED_FILES = 5
+_NAMED = 5
 
 
 class InputFormat(enum.StrEnum):
@@ -165,7 +165,7 @@ def _is_html(data: bytes, name: str) -> bool:
     suffix = PurePath(name.lower().removesuffix(".gz").removesuffix(".zst")).suffix
     if suffix in HTML_SUFFIXES:
         return True
-    return suffix == "" and is_html_page(data[:4096].decode("utf-8", "replace"))
+    return suffix == "" and is_html_page(data[:_SNIFFED_CHARS].decode("utf-8", "replace"))
 
 
 def page_at(metadata: Mapping[str, Any], offset: int) -> int | None:
@@ -179,9 +179,8 @@ def raw_html_warning(texts: Sequence[str]) -> str | None:
     pages = [index for index, text in enumerate(texts) if is_html_page(text)]
     if not pages:
         return None
-    named = ", ".join(map(str, pages[:5])) + (f" and {len(pages) - 5} more" if pages[5:] else "")
     return (
-        f"HTML is read as text, tags and all, in document {named}; with "
+        f"HTML is read as text, tags and all, in document {_name_first(pages)}; with "
         '"format": "html" what the page shows is read instead'
     )
 
@@ -211,7 +210,12 @@ def files_passed_over(skipped: Mapping[Any, str]) -> str | None:
     """The files of folders that were not read, the first of them by name with why; None without."""
     if not skipped:
         return None
-    named = [f"{path} ({why})" for path, why in list(skipped.items())[:_NAMED_FILES]]
-    more = len(skipped) - len(named)
     files = "1 file" if len(skipped) == 1 else f"{len(skipped):,} files"
-    return f"passed over {files}: {', '.join(named)}" + (f" and {more:,} more" if more else "")
+    named = [f"{path} ({why})" for path, why in skipped.items()]
+    return f"passed over {files}: {_name_first(named)}"
+
+
+def _name_first(items: Sequence[Any]) -> str:
+    """The first few items, and how many more there are."""
+    more = len(items) - _NAMED
+    return ", ".join(map(str, items[:_NAMED])) + (f" and {more:,} more" if more > 0 else "")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import Any
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import import_extra
 from tamis.service.documents.decoding import display_name
 from tamis.service.documents.html_text import html_text
 
@@ -19,19 +19,6 @@ _CODE_STYLES = "\n".join(
 )
 
 
-def import_mammoth() -> Any:
-    """The package `mammoth`.
-
-    Raises:
-        MissingExtra: it is not installed, with the command that installs it.
-    """
-    try:
-        import mammoth as package
-    except ImportError as error:
-        raise MissingExtra('DOCX needs a package: pip install "tamis[documents]"') from error
-    return package
-
-
 def docx_text(data: bytes, name: str) -> str:
     """Headings, paragraphs, lists, tables and notes as Markdown; pictures are left out.
 
@@ -39,7 +26,7 @@ def docx_text(data: bytes, name: str) -> str:
         BadInput: the file is damaged, or unpacks to more than `MAX_UNPACKED_BYTES`.
         MissingExtra: `mammoth` is not installed.
     """
-    package = import_mammoth()
+    package = import_extra("mammoth", "DOCX", "documents")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

@@ -23,16 +23,17 @@ MAX_OPEN_TAGS, MAX_ATTRIBUTES = 2_000, 1_000
 no page of fifteen manuals with 120 pages had more than 40 and 20."""
 
 _OUTSIDE = ":not(main *, article *, [role=main] *)"
-_LEFT_OUT = {
+_NEVER_SHOWN = {
     "scripts and styles": "script, style, noscript, template",
+    "controls and drawings": "button, input, select, textarea, svg, iframe, object, canvas",
+}
+_NAVIGATION = {
     "navigation": "nav, [role=navigation], [role=search], .navheader, .navfooter, .toc, "
     ".breadcrumb, .breadcrumbs, .headerlink, .sphinxsidebar, .mobile-nav, .related:not(main *), "
     f"aside{_OUTSIDE}, .sidebar{_OUTSIDE}:not(:has(.titlepage))",
     "headers and footers": f"header{_OUTSIDE}:not(:has(h1)), footer{_OUTSIDE}, .footer{_OUTSIDE}, "
     "[role=banner], [role=contentinfo]",
-    "controls and drawings": "button, input, select, textarea, svg, iframe, object, canvas",
 }
-_ALWAYS = ("scripts and styles", "controls and drawings")
 _PERMALINKS = frozenset({"", "#", "¶", "§", "⁋", "🔗"})
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s<>/]*)([^<>]*)")
 _CLOSED_BY_OTHERS = frozenset(
@@ -68,17 +69,20 @@ def html_text(html: str) -> HtmlText:
         BadInput: its elements are nested deeper, or have more attributes, than any page for people.
     """
     _check_nesting(html)
-    tree = LexborHTMLParser(replace_surrogates(html))
+    source = replace_surrogates(html)
+    page = _read_page(source, with_navigation=False)
+    return page if page.text else _read_page(source, with_navigation=True)
+
+
+def _read_page(source: str, with_navigation: bool) -> HtmlText:
+    tree = LexborHTMLParser(source)
     found = tree.css_first("head > title") or tree.css_first("title")
     title = _SPACES.sub(" ", found.text() if found is not None else "").strip()
-    left_out = Counter({kind: _remove(tree, _LEFT_OUT[kind]) for kind in _ALWAYS})
-    content = LexborHTMLParser(tree.html or "")
-    left_out += Counter({kind: _remove(content, _LEFT_OUT[kind]) for kind in _LEFT_OUT})
-    left_out["navigation"] += _remove_permalinks(content)
-    text = _markdown(content)
-    if not text.strip():
-        return HtmlText(title, _markdown(tree), {k: left_out[k] for k in _ALWAYS if left_out[k]})
-    return HtmlText(title, text, {kind: left_out[kind] for kind in _LEFT_OUT if left_out[kind]})
+    left_out = {kind: _remove(tree, selector) for kind, selector in _NEVER_SHOWN.items()}
+    if not with_navigation:
+        left_out |= {kind: _remove(tree, selector) for kind, selector in _NAVIGATION.items()}
+        left_out["navigation"] += _remove_permalinks(tree)
+    return HtmlText(title, _markdown(tree), {kind: n for kind, n in left_out.items() if n})
 
 
 def _check_nesting(html: str) -> None:
@@ -86,7 +90,9 @@ def _check_nesting(html: str) -> None:
     depth = deepest = 0
     for closes, name, attributes in _TAG.findall(html):
         name = name.lower()
-        if attributes.count("=") > MAX_ATTRIBUTES or len(attributes.split()) > 4 * MAX_ATTRIBUTES:
+        if len(attributes) > MAX_ATTRIBUTES and (
+            attributes.count("=") > MAX_ATTRIBUTES or len(attributes.split()) > 4 * MAX_ATTRIBUTES
+        ):
             raise BadInput(
                 f"a tag <{name[:40]}> of the page has over {MAX_ATTRIBUTES:,} attributes; no page "
                 "for people has: give it as plain text"

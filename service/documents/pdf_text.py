@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import import_extra
 from tamis.service.documents.decoding import display_name
 
 _PDFIUM = threading.Lock()  # PDFium may be called by one thread at a time
@@ -38,19 +39,6 @@ class PdfText:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def import_pdfium() -> Any:
-    """The package `pypdfium2`.
-
-    Raises:
-        MissingExtra: it is not installed, with the command that installs it.
-    """
-    try:
-        import pypdfium2 as package
-    except ImportError as error:
-        raise MissingExtra('PDF needs a package: pip install "tamis[documents]"') from error
-    return package
-
-
 def pdf_text(data: bytes, name: str) -> PdfText:
     """The text of every page, in PDFium's reading order; lines are those of the page.
 
@@ -62,7 +50,7 @@ def pdf_text(data: bytes, name: str) -> PdfText:
         BadInput: the file is damaged or needs a password, or no page holds text.
         MissingExtra: `pypdfium2` is not installed.
     """
-    package = import_pdfium()
+    package = import_extra("pypdfium2", "PDF", "documents")
     try:
         with _PDFIUM:
             title, pages = _read_pages(package, data)

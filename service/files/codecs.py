@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import IO, Any, cast
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import import_extra
 from tamis.service.files.remote import error_reason, filesystem
 
 CODECS = (".gz", ".zst")
@@ -109,11 +110,7 @@ def import_zstandard() -> Any:
     Raises:
         MissingExtra: it is not installed, with the command that installs it.
     """
-    try:
-        import zstandard as package
-    except ImportError as error:
-        raise MissingExtra('.zst needs a package: pip install "tamis[batch]"') from error
-    return package
+    return import_extra("zstandard", ".zst", "batch")
 
 
 def unpack(data: bytes, name: str) -> bytes:

@@ -110,7 +110,7 @@ def gather_inputs(
     """
     if not paths and (stdin is None or stdin.isatty()):
         raise BadInput("there is nothing to read; name files or folders, or pipe text in")
-    found, total_bytes = CommandInputs(), 0
+    found, total_bytes, named = CommandInputs(), 0, {*paths, STDIN}
     for name, data in _contents(paths or (STDIN,), stdin, found, options.max_bytes + 1):
         total_bytes += len(data)
         if total_bytes > options.max_bytes:
@@ -118,7 +118,7 @@ def gather_inputs(
                 f"the input has more than {options.max_bytes:,} bytes; "
                 "name fewer files, or raise --max-input"
             )
-        _add_input(found, name, data, options, in_folder=name not in (*paths, STDIN))
+        _add_input(found, name, data, options, in_folder=name not in named)
     if not found.passages and found.skipped:
         raise BadInput(f"nothing could be read; {found.skipped_note()}")
     if not any(passage.text.strip() for passage in found.passages):

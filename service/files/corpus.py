@@ -18,6 +18,7 @@ from typing import Any
 from tamis.probes.errors import BadInput
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import MANIFEST, SEGMENTS
+from tamis.service.documents.decoding import decode_text
 from tamis.service.documents.document_text import FORMAT, TEXT_SUFFIXES, read_document
 from tamis.service.files.arrow_rows import iterate_rows
 from tamis.service.files.codecs import open_unpacked
@@ -25,6 +26,7 @@ from tamis.service.files.lines import read_lines
 from tamis.service.files.parquet import import_pyarrow, open_parquet
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+_SUFFIXES = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
 _CODEC_SUFFIXES = (".gz", ".zst")
 _ID_FIELDS = ("id", "_id", "doc_id", "docid", "document_id")
 _TEXT_FIELDS = ("text", "contents", "content", "body")
@@ -69,11 +71,10 @@ def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
         if index := _enclosing_index(path):
             raise BadInput(f"{path} lies in the index {index}; name the corpus, not its index")
         if Path(path).is_dir():
-            suffixes = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
-            inside = [file for file in _files_below(Path(path)) if file.kind in suffixes]
+            inside = [file for file in _files_below(Path(path)) if file.kind in _SUFFIXES]
             if not inside:
                 raise BadInput(
-                    f"{path} holds no file that ends in {', '.join(suffixes)}; "
+                    f"{path} holds no file that ends in {', '.join(_SUFFIXES)}; "
                     "name another folder, or the files themselves"
                 )
             found += inside
@@ -86,10 +87,9 @@ def find_corpus_files(paths: Sequence[str]) -> list[CorpusFile]:
 
 def files_not_read(paths: Sequence[str]) -> dict[str, str]:
     """The files in the folders of a corpus that are passed over, and why; hidden ones aside."""
-    known = (*ROW_SUFFIXES, *TEXT_SUFFIXES)
     folders = [Path(path) for path in paths if Path(path).is_dir()]
     files = [file for folder in folders for file in _files_below(folder)]
-    return {file.path: "unknown kind" for file in files if file.kind not in known}
+    return {file.path: "unknown kind" for file in files if file.kind not in _SUFFIXES}
 
 
 def corpus_fingerprint(paths: Sequence[str]) -> str:
@@ -242,7 +242,7 @@ def _json_rows(path: str) -> Iterator[tuple[int, Any]]:
 
 def _parse_line(line: bytes, place: str) -> Any:
     try:
-        return json.loads(_decode(line, place, "utf-8-sig"))
+        return json.loads(decode_text(line, place, "utf-8").removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{place}: not JSON ({error})") from error
 
@@ -270,15 +270,3 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
-
-
-def _decode(data: bytes, place: str, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{place} is not {encoding.removesuffix('-sig')}: byte 0x{data[error.start]:02x} at "
-            f"offset {error.start} cannot be read; name its encoding, such as --encoding latin-1"
-        ) from error
-    except LookupError as error:
-        raise BadInput(f"there is no encoding {encoding!r}; give utf-8 or latin-1") from error

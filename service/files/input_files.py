@@ -30,6 +30,11 @@ class InputFile:
     names: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = field(default=(), compare=False)
 
+    def paths(self) -> tuple[Any, list[str]]:
+        """The file system, and the path there of the file, or of each text file of the folder."""
+        fs, path = remote.filesystem(self.url)
+        return fs, [f"{path.rstrip('/')}/{name}" for name in self.names] or [path]
+
     def location(self, row: int) -> str:
         """Where a row is, for a message; rows count from 1, empty lines included."""
         if self.kind == "texts":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import import_extra
 from tamis.service.files.remote import filesystem
 
 
@@ -14,12 +15,7 @@ def import_pyarrow() -> Any:
     Raises:
         MissingExtra: it is not installed, with the command that installs it.
     """
-    try:
-        import pyarrow as package
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra('Parquet needs a package: pip install "tamis[batch]"') from error
-    return package
+    return import_extra("pyarrow.parquet", "Parquet", "batch")
 
 
 def open_parquet(url: str) -> Any:

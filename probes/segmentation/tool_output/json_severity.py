@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from tamis.probes.segmentation.tool_output.parts import Level
+from tamis.probes.segmentation.tool_output.rare_values import rows_with_rare_values
 
 FRONT_CHARS = 2_000
 _FAILURE = re.compile(
@@ -25,9 +25,6 @@ _OUTCOME = re.compile(
     re.I,
 )
 _WARNING = re.compile(r'"(?:level|severity|lvl)"\s*:\s*"warn', re.I)
-_LEAST_ELEMENTS = 8
-_RARE_SHARE = 0.03
-_MOST_KINDS = 0.2
 
 
 def json_level(text: str) -> Level:
@@ -45,25 +42,12 @@ def unusual_elements(values: Sequence[Any]) -> set[int]:
 
     Of 300 users, the one who is suspended.
     """
-    fields: dict[str, Counter[str]] = {}
-    rows = [_scalars(value) for value in values]
-    for row in rows:
-        for key, value in row.items():
-            fields.setdefault(key, Counter())[value] += 1
-    count = len(values)
-    if count < _LEAST_ELEMENTS:
-        return set()
-    few = {
-        key: found
-        for key, found in fields.items()
-        if 1 < len(found) <= max(3, _MOST_KINDS * sum(found.values()))
-    }
-    limit = max(1, _RARE_SHARE * count)
-    return {
-        i
-        for i, row in enumerate(rows)
-        if any(key in few and few[key][value] <= limit for key, value in row.items())
-    }
+    fields: dict[str, dict[int, str]] = {}
+    for i, value in enumerate(values):
+        for key, item in _scalars(value).items():
+            fields.setdefault(key, {})[i] = item
+    rare = (rows_with_rare_values(of, len(values), len(of)) for of in fields.values())
+    return set().union(*rare)
 
 
 def _scalars(value: Any) -> dict[str, str]:

@@ -193,7 +193,7 @@ def _table(found: Mapping[str, Any], reader: str) -> Table:
 
 def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
     """Draws F1 and exact match against the share kept; levels are the whole context and none."""
-    from tamis.service.evaluation.evidence.plot import figure_class
+    from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 
     figure = figure_class()(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -213,7 +213,4 @@ def _draw(found: Mapping[str, Any], reader: str, path: Path) -> None:
     questions = found["full"]["questions"]
     axes.set_title(f"{questions} questions, reader {reader.rsplit('/', 1)[-1]}", fontsize=10)
     axes.legend(fontsize="small", ncols=2)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)

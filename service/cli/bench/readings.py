@@ -79,7 +79,6 @@ def readings(
 ) -> None:
     """Compare readings of attention: gold kept, AUC, MRR, answerability and time."""
     from tamis.compressors.registry import load_proxy
-    from tamis.service.evaluation.evidence.plot import figure_class
     from tamis.service.evaluation.evidence.tally import environment_facts
     from tamis.service.evaluation.readings.bench import compare_readings
     from tamis.service.evaluation.readings.plot import draw_readings
@@ -87,8 +86,6 @@ def readings(
 
     check_targets(json_file)
     check_images(png)
-    if png:
-        figure_class()  # fail before an hour of reading, not after it
     shares = parse_budgets(budgets)
     files = [parse_record_file(name) for name in data]
     judged = parse_record_file(answerable) if answerable else None

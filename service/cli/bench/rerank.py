@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT
-from tamis.probes.errors import BadInput, ProxyMissing
+from tamis.probes.errors import ProxyMissing
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP
+from tamis.service.cli.options.bench_options import SHARP, parse_options
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.method_options import parse_fuse
 from tamis.service.cli.options.target_files import check_targets
@@ -82,7 +82,7 @@ def rerank(
 
     check_targets(out)
     loaded, system = load_queries(queries, first)
-    options = dict(map(_parse_option, option or ()))
+    options = parse_options(option or (), "window_tokens=2048")
     joined = None if fuse == "none" else parse_fuse(fuse)
     settings = bench.RerankSettings(method, depth, joined, system, proxy, options)
     loaded = loaded[:limit]
@@ -130,17 +130,6 @@ def _load_encoder() -> Any:
         return Encoder.from_folder(locate(DEFAULT_ENCODER))
     except ProxyMissing as error:
         raise ProxyMissing(f"{error}; or leave the peer out with --no-minilm") from error
-
-
-def _parse_option(given: str) -> tuple[str, Any]:
-    """A name and its value from `NAME=VALUE`; the value is JSON, else text."""
-    name, sign, value = given.partition("=")
-    if not sign or not name:
-        raise BadInput(f"--option is {given!r}; give NAME=VALUE, such as window_tokens=2048")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _print_report(report: Mapping[str, Any], settings: RerankSettings, as_json: bool) -> None:

@@ -10,10 +10,10 @@ import typer
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
-from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.bars import record_bars, stage_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import parse_list
+from tamis.service.cli.options.bench_options import parse_list, parse_sizes
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.target_files import check_images
 
@@ -70,16 +70,10 @@ def search(
     found = CorpusIndex.open(index)
     if "keys" not in found.legs:
         raise BadInput(f"{index} indexes words alone: it has no keys to search")
-    run = SearchRun(found, load_asked(questions, limit), _parse_sizes(sizes), names, bool(plot))
+    lengths = sorted(parse_sizes(sizes.replace("_", ""), "sizes")) if sizes else []
+    run = SearchRun(found, load_asked(questions, limit), lengths, names, bool(plot))
     with record_bars() as progress:
-        tasks: dict[str, Any] = {}
-
-        def step(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.advance(tasks[what], done)
-
-        report = run.report(step)
+        report = run.report(stage_bars(progress))
     report |= {"questions": len(run.questions), **environment_facts()}
     if as_json:
         typer.echo(json.dumps(report, indent=1))
@@ -89,13 +83,6 @@ def search(
         if path:
             draw(report, path)
             typer.echo(f"wrote {path}", err=True)
-
-
-def _parse_sizes(given: str | None) -> list[int]:
-    words = parse_list(given, "sizes") if given else []
-    if odd := [word for word in words if not word.replace("_", "").isdecimal() or int(word) < 1]:
-        raise BadInput(f"sizes are {odd}; give whole numbers with commas, such as 1000000,3000000")
-    return sorted(int(word) for word in words)
 
 
 def _print_report(report: dict[str, Any]) -> None:

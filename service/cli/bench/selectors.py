@@ -12,15 +12,14 @@ from rich.table import Table
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import cache_home
-from tamis.service.cli.display.bars import record_bars
+from tamis.service.cli.display.bars import record_bars, stage_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import ProxyName, parse_list
+from tamis.service.cli.options.bench_options import ProxyName, parse_list, parse_sizes
 from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
     from tamis.service.evaluation.selectors.inputs import SelectorInputs
-    from tamis.service.evaluation.selectors.run import StepListener
 
 EPILOG = """
 **What is measured**
@@ -99,15 +98,14 @@ def selectors(
     for name in chosen:
         selector_registry.selector_class(name)
     read = parse_heads(parse_list(heads, "heads"))
-    settings = SelectorSettings(
-        _parse_lengths(tokens), tuple(chosen), read, window, queries, recall
-    )
+    lengths = tuple(parse_sizes(tokens.replace("_", "")))
+    settings = SelectorSettings(lengths, tuple(chosen), read, window, queries, recall)
     material = _find_material(text, train, test)
     check_images(plot)
     model = load_proxy(proxy, layers=1 + max(layer for layer, _ in read))
     folder = cache or cache_home() / "keys"
     with record_bars() as progress:
-        report = SelectorRun(model, material, settings, folder).report(_step_bars(progress))
+        report = SelectorRun(model, material, settings, folder).report(stage_bars(progress))
     for note in report["notes"]:
         typer.echo(f"tamis: {note}", err=True)
     report |= {"proxy": proxy, **environment_facts()}
@@ -118,13 +116,6 @@ def selectors(
     if plot:
         draw_selectors(report["rows"], plot)
         typer.echo(f"wrote {plot}", err=True)
-
-
-def _parse_lengths(tokens: str) -> tuple[int, ...]:
-    words = parse_list(tokens, "tokens")
-    if wrong := [word for word in words if not word.replace("_", "").isdecimal()]:
-        raise BadInput(f"tokens are {wrong}; give whole numbers with commas, such as 32000,128000")
-    return tuple(int(word) for word in words)
 
 
 def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
@@ -151,18 +142,6 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
         own = Path(__file__).parents[2] / "evaluation/selectors/questions"
         return SelectorInputs((EXAMPLES,), (own / "train.txt",), (own / "test.txt",))
     raise BadInput("there is no examples/ here; name --text, --train and --test")
-
-
-def _step_bars(progress: Any) -> StepListener:
-    """A callback that shows a bar for each activity, from its first step on."""
-    tasks: dict[str, Any] = {}
-
-    def step(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=total)
-        progress.advance(tasks[what], done)
-
-    return step
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -9,10 +9,10 @@ import typer
 
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.segmentation.language import AUTO
-from tamis.service.cli.commands.index import By, Folder, Search, Where, parse_legs
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.index_options import By, Folder, Search, Where, parse_legs
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 if TYPE_CHECKING:

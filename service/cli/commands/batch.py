@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from tamis.service.cli.options.compress_options import budget_of
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
 from tamis.service.documents.document_text import InputFormat, files_passed_over
+
+if TYPE_CHECKING:
+    from tamis.service.files.input_files import InputFile
 
 EPILOG = """
 A row is `{"id", "query", "documents": ["text", {"id", "text", "title", "metadata"}]}` or
@@ -107,7 +110,9 @@ def run(
     from tamis.service.batch.execution.preflight import check_job
     from tamis.service.batch.run_options import RunOptions
     from tamis.service.cli.options.default_proxy import job_with_proxy
+    from tamis.service.files.input_files import find_input_files
 
+    sources = find_input_files(inputs, out)
     job = BatchJob(
         budget=budget_of(max_tokens, ratio, threshold, coverage),
         rules=rules,
@@ -126,8 +131,8 @@ def run(
         ),
         max_input=max_input,
         prefix=prefix,
-        format=_choose_format(format, inputs, out),
-        cut=PartLimits(part_rows, _part_bytes(part_mb, method, inputs, out)),
+        format=_choose_format(format, sources),
+        cut=PartLimits(part_rows, _part_bytes(part_mb, method, sources)),
         root=str(models_folder(root)),
         share=share,
         only_kept=only_kept,
@@ -233,13 +238,12 @@ def _print_forecast(job: BatchJob, options: bat.RunOptions) -> None:
     )
 
 
-def _choose_format(given: str | None, inputs: list[str], out: str) -> Format:
+def _choose_format(given: str | None, sources: Sequence[InputFile]) -> Format:
     """The format that was given, else Parquet if every input is Parquet, else JSON Lines."""
     from tamis.service.batch.job import FORMATS
-    from tamis.service.files.input_files import find_input_files
 
     if given is None:
-        kinds = {source.kind for source in find_input_files(inputs, out)}
+        kinds = {source.kind for source in sources}
         return "parquet" if kinds == {"parquet"} else "jsonl"
     for known in FORMATS:
         if given == known:
@@ -247,17 +251,15 @@ def _choose_format(given: str | None, inputs: list[str], out: str) -> Format:
     raise BadInput(f"there is no format {given!r}; choose from {', '.join(FORMATS)}")
 
 
-def _part_bytes(part_mb: int | None, method: str, inputs: list[str], out: str) -> int:
+def _part_bytes(part_mb: int | None, method: str, sources: Sequence[InputFile]) -> int:
     """The most bytes of a part: those that were given, else what is read in under a minute."""
     from tamis.compressors.registry import method_info
     from tamis.service.batch.part_size import default_part_bytes, input_bytes
-    from tamis.service.files.input_files import find_input_files
 
     if part_mb is not None:
         return part_mb << 20
-    if not (needs_proxy := method_info(method).needs_proxy):
-        return default_part_bytes(needs_proxy, 0)
-    return default_part_bytes(needs_proxy, input_bytes(find_input_files(inputs, out)))
+    needs_proxy = method_info(method).needs_proxy
+    return default_part_bytes(needs_proxy, input_bytes(sources) if needs_proxy else 0)
 
 
 def _parse_shard(given: str) -> tuple[int, int]:

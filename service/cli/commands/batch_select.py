@@ -50,7 +50,7 @@ def select(
     2505.07293). Every document is read twice, through the whole model.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import choose_profile
     from tamis.service.batch import influence
     from tamis.service.files.corpus import (
         CorpusFields,
@@ -63,7 +63,7 @@ def select(
     check_targets(out)
     influence.mark_kept([], keep)
     files = find_corpus_files(inputs)
-    profile = HeadProfile.load(heads) if heads else HeadProfile.load_shipped("copy", proxy)
+    profile = choose_profile(heads or "auto", "copy", proxy)
     reader = load_proxy(proxy, None)
     profile.check(reader.card, reader.layout.template.name)
     best = profile.best(max(1, round(head_share * profile.layers * profile.heads)))

@@ -23,6 +23,20 @@ from tamis.service.cli.display.index_results import (
 )
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.index_options import (
+    By,
+    Corpus,
+    Folder,
+    IdField,
+    Proxy,
+    Questions,
+    Search,
+    Structure,
+    TextField,
+    TitleField,
+    Where,
+    parse_legs,
+)
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 EPILOG = """
@@ -41,60 +55,6 @@ EPILOG = """
 `tamis index verify docs.index` reads every byte against its checksum
 """
 app = typer.Typer(help="Index a corpus once, then search it.", epilog=EPILOG, no_args_is_help=True)
-
-Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")]
-Corpus = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CORPUS",
-        help="JSON Lines and Parquet (.gz, .zst), text, Markdown and HTML files, or folders.",
-    ),
-]
-IdField = Annotated[
-    str | None, typer.Option(help="Rows' field of ids; id, _id, doc_id, docid if none is named.")
-]
-TextField = Annotated[
-    str | None, typer.Option(help="Rows' field of text; text, contents, content, body if none is.")
-]
-TitleField = Annotated[str, typer.Option(help="Rows' field of titles.")]
-Proxy = Annotated[
-    str | None,
-    typer.Option("--proxy", help="The model of the keys: its name, or a folder.", hidden=False),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="CONDITION",
-        help="Only documents whose metadata meet it: key=a,b key!=a key>=1; repeatable.",
-        show_default=False,
-    ),
-]
-Search = Annotated[
-    str,
-    typer.Option(
-        "--search",
-        help="How keys are searched: exact, graph or ivf; auto takes what the index has.",
-    ),
-]
-Structure = Annotated[
-    str,
-    typer.Option(
-        "--search",
-        help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is exact "
-        "below 400,000 keys and graph above.",
-    ),
-]
-Questions = Annotated[
-    Path | None,
-    typer.Option(
-        "--questions", help="Questions that the graph follows, a line each. Default: general ones."
-    ),
-]
-By = Annotated[
-    str | None,
-    typer.Option("--by", help="Search by these alone: bm25, keys, vectors, with commas."),
-]
 
 
 @app.command("build", epilog=EPILOG)
@@ -275,13 +235,7 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        text = (
-            decimal(value)
-            if name.startswith("bytes")
-            else f"{value:,}"
-            if type(value) is int
-            else value
-        )
+        text = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
         listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:
@@ -308,11 +262,6 @@ def verify(index: Folder) -> None:
         )
     size = CorpusIndex.open(index).stats()["bytes"]
     typer.echo(f"{index}: every byte is as it was written ({decimal(size)})")
-
-
-def parse_legs(by: str | None) -> list[str] | None:
-    """The ways of search in `--by`; None if it was not given."""
-    return None if by is None else [word.strip() for word in by.split(",") if word.strip()]
 
 
 def _fetch_proxy(needed: bool, proxy: str, offline: bool, root: Path | None) -> None:

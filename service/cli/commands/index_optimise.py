@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import optimising_progress
 from tamis.service.cli.options import compress_options as opt
+from tamis.service.cli.options.index_options import Folder, Proxy, Questions, Structure
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 EPILOG = """
@@ -27,25 +26,10 @@ EPILOG = """
 
 @report_errors()
 def optimise(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")],
-    search: Annotated[
-        str,
-        typer.Option(
-            "--search",
-            help="What a search finds keys by: graph, ivf (FAISS), exact for every key; auto is "
-            "exact below 400,000 keys and graph above.",
-        ),
-    ] = "auto",
-    questions: Annotated[
-        Path | None,
-        typer.Option(
-            "--questions",
-            help="Questions that the graph follows, a line each. Default: general ones.",
-        ),
-    ] = None,
-    proxy: Annotated[
-        str | None, typer.Option("--proxy", help="The model of the keys: its name, or a folder.")
-    ] = None,
+    index: Folder,
+    search: Structure = "auto",
+    questions: Questions = None,
+    proxy: Proxy = None,
     quiet: opt.Quiet = False,
     root: RootFolder = None,
 ) -> None:

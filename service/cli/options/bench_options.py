@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,6 +62,23 @@ def parse_list(given: str, what: str) -> list[str]:
     if not names:
         raise BadInput(f"{what} is {given!r}; name at least one")
     return names
+
+
+def parse_options(given: Sequence[str], example: str) -> dict[str, Any]:
+    """Options by name from `NAME=VALUE` each; a value is JSON, else text.
+
+    Raises:
+        BadInput: one has no name or no value; the message shows the example.
+    """
+    from tamis.service.evaluation.evidence.panel import parse_value
+
+    found = {}
+    for word in given:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise BadInput(f"--option is {word!r}; give NAME=VALUE, such as {example}")
+        found[name] = parse_value(value)
+    return found
 
 
 def find_sets(data: Path | None, names: list[str]) -> dict[str, Path]:

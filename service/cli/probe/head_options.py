@@ -9,12 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from tamis.probes.probing.heads import HEAD_SCORINGS
 from tamis.service.cli.options.probe_options import parse_record_file
 from tamis.service.training.heads.finder import finder_names
 
-READ_AND_KEPT = ("needle", "copy", "contrast", "qr", "probe")
-"""Ways whose readings are kept; the others are the files of `training/finders/`."""
-BY_CHOICES = (*READ_AND_KEPT, *finder_names())
+BY_CHOICES = (*HEAD_SCORINGS, *finder_names())
 
 Data = Annotated[
     list[str] | None,

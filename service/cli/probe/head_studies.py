@@ -14,7 +14,7 @@ from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import SHARP, Seed
 from tamis.service.cli.options.compress_options import AsJson
-from tamis.service.cli.options.target_files import check_images, check_targets
+from tamis.service.cli.options.target_files import check_images, check_targets, write_whole
 from tamis.service.cli.probe.head_options import Data, Out, Png, ProxyName, record_files
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ def check(
     heads, arXiv 2404.15574, §3). The needles are made up and hidden in the records' texts.
     """
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import choose_profile
     from tamis.service.datasets.record_files import answerable_records
     from tamis.service.training.heads.causal import check_heads
 
-    found = HeadProfile.load(profile) if profile else HeadProfile.load_shipped(by, proxy)
+    found = choose_profile(profile or "auto", by, proxy)
     files = record_files(data, None, "check")
     reader = load_proxy(proxy, None)
     found.check(reader.card, reader.layout.template.name)
@@ -146,7 +146,7 @@ def roles(
         found = measure_roles(load_proxy(proxy, None), files, report)
     facts: dict[str, Any] = {"proxy": proxy, "roles": list(ROLES), "by_head": found.tolist()}
     if out:
-        out.write_text(json.dumps(facts) + "\n", "utf8")
+        write_whole(out, (json.dumps(facts) + "\n").encode())
         typer.echo(f"wrote {out}", err=True)
     if as_json:
         typer.echo(json.dumps(facts))
@@ -176,15 +176,15 @@ def focus(
     For `tamis bench readings --readings focus:directions=FILE` (Focus Directions, arXiv
     2503.23306). Fit on questions that are not judged.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import choose_profile
     from tamis.service.datasets.record_files import answerable_records
     from tamis.service.training.heads.focus import fit_directions
 
     check_targets(out)
-    found = HeadProfile.load(profile) if profile else HeadProfile.load_shipped("contrast", proxy)
+    found = choose_profile(profile or "auto", "contrast", proxy)
     files = record_files(data, None, "focus")
     heads = found.best(k)
     reader = load_proxy(proxy, 1 + max(layer for layer, _ in heads))
@@ -194,6 +194,6 @@ def focus(
         directions, masses = fit_directions(
             reader, records, heads, lambda done, total: report("questions", done, total)
         )
-    save_file({"directions": directions}, out)
+    write_whole(out, save({"directions": directions}))
     shown = f"mass on gold {masses[0]:.4f} at first, {masses[-1]:.4f} at last; wrote {out}"
     make_console().print(shown, highlight=False)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperCommand
 
+from tamis.probes.probing.heads import HEAD_SCORINGS
 from tamis.service.cli.display.bars import file_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ReadingsFolder
+from tamis.service.cli.options.bench_options import SHARP, ReadingsFolder, parse_options
 from tamis.service.cli.options.compress_options import AsJson
 from tamis.service.cli.options.probe_options import named_or_shipped_probe
 from tamis.service.cli.options.target_files import check_images, check_targets
 from tamis.service.cli.probe import head_studies
 from tamis.service.cli.probe.head_options import (
-    READ_AND_KEPT,
     Best,
     By,
     Data,
@@ -55,20 +56,30 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Cache = ReadingsFolder
-FIND_HELP = "\n\n".join((
-    "Score every head of a proxy.",
-    "On labelled questions: needle: the last row's mass on a sentence made up and hidden in the "
-    "records' texts (EHPC, arXiv 2501.12959). copy: answer tokens copied from gold sentences "
-    "(retrieval heads, arXiv 2404.15574). contrast: gold documents against the others (CoRe, arXiv "
-    "2510.02219). qr: mass on gold beyond what an empty question draws (QRHead, arXiv 2506.09944). "
-    "probe: the weights of a fitted probe; reads nothing.",
-    *(
-        f"{name}: {info.summary} ({info.source})"
-        + ("; on labelled questions." if info.reads_records else "; needs no data.")
-        for name in finder_names()
-        for info in [finder_info(name)]
-    ),
-))  # fmt: skip
+
+
+class _FindCommand(TyperCommand):
+    """Names every finder in its help, which is when their files are read."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Prints the help of `find` with a paragraph for each way to find heads."""
+        self.help = "\n\n".join([
+            "Score every head of a proxy.",
+            "On labelled questions: needle: the last row's mass on a sentence made up and hidden "
+            "in the records' texts (EHPC, arXiv 2501.12959). copy: answer tokens copied from gold "
+            "sentences (retrieval heads, arXiv 2404.15574). contrast: gold documents against the "
+            "others (CoRe, arXiv 2510.02219). qr: mass on gold beyond what an empty question draws "
+            "(QRHead, arXiv 2506.09944). probe: the weights of a fitted probe; reads nothing.",
+            *map(_describe_finder, finder_names()),
+        ])  # fmt: skip
+        super().format_help(ctx, formatter)
+
+
+def _describe_finder(name: str) -> str:
+    info = finder_info(name)
+    needs = "on labelled questions" if info.reads_records else "needs no data"
+    return f"{name}: {info.summary} ({info.source}); {needs}."
+
 
 app.command("basin")(head_studies.position_bias)
 app.command("check")(head_studies.check)
@@ -76,7 +87,7 @@ app.command("roles")(head_studies.roles)
 app.command("focus")(head_studies.focus)
 
 
-@app.command(help=FIND_HELP)
+@app.command(cls=_FindCommand)
 @report_errors()
 def find(
     by: By,
@@ -101,9 +112,9 @@ def find(
     ] = None,
     cache: Cache = None,
 ) -> None:
+    """Score every head of a proxy."""
     from tamis.compressors.registry import load_proxy
     from tamis.probes.probing.head_scores import check_temperature
-    from tamis.service.evaluation.evidence.panel import parse_method_spec
     from tamis.service.training.heads import profiles as finding
 
     scoring = check_by(by)
@@ -116,9 +127,9 @@ def find(
         profile = finding.profile_from_probe(
             reader, named_or_shipped_probe(probe, "question_rows", proxy)
         )
-    elif by not in READ_AND_KEPT:
+    elif by not in HEAD_SCORINGS:
         found = record_files(data, limit, by) if data else []
-        _, given = parse_method_spec(":".join([by, *(options or ())]))
+        given = parse_options(options or (), "draws=2")
         with file_bars() as report:
             profile = finding.find_heads_by_file(load_proxy(proxy, None), by, found, given, report)
     else:
@@ -148,11 +159,10 @@ def show(
     png: Png = None,
 ) -> None:
     """Draw a profile of heads, its best k numbered by rank."""
-    from tamis.probes.probing.heads import HeadProfile
+    from tamis.probes.probing.heads import choose_profile
 
     check_images(png)
-    scoring = check_by(by)
-    found = HeadProfile.load(profile) if profile else HeadProfile.load_shipped(scoring, proxy)
+    found = choose_profile(profile or "auto", check_by(by), proxy)
     _print_profile(found, k)
     _draw_profile(found, png)
 

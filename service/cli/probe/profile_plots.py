@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.text import Text
 
-from tamis.probes.errors import BadInput
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.position_bias import PositionProfile
 
@@ -90,11 +89,8 @@ def draw_position_bias(profile: PositionProfile, path: Path) -> None:
 
 
 def _draw_figure(path: Path, size: tuple[float, float], paint: Callable[[Any, Any], None]) -> None:
-    from tamis.service.evaluation.evidence.plot import figure_class
+    from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 
     figure = figure_class()(figsize=size, dpi=150, layout="constrained")
     paint(figure.add_subplot(), figure)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput
 from tamis.service.evaluation.attention.depth_figures import MAX_LOST_SHARE
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73")
 
@@ -25,10 +24,7 @@ def draw_depth(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _draw_panel(right, [row for row in rows if row["kind"] == "heads"], "heads")
     left.set_ylabel(f"gold lost against {rows[0]['cut']} (points)")
     left.legend(frameon=False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)
 
 
 def _draw_panel(axes: Any, rows: Sequence[Mapping[str, Any]], across: str) -> None:

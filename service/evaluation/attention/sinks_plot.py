@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput
 from tamis.service.evaluation.attention.sinks import MIXES, TREATMENTS
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 
 _COLOURS = ("#56B4E9", "#E69F00", "#000000")
 _BAR_WIDTH = 0.27
@@ -29,10 +28,7 @@ def draw_sinks(sets: Mapping[str, Any], budget: str, path: Path) -> None:
         _draw_panel(axes, name, figures, budget)
     bars, names = panels[0].get_legend_handles_labels()
     figure.legend(bars, names, loc="outside lower center", ncols=len(MIXES), frameon=False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)
 
 
 def _draw_panel(axes: Any, name: str, figures: Mapping[str, Any], budget: str) -> None:

@@ -8,8 +8,6 @@ The answer is found in a text by its words, because each converter writes markup
 
 from __future__ import annotations
 
-import json
-import lzma
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tamis.compressors.features.bm25 import Collection
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.terms import words
 from tamis.probes.text import Passage
+from tamis.service.datasets.records import read_jsonl, take_evenly
 
 CHUNK_CHARS = 4_000
 CHUNKS = 6
@@ -47,14 +46,12 @@ def load_pages(folder: Path) -> list[dict[str, Any]]:
     Raises:
         BadInput: there is no such file, or it cannot be read.
     """
-    path = folder / "pages.jsonl.xz"
     try:
-        with lzma.open(path, "rt", encoding="utf8") as lines:
-            return [json.loads(line) for line in lines]
-    except (OSError, lzma.LZMAError, EOFError, ValueError) as error:
+        return list(read_jsonl(folder / "pages.jsonl.xz"))
+    except BadInput as error:
         raise BadInput(
-            f"{path} cannot be read: {error}; give --data with a folder that has pages.jsonl.xz "
-            "and questions.jsonl, such as examples/manuals of the repository"
+            f"{error}; give --data with a folder that has pages.jsonl.xz and questions.jsonl, such "
+            "as examples/manuals of the repository"
         ) from error
 
 
@@ -64,13 +61,8 @@ def load_questions(folder: Path, limit: int | None = None) -> list[dict[str, Any
     Raises:
         BadInput: there is no such file, or it cannot be read.
     """
-    path = folder / "questions.jsonl"
-    try:
-        rows = [json.loads(line) for line in path.read_text("utf8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
-    step = len(rows) / limit if limit and limit < len(rows) else 1
-    return [rows[int(i * step)] for i in range(min(len(rows), limit or len(rows)))]
+    rows = list(read_jsonl(folder / "questions.jsonl"))
+    return take_evenly(rows, limit or len(rows))
 
 
 def document_cases(

@@ -110,11 +110,16 @@ def parse_method_spec(spec: str) -> tuple[str, dict[str, Any]]:
         option, sign, value = word.partition("=")
         if not sign:
             raise BadInput(f"{spec!r} has {word!r}; write {name}:option=value")
-        try:
-            options[option] = json.loads(value)
-        except ValueError:
-            options[option] = value
+        options[option] = parse_value(value)
     return name, options
+
+
+def parse_value(text: str) -> Any:
+    """The value of an option: JSON, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,18 @@ def figure_class() -> Any:
     return Figure
 
 
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure to an image.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
+        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+
+
 def draw_evidence(sets: Mapping[str, Any], path: Path) -> None:
     """Writes the plot.
 

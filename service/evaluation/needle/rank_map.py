@@ -9,8 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from tamis.probes.errors import BadInput
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 from tamis.service.evaluation.needle.sweep import NeedleCell
 
 _KEPT, _LOST = "#009E73", "#D55E00"
@@ -65,10 +64,7 @@ def draw_rank_map(sweeps: Mapping[str, Sequence[NeedleCell]], path: Path) -> Non
     panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
     for axes, (name, cells) in zip(panels, sweeps.items(), strict=True):
         _draw_panel(axes, name, cells)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)
 
 
 def _draw_panel(axes: Any, name: str, cells: Sequence[NeedleCell]) -> None:

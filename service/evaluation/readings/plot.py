@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 from tamis.service.evaluation.readings.figures import COLUMNS
 
 _COLOURS = dict(zip(COLUMNS, ("#56B4E9", "#0072B2", "#E69F00", "#000000"), strict=True))
@@ -31,10 +30,7 @@ def draw_readings(sets: Mapping[str, Any], share: str, path: Path) -> None:
         _draw_panel(axes, name, of, share)
     marks, names = panels[0].get_legend_handles_labels()
     figure.legend(marks, names, loc="outside lower center", ncols=len(COLUMNS), frameon=False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)
 
 
 def _draw_panel(axes: Any, name: str, of: Mapping[str, Any], share: str) -> None:

@@ -86,11 +86,13 @@ class HeadMeasurement:
 def exact_reference(case: SelectorCase) -> ExactReference:
     """Exact search over the keys of a case."""
     exact = ExactIndex(case.keys)
-    rows = torch.split(case.test, max(1, 2**24 // len(case.keys)))
-    lse = torch.cat([(part @ case.keys.T).logsumexp(1) for part in rows])
-    outputs = torch.cat([(part @ case.keys.T).softmax(1) @ case.values for part in rows])
+    lse, outputs = [], []
+    for rows in torch.split(case.test, max(1, 2**24 // len(case.keys))):
+        logits = rows @ case.keys.T
+        lse.append(logits.logsumexp(1))
+        outputs.append(logits.softmax(1) @ case.values)
     ids = exact.search(case.test, min(TOP_K, len(case.keys))).ids
-    return ExactReference(exact, ids, lse, outputs)
+    return ExactReference(exact, ids, torch.cat(lse), torch.cat(outputs))
 
 
 @dataclass(frozen=True, slots=True)

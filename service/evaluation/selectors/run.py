@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
 from tamis.retrieval.kv import selector_registry
+from tamis.service.datasets.records import take_evenly
 from tamis.service.evaluation.selectors.cases import Head, SelectorCase, StateCapture, content_mask
 from tamis.service.evaluation.selectors.inputs import (
     DOCUMENT_SEPARATOR,
@@ -29,7 +30,6 @@ from tamis.service.evaluation.selectors.measurement import (
     selector_row,
 )
 
-T = TypeVar("T")
 MAX_QUESTIONS = {"training": 600, "test": 150}
 """At most so many are used, at even distances; each gives about 20 query states."""
 
@@ -169,10 +169,10 @@ class SelectorRun:
                 f"none of the first {tokens:,} tokens of the text has a letter or a digit; "
                 "give more text, or another"
             )
+        rows = whole_questions(captured.questions, self.settings.queries)
         for layer, head in self.settings.heads:
             kv = captured.kv[layer, self.capture.key_head(head)]
             keys, values = (part[:tokens][content].float() for part in kv)
-            rows = whole_questions(captured.questions, self.settings.queries)
             yield SelectorCase(
                 (layer, head),
                 keys,
@@ -195,12 +195,6 @@ def whole_questions(questions: Tensor, max_rows: int) -> Tensor:
     number = max(1, -(-max_rows * len(names) // len(questions)))
     chosen = take_evenly(names.tolist(), number)
     return torch.isin(questions, torch.tensor(chosen)).nonzero()[:max_rows, 0]
-
-
-def take_evenly(items: Sequence[T], max_count: int) -> list[T]:
-    """At most so many of the items, at even distances."""
-    count = min(max_count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def parse_heads(names: Sequence[str]) -> tuple[Head, ...]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput
-from tamis.service.evaluation.evidence.plot import figure_class
+from tamis.service.evaluation.evidence.plot import figure_class, save_figure
 
 # Okabe & Ito's palette
 _COLOURS = {
@@ -46,7 +45,4 @@ def draw_speed(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path)
     for axes in (times, shares):
         axes.grid(alpha=0.3)
     times.legend(frameon=False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that is not an image format
-        raise BadInput(f"{path} cannot be written ({error}); name another file") from error
+    save_figure(figure, path)

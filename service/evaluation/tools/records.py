@@ -18,6 +18,7 @@ from typing import Any
 
 from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
+from tamis.service.datasets.records import take_evenly
 
 OUTPUTS_FOLDER = Path(__file__).parent / "outputs"
 """The outputs that come with tamis."""
@@ -106,8 +107,7 @@ def load_outputs(path: Path, kind: str, limit: int | None = None) -> list[Labell
     ]
     if not rows:
         raise BadInput(f"{path} has no labelled output")
-    size = min(limit or len(rows), len(rows))
-    return [rows[i * len(rows) // size] for i in range(size)]
+    return take_evenly(rows, limit or len(rows))
 
 
 def file_facts(path: Path) -> dict[str, Any]:

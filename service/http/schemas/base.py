@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -24,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
+from tamis.service.api.arguments import suggest_name
 from tamis.service.http.schemas.fields import REASONS, REQUESTS
 
 MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
@@ -114,7 +114,7 @@ class StrictRequest(BaseModel):
         if isinstance(given, dict):
             for name in given:
                 if name not in cls.model_fields and _field_with_alias(cls, name) is None:
-                    meant = _suggest_field(str(name), cls.model_fields)
+                    meant = suggest_name(str(name), cls.model_fields, _SYNONYMS)
                     meant = meant and (cls.model_fields[meant].alias or meant)
                     hint = f"did you mean {meant!r}?" if meant else "it is not known"
                     shown = {"name": f"{name!r:.{MAX_NAME_CHARS}}", "hint": hint}
@@ -228,13 +228,6 @@ class Response(BaseModel):
     """Any answer of the service."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
-
-
-def _suggest_field(name: str, fields: Iterable[str]) -> str | None:
-    """The field that was probably meant: a synonym, else the one spelt most like it."""
-    known = list(fields)
-    same = [field for field in known if name.lower() in _SYNONYMS.get(field, ())]
-    return next(iter(same or difflib.get_close_matches(name, known, 1)), None)
 
 
 def _field_with_alias(model: type[BaseModel], name: Any) -> str | None:

@@ -6,6 +6,7 @@ import re
 
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.parts import Level
+from tamis.probes.segmentation.tool_output.stack_trace import StackTrace, mark_message
 
 HINT = re.compile(r"^[ \t]+at \S", re.M)
 _FRAME = re.compile(
@@ -15,40 +16,33 @@ _FRAME = re.compile(
 _SOURCE = re.compile(r"(?:file://)?\S+\.[cm]?[jt]sx?:\d+$")
 _LIBRARY = re.compile(r"node_modules|node:|\(internal/|<anonymous>")
 _ERROR = re.compile(r"\b\w*(?:Error|Exception|Rejection)\b")
+_REACH = 7
 
 
 def mark_lines(lines: LineTable) -> int:
     """Marks the error above the first frame, and the first frame outside of libraries."""
-    count, message, has_location = 0, -1, True
+    count, trace = 0, StackTrace(lines, _LIBRARY)
     for i, row in enumerate(lines.rows):
         if "at " in row and _FRAME.match(row):
             count += 1
-            if message < 0:
-                message, has_location = _message(lines, i), False
-            if not has_location and not _LIBRARY.search(row):
-                lines.mark(i, Level.LOCATION)
-                has_location = True
-            lines.mark(i, Level.CONTEXT, i - message)
-            lines.put_under(i, message)
+            if trace.message < 0:
+                trace.begin(_mark_message(lines, i))
+            trace.mark_frame(i)
         else:
-            message = -1 if row else message
+            if row:
+                trace.end()
             if _SOURCE.match(row):
                 count += 1
                 _mark_source(lines, i)
     return count
 
 
-def _message(lines: LineTable, frame: int) -> int:
-    for i in range(frame - 1, max(-1, frame - 8), -1):
-        if _ERROR.search(lines.rows[i]):
-            lines.mark(i, Level.MESSAGE)
-            for between in range(i + 1, frame):
-                if lines.rows[between]:
-                    lines.mark(between, Level.DETAIL, between - i)
-            return i
-    if frame > 0 and lines.rows[frame - 1]:
-        lines.mark(frame - 1, Level.MESSAGE)
-    return max(0, frame - 1)
+def _mark_message(lines: LineTable, frame: int) -> int:
+    message = mark_message(lines, frame, _ERROR, _REACH)
+    for i in range(message + 1, frame):
+        if lines.rows[i]:
+            lines.mark(i, Level.DETAIL, i - message)
+    return message
 
 
 def _mark_source(lines: LineTable, at: int) -> None:

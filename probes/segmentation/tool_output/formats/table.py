@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 from tamis.probes.segmentation.tool_output.blocks import shell
 from tamis.probes.segmentation.tool_output.line_table import LineTable
 from tamis.probes.segmentation.tool_output.lines_to_parts import parts_of_lines
 from tamis.probes.segmentation.tool_output.parts import Level, ParsedOutput
+from tamis.probes.segmentation.tool_output.rare_values import rows_with_rare_values
 
 PLACE = 4
 _RULE_CHARS = frozenset(" \t|+-=:")
@@ -23,8 +23,7 @@ _COLUMNS_CALL = re.compile(
     r"\b(?:ps|df|kubectl|docker|podman|top|lsblk|netstat|ss|systemctl|free)\b"
 )
 _FEW = 4
-_RARE_SHARE = 0.03
-_MOST_KINDS = 0.2
+_MOST_COLUMNS = 20
 
 
 def parse(text: str, call: str) -> ParsedOutput | None:
@@ -113,16 +112,9 @@ def _cells(row: str, separator: str) -> list[str]:
 
 def _unusual(rows: list[list[str]]) -> set[int]:
     """Rows with a cell that hardly any other row has, in a column of few values."""
-    if len(rows) < 8:
-        return set()
-    columns = max(map(len, rows))
-    limit, found = max(1, _RARE_SHARE * len(rows)), set()
-    for column in range(min(columns, 20)):
-        counts = Counter(row[column] for row in rows if column < len(row))
-        if 1 < len(counts) <= max(3, _MOST_KINDS * len(rows)):
-            found |= {
-                i
-                for i, row in enumerate(rows)
-                if column < len(row) and counts[row[column]] <= limit
-            }
-    return found
+    columns = [
+        {i: row[column] for i, row in enumerate(rows) if column < len(row)}
+        for column in range(min(max(map(len, rows), default=0), _MOST_COLUMNS))
+    ]
+    rare = (rows_with_rare_values(cells, len(rows), len(rows)) for cells in columns)
+    return set().union(*rare)

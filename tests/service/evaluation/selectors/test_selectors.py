@@ -18,6 +18,7 @@ from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 from tamis.retrieval.kv.types import KeyHits
 from tamis.service.cli.options.target_files import check_images
+from tamis.service.datasets.records import take_evenly
 from tamis.service.evaluation.selectors.cases import SelectorCase, StateCapture, content_mask
 from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
 from tamis.service.evaluation.selectors.measurement import (
@@ -37,7 +38,6 @@ from tamis.service.evaluation.selectors.run import (
     SelectorSettings,
     parse_heads,
     passage_spans,
-    take_evenly,
     whole_questions,
 )
 from tests.probes import tiny
