@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 LONG_HELP = "--help-all"
+_TABLE_COLUMNS = 100
+"""In narrower terminals a table of every option cuts the names of some."""
 
 
 class ShortHelpCommand(TyperCommand):
@@ -25,6 +28,8 @@ class ShortHelpCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Prints the arguments, the first panel and how to see the rest; or everything."""
         more = [] if ctx.meta.get(LONG_HELP) else self._further_options()
+        if not more and shutil.get_terminal_size().columns < _TABLE_COLUMNS:
+            self.rich_markup_mode = None  # a plain list, in which no name is cut
         with _without(more):
             super().format_help(ctx, formatter)
         if more:

@@ -72,6 +72,18 @@ def test_a_command_of_many_options_shows_about_a_screen_and_names_the_rest(words
     assert f"tamis {' '.join(words)} {LONG_HELP}" in short.replace("root", "tamis")
 
 
+@pytest.mark.parametrize("words", LONG, ids=lambda words: " ".join(words))
+def test_no_name_of_an_option_is_cut_in_a_narrow_terminal(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(root_command(), [*words, LONG_HELP], env={"COLUMNS": "80"}).output
+    written = set(re.split(r"[\s,/\[\]]+", shown))
+    for param in find_command(words).params:
+        if not getattr(param, "hidden", False):
+            assert {name for name in param.opts if name.startswith("--")} <= written
+        for variable in re.findall(r"\[(TAMIS_\w+)\]", getattr(param, "help", None) or ""):
+            assert variable in written
+
+
 def test_no_flag_has_a_type_in_its_help():
     root = root_command()
     for words in commands(ROOT):
