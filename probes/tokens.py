@@ -17,6 +17,7 @@ from tokenizers import Encoding, Tokenizer
 from tamis.probes.errors import UnknownTokenizer
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PART_CHARS = 1 << 16
 _SHORT_CHARS = 1024
 _FEW_CHARS = 4096
 """Texts that are shorter than this in total are encoded one after the other, which takes about a
@@ -28,7 +29,11 @@ def replace_surrogates(text: str) -> str:
 
     Only the tokenizer sees this copy. Text returned to callers is sliced from their own string.
     """
-    return _SURROGATE.sub("\ufffd", text)
+    if _SURROGATE.search(text) is None:
+        return text
+    # in parts: one substitution of many would hold the interpreter
+    starts = range(0, len(text), _PART_CHARS)
+    return "".join(_SURROGATE.sub("\ufffd", text[at : at + _PART_CHARS]) for at in starts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One request to rerank: segment, score, fuse with the first stage, sort.
+"""One request to rerank in two stages: `prepare_ranking` needs no model, `finish` scores and sorts.
 
 documents ─ each distinct one once ─ method ─► own scores ─┬─ fuse ─► results, best first
                        the caller's first-stage scores ────┘
@@ -58,25 +58,28 @@ class Reranker:
             BadInput: an empty question, a malformed document, scores that do not fit, a `fuse`
                 without a first stage.
         """
-        clock = time.perf_counter()
-        _check_request(question, documents, top_n)
-        given = tuple(to_passage(document, i) for i, document in enumerate(documents))
-        first = first_scores(first_stage, len(given), fuse)
-        distinct = _DistinctPassages.find(given)
-        language = resolve_language(language, question, [p.text for p in distinct.passages])
-        units = units_of(distinct.passages, language)
-        segmented = time.perf_counter()
-        ranks = self._rank_distinct(question, distinct, units)
+        prepared = prepare_ranking(
+            question, documents, top_n=top_n, first_stage=first_stage, fuse=fuse, language=language
+        )
+        return self.finish(prepared)
+
+    def finish(self, prepared: PreparedRanking) -> Reranked:
+        """The ranking of a prepared request."""
+        distinct, units, first = prepared.distinct, prepared.units, prepared.first
+        given = prepared.given
+        ranks = self._rank_distinct(prepared.question, distinct, units)
         own = [ranks.values[d] for d in distinct.place]
-        score = own if first is None else fuse_ranks(own, first, fuse, self.name, ranks.calibrated)
+        score = own
+        if first is not None:
+            score = fuse_ranks(own, first, prepared.fuse, self.name, ranks.calibrated)
         order = sorted(range(len(given)), key=lambda i: (-score[i], i))
-        shown, scores = distinct.spread_units(given, units, ranks.units, language)
-        timings = {"segment": (segmented - clock) * 1e3} | dict(ranks.timings_ms)
-        timings["total"] = (time.perf_counter() - clock) * 1e3
+        shown, scores = distinct.spread_units(given, units, ranks.units, prepared.language)
+        timings = {"segment": prepared.segment_ms} | dict(ranks.timings_ms)
+        timings["total"] = (time.perf_counter() - prepared.started) * 1e3
         return Reranked(
             tuple(
                 Ranked(i, score[i], own[i], None if first is None else first[i])
-                for i in order[:top_n]
+                for i in order[: prepared.top_n]
             ),
             given,
             shown,
@@ -91,7 +94,7 @@ class Reranker:
         )
 
     def _rank_distinct(
-        self, question: str, distinct: _DistinctPassages, units: Sequence[Unit]
+        self, question: str, distinct: DistinctPassages, units: Sequence[Unit]
     ) -> Ranks:
         """The method's values; passages without text are not handed to it."""
         with_text = sorted({unit.passage for unit in units})
@@ -109,14 +112,59 @@ class Reranker:
 
 
 @dataclass(frozen=True, slots=True)
-class _DistinctPassages:
+class PreparedRanking:
+    """A request to rerank that was checked and segmented; no model has run.
+
+    Attributes:
+        given: the documents. distinct: those that are read, with their `units`.
+        first: the first stage's score of each document.
+        segment_ms: milliseconds so far. started: `time.perf_counter()` when the request began.
+    """
+
+    question: str
+    given: tuple[Passage, ...]
+    distinct: DistinctPassages
+    units: Sequence[Unit]
+    language: str
+    top_n: int | None
+    first: Sequence[float] | None
+    fuse: FusionMode | None
+    started: float
+    segment_ms: float
+
+
+def prepare_ranking(
+    question: str,
+    documents: Sequence[Passage | str | Mapping[str, Any]],
+    *,
+    top_n: int | None = None,
+    first_stage: FirstStage | None = None,
+    fuse: FusionMode | None = None,
+    language: str = AUTO,
+) -> PreparedRanking:
+    """Checks and segments a request; arguments and errors as for `Reranker.rerank`."""
+    started = time.perf_counter()
+    _check_request(question, documents, top_n)
+    given = tuple(to_passage(document, i) for i, document in enumerate(documents))
+    first = first_scores(first_stage, len(given), fuse)
+    distinct = DistinctPassages.find(given)
+    language = resolve_language(language, question, [p.text for p in distinct.passages])
+    units = units_of(distinct.passages, language)
+    segment_ms = (time.perf_counter() - started) * 1e3
+    return PreparedRanking(
+        question, given, distinct, units, language, top_n, first, fuse, started, segment_ms
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctPassages:
     """Passages that differ in title or text, and for each passage given its place among them."""
 
     passages: tuple[Passage, ...]
     place: tuple[int, ...]
 
     @classmethod
-    def find(cls, given: Sequence[Passage]) -> _DistinctPassages:
+    def find(cls, given: Sequence[Passage]) -> DistinctPassages:
         places: dict[tuple[str | None, str], int] = {}
         place = tuple(places.setdefault((p.title, p.text), len(places)) for p in given)
         firsts = dict(reversed(list(zip(place, given, strict=True))))

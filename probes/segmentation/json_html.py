@@ -91,7 +91,7 @@ def html_marks(text: str) -> list[Mark]:
     Markdown. Tags need not be closed, nested or quoted correctly. No marks if the text has no block
     tags, or is Markdown with a few.
     """
-    tags = list(_TAG.finditer(text)) if "<" in text else []
+    tags = list(_tags(text))
     is_html = any(tag[1] for tag in tags) or text.lstrip()[:1] == "<"
     if not is_html or len(tags) < 2 or len(tags) <= 4 * len(_MARKDOWN.findall(text)):
         return []
@@ -99,6 +99,18 @@ def html_marks(text: str) -> list[Mark]:
     for tag in tags:
         page.read_tag(tag)
     return list(_split_prose(text, page.finish()))
+
+
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """The block tags, one after the other.
+
+    Tried at each sign: one search through many signs without a tag would hold the interpreter.
+    """
+    at = text.find("<")
+    while at >= 0:
+        if (tag := _TAG.match(text, at)) is not None:
+            yield tag
+        at = text.find("<", at + 1 if tag is None else tag.end())
 
 
 def _split_prose(text: str, marks: list[Mark]) -> Iterator[Mark]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.chats_tables import entry_lines
 from tamis.probes.segmentation.code import FENCE, fence_cuts
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
@@ -42,6 +43,7 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
         if not lines.rows[at]:
             at += 1
             continue
+        check_interruption()
         found, at = _read_fence(lines, at, closings) if at in closings else _read_block(lines, at)
         marks += found
     return marks

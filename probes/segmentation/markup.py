@@ -22,6 +22,22 @@ _CODE = re.compile(r"(?<!`)`[^`\n]{1,80}\n?[^`\n]{0,80}`(?!`)")
 
 def markup_spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """The spans of links, images and inline code in `[start, stop)`, links first."""
-    for sign, form in (("](", _LINK), ("]\n(", _LINK), ("`", _CODE)):
-        if text.find(sign, start, stop) >= 0:
-            yield from (match.span() for match in form.finditer(text, start, stop))
+    for inner, sign, form in (("](", "[", _LINK), ("]\n(", "[", _LINK), ("`", "`", _CODE)):
+        if text.find(inner, start, stop) >= 0:
+            yield from _spans_from(sign, form, text, start, stop)
+
+
+def _spans_from(
+    sign: str, form: re.Pattern[str], text: str, start: int, stop: int
+) -> Iterator[tuple[int, int]]:
+    """The spans of a form that begins with a sign, or an image's with `!` before it.
+
+    Tried at each sign: one search through many signs without a match would hold the interpreter.
+    """
+    at = text.find(sign, start, stop)
+    while at >= 0:
+        is_image = sign == "[" and at > start and text[at - 1] == "!"
+        if (found := form.match(text, at - is_image, stop)) is not None:
+            yield found.span()
+            start = found.end()
+        at = text.find(sign, max(at + 1, start), stop)

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from tamis.probes.interruption import check_interruption
 from tamis.probes.lru import LruCache
 from tamis.probes.segmentation.chats_tables import table_marks
 from tamis.probes.segmentation.code import LINE_CHARS, code_marks
@@ -47,7 +48,7 @@ def segment(text: str, language: str = "en", structure: bool = True) -> list[Pie
     space belongs to the piece before it; at the very front, to the first piece. A text of white
     space alone has no pieces. `visible` is never empty and never longer than `PIECE_CHARS`
     (`LINE_CHARS` for code and JSON): longer spans are cut at a clause, at white space, or between
-    two characters. Takes time linear in the length of the text.
+    two characters. Takes time linear in the length of the text; see `probes/interruption.py`.
 
     Args:
         text: any string, lone surrogates and NUL included.
@@ -81,6 +82,7 @@ def _marks(text: str, structure: bool) -> list[Mark]:
     if not structure:
         return paragraph_marks(text)
     for read in _READERS:
+        check_interruption()
         if marks := read(text):
             return marks
     return markdown_marks(text)
@@ -89,6 +91,7 @@ def _marks(text: str, structure: bool) -> list[Mark]:
 def _starts(text: str, marks: Sequence[Mark], language: str) -> Iterator[Mark]:
     """The marks of blocks, and within blocks of prose those of sentences."""
     for (start, kind), (stop, _) in pairwise([*marks, (len(text), "sentence")]):
+        check_interruption()
         long = kind in _SPLIT_IF_LONG and len(text[start:stop].strip()) > ITEM_CHARS
         if kind == "sentence" or long:
             yield from ((at, kind) for at in sentence_starts(text, start, stop, language))

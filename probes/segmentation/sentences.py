@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from sentencex import get_sentence_boundaries
 
+from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.clauses import clause_starts, is_southeast_asian
 from tamis.probes.segmentation.lines import Lines, lines_of
 from tamis.probes.segmentation.markup import markup_spans
@@ -21,6 +22,7 @@ from tamis.probes.segmentation.wrapped_lines import continued_lines
 
 # sentencex is quadratic on CJK and on backticks: 40k characters of '你好。' take 0.6 s
 WINDOW_CHARS = 2_000
+_SEARCHED_CHARS, _LONGEST_END = 16_384, 1024  # of a part, and of what ends a sentence
 QUOTED_CHARS = 240  # a longer sentence with quotation marks or brackets is split inside them
 
 # columns at which prose is wrapped; a shorter line is a verse or an entry, a longer one a paragraph
@@ -139,9 +141,22 @@ def _repaired_starts(text: str, start: int, stop: int, language: str) -> set[int
     found = {at for at in found if not _is_unfinished(text, start, at, language)}
     if is_southeast_asian(text[start:stop]):
         found = {at for at in found if _ABBREVIATED.search(text, max(start, at - 12), at) is None}
-    found.update(m.end() for m in _MISSED.finditer(text, start, stop))
+    found.update(_missed_starts(text, start, stop))
     found = set(_outside_markup(text, start, stop, sorted(found)))
     return {offset for at in found if start < (offset := _skip_tail(text, at, stop)) < stop}
+
+
+def _missed_starts(text: str, start: int, stop: int) -> Iterator[int]:
+    """The starts that sentencex misses, searched for in parts: a search holds the interpreter."""
+    while start < stop:
+        part = start + _SEARCHED_CHARS
+        last = start
+        for found in _MISSED.finditer(text, start, min(stop, part + _LONGEST_END)):
+            if found.start() >= part:
+                break
+            last = found.end()
+            yield last
+        start = max(part, last)
 
 
 def _outside_markup(text: str, start: int, stop: int, found: Sequence[int]) -> Iterator[int]:
@@ -158,6 +173,7 @@ def _outside_markup(text: str, start: int, stop: int, found: Sequence[int]) -> I
 def _windowed_starts(text: str, start: int, stop: int, language: str) -> Iterator[int]:
     """sentencex's starts after the first, by windows that begin at a sentence start."""
     while start < stop:
+        check_interruption()
         end = _window_end(text, start, stop)
         window = _WIDE_BLANK.sub(" ", _LETTER_LIKE.sub("ʼ", text[start:end]))
         found = [start + at for at in _boundaries(window, language)]

@@ -7,6 +7,8 @@ import unicodedata
 from functools import cache
 from itertools import groupby
 
+from tamis.probes.interruption import check_interruption
+
 _WORD = re.compile(r"[^\W_]+")
 # Han, kana, Thai, Lao, Khmer, Myanmar: written without spaces between words
 _UNSPACED = re.compile(
@@ -21,6 +23,8 @@ _UNWRITTEN = re.compile(
     "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]"
     "|(?<=[\u0400-\u04ff])[\u0300\u0301]"
 )
+_WORDS_BETWEEN_CHECKS = 4096
+_PIECE_CHARS = 256
 _SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 
 
@@ -33,12 +37,34 @@ def words(text: str) -> list[str]:
     folded, word = text.casefold(), _WORD
     if not folded.isascii() and _NEEDS_NORMALISING.search(folded):
         # case folding turns a dotted capital I into i and a combining dot
-        folded = unicodedata.normalize("NFC", folded).replace("i\u0307", "i")
+        folded = _composed(folded).replace("i\u0307", "i")
         folded, word = _UNWRITTEN.sub("", folded), _marked_word_pattern()
     terms: list[str] = []
-    for match in word.finditer(folded):
+    for number, match in enumerate(word.finditer(folded)):
+        if number % _WORDS_BETWEEN_CHECKS == 0:
+            check_interruption()
         terms.extend(_terms(match.group()))
     return terms
+
+
+def _composed(text: str) -> str:
+    """The text in Unicode's normalisation form C, in pieces that end where a character does.
+
+    Sorting a run of marks takes time quadratic in its length; no character has more than 30 (UAX
+    15, stream-safe text), and a run longer than a piece is cut.
+    """
+    pieces = []
+    at = 0
+    while at < len(text):
+        check_interruption()
+        stop = min(at + _PIECE_CHARS, len(text))
+        cut = stop
+        while at < cut < len(text) and unicodedata.combining(text[cut]):
+            cut -= 1
+        stop = cut if cut > at else stop
+        pieces.append(unicodedata.normalize("NFC", text[at:stop]))
+        at = stop
+    return "".join(pieces)
 
 
 @cache

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.interruption import check_interruption
 from tamis.retrieval.approximate.types import KeySearch
 from tamis.retrieval.index.leg_scores import LegScores, complete_scores, partial_scores
 from tamis.retrieval.keys.late_interaction import (
@@ -126,6 +127,7 @@ def _promises(
     promise = np.zeros(len(reader.sizes), np.float32)
     for segment, base in zip(segments, reader.bounds[:-1], strict=True):
         for head, search in enumerate(segment.searches):
+            check_interruption()
             found = search.find(queries[head], effort)
             reader.compared += found.read
             chunks = base + np.searchsorted(segment.starts, found.keys, "right") - 1

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 from tamis.retrieval.approximate.segment_search import (
     check_kind,
     kind_for,
@@ -75,8 +76,10 @@ class Legs:
         scored: dict[str, LegScores] = {}
         if "bm25" in legs:
             scored["bm25"] = complete_scores(self._bm25(question), self.live)
+        check_interruption()
         if "vectors" in legs:
             scored["vectors"] = complete_scores(self._vectors(question), self.live)
+        check_interruption()
         if "keys" in legs:
             scored["keys"] = self._keys(question, search, allowed, depth, scored)
         return {leg: scored[leg] for leg in legs}
@@ -156,4 +159,5 @@ class Legs:
         query = encoder.encode([question])[0]
         parts = [part for segment in self._segments if (part := segment.vectors()) is not None]
         scores = [inner_products(part, query) for part in parts]
+        check_interruption()
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)

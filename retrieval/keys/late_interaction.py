@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.interruption import check_interruption
+
 SCALE = 127
 """Keys have unit length: channels lie in [-1, 1] and are stored as whole 127ths."""
 Floats = NDArray[np.float32]
@@ -43,6 +45,7 @@ def max_similarities(
     rows = torch.from_numpy(queries.reshape(len(queries), heads, -1) / np.float32(SCALE))
     best = np.full((heads, len(queries), len(starts) - 1), -np.inf, np.float32)
     for first, stop in _chunk_blocks(starts, block):
+        check_interruption()
         a, b = int(starts[first]), int(starts[stop])
         filled = first + np.flatnonzero(np.diff(starts[first : stop + 1]))
         if not len(filled):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.terms import stem, words
 from tamis.retrieval.storage.files import CheckedFile, save_array, write_durably
 from tamis.retrieval.storage.html_text import visible_text
@@ -131,6 +132,7 @@ def bm25(
     scores = [np.zeros(len(mask), np.float32) for mask in live]
     # sorted: fp32 sums depend on their order, and the order of a set differs between processes
     for term, times in sorted(Counter(terms).items()):
+        check_interruption()
         found = [postings.chunks_with(term) for postings in segments]
         having = sum(int(m[chunks].sum()) for (chunks, _), m in zip(found, live, strict=True))
         idf = math.log(1 + (total - having + 0.5) / (having + 0.5))

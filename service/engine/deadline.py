@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,11 +112,13 @@ class DeadlineScorer:
         if self.kept_scores is not None:
             return self.kept_scores
         self.units = len(units)
+        request = current_request()
         try:
-            self.kept_scores = self.scorer.scores(question, passages, units)
+            with nullcontext() if request is None else request.stopping_at_deadline():
+                self.kept_scores = self.scorer.scores(question, passages, units)
             self.units_read = len(units)
         except OutOfTime:
-            if (request := current_request()) is None or request.fault is not None:
+            if request is None or request.fault is not None:
                 raise
             self.kept_scores = self._partial_scores(request, question, passages, units)
         return self.kept_scores
@@ -131,7 +136,7 @@ class DeadlineScorer:
         self.units_read = 0 if read is None else len(read.values)
         if read is None:
             return lexical
-        late = _values_by_rank(lexical.values, self.units_read, read.values)
+        late = values_by_rank(lexical.values, self.units_read, read.values)
         values = (*read.values, *late)
         ranks = best_unit_scores(values, units, len(passages))
         return replace(read, values=values, passages=ranks)
@@ -143,23 +148,14 @@ class DeadlineScorer:
         passages: Sequence[Passage],
         units: Sequence[Unit],
     ) -> Scores | None:
-        """The method's scores of the first units, from the signals that came in time.
-
-        A prompt has a span for each of its units, in order, so the spans of the prompts that were
-        read count the units that are known.
-        """
-        known = min(
-            sum(len(prompt.passage.unit_spans) for prompt, _ in request.completed), len(units)
-        )
-        if not known:
+        """The method's scores of the first units, from the signals that came in time."""
+        if not (known := request.units_read(len(units))):
             return None
-        request.replaying = True
-        try:
-            return self.scorer.scores(question, passages, units[:known])
-        except OutOfTime:  # the method reads twice and did not get to its second reading
-            return None
-        finally:
-            request.replaying = False
+        with request.answering_from_completed():
+            try:
+                return self.scorer.scores(question, passages, units[:known])
+            except OutOfTime:  # the method reads twice and did not get to its second reading
+                return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +177,14 @@ class PreparedJob:
         """Whether a method must score the units: the context does not fit, or scores are wanted."""
         wanted = self.job.always_score or not self.compression.fits
         return wanted and bool(self.compression.units)
+
+    def with_question(self, question: str, scorer: Scorer) -> PreparedJob:
+        """The same documents and rules for another question, which has scores of its own."""
+        own = DeadlineScorer(scorer)
+        compressor = copy(self.compressor)
+        compressor.scorer = own
+        compression = replace(self.compression, question=question, started=time.perf_counter())
+        return PreparedJob(replace(self.job, question=question), compression, compressor, own)
 
 
 def prepare_job(
@@ -284,7 +288,7 @@ def _with_scores(result: Compressed, scores: Scores) -> Compressed:
     )
 
 
-def _values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
+def values_by_rank(words: Sequence[float], known: int, read: Sequence[float]) -> list[float]:
     """For each unit after the first `known`, the `read` value at the unit's rank by `words`."""
     ranks = np.searchsorted(np.sort(words), words[known:], side="left") / max(len(words) - 1, 1)
     return [float(v) for v in np.quantile(np.asarray(read, dtype=np.float64), np.clip(ranks, 0, 1))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tamis.compressors.reading.long_range import innermost_reader
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
-from tamis.service.engine.errors import OutOfTime, Unavailable, WorkerDied
+from tamis.service.engine.errors import OutOfTime, Overloaded, Unavailable, WorkerDied
 from tamis.service.engine.queue import QueueLoad, RequestQueue
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.request import QueuedRequest
@@ -125,6 +125,10 @@ class Engine:
         if self._worker.load_error is not None:
             raise Unavailable("the model cannot be loaded; it is tried again", 5.0)
         return self.queue.admit(tokens, priority, deadline, limit_s, key)
+
+    def late_error(self, request: QueuedRequest) -> Overloaded | None:
+        """The error of a request that expired before all of it was read; None if it was read."""
+        return self.queue.late_error(request)
 
     def release(self, request: QueuedRequest) -> None:
         """Releases a request that has its answer, or whose client has gone."""

@@ -45,6 +45,10 @@ class TooLarge(Refused):
     """More bytes or tokens than one request may have."""
 
 
+class TooLong(TooLarge):
+    """Reading it takes longer than a request may take, even with nothing else to read."""
+
+
 class WrongMediaType(Refused):
     """A body that is neither plain nor gzipped JSON."""
 

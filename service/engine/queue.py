@@ -10,7 +10,8 @@ long request never occupies the model for longer than one batch.
 
 A request is admitted if it and all that it would overtake are read before their time limits, by the
 tokens ahead and the measured rate. One that is refused is told when to come back, and the room that
-there will be then is not given to others: a promise, found again by the request's key.
+there will be then is not given to others: a promise, found again by the request's key. One that
+could not be read in time with the model to itself is refused for good.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from tamis.service.engine.errors import Overloaded, Unavailable
+from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 SLACK = 4.0
@@ -29,6 +30,10 @@ _OVERFLOW = 1.1
 """Estimates may fall short until the queue is a tenth over its limit; beyond that a request is
 refused although it was admitted."""
 _RATE_DECAY = 0.8
+_UNKNOWN_RATE = 200.0
+"""Tokens a second until a batch was read: few, so that what is admitted is read in time."""
+_BEST_RATE_DECAY = 0.98
+"""By which the best rate is forgotten with each batch."""
 _USABLE, _PROMISED = 0.8, 0.7
 """Parts of a time limit that predicted reading may take, at admission and in a promise: the rate
 varies, and a request also has to be segmented and answered."""
@@ -60,8 +65,10 @@ class RequestQueue:
 
     def __init__(self, max_tokens: int, max_requests: int) -> None:
         self.max_tokens, self.max_requests = max_tokens, max_requests
-        self.tokens_per_second = 1000.0
-        """Tokens per second: a guess until the first batch was read."""
+        self.tokens_per_second = self._best_rate = _UNKNOWN_RATE
+        """Tokens per second: a low guess until the first batch was read."""
+        self.longest_s = math.inf
+        """The most seconds that any request may take; what takes longer is refused for good."""
         self._jobs: dict[QueuedRequest, deque[PromptJob]] = {}
         self._requests: set[QueuedRequest] = set()
         self._reserved_tokens = 0
@@ -78,6 +85,7 @@ class RequestQueue:
             self._recent_tokens = _RATE_DECAY * self._recent_tokens + tokens
             self._recent_seconds = _RATE_DECAY * self._recent_seconds + max(seconds, 1e-6)
             self.tokens_per_second = max(self._recent_tokens / self._recent_seconds, 1e-3)
+            self._best_rate = max(_BEST_RATE_DECAY * self._best_rate, self.tokens_per_second)
 
     def expect_size(self, ratio: float) -> None:
         """Sets how many tokens a request has for each one that is estimated, before any came."""
@@ -94,8 +102,9 @@ class RequestQueue:
     ) -> QueuedRequest:
         """Admits a request and reserves tokens for it.
 
-        One that is larger than the whole queue, or that takes longer than its limit by itself, is
-        admitted when the queue is empty and no promise is broken.
+        One that is larger than the whole queue is admitted when the queue is empty and no promise
+        is broken; so is one that seems to take longer than its limit by itself, until its true size
+        is known.
 
         Args:
             deadline: when it is answered from what was read until then.
@@ -127,7 +136,7 @@ class RequestQueue:
 
         Raises:
             Overloaded: it is so much larger than the estimate that there is no room for it, or
-                that it would not be done in time.
+                that it would not be done in time. TooLong: not even with the model to itself.
         """
         tokens = sum(job.tokens for job in jobs)
         with self._changed:
@@ -146,6 +155,7 @@ class RequestQueue:
             if (is_first := request.submitted_at is None) and estimate:
                 self._learn_size(tokens / estimate)
             request.submitted_at = now
+            self._check_length(request, now)
             if is_first and tokens > predicted:
                 self._check_time(request, now)
             self._jobs.setdefault(request, deque()).extend(jobs)
@@ -239,8 +249,6 @@ class RequestQueue:
         others = self._requests - {newcomer}
         if not newcomer.reserved_tokens or not any(r.reserved_tokens for r in others):
             return
-        if not self._recent_seconds:  # the rate is a guess, and nobody is refused for that
-            return
         if self._late_s(newcomer, others, now) <= 0:
             return
         due, newcomer.due = newcomer.due, max(newcomer.due, *(r.due for r in others))
@@ -253,6 +261,38 @@ class RequestQueue:
             f"{self.tokens_per_second:,.0f} are read a second, so this would not be done in "
             "time; come back after Retry-After",
             self._promise(newcomer.key, self._predicted_tokens(newcomer), limit_s, late_s),
+        )
+
+    def _check_length(self, request: QueuedRequest, now: float) -> None:
+        """Refuses a request that would not be read in time with the model to itself.
+
+        At the deadline it is answered with what was read, so that one with a deadline is not
+        refused. Nor is one while nobody knows how fast the model reads.
+        """
+        if request.expires is None or request.deadline is not None or not self._recent_seconds:
+            return
+        tokens = request.reserved_tokens
+        if tokens > self._best_rate * self.longest_s:
+            raise TooLong(
+                f"the request has {tokens:,} tokens to read, which takes "
+                f"{tokens / self._best_rate:,.0f} s at {self._best_rate:,.0f} tokens a second, and "
+                f"{self.longest_s:g} s is the most; send fewer or shorter documents or timeout_ms, "
+                "or start the service with a longer --timeout-s"
+            )
+        if tokens > self.tokens_per_second * (request.expires - now):
+            raise self._slow_error(request)
+
+    def late_error(self, request: QueuedRequest) -> Overloaded | None:
+        """The error of a request that was not read before it expired; None if it was read."""
+        with self._changed:
+            return self._slow_error(request) if request.reserved_tokens else None
+
+    def _slow_error(self, request: QueuedRequest) -> Overloaded:
+        tokens = self._predicted_tokens(request)
+        return Overloaded(
+            f"only {self.tokens_per_second:,.0f} tokens a second are read at present, too few for "
+            f"the {request.reserved_tokens:,} of this request; come back after Retry-After",
+            self._promise(request.key, tokens, None, tokens / self._best_rate),
         )
 
     def _late_s(self, newcomer: QueuedRequest, others: set[QueuedRequest], now: float) -> float:
@@ -291,8 +331,6 @@ class RequestQueue:
 
     def _fits_promises(self, tokens: float, limit_s: float | None, key: int | None) -> bool:
         """Whether every promise still holds if a request comes before it."""
-        if not self._recent_seconds:
-            return True
         now = time.monotonic()
         promises = self._current_promises(key, now)
         promise = self._promises.get(key) if key is not None else None

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
+from tamis.probes.interruption import interruptible
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.service.engine.errors import OutOfTime, Refused
@@ -40,6 +41,8 @@ class QueuedRequest:
         reserved_tokens: tokens of the queue that are reserved for it.
         deadline: when it is answered from what was read until then.
         replaying: whether reads are answered from `completed` alone.
+        stops_at_deadline: whether work stops there that can: not while an answer is made of what
+            was read until then.
         completed: prompts that were read, with their signals; kept only where there is a deadline.
         queue_ms, forward_ms: time spent so far waiting and in forward passes.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
@@ -52,6 +55,7 @@ class QueuedRequest:
     reserved_tokens: int
     deadline: float | None = None
     replaying: bool = False
+    stops_at_deadline: bool = False
     completed: list[tuple[Prompt, Signal]] = field(default_factory=list)
     queue_ms: float = 0.0
     forward_ms: float = 0.0
@@ -64,12 +68,53 @@ class QueuedRequest:
 
     @contextmanager
     def as_current(self) -> Iterator[None]:
-        """Makes this the request that the current thread reads for."""
+        """Makes this the request that the current thread works for, and that ends its work."""
         token = _current.set(self)
+        try:
+            with interruptible(self.check_time):
+                yield
+        finally:
+            _current.reset(token)
+
+    @contextmanager
+    def stopping_at_deadline(self) -> Iterator[None]:
+        """Lets the deadline end the work of this thread."""
+        before, self.stops_at_deadline = self.stops_at_deadline, True
         try:
             yield
         finally:
-            _current.reset(token)
+            self.stops_at_deadline = before
+
+    @contextmanager
+    def answering_from_completed(self) -> Iterator[None]:
+        """Has reads answered by what was read so far."""
+        self.replaying = True
+        try:
+            yield
+        finally:
+            self.replaying = False
+
+    def units_read(self, most: int) -> int:
+        """How many units were read, from the first on, at most `most`.
+
+        A prompt has a span for each of its units, in order.
+        """
+        return min(sum(len(prompt.passage.unit_spans) for prompt, _ in self.completed), most)
+
+    def check_time(self) -> None:
+        """Returns if its work shall go on.
+
+        Raises:
+            Refused: it was ended. OutOfTime: the deadline passed, and work stops there.
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self.stops_at_deadline and self.is_late():
+            raise OutOfTime("the time that the request was given is over")
+
+    def is_late(self, by_s: float = 0.0) -> bool:
+        """Whether the deadline has passed, by so many seconds."""
+        return self.deadline is not None and time.monotonic() >= self.deadline + by_s
 
     def end(self, fault: Refused) -> None:
         """Ends the request early; a thread that waits for its signals gets the fault."""

@@ -38,7 +38,17 @@ from tamis.service.http.middleware.request_log import (
     log_entry_of,
 )
 from tamis.service.http.openapi import openapi_builder
-from tamis.service.http.routes import about, base, compress, rerank, retrieve, search, tei
+from tamis.service.http.routes import (
+    about,
+    base,
+    compress,
+    highlight,
+    kept_results,
+    rerank,
+    retrieve,
+    search,
+    tei,
+)
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
 from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.metrics import Metrics
@@ -115,7 +125,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
     )
-    for part in (compress, retrieve, rerank, search, about):
+    for part in (compress, highlight, retrieve, rerank, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)
@@ -141,6 +151,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
                 "Retry-After",
                 *base.PASSTHROUGH_HEADERS,
                 *base.WARNINGS_HEADERS,
+                kept_results.HEADER,
                 *tei.HEADERS,
             ],
         )

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from tests.chaos import flips, service_faults
 from tests.chaos.batch import kill_repeatedly
+from tests.chaos.hostile import send_hostile_bodies
 from tests.chaos.index_kills import run as index_kills
 from tests.chaos.promise import FaultOutcome, Promise
 from tests.chaos.small_requests import run_small_requests
@@ -97,6 +98,12 @@ PROMISES = (
         "bytes that are no request are refused without a 5xx, and the next request is served",
         400,
         service_faults.send_garbage,
+    ),
+    Promise(
+        "hostile",
+        "/livez answers within 100 ms (p99) while hostile bodies are served, none with a 5xx",
+        300,
+        send_hostile_bodies,
     ),
     Promise(
         "overload",

@@ -21,7 +21,7 @@ from tamis.probes.segmentation.tool_output.parse import parse_tool_output
 from tamis.probes.text import Passage
 from tamis.service.http.conversation.tagged import RetrievalTags
 from tamis.service.http.schemas.dialects.token_company import InputRequest
-from tamis.service.http.schemas.json import loads
+from tamis.service.http.schemas.json import Decoder, PatientDecoder, loads
 from tamis.service.http.schemas.patterns import count_states
 
 MOST_SLOPE = 1.2
@@ -41,6 +41,7 @@ def safe_tags(text: str) -> None:
     InputRequest(input=text, query="a?").compress_request()
 
 
+VALUES = ["[],", "1,", "{},", '"a",', "1e5,"]
 PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "keep tags": (keep_tags, ["<keep>", "</keep>", "<keep>a</keep>", "<keep", "<"]),
     "safe tags": (safe_tags, ["<ttc_safe>", "</ttc_safe>", "<ttc_safe>a</ttc_safe>", "<ttc_", "<"]),
@@ -73,6 +74,10 @@ PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "pattern states": (count_states, ["(", "a|", "[", "a{2}", "(a)", "\\", "(?:", "a*", "{", "[]"]),
     "citations": (parse_citation, ["{", "}", "{id}", "{{", "{id", "a"]),
     "words": (words, ["a", "a ", "a'", "é\u0301", "漢", "1.", "-", "a_", "Ａ", " "]),
+    "words with marks in no order": (
+        lambda text: words("a" + "\u0301" * (len(text) // 2) + "\u0316" * (len(text) // 2)),
+        ["a"],
+    ),
     "language": (
         lambda text: resolve_language("auto", "a?", [text]),
         ["a", "the ", "漢", "ß ", "\n", "е "],
@@ -82,7 +87,8 @@ PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ["[", '"', "\\", '{"a":', "1", "0.", " ", "\ufeff"],
     ),
     "json string": (lambda text: loads(f'"{text}"'.encode()), ["\\u0041", "\\n", "a", "é"]),
-    "json list": (lambda text: loads(f"[{text}0]".encode()), ["[],", "1,", "{},", '"a",', "1e5,"]),
+    "json list": (lambda text: Decoder().decode(f"[{text}0]"), VALUES),
+    "json list, value by value": (lambda text: PatientDecoder().decode(f"[{text}0]"), VALUES),
     "tool outputs": (
         parse_tool_output,
         [

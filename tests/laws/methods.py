@@ -37,12 +37,14 @@ from tamis.compressors.methods.qrhead import QRHead
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.methods.raw_attention import RawAttention
 from tamis.compressors.methods.sentinel import Sentinel
+from tamis.compressors.methods.systemone import SystemOne
 from tamis.compressors.registry import method_class, method_info, method_names
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.probes.probing.position_bias import PositionProfile
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.terms import words
+from tests.compressors.methods.decision_kit import WordDecisions
 from tests.laws.texts import NEEDLE
 
 LAYERS, HEADS = 4, 2
@@ -270,6 +272,7 @@ OWN_VARIANTS = {
     "embedding": MethodVariant("embedding", _embedding, isolated=True),
     "lexical": MethodVariant("lexical", lambda: BuiltMethod(Lexical())),
     "lead": MethodVariant("lead", lambda: BuiltMethod(Lead()), isolated=True),
+    "systemone": MethodVariant("systemone", lambda: BuiltMethod(SystemOne(reader=WordDecisions()))),
 }
 
 

@@ -118,7 +118,9 @@ def _line_span(given: str, starts: Sequence[int]) -> tuple[int, int]:
     if found is None:
         raise BadInput(f"lines is {given!r:.80}; give a range from 1 on such as 12-47, or one line")
     first, last = int(found[1]), int(found[2] or found[1])
-    if not first <= last <= len(starts) - 1:
+    if last < first:
+        raise BadInput(f"lines is {given}, which ends before it begins; give {last}-{first}")
+    if last > len(starts) - 1:
         raise BadInput(f"lines is {given} and the text has {len(starts) - 1} lines, from 1 on")
     return starts[first - 1], starts[last]
 

@@ -18,6 +18,7 @@ from tamis.service.engine.errors import (
     TooLarge,
     WrongMediaType,
 )
+from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import error_response
 from tamis.service.http.runtime.executor import request_fingerprint
 from tamis.service.http.runtime.side_loop import SideLoop
@@ -83,6 +84,7 @@ class BodyLimitMiddleware:
             return
         _replace_headers(scope, len(body))
         request_fingerprint.set(hash(body))
+        request_bytes.set(len(body))
         receive = _receive_body(body, receive)
         if len(body) > LARGE_BODY_BYTES:
             await self.side_loop.serve(self.app, scope, receive, send)

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 
 from tamis.compressors.registry import method_info
 from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
 from tamis.probes.model.loading import choose_device, choose_dtype
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.engine.errors import TooLarge
@@ -209,7 +210,8 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
             counter, texts, body.prompt is None, state.settings.max_request_tokens
         )
 
-    answer = await run_while_connected(request.receive, state.executor.run(work, 0))
+    running = state.executor.run(work, state.executor.limits(body.timeout_ms))
+    answer = await run_while_connected(request.receive, running)
     add_warnings(answer, body.field_warnings())
     return answer
 
@@ -222,6 +224,7 @@ def _tokenize_answer(counter: TextTokenizer, texts: list[str], is_tei: bool, mos
     """
     encodings, tokens = [], 0
     for text in texts:
+        check_interruption()
         encodings.append(counter.encode(text))
         if (tokens := tokens + len(encodings[-1].ids)) > most:
             raise TooLarge(

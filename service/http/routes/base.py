@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.errors import TooLarge, Unauthorized
+from tamis.service.engine.errors import Overloaded, TooLarge, TooLong, Unauthorized
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
     RequestLogEntry,
@@ -146,7 +146,8 @@ def note_passthrough(
         Exception: the error itself, where the caller wants it or has made the mistake.
     """
     failure = failure_of(error)
-    if on_error == "fail" or (failure.status < _SERVER_ERROR and failure.status != 429):
+    is_ours = failure.status >= _SERVER_ERROR or isinstance(error, Overloaded | TooLong)
+    if on_error == "fail" or not is_ours:
         raise error
     entry.add_fault(error)
     entry.passthrough_codes.append(failure.code)

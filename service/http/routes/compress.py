@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
-from tamis.compressors.registry import method_info
-from tamis.compressors.rules import BUDGETS, RULES, Budget, rule_names, spec_of
+from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
-from tamis.probes.segmentation.language import resolve_language
-from tamis.service.api.languages import served_language_warning
-from tamis.service.documents.document_text import raw_html_warning
-from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
-from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import RequestLogEntry
 from tamis.service.http.routes import expand
 from tamis.service.http.routes.base import (
+    PASSTHROUGH_HEADERS,
     PASSTHROUGH_RESPONSES,
+    WARNINGS_HEADERS,
     check_limits,
     create_router,
     error_responses,
@@ -32,16 +30,21 @@ from tamis.service.http.routes.base import (
     note_passthrough,
     service_state,
 )
+from tamis.service.http.routes.kept_results import RESPONSES, answer_from_cache
 from tamis.service.http.routes.messages import compress_messages
+from tamis.service.http.routes.question_call import (
+    QuestionCall,
+    SharedDocuments,
+    whole_documents,
+)
 from tamis.service.http.runtime.errors import failure_of, message_of
-from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
+from tamis.service.http.runtime.executor import TimeLimits, run_while_connected
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.compress import CompressBatch, CompressRequest
 from tamis.service.http.schemas.compression import (
     BatchItem,
     BatchResult,
     Compression,
-    CompressionBuilder,
     CompressionList,
 )
 from tamis.service.http.schemas.dialects.token_company import (
@@ -51,31 +54,36 @@ from tamis.service.http.schemas.dialects.token_company import (
 )
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import Explanation, build_explanation
-from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
+from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
 
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
 routes = create_router()
 routes.include_router(expand.routes)
-_DIALECTS = {"messages": "conversation", "input": "single"}
+_COMPRESS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"headers": PASSTHROUGH_HEADERS | WARNINGS_HEADERS | RESPONSES}
+}
 
 
 def body_dialect(given: Any) -> str:
     """The dialect of a request body, by its keys."""
-    keys = given if isinstance(given, dict) and "documents" not in given else {}
-    return next((name for key, name in _DIALECTS.items() if key in keys), "ours")
+    keys = given if isinstance(given, dict) else {}
+    if keys.get("messages") is not None:  # beside documents, too, which it then refuses by name
+        return "conversation"
+    return "single" if "input" in keys and "documents" not in keys else "ours"
 
 
 _Ours = Annotated[CompressRequest, Tag("ours")]
 _Messages = Annotated[MessagesRequest, Tag("conversation")]
 _Input = Annotated[InputRequest, Tag("single")]
+_AnyRequest = CompressRequest | MessagesRequest | InputRequest
 _Any = Annotated[_Ours | _Messages | _Input, Discriminator(body_dialect), Body()]
 
 
 @routes.post(
     "/v1/compress",
     response_model=Compression | CompressionList | MessagesAnswer | InputAnswer,
-    responses=PASSTHROUGH_RESPONSES | error_responses(404),
+    responses=_COMPRESS_RESPONSES | error_responses(404),
     summary="Keep the sentences that answer, verbatim, within a token budget",
 )
 async def compress(body: _Any, request: Request) -> Response:
@@ -84,6 +92,13 @@ async def compress(body: _Any, request: Request) -> Response:
     A body with `messages` has the tool results of a conversation compressed, one with `input` a
     single text; each is answered in its own shape.
     """
+    keeps_originals = isinstance(body, MessagesRequest) and body.config.mode == CCR
+    if keeps_originals or not service_state(request).results.max_bytes:
+        return await _compress(body, request)
+    return await answer_from_cache(request, partial(_compress, body, request))
+
+
+async def _compress(body: _AnyRequest, request: Request) -> Response:
     if isinstance(body, MessagesRequest):
         return await compress_messages(body, request)
     ours = (
@@ -111,9 +126,11 @@ async def _compress_each_question(body: CompressRequest, request: Request) -> li
     state, entry = service_state(request), log_entry(request)
     questions = body.questions()
     _check_limits(state, body, questions)
-    began = time.monotonic()
-    body = await _with_extracted_texts(body)
-    work = [_compress_question(state, body, question, entry, began) for question in questions]
+    limits = state.executor.limits(body.timeout_ms)
+    body = await _with_extracted_texts(state, body, limits)
+    shared = SharedDocuments()
+    request_bytes.set(request_bytes.get() // len(questions))
+    work = [_compress_question(state, body, q, entry, limits, shared) for q in questions]
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
 
@@ -131,11 +148,11 @@ async def explain(body: CompressRequest, request: Request) -> Response:
         body.questions()  # raises where neither or both are given
     question = body.query or body.questions()[0]
     _check_limits(state, body, [question])
-    began = time.monotonic()
-    body = await _with_extracted_texts(body)
+    limits = state.executor.limits(body.timeout_ms)
+    body = await _with_extracted_texts(state, body, limits)
     found = await run_while_connected(
         request.receive,
-        _compress_question(state, body, question, entry, began, all_units=True),
+        _compress_question(state, body, question, entry, limits, SharedDocuments(), all_units=True),
     )
     budget, counter = body.budget(), state.methods.counter(body.tokenizer)
     limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
@@ -145,6 +162,25 @@ async def explain(body: CompressRequest, request: Request) -> Response:
         return json_response(build_explanation(found, counter, separator, limit, body.threshold))
 
     return await asyncio.to_thread(answer)  # it has every sentence, and counts them
+
+
+async def compress_all(request: Request, asked: list[CompressRequest]) -> list[Compression]:
+    """One compression for each request of one call, each with one question.
+
+    Raises:
+        BadInput: more requests than a call may have, or one that cannot be served.
+    """
+    state, entry = service_state(request), log_entry(request)
+    check_limits(state.settings, [""] * len(asked), 0)
+    request_bytes.set(request_bytes.get() // len(asked))
+    began, work = time.monotonic(), []
+    for body in asked:
+        (question,) = body.questions()
+        _check_limits(state, body, [question])
+        limits = state.executor.limits(body.timeout_ms, began)
+        work.append(_compress_question(state, body, question, entry, limits, SharedDocuments()))
+    found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
+    return found
 
 
 @routes.post(
@@ -161,9 +197,10 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
         [""] * len(body.inputs),
         max((len(i.documents) for i in body.inputs), default=0),
     )
-    began = time.monotonic()
+    limits = state.executor.limits()
+    request_bytes.set(request_bytes.get() // max(1, len(body.inputs)))
     work = [
-        _compress_batch_item(state, i, given, entry, began) for i, given in enumerate(body.inputs)
+        _compress_batch_item(state, i, given, entry, limits) for i, given in enumerate(body.inputs)
     ]
     found = await run_while_connected(request.receive, _gather_in_order(work))
     return await asyncio.to_thread(json_response, BatchResult(data=found))
@@ -174,11 +211,13 @@ def _check_limits(state: ServiceState, body: CompressRequest, questions: list[st
     check_limits(state.settings, full_questions, len(body.documents), body.character_count())
 
 
-async def _with_extracted_texts(body: CompressRequest) -> CompressRequest:
+async def _with_extracted_texts(
+    state: ServiceState, body: CompressRequest, limits: TimeLimits
+) -> CompressRequest:
     """The request with what its pages of HTML show, read in a thread if there are any."""
     if not body.html_documents():
         return body
-    return await asyncio.to_thread(body.with_extracted_texts)
+    return await state.executor.run(lambda _: body.with_extracted_texts(), limits)
 
 
 async def _gather_in_order(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -205,13 +244,15 @@ async def _compress_batch_item(
     index: int,
     body: CompressRequest,
     entry: RequestLogEntry,
-    began: float,
+    limits: TimeLimits,
 ) -> BatchItem:
     """One input of a batch; where the queue is full it waits, for the batch itself was admitted.
 
     The service's time limit counts from when the batch began, `timeout_ms` from when its turn came.
     """
     try:
+        own = state.executor.limits(body.timeout_ms)
+        limits = replace(limits, deadline=own.deadline)
         if len(questions := body.questions()) > 1:
             raise BadInput(
                 f"input {index} has {len(questions)} queries; in a batch give each an input of "
@@ -219,12 +260,11 @@ async def _compress_batch_item(
             )
         question = questions[0]
         _check_limits(state, body, questions)
-        body = await _with_extracted_texts(body)
+        body = await _with_extracted_texts(state, body, limits)
+        shared = SharedDocuments()
         while True:
             try:
-                found = await _compress_question(
-                    state, body, question, entry, began, began_item=time.monotonic()
-                )
+                found = await _compress_question(state, body, question, entry, limits, shared)
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
@@ -244,119 +284,24 @@ async def _compress_question(
     body: CompressRequest,
     question: str,
     entry: RequestLogEntry,
-    began: float,
+    limits: TimeLimits,
+    documents: SharedDocuments,
     all_units: bool = False,
-    began_item: float | None = None,
 ) -> Compression:
-    """One question's compression; its time limits count from when its call began.
-
-    Args:
-        began: when the call began. began_item: when `timeout_ms` begins to count, if later.
-    """
+    """One question's compression."""
     method = state.methods.resolve_method(body.model, body.method)
-    call = _QuestionCall(state, body, question, method, all_units)
-    timeout_ms = body.timeout_ms
-    now = time.monotonic()
-    if timeout_ms is not None:
-        counted_from = began if began_item is None else began_item
-        timeout_ms = max(1, timeout_ms - round((now - counted_from) * 1e3))
+    call = QuestionCall(state, body, question, method, documents, all_units)
     try:
         found = await state.executor.run_prepared(
-            call.prepare,
-            call.tokens_needed,
-            call.finish,
-            body.priority,
-            timeout_ms,
-            began + state.executor.timeout_s - now,
+            call.prepare, call.tokens_needed, call.finish, body.priority, limits
         )
     except Exception as error:
         note_passthrough(state, entry, error, body.on_error)
-        found = await asyncio.to_thread(_whole_documents, call, message_of(error))
+        found = await asyncio.to_thread(whole_documents, call, message_of(error))
     usage = found.usage
     # a request with `shadow` gets its input back, so it saves nothing
     tokens_out = usage.input_tokens if body.shadow else usage.output_tokens
     state.metrics.count_compression(usage.input_tokens, tokens_out, entry.key)
     entry.tokens_in = (entry.tokens_in or 0) + usage.input_tokens
     entry.tokens_out = (entry.tokens_out or 0) + tokens_out
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _QuestionCall:
-    """One question of a request, from its documents to its answer; each step runs in a thread."""
-
-    state: ServiceState
-    body: CompressRequest
-    question: str
-    method: str
-    all_units: bool = False
-
-    def prepare(self) -> PreparedJob:
-        """Checks and segments; no model runs."""
-        methods, body = self.state.methods, self.body
-        language = resolve_language(body.language, self.question, body.texts())
-        job = replace(body.compression_job(self.question, self.all_units), language=language)
-        scorer, counter = methods.scorer(self.method), methods.counter(body.tokenizer)
-        return prepare_job(scorer, self.method, counter, job, methods.orderers)
-
-    def tokens_needed(self, prepared: PreparedJob) -> int | None:
-        """About how many tokens the model has to read; None where the context fits as it is."""
-        if not prepared.needs_scores:
-            return None
-        if not method_info(self.method).needs_proxy:
-            return 0
-        return estimate_tokens(self.body.full_question(self.question), self.body.texts())
-
-    def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
-        """The compression, and what the metrics count of it."""
-        methods, metrics, body, job = (
-            self.state.methods,
-            self.state.metrics,
-            self.body,
-            prepared.job,
-        )
-        timed_result = run_with_deadline(prepared)
-        result = timed_result.result
-        waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
-        metrics.observe_stages({**result.timings_ms, **waited})
-        metrics.cached_tokens.inc(result.tokens_cached)
-        if timed_result.units_read < timed_result.units:
-            metrics.fallbacks.labels("partial").inc()
-        card = (methods.reader.card.name, methods.reader.card.revision)
-        counter = prepared.compression.counter
-        pages = body.html_documents()
-        builder = CompressionBuilder(
-            timed_result, job.rules, counter, body.offset_unit, card, pages
-        )
-        returned = body.return_
-        found = builder.build(
-            queued,
-            returned.spans,
-            "all" if self.all_units else returned.units,
-            returned.documents or self.all_units,
-            returned.text,
-            body.shadow,
-        )
-        texts = body.texts()
-        warning = served_language_warning(card[0], self.method, job.language, self.question, texts)
-        if warning and result.status != "passthrough":
-            found.warnings.append(warning)
-        if raw := raw_html_warning(texts):
-            found.warnings.append(raw)
-        return found
-
-
-def _whole_documents(call: _QuestionCall, why: str) -> Compression:
-    """The documents unchanged, for a caller who prefers them to an error (`passthrough`)."""
-    in_requests = rule_names("http")
-    selecting = {
-        rule.name: rule.default
-        for rule in RULES
-        if rule.name in in_requests and spec_of(rule).selects
-    }
-    budget = {**dict.fromkeys(BUDGETS), "adaptive": None, "max_tokens": 2**31}
-    plain = call.body.model_copy(update=budget | selecting)
-    whole = replace(call, body=plain, all_units=False)
-    found = whole.finish(whole.prepare(), QueuedRequest(0, 0.0, 0))
-    found.warnings.append(f"nothing was left out, for the service could not: {why}")
     return found

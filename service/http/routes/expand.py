@@ -35,4 +35,5 @@ async def expand(body: ExpandRequest, request: Request) -> Response:
     def work(_: QueuedRequest) -> Expansion:
         return expand_spans(body)
 
-    return json_response(await run_while_connected(request.receive, state.executor.run(work, 0)))
+    running = state.executor.run(work, state.executor.limits(body.timeout_ms))
+    return json_response(await run_while_connected(request.receive, running))

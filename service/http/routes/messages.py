@@ -48,7 +48,7 @@ async def _run(call: ConversationCall) -> MessagesAnswer:
         call.tokens_needed,
         call.finish,
         call.body.priority,
-        call.body.timeout_ms,
+        call.state.executor.limits(call.body.timeout_ms),
     )
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from fastapi import Request
 
 from tamis.compressors.inputs import question_text
+from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
 from tamis.compressors.types import Reranked
+from tamis.service.engine.errors import OutOfTime
+from tamis.service.engine.ranking import DeadlineRanker
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import check_limits, service_state
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
@@ -39,21 +42,44 @@ async def rank_documents(
     model: str | None,
     priority: int = 0,
     instruction: str | None = None,
+    timeout_ms: int | None = None,
+    with_spans: bool = False,
 ) -> Reranked:
-    """The documents, ranked by the service's method or the one that `model` names."""
+    """The documents, ranked by the service's method or the one that `model` names.
+
+    Args:
+        timeout_ms: after this time documents that were not read are ranked by their words, which
+            `warnings` says.
+        with_spans: whether units are needed, for which words alone do not do.
+
+    Raises:
+        OutOfTime: nothing was read in time, and there are no spans without.
+    """
     state, question = service_state(request), question_text(query, instruction)
     check_limits(state.settings, [question], len(texts), sum(map(len, texts)))
     method = method_or_default(state, model)
 
-    def work(queued: QueuedRequest) -> Reranked:
-        found = state.methods.reranker(method).rerank(question, texts, top_n=top_n)
+    def prepare() -> PreparedRanking:
+        return prepare_ranking(question, texts, top_n=top_n)
+
+    def tokens(_: PreparedRanking) -> int:
+        return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
+
+    def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
+        ranker = DeadlineRanker(state.methods.scorer(method))
+        found = Reranker(ranker, method).finish(prepared)
+        if ranker.passages_read is not None:
+            state.metrics.fallbacks.labels("partial").inc()
+        if with_spans and ranker.passages_read == 0:
+            raise OutOfTime("no document was read within timeout_ms, and spans need that")
         timings = {**found.timings_ms, "queue": queued.queue_ms, "forward": queued.forward_ms}
         state.metrics.observe_stages(timings)
         state.metrics.cached_tokens.inc(found.tokens_cached)
         return replace(found, timings_ms=timings)
 
-    tokens = estimate_tokens(question, texts) if state.uses_proxy(method) else 0
-    return await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
+    limits = state.executor.limits(timeout_ms)
+    running = state.executor.run_prepared(prepare, tokens, work, priority, limits)
+    return await run_while_connected(request.receive, running)
 
 
 async def score_pairs(
@@ -63,24 +89,37 @@ async def score_pairs(
     model: str | None,
     priority: int = 0,
     instruction: str | None = None,
+    timeout_ms: int | None = None,
 ) -> Pairs:
-    """A score for each pair, independent of the other pairs; one query may be for all texts."""
+    """A score for each pair, independent of the other pairs; one query may be for all texts.
+
+    Raises:
+        OutOfTime: not every pair was read within `timeout_ms`.
+    """
     state = service_state(request)
     questions = [question_text(query, instruction) for query in queries]
     check_limits(state.settings, questions[:1], len(texts), sum(map(len, texts)))
     check_limits(state.settings, questions, 0) if len(questions) > 1 else None
     method = method_or_default(state, model)
-    ranker = state.methods.reranker(method, isolated=True)
 
-    def work(_: QueuedRequest) -> list[Reranked]:
+    def prepare() -> list[PreparedRanking]:
         if len(questions) == 1 and can_isolate(method):
-            return [ranker.rerank(questions[0], texts)]
+            return [prepare_ranking(questions[0], texts)]
         repeated = questions if len(questions) > 1 else questions * len(texts)
-        return [ranker.rerank(q, [t]) for q, t in zip(repeated, texts, strict=True)]
+        return [prepare_ranking(q, [t]) for q, t in zip(repeated, texts, strict=True)]
 
-    longest = max(questions, key=len)
-    tokens = estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
-    found = await run_while_connected(request.receive, state.executor.run(work, tokens, priority))
+    def tokens(_: list[PreparedRanking]) -> int:
+        longest = max(questions, key=len)
+        return estimate_tokens(longest, texts) if state.uses_proxy(method) else 0
+
+    def work(prepared: list[PreparedRanking], queued: QueuedRequest) -> list[Reranked]:
+        ranker = state.methods.reranker(method, isolated=True)
+        with queued.stopping_at_deadline():
+            return [ranker.finish(one) for one in prepared]
+
+    limits = state.executor.limits(timeout_ms)
+    running = state.executor.run_prepared(prepare, tokens, work, priority, limits)
+    found = await run_while_connected(request.receive, running)
     return Pairs(
         [(score, one.calibrated) for one in found for score in _scores_by_document(one)],
         answered_model(state, model, method),

@@ -87,8 +87,9 @@ _RERANK_RESPONSES = {
 async def rerank_v2(body: CohereRequest, request: Request) -> Response:
     """Sorts documents; with `relevant_spans`, says which parts of each answer."""
     found = await rank_documents(
-        request, body.query, body.texts(), body.top_n, body.model, body.priority, body.instruction
-    )
+        request, body.query, body.texts(), body.top_n, body.model, body.priority,
+        body.instruction, body.timeout_ms, body.wants_spans,
+    )  # fmt: skip
     return json_response(cohere_answer(body, found), exclude_none=True)
 
 
@@ -140,8 +141,9 @@ async def rerank(body: _Any, request: Request) -> Response:
     if not body.texts:
         raise EmptyInput("texts is empty; give at least one")
     found = await rank_documents(
-        request, body.query, body.ranked_texts(), body.top_n, None, instruction=body.instruction
-    )
+        request, body.query, body.ranked_texts(), body.top_n, None,
+        instruction=body.instruction, timeout_ms=body.timeout_ms,
+    )  # fmt: skip
     warnings = [*found.warnings, *body.field_warnings()]
     response = json_response(tei_answer(body, found), exclude_none=True, warnings=warnings)
     response.headers.update(timing_headers(body, found, service_state(request).settings.device))
@@ -158,7 +160,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores each pair independently of the other pairs of the call."""
     questions, texts = body.sides()
     found = await score_pairs(
-        request, questions, texts, body.model, body.priority, body.instruction
+        request, questions, texts, body.model, body.priority, body.instruction, body.timeout_ms
     )
     scores = [to_probability(*score) for score in found.scores]
     answer = score_answer(scores, found.tokens_read, found.model)
@@ -183,8 +185,9 @@ async def _rerank_v1(request: Request, body: _V1Request) -> Response:
     if not isinstance(body, CandidatesRequest):
         instruction = body.instruct if isinstance(body, SglangRequest) else body.instruction
     found = await rank_documents(
-        request, body.query, body.texts(), top_n, body.model, instruction=instruction
-    )
+        request, body.query, body.texts(), top_n, body.model,
+        instruction=instruction, timeout_ms=body.timeout_ms,
+    )  # fmt: skip
     warnings = [*found.warnings, *body.field_warnings()]
     if isinstance(body, VoyageRequest):
         answer = voyage_answer(body, found, model)
@@ -197,7 +200,7 @@ async def _rerank_v1(request: Request, body: _V1Request) -> Response:
 async def _rerank_jina(request: Request, body: JinaRequest, model: str) -> Response:
     found = await rank_documents(
         request, body.query, body.texts(), body.top_n or None, body.model, body.priority,
-        body.instruction,
+        body.instruction, body.timeout_ms,
     )  # fmt: skip
     path: str = request.scope["path"]
     infinity = body.is_infinity or path.startswith(_INFINITY)

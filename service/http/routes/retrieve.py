@@ -18,6 +18,7 @@ from tamis.service.http.routes.base import (
 )
 from tamis.service.http.runtime.executor import run_while_connected
 from tamis.service.http.runtime.originals import HASH_DIGITS
+from tamis.service.http.schemas.base import MOST_MS
 from tamis.service.http.schemas.retrieve import RetrievedOriginal
 
 routes = create_router()
@@ -28,6 +29,9 @@ _Lines = Annotated[
 ]
 _MaxTokens = Annotated[
     int | None, Query(ge=1, le=2**31, description="Of the lines that answer query; 1000 if absent.")
+]
+_Timeout = Annotated[
+    int | None, Query(ge=1, le=MOST_MS, description="Milliseconds that the answer may take.")
 ]
 
 
@@ -43,6 +47,7 @@ async def retrieve_original(
     query: _QueryText = None,
     lines: _Lines = None,
     max_tokens: _MaxTokens = None,
+    timeout_ms: _Timeout = None,
 ) -> Response:
     """The original of a hash of `ccr_hashes`, for the API key that compressed it.
 
@@ -54,8 +59,8 @@ async def retrieve_original(
     original = state.originals.get(owner, hash)
     counter = state.methods.counter("proxy")
 
-    def work(found: None, _: QueuedRequest) -> Response:
+    def work(_: QueuedRequest) -> Response:
         return json_response(retrieve(hash, original, query, lines, max_tokens, counter))
 
-    running = state.executor.run_prepared(lambda: None, lambda _: None, work)
+    running = state.executor.run(work, state.executor.limits(timeout_ms))
     return await run_while_connected(request.receive, running)

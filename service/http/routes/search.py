@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-
 from fastapi import Request, Response
 
+from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.routes.base import (
     check_limits,
     create_router,
@@ -27,12 +25,17 @@ routes = create_router()
     summary="Find passages in an index",
 )
 async def search(body: SearchRequest, request: Request) -> Response:
-    """The passages of an index that match the question best."""
+    """The passages of an index that match the question best.
+
+    A search is admitted like other requests, and ends at `timeout_ms`: it has no answer before.
+    """
     state = service_state(request)
     name, index = state.find_index(body.index)
     check_limits(state.settings, [body.query], 0)
-    run_search = partial(
-        index.search, body.query, body.k, body.where, by=body.by, search=body.search
-    )
-    hits = await run_while_connected(request.receive, asyncio.to_thread(run_search))
-    return json_response(search_answer(name, hits))
+
+    def work(_: QueuedRequest) -> Response:
+        hits = index.search(body.query, body.k, body.where, by=body.by, search=body.search)
+        return json_response(search_answer(name, hits))
+
+    running = state.executor.run(work, state.executor.limits(body.timeout_ms))
+    return await run_while_connected(request.receive, running)

@@ -36,7 +36,9 @@ _MODEL_RESPONSES = WARNINGS_RESPONSES | error_responses(404)
 )
 async def ranking(body: NimRequest, request: Request) -> Response:
     """Sorts passages; scores are logits, so that their sigmoid is the score of other dialects."""
-    found = await rank_documents(request, body.query.text, body.texts(), body.top_k, body.model)
+    found = await rank_documents(
+        request, body.query.text, body.texts(), body.top_k, body.model, timeout_ms=body.timeout_ms
+    )
     return json_response(nim_answer(found), warnings=[*found.warnings, *body.field_warnings()])
 
 
@@ -62,7 +64,7 @@ async def fireworks_rerank(body: JinaRequest, request: Request) -> Response:
     """Sorts documents."""
     found = await rank_documents(
         request, body.query, body.texts(), body.top_n or None, body.model, body.priority,
-        body.instruction,
+        body.instruction, body.timeout_ms,
     )  # fmt: skip
     answer = fireworks_answer(body, found, model_of_answer(request, body.model))
     return json_response(answer, warnings=[*found.warnings, *body.field_warnings()])
@@ -84,7 +86,9 @@ async def deepinfra_inference(model: str, body: DeepinfraRequest, request: Reque
     """Scores each document for its query, independently of the others."""
     began = perf_counter()
     queries, texts = body.sides()
-    found = await score_pairs(request, queries, texts, model, instruction=body.instruction)
+    found = await score_pairs(
+        request, queries, texts, model, instruction=body.instruction, timeout_ms=body.timeout_ms
+    )
     scores = [to_probability(*score) for score in found.scores]
     answer = deepinfra_answer(scores, found.tokens_read, (perf_counter() - began) * 1e3)
     return json_response(answer, warnings=[*found.warnings, *body.field_warnings()])
@@ -100,6 +104,6 @@ async def predict(body: PredictRequest, request: Request) -> Response:
     """Scores pairs of a query and a text, independently of one another."""
     queries, texts = map(list, zip(*body.pairs(), strict=True))
     same = queries[:1] if len(set(queries)) == 1 else queries
-    found = await score_pairs(request, same, texts, None)
+    found = await score_pairs(request, same, texts, None, timeout_ms=body.timeout_ms)
     answer = predict_answer(body, found.scores)
     return json_response(answer, warnings=[*found.warnings, *body.field_warnings()])

@@ -29,6 +29,7 @@ from tamis.service.engine.errors import (
     RateLimited,
     SlowBody,
     TooLarge,
+    TooLong,
     Unauthorized,
     Unavailable,
     WorkerDied,
@@ -95,6 +96,13 @@ TABLE: dict[type[Exception], Failure] = {
         413,
         _INVALID_REQUEST,
         "request_too_large",
+        "validation",
+        "More bytes or tokens than are taken.",
+    ),
+    TooLong: Failure(
+        413,
+        _INVALID_REQUEST,
+        "request_too_long",
         "validation",
         "More bytes or tokens than are taken.",
     ),
@@ -185,7 +193,7 @@ def body_of(failure: Failure, message: str, dialect: Dialect, param: str | None 
     if dialect == "cohere":
         return {"message": message}
     error = {"message": message, "type": failure.type, "param": param, "code": failure.code}
-    return {"error": error}
+    return {"error": error, "detail": message}
 
 
 def headers_of(error: Exception) -> dict[str, str]:

@@ -7,16 +7,18 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
 from tamis.service.engine.errors import ClientDisconnected, OutOfTime
 from tamis.service.engine.request import QueuedRequest
+from tamis.service.engine.thread_pool import BoundedPool
 
 P = TypeVar("P")
 T = TypeVar("T")
-_PREPARING_THREADS = 4
+_THREADS = 4
 """Segmenting and counting hold the interpreter: more threads would only wait for each other."""
 _CHARS_PER_TOKEN, _NON_ASCII_CHARS_PER_TOKEN = 4, 2
 _TEMPLATE_TOKENS = 32
@@ -37,36 +39,65 @@ def _estimate_text_tokens(text: str) -> int:
     return len(text) // (_CHARS_PER_TOKEN if text.isascii() else _NON_ASCII_CHARS_PER_TOKEN) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """When a call has to be done, by `time.monotonic`.
+
+    Attributes:
+        expires: then it fails.
+        deadline: then it is answered with what was read until then; None for never.
+    """
+
+    expires: float
+    deadline: float | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the call fails."""
+        return self.expires - time.monotonic()
+
+
 class RequestExecutor:
     """Admits requests to the engine and runs their work in threads; the model is not touched here.
 
     There are as many threads as the engine admits requests, so no request waits for a thread; most
-    threads only wait for signals.
+    threads only wait for signals. Work without the model has few threads of its own.
     """
 
     def __init__(self, engine: Engine, timeout_s: float) -> None:
         self.engine, self.timeout_s = engine, timeout_s
-        self._pool = ThreadPoolExecutor(engine.bounds.max_requests + 8, "tamis-request")
-        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, "tamis-prepare")
+        engine.queue.longest_s = timeout_s
+        most = engine.bounds.max_requests
+        self._pool = ThreadPoolExecutor(most + 8, "tamis-request")
+        self._preparing = BoundedPool(_THREADS, "tamis-prepare", most)
+        self._computing = BoundedPool(_THREADS, "tamis-compute", most)
 
-    async def run(
-        self,
-        work: Callable[[QueuedRequest], T],
-        tokens: int,
-        priority: int = 0,
-        timeout_ms: int | None = None,
-    ) -> T:
-        """Admits a request and runs its work in a thread.
+    def limits(self, timeout_ms: int | None = None, began: float | None = None) -> TimeLimits:
+        """The time limits of a call.
 
         Args:
-            tokens: about how many tokens it will make the model read.
-            priority: 0 goes first.
             timeout_ms: after this time the answer is made of what was read until then.
+            began: when the call began; None is now.
+        """
+        began = time.monotonic() if began is None else began
+        deadline = None if timeout_ms is None else began + timeout_ms / 1e3
+        return TimeLimits(began + self.timeout_s, deadline)
+
+    async def run(self, work: Callable[[QueuedRequest], T], limits: TimeLimits | None = None) -> T:
+        """Admits a request that needs no model, and runs its work in a thread.
+
+        Work that looks whether it shall go on (`probes/interruption.py`) stops at the deadline.
 
         Raises:
-            Overloaded: at once, if there is no room. OutOfTime: the service's time limit passed.
+            Overloaded: at once, if there is no room. OutOfTime: a time limit passed.
         """
-        return await self._run_admitted(work, tokens, priority, timeout_ms, self.timeout_s)
+
+        def work_until_deadline(request: QueuedRequest) -> T:
+            with request.stopping_at_deadline():
+                return work(request)
+
+        limits = limits or self.limits()
+        return await self._run_admitted(work_until_deadline, 0, 0, limits)
 
     async def run_prepared(
         self,
@@ -74,70 +105,74 @@ class RequestExecutor:
         tokens: Callable[[P], int | None],
         work: Callable[[P, QueuedRequest], T],
         priority: int = 0,
-        timeout_ms: int | None = None,
-        limit_s: float | None = None,
+        limits: TimeLimits | None = None,
     ) -> T:
         """Prepares a request in a thread, and admits it only if it then needs the model.
 
         Args:
-            prepare: needs no model. tokens: about how many tokens the prepared request will make
-                the model read; None for a request that needs no model and no admission.
-            work, priority, timeout_ms: as for `run`; both stages share the time limits.
-            limit_s: the seconds that are left of the call; by default the service's time limit.
+            prepare: needs no model, and stops at the deadline. tokens: about how many tokens the
+                prepared request will make the model read; None for a request that needs no model
+                and no admission.
+            work: makes the answer of what was read until the deadline.
+            priority: 0 goes first. limits: by default the service's time limit from now on.
 
         Raises:
             Overloaded: no room for a request that needs the model. OutOfTime: as for `run`.
         """
-        started = time.monotonic()
-        limit_s = self.timeout_s if limit_s is None else limit_s
-        if limit_s <= 0:
-            raise self.out_of_time()
-        prepared = await self._within(self._start(self._preparing, prepare), limit_s)
-        spent_s = time.monotonic() - started
-        left_s = max(0.001, limit_s - spent_s)
+        limits = limits or self.limits()
+        request = QueuedRequest(priority, 0.0, 0, limits.deadline, stops_at_deadline=True)
+        prepared = await self._run_in(self._preparing, request, lambda _: prepare(), limits)
         if (needed := tokens(prepared)) is None:
-            done = partial(work, prepared, QueuedRequest(priority, 0.0, 0))
-            return await self._within(self._start(self._preparing, done), left_s)
-        if timeout_ms is not None:
-            timeout_ms = max(1, timeout_ms - round(spent_s * 1e3))
-        return await self._run_admitted(
-            partial(work, prepared), needed, priority, timeout_ms, left_s
-        )
+            request.stops_at_deadline = False
+            return await self._run_in(self._preparing, request, partial(work, prepared), limits)
+        return await self._run_admitted(partial(work, prepared), needed, priority, limits)
 
     async def _run_admitted(
-        self,
-        work: Callable[[QueuedRequest], T],
-        tokens: int,
-        priority: int,
-        timeout_ms: int | None,
-        limit_s: float,
+        self, work: Callable[[QueuedRequest], T], tokens: int, priority: int, limits: TimeLimits
     ) -> T:
-        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
-        queued = self.engine.admit(tokens, priority, deadline, limit_s, request_fingerprint.get())
+        fingerprint = request_fingerprint.get()
+        request = self.engine.admit(
+            tokens, priority, limits.deadline, self._left_s(limits), fingerprint
+        )
         try:
-            return await self._within(
-                self._start(self._pool, partial(_run_as_request, work, queued)), limit_s
-            )
-        except OutOfTime as timeout:
-            queued.end(timeout)
-            raise
-        except asyncio.CancelledError:
-            queued.end(ClientDisconnected("the client hung up"))
-            raise
+            if not tokens:
+                return await self._run_in(self._computing, request, work, limits)
+            return await self._run_in(self._pool, request, work, limits)
         finally:
-            self.engine.release(queued)
+            self.engine.release(request)
 
-    def _start(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
-        future = asyncio.get_running_loop().run_in_executor(pool, _contain_panic, work)
+    async def _run_in(
+        self,
+        pool: ThreadPoolExecutor | BoundedPool,
+        request: QueuedRequest,
+        work: Callable[[QueuedRequest], T],
+        limits: TimeLimits,
+    ) -> T:
+        """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
+        contained = partial(_contain_panic, partial(_run_as_request, work, request))
+        left_s = self._left_s(limits)
+        if isinstance(pool, BoundedPool):
+            future = pool.submit(contained, left_s)
+        else:
+            future = asyncio.get_running_loop().run_in_executor(pool, contained)
         future.add_done_callback(_ignore_late_error)
-        return future
-
-    async def _within(self, future: asyncio.Future[T], limit_s: float) -> T:
-        done, _ = await asyncio.wait({future}, timeout=limit_s)
-        if not done:
+        try:
+            done, _ = await asyncio.wait({future}, timeout=left_s)
+        except asyncio.CancelledError:
+            request.end(ClientDisconnected("the client hung up"))
             future.cancel()
+            raise
+        if done:
+            return future.result()
+        late = self.engine.late_error(request) or self.out_of_time()
+        request.end(late)
+        future.cancel()
+        raise late
+
+    def _left_s(self, limits: TimeLimits) -> float:
+        if (left_s := limits.left_s) <= 0:
             raise self.out_of_time()
-        return future.result()
+        return left_s
 
     def out_of_time(self) -> OutOfTime:
         """The error of a call that takes longer than the service's time limit."""
@@ -148,8 +183,9 @@ class RequestExecutor:
 
     def close(self) -> None:
         """Stops the threads."""
-        for pool in (self._pool, self._preparing):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._preparing, self._computing):
+            pool.close()
 
 
 def _run_as_request(work: Callable[[QueuedRequest], T], queued: QueuedRequest) -> T:

@@ -94,6 +94,19 @@ def _slices(indices: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]
         yield part
 
 
+_OPTIONS = {
+    "systemone": {
+        "url": "systemone_url", "model": "systemone_model", "api_key": "systemone_api_key",
+    }
+}  # fmt: skip
+"""Options of methods that are settings; such a method is served where the first of them is set."""
+
+
+def _options_of(method: str, settings: Settings) -> dict[str, Any]:
+    options = {o: getattr(settings, name) for o, name in _OPTIONS.get(method, {}).items()}
+    return options if options and next(iter(options.values())) else {}
+
+
 def served_method_names(settings: Settings) -> list[str]:
     """The methods a service offers: those of its settings, or all that its models can serve.
 
@@ -130,6 +143,8 @@ def _has_option(method: str, option: str) -> bool:
 
 def _can_serve(name: str, settings: Settings) -> bool:
     """Whether the method's probe, heads and encoder are installed."""
+    if name in _OPTIONS:
+        return bool(_options_of(name, settings))
     if method_info(name).needs == "encoder":
         try:
             zoo.locate(DEFAULT_ENCODER, settings.models)
@@ -218,6 +233,7 @@ class ServedMethods:
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
         if self.settings.exit_layer and _has_option(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
+        options |= _options_of(method, self.settings)
         with self._building:
             key = (method, "isolated" in options)
             if key not in self._built:

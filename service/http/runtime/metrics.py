@@ -143,6 +143,12 @@ class Metrics:
         gauges = {"bytes": "Memory that originals take.", "entries": "Originals kept."}
         self.registry.register(_StoreMetrics(stats, "originals", "Originals", counters, gauges))
 
+    def add_result_cache_metrics(self, stats: Callable[[], Any]) -> None:
+        """Adds the counts of the result cache."""
+        counters = ("hits", "misses", "evicted")
+        gauges = {"bytes": "Memory that answers take.", "entries": "Answers kept."}
+        self.registry.register(_StoreMetrics(stats, "results", "Answers", counters, gauges))
+
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""
         self.batch_tokens.observe(tokens)

@@ -84,6 +84,13 @@ class Settings:
     )
     threads: int | None = knob(None, "Threads of the model; by default one a core.", "Model", ge=1)
     warmup: bool = knob(True, "Read one batch before saying ready.", "Model")
+    systemone_url: str | None = knob(
+        None, "A decision model's address, /v1/systemone: the method systemone asks it.", "Model"
+    )
+    systemone_model: str = knob("default", "Its name there.", "Model")
+    systemone_api_key: str | None = knob(
+        None, "The key sent to it; better as a variable than a flag.", "Model"
+    )
     tokenizers: tuple[str, ...] = knob(
         (), "Tokenizers that budgets may be counted in, as `name=tokenizer.json`.", "Model"
     )
@@ -124,6 +131,13 @@ class Settings:
     )
     retrieve_s: float = knob(
         900.0, "Seconds for which such a text can be retrieved.", "Cache", gt=0
+    )
+
+    result_cache_mb: int = knob(
+        0,
+        "Megabytes for answers of /v1/compress, which the same request gets again; 0 keeps none.",
+        "Cache",
+        ge=0,
     )
 
     upstream: str | None = knob(

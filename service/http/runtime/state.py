@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths,
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.passage_cache import ServicePassageCache
+from tamis.service.http.runtime.result_cache import ResultCache
 from tamis.service.http.runtime.settings import Settings
 
 _WARMUP_TOKENS = 256
@@ -46,6 +48,7 @@ class ServiceState:
     layers: int | None
     indexes: dict[str, Any]
     originals: OriginalStore
+    results: ResultCache
 
     @classmethod
     def start(
@@ -83,6 +86,9 @@ class ServiceState:
         }
         originals = OriginalStore(settings.retrieve_bytes, settings.retrieve_s)
         metrics.add_original_metrics(originals.stats)
+        results = ResultCache(settings.result_cache_mb * 10**6, _versions(methods))
+        if results.max_bytes:
+            metrics.add_result_cache_metrics(results.stats)
         return cls(
             settings,
             metrics,
@@ -92,6 +98,7 @@ class ServiceState:
             layers,
             indexes,
             originals,
+            results,
         )
 
     def close(self) -> bool:
@@ -119,6 +126,12 @@ class ServiceState:
         if chosen not in self.indexes:
             raise NotFound(f"there is no index {name!r:.80}; there are: {', '.join(self.indexes)}")
         return str(chosen), self.indexes[chosen]
+
+
+def _versions(methods: ServedMethods) -> tuple[str, ...]:
+    """What an answer depends on beside its request and the settings of this process."""
+    card = methods.reader.card
+    return (version("tamis"), card.name, card.revision)
 
 
 def _model_loader(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import RootModel
 
-from tamis.service.http.schemas.base import LenientRequest, Response, Text
+from tamis.service.http.schemas.base import Response, Text, TimedRequest
 
 
 class Model(Response):
@@ -101,7 +101,7 @@ class Version(Response):
     version: str
 
 
-class TokenizeRequest(LenientRequest):
+class TokenizeRequest(TimedRequest):
     """`prompt` as in vLLM, or `inputs` as in TEI."""
 
     prompt: Text | None = None

@@ -218,10 +218,21 @@ LenientNumber = Annotated[
     int, Field(ge=0, le=_MOST), BeforeValidator(_read_number), _number_schema(0, _MOST)
 ]
 """The same from 0 on."""
+MOST_MS = 3_600_000
+Milliseconds = Annotated[
+    int, Field(ge=1, le=MOST_MS), BeforeValidator(_read_number), _number_schema(1, MOST_MS)
+]
+"""How long an answer may take; an hour at most."""
 Priority = Annotated[
     int, Field(ge=0, le=999), BeforeValidator(_read_number), _number_schema(0, 999)
 ]
 """0 is served first."""
+
+
+class TimedRequest(LenientRequest):
+    """A request that may say how long its answer may take, in milliseconds."""
+
+    timeout_ms: Milliseconds | None = None
 
 
 class Response(BaseModel):

@@ -23,7 +23,14 @@ from tamis.probes.text import Passage
 from tamis.service.api.rule_fields import rule_fields
 from tamis.service.documents.document_text import read_html
 from tamis.service.engine.deadline import AdaptiveLimits, CompressionJob
-from tamis.service.http.schemas.base import Language, Question, ShortText, StrictRequest, Text
+from tamis.service.http.schemas.base import (
+    MOST_MS,
+    Language,
+    Question,
+    ShortText,
+    StrictRequest,
+    Text,
+)
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 from tamis.service.http.schemas.patterns import compile_pattern, match_spans
 
@@ -47,7 +54,7 @@ class Document(StrictRequest):
     title: Text | None = None
     metadata: dict[str, Any] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
-    keep: Annotated[list[KeepSpan], Field(default_factory=list)]
+    keep: Annotated[list[KeepSpan], Field(fail_fast=True, default_factory=list)]
 
 
 class Protect(StrictRequest):
@@ -110,10 +117,10 @@ class CompressRequest(RuleFields):
     model: Text | None = None
     method: Text | None = None
     query: Question | None = None
-    queries: Annotated[list[Question], Field(min_length=1)] | None = None
+    queries: Annotated[list[Question], Field(fail_fast=True, min_length=1)] | None = None
     instruction: Text | None = None
     history: Annotated[list[Text], Field(max_length=64, default_factory=list)]
-    documents: list[Text | Document]
+    documents: Annotated[list[Text | Document], Field(fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -125,7 +132,7 @@ class CompressRequest(RuleFields):
     return_: Annotated[Return, Field(alias="return")] = Return()
     offset_unit: OffsetUnit = "codepoint"
     on_error: OnError = "fail"
-    timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
     shadow: Annotated[
         bool,
@@ -234,7 +241,7 @@ class CompressRequest(RuleFields):
 class CompressBatch(StrictRequest):
     """Many requests in one; each has an answer or an error of its own."""
 
-    inputs: list[CompressRequest]
+    inputs: Annotated[list[CompressRequest], Field(fail_fast=True)]
 
 
 def _with_extracted_text(given: str | Document) -> str | Document:

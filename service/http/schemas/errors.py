@@ -15,9 +15,10 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """An error in OpenAI's format."""
+    """An error in OpenAI's format; `detail`, its message, is what Xinference's client reads."""
 
     error: ErrorDetail
+    detail: str
 
 
 class TeiError(BaseModel):

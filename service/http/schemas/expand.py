@@ -16,7 +16,14 @@ from tamis.probes.segmentation.language import AUTO, resolve_language
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tamis.service.documents.document_text import read_html
-from tamis.service.http.schemas.base import Language, Question, Response, StrictRequest, Text
+from tamis.service.http.schemas.base import (
+    MOST_MS,
+    Language,
+    Question,
+    Response,
+    StrictRequest,
+    Text,
+)
 from tamis.service.http.schemas.compress import Document, Position
 from tamis.service.http.schemas.offsets import OffsetConverter, OffsetUnit
 
@@ -47,8 +54,8 @@ class ExpandRequest(StrictRequest):
         }
     )
 
-    documents: list[Text | Document]
-    spans: Annotated[list[Span], Field(min_length=1)]
+    documents: Annotated[list[Text | Document], Field(fail_fast=True)]
+    spans: Annotated[list[Span], Field(fail_fast=True, min_length=1)]
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 1
     query: Annotated[
         Question | None,
@@ -56,6 +63,7 @@ class ExpandRequest(StrictRequest):
     ] = None
     language: Language = AUTO
     offset_unit: OffsetUnit = "codepoint"
+    timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
 
     def character_counts(self) -> list[int]:
         """Of the documents as they were sent."""

@@ -36,7 +36,6 @@ class RequestFields:
 
 
 _WHOLE = "documents are read whole, in windows; nothing is cut off"
-_TIME = "the limit of this route is the service's own, --timeout-s"
 REASONS = {
     "max_tokens_per_doc": _WHOLE,
     "max_chunks_per_doc": _WHOLE,
@@ -45,8 +44,7 @@ REASONS = {
     "max_tokens_per_query": "the query is read whole",
     "metadata": "documents are ranked by their text alone",
     "rank_fields": "documents are ranked by their text alone",
-    "timeout_ms": _TIME,
-    "timeout": _TIME,
+    "timeout": "the time that an answer may take is timeout_ms, in milliseconds",
     "return_len": "usage has the tokens of all documents",
     "return_token_strs": "ids are returned, not the texts of tokens",
     "add_special_tokens": "texts are counted without special tokens",
@@ -57,6 +55,8 @@ REASONS = {
 """Why a field has no effect, by its name."""
 
 NOT_WITH_MESSAGES = {
+    "documents": "its texts are those of the messages; send documents in a request of their own, "
+    "or in a message between tags that config.retrieval_tags names",
     "queries": "a conversation has one question; give query",
     "threshold": "a result is cut to a number of tokens; give max_tokens or ratio",
     "coverage": "no method promises it for what tools return; give max_tokens or ratio",
@@ -76,7 +76,7 @@ NOT_WITH_MESSAGES = {
 }
 """Fields of our own requests that are refused beside `messages`, each with what to do."""
 
-_RERANK = ("model", "query", "documents", "top_n", "return_documents")
+_RERANK = ("model", "query", "documents", "top_n", "return_documents", "timeout_ms")
 REQUESTS: dict[str, RequestFields] = {
     "CohereRequest": RequestFields(
         "Cohere v2: `/v2/rerank`",
@@ -103,7 +103,7 @@ REQUESTS: dict[str, RequestFields] = {
     ),
     "CandidatesRequest": RequestFields(
         "LibreChat: `/v1/rerank` with `candidates`",
-        ("query", "candidates", "top_n", "model"),
+        ("query", "candidates", "top_n", "model", "timeout_ms"),
         unused=("profile",),
         warnings=_HEADER,
     ),
@@ -114,46 +114,46 @@ REQUESTS: dict[str, RequestFields] = {
         "Voyage: `/v1/rerank` with `top_k`",
         (
             "model", "query", "documents", "rank_fields", "top_k", "return_documents",
-            "instruction",
+            "instruction", "timeout_ms",
         ),
         unused=("truncation",),
         warnings=_HEADER,
     ),
     "TeiRequest": RequestFields(
         "TEI: `/rerank` with `texts`",
-        ("query", "texts", "raw_scores", "return_text", "top_n", "instruction"),
+        ("query", "texts", "raw_scores", "return_text", "top_n", "instruction", "timeout_ms"),
         unused=("truncate", "truncation_direction"),
         warnings=_HEADER,
     ),
     "PredictRequest": RequestFields(
         "TEI: `/predict`",
-        ("inputs", "raw_scores"),
+        ("inputs", "raw_scores", "timeout_ms"),
         unused=("truncate", "truncation_direction"),
         warnings=_HEADER,
     ),
     "NimRequest": RequestFields(
         "NVIDIA NIM: `/v1/ranking`",
-        ("model", "query", "passages", "top_k"),
+        ("model", "query", "passages", "top_k", "timeout_ms"),
         unused=("truncate",),
         warnings=_HEADER,
     ),
     "NimQuery": RequestFields("NVIDIA NIM: `query`", ("text",), warnings=_HEADER),
     "DeepinfraRequest": RequestFields(
         "DeepInfra: `/v1/inference/{model}`",
-        ("queries", "documents", "instruction"),
+        ("queries", "documents", "instruction", "timeout_ms"),
         warnings=_HEADER,
     ),
     "ScoreRequest": RequestFields(
         "vLLM: `/score`",
         (
             "model", "text_1", "text_2", "queries", "documents", "items", "data_1", "data_2",
-            "instruction", "priority",
+            "instruction", "priority", "timeout_ms",
         ),
         warnings=_HEADER,
     ),
     "TokenizeRequest": RequestFields(
         "vLLM and TEI: `/tokenize`",
-        ("prompt", "inputs", "tokenizer"),
+        ("prompt", "inputs", "tokenizer", "timeout_ms"),
         unused=("model",),
         warnings=_HEADER,
     ),
@@ -179,9 +179,17 @@ REQUESTS: dict[str, RequestFields] = {
         ),
         warnings="`warnings`",
     ),
+    "HighlightRequest": RequestFields(
+        "OpenSearch: `/v1/highlight`",
+        ("question", "context", "inputs", "threshold", "model", "timeout_ms"),
+        warnings=_HEADER,
+    ),
+    "HighlightInput": RequestFields(
+        "OpenSearch: `inputs[]`", ("question", "context", "timeout_ms"), warnings=_HEADER
+    ),
     "InputRequest": RequestFields(
         "The Token Company: `/v1/compress` with `input`",
-        ("input", "query", "model", "compression_settings"),
+        ("input", "query", "model", "compression_settings", "timeout_ms"),
         warnings=_HEADER,
     ),
     "CompressionSettings": RequestFields(
@@ -213,14 +221,16 @@ REQUESTS: dict[str, RequestFields] = {
     "CompressBatch": RequestFields("tamis: `/v1/compress/batch`", ("inputs",), warnings=REFUSED),
     "ExpandRequest": RequestFields(
         "tamis: `/v1/expand`",
-        ("documents", "spans", "neighbours", "query", "language", "offset_unit"),
+        ("documents", "spans", "neighbours", "query", "language", "offset_unit", "timeout_ms"),
         warnings=REFUSED,
     ),
     "Span": RequestFields(
         "tamis: `spans[]`", ("index", "start", "end"), unused=("score",), warnings=REFUSED
     ),
     "SearchRequest": RequestFields(
-        "tamis: `/v1/search`", ("query", "k", "index", "where", "by", "search"), warnings=REFUSED
+        "tamis: `/v1/search`",
+        ("query", "k", "index", "where", "by", "search", "timeout_ms"),
+        warnings=REFUSED,
     ),
 }  # fmt: skip
 """The fields of each request schema, by the name of its class."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 import orjson
@@ -16,7 +18,10 @@ from starlette.responses import Response
 
 from tamis.service.files.json_values import replace_non_finite
 
-MAX_DEPTH = 64
+MAX_DEPTH, MAX_VALUES = 64, 500_000
+FEW_SIGNS = 100_000
+"""A text with more commas and brackets is parsed value by value: the parser in C would hold the
+interpreter, and with it every other request, for up to half a second for a body of 8 MB."""
 MEDIA_TYPE = "application/json"
 
 
@@ -24,11 +29,13 @@ def loads(data: bytes) -> Any:
     """A JSON text as Python values.
 
     Raises:
-        json.JSONDecodeError: no JSON, numbers JSON does not have, or nesting deeper than 64.
+        json.JSONDecodeError: no JSON, numbers JSON does not have, nesting deeper than 64, or more
+            than 500,000 values.
     """
     try:
         text = data.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_finite)
+        many = sum(map(data.count, (b",", b"[", b"{"))) > FEW_SIGNS
+        value = (PatientDecoder if many else Decoder)().decode(text)
     except json.JSONDecodeError:
         raise
     except RecursionError:
@@ -40,6 +47,45 @@ def loads(data: bytes) -> Any:
     if _is_deeper_than(value, MAX_DEPTH):
         raise json.JSONDecodeError(f"it is nested deeper than {MAX_DEPTH}", "", 0)
     return value
+
+
+class Decoder(json.JSONDecoder):
+    """JSON with finite numbers alone; numbers are converted in Python, for they may be many."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            parse_constant=_refuse_constant, parse_float=_parse_finite, parse_int=_parse_whole
+        )
+
+
+class PatientDecoder(Decoder):
+    """The same, value by value in Python, so that other threads have their turn; and counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+        self.parse_object = self._parse_object
+        self.parse_array = self._parse_array
+        self.scan_once = py_make_scanner(self)
+
+    def _parse_object(
+        self, start: Any, strict: bool, scan_once: Any, *rest: Any
+    ) -> tuple[Any, int]:
+        found: tuple[Any, int] = JSONObject(start, strict, self._counted(scan_once), *rest)
+        return found
+
+    def _parse_array(self, start: Any, scan_once: Any) -> tuple[Any, int]:
+        found: tuple[Any, int] = JSONArray(start, self._counted(scan_once))
+        return found
+
+    def _counted(self, scan_once: Any) -> Any:
+        def scan(text: str, at: int) -> Any:
+            self.values += 1
+            if self.values > MAX_VALUES:
+                raise ValueError(f"it has more than {MAX_VALUES:,} values")
+            return scan_once(text, at)
+
+        return scan
 
 
 def dumps(value: Any) -> bytes:
@@ -82,6 +128,10 @@ def _parse_finite(digits: str) -> float:
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits[:20]} is larger than any number here")
     return value
+
+
+def _parse_whole(digits: str) -> int:
+    return int(digits)
 
 
 def _is_deeper_than(value: Any, most: int) -> bool:

@@ -12,6 +12,7 @@ from tamis.compressors.rules import check_together
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.http.schemas.base import (
+    MOST_MS,
     Language,
     LenientRequest,
     Question,
@@ -101,7 +102,7 @@ class MessagesRequest(LenientRequest):
     be compressed of them. Without any of the three, a share of .4 is kept.
     """
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
     tools: Annotated[
         list[dict[str, Any]] | None,
         Field(description="The tools of the request, in OpenAI's or Anthropic's format."),
@@ -121,7 +122,7 @@ class MessagesRequest(LenientRequest):
     return_: Annotated[Return, Field(alias="return")] = Return()
     offset_unit: OffsetUnit = "codepoint"
     on_error: OnError = "fail"
-    timeout_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] = 0
     shadow: bool = False
     seed: int | None = None

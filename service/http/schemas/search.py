@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from tamis.service.http.schemas.base import Question, Response, StrictRequest, Text
+from tamis.service.http.schemas.base import MOST_MS, Question, Response, StrictRequest, Text
 
 if TYPE_CHECKING:
     from tamis.retrieval.index.hit import Hits
@@ -21,6 +21,7 @@ class SearchRequest(StrictRequest):
     where: dict[str, Any] | list[Text] | Text | None = None
     by: list[Literal["bm25", "keys", "vectors"]] | None = None
     search: Literal["auto", "exact", "graph", "ivf"] = "auto"
+    timeout_ms: Annotated[int, Field(ge=1, le=MOST_MS)] | None = None
 
 
 class SearchHit(Response):

@@ -19,6 +19,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.lru import LruCache
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.conversation.tagged import RetrievalTags
+from tamis.service.http.runtime.executor import TimeLimits
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.json import loads
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
@@ -123,8 +124,7 @@ class ChatShortener:
         key = await asyncio.to_thread(_request_hash, method, request)
         if (found := self._remembered.peek(key)) is not None:
             return found
-        limit = {"timeout_ms": max(1, int(left_s * 1e3))}
-        body = await asyncio.to_thread(MessagesRequest.model_validate, request.body | limit)
+        body = await asyncio.to_thread(MessagesRequest.model_validate, request.body)
         answer = await _answer(ConversationCall(state, body, method, owner), left_s)
         found = _result_of(answer, request.place)
         if answer.status != "partial":
@@ -158,12 +158,12 @@ def _request_hash(method: str, request: TurnRequest) -> bytes:
 
 
 async def _answer(call: ConversationCall, left_s: float) -> MessagesAnswer:
+    now = time.monotonic()
     return await call.state.executor.run_prepared(
         lambda: _prepare(call),
         call.tokens_needed,
         call.finish,
-        timeout_ms=call.body.timeout_ms,
-        limit_s=left_s + 1,
+        limits=TimeLimits(now + left_s + 1, now + left_s),
     )
 
 

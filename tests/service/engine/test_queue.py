@@ -9,7 +9,7 @@ import pytest
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
-from tamis.service.engine.errors import Overloaded, Unavailable
+from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
@@ -146,3 +146,48 @@ def test_an_empty_queue_does_not_give_away_the_room_that_was_promised():
         request_queue.admit(4000, limit_s=6.0, key=4)
     time.sleep(2.0)
     request_queue.admit(3000, limit_s=6.0, key=2)
+
+
+def test_before_a_batch_was_read_little_is_admitted():
+    """Nobody knows the rate yet: what is admitted is read in time by a slow machine, too."""
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.admit(5000, limit_s=60.0)
+    with pytest.raises(Overloaded) as refused:
+        request_queue.admit(8000, limit_s=60.0, key=1)
+    assert refused.value.retry_after_s > 1
+    request_queue.record_speed(1000, 0.5)
+    request_queue.admit(8000, limit_s=60.0, key=1)
+
+
+def test_what_cannot_be_read_within_its_limit_is_refused_for_good_with_the_figures():
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    request_queue.longest_s = 5.0
+    long = request_queue.admit(10, limit_s=5.0)  # the estimate was much too low
+    with pytest.raises(TooLong, match=r"6,000 tokens to read, which takes 6 s at 1,000 tokens"):
+        request_queue.put(long, [job(long, 6000)])
+    request_queue.remove(long)
+    patient = request_queue.admit(10, deadline=time.monotonic() + 1, limit_s=5.0)
+    request_queue.put(patient, [job(patient, 6000)])  # it is answered with what was read by then
+
+
+def test_what_cannot_be_read_at_the_present_rate_may_come_back():
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    for _ in range(8):
+        request_queue.record_speed(100, 1.0)
+    long = request_queue.admit(10, limit_s=5.0)
+    with pytest.raises(Overloaded, match="at present"):
+        request_queue.put(long, [job(long, 3000)])
+
+
+def test_a_request_that_expires_unread_is_told_when_to_come_back():
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    unread = request_queue.admit(500, limit_s=5.0)
+    late = request_queue.late_error(unread)
+    assert late is not None
+    assert late.retry_after_s >= 0
+    request_queue.put(unread, [job(unread, 500)])
+    request_queue.finish(request_queue.take(1000)[0])
+    assert request_queue.late_error(unread) is None

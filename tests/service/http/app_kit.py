@@ -86,12 +86,23 @@ def connected(service: Running) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=10)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     """Waits for a condition that another thread fulfils."""
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.005)
+
+
+def busy_ratio() -> float:
+    """How many times as long as on an idle machine work takes at present; at least 1.
+
+    Limits of seconds are multiplied by it: other jobs on the machine are no fault of the service.
+    """
+    began, worked = time.perf_counter(), time.thread_time()
+    while time.thread_time() - worked < 0.05:
+        pass
+    return max(1.0, (time.perf_counter() - began) / (time.thread_time() - worked))
 
 
 class Gated(ScriptedReader):

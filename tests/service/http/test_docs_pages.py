@@ -14,6 +14,7 @@ from tamis.probes.kv_cache.cache import CacheStats
 from tamis.service.http.runtime.errors import INTERNAL, TABLE
 from tamis.service.http.runtime.metrics import GAUGES, Metrics
 from tamis.service.http.runtime.originals import OriginalStats
+from tamis.service.http.runtime.result_cache import ResultCacheStats
 from tamis.service.http.runtime.settings import KNOBS, flag, variable
 from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REASONS, REFUSED, REQUESTS
 
@@ -42,6 +43,7 @@ def metrics_table() -> list[str]:
         metrics.add_gauge(name, float)
     metrics.add_cache_metrics(CacheStats)
     metrics.add_original_metrics(OriginalStats)
+    metrics.add_result_cache_metrics(ResultCacheStats)
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         lines.append(f"| `{family.name}{total}` | {family.type} | {family.documentation} |")

@@ -50,6 +50,11 @@ class CohereRequest(RankRequest):
     relevant_spans: RelevantSpans | None = None
     priority: Priority = 0
 
+    @property
+    def wants_spans(self) -> bool:
+        """Whether the answer has the spans of each document that answer."""
+        return self.relevant_spans is not None and self.relevant_spans.mode == "enabled"
+
 
 class CohereSpan(Response):
     """`document[start:end]`, in code points."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tamis.compressors.types import Reranked
-from tamis.service.http.schemas.base import LenientCount, LenientRequest, Question, Response, Text
+from tamis.service.http.schemas.base import (
+    LenientCount,
+    LenientRequest,
+    Question,
+    Response,
+    Text,
+    TimedRequest,
+)
 from tamis.service.http.schemas.dialects.jina import JinaUsage
 from tamis.service.http.schemas.dialects.ranked_documents import (
     RankedDocument,
@@ -21,12 +30,12 @@ class NimQuery(LenientRequest):
     text: Question
 
 
-class NimRequest(LenientRequest):
+class NimRequest(TimedRequest):
     """Which passages answer the query best. Passages are read whole, so nothing is truncated."""
 
     model: Text | None = None
     query: NimQuery
-    passages: list[RankedDocument]
+    passages: Annotated[list[RankedDocument], Field(fail_fast=True)]
     truncate: Literal["NONE", "END", "START"] | None = None
     top_k: LenientCount | None = None
 

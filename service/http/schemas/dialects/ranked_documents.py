@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from tamis.service.http.schemas.base import LenientRequest, Question, Text, cut_name
+from tamis.service.http.schemas.base import Question, Text, TimedRequest, cut_name
 
 _SHOWN_NAMES = 5
 
@@ -39,12 +39,12 @@ RankedDocument = Annotated[Text | RankedObject, AfterValidator(_check_ranked_tex
 """A document that has text to rank by; `rank_fields` has to be declared before it."""
 
 
-class RankRequest(LenientRequest):
+class RankRequest(TimedRequest):
     """A query and documents, ranked by their text or by some of their fields."""
 
     query: Question
-    rank_fields: list[Text] | None = None
-    documents: list[RankedDocument]
+    rank_fields: Annotated[list[Text], Field(fail_fast=True)] | None = None
+    documents: Annotated[list[RankedDocument], Field(fail_fast=True)]
 
     def texts(self) -> list[str]:
         """The text of each document that is ranked."""

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.schemas.base import (
-    LenientRequest,
     Priority,
     Question,
     Response,
     Text,
+    TimedRequest,
     new_uuid,
     unix_seconds,
 )
@@ -24,11 +24,11 @@ _NAME_PAIRS = (
     ("queries", "items"),
     ("data_1", "data_2"),
 )
-OneOrMoreQuestions = Question | Annotated[list[Question], Field(min_length=1)]
-OneOrMoreTexts = Text | Annotated[list[Text], Field(min_length=1)]
+OneOrMoreQuestions = Question | Annotated[list[Question], Field(fail_fast=True, min_length=1)]
+OneOrMoreTexts = Text | Annotated[list[Text], Field(fail_fast=True, min_length=1)]
 
 
-class ScoreRequest(LenientRequest):
+class ScoreRequest(TimedRequest):
     """One question with many texts, or as many questions as texts."""
 
     model: Text | None = None

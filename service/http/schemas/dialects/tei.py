@@ -16,10 +16,10 @@ from tamis.compressors.types import Reranked
 from tamis.service.http.schemas.base import (
     LenientCount,
     LenientFlag,
-    LenientRequest,
     Question,
     Response,
     Text,
+    TimedRequest,
     to_probability,
 )
 from tamis.service.http.schemas.dialects.ranked_documents import (
@@ -31,11 +31,11 @@ from tamis.service.http.schemas.dialects.ranked_documents import (
 _MIN_PROBABILITY, _MAX_MAGNITUDE = 1e-9, 1e30
 
 
-class TeiRequest(LenientRequest):
+class TeiRequest(TimedRequest):
     """Which texts answer the query best; an empty list is not a 422 error, as in TEI."""
 
     query: Question
-    texts: Annotated[list[RankedDocument], Field(json_schema_extra={"minItems": 1})]
+    texts: Annotated[list[RankedDocument], Field(fail_fast=True, json_schema_extra={"minItems": 1})]
     truncate: LenientFlag | None = None
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
     raw_scores: LenientFlag = False
@@ -86,11 +86,12 @@ def _inputs_shape(given: Any) -> str:
     return "pair" if isinstance(given, list) and given and isinstance(given[0], str) else "pairs"
 
 
-class PredictRequest(LenientRequest):
+class PredictRequest(TimedRequest):
     """One pair of a query and a text, or many: what a reranker of TEI classifies."""
 
     inputs: Annotated[
-        Annotated[Pair, Tag("pair")] | Annotated[list[Pair], Field(min_length=1), Tag("pairs")],
+        Annotated[Pair, Tag("pair")]
+        | Annotated[list[Pair], Field(fail_fast=True, min_length=1), Tag("pairs")],
         Discriminator(_inputs_shape),
     ]
     truncate: LenientFlag | None = None

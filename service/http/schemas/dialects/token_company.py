@@ -7,7 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from tamis.probes.errors import BadInput
-from tamis.service.http.schemas.base import LenientRequest, Question, Response, Text
+from tamis.service.http.schemas.base import (
+    LenientRequest,
+    Question,
+    Response,
+    Text,
+    TimedRequest,
+)
 from tamis.service.http.schemas.compress import CompressRequest, Document
 from tamis.service.http.schemas.compression import Compression
 
@@ -20,7 +26,7 @@ class CompressionSettings(LenientRequest):
     aggressiveness: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
-class InputRequest(LenientRequest):
+class InputRequest(TimedRequest):
     """One text; text between `<ttc_safe>` and `</ttc_safe>` is kept, the tags are removed."""
 
     input: Text
@@ -45,6 +51,7 @@ class InputRequest(LenientRequest):
             history=[],
             documents=[Document(text=text, keep=[list(span) for span in kept])],
             ratio=1 - self.compression_settings.aggressiveness,
+            timeout_ms=self.timeout_ms,
         )
 
 

@@ -16,6 +16,7 @@ from tamis.service.http.schemas.base import (
     Question,
     Response,
     Text,
+    TimedRequest,
     new_uuid,
     to_probability,
 )
@@ -73,11 +74,11 @@ class Candidate(LenientRequest):
     base_score: float | None = None
 
 
-class CandidatesRequest(LenientRequest):
+class CandidatesRequest(TimedRequest):
     """LibreChat's rag_api: which candidates answer the query best."""
 
     query: Question
-    candidates: list[Candidate]
+    candidates: Annotated[list[Candidate], Field(fail_fast=True)]
     profile: Text | None = None
     model: Text | None = None
     top_n: LenientCount | None = None
@@ -119,11 +120,11 @@ def candidates_answer(request: CandidatesRequest, found: Reranked, model: str) -
     )
 
 
-class DeepinfraRequest(LenientRequest):
+class DeepinfraRequest(TimedRequest):
     """Pairs of a query and a document; one query may be for all documents."""
 
-    queries: Annotated[list[Question], Field(min_length=1)]
-    documents: Annotated[list[RankedDocument], Field(min_length=1)]
+    queries: Annotated[list[Question], Field(fail_fast=True, min_length=1)]
+    documents: Annotated[list[RankedDocument], Field(fail_fast=True, min_length=1)]
     instruction: Text | None = None
 
     def sides(self) -> tuple[list[str], list[str]]:

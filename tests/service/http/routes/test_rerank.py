@@ -171,12 +171,12 @@ def test_no_pair_moves_another_by_methods_that_compare_documents_either(service)
     ("path", "body", "shape"),
     [
         ("/v2/rerank", {"query": "q", "documents": 3}, {"message"}),
-        ("/v1/rerank", {"query": "q", "documents": 3}, {"error"}),
-        ("/rerank", {"query": "q", "documents": 3}, {"error"}),
+        ("/v1/rerank", {"query": "q", "documents": 3}, {"error", "detail"}),
+        ("/rerank", {"query": "q", "documents": 3}, {"error", "detail"}),
         ("/rerank", {"query": "q", "texts": 3}, {"error", "error_type"}),
         ("/rerank", {"query": " ", "texts": ["a"]}, {"error", "error_type"}),
-        ("/score", {"text_1": "a"}, {"error"}),
-        ("/score", {"text_1": ["a", "b", "c"], "text_2": ["a", "b"]}, {"error"}),
+        ("/score", {"text_1": "a"}, {"error", "detail"}),
+        ("/score", {"text_1": ["a", "b", "c"], "text_2": ["a", "b"]}, {"error", "detail"}),
     ],
 )
 def test_errors_speak_the_dialect(service, path, body, shape):

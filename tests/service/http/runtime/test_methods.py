@@ -8,6 +8,8 @@ from tamis.compressors.registry import method_names, ships_for
 from tamis.probes.errors import BadInput
 from tamis.service.http.runtime.methods import served_method_names
 from tamis.service.http.runtime.settings import Settings
+from tests.compressors.methods.decision_kit import decision_server
+from tests.service.http.app_kit import BODY, NEEDLE, served
 
 
 def test_a_method_is_offered_only_where_its_probe_ships():
@@ -15,7 +17,28 @@ def test_a_method_is_offered_only_where_its_probe_ships():
     assert not ships_for("sentinel", "smollm2-135m-sharp")
     assert "sentinel" in served_method_names(Settings(proxy="smollm2-135m"))
     assert "sentinel" not in served_method_names(Settings(proxy="smollm2-135m-sharp"))
-    assert all(ships_for(name, "smollm2-135m") for name in method_names("compression"))
+    names = set(method_names("compression")) - {"systemone"}
+    assert all(ships_for(name, "smollm2-135m") for name in names)
+
+
+def test_a_decision_model_is_served_where_its_address_is_set():
+    assert "systemone" not in served_method_names(Settings())
+    with decision_server() as model:
+        settings = {"systemone_url": model.url, "systemone_model": "laya", "method": "lexical"}
+        with served(systemone_api_key="secret", **settings) as service:
+            answer = service.post("/v1/compress", **BODY, method="systemone")
+    assert answer.status_code == 200, answer.text
+    assert NEEDLE in answer.json()["text"]
+    assert model.bodies[0]["model"] == "laya"
+    assert model.headers[0]["authorization"] == "Bearer secret"
+
+
+def test_a_decision_model_that_is_away_is_a_503():
+    address = "http://127.0.0.1:9/v1/systemone"
+    with served(systemone_url=address, method="lexical") as service:
+        answer = service.post("/v1/compress", **BODY, method="systemone")
+    assert answer.status_code == 503
+    assert "gave no answer" in answer.json()["error"]["message"]
 
 
 def test_the_encoder_s_method_is_offered_only_where_the_encoder_is(tmp_path):

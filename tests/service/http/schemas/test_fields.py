@@ -19,7 +19,7 @@ from tamis.service.http.schemas.base import (
 from tamis.service.http.schemas.dialects.jina import JinaRequest
 from tamis.service.http.schemas.fields import REASONS, REFUSED, REQUESTS
 
-BASES = ("RankRequest", "RuleFields")
+BASES = ("RankRequest", "RuleFields", "TimedRequest")
 """Schemas that are only the parents of others."""
 
 

@@ -1,0 +1,150 @@
+"""A decision model behind a URL scores units: one pass over a passage answers a question a unit.
+
+The protocol is System One's (`probes/model/decisions.py`). A passage is sent as numbered units,
+with a question of type `noul` for each of them; its probability is the unit's score. Departures:
+none, for nobody has published how to score sentences by it; wording and sizes are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from tamis.compressors.features.bm25 import visible_texts
+from tamis.compressors.method import MethodInfo, ModelSource, ScoringMethod, best_unit_scores
+from tamis.compressors.types import Ranks, Scores
+from tamis.probes.errors import BadInput
+from tamis.probes.interruption import check_interruption
+from tamis.probes.model.decisions import DecisionClient
+from tamis.probes.text import Passage, Unit
+
+_MOST_UNITS, _MOST_CHARS = 64, 16_000
+"""Of one call: units that are asked about, and characters of text."""
+
+
+class SystemOne(ScoringMethod):
+    """Probabilities of a decision model, for units and for whole passages."""
+
+    info: ClassVar[MethodInfo] = MethodInfo(
+        "a decision model behind a URL, one question a unit (option url)",
+        "System One's protocol, /v1/systemone",
+    )
+
+    def __init__(
+        self,
+        url: str | None = None,
+        model: str = "default",
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        reader: Any = None,
+    ) -> None:
+        """A method over one endpoint.
+
+        Args:
+            url: of the endpoint, such as `http://localhost:8000/v1/systemone`.
+            model: its name there. api_key: sent as a bearer token.
+            timeout_s: for one call.
+            reader: a `DecisionClient`, or what decides like one, in place of these four.
+
+        Raises:
+            BadInput: there is no URL, or it is none of HTTP.
+        """
+        if reader is None and url is None:
+            raise BadInput(
+                "systemone asks a decision model and has no address of one; give the option url, "
+                "such as http://localhost:8000/v1/systemone (tamis serve: --systemone-url)"
+            )
+        self.reader = reader or DecisionClient(str(url), model, api_key, timeout_s)
+
+    @classmethod
+    def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
+        """The method with its options.
+
+        Raises:
+            BadInput: there is no URL, or it is none of HTTP.
+        """
+        return cls(**options)
+
+    @classmethod
+    def ships_for(cls, model: str) -> bool:
+        """No: a decision model is served where a service was given its address."""
+        return False
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """The probability that each unit helps to answer; a passage ranks by its best unit.
+
+        Raises:
+            DecisionFailed: the decision model gave no answer.
+        """
+        clock = time.perf_counter()
+        texts = visible_texts(passages, units)
+        values, tokens, calls = [0.0] * len(units), 0, 0
+        for group in _groups(units, texts):
+            check_interruption()
+            title = passages[units[group[0]].passage].title
+            instructions = {
+                str(u): f"Does sentence [{n}] help to answer the question?"
+                for n, u in enumerate(group, 1)
+            }
+            state = _state(question, title, _numbered([texts[u] for u in group]))
+            found = self.reader.decide(state, instructions)
+            calls, tokens = calls + 1, tokens + found.tokens_read
+            for u in group:
+                values[u] = found.probabilities[str(u)]
+        return Scores(
+            tuple(values),
+            best_unit_scores(values, units, len(passages)),
+            calibrated=True,
+            windows=calls,
+            tokens_read=tokens,
+            timings_ms={"read": (time.perf_counter() - clock) * 1e3},
+        )
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """The probability that each passage answers, by one question a passage.
+
+        Raises:
+            DecisionFailed: the decision model gave no answer.
+        """
+        clock = time.perf_counter()
+        values, tokens = list[float](), 0
+        for passage in passages:
+            check_interruption()
+            state = _state(question, passage.title, passage.text)
+            found = self.reader.decide(state, {"0": "Does the text answer the question?"})
+            values.append(found.probabilities["0"])
+            tokens += found.tokens_read
+        return Ranks(
+            tuple(values),
+            calibrated=True,
+            windows=len(values),
+            tokens_read=tokens,
+            timings_ms={"read": (time.perf_counter() - clock) * 1e3},
+        )
+
+
+def _groups(units: Sequence[Unit], texts: Sequence[str]) -> Iterator[list[int]]:
+    """Runs of units of one passage that are asked about in one call."""
+    group, chars = list[int](), 0
+    for u, unit in enumerate(units):
+        is_full = len(group) == _MOST_UNITS or chars + len(texts[u]) > _MOST_CHARS
+        if group and (is_full or unit.passage != units[group[0]].passage):
+            yield group
+            group, chars = [], 0
+        group.append(u)
+        chars += len(texts[u])
+    if group:
+        yield group
+
+
+def _numbered(texts: Sequence[str]) -> str:
+    return "\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
+
+
+def _state(question: str, title: str | None, text: str) -> str:
+    """What the decision model reads."""
+    return "\n".join([f"Question: {question}", "", *([title] if title else []), text])
+
+
+Method = SystemOne

@@ -1,0 +1,48 @@
+"""Answers of a route from the result cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import Request, Response
+
+from tamis.service.http.routes.base import log_entry, service_state
+from tamis.service.http.runtime.result_cache import KeptResult
+from tamis.service.http.schemas.fields import WARNINGS_HEADER
+from tamis.service.http.schemas.json import MEDIA_TYPE
+
+HEADER = "X-Tamis-Result-Cache"
+RESPONSES: dict[str, Any] = {
+    HEADER: {
+        "description": "Whether the answer was kept from an earlier, same request; only where the "
+        "service has a result cache.",
+        "schema": {"type": "string", "enum": ["hit", "miss"]},
+    }
+}
+_PARTIAL = b'"status":"partial"'
+"""Only an answer's own field reads like this: in a text, quotation marks are escaped."""
+
+
+async def answer_from_cache(request: Request, make: Callable[[], Awaitable[Response]]) -> Response:
+    """The kept answer to the same request, or the one that `make` makes, which is then kept.
+
+    An answer that another time would have been better is not kept: one made of what was read by a
+    deadline, or documents returned whole in place of an error.
+    """
+    state, entry = service_state(request), log_entry(request)
+    key = state.results.key_of(entry.key, await request.body())
+    if (kept := state.results.find(key)) is not None:
+        entry.tokens_in, entry.tokens_out = kept.tokens_in, kept.tokens_out
+        state.metrics.count_compression(kept.tokens_in, kept.tokens_out, entry.key)
+        return Response(
+            kept.body, media_type=MEDIA_TYPE, headers=dict([*kept.headers, (HEADER, "hit")])
+        )
+    answer = await make()
+    answer.headers[HEADER] = "miss"
+    body = bytes(answer.body)
+    if not entry.passthrough_codes and _PARTIAL not in body:
+        headers = tuple((n, answer.headers[n]) for n in (WARNINGS_HEADER,) if n in answer.headers)
+        tokens = (entry.tokens_in or 0, entry.tokens_out or 0)
+        state.results.keep(key, KeptResult(body, headers, *tokens))
+    return answer

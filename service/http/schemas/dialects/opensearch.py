@@ -1,0 +1,81 @@
+"""`POST /v1/highlight`: a remote model of OpenSearch's semantic highlighter (neural-search).
+
+Offsets are in UTF-16 code units, half-open: OpenSearch cuts Java strings with them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tamis.probes.errors import BadInput
+from tamis.service.http.schemas.base import Question, Response, Text, TimedRequest
+from tamis.service.http.schemas.compress import CompressRequest
+from tamis.service.http.schemas.compression import Compression
+
+THRESHOLD = 0.5
+
+
+class HighlightInput(TimedRequest):
+    """A question, and the text in which to highlight what answers it."""
+
+    question: Question
+    context: Text
+
+
+class HighlightRequest(TimedRequest):
+    """One question and one context, or many pairs in `inputs`."""
+
+    question: Question | None = None
+    context: Text | None = None
+    inputs: Annotated[list[HighlightInput], Field(fail_fast=True, min_length=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] = THRESHOLD
+    model: Text | None = None
+
+    def pairs(self) -> list[HighlightInput]:
+        """The questions with their contexts.
+
+        Raises:
+            BadInput: neither a question with a context nor inputs, or both.
+        """
+        single = self.question is not None and self.context is not None
+        if single == (self.inputs is not None) or (self.question is None) != (self.context is None):
+            raise BadInput("give question and context, or inputs, a list of such pairs")
+        if self.inputs is not None:
+            return self.inputs
+        return [HighlightInput(question=str(self.question), context=str(self.context))]
+
+    def compress_request(self, pair: HighlightInput, method: str | None) -> CompressRequest:
+        """A pair in our own dialect."""
+        return CompressRequest(
+            query=pair.question,
+            documents=[pair.context],
+            threshold=self.threshold,
+            model=method,
+            history=[],
+            offset_unit="utf16",
+            timeout_ms=pair.timeout_ms or self.timeout_ms,
+        )
+
+
+class Highlight(Response):
+    """A sentence that answers: `context[start:end]` in UTF-16 code units."""
+
+    start: int
+    end: int
+
+
+class Highlights(Response):
+    """The sentences of a context that answer, in their order; a list for each of many inputs."""
+
+    highlights: list[Highlight] | list[list[Highlight]]
+
+
+def highlights_of(found: Compression) -> list[Highlight]:
+    """What was kept of the one document."""
+    return [
+        Highlight(start=span.start, end=span.end)
+        for result in found.results or ()
+        for span in result.relevant_spans or ()
+    ]

@@ -1,0 +1,63 @@
+"""Work in Python waits for one of few threads, and is refused where it would wait too long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tamis.service.engine.errors import Overloaded
+from tamis.service.engine.thread_pool import BoundedPool, request_bytes
+
+
+async def run_and_refuse(limit_s: float, most: int, waiting: int, held: threading.Event) -> float:
+    """What a pool says to one piece more, after one that took a tenth of a second."""
+    pool = BoundedPool(1, "test", most)
+    request_bytes.set(90_000)  # a hundred thousand with the overhead: a megabyte a second
+    try:
+        await pool.submit(lambda: threading.Event().wait(0.1), limit_s)
+        for _ in range(waiting):
+            pool.submit(held.wait, 60.0)
+        with pytest.raises(Overloaded) as refused:
+            pool.submit(held.wait, limit_s)
+        return refused.value.retry_after_s
+    finally:
+        held.set()
+        pool.close()
+
+
+def test_more_pieces_than_the_most_are_refused():
+    assert asyncio.run(run_and_refuse(60.0, 3, 3, threading.Event())) > 0
+
+
+def test_work_that_would_be_done_too_late_is_refused_with_the_time_until_it_is_not():
+    """Twenty pieces wait, for at least two seconds: one more is not done within one."""
+    retry_after_s = asyncio.run(run_and_refuse(1.0, 100, 20, threading.Event()))
+    assert 1.0 < retry_after_s < 10
+
+
+def test_work_that_nothing_stands_before_is_taken_whatever_its_size():
+    async def run() -> str:
+        pool = BoundedPool(1, "test", 1)
+        await pool.submit(lambda: threading.Event().wait(0.05), 1.0)
+        request_bytes.set(10**9)
+        return await pool.submit(lambda: "done", 0.5)
+
+    assert asyncio.run(run()) == "done"
+
+
+def test_work_that_is_cancelled_before_it_begins_never_begins():
+    begun = []
+
+    async def run() -> None:
+        pool, held = BoundedPool(1, "test", 9), threading.Event()
+        first = pool.submit(held.wait, 60.0)
+        second = pool.submit(lambda: begun.append(1), 60.0)
+        second.cancel()
+        held.set()
+        await first
+        await pool.submit(lambda: None, 60.0)
+
+    asyncio.run(run())
+    assert begun == []
