@@ -190,11 +190,13 @@ class LivezProbe(threading.Thread):
         self.is_done = threading.Event()
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while not self.is_done.wait(ASKED_EVERY_S):
             began = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             connection.request("GET", "/livez")
-            connection.getresponse().read()
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
             self.figures.livez_s.append(time.monotonic() - began)
             self.figures.rss_most = max(self.figures.rss_most, resident_bytes(self.pid))
 
