@@ -171,6 +171,27 @@ def test_every_value_of_the_chart_is_used_and_every_use_has_a_value():
     assert {name.split(".")[0] for name in used} == top
 
 
+def test_the_autoscaler_reads_a_meter_that_there_is_and_that_the_adapter_offers():
+    text = (CHART / "templates/scaling.yaml").read_text("utf-8")
+    (meter,) = re.findall(r"metric: \{name: (\w+)\}", text)
+    assert meter.removeprefix("tamis_") in GAUGES
+    rules = yaml.safe_load((DEPLOY / "prometheus/adapter.yml").read_text("utf-8"))["rules"]
+    (rule,) = rules["custom"]
+    assert rule["seriesQuery"].startswith(f"{meter}{{")
+    assert rule["name"] == {"matches": f"^{meter}$", "as": meter}
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+    limits = {k.name: k.default for k in KNOBS}
+    assert 0 < 8192 < limits["queue_tokens"]  # the value that values.yaml proposes
+
+
+def test_an_autoscaler_goes_by_cpu_or_by_the_queue_or_is_refused():
+    text = (CHART / "templates/scaling.yaml").read_text("utf-8")
+    either = "not (or .Values.autoscaling.cpuPercent .Values.autoscaling.queueTokens)"
+    assert text.index(either) < text.index("HorizontalPodAutoscaler")
+    for value in ("cpuPercent", "queueTokens"):
+        assert f"{{{{- if .Values.autoscaling.{value} }}}}" in text
+
+
 def test_the_scripts_are_sound():
     for script in sorted(DEPLOY.glob("*.sh")):
         assert subprocess.run(["sh", "-n", script], check=False).returncode == 0, script
