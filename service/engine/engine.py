@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tamis.compressors.reading.long_range import innermost_reader
 from tamis.compressors.reading.windows import Reader
 from tamis.probes.prompt import Prompt
-from tamis.service.engine.errors import OutOfTime, Overloaded, Unavailable, WorkerDied
+from tamis.service.engine.errors import LimitPassed, Overloaded, Unavailable, WorkerDied
 from tamis.service.engine.queue import QueueLoad, RequestQueue
 from tamis.service.engine.reader import EngineReader
 from tamis.service.engine.request import QueuedRequest
@@ -144,7 +144,7 @@ class Engine:
         self.queue.close()
         served = self.queue.wait_until_empty(timeout_s)
         for request in self.queue.requests():
-            request.end(OutOfTime("the service shut down before this was done", 1.0))
+            request.end(LimitPassed("the service shut down before this was done", 1.0))
             self.queue.remove(request)
         self._stop.set()
         self._worker.join(1.0)

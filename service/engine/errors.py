@@ -66,7 +66,11 @@ class ClientDisconnected(Refused):
 
 
 class OutOfTime(Refused):
-    """The answer would come too late."""
+    """The answer would come later than the caller allowed."""
+
+
+class LimitPassed(OutOfTime):
+    """The answer would come later than the service allows."""
 
 
 class WorkerDied(Refused):

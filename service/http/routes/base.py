@@ -10,7 +10,13 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
-from tamis.service.engine.errors import Overloaded, TooLarge, TooLong, Unauthorized
+from tamis.service.engine.errors import (
+    OutOfTime,
+    Overloaded,
+    TooLarge,
+    TooLong,
+    Unauthorized,
+)
 from tamis.service.http.middleware.request_log import (
     PASSTHROUGH_HEADER,
     RequestLogEntry,
@@ -146,7 +152,8 @@ def note_passthrough(
         Exception: the error itself, where the caller wants it or has made the mistake.
     """
     failure = failure_of(error)
-    is_ours = failure.status >= _SERVER_ERROR or isinstance(error, Overloaded | TooLong)
+    of_time = isinstance(error, Overloaded | TooLong | OutOfTime)
+    is_ours = failure.status >= _SERVER_ERROR or of_time
     if on_error == "fail" or not is_ours:
         raise error
     entry.add_fault(error)

@@ -38,7 +38,7 @@ _Timeout = Annotated[
 @routes.get(
     "/v1/retrieve/{hash}",
     response_model=RetrievedOriginal,
-    responses=error_responses(404, 422, 504, post=False),
+    responses=error_responses(404, 408, 422, 504, post=False),
     summary="What was left out of a conversation",
 )
 async def retrieve_original(

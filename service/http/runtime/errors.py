@@ -21,6 +21,7 @@ from tamis.service.engine.errors import (
     AmbiguousLength,
     ClientDisconnected,
     EmptyInput,
+    LimitPassed,
     Malformed,
     MethodNotAllowed,
     NotFound,
@@ -156,7 +157,10 @@ TABLE: dict[type[Exception], Failure] = {
         "unhealthy",
         "The model is unavailable; retry after the time in Retry-After.",
     ),
-    OutOfTime: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time limit was exceeded."),
+    OutOfTime: Failure(
+        408, _INVALID_REQUEST, "timeout_ms", "validation", "It takes longer than timeout_ms."
+    ),
+    LimitPassed: Failure(504, _SERVER_ERROR, "timeout", "backend", "The time limit was exceeded."),
     # ProxyMissing, BadModelFile and similar: the service was set up wrongly
     TamisError: Failure(
         503,

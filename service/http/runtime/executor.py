@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
-from tamis.service.engine.errors import ClientDisconnected, OutOfTime
+from tamis.service.engine.errors import ClientDisconnected, LimitPassed
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.engine.thread_pool import BoundedPool
 
@@ -89,7 +89,8 @@ class RequestExecutor:
         Work that looks whether it shall go on (`probes/interruption.py`) stops at the deadline.
 
         Raises:
-            Overloaded: at once, if there is no room. OutOfTime: a time limit passed.
+            Overloaded: at once, if there is no room. OutOfTime: a time limit passed; LimitPassed
+                is the service's own.
         """
 
         def work_until_deadline(request: QueuedRequest) -> T:
@@ -174,9 +175,9 @@ class RequestExecutor:
             raise self.out_of_time()
         return left_s
 
-    def out_of_time(self) -> OutOfTime:
+    def out_of_time(self) -> LimitPassed:
         """The error of a call that takes longer than the service's time limit."""
-        return OutOfTime(
+        return LimitPassed(
             f"the request was not done within {self.timeout_s:g} s; send fewer or shorter "
             "documents, or start the service with a longer --timeout-s"
         )
