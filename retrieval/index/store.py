@@ -220,6 +220,13 @@ class CorpusIndex:
             "searches": dict(Counter(structure_kind(segment.files) for segment in self._segments)),
             "proxy": recipe.get("model"),
             "heads": recipe.get("heads"),
+            "kept_by": (self.manifest.settings.kv or {}).get("model"),
+            "kept_bytes": sum(
+                file.size
+                for entry in entries
+                for file in entry.files
+                if Path(file.path).name.startswith("kv")
+            ),
             "language": self.manifest.settings.language,
             "chunk_chars": self.manifest.settings.chunk_chars,
             "tamis": self.manifest.tamis,
