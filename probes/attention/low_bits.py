@@ -117,7 +117,7 @@ def unpack_codes(packed: Tensor, bits: int, components: int) -> Tensor:
 def _ranges(exact: Tensor, bits: int, axis: int) -> tuple[Tensor, Tensor]:
     """The lowest level and the step of each channel or token, fp16."""
     levels = 2**bits - 1
-    if not exact.shape[axis]:
+    if not exact.numel():
         empty = exact.new_zeros(()).expand(*_reduced(exact.shape, axis)).half()
         return empty, empty
     low, high = exact.amin(axis, keepdim=True), exact.amax(axis, keepdim=True)

@@ -15,6 +15,7 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.kv_cache.eviction import KeptPassage, Needs
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.model.query_states import question_states
+from tamis.probes.model.sequence_rows import sequence_rows
 from tamis.probes.prompt import PassageTokens, Prompt, QuestionTokens
 from tamis.probes.signal import Want
 
@@ -102,23 +103,15 @@ class PassageRows:
         if needs == "rows":
             return self.asked_rows(ids, kept, self.bank)
         if needs == "own_rows":
-            return self._recorded(ids, (0, len(ids)), "question_mean", len(ids))
+            rows = (0, len(ids))
+            return sequence_rows(self.proxy, ids, rows, "question_mean", self.layers)
         if needs == "repeated_rows":
             again = self.proxy.layout.tokenizer.encode(REPEAT).ids
             sequence = (*ids, *again, *ids)
             rows = (len(sequence) - len(ids), len(sequence))
-            return self._recorded(sequence, rows, "question", len(ids)).amax(2, keepdim=True)
+            drawn = sequence_rows(self.proxy, sequence, rows, "question", self.layers)
+            return drawn[..., : len(ids)].amax(2, keepdim=True)
         return None
-
-    def _recorded(
-        self, sequence: Sequence[int], rows: tuple[int, int], group: str, tokens: int
-    ) -> Tensor:
-        """Rows of one sequence behind the opening, over its first tokens: `[L, H, R, N]`."""
-        opening = self.proxy.opening_kv()
-        want = Want(tuple(range(self.layers)), (group,))  # type: ignore[arg-type]
-        recorder = self.proxy._run([tuple(sequence)], [rows], [opening], want)
-        start = opening[0].keys.shape[1]
-        return torch.stack([w[..., start : start + tokens] for w in recorder.weights[0]])
 
     def _want(self) -> Want:
         return Want(tuple(range(self.layers)))

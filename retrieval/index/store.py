@@ -32,6 +32,7 @@ from tamis.retrieval.index.rank_fusion import (
     top_indexes,
 )
 from tamis.retrieval.storage.chunks import chunk_id
+from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import Segment
@@ -221,12 +222,7 @@ class CorpusIndex:
             "proxy": recipe.get("model"),
             "heads": recipe.get("heads"),
             "kept_by": (self.manifest.settings.kv or {}).get("model"),
-            "kept_bytes": sum(
-                file.size
-                for entry in entries
-                for file in entry.files
-                if Path(file.path).name.startswith("kv")
-            ),
+            "kept_bytes": sum(map(kept_bytes, entries)),
             "language": self.manifest.settings.language,
             "chunk_chars": self.manifest.settings.chunk_chars,
             "tamis": self.manifest.tamis,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tamis.retrieval.storage.files import CheckedFile, save_array
 
 if TYPE_CHECKING:
+    from tamis.retrieval.storage.manifest import SegmentEntry
     from tamis.retrieval.storage.segment import Segment
 
 KeptWindow = tuple[str, bytes]
@@ -62,6 +63,11 @@ class KeptWindows:
         for window in range(int(self.chunks[chunk]), int(self.chunks[chunk + 1])):
             start, stop = int(self._starts[window]), int(self._starts[window + 1])
             yield self._keys[window].tobytes().hex(), self._data.read(start, stop)
+
+
+def kept_bytes(entry: SegmentEntry) -> int:
+    """What kept readings take of a segment on disk."""
+    return sum(file.size for file in entry.files if Path(file.path).name.startswith("kv"))
 
 
 def kept_windows(segment: Segment) -> KeptWindows | None:

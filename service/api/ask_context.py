@@ -21,7 +21,6 @@ from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
-from tamis.service.api.kept_chunks import cache_of
 
 Reading = Literal["cold", "warm", "none"]
 TOP_K = 20
@@ -127,7 +126,10 @@ def ask_context(
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
         return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
-    cache = cache_of(opened) if cache is None else cache
+    if cache is None and opened.manifest.settings.kv is not None:
+        from tamis.service.api.kept_chunks import cache_of
+
+        cache = cache_of(opened)
     result = compress(
         question,
         [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],

@@ -19,7 +19,6 @@ from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCount
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest
-from tamis.service.api import kept_chunks
 from tamis.service.files.corpus import (
     CorpusFields,
     corpus_fingerprint,
@@ -70,7 +69,7 @@ def index_settings(
     if vectors is not None and vectors not in VECTORS:
         raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
     keys = _load_recipe(proxy, recipe).as_json() if model else None
-    kv = kept_chunks.reading_settings(language, root) if keep_kv else None
+    kv = _reading_settings(language, root) if keep_kv else None
     return IndexSettings(
         chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None, kv
     )
@@ -185,8 +184,18 @@ def load_readers(
         from tamis.probes.model.encoder import Encoder
 
         vectors = Encoder.from_folder(zoo.locate(settings.vectors, root))
-    kv = kept_chunks.load_keeper(settings, root) if settings.kv is not None else None
-    return ChunkModels(keys, vectors, kv=kv)
+    keeper = None
+    if settings.kv is not None:
+        from tamis.service.api.kept_chunks import load_keeper
+
+        keeper = load_keeper(settings, root)
+    return ChunkModels(keys, vectors, kv=keeper)
+
+
+def _reading_settings(language: str, root: Path | None) -> dict[str, Any]:
+    from tamis.service.api.kept_chunks import reading_settings
+
+    return reading_settings(language, root)
 
 
 def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:

@@ -245,7 +245,13 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        text = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
+        text = (
+            decimal(value)
+            if name.endswith("bytes")
+            else f"{value:,}"
+            if type(value) is int
+            else value
+        )
         listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:

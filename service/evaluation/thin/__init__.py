@@ -1,4 +1,4 @@
 """What kept passages can lose: eviction policies and storages, all from one reading of each.
 
-May import whatever `service/evaluation` may.
+Imports `evaluation.evidence`, `evaluation.attention`, `api`, `datasets`, `compressors`, `probes`.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tamis.compressors import registry
@@ -99,12 +100,12 @@ def bank_rows(
     kv_heads = int(reader.proxy.config.num_key_value_heads)
     rows.sizes = key_head_sizes(method.probe, kv_heads)
     if any(candidate.policy == "moa" for candidate in plan.candidates):
-        file = plan.folder / f"spans.{reader.card.name}.{plan.bank.name}.pt"
+        file = plan.folder / f"spans.{reader.card.name}.{plan.bank.name}.safetensors"
         rows.span_losses = _stored(file)
         if rows.span_losses is None:
             prompts = _calibration_prompts(reader, records)
             rows.span_losses = span_losses(method, reader, prompts, kv_heads, report)
-            torch.save(rows.span_losses, file)
+            save_file({"losses": rows.span_losses}, file)
     return rows
 
 
@@ -184,5 +185,4 @@ def _calibration_prompts(reader: CachedReader, records: Sequence[Any]) -> list[P
 def _stored(file: Path) -> Tensor | None:
     if not file.is_file():
         return None
-    found: Tensor = torch.load(file, weights_only=True)
-    return found
+    return load_file(file)["losses"]
