@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class PassageRows:
     sizes: Tensor | None = None
     span_losses: Tensor | None = None
     kept_ms: float = 0.0
-    _queries: dict[int, Tensor] = field(default_factory=dict)
+    _queries: OrderedDict[Any, Tensor] = field(default_factory=OrderedDict)
     _read: OrderedDict[tuple[Needs, tuple[int, ...]], tuple[Tensor | None, float]] = field(
         default_factory=OrderedDict
     )
@@ -62,7 +63,7 @@ class PassageRows:
             keys,
             torch.stack(values),
             self._kept_rows(ids, kept, needs),
-            self.bank_queries(len(ids)) if needs == "queries" else None,
+            self.queries(self.bank, len(ids)) if needs == "queries" else None,
             self.sizes,
             self.span_losses,
             seed=hash(tuple(ids)) & 0x7FFFFFFF,
@@ -77,13 +78,16 @@ class PassageRows:
         signals = self.proxy.read_cached(prompts, [kept] * len(prompts), self._want())
         return torch.cat([signal.weights for signal in signals], 2)
 
-    def bank_queries(self, tokens: int) -> Tensor:
-        """Query states of the bank's rows behind a passage of that length: `[L, H, B, d]`."""
+    def queries(self, questions: Sequence[QuestionTokens], tokens: int) -> Tensor:
+        """Query states of all their rows behind a passage of about that length: `[L, H, B, d]`."""
         room = -(-tokens // _ROOM_STEP) * _ROOM_STEP
-        if room not in self._queries:
-            states = question_states(self.proxy, self.bank, range(self.layers), room)
-            self._queries[room] = torch.cat(list(states), 2)
-        return self._queries[room]
+        key = (room, tuple(question.ids for question in questions))
+        if key not in self._queries:
+            states = question_states(self.proxy, questions, range(self.layers), room)
+            self._queries[key] = torch.cat(list(states), 2)
+            if len(self._queries) > _KEPT_PASSAGES:
+                self._queries.popitem(last=False)
+        return self._queries[key]
 
     def _kept_rows(self, ids: Sequence[int], kept: KVLayers, needs: Needs) -> Tensor | None:
         """Rows of a passage, read once for all shares of a policy."""

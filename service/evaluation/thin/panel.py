@@ -20,7 +20,6 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer
 from tamis.probes.kv_cache.cache import CachedReader
 from tamis.probes.kv_cache.passage_rows import PassageRows
-from tamis.probes.model.query_states import question_states
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
@@ -133,9 +132,7 @@ class _ThinReader:
         measures.bytes_exact += thinned.bytes_exact
         measures.bytes_int8 += thinned.bytes_int8
         measures.fill_ms.append(thinned.fill_ms)
-        states = next(
-            question_states(self.proxy, [prompt.question], range(len(kept) - 1), len(ids))
-        )
+        states = self.rows.queries([prompt.question], len(ids))[: len(kept) - 1]
         mass, error = compare_attention(states, kept, thinned)
         measures.mass.append(mass)
         measures.output_error.append(error)

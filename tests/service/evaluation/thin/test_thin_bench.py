@@ -123,7 +123,10 @@ def test_the_command_measures_real_passages(tmp_path):
     text = "Nothing happened. The harbour closed in 1907. People went on. Bread was cheap then. "
     record = {
         "question": "When did the harbour close?",
-        "docs": [{"title": "M", "text": text, "sents": [[0, 17], [18, 45]], "gold": [1]}],
+        "docs": [
+            {"title": "M", "text": text, "sents": [[0, 17], [18, 45]], "gold": [1]},
+            {"title": "N", "text": "Rooms are painted in spring.", "sents": [], "gold": []},
+        ],
     }
     for name in ("judge", "bank"):
         file = tmp_path / f"{name}.jsonl"
