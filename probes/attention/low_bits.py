@@ -61,8 +61,8 @@ class LowBitVectors:
 
     def to(self, device: str | torch.device) -> LowBitVectors:
         """The same vectors on another device."""
-        parts = (part.to(device) for part in (self.packed, self.lows, self.steps))
-        return LowBitVectors(*parts, self.bits, self.shape)
+        packed, lows, steps = (part.to(device) for part in (self.packed, self.lows, self.steps))
+        return LowBitVectors(packed, lows, steps, self.bits, self.shape)
 
     def dequantize_into(self, target: Tensor) -> None:
         """Writes the vectors, in the dtype of the target."""
@@ -85,7 +85,7 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
         plane = (codes >> shift) & (2**width - 1)
         plane = torch.nn.functional.pad(plane, (0, each * parts - plane.shape[1]))
         byte = torch.zeros_like(plane[:, :each])
-        for p, part in enumerate(plane.split(each, 1) if each else ()):
+        for p, part in enumerate(torch.split(plane, each, 1) if each else ()):
             byte |= part << (p * width)
         planes.append(byte)
         shift += width

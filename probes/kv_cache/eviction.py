@@ -170,4 +170,9 @@ def ragged_plan(kept: Tensor) -> EvictionPlan:
 
 def group_mean(rows: Tensor, kv_heads: int) -> Tensor:
     """The mean over the query heads of each key head: `[L, H, ...]` to `[L, Hkv, ...]`."""
-    return rows.unflatten(1, (kv_heads, -1)).mean(2)
+    return by_key_head(rows, kv_heads).mean(2)
+
+
+def by_key_head(rows: Tensor, kv_heads: int) -> Tensor:
+    """Query heads beside their key head: `[L, H, ...]` to `[L, Hkv, H / Hkv, ...]`."""
+    return rows.reshape(rows.shape[0], kv_heads, -1, *rows.shape[2:])

@@ -117,7 +117,10 @@ def _to_vectors(tensors: Mapping[str, Tensor], part: str) -> list[Vectors]:
         return [Int8Vectors(codes, scales) for codes, scales in pairs]
     bits, *shape = tensors[f"{part}.shape"].tolist()
     parts = (tensors[f"{part}.{name}"] for name in ("packed", "lows", "steps"))
-    return [LowBitVectors(*each, bits, torch.Size(shape)) for each in zip(*parts, strict=True)]
+    return [
+        LowBitVectors(packed, lows, steps, bits, torch.Size(shape))
+        for packed, lows, steps in zip(*parts, strict=True)
+    ]
 
 
 def _layer(keys: Vectors, values: Vectors) -> StoredKVLayer:

@@ -17,6 +17,7 @@ from tamis.probes.kv_cache.eviction import (
     EvictionInfo,
     EvictionPlan,
     KeptPassage,
+    by_key_head,
     check_share,
     needed,
     ragged_plan,
@@ -35,7 +36,7 @@ class KvZip:
         check_share(share)
         layers, heads, tokens = passage.shape
         rows = needed(passage.rows, "repeated rows").amax(2)
-        scores = rows.unflatten(1, (heads, -1)).amax(2)
+        scores = by_key_head(rows, heads).amax(2)
         best = scores.argmax(-1, keepdim=True)
         scores = scores.scatter(-1, best, float("inf"))  # at least one a head
         budget = max(layers * heads, int(share * layers * heads * tokens))

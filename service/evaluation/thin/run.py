@@ -16,7 +16,7 @@ from tamis.compressors.methods.question_rows import QuestionRows, isolated_featu
 from tamis.compressors.reading.windows import Reading, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
-from tamis.probes.kv_cache.eviction import SPANS, ragged_plan
+from tamis.probes.kv_cache.eviction import SPANS, by_key_head, ragged_plan
 from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.probes.probing.linear import LinearProbe
@@ -116,7 +116,7 @@ def key_head_sizes(probe: LinearProbe, kv_heads: int) -> Tensor:
     """
     layers, heads = probe.card.layers, probe.card.heads
     of_heads = probe.weights["alone"][: 2 * layers * heads].view(2, layers, heads)
-    return of_heads.norm(dim=0).unflatten(1, (kv_heads, -1)).amax(-1)
+    return by_key_head(of_heads.norm(dim=0), kv_heads).amax(-1)
 
 
 def span_losses(
