@@ -163,8 +163,10 @@ def candidate_cosines(cosines: Tensor, candidates: Tensor) -> Tensor:
     """The cosines of the candidates, and a low one for all other units, `[U]`.
 
     Args:
-        cosines: `[U]`; those of other units are not looked at.
+        cosines: `[U]`; those of other units are not looked at. A candidate without one is such a
+            unit: features that were kept in fp16 may choose another unit at the edge.
     """
+    candidates = candidates[cosines[candidates].isfinite()]
     known = cosines[candidates]
     filled = torch.full_like(cosines, float(known.quantile(_FILL_QUANTILE)))
     filled[candidates] = known

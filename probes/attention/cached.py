@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.int8 import Int8Vectors
-from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, count_tokens, placement_of
 from tamis.probes.attention.recorder import KVLayer, StopForward
 from tamis.probes.attention.rows import group_rows, group_rows_fp32
+from tamis.probes.attention.thin_layer import Vectors
+from tamis.probes.attention.tile_masks import TileMasks
 from tamis.probes.signal import RowGroup
 
 TILE_BYTES = 2 << 20
@@ -33,7 +34,6 @@ TILE_BYTES = 2 << 20
 docs/log/kept-passages.md#2026-11-24-warm-against-cold."""
 
 _GPU_TILE_BYTES = 256 << 20
-_NEVER_SEEN = 1 << 30  # a position that no token attends to
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class CachedPrompt:
     @property
     def passage_tokens(self) -> int:
         """The number of cached tokens."""
-        return self.passage_kv[0].keys.shape[1]
+        return count_tokens(self.passage_kv)
 
 
 @dataclass(slots=True)
@@ -71,10 +71,9 @@ class _Tile:
         """The length R of the question piece, the same for all prompts."""
         return self.prompts[0].question_tokens
 
-    @property
-    def max_passage_tokens(self) -> int:
-        """The length of the longest passage."""
-        return max(prompt.passage_tokens for prompt in self.prompts)
+    def kept(self, layer: int) -> list[StoredKVLayer]:
+        """What is kept of each passage in a layer."""
+        return [prompt.passage_kv[layer] for prompt in self.prompts]
 
 
 class CachedAttention:
@@ -100,7 +99,7 @@ class CachedAttention:
         self.last, self.device = max(layers), device
         self._opening_tokens = opening[0].keys.shape[1]
         self._buffers: dict[str, Tensor] = {}
-        self._causal_masks: dict[int, Tensor] = {}
+        self._masks = TileMasks(self._opening_tokens, device)
         self._tiles = list(self._make_tiles(prompts))
 
     def attend(
@@ -128,11 +127,15 @@ class CachedAttention:
         return torch.cat(outs)[None]
 
     def weights(self) -> Iterator[Tensor]:
-        """The recorded rows, prompt by prompt: `[L, H, R', N]` fp32 over the cached tokens."""
+        """The recorded rows, prompt by prompt: `[L, H, R', N]` fp32 over the passage's tokens."""
         for tile in self._tiles:
             for t, prompt in enumerate(tile.prompts):
-                stop = prompt.passage_tokens
-                yield torch.stack([layer[t, ..., :stop] for layer in tile.weights])
+                yield torch.stack(
+                    [
+                        _spread(weights[t], prompt.passage_kv[layer])
+                        for layer, weights in zip(sorted(self.layers), tile.weights, strict=True)
+                    ]
+                )
 
     def _make_tiles(self, prompts: Sequence[CachedPrompt]) -> Iterator[_Tile]:
         heads, _, size = self.opening[0].keys.shape
@@ -160,14 +163,15 @@ class CachedAttention:
         """
         T, H, R, d = q.shape
         dtype = q.dtype if blocked.is_faster(q) else torch.float32
-        passages = [prompt.passage_kv[layer].keys for prompt in tile.prompts]
+        kept = tile.kept(layer)
+        passages = [one.keys for one in kept]
         keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, passages)
         heads, columns = keys.shape[1:3]
         logits = self._buffer("logits", (T, heads, H // heads * R, columns), dtype)
         scaled = (q.to(dtype) * scale).reshape(T, heads, -1, d)
         torch.matmul(scaled, keys.transpose(2, 3), out=logits)
         grown = logits.view(T, H, R, columns)
-        self._mask_logits(tile, grown, window)
+        self._masks.apply(grown, kept, window, tile.window_masks)
         if dtype != torch.float32:
             return grown.softmax(-1), None
         grown.sub_(grown.amax(-1, keepdim=True)).exp_()
@@ -178,7 +182,7 @@ class CachedAttention:
     ) -> Tensor:
         """The values, weighted by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
-        passages = [prompt.passage_kv[layer].values for prompt in tile.prompts]
+        passages = [one.values for one in tile.kept(layer)]
         values = self._lay_out("values", v.dtype, self.opening[layer].values, v, passages)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
         out = out.view(T, H, R, -1)
@@ -192,7 +196,7 @@ class CachedAttention:
         dtype: torch.dtype,
         opening: Tensor,
         new: Tensor,
-        passages: Sequence[Tensor | Int8Vectors],
+        passages: Sequence[Vectors],
     ) -> Tensor:
         """Opening, question and passages of one tile side by side: `[T, Hkv, C, d]`."""
         T, heads, R, d = new.shape
@@ -203,7 +207,7 @@ class CachedAttention:
         out[:, :, self._opening_tokens : start] = new
         for t, one in enumerate(passages):
             target = out[t, :, start : start + one.shape[1]]
-            one.dequantize_into(target) if isinstance(one, Int8Vectors) else target.copy_(one)
+            target.copy_(one) if isinstance(one, Tensor) else one.dequantize_into(target)
         return out
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -213,38 +217,6 @@ class CachedAttention:
             # zeros, not empty: padding gets no weight, and 0 times a NaN left there would be NaN
             buffer = self._buffers[name] = torch.zeros(size, dtype=dtype, device=self.device)
         return buffer[:size].view(shape)
-
-    def _mask_logits(self, tile: _Tile, logits: Tensor, window: int | None) -> None:
-        """Sets to -inf what a token must not attend to: later tokens, padding, outside a window."""
-        if window is not None:
-            logits.add_(self._window_mask(tile, window))
-            return
-        R, start = tile.question_tokens, self._opening_tokens + tile.question_tokens
-        logits[..., self._opening_tokens : start].masked_fill_(self._causal_mask(R), -torch.inf)
-        for t, prompt in enumerate(tile.prompts):
-            if prompt.passage_tokens < tile.max_passage_tokens:
-                logits[t, ..., start + prompt.passage_tokens :] = -torch.inf
-
-    def _causal_mask(self, R: int) -> Tensor:
-        """True where the column's token comes after the row's: `[R, R]`."""
-        if R not in self._causal_masks:
-            self._causal_masks[R] = torch.ones(R, R, dtype=torch.bool, device=self.device).triu(1)
-        return self._causal_masks[R]
-
-    def _window_mask(self, tile: _Tile, window: int) -> Tensor:
-        """0 where a token attends to a column, else -inf: `[T, 1, R, C]`, made once per pass."""
-        if window not in tile.window_masks:
-            h = self._opening_tokens
-            lengths = torch.tensor([prompt.passage_tokens for prompt in tile.prompts])[:, None]
-            new = h + lengths + torch.arange(tile.question_tokens)
-            passage = torch.arange(tile.max_passage_tokens)
-            passage = torch.where(passage < lengths, h + passage, _NEVER_SEEN)
-            opening = torch.arange(h).expand(len(lengths), h)
-            column, row = torch.cat((opening, new, passage), 1)[:, None], new[:, :, None]
-            hidden = (column > row) | (column <= row - window)
-            zeros = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-            tile.window_masks[window] = zeros[:, None].to(self.device)
-        return tile.window_masks[window]
 
 
 def _question_shape(prompt: CachedPrompt) -> tuple[int, int]:
@@ -270,3 +242,10 @@ def _group_tile_rows(
     if groups == ("question_mean",):
         return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ rows
     return group_rows(rows / sums, groups)
+
+
+def _spread(weights: Tensor, layer: StoredKVLayer) -> Tensor:
+    """Weights of a layer's columns, then padding, `[H, R', C]`, of its tokens."""
+    own = weights[..., : layer.keys.shape[1]]
+    placement = placement_of(layer)
+    return own if placement is None else placement.spread(own)

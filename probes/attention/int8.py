@@ -38,6 +38,11 @@ class Int8Vectors:
         """The shape of the vectors."""
         return self.codes.shape
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.codes.nbytes + self.scales.nbytes
+
     def to(self, device: str | torch.device) -> Int8Vectors:
         """The same vectors on another device."""
         return Int8Vectors(self.codes.to(device), self.scales.to(device))

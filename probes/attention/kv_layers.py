@@ -12,14 +12,29 @@ import torch
 
 from tamis.probes.attention.int8 import Int8KVLayer
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt
 
 ExactKVLayers = tuple[KVLayer, ...]
 """Keys and values of some tokens, layer by layer."""
 
-KVLayers = Sequence[KVLayer | Int8KVLayer]
-"""Keys and values of some tokens, layer by layer: exact, or in 8 bits."""
+StoredKVLayer = KVLayer | Int8KVLayer | ThinKVLayer
+"""Keys and values of some tokens in one layer: exact, in 8 bits, or thinned."""
+
+KVLayers = Sequence[StoredKVLayer]
+"""Keys and values of some tokens, layer by layer."""
+
+
+def count_tokens(layers: KVLayers) -> int:
+    """The number of tokens whose keys these are, or of which they were thinned."""
+    first = layers[0]
+    return first.tokens if isinstance(first, ThinKVLayer) else first.keys.shape[1]
+
+
+def placement_of(layer: StoredKVLayer) -> Placement | None:
+    """Which tokens the columns of a layer stand for; None where column t is token t."""
+    return layer.placement if isinstance(layer, ThinKVLayer) else None
 
 
 def join_kv(opening: ExactKVLayers, following: Sequence[KVLayer]) -> ExactKVLayers:
@@ -47,7 +62,7 @@ def passage_kv(
         raise BadInput(f"{len(prompts)} prompts and {len(passages)} kept passages; give one each")
     found = []
     for p, (prompt, layers) in enumerate(zip(prompts, passages, strict=True)):
-        given, needed = layers[0].keys.shape[1] if layers else -1, len(prompt.passage.ids)
+        given, needed = count_tokens(layers) if layers else -1, len(prompt.passage.ids)
         if given not in (needed, opening_tokens + needed) or len(layers) < depth:
             raise BadInput(
                 f"prompt {p} needs {opening_tokens + needed} kept tokens in {depth} layers, or "
@@ -69,9 +84,12 @@ def _drop_first_tokens(count: int, layers: KVLayers) -> KVLayers:
 
 def move_kv(layers: KVLayers, device: str | torch.device) -> KVLayers:
     """The same keys and values on a device; those that are there already are not copied."""
-    return [
-        KVLayer(one.keys.to(device), one.values.to(device))
-        if isinstance(one, KVLayer)
-        else Int8KVLayer(one.keys.to(device), one.values.to(device))
-        for one in layers
-    ]
+    return [_move_layer(one, device) for one in layers]
+
+
+def _move_layer(layer: StoredKVLayer, device: str | torch.device) -> StoredKVLayer:
+    if isinstance(layer, ThinKVLayer):
+        return layer.to(device)
+    if isinstance(layer, Int8KVLayer):
+        return Int8KVLayer(layer.keys.to(device), layer.values.to(device))
+    return KVLayer(layer.keys.to(device), layer.values.to(device))

@@ -17,21 +17,19 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 import torch
 
-from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.kv_layers import KVLayers, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint
+from tamis.probes.kv_cache.storage import STORAGES, Storage, layer_bytes, store_layers
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
-
-Storage = Literal["exact", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class CacheStats:
         entries, bytes: in memory.
         files, file_bytes: on disk, whichever process wrote them.
         hits: passages found in memory or on disk.
-        disk_hits: passages found on disk.
+        disk_hits: passages found on disk, or in the source.
         misses: passages not found.
         evicted: entries removed from memory to make room.
         dropped: damaged or foreign files that were deleted.
@@ -61,15 +59,26 @@ class CacheStats:
     unwritten: int = 0
 
 
+class PassageSource(Protocol):
+    """Where else entries may be found: read-only, such as an index that keeps them."""
+
+    def load(self, key: str) -> KVLayers | None:
+        """An entry, checked; None if there is none."""
+        ...
+
+
 class PassageCache:
     """Keys and values of passages; the least recently used are evicted. Threads may share it.
 
     Args:
-        max_bytes: of memory. A token in 20 layers of the default proxy takes 15 kB, in int8 8 kB.
+        max_bytes: of memory. A token in 20 layers of the default proxy takes 15 kB, in int8 8 kB,
+            thin 2 kB.
         folder: also keep entries there, for other processes and later runs; None for memory only.
-        storage: `exact`, or `int8` for half the bytes, at a loss, see
-            docs/log/kept-passages.md#2026-11-24-storage-in-8-bits.
+        storage: `exact`, or `int8` for half the bytes, or `thin` for a seventh, each at a loss: a
+            passage's first reading is exact, later ones are of what was kept. Figures: docs/log/
+            kept-passages.md#2026-11-24-storage-in-8-bits and docs/log/thin.md.
         max_disk_bytes: of the folder.
+        source: looked at for what is in neither; its entries are of this storage.
 
     Raises:
         BadInput: an invalid limit or storage, or a folder that cannot be written.
@@ -81,13 +90,14 @@ class PassageCache:
         folder: str | Path | None = None,
         storage: Storage = "exact",
         max_disk_bytes: int = 16 << 30,
+        source: PassageSource | None = None,
     ) -> None:
         for name, value in (("max_bytes", max_bytes), ("max_disk_bytes", max_disk_bytes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(f"{name} is {value!r}; give a whole number of bytes, at least 1")
-        if storage not in ("exact", "int8"):
-            raise BadInput(f"storage is {storage!r}; give 'exact' or 'int8'")
-        self.max_bytes, self.storage = max_bytes, storage
+        if storage not in STORAGES:
+            raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
+        self.max_bytes, self.storage, self.source = max_bytes, storage, source
         self.files = (
             CacheFiles(Path(folder), max_disk_bytes).prepare() if folder is not None else None
         )
@@ -121,10 +131,7 @@ class PassageCache:
 
     def put(self, key: str, kept: Sequence[KVLayer], about: dict[str, str]) -> None:
         """Stores an entry; replaces one of the same key, which may have fewer layers."""
-        entry: KVLayers = kept
-        if self.storage == "int8":
-            quantize = Int8Vectors.quantize
-            entry = [Int8KVLayer(quantize(one.keys), quantize(one.values)) for one in kept]
+        entry = store_layers(kept, self.storage)
         self._store_in_memory(key, entry)
         if self.files and not self.files.store(key, entry, about | {"storage": self.storage}):
             self._count("unwritten")
@@ -153,44 +160,43 @@ class PassageCache:
         return damaged
 
     def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
-        if self.files is None:
-            return None
-        try:
-            entry = self.files.load(key)
-        except BadModelFile:
-            self.files.drop(key)
-            self._count("dropped")
-            return None
+        entry = self._load_file(key)
+        if entry is None and self.source is not None:
+            entry = self.source.load(key)
         if entry is None:
             return None
         entry = move_kv(entry, device)
         self._store_in_memory(key, entry)
         return entry
 
+    def _load_file(self, key: str) -> KVLayers | None:
+        """The entry of a file; one that is damaged is deleted, and counts as none."""
+        if self.files is None:
+            return None
+        try:
+            return self.files.load(key)
+        except BadModelFile:
+            self.files.drop(key)
+            self._count("dropped")
+            return None
+
     def _store_in_memory(self, key: str, entry: KVLayers) -> None:
-        size = sum(map(_layer_bytes, entry))
+        size = sum(map(layer_bytes, entry))
         with self._lock:
             if (before := self._entries.pop(key, None)) is not None:
-                self._bytes -= sum(map(_layer_bytes, before))
+                self._bytes -= sum(map(layer_bytes, before))
             if size > self.max_bytes:
                 return  # this entry alone exceeds the limit
             self._entries[key] = entry
             self._bytes += size
             while self._bytes > self.max_bytes:
                 _, oldest = self._entries.popitem(last=False)
-                self._bytes -= sum(map(_layer_bytes, oldest))
+                self._bytes -= sum(map(layer_bytes, oldest))
                 self._counts["evicted"] += 1
 
     def _count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
-
-
-def _layer_bytes(layer: KVLayer | Int8KVLayer) -> int:
-    if isinstance(layer, KVLayer):
-        return layer.keys.nbytes + layer.values.nbytes
-    parts = (layer.keys, layer.values)
-    return sum(part.codes.nbytes + part.scales.nbytes for part in parts)
 
 
 class CachedReader:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from tamis.probes.kv_cache.serialization import FORMAT
+from tamis.probes.kv_cache.storage import Storage, storage_identity
 from tamis.probes.model.proxy import Proxy
 
 UNVERSIONED = "unversioned"
@@ -27,7 +28,7 @@ _NOT_THE_MODEL = {
 _nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def fingerprint(proxy: Proxy, storage: str) -> Any:
+def fingerprint(proxy: Proxy, storage: Storage) -> Any:
     """A SHA-256 object over everything but the passage's tokens; with those added, it is the key.
 
     The number of layers that the proxy was loaded with is left out: deeper layers do not affect the
@@ -40,7 +41,7 @@ def fingerprint(proxy: Proxy, storage: str) -> Any:
     config = proxy.body.config.to_dict()
     identity = {
         "format": FORMAT,
-        "storage": storage,
+        "storage": storage_identity(storage),
         "transformers": version("transformers"),
         "revision": revision,
         "config": {name: value for name, value in config.items() if name not in _NOT_THE_MODEL},

@@ -7,7 +7,7 @@ with the digits of the digest itself replaced by zeros.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +16,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
-from tamis.probes.attention.kv_layers import KVLayers
+from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
+from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.errors import BadModelFile
 
-FORMAT = "tamis-passage-1"
+FORMAT = "tamis-passage-2"
+"""2: without the values of the last layer, which no reading uses."""
 _PARTS = ("keys", "values")
 _ZEROS = "0" * 64
 _MARK = b'"sha256":"'
@@ -52,9 +55,11 @@ def deserialize(data: bytes, key: str) -> KVLayers:
         raise BadModelFile("it is damaged: its SHA-256 is not the one it was written with")
     if f'"key":"{key}"'.encode() not in data[:_HEADER_BYTES]:
         raise BadModelFile("it is whole, and another passage's: its key is not its name")
+    if f'"format":"{FORMAT}"'.encode() not in data[:_HEADER_BYTES]:
+        raise BadModelFile("it is whole, and of another version of tamis: delete it")
     try:
         return _to_layers(load(data))
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, IndexError) as error:
         raise BadModelFile(f"it is whole, and no kept passage: {error}") from error
 
 
@@ -69,26 +74,72 @@ def describe_file(file: Path) -> str:
 
 
 def _to_tensors(layers: KVLayers) -> dict[str, Tensor]:
-    """The keys, and the values, of all layers as one tensor each: `[L, Hkv, N, d]`."""
-    first = layers[0]
-    if isinstance(first, KVLayer):
-        return {part: _stack([getattr(one, part) for one in layers]) for part in _PARTS}
-    return {
-        f"{part}.{half}": _stack([getattr(getattr(one, part), half) for one in layers])
-        for part in _PARTS
-        for half in ("codes", "scales")
+    """The keys of all layers, and the values of all but the last, as few tensors."""
+    tensors: dict[str, Tensor] = {}
+    for part in _PARTS:
+        read = layers if part == "keys" else layers[:-1]
+        vectors = [getattr(layer, part) for layer in read]
+        like = getattr(layers[0], part)
+        for name, values in _vector_tensors(vectors, like).items():
+            tensors[f"{part}.{name}" if name else part] = values
+    return tensors
+
+
+def _vector_tensors(vectors: Sequence[Vectors], like: Vectors) -> dict[str, Tensor]:
+    """The vectors of several layers; `like` says of which kind, since there may be none."""
+    if isinstance(like, Tensor):
+        return {"": _stack([one for one in vectors if isinstance(one, Tensor)], like)}
+    if isinstance(like, Int8Vectors):
+        names: tuple[str, ...] = ("codes", "scales")
+    else:
+        names = ("packed", "lows", "steps")
+    found = {
+        name: _stack([getattr(one, name) for one in vectors], getattr(like, name)) for name in names
     }
+    if isinstance(like, LowBitVectors):
+        found["shape"] = torch.tensor([like.bits, *like.shape], dtype=torch.int32)
+    return found
 
 
 def _to_layers(tensors: Mapping[str, Tensor]) -> KVLayers:
-    if "keys" in tensors:
-        return [KVLayer(*pair) for pair in zip(tensors["keys"], tensors["values"], strict=True)]
-    halves = [tensors[f"{part}.{half}"] for part in _PARTS for half in ("codes", "scales")]
+    keys, values = (_to_vectors(tensors, part) for part in _PARTS)
+    pairs = zip(keys, [*values, keys[-1]], strict=True)
+    layers = [_layer(one, other) for one, other in pairs]
+    layers[-1] = _without_values(layers[-1])
+    return layers
+
+
+def _to_vectors(tensors: Mapping[str, Tensor], part: str) -> list[Vectors]:
+    if part in tensors:
+        return list(tensors[part])
+    if f"{part}.codes" in tensors:
+        pairs = zip(tensors[f"{part}.codes"], tensors[f"{part}.scales"], strict=True)
+        return [Int8Vectors(codes, scales) for codes, scales in pairs]
+    bits, *shape = tensors[f"{part}.shape"].tolist()
+    parts = (tensors[f"{part}.{name}"] for name in ("packed", "lows", "steps"))
     return [
-        Int8KVLayer(Int8Vectors(a, b), Int8Vectors(c, d))
-        for a, b, c, d in zip(*halves, strict=True)
+        LowBitVectors(packed, lows, steps, bits, torch.Size(shape))
+        for packed, lows, steps in zip(*parts, strict=True)
     ]
 
 
-def _stack(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).cpu()
+def _layer(keys: Vectors, values: Vectors) -> StoredKVLayer:
+    if isinstance(keys, Tensor) and isinstance(values, Tensor):
+        return KVLayer(keys, values)
+    if isinstance(keys, Int8Vectors) and isinstance(values, Int8Vectors):
+        return Int8KVLayer(keys, values)
+    return ThinKVLayer(keys, values)
+
+
+def _without_values(layer: StoredKVLayer) -> StoredKVLayer:
+    """The last layer, whose values are not in the file."""
+    empty = torch.empty(layer.keys.shape[0], 0, layer.keys.shape[2])
+    if isinstance(layer, KVLayer):
+        return KVLayer(layer.keys, empty.to(layer.keys.dtype))
+    if isinstance(layer, Int8KVLayer):
+        return Int8KVLayer(layer.keys, Int8Vectors.quantize(empty))
+    return ThinKVLayer(layer.keys, empty)
+
+
+def _stack(parts: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(parts).cpu() if parts else torch.empty(0, *like.shape, dtype=like.dtype)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tamis.retrieval.keys.recipe import KeyRecipe
 
 if TYPE_CHECKING:
     from tamis.probes.model.encoder import Encoder
     from tamis.retrieval.keys.encoder import KeyEncoder
+    from tamis.retrieval.storage.kept_windows import KeptWindow
+
+
+class ChunkKeeper(Protocol):
+    """Reads chunks so that they can be asked again without being read."""
+
+    def keep_chunks(
+        self, texts: Sequence[str], titles: Sequence[str | None]
+    ) -> Iterator[Sequence[KeptWindow]]:
+        """The kept windows of each text under its title line, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ class ChunkModels:
     keys: KeyEncoder | None = None
     vectors: Encoder | None = None
     questions: Sequence[str] = ()
+    kv: ChunkKeeper | None = None
 
 
 class QuestionModels:

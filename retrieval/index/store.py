@@ -32,6 +32,7 @@ from tamis.retrieval.index.rank_fusion import (
     top_indexes,
 )
 from tamis.retrieval.storage.chunks import chunk_id
+from tamis.retrieval.storage.kept_windows import kept_bytes
 from tamis.retrieval.storage.manifest import Manifest
 from tamis.retrieval.storage.postings import Mask, ScoreArray
 from tamis.retrieval.storage.segment import Segment
@@ -220,6 +221,8 @@ class CorpusIndex:
             "searches": dict(Counter(structure_kind(segment.files) for segment in self._segments)),
             "proxy": recipe.get("model"),
             "heads": recipe.get("heads"),
+            "kept_by": (self.manifest.settings.kv or {}).get("model"),
+            "kept_bytes": sum(map(kept_bytes, entries)),
             "language": self.manifest.settings.language,
             "chunk_chars": self.manifest.settings.chunk_chars,
             "tamis": self.manifest.tamis,

@@ -25,6 +25,7 @@ from tamis.retrieval.storage.chunks import Chunk, CorpusDocument, chunk_document
 from tamis.retrieval.storage.compaction import merge_segments, next_merge
 from tamis.retrieval.storage.files import FileEntry, save_state_array
 from tamis.retrieval.storage.garbage import next_segment_number, remove_unreferenced
+from tamis.retrieval.storage.kept_windows import write_kept_windows
 from tamis.retrieval.storage.manifest import BUILDING, MANIFEST, Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter, document_fingerprint
 from tamis.retrieval.storage.snapshot import read_deletions
@@ -102,7 +103,7 @@ class IndexWriter:
             0,
         )
         ids = set[str]()
-        has_models = self.models.keys or self.models.vectors
+        has_models = self.models.keys or self.models.vectors or self.models.kv
         max_chunks = MODEL_BATCH_CHUNKS if has_models else BATCH_CHUNKS
         for document in documents:
             counts.repeated += document.id in ids
@@ -214,7 +215,7 @@ class IndexWriter:
     def _encode(
         self, writer: SegmentWriter, batch: list[tuple[CorpusDocument, list[Chunk]]]
     ) -> None:
-        """Writes the keys and vectors of chunks, where the index has them."""
+        """Writes the keys, vectors and kept readings of chunks, where the index has them."""
         texts = [d.text[c.start : c.stop] for d, chunks in batch for c in chunks]
         titles = [title_line(d.title, c.heading) for d, chunks in batch for c in chunks]
         if self.models.keys:
@@ -224,6 +225,8 @@ class IndexWriter:
             pairs = zip(titles, texts, strict=True)
             lines = [f"{title}\n{text}" if title else text for title, text in pairs]
             writer.save("vectors", self.models.vectors.encode(lines).numpy().astype(np.float16))
+        if self.models.kv:
+            write_kept_windows(writer.folder, self.models.kv.keep_chunks(texts, titles))
 
     def _complete_structures(self, renewed: Collection[str] = ()) -> None:
         """Builds what segments lack for the index's search; those of `renewed` again."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tamis.probes.atomic_file import sync_path
+from tamis.retrieval.storage.kept_windows import copy_kept_windows
 from tamis.retrieval.storage.manifest import Manifest, SegmentEntry
 from tamis.retrieval.storage.segment import Segment, SegmentWriter
 
@@ -91,6 +92,8 @@ def merge_segments(
         parts = [segment.vectors() for segment in old]
         live = [part[s.live] for part, s in zip(parts, old, strict=True) if part is not None]
         writer.save("vectors", np.concatenate(live))
+    if manifest.settings.kv:
+        copy_kept_windows(writer.folder, old)
     finish(writer.folder, old)
     for segment in old:
         segment.close()

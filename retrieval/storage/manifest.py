@@ -39,12 +39,15 @@ class IndexSettings:
         language: of the documents; sentence boundaries and stems depend on it.
         keys: the `KeyRecipe` of attention keys as a mapping; None for an index without keys.
         vectors: the name of the encoder of sentence vectors; None for an index without vectors.
+        kv: what keeps chunks as they were read (model, revision, template, layers, storage); None
+            for an index that keeps none.
     """
 
     chunk_chars: int = 1200
     language: str = "en"
     keys: dict[str, Any] | None = None
     vectors: str | None = None
+    kv: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ chunk_docs.npy              [C] the document of each chunk
 terms.json, term_*.npy, lengths.npy     BM25
 keys.npy, key_starts.npy    [N, H·d] int8, and where the keys of each chunk begin
 vectors.npy                 [C, D] fp16
+kv.bin, kv_*.npy            what chunks need to be asked again unread, see `kept_windows.py`
 graph0_*.npy, ivf0_*.npy    structures over the keys of a head, see `retrieval/approximate`
 """
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tamis.compressors.registry import DEFAULT
 from tamis.compressors.rules import MAX_TOKENS, Rules
@@ -22,6 +22,7 @@ from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
 
+Reading = Literal["cold", "warm", "none"]
 TOP_K = 20
 CITATIONS = "[{id}]\n"
 RULES = Rules(order="score", citations=CITATIONS)
@@ -57,6 +58,8 @@ class AskedContext:
         tokens_in: of all of them. tokens_out: of `text`.
         timings_ms: `search`, then the stages of compression, and `total`.
         keys_read: as of `CorpusIndex.search`.
+        tokens_read: tokens of chunks and questions that ran through the proxy. tokens_cached: of
+            chunks that did not, since what was read before is kept, by the index or in a cache.
     """
 
     text: str
@@ -67,6 +70,15 @@ class AskedContext:
     compressed: Compressed | None
     timings_ms: Mapping[str, float]
     keys_read: int = 0
+    tokens_read: int = 0
+    tokens_cached: int = 0
+
+    @property
+    def reading(self) -> Reading:
+        """How the chunks were read: `warm` if any was kept, `cold` if none was, or `none`."""
+        if self.tokens_cached:
+            return "warm"
+        return "cold" if self.tokens_read else "none"
 
 
 def ask_context(
@@ -87,15 +99,17 @@ def ask_context(
 ) -> AskedContext:
     """Finds chunks, ranks them by reading, and keeps the sentences that answer, within a budget.
 
-    The chunks are read once; that reading ranks them and scores their sentences. With a `cache`,
-    chunks read for an earlier question are not read again.
+    The chunks are read once; that reading ranks them and scores their sentences. An index that was
+    built to keep its chunks answers without reading any, and so does a `cache` for chunks that were
+    read for an earlier question; `reading` says whether that was so.
 
     Args:
         index: an open index, or the folder of one.
         max_tokens: the most tokens of output, citations included.
         top_k: how many chunks of the index are read.
         where, by, search: as for `CorpusIndex.search`.
-        method, proxy, rules, root, cache, options: as for `tamis.compress`; `tokenizer`, too.
+        cache: as for `tamis.compress`; by default what the index keeps.
+        method, proxy, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
@@ -112,6 +126,10 @@ def ask_context(
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
         return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
+    if cache is None and opened.manifest.settings.kv is not None:
+        from tamis.service.api.kept_chunks import cache_of
+
+        cache = cache_of(opened)
     result = compress(
         question,
         [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],
@@ -135,6 +153,8 @@ def ask_context(
         replace(result, timings_ms=timings),
         timings,
         hits.keys_read,
+        result.tokens_read,
+        result.tokens_cached,
     )
 
 

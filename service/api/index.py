@@ -48,6 +48,8 @@ def index_settings(
     proxy: str = DEFAULT_PROXY,
     language: str = "en",
     chunk_chars: int = CHUNK_CHARS,
+    keep_kv: bool = False,
+    root: Path | None = None,
 ) -> IndexSettings:
     """The settings of a new index.
 
@@ -55,17 +57,21 @@ def index_settings(
         model: whether the proxy reads the chunks for keys; without, the index has BM25 alone.
         vectors: `minilm` adds sentence vectors. recipe: a file of `tamis index fit`, instead of
             the one that ships for the proxy.
+        keep_kv: keep chunks as they were read by the model that `ask_context` reads with, so that
+            it need not read them again. root: the folder that holds models.
 
     Raises:
         BadInput: there is no recipe for this proxy, no such vectors, or `chunk_chars` is below 1.
+            ProxyMissing: the model that keeps chunks is not on this machine.
     """
     if chunk_chars < 1:
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
     if vectors is not None and vectors not in VECTORS:
         raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
     keys = _load_recipe(proxy, recipe).as_json() if model else None
+    kv = _reading_settings(language, root) if keep_kv else None
     return IndexSettings(
-        chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None
+        chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None, kv
     )
 
 
@@ -157,7 +163,7 @@ def optimise_index(
         raise BadInput(f"{home} indexes words alone: there are no keys to search; nothing was done")
     check_kind(search)
     asked = load_questions(questions) if questions else ()
-    readers = load_readers(replace(settings, vectors=None), proxy, root)
+    readers = load_readers(replace(settings, vectors=None, kv=None), proxy, root)
     with open_writer(home, replace(readers, questions=asked)) as writer:
         writer.report_keys = report
         writer.optimise(search, renew=questions is not None)
@@ -178,7 +184,18 @@ def load_readers(
         from tamis.probes.model.encoder import Encoder
 
         vectors = Encoder.from_folder(zoo.locate(settings.vectors, root))
-    return ChunkModels(keys, vectors)
+    keeper = None
+    if settings.kv is not None:
+        from tamis.service.api.kept_chunks import load_keeper
+
+        keeper = load_keeper(settings, root)
+    return ChunkModels(keys, vectors, kv=keeper)
+
+
+def _reading_settings(language: str, root: Path | None) -> dict[str, Any]:
+    from tamis.service.api.kept_chunks import reading_settings
+
+    return reading_settings(language, root)
 
 
 def _load_recipe(proxy: str, file: Path | None) -> KeyRecipe:

@@ -22,6 +22,7 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.writer import ChunkModels
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.service.api.kept_chunks import ChunkKeeper
 from tests.chaos.promise import FaultOutcome
 from tests.probes import tiny
 from tests.probes.kv_cache.cache_kit import fill_folder
@@ -66,17 +67,19 @@ def versioned_proxy() -> Proxy:
 
 
 def index_with_keys(home: Path) -> Proxy:
-    """An index of words and keys, in two segments, the larger one with a graph, with deletions.
+    """An index of words, keys and kept chunks, in two segments with deletions, one with a graph.
 
     Returns:
         The proxy that read it.
     """
     proxy = versioned_proxy()
     recipe = recipe_for(proxy)
-    readers = ChunkModels(KeyEncoder(proxy, recipe), None, ["word1?"])
+    keeper = ChunkKeeper(proxy, proxy.depth, "en")
+    readers = ChunkModels(KeyEncoder(proxy, recipe), None, ["word1?"], keeper)
+    settings = IndexSettings(keys=recipe.as_json(), kv={"model": "tiny"})
     with (
         mock.patch.object(segment_search, "AUTO_KEYS", 100),
-        create_index(home, IndexSettings(keys=recipe.as_json()), readers) as writer,
+        create_index(home, settings, readers) as writer,
     ):
         writer.put(make_documents(12))
         writer.finish()

@@ -6,7 +6,8 @@ A child puts, replaces, deletes, compacts and optimises small documents without 
 each commit; the parent kills it somewhere between its first commit and the last that it would make.
 The index on disk must be in the state after all acknowledged changes, with or without the one under
 way; every byte must match its checksum, and the next writer must get the lock. The index has keys,
-and large segments a graph: what a search of keys finds must be chunks of that state, each once.
+and large segments a graph: what a search of keys finds must be chunks of that state, each once. It
+also keeps its chunks as they were read: what is kept must be found for chunks of that state.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from tamis.retrieval.approximate import segment_search
+from tamis.retrieval.index.kept_passages import KeptPassages
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
@@ -34,6 +37,7 @@ from tamis.retrieval.index.writer import IndexWriter
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.service.api.kept_chunks import ChunkKeeper
 from tests.probes import tiny
 from tests.retrieval.keys.test_encoder import recipe_for
 
@@ -43,21 +47,25 @@ LAST = 10_000
 """Changes of one child: more than it makes before it is killed, however fast the disk."""
 SOON = 10
 """A child is killed a moment after it has acknowledged up to so many."""
+KEPT_CHECKED = 3
+"""Chunks that are read again after each kill, to find what is kept of them."""
 GRAPH_KEYS = 200
 """Segments of this corpus that have so many keys get a graph."""
 
 
 @cache
 def models() -> ChunkModels:
-    """A small model that reads the keys of chunks."""
+    """A small model that reads the keys of chunks, and keeps them."""
     proxy = tiny.proxy("llama")
-    return ChunkModels(KeyEncoder(proxy, recipe_for(proxy)), None, ["word1 number2?"])
+    proxy.card = replace(proxy.card, revision="r1")
+    keys = KeyEncoder(proxy, recipe_for(proxy))
+    return ChunkModels(keys, None, ["word1 number2?"], ChunkKeeper(proxy, proxy.depth, "en"))
 
 
 def settings() -> IndexSettings:
-    """An index of words and keys."""
+    """An index of words and keys, that keeps its chunks."""
     recipe = models().keys.recipe.as_json()
-    return IndexSettings(keys=json.loads(json.dumps(recipe)))
+    return IndexSettings(keys=json.loads(json.dumps(recipe)), kv={"model": "tiny"})
 
 
 def change(number: int, state: State) -> Change:
@@ -105,6 +113,9 @@ def on_disk(home: Path) -> State:
     by_keys = [hit.id for hit in index.search("word3 number7", 20, by=["keys"])]
     assert len(set(by_keys)) == len(by_keys)
     assert set(by_keys) <= {hit.id for hit in hits}
+    kept, some = KeptPassages(index.segments), hits[:KEPT_CHECKED]
+    read_again = models().kv.keep_chunks([h.text for h in some], [h.title_line for h in some])
+    assert all(kept.load(key) for windows in read_again for key, _ in windows)
     texts: dict[str, list[tuple[int, str]]] = {}
     for hit in hits:
         texts.setdefault(hit.doc, []).append((hit.start, hit.text))

@@ -24,6 +24,7 @@ from tamis.service.cli.bench import (
     selectors,
     sinks,
     speed,
+    thin,
     tools,
 )
 from tamis.service.cli.options.bench_options import RECORDS
@@ -48,4 +49,5 @@ app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)
 app.command("search", epilog=search.EPILOG)(search.search)
 app.command("selectors", epilog=selectors.EPILOG)(selectors.selectors)
 app.command("sinks", epilog=sinks.EPILOG)(sinks.sinks)
+app.command("thin", epilog=thin.EPILOG)(thin.thin)
 app.command("tools", epilog=tools.EPILOG)(tools.tools)

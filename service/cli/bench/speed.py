@@ -77,7 +77,7 @@ def speed(
         str, typer.Option(help="Of cold, fill, warm, batch and minilm, with commas.")
     ] = "cold,warm",
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
-    storage: Annotated[str, typer.Option(help="Of kept passages: exact or int8.")] = "exact",
+    storage: Annotated[str, typer.Option(help="Of kept passages: exact, int8 or thin.")] = "exact",
     seed: Annotated[int, typer.Option(help="Of the passages' order and the questions.")] = 0,
     proxy: ProxyName = SHARP,
     against: Annotated[
@@ -92,11 +92,12 @@ def speed(
 ) -> None:
     """Time whole requests: cold, and of passages that were read before."""
     from tamis.compressors.registry import DEFAULT, layers_needed, load_proxy
+    from tamis.probes.kv_cache.storage import STORAGES
     from tamis.service.evaluation.speed.timing import SpeedPlan
     from tamis.service.evaluation.speed.workload import WorkloadText, example_text
 
-    if storage not in ("exact", "int8"):
-        raise BadInput(f"storage is {storage!r}; give exact or int8")
+    if storage not in STORAGES:
+        raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
     check_images(plot)
     plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:

@@ -26,6 +26,8 @@ EPILOG = """
 `tamis ask-context docs.index -q "How are keys rotated?" --where lang=en --json`
 
 `tamis ask-context docs.index -q "..." --cache keys/` reads no chunk twice
+
+An index built with `--keep-kv` reads no chunk at all: its answers say `warm`.
 """
 
 
@@ -104,7 +106,13 @@ def context_json(question: str, result: AskedContext) -> dict[str, Any]:
         ],
         "chunks_read": [{"id": hit.id, "score": hit.score} for hit in result.hits],
         "keys_read": result.keys_read,
-        "usage": {"input_tokens": result.tokens_in, "output_tokens": result.tokens_out},
+        "reading": result.reading,
+        "usage": {
+            "input_tokens": result.tokens_in,
+            "output_tokens": result.tokens_out,
+            "read_tokens": result.tokens_read,
+            "cached_tokens": result.tokens_cached,
+        },
         "timings": {f"{name}_ms": round(ms, 3) for name, ms in result.timings_ms.items()},
     }
 
@@ -118,5 +126,6 @@ def _summary(result: AskedContext) -> str:
     documents = len({citation.doc for citation in result.citations})
     return (
         f"{result.tokens_in:,} tokens of {len(result.hits)} chunks to {result.tokens_out:,} from "
-        f"{documents} documents in {result.timings_ms['total']:,.0f} ms ({stages})"
+        f"{documents} documents in {result.timings_ms['total']:,.0f} ms ({stages}); "
+        f"{result.reading}: {result.tokens_read:,} tokens read, {result.tokens_cached:,} kept"
     )

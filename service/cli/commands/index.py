@@ -44,6 +44,8 @@ EPILOG = """
 
 `tamis index build docs/ -o docs.index` reads every chunk once with the proxy
 
+`tamis index build docs/ -o docs.index --keep-kv` keeps what was read, for warm answers
+
 `tamis index build corpus.jsonl -o corpus.index --no-model` indexes words alone, in seconds
 
 `tamis index search docs.index -q "How are keys rotated?" --where lang=en --where "year>=2020"`
@@ -74,6 +76,12 @@ def build(
     recipe: Annotated[
         Path | None, typer.Option(help="Which heads to use: a file of `tamis index fit`.")
     ] = None,
+    keep_kv: Annotated[
+        bool,
+        typer.Option(
+            "--keep-kv", help="Keep what was read, so that `tamis ask-context` reads no chunk."
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -101,6 +109,8 @@ def build(
         proxy=proxy,
         language=language,
         chunk_chars=chunk_chars,
+        keep_kv=keep_kv,
+        root=models_folder(root),
     )
     _fetch_proxy(settings.keys is not None, proxy, offline, root)
     with indexing_progress(corpus, quiet) as (report, clock):
@@ -235,7 +245,13 @@ def stats(index: Folder, json: opt.AsJson = False) -> None:
         return
     listed = Table(show_header=False, box=None)
     for name, value in found.items():
-        text = decimal(value) if name == "bytes" else f"{value:,}" if type(value) is int else value
+        text = (
+            decimal(value)
+            if name.endswith("bytes")
+            else f"{value:,}"
+            if type(value) is int
+            else value
+        )
         listed.add_row(name.replace("_", " "), str(text))
     make_console(markup=False).print(listed)
     if not found["complete"]:

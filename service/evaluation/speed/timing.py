@@ -32,7 +32,8 @@ from tamis.compressors.types import Compressed
 from tamis.probes.attention.linear_kernels import PackedLinear
 from tamis.probes.attention.recorder import Recorder, use_recorder
 from tamis.probes.errors import BadInput
-from tamis.probes.kv_cache.cache import CachedReader, PassageCache, Storage
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.storage import Storage
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, token_batches
 from tamis.probes.segmentation.segment import units_of

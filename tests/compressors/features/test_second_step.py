@@ -41,6 +41,12 @@ def test_units_that_were_not_read_have_a_low_cosine_of_those_that_were():
     assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
 
 
+def test_a_candidate_without_a_cosine_counts_as_one_that_was_not_read():
+    cosines = torch.tensor([0.9, torch.nan, 0.1, 0.5, torch.nan])
+    found = candidate_cosines(cosines, torch.tensor([0, 1, 2, 3]))
+    assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
+
+
 def test_scores_are_the_same_whether_all_units_were_encoded_or_the_candidates_alone():
     passages = [Passage(f"Line {i} says {'Lima' * (i % 7 == 0)} and more. " * 3) for i in range(9)]
     units, reader = units_of(passages), ScriptedReader.from_needles("Lima")

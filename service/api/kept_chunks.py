@@ -1,0 +1,139 @@
+"""Chunks of an index kept as the default method reads them: `tamis index build --keep-kv`.
+
+chunk ─ units ─ windows ─► keys and values, thin ─► kv.bin            while an index is built
+question ─ search ─ chunks ─ the same windows ─► found by cache key     while it is asked
+
+Nothing of this depends on a question. A window is found by a hash of everything that its keys and
+values depend on (model, revision, template, storage, tokens); if anything differs, it is not found,
+and the chunk is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
+from tamis.compressors.registry import DEFAULT, layers_needed
+from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.errors import BadIndex
+from tamis.probes.hub import zoo
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.serialization import serialize
+from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
+from tamis.probes.model.proxy import Proxy
+from tamis.probes.prompt import Prompt, QuestionTokens
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.signal import Want
+from tamis.probes.text import Passage
+from tamis.retrieval.index.kept_passages import KeptPassages
+from tamis.retrieval.index.models import QuestionModels
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.kept_windows import KeptWindow
+from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.service.api.languages import choose_proxy
+
+STORAGE: Storage = "thin"
+MEMORY_BYTES = 256 << 20
+"""Of kept chunks that stay in memory once they were asked, for all questions to one index."""
+
+_caches: WeakKeyDictionary[QuestionModels, PassageCache] = WeakKeyDictionary()
+
+
+class ChunkKeeper:
+    """Reads chunks with one proxy, and keeps their windows.
+
+    Args:
+        layers: that readings use. language: of the chunks, which decides where units end.
+    """
+
+    def __init__(self, proxy: Proxy, layers: int, language: str) -> None:
+        self.proxy, self.layers, self.language = proxy, layers, language
+        self._reader = CachedReader(proxy, PassageCache(1, storage=STORAGE))
+
+    def keep_chunks(
+        self, texts: Sequence[str], titles: Sequence[str | None]
+    ) -> Iterator[list[KeptWindow]]:
+        """The kept windows of each text under its title line, in order."""
+        passages = [Passage(text, title=title) for text, title in zip(texts, titles, strict=True)]
+        units = units_of(passages, self.language)
+        windows = split_windows(self.proxy.layout, passages, units, WINDOW_TOKENS)
+        prompts = [Prompt(window.tokens, QuestionTokens((), 0)) for window in windows]
+        kept: list[KeptWindow] = []
+        at = 0
+        for window, data in zip(windows, self._keep(prompts), strict=True):
+            while at < window.passage:
+                yield kept
+                kept, at = [], at + 1
+            if data is not None:
+                kept.append(data)
+        while at < len(passages):
+            yield kept
+            kept, at = [], at + 1
+
+    def _keep(self, prompts: Sequence[Prompt]) -> Iterator[KeptWindow | None]:
+        """The entry of each prompt's passage; None for one without tokens."""
+        start = len(self.proxy.layout.opening)
+        card = self.proxy.card
+        about = {"model": card.name, "revision": card.revision, "storage": STORAGE}
+        want = Want(tuple(range(self.layers)))
+        for prompt, layers in zip(prompts, self.proxy.compute_kv(prompts, want), strict=True):
+            if not prompt.passage.ids:
+                yield None
+                continue
+            own = [KVLayer(one.keys[:, start:], one.values[:, start:]) for one in layers]
+            key = self._reader.key(prompt)
+            yield key, serialize(key, store_layers(own, STORAGE), about)
+
+
+def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:
+    """What an index that keeps chunks notes of how they are read.
+
+    Raises:
+        ProxyMissing: the model that reads this language is not on this machine.
+    """
+    model = str(choose_proxy("auto", DEFAULT, language, "", (), root).proxy)
+    layers = layers_needed(DEFAULT, model)
+    proxy = zoo.load_proxy(model, layers=1, root=root)
+    return {
+        "model": model,
+        "revision": proxy.card.revision,
+        "template": proxy.layout.template.name,
+        "layers": layers or proxy.card.layers,
+        "storage": storage_identity(STORAGE),
+    }
+
+
+def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeeper:
+    """The keeper of an index that keeps chunks.
+
+    Raises:
+        ProxyMissing: its model is not on this machine. BadIndex: it is another revision there, or
+            this tamis keeps chunks otherwise.
+    """
+    kv = settings.kv or {}
+    if kv["storage"] != storage_identity(STORAGE):
+        raise BadIndex(
+            f"the index keeps chunks as {kv['storage']} and this tamis as "
+            f"{storage_identity(STORAGE)}; build the index again with --overwrite"
+        )
+    proxy = zoo.load_proxy(kv["model"], layers=kv["layers"], root=root)
+    if proxy.card.revision != kv["revision"]:
+        raise BadIndex(
+            f"the index keeps chunks as {kv['model']} at {kv['revision'][:12]} reads them, and "
+            f"here it is at {proxy.card.revision[:12]}; build the index again with --overwrite"
+        )
+    return ChunkKeeper(proxy, kv["layers"], settings.language)
+
+
+def cache_of(index: CorpusIndex) -> PassageCache | None:
+    """The cache over what an index keeps, one for all its states; None where it keeps nothing."""
+    if index.manifest.settings.kv is None:
+        return None
+    cache = _caches.setdefault(index.models, PassageCache(MEMORY_BYTES, storage=STORAGE))
+    # entries are found by their content, so a question to an older state may use a newer one's
+    if not (isinstance(cache.source, KeptPassages) and cache.source.segments is index.segments):
+        cache.source = KeptPassages(index.segments)
+    return cache

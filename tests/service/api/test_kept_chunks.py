@@ -1,0 +1,153 @@
+"""An index that keeps its chunks answers without reading any, and never with damaged bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tamis.compressors.reading.windows import read_windows, split_windows
+from tamis.probes.errors import BadIndex
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.prompt import Prompt
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.signal import Want
+from tamis.probes.text import Passage
+from tamis.retrieval.index.kept_passages import KeptPassages
+from tamis.retrieval.index.models import ChunkModels
+from tamis.retrieval.index.sessions import create_index, open_writer
+from tamis.retrieval.index.store import CorpusIndex
+from tamis.retrieval.storage.chunks import CorpusDocument
+from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.retrieval.storage.verification import find_faults
+from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper
+from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+from tests.service.cli.cli_kit import tamis
+
+WANT = Want((0, 1, 2, 3))
+SETTINGS = IndexSettings(chunk_chars=120, kv={"model": "tiny"})
+DOCUMENTS = [
+    CorpusDocument(f"d{i}", f"Water {i} is wet. The cat {i} sat on the mat. " * (1 + i % 4), title)
+    for i, title in enumerate((None, "Cats", "Long", None, "The end", None))
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    proxy = versioned_proxy()
+    return ChunkModels(kv=ChunkKeeper(proxy, proxy.depth, "en"))
+
+
+@pytest.fixture
+def home(tmp_path, models) -> Path:
+    with create_index(tmp_path / "i", SETTINGS, models) as writer:
+        writer.put(DOCUMENTS)
+        writer.finish()
+    return tmp_path / "i"
+
+
+def live_passages(index) -> list[Passage]:
+    hits = index.search("water cat mat wet end end", 1000)
+    assert len(hits) == len(index)
+    return [Passage(hit.text, hit.id, hit.title_line) for hit in hits]
+
+
+def read_chunks(index, models):
+    """A reading of every chunk by what the index keeps, and the weights without an index."""
+    proxy, passages = models.kv.proxy, live_passages(index)
+    units = units_of(passages, "en")
+    ask = proxy.layout.question_tokens("Who sat?")
+    prompts = [Prompt(w.tokens, ask) for w in split_windows(proxy.layout, passages, units)]
+    source = KeptPassages(index.segments)
+    kept = CachedReader(proxy, PassageCache(storage=STORAGE, source=source))
+    own = CachedReader(proxy, PassageCache(storage=STORAGE))
+    list(own.read(prompts, WANT))
+    return list(kept.read(prompts, WANT)), list(own.read(prompts, WANT)), prompts
+
+
+def check_all_warm(index, models):
+    kept, own, prompts = read_chunks(index, models)
+    assert [s.cached_tokens for s in kept] == [len(p.passage.ids) for p in prompts]
+    assert_close([s.weights for s in kept], [s.weights for s in own])
+
+
+def test_every_chunk_is_found_as_a_cache_of_that_storage_would_have_kept_it(home, models):
+    check_all_warm(CorpusIndex.open(home), models)
+
+
+def test_what_is_added_replaced_deleted_and_merged_keeps_what_is_live(home, models):
+    changed = CorpusDocument("d1", "The cat in the end was wet. Water again. " * 3, "Cats")
+    with open_writer(home, models) as writer:
+        writer.put([changed, CorpusDocument("new", "A mat is no water. The cat went.")])
+        writer.delete(["d2"])
+    check_all_warm(CorpusIndex.open(home), models)
+    with open_writer(home) as writer:  # no model reads anything again
+        writer.compact()
+    merged = CorpusIndex.open(home)
+    check_all_warm(merged, models)
+    assert len(merged.segments) == 1
+    assert len(KeptPassages(merged.segments)) == len(merged)  # nothing of what was deleted
+    assert find_faults(home) == []
+
+
+def test_a_chunk_that_is_not_kept_is_read(home, models):
+    with open_writer(home, ChunkModels()) as writer:
+        writer.put([CorpusDocument("unread", "Water and the cat. The mat is wet.")])
+    index = CorpusIndex.open(home)
+    kept, own, _ = read_chunks(index, models)
+    assert sum(not s.cached_tokens for s in kept) == 1
+    with open_writer(home) as writer:
+        writer.compact()
+    again, _, _ = read_chunks(CorpusIndex.open(home), models)
+    assert sum(not s.cached_tokens for s in again) == 1
+    assert len(own) == len(kept)
+
+
+def test_another_model_finds_nothing(home, models):
+    proxy = versioned_proxy(revision="r2")
+    passages = live_passages(CorpusIndex.open(home))
+    source = KeptPassages(CorpusIndex.open(home).segments)
+    reader = CachedReader(proxy, PassageCache(storage=STORAGE, source=source))
+    units = units_of(passages, "en")
+    pooled = read_windows(
+        reader, "Who?", passages, units, WANT, lambda s, spans: s.pool(spans).flatten(1)
+    )
+    assert pooled.tokens_cached == 0 < pooled.tokens_read
+
+
+def test_a_damaged_byte_is_named_and_never_asked(home, models):
+    (file,) = home.glob("segments/*/kv.bin")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert any("kv.bin" in fault for fault in find_faults(home))
+    with pytest.raises(BadIndex, match="damaged"):
+        read_chunks(CorpusIndex.open(home), models)
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    filler = "Nothing of note happened that year. People went about their work as before. "
+    texts = {
+        "harbour": filler * 3 + "The old harbour of Malo was closed in 1907. " + filler,
+        "bread": "Bread was cheap then. A loaf cost two pennies. " + filler * 4,
+    }
+    rows.write_text("\n".join(json.dumps({"id": i, "text": t}) for i, t in texts.items()))
+    answers = {}
+    for kind, extra in {"cold": (), "warm": ("--keep-kv",)}.items():
+        home = tmp_path / kind
+        built = tamis("index", "build", rows, "-o", home, "--chunk-chars", 300, *extra)
+        assert built.exit_code == 0, built.output
+        question = ("-q", "When was the old harbour of Malo closed?", "--max-tokens", 40)
+        done = tamis("ask-context", home, *question, "--json")
+        assert done.exit_code == 0, done.output
+        answers[kind] = json.loads(done.stdout)
+        assert answers[kind]["reading"] == kind
+        assert "closed in 1907" in answers[kind]["text"]
+    cold, warm = (answers[kind]["usage"] for kind in ("cold", "warm"))
+    assert cold["cached_tokens"] == 0
+    assert warm["cached_tokens"] + warm["read_tokens"] == cold["read_tokens"]
