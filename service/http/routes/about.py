@@ -182,7 +182,7 @@ def _service_info(state: ServiceState) -> Info:
         version=version("tamis"),
         layers_loaded=state.layers,
         methods=methods.names,
-        tokenizers=list(methods.counters),
+        tokenizers=methods.tokenizer_names,
         indexes=list(state.indexes),
         limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
     )

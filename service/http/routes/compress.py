@@ -14,8 +14,10 @@ from pydantic import Discriminator, Tag
 from tamis.compressors.registry import method_info
 from tamis.compressors.rules import BUDGETS, RULES, Budget, rule_names, spec_of
 from tamis.probes.errors import BadInput
+from tamis.probes.named_tokenizers import approximation_warning
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.languages import served_language_warning
+from tamis.service.api.spans import set_attributes
 from tamis.service.documents.document_text import raw_html_warning
 from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
@@ -30,6 +32,7 @@ from tamis.service.http.routes.base import (
     json_response,
     log_entry,
     note_passthrough,
+    request_span,
     service_state,
 )
 from tamis.service.http.routes.messages import compress_messages
@@ -260,18 +263,21 @@ async def _compress_question(
     if timeout_ms is not None:
         counted_from = began if began_item is None else began_item
         timeout_ms = max(1, timeout_ms - round((now - counted_from) * 1e3))
-    try:
-        found = await state.executor.run_prepared(
-            call.prepare,
-            call.tokens_needed,
-            call.finish,
-            body.priority,
-            timeout_ms,
-            began + state.executor.timeout_s - now,
-        )
-    except Exception as error:
-        note_passthrough(state, entry, error, body.on_error)
-        found = await asyncio.to_thread(_whole_documents, call, message_of(error))
+    with request_span(state, "compress", body.model) as span:
+        try:
+            found = await state.executor.run_prepared(
+                call.prepare,
+                call.tokens_needed,
+                call.finish,
+                body.priority,
+                timeout_ms,
+                began + state.executor.timeout_s - now,
+            )
+        except Exception as error:
+            note_passthrough(state, entry, error, body.on_error)
+            found = await asyncio.to_thread(_whole_documents, call, message_of(error))
+        if span is not None:
+            set_attributes(span, _span_attributes(found, len(body.documents)))
     usage = found.usage
     # a request with `shadow` gets its input back, so it saves nothing
     tokens_out = usage.input_tokens if body.shadow else usage.output_tokens
@@ -279,6 +285,18 @@ async def _compress_question(
     entry.tokens_in = (entry.tokens_in or 0) + usage.input_tokens
     entry.tokens_out = (entry.tokens_out or 0) + tokens_out
     return found
+
+
+def _span_attributes(found: Compression, documents: int) -> dict[str, Any]:
+    return {
+        "gen_ai.response.model": found.model,
+        "gen_ai.usage.input_tokens": found.usage.input_tokens,
+        "gen_ai.usage.output_tokens": found.usage.output_tokens,
+        "tamis.documents": documents,
+        "tamis.method": found.method,
+        "tamis.status": found.status,
+        "tamis.answerability": found.answerability,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +361,9 @@ class _QuestionCall:
             found.warnings.append(warning)
         if raw := raw_html_warning(texts):
             found.warnings.append(raw)
+        if counter.approximates:
+            found.warnings.append(approximation_warning(counter))
+            found.usage.estimated = True
         return found
 
 
