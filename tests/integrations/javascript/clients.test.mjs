@@ -66,7 +66,7 @@ test("LangChain's reranker of Cohere", async () => {
 test("a step of a LangChain chain that compresses", async () => {
   const tamis = new Tamis({ baseUrl: url });
   const compress = RunnableLambda.from(async ({ question, docs }, { signal } = {}) => {
-    const input = { query: question, documents: docs.map((d) => d.pageContent), max_tokens: 16 };
+    const input = { query: question, documents: docs.map((d) => d.pageContent), max_tokens: 10 };
     const { results } = await tamis.compress(input, { signal });
     return results.flatMap(({ index, text, kept }) =>
       kept ? [new Document({ pageContent: text, metadata: docs[index].metadata })] : [],
