@@ -9,9 +9,9 @@ Works in this process, or through a tamis server with `base_url`. Only haystack-
 # no `from __future__ import annotations`: Haystack reads the annotations of `run` as they are
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tamis.compressors.rules import BUDGETS, MAX_TOKENS
 from tamis.probes.errors import BadInput, MissingExtra
@@ -27,6 +27,8 @@ from tamis.service.integrations.backend import CompressedContext, KeptPassage
 from tamis.service.integrations.fields import CompressionFields, copy_metadata
 
 __all__ = ["TamisRanker"]
+F = TypeVar("F", bound=Callable[..., Any])
+_returns_documents: Callable[[F], F] = component.output_types(documents=list[Document])
 
 
 @component
@@ -93,7 +95,7 @@ class TamisRanker:
         read: Self = default_from_dict(cls, {**data, "init_parameters": parameters})
         return read
 
-    @component.output_types(documents=list[Document])
+    @_returns_documents
     def run(
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
@@ -110,7 +112,7 @@ class TamisRanker:
         context = fields.compress_passages(query, _passages(texts, fields.title_key))
         return {"documents": _merged(documents, texts, context, fields)}
 
-    @component.output_types(documents=list[Document])
+    @_returns_documents
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
