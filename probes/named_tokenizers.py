@@ -252,21 +252,21 @@ def _read(vocabulary: Vocabulary, file: Path, name: str) -> TextTokenizer:
             f"{vocabulary.install}{_or_a_file(vocabulary)}"
         )
     if vocabulary.pattern is not None:
-        return RankTokenizer(_encoding(vocabulary, data), name, vocabulary.is_nfc)
+        return RankTokenizer(
+            _encoding(vocabulary.name, vocabulary.pattern, data), name, vocabulary.is_nfc
+        )
     tokenizer = TextTokenizer.from_file(file, name)
     tokenizer.approximates = vocabulary.approximates
     return tokenizer
 
 
-def _encoding(vocabulary: Vocabulary, data: bytes) -> Any:
+def _encoding(name: str, pattern: str, data: bytes) -> Any:
     try:
         from tiktoken import Encoding
     except ImportError as error:
         raise MissingExtra(
-            f"tokenizer {vocabulary.name} needs tiktoken, which is not installed; {_EXTRA}"
+            f"tokenizer {name} needs tiktoken, which is not installed; {_EXTRA}"
         ) from error
     lines = (line.split() for line in data.splitlines() if line)
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-    return Encoding(
-        vocabulary.name, pat_str=vocabulary.pattern, mergeable_ranks=ranks, special_tokens={}
-    )
+    return Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={})

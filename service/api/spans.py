@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tamis.compressors.types import Compressed, Reranked
 from tamis.probes.errors import BadInput
+from tamis.probes.tokens import replace_surrogates
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Attributes = Mapping[str, Any]
+_MAX_MODEL_CHARS = 80
 
 
 def is_traced() -> bool:
@@ -63,6 +65,8 @@ def operation_span(
     """
     from opentelemetry import trace
 
+    if model is not None:  # whatever a client sends: no collector takes half a character
+        model = replace_surrogates(model)[:_MAX_MODEL_CHARS]
     parent = trace.get_current_span().get_span_context()
     is_entry = is_served and (parent.is_remote or not parent.is_valid)
     with trace.get_tracer("tamis").start_as_current_span(

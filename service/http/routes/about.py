@@ -202,12 +202,11 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     given = body.inputs if body.prompt is None else body.prompt
     texts = [given] if isinstance(given, str) else list(given or ())
     check_limits(state.settings, (), len(texts), sum(map(len, texts)))
-    counter = state.methods.counter(body.tokenizer)
+    most = state.settings.max_request_tokens
 
     def work(_: QueuedRequest) -> Response:
-        return _tokenize_answer(
-            counter, texts, body.prompt is None, state.settings.max_request_tokens
-        )
+        counter = state.methods.counter(body.tokenizer)  # which may have to be read first
+        return _tokenize_answer(counter, texts, body.prompt is None, most)
 
     answer = await run_while_connected(request.receive, state.executor.run(work, 0))
     add_warnings(answer, body.field_warnings())

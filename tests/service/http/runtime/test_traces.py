@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -103,6 +104,14 @@ def test_a_conversation_is_a_compression(service: Running):
     assert span.name == "compress gpt-4o"
     assert span.attributes["gen_ai.usage.output_tokens"] == answer["tokens_after"]
     assert span.attributes["tamis.messages"] == 2
+
+
+def test_whatever_a_client_calls_a_model_can_be_sent_to_a_collector(service: Running):
+    body = {"model": "\ud800" + "m" * 500, "query": QUESTION, "documents": DOCUMENTS}
+    raw = json.dumps(body).encode()
+    assert service.raw("/v2/rerank", raw).status_code == 200
+    name = only_span().name
+    assert len(name.encode()) < 100
 
 
 def test_every_question_of_a_call_has_a_span(service: Running):
