@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -244,7 +245,7 @@ def _read(vocabulary: Vocabulary, file: Path, name: str) -> TextTokenizer:
     try:
         data = file.read_bytes()
         data = gzip.decompress(data) if file.suffix == ".gz" else data
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UnknownTokenizer(f"{file} cannot be read ({error})") from error
     if hashlib.sha256(data).hexdigest() != vocabulary.sha256:
         raise UnknownTokenizer(
