@@ -12,7 +12,7 @@ QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot docs dist release-check bench bench-gpu peers clean
+.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot docs typescript-types dist release-check bench bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +92,11 @@ chroot: ## the image's steps where there is no engine, then the smoke test; as r
 
 docs: setup types ## the site, into site/; every warning is an error
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+typescript-types: setup types ## the types of the TypeScript client, anew from the service's OpenAPI document
+	cd clients/typescript && npm ci --no-audit --no-fund
+	$(BIN)/python clients/typescript/openapi_document.py > .types/openapi.json
+	cd clients/typescript && npm run --silent types -- ../../.types/openapi.json --output src/openapi.ts
 
 dist: setup ## wheel and source distribution, into dist/
 	rm -rf dist build

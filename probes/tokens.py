@@ -48,7 +48,13 @@ class TokenizedText:
 
 
 class TextTokenizer:
-    """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary text."""
+    """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary text.
+
+    Attributes:
+        approximates: what it only stands for; empty where its counts are the model's own.
+    """
+
+    approximates: str = ""
 
     def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
         """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified."""

@@ -26,6 +26,22 @@ class Environments:
         """The environments there are."""
         return sorted(path.stem for path in self.files.glob("*.txt"))
 
+    def pins(self, name: str) -> dict[tuple[str, str], str]:
+        """The version of each package that an environment pins, by `pip` or `npm` and its name.
+
+        Packages of npm stand in comments: `# npm: PACKAGE@VERSION ...`.
+        """
+        lines = (self.files / f"{name}.txt").read_text("utf-8").splitlines()
+        found = {}
+        for line in lines:
+            if line.startswith("# npm:"):
+                pairs = (one.rpartition("@") for one in line.removeprefix("# npm:").split())
+                found |= {("npm", package): version for package, _, version in pairs}
+            elif "==" in line and not line.startswith("#"):
+                package, _, version = line.partition("==")
+                found["pip", package.partition("[")[0]] = version
+        return found
+
     def made(self, name: str) -> Path:
         """The Python of an environment, which is made if it is not there as it should be."""
         home, wanted = self.homes / name, self.files / f"{name}.txt"
@@ -38,6 +54,9 @@ class Environments:
         _lean_on_this(python)
         command = [python, "-m", "pip", "install", "--quiet", "--requirement", str(wanted)]
         subprocess.run(command, cwd=ROOT, check=True)
+        if packages := [f"{p}@{v}" for (of, p), v in self.pins(name).items() if of == "npm"]:
+            quiet = ("--silent", "--no-audit", "--no-fund")
+            subprocess.run(["npm", "install", *quiet, *packages], cwd=home, check=True)
         stamp.write_text(state, "utf-8")
         return python
 

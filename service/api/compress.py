@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,12 @@ from tamis.compressors.rules import DEFAULT_RULES, Budget, Rules
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput, UnknownTokenizer
 from tamis.probes.hub import sharpened, zoo
+from tamis.probes.named_tokenizers import (
+    NAMES,
+    approximation_warning,
+    named_tokenizer,
+    tokenizer_of_file,
+)
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.probes.token_estimate import ESTIMATE, estimating_tokenizer
@@ -30,6 +35,7 @@ from tamis.probes.tokens import FunctionTokenizer, TextTokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
 from tamis.service.api.languages import choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
+from tamis.service.api.spans import compression_attributes, traced
 from tamis.service.documents.document_text import raw_html_warning
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ _counters: dict[tuple[str, str], TextTokenizer] = {}
 _lock = threading.Lock()
 
 
+@traced("compress", compression_attributes)
 def compress(
     question: str,
     passages: Sequence[Passage | str | Mapping[str, Any]],
@@ -80,8 +87,9 @@ def compress(
             depends on, the oldest first; both are read with it.
         method: see `tamis methods`.
         tokenizer: counts the budget: `proxy`, a `tokenizer.json`, a folder with one, a tokenizer of
-            `tokenizers` or `transformers`, a function from a text to its tokens or their number, or
-            `estimate`, which counts by rules within a tenth and loads nothing.
+            `tokenizers` or `transformers`, a function from a text to its tokens or their number, a
+            name such as `gpt-4o` (see `tamis models tokenizers`), or `estimate`, which counts by
+            rules within a tenth and loads nothing.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
@@ -116,7 +124,9 @@ def compress(
     )
     result = choice.add_warning(result)
     raw = raw_html_warning([passage.text for passage in result.passages])
-    return replace(result, warnings=(*result.warnings, raw)) if raw else result
+    counted = approximation_warning(counter) if counter.approximates else None
+    more = tuple(warning for warning in (raw, counted) if warning)
+    return replace(result, warnings=(*result.warnings, *more)) if more else result
 
 
 def check_parts(method: Any, proxy: Any, cache: Any) -> None:
@@ -139,9 +149,7 @@ def check_parts(method: Any, proxy: Any, cache: Any) -> None:
 
 async def acompress(question: str, passages: Sequence[Any], **arguments: Any) -> Compressed:
     """`compress` in a worker thread: the event loop stays free."""
-    return await asyncio.get_running_loop().run_in_executor(
-        None, partial(compress, question, passages, **arguments)
-    )
+    return await asyncio.to_thread(compress, question, passages, **arguments)
 
 
 def compressor(
@@ -178,7 +186,8 @@ def counter_of(
     """The tokenizer that counts the budget; the proxy's needs no weights to be loaded.
 
     Raises:
-        UnknownTokenizer: neither `proxy`, `estimate`, a file, a folder nor a tokenizer.
+        UnknownTokenizer: neither `proxy`, `estimate`, a file, a folder, a tokenizer nor a name
+            whose vocabulary is on this machine.
         ProxyMissing: the proxy is not here.
     """
     if not isinstance(tokenizer, str | Path):
@@ -188,12 +197,14 @@ def counter_of(
     if tokenizer == ESTIMATE:
         return estimating_tokenizer()
     path = Path(tokenizer)
+    if not path.exists() and str(tokenizer) in NAMES:
+        return named_tokenizer(str(tokenizer))
     if not path.exists():
         raise UnknownTokenizer(
-            f"there is no tokenizer {str(tokenizer)!r}; "
-            "give 'proxy', 'estimate', a tokenizer.json or a folder with one"
+            f"there is no tokenizer {str(tokenizer)!r}; give 'proxy', 'estimate', a tokenizer.json "
+            f"or a folder with one, or one of {', '.join(NAMES)}"
         )
-    return TextTokenizer.from_file(path)
+    return tokenizer_of_file(path)
 
 
 def _given_counter(given: Any) -> TextTokenizer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts, identity_of
 from tamis.service.api.languages import choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
+from tamis.service.api.spans import ranking_attributes, traced
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.cache import PassageCache
@@ -27,6 +27,7 @@ _built: dict[tuple[Any, ...], Reranker] = {}
 _lock = threading.Lock()
 
 
+@traced("rerank", ranking_attributes)
 def rerank(
     question: str,
     documents: Sequence[Passage | str | Mapping[str, Any]],
@@ -86,9 +87,7 @@ def rerank(
 
 async def arerank(question: str, documents: Sequence[Any], **arguments: Any) -> Reranked:
     """`rerank` in a worker thread: the event loop stays free."""
-    return await asyncio.get_running_loop().run_in_executor(
-        None, partial(rerank, question, documents, **arguments)
-    )
+    return await asyncio.to_thread(rerank, question, documents, **arguments)
 
 
 def reranker(

@@ -55,6 +55,7 @@ from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.runtime.traces import TraceContextMiddleware, start_traces
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
 from tamis.service.http.upstream.forwarding import Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
@@ -66,6 +67,9 @@ _UNION_TAGS = (
 """Parts of an error's location that name our unions, not fields of the request."""
 _TYPE_NAME = re.compile(r"function-\w+\[.*\]|str|list\[.*\]|[A-Z]\w*")
 """Parts of an error's location that name the type that was tried."""
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own, since 0.160 or so: it would record what is wrong with a request in the words of
+the request. Ours are `--traces`, `/metrics` and the log."""
 _WEB_FOLDER = Path(__file__).parent / "web"
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -93,6 +97,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         settings = load_settings()
     tags = RetrievalTags(settings.upstream_retrieval_tags)
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
+    end_traces = start_traces(settings.traces)
     keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
 
     @asynccontextmanager
@@ -113,6 +118,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         if upstream is not None:
             await upstream.close()
         side_loop.close()
+        await asyncio.to_thread(end_traces)
         log.info("closed", everything_served=finished)
 
     app = FastAPIOffline(
@@ -124,6 +130,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         redoc_url=None,
         redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
+        telemetry=_NO_TELEMETRY,
     )
     for part in (compress, highlight, retrieve, rerank, search, about):
         app.include_router(part.routes)
@@ -156,6 +163,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             ],
         )
     app.add_middleware(FramingMiddleware)
+    if settings.traces != "off":
+        app.add_middleware(TraceContextMiddleware)
     app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
     return app
 

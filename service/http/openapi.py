@@ -44,11 +44,18 @@ def _correct_document(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             # {} beside the scheme: a service without keys is open
             operation["security"] = [] if path in OPEN_PATHS else [{_SCHEME: []}, {}]
-            operation.get("responses", {}).setdefault(
-                "500", {"description": "A fault of the service."}
-            )
+            responses = operation.get("responses", {})
+            responses.setdefault("500", {"description": "A fault of the service."})
+            if _refers_to_unused(responses.get("422")):  # FastAPI's own, of a path with a parameter
+                del responses["422"]
     _replace_one_of(document)
     return document
+
+
+def _refers_to_unused(response: Any) -> bool:
+    """Whether a response has the form of a schema that the document leaves out."""
+    schema = (response or {}).get("content", {}).get("application/json", {}).get("schema", {})
+    return schema.get("$ref") in {f"{_SCHEMA_REF}{name}" for name in _UNUSED_SCHEMAS}
 
 
 def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> dict[str, Any]:
@@ -65,7 +72,7 @@ def _add_known_names(document: dict[str, Any], state: ServiceState | None) -> di
     names = {
         "model": ["default", methods.reader.card.name, *methods.names],
         "method": methods.names,
-        "tokenizer": list(methods.counters),
+        "tokenizer": methods.tokenizer_names,
         "index": list(state.indexes),
     }
     for schema in ("CompressRequest", "MessagesRequest", "SearchRequest", "TokenizeRequest"):

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx
 
+from tamis.service.api.spans import traceparent_headers
 from tamis.service.http.schemas.about import Health, Info, Models
 from tamis.service.http.schemas.compression import BatchResult, Compression, CompressionList
 from tamis.service.http.schemas.dialects.cohere import CohereAnswer
@@ -151,7 +152,9 @@ class Client(ClientConnection):
         retry_pauses = self.retry_pauses()
         while True:
             try:
-                answer: Any = self._http.request(verb, path, content=content)
+                answer: Any = self._http.request(
+                    verb, path, content=content, headers=traceparent_headers()
+                )
             except httpx.HTTPError as error:
                 answer = error
             pause_s = retry_wait_s(answer, retry_pauses)
@@ -255,7 +258,9 @@ class AsyncClient(ClientConnection):
         retry_pauses = self.retry_pauses()
         while True:
             try:
-                answer: Any = await self._http.request(verb, path, content=content)
+                answer: Any = await self._http.request(
+                    verb, path, content=content, headers=traceparent_headers()
+                )
             except httpx.HTTPError as error:
                 answer = error
             pause_s = retry_wait_s(answer, retry_pauses)

@@ -3,10 +3,10 @@
     python -m tests.integrations.environments            # all of them: `make test-integrations`
     python -m tests.integrations.environments NAME ...   # some
 
-An environment is a file NAME.txt here: requirements for pip, and one comment `# tests: FILE ...`
-that names what runs in it. It stands in .venv/integrations/NAME and is made anew when its file has
-changed. What it does not pin (torch, pytest, tamis itself) comes from the environment that this
-script runs in.
+An environment is a file NAME.txt here: requirements for pip, one comment `# tests: FILE ...` that
+names what runs in it, and maybe comments `# npm: PACKAGE@VERSION ...`. It stands in
+.venv/integrations/NAME and is made anew when its file has changed. What it does not pin (torch,
+pytest, tamis itself) comes from the environment that this script runs in.
 """
 
 from __future__ import annotations

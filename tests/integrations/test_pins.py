@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.integrations.environments import INTEGRATIONS
+
+NAME = os.environ["TAMIS_INTEGRATION"]
+
 
 def test_the_pinned_versions_are_what_is_tested():
-    file = Path(__file__).parent / f"{os.environ['TAMIS_INTEGRATION']}.txt"
-    lines = file.read_text("utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    pins, modules = INTEGRATIONS.pins(NAME), Path(sys.prefix) / "node_modules"
     assert pins
-    assert {package: version(package) for package in pins} == pins
+    found = {
+        (origin, package): version(package)
+        if origin == "pip"
+        else json.loads((modules / package / "package.json").read_text("utf-8"))["version"]
+        for origin, package in pins
+    }
+    assert found == pins

@@ -19,6 +19,7 @@ from rich.text import Text
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import TamisError
 from tamis.probes.hub import sharpened, zoo
+from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json
@@ -100,6 +101,7 @@ def findings(models: Path) -> Iterator[Finding]:
         ("device", _check_device),
         ("cache", _check_cache),
         ("models", _check_models),
+        ("tokenizers", _check_tokenizers),
         ("probes", _check_probes),
         ("languages", _check_languages),
         ("reading", _check_reading),
@@ -206,6 +208,15 @@ def _check_models(models: Path) -> Iterator[Finding]:
             yield Finding(
                 name, "ok", f"{entry.kind}, {size}", f"tamis models info {name} --verify hashes"
             )
+
+
+def _check_tokenizers(_: Path) -> Iterator[Finding]:
+    for one in VOCABULARIES:
+        name, file = f"tokenizer {one.models[0] if one.models else one.name}", one.file()
+        if file is None:
+            yield Finding(name, "ok", f"vocabulary {one.name} not installed", one.install)
+        else:
+            yield Finding(name, "ok", f"vocabulary {one.name}, {file}")
 
 
 def _adapters_fault(entry: zoo.ZooEntry) -> str:

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tamis.probes.hub import zoo
+from tamis.probes.named_tokenizers import VOCABULARIES
 from tamis.service.cli.display.bars import download_bar
 from tamis.service.cli.display.console import UNCUT_WIDTH, make_console
 from tamis.service.cli.display.errors import report_errors
@@ -69,6 +70,19 @@ def list_models(root: RootFolder = None) -> None:
         table.add_row(
             entry.name, entry.kind, size, entry.licence, state, str(one.folder) if one else ""
         )
+    make_console(pipe_width=UNCUT_WIDTH).print(table)
+
+
+@app.command("tokenizers")
+@report_errors()
+def list_tokenizers() -> None:
+    """Show the tokenizers that budgets may name, such as gpt-4o, and which of them are here."""
+    table = Table("names", "vocabulary", "here", "from")
+    for one in VOCABULARIES:
+        file = one.file()
+        shown = "approximation" if one.approximates else one.name
+        names = ", ".join(dict.fromkeys([*one.models, one.name]))
+        table.add_row(names, shown, "no" if file is None else "yes", str(file or one.install))
     make_console(pipe_width=UNCUT_WIDTH).print(table)
 
 

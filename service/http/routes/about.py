@@ -183,7 +183,7 @@ def _service_info(state: ServiceState) -> Info:
         version=version("tamis"),
         layers_loaded=state.layers,
         methods=methods.names,
-        tokenizers=list(methods.counters),
+        tokenizers=methods.tokenizer_names,
         indexes=list(state.indexes),
         limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
     )
@@ -203,12 +203,11 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     given = body.inputs if body.prompt is None else body.prompt
     texts = [given] if isinstance(given, str) else list(given or ())
     check_limits(state.settings, (), len(texts), sum(map(len, texts)))
-    counter = state.methods.counter(body.tokenizer)
+    most = state.settings.max_request_tokens
 
     def work(_: QueuedRequest) -> Response:
-        return _tokenize_answer(
-            counter, texts, body.prompt is None, state.settings.max_request_tokens
-        )
+        counter = state.methods.counter(body.tokenizer)  # which may have to be read first
+        return _tokenize_answer(counter, texts, body.prompt is None, most)
 
     running = state.executor.run(work, state.executor.limits(body.timeout_ms))
     answer = await run_while_connected(request.receive, running)

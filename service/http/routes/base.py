@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from tamis.probes.errors import BadInput
+from tamis.service.api.spans import operation_span
 from tamis.service.engine.errors import (
     OutOfTime,
     Overloaded,
@@ -115,6 +117,15 @@ def service_state(request: Request) -> ServiceState:
     """The state of the service that a request came to."""
     state: ServiceState = request.app.state.service_state
     return state
+
+
+def request_span(
+    state: ServiceState, operation: str, model: str | None
+) -> AbstractContextManager[Any]:
+    """A span of OpenTelemetry around a part of a request; None where nothing is traced."""
+    if state.settings.traces == "off":
+        return nullcontext()
+    return operation_span(operation, model, is_served=True)
 
 
 def log_entry(request: Request) -> RequestLogEntry:

@@ -14,6 +14,7 @@ from pydantic import Discriminator, Tag
 
 from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
+from tamis.service.api.spans import set_attributes
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
 from tamis.service.engine.thread_pool import request_bytes
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -28,6 +29,7 @@ from tamis.service.http.routes.base import (
     json_response,
     log_entry,
     note_passthrough,
+    request_span,
     service_state,
 )
 from tamis.service.http.routes.kept_results import RESPONSES, answer_from_cache
@@ -291,13 +293,16 @@ async def _compress_question(
     """One question's compression."""
     method = state.methods.resolve_method(body.model, body.method)
     call = QuestionCall(state, body, question, method, documents, all_units)
-    try:
-        found = await state.executor.run_prepared(
-            call.prepare, call.tokens_needed, call.finish, body.priority, limits
-        )
-    except Exception as error:
-        note_passthrough(state, entry, error, body.on_error)
-        found = await asyncio.to_thread(whole_documents, call, message_of(error))
+    with request_span(state, "compress", body.model) as span:
+        try:
+            found = await state.executor.run_prepared(
+                call.prepare, call.tokens_needed, call.finish, body.priority, limits
+            )
+        except Exception as error:
+            note_passthrough(state, entry, error, body.on_error)
+            found = await asyncio.to_thread(whole_documents, call, message_of(error))
+        if span is not None:
+            set_attributes(span, _span_attributes(found, len(body.documents)))
     usage = found.usage
     # a request with `shadow` gets its input back, so it saves nothing
     tokens_out = usage.input_tokens if body.shadow else usage.output_tokens
@@ -305,3 +310,15 @@ async def _compress_question(
     entry.tokens_in = (entry.tokens_in or 0) + usage.input_tokens
     entry.tokens_out = (entry.tokens_out or 0) + tokens_out
     return found
+
+
+def _span_attributes(found: Compression, documents: int) -> dict[str, Any]:
+    return {
+        "gen_ai.response.model": found.model,
+        "gen_ai.usage.input_tokens": found.usage.input_tokens,
+        "gen_ai.usage.output_tokens": found.usage.output_tokens,
+        "tamis.documents": documents,
+        "tamis.method": found.method,
+        "tamis.status": found.status,
+        "tamis.answerability": found.answerability,
+    }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import Request, Response
 
+from tamis.probes.named_tokenizers import approximation_warning
+from tamis.service.api.spans import set_attributes
 from tamis.service.http.conversation.answer import whole_answer
 from tamis.service.http.conversation.job import ConversationCall, PreparedConversation
 from tamis.service.http.routes.base import (
@@ -13,6 +16,7 @@ from tamis.service.http.routes.base import (
     json_response,
     log_entry,
     note_passthrough,
+    request_span,
     service_state,
 )
 from tamis.service.http.runtime.errors import message_of
@@ -30,16 +34,29 @@ async def compress_messages(body: MessagesRequest, request: Request) -> Response
     body.check_served()
     method = state.methods.resolve_method(state.methods.known_model(body.model), body.method)
     call = ConversationCall(state, body, method, entry.key)
-    try:
-        answer = await run_while_connected(request.receive, _run(call))
-    except Exception as error:
-        note_passthrough(state, entry, error, body.on_error)
-        answer = await asyncio.to_thread(_whole, call, message_of(error))
+    with request_span(state, "compress", body.model) as span:
+        try:
+            answer = await run_while_connected(request.receive, _run(call))
+        except Exception as error:
+            note_passthrough(state, entry, error, body.on_error)
+            answer = await asyncio.to_thread(_whole, call, message_of(error))
+        if span is not None:
+            set_attributes(span, _span_attributes(answer))
     before = sum(one.tokens_before for one in answer.compressions)
     after = before if body.shadow else sum(one.tokens_after for one in answer.compressions)
     state.metrics.count_compression(before, after, entry.key)
     entry.tokens_in, entry.tokens_out = answer.tokens_before, answer.tokens_after
     return await asyncio.to_thread(json_response, answer)
+
+
+def _span_attributes(answer: MessagesAnswer) -> dict[str, Any]:
+    return {
+        "gen_ai.usage.input_tokens": answer.tokens_before,
+        "gen_ai.usage.output_tokens": answer.tokens_after,
+        "tamis.messages": len(answer.messages),
+        "tamis.method": answer.method,
+        "tamis.status": answer.status,
+    }
 
 
 async def _run(call: ConversationCall) -> MessagesAnswer:
@@ -61,4 +78,7 @@ def _prepare(call: ConversationCall) -> PreparedConversation:
     texts = [text for candidate in conversation.candidates for text in candidate.passages]
     questions = [conversation.question or ""]
     check_limits(call.state.settings, questions, len(texts), sum(map(len, texts)))
-    return call.prepare(conversation)
+    prepared = call.prepare(conversation)
+    if prepared.counter.approximates:
+        prepared.warn(approximation_warning(prepared.counter))
+    return prepared

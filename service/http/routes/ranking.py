@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import Request
 
 from tamis.compressors.inputs import question_text
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
 from tamis.compressors.types import Reranked
+from tamis.service.api.spans import ranking_attributes, set_attributes
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.ranking import DeadlineRanker
 from tamis.service.engine.request import QueuedRequest
-from tamis.service.http.routes.base import check_limits, service_state
+from tamis.service.http.routes.base import check_limits, request_span, service_state
 from tamis.service.http.runtime.executor import estimate_tokens, run_while_connected
 from tamis.service.http.runtime.methods import can_isolate
 from tamis.service.http.runtime.state import ServiceState
+from tamis.service.http.schemas.base import to_probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,12 @@ async def rank_documents(
         return replace(found, timings_ms=timings)
 
     limits = state.executor.limits(timeout_ms)
-    running = state.executor.run_prepared(prepare, tokens, work, priority, limits)
-    return await run_while_connected(request.receive, running)
+    with request_span(state, "rerank", model) as span:
+        running = state.executor.run_prepared(prepare, tokens, work, priority, limits)
+        found = await run_while_connected(request.receive, running)
+        if span is not None:
+            set_attributes(span, _span_attributes(state, found, top_n))
+    return found
 
 
 async def score_pairs(
@@ -126,6 +133,16 @@ async def score_pairs(
         sum(one.tokens_read for one in found),
         list(dict.fromkeys(warning for one in found for warning in one.warnings)),
     )
+
+
+def _span_attributes(state: ServiceState, found: Reranked, top_n: int | None) -> dict[str, Any]:
+    scores = [to_probability(result.score, found.calibrated) for result in found.results]
+    return {
+        **ranking_attributes(found),
+        "gen_ai.response.model": state.methods.reader.card.name,
+        "gen_ai.rerank.top_n": top_n,
+        "gen_ai.rerank.scores": scores if state.settings.traces == "scores" else None,
+    }
 
 
 def method_or_default(state: ServiceState, model: str | None) -> str:

@@ -28,6 +28,12 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
+from tamis.probes.named_tokenizers import (
+    NAMES,
+    available_names,
+    named_tokenizer,
+    tokenizer_of_file,
+)
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.lazy_method import ordering_methods
 from tamis.service.engine.errors import OutOfTime
@@ -176,9 +182,10 @@ class ServedMethods:
         self.names = served_method_names(settings)
         self.root = settings.models
         self.counters = {"proxy": reader.layout.tokenizer} | {
-            name: TextTokenizer.from_file(path, name)
+            name: tokenizer_of_file(path, name)
             for name, path in parse_named_paths(settings.tokenizers)
         }
+        self.tokenizer_names = list(dict.fromkeys([*self.counters, *available_names()]))
         self.orderers = ordering_methods(reader, self.root)
         self._built: dict[tuple[str, bool], Scorer] = {}
         self._encoder: SingleThreadEncoder | None = None
@@ -210,15 +217,17 @@ class ServedMethods:
         """The tokenizer that a budget is counted in.
 
         Raises:
-            UnknownTokenizer: none of that name was set up.
+            UnknownTokenizer: none of that name was set up, or its vocabulary is not here.
         """
-        if tokenizer not in self.counters:
-            raise UnknownTokenizer(
-                f"there is no tokenizer {tokenizer!r:.80} here; there are: "
-                f"{', '.join(self.counters)}; "
-                "the service is started with others by --tokenizers name=tokenizer.json"
-            )
-        return self.counters[tokenizer]
+        if tokenizer in self.counters:
+            return self.counters[tokenizer]
+        if tokenizer in NAMES:
+            return named_tokenizer(tokenizer)
+        raise UnknownTokenizer(
+            f"there is no tokenizer {tokenizer!r:.80} here; there are: "
+            f"{', '.join(self.tokenizer_names)}; "
+            "the service is started with others by --tokenizers name=tokenizer.json"
+        )
 
     def scorer(self, method: str, isolated: bool = False) -> Scorer:
         """A method, built when it is first used.

@@ -19,6 +19,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["exact", "int8", "thin"]
 LogFormat = Literal["auto", "json", "console"]
+Traces = Literal["off", "on", "scores"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -193,6 +194,12 @@ class Settings:
     )
     log_format: LogFormat = knob("auto", "auto is console on a terminal, else json.", "Log")
     log_level: LogLevel = knob("info", "What is logged; texts never are.", "Log")
+    traces: Traces = knob(
+        "off",
+        "Spans of compressions and rerankings to the OpenTelemetry collector that OTEL_* variables "
+        "name; scores: with those of rerankings.",
+        "Log",
+    )
 
     def __post_init__(self) -> None:
         """Refuses settings without effect, and what would send this service's keys elsewhere.

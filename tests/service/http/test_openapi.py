@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections import Counter
 
 import hypothesis
@@ -58,7 +60,10 @@ def test_every_route_is_described_with_its_errors(service):
             assert {"200", "400", "401", "413", "422", "429", "503", "504"} <= set(
                 operations["post"]["responses"]
             ), path
-    assert "HTTPValidationError" not in found["components"]["schemas"]
+    schemas = found["components"]["schemas"]
+    assert "HTTPValidationError" not in schemas
+    referred = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(found)))
+    assert referred - set(schemas) == set()
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
