@@ -12,6 +12,7 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
+    from tamis.probes.attention.kv_layers import KVLayers
     from tamis.probes.prompt import Prompt
 
 Pool = Literal["sum", "mean", "max"]
@@ -28,13 +29,16 @@ class Want:
         layers: model layers whose attention is read, ascending, counted from 0. Layers above the
             last one do not run.
         rows: the groups of query rows.
-        keep: also return the keys and values of every layer, so that further questions about the
+        keep_kv: also return the keys and values of every layer, so that further questions about the
             passage need not run it again.
+        pause: also return what is needed to run deeper layers later: `Signal.paused`. Only a
+            reader that `can_pause` does.
     """
 
     layers: tuple[int, ...]
     rows: tuple[RowGroup, ...] = ("question_mean",)
     keep_kv: bool = False
+    pause: bool = False
 
     def __post_init__(self) -> None:
         if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
@@ -44,6 +48,22 @@ class Want:
     def depth(self) -> int:
         """The number of layers that have to run."""
         return max(self.layers) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A prompt whose first layers have run; `Prompt.paused` goes on with the layer behind them.
+
+    Attributes:
+        states: hidden states of the tokens that run, after the last of those layers: `[n, D]`.
+        depth: how many layers have run.
+        passage_kv: the keys and values of its passage in at least these layers, where they were
+            cached; then the tokens that run are those of the question alone.
+    """
+
+    states: Tensor
+    depth: int
+    passage_kv: KVLayers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +77,28 @@ class Signal:
             axis per row, the others for one each.
         cached_tokens: how many of the prompt's tokens did not run because their keys and values
             were cached.
+        paused: with what the prompt is read on; None unless `Want.pause`.
     """
 
     weights: Tensor
     layers: tuple[int, ...]
     rows: tuple[str, ...]
     cached_tokens: int = 0
+    paused: Paused | None = None
 
     @classmethod
     def cut_to_passage(
-        cls, weights: Tensor, prompt: Prompt, want: Want, cached_tokens: int = 0
+        cls,
+        weights: Tensor,
+        prompt: Prompt,
+        want: Want,
+        cached_tokens: int = 0,
+        paused: Paused | None = None,
     ) -> Signal:
         """From rows over title and passage, `[L, H, R', N]`, cut to the passage's own tokens."""
         # [0, start) title   [start, stop) passage
         start, stop = prompt.passage.title_tokens, len(prompt.passage.ids)
-        return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens)
+        return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens, paused)
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
         """The weights pooled over each token span: `[U, L, H, R]`.
