@@ -222,10 +222,9 @@ class QuestionRows(TwoStepMethod):
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Reading:
         """Reads every window as far as its passage may rank high; the encoder has no part in it."""
-        purpose = "units" if choose_rank_probe(self) is None else "documents"
-        return self._read_windows(
-            question, passages, units, "isolated" if self.isolated else purpose
-        )
+        if choose_rank_probe(self) is None:
+            return self.read(question, passages, units)
+        return self._read_windows(question, passages, units, "documents")
 
     def _read_windows(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str

@@ -218,6 +218,9 @@ class ServedMethods:
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
         if self.settings.exit_layer and _has_option(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
+        for name in ("gate", "cascade"):
+            if not getattr(self.settings, name) and _has_option(method, name):
+                options[name] = False
         with self._building:
             key = (method, "isolated" in options)
             if key not in self._built:

@@ -73,6 +73,17 @@ class Settings:
         "Model",
         ge=1,
     )
+    gate: bool = knob(
+        True,
+        "Stop reading after the first layers what cannot matter, as far as that is harmless.",
+        "Model",
+    )
+    cascade: bool = knob(
+        True,
+        "Of many passages, leave those unread that have too little to do with the question's "
+        "words; a warning says how many.",
+        "Model",
+    )
     isolated: bool = knob(
         False,
         "No document moves the score of another; only methods that can promise it are served.",
