@@ -19,9 +19,9 @@ docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-context
 With `isolated=True` steps 4 to 6 are left out: a unit's score then depends on the question and its
 own window alone, and no passage can move the score of another.
 
-Not every window is read to the end: `gate` stops those whose first layers show that they cannot
-matter, and `cascade` leaves out those of many that have too little to do with the question's words
-(features/gate.py). Their units have the score that is expected of them.
+With a `gate` not every window is read to the end: those whose first layers show that they cannot
+matter stop there, and with `cascade` those of many that have too little to do with the question's
+words are not read (features/gate.py). Their units have the score that is expected of them.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class QuestionRows(TwoStepMethod):
         rank_probe: LinearProbe | Path | str | None = "auto",
         use_encoder: bool | Literal["auto"] = "auto",
         encoder: Any = None,
-        gate: LinearProbe | Path | str | bool = "auto",
+        gate: LinearProbe | Path | str | bool = False,
         cascade: bool = True,
     ) -> None:
         """A method over one proxy.
@@ -128,10 +128,10 @@ class QuestionRows(TwoStepMethod):
                 is wherever one is installed and the probe was fitted with one.
             encoder: an `Encoder`; None for none.
             gate: whether windows that cannot matter stop after the first layers: False never does,
-                `auto` where a gate ships for the proxy and this depth, True insists on that; or
-                the path of one that `tamis probe gate` wrote.
-            cascade: whether some of many windows are not read at all, for their words. A gate says
-                from how many on; without one nothing is left out.
+                True uses the gate that ships for the proxy and this depth, `auto` does where one
+                ships; or the path of one that `tamis probe gate` wrote.
+            cascade: whether a gate may also leave some of many windows unread, for their words; it
+                says from how many on.
 
         Raises:
             ProbeMismatch: a probe is for another model, revision or template.

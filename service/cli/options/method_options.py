@@ -33,9 +33,9 @@ GateOption = Annotated[
     str,
     typer.Option(
         "--gate",
-        metavar="auto|off|FILE",
-        help="Stop reading after the first layers what cannot matter: where a gate ships for the "
-        "proxy, never, or by one that `tamis probe gate` wrote.",
+        metavar="off|on|FILE",
+        help="Stop reading after the first layers what cannot matter, with many documents for a "
+        "third of the time: by the gate that ships, or by one that `tamis probe gate` wrote.",
         rich_help_panel="Selection",
     ),
 ]
@@ -43,8 +43,8 @@ Cascade = Annotated[
     bool,
     typer.Option(
         "--cascade/--no-cascade",
-        help="Of many passages, leave those unread that have too little to do with the question's "
-        "words; a warning says how many.",
+        help="Whether a gate may leave those of many passages unread that have too little to do "
+        "with the question's words; a warning says how many.",
         rich_help_panel="Selection",
     ),
 ]
@@ -53,8 +53,8 @@ Cascade = Annotated[
 def gate_options(gate: str, cascade: bool) -> dict[str, Any]:
     """The method's options of `--gate` and `--cascade`, where they are not the default."""
     given: dict[str, Any] = {} if cascade else {"cascade": False}
-    if gate != "auto":
-        given["gate"] = False if gate == "off" else Path(gate)
+    if gate != "off":
+        given["gate"] = True if gate == "on" else Path(gate)
     return given
 
 

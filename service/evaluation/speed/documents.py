@@ -34,7 +34,7 @@ from tamis.service.training.probe.figures import fill_token_share
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "whole": {"gate": False},
     "gate": {"cascade": False},
-    "cascade": {},
+    "cascade": {"cascade": True},
 }
 PATHS = ("cold", "warm", "rerank")
 SHARES = (0.1, 0.2)
@@ -133,19 +133,21 @@ def measure_documents(
     paths: Sequence[str],
     on_case: Callable[[], None] = lambda: None,
     encoder: Any = None,
+    **options: Any,
 ) -> dict[str, dict[str, Any]]:
     """By path and way the median times, their ratios to `whole`, and the evidence of all cases.
 
     Args:
         reader: the proxy. paths: some of `PATHS`. on_case: called after every case.
         encoder: a sentence encoder; None for none.
+        options: of the default method, such as the probe and the gate of another proxy.
 
     Raises:
         BadInput: a path that there is not, or there is no gate for this proxy.
     """
     if wrong := [path for path in paths if path not in PATHS]:
         raise BadInput(f"there is no path {wrong[0]!r} of documents; give {', '.join(PATHS)}")
-    bench = _Bench(reader, encoder)
+    bench = _Bench(reader, encoder, options)
     rows: dict[str, dict[str, list[Timed]]] = {path: {way: [] for way in WAYS} for path in paths}
     for number, case in enumerate(cases):
         units = units_of(case.documents)
@@ -160,22 +162,24 @@ def measure_documents(
 class _Bench:
     """Runs a request one way: each time with a new method, over an empty cache of vectors."""
 
-    def __init__(self, reader: Any, encoder: Any) -> None:
-        self.reader, self.encoder = reader, encoder
-        if self._method(reader, {}).gate is None:
+    def __init__(self, reader: Any, encoder: Any, options: Mapping[str, Any]) -> None:
+        self.reader, self.encoder, self.options = reader, encoder, options
+        if self._method(reader, "cascade").gate is None:
             raise BadInput(
                 f"no gate ships for {reader.card.name}; --documents compares readings with one"
             )
 
-    def _method(self, reader: Any, options: Mapping[str, Any]) -> QuestionRows:
+    def _method(self, reader: Any, way: str) -> QuestionRows:
         # vectors of one way must not serve the next
         encoder = None if self.encoder is None else CachedEncoder(self.encoder)
+        options = {"gate": "auto", **self.options, **WAYS[way]}
         return QuestionRows(reader, encoder=encoder, **options)
 
     def run(self, path: str, way: str, case: DocumentCase, units: Sequence[Unit]) -> Timed:
-        method = self._method(self.reader, WAYS[way])
+        method = self._method(self.reader, way)
         if path == "warm":
-            method = self._method(CachedReader(self.reader, PassageCache(_CACHE_BYTES)), WAYS[way])
+            cache = PassageCache(_CACHE_BYTES)
+            method = self._method(CachedReader(self.reader, cache), way)
             # another question has read them before
             method.reading_everything().scores(f"{case.question} Why?", case.documents, units)
         clock, cpu = time.perf_counter(), time.process_time()

@@ -218,9 +218,8 @@ class ServedMethods:
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
         if self.settings.exit_layer and _has_option(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
-        for name in ("gate", "cascade"):
-            if not getattr(self.settings, name) and _has_option(method, name):
-                options[name] = False
+        if self.settings.gate and _has_option(method, "gate"):
+            options |= {"gate": True, "cascade": self.settings.cascade}
         with self._building:
             key = (method, "isolated" in options)
             if key not in self._built:

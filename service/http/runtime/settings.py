@@ -74,14 +74,12 @@ class Settings:
         ge=1,
     )
     gate: bool = knob(
-        True,
-        "Stop reading after the first layers what cannot matter, as far as that is harmless.",
-        "Model",
+        False, "Stop reading after the first layers what cannot matter; a gate must ship.", "Model"
     )
     cascade: bool = knob(
         True,
-        "Of many passages, leave those unread that have too little to do with the question's "
-        "words; a warning says how many.",
+        "Whether a gate may leave those of many passages unread that have too little to do with "
+        "the question's words; a warning says how many.",
         "Model",
     )
     isolated: bool = knob(
