@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
 
 from tamis.probes.tokens import TextTokenizer, TokenizedText
 
 if TYPE_CHECKING:
-    from tamis.probes.signal import Paused
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -88,6 +88,22 @@ class QuestionTokens:
 
     ids: tuple[int, ...]
     first_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A prompt whose first layers have run; `Prompt.paused` goes on with the layer behind them.
+
+    Attributes:
+        states: hidden states of the tokens that run, after the last of those layers: `[n, D]`.
+        depth: how many layers have run.
+        passage_kv: the keys and values of its passage in at least these layers, `KVLayers`, where
+            they were cached; then the tokens that run are those of the question alone.
+    """
+
+    states: Tensor
+    depth: int
+    passage_kv: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
-    from tamis.probes.attention.kv_layers import KVLayers
-    from tamis.probes.prompt import Prompt
+    from tamis.probes.prompt import Paused, Prompt
 
 Pool = Literal["sum", "mean", "max"]
 RowGroup = Literal["question", "question_mean", "last"]
@@ -48,22 +47,6 @@ class Want:
     def depth(self) -> int:
         """The number of layers that have to run."""
         return max(self.layers) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A prompt whose first layers have run; `Prompt.paused` goes on with the layer behind them.
-
-    Attributes:
-        states: hidden states of the tokens that run, after the last of those layers: `[n, D]`.
-        depth: how many layers have run.
-        passage_kv: the keys and values of its passage in at least these layers, where they were
-            cached; then the tokens that run are those of the question alone.
-    """
-
-    states: Tensor
-    depth: int
-    passage_kv: KVLayers | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import ForwardRunner
 from tamis.probes.model.loading import attention_shape, folder_revision, guess_template, load_folder
-from tamis.probes.prompt import Layout, Prompt, Template, token_batches
-from tamis.probes.signal import Paused, Signal, Want
+from tamis.probes.prompt import Layout, Paused, Prompt, Template, token_batches
+from tamis.probes.signal import Signal, Want
 
 
 class Proxy:
