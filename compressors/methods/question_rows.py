@@ -21,7 +21,7 @@ own window alone, and no passage can move the score of another.
 
 With a `gate` not every window is read to the end: those whose first layers show that they cannot
 matter stop there, and with `cascade` those of many that have too little to do with the question's
-words are not read (features/gate.py). Their units have the score that is expected of them.
+words are not read (gate/estimates.py). Their units have the score that is expected of them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from torch import Tensor
 from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_features
 from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.features.gate import Gate, Stage, choose_gate
 from tamis.compressors.features.rank_features import rank_features
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -63,8 +62,9 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
+from tamis.compressors.gate.estimates import Gate, Stage, choose_gate
+from tamis.compressors.gate.stages import Plan, read_in_stages
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod, best_unit_scores
-from tamis.compressors.reading.stages import Plan, read_in_stages
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
@@ -229,7 +229,7 @@ class QuestionRows(TwoStepMethod):
     def _read_windows(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
     ) -> Reading:
-        """All windows, to the end or in stages: for one of `features.gate.PURPOSES`."""
+        """All windows, to the end or in stages: for one of `gate.estimates.PURPOSES`."""
         stages: list[Stage] = []
         if self.gate is not None and units and getattr(self.reader, "can_pause", False):
             stages = [s for s in self.gate.stages(purpose) if self.cascade or s.depth]
@@ -355,7 +355,7 @@ class WindowJudge:
     """Scores the units of a request while it is read, by what is known and what is estimated.
 
     Attributes:
-        purpose: one of `features.gate.PURPOSES`; documents are judged by their own probe.
+        purpose: one of `gate.estimates.PURPOSES`; documents are judged by their own probe.
     """
 
     method: QuestionRows

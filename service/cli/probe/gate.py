@@ -102,7 +102,7 @@ def _parse_stages(given: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         BadInput: one is not of the form, or of another purpose.
     """
-    from tamis.compressors.features.gate import PURPOSES, Stage
+    from tamis.compressors.gate.estimates import PURPOSES, Stage
 
     found: dict[str, list[Any]] = {}
     for text in given:

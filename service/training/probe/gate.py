@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.gate import PURPOSES, Gate, Stage
 from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
 from tamis.compressors.methods.question_rows import QuestionRows, WindowJudge, unit_scores
 from tamis.compressors.reading.windows import WINDOW_TOKENS
 from tamis.probes.probing.linear import LinearProbe, ProbeCard

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tamis.compressors.features.gate import Gate, Stage
 from tamis.compressors.features.words import WORD_FEATURES
+from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.service.cli.probe.gate import _parse_stages, gate_table

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tamis.compressors.features.gate import Gate
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
+from tamis.compressors.gate.estimates import Gate
 from tamis.compressors.methods.question_rows import QuestionRows, WindowJudge
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
@@ -201,7 +201,7 @@ def test_kept_passages_are_read_in_stages_with_the_same_scores():
 
 
 def test_many_windows_are_judged_in_groups(monkeypatch):
-    monkeypatch.setattr("tamis.compressors.reading.stages.GROUP_TOKENS", 40)
+    monkeypatch.setattr("tamis.compressors.gate.stages.GROUP_TOKENS", 40)
     staged = method_of(tiny.proxy(), [2, 1e9, 1])
     whole = method_of(tiny.proxy()).read(QUESTION, PASSAGES, UNITS)
     read = staged.read(QUESTION, PASSAGES, UNITS)

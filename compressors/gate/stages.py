@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.gate import Gate, Stage
+from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Signal, Want
