@@ -93,6 +93,7 @@ def read_in_stages(
         },
         sum(group.tokens_cached for group in groups),
         depths=tuple(depth for group in groups for depth in group.unit_depths()),
+        layers=plan.gate.probe.card.layers,
     )
 
 

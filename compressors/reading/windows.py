@@ -75,6 +75,7 @@ class Reading:
         cosines: of each unit with the question by a sentence encoder, `[U]`; None without one.
         depths: the number of layers that were read of each unit; the features of others are
             estimates. None where all units were read to the end.
+        layers: of a unit that was read to the end, where others were not.
     """
 
     features: Tensor
@@ -85,14 +86,14 @@ class Reading:
     tokens_cached: int = 0
     cosines: Tensor | None = None
     depths: tuple[int, ...] | None = None
+    layers: int = 0
 
     @property
     def is_whole(self) -> Tensor:
         """Which units were read to the end, `[U]` bool."""
         if self.depths is None:
             return torch.ones(len(self.tokens), dtype=torch.bool)
-        depths = torch.tensor(self.depths)
-        return depths == depths.max()
+        return torch.tensor(self.depths) == self.layers
 
     def scores(
         self,

@@ -76,6 +76,7 @@ def _to_entry(reading: Reading) -> Entry:
         tensors["depths"] = torch.tensor(reading.depths, dtype=torch.int32)
     facts = {
         "windows": reading.windows,
+        "layers": reading.layers,
         "tokens_read": reading.tokens_read,
         "timings_ms": reading.timings_ms,
     }

@@ -157,6 +157,8 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
     for passage in PASSAGES:
         alone += staged.scores(QUESTION, [passage], units_of([passage], "en")).values
     assert together.values == pytest.approx(alone, abs=FP32)
+    none = method_of(proxy, [3, 1e9, 1], isolated=True).scores(QUESTION, PASSAGES, UNITS)
+    assert none.units_read == 0
 
 
 @pytest.mark.parametrize(
