@@ -100,7 +100,10 @@ class Ranker(HasInfo, Protocol):
 
 
 class Scorer(Ranker, Protocol):
-    """Scores every unit of some passages against a question."""
+    """Scores every unit of some passages against a question.
+
+    One that leaves out what cannot matter also has `reading_everything`.
+    """
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """One value a unit and one a passage; higher is better."""
@@ -222,6 +225,10 @@ class ScoringMethod(Method):
         """None: nothing is promised without a calibration."""
         return None
 
+    def reading_everything(self) -> Self:
+        """The same method, leaving nothing out."""
+        return self
+
 
 class TwoStepMethod(ScoringMethod):
     """A method of compression whose model runs in `read` alone: implement both halves."""
@@ -282,6 +289,12 @@ def check_scores(info: MethodInfo, method: str) -> None:
         )
 
 
+def reading_everything(scorer: Scorer) -> Scorer:
+    """The scorer, leaving nothing out: promises were calibrated on whole readings."""
+    whole = getattr(scorer, "reading_everything", None)
+    return scorer if whole is None else whole()
+
+
 def ranks_from_scores(scores: Scores) -> Ranks:
     """The passages' values of a scoring as a ranking, with what it cost."""
     return Ranks(
@@ -291,7 +304,8 @@ def ranks_from_scores(scores: Scores) -> Ranks:
         scores.windows,
         scores.tokens_read,
         scores.timings_ms,
-        tokens_cached=scores.tokens_cached,
+        scores.warnings,
+        scores.tokens_cached,
     )
 
 

@@ -26,6 +26,9 @@ class Scores:
         is_unlike: whether the request is unlike those that the probabilities were fitted on.
         tokens_read: tokens that ran through the model. tokens_cached: tokens whose keys and values
             came from a cache, and did not run.
+        units_read: how many units were read to the end; None for all. Others have the score that
+            is expected after what was read of them.
+        warnings: what a caller should know about the reading.
     """
 
     values: tuple[float, ...]
@@ -37,6 +40,8 @@ class Scores:
     tokens_cached: int = 0
     answerability: float | None = None
     is_unlike: bool = False
+    units_read: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Compressed:
         answerability: the probability that the context holds an answer; None where the method
             cannot tell, or did not run because the context fitted.
         threshold: units of at least this probability were kept; None without a floor.
+        units_read: how many units were read to the end; None for all.
     """
 
     text: str
@@ -121,6 +127,7 @@ class Compressed:
     tokens_cached: int = 0
     answerability: float | None = None
     threshold: float | None = None
+    units_read: int | None = None
 
     @property
     def ratio(self) -> float:

@@ -13,12 +13,15 @@ Special tokens come from the template alone. In titles, passages and questions t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
 
 from tamis.probes.tokens import TextTokenizer, TokenizedText
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -88,11 +91,37 @@ class QuestionTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """A prompt whose first layers have run; `Prompt.paused` goes on with the layer behind them.
+
+    Attributes:
+        states: hidden states of the tokens that run, after the last of those layers: `[n, D]`.
+        depth: how many layers have run.
+        passage_kv: the keys and values of its passage in at least these layers, `KVLayers`, where
+            they were cached; then the tokens that run are those of the question alone.
+    """
+
+    states: Tensor
+    depth: int
+    passage_kv: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt for the proxy: a passage, and a question about it."""
+    """One prompt for the proxy: a passage, and a question about it.
+
+    Attributes:
+        paused: where an earlier reading of it ended; only the layers behind that run.
+    """
 
     passage: PassageTokens
     question: QuestionTokens
+    paused: Paused | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer that runs."""
+        return 0 if self.paused is None else self.paused.depth
 
     def __len__(self) -> int:
         """Tokens that run when the passage is not cached, without the template's opening."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 
 if TYPE_CHECKING:
-    from tamis.probes.prompt import Prompt
+    from tamis.probes.prompt import Paused, Prompt
 
 Pool = Literal["sum", "mean", "max"]
 RowGroup = Literal["question", "question_mean", "last"]
@@ -28,13 +28,16 @@ class Want:
         layers: model layers whose attention is read, ascending, counted from 0. Layers above the
             last one do not run.
         rows: the groups of query rows.
-        keep: also return the keys and values of every layer, so that further questions about the
+        keep_kv: also return the keys and values of every layer, so that further questions about the
             passage need not run it again.
+        pause: also return what is needed to run deeper layers later: `Signal.paused`. Only a
+            reader that `can_pause` does.
     """
 
     layers: tuple[int, ...]
     rows: tuple[RowGroup, ...] = ("question_mean",)
     keep_kv: bool = False
+    pause: bool = False
 
     def __post_init__(self) -> None:
         if list(self.layers) != sorted({layer for layer in self.layers if layer >= 0}):
@@ -57,21 +60,28 @@ class Signal:
             axis per row, the others for one each.
         cached_tokens: how many of the prompt's tokens did not run because their keys and values
             were cached.
+        paused: with what the prompt is read on; None unless `Want.pause`.
     """
 
     weights: Tensor
     layers: tuple[int, ...]
     rows: tuple[str, ...]
     cached_tokens: int = 0
+    paused: Paused | None = None
 
     @classmethod
     def cut_to_passage(
-        cls, weights: Tensor, prompt: Prompt, want: Want, cached_tokens: int = 0
+        cls,
+        weights: Tensor,
+        prompt: Prompt,
+        want: Want,
+        cached_tokens: int = 0,
+        paused: Paused | None = None,
     ) -> Signal:
         """From rows over title and passage, `[L, H, R', N]`, cut to the passage's own tokens."""
         # [0, start) title   [start, stop) passage
         start, stop = prompt.passage.title_tokens, len(prompt.passage.ids)
-        return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens)
+        return cls(weights[..., start:stop], want.layers, want.rows, cached_tokens, paused)
 
     def pool(self, spans: Sequence[tuple[int, int]], how: Pool = "sum") -> Tensor:
         """The weights pooled over each token span: `[U, L, H, R]`.

@@ -147,13 +147,18 @@ def second_step_features(
     )
 
 
-def encoder_candidates(scores: Tensor, tokens: Sequence[int]) -> Tensor:
+def encoder_candidates(
+    scores: Tensor, tokens: Sequence[int], allowed: Tensor | None = None
+) -> Tensor:
     """The units that an encoder shall read, by their indexes, ascending.
 
     Args:
         scores: of each unit without the encoder, `[U]`. tokens: of each unit.
+        allowed: those that it may read, `[U]` bool; None for all.
     """
     order = scores.argsort(descending=True, stable=True)
+    if allowed is not None:
+        order = order[allowed[order]]
     lengths = torch.tensor(tokens, dtype=torch.float64)
     within = lengths[order].cumsum(0) <= ENCODER_SHARE * lengths.sum()
     return order[: max(int(within.sum()), _MIN_ENCODED_UNITS)].sort().values
@@ -180,9 +185,10 @@ def add_cosines(
 
     Args:
         scores: of each unit without the encoder, `[U]`: by them it chose what to read.
-        cosines: `[U]`; those of units that it does not read are not looked at.
+        cosines: `[U]`; those of units that it does not read are not looked at, and may be no
+            numbers.
     """
-    candidates = encoder_candidates(scores, texts.tokens)
+    candidates = encoder_candidates(scores, texts.tokens, ~cosines.isnan())
     cosine = z_scores(candidate_cosines(cosines, candidates).double().numpy(), _EPSILON)
     single = features.own[:, _SINGLE_COLUMN].double().numpy()
     levels = torch.from_numpy(level_features(texts.structure, cosine)).float()

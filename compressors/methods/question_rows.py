@@ -18,6 +18,10 @@ docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-context
 
 With `isolated=True` steps 4 to 6 are left out: a unit's score then depends on the question and its
 own window alone, and no passage can move the score of another.
+
+With a `gate` not every window is read to the end: those whose first layers show that they cannot
+matter stop there, and with `cascade` those of many that have too little to do with the question's
+words are not read (gate/estimates.py). Their units have the score that is expected of them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -35,7 +39,13 @@ from torch import Tensor
 from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_features
 from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.features.rank_probe import choose_rank_probe, rank_with_probe
+from tamis.compressors.features.rank_features import rank_features
+from tamis.compressors.features.rank_probe import (
+    choose_rank_probe,
+    document_scores,
+    rank_with_probe,
+    unit_evidence,
+)
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
@@ -52,7 +62,9 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
+from tamis.compressors.gate.estimates import Gate, Stage, choose_gate
+from tamis.compressors.gate.stages import Plan, read_in_stages
+from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod, best_unit_scores
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
@@ -97,6 +109,8 @@ class QuestionRows(TwoStepMethod):
         use_encoder: bool | Literal["auto"] = "auto",
         profile: HeadProfile | Path | str = "auto",
         encoder: Any = None,
+        gate: LinearProbe | Path | str | bool = False,
+        cascade: bool = True,
     ) -> None:
         """A method over one proxy.
 
@@ -115,12 +129,17 @@ class QuestionRows(TwoStepMethod):
             profile: without a probe, of this proxy's induction heads, or its path (`tamis heads
                 find --by induction`, which needs no labels); `auto` is the one that ships, if any.
             encoder: an `Encoder`; None for none.
+            gate: whether windows that cannot matter stop after the first layers: False never does,
+                True uses the gate that ships for the proxy and this depth, `auto` does where one
+                ships; or the path of one that `tamis probe gate` wrote.
+            cascade: whether a gate may also leave some of many windows unread, for their words; it
+                says from how many on.
 
         Raises:
             ProbeMismatch: a probe or profile is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
-            BadInput: no probe ships that stops there, the rank probe cannot be used with the other
-                options, or windows are below 1 token.
+            BadInput: no probe ships that stops there, the rank probe or the gate cannot be used
+                with the other options, or windows are below 1 token.
         """
         if window_tokens < 1:
             raise BadInput(f"window_tokens is {window_tokens}; give 1 or more")
@@ -147,6 +166,7 @@ class QuestionRows(TwoStepMethod):
         self.rank_probe = rank_probe if rank_probe == "auto" else load_probe(rank_probe)
         if self.rank_probe not in ("auto", None):
             choose_rank_probe(self)
+        self.gate, self.cascade = self._choose_gate(gate), cascade
 
     @classmethod
     def for_fit(cls, reader: Reader, layers: int) -> Self:
@@ -191,20 +211,72 @@ class QuestionRows(TwoStepMethod):
     def reading_key(self) -> str:
         """The window length and the depth; with an encoder also the probe, by which it reads."""
         key = f"{self.window_tokens} {self.layers}"
-        return f"{key} encoder {self.probe.digest()}" if self._has_encoder and self.probe else key
+        if self.probe is None:
+            return key
+        if self._has_encoder:
+            key += f" encoder {self.probe.digest()}"
+        if self.gate is not None:
+            key += f" gate {self.gate.probe.digest()} {self.cascade} {self.probe.digest()}"
+        return key
+
+    def reading_everything(self) -> QuestionRows:
+        """The same method without gate and cascade."""
+        whole = copy.copy(self)
+        whole.gate = None
+        return whole
 
     def read(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Reading:
-        """Reads every window once, the best units with the encoder, too; the costly half."""
-        want = Want(tuple(range(self.layers)), ("question_mean",))
-        reading = read_windows(
-            self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
-        )
+        """Reads every window as far as it may matter, then the best units with the encoder."""
+        purpose = "isolated" if self.isolated else "units"
+        reading = self._read_windows(question, passages, units, purpose)
         if not self._has_encoder or not units:
             return reading
         clock = time.perf_counter()
         cosines = self._cosines(reading, question, passages, units)
         timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
         return replace(reading, cosines=cosines, timings_ms=timings)
+
+    def read_documents(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
+    ) -> Reading:
+        """Reads every window as far as its passage may rank high; the encoder has no part in it."""
+        if choose_rank_probe(self) is None:
+            return self.read(question, passages, units)
+        return self._read_windows(question, passages, units, "documents")
+
+    def _read_windows(
+        self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
+    ) -> Reading:
+        """All windows, to the end or in stages: for one of `gate.estimates.PURPOSES`."""
+        stages: list[Stage] = []
+        if self.gate is not None and units and getattr(self.reader, "can_pause", False):
+            stages = [s for s in self.gate.stages(purpose) if self.cascade or s.depth]
+        if self.gate is None or not stages:
+            want = Want(tuple(range(self.layers)), ("question_mean",))
+            return read_windows(
+                self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
+            )
+        judge = WindowJudge(self, purpose, question, passages, units)
+        plan = Plan(self.gate, stages, purpose == "isolated", judge, pool_question_rows)
+        return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
+
+    def _choose_gate(self, gate: LinearProbe | Path | str | bool) -> Gate | None:
+        """The gate of an option.
+
+        Raises:
+            BadInput: one was asked for, and there is none to use.
+        """
+        if gate is False or (gate == "auto" and self.probe is None):
+            return None
+        found = None
+        if self.probe is not None:
+            found = choose_gate(self.reader, "auto" if gate is True else gate, self.layers)
+        if found is None and gate != "auto":
+            raise BadInput(
+                f"gate is {gate!r:.80}, and there is none for {self.reader.card.name} at "
+                f"{self.layers} layers and this probe; leave it out, or fit one: tamis probe gate"
+            )
+        return found
 
     def _cosines(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]
@@ -213,7 +285,7 @@ class QuestionRows(TwoStepMethod):
         assert self.probe is not None
         texts = RequestTexts.of(question, passages, units, reading.tokens)
         z, _ = unit_scores(self.probe, texts, first_features(reading, question, texts.lexicon))
-        candidates = encoder_candidates(z, reading.tokens)
+        candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
         shown = visible_texts(passages, units)
         vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
         cosines = torch.full((len(units),), torch.nan)
@@ -293,6 +365,53 @@ class QuestionRows(TwoStepMethod):
             method = copy.copy(self)
             method.encoder, method._has_encoder = None, False
         return rank_with_probe(method, question, passages, units)
+
+
+@dataclass(slots=True)
+class WindowJudge:
+    """Scores the units of a request while it is read, by what is known and what is estimated.
+
+    Attributes:
+        purpose: one of `gate.estimates.PURPOSES`; documents are judged by their own probe.
+    """
+
+    method: QuestionRows
+    purpose: str
+    question: str
+    passages: Sequence[Passage]
+    units: Sequence[Unit]
+    tokens: Sequence[int] = ()
+
+    def words(self, tokens: Sequence[int]) -> Tensor:
+        """The word features of all units, `[U, W]`."""
+        self.tokens = tokens
+        lexicon = Lexicon(self.question, self.passages, self.units)
+        return torch.from_numpy(word_features(self.question, lexicon, tokens))
+
+    def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
+        """The score of each of some consecutive units, `[U']`."""
+        probe, units, tokens = self.method.probe, self.units[which], self.tokens[which]
+        assert probe is not None
+        reading = Reading(features, tuple(tokens), 0, 0, {})
+        if self.purpose == "isolated":
+            isolated = isolated_features(reading)
+            return isolated @ _probe_weights(probe, "alone", isolated.shape[1])
+        first = torch.cat([features, words], 1)
+        texts = RequestTexts.of(self.question, self.passages, units, tokens)
+        z, _ = unit_scores(probe, texts, first)
+        if self.purpose == "units":
+            return z
+        each = tuple(unit_probabilities(probe, z).tolist())
+        best = best_unit_scores(each, units, len(self.passages))
+        rank_probe = choose_rank_probe(self.method)
+        assert rank_probe is not None
+        first_step = first @ _probe_weights(probe, "first", first.shape[1])
+        documents = document_scores(
+            rank_probe,
+            rank_features(self.question, reading, self.passages, units),
+            unit_evidence(first_step, best, units),
+        )
+        return documents[torch.tensor([unit.passage for unit in units])]
 
 
 def unit_scores(

@@ -26,7 +26,7 @@ from tamis.compressors.inputs import (
     parse_keep_tags,
     to_passage,
 )
-from tamis.compressors.method import Orderer, Scorer, check_scores
+from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
 from tamis.compressors.selection.granularity import check_granularity, merge_blocks, split_words
 from tamis.compressors.selection.order import OrdererFactory
@@ -199,7 +199,8 @@ class Compressor:
             return self._whole_result(prepared, prepared.whole)
         if not prepared.units:  # white space at most, and more of it than the budget
             return self._whole_result(prepared, SelectedUnits((), "", 0))
-        scores = self.scorer.scores(prepared.question, prepared.passages, prepared.units)
+        scorer = reading_everything(self.scorer) if _needs_promises(prepared) else self.scorer
+        scores = scorer.scores(prepared.question, prepared.passages, prepared.units)
         if prepared.rules.granularity == "block":
             blocks, scores = merge_blocks(prepared.passages, prepared.units, scores)
             prepared = replace(prepared, units=tuple(blocks))
@@ -264,11 +265,13 @@ class Compressor:
             timings_ms=timings,
             warnings=(
                 *((unlike_warning(prepared.coverage),) if scores.is_unlike else ()),
+                *scores.warnings,
                 *kept.warnings,
             ),
             tokens_cached=scores.tokens_cached,
             answerability=scores.answerability,
             threshold=prepared.budget.threshold if status == "ok" else None,
+            units_read=scores.units_read,
         )
 
     def _whole_result(self, prepared: PreparedCompression, kept: SelectedUnits) -> Compressed:
@@ -312,6 +315,11 @@ def context_fits(budget: Budget, tokens_in: int, everything: SelectedUnits, rule
     limit = budget.tokens(tokens_in)
     within = budget.threshold is None and (limit is None or everything.tokens <= limit)
     return within and (rules.top_n is None or not everything.units)
+
+
+def _needs_promises(prepared: PreparedCompression) -> bool:
+    """Whether probabilities decide, which were calibrated on whole readings."""
+    return prepared.budget.threshold is not None or prepared.rules.unanswerable != "best_effort"
 
 
 def _unanswered_selection(prepared: PreparedCompression, scores: Scores) -> SelectedUnits:

@@ -73,6 +73,9 @@ class Reading:
         windows: prompts that were read. tokens_read: tokens that ran through the model.
         tokens_cached: tokens whose keys and values came from a cache, and did not run.
         cosines: of each unit with the question by a sentence encoder, `[U]`; None without one.
+        depths: the number of layers that were read of each unit; the features of others are
+            estimates. None where all units were read to the end.
+        layers: of a unit that was read to the end, where others were not.
     """
 
     features: Tensor
@@ -82,6 +85,15 @@ class Reading:
     timings_ms: dict[str, float]
     tokens_cached: int = 0
     cosines: Tensor | None = None
+    depths: tuple[int, ...] | None = None
+    layers: int = 0
+
+    @property
+    def is_whole(self) -> Tensor:
+        """Which units were read to the end, `[U]` bool."""
+        if self.depths is None:
+            return torch.ones(len(self.tokens), dtype=torch.bool)
+        return torch.tensor(self.depths) == self.layers
 
     def scores(
         self,
@@ -102,6 +114,8 @@ class Reading:
             score_ms: how long scoring took; None where it takes next to nothing.
         """
         each = tuple(values.tolist())
+        unread = {units[u].passage for u, depth in enumerate(self.depths or ()) if not depth}
+        unread -= {units[u].passage for u, depth in enumerate(self.depths or ()) if depth}
         return Scores(
             each,
             best_unit_scores(each, units, passages),
@@ -112,7 +126,17 @@ class Reading:
             self.tokens_cached,
             answerability,
             is_unlike,
+            None if self.depths is None else int(self.is_whole.sum()),
+            (unread_warning(len(unread), passages),) if unread else (),
         )
+
+
+def unread_warning(unread: int, passages: int) -> str:
+    """The warning of a request some of whose passages no model has read."""
+    return (
+        f"{unread} of {passages} passages were placed by their words and not read, for they share "
+        "too little with the question; cascade=false reads them all"
+    )
 
 
 def split_windows(

@@ -85,6 +85,7 @@ class CachedAttention:
         layers: the layers to record; the pass ends with the last of them.
         groups: the row groups that rows are reduced to before they are stored.
         device: of the model.
+        go_on: whether the pass goes on behind the last of the layers.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class CachedAttention:
         layers: Sequence[int],
         groups: tuple[RowGroup, ...],
         device: torch.device,
+        go_on: bool = False,
     ) -> None:
         self.opening, self.layers, self.groups = opening, frozenset(layers), groups
-        self.last, self.device = max(layers), device
+        self.last, self.device = None if go_on else max(layers), device
         self._opening_tokens = opening[0].keys.shape[1]
         self._buffers: dict[str, Tensor] = {}
         self._masks = TileMasks(self._opening_tokens, device)

@@ -7,6 +7,9 @@ A passage's keys and values depend on the model, on the template's opening and o
 tokens, never on the question (RAGCache, arXiv 2404.12457, and TurboRAG, arXiv 2410.07590, keep them
 for generation; here every passage is read alone, so cached keys need no correction). The cache key
 of an entry covers everything that they depend on, so an entry never becomes stale, only unused.
+
+A passage whose reading paused after n layers has an entry of n layers; if it was read on, the
+layers from n on are an entry of their own. So what is not needed is neither kept nor loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +28,8 @@ from tamis.probes.attention.kv_layers import KVLayers, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
-from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint
-from tamis.probes.kv_cache.storage import STORAGES, Storage, layer_bytes, store_layers
+from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
+from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
@@ -108,30 +111,65 @@ class PassageCache:
         )
         self._lock = threading.Lock()
 
-    def get(self, key: str, layers: int, device: str | torch.device = "cpu") -> KVLayers | None:
+    def get(
+        self,
+        key: str,
+        layers: int,
+        device: str | torch.device = "cpu",
+        may_go_on: bool = False,
+    ) -> KVLayers | None:
         """An entry of at least so many layers; None, counted as a miss, if there is none.
 
         An entry from disk is moved to the device, and stays there.
+
+        Args:
+            may_go_on: whether the reading may go on behind them: then with all their values.
         """
         with self._lock:
             in_memory = self._entries.get(key)
             if in_memory is not None:
                 self._entries.move_to_end(key)
         entry = in_memory if in_memory is not None else self._load_from_disk(key, device)
-        is_hit = entry is not None and len(entry) >= layers
-        self._count("hits" if is_hit else "misses")
-        if is_hit and in_memory is None:
+        if entry is not None and len(entry) < layers + may_go_on and not has_values(entry[-1]):
+            entry = None
+        if entry is not None and len(entry) < layers:
+            rest = self.get_rest(key, len(entry), layers, device)
+            entry = None if rest is None else [*entry, *rest]
+        self._count("misses" if entry is None else "hits")
+        if entry is not None and in_memory is None:
             self._count("disk_hits")
-        return entry if is_hit else None
+        return entry
+
+    def get_rest(
+        self, key: str, first: int, layers: int, device: str | torch.device = "cpu"
+    ) -> KVLayers | None:
+        """The layers from `first` on, to at least `layers`, of an entry that ends before them.
+
+        None if there are none; nothing is counted.
+        """
+        name = rest_key(key, first)
+        with self._lock:
+            rest = self._entries.get(name)
+            if rest is not None:
+                self._entries.move_to_end(name)
+        if rest is None:
+            rest = self._load_from_disk(name, device)
+        return rest if rest is not None and first + len(rest) >= layers else None
 
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; loads nothing and counts nothing."""
         with self._lock:
             return key in self._entries
 
-    def put(self, key: str, kept: Sequence[KVLayer], about: dict[str, str]) -> None:
-        """Stores an entry; replaces one of the same key, which may have fewer layers."""
-        entry = store_layers(kept, self.storage)
+    def put(
+        self, key: str, kept: Sequence[KVLayer], about: dict[str, str], may_go_on: bool = False
+    ) -> None:
+        """Stores an entry; replaces one of the same key, which may have fewer layers.
+
+        Args:
+            may_go_on: whether deeper layers may follow as an entry of their own.
+        """
+        entry = store_layers(kept, self.storage, may_go_on)
         self._store_in_memory(key, entry)
         if self.files and not self.files.store(key, entry, about | {"storage": self.storage}):
             self._count("unwritten")
@@ -219,6 +257,7 @@ class CachedReader:
                 "of another model; give Proxy.from_model(..., revision=...), or a cache without a "
                 "folder"
             )
+        self.can_pause = proxy.can_pause
         self._metadata = {"model": proxy.card.name, "revision": proxy.card.revision}
         self._model = fingerprint(proxy, cache.storage)
 
@@ -244,12 +283,25 @@ class CachedReader:
             if key in batch.uncached:  # the same passage again: read the first, then use the cache
                 yield from self._run(batch, want)
                 batch = _CacheBatch(self.proxy.batch_tokens)
-            entry = self.cache.get(key, want.depth, self.proxy.device)
+            prompt, entry = self._find(key, prompt, want)
             if batch.is_full(prompt, entry):
                 yield from self._run(batch, want)
                 batch = _CacheBatch(self.proxy.batch_tokens)
             batch.add(prompt, key, entry)
         yield from self._run(batch, want)
+
+    def _find(self, key: str, prompt: Prompt, want: Want) -> tuple[Prompt, KVLayers | None]:
+        """The prompt as it has to be read, and the cached layers of its passage."""
+        device, paused = self.proxy.device, prompt.paused
+        if paused is None:
+            return prompt, self.cache.get(key, want.depth, device, want.pause)
+        if (kept := paused.passage_kv) is None:
+            return prompt, None
+        if len(kept) < want.depth:
+            rest = self.cache.get_rest(key, len(kept), want.depth, device)
+            kept = None if rest is None else [*kept, *rest]
+        # without the deeper layers, passage and question run again from the first
+        return (prompt if kept else replace(prompt, paused=None)), kept
 
     def _run(self, batch: _CacheBatch, want: Want) -> Iterator[Signal]:
         """Reads uncached and cached passages, and yields the signals in the order of prompts."""
@@ -257,10 +309,11 @@ class CachedReader:
         readings = self.proxy.read_with_kv(uncached, want)
         signals: dict[int, Signal] = {}
         for (key, i), (signal, layers) in zip(batch.uncached.items(), readings, strict=True):
-            signals[i] = signal
-            if batch.prompts[i].passage.ids:
-                metadata = self._metadata | {"tokens": str(len(batch.prompts[i].passage.ids))}
-                self.cache.put(key, layers, metadata)
+            signals[i], prompt = signal, batch.prompts[i]
+            if prompt.passage.ids:
+                metadata = self._metadata | {"tokens": str(len(prompt.passage.ids))}
+                name = rest_key(key, prompt.first_layer) if prompt.paused else key
+                self.cache.put(name, layers, metadata, want.pause)
         cached = [batch.prompts[i] for i in batch.cached]
         cached_signals = self.proxy.read_cached(cached, list(batch.cached.values()), want)
         signals |= zip(batch.cached, cached_signals, strict=True)

@@ -28,6 +28,15 @@ _NOT_THE_MODEL = {
 _nonces: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
+def rest_key(key: str, first: int) -> str:
+    """The key of a passage's layers from `first` on, where those before are an entry of their own.
+
+    Args:
+        key: of the passage.
+    """
+    return hashlib.sha256(f"{key} from layer {first}".encode()).hexdigest()
+
+
 def fingerprint(proxy: Proxy, storage: Storage) -> Any:
     """A SHA-256 object over everything but the passage's tokens; with those added, it is the key.
 

@@ -21,9 +21,10 @@ from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.errors import BadModelFile
+from tamis.probes.kv_cache.storage import has_values
 
 FORMAT = "tamis-passage-2"
-"""2: without the values of the last layer, which no reading uses."""
+"""2: without the values of the last layer where no reading uses them."""
 _PARTS = ("keys", "values")
 _ZEROS = "0" * 64
 _MARK = b'"sha256":"'
@@ -74,10 +75,10 @@ def describe_file(file: Path) -> str:
 
 
 def _to_tensors(layers: KVLayers) -> dict[str, Tensor]:
-    """The keys of all layers, and the values of all but the last, as few tensors."""
+    """The keys of all layers, and the values of all or all but the last, as few tensors."""
     tensors: dict[str, Tensor] = {}
     for part in _PARTS:
-        read = layers if part == "keys" else layers[:-1]
+        read = layers if part == "keys" or has_values(layers[-1]) else layers[:-1]
         vectors = [getattr(layer, part) for layer in read]
         like = getattr(layers[0], part)
         for name, values in _vector_tensors(vectors, like).items():
@@ -103,10 +104,10 @@ def _vector_tensors(vectors: Sequence[Vectors], like: Vectors) -> dict[str, Tens
 
 def _to_layers(tensors: Mapping[str, Tensor]) -> KVLayers:
     keys, values = (_to_vectors(tensors, part) for part in _PARTS)
-    pairs = zip(keys, [*values, keys[-1]], strict=True)
-    layers = [_layer(one, other) for one, other in pairs]
-    layers[-1] = _without_values(layers[-1])
-    return layers
+    if len(values) == len(keys):
+        return [_layer(one, other) for one, other in zip(keys, values, strict=True)]
+    layers = [_layer(one, other) for one, other in zip(keys, [*values, keys[-1]], strict=True)]
+    return [*layers[:-1], _without_values(layers[-1])]
 
 
 def _to_vectors(tensors: Mapping[str, Tensor], part: str) -> list[Vectors]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from tamis.probes.attention.linear_kernels import (
     pack,
     raise_malloc_threshold,
 )
+from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
 from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
 
@@ -150,26 +150,47 @@ class Forward:
             a is b for a, b in zip(parts, self._parts, strict=True)
         )
 
-    def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
-        """One pass over tokens `[N]` at positions `[N]`; `attend` computes the attention.
+    def run(
+        self,
+        start: Tensor,
+        positions: Tensor,
+        attend: AttentionFunction,
+        first: int = 0,
+        pause: int | None = None,
+    ) -> Tensor:
+        """One pass over tokens at positions `[N]`; `attend` computes the attention.
 
         `attend` may end the pass with an exception.
+
+        Args:
+            start: token ids `[N]`; or the states `[N, D]` before layer `first`, which are
+                overwritten.
+            first: the first layer that runs.
+            pause: the layer before which the pass ends; None to end with the attention of the last.
+
+        Returns:
+            The states before layer `pause`, `[N, D]`.
         """
-        states = self.model.embed_tokens(ids)
+        states = start if start.is_floating_point() else self.model.embed_tokens(start)
         cos, sin = self.model.rotary_emb(states[None], position_ids=positions[None])
-        rotation, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(ids))
-        heads = states.new_empty(len(ids), self.heads + 2 * self.kv_heads, self.size)
+        rotation, tiles = Rotation.from_angles(cos[0], sin[0]), self._tiles(len(start))
+        heads = states.new_empty(len(start), self.heads + 2 * self.kv_heads, self.size)
         for tile in tiles:
-            self._project(self.layers[0], states[tile], rotation.select(tile), heads[tile])
-        for number, (layer, following) in enumerate(zip_longest(self.layers, self.layers[1:])):
+            self._project(self.layers[first], states[tile], rotation.select(tile), heads[tile])
+        last = (len(self.layers) if pause is None else pause) - 1
+        for number in range(first, last + 1):
+            layer = self.layers[number]
             query, key, value = self._split(heads)
             attended = attend(number, query, key, value, layer.scale, layer.window)
-            if following is None:
-                return
-            attended = attended.reshape(len(ids), -1)
+            if number == last and pause is None:
+                break
+            attended = attended.reshape(len(start), -1)
             for tile in tiles:
                 layer.add_feed_forward(states[tile], attended[tile])
-                self._project(following, states[tile], rotation.select(tile), heads[tile])
+                if number < last:
+                    following = self.layers[number + 1]
+                    self._project(following, states[tile], rotation.select(tile), heads[tile])
+        return states
 
     @staticmethod
     def _tiles(tokens: int) -> list[slice]:
@@ -220,18 +241,34 @@ class ForwardRunner:
             forward = self._forward = Forward(model, self.owned)
         return forward
 
-    def run(self, ids: Tensor, positions: Tensor, attend: AttentionFunction) -> None:
-        """One pass over tokens `[N]` at positions `[N]`, by tamis or by transformers.
+    def run(
+        self,
+        start: Tensor,
+        positions: Tensor,
+        attend: AttentionFunction,
+        first: int = 0,
+        pause: int | None = None,
+    ) -> Tensor | None:
+        """One pass over tokens at positions `[N]`, by tamis or by transformers.
 
         Args:
+            start, first, pause: as for `Forward.run`; transformers runs whole passes only.
             attend: the attention for the current recorder; transformers looks it up itself.
+
+        Raises:
+            ProxyUnsupported: part of a pass is asked of transformers.
         """
         if (forward := self.own_forward()) is not None:
-            forward.run(ids, positions, attend)
-        else:
-            self.transformers_model()(
-                input_ids=ids[None], position_ids=positions[None], use_cache=False
+            return forward.run(start, positions, attend, first, pause)
+        if first or pause is not None:
+            raise ProxyUnsupported(
+                f"{type(self.model).__name__} is run by transformers, which cannot pause between "
+                "layers; read it with gate and cascade at false"
             )
+        self.transformers_model()(
+            input_ids=start[None], position_ids=positions[None], use_cache=False
+        )
+        return None
 
     def transformers_model(self) -> Any:
         """The model as a class of transformers; a `Decoder` is converted, sharing the weights."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import ForwardRunner
 from tamis.probes.model.loading import attention_shape, folder_revision, guess_template, load_folder
-from tamis.probes.prompt import Layout, Prompt, Template, token_batches
+from tamis.probes.prompt import Layout, Paused, Prompt, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
 
@@ -90,6 +92,11 @@ class Proxy:
     def context_tokens(self) -> int:
         """The length of the longest prompt that the model takes."""
         return int(getattr(self.body.config, "max_position_embeddings", 2048))
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether a reading can stop between two layers and go on later: `Want.pause`."""
+        return self._runner.own_forward() is not None
 
     @classmethod
     def from_folder(
@@ -171,7 +178,8 @@ class Proxy:
         """Reads each prompt on its own and yields its signal, in order.
 
         Prompts are packed end to end up to `batch_tokens`, without padding, so memory is bounded by
-        one batch. The weights cover the passage's own tokens, without those of the title line.
+        one batch. The weights cover the passage's own tokens, without those of the title line. Of a
+        paused prompt only the layers behind its pause run.
 
         Raises:
             BadInput: a layer that this proxy was not loaded with, or a prompt beyond its context.
@@ -192,17 +200,19 @@ class Proxy:
         self, prompts: Sequence[Prompt], want: Want, keep_kv: bool
     ) -> Iterator[tuple[Signal, ExactKVLayers]]:
         opening_tokens = len(self.layout.opening)
-        for batch in token_batches(prompts, self.batch_tokens):
-            recorder = self._run(
+        for batch in _batches(prompts, self.batch_tokens, len):
+            recorder, paused = self._run(
                 [(*p.passage.ids, *p.question.ids) for p in batch],
                 [(len(p.passage.ids) + p.question.first_row, len(p)) for p in batch],
                 [self.opening_kv()] * len(batch),
                 want,
                 kv_tokens=[len(p.passage.ids) for p in batch] if keep_kv else None,
+                paused=[p.paused for p in batch if p.paused],
             )
             for s, prompt in enumerate(batch):
                 weights = torch.stack([w[..., opening_tokens:] for w in recorder.weights[s]])
-                yield Signal.cut_to_passage(weights, prompt, want), tuple(recorder.kv_layers[s])
+                signal = Signal.cut_to_passage(weights, prompt, want, 0, paused[s])
+                yield signal, tuple(recorder.kv_layers[s])
 
     def compute_kv(self, prompts: Sequence[Prompt], want: Want) -> Iterator[ExactKVLayers]:
         """Keys and values of each prompt's opening and passage, for `read_cached`."""
@@ -212,7 +222,7 @@ class Proxy:
             if not any(p.passage.ids for p in batch):
                 yield from openings  # all passages are empty: transformers cannot run on no tokens
                 continue
-            recorder = self._run(
+            recorder, _ = self._run(
                 [p.passage.ids for p in batch],
                 [(0, 0)] * len(batch),
                 openings,
@@ -235,27 +245,36 @@ class Proxy:
         """
         passages = passage_kv(prompts, passages, len(self.layout.opening), want.depth)
         start = 0
-        for batch in token_batches(prompts, self.batch_tokens, lambda p: len(p.question.ids)):
+        for batch in _batches(prompts, self.batch_tokens, lambda p: len(p.question.ids)):
             cached_prompts = [
                 CachedPrompt(passage, len(p.question.ids), p.question.first_row)
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
             attention = CachedAttention(
-                self.opening_kv(), cached_prompts, want.layers, want.rows, self.device
+                self.opening_kv(), cached_prompts, want.layers, want.rows, self.device, want.pause
             )
             starts = [len(self.layout.opening) + one.passage_tokens for one in cached_prompts]
             recorder = Recorder(frozenset(), (), lengths=(), custom_attention=attention)
-            self._forward([p.question.ids for p in batch], starts, recorder, want)
-            for prompt, weights in zip(batch, attention.weights(), strict=True):
+            paused = self._forward(
+                [p.question.ids for p in batch],
+                starts,
+                recorder,
+                want,
+                [p.paused for p in batch if p.paused],
+            )
+            for s, weights in enumerate(attention.weights()):
+                prompt, at = batch[s], paused[s]
+                if at is not None:
+                    at = replace(at, passage_kv=cached_prompts[s].passage_kv)
                 cached_tokens = len(prompt.passage.ids)
-                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens)
+                yield Signal.cut_to_passage(weights, prompt, want, cached_tokens, at)
 
     def opening_kv(self) -> ExactKVLayers:
         """Keys and values of the template's opening, computed once."""
         if self._opening_kv is None:
             want = Want(tuple(range(self.depth)), keep_kv=True)
-            recorder = self._run([self.layout.opening], [(0, 0)], None, want, record=False)
+            recorder, _ = self._run([self.layout.opening], [(0, 0)], None, want, record=False)
             self._opening_kv = tuple(recorder.kv_layers[0])
         return self._opening_kv
 
@@ -267,8 +286,9 @@ class Proxy:
         want: Want,
         record: bool = True,
         kv_tokens: Sequence[int] | None = None,
-    ) -> Recorder:
-        """One forward pass over packed sequences."""
+        paused: Sequence[Paused] = (),
+    ) -> tuple[Recorder, Sequence[Paused | None]]:
+        """One forward pass over packed sequences; also returns where each of them pauses."""
         recorder = Recorder(
             layers=frozenset(want.layers) if record else frozenset(),
             row_spans=row_spans,
@@ -277,11 +297,10 @@ class Proxy:
             groups=want.rows,
             keep_kv=want.keep_kv or kv_tokens is not None,
             kv_tokens=kv_tokens,
-            stop_after=None if want.keep_kv else want.depth - 1,
+            stop_after=None if want.keep_kv or want.pause else want.depth - 1,
         )
         starts = [past_kv[s][0].keys.shape[1] if past_kv else 0 for s in range(len(sequences))]
-        self._forward(sequences, starts, recorder, want)
-        return recorder
+        return recorder, self._forward(sequences, starts, recorder, want, paused)
 
     def _forward(
         self,
@@ -289,8 +308,16 @@ class Proxy:
         starts: Sequence[int],
         recorder: Recorder,
         want: Want,
-    ) -> None:
-        """Runs the sequences packed end to end, each from its own start position on."""
+        paused: Sequence[Paused] = (),
+    ) -> Sequence[Paused | None]:
+        """Runs the sequences packed end to end, each from its own start position on.
+
+        Args:
+            paused: where each of them ended before; empty where all layers run.
+
+        Returns:
+            Where each of them ends, if `want.pause`.
+        """
         if want.depth > self.depth:
             raise BadInput(
                 f"layer {want.depth - 1} is wanted and {self.card.name} was loaded with "
@@ -305,7 +332,27 @@ class Proxy:
         positions = torch.cat(
             [torch.arange(a, a + len(ids)) for a, ids in zip(starts, sequences, strict=True)]
         )
-        ids = torch.tensor([token for sequence in sequences for token in sequence])
-        ids, positions = ids.to(self.device), positions.to(self.device)
+        begin = torch.tensor([token for sequence in sequences for token in sequence])
+        states, first = None, paused[0].depth if paused else 0
         with self._lock, torch.inference_mode(), use_recorder(recorder):
-            self._runner.run(ids, positions, attention_function(recorder))
+            if paused:
+                begin = torch.cat([one.states for one in paused])
+            states = self._runner.run(
+                begin.to(self.device),
+                positions.to(self.device),
+                attention_function(recorder),
+                first,
+                want.depth if want.pause else None,
+            )
+        if not want.pause or states is None:
+            return [None] * len(sequences)
+        parts = states.split([len(sequence) for sequence in sequences])
+        return [Paused(part, want.depth) for part in parts]
+
+
+def _batches(
+    prompts: Sequence[Prompt], batch_tokens: int, length: Callable[[Prompt], int]
+) -> Iterator[list[Prompt]]:
+    """Batches of consecutive prompts that begin with the same layer."""
+    for _, run in groupby(prompts, key=lambda prompt: prompt.first_layer):
+        yield from token_batches(list(run), batch_tokens, length)

@@ -9,7 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.compressors.method import MethodInfo, MethodKind, Orderer, check_scores
+from tamis.compressors.method import (
+    MethodInfo,
+    MethodKind,
+    Orderer,
+    check_scores,
+    reading_everything,
+)
 from tamis.compressors.registry import (
     DEFAULT_ENCODER,
     InstalledModels,
@@ -105,6 +111,10 @@ class LazyMethod:
         """The method's threshold for a coverage; None where it promises none."""
         threshold: float | None = self.load().coverage_threshold(coverage, cautious)
         return threshold
+
+    def reading_everything(self) -> Any:
+        """The method itself, leaving nothing out."""
+        return reading_everything(self.load())
 
     def load(self) -> Any:
         """The method itself, built at the first call.

@@ -72,8 +72,11 @@ def _to_entry(reading: Reading) -> Entry:
     }
     if reading.cosines is not None:
         tensors["cosines"] = reading.cosines
+    if reading.depths is not None:
+        tensors["depths"] = torch.tensor(reading.depths, dtype=torch.int32)
     facts = {
         "windows": reading.windows,
+        "layers": reading.layers,
         "tokens_read": reading.tokens_read,
         "timings_ms": reading.timings_ms,
     }
@@ -81,9 +84,11 @@ def _to_entry(reading: Reading) -> Entry:
 
 
 def _to_reading(entry: Entry) -> Reading:
+    depths = entry.tensors.get("depths")
     return Reading(
         entry.tensors["features"].float(),
         tuple(entry.tensors["tokens"].tolist()),
         **entry.facts,
         cosines=entry.tensors.get("cosines"),
+        depths=None if depths is None else tuple(depths.tolist()),
     )

@@ -92,6 +92,21 @@ def answerable_records(file: RecordFile) -> list[Record]:
     return _sample(rows, file.limit)
 
 
+def records_among(file: RecordFile, documents: int) -> list[Record]:
+    """Answerable records, each among passages of others: `documents` in all, or its own if more.
+
+    A file with fewer passages gives all it has.
+    """
+    rows = [r for r in load_records(file.path) if r.get("answerable", True) and gold_spans(r)]
+    chosen = _sample(rows, file.limit)
+    passages = len({doc["text"] for record in rows for doc in record["docs"]})
+    return [
+        add_distractors([record], count, pool=rows)[0] if count > 0 else record
+        for record in chosen
+        for count in [min(documents, passages - 1) - len(record["docs"])]
+    ]
+
+
 def _sample(records: list[Record], limit: int | None) -> list[Record]:
     """At most so many records, in their order; a higher limit adds to those of a lower one."""
     if not limit or limit >= len(records):

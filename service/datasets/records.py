@@ -116,20 +116,27 @@ def are_single_passages(records: Sequence[Record]) -> bool:
 
 
 def add_distractors(
-    records: Sequence[Record], count: int = DISTRACTORS, seed: int = 0
+    records: Sequence[Record],
+    count: int = DISTRACTORS,
+    seed: int = 0,
+    pool: Sequence[Record] | None = None,
 ) -> list[Record]:
     """Each record among `count` other passages of its set, shuffled.
 
     Up to half of them have the same title, where there are so many. Given the set, what a record
     gets depends on its id and the seed alone.
+
+    Args:
+        pool: the records of the set, where these are some of them.
     """
-    pool = list({doc["text"]: doc for record in records for doc in record["docs"]}.values())
-    if len(pool) <= count:
-        raise BadInput(f"{count} distractors are wanted and the set has {len(pool)} passages")
+    whole = records if pool is None else pool
+    passages = list({doc["text"]: doc for record in whole for doc in record["docs"]}.values())
+    if len(passages) <= count:
+        raise BadInput(f"{count} distractors are wanted and the set has {len(passages)} passages")
     by_title: dict[str, list[Record]] = {}
-    for doc in pool:
+    for doc in passages:
         by_title.setdefault(doc.get("title") or "", []).append(doc)
-    return [_add_distractors(record, pool, by_title, count, seed) for record in records]
+    return [_add_distractors(record, passages, by_title, count, seed) for record in records]
 
 
 def _add_distractors(

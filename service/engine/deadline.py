@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tamis.compressors.method import MethodInfo, Scorer, best_unit_scores, ranks_from_scores
+from tamis.compressors.method import (
+    MethodInfo,
+    Scorer,
+    best_unit_scores,
+    ranks_from_scores,
+    reading_everything,
+)
 from tamis.compressors.methods.lexical import Method as Lexical
 from tamis.compressors.pipeline.compression import Compressor, PreparedCompression
 from tamis.compressors.rules import Budget, Rules
@@ -103,6 +109,11 @@ class DeadlineScorer:
         """The method's threshold for a coverage; None where it promises none."""
         return self.scorer.coverage_threshold(coverage, cautious)
 
+    def reading_everything(self) -> DeadlineScorer:
+        """This scorer, over the method that leaves nothing out."""
+        self.scorer = reading_everything(self.scorer)
+        return self
+
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """The wrapped method's scores; units not read in time get scores by their lexical rank.
 
@@ -116,7 +127,8 @@ class DeadlineScorer:
         try:
             with nullcontext() if request is None else request.stopping_at_deadline():
                 self.kept_scores = self.scorer.scores(question, passages, units)
-            self.units_read = len(units)
+            read = self.kept_scores.units_read
+            self.units_read = len(units) if read is None else read
         except OutOfTime:
             if request is None or request.fault is not None:
                 raise
@@ -284,6 +296,7 @@ def _with_scores(result: Compressed, scores: Scores) -> Compressed:
         tokens_read=scores.tokens_read,
         tokens_cached=scores.tokens_cached,
         answerability=scores.answerability,
+        units_read=scores.units_read,
         timings_ms={**result.timings_ms, **scores.timings_ms},
     )
 

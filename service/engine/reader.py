@@ -45,6 +45,16 @@ class EngineReader:
         self.context_tokens: int = getattr(model, "context_tokens", CONTEXT_TOKENS)
         self.depth: int = getattr(model, "depth", card.layers)
         self.config: Any = getattr(model, "config", None)
+        self._can_pause: bool = getattr(model, "can_pause", False)
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether prompts of the current request can be read in stages.
+
+        A request with a deadline is not: what it has at the deadline are its first prompts, whole.
+        """
+        request = current_request()
+        return self._can_pause and request is not None and request.deadline is None
 
     def with_template(self, template: Template) -> EngineReader:
         """A reader of the same engine with another prompt template."""
@@ -75,13 +85,22 @@ class EngineReader:
         answers: SimpleQueue[Signal | Exception] = SimpleQueue()
         template = self.layout.template
         jobs = [
-            PromptJob(request, p, want, template, max(1, self.tokens_to_read(p)), answers)
+            PromptJob(request, p, want, template, self._job_tokens(p, want), answers)
             for p in prompts
         ]
         request.send_faults_to(answers)
         self.queue.put(request, jobs)
         for job in jobs:
             yield request.wait_for(job)
+
+    def _job_tokens(self, prompt: Prompt, want: Want) -> int:
+        """Tokens that a job costs; of a part of the layers, the same share of the tokens."""
+        tokens = self.tokens_to_read(prompt)
+        if prompt.paused is not None:
+            tokens = len(prompt.paused.states)
+        if want.pause or prompt.paused is not None:
+            tokens = tokens * (want.depth - prompt.first_layer) // self.depth
+        return max(1, tokens)
 
 
 def _replay_signals(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterator[Signal]:

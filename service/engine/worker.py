@@ -89,7 +89,7 @@ class Worker(threading.Thread):
             if request.submitted_at is not None:
                 request.queue_ms += (began - request.submitted_at) * 1e3
         try:
-            for jobs in _group_by_template(self._batch):
+            for jobs in _group_alike(self._batch):
                 self._read(reader, jobs)
         finally:
             self.busy_since = None
@@ -123,11 +123,16 @@ class Worker(threading.Thread):
             job.answers.put(answer)
 
 
-def _group_by_template(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
-    """Groups of jobs with the same template, each request's jobs in order."""
-    groups: dict[str, list[PromptJob]] = {}
+def _group_alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
+    """Groups of jobs that one pass can read, each request's jobs in order.
+
+    They have the same template and begin with the same layer; those that pause end with the same.
+    """
+    groups: dict[tuple[str, int, int | None], list[PromptJob]] = {}
     for job in jobs:
-        groups.setdefault(job.template.name, []).append(job)
+        pause = job.want.depth if job.want.pause else None
+        key = job.template.name, job.prompt.first_layer, pause
+        groups.setdefault(key, []).append(job)
     yield from groups.values()
 
 
@@ -143,7 +148,7 @@ def merge_wants(wants: Sequence[Want]) -> Want:
     """One `Want` that covers all of these."""
     layers = sorted({layer for want in wants for layer in want.layers})
     rows = tuple(group for group in _ROW_GROUPS if any(group in want.rows for want in wants))
-    return Want(tuple(layers), rows)
+    return Want(tuple(layers), rows, pause=any(want.pause for want in wants))
 
 
 def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Signal:
@@ -161,4 +166,5 @@ def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Sign
         want.layers,
         want.rows,
         signal.cached_tokens,
+        signal.paused,
     )

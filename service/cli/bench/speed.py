@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamis.probes.errors import BadInput
+from tamis.service.cli.bench.speed_documents import run_documents
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.bench_options import (
@@ -46,6 +47,9 @@ EPILOG = """
 
 `tamis bench speed --against HEAD~3 --rounds 5` takes turns with another commit
 
+`tamis bench speed --documents 10,30,100 --data hotpotqa.jsonl.gz --passage-tokens 300` times many
+documents read whole, with a gate and with a cascade, with the evidence that each keeps
+
 **cold** reads every passage with the question. **warm** finds every passage in the passage cache,
 where an earlier question left it; each round asks another question. **fill** is a cold reading
 through an empty cache. **batch** asks eight questions of the same passages through an empty cache;
@@ -74,7 +78,11 @@ def speed(
         int, typer.Option(min=1, help="Of each passage, in the proxy's tokens.")
     ] = 512,
     paths: Annotated[
-        str, typer.Option(help="Of cold, fill, warm, batch and minilm, with commas.")
+        str,
+        typer.Option(
+            help="Of cold, fill, warm, batch and minilm, with commas; of --documents cold, warm "
+            "and rerank."
+        ),
     ] = "cold,warm",
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one that is not.")] = 5,
     storage: Annotated[str, typer.Option(help="Of kept passages: exact, int8 or thin.")] = "exact",
@@ -84,6 +92,23 @@ def speed(
         str | None,
         typer.Option(help="A commit to take turns with; `--rounds` turns.", show_default=False),
     ] = None,
+    documents: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of documents, with commas: time them read whole, with a gate and with a "
+            "cascade, and count the evidence kept.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            help="Labelled records that --documents are made of; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Questions of each file of --data.")] = 8,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw times and shares into this image.", show_default=False),
@@ -99,6 +124,14 @@ def speed(
     if storage not in STORAGES:
         raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
     check_images(plot)
+    if documents is not None or data:
+        words = {"--text": text, "--against": against, "--plot": plot}
+        _refuse_with_documents([name for name, given in words.items() if given is not None])
+        numbers = parse_sizes(documents or "")
+        run_documents(
+            proxy, numbers, data or [], limit, passage_tokens, parse_list(paths, "paths"), as_json
+        )
+        return
     plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
     if against is not None:
         if plot is not None:
@@ -123,6 +156,11 @@ def speed(
         console = make_console()
         console.print(_table(cells))
         console.print(_footnote(report), style="dim")
+
+
+def _refuse_with_documents(given: list[str]) -> None:
+    if given:
+        raise BadInput(f"--documents are made of --data; leave out {', '.join(given)}")
 
 
 def _measure_cells(

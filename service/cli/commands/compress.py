@@ -22,7 +22,13 @@ from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
 from tamis.service.cli.options.compress_options import budget_of
-from tamis.service.cli.options.method_options import ExitLayer, Isolated
+from tamis.service.cli.options.method_options import (
+    Cascade,
+    ExitLayer,
+    GateOption,
+    Isolated,
+    gate_options,
+)
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.cli.options.rule_options import takes_rules
 from tamis.service.cli.options.target_files import write_whole
@@ -87,6 +93,8 @@ def compress(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
+    gate: GateOption = "off",
+    cascade: Cascade = True,
     cache: opt.Cache = None,
     rules: Rules = DEFAULT_RULES,
     isolated: Isolated = False,
@@ -120,7 +128,7 @@ def compress(
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
 
     models = models_folder(root)
-    options = _method_options(probe, isolated, exit_layer)
+    options = _method_options(probe, isolated, exit_layer) | gate_options(gate, cascade)
     choice = choose_proxy(proxy, method, language, query, found.passages, models, probe or AUTO)
     scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
     fetch_default_proxy(scorer, tokenizer, offline)

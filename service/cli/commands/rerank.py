@@ -21,7 +21,12 @@ from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.ranking import ranking_json, ranking_table, totals_text
 from tamis.service.cli.display.text import dump_json
 from tamis.service.cli.options import compress_options as opt
-from tamis.service.cli.options.method_options import parse_fuse
+from tamis.service.cli.options.method_options import (
+    Cascade,
+    GateOption,
+    gate_options,
+    parse_fuse,
+)
 from tamis.service.cli.options.model_folder import RootFolder, models_folder
 from tamis.service.documents.document_text import InputFormat
 from tamis.service.files.command_inputs import InputOptions, gather_inputs, standard_input
@@ -79,6 +84,8 @@ def rerank(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     rank_probe: opt.RankProbe = None,
+    gate: GateOption = "off",
+    cascade: Cascade = True,
     as_object: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")
     ] = False,
@@ -107,6 +114,7 @@ def rerank(
 
     given = {"probe": probe, "rank_probe": rank_probe}
     options: dict[str, Any] = {name: file for name, file in given.items() if file is not None}
+    options |= gate_options(gate, cascade)
     models = models_folder(root)
     choice = choose_proxy(
         proxy, method, language, query, found.passages, models, probe_option(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,33 @@ Isolated = Annotated[
         rich_help_panel="Selection",
     ),
 ]
+GateOption = Annotated[
+    str,
+    typer.Option(
+        "--gate",
+        metavar="off|on|FILE",
+        help="Stop reading after the first layers what cannot matter, with many documents for a "
+        "third of the time: by the gate that ships, or by one that `tamis probe gate` wrote.",
+        rich_help_panel="Selection",
+    ),
+]
+Cascade = Annotated[
+    bool,
+    typer.Option(
+        "--cascade/--no-cascade",
+        help="Whether a gate may leave those of many passages unread that have too little to do "
+        "with the question's words; a warning says how many.",
+        rich_help_panel="Selection",
+    ),
+]
+
+
+def gate_options(gate: str, cascade: bool) -> dict[str, Any]:
+    """The method's options of `--gate` and `--cascade`, where they are not the default."""
+    given: dict[str, Any] = {} if cascade else {"cascade": False}
+    if gate != "off":
+        given["gate"] = True if gate == "on" else Path(gate)
+    return given
 
 
 def parse_fuse(given: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from tamis.service.cli.options.bench_options import RECORDS
-from tamis.service.cli.probe import evaluate, headings, lists, lora, rank, train
+from tamis.service.cli.probe import evaluate, gate, headings, lists, lora, rank, train
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
@@ -18,4 +18,5 @@ app.command("show")(evaluate.show)
 app.command("lists", epilog=lists.EPILOG)(lists.lists)
 app.command("headings", epilog=headings.EPILOG)(headings.headings)
 app.command("rank", epilog=rank.EPILOG)(rank.rank)
+app.command("gate", epilog=gate.EPILOG)(gate.gate)
 app.command("lora", epilog=lora.EPILOG)(lora.train_adapters)

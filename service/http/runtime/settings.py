@@ -74,6 +74,15 @@ class Settings:
         "Model",
         ge=1,
     )
+    gate: bool = knob(
+        False, "Stop reading after the first layers what cannot matter; a gate must ship.", "Model"
+    )
+    cascade: bool = knob(
+        True,
+        "Whether a gate may leave those of many passages unread that have too little to do with "
+        "the question's words; a warning says how many.",
+        "Model",
+    )
     isolated: bool = knob(
         False,
         "No document moves the score of another; only methods that can promise it are served.",

@@ -65,7 +65,11 @@ class DocumentResult(Response):
 
 
 class Coverage(Response):
-    """How much was read; `units_scored` is below `units` where the time did not suffice."""
+    """How much was read to the end.
+
+    `units_scored` is below `units` where the time did not suffice, and where passages were left out
+    that cannot matter: by their words, or after the first layers.
+    """
 
     windows: int
     tokens_scored: int
@@ -174,7 +178,8 @@ class CompressionBuilder:
     ) -> Compression:
         """The answer with the requested parts; with `shadow`, its text is the input unchanged."""
         result, read = self.result, self.timed_result.units_read
-        late = read < self.timed_result.units and result.status == "ok"
+        is_late = read < self.timed_result.units and result.units_read is None
+        late = is_late and result.status == "ok"
         warnings = list(result.warnings)
         if late:
             warnings.append(

@@ -22,6 +22,7 @@ from tamis.service.datasets.record_files import (
     ReportProgress,
     answerable_records,
     fold_of,
+    records_among,
     unanswerable_records,
 )
 from tamis.service.datasets.records import Record, gold_labels, passages_of, request_units
@@ -91,6 +92,18 @@ class RecordReader:
                 if gold.any() and not gold.all():
                     yield self.read(file.name, domain, record, gold)
                 report(file.name, i, len(records))
+
+    def read_among(
+        self, files: Sequence[RecordFile], documents: int, report: ReportProgress
+    ) -> Iterator[LabelledReading]:
+        """Every answerable record among other passages of its file, `documents` in all."""
+        for file in files:
+            domain, records = domain_of(file), records_among(file, documents)
+            for i, record in enumerate(records, 1):
+                gold = torch.tensor(gold_labels(record, request_units(record)))
+                if gold.any() and not gold.all():
+                    yield self.read(file.name, domain, record, gold)
+                report(f"{file.name}, {documents} documents", i, len(records))
 
     def read_unanswerable(
         self, files: Sequence[RecordFile], report: ReportProgress

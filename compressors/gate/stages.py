@@ -1,0 +1,197 @@
+"""Reads windows in stages: those that cannot matter end early, the others are read to the end.
+
+    all windows ─ by words ─► some ─ layers [0, l) ─► fewer ─ layers [l, L) ─► read
+                      └──────────────────┴─► features of deeper layers are estimated
+
+What a window that goes on is found to hold does not depend on those that end: each is read in a
+prompt of its own, and goes on from the states at which it paused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.gate.estimates import Gate, Stage
+from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
+from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
+from tamis.probes.signal import Signal, Want
+from tamis.probes.text import Passage, Unit
+
+GROUP_TOKENS = 65536
+"""Tokens of the windows that are judged together; their paused states are in memory at a time."""
+
+Pool = Callable[[Signal, Sequence[tuple[int, int]]], Tensor]
+
+
+class Judge(Protocol):
+    """What decides which windows go on."""
+
+    def words(self, tokens: Sequence[int]) -> Tensor:
+        """The word features of all units, `[U, W]`; called once, with the tokens of each."""
+        ...
+
+    def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
+        """A score of each of some consecutive units, from their `[U', 2·L·H]` and `[U', W]`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a request is read in stages.
+
+    Attributes:
+        gate: estimates what was not read. stages: by depth, ascending.
+        is_isolated: a window needs the stage's margin, whatever the others have.
+        judge: whose scores windows go on by.
+        pool: a signal's features of its units: `[U, 2·l·H]` of l layers.
+    """
+
+    gate: Gate
+    stages: Sequence[Stage]
+    is_isolated: bool
+    judge: Judge
+    pool: Pool
+
+
+def read_in_stages(
+    reader: Reader,
+    question: str,
+    passages: Sequence[Passage],
+    units: Sequence[Unit],
+    plan: Plan,
+    limit: int,
+) -> Reading:
+    """Reads windows as far as they may matter; otherwise as `read_windows`.
+
+    The reader must be one that `can_pause`.
+    """
+    clock = time.perf_counter()
+    windows = split_windows(reader.layout, passages, units, limit)
+    ask = reader.layout.question_tokens(question)
+    tokens = tuple(b - a for window in windows for a, b in window.tokens.unit_spans)
+    tokenised = time.perf_counter()
+    words = plan.judge.words(tokens)
+    stages = [stage for stage in plan.stages if len(windows) >= stage.least]
+    groups = []
+    for group in token_batches(windows, GROUP_TOKENS, lambda window: len(window.tokens.ids)):
+        groups.append(_Group.of(reader, ask, plan, words, group))
+        groups[-1].read(stages)
+    return Reading(
+        torch.cat([group.features for group in groups]),
+        tokens,
+        sum(group.windows_read for group in groups),
+        sum(group.tokens_read for group in groups),
+        {
+            "tokenize": (tokenised - clock) * 1e3,
+            "read": (time.perf_counter() - tokenised) * 1e3,
+        },
+        sum(group.tokens_cached for group in groups),
+        depths=tuple(depth for group in groups for depth in group.unit_depths()),
+        layers=plan.gate.probe.card.layers,
+    )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Consecutive windows that are judged together.
+
+    Attributes:
+        known: of each window the features of the layers that were read, `[U, 2, l, H]`.
+        prompts: of each window, paused where its reading did.
+        features: of all layers, those that were not read estimated: `[U, 2·L·H]`.
+        tokens_read, tokens_cached: as in `Reading`.
+    """
+
+    reader: Reader
+    plan: Plan
+    units: slice
+    words: Tensor
+    prompts: list[Prompt]
+    known: list[Tensor]
+    features: Tensor
+    tokens_read: int = 0
+    tokens_cached: int = 0
+
+    @classmethod
+    def of(
+        cls, reader: Reader, ask: QuestionTokens, plan: Plan, words: Tensor, group: list[Window]
+    ) -> _Group:
+        units = slice(group[0].first, group[-1].stop)
+        heads = plan.gate.probe.card.heads
+        known = [torch.zeros(w.stop - w.first, 2, 0, heads) for w in group]
+        prompts = [Prompt(window.tokens, ask) for window in group]
+        return cls(reader, plan, units, words[units], prompts, known, torch.zeros(0))
+
+    @property
+    def windows_read(self) -> int:
+        """How many windows were read, if only in part."""
+        return sum(one.shape[2] > 0 for one in self.known)
+
+    def unit_depths(self) -> list[int]:
+        """The number of layers that were read of each unit."""
+        return [one.shape[2] for one in self.known for _ in range(len(one))]
+
+    def read(self, stages: Sequence[Stage]) -> None:
+        """Reads all windows to the first stage, and those that go on to the next."""
+        live = list(range(len(self.prompts)))
+        depth = 0
+        for stage in stages:
+            self._read_layers(live, depth, stage.depth, pause=True)
+            depth = stage.depth
+            self._complete()
+            live = self._choose(live, stage)
+        self._read_layers(live, depth, self.plan.gate.probe.card.layers, pause=False)
+        self._complete()
+
+    def _read_layers(self, live: Sequence[int], first: int, stop: int, pause: bool) -> None:
+        """Reads the layers `[first, stop)` of some windows."""
+        if stop == first:
+            return
+        want = Want(tuple(range(first, stop)), ("question_mean",), pause=pause)
+        prompts = [self.prompts[w] for w in live]
+        for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
+            prompt, known = self.prompts[w], self.known[w]
+            pooled = self.plan.pool(signal, prompt.passage.unit_spans)
+            deeper = pooled.view(len(known), 2, stop - first, -1)
+            self.known[w] = torch.cat([known, deeper], 2)
+            self.prompts[w] = replace(prompt, paused=signal.paused)
+            if not first:
+                self.tokens_read += len(prompt) - signal.cached_tokens
+                self.tokens_cached += signal.cached_tokens
+            elif prompt.paused and prompt.paused.passage_kv and not signal.cached_tokens:
+                # the deeper layers were not cached: the passage ran after all
+                self.tokens_read += len(prompt.passage.ids)
+                self.tokens_cached -= len(prompt.passage.ids)
+
+    def _complete(self) -> None:
+        """Estimates the features of the layers that were not read, all windows of a depth at once.
+
+        A window that was read to the end, or ended before, is not computed again.
+        """
+        rows = [len(one) for one in self.known]
+        parts: list[Tensor] = [torch.zeros(0)] * len(rows)
+        words = self.words.split(rows)
+        for depth in {one.shape[2] for one in self.known}:
+            same = [w for w, one in enumerate(self.known) if one.shape[2] == depth]
+            done = self.plan.gate.complete(
+                torch.cat([self.known[w] for w in same]), torch.cat([words[w] for w in same])
+            )
+            for w, part in zip(same, done.split([rows[w] for w in same]), strict=True):
+                parts[w] = part
+        self.features = torch.cat(parts)
+
+    def _choose(self, live: Sequence[int], stage: Stage) -> list[int]:
+        """The windows that go on; the others give up the states at which they paused."""
+        scores = self.plan.judge.scores(self.features, self.words, self.units)
+        best = [float(part.max()) for part in scores.split([len(one) for one in self.known])]
+        least = stage.margin if self.plan.is_isolated else max(best) - stage.margin
+        chosen = [w for w in live if best[w] >= least]
+        for w in set(live) - set(chosen):
+            self.prompts[w] = replace(self.prompts[w], paused=None)
+        return chosen

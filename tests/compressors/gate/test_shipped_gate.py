@@ -1,0 +1,80 @@
+"""The gate that ships: what goes on has the attention it would have had, and the answer stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tamis
+from tamis.compressors.features.shipped_probes import shipped_probe
+from tamis.compressors.gate.estimates import PURPOSES, Gate
+from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.compressors.registry import load_proxy
+from tamis.probes.errors import BadInput
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+
+SHARP = "smollm2-135m-sharp"
+QUESTION = "When was the bridge opened?"
+ANSWER = "The bridge is old. It was opened in 1792 by the duke. Boats pass below. It is tall."
+OTHERS = [
+    "Cheese ripens for a year. Caves are cool. Milk is brought at dawn. Nobody counts the wheels.",
+    "Keys are rotated every 90 days. The old one is kept for a week. Rooms are painted in spring.",
+    "Trams run until midnight. On Sundays there are fewer. A ticket is valid for two hours.",
+    "The library lends maps, too. They are kept flat. Borrowers sign a book by the door.",
+    "Whales sleep upright. They drift with the current. A calf stays close to its mother.",
+    "The engine is cooled by water. A pump moves it. The pump is driven by a belt.",
+    "Salt keeps meat for months. It draws the water out. Smoke adds a bitter taste.",
+]
+PASSAGES = [Passage(text) for text in (*OTHERS[:4], ANSWER, *OTHERS[4:])]
+
+
+def test_a_gate_ships_for_the_default_proxy_alone():
+    gate = Gate(shipped_probe("gate", SHARP))
+    for purpose in PURPOSES:
+        stages = gate.stages(purpose)
+        assert [stage.depth for stage in stages] == sorted({stage.depth for stage in stages})
+        assert all(stage.margin > 0 for stage in stages)
+    assert gate.stages("units")
+    assert gate.stages("documents")
+    assert gate.probe.card.layers == shipped_probe("question_rows", SHARP).card.layers
+    assert shipped_probe("gate", "smollm2-135m") is None
+
+
+@pytest.mark.model
+def test_what_goes_on_has_the_attention_that_it_has_without_a_gate(proxy_folder):
+    units = units_of(PASSAGES, "en")
+    proxy = load_proxy(SHARP, 20)
+    plain, staged = (
+        QuestionRows(proxy, gate=gate).read(QUESTION, PASSAGES, units) for gate in (False, True)
+    )
+    whole = staged.is_whole
+    assert 0 < int(whole.sum()) < len(units)
+    at = next(u for u, unit in enumerate(units) if "1792" in ANSWER[slice(*unit.visible)])
+    assert {units[u].passage for u in whole.nonzero().flatten().tolist()} >= {units[at].passage}
+    # of bf16 products the last bits depend on how many rows there are
+    difference = (staged.features - plain.features)[whole].abs()
+    assert float(difference.mean()) < 0.02
+
+
+@pytest.mark.model
+def test_with_the_gate_the_answer_is_kept_and_its_document_is_first(proxy_folder):
+    texts = [passage.text for passage in PASSAGES]
+    short = tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=True)
+    assert "1792" in short.text
+    assert 0 < short.units_read < len(short.units)
+    ranked = tamis.rerank(QUESTION, texts, proxy=SHARP, gate=True)
+    assert ranked.results[0].index == 4
+    assert tamis.compress(QUESTION, texts, coverage=0.9, proxy=SHARP, gate=True).units_read is None
+    with pytest.raises(BadInput, match="there is none for smollm2-135m-sharp at 16 layers"):
+        tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=True, exit_layer=16)
+
+
+def test_estimates_of_features_are_finite_and_no_further_than_those_of_the_fit():
+    gate = Gate(shipped_probe("gate", SHARP))
+    card = gate.probe.card
+    for stage in gate.stages("units"):
+        known = torch.full((2, 2, stage.depth, card.heads), -6.0)
+        found = gate.complete(known, torch.zeros(2, 9))
+        assert found.shape == (2, 2 * card.layers * card.heads)
+        assert -25 < float(found.min()) <= float(found.max()) < 3

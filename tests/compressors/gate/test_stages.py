@@ -1,0 +1,254 @@
+"""Reading in stages: what goes on is read as ever, what stops is estimated and counted."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
+from tamis.compressors.gate.estimates import Gate
+from tamis.compressors.methods.question_rows import QuestionRows, WindowJudge
+from tamis.compressors.pipeline.compression import Compressor
+from tamis.compressors.rules import Budget, Rules
+from tamis.probes.errors import BadInput, BadModelFile
+from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.segmentation.segment import units_of
+from tamis.probes.text import Passage
+from tamis.service.engine.engine import Engine, EngineBounds
+from tests.laws.methods import make_probe, question_probe
+from tests.probes import tiny
+from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
+
+L, H, W = tiny.LAYERS, tiny.HEADS, len(WORD_FEATURES)
+QUESTION = "When was the bridge opened?"
+PASSAGES = [
+    Passage("The bridge is old. It was opened in 1792 by the duke."),
+    Passage("Cheese ripens for a year. Caves are cool."),
+    Passage("It rains. The hills are green and the inn is shut.", title="Hills"),
+    Passage("Boats pass below the bridge at noon. Then all is still."),
+]
+UNITS = units_of(PASSAGES, "en")
+FP32 = 1e-4
+
+
+def gate_probe(reader, *stages, seed=0):
+    """A gate with these stages for every purpose, and small random estimates."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = {f"stages_{purpose}": stages for purpose in ("units", "documents", "isolated")}
+    for depth in (0, 1, 2, 3):
+        shape = 2 * depth * H + W + 1, 2 * (L - depth) * H
+        weights[f"layers_from_{depth}"] = 0.05 * torch.randn(*shape, generator=draw)
+        weights[f"layers_from_{depth}"][-1] = -3.0
+    return make_probe(reader, "gate", weights)
+
+
+def method_of(reader, *stages, **options):
+    gate = gate_probe(reader, *stages) if stages else False
+    return QuestionRows(reader, question_probe(reader), rank_probe=None, gate=gate, **options)
+
+
+def by_layer(reading):
+    return reading.features.view(len(reading.features), 2, L, H)
+
+
+class Counting:
+    """A reader that counts the tokens that run, times the layers that they run through."""
+
+    def __init__(self, reader):
+        self.reader, self.card, self.layout = reader, reader.card, reader.layout
+        self.can_pause, self.token_layers = reader.can_pause, 0
+
+    def read(self, prompts, want):
+        self.token_layers += sum(len(p) * (want.depth - p.first_layer) for p in prompts)
+        return self.reader.read(prompts, want)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_stage_that_stops_nothing_changes_nothing(isolated):
+    proxy = tiny.proxy()
+    margin = -1e9 if isolated else 1e9
+    whole = method_of(proxy, isolated=isolated)
+    staged = method_of(proxy, [0, margin, 1], [2, margin, 1], isolated=isolated)
+    plain, read = (m.read(QUESTION, PASSAGES, UNITS) for m in (whole, staged))
+    torch.testing.assert_close(read.features, plain.features, atol=FP32, rtol=0)
+    assert read.depths == (L,) * len(UNITS)
+    assert (read.tokens, read.windows, read.tokens_read) == (
+        *(plain.tokens, plain.windows, plain.tokens_read),
+    )
+    values = staged.scores(QUESTION, PASSAGES, UNITS).values
+    assert values == pytest.approx(whole.scores(QUESTION, PASSAGES, UNITS).values, abs=FP32)
+
+
+def test_what_goes_on_is_read_as_ever_and_what_stops_is_estimated_from_what_was_read():
+    proxy = tiny.proxy()
+    staged = method_of(proxy, [2, 0.0, 1])
+    plain = method_of(proxy).read(QUESTION, PASSAGES, UNITS)
+    read = staged.read(QUESTION, PASSAGES, UNITS)
+    went_on = read.is_whole
+    assert {UNITS[u].passage for u in went_on.nonzero().flatten().tolist()} != set(range(4))
+    torch.testing.assert_close(read.features[went_on], plain.features[went_on], atol=FP32, rtol=0)
+    known = by_layer(read)[:, :, :2]
+    torch.testing.assert_close(known, by_layer(plain)[:, :, :2], atol=FP32, rtol=0)
+    lexicon = Lexicon(QUESTION, PASSAGES, UNITS)
+    words = torch.from_numpy(word_features(QUESTION, lexicon, read.tokens))
+    estimated = Gate(gate_probe(proxy, [2, 0.0, 1])).complete(known, words)
+    torch.testing.assert_close(read.features[~went_on], estimated[~went_on])
+    scores = staged.scores(QUESTION, PASSAGES, UNITS)
+    assert scores.units_read == int(went_on.sum()) < len(UNITS)
+    assert scores.warnings == ()
+
+
+def test_only_the_layers_of_what_goes_on_run():
+    proxy = tiny.proxy()
+    staged, counting = method_of(proxy, [1, 0.0, 1]), Counting(proxy)
+    staged.reader = counting
+    read = staged.read(QUESTION, PASSAGES, UNITS)
+    ask = len(proxy.layout.question_tokens(QUESTION).ids)
+    tokens = {
+        p: len(proxy.layout.passage_tokens(one.text, [], one.title).ids) + ask
+        for p, one in enumerate(PASSAGES)
+    }
+    depth = {unit.passage: read.depths[u] for u, unit in enumerate(UNITS)}
+    assert sorted(set(depth.values())) == [1, L]
+    # a window ends with its last sentence, here with the passage
+    assert counting.token_layers == sum(tokens[p] * depth[p] for p in tokens)
+    assert read.tokens_read == sum(tokens.values())
+
+
+def test_passages_left_out_by_their_words_are_not_read_and_said_to_be():
+    proxy = tiny.proxy()
+    staged = method_of(proxy, [0, 0.0, 1])
+    scores = staged.scores(QUESTION, PASSAGES, UNITS)
+    assert scores.windows == 1
+    assert scores.units_read == 2
+    assert "3 of 4 passages were placed by their words and not read" in scores.warnings[0]
+    ranked = staged.rank(QUESTION, PASSAGES, UNITS)
+    assert ranked.warnings == scores.warnings
+    every = method_of(proxy, [0, 0.0, 1], cascade=False)
+    assert every.scores(QUESTION, PASSAGES, UNITS).units_read is None
+
+
+def test_a_stage_waits_until_there_are_enough_windows():
+    staged = method_of(tiny.proxy(), [2, 0.0, 5])
+    assert set(staged.read(QUESTION, PASSAGES, UNITS).depths) == {L}
+    more = [*PASSAGES, Passage("One more. It is a test.")]
+    assert set(staged.read(QUESTION, more, units_of(more, "en")).depths) == {2, L}
+
+
+def test_no_passage_decides_whether_an_isolated_one_goes_on():
+    proxy = tiny.proxy()
+    whole = method_of(proxy, isolated=True)
+    read = whole.read(QUESTION, PASSAGES, UNITS)
+    judge = WindowJudge(whole, "isolated", QUESTION, PASSAGES, UNITS)
+    words = judge.words(read.tokens)
+    estimated = Gate(gate_probe(proxy)).complete(by_layer(read)[:, :, :3], words)
+    best = []
+    for p in range(4):
+        two = slice(2 * p, 2 * p + 2)
+        best.append(judge.scores(estimated[two], words[two], two).max())
+    middle = float(torch.stack(best).sort().values[1:3].mean())
+    staged = method_of(proxy, [3, middle, 1], isolated=True)
+    together = staged.scores(QUESTION, PASSAGES, UNITS)
+    assert 0 < together.units_read < len(UNITS)
+    alone = []
+    for passage in PASSAGES:
+        alone += staged.scores(QUESTION, [passage], units_of([passage], "en")).values
+    assert together.values == pytest.approx(alone, abs=FP32)
+    none = method_of(proxy, [3, 1e9, 1], isolated=True).scores(QUESTION, PASSAGES, UNITS)
+    assert none.units_read == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "rules"),
+    [(Budget(threshold=0.01), Rules()), (Budget(max_tokens=20), Rules(unanswerable="nothing"))],
+)
+def test_where_probabilities_decide_everything_is_read(budget, rules):
+    proxy = tiny.proxy()
+    staged, whole = method_of(proxy, [1, 0.0, 1]), method_of(proxy)
+    for method in (staged, whole):
+        method.probe.weights["answerable"] = torch.zeros(26)
+    counter = proxy.layout.tokenizer
+    got, want = (
+        Compressor(m, "x", counter).compress(QUESTION, PASSAGES, budget, rules)
+        for m in (staged, whole)
+    )
+    assert got.scores == want.scores
+    assert got.units_read is None
+
+
+def test_a_budget_in_tokens_says_how_much_was_read():
+    proxy = tiny.proxy()
+    made = Compressor(method_of(proxy, [1, 0.0, 1]), "x", proxy.layout.tokenizer)
+    found = made.compress(QUESTION, PASSAGES, Budget(max_tokens=40))
+    assert 0 < found.units_read < len(UNITS)
+
+
+def test_kept_passages_are_read_in_stages_with_the_same_scores():
+    proxy = tiny.proxy()
+    plain = method_of(proxy, [2, 0.3, 1]).scores(QUESTION, PASSAGES, UNITS)
+    staged = method_of(CachedReader(proxy, PassageCache()), [2, 0.3, 1])
+    fill, warm = (staged.scores(QUESTION, PASSAGES, UNITS) for _ in range(2))
+    assert fill.values == pytest.approx(plain.values, abs=FP32)
+    assert warm.values == pytest.approx(plain.values, abs=FP32)
+    assert warm.tokens_read < fill.tokens_read
+    assert warm.tokens_read + warm.tokens_cached == fill.tokens_read
+    # another question sends others on, whose deeper layers were not kept
+    other = staged.scores("Why are the hills green?", PASSAGES, UNITS)
+    again = method_of(proxy, [2, 0.3, 1]).scores("Why are the hills green?", PASSAGES, UNITS)
+    assert other.values == pytest.approx(again.values, abs=FP32)
+    assert other.tokens_read + other.tokens_cached == again.tokens_read
+
+
+def test_many_windows_are_judged_in_groups(monkeypatch):
+    monkeypatch.setattr("tamis.compressors.gate.stages.GROUP_TOKENS", 40)
+    staged = method_of(tiny.proxy(), [2, 1e9, 1])
+    whole = method_of(tiny.proxy()).read(QUESTION, PASSAGES, UNITS)
+    read = staged.read(QUESTION, PASSAGES, UNITS)
+    torch.testing.assert_close(read.features, whole.features, atol=FP32, rtol=0)
+    assert len(read.depths) == len(UNITS)
+
+
+@contextmanager
+def engine_of(proxy):
+    engine = Engine(lambda: proxy, EngineBounds(batch_tokens=100))
+    try:
+        yield engine, engine.start()
+    finally:
+        engine.drain(5)
+
+
+@pytest.mark.parametrize("has_deadline", [False, True])
+def test_the_service_reads_in_stages_unless_a_request_has_a_deadline(has_deadline):
+    deadline = time.monotonic() + 1000 if has_deadline else None
+    proxy = tiny.proxy()
+    want = method_of(proxy, *([[2, 0.3, 1]] if deadline is None else []))
+    plain = want.scores(QUESTION, PASSAGES, UNITS)
+    with engine_of(proxy) as (engine, reader):
+        method = method_of(reader, [2, 0.3, 1])
+        request = engine.admit(1000, deadline=deadline)
+        with request.as_current():
+            found = method.scores(QUESTION, PASSAGES, UNITS)
+        engine.release(request)
+    assert found.values == pytest.approx(plain.values, abs=FP32)
+    assert found.units_read == plain.units_read
+
+
+def test_a_model_that_cannot_pause_is_read_to_the_end():
+    staged = method_of(tiny.proxy("gemma3"), [2, 0.0, 1])
+    assert staged.read(QUESTION, PASSAGES, UNITS).depths is None
+
+
+def test_a_gate_that_cannot_be_used_is_refused():
+    proxy = tiny.proxy()
+    probe = question_probe(proxy)
+    with pytest.raises(BadInput, match="there is none for tiny-llama at 4 layers"):
+        QuestionRows(proxy, probe, gate=True)
+    assert QuestionRows(proxy, probe).gate is None
+    with pytest.raises(BadInput, match="here one for gate is needed"):
+        QuestionRows(proxy, probe, gate=probe)
+    broken = make_probe(proxy, "gate", {"stages_units": torch.zeros(3)})
+    with pytest.raises(BadModelFile, match="is no list of stages"):
+        QuestionRows(proxy, probe, gate=broken).read(QUESTION, PASSAGES, UNITS)
