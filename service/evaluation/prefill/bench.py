@@ -28,8 +28,9 @@ from tamis.service.evaluation.prefill.prompts import LongPrompt, PromptBuilder
 
 HEADS = 8
 """The heads of the contrast profile whose mean ranks the units."""
-CALIBRATION = 4
-"""Prompts that the similarity of layers is measured on; none of them is judged."""
+CALIBRATION, CALIBRATION_TOKENS = 4, 512
+"""How many prompts of how many tokens the similarity of layers is measured on, from the last record
+on, so that they are other than the judged ones where there are enough records."""
 DENSE = "dense"
 
 
@@ -65,7 +66,7 @@ def compare_patterns(
         length: builder.build_many(length, count)
         for length, count in zip(plan.tokens, plan.prompts, strict=True)
     }
-    similarity = measure_similarity(proxy, builder, min(plan.tokens), report)
+    similarity = measure_similarity(proxy, builder, min(CALIBRATION_TOKENS, *plan.tokens), report)
     made = {
         (name, share): kind(share, similarity)
         for name, kind in classes.items()

@@ -60,6 +60,7 @@ class PromptBuilder:
             layers: that a pass runs.
         """
         self._layout, self._layers, self._seed = layout, layers, seed
+        self._line = layout.tokenizer.encode("\n").ids
         self.records = list(records)
         self._pieces: dict[int, list[_Piece]] = {}
 
@@ -74,14 +75,14 @@ class PromptBuilder:
         left = tokens - len(self._layout.opening) - len(asked.ids)
         own = self._pieces_of(number)
         chosen = [piece for piece in own if any(piece.gold)]
-        left -= sum(len(piece.tokens.ids) for piece in chosen)
+        left -= sum(self._cost(piece) for piece in chosen)
         if not chosen or left < 0:
             return None
         misses = 0
         for piece in self._fillers(number, own, draw):
-            if len(piece.tokens.ids) <= left:
+            if self._cost(piece) <= left:
                 chosen.append(piece)
-                left -= len(piece.tokens.ids)
+                left -= self._cost(piece)
                 misses = 0
             elif (misses := misses + 1) == MISSES:
                 break
@@ -131,8 +132,11 @@ class PromptBuilder:
             ]
         return self._pieces[number]
 
+    def _cost(self, piece: _Piece) -> int:
+        """The tokens of a passage with the line break after it."""
+        return len(piece.tokens.ids) + len(self._line)
+
     def _join(self, pieces: Sequence[_Piece], asked: Sequence[int], first_row: int) -> LongPrompt:
-        line = self._layout.tokenizer.encode("\n").ids
         ids = list(self._layout.opening)
         passages: list[tuple[int, int]] = []
         units: list[tuple[int, int]] = []
@@ -144,7 +148,7 @@ class PromptBuilder:
             units += [(first + a, first + b) for a, b in piece.tokens.unit_spans]
             gold += piece.gold
             if piece is not pieces[-1]:
-                ids += line
+                ids += self._line
             passages.append((start, len(ids)))
         ids += asked
         shape = PromptShape(

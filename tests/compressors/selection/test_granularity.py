@@ -99,7 +99,7 @@ def test_examples_of_a_task_are_kept_whole_with_their_answers_the_best_first(met
     reader = ScriptedReader.from_needles("kind people")
     rules = Rules(granularity="document", fill=True)
     question = "Kind people and warm soup, what is the sentiment?"
-    for budget, most in ((25, 1), (50, 2), (500, 3)):
+    for budget, most in ((80, 1), (150, 2)):
         found = tamis.compress(
             question, EXAMPLES, max_tokens=budget, method=method, proxy=reader, rules=rules
         )
