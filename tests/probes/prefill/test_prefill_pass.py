@@ -7,8 +7,10 @@ import torch
 
 from tamis.probes.errors import BadInput
 from tamis.probes.prefill import block_attention, contract
-from tamis.probes.prefill.contract import BLOCK
+from tamis.probes.prefill.contract import BLOCK, PromptShape
 from tamis.probes.prefill.prefill_pass import prefill
+from tamis.probes.prompt import Prompt
+from tamis.probes.signal import Want
 from tests.probes.prefill import prefill_kit
 from tests.probes.window_attention import kit
 
@@ -85,6 +87,22 @@ def test_the_dense_pass_records_the_rows_of_full_attention():
     due = full.weights[:, :, -prefill_kit.ROWS :]
     torch.testing.assert_close(torch.stack(found.rows), due, atol=2e-4, rtol=1e-3)
     assert found.density == 1
+
+
+def test_the_dense_pass_reads_what_the_product_reads():
+    made = prefill_kit.proxy()
+    passage = made.layout.passage_tokens(kit.PASSAGE, kit.SPANS, kit.TITLE)
+    asked = made.layout.question_tokens(kit.QUESTION)
+    (signal,) = made.read([Prompt(passage, asked)], Want((0, 1, 2, 3)))
+    first, stop = len(made.layout.opening), len(made.layout.opening) + len(passage.ids)
+    ids = [*made.layout.opening, *passage.ids, *asked.ids]
+    spans = torch.tensor([[first, stop]])
+    shape = PromptShape(len(ids), len(asked.ids) - asked.first_row, 4, spans, spans)
+    rows = torch.stack(prefill(made, ids, shape).rows).mean(2)
+    due = signal.weights[:, :, 0]
+    torch.testing.assert_close(
+        rows[..., first + passage.title_tokens : stop], due, atol=2e-4, rtol=1e-3
+    )
 
 
 def test_what_a_pass_cannot_run_is_refused():
