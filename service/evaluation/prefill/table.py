@@ -50,8 +50,9 @@ def draw_similarity(similarity: Sequence[Sequence[float]], path: Path) -> None:
     figure = figure_class()(figsize=(5.4, 4.6), dpi=150, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(similarity, vmin=0, vmax=1, cmap="viridis", origin="lower")
-    axes.set_xlabel("layer")
-    axes.set_ylabel("layer")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_label_text("layer")
+        axis.get_major_locator().set_params(integer=True)
     axes.set_title("cosine of the question's rows, mean over heads", fontsize=10)
     figure.colorbar(image, ax=axes)
     save_figure(figure, path)
