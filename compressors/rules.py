@@ -19,7 +19,7 @@ from tamis.compressors.options import is_number, is_whole
 from tamis.compressors.registry import method_names
 from tamis.probes.errors import BadInput
 
-Granularity = Literal["sentence", "block", "token"]
+Granularity = Literal["sentence", "block", "document", "token"]
 Unanswerable = Literal["best_effort", "nothing", "pass_through"]
 Surface = Literal["http", "adapters"]
 RuleKind = Literal["flag", "count", "share", "probability", "text", "choice", "patterns"]
@@ -220,8 +220,9 @@ class Rules:
         answerable_floor: below this answerability the context counts as holding no answer.
         unanswerable: what is returned then: the best there is all the same, nothing, or the
             context as it came, however long it is.
-        granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table),
-            or a word, where the method can score one.
+        granularity: what is kept or dropped as one: a sentence, a block (paragraph, list, table), a
+            document, such as one of many examples of a task, or a word, where the method can score
+            one.
 
     Raises:
         BadInput: a rule that cannot be followed, with what to give instead; no model has run.
@@ -315,9 +316,9 @@ class Rules:
     granularity: Granularity = rule(
         "sentence",
         "choice",
-        "What is kept or dropped as one: a sentence, a paragraph, list or table, or a word, "
-        "where the method can score one.",
-        choices=lambda: ("sentence", "block", "token"),
+        "What is kept or dropped as one: a sentence, a paragraph, list or table, a document, such "
+        "as one of many examples of a task, or a word, where the method can score one.",
+        choices=lambda: ("sentence", "block", "document", "token"),
     )
 
     def __post_init__(self) -> None:

@@ -179,12 +179,13 @@ def test_a_private_name_stays_in_its_folder():
 MANY = 15
 ONE_KIND = (
     "compressors/methods",
+    "probes/patterns",
     "probes/readings",
     "retrieval/kv/selectors",
     "service/http/schemas",
     "service/cli/bench",
 )
-"""Folders whose modules are all of one kind: methods, readings, selectors, dialects, benchmarks."""
+"""Folders whose modules are all of one kind, such as methods, readings and benchmarks."""
 
 
 def test_no_folder_is_crowded():

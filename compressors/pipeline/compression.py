@@ -28,7 +28,7 @@ from tamis.compressors.inputs import (
 )
 from tamis.compressors.method import Orderer, Scorer, check_scores, reading_everything
 from tamis.compressors.rules import DEFAULT_RULES, PLAIN_ORDERS, Budget, Rules
-from tamis.compressors.selection.granularity import check_granularity, merge_blocks, split_words
+from tamis.compressors.selection.granularity import check_granularity, merge_units, split_words
 from tamis.compressors.selection.order import OrdererFactory
 from tamis.compressors.selection.rendering import render_whole, render_without_citations
 from tamis.compressors.selection.select import select
@@ -201,9 +201,9 @@ class Compressor:
             return self._whole_result(prepared, SelectedUnits((), "", 0))
         scorer = reading_everything(self.scorer) if _needs_promises(prepared) else self.scorer
         scores = scorer.scores(prepared.question, prepared.passages, prepared.units)
-        if prepared.rules.granularity == "block":
-            blocks, scores = merge_blocks(prepared.passages, prepared.units, scores)
-            prepared = replace(prepared, units=tuple(blocks))
+        if (granularity := prepared.rules.granularity) in ("block", "document"):
+            units, scores = merge_units(granularity, prepared.passages, prepared.units, scores)
+            prepared = replace(prepared, units=tuple(units))
         check_threshold(prepared.budget, scores, self.name)
         if scores.is_unlike and prepared.coverage is not None:
             cautious = self.scorer.coverage_threshold(prepared.coverage, cautious=True)

@@ -1,11 +1,17 @@
-"""What is kept or dropped as one: a sentence, a block, a word.
+"""What is kept or dropped as one: a sentence, a block, a document, a word.
 
 sentence  what methods score                              the units as they are
 block     a paragraph, list, table, listing               scored by its sentences, kept by the best
+document  a document, such as an example of a task  likewise
 token     a word, a character of scripts without spaces   scored by methods that can read one
 
-The probes were fitted on sentences alone. A block has the score of its best sentence, which stays a
-probability; a word is scored by attention alone.
+The probes were fitted on sentences alone. A block or a document has the score of its best sentence,
+which stays a probability; a word is scored by attention alone.
+
+Examples of a task, given as documents with the new input as the question and chosen whole, are the
+selection half of FocusICL (arXiv 2408.13987, §3), where each example is read apart and the share of
+attention that it gets decides. Departures: nothing inside an example is masked, so its answer stays
+with it; outputs of several batches of examples are not merged, which takes a generator.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from itertools import pairwise
 
 from tamis.compressors.method import Scorer
 from tamis.compressors.registry import method_info, method_names
+from tamis.compressors.rules import Granularity
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
@@ -37,8 +44,8 @@ def check_granularity(granularity: str, scorer: Scorer, method: str) -> None:
     if granularity == "token" and not scorer.info.reads_words:
         readers = [name for name in method_names() if method_info(name).reads_words]
         raise BadInput(
-            f"{method} scores sentences, not words; take granularity sentence or block, or "
-            f"method {' or '.join(readers)}"
+            f"{method} scores sentences, not words; take granularity sentence, block or document, "
+            f"or method {' or '.join(readers)}"
         )
 
 
@@ -74,16 +81,28 @@ def _word_spans(text: str, at: int, stop: int) -> Iterator[tuple[int, int]]:
         yield match.start(), at
 
 
-def merge_blocks(
-    passages: Sequence[Passage], units: Sequence[Unit], scores: Scores
+def merge_units(
+    granularity: Granularity, passages: Sequence[Passage], units: Sequence[Unit], scores: Scores
 ) -> tuple[list[Unit], Scores]:
-    """The units joined to blocks, each with the best score among its own."""
-    blocks, values = [], []
-    for start, stop in _block_runs(passages, units):
+    """The units joined to blocks or documents, each with the best score among its own.
+
+    A document is prose, whatever it begins with: a heading would be kept for what follows it.
+    """
+    whole = granularity == "document"
+    merged, values = [], []
+    for start, stop in _passage_runs(units) if whole else _block_runs(passages, units):
         first, last = units[start], units[stop - 1]
-        blocks.append(replace(first, stop=last.stop, visible=(first.visible[0], last.visible[1])))
+        kind = "sentence" if whole else first.kind
+        visible = first.visible[0], last.visible[1]
+        merged.append(replace(first, stop=last.stop, visible=visible, kind=kind))
         values.append(max(scores.values[start:stop]))
-    return blocks, replace(scores, values=tuple(values))
+    return merged, replace(scores, values=tuple(values))
+
+
+def _passage_runs(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
+    """Half-open runs of units of one passage."""
+    edges = [u for u in range(1, len(units)) if units[u - 1].passage != units[u].passage]
+    return pairwise(sorted({0, *edges, len(units)}))
 
 
 def _block_runs(passages: Sequence[Passage], units: Sequence[Unit]) -> Iterator[tuple[int, int]]:

@@ -67,10 +67,21 @@ class QuestionModels:
         """The encoder of sentence vectors; `name` is the one of the index's manifest."""
         with self._lock:
             if self._encoder is None or isinstance(self._encoder, str | Path):
-                from tamis.probes.hub.zoo import locate
-                from tamis.probes.model.encoder import Encoder
-
-                given = self._encoder or name
-                folder = given if Path(given).is_dir() else locate(str(given), self._root)
-                self._encoder = Encoder.from_folder(folder)
+                self._encoder = load_encoder(name, self._root, self._encoder)
             return self._encoder
+
+
+def load_encoder(name: str, root: Path | None, given: str | Path | None = None) -> Encoder:
+    """The encoder of an index's vectors, with the pooling that they were made with.
+
+    Args:
+        name: as the index's manifest has it: an encoder, or `encoder:pooling`.
+        given: another name of the encoder, or its folder.
+    """
+    from tamis.probes.hub.zoo import locate
+    from tamis.probes.model.encoder import Encoder
+
+    encoder, _, pooling = name.partition(":")
+    source = given or encoder
+    found = Encoder.from_folder(source if Path(source).is_dir() else locate(str(source), root))
+    return found.with_pooling(pooling) if pooling else found

@@ -38,7 +38,8 @@ class IndexSettings:
         chunk_chars: chunks are packed from whole units up to this many code points.
         language: of the documents; sentence boundaries and stems depend on it.
         keys: the `KeyRecipe` of attention keys as a mapping; None for an index without keys.
-        vectors: the name of the encoder of sentence vectors; None for an index without vectors.
+        vectors: the name of the encoder of sentence vectors, with `:` and the pooling where it is
+            not the mean; None for an index without vectors.
         kv: what keeps chunks as they were read (model, revision, template, layers, storage); None
             for an index that keeps none.
     """

@@ -11,7 +11,9 @@ from typing import Any
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
+from tamis.probes.pooling import DEFAULT_POOLING, build_pooling
 from tamis.retrieval.approximate.segment_search import check_kind
+from tamis.retrieval.index.models import load_encoder
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.index.training_queries import load_questions
@@ -55,24 +57,32 @@ def index_settings(
 
     Args:
         model: whether the proxy reads the chunks for keys; without, the index has BM25 alone.
-        vectors: `minilm` adds sentence vectors. recipe: a file of `tamis index fit`, instead of
+        vectors: `minilm` adds sentence vectors, `minilm:last` and the like those of another
+            pooling of `probes/poolings/`. recipe: a file of `tamis index fit`, instead of
             the one that ships for the proxy.
         keep_kv: keep chunks as they were read by the model that `ask_context` reads with, so that
             it need not read them again. root: the folder that holds models.
 
     Raises:
-        BadInput: there is no recipe for this proxy, no such vectors, or `chunk_chars` is below 1.
+        BadInput: there is no recipe for this proxy, no such vectors or pooling, or `chunk_chars` is
+            below 1.
             ProxyMissing: the model that keeps chunks is not on this machine.
     """
     if chunk_chars < 1:
         raise BadInput(f"chunks of {chunk_chars} characters hold nothing; give at least 1")
-    if vectors is not None and vectors not in VECTORS:
-        raise BadInput(f"there are no vectors {vectors!r}; choose from {', '.join(VECTORS)}")
+    encoder = _vectors_name(vectors) if vectors is not None else None
     keys = _load_recipe(proxy, recipe).as_json() if model else None
     kv = _reading_settings(language, root) if keep_kv else None
-    return IndexSettings(
-        chunk_chars, language, _json_round_trip(keys), VECTORS[vectors] if vectors else None, kv
-    )
+    return IndexSettings(chunk_chars, language, _json_round_trip(keys), encoder, kv)
+
+
+def _vectors_name(vectors: str) -> str:
+    """What an index calls its vectors: the encoder, and its pooling where it is not the mean."""
+    name, _, pooling = vectors.partition(":")
+    if name not in VECTORS:
+        raise BadInput(f"there are no vectors {name!r}; choose from {', '.join(VECTORS)}")
+    build_pooling(pooling or DEFAULT_POOLING)
+    return VECTORS[name] + (f":{pooling}" if pooling not in ("", DEFAULT_POOLING) else "")
 
 
 def build_index(
@@ -181,9 +191,7 @@ def load_readers(
         source = proxy or recipe.model
         keys = KeyEncoder(zoo.load_proxy(source, layers=recipe.layers[-1] + 1, root=root), recipe)
     if settings.vectors is not None:
-        from tamis.probes.model.encoder import Encoder
-
-        vectors = Encoder.from_folder(zoo.locate(settings.vectors, root))
+        vectors = load_encoder(settings.vectors, root)
     keeper = None
     if settings.kv is not None:
         from tamis.service.api.kept_chunks import load_keeper

@@ -90,3 +90,18 @@ def _check(a: Figures, b: Figures, den: Figures, draws: int) -> None:
         )
     if draws < 1:
         raise BadInput(f"draws is {draws}; give at least 1")
+
+
+def rank_correlations(a: Any, b: Any) -> list[float]:
+    """Spearman's rank correlation of each row of two `[B, U]`, ties averaged; 0 for constant rows.
+
+    Args:
+        a, b: arrays or tensors on the CPU.
+    """
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(np.asarray(x, dtype=np.float64), axis=-1) for x in (a, b)]
+    centred = [r - r.mean(-1, keepdims=True) for r in ranks]
+    norms = np.prod([np.linalg.norm(r, axis=-1) for r in centred], axis=0)
+    found: list[float] = ((centred[0] * centred[1]).sum(-1) / np.maximum(norms, 1e-12)).tolist()
+    return found

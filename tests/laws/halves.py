@@ -20,6 +20,7 @@ RULES = {
     "plain": Rules(),
     "filled": Rules(fill=True, dedup=None),
     "blocks": Rules(granularity="block"),
+    "documents": Rules(granularity="document"),
     "all shown": Rules(titles=True, citations="[{doc}:{id}:{unit}]", elision="[…]"),
     "all rules": Rules(
         protect=(r"\d",), context_window=1, dedup=0.8, order="edges", separator="\n---\n", top_n=2

@@ -16,6 +16,7 @@ from tamis.service.cli.bench import (
     needle,
     peers,
     places,
+    prefill,
     readings,
     rerank,
     retrieval,
@@ -43,6 +44,7 @@ app.command("languages", epilog=languages.EPILOG)(languages.languages)
 app.command("needle", epilog=needle.EPILOG)(needle.needle)
 app.command("peers", epilog=peers.EPILOG)(peers.peers)
 app.command("places", epilog=places.EPILOG)(places.places)
+app.command("prefill", epilog=prefill.EPILOG)(prefill.prefill)
 app.command("readings", epilog=readings.EPILOG)(readings.readings)
 app.command("rerank", epilog=rerank.EPILOG)(rerank.rerank)
 app.command("retrieval", epilog=retrieval.EPILOG)(retrieval.retrieval)

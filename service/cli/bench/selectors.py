@@ -145,7 +145,9 @@ def _find_material(text: Paths, train: Paths, test: Paths) -> SelectorInputs:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    table = Table("selector", "tokens", "recall@100", "mass", "mass read", "error", "keys read")
+    table = Table("selector", "tokens", "recall@100", "mass", "mass read", "error")
+    for name in ("error read", "unit ρ", "keys read"):
+        table.add_column(name)
     table.add_column("ms")
     table.add_column("× exact")
     table.add_column("build s")
@@ -158,6 +160,8 @@ def _print_report(report: dict[str, Any]) -> None:
             f"{row['attention_mass']:.3f}",
             f"{row['mass_read']:.3f}",
             f"{row['output_error']:.3f}",
+            f"{row['error_read']:.3f}",
+            "" if row["unit_rho"] is None else f"{row['unit_rho']:.2f}",
             f"{row['share_of_keys_read']:.2%}",
             f"{row['ms']:.2f}",
             f"{row['times_faster_than_exact']:.1f}",
@@ -172,7 +176,9 @@ def _print_report(report: dict[str, Any]) -> None:
         f"effort just enough for a recall of {report['recall']:g} (dim: not reached). "
         f"ms: a query, in batches of 16, {report['threads']} threads. × exact: times faster. "
         "mass: attention over all keys that the 100 found hold; mass read: what all keys of the "
-        "blocks read hold. error: of the attention output over these keys, relative to its length."
+        "blocks read hold. error: of the attention output over the 100, relative to its length; "
+        "error read: over what mass read counts. unit ρ: rank correlation of the sentences by "
+        "attention over the same, in the passage that a question attends to most."
     )
 
 

@@ -68,7 +68,7 @@ def build(
         bool, typer.Option("--no-model", help="Index words alone: BM25, at full speed.")
     ] = False,
     vectors: Annotated[
-        str | None, typer.Option(help="Also index sentence vectors: minilm.")
+        str | None, typer.Option(help="Also index sentence vectors: minilm, minilm:last ...")
     ] = None,
     chunk_chars: Annotated[int, typer.Option(help="Most characters of a chunk.")] = 1200,
     language: opt.Language = "en",

@@ -22,6 +22,8 @@ EPILOG = """
 
 `tamis methods --kind reading` lists published readings of attention, for `tamis bench readings`
 
+`tamis methods --kind pattern` lists patterns of sparse prefill, for `tamis bench prefill`
+
 `tamis compress docs/ -q "..." --method lexical` needs no model but a tokenizer
 """
 
@@ -33,8 +35,11 @@ KINDS = {
     "ordering": "sort the passages that are kept, for `--order`",
 }
 """The kinds of methods, in the order in which they are shown, and what each is for."""
-READING = "reading"
-_READINGS = "ways to read attention, for `tamis bench readings`; no `--method`"
+COMPARED = {
+    "reading": "ways to read attention, for `tamis bench readings`; no `--method`",
+    "pattern": "parts of long prompts that are left out, for `tamis bench prefill`; no `--method`",
+}
+"""What is compared by benchmarks only, by kind."""
 
 
 @report_errors()
@@ -42,20 +47,20 @@ def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     kind: Annotated[
         str | None,
-        typer.Option(help=f"Only one kind: {', '.join((*KINDS, READING))}.", show_default=False),
+        typer.Option(help=f"Only one kind: {', '.join((*KINDS, *COMPARED))}.", show_default=False),
     ] = None,
 ) -> None:
     """List the methods by kind, what each needs and where it comes from. No model is loaded."""
     from tamis.probes.errors import BadInput
 
-    if kind not in (None, *KINDS, READING):
-        raise BadInput(f"--kind is {kind!r}; give one of {', '.join((*KINDS, READING))}")
-    rows = _reading_rows() if kind == READING else _rows(kind)
+    if kind not in (None, *KINDS, *COMPARED):
+        raise BadInput(f"--kind is {kind!r}; give one of {', '.join((*KINDS, *COMPARED))}")
+    rows = _compared_rows(kind) if kind in COMPARED else _rows(kind)
     if as_json:
         typer.echo(dump_json(rows))
         return
     console = make_console()
-    for name, what in (KINDS | {READING: _READINGS}).items():
+    for name, what in (KINDS | COMPARED).items():
         if of_kind := [row for row in rows if row["kind"] == name]:
             console.print(f"[bold]{name}[/bold]: {what}")
             console.print(_table(of_kind))
@@ -84,8 +89,14 @@ def _rows(kind: Any = None) -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: (kinds.index(row["kind"]), row["name"] != DEFAULT))
 
 
-def _reading_rows() -> list[dict[str, str]]:
+def _compared_rows(kind: str) -> list[dict[str, str]]:
+    from tamis.probes.prefill.registry import pattern_info, pattern_names
     from tamis.probes.window_attention.registry import reading_info, reading_names
 
-    same = {"kind": READING, "needs": "proxy"}
-    return [{"name": name, **same, **asdict(reading_info(name))} for name in reading_names()]
+    infos: dict[str, Any] = (
+        {name: reading_info(name) for name in reading_names()}
+        if kind == "reading"
+        else {name: pattern_info(name) for name in pattern_names()}
+    )
+    same = {"kind": kind, "needs": "proxy"}
+    return [{"name": name, **same, **asdict(info)} for name, info in infos.items()]

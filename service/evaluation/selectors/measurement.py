@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,12 @@ from tamis.retrieval.kv.exact import ExactIndex
 from tamis.retrieval.kv.shared_selector import Setting, SharedSelector
 from tamis.retrieval.kv.types import KeyHits
 from tamis.service.evaluation.selectors.cases import SelectorCase
+from tamis.service.evaluation.selectors.fidelity import (
+    UnitSpans,
+    best_of,
+    hit_weights,
+    output_error,
+)
 
 TOP_K = 100
 BATCH_ROWS = 16
@@ -35,12 +41,15 @@ class ExactReference:
         exact: the exact index.
         ids: `[Q, K]`, the keys with the largest logits; all keys where there are fewer.
         lse: `[Q]`, log-sum-exp of all logits. outputs: `[Q, d]`, the values that attention reads.
+        units: what keys belong to. unit_masses: their mean attention by question, `[B, U]`.
     """
 
     exact: ExactIndex
     ids: Tensor
     lse: Tensor
     outputs: Tensor
+    units: UnitSpans
+    unit_masses: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,10 @@ class EffortPoint:
         recall_at_100: share of the 100 keys with the largest logits that the search found.
         attention_mass: share of the softmax over all keys that the found keys have, at most 100.
         mass_read: the same of all keys of the blocks read, for selectors that read whole blocks.
-        output_error: see the function; over what `mass_read` counts.
+        output_error: of attention over the keys found, at most 100, see `fidelity`: comparable for
+            all selectors. error_read: the same over what `mass_read` counts.
+        unit_rho: rank correlation of units by attention over what `mass_read` counts, within the
+            passage that a question attends to most; None where none has three units.
         share_of_keys_read: keys read for a query, as a share of all keys.
     """
 
@@ -60,6 +72,8 @@ class EffortPoint:
     attention_mass: float
     mass_read: float
     output_error: float
+    error_read: float
+    unit_rho: float | None
     share_of_keys_read: float
 
 
@@ -83,16 +97,19 @@ class HeadMeasurement:
     build_s: float
 
 
-def exact_reference(case: SelectorCase) -> ExactReference:
+def exact_reference(case: SelectorCase, units: UnitSpans) -> ExactReference:
     """Exact search over the keys of a case."""
     exact = ExactIndex(case.keys)
-    lse, outputs = [], []
+    lse, outputs, sums = [], [], []
     for rows in torch.split(case.test, max(1, 2**24 // len(case.keys))):
         logits = rows @ case.keys.T
+        weights = logits.softmax(1)
         lse.append(logits.logsumexp(1))
-        outputs.append(logits.softmax(1) @ case.values)
+        outputs.append(weights @ case.values)
+        sums.append(units.sums(weights))
     ids = exact.search(case.test, min(TOP_K, len(case.keys))).ids
-    return ExactReference(exact, ids, torch.cat(lse), torch.cat(outputs))
+    masses = units.masses(torch.cat(sums), case.questions)
+    return ExactReference(exact, ids, torch.cat(lse), torch.cat(outputs), units, masses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,37 +224,22 @@ def effort_point(
     effort: int, hits: KeyHits, case: SelectorCase, reference: ExactReference
 ) -> EffortPoint:
     """Recall, attention mass and keys read of one search, compared with exact search."""
-    top = hits.ids[:, :TOP_K]
-    found = (top[:, :, None] == reference.ids[:, None, :]).any(2)
-    mass = (hits.scores[:, :TOP_K].logsumexp(1) - reference.lse).exp()
+    best = best_of(hits, TOP_K)
+    found = (best.ids[:, :, None] == reference.ids[:, None, :]).any(2)
+    mass = (best.scores.logsumexp(1) - reference.lse).exp()
+    sums = reference.units.sums(hit_weights(hits), hits.ids)
+    masses = reference.units.masses(sums, case.questions)
     read = (hits.scores.logsumexp(1) - reference.lse).exp()
     return EffortPoint(
         effort,
         float(found.sum(1).float().mean()) / reference.ids.shape[1],
         float(mass.mean()),
         float(read.mean()),
+        output_error(best, case.values, reference.outputs),
         output_error(hits, case.values, reference.outputs),
+        reference.units.rank_correlation(masses, reference.unit_masses),
         hits.keys_read / (len(case.test) * len(case.keys)),
     )
-
-
-def output_error(hits: KeyHits, values: Tensor, exact: Tensor) -> float:
-    """The distance of attention over the hits from that over all keys, relative to its length.
-
-    Where a selector says what mass its keys have, the rest goes to the mean of all values.
-
-    Args:
-        values: `[N, d]`. exact: `[Q, d]`.
-    """
-    weights = exact.new_zeros(len(exact), len(values))
-    own = hits.scores.softmax(1).masked_fill(hits.ids < 0, 0)
-    weights.scatter_add_(1, hits.ids.clamp_min(0), own)
-    outputs = weights @ values
-    if hits.mass is not None:
-        mass = hits.mass[:, None]
-        outputs = mass * outputs + (1 - mass) * values.mean(0)
-    error = (outputs - exact).norm(dim=1) / exact.norm(dim=1).clamp_min(1e-6)
-    return float(error.mean())
 
 
 def time_searches(selector: SharedSelector, effort: int, group: HeadGroup) -> tuple[float, float]:
@@ -281,6 +283,8 @@ def selector_row(
         "attention_mass": mean(p.attention_mass for p in points),
         "mass_read": mean(p.mass_read for p in points),
         "output_error": mean(p.output_error for p in points),
+        "error_read": mean(p.error_read for p in points),
+        "unit_rho": mean_of_known(p.unit_rho for p in points),
         "share_of_keys_read": mean(p.share_of_keys_read for p in points),
         "ms": mean(head.ms for head in heads),
         "times_faster_than_exact": mean(head.exact_ms / head.ms for head in heads),
@@ -291,11 +295,19 @@ def selector_row(
     }
 
 
-def budget_row(budget: float, points: Sequence[EffortPoint | None]) -> dict[str, float] | None:
+def budget_row(
+    budget: float, points: Sequence[EffortPoint | None]
+) -> dict[str, float | None] | None:
     """Means over the heads within a budget; None where a head's smallest effort exceeds it."""
     fitting = [point for point in points if point is not None]
     if len(fitting) < len(points):
         return None
-    names = ("recall_at_100", "mass_read", "output_error", "share_of_keys_read")
+    names = ("recall_at_100", "mass_read", "output_error", "error_read", "share_of_keys_read")
     means = {name: statistics.fmean(getattr(p, name) for p in fitting) for name in names}
-    return {"budget": budget, **means}
+    return {"budget": budget, **means, "unit_rho": mean_of_known(p.unit_rho for p in fitting)}
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there; None without any."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy
+from tamis.probes.segmentation.segment import segment
 from tamis.retrieval.kv import selector_registry
 from tamis.service.datasets.records import take_evenly
 from tamis.service.evaluation.selectors.cases import Head, SelectorCase, StateCapture, content_mask
+from tamis.service.evaluation.selectors.fidelity import UnitSpans
 from tamis.service.evaluation.selectors.inputs import (
     DOCUMENT_SEPARATOR,
     SelectorInputs,
@@ -68,7 +70,8 @@ class CapturedStates:
 
     Attributes:
         content: which tokens of the text have a letter or a digit: `[N]` bool.
-        passages: the passage of each token, `[N]`. questions: the question of each test row.
+        passages, units: the passage and the unit of each token, `[N]`.
+        questions: the question of each test row.
     """
 
     kv: dict[Head, tuple[Tensor, Tensor]]
@@ -76,6 +79,7 @@ class CapturedStates:
     test: dict[Head, Tensor]
     content: Tensor
     passages: Tensor
+    units: Tensor
     questions: Tensor
 
 
@@ -122,7 +126,9 @@ class SelectorRun:
         content = content_mask([text[a:b] for a, b in offsets])
         breaks = [at.end() for at in re.finditer(DOCUMENT_SEPARATOR, text)]
         passages = torch.tensor([bisect_right(breaks, start) for start, _ in offsets])
-        return CapturedStates(kv, train, test, content, passages, questions)
+        starts = [piece.start for piece in segment(text[: offsets[-1][1]])]
+        units = torch.tensor([bisect_right(starts, start) for start, _ in offsets])
+        return CapturedStates(kv, train, test, content, passages, units, questions)
 
     def _question_states(
         self, kind: str, paths: Sequence[Path], on_step: StepListener
@@ -149,8 +155,11 @@ class SelectorRun:
         self, captured: CapturedStates, tokens: int, on_step: StepListener
     ) -> Iterator[dict[str, Any]]:
         cases = sorted(self._cases(captured, tokens), key=lambda case: case.head)
-        references = [exact_reference(case) for case in cases]
-        passages = passage_spans(captured.passages[:tokens][captured.content[:tokens]])
+        content = captured.content[:tokens]
+        owners = captured.passages[:tokens][content]
+        units = UnitSpans.from_numbers(captured.units[:tokens][content], owners)
+        references = [exact_reference(case, units) for case in cases]
+        passages = passage_spans(owners)
         for name in self.settings.selectors:
             # selectors that share a choice search all heads at once, the others each for itself
             shares = bool(selector_registry.selector_class(name).info.needs)

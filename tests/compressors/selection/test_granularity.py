@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tamis
 from tamis.compressors.rules import Rules
-from tamis.compressors.selection.granularity import merge_blocks, split_words
+from tamis.compressors.selection.granularity import merge_units, split_words
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.scripted import ScriptedReader
@@ -39,7 +39,7 @@ def blocks_of(text: str, best: str = "\0") -> list[tuple[str, float]]:
     passages = [Passage(text)]
     units = units_of(passages)
     values = tuple(1.0 if best in text[u.start : u.stop] else 0.1 for u in units)
-    blocks, scores = merge_blocks(passages, units, Scores(values, (1.0,)))
+    blocks, scores = merge_units("block", passages, units, Scores(values, (1.0,)))
     return [(text[slice(*u.visible)], v) for u, v in zip(blocks, scores.values, strict=True)]
 
 
@@ -54,11 +54,12 @@ def test_a_block_is_a_paragraph_a_list_or_a_table_and_is_worth_its_best_sentence
 
 
 @given(TEXTS, TEXTS)
-def test_words_and_blocks_partition_what_the_sentences_did(first, second):
+def test_words_blocks_and_documents_partition_what_the_sentences_did(first, second):
     passages = [Passage(first), Passage(second)]
     units = units_of(passages)
-    blocks, _ = merge_blocks(passages, units, Scores((0.0,) * len(units), (0.0, 0.0)))
-    for made in (split_words(passages, units), blocks):
+    scores = Scores((0.0,) * len(units), (0.0, 0.0))
+    merged = [merge_units(how, passages, units, scores)[0] for how in ("block", "document")]
+    for made in (split_words(passages, units), *merged):
         for p, passage in enumerate(passages):
             own = [u for u in made if u.passage == p]
             assert "".join(passage.text[u.start : u.stop] for u in own) == (
@@ -86,6 +87,39 @@ def test_blocks_are_kept_whole_and_within_the_budget():
     assert len(found.scores) == len(found.units) == 4
 
 
+EXAMPLES = (
+    "# Review\n\nThe soup was cold. Nobody cared.\n\nSentiment: negative",
+    "# Review\n\nWarm bread, kind people. I came back.\n\nSentiment: positive",
+    "# Review\n\nThe waiter dropped my coat. Twice.\n\nSentiment: negative",
+)
+
+
+@pytest.mark.parametrize("method", ["question_rows", "lexical"])
+def test_examples_of_a_task_are_kept_whole_with_their_answers_the_best_first(method):
+    reader = ScriptedReader.from_needles("kind people")
+    rules = Rules(granularity="document", fill=True)
+    question = "Kind people and warm soup, what is the sentiment?"
+    for budget, most in ((80, 1), (150, 2)):
+        found = tamis.compress(
+            question, EXAMPLES, max_tokens=budget, method=method, proxy=reader, rules=rules
+        )
+        kept = [k.passage for k in found.kept]
+        assert 1 in kept
+        assert len(kept) <= most
+        assert found.text == "\n\n".join(EXAMPLES[p] for p in kept)
+        assert found.tokens_out <= budget
+
+
+def test_an_example_is_worth_its_best_sentence():
+    passages = [Passage(text) for text in EXAMPLES]
+    units = units_of(passages)
+    values = tuple(0.9 if "coat" in EXAMPLES[u.passage][u.start : u.stop] else 0.1 for u in units)
+    documents, scores = merge_units("document", passages, units, Scores(values, (0.1, 0.1, 0.9)))
+    assert [u.visible for u in documents] == [(0, len(text)) for text in EXAMPLES]
+    assert scores.values == (0.1, 0.1, 0.9)
+    assert {u.kind for u in documents} == {"sentence"}
+
+
 @pytest.mark.parametrize("method", ["ehpc", "raw_attention"])
 def test_single_words_are_kept_by_methods_that_can_score_one(method):
     reader = ScriptedReader.from_needles("90")
@@ -111,5 +145,5 @@ def test_a_method_that_scores_sentences_refuses_words(method):
 
 
 def test_an_unknown_granularity_is_refused_with_the_known_ones():
-    with pytest.raises(BadInput, match="sentence, block, token"):
+    with pytest.raises(BadInput, match="sentence, block, document, token"):
         tamis.compress("a?", ["b."], ratio=0.5, method="lexical", rules=Rules(granularity="page"))

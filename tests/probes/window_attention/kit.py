@@ -28,7 +28,7 @@ THETA = 100.0
 SEEDS = range(4)
 
 
-def proxy(seed: int = 0, layers: int = LAYERS) -> Proxy:
+def proxy(seed: int = 0, layers: int = LAYERS, context: int = 256) -> Proxy:
     """A decoder with weights drawn wide, so that attention is far from uniform."""
     config = DecoderConfig(
         {
@@ -38,7 +38,7 @@ def proxy(seed: int = 0, layers: int = LAYERS) -> Proxy:
             "num_hidden_layers": layers,
             "num_attention_heads": HEADS,
             "num_key_value_heads": KV_HEADS,
-            "max_position_embeddings": 256,
+            "max_position_embeddings": context,
             "vocab_size": 300,
             "rms_norm_eps": 1e-5,
             "rope_theta": THETA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from tamis.probes.errors import BadInput
 from tamis.retrieval.kv import selector_registry
 from tamis.retrieval.kv.exact import ExactIndex
+from tamis.retrieval.kv.selectors import ltri, predicted
 from tamis.retrieval.kv.selectors.longheads import LongHeads, summarise_chunk
 from tamis.retrieval.kv.selectors.recycled import full_rows
 from tamis.retrieval.kv.selectors.round import Round
@@ -151,3 +153,58 @@ def test_the_first_and_the_last_chunk_are_always_read():
     ids = selector.search(QUERIES, N, 2, QUESTIONS).ids
     ends = {*range(64), *range(640, N)}
     assert all(set(row[row >= 0].tolist()) == ends for row in ids.flatten(0, 1))
+
+
+def test_triangles_by_hand():
+    """By hand: S(0,1) = .95 > S(0,2) = .90 > S(2,2) = .45, so the spans are {0, 1} and {2}."""
+    attention = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8]])
+    scores = ltri.span_scores(attention, 0.35)
+    found = [scores[x, y].item() for x, y in ((0, 1), (0, 2), (2, 2))]
+    assert found == pytest.approx([0.95, 0.90, 0.45])
+    assert ltri.disjoint_spans(scores) == [(0, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spans_score_is_the_double_sum_over_its_triangle(seed):
+    attention = torch.rand(9, 9, generator=torch.Generator().manual_seed(seed)).tril()
+    scores = ltri.span_scores(attention, 0.3)
+    for x in range(9):
+        for y in range(x, 9):
+            due = sum(attention[i, j] - 0.3 for i in range(x, y + 1) for j in range(x, i + 1))
+            assert scores[x, y].item() == pytest.approx(float(due), abs=1e-5)
+
+
+def test_spans_follow_each_other_over_all_keys():
+    spans = list(ltri.triangle_spans(KEYS))
+    assert (spans[0][0], spans[-1][1]) == (0, N)
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
+
+
+def test_the_network_has_the_papers_weights_and_one_score_a_block():
+    network = predicted.new_network()
+    assert sum(p.numel() for p in network.parameters()) == 4833
+    assert predicted.predict(network, torch.rand(3, predicted.HISTORY, 11)).shape == (3, 11)
+
+
+def test_weights_of_zero_give_every_block_the_same_score():
+    network = predicted.new_network()
+    for weight in network.parameters():
+        torch.nn.init.zeros_(weight)
+    scores = predicted.predict(network, torch.rand(1, predicted.HISTORY, 11))
+    assert (scores == scores[0, 0]).all()
+
+
+def test_a_block_that_every_row_attends_to_is_predicted_first():
+    rows = torch.full((2, 60, 40), 0.001)
+    rows[:, :, 23] = 0.5
+    network = predicted.fit_predictor(rows)
+    scores = predicted.predict(network, rows[:, : predicted.HISTORY])
+    assert scores.argmax(1).tolist() == [23, 23]
+
+
+def test_every_eighth_row_reads_all_keys_and_the_others_their_blocks():
+    selector = build("predicted")
+    reads = selector.search(QUERIES[:, :9], K, K, torch.zeros(9)).keys_read
+    blocks = 2 * predicted.ALWAYS
+    short = -N % predicted.BLOCK  # the last block, which is always read, is shorter
+    assert reads == S * (2 * N + 7 * (blocks * predicted.BLOCK - short))

@@ -10,6 +10,7 @@ import pytest
 from tamis.compressors import registry
 from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
+from tamis.probes.prefill.registry import pattern_class, pattern_names
 from tamis.probes.window_attention.registry import reading_class, reading_names
 from tamis.service.cli.commands.methods import KINDS
 from tests.service.cli.cli_kit import tamis
@@ -63,7 +64,15 @@ def test_readings_are_listed_with_their_papers():
     assert papers == {name: reading_class(name).info.source for name in reading_names()}
 
 
+def test_patterns_are_listed_with_their_papers():
+    rows = json.loads(tamis("methods", "--kind", "pattern", "--json").stdout)
+    assert {row["name"]: row["source"] for row in rows} == {
+        name: pattern_class(name).info.source for name in pattern_names()
+    }
+    assert "power" in tamis("methods", "--kind", "pattern").stdout
+
+
 def test_an_unknown_kind_is_refused_with_those_there_are():
     done = tamis("methods", "--kind", "guess")
     assert done.exit_code == 2
-    assert "compression, reranking, ordering, reading" in done.stderr
+    assert "compression, reranking, ordering, reading, pattern" in done.stderr

@@ -20,6 +20,7 @@ from tamis.retrieval.kv.types import KeyHits
 from tamis.service.cli.options.target_files import check_images
 from tamis.service.datasets.records import take_evenly
 from tamis.service.evaluation.selectors.cases import SelectorCase, StateCapture, content_mask
+from tamis.service.evaluation.selectors.fidelity import UnitSpans, output_error
 from tamis.service.evaluation.selectors.inputs import SelectorInputs, load_questions, load_text
 from tamis.service.evaluation.selectors.measurement import (
     BUDGETS,
@@ -29,7 +30,6 @@ from tamis.service.evaluation.selectors.measurement import (
     effort_point,
     exact_reference,
     measure_group,
-    output_error,
     selector_row,
 )
 from tamis.service.evaluation.selectors.plot import draw_selectors
@@ -63,9 +63,16 @@ def case(count: int = 1500) -> SelectorCase:
     return SelectorCase((2, 1), keys, train, test, keys.flip(1), questions)
 
 
+def units_of(count: int) -> UnitSpans:
+    """Units of 50 keys, in two passages."""
+    at = torch.arange(count)
+    return UnitSpans.from_numbers(at // 50, (at >= 700).long())
+
+
 def measure(name: str, *cases: SelectorCase) -> list[HeadMeasurement]:
-    references = [exact_reference(case) for case in cases]
-    spans = torch.tensor([[0, 700], [700, len(cases[0].keys)]])
+    count = len(cases[0].keys)
+    references = [exact_reference(case, units_of(count)) for case in cases]
+    spans = torch.tensor([[0, 700], [700, count]])
     return measure_group(HeadGroup(name, cases, references, spans), 0.95)
 
 
@@ -149,7 +156,8 @@ def test_recall_mass_and_share_by_hand():
     keys = torch.tensor([[3.0], [2.0], [1.0], [0.0]])
     values = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 0]])
     one = SelectorCase((0, 0), keys, keys, torch.ones(1, 1), values, torch.zeros(1))
-    reference = exact_reference(one)
+    units = UnitSpans.from_numbers(torch.tensor([0, 0, 1, 2]), torch.zeros(4).long())
+    reference = exact_reference(one, units)
     assert reference.ids.tolist() == [[0, 1, 2, 3]]
     some = effort_point(
         7, KeyHits(torch.tensor([[3.0, 0.0]]), torch.tensor([[0, 3]]), 3), one, reference
@@ -161,6 +169,9 @@ def test_recall_mass_and_share_by_hand():
     exact = torch.tensor([torch.e**3, torch.e**2 + torch.e]) / whole
     kept = torch.tensor([torch.e**3 / (torch.e**3 + 1), 0])
     assert some.output_error == pytest.approx(float((kept - exact).norm() / exact.norm()))
+    assert some.error_read == some.output_error
+    # units: exact .44, .12, .04 in order; found .48, 0, .05
+    assert some.unit_rho == pytest.approx(0.5)
 
 
 def test_the_mean_of_all_values_takes_the_mass_that_was_not_read_by_hand():
@@ -168,6 +179,21 @@ def test_the_mean_of_all_values_takes_the_mass_that_was_not_read_by_hand():
     hits = KeyHits(torch.tensor([[1.0]]), ids, 1, torch.tensor([0.75]))
     assert output_error(hits, values, torch.tensor([[3.5]])) == 0  # .75 * 4 + .25 * 2
     assert output_error(KeyHits(hits.scores, ids, 1), values, torch.tensor([[2.0]])) == 1
+
+
+def test_units_are_ranked_in_the_passage_that_a_question_attends_to_most_by_hand():
+    units = UnitSpans.from_numbers(
+        torch.tensor([0, 1, 1, 2, 3, 4, 5]), torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    )
+    assert units.passages.tolist() == [[0, 3], [3, 6]]
+    weights = torch.tensor([[0.1, 0.2, 0.2, 0.3, 0.1, 0.1, 0], [0.1, 0, 0, 0.1, 0.1, 0.3, 0.4]])
+    due = units.masses(units.sums(weights), torch.tensor([0, 1]))
+    torch.testing.assert_close(due[0, :3], torch.tensor([0.1, 0.2, 0.3]))
+    other = due.flip(1)
+    assert units.rank_correlation(due, due) == pytest.approx(1)
+    assert units.rank_correlation(other, due) == pytest.approx(0.75**0.5 / 2)  # of .87 and 0
+    both = units.masses(units.sums(weights), torch.tensor([7, 7]))
+    torch.testing.assert_close(both, due.mean(0, keepdim=True))
 
 
 def test_heads_that_share_a_choice_are_measured_together_and_budgets_are_kept():
@@ -182,7 +208,9 @@ def test_heads_that_share_a_choice_are_measured_together_and_budgets_are_kept():
     assert head.point.output_error < 1
     [blocks] = measure("moba", case())
     assert blocks.curve[-1].mass_read == pytest.approx(1, abs=1e-4)
-    assert blocks.curve[-1].output_error == pytest.approx(0, abs=1e-4)
+    assert blocks.curve[-1].error_read == pytest.approx(0, abs=1e-4)
+    assert blocks.curve[-1].unit_rho == pytest.approx(1)
+    assert blocks.curve[-1].output_error == pytest.approx(head.point.output_error, abs=1e-4)
 
 
 def test_rows_are_those_of_whole_questions_and_passages_are_spans_of_keys():

@@ -151,6 +151,14 @@ def test_granularity_is_what_is_kept_as_one(service, granularity, most):
     assert found["text"] == blocks[granularity]
 
 
+def test_examples_of_a_task_are_kept_or_dropped_whole(service):
+    examples = ["Walls are blue.\n\nAnswer: no", f"{NEEDLE}\n\nAnswer: yes"]
+    body = {"query": QUESTION, "documents": examples, "granularity": "document"}
+    found = service.post("/v1/compress", **body, max_tokens=50).json()
+    assert found["text"] == examples[1]
+    assert [one["text"] for one in found["results"]] == ["", examples[1]]
+
+
 def test_in_shadow_the_text_comes_back_whole_and_the_spans_say_what_would_be(service):
     body = {"query": QUESTION, "documents": [LONG, "Walls are blue."], "max_tokens": 60}
     short = service.post("/v1/compress", **body).json()
