@@ -18,9 +18,9 @@ from tamis.retrieval.approximate.graph_walk import ListGraph, best_lists, top_co
 from tamis.retrieval.approximate.list_graph import build_list_graph
 from tamis.retrieval.approximate.types import Arrays, Floats, FoundKeys, Progress
 
-LISTS_READ = 96
+LISTS_READ = 48
 """Lists whose keys are read for a query vector."""
-BEAM = 128
+BEAM = 64
 
 
 class GraphSearch:

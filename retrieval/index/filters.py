@@ -112,6 +112,14 @@ def parse_conditions(
     return tuple(found)
 
 
+def meets_all(document: Mapping[str, Any], conditions: Sequence[MetadataCondition]) -> bool:
+    """Whether a document, `id`, `title` and `metadata`, meets every condition."""
+    values = {**document["metadata"], "id": document["id"]}  # id and title hide metadata keys
+    if document["title"] is not None:
+        values["title"] = document["title"]
+    return all(condition.is_met_by(values) for condition in conditions)
+
+
 def _values(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple | set) else (value,)
 

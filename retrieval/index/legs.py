@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,15 +14,10 @@ from tamis.probes.interruption import check_interruption
 from tamis.retrieval.approximate.segment_search import (
     check_kind,
     kind_for,
-    open_structures,
     structure_kind,
 )
-from tamis.retrieval.index.key_leg import (
-    CANDIDATES,
-    KeySegment,
-    approximate_key_scores,
-    exact_key_scores,
-)
+from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
+from tamis.retrieval.index.key_shards import LocalShards, Numbers, ShardPool, open_shard
 from tamis.retrieval.index.leg_scores import LegScores, complete_scores
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.rank_fusion import top_indexes
@@ -32,16 +29,30 @@ from tamis.retrieval.storage.segment import Segment
 
 LEGS = ("bm25", "keys", "vectors")
 """The ways of scoring that a search may combine."""
+SearchEngine = Literal["local", "ray"]
+"""Where keys are searched: in this process, or on a Ray cluster, an actor a segment."""
 OTHERS_DEPTH = 64
 """How many of the best chunks of the other legs an approximate search of keys reads, at least."""
 
 
 class Legs:
-    """Scores the chunks of an index, segment after segment in their order."""
+    """Scores the chunks of an index, segment after segment in their order.
+
+    Args:
+        engine: where keys are searched, see `retrieval/index/ray_shards.py`.
+    """
 
     def __init__(
-        self, settings: IndexSettings, segments: Sequence[Segment], models: QuestionModels
+        self,
+        home: Path,
+        settings: IndexSettings,
+        segments: Sequence[Segment],
+        models: QuestionModels,
+        engine: SearchEngine,
     ) -> None:
+        if engine not in get_args(SearchEngine):
+            raise BadInput(f"there is no engine {engine!r}; choose from local, ray")
+        self._home, self._engine = home, engine
         self._settings, self._segments, self._models = settings, tuple(segments), models
         masks = [segment.live for segment in segments]
         self.live: Mask = np.concatenate(masks) if masks else np.zeros(0, bool)
@@ -128,31 +139,40 @@ class Legs:
     ) -> LegScores:
         recipe = KeyRecipe.from_json(self._settings.keys or {})
         queries = self._models.key_encoder(recipe).encode_question(question)
-        heads = len(recipe.heads)
-        if search == "exact" or not any(s.searches for s in self._key_segments):
-            return exact_key_scores(self._key_segments, queries, heads, self.live)
+        if search == "exact" or self._key_leg.is_exact:
+            return self._key_leg.exact(queries)
         others = [
             top_indexes(leg.values, allowed & (leg.values > 0), max(OTHERS_DEPTH, depth))
             for leg in scored.values()
         ]
-        return approximate_key_scores(
-            self._key_segments,
+        return self._key_leg.approximate(
             queries,
-            heads,
-            self.live,
             allowed,
             np.unique(np.concatenate([np.zeros(0, np.int64), *others])),
             max(CANDIDATES, 2 * depth),
         )
 
     @cached_property
-    def _key_segments(self) -> list[KeySegment]:
+    def _key_leg(self) -> KeyLeg:
         heads = len((self._settings.keys or {})["heads"])
-        return [
-            KeySegment(*part, open_structures(segment.files, heads))
-            for segment in self._segments
-            if (part := segment.keys()) is not None
-        ]
+        own = [segment for segment in self._segments if "keys.npy" in segment.files]
+        return KeyLeg(
+            [segment.files["key_starts.npy"].array() for segment in own],
+            [structure_kind(segment.files) != "exact" for segment in own],
+            heads,
+            self.live,
+            partial(self._open_shards, own, heads),
+        )
+
+    def _open_shards(
+        self, segments: Sequence[Segment], heads: int, drawn: list[Numbers]
+    ) -> ShardPool:
+        if self._engine == "ray":
+            from tamis.retrieval.index.ray_shards import RayShards
+
+            return RayShards(self._home, [segment.entry for segment in segments], heads, drawn)
+        pairs = zip(segments, drawn, strict=True)
+        return LocalShards([open_shard(segment, heads, chunks) for segment, chunks in pairs])
 
     def _vectors(self, question: str) -> ScoreArray:
         encoder = self._models.encoder(self._settings.vectors or "")

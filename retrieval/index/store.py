@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from tamis.probes.errors import BadInput
 from tamis.retrieval.approximate.segment_search import structure_kind
-from tamis.retrieval.index.filters import MetadataCondition, parse_conditions
+from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.hit import Hit as Hit
 from tamis.retrieval.index.hit import Hits as Hits
 from tamis.retrieval.index.leg_scores import LegScores, complete_scores
-from tamis.retrieval.index.legs import Legs
+from tamis.retrieval.index.legs import Legs, SearchEngine
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.rank_fusion import (
     RANK_DEPTH,
@@ -44,16 +44,27 @@ class CorpusIndex:
     """One state of an index on disk. Threads may share it; `newest` gives a newer state."""
 
     def __init__(
-        self, home: Path, manifest: Manifest, segments: Sequence[Segment], models: QuestionModels
+        self,
+        home: Path,
+        manifest: Manifest,
+        segments: Sequence[Segment],
+        models: QuestionModels,
+        engine: SearchEngine = "local",
     ) -> None:
-        self.home, self.manifest, self.models = home, manifest, models
+        self.home, self.manifest, self.models, self._engine = home, manifest, models, engine
         self._segments = tuple(segments)
         self._bounds = np.cumsum([0, *(segment.entry.chunks for segment in segments)])
-        self._legs = Legs(manifest.settings, segments, models)
+        self._legs = Legs(home, manifest.settings, segments, models, engine)
 
     @classmethod
     def open(
-        cls, home: str | Path, *, proxy: Any = None, encoder: Any = None, root: Path | None = None
+        cls,
+        home: str | Path,
+        *,
+        proxy: Any = None,
+        encoder: Any = None,
+        root: Path | None = None,
+        engine: SearchEngine = "local",
     ) -> CorpusIndex:
         """Opens an index; arrays are memory-mapped and models loaded when first used.
 
@@ -63,17 +74,19 @@ class CorpusIndex:
                 manifest; it has to be the same model.
             encoder: likewise, for sentence vectors.
             root: the folder that holds models; by default the user's cache.
+            engine: `local`, or `ray` to search keys on a Ray cluster, a segment an actor.
 
         Raises:
             BadInput: there is no index. BadIndex: it is damaged.
         """
-        return cls(Path(home), *open_snapshot(Path(home)), QuestionModels(proxy, encoder, root))
+        models = QuestionModels(proxy, encoder, root)
+        return cls(Path(home), *open_snapshot(Path(home)), models, engine)
 
     def newest(self) -> CorpusIndex:
         """This state, or the newest one if something was committed since; models are shared."""
         if Manifest.read(self.home) == self.manifest:
             return self
-        return CorpusIndex(self.home, *open_snapshot(self.home), self.models)
+        return CorpusIndex(self.home, *open_snapshot(self.home), self.models, self._engine)
 
     def __len__(self) -> int:
         """How many live chunks there are."""
@@ -116,7 +129,7 @@ class CorpusIndex:
             BadIndex: bytes that differ from those that were written; they are never used.
             ProxyMissing: the model that encodes questions is not on this machine.
         """
-        k = _check_k(k)
+        k = check_k(k)
         allowed = self._allowed_chunks(parse_conditions(where))
         scored = self.leg_scores(question, by, search, allowed, k)
         fused = _fuse(scored, self._legs.live, fuse, weights, max(RANK_DEPTH, k), allowed)
@@ -259,7 +272,7 @@ class CorpusIndex:
             mask = segment.live
             if conditions:
                 documents = segment.documents()
-                meets = np.array([_meets_all(doc, conditions) for doc in documents], dtype=bool)
+                meets = np.array([meets_all(doc, conditions) for doc in documents], dtype=bool)
                 mask = mask & meets[segment.chunk_docs]
             masks.append(mask)
         return np.concatenate(masks) if masks else np.zeros(0, bool)
@@ -303,7 +316,7 @@ def _fuse(
     return fuse_reciprocal_ranks(values, ranked, depth, weights or {})
 
 
-def _check_k(k: Any) -> int:
+def check_k(k: Any) -> int:
     """The number of hits as an int. BadInput: it is not a whole number, or below 1."""
     try:
         hits = operator.index(k)
@@ -312,10 +325,3 @@ def _check_k(k: Any) -> int:
     if hits < 1:
         raise BadInput(f"k is {hits}; ask for at least 1 hit")
     return hits
-
-
-def _meets_all(document: Mapping[str, Any], conditions: Sequence[MetadataCondition]) -> bool:
-    values = {**document["metadata"], "id": document["id"]}  # id and title hide metadata keys
-    if document["title"] is not None:
-        values["title"] = document["title"]
-    return all(condition.is_met_by(values) for condition in conditions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
 from tamis.probes.pooling import DEFAULT_POOLING, build_pooling
 from tamis.retrieval.approximate.segment_search import check_kind
+from tamis.retrieval.index.legs import SearchEngine
 from tamis.retrieval.index.models import load_encoder
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
@@ -21,6 +23,8 @@ from tamis.retrieval.index.writer import ChunkModels, DocumentCallback, PutCount
 from tamis.retrieval.keys.recipe import KeyRecipe, shipped_recipe
 from tamis.retrieval.storage.chunks import CHUNK_CHARS
 from tamis.retrieval.storage.manifest import IndexSettings, Manifest
+from tamis.retrieval.stores.engines import DEFAULT_NAME
+from tamis.retrieval.stores.search import StoreIndex
 from tamis.service.files.corpus import (
     CorpusFields,
     corpus_fingerprint,
@@ -32,14 +36,45 @@ VECTORS = {"minilm": "minilm-l6"}
 
 
 def open_index(
-    home: str | Path, *, proxy: Any = None, encoder: Any = None, root: Path | None = None
+    home: str | Path,
+    *,
+    proxy: Any = None,
+    encoder: Any = None,
+    root: Path | None = None,
+    engine: SearchEngine = "local",
 ) -> CorpusIndex:
     """Opens an index that `tamis index build` made; models are loaded when first used.
+
+    Args:
+        engine: `ray` searches keys on a Ray cluster, a segment an actor: `pip install tamis[ray]`.
 
     Raises:
         BadInput: there is no index. BadIndex: it is damaged.
     """
-    return CorpusIndex.open(home, proxy=proxy, encoder=encoder, root=root)
+    if engine == "ray":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics
+    return CorpusIndex.open(home, proxy=proxy, encoder=encoder, root=root, engine=engine)
+
+
+def open_store(
+    engine: str,
+    target: str | Path,
+    name: str = DEFAULT_NAME,
+    *,
+    proxy: Any = None,
+    root: Path | None = None,
+) -> StoreIndex:
+    """Opens an index that `tamis index export` copied into a search engine.
+
+    Args:
+        engine: `lancedb` or `qdrant`. target: a folder, or the URL of what holds the data.
+        name: of the table or collection.
+
+    Raises:
+        BadInput: nothing was exported there, or not to the end.
+        MissingExtra: the engine's package is not installed.
+    """
+    return StoreIndex.open(engine, target, name, proxy=proxy, root=root)
 
 
 def index_settings(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tamis.service.api.compress import acompress as acompress
     from tamis.service.api.compress import compress as compress
     from tamis.service.api.index import open_index as open_index
+    from tamis.service.api.index import open_store as open_store
     from tamis.service.api.read_files import read_files as read_files
     from tamis.service.api.read_files import read_html as read_html
     from tamis.service.api.rerank import arerank as arerank
@@ -45,6 +46,7 @@ _HOMES = {
     "acompress_tool_output": "tamis.service.api.tool_output",
     "ask_context": "tamis.service.api.ask_context",
     "open_index": "tamis.service.api.index",
+    "open_store": "tamis.service.api.index",
     "CorpusIndex": "tamis.retrieval.index.store",
     "read_files": "tamis.service.api.read_files",
     "read_html": "tamis.service.api.read_files",
@@ -85,6 +87,7 @@ __all__ = [
     "compress",
     "compress_tool_output",
     "open_index",
+    "open_store",
     "read_files",
     "read_html",
     "rerank",

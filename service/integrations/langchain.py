@@ -241,13 +241,15 @@ class TamisCrossEncoder(BackendFields, BaseCrossEncoder):
 class TamisRetriever(_DocumentCompression, BaseRetriever):
     """Finds documents, by any retriever or in a tamis index, and keeps what answers the query.
 
-    Give `retriever`, or `index`: a `CorpusIndex` or the folder of one. `ratio=1.0` keeps all.
+    Give `retriever`; or `index`: a `CorpusIndex` or the folder of one; or `store`: an exported
+    index, as `tamis.open_store` opens it. `ratio=1.0` keeps all.
     """
 
     model_config = CONFIG
 
     retriever: RetrieverLike | None = None
     index: Any = None
+    store: Any = Field(None, description="an exported index, as tamis.open_store opens it")
     k: int = Field(10, ge=1, description="how many passages of the index to look at")
     where: Any = Field(None, description="conditions on metadata, as CorpusIndex.search takes")
     search: str = Field("auto", description="how keys of the index are searched")
@@ -255,8 +257,10 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
 
     @model_validator(mode="after")
     def _check_origin(self) -> Any:
-        if (self.retriever is None) == (self.index is None):
-            raise BadInput("give a retriever, or an index (a CorpusIndex or the folder of one)")
+        if sum(of is not None for of in (self.retriever, self.index, self.store)) != 1:
+            raise BadInput(
+                "give a retriever, an index (a CorpusIndex or the folder of one), or a store"
+            )
         return self
 
     def _get_relevant_documents(
@@ -277,7 +281,7 @@ class TamisRetriever(_DocumentCompression, BaseRetriever):
 
     def _search_index(self, query: str) -> list[Document]:
         """The best passages of the index in its newest state, each with its offsets."""
-        current_index = self._current_index or _open_index(self.index)
+        current_index = self._current_index or self.store or _open_index(self.index)
         self._current_index = current_index.newest()
         hits = self._current_index.search(query, self.k, where=self.where, search=self.search)
         return [

@@ -29,7 +29,7 @@ own: their keys are moved as far as near keys lie apart, and they have no text.
 `tamis bench search docs.index --questions asked.txt`
 
 `tamis bench search scifact.index --questions queries.jsonl --sizes 1000000,3000000,10000000
---plot recall.png --plot-growth growth.png --json > search.json`; rows of
+--keep built --plot recall.png --plot-growth growth.png --json > search.json`; rows of
 `{"query", "qrels": {"id": 1}}` also give nDCG@10
 """
 
@@ -48,6 +48,14 @@ def search(
         str, typer.Option(help="Which to build: graph, ivf, hnsw.")
     ] = "graph,ivf",
     limit: Annotated[int, typer.Option(min=1, help="At most so many questions.")] = 100,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep what is built here; the same command then goes on."),
+    ] = None,
+    drawn_beyond: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draw chunks beyond so many tokens of text, to check them."),
+    ] = None,
     as_json: AsJson = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw recall against keys read here (.png, .svg).")
@@ -71,7 +79,8 @@ def search(
     if "keys" not in found.legs:
         raise BadInput(f"{index} indexes words alone: it has no keys to search")
     lengths = sorted(parse_sizes(sizes.replace("_", ""), "sizes")) if sizes else []
-    run = SearchRun(found, load_asked(questions, limit), lengths, names, bool(plot))
+    asked = load_asked(questions, limit)
+    run = SearchRun(found, asked, lengths, names, bool(plot), keep, drawn_beyond)
     with record_bars() as progress:
         report = run.report(stage_bars(progress))
     report |= {"questions": len(run.questions), **environment_facts()}

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex
-from tamis.service.cli.commands import index_fit, index_optimise
+from tamis.service.cli.commands import index_export, index_fit, index_optimise
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.display.index_results import (
@@ -199,6 +199,7 @@ def compact(index: Folder, quiet: opt.Quiet = False) -> None:
 
 
 app.command("optimise", epilog=index_optimise.EPILOG)(index_optimise.optimise)
+app.command("export", epilog=index_export.EPILOG)(index_export.export)
 app.command("fit", epilog=index_fit.EPILOG)(index_fit.fit)
 
 

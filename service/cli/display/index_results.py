@@ -40,10 +40,12 @@ def indexing_progress(
 
 
 @contextmanager
-def optimising_progress(keys: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over the keys that structures take in, as a callback for how many more they have."""
+def optimising_progress(
+    total: int, quiet: bool, unit: str = "keys"
+) -> Iterator[Callable[[int], None]]:
+    """A bar over the keys or chunks that something takes in, as a callback for how many more."""
     with _transient_bar(quiet) as bar:
-        task = bar.add_task("keys", total=keys)
+        task = bar.add_task(unit, total=total)
         yield lambda done: bar.advance(task, done)
 
 

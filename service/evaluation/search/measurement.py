@@ -19,13 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.retrieval.approximate.types import Floats, KeySearch, Progress
-from tamis.retrieval.index.key_leg import (
-    CANDIDATES,
-    KeySegment,
-    approximate_key_scores,
-    exact_key_scores,
-)
+from tamis.retrieval.approximate.types import Floats, KeySearch
+from tamis.retrieval.index.key_leg import CANDIDATES, KeyLeg
+from tamis.retrieval.index.key_shards import KeyShard, LocalShards
 from tamis.retrieval.index.leg_scores import LegScores, complete_scores
 from tamis.retrieval.index.legs import OTHERS_DEPTH
 from tamis.retrieval.index.rank_fusion import fuse_standard_scores, top_indexes
@@ -75,34 +71,15 @@ def search_exactly(
     report: Callable[[], None],
 ) -> SearchedCorpus:
     """Runs the exact search of every question."""
-    live = np.ones(len(corpus.starts) - 1, bool)
-    segments = [KeySegment(corpus.keys, corpus.starts, ())]
+    leg = _key_leg(corpus, heads, ())
     found, ms, cpu_ms = [], [], []
     for question in questions:
-        timed = _timed(partial(exact_key_scores, segments, question.queries, heads, live))
+        timed = _timed(partial(leg.exact, question.queries))
         found.append(timed[0])
         ms.append(timed[1])
         cpu_ms.append(timed[2])
         report()
     return SearchedCorpus(corpus, heads, owners, questions, found, ms, cpu_ms)
-
-
-def build_searches(
-    kind: type[KeySearch], corpus: KeyCorpus, training: Floats, heads: int, report: Progress
-) -> tuple[list[KeySearch], dict[str, float]]:
-    """The structures of one kind over all heads, and what building them took."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    searches, size = [], 0
-    parts = (np.split(of, heads, axis=1) for of in (corpus.keys, training))
-    for keys, trained in zip(*parts, strict=True):
-        arrays = kind.build(keys, np.ascontiguousarray(trained), report)
-        size += sum(array.nbytes for array in arrays.values())
-        searches.append(kind(keys, arrays))
-    return searches, {
-        "build_s": time.perf_counter() - wall,
-        "build_cpu_s": time.process_time() - cpu,
-        "bytes_a_token": size / len(corpus.keys),
-    }
 
 
 def measure_searches(
@@ -111,17 +88,14 @@ def measure_searches(
     """The figures of one structure at one effort, as means and percentiles over the questions."""
     corpus = searched.corpus
     live = np.ones(len(corpus.starts) - 1, bool)
-    segments = [KeySegment(corpus.keys, corpus.starts, searches)]
+    leg = _key_leg(corpus, searched.heads, searches)
     rows = []
     for question, exact in zip(searched.questions, searched.exact, strict=True):
         words = _bm25_leg(question, live)
         others = np.sort(top_indexes(words.values, words.values > 0, OTHERS_DEPTH))
         search = partial(
-            approximate_key_scores,
-            segments,
+            leg.approximate,
             question.queries,
-            searched.heads,
-            live,
             live,
             candidates=max(TOP, round(CANDIDATES * effort)),
             effort=effort,
@@ -199,6 +173,19 @@ def _fused_figures(
         "recall_at_10": _shared(wanted, top_indexes(fused, known, TOP)),
         "ndcg_at_10": _ndcg(ranked, searched.owners, question.grades),
     }
+
+
+def _key_leg(corpus: KeyCorpus, heads: int, searches: Sequence[KeySearch]) -> KeyLeg:
+    live = np.ones(len(corpus.starts) - 1, bool)
+    return KeyLeg(
+        [corpus.starts],
+        [bool(searches)],
+        heads,
+        live,
+        lambda drawn: LocalShards(
+            [KeyShard(corpus.keys, corpus.starts, searches, heads, drawn[0])]
+        ),
+    )
 
 
 def _bm25_leg(question: KeyQuestion, live: NDArray[np.bool_]) -> LegScores:

@@ -24,12 +24,12 @@ from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.recipe import KeyRecipe
 from tamis.service.datasets.records import read_jsonl
 from tamis.service.evaluation.search.hnsw import HnswSearch
-from tamis.service.evaluation.search.key_corpus import KeyCorpus, extend_corpus, index_corpus
+from tamis.service.evaluation.search.kept_builds import KeptBuilds, build_searches
+from tamis.service.evaluation.search.key_corpus import KeyCorpus
 from tamis.service.evaluation.search.measurement import (
     EFFORTS,
     KeyQuestion,
     SearchedCorpus,
-    build_searches,
     measure_bm25,
     measure_exact,
     measure_searches,
@@ -54,6 +54,8 @@ class SearchRun:
         sizes: numbers of tokens; none for that of the index.
         structures: names in `STRUCTURES`. queries: at most so many questions.
         efforts: whether recall is measured at several efforts, at the largest size.
+        keep: the folder that keeps what is built; none for this run alone.
+        drawn_beyond: chunks are drawn beyond so many tokens of text; by default beyond the index.
     """
 
     index: CorpusIndex
@@ -61,6 +63,8 @@ class SearchRun:
     sizes: Sequence[int]
     structures: Sequence[str]
     efforts: bool = False
+    keep: Path | None = None
+    drawn_beyond: int | None = None
 
     def report(self, step: StepListener) -> dict[str, Any]:
         """The figures by size and system.
@@ -71,17 +75,19 @@ class SearchRun:
         recipe = KeyRecipe.from_json(self.index.manifest.settings.keys or {})
         encoder = self.index.models.key_encoder(recipe)
         asked = self._encode_questions(encoder, step)
-        texts = [*load_questions(), *corpus_sentences(self.index.segments)]
-        training = encode_queries(encoder, texts)
         heads = len(recipe.heads)
         rows = []
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as own:
+            kept = KeptBuilds(self.keep or Path(own), self.index, heads, self.drawn_beyond)
+            training = kept.training(lambda: self._training_queries(encoder))
             for size in self.sizes or [self.index.stats()["tokens"]]:
-                corpus = index_corpus(self.index, size)
-                if corpus.real_keys < size - int(np.diff(corpus.starts).max()):
-                    corpus = extend_corpus(corpus, size, heads, Path(folder) / f"{size}.npy")
-                rows.append(self._measure(corpus, heads, asked, training, step))
+                corpus, folder = kept.corpus(size)
+                rows.append(self._measure(corpus, folder, heads, asked, training, step))
         return {"sizes": rows, "growth": _growth(rows)}
+
+    def _training_queries(self, encoder: KeyEncoder) -> Floats:
+        texts = [*load_questions(), *corpus_sentences(self.index.segments)]
+        return encode_queries(encoder, texts)
 
     def _encode_questions(self, encoder: KeyEncoder, step: StepListener) -> list[KeyQuestion]:
         found = []
@@ -94,6 +100,7 @@ class SearchRun:
     def _measure(
         self,
         corpus: KeyCorpus,
+        folder: Path,
         heads: int,
         asked: Sequence[KeyQuestion],
         training: Floats,
@@ -116,10 +123,12 @@ class SearchRun:
         curves = {}
         for kind in self.structures:
             searches, cost = build_searches(
+                kind,
                 STRUCTURES[kind],
                 corpus,
                 training,
                 heads,
+                folder,
                 lambda keys, kind=kind: step(f"{name}, {kind}", keys, heads * N),  # type: ignore[misc]
             )
             systems[kind] = measure_searches(searched, searches) | cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.retrieval.approximate import segment_search
 from tamis.retrieval.index import key_leg, legs
+from tamis.retrieval.index.key_shards import LocalShards
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index, open_writer
 from tamis.retrieval.index.store import CorpusIndex
@@ -119,6 +121,31 @@ def test_conditions_deletions_and_additions_hold_in_every_search(home, models):
         few = index.search(QUESTION, 5, where, search=how)
         assert all(hit.metadata["i"] >= COUNT // 2 for hit in few)
         assert len(few) == 5
+
+
+def test_shards_apart_give_the_hits_and_scores_of_shards_together(home, models, monkeypatch):
+    """Every answer goes through pickle, as between the processes of a cluster."""
+    with open_writer(home, models) as writer:
+        writer.put(make_documents(COUNT + 30, seed=3)[COUNT:])
+    together = opened(home, models)
+    assert together.stats()["searches"] == {"graph": 1, "exact": 1}
+    wanted = {how: together.search(QUESTION, 12, search=how) for how in ("exact", "auto")}
+    whole = LocalShards.map
+
+    def apart(self, task, *args):
+        task, *args = pickle.loads(pickle.dumps((task, *args)))
+        return pickle.loads(pickle.dumps(whole(self, task, *args)))
+
+    monkeypatch.setattr(LocalShards, "map", apart)
+    for how, hits in wanted.items():
+        found = opened(home, models).search(QUESTION, 12, search=how)
+        assert found == hits
+        assert found.keys_read == hits.keys_read
+
+
+def test_an_engine_that_there_is_not_is_refused(home):
+    with pytest.raises(BadInput, match="choose from local, ray"):
+        CorpusIndex.open(home, engine="spark")
 
 
 def test_if_few_chunks_are_allowed_all_of_them_are_read(home, models, monkeypatch):

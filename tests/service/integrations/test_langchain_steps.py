@@ -86,7 +86,7 @@ def test_the_inner_retriever_s_run_is_a_child_of_the_outer_one(free):
 
 def test_a_retriever_needs_one_origin(free):
     for both in ({}, {"retriever": Fixed(found=[]), "index": "folder"}):
-        with pytest.raises(ValueError, match="give a retriever, or an index"):
+        with pytest.raises(ValueError, match="give a retriever, an index"):
             TamisRetriever(max_tokens=WORDS, **both, **free)
 
 

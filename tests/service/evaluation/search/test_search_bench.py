@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from tamis.probes.errors import BadInput
+from tamis.retrieval.approximate.graph import GraphSearch
 from tamis.retrieval.index.models import ChunkModels
 from tamis.retrieval.index.sessions import create_index
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.keys.encoder import KeyEncoder
 from tamis.retrieval.keys.late_interaction import SCALE
 from tamis.retrieval.storage.manifest import IndexSettings
+from tamis.service.evaluation.search import kept_builds
+from tamis.service.evaluation.search.kept_builds import KeptBuilds, build_searches
 from tamis.service.evaluation.search.key_corpus import extend_corpus, index_corpus
 from tamis.service.evaluation.search.measurement import time_growth
 from tamis.service.evaluation.search.plots import draw_growth, draw_recall
@@ -77,6 +80,51 @@ def test_the_report_has_every_system_at_every_size_and_both_plots(index, tmp_pat
     for draw in (draw_recall, draw_growth):
         draw(report, tmp_path / "plot.png")
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_was_cut_short_goes_on_with_what_it_built(index, tmp_path, monkeypatch):
+    tokens = index.stats()["tokens"]
+    kept = KeptBuilds(tmp_path / "kept", index, 2)
+    training = kept.training(lambda: np.ones((4, 32), np.float32))
+    assert (kept.training(lambda: pytest.fail("made twice")) == training).all()
+
+    def build() -> dict[str, float]:
+        corpus, folder = kept.corpus(3 * tokens)
+        searches, costs = build_searches(
+            "graph", GraphSearch, corpus, training, 2, folder, lambda keys: None
+        )
+        assert len(searches) == 2
+        return costs
+
+    first = build()
+    assert first["bytes_a_token"] > 0
+    head = next((tmp_path / "kept").glob("*/graph1.json"))
+    head.unlink()  # cut short before the second head was done
+    heads = []
+    whole = GraphSearch.build
+    monkeypatch.setattr(
+        GraphSearch, "build", staticmethod(lambda *args: heads.append(1) or whole(*args))
+    )
+    monkeypatch.setattr(kept_builds, "extend_corpus", lambda *args: pytest.fail("drawn twice"))
+    assert build()["bytes_a_token"] == first["bytes_a_token"]
+    assert len(heads) == 1
+
+
+def test_a_folder_of_another_index_is_refused(index, tmp_path):
+    tokens = index.stats()["tokens"]
+    _, folder = KeptBuilds(tmp_path, index, 2).corpus(tokens)
+    (folder / "source.json").write_text('{"index": "elsewhere", "segments": []}')
+    with pytest.raises(BadInput, match="another index"):
+        KeptBuilds(tmp_path, index, 2).corpus(tokens)
+
+
+def test_chunks_can_be_drawn_beyond_a_part_of_the_index(index, tmp_path):
+    tokens = index.stats()["tokens"]
+    drawn, _ = KeptBuilds(tmp_path, index, 2, drawn_beyond=tokens // 2).corpus(tokens)
+    real, _ = KeptBuilds(tmp_path, index, 2).corpus(tokens)
+    assert drawn.real_keys <= tokens // 2
+    assert abs(len(drawn.keys) - len(real.keys)) < np.diff(real.starts).max() + 1
+    assert real.real_keys == tokens
 
 
 def test_growth_is_the_slope_of_time_over_size_in_logarithms():

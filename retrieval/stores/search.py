@@ -1,0 +1,176 @@
+"""Searching an exported index: the engine proposes chunks, and tamis scores them.
+
+question ─► queries ─► engine's late interaction, head by head ─► candidates ─► tamis's scores
+
+The engine adds up the best inner products of each query. That ranks as ColBERT does and finds the
+chunks; their order is decided by how far they stand out, as in a search of the index by keys, and
+by the same score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.probes.errors import BadInput
+from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
+from tamis.retrieval.index.hit import Hit, Hits
+from tamis.retrieval.index.key_leg import CANDIDATES
+from tamis.retrieval.index.models import QuestionModels
+from tamis.retrieval.index.store import check_k
+from tamis.retrieval.keys.late_interaction import (
+    Floats,
+    max_similarities,
+    reference_of,
+    stand_out_scores,
+)
+from tamis.retrieval.keys.recipe import KeyRecipe
+from tamis.retrieval.storage.chunks import chunk_id
+from tamis.retrieval.stores.engines import DEFAULT_NAME, open_engine
+from tamis.retrieval.stores.export import FORMAT
+from tamis.retrieval.stores.types import ChunkStore, StoredChunk
+
+_MORE = 4
+"""Where conditions leave fewer hits than wanted, so many times more candidates are looked at."""
+
+
+class StoreIndex:
+    """An exported index. It is searched by keys: words and vectors were not exported."""
+
+    legs = ("keys",)
+
+    def __init__(self, store: ChunkStore, models: QuestionModels) -> None:
+        header = store.read_header()
+        if header is None:
+            raise BadInput(
+                "no index was exported there, or its export was cut short; run `tamis index export`"
+            )
+        if header["format"] != FORMAT:
+            raise BadInput(
+                f"the exported index has format {header['format']} and this tamis reads {FORMAT}; "
+                "export it again with --overwrite"
+            )
+        self._store, self._models, self._header = store, models, header
+        self._recipe = KeyRecipe.from_json(header["recipe"])
+
+    @classmethod
+    def open(
+        cls,
+        engine: str,
+        target: str | Path,
+        name: str = DEFAULT_NAME,
+        *,
+        proxy: Any = None,
+        root: Path | None = None,
+    ) -> StoreIndex:
+        """Opens what `tamis index export` made.
+
+        Args:
+            engine, target, name: as in `open_engine`. proxy, root: as in `CorpusIndex.open`.
+
+        Raises:
+            BadInput: nothing complete was exported there. MissingExtra: the engine's package is
+                not installed.
+        """
+        return cls(open_engine(engine, target, name), QuestionModels(proxy, None, root))
+
+    def newest(self) -> StoreIndex:
+        """This index: an engine shows each search its newest state."""
+        return self
+
+    def close(self) -> None:
+        """Gives up what the engine holds; in Qdrant's local mode, the folder."""
+        self._store.close()
+
+    def __len__(self) -> int:
+        """How many chunks there are."""
+        return int(self._header["chunks"])
+
+    def search(
+        self,
+        question: str,
+        k: int = 10,
+        where: Mapping[str, Any] | Sequence[str] | str | None = None,
+        *,
+        search: str = "auto",
+    ) -> Hits:
+        """The best chunks for a question, best first, as `CorpusIndex.search` by keys gives them.
+
+        `keys_read` counts the keys that tamis read, not those that the engine compared.
+
+        Args:
+            where: conditions on metadata, all of which hits meet.
+            search: `auto`; how an engine searches is set up in the engine.
+
+        Raises:
+            BadInput: an empty question, k below 1, or another search.
+        """
+        k, conditions = check_k(k), parse_conditions(where)
+        if search != "auto":
+            raise BadInput(f"search={search!r}: an exported index is searched as its engine does")
+        if not isinstance(question, str) or not question.strip():
+            raise BadInput("the question is empty; a search needs one")
+        queries = self._models.key_encoder(self._recipe).encode_question(question)
+        heads = len(self._recipe.heads)
+        reference = reference_of(max_similarities(queries, *self._reference_keys, heads))
+        known: dict[int, tuple[float, StoredChunk]] = {}
+        count = min(max(CANDIDATES, 2 * k), len(self))
+        while True:
+            numbers = self._candidates(queries, count) - set(known)
+            chunks = self._store.read(sorted(numbers))
+            best = max_similarities(queries, *_joined(chunks), heads)
+            scores = stand_out_scores(best, reference).tolist()
+            known |= {of.number: (score, of) for of, score in zip(chunks, scores, strict=True)}
+            allowed = [pair for pair in known.values() if _is_allowed(pair[1], conditions)]
+            if len(allowed) >= k or count >= len(self):
+                break
+            count = min(count * _MORE, len(self))
+        ranked = sorted(allowed, key=lambda pair: (-pair[0], pair[1].number))[:k]
+        read = sum(len(chunk.keys) for _, chunk in known.values())
+        return Hits((_hit(*pair) for pair in ranked), read + len(self._reference_keys[0]))
+
+    def _candidates(self, queries: Floats, count: int) -> set[int]:
+        parts = np.split(queries, len(self._recipe.heads), axis=1)
+        found = [
+            self._store.nearest(head, np.ascontiguousarray(part), count)
+            for head, part in enumerate(parts)
+        ]
+        return set().union(*found)
+
+    @cached_property
+    def _reference_keys(self) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        """Keys of the chunks that all others are compared with, and where each chunk's begin."""
+        chunks = self._store.read(self._header["drawn"])
+        return _joined(sorted(chunks, key=lambda chunk: chunk.number))
+
+
+def _joined(chunks: Sequence[StoredChunk]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    starts = np.cumsum([0, *(len(chunk.keys) for chunk in chunks)])
+    return np.concatenate([chunk.keys for chunk in chunks]), starts
+
+
+def _is_allowed(chunk: StoredChunk, conditions: Sequence[MetadataCondition]) -> bool:
+    record = chunk.record
+    own = {"id": record["doc"], "title": record["title"], "metadata": record["metadata"]}
+    return meets_all(own, conditions)
+
+
+def _hit(score: float, chunk: StoredChunk) -> Hit:
+    r = chunk.record
+    return Hit(
+        chunk_id(r["doc"], r["start"], r["stop"]),
+        r["doc"],
+        r["text"],
+        r["start"],
+        r["stop"],
+        score,
+        r["metadata"],
+        r["title"],
+        r["heading"],
+        {"keys": score},
+    )
