@@ -57,6 +57,16 @@ class BoundedPool:
         future.add_done_callback(lambda done: self._record(size, done.cancelled()))
         return asyncio.wrap_future(future)
 
+    def overload_error(self) -> Overloaded:
+        """The error of work that waited for a thread until its time was over."""
+        with self._lock:
+            wait_s = self._bytes * self._busy_s / self._done_bytes if self._done_bytes else 1.0
+            return Overloaded(
+                f"{self._pieces} requests are being worked on, too many for this one to begin in "
+                "its time; come back after Retry-After",
+                wait_s,
+            )
+
     def close(self) -> None:
         """Stops the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)

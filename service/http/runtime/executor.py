@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tamis.service.engine.engine import Engine
-from tamis.service.engine.errors import ClientDisconnected, LimitPassed
+from tamis.service.engine.errors import ClientDisconnected, LimitPassed, Refused
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.engine.thread_pool import BoundedPool
 
@@ -150,8 +151,12 @@ class RequestExecutor:
         limits: TimeLimits,
     ) -> T:
         """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
-        contained = partial(_contain_panic, partial(_run_as_request, work, request))
-        left_s = self._left_s(limits)
+        left_s, has_begun = self._left_s(limits), threading.Event()
+
+        def contained() -> T:
+            has_begun.set()
+            return _contain_panic(partial(_run_as_request, work, request))
+
         if isinstance(pool, BoundedPool):
             future = pool.submit(contained, left_s)
         else:
@@ -165,7 +170,10 @@ class RequestExecutor:
             raise
         if done:
             return future.result()
-        late = self.engine.late_error(request) or self.out_of_time()
+        late: Refused | None = self.engine.late_error(request)
+        if late is None and isinstance(pool, BoundedPool) and not has_begun.is_set():
+            late = pool.overload_error()
+        late = late or self.out_of_time()
         request.end(late)
         future.cancel()
         raise late

@@ -15,6 +15,7 @@ from tests.service.http.app_kit import (
     QUESTION,
     Gated,
     Running,
+    busy_ratio,
     pointing,
     served,
     wait_until,
@@ -230,7 +231,7 @@ def test_a_deadline_gives_the_best_so_far():
 
 def test_the_services_own_limit_is_429_and_passthrough_gives_the_documents_back():
     gated = Gated(pointing())
-    with served(gated, warmup=False, timeout_s=0.5) as service:
+    with served(gated, warmup=False, timeout_s=0.5 * busy_ratio()) as service:
         late = service.post("/v1/compress", query=QUESTION, documents=DOCUMENTS, max_tokens=40)
         whole = compressed(service, max_tokens=40, on_error="passthrough")
         gated.open()
