@@ -190,7 +190,7 @@ def test_a_pattern_that_explodes_is_refused_in_time_and_nobody_else_waits(servic
         ({"max_tokens": 5, "ratio": 0.5}, "bad_input", "cannot be met together"),
         ({"max_tokns": 5}, "bad_input", "did you mean 'max_tokens'?"),
         ({"model": "question_row"}, "model_not_found", "did you mean 'question_rows'?"),
-        ({"tokenizer": "gpt-4o"}, "unknown_tokenizer", "there are: proxy"),
+        ({"tokenizer": "gpt-9"}, "unknown_tokenizer", "there are: proxy"),
         ({"tokenizer": "/etc/passwd"}, "unknown_tokenizer", "there is no tokenizer"),
         ({"documents": [{"text": "a", "keep": [[0, 99]]}]}, "bad_input", "beyond the text"),
         ({"protect": {"regex": ["("]}}, "bad_input", "no regular expression"),
