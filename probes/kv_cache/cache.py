@@ -202,8 +202,8 @@ class PassageCache:
 class CachedReader:
     """Reads like its proxy, but where a passage is cached, only the question runs.
 
-    Results equal those of `Proxy.read` within the rounding of the dtype. A passage that is read for
-    the first time is cached by the same pass. Several readers and threads may share a cache;
+    Results equal those of `Proxy.read` within the rounding of the dtype, and of the storage where
+    that is not exact: the first reading of a passage caches it by the same pass, and is exact. Several readers and threads may share a cache;
     passages of different models have different keys.
 
     Raises:

@@ -99,7 +99,7 @@ def speed(
     if storage not in STORAGES:
         raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
     check_images(plot)
-    plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)
     if against is not None:
         if plot is not None:
             raise BadInput("--plot draws one commit; leave out --plot, or --against")
