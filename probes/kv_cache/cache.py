@@ -78,8 +78,9 @@ class PassageCache:
             thin 2 kB.
         folder: also keep entries there, for other processes and later runs; None for memory only.
         storage: `exact`, or `int8` for half the bytes, or `thin` for a seventh, each at a loss: a
-            passage's first reading is exact, later ones are of what was kept. Figures: docs/log/
-            kept-passages.md#2026-11-24-storage-in-8-bits and docs/log/thin.md.
+            passage's first reading is exact, later ones are of what was kept. Figures:
+            docs/log/kept-passages.md#2026-11-24-storage-in-8-bits and
+            docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits.
         max_disk_bytes: of the folder.
         source: looked at for what is in neither; its entries are of this storage.
 
@@ -240,9 +241,9 @@ class PassageCache:
 class CachedReader:
     """Reads like its proxy, but where a passage is cached, only the question runs.
 
-    Results equal those of `Proxy.read` within the rounding of the dtype. A passage that is read for
-    the first time is cached by the same pass. Several readers and threads may share a cache;
-    passages of different models have different keys.
+    Results equal those of `Proxy.read` within the rounding of the dtype, and of the storage where
+    that is not exact: the first reading of a passage caches it by the same pass, and is exact.
+    Several readers and threads may share a cache; passages of different models have different keys.
 
     Raises:
         BadInput: the cache has a folder, and the proxy has no revision, which file names need.

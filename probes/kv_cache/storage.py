@@ -5,7 +5,7 @@ an entry serves readings of as many layers as it has, or fewer: so the values of
 not kept, unless a reading paused there and may go on. That loses nothing and saves a fortieth of
 the bytes in 20 layers.
 
-What each storage costs and saves: docs/log/thin.md.
+What each storage costs and saves: docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Storage = Literal["exact", "int8", "thin"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 KEY_BITS, VALUE_BITS = 2, 2
-"""Bits of a component in `thin`, by channel: see docs/log/thin.md."""
+"""Bits of a component in `thin`, by channel:
+docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits."""
 
 
 def storage_identity(storage: Storage) -> str:

@@ -25,6 +25,6 @@ def sequence_rows(
     """
     opening = proxy.opening_kv()
     want = Want(tuple(range(layers)), (group,))
-    recorder = proxy._run([tuple(ids)], [rows], [opening], want)
+    recorder, _ = proxy._run([tuple(ids)], [rows], [opening], want)
     start = opening[0].keys.shape[1]
     return torch.stack([weights[..., start:] for weights in recorder.weights[0]])

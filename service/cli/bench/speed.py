@@ -125,14 +125,14 @@ def speed(
         raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
     check_images(plot)
     if documents is not None or data:
-        words = {"--text": text, "--against": against, "--plot": plot}
-        _refuse_with_documents([name for name, given in words.items() if given is not None])
+        others = {"--text": text, "--against": against, "--plot": plot}
+        _refuse_with_documents([name for name, given in others.items() if given is not None])
         numbers = parse_sizes(documents or "")
         run_documents(
             proxy, numbers, data or [], limit, passage_tokens, parse_list(paths, "paths"), as_json
         )
         return
-    plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)  # type: ignore[arg-type]
+    plan = SpeedPlan(parse_sizes(tokens), parse_list(paths, "paths"), rounds, storage)
     if against is not None:
         if plot is not None:
             raise BadInput("--plot draws one commit; leave out --plot, or --against")

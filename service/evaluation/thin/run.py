@@ -77,7 +77,7 @@ def measure_thin(
     readings = CaseReadings(plan.folder, store_key(method))
     panel = ThinPanel(method, reader, readings, rows, plan.candidates)
     counter = counter_of("proxy", proxy_name)
-    tallies = tally_cuts(files, panel, plan.budgets, counter, plan.seed, report)  # type: ignore[arg-type]
+    tallies = tally_cuts(files, panel, plan.budgets, counter, plan.seed, report)
     found = thin_figures(tallies, plan.candidates, panel.measures, plan.seed)
     return {
         "rows": found,
