@@ -15,6 +15,7 @@ first layer they are judged by their words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ class Gate:
         return torch.cat([known, deeper.view(units, 2, -1, card.heads)], 2).flatten(1)
 
 
-def choose_gate(reader: Reader, gate: LinearProbe | str | None, layers: int) -> Gate | None:
+def choose_gate(reader: Reader, gate: LinearProbe | Path | str | None, layers: int) -> Gate | None:
     """The gate to use, checked against the reader's model; None where there is none of this depth.
 
     Args:

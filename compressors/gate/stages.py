@@ -176,20 +176,21 @@ class _Group:
         """
         rows = [len(one) for one in self.known]
         parts: list[Tensor] = [torch.zeros(0)] * len(rows)
-        words = self.words.split(rows)
+        words = torch.split(self.words, rows)
         for depth in {one.shape[2] for one in self.known}:
             same = [w for w, one in enumerate(self.known) if one.shape[2] == depth]
             done = self.plan.gate.complete(
                 torch.cat([self.known[w] for w in same]), torch.cat([words[w] for w in same])
             )
-            for w, part in zip(same, done.split([rows[w] for w in same]), strict=True):
+            for w, part in zip(same, torch.split(done, [rows[w] for w in same]), strict=True):
                 parts[w] = part
         self.features = torch.cat(parts)
 
     def _choose(self, live: Sequence[int], stage: Stage) -> list[int]:
         """The windows that go on; the others give up the states at which they paused."""
         scores = self.plan.judge.scores(self.features, self.words, self.units)
-        best = [float(part.max()) for part in scores.split([len(one) for one in self.known])]
+        parts = torch.split(scores, [len(one) for one in self.known])
+        best = [float(part.max()) for part in parts]
         least = stage.margin if self.plan.is_isolated else max(best) - stage.margin
         chosen = [w for w in live if best[w] >= least]
         for w in set(live) - set(chosen):

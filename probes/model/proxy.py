@@ -346,7 +346,7 @@ class Proxy:
             )
         if not want.pause or states is None:
             return [None] * len(sequences)
-        parts = states.split([len(sequence) for sequence in sequences])
+        parts = torch.split(states, [len(sequence) for sequence in sequences])
         return [Paused(part, want.depth) for part in parts]
 
 

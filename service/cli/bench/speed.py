@@ -124,8 +124,8 @@ def speed(
         raise BadInput(f"storage is {storage!r}; give exact or int8")
     check_images(plot)
     if documents is not None or data:
-        words = {"--text": text, "--against": against, "--plot": plot}
-        _refuse_with_documents([name for name, given in words.items() if given is not None])
+        unused = {"--text": text, "--against": against, "--plot": plot}
+        _refuse_with_documents([name for name, given in unused.items() if given is not None])
         numbers = parse_sizes(documents or "")
         run_documents(
             proxy, numbers, data or [], limit, passage_tokens, parse_list(paths, "paths"), as_json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def run_documents(
             ]
             task = progress.add_task(f"{number} documents", total=len(cases))
             found[str(number)] = measure_documents(
-                reader, cases, paths, lambda task=task: progress.advance(task), _encoder(proxy)
+                reader, cases, paths, partial(progress.advance, task), _encoder(proxy)
             )
     if as_json:
         typer.echo(json.dumps({"documents": found, "passage_tokens": tokens}))

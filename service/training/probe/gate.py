@@ -8,7 +8,7 @@ No gold label has a part in the fit; gold says what stages lose, on domains that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ _WORDS = len(WORD_FEATURES)
 
 
 def fit_gate(
-    cases: Sequence[LabelledReading], card: ProbeCard, stages: dict[str, Sequence[Stage]]
+    cases: Sequence[LabelledReading], card: ProbeCard, stages: Mapping[str, Sequence[Stage]]
 ) -> LinearProbe:
     """A gate with the estimates that its stages need.
 
@@ -64,7 +64,8 @@ def fit_estimate(cases: Sequence[LabelledReading], card: ProbeCard, depth: int) 
     variance = (moments.diagonal() / moments[-1, -1] - mean**2).clamp_min(1e-8)
     ridge = RIDGE * variance
     ridge[-1] = 0
-    return torch.linalg.solve(moments + ridge.diag(), products).float()
+    solved: Tensor = torch.linalg.solve(moments + ridge.diag(), products)
+    return solved.float()
 
 
 def by_layer(case: LabelledReading, card: ProbeCard) -> Tensor:
@@ -115,7 +116,7 @@ def read_case_in_stages(
 
 def _complete(gate: Gate, layers: Tensor, words: Tensor, depths: Tensor) -> Tensor:
     features = layers.flatten(1).clone()
-    for depth in depths.unique().tolist():
+    for depth in sorted(set(depths.tolist())):
         rows = depths == depth
         features[rows] = gate.complete(layers[rows][:, :, :depth], words[rows])
     return features
