@@ -170,10 +170,7 @@ class _Group:
                 self.tokens_cached -= len(prompt.passage.ids)
 
     def _complete(self) -> None:
-        """Estimates the features of the layers that were not read, all windows of a depth at once.
-
-        A window that was read to the end, or ended before, is not computed again.
-        """
+        """Estimates the features that were not read, of all windows of a depth at once."""
         rows = [len(one) for one in self.known]
         parts: list[Tensor] = [torch.zeros(0)] * len(rows)
         words = torch.split(self.words, rows)

@@ -124,16 +124,23 @@ class PassageCache:
     ) -> KVLayers | None:
         """The layers from `first` on, to at least `layers`, of an entry that ends before them.
 
-        None if there are none; nothing is counted.
+        None if some of them are missing; nothing is counted.
         """
-        name = rest_key(key, first)
+        found: list[KVLayer | Int8KVLayer] = []
+        while first + len(found) < layers:
+            part = self._peek(rest_key(key, first + len(found)), device)
+            if not part:
+                return None
+            found += part
+        return found
+
+    def _peek(self, key: str, device: str | torch.device) -> KVLayers | None:
+        """An entry of any number of layers; nothing is counted."""
         with self._lock:
-            rest = self._entries.get(name)
-            if rest is not None:
-                self._entries.move_to_end(name)
-        if rest is None:
-            rest = self._load_from_disk(name, device)
-        return rest if rest is not None and first + len(rest) >= layers else None
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+        return entry if entry is not None else self._load_from_disk(key, device)
 
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; loads nothing and counts nothing."""
