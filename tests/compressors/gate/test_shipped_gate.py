@@ -55,8 +55,6 @@ def test_what_goes_on_has_the_attention_that_it_has_without_a_gate(proxy_folder)
     )
     whole = staged.is_whole
     assert 0 < int(whole.sum()) < len(units)
-    at = next(u for u, unit in enumerate(units) if "1792" in ANSWER[slice(*unit.visible)])
-    assert {units[u].passage for u in whole.nonzero().flatten().tolist()} >= {units[at].passage}
     # of bf16 products the last bits depend on how many rows there are
     difference = (staged.features - plain.features)[whole].abs()
     assert float(difference.mean()) < 0.02
