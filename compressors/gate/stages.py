@@ -170,10 +170,7 @@ class _Group:
                 self.tokens_cached -= len(prompt.passage.ids)
 
     def _complete(self) -> None:
-        """Estimates the features of the layers that were not read, all windows of a depth at once.
-
-        A window that was read to the end, or ended before, is not computed again.
-        """
+        """Estimates the features that were not read, of all windows of a depth at once."""
         rows = [len(one) for one in self.known]
         parts: list[Tensor] = [torch.zeros(0)] * len(rows)
         words = torch.split(self.words, rows)
@@ -189,8 +186,8 @@ class _Group:
     def _choose(self, live: Sequence[int], stage: Stage) -> list[int]:
         """The windows that go on; the others give up the states at which they paused."""
         scores = self.plan.judge.scores(self.features, self.words, self.units)
-        by_window = torch.split(scores, [len(one) for one in self.known])
-        best = [float(part.max()) for part in by_window]
+        parts = torch.split(scores, [len(one) for one in self.known])
+        best = [float(part.max()) for part in parts]
         least = stage.margin if self.plan.is_isolated else max(best) - stage.margin
         chosen = [w for w in live if best[w] >= least]
         for w in set(live) - set(chosen):

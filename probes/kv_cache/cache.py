@@ -24,7 +24,7 @@ from typing import Protocol
 
 import torch
 
-from tamis.probes.attention.kv_layers import KVLayers, move_kv
+from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
@@ -134,7 +134,7 @@ class PassageCache:
         if entry is not None and len(entry) < layers + may_go_on and not has_values(entry[-1]):
             entry = None
         if entry is not None and len(entry) < layers:
-            rest = self.get_rest(key, len(entry), layers, device)
+            rest = self.get_rest(key, len(entry), layers, device, may_go_on)
             entry = None if rest is None else [*entry, *rest]
         self._count("misses" if entry is None else "hits")
         if entry is not None and in_memory is None:
@@ -142,20 +142,37 @@ class PassageCache:
         return entry
 
     def get_rest(
-        self, key: str, first: int, layers: int, device: str | torch.device = "cpu"
+        self,
+        key: str,
+        first: int,
+        layers: int,
+        device: str | torch.device = "cpu",
+        may_go_on: bool = False,
     ) -> KVLayers | None:
         """The layers from `first` on, to at least `layers`, of an entry that ends before them.
 
-        None if there are none; nothing is counted.
+        None if some of them are missing; nothing is counted.
+
+        Args:
+            may_go_on: as for `get`.
         """
-        name = rest_key(key, first)
+        found: list[StoredKVLayer] = []
+        while first + len(found) < layers:
+            part = self._peek(rest_key(key, first + len(found)), device)
+            if not part:
+                return None
+            found += part
+            if first + len(found) < layers + may_go_on and not has_values(found[-1]):
+                return None
+        return found
+
+    def _peek(self, key: str, device: str | torch.device) -> KVLayers | None:
+        """An entry of any number of layers; nothing is counted."""
         with self._lock:
-            rest = self._entries.get(name)
-            if rest is not None:
-                self._entries.move_to_end(name)
-        if rest is None:
-            rest = self._load_from_disk(name, device)
-        return rest if rest is not None and first + len(rest) >= layers else None
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+        return entry if entry is not None else self._load_from_disk(key, device)
 
     def holds(self, key: str) -> bool:
         """Whether an entry is in memory; loads nothing and counts nothing."""
@@ -299,7 +316,7 @@ class CachedReader:
         if (kept := paused.passage_kv) is None:
             return prompt, None
         if len(kept) < want.depth:
-            rest = self.cache.get_rest(key, len(kept), want.depth, device)
+            rest = self.cache.get_rest(key, len(kept), want.depth, device, want.pause)
             kept = None if rest is None else [*kept, *rest]
         # without the deeper layers, passage and question run again from the first
         return (prompt if kept else replace(prompt, paused=None)), kept

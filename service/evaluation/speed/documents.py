@@ -186,8 +186,8 @@ class _Bench:
         if path == "rerank":
             ranks = method.rank(case.question, case.documents, units)
             best = max(range(len(ranks.values)), key=lambda d: ranks.values[d])
-            found = int(any(d == best for d, _, _ in case.gold))
-            return _timed(clock, cpu, None, (found,))
+            is_gold = any(d == best for d, _, _ in case.gold)
+            return _timed(clock, cpu, None, (int(is_gold),))
         scores = method.scores(case.question, case.documents, units)
         took = _timed(clock, cpu, scores, ())
         tokens = method.reader.layout.tokenizer.count_many(

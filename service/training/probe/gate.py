@@ -64,8 +64,8 @@ def fit_estimate(cases: Sequence[LabelledReading], card: ProbeCard, depth: int) 
     variance = (moments.diagonal() / moments[-1, -1] - mean**2).clamp_min(1e-8)
     ridge = RIDGE * variance
     ridge[-1] = 0
-    found: Tensor = torch.linalg.solve(moments + ridge.diag(), products)
-    return found.float()
+    solved: Tensor = torch.linalg.solve(moments + ridge.diag(), products)
+    return solved.float()
 
 
 def by_layer(case: LabelledReading, card: ProbeCard) -> Tensor:

@@ -186,10 +186,11 @@ def test_a_budget_in_tokens_says_how_much_was_read():
     assert 0 < found.units_read < len(UNITS)
 
 
-def test_kept_passages_are_read_in_stages_with_the_same_scores():
+@pytest.mark.parametrize("stages", [[[2, 0.3, 1]], [[1, 0.5, 1], [2, 0.3, 1]]])
+def test_kept_passages_are_read_in_stages_with_the_same_scores(stages):
     proxy = tiny.proxy()
-    plain = method_of(proxy, [2, 0.3, 1]).scores(QUESTION, PASSAGES, UNITS)
-    staged = method_of(CachedReader(proxy, PassageCache()), [2, 0.3, 1])
+    plain = method_of(proxy, *stages).scores(QUESTION, PASSAGES, UNITS)
+    staged = method_of(CachedReader(proxy, PassageCache()), *stages)
     fill, warm = (staged.scores(QUESTION, PASSAGES, UNITS) for _ in range(2))
     assert fill.values == pytest.approx(plain.values, abs=FP32)
     assert warm.values == pytest.approx(plain.values, abs=FP32)
@@ -197,7 +198,7 @@ def test_kept_passages_are_read_in_stages_with_the_same_scores():
     assert warm.tokens_read + warm.tokens_cached == fill.tokens_read
     # another question sends others on, whose deeper layers were not kept
     other = staged.scores("Why are the hills green?", PASSAGES, UNITS)
-    again = method_of(proxy, [2, 0.3, 1]).scores("Why are the hills green?", PASSAGES, UNITS)
+    again = method_of(proxy, *stages).scores("Why are the hills green?", PASSAGES, UNITS)
     assert other.values == pytest.approx(again.values, abs=FP32)
     assert other.tokens_read + other.tokens_cached == again.tokens_read
 
