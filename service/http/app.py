@@ -50,13 +50,13 @@ from tamis.service.http.routes import (
     tei,
 )
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
-from tamis.service.http.runtime.logs import create_logger
-from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
-from tamis.service.http.runtime.traces import TraceContextMiddleware, start_traces
 from tamis.service.http.schemas.base import MAX_NAME_CHARS
+from tamis.service.http.telemetry.logs import create_logger
+from tamis.service.http.telemetry.metrics import Metrics
+from tamis.service.http.telemetry.traces import TraceContextMiddleware, start_traces
 from tamis.service.http.upstream.forwarding import Upstream
 from tamis.service.http.upstream.middleware import UpstreamMiddleware
 

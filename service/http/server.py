@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.memory import freeze_startup_objects
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.telemetry.logs import create_logger
 
 _GRACE_S = 3.0
 """What closing takes after the drain time, with the second more that uvicorn waits."""

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-from tamis.service.http.runtime.metrics import GAUGES, Metrics
 from tamis.service.http.runtime.settings import KNOBS, variable
+from tamis.service.http.telemetry.metrics import GAUGES, Metrics
 from tests.deploy import dockerfile
 
 ROOT = Path(__file__).parents[2]

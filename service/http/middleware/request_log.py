@@ -24,8 +24,8 @@ from tamis.service.http.runtime.errors import (
     headers_of,
     message_of,
 )
-from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.schemas.json import JsonResponse
+from tamis.service.http.telemetry.metrics import Metrics
 
 REQUEST_ID_HEADER = b"x-request-id"
 PASSTHROUGH_HEADER = b"x-tamis-passthrough-reason"

@@ -26,7 +26,6 @@ from tamis.service.http.routes.base import (
     service_state,
 )
 from tamis.service.http.runtime.executor import run_while_connected
-from tamis.service.http.runtime.metrics import CONTENT_TYPE
 from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.about import (
     Alive,
@@ -44,6 +43,7 @@ from tamis.service.http.schemas.about import (
     Version,
 )
 from tamis.service.http.schemas.json import JsonResponse
+from tamis.service.http.telemetry.metrics import CONTENT_TYPE
 
 routes = create_router()
 _STARTED_AT = int(time.time())

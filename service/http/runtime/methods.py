@@ -28,7 +28,7 @@ from tamis.compressors.registry import (
 )
 from tamis.probes.errors import BadInput, ProxyMissing, UnknownMethod, UnknownTokenizer
 from tamis.probes.hub import zoo
-from tamis.probes.named_tokenizers import (
+from tamis.probes.tokenizers.named import (
     NAMES,
     available_names,
     named_tokenizer,

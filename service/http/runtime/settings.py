@@ -13,14 +13,12 @@ from typing import Any, Literal
 
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
+from tamis.service.http.telemetry.choices import LogFormat, LogLevel, Traces
 
 PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["exact", "int8", "thin"]
-LogFormat = Literal["auto", "json", "console"]
-Traces = Literal["off", "on", "scores"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def knob(default: Any, text: str, panel: str, **bounds: float) -> Any:

@@ -23,11 +23,11 @@ from tamis.service.engine.errors import NotFound
 from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
-from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.passage_cache import ServicePassageCache
 from tamis.service.http.runtime.result_cache import ResultCache
 from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.telemetry.metrics import Metrics
 
 _WARMUP_TOKENS = 256
 _SAMPLE = "The quick brown fox jumps over the lazy dog. " * 40

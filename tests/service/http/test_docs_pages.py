@@ -12,11 +12,11 @@ import pytest
 
 from tamis.probes.kv_cache.cache import CacheStats
 from tamis.service.http.runtime.errors import INTERNAL, TABLE
-from tamis.service.http.runtime.metrics import GAUGES, Metrics
 from tamis.service.http.runtime.originals import OriginalStats
 from tamis.service.http.runtime.result_cache import ResultCacheStats
 from tamis.service.http.runtime.settings import KNOBS, flag, variable
 from tamis.service.http.schemas.fields import NOT_WITH_MESSAGES, REASONS, REFUSED, REQUESTS
+from tamis.service.http.telemetry.metrics import GAUGES, Metrics
 
 PAGE = Path(__file__).parents[3] / "docs/service.md"
 

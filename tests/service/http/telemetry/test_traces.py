@@ -131,7 +131,7 @@ def test_a_failure_is_named_and_is_ours_only_where_it_is_no_mistake_of_the_calle
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"the card fell off the bus at {NEEDLE}")
 
-    monkeypatch.setattr(service.service_state.methods, "reranker", broken)
+    monkeypatch.setattr(service.service_state.methods, "scorer", broken)
     assert service.post("/v2/rerank", query=QUESTION, documents=DOCUMENTS).status_code == 500
     span = only_span()
     assert (span.attributes["error.type"], span.status.status_code) == (

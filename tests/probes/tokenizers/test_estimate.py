@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tamis.probes.hub import zoo
-from tamis.probes.token_estimate import estimating_tokenizer
+from tamis.probes.tokenizers.estimate import estimating_tokenizer
 from tamis.probes.tokens import TextTokenizer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ESTIMATE = estimating_tokenizer()
 TEXTS = {
     "prose": "README.md",

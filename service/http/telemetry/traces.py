@@ -12,7 +12,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tamis.probes.errors import MissingExtra
-from tamis.service.http.runtime.settings import Traces
+from tamis.service.http.telemetry.choices import Traces
 
 _SERVICE_NAME = "OTEL_SERVICE_NAME"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from tamis.service.http.runtime.settings import LogFormat, LogLevel
+from tamis.service.http.telemetry.choices import LogFormat, LogLevel
 
 
 def create_logger(form: LogFormat = "auto", level: LogLevel = "info") -> Any:

@@ -1,0 +1,4 @@
+"""Counting tokens by names that people know, exactly or by rules, without loading a model.
+
+May import the root modules of `probes`.
+"""
