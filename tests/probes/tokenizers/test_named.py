@@ -20,7 +20,7 @@ from tamis.probes.tokenizers import named
 from tamis.probes.tokenizers.named import NAMES, available_names, named_tokenizer, tokenizer_of_file
 from tests.service.http.app_kit import DOCUMENTS, QUESTION, served
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CACHE = Path(importlib.util.find_spec("llama_index").submodule_search_locations[0])
 TEXTS = [
     *(page.read_text("utf-8") for page in sorted((ROOT / "examples").glob("*/*.md"))[:12]),
