@@ -57,13 +57,18 @@ class BoundedPool:
         future.add_done_callback(lambda done: self._record(size, done.cancelled()))
         return asyncio.wrap_future(future)
 
+    @property
+    def pieces(self) -> int:
+        """How many pieces of work wait or run."""
+        return self._pieces
+
     def overload_error(self) -> Overloaded:
-        """The error of work that waited for a thread until its time was over."""
+        """The error of work that was not done in its time because of other work."""
         with self._lock:
             wait_s = self._bytes * self._busy_s / self._done_bytes if self._done_bytes else 1.0
             return Overloaded(
-                f"{self._pieces} requests are being worked on, too many for this one to begin in "
-                "its time; come back after Retry-After",
+                "other requests are being worked on, too many for this one to be done in its time; "
+                "come back after Retry-After",
                 wait_s,
             )
 

@@ -16,6 +16,7 @@ from tamis.compressors.registry import method_info
 from tamis.compressors.tools.budget import share_budget
 from tamis.compressors.tools.prepare import SALIENCE_QUESTION
 from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api.languages import served_language_warning
@@ -121,6 +122,7 @@ class ConversationCall:
         result_tokens = [candidate.free_tokens for candidate in results]
         most = limits.tokens * sum(result_tokens) // max(1, conversation.candidate_tokens)
         for candidate, share in zip(results, share_budget(result_tokens, most), strict=True):
+            check_interruption()
             if share >= candidate.free_tokens:
                 continue
             if candidate.stretches:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -151,12 +150,8 @@ class RequestExecutor:
         limits: TimeLimits,
     ) -> T:
         """Runs work for a request in a thread, which is told to stop when nobody waits any more."""
-        left_s, has_begun = self._left_s(limits), threading.Event()
-
-        def contained() -> T:
-            has_begun.set()
-            return _contain_panic(partial(_run_as_request, work, request))
-
+        left_s = self._left_s(limits)
+        contained = partial(_contain_panic, partial(_run_as_request, work, request))
         if isinstance(pool, BoundedPool):
             future = pool.submit(contained, left_s)
         else:
@@ -170,13 +165,19 @@ class RequestExecutor:
             raise
         if done:
             return future.result()
-        late: Refused | None = self.engine.late_error(request)
-        if late is None and isinstance(pool, BoundedPool) and not has_begun.is_set():
-            late = pool.overload_error()
-        late = late or self.out_of_time()
+        late = self._late_error(request)
         request.end(late)
         future.cancel()
         raise late
+
+    def _late_error(self, request: QueuedRequest) -> Refused:
+        """The error of a request whose time is over: other work stood in its way, or none did."""
+        if (unread := self.engine.late_error(request)) is not None:
+            return unread
+        pieces = self._preparing.pieces + self._computing.pieces
+        if pieces > 1 or self.engine.queue_load().requests > 1:
+            return self._preparing.overload_error()
+        return self.out_of_time()
 
     def _left_s(self, limits: TimeLimits) -> float:
         if (left_s := limits.left_s) <= 0:

@@ -68,7 +68,8 @@ def test_nobody_waits_in_vain_and_who_comes_back_in_time_is_served(tokens_per_se
     busy = busy_ratio()
     reader, log = SlowReader(pointing(), tokens_per_second / busy), []
     with served(reader, timeout_s=6.0 * busy) as service:
-        until = time.monotonic() + RUN_S * min(busy, MOST_TIMES_LONGER)
+        longer = min(busy, MOST_TIMES_LONGER)
+        until = time.monotonic() + RUN_S * longer
         clients = [
             threading.Thread(target=run_client, args=(service.url, i, until, log, 60.0 * busy))
             for i in range(CLIENTS)
@@ -80,7 +81,7 @@ def test_nobody_waits_in_vain_and_who_comes_back_in_time_is_served(tokens_per_se
     statuses = Counter(status for status, _ in log)
     returned = [status for status, was_refused in log if was_refused]
     assert set(statuses) <= {200, 429}
-    assert statuses[200] >= 10
+    assert statuses[200] >= max(1, 10 * longer / busy)
     # of the few requests of a short run, one may come back in vain
     assert returned.count(200) >= 0.9 * (len(returned) - 1)
     assert returned or tokens_per_second > 1000
