@@ -82,6 +82,8 @@ def load_encoder(name: str, root: Path | None, given: str | Path | None = None) 
     from tamis.probes.model.encoder import Encoder
 
     encoder, _, pooling = name.partition(":")
-    source = given or encoder
-    found = Encoder.from_folder(source if Path(source).is_dir() else locate(str(source), root))
+    if given is not None and Path(given).is_dir():
+        found = Encoder.from_folder(given)
+    else:
+        found = Encoder.from_folder(locate(str(given or encoder), root))
     return found.with_pooling(pooling) if pooling else found

@@ -145,3 +145,13 @@ def test_capacities_between_units_are_pooled_from_full_attention(seed):
     torch.testing.assert_close(ours, (due + torch.eye(4)) / 2, atol=2e-5, rtol=1e-4)
     assert reading.score(window, kit.SPANS, None).sum() == pytest.approx(1)
     assert reading.pool(window, kit.SPANS).shape == (2, 1)
+
+
+def test_traced_by_hand():
+    """By hand: below, Ã is ((1, 0), (.25, .75)); a row (.4, .6) goes back to (.55, .45)."""
+    weights = torch.zeros(2, 1, 3, 3)
+    weights[:, 0, 0, 0] = 1
+    weights[:, 0, 1, :2] = 0.5
+    weights[:, 0, 2] = torch.tensor([0.4, 0.6, 0.0])
+    found = traced.Reading(kit.proxy()).token_weights(window_of(weights, 2), 0)
+    torch.testing.assert_close(found[:, 0], torch.tensor([[0.4, 0.6], [0.55, 0.45]]))

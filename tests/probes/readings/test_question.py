@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -168,3 +171,21 @@ def test_the_second_pass_is_that_of_a_model_with_the_other_base(seed, monkeypatc
 def test_a_base_of_nothing_is_refused():
     with pytest.raises(BadInput, match=r"1\.9"):
         buckets.Reading(kit.proxy(), factor=0)
+
+
+def test_a_direction_by_hand():
+    """By hand: a query of nothing, with a direction of 1, weighs keys 0 and ln 3 as 1 to 3."""
+    keys = torch.tensor([[[0.0], [math.log(3)]]])
+    found = focus.focused_rows(torch.zeros(1, 1, 1), keys, torch.ones(1, 1, 1), torch.tensor([1]))
+    torch.testing.assert_close(found[0, 0], torch.tensor([0.25, 0.75]))
+
+
+def test_two_bases_by_hand():
+    """By hand: .4 in one pass and .1 in the other are the root of their product, .2."""
+    native, edited = (
+        kit.hand_made(torch.tensor([[[[weight, 1 - weight]]]])) for weight in (0.4, 0.1)
+    )
+    window = replace(edited, native=native)
+    reading = buckets.Reading(kit.proxy())
+    torch.testing.assert_close(reading.score(window, ((0, 1),), None).exp(), torch.tensor([0.2]))
+    torch.testing.assert_close(reading.pool(window, ((0, 1),)).exp(), torch.tensor([[0.2, 0.2]]))

@@ -118,3 +118,12 @@ def test_options_out_of_range_are_refused():
     for kind, options in ((act, {"beta": 2}), (zero, {"gamma": 0}), (zero, {"form": "late"})):
         with pytest.raises(BadInput, match="give"):
             kind.Reading(kit.proxy(), **options)
+
+
+def test_the_sink_s_share_by_hand():
+    """By hand: of (.6, .2, .1, .1) the sink has .6, the passage .3, the question itself .1."""
+    window = kit.hand_made(torch.tensor([[[[0.6, 0.2, 0.1, 0.1]]]]), opening=1)
+    reading = sink_share.Reading(kit.proxy())
+    found = reading.pool(window, ((0, 1), (1, 2)))
+    torch.testing.assert_close(found.exp(), torch.tensor([[0.6, 0.1]] * 2))
+    torch.testing.assert_close(reading.score(window, ((0, 2),), None), torch.tensor([0.4]))

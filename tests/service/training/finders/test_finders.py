@@ -270,3 +270,10 @@ def test_every_finder_is_found_by_its_file_and_names_its_paper():
 def test_options_out_of_range_are_refused(kind, options):
     with pytest.raises(BadInput, match="give"):
         kind.Finder(kit.proxy(), **options)
+
+
+def test_a_gate_of_one_half_by_hand():
+    """By hand: near are the first and the last two of (.1, .6, .2, .1): (.25, 0, .5, .25)."""
+    gated = duo.GatedHeads(torch.tensor([[0.5]]), 1, sinks=1, recent=2)
+    found = gated.weights(0, torch.tensor([[[0.1, 0.6, 0.2, 0.1]]]), 3)
+    torch.testing.assert_close(found, torch.tensor([[[0.175, 0.3, 0.35, 0.175]]]))
