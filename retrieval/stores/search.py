@@ -2,9 +2,9 @@
 
 question ─► queries ─► engine's late interaction, head by head ─► candidates ─► tamis's scores
 
-The engine adds up the best inner products of each query. That ranks as ColBERT does and finds the
-chunks; their order is decided by how far they stand out, as in a search of the index by keys, and
-by the same score.
+A score adds up squares of (best inner product - mean) / sqrt(spread), query by query. The engine
+cannot square; asked with queries / sqrt(spread), it ranks by the sum of what is squared. That finds
+the chunks, and tamis gives them the score of a search of the index by keys.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from tamis.probes.errors import BadInput
 from tamis.retrieval.index.filters import MetadataCondition, meets_all, parse_conditions
 from tamis.retrieval.index.hit import Hit, Hits
-from tamis.retrieval.index.key_leg import CANDIDATES
 from tamis.retrieval.index.models import QuestionModels
 from tamis.retrieval.index.store import check_k
 from tamis.retrieval.keys.late_interaction import (
     Floats,
+    Reference,
     max_similarities,
     reference_of,
     stand_out_scores,
@@ -35,8 +35,10 @@ from tamis.retrieval.stores.engines import DEFAULT_NAME, open_engine
 from tamis.retrieval.stores.export import FORMAT
 from tamis.retrieval.stores.types import ChunkStore, StoredChunk
 
+PROPOSALS = 400
+"""Chunks that the engine proposes for each head."""
 _MORE = 4
-"""Where conditions leave fewer hits than wanted, so many times more candidates are looked at."""
+"""Where conditions leave fewer hits than wanted, so many times more proposals are looked at."""
 
 
 class StoreIndex:
@@ -115,13 +117,18 @@ class StoreIndex:
             raise BadInput(f"search={search!r}: an exported index is searched as its engine does")
         if not isinstance(question, str) or not question.strip():
             raise BadInput("the question is empty; a search needs one")
+        if not len(self):
+            return Hits()
         queries = self._models.key_encoder(self._recipe).encode_question(question)
         heads = len(self._recipe.heads)
         reference = reference_of(max_similarities(queries, *self._reference_keys, heads))
         known: dict[int, tuple[float, StoredChunk]] = {}
-        count = min(max(CANDIDATES, 2 * k), len(self))
+        allowed: list[tuple[float, StoredChunk]] = []
+        count = min(max(PROPOSALS, 2 * k), len(self))
         while True:
-            numbers = self._candidates(queries, count) - set(known)
+            numbers = self._candidates(queries, reference, count) - set(known)
+            if not numbers:
+                break
             chunks = self._store.read(sorted(numbers))
             best = max_similarities(queries, *_joined(chunks), heads)
             scores = stand_out_scores(best, reference).tolist()
@@ -134,13 +141,13 @@ class StoreIndex:
         read = sum(len(chunk.keys) for _, chunk in known.values())
         return Hits((_hit(*pair) for pair in ranked), read + len(self._reference_keys[0]))
 
-    def _candidates(self, queries: Floats, count: int) -> set[int]:
-        parts = np.split(queries, len(self._recipe.heads), axis=1)
-        found = [
-            self._store.nearest(head, np.ascontiguousarray(part), count)
-            for head, part in enumerate(parts)
-        ]
-        return set().union(*found)
+    def _candidates(self, queries: Floats, reference: Reference, count: int) -> set[int]:
+        """What the engine ranks first, for each head."""
+        found = set[int]()
+        for head, part in enumerate(np.split(queries, len(self._recipe.heads), axis=1)):
+            weighted = np.ascontiguousarray(part / np.sqrt(reference.spread[head]))
+            found.update(self._store.nearest(head, weighted, count))
+        return found
 
     @cached_property
     def _reference_keys(self) -> tuple[NDArray[np.int8], NDArray[np.int64]]:

@@ -80,7 +80,7 @@ def test_hits_spans_and_scores_are_those_of_the_exact_search_by_keys(index, stor
 
 
 def test_conditions_hold_however_few_chunks_meet_them(index, store, monkeypatch):
-    monkeypatch.setattr(search, "CANDIDATES", 4)
+    monkeypatch.setattr(search, "PROPOSALS", 4)
     where = ["i>=10", "i<14"]
     wanted = index.search(QUESTION, 4, where, by=["keys"], search="exact")
     assert len(wanted) == 4
@@ -90,7 +90,7 @@ def test_conditions_hold_however_few_chunks_meet_them(index, store, monkeypatch)
 
 def test_the_engine_proposes_what_the_exact_search_ranks_first(index, store, monkeypatch):
     """With a fifth of the chunks as candidates, most of the first ones are there."""
-    monkeypatch.setattr(search, "CANDIDATES", 20)
+    monkeypatch.setattr(search, "PROPOSALS", 20)
     wanted = {hit.id for hit in index.search(QUESTION, 5, by=["keys"], search="exact")}
     found = store.search(QUESTION, 5)
     assert len(wanted & {hit.id for hit in found}) >= 4
