@@ -38,7 +38,7 @@ from tamis.service.http.middleware.request_log import (
     log_entry_of,
 )
 from tamis.service.http.openapi import openapi_builder
-from tamis.service.http.routes import about, base, compress, rerank, retrieve, search, tei
+from tamis.service.http.routes import about, base, compress, explain, rerank, retrieve, search, tei
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
 from tamis.service.http.runtime.logs import create_logger
 from tamis.service.http.runtime.metrics import Metrics
@@ -89,7 +89,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             choice = await asyncio.to_thread(proxy_choice, settings)
-            served = replace(settings, proxy=choice.proxy)
+            cache_bytes = settings.cache_bytes_for(len(keyring.keys))
+            served = replace(settings, proxy=choice.proxy, cache_bytes=cache_bytes)
             state = await asyncio.to_thread(ServiceState.start, served, metrics, reader)
         except TamisError as error:
             app.state.failure = error  # `server.run` raises it again
@@ -97,7 +98,12 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         app.state.service_state = state
         if choice.warning:
             log.warning("another proxy would keep more", warning=choice.warning)
-        log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
+        log.info(
+            "ready",
+            proxy=served.proxy,
+            methods=len(state.methods.names),
+            cache_bytes=served.cache_bytes,
+        )
         yield
         finished = await asyncio.to_thread(state.close)
         if upstream is not None:
@@ -115,7 +121,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         redirect_slashes=False,  # a redirect would carry the Host header, which the caller chose
         separate_input_output_schemas=False,
     )
-    for part in (compress, retrieve, rerank, search, about):
+    for part in (compress, explain, retrieve, rerank, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)

@@ -1,4 +1,4 @@
-"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`; includes the router of `/v1/expand`."""
+"""`/v1/compress` and `/v1/compress/batch`; includes the router of `/v1/expand`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
 from tamis.compressors.registry import method_info
-from tamis.compressors.rules import BUDGETS, RULES, Budget, rule_names, spec_of
+from tamis.compressors.rules import BUDGETS, RULES, rule_names, spec_of
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import resolve_language
 from tamis.service.api.languages import served_language_warning
 from tamis.service.documents.document_text import raw_html_warning
-from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
+from tamis.service.engine.deadline import PreparedJob, TimedResult, prepare_job, run_with_deadline
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
 from tamis.service.engine.request import QueuedRequest
 from tamis.service.http.middleware.request_log import RequestLogEntry
@@ -50,9 +50,15 @@ from tamis.service.http.schemas.dialects.token_company import (
     input_answer,
 )
 from tamis.service.http.schemas.errors import ErrorDetail
-from tamis.service.http.schemas.explain import Explanation, build_explanation
+from tamis.service.http.schemas.explain import (
+    ExplainRequest,
+    Explanation,
+    budget_selections,
+    build_explanation,
+)
 from tamis.service.http.schemas.messages import MessagesAnswer, MessagesRequest
 
+R = TypeVar("R", bound=CompressRequest)
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
 routes = create_router()
@@ -110,41 +116,12 @@ async def _compress_each_question(body: CompressRequest, request: Request) -> li
     """One compression for each question."""
     state, entry = service_state(request), log_entry(request)
     questions = body.questions()
-    _check_limits(state, body, questions)
+    check_request_limits(state, body, questions)
     began = time.monotonic()
-    body = await _with_extracted_texts(body)
-    work = [_compress_question(state, body, question, entry, began) for question in questions]
+    body = await with_extracted_texts(body)
+    work = [compress_question(state, body, question, entry, began) for question in questions]
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
-
-
-@routes.post(
-    "/v1/explain",
-    response_model=Explanation,
-    responses=PASSTHROUGH_RESPONSES | error_responses(404),
-    summary="The same, with every sentence and its score",
-)
-async def explain(body: CompressRequest, request: Request) -> Response:
-    """Everything of `/v1/compress`, and every unit with span, score, kept and tokens."""
-    state, entry = service_state(request), log_entry(request)
-    if body.query is None:
-        body.questions()  # raises where neither or both are given
-    question = body.query or body.questions()[0]
-    _check_limits(state, body, [question])
-    began = time.monotonic()
-    body = await _with_extracted_texts(body)
-    found = await run_while_connected(
-        request.receive,
-        _compress_question(state, body, question, entry, began, all_units=True),
-    )
-    budget, counter = body.budget(), state.methods.counter(body.tokenizer)
-    limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
-
-    def answer() -> Response:
-        separator = body.rules().separator
-        return json_response(build_explanation(found, counter, separator, limit, body.threshold))
-
-    return await asyncio.to_thread(answer)  # it has every sentence, and counts them
 
 
 @routes.post(
@@ -169,12 +146,12 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
 
-def _check_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
+def check_request_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
     full_questions = [body.full_question(question) for question in questions]
     check_limits(state.settings, full_questions, len(body.documents), body.character_count())
 
 
-async def _with_extracted_texts(body: CompressRequest) -> CompressRequest:
+async def with_extracted_texts(body: R) -> R:
     """The request with what its pages of HTML show, read in a thread if there are any."""
     if not body.html_documents():
         return body
@@ -218,11 +195,11 @@ async def _compress_batch_item(
                 "its own, or send queries to /v1/compress"
             )
         question = questions[0]
-        _check_limits(state, body, questions)
-        body = await _with_extracted_texts(body)
+        check_request_limits(state, body, questions)
+        body = await with_extracted_texts(body)
         while True:
             try:
-                found = await _compress_question(
+                found = await compress_question(
                     state, body, question, entry, began, began_item=time.monotonic()
                 )
                 return BatchItem(index=index, compression=found)
@@ -239,13 +216,12 @@ async def _compress_batch_item(
         return BatchItem(index=index, error=detail)
 
 
-async def _compress_question(
+async def compress_question(
     state: ServiceState,
     body: CompressRequest,
     question: str,
     entry: RequestLogEntry,
     began: float,
-    all_units: bool = False,
     began_item: float | None = None,
 ) -> Compression:
     """One question's compression; its time limits count from when its call began.
@@ -254,7 +230,8 @@ async def _compress_question(
         began: when the call began. began_item: when `timeout_ms` begins to count, if later.
     """
     method = state.methods.resolve_method(body.model, body.method)
-    call = _QuestionCall(state, body, question, method, all_units)
+    explains = isinstance(body, ExplainRequest)
+    call = _QuestionCall(state, body, question, method, (entry.key, entry.id), explains)
     timeout_ms = body.timeout_ms
     now = time.monotonic()
     if timeout_ms is not None:
@@ -283,12 +260,18 @@ async def _compress_question(
 
 @dataclass(frozen=True, slots=True)
 class _QuestionCall:
-    """One question of a request, from its documents to its answer; each step runs in a thread."""
+    """One question of a request, from its documents to its answer; each step runs in a thread.
+
+    Attributes:
+        sender: the owner of its API key, and its request id.
+        all_units: whether the answer is an `Explanation`.
+    """
 
     state: ServiceState
     body: CompressRequest
     question: str
     method: str
+    sender: tuple[str, str]
     all_units: bool = False
 
     def prepare(self) -> PreparedJob:
@@ -309,6 +292,21 @@ class _QuestionCall:
 
     def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
         """The compression, and what the metrics count of it."""
+        if not self.all_units:
+            return self._compress(prepared, queued)[0]
+        with self.state.running.follow(*self.sender, queued):
+            return self._explain(prepared, queued)
+
+    def _explain(self, prepared: PreparedJob, queued: QueuedRequest) -> Explanation:
+        found, timed_result = self._compress(prepared, queued)
+        assert isinstance(self.body, ExplainRequest)
+        selections = budget_selections(timed_result, prepared.compression, self.body.selections)
+        limit = prepared.compression.budget.tokens(prepared.compression.tokens_in)
+        return build_explanation(found, self.body, prepared.compression.counter, limit, selections)
+
+    def _compress(
+        self, prepared: PreparedJob, queued: QueuedRequest
+    ) -> tuple[Compression, TimedResult]:
         methods, metrics, body, job = (
             self.state.methods,
             self.state.metrics,
@@ -343,7 +341,7 @@ class _QuestionCall:
             found.warnings.append(warning)
         if raw := raw_html_warning(texts):
             found.warnings.append(raw)
-        return found
+        return found, timed_result
 
 
 def _whole_documents(call: _QuestionCall, why: str) -> Compression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths,
 from tamis.service.http.runtime.metrics import Metrics
 from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.passage_cache import ServicePassageCache
+from tamis.service.http.runtime.progress import RunningRequests
 from tamis.service.http.runtime.settings import Settings
 
 _WARMUP_TOKENS = 256
@@ -46,6 +47,7 @@ class ServiceState:
     layers: int | None
     indexes: dict[str, Any]
     originals: OriginalStore
+    running: RunningRequests = field(default_factory=RunningRequests)
 
     @classmethod
     def start(

@@ -39,6 +39,9 @@ def test_units_that_were_not_read_have_a_low_cosine_of_those_that_were():
     cosines = torch.tensor([0.9, torch.nan, 0.1, 0.5, torch.nan])
     found = candidate_cosines(cosines, torch.tensor([0, 2, 3]))
     assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
+    # a candidate by rounded features, which the encoder did not read
+    found = candidate_cosines(cosines, torch.tensor([0, 1, 2, 3]))
+    assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
 
 
 def test_scores_are_the_same_whether_all_units_were_encoded_or_the_candidates_alone():
