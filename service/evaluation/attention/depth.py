@@ -212,9 +212,7 @@ def check_cuts(proxy: Proxy, depths: Sequence[int], counts: Sequence[int]) -> No
 
 def full_reading_method(proxy: Proxy, layers: int) -> QuestionRows:
     """The method that reads the cases: so many layers, and no probe."""
-    method = QuestionRows(cached_reader(proxy), probe=None)
-    method.layers = layers
-    return method
+    return QuestionRows.for_fit(cached_reader(proxy), layers)
 
 
 def read_training_cases(

@@ -38,8 +38,7 @@ class PassagesAlone:
 
     def __init__(self, reader: CachedReader, layers: int, folder: Path) -> None:
         self.reader = reader
-        self.method = QuestionRows(reader, probe=None)
-        self.method.layers = layers
+        self.method = QuestionRows.for_fit(reader, layers)
         self._first, self._second = (
             CaseReadings(folder, store_key(self.method, f"hops {number}")) for number in (1, 2)
         )

@@ -52,8 +52,7 @@ def read_domains(
     Raises:
         BadInput: a folder has no labelled file.
     """
-    method = QuestionRows(cached_reader(proxy), probe=None)
-    method.layers = layers
+    method = QuestionRows.for_fit(cached_reader(proxy), layers)
     reader = RecordReader(method, cache, cosines=installed_encoder_source(cache))
     fitted = find_domain_files(list(sides.fitted))
     judged = find_domain_files(list(sides.judged)) if sides.judged else {}

@@ -89,10 +89,9 @@ def train_probe(
         raise BadInput(f"there is no loss {loss!r}; there are {sorted(LOSSES)}")
     check_l2(l2)
     files = name_distinctly(files)
-    method = QuestionRows(cached_reader(proxy), probe=None)
-    method.layers = read_layers or layers
-    if method.layers < layers:
+    if read_layers is not None and read_layers < layers:
         raise BadInput(f"layers is {layers} and only {read_layers} are read; read more")
+    method = QuestionRows.for_fit(cached_reader(proxy), read_layers or layers)
     exit_layer = layers if method.layers > layers else None
     reader = RecordReader(method, cache, exit_layer, cosines)
     cases = list(reader.read_answerable(files, report))

@@ -23,7 +23,6 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import (
     QuestionRows,
     pool_question_rows,
-    untrained_scores,
 )
 from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares
 from tamis.compressors.reading.joining import join_passages
@@ -60,12 +59,6 @@ def test_question_rows_does_not_rescale_inside_the_window():
     halved = Signal(hand_signal().weights / 2, (0,), ("question_mean",))
     found = pool_question_rows(hand_signal(), [(0, 2)]) - pool_question_rows(halved, [(0, 2)])
     assert found[0, [0, 2]].tolist() == pytest.approx([log(2)] * 2)
-
-
-def test_without_a_probe_the_maximum_of_the_heads_in_the_middle_counts():
-    """Of 4 layers, 3 read: 1 and 2 lie from 45 to 75 %; the 6 means in front do not count."""
-    row = torch.tensor([[9.0] * 6 + [9.0, 9.0, 1.0, 2.0, 3.0, 6.0]])
-    assert untrained_scores(row, depth=4, layers=3, heads=2).tolist() == [3.0]
 
 
 def test_question_rows_reads_all_question_rows_and_not_the_last_alone():

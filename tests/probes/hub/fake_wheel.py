@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from tamis.probes.hub.catalog import Terms, WheelPin, ZooEntry
@@ -44,6 +45,19 @@ TERMS = Terms(
     conditions=("It asks nothing of anybody.",),
     members=("*/data/TERMS.txt",),
 )
+
+
+def without_terms(entry: ZooEntry) -> ZooEntry:
+    """The model in parts without its first wheel, so that each of its wheels has a piece."""
+    first, *parts = entry.parts
+    return replace(
+        entry,
+        distribution=first.distribution,
+        wheel_sha256=first.wheel_sha256,
+        first_piece=first.member,
+        parts=tuple(parts),
+        terms=None,
+    )
 
 
 def build_in_parts(folder: Path, gguf: bytes, pieces: int = 3) -> tuple[ZooEntry, Path]:

