@@ -52,8 +52,10 @@ class RemoteService:
         contents = [m.get("content") for m in answer.get("messages", ()) if m["role"] == "tool"]
         if len(contents) != len(outputs) or not all(isinstance(text, str) for text in contents):
             raise ServiceRefused(f"{self.url} returned other texts than it was sent")
-        for warning in answer.get("warnings") or ():
-            warn(str(warning))
+        for warning in map(str, answer.get("warnings") or ()):
+            # of fields that are sent in any case, the user knows nothing
+            if not warning.startswith(tuple(f"{name} has no effect" for name in fields)):
+                warn(warning)
         return [
             output.text if output.text.strip() and not content.strip() else content
             for output, content in zip(outputs, contents, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
@@ -52,7 +53,6 @@ from tamis.service.http.schemas.dialects.token_company import (
 from tamis.service.http.schemas.errors import ErrorDetail
 from tamis.service.http.schemas.explain import (
     ExplainRequest,
-    Explanation,
     budget_selections,
     build_explanation,
 )
@@ -292,28 +292,26 @@ class _QuestionCall:
 
     def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
         """The compression, and what the metrics count of it."""
-        if not self.all_units:
-            return self._compress(prepared, queued)[0]
-        with self.state.running.follow(*self.sender, queued):
-            return self._explain(prepared, queued)
+        running = self.state.running
+        with running.follow(*self.sender, queued) if self.all_units else nullcontext():
+            timed_result = run_with_deadline(prepared)
+            found = self._answer(prepared, queued, timed_result)
+            if not (self.all_units and isinstance(self.body, ExplainRequest)):
+                return found
+            compression = prepared.compression
+            selections = budget_selections(timed_result, compression, self.body.selections)
+            limit = compression.budget.tokens(compression.tokens_in)
+            return build_explanation(found, self.body, compression.counter, limit, selections)
 
-    def _explain(self, prepared: PreparedJob, queued: QueuedRequest) -> Explanation:
-        found, timed_result = self._compress(prepared, queued)
-        assert isinstance(self.body, ExplainRequest)
-        selections = budget_selections(timed_result, prepared.compression, self.body.selections)
-        limit = prepared.compression.budget.tokens(prepared.compression.tokens_in)
-        return build_explanation(found, self.body, prepared.compression.counter, limit, selections)
-
-    def _compress(
-        self, prepared: PreparedJob, queued: QueuedRequest
-    ) -> tuple[Compression, TimedResult]:
+    def _answer(
+        self, prepared: PreparedJob, queued: QueuedRequest, timed_result: TimedResult
+    ) -> Compression:
         methods, metrics, body, job = (
             self.state.methods,
             self.state.metrics,
             self.body,
             prepared.job,
         )
-        timed_result = run_with_deadline(prepared)
         result = timed_result.result
         waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
         metrics.observe_stages({**result.timings_ms, **waited})
@@ -341,7 +339,7 @@ class _QuestionCall:
             found.warnings.append(warning)
         if raw := raw_html_warning(texts):
             found.warnings.append(raw)
-        return found, timed_result
+        return found
 
 
 def _whole_documents(call: _QuestionCall, why: str) -> Compression:
