@@ -12,7 +12,7 @@ QUESTION := May allow_origins be a wildcard when allow_credentials is True?
 SHARED_OUT := -n $(or $(WORKERS),auto) --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot docs typescript-types dist release-check bench bench-gpu peers clean
+.PHONY: help setup models demo types check format test coverage test-data test-integrations soak chaos mutations image chroot screenshots docs typescript-types dist release-check bench bench-gpu peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,9 @@ image: ## the image of the service, with docker (TARGET=cuda for GPUs)
 chroot: ## the image's steps where there is no engine, then the smoke test; as root
 	python3 -m tests.deploy.chroot build deploy/Dockerfile --target cpu
 	python3 -m tests.deploy.chroot run deploy/Dockerfile --target cpu
+
+screenshots: models ## the pictures of the page and the terminal, into docs/; needs chromium
+	$(BIN)/python -m tests.screenshots
 
 docs: setup types ## the site, into site/; every warning is an error
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -53,7 +53,10 @@ BELOW = {
         *("probes", "compressors"),
         *("service/documents", "service/files", "service/api"),
     },
-    "service/agents": {"probes", "compressors", "retrieval", "service/files", "service/api"},
+    "service/agents": {
+        *("probes", "compressors", "retrieval"),
+        *("service/documents", "service/files", "service/api"),
+    },
     "service/integrations": {
         *("probes", "compressors", "retrieval"),
         *("service/files", "service/api", "service/http", "service/agents"),

@@ -168,13 +168,14 @@ def candidate_cosines(cosines: Tensor, candidates: Tensor) -> Tensor:
     """The cosines of the candidates, and a low one for all other units, `[U]`.
 
     Args:
-        cosines: `[U]`; those of other units are not looked at. A candidate without one is such a
-            unit: features that were kept in fp16 may choose another unit at the edge.
+        cosines: `[U]`; those of other units are not looked at. A candidate's is not a number where
+            a reading was kept, and its features, rounded, make a candidate of a unit that the
+            encoder did not read.
     """
-    candidates = candidates[cosines[candidates].isfinite()]
-    known = cosines[candidates]
+    read = candidates[~cosines[candidates].isnan()]
+    known = cosines[read]
     filled = torch.full_like(cosines, float(known.quantile(_FILL_QUANTILE)))
-    filled[candidates] = known
+    filled[read] = known
     return filled
 
 

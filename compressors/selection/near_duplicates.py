@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from copy import copy
 from heapq import nsmallest
 
 from tamis.probes.segmentation.terms import words
@@ -26,6 +27,12 @@ class NearDuplicates:
         self._words = [frozenset(words(text)) for text in texts]
         self._texts_with = Counter(word for words in self._words for word in words)
         self._kept_by_word: dict[str, set[int]] = defaultdict(set)
+
+    def empty_copy(self) -> NearDuplicates:
+        """The same texts, none of them kept."""
+        twin = copy(self)
+        twin._kept_by_word = defaultdict(set)
+        return twin
 
     def add(self, u: int) -> None:
         """Adds text `u` to the kept ones."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from heapq import nsmallest
 from itertools import pairwise
 
@@ -45,9 +46,7 @@ class BudgetPacker:
         self, renderer: Renderer, counter: TextTokenizer, limit: float, mandatory: set[int]
     ) -> None:
         self.renderer, self.counter = renderer, counter
-        self.limit, self.mandatory = limit, mandatory
-        self.kept_units: set[int] = set()
-        self.used_tokens = 0
+        self.mandatory = mandatory
         everything = range(len(renderer.units))
         self.unit_tokens = counter.count_many([renderer.text_with_space(u) for u in everything])
         self._prefix_tokens_cache: dict[str, int] = {}
@@ -62,6 +61,20 @@ class BudgetPacker:
             else None
         )
         self.sections = Sections(renderer.units, renderer.passages)
+        self._start_empty(limit)
+
+    def with_limit(self, limit: float) -> BudgetPacker:
+        """An empty packer of the same units; what was counted of them is not counted again."""
+        twin = copy(self)
+        if self._near_duplicates:
+            twin._near_duplicates = self._near_duplicates.empty_copy()
+        twin._start_empty(limit)
+        return twin
+
+    def _start_empty(self, limit: float) -> None:
+        self.limit = limit
+        self.kept_units: set[int] = set()
+        self.used_tokens = 0
         self._kept_in_order: list[int] = []
         self._groups: list[tuple[tuple[int, ...], int]] = []
         self._too_long: set[int] = set()

@@ -59,33 +59,72 @@ def select(
         BudgetTooSmall: not even one unit fits.
         BadInput: a value is missing or not finite, or a rule cannot be followed.
     """
-    _check_values(values, len(units), "values", "units")
-    _check_values(passage_scores, len(passages), "passage scores", "passages")
-    if rules.order not in PLAIN_ORDERS and arrangement is None:
-        raise BadInput(f"order is {rules.order!r}; give original, score or edges, or arrangement")
-    ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
-    renderer = Renderer(passages, units, rules, ranking, arrangement)
-    mandatory = _mandatory_units(renderer, _protect_patterns(rules))
-    if not units:
-        return SelectedUnits((), "", 0)
-    tokens_in = 0
-    if budget.ratio is not None:
-        tokens_in = counter.count(render_without_citations(passages, units, rules))
-    limit = budget.tokens(tokens_in)
-    packer = BudgetPacker(renderer, counter, math.inf if limit is None else limit, mandatory)
-    candidates = sorted(range(len(units)), key=lambda u: (-values[u], u))
-    shown = mandatory | _units_of_best_passages(renderer, ranking)
-    candidates = [u for u in candidates if u in shown]
-    floor = -math.inf if budget.threshold is None else budget.threshold
-    eligible = [u for u in candidates if values[u] >= floor]
-    useful = eligible
-    if calibrated and not rules.fill and budget.threshold is None:
-        useful = [u for u in eligible if values[u] >= WORTHLESS] or eligible[:1]
-    _fill(packer, candidates, useful, ranking, budget.threshold is not None)
-    if not packer.kept_units and len(useful) < len(eligible):
-        useful = eligible  # nothing of use is short enough: the best that is
-        _fill(packer, candidates, useful, ranking, False)
-    return _make_selection(packer, candidates, useful, floor)
+    selector = Selector(
+        passages, units, values, passage_scores, rules, counter, arrangement, calibrated
+    )
+    return selector.select(budget)
+
+
+class Selector:
+    """Selects from the same values under several budgets; arguments as for `select`.
+
+    What does not depend on the budget is computed once.
+
+    Raises:
+        BadInput: a value is missing or not finite, or a rule cannot be followed.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        units: Sequence[Unit],
+        values: Sequence[float],
+        passage_scores: Sequence[float],
+        rules: Rules,
+        counter: TextTokenizer,
+        arrangement: Sequence[int] | None = None,
+        calibrated: bool = False,
+    ) -> None:
+        _check_values(values, len(units), "values", "units")
+        _check_values(passage_scores, len(passages), "passage scores", "passages")
+        if rules.order not in PLAIN_ORDERS and arrangement is None:
+            raise BadInput(
+                f"order is {rules.order!r}; give original, score or edges, or arrangement"
+            )
+        self.values, self.calibrated = values, calibrated
+        self.ranking = sorted(range(len(passages)), key=lambda p: (-passage_scores[p], p))
+        renderer = Renderer(passages, units, rules, self.ranking, arrangement)
+        mandatory = _mandatory_units(renderer, _protect_patterns(rules))
+        shown = mandatory | _units_of_best_passages(renderer, self.ranking)
+        ordered = sorted(range(len(units)), key=lambda u: (-values[u], u))
+        self.candidates = [u for u in ordered if u in shown]
+        self._packer = BudgetPacker(renderer, counter, math.inf, mandatory)
+
+    def select(self, budget: Budget) -> SelectedUnits:
+        """The units of highest value that fit into a budget, and their text.
+
+        Raises:
+            BudgetTooSmall: not even one unit fits.
+        """
+        renderer, values, candidates = self._packer.renderer, self.values, self.candidates
+        if not renderer.units:
+            return SelectedUnits((), "", 0)
+        rules, tokens_in = renderer.rules, 0
+        if budget.ratio is not None:
+            whole = render_without_citations(renderer.passages, renderer.units, rules)
+            tokens_in = self._packer.counter.count(whole)
+        limit = budget.tokens(tokens_in)
+        packer = self._packer.with_limit(math.inf if limit is None else limit)
+        floor = -math.inf if budget.threshold is None else budget.threshold
+        eligible = [u for u in candidates if values[u] >= floor]
+        useful = eligible
+        if self.calibrated and not rules.fill and budget.threshold is None:
+            useful = [u for u in eligible if values[u] >= WORTHLESS] or eligible[:1]
+        _fill(packer, candidates, useful, self.ranking, budget.threshold is not None)
+        if not packer.kept_units and len(useful) < len(eligible):
+            useful = eligible  # nothing of use is short enough: the best that is
+            _fill(packer, candidates, useful, self.ranking, False)
+        return _make_selection(packer, candidates, useful, floor)
 
 
 def _fill(

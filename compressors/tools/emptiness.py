@@ -8,11 +8,14 @@ from tamis.compressors.tools.types import CompressedToolOutput
 
 
 def shows_source(found: CompressedToolOutput, source: str) -> bool:
-    """Whether there is more in it than markers, white space, and the brackets of JSON unmarked.
+    """Whether there is more in it than markers, brackets, and JSON with unmarked omissions.
 
     `[]` in place of a long array would read as if there had been nothing in it.
     """
-    return bool(found.kept and found.text.strip()) and not (found.warnings and is_json(source))
+    says_something = any(
+        character.isalnum() for start, stop in found.kept for character in source[start:stop]
+    )
+    return says_something and not (found.warnings and is_json(source))
 
 
 def is_json(text: str) -> bool:

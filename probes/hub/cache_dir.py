@@ -30,6 +30,11 @@ def models_root(root: Path | str | None = None) -> Path:
     return Path(root)
 
 
+def passages_folder(root: Path | None = None) -> Path:
+    """The folder of cached passages in a cache folder of tamis; None stands for the user's own."""
+    return (root or cache_home()) / "passages"
+
+
 def set_home_source(source: Callable[[], Path | None] | None) -> None:
     """Sets the function that names the cache folder; it is called every time.
 

@@ -76,13 +76,18 @@ HOOK_AGENTS = {
 
 
 def hook_answer(
-    agent: str, event: bytes, shortening: Shortening, skipped: Sequence[str] = SKIPPED_TOOLS
+    agent: str,
+    event: bytes,
+    shortening: Shortening,
+    skipped: Sequence[str] = SKIPPED_TOOLS,
+    warn: Callable[[str], object] = lambda warning: None,
 ) -> bytes | None:
     """The answer to an event; None where the result stays as it is.
 
     Args:
         event: the JSON object that the agent sent.
         skipped: names or patterns (`mcp__*`) of tools to leave alone.
+        warn: gets each warning.
 
     Raises:
         BadInput: the event is not the JSON object of a `PostToolUse`.
@@ -99,7 +104,7 @@ def hook_answer(
     texts = result_texts(holder)
     arguments = json.dumps(given.get("tool_input"), ensure_ascii=False)
     outputs = [ToolOutput(text.text, name, arguments) for text in texts]
-    shortened = shortening.apply(outputs, _question(given))
+    shortened = shortening.apply(outputs, _question(given), warn)
     if not replace_texts(texts, shortened):
         return None
     if persisted is not None:

@@ -6,7 +6,7 @@ A hook starts for every call of a tool, and httpx takes longer to import than BM
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
@@ -33,11 +33,16 @@ class RemoteService:
     timeout_s: float
 
     def shorten(
-        self, outputs: Sequence[ToolOutput], question: str | None, **fields: Any
+        self,
+        outputs: Sequence[ToolOutput],
+        question: str | None,
+        warn: Callable[[str], object] = lambda warning: None,
+        **fields: Any,
     ) -> list[str]:
         """The texts of the outputs as `POST /v1/compress` with `messages` returns them.
 
         Args:
+            warn: gets each warning of the answer.
             fields: of the request; those that are None are left to the service.
 
         Raises:
@@ -47,6 +52,10 @@ class RemoteService:
         contents = [m.get("content") for m in answer.get("messages", ()) if m["role"] == "tool"]
         if len(contents) != len(outputs) or not all(isinstance(text, str) for text in contents):
             raise ServiceRefused(f"{self.url} returned other texts than it was sent")
+        for warning in map(str, answer.get("warnings") or ()):
+            # of fields that are sent in any case, the user knows nothing
+            if not warning.startswith(tuple(f"{name} has no effect" for name in fields)):
+                warn(warning)
         return [
             output.text if output.text.strip() and not content.strip() else content
             for output, content in zip(outputs, contents, strict=True)

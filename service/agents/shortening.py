@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,12 @@ class Shortening:
             return Budget(ratio=RATIO)
         return Budget(self.max_tokens, self.ratio)
 
-    def apply(self, outputs: Sequence[ToolOutput], question: str | None = None) -> list[str]:
+    def apply(
+        self,
+        outputs: Sequence[ToolOutput],
+        question: str | None = None,
+        warn: Callable[[str], object] = lambda warning: None,
+    ) -> list[str]:
         """The texts of the outputs, shortened where they are large enough.
 
         One of which nothing but markers would be left stays whole.
@@ -70,6 +75,7 @@ class Shortening:
         Args:
             question: what the user wants to know, if anything; the call that made an output is part
                 of its question in any case.
+            warn: gets each warning, once.
 
         Raises:
             TamisError: and its kinds: an unknown method, a missing model, a service that refuses.
@@ -86,13 +92,18 @@ class Shortening:
                 ratio=self.budget.ratio,
                 language=_LANGUAGE,
                 config={"min_tokens_to_compress": self.min_tokens},
+                warn=warn,
             )
         from tamis.compressors.tools.emptiness import shows_source
+
+        shortened = self.compress(outputs, question)
+        for warning in dict.fromkeys(warning for found in shortened for warning in found.warnings):
+            warn(warning)
 
         # a marker alone, without a way to what it stands for, leaves nothing of a single long line
         return [
             found.text if shows_source(found, output.text) else output.text
-            for found, output in zip(self.compress(outputs, question), outputs, strict=True)
+            for found, output in zip(shortened, outputs, strict=True)
         ]
 
     def compress(

@@ -50,15 +50,15 @@ class AgentTools:
     ) -> str:
         """Keeps the sentences of documents that answer a question, verbatim.
 
-        Each document that keeps something begins with its number or path, and an id for `retrieve`
-        where sentences were left out.
+        Files of HTML, PDF and DOCX are read as what they show. Each document that keeps something
+        begins with its number or path, and an id for `retrieve` where sentences were left out.
         """
         from tamis.compressors.pipeline.results import per_passage
         from tamis.compressors.rules import DEFAULT_RULES
         from tamis.service.api.compress import compress, counter_of
 
         names = [f"document {i}" for i in range(len(documents))] + list(paths)
-        texts = [*documents, *(self._read_file(path) for path in _check_paths(paths))]
+        texts = [*documents, *(self._read_page(path) for path in _check_paths(paths))]
         _check_documents(texts)
         tokenizer = "proxy" if method_info(self.method).needs_proxy else "estimate"
         result = compress(
@@ -88,7 +88,7 @@ class AgentTools:
         """Shortens what a command printed: errors first, whole lines, omissions marked."""
         if bool(text) == bool(path):
             raise BadInput("give text, or path, and not both")
-        source = text or self._read_file(path)
+        source = text or _decode(self._read_file(path), path)
         key = self._keep(source)
         [found] = Shortening(max_tokens, ratio).compress(
             [ToolOutput(source, command or None)],
@@ -155,11 +155,22 @@ class AgentTools:
     def _omission_note(self, text: str, kept: str) -> str:
         return "" if kept.strip() == text.strip() else f", shortened; id {self._keep(text)}"
 
-    def _read_file(self, path: str) -> str:
-        """A text file below the folder.
+    def _read_page(self, path: str) -> str:
+        """The text of a file below the folder; of HTML, PDF and DOCX what it shows.
 
         Raises:
-            BadInput: there is no folder, or the path leads out of it; no file, or no text.
+            BadInput: as `_read_file`; or it cannot be read so. MissingExtra: a PDF or DOCX, without
+                the package for it.
+        """
+        from tamis.service.documents.document_text import read_document
+
+        return read_document(self._read_file(path), path).text
+
+    def _read_file(self, path: str) -> bytes:
+        """The content of a file below the folder.
+
+        Raises:
+            BadInput: there is no folder, or the path leads out of it; or no file.
         """
         if self.folder is None:
             raise BadInput("files may not be named here; start tamis mcp with --folder DIR")
@@ -172,9 +183,18 @@ class AgentTools:
         if not file.is_file() or file.stat().st_size > _MAX_FILE_BYTES:
             raise BadInput(f"{path} is no file of at most {_MAX_FILE_BYTES:,} bytes below {root}")
         try:
-            return file.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
+            return file.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"{path} cannot be read ({error.strerror}); check its permissions"
+            ) from error
+
+
+def _decode(data: bytes, path: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
 
 
 def _check_paths(paths: Sequence[str]) -> Sequence[str]:

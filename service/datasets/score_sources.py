@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from tamis.compressors import registry
-from tamis.compressors.method import Scorer
-from tamis.compressors.types import Scores
+from tamis.compressors.method import MethodInfo, Scorer, ranks_from_scores
+from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.model.encoder import CachedEncoder
@@ -61,6 +61,25 @@ class TimedSource:
         clock = time.perf_counter()
         scores = self.scorer.scores(question, passages, units)
         return TimedScores(scores, (time.perf_counter() - clock) * 1e3)
+
+
+class SourceScorer:
+    """A source as a scorer, so that a compressor can select by kept readings."""
+
+    def __init__(self, info: MethodInfo, source: ScoreSource) -> None:
+        self.info, self.source = info, source
+
+    def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
+        """The scores of every unit, from this run or an earlier one."""
+        return self.source.score_case(question, passages, units).scores
+
+    def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
+        """Passages by their best unit."""
+        return ranks_from_scores(self.scores(question, passages, units))
+
+    def coverage_threshold(self, coverage: float, cautious: bool = False) -> float | None:
+        """None: a source knows no calibration."""
+        return None
 
 
 class TwoStepSource:

@@ -88,6 +88,7 @@ class EngineReader:
             PromptJob(request, p, want, template, self._job_tokens(p, want), answers)
             for p in prompts
         ]
+        request.tokens_to_read += sum(job.tokens for job in jobs)
         request.send_faults_to(answers)
         self.queue.put(request, jobs)
         for job in jobs:

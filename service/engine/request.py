@@ -45,6 +45,8 @@ class QueuedRequest:
             was read until then.
         completed: prompts that were read, with their signals; kept only where there is a deadline.
         queue_ms, forward_ms: time spent so far waiting and in forward passes.
+        tokens_to_read: tokens of the prompts that it gave to the model so far. tokens_read: of
+            those, the ones that were read.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
         expires: when the service's time limit ends it; None for never.
         key: what is the same when its client sends it again.
@@ -59,6 +61,8 @@ class QueuedRequest:
     completed: list[tuple[Prompt, Signal]] = field(default_factory=list)
     queue_ms: float = 0.0
     forward_ms: float = 0.0
+    tokens_to_read: int = 0
+    tokens_read: int = 0
     submitted_at: float | None = None
     fault: Refused | None = None
     expires: float | None = None
@@ -143,6 +147,7 @@ class QueuedRequest:
             raise OutOfTime("the deadline came before everything was read") from None
         if isinstance(answer, Exception):
             raise answer
+        self.tokens_read += job.tokens
         if self.deadline is not None:
             self.completed.append((job.prompt, answer))
         return answer

@@ -16,6 +16,7 @@ from tamis.probes.text import Passage
 from tamis.service.documents.decoding import STDIN, display_name
 from tamis.service.documents.document_text import (
     DOCUMENT_SUFFIXES,
+    HTML_SUFFIXES,
     TEXT_SUFFIXES,
     DocumentText,
     InputFormat,
@@ -209,7 +210,7 @@ def _add_input(
     try:
         document = read_document(data, name, options.encoding, options.input_format)
     except (BadInput, MissingExtra) as error:
-        if not in_folder or _suffix(name) not in DOCUMENT_SUFFIXES:
+        if not in_folder or _suffix(name) not in (*DOCUMENT_SUFFIXES, *HTML_SUFFIXES):
             raise
         found.skipped[Path(name)] = str(error)
         return

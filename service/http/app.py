@@ -42,6 +42,7 @@ from tamis.service.http.routes import (
     about,
     base,
     compress,
+    explain,
     highlight,
     kept_results,
     rerank,
@@ -104,7 +105,8 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             choice = await asyncio.to_thread(proxy_choice, settings)
-            served = replace(settings, proxy=choice.proxy)
+            cache_bytes = settings.cache_bytes_for(len(keyring.keys))
+            served = replace(settings, proxy=choice.proxy, cache_bytes=cache_bytes)
             state = await asyncio.to_thread(ServiceState.start, served, metrics, reader)
         except TamisError as error:
             app.state.failure = error  # `server.run` raises it again
@@ -112,7 +114,12 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         app.state.service_state = state
         if choice.warning:
             log.warning("another proxy would keep more", warning=choice.warning)
-        log.info("ready", proxy=served.proxy, methods=len(state.methods.names))
+        log.info(
+            "ready",
+            proxy=served.proxy,
+            methods=len(state.methods.names),
+            cache_bytes=served.cache_bytes,
+        )
         yield
         finished = await asyncio.to_thread(state.close)
         if upstream is not None:
@@ -132,7 +139,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
         separate_input_output_schemas=False,
         telemetry=_NO_TELEMETRY,
     )
-    for part in (compress, highlight, retrieve, rerank, search, about):
+    for part in (compress, explain, highlight, retrieve, rerank, search, about):
         app.include_router(part.routes)
     _mount_web_page(app)
     _add_error_handlers(app)

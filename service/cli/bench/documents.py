@@ -12,7 +12,8 @@ import typer
 from tamis.service.cli.display.bars import add_bar, record_bars
 from tamis.service.cli.display.console import make_console
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.bench_options import SHARP, ProxyName, parse_list
+from tamis.service.cli.options.bench_options import SHARP, ProxyName, ReadingsFolder, parse_list
+from tamis.service.cli.options.probe_options import readings_folder
 from tamis.service.cli.options.target_files import check_targets, write_json
 
 DEFAULT_MANUALS = Path("examples/manuals")
@@ -23,7 +24,8 @@ EPILOG = """
 
 Each question gets the six chunks of 4,000 characters of its manual that are most like it by BM25.
 An answer is kept when 90 % of its visible characters are. Shares are of the answers that the chunks
-hold. `tokens/answer` are the tokens of all outputs, by answer kept.
+hold. `tokens/answer` are the tokens of all outputs, by answer kept. Readings are kept, so a second
+run only selects; `--json` names each answer that was not kept, with the ranks of its units.
 """
 
 
@@ -43,24 +45,35 @@ def documents(
         str, typer.Option(help="Converters whose texts are read, with commas.")
     ] = "get_text,markdownify,html2text,trafilatura",
     proxy: ProxyName = SHARP,
+    cache: ReadingsFolder = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures here.")
     ] = None,
 ) -> None:
     """Count the answers kept from real manuals, and the units that stop in mid-sentence."""
-    from tamis.service.api.compress import compressor, counter_of
+    from tamis.compressors.pipeline.compression import Compressor
+    from tamis.compressors.registry import method_info
+    from tamis.service.api.compress import counter_of
+    from tamis.service.datasets.score_sources import SourceScorer
     from tamis.service.evaluation.documents.cases import (
         document_cases,
         load_pages,
         load_questions,
     )
     from tamis.service.evaluation.documents.figures import method_figures, segmentation_figures
+    from tamis.service.evaluation.evidence.panel import build_panel
     from tamis.service.evaluation.evidence.tally import environment_facts
 
     check_targets(json_file)
     pages, questions = load_pages(data), load_questions(data, limit)
     counter = counter_of("proxy", proxy)
-    built = {name: compressor(name, proxy, counter) for name in parse_list(methods, "methods")}
+    sources = build_panel(
+        parse_list(methods, "methods"), proxy, readings_folder(cache)
+    ).panel.sources
+    built = {
+        name: Compressor(SourceScorer(method_info(name), source), name, counter)
+        for name, source in sources.items()
+    }
     found: dict[str, Any] = {}
     with record_bars() as progress:
         for form in parse_list(formats, "formats"):

@@ -25,7 +25,8 @@ EPILOG = """
 
 `tamis ask-context docs.index -q "How are keys rotated?" --where lang=en --json`
 
-`tamis ask-context docs.index -q "..." --cache keys/` reads no chunk twice
+A chunk that was read for one question is not read again for the next: `tamis cache stats` shows
+what is kept, `--no-cache` keeps nothing.
 
 An index built with `--keep-kv` reads no chunk at all: its answers say `warm`.
 """
@@ -43,8 +44,13 @@ def ask_context(
     method: opt.Method = DEFAULT,
     proxy: opt.Proxy = AUTO,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder where what was read is kept for the next question.")
+        Path | None,
+        typer.Option(
+            help="Folder where what was read is kept for the next question. Default: passages/ in "
+            "the cache folder of tamis, up to 2 GiB; the least recently used go first."
+        ),
     ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
     json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     offline: opt.Offline = False,
@@ -56,7 +62,7 @@ def ask_context(
     from tamis.service.api.ask_context import language_of
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod
-    from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_cache
+    from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
 
     models = models_folder(root)
     # the keys of an index are compared by the model that made them, whatever scores the sentences
@@ -74,7 +80,7 @@ def ask_context(
         method=method,
         proxy=proxy,
         root=models,
-        cache=open_cache(cache),
+        cache=open_default_cache(cache, no_cache, root),
     )
     if json:
         typer.echo(dump_json(context_json(question, result)))

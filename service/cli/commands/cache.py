@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tamis.probes.errors import BadInput
-from tamis.probes.hub.cache_dir import cache_home
+from tamis.probes.hub.cache_dir import passages_folder
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 EPILOG = """
 **Examples**
 
-`tamis compress docs/ -q "How are keys rotated?" --cache ~/.cache/tamis/passages` fills it
+`tamis compress docs/ -q "How are keys rotated?" --cache ~/.cache/tamis/passages` fills it, and so
+does `tamis ask-context`, up to 2 GiB
 
 `tamis cache stats` shows how much is kept, of which models
 
@@ -47,11 +48,6 @@ Folder = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def passages_folder(root: Path | None) -> Path:
-    """The folder of cached passages in a cache folder; None stands for the user's own."""
-    return (root or cache_home()) / "passages"
 
 
 @app.command("stats")

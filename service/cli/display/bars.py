@@ -24,11 +24,13 @@ from tamis.probes.hub import zoo
 
 
 class RateColumn(ProgressColumn):
-    """A column with the records per second."""
+    """A column with the records done per second, or per minute where that is below one."""
 
     def render(self, task: Task) -> Text:
-        """The recent speed, or a dash."""
-        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", "progress.data.speed")
+        """The speed since the start, which holds off a terminal, too; a dash before the first."""
+        speed = task.completed / task.elapsed if task.completed and task.elapsed else 0.0
+        shown = f"{speed:.1f}/s" if speed >= 1 else f"{speed * 60:.1f}/min" if speed else "-/s"
+        return Text(shown, "progress.data.speed")
 
 
 def add_bar(progress: Progress, name: str, total: int) -> Callable[[int], None]:

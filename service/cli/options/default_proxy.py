@@ -57,6 +57,39 @@ def job_with_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
     return replace(job, proxy=choice.proxy)
 
 
+KEPT_DISK_BYTES = 2 << 30
+"""Of the folder that is kept without being asked for: some 140,000 tokens of the default proxy."""
+
+
+def open_default_cache(
+    folder: Path | None, no_cache: bool, root: Path | None
+) -> PassageCache | None:
+    """The cache in a folder or, bounded, in the user's own; None where it is not wanted.
+
+    One that cannot be written is done without, unless it was named.
+
+    Args:
+        root: the cache folder of tamis; None for the user's own.
+
+    Raises:
+        BadInput: a folder, and no cache is wanted; or the folder cannot be written.
+    """
+    from tamis.probes.errors import BadInput
+    from tamis.probes.hub.cache_dir import passages_folder
+    from tamis.probes.kv_cache.cache import PassageCache
+
+    if no_cache:
+        if folder is not None:
+            raise BadInput("--cache and --no-cache cannot both be followed; leave one out")
+        return None
+    if folder is not None:
+        return open_cache(folder)
+    try:
+        return PassageCache(folder=passages_folder(root), max_disk_bytes=KEPT_DISK_BYTES)
+    except BadInput:
+        return None
+
+
 def open_cache(folder: Path | None) -> PassageCache | None:
     """The passage cache in a folder; None without a folder.
 

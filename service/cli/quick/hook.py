@@ -10,7 +10,12 @@ from typing import Any, BinaryIO
 
 from tamis.service.agents.hook import HOOK_AGENTS, SKIPPED_TOOLS, hook_answer, hook_settings
 from tamis.service.cli.display.exit_codes import EXIT_REFUSED
-from tamis.service.cli.quick.options import SHORTENING, QuickOption, shortening_from
+from tamis.service.cli.quick.options import (
+    SHORTENING,
+    QuickOption,
+    print_warning,
+    shortening_from,
+)
 
 _SPARE_S = 5
 _NO_KEY = (
@@ -48,7 +53,8 @@ def run(agent: str, print_settings: bool, skip: list[str], **given: Any) -> int:
     stdin: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())
     try:
         shortening = shortening_from(given)
-        answer = hook_answer(agent, stdin.read(), shortening, (*SKIPPED_TOOLS, *skip))
+        skipped = (*SKIPPED_TOOLS, *skip)
+        answer = hook_answer(agent, stdin.read(), shortening, skipped, print_warning)
     except Exception as error:
         why = str(error) or type(error).__name__
         sys.stderr.write(f"tamis: {why}; the result stays as it is\n")

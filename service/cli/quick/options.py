@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -169,3 +170,8 @@ def _parameter(option: QuickOption) -> Any:
     value: Any = list[str] if option.kind is list else option.kind
     annotation: Any = Annotated[value if option.default is not None else value | None, shown]
     return inspect.Parameter(option.name, kind, default=option.default, annotation=annotation)
+
+
+def print_warning(warning: str) -> None:
+    """Writes a warning to standard error."""
+    sys.stderr.write(f"tamis: {warning}\n")

@@ -10,7 +10,12 @@ from tamis.compressors.tools.types import ToolOutput
 from tamis.probes.errors import BadInput
 from tamis.service.agents.shortening import Shortening
 from tamis.service.cli.display.exit_codes import EXIT_REFUSED
-from tamis.service.cli.quick.options import SHORTENING, QuickOption, shortening_from
+from tamis.service.cli.quick.options import (
+    SHORTENING,
+    QuickOption,
+    print_warning,
+    shortening_from,
+)
 
 MAX_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 16
@@ -56,7 +61,7 @@ def run(question: str | None, command: str | None, **given: Any) -> int:
 def _shorten(data: bytes, shortening: Shortening, command: str | None, asked: str | None) -> bytes:
     # bytes that are no UTF-8 come out as they came in
     text = data.decode("utf-8", "surrogateescape")
-    (short,) = shortening.apply([ToolOutput(text, command)], asked)
+    (short,) = shortening.apply([ToolOutput(text, command)], asked, print_warning)
     return short.encode("utf-8", "surrogateescape")
 
 

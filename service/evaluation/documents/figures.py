@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tamis.compressors.pipeline.compression import Compressor
@@ -24,6 +24,7 @@ class MethodCounts:
         units, mid_sentence, worthless: of the kept units all, those that stop in mid-sentence, and
             those whose probability is below the floor.
         tokens: of all outputs.
+        misses: for each answer that was not kept where it stands in the ranking.
     """
 
     held: int = 0
@@ -33,6 +34,7 @@ class MethodCounts:
     worthless: int = 0
     tokens: int = 0
     questions: int = 0
+    misses: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, case: DocumentCase, result: Compressed, calibrated: bool) -> None:
         """Adds one question."""
@@ -50,6 +52,8 @@ class MethodCounts:
         spans = [(k.start, k.stop) for k in result.kept if k.passage == passage]
         if is_covered(case.passages[passage].text, spans, start, stop):
             self.kept += 1
+        else:
+            self.misses.append(_miss(case, result))
 
     def figures(self) -> dict[str, Any]:
         """As JSON."""
@@ -63,7 +67,32 @@ class MethodCounts:
             "worthless": self.worthless,
             "tokens": round(self.tokens / max(1, self.questions), 1),
             "tokens_an_answer": round(self.tokens / self.kept, 1) if self.kept else None,
+            "misses": self.misses,
         }
+
+
+def _miss(case: DocumentCase, result: Compressed) -> dict[str, Any]:
+    """The units of an answer that was not kept whole.
+
+    `ranks` are their places by score, the best is 1; `kept` says which of them were kept.
+    """
+    assert case.answer is not None
+    passage, start, stop = case.answer
+    units, shown = result.units, {kept.unit for kept in result.kept}
+    own = [
+        u
+        for u, unit in enumerate(units)
+        if unit.passage == passage and unit.start < stop and start < unit.stop
+    ]
+    order = sorted(range(len(units)), key=lambda u: (-result.scores[u], u))
+    place = {u: rank for rank, u in enumerate(order, 1)}
+    return {
+        "id": case.id,
+        "units": own,
+        "ranks": [place[u] for u in own],
+        "scores": [round(result.scores[u], 4) for u in own],
+        "kept": [u in shown for u in own],
+    }
 
 
 def _is_cut(result: Compressed, u: int) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Path, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from tamis.compressors.registry import method_info
@@ -23,6 +23,7 @@ from tamis.service.http.routes.base import (
     create_router,
     error_responses,
     json_response,
+    log_entry,
     service_state,
 )
 from tamis.service.http.runtime.executor import run_while_connected
@@ -36,6 +37,7 @@ from tamis.service.http.schemas.about import (
     Model,
     ModelDetail,
     Models,
+    Progress,
     TeiToken,
     TeiTokenized,
     Tokenized,
@@ -47,6 +49,7 @@ from tamis.service.http.telemetry.metrics import CONTENT_TYPE
 
 routes = create_router()
 _STARTED_AT = int(time.time())
+_RequestId = Annotated[str, Path(pattern=r"^[\x21-\x7e]{1,128}$")]
 _UNREADY_RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"model": Health, "description": "The model is away, or the queue is full."}
 }
@@ -186,6 +189,27 @@ def _service_info(state: ServiceState) -> Info:
         tokenizers=methods.tokenizer_names,
         indexes=list(state.indexes),
         limits=Limits(**{name: getattr(settings, name) for name in Limits.model_fields}),
+    )
+
+
+@routes.get(
+    "/v1/progress/{request_id}",
+    response_model=Progress,
+    responses=error_responses(422, post=False),
+    summary="How far a request to /v1/explain has come",
+)
+async def progress(request_id: _RequestId, request: Request) -> Response:
+    """Of the request that the same API key sent with this `X-Request-Id`."""
+    owner = log_entry(request).key
+    found = service_state(request).running.find(owner, request_id)
+    if found is None:
+        return json_response(Progress(status="unknown", tokens=0, tokens_read=0))
+    return json_response(
+        Progress(
+            status="reading" if found.tokens_read else "waiting",
+            tokens=found.tokens_to_read,
+            tokens_read=found.tokens_read,
+        )
     )
 
 

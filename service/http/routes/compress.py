@@ -1,4 +1,4 @@
-"""`/v1/compress`, `/v1/compress/batch` and `/v1/explain`; includes the router of `/v1/expand`."""
+"""`/v1/compress` and `/v1/compress/batch`; includes the router of `/v1/expand`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, Request, Response
 from pydantic import Discriminator, Tag
 
-from tamis.compressors.rules import Budget
 from tamis.probes.errors import BadInput
 from tamis.service.api.spans import set_attributes
 from tamis.service.engine.errors import ClientDisconnected, Overloaded
@@ -55,9 +54,10 @@ from tamis.service.http.schemas.dialects.token_company import (
     input_answer,
 )
 from tamis.service.http.schemas.errors import ErrorDetail
-from tamis.service.http.schemas.explain import Explanation, build_explanation
+from tamis.service.http.schemas.explain import ExplainRequest
 from tamis.service.http.schemas.messages import CCR, MessagesAnswer, MessagesRequest
 
+R = TypeVar("R", bound=CompressRequest)
 MAX_CONCURRENT = 4
 """Questions or inputs of one call that are served at the same time."""
 routes = create_router()
@@ -127,43 +127,14 @@ async def _compress_each_question(body: CompressRequest, request: Request) -> li
     """One compression for each question."""
     state, entry = service_state(request), log_entry(request)
     questions = body.questions()
-    _check_limits(state, body, questions)
+    check_request_limits(state, body, questions)
     limits = state.executor.limits(body.timeout_ms)
-    body = await _with_extracted_texts(state, body, limits)
+    body = await with_extracted_texts(state, body, limits)
     shared = SharedDocuments()
     request_bytes.set(request_bytes.get() // len(questions))
-    work = [_compress_question(state, body, q, entry, limits, shared) for q in questions]
+    work = [compress_question(state, body, q, entry, limits, shared) for q in questions]
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
-
-
-@routes.post(
-    "/v1/explain",
-    response_model=Explanation,
-    responses=PASSTHROUGH_RESPONSES | error_responses(404),
-    summary="The same, with every sentence and its score",
-)
-async def explain(body: CompressRequest, request: Request) -> Response:
-    """Everything of `/v1/compress`, and every unit with span, score, kept and tokens."""
-    state, entry = service_state(request), log_entry(request)
-    if body.query is None:
-        body.questions()  # raises where neither or both are given
-    question = body.query or body.questions()[0]
-    _check_limits(state, body, [question])
-    limits = state.executor.limits(body.timeout_ms)
-    body = await _with_extracted_texts(state, body, limits)
-    found = await run_while_connected(
-        request.receive,
-        _compress_question(state, body, question, entry, limits, SharedDocuments(), all_units=True),
-    )
-    budget, counter = body.budget(), state.methods.counter(body.tokenizer)
-    limit = budget.tokens(found.usage.input_tokens) if isinstance(budget, Budget) else None
-
-    def answer() -> Response:
-        separator = body.rules().separator
-        return json_response(build_explanation(found, counter, separator, limit, body.threshold))
-
-    return await asyncio.to_thread(answer)  # it has every sentence, and counts them
 
 
 async def compress_all(request: Request, asked: list[CompressRequest]) -> list[Compression]:
@@ -178,9 +149,9 @@ async def compress_all(request: Request, asked: list[CompressRequest]) -> list[C
     began, work = time.monotonic(), []
     for body in asked:
         (question,) = body.questions()
-        _check_limits(state, body, [question])
+        check_request_limits(state, body, [question])
         limits = state.executor.limits(body.timeout_ms, began)
-        work.append(_compress_question(state, body, question, entry, limits, SharedDocuments()))
+        work.append(compress_question(state, body, question, entry, limits, SharedDocuments()))
     found: list[Compression] = await run_while_connected(request.receive, _gather_in_order(work))
     return found
 
@@ -208,14 +179,12 @@ async def compress_batch(body: CompressBatch, request: Request) -> Response:
     return await asyncio.to_thread(json_response, BatchResult(data=found))
 
 
-def _check_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
+def check_request_limits(state: ServiceState, body: CompressRequest, questions: list[str]) -> None:
     full_questions = [body.full_question(question) for question in questions]
     check_limits(state.settings, full_questions, len(body.documents), body.character_count())
 
 
-async def _with_extracted_texts(
-    state: ServiceState, body: CompressRequest, limits: TimeLimits
-) -> CompressRequest:
+async def with_extracted_texts(state: ServiceState, body: R, limits: TimeLimits) -> R:
     """The request with what its pages of HTML show, read in a thread if there are any."""
     if not body.html_documents():
         return body
@@ -261,12 +230,12 @@ async def _compress_batch_item(
                 "its own, or send queries to /v1/compress"
             )
         question = questions[0]
-        _check_limits(state, body, questions)
-        body = await _with_extracted_texts(state, body, limits)
+        check_request_limits(state, body, questions)
+        body = await with_extracted_texts(state, body, limits)
         shared = SharedDocuments()
         while True:
             try:
-                found = await _compress_question(state, body, question, entry, limits, shared)
+                found = await compress_question(state, body, question, entry, limits, shared)
                 return BatchItem(index=index, compression=found)
             except Overloaded as full:
                 await asyncio.sleep(min(full.retry_after_s or 1.0, 1.0))
@@ -281,18 +250,19 @@ async def _compress_batch_item(
         return BatchItem(index=index, error=detail)
 
 
-async def _compress_question(
+async def compress_question(
     state: ServiceState,
     body: CompressRequest,
     question: str,
     entry: RequestLogEntry,
     limits: TimeLimits,
     documents: SharedDocuments,
-    all_units: bool = False,
 ) -> Compression:
     """One question's compression."""
     method = state.methods.resolve_method(body.model, body.method)
-    call = QuestionCall(state, body, question, method, documents, all_units)
+    explains = isinstance(body, ExplainRequest)
+    sender = (entry.key, entry.id)
+    call = QuestionCall(state, body, question, method, documents, sender, explains)
     with request_span(state, "compress", body.model) as span:
         try:
             found = await state.executor.run_prepared(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from tamis.compressors.registry import method_info
@@ -14,7 +14,7 @@ from tamis.probes.segmentation.language import resolve_language
 from tamis.probes.tokenizers.named import approximation_warning
 from tamis.service.api.languages import served_language_warning
 from tamis.service.documents.document_text import raw_html_warning
-from tamis.service.engine.deadline import PreparedJob, prepare_job, run_with_deadline
+from tamis.service.engine.deadline import PreparedJob, TimedResult, prepare_job, run_with_deadline
 from tamis.service.engine.errors import OutOfTime
 from tamis.service.engine.request import QueuedRequest, current_request
 from tamis.service.http.runtime.executor import estimate_tokens
@@ -22,6 +22,11 @@ from tamis.service.http.runtime.state import ServiceState
 from tamis.service.http.schemas.base import new_id
 from tamis.service.http.schemas.compress import CompressRequest
 from tamis.service.http.schemas.compression import Compression, CompressionBuilder
+from tamis.service.http.schemas.explain import (
+    ExplainRequest,
+    budget_selections,
+    build_explanation,
+)
 
 _LATEST_TURN_S = 1.0
 """So long after the deadline a question may begin, whose units are then placed by their words."""
@@ -65,13 +70,19 @@ class SharedDocuments:
 
 @dataclass(frozen=True, slots=True)
 class QuestionCall:
-    """One question of a request, from its documents to its answer; each step runs in a thread."""
+    """One question of a request, from its documents to its answer; each step runs in a thread.
+
+    Attributes:
+        sender: the owner of its API key, and its request id.
+        all_units: whether the answer is an `Explanation`.
+    """
 
     state: ServiceState
     body: CompressRequest
     question: str
     method: str
     documents: SharedDocuments
+    sender: tuple[str, str]
     all_units: bool = False
 
     def prepare(self) -> PreparedJob:
@@ -105,13 +116,26 @@ class QuestionCall:
 
     def finish(self, prepared: PreparedJob, queued: QueuedRequest) -> Compression:
         """The compression, and what the metrics count of it."""
+        running = self.state.running
+        with running.follow(*self.sender, queued) if self.all_units else nullcontext():
+            timed_result = run_with_deadline(prepared)
+            found = self._answer(prepared, queued, timed_result)
+            if not (self.all_units and isinstance(self.body, ExplainRequest)):
+                return found
+            compression = prepared.compression
+            selections = budget_selections(timed_result, compression, self.body.selections)
+            limit = compression.budget.tokens(compression.tokens_in)
+            return build_explanation(found, self.body, compression.counter, limit, selections)
+
+    def _answer(
+        self, prepared: PreparedJob, queued: QueuedRequest, timed_result: TimedResult
+    ) -> Compression:
         methods, metrics, body, job = (
             self.state.methods,
             self.state.metrics,
             self.body,
             prepared.job,
         )
-        timed_result = run_with_deadline(prepared)
         result = timed_result.result
         waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
         metrics.observe_stages({**result.timings_ms, **waited})

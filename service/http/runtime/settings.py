@@ -19,6 +19,8 @@ PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["exact", "int8", "thin"]
+DEFAULT_CACHE_BYTES = 512 << 20
+"""About 35,000 tokens of the default proxy."""
 
 
 def knob(default: Any, text: str, panel: str, **bounds: float) -> Any:
@@ -124,8 +126,12 @@ class Settings:
         gt=0,
     )
 
-    cache_bytes: int = knob(
-        0, "Memory for passages that were read before; 0 for no cache.", "Cache", ge=0
+    cache_bytes: int | None = knob(
+        None,
+        "Memory for passages that were read before; 0 for no cache. Default: 512 MiB, and 0 where "
+        "keys have several owners.",
+        "Cache",
+        ge=0,
     )
     cache_folder: Path | None = knob(None, "Also keep them on disk, here.", "Cache")
     cache_storage: Storage = knob(
@@ -215,7 +221,7 @@ class Settings:
             BadInput: a cache folder or storage without a cache, tags without an upstream, or an
                 upstream without a key of its own beside keys of this service.
         """
-        if not self.cache_bytes and (self.cache_folder or self.cache_storage != "exact"):
+        if self.cache_bytes == 0 and (self.cache_folder or self.cache_storage != "exact"):
             raise BadInput(
                 "cache_folder and cache_storage say how passages are kept, and cache_bytes is 0, "
                 "so that none are; give cache_bytes, such as 2000000000, or leave them out"
@@ -232,6 +238,16 @@ class Settings:
                 "upstream_retrieval_tags are of chats that are forwarded, and there is no "
                 "upstream; give it, or send config.retrieval_tags with the messages"
             )
+
+    def cache_bytes_for(self, owners: int) -> int:
+        """The memory for passages that were read before.
+
+        By default none where keys have several owners: by timing, one could tell whether a passage
+        of another was read.
+        """
+        if self.cache_bytes is not None:
+            return self.cache_bytes
+        return DEFAULT_CACHE_BYTES if owners < 2 or self.cache_folder else 0
 
     @property
     def models(self) -> Path:

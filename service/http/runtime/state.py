@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.originals import OriginalStore
 from tamis.service.http.runtime.passage_cache import ServicePassageCache
+from tamis.service.http.runtime.progress import RunningRequests
 from tamis.service.http.runtime.result_cache import ResultCache
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.telemetry.metrics import Metrics
@@ -49,6 +50,7 @@ class ServiceState:
     indexes: dict[str, Any]
     originals: OriginalStore
     results: ResultCache
+    running: RunningRequests = field(default_factory=RunningRequests)
 
     @classmethod
     def start(

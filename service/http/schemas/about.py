@@ -130,3 +130,15 @@ class Tokenized(Response):
 
 class TeiTokenized(RootModel[list[list[TeiToken]]]):
     """The tokens of each input."""
+
+
+class Progress(Response):
+    """How far a request has come.
+
+    `unknown`: none of this id is being served, no longer or not yet. `waiting`: before the model.
+    Tokens are of the proxy; a method may read in several steps, so `tokens` may still grow.
+    """
+
+    status: Literal["unknown", "waiting", "reading"]
+    tokens: int
+    tokens_read: int

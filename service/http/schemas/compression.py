@@ -30,11 +30,15 @@ class SpanScore(Response):
 
 
 class UnitScore(Response):
-    """One unit (sentence, table row, code block): its span, score and tokens."""
+    """One unit (sentence, table row, code block): its span, score and tokens.
+
+    `next` is where the white space after it ends and the next unit of its document begins.
+    """
 
     index: int
     start: int
     end: int
+    next: int
     kind: str
     score: float | None
     kept: bool
@@ -244,13 +248,14 @@ class CompressionBuilder:
         return to_probability(source.score, self.timed_result.calibrated) if source.units else 0.0
 
     def _visible_span(self, u: int) -> tuple[int, int]:
-        unit = self.result.units[u]
+        start, stop = self.result.units[u].visible
+        return self._position(u, start), self._position(u, stop)
+
+    def _position(self, u: int, codepoint: int) -> int:
+        """A place in the text of a unit's document, in the unit of offsets that was asked for."""
         if not self.converters:  # code points, as they are
-            return unit.visible
-        converter = self.converters[unit.passage]
-        return converter.from_codepoints(unit.visible[0]), converter.from_codepoints(
-            unit.visible[1]
-        )
+            return codepoint
+        return self.converters[self.result.units[u].passage].from_codepoints(codepoint)
 
     def _span(self, u: int) -> SpanScore:
         start, end = self._visible_span(u)
@@ -265,6 +270,7 @@ class CompressionBuilder:
             index=u,
             start=start,
             end=end,
+            next=self._position(u, self.result.units[u].stop),
             kind=self.result.units[u].kind,
             score=self._score(u),
             kept=u in kept,

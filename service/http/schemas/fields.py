@@ -77,6 +77,12 @@ NOT_WITH_MESSAGES = {
 """Fields of our own requests that are refused beside `messages`, each with what to do."""
 
 _RERANK = ("model", "query", "documents", "top_n", "return_documents", "timeout_ms")
+_COMPRESS = (
+    *("model", "method", "query", "queries", "instruction", "history", "documents"),
+    *("max_tokens", "ratio", "threshold", "coverage", "adaptive", "tokenizer", "language"),
+    *("protect", "return", "offset_unit", "on_error", "timeout_ms", "priority", "shadow"),
+    *rule_names("http"),
+)
 REQUESTS: dict[str, RequestFields] = {
     "CohereRequest": RequestFields(
         "Cohere v2: `/v2/rerank`",
@@ -196,13 +202,11 @@ REQUESTS: dict[str, RequestFields] = {
         "The Token Company: `compression_settings`", ("aggressiveness",), warnings=_HEADER
     ),
     "CompressRequest": RequestFields(
-        "tamis: `/v1/compress`, `/v1/explain`",
-        (
-            "model", "method", "query", "queries", "instruction", "history", "documents",
-            "max_tokens", "ratio", "threshold", "coverage", "adaptive", "tokenizer", "language",
-            "protect", "return", "offset_unit", "on_error", "timeout_ms", "priority", "shadow",
-            *rule_names("http"),
-        ),
+        "tamis: `/v1/compress`", _COMPRESS, unused=("seed", "user"), warnings=REFUSED
+    ),
+    "ExplainRequest": RequestFields(
+        "tamis: `/v1/explain`",
+        (*_COMPRESS, "selections"),
         unused=("seed", "user"),
         warnings=REFUSED,
     ),

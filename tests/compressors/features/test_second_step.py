@@ -39,6 +39,9 @@ def test_units_that_were_not_read_have_a_low_cosine_of_those_that_were():
     cosines = torch.tensor([0.9, torch.nan, 0.1, 0.5, torch.nan])
     found = candidate_cosines(cosines, torch.tensor([0, 2, 3]))
     assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
+    # a candidate by rounded features, which the encoder did not read
+    found = candidate_cosines(cosines, torch.tensor([0, 1, 2, 3]))
+    assert found.tolist() == pytest.approx([0.9, 0.3, 0.1, 0.5, 0.3])
 
 
 def test_a_candidate_without_a_cosine_counts_as_one_that_was_not_read():

@@ -30,3 +30,16 @@ def test_lines_are_retrieved_by_the_numbers_in_their_marker(sign):
 def test_a_path_that_no_file_can_have_is_an_error_with_a_message(tmp_path):
     with pytest.raises(BadInput, match="is not a path"):
         AgentTools(folder=tmp_path).shorten(path="a\0b")
+
+
+def test_files_of_html_are_read_as_what_they_show(tmp_path):
+    rows = "".join(f"<li>Lamp {i} is white.</li>" for i in range(40))
+    page = f"<html><body><nav>Home</nav><p>The green lamp hums.</p><ul>{rows}</ul></body></html>"
+    (tmp_path / "lamps.html").write_text(page)
+    tools = AgentTools(method="lexical", folder=tmp_path)
+    shown = tools.compress("Which lamp hums?", paths=["lamps.html"], max_tokens=20)
+    assert "The green lamp hums." in shown
+    assert "<" not in shown.replace("[lamps.html", "")
+    key = re.search(r"id ([0-9a-f]{24})", shown)[1]
+    assert "Lamp 39 is white." in tools.retrieve(key)
+    assert "Home" not in tools.retrieve(key)

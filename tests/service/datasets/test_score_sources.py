@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tamis.compressors.method import best_unit_scores
+from tamis.compressors.methods.lead import Lead
 from tamis.compressors.reading.windows import Reading
 from tamis.compressors.types import Scores
 from tamis.probes.model.encoder import CachedEncoder
@@ -15,6 +16,7 @@ from tamis.service.datasets.case_readings import CaseReadings
 from tamis.service.datasets.reading_store import StoreKey
 from tamis.service.datasets.score_sources import (
     EmbeddingSource,
+    SourceScorer,
     StoredSource,
     TimedScores,
     TwoStepSource,
@@ -136,3 +138,11 @@ def test_a_case_with_texts_encoded_before_counts_as_cached():
     source = EmbeddingSource(EncodingMethod(), cached)
     assert not source.score_case(*CASE).cached
     assert source.score_case("Who left?", PASSAGES, UNITS).cached
+
+
+def test_a_source_selects_as_a_scorer_and_says_nothing_of_coverage():
+    source = CountingSource(0.1, 0.3, 0.2, 0.4)
+    scorer = SourceScorer(Lead.info, source)
+    assert scorer.scores(*CASE) == source.scores
+    assert scorer.rank(*CASE).values == source.scores.passages
+    assert scorer.coverage_threshold(0.9) is None

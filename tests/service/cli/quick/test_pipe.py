@@ -185,3 +185,18 @@ def test_one_line_that_does_not_fit_stays_whole():
     """A marker alone would leave nothing of it."""
     data = b"word " * 9000
     assert process("pipe", "--ratio", 0.3, input=data).stdout == data
+
+
+def test_warnings_are_lines_on_standard_error():
+    data = b"".join(b"step %d of the long way is done\n" % i for i in range(400))
+    done = process("pipe", "--max-tokens", 3, input=data)
+    assert done.returncode == 0
+    assert b"3 tokens" in done.stderr
+    assert done.stderr.startswith(b"tamis: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_an_array_of_one_long_text_stays_whole_where_only_a_marker_would_be_left():
+    data = json.dumps(["word " * 2000]).encode()
+    done = process("pipe", "--max-tokens", 100, input=data)
+    assert (done.returncode, done.stdout) == (0, data)

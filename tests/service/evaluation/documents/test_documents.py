@@ -72,5 +72,9 @@ def test_answers_that_are_kept_are_counted() -> None:
         assert row["questions"] == 5
         assert 0 <= row["kept"] <= row["held"] == held
         assert 0 < row["tokens"] <= 300
+        assert len(row["misses"]) == row["held"] - row["kept"]
+        for miss in row["misses"]:
+            assert len(miss["units"]) == len(miss["ranks"]) == len(miss["kept"]) > 0
+            assert not all(miss["kept"])
     all_kept = method_figures(cases, built, 10**6, done.append)
     assert {row["kept"] for row in all_kept.values()} == {held}

@@ -51,10 +51,17 @@ def test_every_knob_is_a_flag_and_a_variable_in_the_help(monkeypatch):
 def test_a_cache_without_room_is_refused_not_ignored(monkeypatch):
     monkeypatch.setenv("TAMIS_CACHE_FOLDER", "kept")
     with pytest.raises(BadInput, match="cache_bytes"):
-        load_settings()
+        load_settings({"cache_bytes": 0})
     assert load_settings({"cache_bytes": 1000}).cache_folder == Path("kept")
     with pytest.raises(BadInput, match="cache_storage"):
-        Settings(cache_storage="int8")
+        Settings(cache_storage="int8", cache_bytes=0)
+
+
+def test_passages_are_kept_by_default_within_bounds_unless_tenants_would_see_each_others():
+    assert Settings().cache_bytes_for(0) == Settings().cache_bytes_for(1) == 512 << 20
+    assert Settings().cache_bytes_for(2) == 0
+    assert Settings(cache_bytes=7).cache_bytes_for(2) == 7
+    assert Settings(cache_bytes=0).cache_bytes_for(0) == 0
 
 
 def test_variables_of_clients_and_of_compose_do_not_stop_a_service(monkeypatch):
