@@ -31,7 +31,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -62,8 +62,6 @@ from tamis.compressors.features.words import (
     hop_features,
     word_features,
 )
-from tamis.compressors.gate.estimates import Gate, Stage, choose_gate
-from tamis.compressors.gate.stages import Plan, read_in_stages
 from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod, best_unit_scores
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
@@ -75,6 +73,9 @@ from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
 from tamis.probes.text import Passage, Unit
+
+if TYPE_CHECKING:
+    from tamis.compressors.gate.estimates import Gate, Stage
 
 _TINY = 1e-9
 _MIN_UNITS = 16
@@ -256,6 +257,8 @@ class QuestionRows(TwoStepMethod):
             return read_windows(
                 self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
             )
+        from tamis.compressors.gate.stages import Plan, read_in_stages
+
         judge = WindowJudge(self, purpose, question, passages, units)
         plan = Plan(self.gate, stages, purpose == "isolated", judge, pool_question_rows)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
@@ -268,6 +271,8 @@ class QuestionRows(TwoStepMethod):
         """
         if gate is False or (gate == "auto" and self.probe is None):
             return None
+        from tamis.compressors.gate.estimates import choose_gate
+
         found = None
         if self.probe is not None:
             found = choose_gate(self.reader, "auto" if gate is True else gate, self.layers)
