@@ -32,7 +32,7 @@ COMMAND = (
     "May allow_origins be a wildcard when allow_credentials is True?",
     *("--max-tokens", "120", "--explain"),
 )
-SECONDS = 300
+SECONDS = 1200
 # without fonts from elsewhere, and without the buttons of a window
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {terminal_width} {terminal_height}">
 <style>
