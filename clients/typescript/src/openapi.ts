@@ -44,6 +44,23 @@ export interface components {
             search_units: number;
         };
         /**
+         * BudgetSelection
+         * @description What `/v1/compress` keeps under one budget, as a change to the budget before it.
+         *
+         *     `added` and `removed` are indexes of units; the first budget adds to nothing. `tokens` are those
+         *     of the joined text.
+         */
+        BudgetSelection: {
+            /** Added */
+            added: number[];
+            /** Max Tokens */
+            max_tokens: number;
+            /** Removed */
+            removed: number[];
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * CohereAnswer
          * @description Documents, best first.
          */
@@ -108,6 +125,8 @@ export interface components {
             relevant_spans?: components["schemas"]["RelevantSpans"] | null;
             /** Return Documents */
             return_documents?: boolean | ("true" | "True" | "false" | "False") | null;
+            /** Timeout Ms */
+            timeout_ms?: number | string | null;
             /** Top N */
             top_n?: number | string | null;
         } & {
@@ -261,11 +280,11 @@ export interface components {
             fill?: boolean;
             /**
              * Granularity
-             * @description What is kept or dropped as one: a sentence, a paragraph, list or table, or a word, where the method can score one.
+             * @description What is kept or dropped as one: a sentence, a paragraph, list or table, a document, such as one of many examples of a task, or a word, where the method can score one.
              * @default sentence
              * @enum {string}
              */
-            granularity?: "sentence" | "block" | "token";
+            granularity?: "sentence" | "block" | "document" | "token";
             /** History */
             history?: string[];
             /** Instruction */
@@ -379,7 +398,10 @@ export interface components {
         };
         /**
          * Coverage
-         * @description How much was read; `units_scored` is below `units` where the time did not suffice.
+         * @description How much was read to the end.
+         *
+         *     `units_scored` is below `units` where the time did not suffice, and where passages were left out
+         *     that cannot matter: by their words, or after the first layers.
          */
         Coverage: {
             /** Tokens Scored */
@@ -517,6 +539,8 @@ export interface components {
             query?: string | null;
             /** Spans */
             spans: components["schemas"]["Span"][];
+            /** Timeout Ms */
+            timeout_ms?: number | null;
         };
         /**
          * Expansion
@@ -533,8 +557,186 @@ export interface components {
             results: components["schemas"]["Expanded"][];
         };
         /**
+         * ExplainRequest
+         * @description As for `/v1/compress`, and for how many budgets the answer says what would be kept.
+         * @example {
+         *       "documents": [
+         *         "Keys are rotated every 90 days. Rooms are painted in spring."
+         *       ],
+         *       "max_tokens": 10,
+         *       "query": "How are keys rotated?"
+         *     }
+         */
+        ExplainRequest: {
+            adaptive?: components["schemas"]["AdaptiveBudget"] | null;
+            /**
+             * Answerable Floor
+             * @description Answerability below which the context counts as holding no answer, such as 0.3; at 0 it never does.
+             * @default 0
+             */
+            answerable_floor?: number;
+            /**
+             * Citations
+             * @description Shown before each passage, with {doc}, {id} and {unit}, such as '({doc})'.
+             */
+            citations?: string | null;
+            /**
+             * Context Window
+             * @description Also keep so many neighbours on both sides.
+             * @default 0
+             */
+            context_window?: number;
+            /** Coverage */
+            coverage?: number | null;
+            /**
+             * Dedup
+             * @description Leave out what shares this much of its words with a better one.
+             * @default 0.95
+             */
+            dedup?: number | null;
+            /** Documents */
+            documents: (string | components["schemas"]["Document"])[];
+            /**
+             * Elision
+             * @description Shown where sentences were left out, such as '…'.
+             */
+            elision?: string | null;
+            /**
+             * Fill
+             * @description Fill the budget, with what is most likely of no use, too.
+             * @default false
+             */
+            fill?: boolean;
+            /**
+             * Granularity
+             * @description What is kept or dropped as one: a sentence, a paragraph, list or table, a document, such as one of many examples of a task, or a word, where the method can score one.
+             * @default sentence
+             * @enum {string}
+             */
+            granularity?: "sentence" | "block" | "document" | "token";
+            /** History */
+            history?: string[];
+            /** Instruction */
+            instruction?: string | null;
+            /**
+             * Keep Tags
+             * @description Always keep what stands between `<keep>` and `</keep>`.
+             * @default false
+             */
+            keep_tags?: boolean;
+            /**
+             * Language
+             * @default auto
+             */
+            language?: string;
+            /** Max Tokens */
+            max_tokens?: number | null;
+            /** Method */
+            method?: string | null;
+            /** Model */
+            model?: string | null;
+            /**
+             * Offset Unit
+             * @default codepoint
+             * @enum {string}
+             */
+            offset_unit?: "codepoint" | "utf8" | "utf16";
+            /**
+             * On Error
+             * @default fail
+             * @enum {string}
+             */
+            on_error?: "fail" | "passthrough";
+            /**
+             * Order
+             * @description Of the passages in the output: as given, best first, best at both ends, or by a method of ordering (see `tamis methods`).
+             * @default original
+             * @enum {string}
+             */
+            order?: "original" | "score" | "edges" | "attention_sorting" | "attnrank" | "found_in_the_middle";
+            /**
+             * Priority
+             * @default 0
+             */
+            priority?: number;
+            protect?: components["schemas"]["Protect"] | null;
+            /** Queries */
+            queries?: string[] | null;
+            /** Query */
+            query?: string | null;
+            /** Ratio */
+            ratio?: number | null;
+            /**
+             * @default {
+             *       "spans": true,
+             *       "units": "none",
+             *       "documents": true,
+             *       "text": true
+             *     }
+             */
+            return?: components["schemas"]["Return"];
+            /**
+             * Seed
+             * @description Not used: the same request has the same answer.
+             */
+            seed?: number | null;
+            /**
+             * Selections
+             * @description Say what would be kept under about so many budgets, from the shortest unit to the whole context.
+             * @default 0
+             */
+            selections?: number;
+            /**
+             * Separator
+             * @description Between passages.
+             * @default
+             */
+            separator?: string;
+            /**
+             * Shadow
+             * @description Give the documents back whole; spans, kept and usage say what would be.
+             * @default false
+             */
+            shadow?: boolean;
+            /** Threshold */
+            threshold?: number | null;
+            /** Timeout Ms */
+            timeout_ms?: number | null;
+            /**
+             * Titles
+             * @description Show each passage's title before it.
+             * @default false
+             */
+            titles?: boolean;
+            /**
+             * Tokenizer
+             * @default proxy
+             */
+            tokenizer?: string;
+            /**
+             * Top N
+             * @description Keep text of the N best passages only.
+             */
+            top_n?: number | null;
+            /**
+             * Unanswerable
+             * @description What to return when the context seems to hold no answer: give a floor for that.
+             * @default best_effort
+             * @enum {string}
+             */
+            unanswerable?: "best_effort" | "nothing" | "pass_through";
+            /**
+             * User
+             * @description Not used, and not logged.
+             */
+            user?: string | null;
+        };
+        /**
          * Explanation
          * @description A compression with every unit, and the parameters to select again.
+         *
+         *     `selections` go from the smallest budget to the whole context. Null where none were asked for,
+         *     nothing was scored, or the context was found to hold no answer and a rule decided.
          */
         Explanation: {
             /** Answerability */
@@ -561,6 +763,8 @@ export interface components {
             /** Results */
             results: components["schemas"]["DocumentResult"][] | null;
             selection: components["schemas"]["Selection"];
+            /** Selections */
+            selections?: components["schemas"]["BudgetSelection"][] | null;
             /**
              * Status
              * @enum {string}
@@ -1149,6 +1353,8 @@ export interface components {
             text_1?: string | string[] | null;
             /** Text 2 */
             text_2?: string | string[] | null;
+            /** Timeout Ms */
+            timeout_ms?: number | string | null;
         } & {
             [key: string]: unknown;
         };
@@ -1222,6 +1428,8 @@ export interface components {
              * @enum {string}
              */
             search?: "auto" | "exact" | "graph" | "ivf";
+            /** Timeout Ms */
+            timeout_ms?: number | null;
             /** Where */
             where?: {
                 [key: string]: unknown;
@@ -1292,6 +1500,8 @@ export interface components {
         /**
          * UnitScore
          * @description One unit (sentence, table row, code block): its span, score and tokens.
+         *
+         *     `next` is where the white space after it ends and the next unit of its document begins.
          */
         UnitScore: {
             /** End */
@@ -1302,6 +1512,8 @@ export interface components {
             kept: boolean;
             /** Kind */
             kind: string;
+            /** Next */
+            next: number;
             /** Score */
             score: number | null;
             /** Start */
@@ -1342,6 +1554,7 @@ export interface components {
 export type AdaptiveBudget = components['schemas']['AdaptiveBudget'];
 export type ApiVersion = components['schemas']['ApiVersion'];
 export type BilledUnits = components['schemas']['BilledUnits'];
+export type BudgetSelection = components['schemas']['BudgetSelection'];
 export type CohereAnswer = components['schemas']['CohereAnswer'];
 export type CohereDocument = components['schemas']['CohereDocument'];
 export type CohereMeta = components['schemas']['CohereMeta'];
@@ -1358,6 +1571,7 @@ export type DocumentResult = components['schemas']['DocumentResult'];
 export type Expanded = components['schemas']['Expanded'];
 export type ExpandRequest = components['schemas']['ExpandRequest'];
 export type Expansion = components['schemas']['Expansion'];
+export type ExplainRequest = components['schemas']['ExplainRequest'];
 export type Explanation = components['schemas']['Explanation'];
 export type Health = components['schemas']['Health'];
 export type Info = components['schemas']['Info'];
