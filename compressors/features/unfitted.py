@@ -49,19 +49,23 @@ class UnfittedHeads:
         """The best induction heads of a proxy, or the middle of it where there is no profile.
 
         Args:
-            profile: of induction heads, or its path; `auto` is the one that ships, if one does.
+            profile: of induction heads, or its path; `auto` is the one that ships, if one does for
+                this revision and template.
 
         Raises:
             ProbeMismatch: the profile is of another model, revision or template.
             BadModelFile: it cannot be read.
         """
-        card = reader.card
-        if heads := induction_heads(card.name, profile):
-            choose_profile(profile, _BY, card.name).check(card, reader.layout.template.name)
+        card, template = reader.card, reader.layout.template.name
+        if found := _find_profile(card.name, profile):
+            if profile != "auto":
+                found.check(card, template)
+            heads = induction_heads(found)
             layers = [layer for layer, _ in heads]
-            return cls(min(layers), max(layers) + 1, heads)
-        first = int(_MIDDLE_OF_DEPTH[0] * card.layers)
-        return cls(first, max(first + 1, ceil(_MIDDLE_OF_DEPTH[1] * card.layers)))
+            fits = (found.revision, found.template, found.layers, found.heads)
+            if fits == (card.revision, template, card.layers, card.heads):
+                return cls(min(layers), max(layers) + 1, heads)
+        return cls(*_middle_layers(card.layers))
 
     def scores(self, features: Tensor, heads: int) -> Tensor:
         """The score of each unit, `[U]`.
@@ -77,18 +81,35 @@ class UnfittedHeads:
         return mean[:, self.first : self.stop].exp().mean((1, 2))
 
 
-def induction_heads(model: str, profile: HeadProfile | Path | str) -> tuple[Head, ...]:
-    """The best heads of a profile that are not too deep, best first; none without a profile.
+def unfitted_layers(model: str, profile: HeadProfile | Path | str) -> int | None:
+    """How many layers are enough, whether the profile fits the model or not; None without one.
 
     Args:
-        profile: a profile or its path; `auto` is the one that ships for the model, if one does.
+        profile: as for `UnfittedHeads.choose`.
 
     Raises:
         BadModelFile: it cannot be read.
     """
-    if profile == "auto" and not HeadProfile.is_shipped(_BY, model):
-        return ()
-    found = choose_profile(profile, _BY, model)
-    most = max(1, round(_INDUCTION_DEPTH * found.layers))
-    ranked = found.best(found.layers * found.heads)
+    found = _find_profile(model, profile)
+    if found is None:
+        return None
+    deepest = max(layer for layer, _ in induction_heads(found))
+    return max(deepest + 1, _middle_layers(found.layers)[1])
+
+
+def induction_heads(profile: HeadProfile) -> tuple[Head, ...]:
+    """The best heads of a profile that are not too deep, best first."""
+    most = max(1, round(_INDUCTION_DEPTH * profile.layers))
+    ranked = profile.best(profile.layers * profile.heads)
     return tuple(head for head in ranked if head[0] < most)[:HEADS]
+
+
+def _find_profile(model: str, profile: HeadProfile | Path | str) -> HeadProfile | None:
+    if profile == "auto" and not HeadProfile.is_shipped(_BY, model):
+        return None
+    return choose_profile(profile, _BY, model)
+
+
+def _middle_layers(depth: int) -> tuple[int, int]:
+    first = int(_MIDDLE_OF_DEPTH[0] * depth)
+    return first, max(first + 1, ceil(_MIDDLE_OF_DEPTH[1] * depth))

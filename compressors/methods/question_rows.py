@@ -54,7 +54,7 @@ from tamis.compressors.features.second_step import (
     second_step_features,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
-from tamis.compressors.features.unfitted import UnfittedHeads, induction_heads
+from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
 from tamis.compressors.features.words import (
     HOP_FEATURES,
     WORD_FEATURES,
@@ -182,8 +182,7 @@ class QuestionRows(TwoStepMethod):
         probe = _probe_of(model, options)
         if probe:
             return probe.card.layers
-        heads = induction_heads(model, options.get("profile", "auto"))
-        return 1 + max(layer for layer, _ in heads) if heads else None
+        return unfitted_layers(model, options.get("profile", "auto"))
 
     @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:

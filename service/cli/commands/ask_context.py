@@ -47,7 +47,8 @@ def ask_context(
         Path | None,
         typer.Option(
             help="Folder where what was read is kept for the next question. Default: passages/ in "
-            "the cache folder of tamis, up to 2 GiB; the least recently used go first."
+            "the cache folder of tamis, up to 2 GiB, the least recently used go first; none for an "
+            "index that keeps its chunks."
         ),
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
@@ -69,6 +70,9 @@ def ask_context(
     found = CorpusIndex.open(index, root=models)
     choice = choose_proxy(proxy, method, language_of(found), question, (), models)
     fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
+    kept = None
+    if cache is not None or no_cache or found.manifest.settings.kv is None:
+        kept = open_default_cache(cache, no_cache, root)  # else what the index keeps
     result = build_context(
         found,
         question,
@@ -80,7 +84,7 @@ def ask_context(
         method=method,
         proxy=proxy,
         root=models,
-        cache=open_default_cache(cache, no_cache, root),
+        cache=kept,
     )
     if json:
         typer.echo(dump_json(context_json(question, result)))

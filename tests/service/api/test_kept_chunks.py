@@ -143,7 +143,8 @@ def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
         built = tamis("index", "build", rows, "-o", home, "--chunk-chars", 300, *extra)
         assert built.exit_code == 0, built.output
         question = ("-q", "When was the old harbour of Malo closed?", "--max-tokens", 40)
-        done = tamis("ask-context", home, *question, "--json")
+        keep = ("--no-cache",) if kind == "cold" else ()
+        done = tamis("ask-context", home, *question, *keep, "--json")
         assert done.exit_code == 0, done.output
         answers[kind] = json.loads(done.stdout)
         assert answers[kind]["reading"] == kind

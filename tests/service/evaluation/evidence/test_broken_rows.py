@@ -67,4 +67,4 @@ def test_a_text_without_words_is_refused():
     run.settings = SelectorSettings((5,), ("exact",), ((0, 0),))
     none, places = torch.zeros(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64)
     with pytest.raises(BadInput, match="letter or a digit"):
-        next(run._cases(CapturedStates({}, {}, {}, none, places, places), 5))
+        next(run._cases(CapturedStates({}, {}, {}, none, places, places, places), 5))
