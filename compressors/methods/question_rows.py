@@ -29,46 +29,43 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.answerability import ANSWER_FEATURES, answer_features
 from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.features.coverage import conformal_threshold
-from tamis.compressors.features.rank_features import rank_features
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
-    document_scores,
     rank_with_probe,
-    unit_evidence,
 )
 from tamis.compressors.features.second_step import (
     ENCODER,
     RequestTexts,
-    add_cosines,
     encoder_candidates,
-    second_step_features,
 )
 from tamis.compressors.features.shipped_probes import choose_probe, load_probe, shipped_probe
 from tamis.compressors.features.unfitted import UnfittedHeads, unfitted_layers
-from tamis.compressors.features.words import (
-    HOP_FEATURES,
-    WORD_FEATURES,
-    Lexicon,
-    hop_features,
-    word_features,
+from tamis.compressors.features.unit_scores import (
+    answerability,
+    check_isolation,
+    first_features,
+    isolated_features,
+    isolated_probabilities,
+    unit_probabilities,
+    unit_scores,
 )
-from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod, best_unit_scores
+from tamis.compressors.features.words import (
+    Lexicon,
+)
+from tamis.compressors.method import MethodInfo, ModelSource, TwoStepMethod
 from tamis.compressors.reading.windows import WINDOW_TOKENS, Reader, Reading, read_windows
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
+from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.model.encoder import CachedEncoder
-from tamis.probes.probing.fit import Calibration
-from tamis.probes.probing.gated import gated_scores, is_unlike_fit
 from tamis.probes.probing.heads import HeadProfile
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.signal import Signal, Want
@@ -78,8 +75,6 @@ if TYPE_CHECKING:
     from tamis.compressors.gate.estimates import Gate, Stage
 
 _TINY = 1e-9
-_MIN_UNITS = 16
-"""Of a request that is compared with those of the fit."""
 
 
 def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
@@ -156,7 +151,7 @@ class QuestionRows(TwoStepMethod):
             self._unfitted = UnfittedHeads.choose(reader, profile)
             self.layers = self._unfitted.stop
         if isolated and self.probe:
-            _check_isolation(self.probe)
+            check_isolation(self.probe)
         self.encoder: Any = None if use_encoder is False or isolated else encoder
         self._has_encoder = self.encoder is not None and _weighs_encoder(self.probe)
         if use_encoder is True and not self._has_encoder:
@@ -256,9 +251,12 @@ class QuestionRows(TwoStepMethod):
             return read_windows(
                 self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
             )
+        from tamis.compressors.gate.judge import WindowJudge
         from tamis.compressors.gate.stages import Plan, read_in_stages
 
-        judge = WindowJudge(self, purpose, question, passages, units)
+        assert self.probe is not None
+        rank_probe = choose_rank_probe(self) if purpose == "documents" else None
+        judge = WindowJudge(self.probe, rank_probe, purpose, question, passages, units)
         plan = Plan(self.gate, stages, purpose == "isolated", judge, pool_question_rows)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 
@@ -357,7 +355,7 @@ class QuestionRows(TwoStepMethod):
         """The scores of the first step, `[U]`; only for a method with a probe."""
         assert self.probe is not None
         first = first_features(reading, question, Lexicon(question, passages, units))
-        return first @ _probe_weights(self.probe, "first", first.shape[1])
+        return first @ self.probe.weight("first", (first.shape[1],))
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
         """The probability that each passage answers, from all of it and its units.
@@ -371,129 +369,6 @@ class QuestionRows(TwoStepMethod):
         return rank_with_probe(method, question, passages, units)
 
 
-@dataclass(slots=True)
-class WindowJudge:
-    """Scores the units of a request while it is read, by what is known and what is estimated.
-
-    Attributes:
-        purpose: one of `gate.estimates.PURPOSES`; documents are judged by their own probe.
-    """
-
-    method: QuestionRows
-    purpose: str
-    question: str
-    passages: Sequence[Passage]
-    units: Sequence[Unit]
-    tokens: Sequence[int] = ()
-
-    def words(self, tokens: Sequence[int]) -> Tensor:
-        """The word features of all units, `[U, W]`."""
-        self.tokens = tokens
-        lexicon = Lexicon(self.question, self.passages, self.units)
-        return torch.from_numpy(word_features(self.question, lexicon, tokens))
-
-    def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
-        """The score of each of some consecutive units, `[U']`."""
-        probe, units, tokens = self.method.probe, self.units[which], self.tokens[which]
-        assert probe is not None
-        reading = Reading(features, tuple(tokens), 0, 0, {})
-        if self.purpose == "isolated":
-            isolated = isolated_features(reading)
-            return isolated @ _probe_weights(probe, "alone", isolated.shape[1])
-        first = torch.cat([features, words], 1)
-        texts = RequestTexts.of(self.question, self.passages, units, tokens)
-        z, _ = unit_scores(probe, texts, first)
-        if self.purpose == "units":
-            return z
-        each = tuple(unit_probabilities(probe, z).tolist())
-        best = best_unit_scores(each, units, len(self.passages))
-        rank_probe = choose_rank_probe(self.method)
-        assert rank_probe is not None
-        first_step = first @ _probe_weights(probe, "first", first.shape[1])
-        documents = document_scores(
-            rank_probe,
-            rank_features(self.question, reading, self.passages, units),
-            unit_evidence(first_step, best, units),
-        )
-        return documents[torch.tensor([unit.passage for unit in units])]
-
-
-def unit_scores(
-    probe: LinearProbe,
-    texts: RequestTexts,
-    first: Tensor,
-    cosines: Tensor | None = None,
-) -> tuple[Tensor, bool]:
-    """Each unit's score after the second step, `[U]`, and whether the request is unlike the fit's.
-
-    Args:
-        first: the first step's features, `[U, F]`.
-        cosines: by an encoder, `[U]`; then the weights that were fitted with them are used. Those
-            of units that are no candidates are not looked at.
-    """
-    if "levels" not in probe.weights:
-        return second_step_scores(probe, first, texts.lexicon), False
-    z, single = (
-        first @ _probe_weights(probe, name, first.shape[1]) for name in ("first", "single")
-    )
-    features, prefix = second_step_features(texts, z, single, first[:, -len(WORD_FEATURES) :]), ""
-    if cosines is not None:
-        features = add_cosines(features, texts, gated_scores(probe, features), cosines)
-        prefix = ENCODER
-    # of a few units the shape of a request says nothing
-    is_unlike = len(first) >= _MIN_UNITS and is_unlike_fit(probe, features.request, prefix)
-    return gated_scores(probe, features, prefix), is_unlike
-
-
-def second_step_scores(probe: LinearProbe, first: Tensor, lexicon: Lexicon) -> Tensor:
-    """Scores of a second step of links alone `[U]`, from the first step's features `[U, F]`.
-
-    Probes have it that were fitted before units were judged by what surrounds them.
-    """
-    z = first @ _probe_weights(probe, "first", first.shape[1])
-    second = torch.from_numpy(hop_features(lexicon, z.double().numpy()))
-    return second @ _probe_weights(probe, "hop", len(HOP_FEATURES))
-
-
-def unit_probabilities(probe: LinearProbe, z: Tensor, prefix: str = "") -> Tensor:
-    """The probability that each unit answers, from its score of the second step, `[U]`.
-
-    Args:
-        prefix: `ENCODER` for scores that an encoder's cosines are part of.
-    """
-    name = f"{prefix}calibration"
-    # four before a unit's share of the request was weighed
-    size = 4 if len(probe.weights.get(name, ())) == 4 else 5
-    return Calibration(*_probe_weights(probe, name, size).tolist())(z)
-
-
-def isolated_probabilities(probe: LinearProbe, isolated: Tensor) -> Tensor:
-    """The probability that each unit answers, from features of its own window `[U, 2·L·H + 1]`."""
-    z = isolated @ _probe_weights(probe, "alone", 2 * probe.card.layers * probe.card.heads + 1)
-    return Calibration(*_probe_weights(probe, "alone_calibration", 4).tolist())(z)
-
-
-def answerability(probe: LinearProbe, first: Tensor, z: Tensor, isolated: Tensor) -> float | None:
-    """The probability that the context holds an answer; None if the probe was not fitted for it."""
-    if not len(probe.weights.get("answerable", ())):
-        return None
-    weights = _probe_weights(probe, "answerable", len(ANSWER_FEATURES) + 1)
-    alone = isolated @ _probe_weights(probe, "alone", isolated.shape[1])
-    features = answer_features(z, alone, first[:, -len(WORD_FEATURES) :])
-    return float(torch.sigmoid(features @ weights[:-1] + weights[-1]))
-
-
-def isolated_features(reading: Reading) -> Tensor:
-    """Features of each unit from its own window: heads, and its length: `[U, 2·L·H + 1]`."""
-    return torch.cat([reading.features, torch.tensor(reading.tokens).float().log1p()[:, None]], 1)
-
-
-def first_features(reading: Reading, question: str, lexicon: Lexicon) -> Tensor:
-    """The first step's features: heads, then words: `[U, 2·L·H + len(WORD_FEATURES)]`."""
-    of_words = word_features(question, lexicon, reading.tokens)
-    return torch.cat([reading.features, torch.from_numpy(of_words)], 1)
-
-
 def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
     """The probe that a method of these options has for a model."""
     if (given := options.get("probe", "auto")) == "auto":
@@ -503,23 +378,6 @@ def _probe_of(model: str, options: Mapping[str, Any]) -> LinearProbe | None:
 
 def _weighs_encoder(probe: LinearProbe | None) -> bool:
     return probe is not None and f"{ENCODER}levels" in probe.weights
-
-
-def _check_isolation(probe: LinearProbe) -> None:
-    """Refuses a probe whose isolated calibration depends on other passages.
-
-    The best score and the sum of a request would let one passage change the score of another.
-    """
-    _, b, c, _ = _probe_weights(probe, "alone_calibration", 4).tolist()
-    if b or c:
-        raise BadModelFile(
-            f"the probe's alone_calibration weighs the request's best ({b:g}) and sum ({c:g}), so "
-            "scores would not be isolated; both must be 0: fit it again with tamis probe calibrate"
-        )
-
-
-def _probe_weights(probe: LinearProbe, name: str, size: int) -> Tensor:
-    return probe.weight(name, (size,))
 
 
 Method = QuestionRows

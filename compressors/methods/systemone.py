@@ -87,7 +87,7 @@ class SystemOne(ScoringMethod):
                 str(u): f"Does sentence [{n}] help to answer the question?"
                 for n, u in enumerate(group, 1)
             }
-            state = _state(question, title, _numbered([texts[u] for u in group]))
+            state = _state(question, title, _number_lines([texts[u] for u in group]))
             found = self.reader.decide(state, instructions)
             calls, tokens = calls + 1, tokens + found.tokens_read
             for u in group:
@@ -138,7 +138,7 @@ def _groups(units: Sequence[Unit], texts: Sequence[str]) -> Iterator[list[int]]:
         yield group
 
 
-def _numbered(texts: Sequence[str]) -> str:
+def _number_lines(texts: Sequence[str]) -> str:
     return "\n".join(f"[{number}] {text}" for number, text in enumerate(texts, 1))
 
 

@@ -47,7 +47,7 @@ class Packer:
             count = self.counter.count(text)
             if count <= limit or not taken:
                 break
-            taken = self._reduced(taken, filling.first_taken, count - limit, marker_tokens)
+            taken = self._drop_last(taken, filling.first_taken, count - limit, marker_tokens)
         if not taken:
             return self._smallest(order, limit, marker, tokens_in)
         return self._result(text, shown, omissions, count, tokens_in)
@@ -72,7 +72,7 @@ class Packer:
         ends_line = self.text.endswith(ending, omission.start, omission.stop)
         return embed_marker(marker(omission), place, key, ends_line)
 
-    def _reduced(
+    def _drop_last(
         self, taken: list[int], first_taken: int, excess: int, marker_tokens: int
     ) -> list[int]:
         """Without the last ones, which make up for the excess; of the first ones, the fewest.

@@ -37,7 +37,7 @@ def words(text: str) -> list[str]:
     folded, word = text.casefold(), _WORD
     if not folded.isascii() and _NEEDS_NORMALISING.search(folded):
         # case folding turns a dotted capital I into i and a combining dot
-        folded = _composed(folded).replace("i\u0307", "i")
+        folded = _compose(folded).replace("i\u0307", "i")
         folded, word = _UNWRITTEN.sub("", folded), _marked_word_pattern()
     terms: list[str] = []
     for number, match in enumerate(word.finditer(folded)):
@@ -47,7 +47,7 @@ def words(text: str) -> list[str]:
     return terms
 
 
-def _composed(text: str) -> str:
+def _compose(text: str) -> str:
     """The text in Unicode's normalisation form C, in pieces that end where a character does.
 
     Sorting a run of marks takes time quadratic in its length; no character has more than 30 (UAX

@@ -149,7 +149,7 @@ class RankTokenizer(TextTokenizer):
             UnknownTokenizer: the text is brought into another form before it is encoded, so that
                 there are no offsets in it.
         """
-        if self._normalised(text) != text:
+        if self._normalise(text) != text:
             raise UnknownTokenizer(
                 f"{self.name} counts this text in Unicode's form NFC, and tells no offsets of it; "
                 "give the text in that form"
@@ -172,13 +172,13 @@ class RankTokenizer(TextTokenizer):
 
     def count(self, text: str) -> int:
         """The number of tokens of a text; the interpreter is not held while it is encoded."""
-        return len(self._ids(self._normalised(text)))
+        return len(self._ids(self._normalise(text)))
 
     def count_many(self, texts: Any) -> list[int]:
         """`count` of each text."""
         return [self.count(text) for text in texts]
 
-    def _normalised(self, text: str) -> str:
+    def _normalise(self, text: str) -> str:
         return unicodedata.normalize("NFC", text) if self._is_nfc else text
 
     def _ids(self, text: str) -> list[int]:

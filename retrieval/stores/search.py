@@ -130,7 +130,7 @@ class StoreIndex:
             if not numbers:
                 break
             chunks = self._store.read(sorted(numbers))
-            best = max_similarities(queries, *_joined(chunks), heads)
+            best = max_similarities(queries, *_join_keys(chunks), heads)
             scores = stand_out_scores(best, reference).tolist()
             known |= {of.number: (score, of) for of, score in zip(chunks, scores, strict=True)}
             allowed = [pair for pair in known.values() if _is_allowed(pair[1], conditions)]
@@ -153,10 +153,10 @@ class StoreIndex:
     def _reference_keys(self) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         """Keys of the chunks that all others are compared with, and where each chunk's begin."""
         chunks = self._store.read(self._header["drawn"])
-        return _joined(sorted(chunks, key=lambda chunk: chunk.number))
+        return _join_keys(sorted(chunks, key=lambda chunk: chunk.number))
 
 
-def _joined(chunks: Sequence[StoredChunk]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+def _join_keys(chunks: Sequence[StoredChunk]) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     starts = np.cumsum([0, *(len(chunk.keys) for chunk in chunks)])
     return np.concatenate([chunk.keys for chunk in chunks]), starts
 

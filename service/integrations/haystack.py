@@ -110,7 +110,7 @@ class TamisRanker:
         """
         fields, texts = self._fields_for(top_k), _text_documents(documents)
         context = fields.compress_passages(query, _passages(texts, fields.title_key))
-        return {"documents": _merged(documents, texts, context, fields)}
+        return {"documents": _merge_documents(documents, texts, context, fields)}
 
     @_returns_documents
     async def run_async(
@@ -119,7 +119,7 @@ class TamisRanker:
         """`run` without blocking the event loop."""
         fields, texts = self._fields_for(top_k), _text_documents(documents)
         context = await fields.acompress_passages(query, _passages(texts, fields.title_key))
-        return {"documents": _merged(documents, texts, context, fields)}
+        return {"documents": _merge_documents(documents, texts, context, fields)}
 
     def _fields_for(self, top_k: int | None) -> CompressionFields:
         """The fields of a run; a `top_k` of the run narrows the budget, and does not replace it."""
@@ -146,7 +146,7 @@ def _title(document: Document, key: str | None) -> str | None:
     return title if isinstance(title, str) else None
 
 
-def _merged(
+def _merge_documents(
     documents: Sequence[Document],
     texts: Mapping[int, Document],
     context: CompressedContext,
@@ -155,14 +155,14 @@ def _merged(
     """Compressed documents and those without text: in input order, or those without text last."""
     indices = list(texts)
     kept = {
-        (index := indices[part.passage]): _compressed(texts[index], part, context, fields)
+        (index := indices[part.passage]): _compressed_document(texts[index], part, context, fields)
         for part in context.parts
     }
     both = kept | {i: document for i, document in enumerate(documents) if i not in texts}
     return [both[index] for index in (sorted(both) if fields.order == "original" else both)]
 
 
-def _compressed(
+def _compressed_document(
     source: Document, part: KeptPassage, context: CompressedContext, fields: CompressionFields
 ) -> Document:
     added = fields.added_metadata(part, context, len(source.content), source.meta)

@@ -124,7 +124,7 @@ def _of_values(draw: random.Random) -> Body:
     return _repeated(path, start, part, "1]}", size)
 
 
-def _malformed(draw: random.Random) -> Body:
+def _malformed_json(draw: random.Random) -> Body:
     start, part, stop = draw.choice(
         (
             ("", "[", ""),
@@ -152,7 +152,9 @@ def _many_keys(draw: random.Random) -> Body:
 
 def hostile_body(draw: random.Random) -> Body:
     """A path and a body."""
-    return draw.choice((_of_text, _of_text, _of_text, _of_values, _malformed, _many_keys))(draw)
+    return draw.choice((_of_text, _of_text, _of_text, _of_values, _malformed_json, _many_keys))(
+        draw
+    )
 
 
 @dataclass

@@ -18,14 +18,10 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.second_step import RequestTexts
+from tamis.compressors.features.unit_scores import first_features, unit_probabilities, unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.methods.question_rows import (
-    QuestionRows,
-    first_features,
-    unit_probabilities,
-    unit_scores,
-)
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.model.proxy import Proxy

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.unit_scores import first_features
 from tamis.compressors.features.words import Lexicon, hop_features
-from tamis.compressors.methods.question_rows import first_features
 from tamis.compressors.reading.long_range import document_tokens_left
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.errors import BadInput

@@ -194,7 +194,9 @@ class _Bench:
             [case.documents[u.passage].text[slice(*u.visible)] for u in units]
         )
         values = torch.tensor(scores.values)
-        kept = tuple(_kept(case, units, fill_token_share(values, tokens, s)) for s in SHARES)
+        kept = tuple(
+            _count_kept_gold(case, units, fill_token_share(values, tokens, s)) for s in SHARES
+        )
         return Timed(took.ms, took.cpu_ms, scores, kept)
 
 
@@ -203,7 +205,7 @@ def _timed(clock: float, cpu: float, scores: Scores | None, kept: tuple[int, ...
     return Timed(ms, cpu_ms, scores, kept)
 
 
-def _kept(case: DocumentCase, units: Sequence[Unit], chosen: Sequence[int]) -> int:
+def _count_kept_gold(case: DocumentCase, units: Sequence[Unit], chosen: Sequence[int]) -> int:
     """How many gold sentences are kept by these units."""
     spans: list[list[tuple[int, int]]] = [[] for _ in case.documents]
     for u in chosen:

@@ -47,19 +47,19 @@ class SharedDocuments:
 
     def prepare(self, language: str, make: Callable[[], PreparedJob]) -> PreparedJob:
         """What was prepared for another question in the same language, or what `make` prepares."""
-        with self._locked():
+        with self._hold_lock():
             if (found := self._prepared.get(language)) is None:
                 found = self._prepared[language] = make()
             return found
 
     def whole_answer(self, make: Callable[[], Compression]) -> Compression:
         """The answer with nothing left out, for one more question."""
-        with self._locked():
+        with self._hold_lock():
             self.whole = self.whole or make()
             return self.whole.model_copy(update={"id": new_id("cmp")})
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         while not self._lock.acquire(timeout=_LOCK_POLL_S):
             check_interruption()
         try:

@@ -71,14 +71,14 @@ class PatientDecoder(Decoder):
     def _parse_object(
         self, start: Any, strict: bool, scan_once: Any, *rest: Any
     ) -> tuple[Any, int]:
-        found: tuple[Any, int] = JSONObject(start, strict, self._counted(scan_once), *rest)
+        found: tuple[Any, int] = JSONObject(start, strict, self._count_values(scan_once), *rest)
         return found
 
     def _parse_array(self, start: Any, scan_once: Any) -> tuple[Any, int]:
-        found: tuple[Any, int] = JSONArray(start, self._counted(scan_once))
+        found: tuple[Any, int] = JSONArray(start, self._count_values(scan_once))
         return found
 
-    def _counted(self, scan_once: Any) -> Any:
+    def _count_values(self, scan_once: Any) -> Any:
         def scan(text: str, at: int) -> Any:
             self.values += 1
             if self.values > MAX_VALUES:

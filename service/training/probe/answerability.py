@@ -13,10 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from tamis.compressors.features.answerability import answer_features
 from tamis.compressors.features.second_step import second_step_features
+from tamis.compressors.features.unit_scores import answer_features, answerability, unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.methods.question_rows import answerability, unit_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.fit import auc
 from tamis.probes.probing.gated import gated_scores

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.second_step import ENCODER
-from tamis.compressors.methods.question_rows import isolated_probabilities, unit_probabilities
+from tamis.compressors.features.unit_scores import isolated_probabilities, unit_probabilities
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.datasets.records import record_id
 from tamis.service.training.probe.figures import case_probabilities, scores_of

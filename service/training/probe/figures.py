@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamis.compressors.methods.question_rows import unit_probabilities, unit_scores
+from tamis.compressors.features.unit_scores import unit_probabilities, unit_scores
 from tamis.probes.probing.fit import auc, brier_skill, reliability
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.training.probe.labelled_readings import LabelledReading

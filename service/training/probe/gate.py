@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamis.compressors.features.rank_probe import choose_rank_probe
+from tamis.compressors.features.unit_scores import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
-from tamis.compressors.methods.question_rows import QuestionRows, WindowJudge, unit_scores
+from tamis.compressors.gate.judge import WindowJudge
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import WINDOW_TOKENS
 from tamis.probes.probing.linear import LinearProbe, ProbeCard
 from tamis.service.datasets.records import passages_of, request_units
@@ -93,8 +96,10 @@ def read_case_in_stages(
     """A case that was read whole, as reading in stages would have left it."""
     card, words = gate.probe.card, case.first[:, -_WORDS:]
     layers, window = by_layer(case, card), torch.tensor(list(_window_numbers(case)))
+    assert method.probe is not None
+    rank_probe = choose_rank_probe(method) if purpose == "documents" else None
     judge = WindowJudge(
-        *(method, purpose, case.record["question"], passages_of(case.record)),
+        *(method.probe, rank_probe, purpose, case.record["question"], passages_of(case.record)),
         *(request_units(case.record), case.tokens),
     )
     live = torch.ones(int(window.max()) + 1, dtype=torch.bool)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.second_step import RequestTexts
+from tamis.compressors.features.unit_scores import first_features, isolated_features
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.methods.question_rows import QuestionRows, first_features, isolated_features
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Unit
 from tamis.service.datasets.case_readings import CaseReadings, store_key

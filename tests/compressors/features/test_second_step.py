@@ -13,8 +13,9 @@ from tamis.compressors.features.second_step import (
     candidate_cosines,
     encoder_candidates,
 )
+from tamis.compressors.features.unit_scores import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
-from tamis.compressors.methods.question_rows import QuestionRows, unit_scores
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage

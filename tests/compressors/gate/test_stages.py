@@ -10,7 +10,8 @@ import torch
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
 from tamis.compressors.gate.estimates import Gate
-from tamis.compressors.methods.question_rows import QuestionRows, WindowJudge
+from tamis.compressors.gate.judge import WindowJudge
+from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BadModelFile
@@ -142,7 +143,7 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
     proxy = tiny.proxy()
     whole = method_of(proxy, isolated=True)
     read = whole.read(QUESTION, PASSAGES, UNITS)
-    judge = WindowJudge(whole, "isolated", QUESTION, PASSAGES, UNITS)
+    judge = WindowJudge(whole.probe, None, "isolated", QUESTION, PASSAGES, UNITS)
     words = judge.words(read.tokens)
     estimated = Gate(gate_probe(proxy)).complete(by_layer(read)[:, :, :3], words)
     best = []

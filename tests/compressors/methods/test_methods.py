@@ -20,10 +20,7 @@ from tamis.compressors.features.words import WORD_FEATURES, hop_features, word_f
 from tamis.compressors.methods.embedding import Embedding
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
-from tamis.compressors.methods.question_rows import (
-    QuestionRows,
-    pool_question_rows,
-)
+from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows
 from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares
 from tamis.compressors.reading.joining import join_passages
 from tamis.compressors.reading.windows import read_windows

@@ -279,6 +279,6 @@ def test_lines_that_cost_more_together_are_dropped_in_few_attempts_as_if_one_by_
     attempts, render = [], Packer._render
     monkeypatch.setattr(Packer, "_render", lambda *given: attempts.append(1) or render(*given))
     fast, few = outputs.select(values, limits, default_marker), len(attempts)
-    monkeypatch.setattr(Packer, "_reduced", lambda _, taken, *__: taken[:-1])
+    monkeypatch.setattr(Packer, "_drop_last", lambda _, taken, *__: taken[:-1])
     assert outputs.select(values, limits, default_marker) == fast
     assert len(attempts) - few > 2 * few

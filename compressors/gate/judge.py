@@ -1,0 +1,70 @@
+"""Judging windows while they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tamis.compressors.features.rank_features import rank_features
+from tamis.compressors.features.rank_probe import document_scores, unit_evidence
+from tamis.compressors.features.second_step import RequestTexts
+from tamis.compressors.features.unit_scores import (
+    isolated_features,
+    unit_probabilities,
+    unit_scores,
+)
+from tamis.compressors.features.words import Lexicon, word_features
+from tamis.compressors.method import best_unit_scores
+from tamis.compressors.reading.windows import Reading
+from tamis.probes.probing.linear import LinearProbe
+from tamis.probes.text import Passage, Unit
+
+
+@dataclass(slots=True)
+class WindowJudge:
+    """Scores the units of a request while it is read, by what is known and what is estimated.
+
+    Attributes:
+        probe: of units. rank_probe: of documents; None where those are not judged.
+        purpose: one of `gate.estimates.PURPOSES`; documents are judged by their own probe.
+    """
+
+    probe: LinearProbe
+    rank_probe: LinearProbe | None
+    purpose: str
+    question: str
+    passages: Sequence[Passage]
+    units: Sequence[Unit]
+    tokens: Sequence[int] = ()
+
+    def words(self, tokens: Sequence[int]) -> Tensor:
+        """The word features of all units, `[U, W]`."""
+        self.tokens = tokens
+        lexicon = Lexicon(self.question, self.passages, self.units)
+        return torch.from_numpy(word_features(self.question, lexicon, tokens))
+
+    def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
+        """The score of each of some consecutive units, `[U']`."""
+        probe, units, tokens = self.probe, self.units[which], self.tokens[which]
+        reading = Reading(features, tuple(tokens), 0, 0, {})
+        if self.purpose == "isolated":
+            isolated = isolated_features(reading)
+            return isolated @ probe.weight("alone", (isolated.shape[1],))
+        first = torch.cat([features, words], 1)
+        texts = RequestTexts.of(self.question, self.passages, units, tokens)
+        z, _ = unit_scores(probe, texts, first)
+        if self.purpose == "units":
+            return z
+        each = tuple(unit_probabilities(probe, z).tolist())
+        best = best_unit_scores(each, units, len(self.passages))
+        assert self.rank_probe is not None
+        first_step = first @ probe.weight("first", (first.shape[1],))
+        documents = document_scores(
+            self.rank_probe,
+            rank_features(self.question, reading, self.passages, units),
+            unit_evidence(first_step, best, units),
+        )
+        return documents[torch.tensor([unit.passage for unit in units])]
