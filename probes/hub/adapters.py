@@ -41,7 +41,7 @@ class AdapterCard:
         name: of the resulting model.
         base: the proxy they were trained on, as `load_proxy` takes it: a name or a folder.
         revision, template: of that proxy. Its revision must match, its location may change.
-        rank, scale: of each adapter, and the factor of its product.
+        rank, scale: the largest rank of an adapter, and the factor of its product.
         layers: the adapted layers.
         depth: the number of layers that were read in training; adapters do not help deeper ones.
         trained_on: per training set its name, SHA-256 and the number of questions used.
@@ -101,6 +101,42 @@ class Adapters:
             return cls({n: (tensors[f"{n}.a"], tensors[f"{n}.b"]) for n in names}, card)
         except KeyError as error:
             raise BadModelFile(f"{path} lacks {error}; every adapter has a and b") from error
+
+    def stack_on(self, below: Adapters) -> Adapters:
+        """Both as one, for the base of those below.
+
+        With A = [A₁; A₂] and B = [B₁ B₂], the changes to each projection add up.
+
+        Args:
+            below: the adapters of the model that these were trained on.
+
+        Raises:
+            ProbeMismatch: these were trained on another model.
+        """
+        if self.card.revision != below.revision:
+            raise ProbeMismatch(
+                f"the adapters were learnt on {self.card.base} at {self.card.revision}, and those "
+                f"below make {below.card.name} at {below.revision}"
+            )
+        ratio = self.card.scale / below.card.scale
+        own = {name: (a, b * ratio) for name, (a, b) in self.pairs.items()}
+        pairs = dict(below.pairs)
+        for name, (a, b) in own.items():
+            if name in pairs:
+                a, b = torch.cat([pairs[name][0], a]), torch.cat([pairs[name][1], b], 1)
+            pairs[name] = (a, b)
+        card = replace(
+            self.card,
+            base=below.card.base,
+            revision=below.card.revision,
+            rank=max(len(a) for a, _ in pairs.values()),
+            scale=below.card.scale,
+            layers=tuple(sorted({*self.card.layers, *below.card.layers})),
+            trained_on=(*below.card.trained_on, *self.card.trained_on),
+            recipe={**self.card.recipe, "below": dict(below.card.recipe)},
+            figures={**self.card.figures, "below": dict(below.card.figures)},
+        )
+        return Adapters(pairs, card)
 
     def apply_to(self, proxy: Proxy) -> Proxy:
         """Merges the adapters into a proxy in place, and returns it.

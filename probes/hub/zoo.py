@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from tamis.probes.card import ModelCard
+    from tamis.probes.hub.adapters import Adapters
     from tamis.probes.model.proxy import Proxy
 
 
@@ -231,6 +232,18 @@ def _adapters_folder(model: str | Path) -> Path | None:
     if entry := ZOO.get(str(model)):
         return sharpened.SHIPPED / entry.name if entry.base else None
     return sharpened.adapters_folder(Path(model))
+
+
+def adapters_of(model: str | Path) -> Adapters | None:
+    """The adapters of a sharpened model, of the zoo or in a folder; None for any other model.
+
+    Raises:
+        BadModelFile: they cannot be read.
+    """
+    from tamis.probes.hub.adapters import Adapters
+
+    folder = _adapters_folder(model)
+    return None if folder is None else Adapters.load(folder)
 
 
 def _load_sharpened(

@@ -1,8 +1,9 @@
-"""Low-rank adapters in training: frozen weights, and small trainable matrices beside q and k.
+"""Low-rank adapters in training: frozen weights, and small trainable matrices beside them.
 
 Idea: LoRA (Hu et al. 2021, arXiv 2106.09685, §4): a frozen projection W x becomes W x + s·B A x,
-with random A and zero B, so that training starts at the unchanged model. Only the query and key
-projections are adapted: where the model attends can change, the values it reads there cannot.
+with random A and zero B, so that training starts at the unchanged model. Adapters of the query and
+key projections change where the model attends; those of value and output what it carries from
+there to the layers above.
 
 Departure: frozen projections also store their transposed weights, so that the backward pass, too,
 is one plain product in the model's dtype. PyTorch's backward pass in bf16 is several times slower
@@ -22,7 +23,9 @@ from torch.nn.functional import linear
 from tamis.probes.attention.linear_kernels import unpack
 from tamis.probes.errors import BadInput, ProxyUnsupported
 
-_PROJECTION = re.compile(r"(?:^|\.)layers\.(\d+)\.\w+\.(?:q_proj|k_proj)$")
+_PROJECTION = re.compile(r"(?:^|\.)layers\.(\d+)\.\w+\.([qkvo])_proj$")
+PROJECTIONS = "qkvo"
+"""The projections that can be adapted, a letter each: query, key, value, output."""
 
 
 class _FrozenProduct(torch.autograd.Function):
@@ -84,46 +87,57 @@ class LowRankLinear(nn.Module):
         return out
 
 
-def projections(model: Any, layers: Sequence[int]) -> dict[str, nn.Linear]:
-    """The query and key projections of the given layers by name, in the model's order.
+def projections(model: Any, layers: Sequence[int], kinds: str = "qk") -> dict[str, nn.Linear]:
+    """The projections of some kinds in the given layers by name, in the model's order.
+
+    Args:
+        kinds: letters of `PROJECTIONS`.
 
     Raises:
-        ProxyUnsupported: a layer has no separate linear query and key projections.
+        ProxyUnsupported: a layer has no separate linear projection of each kind.
     """
     unpack(model)
     found: dict[str, nn.Linear] = {}
     for name, module in model.named_modules():
         match = _PROJECTION.search(name)
-        if match and int(match[1]) in layers and isinstance(module, nn.Linear):
+        if not match or not isinstance(module, nn.Linear):
+            continue
+        if int(match[1]) in layers and match[2] in kinds:
             found[name] = module
-    if len(found) != 2 * len(layers):
+    if len(found) != len(kinds) * len(layers):
         raise ProxyUnsupported(
-            f"{type(model).__name__} has {len(found)} linear q_proj and k_proj in {len(layers)} "
-            f"layers, and {2 * len(layers)} are needed; choose a decoder such as Llama, Qwen or "
-            "Gemma 3"
+            f"{type(model).__name__} has {len(found)} linear projections of {', '.join(kinds)} in "
+            f"{len(layers)} layers, and {len(kinds) * len(layers)} are needed; choose a decoder "
+            "such as Llama, Qwen or Gemma 3"
         )
     return found
 
 
 def attach(
-    model: Any, layers: Sequence[int], rank: int = 8, scale: float = 2.0, seed: int = 0
+    model: Any,
+    layers: Sequence[int],
+    rank: int = 8,
+    scale: float = 2.0,
+    seed: int = 0,
+    kinds: str = "qk",
 ) -> dict[str, LowRankLinear]:
-    """Freezes a model in place, and adds adapters to q and k of the given layers.
+    """Freezes a model in place, and adds adapters to projections of the given layers.
 
     Args:
         layers: the layers to adapt, counted from 0.
         rank: of each adapter.
         scale: the factor of `B A`.
         seed: for the random initialisation of A.
+        kinds: of projections that are adapted: letters of `PROJECTIONS`.
 
     Returns:
         The adapters by name of their projection.
 
     Raises:
         BadInput: a rank below 1 or above the smallest projection's size.
-        ProxyUnsupported: a layer has no separate linear query and key projections.
+        ProxyUnsupported: a layer has no separate linear projection of each kind.
     """
-    adapted = projections(model, layers)
+    adapted = projections(model, layers, kinds)
     max_rank = min(min(layer.weight.shape) for layer in adapted.values())
     if not 1 <= rank <= max_rank:
         raise BadInput(f"rank is {rank}; give 1 to {max_rank}, the size of the smallest projection")

@@ -23,32 +23,21 @@ from collections import deque
 from dataclasses import dataclass
 
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
+from tamis.service.engine.promises import Promises, ReadingRate
 from tamis.service.engine.request import PromptJob, QueuedRequest
 
 SLACK = 4.0
 _OVERFLOW = 1.1
 """Estimates may fall short until the queue is a tenth over its limit; beyond that a request is
 refused although it was admitted."""
-_RATE_DECAY = 0.8
-_UNKNOWN_RATE = 200.0
-"""Tokens a second until a batch was read: few, so that what is admitted is read in time."""
-_BEST_RATE_DECAY = 0.98
-"""By which the best rate is forgotten with each batch."""
-_USABLE, _PROMISED = 0.8, 0.7
+_SIZE_DECAY = 0.8
+_USABLE, _PROMISED = 0.8, 0.55
 """Parts of a time limit that predicted reading may take, at admission and in a promise: the rate
-varies, and a request also has to be segmented and answered."""
-_GRACE_S = 2.0
-"""How long after its time a promise is kept; `Retry-After` is in whole seconds."""
-_MAX_PROMISES = 1024
+varies, and a request also has to be segmented and answered. One that comes back when it was told to
+may use all of its time."""
+_HOPED = 1.5
+"""A request that would be late even if the model became so much faster is ended at once."""
 _MIN_SIZE_RATIO, _MAX_SIZE_RATIO = 0.25, 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    """Room for a refused request, from a time on."""
-
-    at: float
-    tokens: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +54,31 @@ class RequestQueue:
 
     def __init__(self, max_tokens: int, max_requests: int) -> None:
         self.max_tokens, self.max_requests = max_tokens, max_requests
-        self.tokens_per_second = self._best_rate = _UNKNOWN_RATE
-        """Tokens per second: a low guess until the first batch was read."""
+        self.rate = ReadingRate()
         self.longest_s = math.inf
         """The most seconds that any request may take; what takes longer is refused for good."""
         self._jobs: dict[QueuedRequest, deque[PromptJob]] = {}
         self._requests: set[QueuedRequest] = set()
         self._reserved_tokens = 0
         self._closed = False
-        self._recent_tokens = self._recent_seconds = 0.0
         self._size_ratio = 1.0
         """True tokens of a request for each estimated one, of late."""
-        self._promises: dict[int, _Promise] = {}
+        self._promises = Promises()
         self._changed = threading.Condition()
 
     def record_speed(self, tokens: int, seconds: float) -> None:
-        """Updates the measured rate by a batch that was read."""
+        """Updates the measured rate by a batch that was read, and ends what is hopeless at it."""
         with self._changed:
-            self._recent_tokens = _RATE_DECAY * self._recent_tokens + tokens
-            self._recent_seconds = _RATE_DECAY * self._recent_seconds + max(seconds, 1e-6)
-            self.tokens_per_second = max(self._recent_tokens / self._recent_seconds, 1e-3)
-            self._best_rate = max(_BEST_RATE_DECAY * self._best_rate, self.tokens_per_second)
+            self.rate.record(tokens, seconds)
+            hopeless = self._hopeless_requests(time.monotonic())
+            faults = {request: self._slow_error(request) for request in hopeless}
+            for request in hopeless:
+                self._jobs.pop(request, None)
+                self._reserved_tokens -= request.reserved_tokens
+                request.reserved_tokens = 0
+            self._changed.notify_all()
+        for request, fault in faults.items():
+            request.end(fault)
 
     def expect_size(self, ratio: float) -> None:
         """Sets how many tokens a request has for each one that is estimated, before any came."""
@@ -119,14 +112,14 @@ class RequestQueue:
                 raise Unavailable("the service is shutting down", 1.0)
             self._check_room(tokens, 1, limit_s, key)
             now = time.monotonic()
-            due = now + SLACK * tokens / self.tokens_per_second
+            due = now + SLACK * tokens / self.rate.current
             request = QueuedRequest(
                 priority, due if deadline is None else min(due, deadline), tokens, deadline
             )
-            request.expires, request.key = None if limit_s is None else now + limit_s, key
+            request.limit_s, request.key = limit_s, key
+            request.expires = None if limit_s is None else now + limit_s
             self._check_time(request, now)
-            if key is not None:
-                self._promises.pop(key, None)
+            self._promises.redeem(key)
             self._requests.add(request)
             self._reserved_tokens += tokens
             return request
@@ -147,7 +140,8 @@ class RequestQueue:
             others, request.reserved_tokens = self._reserved_tokens, 0
             if tokens and others and others + tokens > _OVERFLOW * self.max_tokens:
                 raise Overloaded(
-                    self._overload_message(tokens), self._promise(request.key, tokens, None)
+                    self._overload_message(tokens),
+                    self._promise(request.key, tokens, request.limit_s),
                 )
             request.reserved_tokens = tokens
             self._reserved_tokens += tokens
@@ -166,7 +160,9 @@ class RequestQueue:
         with self._changed:
             while not self._jobs and not self._closed:
                 self._changed.wait()
-            return self._batch(batch_tokens)
+            batch = self._batch(batch_tokens)
+            self.rate.begin(sum(job.tokens for job in batch))
+            return batch
 
     def finish(self, job: PromptJob) -> None:
         """Releases the tokens reserved for a prompt that was read."""
@@ -226,7 +222,7 @@ class RequestQueue:
         if len(self._requests) + requests > self.max_requests:
             raise Overloaded(
                 f"{len(self._requests)} requests are being served, the most at a time",
-                self._reserved_tokens / max(len(self._requests), 1) / self.tokens_per_second,
+                self._reserved_tokens / max(len(self._requests), 1) / self.rate.current,
             )
         if tokens and self._reserved_tokens and self._reserved_tokens + tokens > self.max_tokens:
             raise Overloaded(
@@ -249,18 +245,18 @@ class RequestQueue:
         others = self._requests - {newcomer}
         if not newcomer.reserved_tokens or not any(r.reserved_tokens for r in others):
             return
-        if self._late_s(newcomer, others, now) <= 0:
+        usable = 1.0 if self._promises.is_due(newcomer.key, now) else _USABLE
+        if self._late_s(newcomer, others, now, usable) <= 0:
             return
         due, newcomer.due = newcomer.due, max(newcomer.due, *(r.due for r in others))
-        if (late_s := self._late_s(newcomer, others, now)) <= 0:
+        if (late_s := self._late_s(newcomer, others, now, usable)) <= 0:
             return
         newcomer.due = due
-        limit_s = None if newcomer.expires is None else newcomer.expires - now
         raise Overloaded(
             f"{self._reserved_tokens:,} tokens are waiting and about "
-            f"{self.tokens_per_second:,.0f} are read a second, so this would not be done in "
+            f"{self.rate.current:,.0f} are read a second, so this would not be done in "
             "time; come back after Retry-After",
-            self._promise(newcomer.key, self._predicted_tokens(newcomer), limit_s, late_s),
+            self._promise(newcomer.key, self._predicted_tokens(newcomer), newcomer.limit_s, late_s),
         )
 
     def _check_length(self, request: QueuedRequest, now: float) -> None:
@@ -269,17 +265,17 @@ class RequestQueue:
         At the deadline it is answered with what was read, so that one with a deadline is not
         refused. Nor is one while nobody knows how fast the model reads.
         """
-        if request.expires is None or request.deadline is not None or not self._recent_seconds:
+        if request.expires is None or request.deadline is not None or not self.rate.is_known:
             return
         tokens = request.reserved_tokens
-        if tokens > self._best_rate * self.longest_s:
+        if tokens > self.rate.best * self.longest_s:
             raise TooLong(
                 f"the request has {tokens:,} tokens to read, which takes "
-                f"{tokens / self._best_rate:,.0f} s at {self._best_rate:,.0f} tokens a second, and "
+                f"{tokens / self.rate.best:,.0f} s at {self.rate.best:,.0f} tokens a second, and "
                 f"{self.longest_s:g} s is the most; send fewer or shorter documents or timeout_ms, "
                 "or start the service with a longer --timeout-s"
             )
-        if tokens > self.tokens_per_second * (request.expires - now):
+        if tokens > self.rate.current * (request.expires - now):
             raise self._slow_error(request)
 
     def late_error(self, request: QueuedRequest) -> Overloaded | None:
@@ -290,13 +286,38 @@ class RequestQueue:
     def _slow_error(self, request: QueuedRequest) -> Overloaded:
         tokens = self._predicted_tokens(request)
         return Overloaded(
-            f"only {self.tokens_per_second:,.0f} tokens a second are read at present, too few for "
+            f"only {self.rate.current:,.0f} tokens a second are read at present, too few for "
             f"the {request.reserved_tokens:,} of this request; come back after Retry-After",
-            self._promise(request.key, tokens, None, tokens / self._best_rate),
+            self._promise(request.key, tokens, request.limit_s, tokens / self.rate.best),
         )
 
-    def _late_s(self, newcomer: QueuedRequest, others: set[QueuedRequest], now: float) -> float:
-        """The most seconds by which the newcomer, or one behind it, would be late."""
+    def _hopeless_requests(self, now: float) -> list[QueuedRequest]:
+        """Requests that would expire unread although the model became half as fast again.
+
+        Others have the time that would be spent on them, and their clients need not wait in vain.
+        """
+        hopeless, ahead = list[QueuedRequest](), 0.0
+        for request in sorted(self._jobs, key=lambda r: (r.priority, r.due)):
+            tokens = self._predicted_tokens(request)
+            seconds = (ahead + tokens) / (_HOPED * self.rate.average)
+            if (
+                request.expires is None
+                or request.deadline is not None
+                or (seconds <= request.expires - now)
+            ):
+                ahead += tokens
+            else:
+                hopeless.append(request)
+        return hopeless
+
+    def _late_s(
+        self, newcomer: QueuedRequest, others: set[QueuedRequest], now: float, usable: float
+    ) -> float:
+        """The most seconds by which the newcomer, or one behind it, would be late.
+
+        Args:
+            usable: the part of its time that reading may take.
+        """
         ahead, late_s, is_behind = 0.0, 0.0, False
         order = sorted(others, key=lambda r: (r.priority, r.due))
         place = (newcomer.priority, newcomer.due)
@@ -305,7 +326,7 @@ class RequestQueue:
             ahead += (tokens := self._predicted_tokens(request))
             is_behind = is_behind or request is newcomer
             if is_behind and tokens and request.expires is not None:
-                seconds = ahead / (_USABLE * self.tokens_per_second)
+                seconds = ahead / (usable * self.rate.current)
                 late_s = max(late_s, seconds - (request.expires - now))
         return late_s
 
@@ -315,53 +336,33 @@ class RequestQueue:
         return request.reserved_tokens * (1.0 if is_known else self._size_ratio)
 
     def _learn_size(self, ratio: float) -> None:
-        self._size_ratio += (1 - _RATE_DECAY) * (_bounded_ratio(ratio) - self._size_ratio)
+        self._size_ratio += (1 - _SIZE_DECAY) * (_bounded_ratio(ratio) - self._size_ratio)
 
     def _capacity(self, limit_s: float | None) -> float:
         """Tokens that may be in the queue when a promise comes due."""
         if limit_s is None:
             return float(self.max_tokens)
-        return min(float(self.max_tokens), _PROMISED * limit_s * self.tokens_per_second)
-
-    def _current_promises(self, key: int | None, now: float) -> list[_Promise]:
-        """Promises to other requests that are still kept, the earliest first."""
-        self._promises = {k: p for k, p in self._promises.items() if p.at + _GRACE_S > now}
-        others = [p for k, p in self._promises.items() if k != key]
-        return sorted(others, key=lambda p: p.at)
+        return min(float(self.max_tokens), _PROMISED * limit_s * self.rate.current)
 
     def _fits_promises(self, tokens: float, limit_s: float | None, key: int | None) -> bool:
         """Whether every promise still holds if a request comes before it."""
         now = time.monotonic()
-        promises = self._current_promises(key, now)
-        promise = self._promises.get(key) if key is not None else None
-        if promise is not None and promise.at <= now:
+        if self._promises.is_due(key, now):
             return True
         work = sum(map(self._predicted_tokens, self._requests)) + tokens * self._size_ratio
-        limit_tokens = math.inf if limit_s is None else _PROMISED * limit_s * self.tokens_per_second
+        limit_tokens = math.inf if limit_s is None else _USABLE * limit_s * self.rate.current
         if self._reserved_tokens and work > limit_tokens:
             return False
-        for promise in promises:
-            work += promise.tokens
-            if work - max(0.0, promise.at - now) * self.tokens_per_second > self._capacity(limit_s):
-                return False
-        return True
+        return self._promises.fits(work, self._capacity(limit_s), self.rate.current, key, now)
 
     def _promise(
         self, key: int | None, needed: float, limit_s: float | None, at_least_s: float = 0.0
     ) -> float:
         """Seconds until there is room for a refused request, which is then kept for it."""
-        now = time.monotonic()
-        promises = self._current_promises(key, now)
-        earlier = self._promises.get(key) if key is not None else None
-        if earlier is not None and earlier.at > now:
-            return earlier.at - now
         others = (r for r in self._requests if key is None or r.key != key)
-        work = sum(map(self._predicted_tokens, others)) + needed
-        work += sum(promise.tokens for promise in promises)
-        wait_s = max(at_least_s, (work - self._capacity(limit_s)) / self.tokens_per_second)
-        if key is not None and len(promises) < _MAX_PROMISES:
-            self._promises[key] = _Promise(now + max(1, math.ceil(wait_s)), needed)
-        return wait_s
+        work = sum(map(self._predicted_tokens, others))
+        capacity, rate, now = self._capacity(limit_s), self.rate.current, time.monotonic()
+        return self._promises.make(key, needed, work, capacity, rate, at_least_s, now)
 
     def _overload_message(self, tokens: int) -> str:
         return (

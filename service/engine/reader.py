@@ -1,13 +1,17 @@
-"""The reader that methods use in the service: it acts like a proxy and reads through the queue."""
+"""The reader that methods use in the service: it acts like a proxy and reads through the queue.
+
+Below the queue, the model's own reader may keep passages, which makes prompts cheaper.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.reading.long_range import CONTEXT_TOKENS
+from tamis.compressors.reading.windows import Reader
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt, Template
@@ -15,6 +19,9 @@ from tamis.probes.signal import Signal, Want
 from tamis.service.engine.errors import OutOfTime, TooLarge
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob, QueuedRequest, current_request
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 
 
 class EngineReader:
@@ -118,3 +125,32 @@ def _replay_signals(request: QueuedRequest, prompts: Sequence[Prompt]) -> Iterat
         if len(prompts) <= len(request.completed):
             return
     raise OutOfTime("this was not read in time")
+
+
+class KeptPassages:
+    """The passages that a service keeps, and what reading costs with them.
+
+    Args:
+        cache: None keeps nothing.
+    """
+
+    def __init__(self, cache: PassageCache | None) -> None:
+        self.cache = cache
+        self._reader: CachedReader | None = None
+
+    def wrap(self, reader: Any) -> Reader:
+        """A reader that uses the cache; one that cannot keep keys is returned unchanged."""
+        if self.cache is None or not hasattr(reader, "read_with_kv"):
+            unchanged: Reader = reader
+            return unchanged
+        from tamis.probes.kv_cache.cache import CachedReader
+
+        self._reader = CachedReader(reader, self.cache)
+        return self._reader
+
+    def tokens_to_read(self, prompt: Prompt) -> int:
+        """Tokens that reading a prompt costs: only the question's where the passage is kept."""
+        if self.cache is None or self._reader is None:
+            return len(prompt)
+        is_kept = self.cache.holds(self._reader.key(prompt))
+        return len(prompt.question.ids) if is_kept else len(prompt)

@@ -48,7 +48,7 @@ class QueuedRequest:
         tokens_to_read: tokens of the prompts that it gave to the model so far. tokens_read: of
             those, the ones that were read.
         submitted_at: when it began to wait for the model. fault: why it was ended early.
-        expires: when the service's time limit ends it; None for never.
+        limit_s: the service's time limit for it. expires: when that ends it; None for never.
         key: what is the same when its client sends it again.
     """
 
@@ -65,6 +65,7 @@ class QueuedRequest:
     tokens_read: int = 0
     submitted_at: float | None = None
     fault: Refused | None = None
+    limit_s: float | None = None
     expires: float | None = None
     key: int | None = None
     _fault_queue: SimpleQueue[Signal | Exception] | None = None

@@ -58,6 +58,9 @@ def train_adapters(
         int | None,
         typer.Option(min=0, help="Adapt from this layer on; default two fifths of those read."),
     ] = None,
+    projections: Annotated[
+        str, typer.Option(help="Adapted: letters of q(uery), k(ey), v(alue), o(utput).")
+    ] = "qk",
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Of adapters, and of the order of questions.")] = 0,
     judge: Annotated[
@@ -71,13 +74,15 @@ def train_adapters(
     ] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Also draw the curve.")] = None,
 ) -> None:
-    """Teach a proxy where to look: low-rank adapters on its query and key projections.
+    """Teach a proxy where to look: low-rank adapters on its attention projections.
 
-    Everything else stays frozen. Questions come with their gold passages and hard ones beside;
+    Everything else stays frozen. Of a proxy that has adapters, training goes on, and those written
+    hold both. Questions come with their gold passages and hard ones beside;
     the loss is the one the probe is fitted with. A fifth of the articles is held out for the
     curve. Adapters are merged when the folder is loaded, so reading costs what it cost before.
     """
     from tamis.compressors.registry import load_proxy
+    from tamis.probes.hub.zoo import adapters_of
     from tamis.service.cli.display.bars import file_bars
     from tamis.service.cli.options.probe_options import parse_record_file
     from tamis.service.training.lora.export import trained_adapters
@@ -88,12 +93,21 @@ def train_adapters(
     reader = load_proxy(proxy, layers)
     depth = min(layers or max(1, reader.card.layers * 2 // 3), reader.card.layers)
     first = depth * 2 // 5 if first_layer is None else first_layer
-    recipe = LoraRecipe(depth=depth, first_layer=first, rank=rank, rate=rate, seed=seed)
+    recipe = LoraRecipe(
+        depth=depth,
+        first_layer=first,
+        rank=rank,
+        projections=projections,
+        rate=rate,
+        seed=seed,
+    )
     files = [parse_record_file(given) for given in data]
     run = build_training_run(reader, files, recipe, out, questions, judge, every)
     with file_bars() as report:
         curve = run.run(report)
     learnt = trained_adapters(run, curve, name or out.resolve().name, _absolute_proxy(proxy))
+    if (below := adapters_of(proxy)) is not None:
+        learnt = learnt.stack_on(below)
     learnt.save(out)
     Console(width=None if Console().is_terminal else 120).print(_curve_table(curve))
     if png:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,15 +20,18 @@ from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.probes.signal import Want
 from tamis.service.engine.engine import Engine, EngineBounds
 from tamis.service.engine.errors import NotFound
+from tamis.service.engine.reader import KeptPassages
 from tamis.service.http.runtime.executor import RequestExecutor, estimate_tokens
 from tamis.service.http.runtime.index_pool import IndexPool
 from tamis.service.http.runtime.methods import ServedMethods, parse_named_paths, proxy_layers
 from tamis.service.http.runtime.originals import OriginalStore
-from tamis.service.http.runtime.passage_cache import ServicePassageCache
 from tamis.service.http.runtime.progress import RunningRequests
 from tamis.service.http.runtime.result_cache import ResultCache
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from tamis.probes.kv_cache.cache import PassageCache
 
 _WARMUP_TOKENS = 256
 _SAMPLE = "The quick brown fox jumps over the lazy dog. " * 40
@@ -68,7 +71,7 @@ class ServiceState:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         layers = None if reader is not None else proxy_layers(settings)
-        passages = ServicePassageCache(settings)
+        passages = KeptPassages(_passage_cache(settings))
         warmup_speeds: list[tuple[int, float]] = []
         load = _model_loader(settings, layers, reader, passages, warmup_speeds)
         engine = Engine(load, _engine_bounds(settings, reader), metrics, passages.tokens_to_read)
@@ -140,7 +143,7 @@ def _model_loader(
     settings: Settings,
     layers: int | None,
     reader: Reader | None,
-    passages: ServicePassageCache,
+    passages: KeptPassages,
     warmup_speeds: list[tuple[int, float]],
 ) -> Callable[[], Reader]:
     """A function that loads the model, warms it up and wraps it with the cache.
@@ -212,3 +215,12 @@ def _open_index(folder: Path, root: Path) -> Any:
             f"indexes need more packages ({error}): pip install 'tamis[retrieval]'"
         ) from error
     return IndexPool(CorpusIndex.open(folder, root=root))
+
+
+def _passage_cache(settings: Settings) -> PassageCache | None:
+    """The passage cache of the settings; None without `cache_bytes`."""
+    if not settings.cache_bytes:
+        return None
+    from tamis.probes.kv_cache.cache import PassageCache
+
+    return PassageCache(settings.cache_bytes, settings.cache_folder, settings.cache_storage)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tamis.probes.errors import BadInput
+from tamis.probes.lora.lowrank import PROJECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class LoraRecipe:
         depth: layers that are read, from the first; deeper ones are not even loaded.
         first_layer: the first that is adapted; below it, nothing has a gradient.
         rank, scale: of the adapters.
+        projections: that are adapted, a letter each: q(uery), k(ey), v(alue), o(utput).
         rate: the highest learning rate of the adapters; `head_rate`: of the linear heads.
         batch: questions a step.
         warm: the share of the steps in which the rate rises; then it falls along a cosine.
@@ -30,6 +32,7 @@ class LoraRecipe:
     first_layer: int
     rank: int = 8
     scale: float = 2.0
+    projections: str = "qk"
     rate: float = 1e-3
     head_rate: float = 5e-4
     batch: int = 4
@@ -44,6 +47,11 @@ class LoraRecipe:
             raise BadInput(
                 f"the first adapted layer is {self.first_layer} and {self.depth} are read; "
                 f"give 0 to {self.depth - 1}"
+            )
+        kinds = self.projections
+        if not kinds or set(kinds) - set(PROJECTIONS) or len(set(kinds)) < len(kinds):
+            raise BadInput(
+                f"projections is {kinds!r}; give some of the letters of {PROJECTIONS}, each once"
             )
 
     @property

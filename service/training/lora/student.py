@@ -39,7 +39,12 @@ class Student:
         self.proxy, self.recipe = proxy, recipe
         self.want = Want(tuple(range(recipe.depth)), ("question_mean",))
         self.adapters: dict[str, LowRankLinear] = attach(
-            proxy.model, recipe.adapted_layers, recipe.rank, recipe.scale, recipe.seed
+            proxy.model,
+            recipe.adapted_layers,
+            recipe.rank,
+            recipe.scale,
+            recipe.seed,
+            recipe.projections,
         )
         start = _shipped_heads(proxy, recipe.depth) or self._fitted_heads(first())
         self.heads = {name: nn.Parameter(head.clone()) for name, head in start.items()}

@@ -22,13 +22,15 @@ from tests.probes.tiny import one_thread  # noqa: F401
 LAYERS = (1, 3)
 
 
-def make_adapters(proxy, base: str, name: str = "sharp") -> Adapters:
+def make_adapters(
+    proxy, base: str, name: str = "sharp", kinds: str = "qk", scale: float = 1.5
+) -> Adapters:
     """Adapters that move attention by a lot; the proxy is left with them live."""
-    found = attach(proxy.model, LAYERS, rank=2, scale=1.5)
+    found = attach(proxy.model, LAYERS, rank=2, scale=scale, kinds=kinds)
     draw = torch.Generator().manual_seed(5)
     for one in found.values():
         nn.init.normal_(one.b, std=0.5, generator=draw)
-    card = AdapterCard(name, base, proxy.card.revision, "chatml", 2, 1.5, LAYERS, 4)
+    card = AdapterCard(name, base, proxy.card.revision, "chatml", 2, scale, LAYERS, 4)
     return Adapters({n: (one.a.detach(), one.b.detach()) for n, one in found.items()}, card)
 
 
@@ -55,6 +57,21 @@ def test_merged_adapters_read_like_adapters_in_training(kind, tmp_path):
     for mine, theirs, frozen in zip(weights(merged), alive, before, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
         assert (mine - frozen).abs().max() > 0.01
+
+
+def test_adapters_on_adapters_are_one_set_for_the_base(made, tmp_path):
+    base, sharp, below = made
+    above = make_adapters(zoo.load_proxy(sharp, dtype="fp32"), str(sharp), "more", "qkvo", 0.7)
+    above = above.save(tmp_path / "above")
+    both = above.stack_on(zoo.adapters_of(sharp)).save(tmp_path / "both")
+    assert (both.card.base, both.card.revision) == (str(base), below.card.revision)
+    assert both.card.rank == 4
+    one, chain = (zoo.load_proxy(tmp_path / name, dtype="fp32") for name in ("both", "above"))
+    for mine, theirs in zip(weights(one), weights(chain), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ProbeMismatch, match="and those below make more at"):
+        above.stack_on(both)
+    assert zoo.adapters_of(base) is None
 
 
 def test_nothing_but_the_chosen_projections_moves(made):

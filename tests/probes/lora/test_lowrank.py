@@ -39,13 +39,14 @@ def test_a_reading_with_a_graph_is_the_reading(kind):
         torch.testing.assert_close(mine.weights.detach(), theirs.weights, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kinds", ["qk", "qkvo"])
 @pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
-def test_gradients_are_those_of_plain_linear_layers(kind):
+def test_gradients_are_those_of_plain_linear_layers(kind, kinds):
     """The oracle: the same forward pass, with nn.Linear in place of every frozen layer."""
     found = []
     for plain in (False, True):
         proxy = tiny.proxy(kind)
-        adapters = attach(proxy.model, range(1, 4), rank=2)
+        adapters = attach(proxy.model, range(1, 3), rank=2, kinds=kinds)
         for adapter in adapters.values():
             nn.init.normal_(adapter.b, generator=torch.Generator().manual_seed(3))
         if plain:
@@ -80,10 +81,11 @@ def test_the_gradient_of_a_frozen_product_is_autograds():
     assert torch.autograd.gradcheck(frozen, (x,))
 
 
-def test_only_the_adapters_of_the_chosen_layers_learn():
+@pytest.mark.parametrize("kinds", ["qk", "v", "qkvo"])
+def test_only_the_adapters_of_the_chosen_layers_and_projections_learn(kinds):
     proxy = tiny.proxy("qwen2")
-    adapters = attach(proxy.model, (1, 3), rank=2)
-    names = [f"layers.{layer}.self_attn.{p}_proj" for layer in (1, 3) for p in "qk"]
+    adapters = attach(proxy.model, (1, 3), rank=2, kinds=kinds)
+    names = [f"layers.{layer}.self_attn.{p}_proj" for layer in (1, 3) for p in kinds]
     assert list(adapters) == names
     learning = {n for n, p in proxy.model.named_parameters() if p.requires_grad}
     assert learning == {f"{name}.{part}" for name in names for part in "ab"}
@@ -99,7 +101,7 @@ def test_the_same_seed_draws_the_same_adapters():
 def test_a_model_without_q_and_k_is_refused_by_what_it_lacks():
     model = tiny.proxy().model
     model.layers[1].self_attn.q_proj = model.layers[1].self_attn.k_proj = None
-    with pytest.raises(ProxyUnsupported, match="2 linear q_proj and k_proj in 2 layers, and 4"):
+    with pytest.raises(ProxyUnsupported, match="2 linear projections of q, k in 2 layers, and 4"):
         projections(model, (1, 2))
 
 

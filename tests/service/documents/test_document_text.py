@@ -104,7 +104,18 @@ def zipped(*names: str) -> bytes:
         (gzip.compress(b"x", mtime=0), r"packed with gzip; unpack it"),
     ],
     # the bytes of an archive hold the time, and every worker has to find the same names
-    ids=["pdf", "damaged docx", "docx", "excel", "zip", "office", "picture", "program", "binary", "gzip"],
+    ids=[
+        "pdf",
+        "damaged docx",
+        "docx",
+        "excel",
+        "zip",
+        "office",
+        "picture",
+        "program",
+        "binary",
+        "gzip",
+    ],
 )
 def test_binary_files_are_refused_with_the_way_out_whatever_the_encoding(data, why, encoding):
     with pytest.raises(BadInput, match=rf"^standard input .*{why}"):

@@ -216,6 +216,12 @@ def test_layers_that_are_not_read_cannot_be_adapted(first):
         LoraRecipe(depth=4, first_layer=first)
 
 
+@pytest.mark.parametrize("kinds", ["", "qq", "qx"])
+def test_projections_that_no_layer_has_are_refused(kinds):
+    with pytest.raises(BadInput, match="some of the letters of qkvo, each once"):
+        LoraRecipe(depth=4, first_layer=1, projections=kinds)
+
+
 def test_the_learning_rate_rises_and_falls():
     shares = [RECIPE.learning_rate_share(step, 100) for step in range(100)]
     top = shares.index(1.0)
