@@ -7,7 +7,7 @@ proxy, the *budget's* determines how many tokens the caller pays for. Both are `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,8 @@ _SHORT_CHARS = 1024
 _FEW_CHARS = 4096
 """Texts that are shorter than this in total are encoded one after the other, which takes about a
 millisecond: starting the tokenizer's threads takes as long while the cores are busy."""
+_PORTION_TEXTS = 4096
+"""So many texts are encoded at a time."""
 
 
 def replace_surrogates(text: str) -> str:
@@ -94,10 +96,7 @@ class TextTokenizer:
         """`encode` of each text; many texts are encoded on all cores without holding the GIL."""
         if _is_small_batch(texts):
             return [self.encode(text) for text in texts]
-        whole = [replace_surrogates(text) for text in texts]
-        return [
-            _tokenized_text(e) for e in self._plain.encode_batch(whole, add_special_tokens=False)
-        ]
+        return [_tokenized_text(e) for e in _encode_batches(self._plain.encode_batch, texts)]
 
     def token_text(self, token: int) -> str:
         """The text of one token; U+FFFD where it is no whole character."""
@@ -116,8 +115,7 @@ class TextTokenizer:
         """`count` of each text; many texts are counted on all cores without holding the GIL."""
         if _is_small_batch(texts):
             return [self.count(text) for text in texts]
-        whole = [replace_surrogates(text) for text in texts]
-        return [len(e) for e in self._plain.encode_batch_fast(whole, add_special_tokens=False)]
+        return [len(e) for e in _encode_batches(self._plain.encode_batch_fast, texts)]
 
 
 class FunctionTokenizer(TextTokenizer):
@@ -161,6 +159,19 @@ class FunctionTokenizer(TextTokenizer):
 
 def _is_small_batch(texts: Sequence[str]) -> bool:
     return sum(map(len, texts)) < _FEW_CHARS
+
+
+def _encode_batches(
+    encode: Callable[..., list[Encoding]], texts: Sequence[str]
+) -> Iterator[Encoding]:
+    """The encodings of all texts, in portions.
+
+    The results of a portion become Python objects in one go, for which the GIL is held: of half a
+    million short lines, for half a second.
+    """
+    for start in range(0, len(texts), _PORTION_TEXTS):
+        portion = [replace_surrogates(text) for text in texts[start : start + _PORTION_TEXTS]]
+        yield from encode(portion, add_special_tokens=False)
 
 
 def _tokenized_text(encoding: Encoding) -> TokenizedText:

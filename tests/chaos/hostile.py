@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -202,25 +202,38 @@ def processor_s(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-class LivezProbe(threading.Thread):
-    """Asks for `/livez` again and again."""
+class LivezProbe:
+    """Asks for `/livez` again and again, from a process of its own.
 
-    def __init__(self, port: int, pid: int, figures: Figures) -> None:
-        super().__init__(daemon=True)
-        self.port, self.pid, self.figures = port, pid, figures
-        self.is_done = threading.Event()
+    Bodies are made in this one, whose threads would wait for each other.
+    """
 
-    def run(self) -> None:
-        while not self.is_done.wait(ASKED_EVERY_S):
-            began, worked = time.monotonic(), processor_s(self.pid)
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-            connection.request("GET", "/livez")
-            answer = connection.getresponse()
-            answer.read()
-            connection.close()
-            self.figures.livez_s.append(time.monotonic() - began)
-            self.figures.worked_s.append(processor_s(self.pid) - worked)
-            self.figures.rss_most = max(self.figures.rss_most, resident_bytes(self.pid))
+    def __init__(self, port: int, pid: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._is_done = spawn.Event()
+        self._seen, seen = spawn.Pipe(duplex=False)
+        self._process = spawn.Process(target=_ask, args=(port, pid, self._is_done, seen))
+        self._process.start()
+
+    def stop(self, figures: Figures) -> None:
+        """Ends it and puts what it saw into the figures."""
+        self._is_done.set()
+        figures.livez_s, figures.worked_s, figures.rss_most = self._seen.recv()
+        self._process.join()
+
+
+def _ask(port: int, pid: int, is_done: Any, seen: Any) -> None:
+    livez_s, worked_s, rss_most = list[float](), list[float](), 0
+    while not is_done.wait(ASKED_EVERY_S):
+        began, worked = time.monotonic(), processor_s(pid)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        connection.close()
+        livez_s.append(time.monotonic() - began)
+        worked_s.append(processor_s(pid) - worked)
+        rss_most = max(rss_most, resident_bytes(pid))
+    seen.send((livez_s, worked_s, rss_most))
 
 
 def send(port: int, body: Body) -> int:
@@ -254,11 +267,9 @@ def send_all(port: int, pid: int, bodies: int, draw: random.Random) -> Figures:
         list(pool.map(send_one, [draw.random() for _ in range(WARM_UP)]))
         time.sleep(2)
         figures.rss_before = resident_bytes(pid)
-        probe = LivezProbe(port, pid, figures)
-        probe.start()
+        probe = LivezProbe(port, pid)
         list(pool.map(send_one, seeds))
-    probe.is_done.set()
-    probe.join()
+    probe.stop(figures)
     time.sleep(2)
     figures.rss_after = resident_bytes(pid)
     return figures

@@ -98,6 +98,13 @@ def test_only_much_text_wakes_the_tokenizers_threads(monkeypatch: pytest.MonkeyP
     assert woken == [1000, 2]
 
 
+def test_very_many_texts_are_encoded_in_portions_with_the_same_result() -> None:
+    some = ["ab", "c. ab", "", "b"]
+    ids = [TOKENS.encode(text).ids for text in some]
+    assert [t.ids for t in TOKENS.encode_many(some * 2500)] == ids * 2500
+    assert TOKENS.count_many(some * 2500) == [len(of_text) for of_text in ids] * 2500
+
+
 def test_a_tokenizer_that_pads_and_truncates_by_default_does_neither_here() -> None:
     made = tiny.tokenizer()
     made.enable_truncation(4)
