@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.compressors.methods.decision_kit import decision_server
 from tests.fences import blocks
 from tests.integrations.client_table import PAGE, table, table_in
 from tests.service.http.app_kit import DOCUMENTS, NEEDLE, QUESTION, Running, served
@@ -90,28 +91,38 @@ def test_n8n_compresses_by_a_plain_request(service: Running):
     assert NEEDLE in asked(service, "/v1/compress", json.loads(body))["text"]
 
 
+class Dotted(Template):
+    """OpenSearch's placeholders."""
+
+    idpattern = r"[a-z_.]+"
+
+
+def connector_request(number: int, **parameters: str | int) -> tuple[str, dict[str, Any]]:
+    """The path and the body that one of the page's connectors of OpenSearch sends."""
+    shown = [b for b in blocks(PAGE.read_text("utf-8"), "text") if b.startswith("POST /_plugins")]
+    connector = json.loads(shown[number].partition("\n")[2])
+    (action,) = connector["actions"]
+    given = {**connector.get("parameters", {}), **parameters}
+    body = Dotted(action["request_body"]).substitute(
+        {f"parameters.{name}": value for name, value in given.items()}
+    )
+    return action["url"].removeprefix("http://tamis:8080"), json.loads(body)
+
+
 def test_opensearch_s_connector_sends_what_the_page_says(service: Running):
     """Its function before the request gives texts and their number, as parameters."""
-    (shown,) = [
-        b for b in blocks(PAGE.read_text("utf-8"), "text") if b.startswith("POST /_plugins")
-    ]
-    connector = json.loads(shown.partition("\n")[2])
-    (action,) = connector["actions"]
-    parameters = {
-        "parameters.documents": json.dumps(TEXTS),
-        "parameters.query": QUESTION,
-        "parameters.model": connector["parameters"]["model"],
-        "parameters.top_n": 3,
-    }
-
-    class Dotted(Template):
-        idpattern = r"[a-z_.]+"
-
-    body = json.loads(Dotted(action["request_body"]).substitute(parameters))
-    path = action["url"].removeprefix("http://tamis:8080")
+    path, body = connector_request(0, documents=json.dumps(TEXTS), query=QUESTION, top_n=3)
     found = asked(service, path, body)["results"]
     assert found[0]["index"] == 1
     assert {row["index"] for row in found} == {0, 1, 2}
+
+
+def test_opensearch_s_highlighter_gets_the_spans_of_sentences():
+    context = f"Nobody knows why. {NEEDLE} Caves are cool."
+    path, body = connector_request(1, question=QUESTION, context=context)
+    with decision_server() as model, served(systemone_url=model.url, method="systemone") as service:
+        (found,) = asked(service, path, body)["highlights"]
+    assert context[found["start"] : found["end"]].strip() == NEEDLE.strip()
 
 
 def test_the_table_of_clients_is_made_from_the_environments():
