@@ -8,7 +8,7 @@ computed in fp32 and rounded to the model's dtype, so a sharpened proxy runs as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ class Adapters:
             rank=max(len(a) for a, _ in pairs.values()),
             scale=below.card.scale,
             layers=tuple(sorted({*self.card.layers, *below.card.layers})),
-            trained_on=(*below.card.trained_on, *self.card.trained_on),
+            trained_on=_add_up((*below.card.trained_on, *self.card.trained_on)),
             recipe={**self.card.recipe, "below": dict(below.card.recipe)},
             figures={**self.card.figures, "below": dict(below.card.figures)},
         )
@@ -178,6 +178,17 @@ def merge(model: Any, adapters: Adapters) -> None:
         weight = module.weight
         merged = weight.float() + adapters.card.scale * (b @ a).to(weight.device)
         weight.copy_(merged.to(weight.dtype))
+
+
+def _add_up(sets: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Training sets, each once, with all questions that were drawn from it."""
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for one in sets:
+        key = one.get("name"), one.get("sha256")
+        before = found.get(key, {"questions": 0})
+        questions = before["questions"] + one.get("questions", 0)
+        found[key] = {**before, **one, "questions": questions}
+    return tuple(found.values())
 
 
 def _layer_number(name: str) -> int:

@@ -15,6 +15,9 @@ def trained_adapters(
 ) -> Adapters:
     """The adapters with their card; the curve of the run goes into the card.
 
+    One that no step has moved is left out, such as of the values of the deepest layer, which no
+    row of attention is read above.
+
     Args:
         name: of the sharpened model, as probes refer to it.
         base: the model that the adapters are for, as `load_proxy` takes it.
@@ -39,5 +42,6 @@ def trained_adapters(
     pairs = {
         name: (adapter.a.detach().clone(), adapter.b.detach().clone())
         for name, adapter in run.student.adapters.items()
+        if adapter.b.any()
     }
     return Adapters(pairs, card)

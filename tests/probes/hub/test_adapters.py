@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,12 +61,24 @@ def test_merged_adapters_read_like_adapters_in_training(kind, tmp_path):
 
 
 def test_adapters_on_adapters_are_one_set_for_the_base(made, tmp_path):
-    base, sharp, below = made
+    base, sharp, _ = made
     above = make_adapters(zoo.load_proxy(sharp, dtype="fp32"), str(sharp), "more", "qkvo", 0.7)
+    sets = (
+        ({"name": "a", "sha256": "0", "questions": 3},),
+        (
+            {"name": "a", "sha256": "0", "questions": 2},
+            {"name": "b", "sha256": "1", "questions": 2},
+        ),
+    )
+    below, above = (
+        Adapters(one.pairs, replace(one.card, trained_on=used))
+        for one, used in zip((zoo.adapters_of(sharp), above), sets, strict=True)
+    )
     above = above.save(tmp_path / "above")
-    both = above.stack_on(zoo.adapters_of(sharp)).save(tmp_path / "both")
+    both = above.stack_on(below).save(tmp_path / "both")
     assert (both.card.base, both.card.revision) == (str(base), below.card.revision)
     assert both.card.rank == 4
+    assert [(t["name"], t["questions"]) for t in both.card.trained_on] == [("a", 5), ("b", 2)]
     one, chain = (zoo.load_proxy(tmp_path / name, dtype="fp32") for name in ("both", "above"))
     for mine, theirs in zip(weights(one), weights(chain), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
