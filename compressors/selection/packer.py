@@ -94,8 +94,11 @@ class BudgetPacker:
             return False
         room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         # the cheap half of the estimate first: most units end here once the budget is nearly full
-        if self.unit_tokens[u] - self._elision_tokens > room + doubt:
+        fewest = self.unit_tokens[u] - self._elision_tokens
+        if fewest > room + doubt:
             return False
+        if (careful or fewest > room - doubt) and not (self._trials_left or self._uncounted_groups):
+            return False  # it would have to be counted, and enough were counted in vain
         group = self.unit_with_leads(u)
         cost = self._estimate_added_tokens(group)
         if cost > room + doubt or self.is_near_duplicate(u):

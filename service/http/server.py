@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
-from tamis.service.http.runtime.memory import freeze_startup_objects
+from tamis.service.http.runtime.memory import collect_rarely, freeze_startup_objects
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.telemetry.logs import create_logger
 
@@ -81,6 +81,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             freeze_startup_objects()
+            collect_rarely()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             log = create_logger(self.settings.log_format, self.settings.log_level)

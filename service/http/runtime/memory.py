@@ -1,4 +1,4 @@
-"""Memory of a long-running process: few malloc heaps, and start-up objects out of the collector."""
+"""Memory of a long-running process: few malloc heaps, few collections, none of start-up objects."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 MAX_HEAPS = 2
+_THRESHOLDS = 50_000, 20, 100
+"""Of objects made and not freed, and of collections of younger generations, before one collects."""
 
 
 def limit_heaps() -> bool:
@@ -41,3 +43,14 @@ def freeze_startup_objects() -> int:
     gc.collect()
     gc.freeze()
     return gc.get_freeze_count()
+
+
+def collect_rarely() -> None:
+    """Lets the cyclic collector run seldom, and over everything hardly ever.
+
+    A request of half a million sentences makes millions of objects; at Python's thresholds each
+    full collection stops all threads, up to half a second at a time. Requests free what they made
+    by reference counts; only cycles, such as those of exceptions, wait a little longer. Only in a
+    process of one's own.
+    """
+    gc.set_threshold(*_THRESHOLDS)

@@ -52,9 +52,12 @@ def ring():
 
 ring()
 collected = gc.collect()
+before = gc.get_stats()[2]["collections"]
+held = [(i,) for i in range(1_000_000)]
+full = gc.get_stats()[2]["collections"] - before
 running.should_exit = True
 thread.join()
-print(gc.get_freeze_count(), swept, collected)
+print(gc.get_freeze_count(), swept, collected, full)
 """
 
 
@@ -81,6 +84,7 @@ def test_a_service_that_is_ready_sweeps_what_requests_make_and_not_what_it_loade
         [sys.executable, "-c", SERVED], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    out_of_the_way, swept, collected = map(int, done.stdout.split())
+    out_of_the_way, swept, collected, full = map(int, done.stdout.split())
     assert out_of_the_way > 100_000 > 10 * swept
     assert collected >= 1
+    assert full == 0  # a million objects of a request stop nobody
