@@ -56,6 +56,7 @@ def test_work_that_is_cancelled_before_it_begins_never_begins():
         first = pool.submit(held.wait, 60.0)
         second = pool.submit(lambda: begun.append(1), 60.0)
         second.cancel()
+        await asyncio.sleep(0)  # the loop tells the thread's future
         with contextlib.suppress(asyncio.CancelledError):
             await second
         held.set()
