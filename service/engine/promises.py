@@ -38,9 +38,13 @@ class ReadingRate:
         """A batch is being read from now on."""
         self._batch = tokens, time.monotonic()
 
+    def end(self) -> None:
+        """No batch is being read, though the last one may never have been read to its end."""
+        self._batch = None
+
     def record(self, tokens: int, seconds: float) -> None:
         """A batch was read."""
-        self._batch = None
+        self.end()
         self._tokens = _DECAY * self._tokens + tokens
         self._seconds = _DECAY * self._seconds + max(seconds, 1e-6)
         self._latest = [*self._latest[-1:], (tokens, seconds)]

@@ -73,9 +73,7 @@ class RequestQueue:
             hopeless = self._hopeless_requests(time.monotonic())
             faults = {request: self._slow_error(request) for request in hopeless}
             for request in hopeless:
-                self._jobs.pop(request, None)
-                self._reserved_tokens -= request.reserved_tokens
-                request.reserved_tokens = 0
+                self._drop_jobs(request)
             self._changed.notify_all()
         for request, fault in faults.items():
             request.end(fault)
@@ -158,6 +156,7 @@ class RequestQueue:
     def take(self, batch_tokens: int) -> list[PromptJob]:
         """Waits for the next batch; an empty list once the queue is closed and empty."""
         with self._changed:
+            self.rate.end()  # a worker that died has left its batch
             while not self._jobs and not self._closed:
                 self._changed.wait()
             batch = self._batch(batch_tokens)
@@ -176,9 +175,7 @@ class RequestQueue:
         """Removes a request that has its answer or was abandoned, with its remaining prompts."""
         with self._changed:
             self._requests.discard(request)
-            self._jobs.pop(request, None)
-            self._reserved_tokens -= request.reserved_tokens
-            request.reserved_tokens = 0
+            self._drop_jobs(request)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -201,11 +198,17 @@ class RequestQueue:
         """How full the queue is."""
         return QueueLoad(self._reserved_tokens, len(self._requests), self.max_tokens)
 
+    def _drop_jobs(self, request: QueuedRequest) -> None:
+        """Drops the prompts of a request that wait, and releases all that is reserved for it."""
+        self._jobs.pop(request, None)
+        self._reserved_tokens -= request.reserved_tokens
+        request.reserved_tokens = 0
+
     def _batch(self, batch_tokens: int) -> list[PromptJob]:
         """Prompts of the most urgent requests, as many as fit; at least one."""
         batch: list[PromptJob] = []
         room = batch_tokens
-        for request in sorted(self._jobs, key=lambda r: (r.priority, r.due)):
+        for request in sorted(self._jobs, key=_urgency):
             jobs = self._jobs[request]
             while jobs and (jobs[0].tokens <= room or not batch):
                 room -= jobs[0].tokens
@@ -297,7 +300,7 @@ class RequestQueue:
         Others have the time that would be spent on them, and their clients need not wait in vain.
         """
         hopeless, ahead = list[QueuedRequest](), 0.0
-        for request in sorted(self._jobs, key=lambda r: (r.priority, r.due)):
+        for request in sorted(self._jobs, key=_urgency):
             tokens = self._predicted_tokens(request)
             seconds = (ahead + tokens) / (_HOPED * self.rate.average)
             if (
@@ -319,9 +322,8 @@ class RequestQueue:
             usable: the part of its time that reading may take.
         """
         ahead, late_s, is_behind = 0.0, 0.0, False
-        order = sorted(others, key=lambda r: (r.priority, r.due))
-        place = (newcomer.priority, newcomer.due)
-        at = sum((r.priority, r.due) <= place for r in order)
+        order = sorted(others, key=_urgency)
+        at = sum(_urgency(r) <= _urgency(newcomer) for r in order)
         for request in [*order[:at], newcomer, *order[at:]]:
             ahead += (tokens := self._predicted_tokens(request))
             is_behind = is_behind or request is newcomer
@@ -369,6 +371,11 @@ class RequestQueue:
             f"{self._reserved_tokens:,} tokens are waiting, about {tokens:,} would come, and "
             f"{self.max_tokens:,} is the most; come back after Retry-After"
         )
+
+
+def _urgency(request: QueuedRequest) -> tuple[int, float]:
+    """The lowest goes first."""
+    return request.priority, request.due
 
 
 def _bounded_ratio(ratio: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import pytest
@@ -231,3 +232,21 @@ def test_a_request_with_a_deadline_is_answered_then_and_never_ended_before():
     for _ in range(5):
         request_queue.record_speed(1000, 1.0)
     assert patient.fault is None
+
+
+def test_a_batch_that_its_worker_never_finished_slows_nobody_down_once_there_is_another_worker():
+    request_queue = RequestQueue(100_000, 100)
+    request_queue.record_speed(1000, 1.0)
+    lost = request_queue.admit(10, limit_s=5.0)
+    request_queue.put(lost, [job(lost, 10)])
+    request_queue.take(1000)  # by a worker that dies
+    request_queue.remove(lost)
+    time.sleep(0.2)
+    taken: list[PromptJob] = []
+    another = threading.Thread(target=lambda: taken.extend(request_queue.take(2000)), daemon=True)
+    another.start()
+    time.sleep(0.1)
+    request = request_queue.admit(1000, limit_s=5.0)
+    request_queue.put(request, [job(request, 1000)])
+    another.join(10)
+    assert [one.request for one in taken] == [request]
