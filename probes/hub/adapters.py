@@ -119,12 +119,10 @@ class Adapters:
                 f"below make {below.card.name} at {below.revision}"
             )
         ratio = self.card.scale / below.card.scale
-        own = {name: (a, b * ratio) for name, (a, b) in self.pairs.items()}
         pairs = dict(below.pairs)
-        for name, (a, b) in own.items():
-            if name in pairs:
-                a, b = torch.cat([pairs[name][0], a]), torch.cat([pairs[name][1], b], 1)
-            pairs[name] = (a, b)
+        for name, (a, b) in self.pairs.items():
+            above, under = (a, b * ratio), pairs.get(name)
+            pairs[name] = above if under is None else _stacked(under, above)
         card = replace(
             self.card,
             base=below.card.base,
@@ -178,6 +176,11 @@ def merge(model: Any, adapters: Adapters) -> None:
         weight = module.weight
         merged = weight.float() + adapters.card.scale * (b @ a).to(weight.device)
         weight.copy_(merged.to(weight.dtype))
+
+
+def _stacked(under: tuple[Tensor, Tensor], above: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two adapters of one projection as one."""
+    return torch.cat([under[0], above[0]]), torch.cat([under[1], above[1]], 1)
 
 
 def _add_up(sets: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

@@ -206,8 +206,9 @@ def load_proxy(
 
     name, template = str(model), None
     options: dict[str, Any] = {"layers": layers, "dtype": dtype, "device": device}
-    if (folder := _adapters_folder(model)) is not None:
-        return _load_sharpened(folder, name, root, pull_missing, options)
+    if (adapters := adapters_of(model)) is not None:
+        base = load_proxy(adapters.card.base, root=root, pull_missing=pull_missing, **options)
+        return adapters.apply_to(base)
     if name in ZOO:
         if ZOO[name].kind != "proxy":
             raise BadInput(
@@ -238,25 +239,15 @@ def adapters_of(model: str | Path) -> Adapters | None:
     """The adapters of a sharpened model, of the zoo or in a folder; None for any other model.
 
     Raises:
-        BadModelFile: they cannot be read.
+        BadModelFile: they cannot be read, or are not those that are pinned.
     """
+    if (folder := _adapters_folder(model)) is None:
+        return None
     from tamis.probes.hub.adapters import Adapters
 
-    folder = _adapters_folder(model)
-    return None if folder is None else Adapters.load(folder)
-
-
-def _load_sharpened(
-    folder: Path, name: str, root: Path | None, pull_missing: bool, options: dict[str, Any]
-) -> Proxy:
-    """The base model of the adapters in a folder, with the adapters merged."""
-    from tamis.probes.hub.adapters import Adapters
-
-    if name in ZOO:
+    if (name := str(model)) in ZOO:
         sharpened.check_adapters(name, ZOO[name].adapters_sha256)
-    adapters = Adapters.load(folder)
-    base = load_proxy(adapters.card.base, root=root, pull_missing=pull_missing, **options)
-    return adapters.apply_to(base)
+    return Adapters.load(folder)
 
 
 def model_folder(model: str | Path, root: Path | None = None) -> Path:

@@ -77,9 +77,9 @@ def train_adapters(
     """Teach a proxy where to look: low-rank adapters on its attention projections.
 
     Everything else stays frozen. Of a proxy that has adapters, training goes on, and those written
-    hold both. Questions come with their gold passages and hard ones beside;
-    the loss is the one the probe is fitted with. A fifth of the articles is held out for the
-    curve. Adapters are merged when the folder is loaded, so reading costs what it cost before.
+    hold both. Questions come with their gold passages and hard ones beside; the loss is the one
+    the probe is fitted with. A fifth of the articles is held out for the curve. Adapters are
+    merged when the folder is loaded, so reading costs what it cost before.
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.hub.zoo import adapters_of
