@@ -27,6 +27,8 @@ rotated?", "documents": ["..."], "max_tokens": 500}'`
 
 `tamis keys new ada --file keys.txt`, then `tamis serve --host 0.0.0.0 --keys-file keys.txt`
 
+`tamis serve --engine ray --replicas 4` serves with four copies on Ray Serve
+
 `TAMIS_PORT=9000 TAMIS_CACHE_BYTES=2000000000 tamis serve`: each flag is a variable, too
 """
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -42,7 +44,10 @@ def serve(**flags: Any) -> None:
         limit_heaps()
         check_public(settings)
         check_free(settings.host, settings.port)
-        from tamis.service.http.server import run
+        if settings.engine == "ray":
+            from tamis.service.http.ray_server import run_on_ray as run
+        else:
+            from tamis.service.http.server import run
     except ImportError as error:
         raise MissingExtra(
             f"{error.name} is not installed: pip install 'tamis[service]'"

@@ -19,6 +19,7 @@ PREFIX = "TAMIS_"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["exact", "int8", "thin"]
+Engine = Literal["local", "ray"]
 DEFAULT_CACHE_BYTES = 512 << 20
 """About 35,000 tokens of the default proxy."""
 
@@ -186,6 +187,16 @@ class Settings:
         600.0, "The longest to wait for its answer to begin, or to go on.", "Upstream", gt=0
     )
 
+    engine: Engine = knob(
+        "local",
+        "local: this process alone; ray: copies of the service on Ray Serve, here or on the "
+        "cluster of RAY_ADDRESS.",
+        "Copies",
+    )
+    replicas: int = knob(
+        1, "Copies under --engine ray, each with a model and a queue of its own.", "Copies", ge=1
+    )
+
     max_body_bytes: int = knob(
         8 << 20, "The largest body, unpacked; a larger one is 413.", "Limits", ge=1024
     )
@@ -218,8 +229,9 @@ class Settings:
         """Refuses settings without effect, and what would send this service's keys elsewhere.
 
         Raises:
-            BadInput: a cache folder or storage without a cache, tags without an upstream, or an
-                upstream without a key of its own beside keys of this service.
+            BadInput: a cache folder or storage without a cache, tags without an upstream, copies
+                without an engine for them, or an upstream without a key of its own beside keys of
+                this service.
         """
         if self.cache_bytes == 0 and (self.cache_folder or self.cache_storage != "exact"):
             raise BadInput(
@@ -238,6 +250,9 @@ class Settings:
                 "upstream_retrieval_tags are of chats that are forwarded, and there is no "
                 "upstream; give it, or send config.retrieval_tags with the messages"
             )
+
+        if self.engine == "local" and self.replicas > 1:
+            raise BadInput(f"{self.replicas} replicas need --engine ray; one process is one copy")
 
     def cache_bytes_for(self, owners: int) -> int:
         """The memory for passages that were read before.
