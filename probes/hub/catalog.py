@@ -226,14 +226,8 @@ ZOO["smollm2-135m-sharp"] = replace(
     ZOO["smollm2-135m"],
     name="smollm2-135m-sharp",
     base="smollm2-135m",
-    adapters_sha256="b826c48d0084bb9f61761d12d2b58df460f6117bfd88ea44b78320e0ff379db6",
-    summary="smollm2-135m taught where to look, by adapters of below 1 MB that ship with tamis",
-)
-ZOO["smollm2-135m-broad"] = replace(
-    ZOO["smollm2-135m-sharp"],
-    name="smollm2-135m-broad",
     adapters_sha256="9115ac44f4e775df184bbd1d396d1c29cbfd65522e70e1c82626e10a9bf50c31",
-    summary="smollm2-135m-sharp taught on, by questions of eight domains; more of chains of facts",
+    summary="smollm2-135m taught where to look, by adapters of 2 MB that ship with tamis",
 )
 
 
