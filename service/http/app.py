@@ -51,6 +51,7 @@ from tamis.service.http.routes import (
     tei,
 )
 from tamis.service.http.runtime.api_keys import Keyring, parse_inline_keys, read_keys
+from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.runtime.settings import Settings
 from tamis.service.http.runtime.side_loop import SideLoop
 from tamis.service.http.runtime.state import ServiceState
@@ -99,6 +100,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     tags = RetrievalTags(settings.upstream_retrieval_tags)
     metrics, log = Metrics(), create_logger(settings.log_format, settings.log_level)
     end_traces = start_traces(settings.traces)
+    idle = IdleMemory()
     keyring, side_loop, upstream = load_keyring(settings), SideLoop(), create_upstream(settings)
 
     @asynccontextmanager
@@ -120,7 +122,9 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
             methods=len(state.methods.names),
             cache_bytes=served.cache_bytes,
         )
+        giving_back = asyncio.create_task(idle.watch())
         yield
+        giving_back.cancel()
         finished = await asyncio.to_thread(state.close)
         if upstream is not None:
             await upstream.close()
@@ -172,7 +176,7 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
     app.add_middleware(FramingMiddleware)
     if settings.traces != "off":
         app.add_middleware(TraceContextMiddleware)
-    app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log)
+    app.add_middleware(RequestLogMiddleware, metrics=metrics, log=log, idle=idle)
     return app
 
 

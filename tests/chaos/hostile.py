@@ -36,6 +36,8 @@ from tests.service.http.test_serve import SCRIPT, answers, free_port
 from tests.soak.load import resident_bytes
 
 CLIENTS, ASKED_EVERY_S, WARM_UP = 4, 0.05, 20
+REST_S = 15.0
+"""Before memory is looked at: a service gives it back when it has had nothing to do for 10 s."""
 MOST_P99_S, MOST_GROWTH = 0.1, 1.25
 BODY_BYTES, TEXT_CHARS = 8_000_000, 1_400_000
 """About the largest body, and the longest text, that are not refused for their size alone."""
@@ -265,12 +267,12 @@ def send_all(port: int, pid: int, bodies: int, draw: random.Random) -> Figures:
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(send_one, [draw.random() for _ in range(WARM_UP)]))
-        time.sleep(2)
+        time.sleep(REST_S)
         figures.rss_before = resident_bytes(pid)
         probe = LivezProbe(port, pid)
         list(pool.map(send_one, seeds))
     probe.stop(figures)
-    time.sleep(2)
+    time.sleep(REST_S)
     figures.rss_after = resident_bytes(pid)
     return figures
 

@@ -24,6 +24,7 @@ from tamis.service.http.runtime.errors import (
     headers_of,
     message_of,
 )
+from tamis.service.http.runtime.memory import IdleMemory
 from tamis.service.http.schemas.json import JsonResponse
 from tamis.service.http.telemetry.metrics import Metrics
 
@@ -32,6 +33,8 @@ PASSTHROUGH_HEADER = b"x-tamis-passthrough-reason"
 _SAFE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _UNKNOWN_ROUTE, _FIRST_ERROR_STATUS = "unknown", 400
 _SCOPE_KEY = "tamis.log_entry"
+_PROBES = ("/livez", "/readyz", "/health", "/ping", "/metrics")
+"""What asks all the time and works on nothing."""
 
 
 @dataclass(slots=True)
@@ -87,8 +90,8 @@ def error_response(scope: Scope, error: Exception, param: str | None = None) -> 
 class RequestLogMiddleware:
     """ASGI middleware: writes the log entry and the metrics of each request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: Any) -> None:
-        self.app, self.metrics, self.log = app, metrics, log
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: Any, idle: IdleMemory) -> None:
+        self.app, self.metrics, self.log, self.idle = app, metrics, log, idle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -96,7 +99,7 @@ class RequestLogMiddleware:
             await self.app(scope, receive, send)
             return
         entry = scope[_SCOPE_KEY] = RequestLogEntry(_request_id(scope), dialect_of(scope["path"]))
-        began, status = time.perf_counter(), 0
+        began, status, works = time.perf_counter(), 0, scope["path"] not in _PROBES
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -107,6 +110,7 @@ class RequestLogMiddleware:
                 message = {**message, "headers": [*message["headers"], *ours]}
             await send(message)
 
+        self.idle.requests += works
         try:
             await self.app(scope, receive, send_with_headers)
         except Exception as error:
@@ -114,6 +118,8 @@ class RequestLogMiddleware:
             if not status:
                 await error_response(scope, error)(scope, receive, send_with_headers)
         finally:
+            self.idle.requests -= works
+            self.idle.worked_until = time.monotonic() if works else self.idle.worked_until
             self._log_and_count(scope, entry, status, time.perf_counter() - began)
 
     def _log_and_count(
@@ -138,8 +144,7 @@ class RequestLogMiddleware:
             "tokens_in": entry.tokens_in,
             "tokens_out": entry.tokens_out,
         }
-        quiet = entry.route in ("/livez", "/readyz", "/health", "/ping", "/metrics")
-        write = self.log.debug if quiet and status < 400 else self.log.info
+        write = self.log.debug if entry.route in _PROBES and status < 400 else self.log.info
         write("request", **{name: value for name, value in fields.items() if value is not None})
 
 

@@ -1,10 +1,16 @@
-"""Memory of a long-running process: few malloc heaps, few collections, none of start-up objects."""
+"""Memory of a long-running process: few malloc heaps, few collections, none of start-up objects.
+
+What is left of requests is given back once nothing has been served for a while.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
+import time
+from dataclasses import dataclass
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 MAX_HEAPS = 2
@@ -54,3 +60,46 @@ def collect_rarely() -> None:
     process of one's own.
     """
     gc.set_threshold(*_THRESHOLDS)
+
+
+def give_memory_back() -> bool:
+    """Frees cycles that requests left, and returns free pages of malloc's heaps to the system.
+
+    Returns:
+        Whether pages were returned: not with another C library than glibc, or if none were free.
+    """
+    gc.collect()
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):
+        return False
+
+
+@dataclass(slots=True)
+class IdleMemory:
+    """Gives memory back when nothing has been served for `idle_s`, once after each time of work.
+
+    Giving back stops all threads for some tenths of a second, so not while requests are served.
+
+    Attributes:
+        requests: that are being served.
+        worked_until: when the last one ended, by `time.monotonic`; None if memory was given back
+            since.
+    """
+
+    idle_s: float = 10.0
+    requests: int = 0
+    worked_until: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether there was work since the last time, and none for `idle_s`."""
+        since = self.worked_until
+        return not self.requests and since is not None and time.monotonic() - since >= self.idle_s
+
+    async def watch(self) -> None:
+        """Gives back whenever it is due, until it is cancelled."""
+        while True:
+            await asyncio.sleep(self.idle_s / 4)
+            if self.is_due():
+                self.worked_until = None
+                await asyncio.to_thread(give_memory_back)

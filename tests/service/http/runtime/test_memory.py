@@ -1,12 +1,24 @@
-"""Threads get no heaps of their own, and start-up objects are not collected again."""
+"""Threads get no heaps of their own, start-up objects are not collected again, and what requests
+leave is given back when nothing is served."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+from fastapi import FastAPI
+
+from tamis.service.http.middleware.request_log import RequestLogMiddleware
+from tamis.service.http.runtime import memory
+from tamis.service.http.runtime.memory import IdleMemory
+from tamis.service.http.telemetry.logs import create_logger
+from tamis.service.http.telemetry.metrics import Metrics
+from tests.service.http.app_kit import served, wait_until
 
 GROWN = """
 import threading
@@ -60,6 +72,20 @@ thread.join()
 print(gc.get_freeze_count(), swept, collected, full)
 """
 
+LEFT = """
+from pathlib import Path
+from tamis.service.http.runtime.memory import give_memory_back, limit_heaps
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) >> 8   # MiB of pages of 4 KiB
+
+limit_heaps()
+made = [bytearray(2000) for _ in range(100_000)]
+made = made[-1:]   # the last one lies on top of the heap, so malloc itself gives nothing back
+before = resident()
+print(give_memory_back(), before - resident())
+"""
+
 
 def heaps(**variables: str) -> tuple[str, int]:
     """Whether heaps were shared, and how many great stretches of memory twelve threads reserved."""
@@ -88,3 +114,61 @@ def test_a_service_that_is_ready_sweeps_what_requests_make_and_not_what_it_loade
     assert out_of_the_way > 100_000 > 10 * swept
     assert collected >= 1
     assert full == 0  # a million objects of a request stop nobody
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have no such call")
+def test_free_pages_go_back_to_the_system_below_pages_in_use():
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)
+    returned, mib = done.stdout.split()
+    assert returned == "True"
+    assert int(mib) > 150
+
+
+def test_memory_is_given_back_once_after_work_and_never_during_it(monkeypatch):
+    given: list[float] = []
+    monkeypatch.setattr(memory, "give_memory_back", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(memory.IdleMemory.__init__, "__defaults__", (0.2, 0, None))
+    with served(methods=("lexical",), method="lexical") as service:
+        time.sleep(0.6)
+        service.http.get("/livez")
+        time.sleep(0.6)
+        assert not given, "nothing but probes was served"
+        answered = service.post("/v1/compress", query="q", documents=["A b c."], max_tokens=9)
+        done = time.monotonic()
+        assert answered.status_code == 200
+        wait_until(lambda: bool(given), 10)
+        assert given[0] - done > 0.1
+        time.sleep(0.6)
+        assert len(given) == 1
+
+
+def test_memory_is_not_due_while_a_request_runs_beside_one_that_ended():
+    idle = IdleMemory(0.0)
+    assert not idle.is_due(), "there was no work"
+    idle.requests, idle.worked_until = 1, time.monotonic()
+    assert not idle.is_due(), "one still runs"
+    idle.requests = 0
+    assert idle.is_due()
+
+
+def test_streams_and_failures_count_as_work_until_they_end():
+    idle = IdleMemory()
+    seen: list[int] = []
+
+    async def app(scope, receive, send):
+        seen.append(idle.requests)
+        if scope["path"] == "/broken":
+            raise asyncio.CancelledError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ignore(*_: object) -> None:
+        pass
+
+    layer = RequestLogMiddleware(app, Metrics(), create_logger("json", "error"), idle)
+    outer = FastAPI()
+    for path, running in (("/v1/compress", 1), ("/livez", 0), ("/broken", 1)):
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "app": outer}
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(layer(scope, ignore, ignore))
+        assert (seen.pop(), idle.requests) == (running, 0)
+    assert idle.worked_until is not None
