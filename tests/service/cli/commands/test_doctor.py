@@ -86,7 +86,7 @@ def test_a_full_disk_is_warned_about(tmp_path, monkeypatch):
 
 def test_adapters_that_ship_and_are_damaged_fail(tmp_path, monkeypatch):
     entries = [entry for entry in doctor.zoo.ZOO.values() if entry.base]
-    assert len(entries) > 1
+    assert entries
     assert [doctor._adapters_fault(entry) for entry in entries] == [""] * len(entries)
     monkeypatch.setattr(doctor.sharpened, "SHIPPED", tmp_path)
     for entry in entries:
