@@ -122,7 +122,7 @@ class Adapters:
         pairs = dict(below.pairs)
         for name, (a, b) in self.pairs.items():
             above, under = (a, b * ratio), pairs.get(name)
-            pairs[name] = above if under is None else _stacked(under, above)
+            pairs[name] = above if under is None else _stack_pairs(under, above)
         card = replace(
             self.card,
             base=below.card.base,
@@ -178,7 +178,9 @@ def merge(model: Any, adapters: Adapters) -> None:
         weight.copy_(merged.to(weight.dtype))
 
 
-def _stacked(under: tuple[Tensor, Tensor], above: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _stack_pairs(
+    under: tuple[Tensor, Tensor], above: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Two adapters of one projection as one."""
     return torch.cat([under[0], above[0]]), torch.cat([under[1], above[1]], 1)
 

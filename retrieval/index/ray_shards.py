@@ -6,12 +6,12 @@ and on their own processors. Every machine opens the index under the same path.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import connect_to_ray
 from tamis.retrieval.index.key_shards import Answer, KeyShard, Numbers, open_shard
 from tamis.retrieval.storage.manifest import SegmentEntry
 from tamis.retrieval.storage.segment import Segment
@@ -31,7 +31,7 @@ class RayShards:
     def __init__(
         self, home: Path, entries: Sequence[SegmentEntry], heads: int, drawn: Sequence[Numbers]
     ) -> None:
-        self._ray = _connect()
+        self._ray = connect_to_ray("ray", "a search by shards on Ray", "ray")
         actor = self._ray.remote(num_cpus=1, max_restarts=2, max_task_retries=2)(_ShardActor)
         where = str(home.resolve())
         pairs = zip(entries, drawn, strict=True)
@@ -69,14 +69,3 @@ class _ShardActor:
 def _cause(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def _connect() -> Any:
-    """The module `ray`, connected to the cluster of RAY_ADDRESS, or to one on this machine."""
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra("shards on Ray need it: pip install 'tamis[ray]'") from error
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    return ray

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes.errors import BadInput, MissingExtra
-from tamis.service.http.runtime.settings import Settings, flag
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import connect_to_ray
+from tamis.service.http.runtime.settings import Settings, flag, http_url
 from tamis.service.http.telemetry.logs import create_logger
 
 if TYPE_CHECKING:
@@ -102,14 +103,15 @@ def run_on_ray(settings: Settings) -> None:
     from tamis.service.http.app import create_upstream, load_keyring, proxy_choice
 
     check_settings(settings)
-    load_keyring(settings), create_upstream(settings), proxy_choice(settings)  # refused here
+    for check in (load_keyring, create_upstream, proxy_choice):
+        check(settings)  # what a copy would refuse is refused here
     ray, serve = _ray_and_serve()
     stop = _stop_signal()
     log = create_logger(settings.log_format, settings.log_level)
     try:
         _deploy(serve, settings, CopyShare.of(settings, ray.cluster_resources()))
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        log.info("listening", url=f"http://{shown}:{settings.port}", replicas=settings.replicas)
+        url = http_url(settings.host, settings.port)
+        log.info("listening", url=url, replicas=settings.replicas)
         stop.wait()
     finally:
         _leave(serve)
@@ -174,15 +176,7 @@ def _ray_and_serve() -> tuple[Any, Any]:
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     # a busy machine takes longer than Ray's 5 s to start a process
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    try:
-        import ray
-        from ray import serve
-    except ImportError as error:
-        raise MissingExtra(
-            '--engine ray needs Ray Serve: pip install "tamis[service,ray]"'
-        ) from error
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray = connect_to_ray("ray.serve", "--engine ray", "service,ray")
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return ray, serve
+    return ray, ray.serve

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from tamis.probes.errors import BadInput
 from tamis.service.http.app import create_app
 from tamis.service.http.runtime.memory import collect_rarely, freeze_startup_objects
-from tamis.service.http.runtime.settings import Settings
+from tamis.service.http.runtime.settings import Settings, http_url
 from tamis.service.http.telemetry.logs import create_logger
 
 _GRACE_S = 3.0
@@ -83,9 +83,8 @@ class Server(uvicorn.Server):
             freeze_startup_objects()
             collect_rarely()
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
             log = create_logger(self.settings.log_format, self.settings.log_level)
-            log.info("listening", url=f"http://{shown}:{port}")
+            log.info("listening", url=http_url(host, port))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Serves on for `drain_delay_s` while it reports unready; a second signal stops at once."""

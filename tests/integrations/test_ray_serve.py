@@ -29,7 +29,7 @@ VARYING = ("id", "created", "timings")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def two_copies(tmp_path_factory):
     """The address of two copies and the process that started them; stopped by SIGTERM."""
     port = free_port()
     flags = ["--engine", "ray", "--replicas", "2", "--threads", "1", "--port", str(port)]
@@ -62,8 +62,8 @@ def stable(answer: httpx.Response) -> dict[str, object]:
     return {name: value for name, value in answer.json().items() if name not in VARYING}
 
 
-def test_two_copies_answer_what_one_process_answers(served):
-    url, process = served
+def test_two_copies_answer_what_one_process_answers(two_copies):
+    url, process = two_copies
     assert len(copies(process.pid)) == 2
     from starlette.testclient import TestClient
 
@@ -74,8 +74,8 @@ def test_two_copies_answer_what_one_process_answers(served):
         assert all(stable(answer) == wanted for answer in found)
 
 
-def test_errors_and_the_page_come_through(served):
-    url, _ = served
+def test_errors_and_the_page_come_through(two_copies):
+    url, _ = two_copies
     refused = httpx.post(f"{url}/v1/compress", json={"query": "x"})
     assert refused.status_code == 422
     assert "documents" in refused.text
@@ -84,8 +84,8 @@ def test_errors_and_the_page_come_through(served):
     assert "tamis" in httpx.get(url).text
 
 
-def test_a_copy_that_is_killed_is_replaced_and_the_other_goes_on(served):
-    url, process = served
+def test_a_copy_that_is_killed_is_replaced_and_the_other_goes_on(two_copies):
+    url, process = two_copies
     before = copies(process.pid)
     os.kill(before[0], signal.SIGKILL)
     deadline = time.monotonic() + 120

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from tamis.probes.errors import BadInput, MissingExtra
+from tamis.probes.errors import BadInput
+from tamis.probes.extras import connect_to_ray
 from tamis.service.batch.execution.worker import PartWorker
 from tamis.service.batch.job import BatchJob
 from tamis.service.batch.output import OutputFolder, PartReceipt
@@ -99,13 +100,7 @@ def _error_of(failure: dict[str, Any]) -> BadInput:
 def _ray_data() -> Any:
     """Ray Data, on the cluster of RAY_ADDRESS or `ray start`, else on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtra('--engine ray needs Ray: pip install "tamis[batch,ray]"') from error
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray = connect_to_ray("ray.data", "--engine ray", "batch,ray")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is shown by the caller
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data

@@ -119,7 +119,8 @@ class RequestLogMiddleware:
                 await error_response(scope, error)(scope, receive, send_with_headers)
         finally:
             self.idle.requests -= works
-            self.idle.worked_until = time.monotonic() if works else self.idle.worked_until
+            if works:
+                self.idle.worked_until = time.monotonic()
             self._log_and_count(scope, entry, status, time.perf_counter() - began)
 
     def _log_and_count(

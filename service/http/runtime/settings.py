@@ -283,3 +283,9 @@ def variable(name: str) -> str:
 def flag(name: str) -> str:
     """The flag of a knob."""
     return "--" + name.replace("_", "-")
+
+
+def http_url(host: str, port: int) -> str:
+    """The address of a service; an IPv6 host is put in brackets."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
