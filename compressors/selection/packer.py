@@ -104,7 +104,10 @@ class BudgetPacker:
         if cost > room + doubt or self.is_near_duplicate(u):
             return False
         if careful or cost > room - doubt:
-            return self._take_if_it_fits(u)
+            if not self._uncounted_groups:
+                return self._take_if_it_fits(u)
+            self.enforce_limit()
+            return self.offer(u, careful)  # now that all is counted, the estimate may do
         self._take(group, cost)
         self._uncounted_groups += 1
         return True
@@ -202,7 +205,6 @@ class BudgetPacker:
 
     def _take_if_it_fits(self, u: int) -> bool:
         """Takes a unit if it fits by the count of the joined text; returns whether it did."""
-        self.enforce_limit()
         if not self._trials_left or u in self._too_long:
             return False
         group = self.unit_with_leads(u)

@@ -201,6 +201,8 @@ class Renderer:
         text = self.passages[first.passage].text
         parts, start = [], first.visible[0]
         for here, after in pairwise(chosen):
+            if after == here + 1 and self.units[here].stop == self.units[after].start:
+                continue  # one slice of the input holds both
             parts += [text[start : self.units[here].visible[1]], self.text_between(here, after)]
             start = self.units[after].start
         body = "".join([*parts, text[start : last.visible[1]]])

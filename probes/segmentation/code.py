@@ -27,7 +27,8 @@ whole; thrice as much is a piece that no budget of a hundred tokens can hold.
 LINE_CHARS = 1_200  # a line is a statement, and is kept whole up to this length
 _LEVELS = 12  # code nested deeper is cut at lines: nobody reads it, and it costs time
 
-FENCE = re.compile(r"\s*(`{3,}+|~{3,}+)([^`]*)$")
+# nor are the tildes and carets below a line of a traceback a fence
+FENCE = re.compile(r"\s*(`{3,}+|~{3,}+)(?!\^)([^`]*)$")
 _CODE_END = ("{", "}", ";", ":", ")", ",", "(", "[", "]")
 _CODE_START = re.compile(
     r"\s*(?:def|class|import|from|return|async|await|raise|assert|with|elif|else:|try:|except|package|using|public"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tamis.probes.interruption import check_interruption
 from tamis.probes.segmentation.chats_tables import entry_lines
-from tamis.probes.segmentation.code import FENCE, fence_cuts
+from tamis.probes.segmentation.code import CODE_CHARS, FENCE, fence_cuts
 from tamis.probes.segmentation.lines import Lines, Mark, lines_of
 from tamis.probes.segmentation.markup import LINKED_TITLE
+from tamis.probes.segmentation.prose_lines import has_stop, is_prose
 from tamis.probes.segmentation.wrapped_lines import is_continued
 
 _ATX = re.compile(r" {0,3}#{1,6}(?:\s|$)")
@@ -23,6 +25,15 @@ _INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
 # '12.3 The Supplier …' after a line that ends as a clause does is the next clause
 _NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
 _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
+# '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity
+_NUMBERED_TITLE = re.compile(r"\s*(?:(?:\d{1,3}\.){2,}|\d{1,3}(?:\.\d{1,3}){2,})\s+[^\W\d_a-z]")
+_TITLE_CHARS = 100
+# Python after the interpreter's prompt; mail that is quoted three times has prose there
+_PROMPT = re.compile(
+    r"\s*>>> (?:\S+$|(?:import|from|for|if|def|class|with|while|try|del|print|@)\b"
+    r"|.*(?:\w\(|\w\[|=|\s[-+*/%|&<>]+\s|\*))"
+)
+_EXCEPTION = re.compile(r"\s*(?:\w+\.)*\w*(?:Error|Exception|Warning|Interrupt|Exit)\b")
 _DIRECTIVE = re.compile(r"\s*\.\. (?:code|code-block|sourcecode|parsed-literal)::")
 
 _Blocks = tuple[list[Mark], int]
@@ -31,8 +42,9 @@ _Blocks = tuple[list[Mark], int]
 def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[Mark]:
     """Marks of fences, headings, tables, list items, entries and paragraphs of `text[start:stop]`.
 
-    CommonMark and GFM as far as lines determine them, and underlined headings of reStructuredText.
-    Lines indented by four spaces are not code: in retrieved text they are mostly lists and quotes.
+    CommonMark and GFM as far as lines determine them, underlined headings of reStructuredText,
+    numbered ones, and sessions of Python's interpreter. Lines indented by four spaces are not code:
+    in retrieved text they are mostly lists and quotes.
     """
     lines = lines_of(text, start, stop)
     lines = lines._replace(entries=entry_lines(lines.rows))
@@ -51,7 +63,14 @@ def markdown_marks(text: str, start: int = 0, stop: int | None = None) -> list[M
 
 def _read_block(lines: Lines, at: int) -> _Blocks:
     """The marks of the block that begins on a line, and the line after the block."""
-    for read in (_read_entry, _read_heading, _read_table, _read_item, _read_directive):
+    for read in (
+        _read_session,
+        _read_entry,
+        _read_heading,
+        _read_table,
+        _read_item,
+        _read_directive,
+    ):
         found, after = read(lines, at)
         if found:
             return found, after
@@ -66,8 +85,13 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
         return True
     row = lines.rows[at]
-    opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
-    return opens or _is_linked_title(row) or _is_table(lines.rows, at)
+    opens = any(mark.match(row) for mark in (FENCE, _PROMPT, _ATX, _RULE, item))
+    return (
+        opens
+        or _is_linked_title(row)
+        or _is_table(lines.rows, at)
+        or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
+    )
 
 
 def _is_linked_title(row: str) -> bool:
@@ -122,7 +146,20 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
         return [(lines.starts[at], "heading")], at + 1
     if _is_underline(below, row) and not _ITEM.match(row):
         return [(lines.starts[at], "heading")], at + 2
+    if _is_numbered_title(lines.rows, at):
+        return [(lines.starts[at], "heading")], at + 1
     return [], at
+
+
+def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
+    """Whether a line has a section's number and name; a clause has a stop, or goes on below."""
+    row, below = (*rows[at : at + 2], "")[:2]
+    return (
+        _NUMBERED_TITLE.match(row) is not None
+        and len(row) <= _TITLE_CHARS
+        and not has_stop(row)
+        and not (below and is_continued(row, below))
+    )
 
 
 def _is_underline(rule: str, title: str) -> bool:
@@ -156,6 +193,10 @@ def _read_item(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[at], "list_item")], after
 
 
+def _indent(row: str) -> int:
+    return len(row) - len(row.lstrip())
+
+
 def _is_next_clause(rows: Sequence[str], at: int) -> bool:
     return rows[at - 1].endswith(_CLAUSE_END) and _NUMBERED.match(rows[at]) is not None
 
@@ -174,7 +215,35 @@ def _read_directive(lines: Lines, at: int) -> _Blocks:
     row = lines.rows[at]
     if not _DIRECTIVE.match(row):
         return [], at
-    after, edge = at + 1, len(row) - len(row.lstrip())
+    after, edge = at + 1, _indent(row)
     while after < len(lines.rows) and not lines.rows[after][: edge + 1].strip():
         after += 1
     return [(lines.starts[line], "code") for line in fence_cuts(lines, at, after)], after
+
+
+def _read_session(lines: Lines, at: int) -> _Blocks:
+    """A session of Python's interpreter: statements and what they print, up to a blank line.
+
+    Where converters have dropped the blank lines, it ends before prose or a heading. A long one is
+    cut before statements.
+    """
+    row = lines.rows[at]
+    if not _PROMPT.match(row):
+        return [], at
+    statements, after, edge = [at], at + 1, _indent(row)
+    while after < len(lines.rows) and (row := lines.rows[after]) and not _ends_session(row, edge):
+        if _PROMPT.match(row):
+            statements.append(after)
+        after += 1
+    pieces = [at]
+    for first, last in pairwise([*statements, after]):
+        if first > pieces[-1] and lines.count_chars(pieces[-1], last) > CODE_CHARS:
+            pieces.append(first)
+    return [(lines.starts[line], "code") for line in pieces], after
+
+
+def _ends_session(row: str, edge: int) -> bool:
+    """Whether a line is not of a session whose prompts are indented by `edge`."""
+    if _indent(row) > edge or row.lstrip().startswith((">>> ", "...")) or _EXCEPTION.match(row):
+        return False
+    return is_prose(row) or FENCE.match(row) is not None or _is_linked_title(row)

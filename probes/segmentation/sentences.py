@@ -65,6 +65,8 @@ _ABBREVIATED = re.compile("[\u0e00-\u0eff]\\.\\s*$")
 _DOTTED = re.compile(r"[\w.]*\w\.$")
 _NAME_PART = re.compile(r"[A-Z_\d]{2,}\b|[A-Za-z]\w*[.(_]\S|\w*\d")
 _ORDINAL = re.compile(r"(?:^|\s)\d{1,2}\.\s*$")
+# '5.1.2. ' at the beginning of a line
+_SECTION_NUMBER = re.compile(r"(?:^|\n)\s*(?:\d{1,3}\.){2,}\s*$")
 _ORDINAL_LANGUAGES = frozenset(
     {"de", "da", "nb", "nn", "no", "fi", "et", "cs", "sk", "hu", "sl", "hr", "pl"}
 )
@@ -204,6 +206,8 @@ def _is_unfinished(text: str, start: int, at: int, language: str) -> bool:
     """Whether the sentence that seems to end before `at` continues."""
     before = text[max(start, at - 12) : at]
     if _DOTTED.search(before) and _NAME_PART.match(text, at):
+        return True
+    if _SECTION_NUMBER.search(before):
         return True
     return bool(
         _OPEN_END.search(before) or (language in _ORDINAL_LANGUAGES and _ORDINAL.search(before))

@@ -252,3 +252,15 @@ def test_the_work_does_not_grow_with_the_units_left_out(elision: str | None) -> 
     assert got.tokens >= 499
     # counting the joined text for every unit would take len(units) times its length
     assert metered.chars < len(units) * len(got.text) / 20
+
+
+def test_a_long_text_that_is_mostly_kept_is_counted_a_few_times() -> None:
+    passages = [Passage("1. " * 5000)]
+    units = split(passages)
+    values = [random.Random(u).random() for u in range(5000)]
+    metered = Metered(pairs()._plain, "metered")
+    got = select(passages, units, values, [0.0], Budget(ratio=0.8), PLAIN, metered)
+    chars = metered.chars
+    assert got.tokens == metered.count(got.text) > 0.79 * metered.count(passages[0].text)
+    # 12 if each doubt were settled by counting the unit in doubt, too
+    assert chars < 10 * len(passages[0].text)

@@ -128,3 +128,58 @@ def test_source_code_without_fences_is_cut_between_definitions() -> None:
 def test_verse_that_ends_in_commas_is_not_code() -> None:
     verse = "Shall I compare thee to a day?\nThou art more lovely:\nRough winds do shake,\nAnd so;"
     assert {kind for kind, _ in kinds(verse)} == {"sentence"}
+
+
+def test_numbered_headings_are_headings_and_their_numbers_no_sentences() -> None:
+    assert kinds("5.1.2. Key Policies\nKeys are rotated.\n5.1.3 Trust\nNobody is.") == [
+        ("heading", "5.1.2. Key Policies"),
+        ("sentence", "Keys are rotated."),
+        ("heading", "5.1.3 Trust"),
+        ("sentence", "Nobody is."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.1.2. The tenant shall pay.",
+        "5.1.2. The tenant and the landlord shall agree upon the\nrent.",
+        "2.4 GHz",
+        "1. Peel",
+        "Use 3.11.2 From",
+    ],
+)
+def test_clauses_quantities_and_items_are_no_headings(text: str) -> None:
+    ((kind, piece),) = kinds(text)
+    assert (kind == "heading", piece) == (False, text)
+
+
+SESSION = """>>> while True print(1)
+  File "<stdin>", line 1
+    while True print(1)
+               ~~~~~^^^
+SyntaxError: invalid syntax
+>>> for x in y:
+...     print(x)
+...
+TypeError: can only concatenate str (not "int") to str"""
+
+
+@pytest.mark.parametrize("after", ["", "\nThe parser repeats it.", "\n8.3. Names¶", "\n\nNext."])
+def test_a_session_is_code_until_a_blank_line_prose_or_a_heading(after: str) -> None:
+    found = kinds(f"An error is printed as:\n{SESSION}{after}")
+    assert found[:2] == [("sentence", "An error is printed as:"), ("code", SESSION)]
+    assert [piece for _, piece in found[2:]] == ([after.strip()] if after else [])
+
+
+def test_a_long_session_is_cut_before_statements() -> None:
+    steps = [f">>> f({i})\n{'x' * 80}" for i in range(12)]
+    found = kinds("\n".join(steps))
+    assert {kind for kind, _ in found} == {"code"}
+    assert len(found) == 3
+    assert all(piece.startswith(">>> ") for _, piece in found)
+
+
+def test_mail_that_is_quoted_three_times_is_prose() -> None:
+    text = ">>> I have not seen it on the list.\n>>> Has anybody?"
+    assert {kind for kind, _ in kinds(text)} == {"sentence"}
