@@ -1,29 +1,32 @@
-"""The folder is the registry: a file in `methods/` is a method, named by `Method = TheClass`."""
+"""The methods: a file each in `methods/`, whose last line is `Method = TheClass`."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.compressors.method import MethodInfo, MethodKind
 from tamis.compressors.options import check_values
-from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.probes.folder_registry import check_entry, entry_names, written_info
+from tamis.probes.errors import BadInput
+from tamis.probes.folder_registry import FolderRegistry
 
 if TYPE_CHECKING:
     from tamis.probes.model.proxy import Proxy
 
-FOLDER = Path(__file__).parent / "methods"
 DEFAULT = "question_rows"
 DEFAULT_PROXY = "smollm2-135m"
 DEFAULT_ENCODER = "minilm-l6"
 
 
+METHODS: FolderRegistry[Any, MethodInfo] = FolderRegistry(
+    "method", "tamis.compressors.methods", MethodInfo
+)
+
+
 def method_names(kind: MethodKind | None = "compression") -> list[str]:
     """The methods of a kind, or all of them, by their file names."""
-    names = entry_names(FOLDER)
+    names = METHODS.names()
     return [name for name in names if kind is None or method_info(name).kind == kind]
 
 
@@ -33,30 +36,16 @@ def method_class(name: str) -> Any:
     Raises:
         UnknownMethod: with the nearest name there is.
     """
-    _check_name(name)
-    return importlib.import_module(f"tamis.compressors.methods.{name}").Method
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str):
-        raise UnknownMethod(f"method is {name!r:.80}; give one of {', '.join(method_names(None))}")
-    check_entry("method", name, method_names(None))
+    return METHODS.load(name)
 
 
 def method_info(name: str) -> MethodInfo:
-    """What a method is, in a line, and where it comes from.
-
-    Read from the method's source where it is written there as literals: to import most methods
-    takes seconds, for torch.
+    """What a method is, in a line, and where it comes from; most often without importing its file.
 
     Raises:
         UnknownMethod: with the nearest name there is.
     """
-    _check_name(name)
-    if (written := written_info(FOLDER / f"{name}.py", MethodInfo)) is not None:
-        return written
-    info: MethodInfo = method_class(name).info
-    return info
+    return METHODS.info(name)
 
 
 def layers_needed(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) -> int | None:

@@ -1,46 +1,87 @@
-"""Registries that are folders: a file is an entry by its name, so there is no list to edit.
-
-What an entry says of itself is read from its source: to import one may take seconds, for torch.
-"""
+"""Registries that are folders: a file is an entry by its name, so there is no list to edit."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Sequence
+import importlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tamis.probes.errors import UnknownMethod
 
+Entry = TypeVar("Entry")
 Info = TypeVar("Info")
 
 
-def entry_names(folder: Path) -> list[str]:
-    """The names of the entries in a folder, in order; files whose name begins with _ are none."""
-    return list(_file_names(folder, folder.stat().st_mtime_ns))
+class FolderRegistry(Generic[Entry, Info]):
+    """The entries of one kind: a class each, in a file of the kind's folder.
+
+    The last line of `readings/raw.py` is `Reading = Raw`: the entry `raw` of the kind "reading".
+    `Raw.info` is written as one call with literals, because importing the file may take seconds,
+    for torch. Files whose name begins with _ are no entries.
+
+    Attributes:
+        kind: what messages call an entry; the last line of its file says it with a capital.
+        package: the folder's name as a package.
+        folder: where the files are listed.
+    """
+
+    def __init__(self, kind: str, package: str, info: type[Info]) -> None:
+        self.kind, self.package, self._info = kind, package, info
+        self.folder = Path(__file__).parents[1].joinpath(*package.split(".")[1:])
+
+    def names(self) -> list[str]:
+        """The names of all entries, in order."""
+        return list(_file_names(self.folder, self.folder.stat().st_mtime_ns))
+
+    def check(self, name: str) -> None:
+        """Refuses what is not the name of an entry.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        known = self.names()
+        if not isinstance(name, str):
+            raise UnknownMethod(f"{self.kind} is {name!r:.80}; give one of {', '.join(known)}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UnknownMethod(
+                f"there is no {self.kind} {name!r}; {hint}there are: {', '.join(known)}"
+            )
+
+    def load(self, name: str) -> Entry:
+        """The class of an entry; its file is imported.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        self.check(name)
+        module = importlib.import_module(f"{self.package}.{name}")
+        found: Entry = getattr(module, self.kind.capitalize())
+        return found
+
+    def info(self, name: str) -> Info:
+        """What an entry says of itself, from its source where that has it in literals.
+
+        Raises:
+            UnknownMethod: with the nearest name there is.
+        """
+        self.check(name)
+        written = written_info(self.folder / f"{name}.py", self._info)
+        if written is not None:
+            return written
+        entry: Any = self.load(name)
+        found: Info = entry.info
+        return found
 
 
 @lru_cache(maxsize=16)
 def _file_names(folder: Path, changed_ns: int) -> tuple[str, ...]:
     """Of the folder as it was changed last: a service asks for this with every request."""
     return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
-
-
-def check_entry(kind: str, name: str, known: Sequence[str]) -> None:
-    """Refuses a name that is not known.
-
-    Args:
-        kind: what messages call an entry, such as "method".
-
-    Raises:
-        UnknownMethod: with the nearest name there is.
-    """
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no {kind} {name!r}; {hint}there are: {', '.join(known)}")
 
 
 def written_info(file: Path, info: type[Info]) -> Info | None:

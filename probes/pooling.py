@@ -1,4 +1,4 @@
-"""The contract of a pooling of token states, and its registry: a file in `poolings/`.
+"""The contract of a pooling of token states, and the poolings: a file each in `poolings/`.
 
 A vector is Σ_i w_i·s_i / Σ_i w_i over a text's tokens, brought to unit length: s_i is the mean of
 token i's states in some layers, w_i its weight. Poolings differ in both.
@@ -6,18 +6,14 @@ token i's states in some layers, w_i its weight. Poolings differ in both.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tamis.probes.errors import BadInput
-from tamis.probes.folder_registry import entry_names
+from tamis.probes.folder_registry import FolderRegistry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = Path(__file__).parent / "poolings"
 DEFAULT_POOLING = "mean"
 
 
@@ -52,18 +48,6 @@ class Pooling:
         return mask.float()
 
 
-def pooling_names() -> list[str]:
-    """The names of all poolings."""
-    return entry_names(FOLDER)
-
-
-def build_pooling(name: str) -> Pooling:
-    """A pooling by its file's name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if name not in (known := pooling_names()):
-        raise BadInput(f"pooling is {name!r}; give one of {', '.join(known)}")
-    found: Pooling = importlib.import_module(f"tamis.probes.poolings.{name}").Pool()
-    return found
+POOLINGS: FolderRegistry[type[Pooling], PoolingInfo] = FolderRegistry(
+    "pooling", "tamis.probes.poolings", PoolingInfo
+)

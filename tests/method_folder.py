@@ -15,5 +15,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if folder := config.getoption("--method-folder"):
-        registry.FOLDER = Path(folder)
+        registry.METHODS.folder = Path(folder)
         methods.__path__.append(folder)

@@ -15,5 +15,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if folder := config.getoption("--selector-folder"):
-        selector_registry.FOLDER = Path(folder)
+        selector_registry.SELECTORS.folder = Path(folder)
         selectors.__path__.append(folder)

@@ -46,9 +46,9 @@ def example(name: str, tmp_path: Path) -> Path:
 def register_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with all examples and one method that ships, in place of those that ship."""
     write_examples(tmp_path)
-    shipped = registry.FOLDER / "lexical.py"
+    shipped = registry.METHODS.folder / "lexical.py"
     (tmp_path / shipped.name).write_text(shipped.read_text("utf8"), "utf8")
-    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(registry.METHODS, "folder", tmp_path)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
 
 

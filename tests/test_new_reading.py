@@ -34,14 +34,16 @@ def example(tmp_path: Path) -> Path:
 @pytest.fixture
 def register_example(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder in place of the one with the readings that ship, raw attention beside it."""
-    (example.parent / "raw.py").write_text((registry.FOLDER / "raw.py").read_text("utf8"), "utf8")
-    monkeypatch.setattr(registry, "FOLDER", example.parent)
+    (example.parent / "raw.py").write_text(
+        (registry.READINGS.folder / "raw.py").read_text("utf8"), "utf8"
+    )
+    monkeypatch.setattr(registry.READINGS, "folder", example.parent)
     monkeypatch.setattr(readings, "__path__", [*readings.__path__, str(example.parent)])
 
 
 @pytest.mark.usefixtures("register_example")
 def test_it_is_found_by_its_file_and_reads():
-    assert registry.reading_names() == ["last_row", "raw"]
+    assert registry.READINGS.names() == ["last_row", "raw"]
     made = kit.proxy()
     reading = registry.build_reading("last_row", made)
     window = kit.window(reading)
@@ -55,7 +57,7 @@ def test_it_is_found_by_its_file_and_reads():
 def test_the_command_line_lists_it_with_its_paper():
     rows = json.loads(tamis("methods", "--kind", "reading", "--json").stdout)
     assert [row["name"] for row in rows] == ["last_row", "raw"]
-    assert rows[0]["source"] == registry.reading_class("last_row").info.source
+    assert rows[0]["source"] == registry.READINGS.load("last_row").info.source
 
 
 @pytest.mark.usefixtures("register_example")
@@ -82,7 +84,7 @@ def test_the_benchmark_compares_it(tmp_path: Path):
 
 def test_a_name_or_an_option_that_is_not_there_is_refused():
     with pytest.raises(UnknownMethod, match="did you mean 'rollout'"):
-        registry.reading_class("rolout")
+        registry.READINGS.load("rolout")
     with pytest.raises(BadInput, match="its options are"):
         registry.build_reading("raw", kit.proxy(), colour="red")
 

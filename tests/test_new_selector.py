@@ -29,13 +29,13 @@ def example(tmp_path: Path) -> Path:
 @pytest.fixture
 def register_example(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder in place of the one with the selectors that ship."""
-    monkeypatch.setattr(selector_registry, "FOLDER", example.parent)
+    monkeypatch.setattr(selector_registry.SELECTORS, "folder", example.parent)
     monkeypatch.setattr(selectors, "__path__", [*selectors.__path__, str(example.parent)])
 
 
 @pytest.mark.usefixtures("register_example")
 def test_it_is_found_by_its_file_and_searches():
-    assert selector_registry.selector_names() == ["half_width"]
+    assert selector_registry.SELECTORS.names() == ["half_width"]
     keys, queries = clouds.keys(50), clouds.queries(3)
     selector = selector_registry.build_selector("half_width", keys, queries)
     hits = selector.search(queries, 5, 50)

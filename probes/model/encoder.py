@@ -15,7 +15,7 @@ from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
 from tamis.probes.model.bert import Bert, BertShape
 from tamis.probes.model.loading import choose_device, choose_dtype
-from tamis.probes.pooling import DEFAULT_POOLING, build_pooling
+from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
@@ -44,7 +44,7 @@ class Encoder:
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name)
         self._first, self._last = first, last
-        self._pooling = build_pooling(DEFAULT_POOLING)
+        self._pooling = POOLINGS.load(DEFAULT_POOLING)()
 
     def with_pooling(self, name: str) -> Encoder:
         """The same model with another pooling, a file of `probes/poolings/`.
@@ -53,7 +53,7 @@ class Encoder:
             BadInput: there is no such pooling.
         """
         twin = copy(self)
-        twin._pooling = build_pooling(name)
+        twin._pooling = POOLINGS.load(name)()
         return twin
 
     @classmethod

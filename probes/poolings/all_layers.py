@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.probes.pooling import Pooling, PoolingInfo
+from tamis.probes import pooling
+from tamis.probes.pooling import PoolingInfo
 
 
-class AllLayers(Pooling):
+class AllLayers(pooling.Pooling):
     """The mean over all layers."""
 
     info: ClassVar[PoolingInfo] = PoolingInfo("mean of all layers", "arXiv 2409.02727")
@@ -22,4 +23,4 @@ class AllLayers(Pooling):
         return tuple(range(1, count + 1))
 
 
-Pool = AllLayers
+Pooling = AllLayers

@@ -17,12 +17,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tamis.probes.pooling import Pooling, PoolingInfo
+from tamis.probes import pooling
+from tamis.probes.pooling import PoolingInfo
 
 HEAD = (2, 6)
 
 
-class Ditto(Pooling):
+class Ditto(pooling.Pooling):
     """The mean weighted by the diagonal of one head."""
 
     info: ClassVar[PoolingInfo] = PoolingInfo(
@@ -43,4 +44,4 @@ class Ditto(Pooling):
         return mask * diagonal
 
 
-Pool = Ditto
+Pooling = Ditto

@@ -12,10 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.pooling import Pooling, PoolingInfo
+from tamis.probes import pooling
+from tamis.probes.pooling import PoolingInfo
 
 
-class Last(Pooling):
+class Last(pooling.Pooling):
     """The last token alone."""
 
     info: ClassVar[PoolingInfo] = PoolingInfo("the last token's state", "arXiv 2409.02727")
@@ -26,4 +27,4 @@ class Last(Pooling):
         return (torch.arange(mask.shape[1], device=mask.device) == last).float()
 
 
-Pool = Last
+Pooling = Last

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tamis.probes.pooling import Pooling, PoolingInfo
+from tamis.probes import pooling
+from tamis.probes.pooling import PoolingInfo
 
 
-class Mean(Pooling):
+class Mean(pooling.Pooling):
     """The plain mean."""
 
     info: ClassVar[PoolingInfo] = PoolingInfo("mean of the last layer", "arXiv 1908.10084")
 
 
-Pool = Mean
+Pooling = Mean

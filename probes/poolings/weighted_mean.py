@@ -11,10 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tamis.probes.pooling import Pooling, PoolingInfo
+from tamis.probes import pooling
+from tamis.probes.pooling import PoolingInfo
 
 
-class WeightedMean(Pooling):
+class WeightedMean(pooling.Pooling):
     """The mean weighted by place."""
 
     info: ClassVar[PoolingInfo] = PoolingInfo(
@@ -26,4 +27,4 @@ class WeightedMean(Pooling):
         return mask * torch.arange(1, mask.shape[1] + 1, device=mask.device).float()
 
 
-Pool = WeightedMean
+Pooling = WeightedMean

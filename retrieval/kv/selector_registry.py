@@ -1,16 +1,14 @@
-"""The folder is the registry: a file in `selectors/` is a selector, by the file's name."""
+"""The selectors: a file each in `selectors/`, whose last line is `Selector = TheClass`."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tamis.probes.errors import BadInput, UnknownMethod
-from tamis.retrieval.kv.selector import KeySelector, SelectorClass
+from tamis.probes.errors import BadInput
+from tamis.probes.folder_registry import FolderRegistry
+from tamis.retrieval.kv.selector import KeySelector, SelectorClass, SelectorInfo
 from tamis.retrieval.kv.shared_selector import (
     PerHead,
     Setting,
@@ -20,22 +18,10 @@ from tamis.retrieval.kv.shared_selector import (
 )
 from tamis.retrieval.kv.types import check_vectors
 
-FOLDER = Path(__file__).parent / "selectors"
-
-
-def selector_names() -> list[str]:
-    """The names of all selectors."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
-
-
-def selector_class(name: str) -> SelectorClass | SharedSelectorClass:
-    """The class of a selector; its `info.needs` says which of the two.
-
-    Raises:
-        UnknownMethod: with the nearest name there is.
-    """
-    found: SelectorClass | SharedSelectorClass = _load_class(name)
-    return found
+SELECTORS: FolderRegistry[Any, SelectorInfo] = FolderRegistry(
+    "selector", "tamis.retrieval.kv.selectors", SelectorInfo
+)
+"""Of `SelectorClass` or, where `info.needs` is not empty, of `SharedSelectorClass`."""
 
 
 def build_selector(name: str, keys: Tensor, train: Tensor) -> KeySelector:
@@ -49,7 +35,7 @@ def build_selector(name: str, keys: Tensor, train: Tensor) -> KeySelector:
     if not keys.numel():
         raise BadInput(f"keys have shape {list(keys.shape)}; give at least one, of a width")
     train = check_vectors(train, keys.shape[1], "training queries")
-    single: SelectorClass = _load_class(name)
+    single: SelectorClass = SELECTORS.load(name)
     if single.info.needs:
         raise BadInput(f"{name} needs {single.info.needs}; build it with build_shared_selector")
     return single(keys, train)
@@ -68,15 +54,7 @@ def build_shared_selector(
             passages that do not follow each other over all keys. MissingExtra: it needs FAISS.
     """
     keys, train = check_heads(keys, train, setting)
-    found: SharedSelectorClass = _load_class(name)
+    found: SharedSelectorClass = SELECTORS.load(name)
     if found.info.needs:
         return found(keys, train, setting)
     return PerHead(keys, [build_selector(name, *pair) for pair in zip(keys, train, strict=True)])
-
-
-def _load_class(name: str) -> Any:
-    if name not in (known := selector_names()):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownMethod(f"there is no selector {name!r}; {hint}there are: {', '.join(known)}")
-    return importlib.import_module(f"tamis.retrieval.kv.selectors.{name}").Selector

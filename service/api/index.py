@@ -12,7 +12,7 @@ from typing import Any
 from tamis.compressors.registry import DEFAULT_PROXY
 from tamis.probes.errors import BadIndex, BadInput
 from tamis.probes.hub import zoo
-from tamis.probes.pooling import DEFAULT_POOLING, build_pooling
+from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
 from tamis.retrieval.approximate.segment_search import check_kind
 from tamis.retrieval.index.legs import SearchEngine
 from tamis.retrieval.index.models import load_encoder
@@ -116,7 +116,7 @@ def _vectors_name(vectors: str) -> str:
     name, _, pooling = vectors.partition(":")
     if name not in VECTORS:
         raise BadInput(f"there are no vectors {name!r}; choose from {', '.join(VECTORS)}")
-    build_pooling(pooling or DEFAULT_POOLING)
+    POOLINGS.load(pooling or DEFAULT_POOLING)()
     return VECTORS[name] + (f":{pooling}" if pooling not in ("", DEFAULT_POOLING) else "")
 
 

@@ -38,7 +38,7 @@ from tamis.probes.text import Passage
 from tests.laws.methods import ScriptedEncoder, question_probe, sentinel_probe
 
 PARSE = ast.parse
-FOLDER = Path(registry.__file__).parent / "methods"
+FOLDER = registry.METHODS.folder
 PASSAGES = [Passage("Hay lies here. The pin is there. More hay.")]
 
 
@@ -80,7 +80,7 @@ def test_an_info_that_is_not_made_of_literals_is_not_parsed(tmp_path: Path):
 
 
 def test_a_file_is_parsed_once_until_it_changes_and_a_new_one_is_found(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(registry.METHODS, "folder", tmp_path)
     parsed = []
     monkeypatch.setattr(
         folder_registry.ast, "parse", lambda text: parsed.append(text) or PARSE(text)

@@ -71,16 +71,16 @@ def prefill(
 ) -> None:
     """Compare patterns of sparse prefill: blocks, attention, evidence and time."""
     from tamis.compressors.registry import load_proxy
-    from tamis.probes.prefill.registry import pattern_class, pattern_names
+    from tamis.probes.prefill.registry import PATTERNS
     from tamis.service.evaluation.evidence.tally import environment_facts
     from tamis.service.evaluation.prefill.bench import PrefillPlan, compare_patterns
     from tamis.service.evaluation.prefill.table import draw_similarity, pattern_table
 
     check_targets(json_file)
     check_images(png)
-    chosen = parse_list(names, "patterns") if names else pattern_names()
+    chosen = parse_list(names, "patterns") if names else PATTERNS.names()
     for name in chosen:
-        pattern_class(name)
+        PATTERNS.load(name)
     lengths = parse_sizes(tokens.replace("_", ""))
     file = parse_record_file(data)
     reader = load_proxy(proxy, layers)

@@ -94,9 +94,9 @@ def selectors(
     from tamis.service.evaluation.selectors.plot import draw_selectors
     from tamis.service.evaluation.selectors.run import SelectorRun, SelectorSettings, parse_heads
 
-    chosen = parse_list(names, "selectors") if names else selector_registry.selector_names()
+    chosen = parse_list(names, "selectors") if names else selector_registry.SELECTORS.names()
     for name in chosen:
-        selector_registry.selector_class(name)
+        selector_registry.SELECTORS.load(name)
     read = parse_heads(parse_list(heads, "heads"))
     lengths = tuple(parse_sizes(tokens.replace("_", "")))
     settings = SelectorSettings(lengths, tuple(chosen), read, window, queries, recall)

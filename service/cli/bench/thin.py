@@ -103,9 +103,9 @@ def thin(
 
 
 def _all_policies() -> Sequence[str]:
-    from tamis.probes.kv_cache.eviction_registry import eviction_names
+    from tamis.probes.kv_cache.eviction_registry import EVICTIONS
 
-    return ["int8", "thin", *eviction_names(), "sage:asked"]
+    return ["int8", "thin", *EVICTIONS.names(), "sage:asked"]
 
 
 def _table(found: Mapping[str, Any]) -> Table:

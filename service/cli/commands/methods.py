@@ -90,13 +90,13 @@ def _rows(kind: Any = None) -> list[dict[str, str]]:
 
 
 def _compared_rows(kind: str) -> list[dict[str, str]]:
-    from tamis.probes.prefill.registry import pattern_info, pattern_names
-    from tamis.probes.window_attention.registry import reading_info, reading_names
+    from tamis.probes.prefill.registry import PATTERNS
+    from tamis.probes.window_attention.registry import READINGS
 
     infos: dict[str, Any] = (
-        {name: reading_info(name) for name in reading_names()}
+        {name: READINGS.info(name) for name in READINGS.names()}
         if kind == "reading"
-        else {name: pattern_info(name) for name in pattern_names()}
+        else {name: PATTERNS.info(name) for name in PATTERNS.names()}
     )
     same = {"kind": kind, "needs": "proxy"}
     return [{"name": name, **same, **asdict(info)} for name, info in infos.items()]

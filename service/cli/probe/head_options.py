@@ -11,9 +11,9 @@ import typer
 
 from tamis.probes.probing.heads import HEAD_SCORINGS
 from tamis.service.cli.options.probe_options import parse_record_file
-from tamis.service.training.heads.finder import finder_names
+from tamis.service.training.heads.finder import FINDERS
 
-BY_CHOICES = (*HEAD_SCORINGS, *finder_names())
+BY_CHOICES = (*HEAD_SCORINGS, *FINDERS.names())
 
 Data = Annotated[
     list[str] | None,

@@ -30,7 +30,7 @@ from tamis.service.cli.probe.head_options import (
     check_by,
     record_files,
 )
-from tamis.service.training.heads.finder import finder_info, finder_names
+from tamis.service.training.heads.finder import FINDERS
 
 if TYPE_CHECKING:
     from tamis.probes.probing.heads import HeadProfile
@@ -70,13 +70,13 @@ class _FindCommand(TyperCommand):
             "sentences (retrieval heads, arXiv 2404.15574). contrast: gold documents against the "
             "others (CoRe, arXiv 2510.02219). qr: mass on gold beyond what an empty question draws "
             "(QRHead, arXiv 2506.09944). probe: the weights of a fitted probe; reads nothing.",
-            *map(_describe_finder, finder_names()),
+            *map(_describe_finder, FINDERS.names()),
         ])  # fmt: skip
         super().format_help(ctx, formatter)
 
 
 def _describe_finder(name: str) -> str:
-    info = finder_info(name)
+    info = FINDERS.info(name)
     needs = "on labelled questions" if info.reads_records else "needs no data"
     return f"{name}: {info.summary} ({info.source}); {needs}."
 

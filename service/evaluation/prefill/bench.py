@@ -15,7 +15,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.patterns.echo import layer_similarity
 from tamis.probes.prefill.contract import Pattern
 from tamis.probes.prefill.prefill_pass import prefill
-from tamis.probes.prefill.registry import pattern_class
+from tamis.probes.prefill.registry import PATTERNS
 from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.service.datasets.record_files import RecordFile, ReportProgress, answerable_records
 from tamis.service.datasets.statistics import paired_bootstrap
@@ -60,7 +60,7 @@ def compare_patterns(
     Raises:
         UnknownMethod: no such pattern. BadInput: too few records, or no profile of heads.
     """
-    classes = {name: pattern_class(name) for name in plan.patterns}
+    classes = {name: PATTERNS.load(name) for name in plan.patterns}
     builder = PromptBuilder(proxy.layout, answerable_records(file), plan.layers, plan.seed)
     prompts = {
         length: builder.build_many(length, count)

@@ -17,7 +17,7 @@ from tamis.probes.probing.heads import Head, HeadProfile
 from tamis.probes.text import Unit
 from tamis.probes.window_attention.contract import Reading
 from tamis.probes.window_attention.passes import read_window
-from tamis.probes.window_attention.registry import build_reading, reading_class
+from tamis.probes.window_attention.registry import READINGS, build_reading
 from tamis.service.datasets.case_readings import case_identity
 from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
 from tamis.service.datasets.record_files import RecordFile, ReportProgress
@@ -66,7 +66,7 @@ class CaseReader:
         self.readings: dict[str, Reading] = {}
         for name in names:
             kind, options = parse_method_spec(name)
-            check_values(kind, reading_class(kind), options)
+            check_values(kind, READINGS.load(kind), options)
             self.readings[name] = build_reading(kind, reader, **options)
         self.heads = profile_heads(reader.card.name, layers)
         self._stores = {

@@ -147,7 +147,7 @@ def measure_group(group: HeadGroup, recall: float) -> list[HeadMeasurement]:
     selector = group.build()
     build_s = (time.perf_counter() - clock) / len(group.cases)
     queries, questions = group.queries(), group.cases[0].questions
-    reads_blocks = selector_registry.selector_class(group.name).info.reads_blocks
+    reads_blocks = selector_registry.SELECTORS.load(group.name).info.reads_blocks
     points: dict[int, list[EffortPoint]] = {}
 
     def try_effort(effort: int) -> list[EffortPoint]:

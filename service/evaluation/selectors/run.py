@@ -162,7 +162,7 @@ class SelectorRun:
         passages = passage_spans(owners)
         for name in self.settings.selectors:
             # selectors that share a choice search all heads at once, the others each for itself
-            shares = bool(selector_registry.selector_class(name).info.needs)
+            shares = bool(selector_registry.SELECTORS.load(name).info.needs)
             size, heads = len(cases) if shares else 1, []
             for start in range(0, len(cases), size):
                 part = slice(start, start + size)

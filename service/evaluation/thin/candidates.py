@@ -14,7 +14,7 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.eviction import EvictionPlan
-from tamis.probes.kv_cache.eviction_registry import eviction_class
+from tamis.probes.kv_cache.eviction_registry import EVICTIONS
 from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.kv_cache.storage import layer_bytes, store_layers, thin_layer
 from tamis.probes.kv_cache.thinning import stand_in_count, thin_layers, unit_of_tokens
@@ -81,7 +81,7 @@ class Candidate:
 
     def _plan(self, rows: PassageRows, prompt: Prompt, kept: Sequence[KVLayer]) -> EvictionPlan:
         policy, _, oracle = self.policy.partition(":")
-        eviction = eviction_class(policy)
+        eviction = EVICTIONS.load(policy)
         ids = prompt.passage.ids
         if oracle:
             passage = rows.passage(ids, kept, "")
@@ -115,7 +115,7 @@ def parse_candidates(
         name, _, oracle = policy.partition(":")
         if oracle and policy != f"sage:{ORACLE}":
             raise BadInput(f"policy is {policy!r}; only sage:{ORACLE} looks at the question")
-        eviction_class(name)
+        EVICTIONS.load(name)
         for share in shares:
             found.append(Candidate(policy, share))
             if policy in stand_ins:

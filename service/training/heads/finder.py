@@ -1,21 +1,18 @@
-"""The contract of a head finder, and its registry: a file in `finders/`, `Finder = TheClass`."""
+"""The contract of a head finder, and the finders: a file each, with `Finder = TheClass`."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tamis.probes.folder_registry import check_entry, entry_names, written_info
+from tamis.probes.folder_registry import FolderRegistry
 
 if TYPE_CHECKING:  # a list of finders needs no torch
     from torch import Tensor
 
     from tamis.service.datasets.records import Record
 
-FOLDER = Path(__file__).parents[1] / "finders"
 Progress = Callable[[int, int], None]
 """Called with how many cases are done, and of how many."""
 
@@ -55,25 +52,6 @@ class HeadFinder:
         raise NotImplementedError
 
 
-def finder_names() -> list[str]:
-    """The names of all finders in the folder."""
-    return entry_names(FOLDER)
-
-
-def finder_class(name: str) -> type[HeadFinder]:
-    """The class of a finder.
-
-    Raises:
-        UnknownMethod: with the nearest name there is.
-    """
-    check_entry("finder", name, finder_names())
-    found: type[HeadFinder] = importlib.import_module(
-        f"tamis.service.training.finders.{name}"
-    ).Finder
-    return found
-
-
-def finder_info(name: str) -> FinderInfo:
-    """What a finder is, from its source where that has it in literals."""
-    written = written_info(FOLDER / f"{name}.py", FinderInfo)
-    return finder_class(name).info if written is None else written
+FINDERS: FolderRegistry[type[HeadFinder], FinderInfo] = FolderRegistry(
+    "finder", "tamis.service.training.finders", FinderInfo
+)

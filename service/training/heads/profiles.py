@@ -26,7 +26,7 @@ from tamis.service.datasets.record_files import (
     name_distinctly,
 )
 from tamis.service.training.heads.cases import PROMPT_TOKENS
-from tamis.service.training.heads.finder import finder_class
+from tamis.service.training.heads.finder import FINDERS
 from tamis.service.training.heads.head_readings import HeadReadings
 
 TEMPERATURE = 0.01
@@ -171,7 +171,7 @@ def find_heads_by_file(
         UnknownMethod: no such finder. BadInput: an option that it does not have, or no records
             where it needs some.
     """
-    kind = finder_class(by)
+    kind = FINDERS.load(by)
     check_values(by, kind, options)
     if kind.info.reads_records and not files:
         raise BadInput(f"{by} reads labelled questions; give --data FILE")

@@ -25,7 +25,7 @@ from tamis.probes.kv_cache.evictions import (
 from tamis.probes.kv_cache.evictions import random as random_eviction
 
 L, H, HKV, D, BANK = 3, 4, 2, 8, 5
-NAMES = eviction_registry.eviction_names()
+NAMES = eviction_registry.EVICTIONS.names()
 SHARES = (0.125, 0.25, 0.5, 1.0)
 
 
@@ -47,7 +47,7 @@ def passage(tokens=40, seed=0) -> KeptPassage:
 
 
 def keep(name, given, share):
-    return eviction_registry.eviction_class(name)().keep(given, share)
+    return eviction_registry.EVICTIONS.load(name)().keep(given, share)
 
 
 def id_sets(plan):
@@ -55,10 +55,10 @@ def id_sets(plan):
 
 
 def test_the_files_are_the_policies_and_a_wrong_name_is_answered_with_the_nearest():
-    files = {p.stem for p in eviction_registry.FOLDER.iterdir() if p.suffix == ".py"}
+    files = {p.stem for p in eviction_registry.EVICTIONS.folder.iterdir() if p.suffix == ".py"}
     assert {*NAMES, "__init__"} == files
     with pytest.raises(UnknownMethod, match="kvcompose"):
-        eviction_registry.eviction_class("kvcompost")
+        eviction_registry.EVICTIONS.load("kvcompost")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +91,7 @@ def test_ids_are_valid_unique_and_ascending_and_within_the_budget(name, share, t
 @pytest.mark.parametrize("name", NAMES)
 def test_a_larger_share_never_keeps_less_and_a_ranking_drops_no_token(name):
     plans = [keep(name, passage(120), share) for share in SHARES]
-    is_nested = eviction_registry.eviction_class(name).info.nested
+    is_nested = eviction_registry.EVICTIONS.load(name).info.nested
     assert plans[0].count() < plans[-1].count()
     for small, large in pairwise(plans):
         assert small.count() <= large.count()
@@ -109,7 +109,7 @@ def test_a_share_that_is_none_is_refused(name, share):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_policy_needs_is_asked_for(name):
     bare = KeptPassage(passage().keys, passage().values)
-    if eviction_registry.eviction_class(name).info.needs:
+    if eviction_registry.EVICTIONS.load(name).info.needs:
         with pytest.raises(BadInput, match="needs"):
             keep(name, bare, 0.5)
     else:

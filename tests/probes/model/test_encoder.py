@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
 from tamis.probes.model.encoder import Encoder
-from tamis.probes.pooling import build_pooling, pooling_names
+from tamis.probes.pooling import POOLINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,7 +152,7 @@ def pooled_by_hand(folder, text: str, name: str) -> torch.Tensor:
     return vector / vector.norm()
 
 
-@pytest.mark.parametrize("name", pooling_names())
+@pytest.mark.parametrize("name", POOLINGS.names())
 def test_every_pooling_is_its_weighted_mean_computed_by_hand(encoder, folder, name):
     texts = ["the sieve", "what does not matter", "holds"]
     expected = torch.stack([pooled_by_hand(folder, text, name) for text in texts])
@@ -169,8 +169,8 @@ def test_the_mean_is_what_an_encoder_pools_by_to_the_bit(encoder):
 
 def test_weights_of_a_single_token_leave_its_state():
     mask, diagonal = torch.tensor([[True, False]]), torch.tensor([[0.3, 0.9]])
-    for name in pooling_names():
-        weights = build_pooling(name).weights(mask, diagonal)
+    for name in POOLINGS.names():
+        weights = POOLINGS.load(name)().weights(mask, diagonal)
         assert weights[0, 0] > 0
         assert weights[0, 1] == 0
 
@@ -179,7 +179,7 @@ def test_ditto_by_hand():
     """Weights .5, .25, .25 on (1, 0), (0, 1), (0, 1) meet in the middle; their scale is nothing."""
     states = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
     for scale in (1, 7):
-        weights = build_pooling("ditto").weights(
+        weights = POOLINGS.load("ditto")().weights(
             torch.ones(1, 3).bool(), scale * torch.tensor([[0.5, 0.25, 0.25]])
         )[0]
         assert (weights @ states / weights.sum()).tolist() == [0.5, 0.5]

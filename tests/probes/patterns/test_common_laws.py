@@ -10,7 +10,7 @@ from tamis.probes.prefill import registry
 from tamis.probes.prefill.contract import causal_blocks
 from tests.probes.prefill import prefill_kit
 
-every_pattern = pytest.mark.parametrize("name", registry.pattern_names())
+every_pattern = pytest.mark.parametrize("name", registry.PATTERNS.names())
 ONE_PASSAGE = ((6, 276),)
 
 
@@ -72,15 +72,15 @@ def test_rows_sum_to_1(name):
 
 @every_pattern
 def test_it_says_what_it_is_and_where_it_comes_from(name):
-    info = registry.pattern_info(name)
-    assert info == registry.pattern_class(name).info
+    info = registry.PATTERNS.info(name)
+    assert info == registry.PATTERNS.load(name).info
     assert info.source.startswith("arXiv ")
 
 
 def test_a_share_or_a_name_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match="above 0 and at most 1"):
-        registry.pattern_class("streaming")(0.0)
+        registry.PATTERNS.load("streaming")(0.0)
     with pytest.raises(BadInput, match="similarity"):
-        registry.pattern_class("echo")(0.5)
+        registry.PATTERNS.load("echo")(0.5)
     with pytest.raises(UnknownMethod, match="did you mean 'star'"):
-        registry.pattern_class("sta")
+        registry.PATTERNS.load("sta")

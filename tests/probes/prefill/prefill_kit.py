@@ -10,7 +10,7 @@ from torch import Tensor
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prefill.contract import Pattern, PromptShape
 from tamis.probes.prefill.prefill_pass import Prefilled, prefill
-from tamis.probes.prefill.registry import pattern_class
+from tamis.probes.prefill.registry import PATTERNS
 from tests.probes.window_attention import kit
 
 LAYERS, OPENING, ROWS, TOKENS = 4, 6, 20, 300
@@ -39,7 +39,7 @@ def similarity() -> Tensor:
 
 
 def build(name: str, share: float) -> Pattern:
-    return pattern_class(name)(share, similarity())
+    return PATTERNS.load(name)(share, similarity())
 
 
 def run(name: str, share: float, of: PromptShape | None = None) -> Prefilled:

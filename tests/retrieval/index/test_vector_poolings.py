@@ -8,7 +8,7 @@ import pytest
 
 from tamis.probes.errors import BadInput
 from tamis.probes.model import encoder as encoders
-from tamis.probes.pooling import pooling_names
+from tamis.probes.pooling import POOLINGS
 from tamis.retrieval.index.models import QuestionModels, load_encoder
 from tamis.service.api.index import index_settings
 
@@ -33,7 +33,7 @@ def no_model(monkeypatch):
 
 
 def test_every_pooling_can_be_named_and_the_mean_needs_no_name():
-    for name in pooling_names():
+    for name in POOLINGS.names():
         due = "minilm-l6" + ("" if name == "mean" else f":{name}")
         assert index_settings(model=False, vectors=f"minilm:{name}").vectors == due
     assert index_settings(model=False, vectors="minilm").vectors == "minilm-l6"

@@ -25,8 +25,8 @@ from tests.retrieval.kv import clouds
 N, Q, K = 2100, 20, 25
 NAMES = [
     n
-    for n in selector_registry.selector_names()
-    if not selector_registry.selector_class(n).info.needs
+    for n in selector_registry.SELECTORS.names()
+    if not selector_registry.SELECTORS.load(n).info.needs
 ]
 
 
@@ -44,8 +44,10 @@ def selectors() -> dict[str, KeySelector]:
 
 
 def test_the_files_are_the_selectors():
-    files = {path.stem for path in selector_registry.FOLDER.iterdir() if path.suffix == ".py"}
-    assert {*selector_registry.selector_names(), "__init__"} == files
+    files = {
+        path.stem for path in selector_registry.SELECTORS.folder.iterdir() if path.suffix == ".py"
+    }
+    assert {*selector_registry.SELECTORS.names(), "__init__"} == files
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +78,7 @@ def test_the_largest_effort_finds_nearly_everything_and_reads_most(name, selecto
 
 @pytest.mark.parametrize("name", NAMES)
 def test_efforts_ascend_and_are_described(name, selectors):
-    efforts, info = list(selectors[name].efforts), selector_registry.selector_class(name).info
+    efforts, info = list(selectors[name].efforts), selector_registry.SELECTORS.load(name).info
     assert efforts == sorted(set(efforts))
     assert efforts[0] >= 1
     assert bool(info.effort) == (len(efforts) > 1)

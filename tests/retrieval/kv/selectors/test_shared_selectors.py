@@ -24,8 +24,8 @@ from tests.retrieval.kv import clouds
 S, N, Q, K = 3, 700, 20, 25
 NAMES = [
     name
-    for name in selector_registry.selector_names()
-    if selector_registry.selector_class(name).info.needs
+    for name in selector_registry.SELECTORS.names()
+    if selector_registry.SELECTORS.load(name).info.needs
 ]
 KEYS = torch.stack([clouds.keys(N, seed) for seed in range(S)])
 QUERIES = torch.stack([clouds.queries(Q, seed) for seed in range(S)])

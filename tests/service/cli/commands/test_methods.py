@@ -10,8 +10,8 @@ import pytest
 from tamis.compressors import registry
 from tamis.compressors.registry import DEFAULT, method_info, method_names
 from tamis.probes.hub import zoo
-from tamis.probes.prefill.registry import pattern_class, pattern_names
-from tamis.probes.window_attention.registry import reading_class, reading_names
+from tamis.probes.prefill.registry import PATTERNS
+from tamis.probes.window_attention.registry import READINGS
 from tamis.service.cli.commands.methods import KINDS
 from tests.service.cli.cli_kit import tamis
 
@@ -57,17 +57,17 @@ def test_a_kind_lists_its_own_alone():
 
 def test_readings_are_listed_with_their_papers():
     rows = json.loads(tamis("methods", "--kind", "reading", "--json").stdout)
-    assert [row["name"] for row in rows] == reading_names()
+    assert [row["name"] for row in rows] == READINGS.names()
     assert {row["kind"] for row in rows} == {"reading"}
     papers = {row["name"]: row["source"] for row in rows}
     assert papers["value_mass"] == "arXiv 2004.10102"
-    assert papers == {name: reading_class(name).info.source for name in reading_names()}
+    assert papers == {name: READINGS.load(name).info.source for name in READINGS.names()}
 
 
 def test_patterns_are_listed_with_their_papers():
     rows = json.loads(tamis("methods", "--kind", "pattern", "--json").stdout)
     assert {row["name"]: row["source"] for row in rows} == {
-        name: pattern_class(name).info.source for name in pattern_names()
+        name: PATTERNS.load(name).info.source for name in PATTERNS.names()
     }
     assert "power" in tamis("methods", "--kind", "pattern").stdout
 

@@ -12,7 +12,7 @@ from tamis.compressors import registry
 from tamis.probes.errors import BadInput
 from tamis.probes.prefill.contract import PromptShape
 from tamis.probes.prefill.prefill_pass import Prefilled
-from tamis.probes.prefill.registry import pattern_class, pattern_names
+from tamis.probes.prefill.registry import PATTERNS
 from tamis.service.datasets.record_files import RecordFile
 from tamis.service.evaluation.prefill import bench, measure
 from tamis.service.evaluation.prefill.prompts import LongPrompt, PromptBuilder
@@ -111,7 +111,7 @@ def test_hidden_error_is_relative_and_of_tokens_that_came():
 
 def plan(**options):
     given = {
-        "patterns": tuple(pattern_names()), "tokens": (TOKENS,), "prompts": (2,),
+        "patterns": tuple(PATTERNS.names()), "tokens": (TOKENS,), "prompts": (2,),
         "shares": (0.5,), "budgets": (0.2,), "layers": 2, "seed": 0,
     }  # fmt: skip
     return bench.PrefillPlan(**(given | options))
@@ -121,7 +121,7 @@ def test_every_pattern_is_compared_with_the_dense_pass(tmp_path):
     file = RecordFile(write(tmp_path / "people.jsonl", people()))
     proxy = kit.proxy(context=512)
     found = bench.compare_patterns(proxy, file, plan(), lambda *_: None)
-    assert [row["pattern"] for row in found["rows"]] == ["dense", *pattern_names()]
+    assert [row["pattern"] for row in found["rows"]] == ["dense", *PATTERNS.names()]
     dense = found["rows"][0]
     assert dense["density"] == dense["unit_rho"] == 1
     assert dense["hidden_error"] == 0
@@ -158,14 +158,13 @@ def test_numbers_of_prompts_that_do_not_agree_with_lengths_are_refused(tmp_path)
 
 def test_one_more_pattern_is_one_file(tmp_path, monkeypatch):
     from tamis.probes import patterns
-    from tamis.probes.prefill import registry as folder
 
-    code = (folder.FOLDER / "power.py").read_text("utf8")
+    code = (PATTERNS.folder / "power.py").read_text("utf8")
     (tmp_path / "thirds.py").write_text(code.replace("& (distance - 1)) == 0", "% 3) == 0"), "utf8")
-    monkeypatch.setattr(folder, "FOLDER", tmp_path)
+    monkeypatch.setattr(PATTERNS, "folder", tmp_path)
     monkeypatch.setattr(patterns, "__path__", [*patterns.__path__, str(tmp_path)])
-    assert pattern_names() == ["thirds"]
+    assert PATTERNS.names() == ["thirds"]
     shape = builder().build(2, TOKENS).shape
-    assert pattern_class("thirds")(0.9).start(shape).blocks(0, torch.zeros(1), torch.zeros(1)).any()
+    assert PATTERNS.load("thirds")(0.9).start(shape).blocks(0, torch.zeros(1), torch.zeros(1)).any()
     rows = json.loads(tamis("methods", "--kind", "pattern", "--json").stdout)
     assert [row["name"] for row in rows] == ["thirds"]

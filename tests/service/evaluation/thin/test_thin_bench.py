@@ -11,7 +11,7 @@ import torch
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.kv_cache.eviction import SPANS, EvictionPlan
-from tamis.probes.kv_cache.eviction_registry import eviction_names
+from tamis.probes.kv_cache.eviction_registry import EVICTIONS
 from tamis.probes.kv_cache.passage_rows import PassageRows
 from tamis.probes.kv_cache.thinning import thin_layers
 from tamis.service.evaluation.evidence.tally import BudgetOutcome, EvidenceTally
@@ -40,7 +40,7 @@ def kept_passage(text="The cat sat on the mat. Then the dog came in. All was wel
     return rows, prompt, layers
 
 
-@pytest.mark.parametrize("policy", [*eviction_names(), "sage:asked", "exact", "int8", "thin"])
+@pytest.mark.parametrize("policy", [*EVICTIONS.names(), "sage:asked", "exact", "int8", "thin"])
 @pytest.mark.parametrize("stand_in", [False, True])
 def test_every_candidate_can_be_asked_and_less_is_never_more_bytes(policy, stand_in):
     rows, prompt, layers = kept_passage()

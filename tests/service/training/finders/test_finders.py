@@ -10,7 +10,7 @@ from tamis.probes.errors import BadInput, UnknownMethod
 from tamis.probes.probing.fit import LabelledFeatures
 from tamis.service.training.finders import duo, locos, maps, michel, pursuit
 from tamis.service.training.heads.cases import build_head_case
-from tamis.service.training.heads.finder import finder_class, finder_info, finder_names
+from tamis.service.training.heads.finder import FINDERS
 from tamis.service.training.heads.repeats import RepeatSum, random_words, repeat_scores
 from tests.probes.window_attention import kit
 from tests.service.evaluation.records import doc, record
@@ -250,12 +250,14 @@ def test_greedy_takes_the_head_that_tells_first_and_its_loss_never_rises():
 
 
 def test_every_finder_is_found_by_its_file_and_names_its_paper():
-    assert {"echo", "induction", "duo", "maps", "pursuit", "michel", "locos"} <= set(finder_names())
-    for name in finder_names():
-        assert finder_info(name) == finder_class(name).info
-        assert "arXiv" in finder_info(name).source
+    assert {"echo", "induction", "duo", "maps", "pursuit", "michel", "locos"} <= set(
+        FINDERS.names()
+    )
+    for name in FINDERS.names():
+        assert FINDERS.info(name) == FINDERS.load(name).info
+        assert "arXiv" in FINDERS.info(name).source
     with pytest.raises(UnknownMethod, match="did you mean 'echo'"):
-        finder_class("ecko")
+        FINDERS.load("ecko")
 
 
 @pytest.mark.parametrize(
