@@ -150,7 +150,7 @@ def _deploy(serve: Any, settings: Settings, share: CopyShare) -> None:
     try:
         serve.start(http_options={"host": settings.host, "port": settings.port})
         serve.run(copies.bind(), name=_NAME, route_prefix="/")
-    except (RuntimeError, RayError, RayServeException) as error:
+    except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
         raise BadInput(f"the copies do not start: {error}") from error
 
 

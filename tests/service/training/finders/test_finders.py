@@ -7,8 +7,9 @@ import torch
 
 from tamis.probes.attention.visitor import RowBlock
 from tamis.probes.errors import BadInput, UnknownMethod
+from tamis.probes.model.edited_pass import final_states, unembedding
 from tamis.probes.probing.fit import LabelledFeatures
-from tamis.service.training.finders import duo, locos, maps, michel, pursuit
+from tamis.service.training.finders import at2, duo, locos, maps, michel, pursuit
 from tamis.service.training.heads.cases import build_head_case
 from tamis.service.training.heads.finder import FINDERS
 from tamis.service.training.heads.repeats import RepeatSum, random_words, repeat_scores
@@ -249,10 +250,55 @@ def test_greedy_takes_the_head_that_tells_first_and_its_loss_never_rises():
     assert losses == sorted(losses, reverse=True)
 
 
+def masked_answers(seed=0, heads=5, questions=12):
+    """Answers that lose what heads 1 and, half as much, 3 look at; the others look anywhere."""
+    chance, found = torch.Generator().manual_seed(seed), []
+    for _ in range(questions):
+        masses = torch.rand(heads, 6, generator=chance) * torch.tensor([[9.0], [1], [1], [1], [1]])
+        kept = torch.randint(2, (16, 6), generator=chance).float()
+        logits = kept @ (masses[1] + masses[3] / 2) - 4
+        found.append(at2.MaskedAnswers(masses, kept, logits))
+    return found
+
+
+@every_seed
+def test_the_effects_of_an_additive_model_are_its_weights(seed):
+    theta = at2.fit_effects(masked_answers(seed), l2=0)
+    assert theta.argsort(descending=True)[:2].tolist() == [1, 3]
+    assert float(theta[3] / theta[1]) == pytest.approx(0.5, abs=0.1)
+    assert (theta[[0, 2, 4]].abs() < 0.1 * theta[1]).all()
+
+
+def test_an_answers_logit_is_that_of_its_probability_behind_what_is_kept():
+    made = kit.proxy()
+    finder = at2.Finder(made, masks=4)
+    ids, asked, answer = kit.ids_of(made, "a. b."), (5, 6), [7, 8]
+    prompt = [*made.layout.opening, *ids, *asked, *answer]
+    with torch.no_grad():
+        states = final_states(made, prompt)
+        p = torch.softmax(states @ unembedding(made).float().T, -1)
+        due = p[-3, 7] * p[-2, 8]
+        found = finder._answer_logit(ids, asked, answer)
+    assert found == pytest.approx(float(torch.logit(due.double())), abs=1e-3)
+
+
+def test_what_the_answer_needs_is_seen_without_a_label():
+    rows = [record(f"r{i}", "Who?", doc("Ann ran.", f"Bob sat {i}.")) for i in range(3)]
+    found = at2.Finder(kit.proxy(), masks=6, tokens=60).find(rows, lambda *_: None)
+    assert found.shape == (1, kit.LAYERS, kit.HEADS)
+    assert found.isfinite().all()
+    assert found.std() > 0
+
+
+def test_one_sentence_alone_says_nothing():
+    rows = [record("r", "Who?", doc("Ann ran."))]
+    with pytest.raises(BadInput, match="none of 1 records has two"):
+        at2.Finder(kit.proxy()).find(rows, lambda *_: None)
+
+
 def test_every_finder_is_found_by_its_file_and_names_its_paper():
-    assert {"echo", "induction", "duo", "maps", "pursuit", "michel", "locos"} <= set(
-        FINDERS.names()
-    )
+    names = {"at2", "echo", "induction", "duo", "maps", "pursuit", "michel", "locos"}
+    assert names <= set(FINDERS.names())
     for name in FINDERS.names():
         assert FINDERS.info(name) == FINDERS.load(name).info
         assert "arXiv" in FINDERS.info(name).source
@@ -263,6 +309,7 @@ def test_every_finder_is_found_by_its_file_and_names_its_paper():
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
+        (at2, {"masks": 1}),
         (duo, {"steps": 0}),
         (maps, {"sign": 2}),
         (michel, {"form": "guess"}),
