@@ -27,14 +27,18 @@ class Environments:
         return sorted(path.stem for path in self.files.glob("*.txt"))
 
     def pins(self, name: str) -> dict[tuple[str, str], str]:
-        """The version of each package that an environment pins, by `pip` or `npm` and its name.
+        """The version of each package that an environment pins, by its origin and its name.
 
-        Packages of npm stand in comments: `# npm: PACKAGE@VERSION ...`.
+        The origin is `pip`; `npm`, of comments `# npm: PACKAGE@VERSION ...`; or `alone`, of
+        comments `# alone: PACKAGE==VERSION ...`: by pip, without what the package requires.
         """
         lines = (self.files / f"{name}.txt").read_text("utf-8").splitlines()
         found = {}
         for line in lines:
-            if line.startswith("# npm:"):
+            if line.startswith("# alone:"):
+                pairs = (one.partition("==") for one in line.removeprefix("# alone:").split())
+                found |= {("alone", package): version for package, _, version in pairs}
+            elif line.startswith("# npm:"):
                 pairs = (one.rpartition("@") for one in line.removeprefix("# npm:").split())
                 found |= {("npm", package): version for package, _, version in pairs}
             elif "==" in line and not line.startswith("#"):
@@ -54,6 +58,8 @@ class Environments:
         _lean_on_this(python)
         command = [python, "-m", "pip", "install", "--quiet", "--requirement", str(wanted)]
         subprocess.run(command, cwd=ROOT, check=True)
+        if alone := [f"{p}=={v}" for (of, p), v in self.pins(name).items() if of == "alone"]:
+            subprocess.run([*command[:-2], "--no-deps", *alone], cwd=ROOT, check=True)
         if packages := [f"{p}@{v}" for (of, p), v in self.pins(name).items() if of == "npm"]:
             quiet = ("--silent", "--no-audit", "--no-fund")
             subprocess.run(["npm", "install", *quiet, *packages], cwd=home, check=True)

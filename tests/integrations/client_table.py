@@ -23,6 +23,7 @@ def table() -> str:
         trials = [path.rpartition("/")[2] for path in tests(name) if "test_pins" not in path]
         shown = ", ".join(f"`{trial}`" for trial in trials)
         for (origin, package), version in INTEGRATIONS.pins(name).items():
+            origin = origin.replace("alone", "pip")
             rows.append(f"| `{package}` | {version} | {origin} | `{name}` | {shown} |")
     return "\n".join(rows) + "\n"
 

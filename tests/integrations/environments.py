@@ -4,9 +4,10 @@
     python -m tests.integrations.environments NAME ...   # some
 
 An environment is a file NAME.txt here: requirements for pip, one comment `# tests: FILE ...` that
-names what runs in it, and maybe comments `# npm: PACKAGE@VERSION ...`. It stands in
-.venv/integrations/NAME and is made anew when its file has changed. What it does not pin (torch,
-pytest, tamis itself) comes from the environment that this script runs in.
+names what runs in it, and maybe comments `# npm: PACKAGE@VERSION ...` and, for packages of pip
+without what they require, `# alone: PACKAGE==VERSION ...`. It stands in .venv/integrations/NAME and
+is made anew when its file has changed. What it does not pin (torch, pytest, tamis itself) comes
+from the environment that this script runs in.
 """
 
 from __future__ import annotations
