@@ -23,14 +23,14 @@ class LruCache(Generic[T]):
         self._entries: OrderedDict[Hashable, tuple[int, T]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, cost: int, make: Callable[[], T]) -> T:
+    def get(self, key: Hashable, make: Callable[[], T], cost_of: Callable[[T], int]) -> T:
         """The cached result of a key, or the result of `make()`; callers must not modify it."""
         with self._lock:
             if (entry := self._entries.get(key)) is not None:
                 self._entries.move_to_end(key)
                 return entry[1]
         result = make()
-        self.put(key, cost, result)
+        self.put(key, cost_of(result), result)
         return result
 
     def peek(self, key: Hashable) -> T | None:

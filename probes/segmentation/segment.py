@@ -30,8 +30,9 @@ from tamis.probes.tokens import replace_surrogates
 PIECE_CHARS = 1_000  # longer prose is cut at a clause
 ITEM_CHARS = 400  # longer list items, entries and HTML blocks are read sentence by sentence
 
-_PIECES_CACHE: LruCache[tuple[Piece, ...]] = LruCache(2_000_000)
-"""The pieces of recent texts; costs are in characters."""
+_PIECES_CACHE: LruCache[tuple[Piece, ...]] = LruCache(8_000_000)
+"""The pieces of recent texts; costs are in bytes, of which a piece has more than its text."""
+_PIECE_BYTES = 200
 
 _VISIBLE = re.compile(r"\S")
 _CLAUSE = re.compile(r"[,;:.!?)\]}…—–]\s|[，、；：。！？]")
@@ -74,7 +75,11 @@ def units_of(
 def _cached_pieces(text: str, language: str, structure: bool) -> tuple[Piece, ...]:
     """Like `segment`, with a cache of recent texts."""
     key = (text, language, structure)
-    return _PIECES_CACHE.get(key, len(text), lambda: tuple(segment(text, language, structure)))
+    return _PIECES_CACHE.get(
+        key,
+        lambda: tuple(segment(text, language, structure)),
+        lambda pieces: len(text) + _PIECE_BYTES * len(pieces),
+    )
 
 
 def _marks(text: str, structure: bool) -> list[Mark]:

@@ -10,7 +10,10 @@ from tamis.probes.text import Passage
 def test_a_cached_result_is_not_computed_again():
     made, recent = [], LruCache(1000)
     for key in ("a", "b", "a"):
-        assert recent.get(key, 10, lambda key=key: made.append(key) or key.upper()) == key.upper()
+        assert (
+            recent.get(key, lambda key=key: made.append(key) or key.upper(), lambda _: 10)
+            == key.upper()
+        )
     assert made == ["a", "b"]
 
 
@@ -18,7 +21,7 @@ def test_the_least_recently_used_goes_first_and_the_bound_holds():
     recent, made = LruCache(100), []
 
     def get(key):
-        return recent.get(key, 10, lambda: made.append(key) or key)
+        return recent.get(key, lambda: made.append(key) or key, lambda _: 10)
 
     for key in (*range(10), 0, 10):
         get(key)
@@ -31,16 +34,16 @@ def test_the_least_recently_used_goes_first_and_the_bound_holds():
 
 def test_a_result_above_a_tenth_of_the_bound_is_not_stored():
     recent = LruCache(100)
-    assert recent.get("large", 11, lambda: 1) == 1
+    assert recent.get("large", lambda: 1, lambda _: 11) == 1
     assert recent.total_cost == 0
-    assert recent.get("large", 11, lambda: 2) == 2
+    assert recent.get("large", lambda: 2, lambda _: 11) == 2
 
 
 def test_two_threads_that_compute_the_same_key_count_its_cost_once():
     recent, both = LruCache(100), threading.Barrier(2)
 
     def work():
-        recent.get("a", 10, lambda: both.wait(10))
+        recent.get("a", lambda: both.wait(10), lambda _: 10)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -61,3 +64,12 @@ def test_cached_units_of_a_passage_equal_freshly_segmented_ones(monkeypatch):
     assert segment.units_of([Passage(text, "1")], "de") == [u for u in fresh if u.passage == 0]
     segment.units_of([Passage(text, "1")], structure=False)
     assert len(cuts) == 2, "another language, another structure: cut anew"
+
+
+def test_what_is_kept_of_recent_texts_is_bounded_in_bytes_however_short_their_pieces():
+    for i in range(80):
+        segment.units_of([Passage(f"{i} " + "1. " * 2_000)])
+    kept = [pieces for _, pieces in segment._PIECES_CACHE._entries.values()]
+    assert len(kept) > 5
+    # a piece takes 190 bytes of memory, as tracemalloc measures it
+    assert sum(map(len, kept)) * 190 < 8_000_000
