@@ -131,23 +131,24 @@ class Prompt:
 class Layout:
     """Turns passages and questions into prompts for one tokenizer and one template."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, name: str = "proxy") -> None:
-        self.template, self._raw_tokenizer = template, tokenizer
-        self.tokenizer = TextTokenizer(tokenizer, name)
-        trusted = tokenizer
-        if tokenizer.encode_special_tokens or tokenizer.truncation or tokenizer.padding:
-            trusted = Tokenizer.from_str(tokenizer.to_str())
-            trusted.encode_special_tokens = False
-            trusted.no_truncation()
-            trusted.no_padding()
+    def __init__(
+        self, tokenizer: Tokenizer, template: Template, name: str = "proxy", owned: bool = False
+    ) -> None:
+        """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified."""
+        own = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
+        own.encode_special_tokens = False  # the template's are special, those in texts are not
+        own.no_truncation()
+        own.no_padding()
+        self.template = template
         self.opening, self._question_prefix, self._end = (
-            tuple(trusted.encode(text, add_special_tokens=False).ids)
+            tuple(own.encode(text, add_special_tokens=False).ids)
             for text in (template.opening, template.question_prefix, template.end)
         )
+        self.tokenizer = TextTokenizer(own, name, owned=True)
 
     def with_template(self, template: Template) -> Layout:
         """The same tokenizer with another template."""
-        return Layout(self._raw_tokenizer, template, self.tokenizer.name)
+        return Layout(self.tokenizer._plain, template, self.tokenizer.name)
 
     def question_tokens(self, question: str) -> QuestionTokens:
         """The question piece; its rows start at the question's own first token.

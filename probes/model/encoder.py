@@ -35,14 +35,21 @@ class Encoder:
     Special tokens in a text are plain text. Other poolings than the mean: `with_pooling`.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, name: str = "encoder") -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, name: str = "encoder", owned: bool = False
+    ) -> None:
+        """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified.
+
+        Raises:
+            BadModelFile: the tokenizer is not that of a BERT-like encoder.
+        """
         first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
         if first is None or last is None:
             raise BadModelFile(
                 f"{name}'s tokenizer has no [CLS] and [SEP]; give a BERT-like encoder"
             )
         self.model = model
-        self.tokenizer = TextTokenizer(tokenizer, name)
+        self.tokenizer = TextTokenizer(tokenizer, name, owned)
         self._first, self._last = first, last
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
 
@@ -83,7 +90,7 @@ class Encoder:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             raise BadModelFile(f"{folder} cannot be loaded as an encoder: {error}") from error
-        return cls(model, tokenizer, folder.name)
+        return cls(model, tokenizer, folder.name, owned=True)
 
     @property
     def dimensions(self) -> int:

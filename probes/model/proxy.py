@@ -32,7 +32,7 @@ class Proxy:
     from competing for the same cores.
 
     Llama-like decoders run in a forward pass of tamis, see `model.forward`; others are run by
-    transformers. `owned` says that nobody else uses the model, so its linear layers may be replaced
+    transformers. `owned` says that nobody else uses model and tokenizer: its linear layers may be replaced
     by packed ones.
     """
 
@@ -53,7 +53,7 @@ class Proxy:
         self._runner = ForwardRunner(model.eval(), owned)
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
-        self.layout = Layout(tokenizer, template, card.name)
+        self.layout = Layout(tokenizer, template, card.name, owned)
         self.batch_tokens = batch_tokens or (2048 if self.device.type == "cpu" else 16384)
         self._lock = threading.Lock()
         self._opening_kv: ExactKVLayers | None = None
