@@ -32,7 +32,7 @@ class Proxy:
     from competing for the same cores.
 
     Llama-like decoders run in a forward pass of tamis, see `model.forward`; others are run by
-    transformers. `owned` says that nobody else uses model and tokenizer: its linear layers may be replaced
+    transformers. `owned` says that nobody else uses model and tokenizer: linear layers are replaced
     by packed ones.
     """
 
