@@ -8,6 +8,7 @@ The pages of docs/log are records of measurements: they are read for figures and
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -99,7 +101,8 @@ def test_a_command_runs(page: str, command: str, example_folder: Path):
 
 @pytest.fixture(scope="module")
 def service(proxy_folder: Path) -> Iterator[str]:
-    with served(load_proxy(proxy_folder, layers_needed("question_rows"))) as running:
+    name = "smollm2-135m-sharp"  # what `tamis serve` reads with; its base is in the folder
+    with served(load_proxy(name, layers_needed("question_rows", name))) as running:
         yield running.url
 
 
@@ -107,6 +110,23 @@ def service(proxy_folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize(("page", "command"), lines("bash service"))
 def test_a_request_is_answered(page: str, command: str, service: str):
     assert "Keys are rotated" in fences.run_request(command, service)["text"], page
+
+
+@pytest.mark.model
+def test_the_answer_that_the_page_of_the_service_shows_is_the_services(service: str):
+    text = (ROOT / "docs/service.md").read_text("utf-8")
+    (command,) = fences.blocks(text, "bash service")
+    shown = next(json.loads(body) for body in fences.blocks(text, "text") if body[0] == "{")
+    assert is_shown_part(shown, fences.run_request(command.strip(), service))
+
+
+def is_shown_part(shown: Any, whole: Any) -> bool:
+    """Whether a shown answer has fields of the whole one, with their values, numbers rounded."""
+    if isinstance(shown, dict):
+        return all(is_shown_part(value, whole[name]) for name, value in shown.items())
+    if isinstance(shown, list):
+        return len(shown) == len(whole) and all(map(is_shown_part, shown, whole))
+    return shown == (pytest.approx(whole, abs=0.02) if isinstance(shown, float) else whole)
 
 
 def test_commands_that_are_shown_but_not_run_exist_with_their_options():

@@ -88,7 +88,7 @@ def megabytes(folder: Path) -> float:
 def test_the_lines_of_the_readme_install_what_answers(hour: FirstHour, capsys) -> None:
     torch, package, *then = install_lines()
     assert torch == 'pip install torch --index-url "$TORCH_CPU"'
-    assert package == "pip install tamis"
+    assert package == "pip install ."
     index = os.environ.get("TORCH_CPU")
     hour.run("pip", "install", "torch", *(["--index-url", index] if index else []))
     hour.run("pip", "wheel", "--no-deps", "--wheel-dir", hour.home, hour.clone)

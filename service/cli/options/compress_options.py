@@ -61,8 +61,8 @@ Tokenizer = Annotated[
     str,
     typer.Option(
         "--tokenizer",
-        help="Counts the budget: `proxy`, `estimate` (by rules, within a tenth), a tokenizer.json, "
-        "or a folder with one.",
+        help="Counts the budget: `proxy`, `estimate` (by rules, within a tenth), a tokenizer.json "
+        "or a folder with one, or a name such as gpt-4o (`tamis models tokenizers`).",
     ),
 ]
 Method = Annotated[

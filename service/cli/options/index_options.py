@@ -12,7 +12,8 @@ Corpus = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS",
-        help="JSON Lines and Parquet (.gz, .zst), text, Markdown and HTML files, or folders.",
+        help="JSON Lines and Parquet (.gz, .zst), text, Markdown, HTML, PDF and DOCX files, or "
+        "folders.",
     ),
 ]
 IdField = Annotated[

@@ -76,7 +76,10 @@ class Settings:
         ge=1,
     )
     gate: bool = knob(
-        False, "Stop reading after the first layers what cannot matter; a gate must ship.", "Model"
+        False,
+        "Stop reading after the first layers what cannot matter; only for proxies that ship with a "
+        "gate, such as the default one.",
+        "Model",
     )
     cascade: bool = knob(
         True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -34,27 +34,24 @@ class _StoreMetrics(Collector):
 
     Args:
         stats: its current counts. name: of the metrics, `tamis_<name>_hits`.
-        what: the store has. counters: what happened to those. gauges: help texts, by name.
+        counters, gauges: help texts, by the count's name.
     """
 
     def __init__(
         self,
         stats: Callable[[], Any],
         name: str,
-        what: str,
-        counters: Sequence[str],
+        counters: Mapping[str, str],
         gauges: Mapping[str, str],
     ) -> None:
-        self._stats, self._prefix, self._what = stats, f"tamis_{name}", what
+        self._stats, self._prefix = stats, f"tamis_{name}"
         self._counters, self._gauges = counters, gauges
 
     def collect(self) -> Iterator[Metric]:
         """The current counts."""
         stats = self._stats()
-        for name in self._counters:
-            yield CounterMetricFamily(
-                f"{self._prefix}_{name}", f"{self._what}: {name}.", value=getattr(stats, name)
-            )
+        for name, text in self._counters.items():
+            yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
         for name, text in self._gauges.items():
             yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=getattr(stats, name))
 
@@ -133,21 +130,41 @@ class Metrics:
 
     def add_cache_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of a passage cache."""
-        counters = ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten")
-        gauges = {"bytes": "Memory it takes.", "entries": "Passages in it."}
-        self.registry.register(_StoreMetrics(stats, "cache", "Passages", counters, gauges))
+        counters = {
+            "hits": "Passages that were kept, in memory or on disk.",
+            "disk_hits": "Of those, the ones on disk alone.",
+            "misses": "Passages that were not kept and had to be read.",
+            "evicted": "Passages removed from memory to make room.",
+            "dropped": "Damaged or foreign files that were deleted.",
+            "unwritten": "Passages that could not be written to disk.",
+        }
+        gauges = {
+            "bytes": "Memory that kept passages take.",
+            "entries": "Passages kept in memory.",
+        }
+        self.registry.register(_StoreMetrics(stats, "cache", counters, gauges))
 
     def add_original_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of a store of originals."""
-        counters = ("stored", "hits", "misses", "evicted", "expired")
+        counters = {
+            "stored": "Originals that were kept.",
+            "hits": "Originals that were asked for and still kept.",
+            "misses": "Originals that were asked for and not kept.",
+            "evicted": "Originals removed to make room.",
+            "expired": "Originals removed because their time was up.",
+        }
         gauges = {"bytes": "Memory that originals take.", "entries": "Originals kept."}
-        self.registry.register(_StoreMetrics(stats, "originals", "Originals", counters, gauges))
+        self.registry.register(_StoreMetrics(stats, "originals", counters, gauges))
 
     def add_result_cache_metrics(self, stats: Callable[[], Any]) -> None:
         """Adds the counts of the result cache."""
-        counters = ("hits", "misses", "evicted")
+        counters = {
+            "hits": "Requests whose answer was kept.",
+            "misses": "Requests whose answer was not kept.",
+            "evicted": "Answers removed to make room.",
+        }
         gauges = {"bytes": "Memory that answers take.", "entries": "Answers kept."}
-        self.registry.register(_StoreMetrics(stats, "results", "Answers", counters, gauges))
+        self.registry.register(_StoreMetrics(stats, "results", counters, gauges))
 
     def count_batch(self, tokens: int, prompts: int, seconds: float) -> None:
         """Counts a finished forward pass."""
