@@ -6,13 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.service.http.app_kit import wait_until
-from tests.service.http.test_serve import answers, free_port, started
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients/typescript"
@@ -40,20 +36,6 @@ def our_package(tmp_path_factory: pytest.TempPathFactory) -> None:
     run(folder / "typescript", "npm", "pack", "--pack-destination", folder)
     (packed,) = folder.glob("*.tgz")
     run(HOME, "npm", "install", "--no-save", "--no-audit", "--no-fund", packed)
-
-
-@pytest.fixture(scope="module")
-def url(proxy_folder: Path) -> Iterator[str]:
-    port = free_port()
-    process = started(port)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(url) or process.poll() is not None, 600)
-        assert process.poll() is None, process.stderr.read()
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def test_every_client(our_package: None, url: str):

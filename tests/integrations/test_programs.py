@@ -6,13 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.service.http.app_kit import wait_until
-from tests.service.http.test_serve import answers, free_port, started
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 QUESTION = "How often are keys rotated?"
@@ -38,20 +34,6 @@ const fallen = [];
 const metrics = { recordRerank: (record) => record.reason && fallen.push(record) };
 console.log(JSON.stringify([await reranker.rerank(question, texts, 2, metrics), fallen]));
 """
-
-
-@pytest.fixture(scope="module")
-def url(proxy_folder: Path) -> Iterator[str]:
-    port = free_port()
-    process = started(port)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(url) or process.poll() is not None, 600)
-        assert process.poll() is None, process.stderr.read()
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def test_open_webui(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
