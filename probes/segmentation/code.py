@@ -27,8 +27,10 @@ whole; thrice as much is a piece that no budget of a hundred tokens can hold.
 LINE_CHARS = 1_200  # a line is a statement, and is kept whole up to this length
 _LEVELS = 12  # code nested deeper is cut at lines: nobody reads it, and it costs time
 
-# nor are the tildes and carets below a line of a traceback a fence
-FENCE = re.compile(r"\s*(`{3,}+|~{3,}+)(?!\^)([^`]*)$")
+# tildes with carets or more tildes behind them point at something in the line above
+FENCE = re.compile(
+    r"(?:\s*(?=`)| {0,3}(?=~))(`{3,}+(?=[^`]*$)|~{3,}+(?=[ \t]*(?:[\w{.+#-][^~^`]*)?$))(.*)$"
+)
 _CODE_END = ("{", "}", ";", ":", ")", ",", "(", "[", "]")
 _CODE_START = re.compile(
     r"\s*(?:def|class|import|from|return|async|await|raise|assert|with|elif|else:|try:|except|package|using|public"
@@ -129,7 +131,8 @@ class Listing:
             len(lines.rows[line]) - len(text)
             for line, text in zip(self.line_numbers, self.texts, strict=True)
         ]
-        self._after_blank = [True, *(b - a > 1 for a, b in pairwise(self.line_numbers))]
+        gaps = (b - a > 1 for a, b in pairwise(self.line_numbers))
+        self._after_blank = [True, *gaps][: len(self.line_numbers)]
         self._in_brackets = list(self._bracket_states())
         self.attached = [self._is_attached(i) for i in range(len(self.line_numbers))]
         self._standalone = self._standalone_statements(is_standalone)

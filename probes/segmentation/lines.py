@@ -38,7 +38,10 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
     for first in range(0, len(cut), _ROWS_AT_A_TIME):
         sizes = map(len, cut[first : first + _ROWS_AT_A_TIME])
         starts += islice(accumulate(sizes, initial=starts[-1]), 1, None)
-    return Lines(starts[: len(cut)], [row.rstrip() for row in cut])
+    rows = [row.rstrip() for row in cut]
+    if start == 0 and rows:
+        rows[0] = rows[0].removeprefix("\ufeff")  # a mark of the encoding hides no first block
+    return Lines(starts[: len(cut)], rows)
 
 
 def split_at_line_feeds(text: str) -> list[str]:

@@ -25,14 +25,24 @@ _INTERRUPTING_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·]|1[.)])\s+\S")
 # '12.3 The Supplier …' after a line that ends as a clause does is the next clause
 _NUMBERED = re.compile(r"\s*\d{1,3}(?:\.\d{1,3})+\.?\s+[^\W\d_a-z]")
 _CLAUSE_END = (".", ";", ":", ",", "; and", "; or")
-# '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity
-_NUMBERED_TITLE = re.compile(r"\s*(?:(?:\d{1,3}\.){2,}|\d{1,3}(?:\.\d{1,3}){2,})\s+[^\W\d_a-z]")
-_TITLE_CHARS = 100
-# Python after the interpreter's prompt; mail that is quoted three times has prose there
-_PROMPT = re.compile(
-    r"\s*>>> (?:\S+$|(?:import|from|for|if|def|class|with|while|try|del|print|@)\b"
-    r"|.*(?:\w\(|\w\[|=|\s[-+*/%|&<>]+\s|\*))"
+# '5.1.2. Key Policies' or '5.1.2 Key Policies'; one number is a list's, two are often a quantity,
+# and a 0 is in dates, versions and addresses
+_NUMBERED_TITLE = re.compile(r"\s*((?:[1-9]\d?\.){2,}|[1-9]\d?(?:\.[1-9]\d?){2,})\s+[^\W\d_a-z]")
+# a title names something; what has a verb or two sentences is a clause
+_CLAUSE = re.compile(
+    r"\b(?:shall|must|may|will|can|should|is|are|was|were|has|have|soll|muss|ist|wird)\b|[.;:] "
 )
+_TITLE_CHARS, _FULL_LINE_CHARS = 100, 60
+_PROMPT = re.compile(r"\s*>>> (?=\S)")
+# mail that is quoted three times has prose where Python has one of these
+_STATEMENT = re.compile(
+    r"[#@]|\S+$|import \w[\w.]*(?:$|,| as )|from \S+ import |for \w.* in |(?:def|class) \w+[(:]"
+    r"|(?:if|with|while|try|else)\b.*:$|print\s*[\"'(]|.*(?:\w[(\[]|\w\s?[-+*/%|&]?=\s?[^\s=])"
+)
+_ARITHMETIC = re.compile(r"\S\s?(?:[-+*/%<>|&]|==)\s?\S")
+_SHALLOW_QUOTE = re.compile(r"\s*>{1,2}(?:\s|$)")
+# a sentence in any language, where a session's output goes on without a blank line
+_SENTENCE = re.compile(r"(?:[^\W\d_]+,? ){2,}[^\W\d_]+[.!?]$|.*[。！？]$")
 _EXCEPTION = re.compile(r"\s*(?:\w+\.)*\w*(?:Error|Exception|Warning|Interrupt|Exit)\b")
 _DIRECTIVE = re.compile(r"\s*\.\. (?:code|code-block|sourcecode|parsed-literal)::")
 
@@ -85,9 +95,10 @@ def _ends_block(lines: Lines, at: int, item: re.Pattern[str]) -> bool:
     if at >= len(lines.rows) or not lines.rows[at] or at in lines.entries:
         return True
     row = lines.rows[at]
-    opens = any(mark.match(row) for mark in (FENCE, _PROMPT, _ATX, _RULE, item))
+    opens = any(mark.match(row) for mark in (FENCE, _ATX, _RULE, item))
     return (
         opens
+        or _is_prompt(row)
         or _is_linked_title(row)
         or _is_table(lines.rows, at)
         or (has_stop(lines.rows[at - 1]) and _is_numbered_title(lines.rows, at))
@@ -109,7 +120,7 @@ def _fence_ends(rows: Sequence[str]) -> dict[int, int]:
     stacks: dict[str, list[tuple[int, int]]] = {"`": [], "~": []}
     for at in range(len(rows) - 1, -1, -1):
         fence = FENCE.match(rows[at])
-        if fence is None:
+        if fence is None or _is_rule_of_tildes(rows, at):
             continue
         size, stack, bare = len(fence[1]), stacks[fence[1][0]], not fence[2].strip()
         # never closed: with a language, code follows; bare, it closes a block that began earlier
@@ -144,7 +155,9 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
         return [(lines.starts[at], "sentence")], at + 1
     if _is_linked_title(row):
         return [(lines.starts[at], "heading")], at + 1
-    if _is_underline(below, row) and not _ITEM.match(row):
+    is_fence = below == "~~~" and not _is_rule_of_tildes(lines.rows, at + 1)
+    is_item = _ITEM.match(row) and not row.lstrip()[0].isdigit()
+    if _is_underline(below, row) and not is_fence and not is_item:
         return [(lines.starts[at], "heading")], at + 2
     if _is_numbered_title(lines.rows, at):
         return [(lines.starts[at], "heading")], at + 1
@@ -152,19 +165,55 @@ def _read_heading(lines: Lines, at: int) -> _Blocks:
 
 
 def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
-    """Whether a line has a section's number and name; a clause has a stop, or goes on below."""
-    row, below = (*rows[at : at + 2], "")[:2]
-    return (
-        _NUMBERED_TITLE.match(row) is not None
-        and len(row) <= _TITLE_CHARS
-        and not has_stop(row)
-        and not (below and is_continued(row, below))
-    )
+    """Whether a line has a section's number and name, and text below it.
+
+    A clause has a verb or a stop, or goes on below; a list has its next number there.
+    """
+    row = rows[at]
+    number = _NUMBERED_TITLE.match(row)
+    if number is None or len(row) > _TITLE_CHARS or has_stop(row) or row.endswith(_CLAUSE_END):
+        return False
+    if _CLAUSE.search(row, number.end()):
+        return False
+    below = rows[at + 1] if at + 1 < len(rows) else ""
+    if below and (len(row) >= _FULL_LINE_CHARS or is_continued(row, below)):
+        return False
+    depth = len(number[1].rstrip(".").split("."))
+    next_row = next((rows[i] for i in range(at + 1, len(rows)) if rows[i]), "")
+    last_row = next((rows[i] for i in range(at - 1, -1, -1) if rows[i]), "")
+    return bool(next_row) and depth not in map(_title_depth, (next_row, last_row))
+
+
+def _title_depth(row: str) -> int:
+    """How many numbers a line begins with, if it could be a numbered title; else 0."""
+    number = _NUMBERED_TITLE.match(row)
+    return len(number[1].rstrip(".").split(".")) if number else 0
 
 
 def _is_underline(rule: str, title: str) -> bool:
-    """Whether a line underlines a title: `===` and `---` always, other signs if as long as it."""
-    return bool(_RULE.match(rule)) and (rule[0] in "=-" or abs(len(rule) - len(title)) <= 1)
+    """Whether `===` or `---` is below a line, or another rule as long; of tildes, or longer."""
+    if not _RULE.match(rule):
+        return False
+    longer = len(rule) - len(title)
+    return rule[0] in "=-" or abs(longer) <= 1 or (rule[0] == "~" and longer > 0)
+
+
+def _is_rule_of_tildes(rows: Sequence[str], at: int) -> bool:
+    """Whether a line of tildes underlines or encloses a title, or parts scenes, and is no fence."""
+    rule = rows[at].strip()
+    if rule.strip("~"):
+        return False
+    three_above, over, above = (rows[i] if i >= 0 else "" for i in (at - 3, at - 2, at - 1))
+    below, under = (rows[i] if i < len(rows) else "" for i in (at + 1, at + 2))
+    if len(rule) > len("~~~"):
+        if below and not above and under == rows[at] and len(below) <= len(rule):
+            return True  # above a title
+        if above and not three_above and over == rows[at] and len(above) <= len(rule):
+            return True  # below one
+    if below:
+        return False
+    is_title = above and not over and _is_underline(rule, above.strip())
+    return not above or bool(is_title)
 
 
 def _is_table(rows: Sequence[str], at: int) -> bool:
@@ -228,13 +277,16 @@ def _read_session(lines: Lines, at: int) -> _Blocks:
     cut before statements.
     """
     row = lines.rows[at]
-    if not _PROMPT.match(row):
+    if not _is_prompt(row):
         return [], at
     statements, after, edge = [at], at + 1, _indent(row)
     while after < len(lines.rows) and (row := lines.rows[after]) and not _ends_session(row, edge):
         if _PROMPT.match(row):
             statements.append(after)
         after += 1
+    around = (lines.rows[at - 1] if at else "", *lines.rows[after : after + 1])
+    if any(_SHALLOW_QUOTE.match(line) or line.endswith("wrote:") for line in around):
+        return [(lines.starts[at], "sentence")], after  # mail about code
     pieces = [at]
     for first, last in pairwise([*statements, after]):
         if first > pieces[-1] and lines.count_chars(pieces[-1], last) > CODE_CHARS:
@@ -242,8 +294,22 @@ def _read_session(lines: Lines, at: int) -> _Blocks:
     return [(lines.starts[line], "code") for line in pieces], after
 
 
+def _is_prompt(row: str) -> bool:
+    """Whether a line is a statement behind the interpreter's prompt."""
+    prompt = _PROMPT.match(row)
+    if prompt is None:
+        return False
+    said = row[prompt.end() :]
+    return _STATEMENT.match(said) is not None or (
+        _ARITHMETIC.search(said) is not None and not is_prose(said)
+    )
+
+
 def _ends_session(row: str, edge: int) -> bool:
     """Whether a line is not of a session whose prompts are indented by `edge`."""
-    if _indent(row) > edge or row.lstrip().startswith((">>> ", "...")) or _EXCEPTION.match(row):
+    if _PROMPT.match(row):
+        return not _is_prompt(row)
+    if _indent(row) > edge or row.lstrip().startswith((">>>", "...")) or _EXCEPTION.match(row):
         return False
-    return is_prose(row) or FENCE.match(row) is not None or _is_linked_title(row)
+    is_text = is_prose(row) or _SENTENCE.match(row) is not None
+    return is_text or FENCE.match(row) is not None or _is_linked_title(row)

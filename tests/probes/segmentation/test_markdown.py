@@ -143,15 +143,21 @@ def test_numbered_headings_are_headings_and_their_numbers_no_sentences() -> None
     "text",
     [
         "5.1.2. The tenant shall pay.",
+        "5.1.2 Interest shall accrue at four percent; and\n\nIt does.",
         "5.1.2. The tenant and the landlord shall agree upon the\nrent.",
-        "2.4 GHz",
-        "1. Peel",
-        "Use 3.11.2 From",
+        "3.2.1 Every failed login\n3.2.2 Every reset of a password\n\nNothing else.",
+        "1.1. Patent License. Subject to the terms of this License, each\nContributor grants.",
+        "10.4.1. Distributing Source Code Form that is Incompatible With Secondary\nLicenses",
+        "Termine:\n\n12.03.19 Treffen mit Anna\n\nDanach essen wir.",
+        "Hosts:\n\n10.0.0.1 Gateway in building A\n\nThe rest is elsewhere.",
+        "2.4 GHz\n\nIt is fast.",
+        "1. Peel\n\nThen cook.",
+        "Use 3.11.2 From\n\nnow on.",
+        "5.1.2 Nothing stands below it",
     ],
 )
-def test_clauses_quantities_and_items_are_no_headings(text: str) -> None:
-    ((kind, piece),) = kinds(text)
-    assert (kind == "heading", piece) == (False, text)
+def test_clauses_lists_dates_addresses_and_quantities_are_no_headings(text: str) -> None:
+    assert "heading" not in {kind for kind, _ in kinds(text)}
 
 
 SESSION = """>>> while True print(1)
@@ -183,3 +189,72 @@ def test_a_long_session_is_cut_before_statements() -> None:
 def test_mail_that_is_quoted_three_times_is_prose() -> None:
     text = ">>> I have not seen it on the list.\n>>> Has anybody?"
     assert {kind for kind, _ in kinds(text)} == {"sentence"}
+
+
+def test_mail_with_code_that_is_quoted_three_times_is_mail() -> None:
+    text = (
+        "Alice wrote:\n>>> for the record, the budget was approved.\n>>> Bob pays - in March.\n"
+        ">>> if nobody objects, we sign.\n>> I object.\n> Then call f(x) later.\n"
+    )
+    assert "code" not in {kind for kind, _ in kinds(text)}
+    assert "code" not in {kind for kind, _ in kinds(">> look:\n>>> f(x) = 1\n>> no\n")}
+
+
+@pytest.mark.parametrize("prose", ["Die Funktion braucht keine Argumente.", "它不需要参数。"])
+def test_a_session_ends_before_a_sentence_in_any_language(prose: str) -> None:
+    assert kinds(f">>> os.getcwd()\n'/tmp'\n{prose}") == [
+        ("code", ">>> os.getcwd()\n'/tmp'"),
+        ("sentence", prose),
+    ]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Installation\n~~~~~~~~~~~~~~~~~~~~~~~~~~~~",
+        "安装说明\n~~~~~~~~",
+        "1. Introduction\n~~~~~~~~~~~~~~~",
+        "~~~~~~~\nUsage\n~~~~~~~",
+    ],
+)
+def test_a_rule_of_tildes_is_no_fence(title: str) -> None:
+    assert kinds(f"{title}\n\nInstall it. It works.\n\nUsage\n~~~~~~~~~\n\nCall it.") == [
+        ("heading", title),
+        ("sentence", "Install it."),
+        ("sentence", "It works."),
+        ("heading", "Usage\n~~~~~~~~~"),
+        ("sentence", "Call it."),
+    ]
+
+
+def test_what_parts_scenes_or_points_at_code_opens_no_fence() -> None:
+    warning = "t.c:5: warning: x\n    if (strlen(s) == -1)\n        ~~~~~~~~~ ^  ~~\n1 warning."
+    for text in (
+        "He left.\n\n~~~\n\nShe came.\n\n~~~\n\nIt rained.",
+        f"{warning}\n\nHow to fix it. Use a cast.",
+        "~~~ Alice ~~~\nHello there.\n\nGood day.",
+        "a.ts(1,2): error\n\nconst x = y;\n      ~~~~~~\n\nThe name is wrong. Mend it.",
+    ):
+        assert "code" not in {kind for kind, _ in kinds(text)}, text
+    assert kinds("Run:\n~~~ bash\nls\n~~~\nDone.")[1] == ("code", "~~~ bash\nls\n~~~")
+    assert kinds("Run:\n~~~\nls\n~~~\nDone.")[1] == ("code", "~~~\nls\n~~~")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```\n" + " " * 401 + "\n```\nDone.",
+        "See:\n\n.. code-block:: python\n" + "\n" * 400,
+        "Intro.\n\n```python\n" + "\n" * 400,
+        "<p>a</p><pre>" + "x" * 401 + "\n\n",
+        "```" + "x" * 401 + "\n\n```",
+    ],
+)
+def test_code_without_a_visible_line_is_read(text: str) -> None:
+    shown = "".join(piece for _, piece in kinds(text))
+    assert "".join(shown.split()) == "".join(text.split())
+
+
+def test_a_byte_order_mark_hides_no_first_block() -> None:
+    assert [kind for kind, _ in kinds("\ufeff# Keys\n\nText.")] == ["heading", "sentence"]
+    assert [kind for kind, _ in kinds("\ufeff```\nx\n```\nText.")] == ["code", "sentence"]
