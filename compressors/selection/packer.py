@@ -21,6 +21,7 @@ from itertools import pairwise
 from tamis.compressors.selection.near_duplicates import NearDuplicates
 from tamis.compressors.selection.rendering import Renderer
 from tamis.compressors.selection.sections import Sections
+from tamis.probes.interruption import check_interruption
 from tamis.probes.tokens import TextTokenizer
 
 # a unit has two ends, and its passage's heading one more, where tokens may merge or split
@@ -30,6 +31,9 @@ _REACH_UNITS = 2
 # counts that may fail: bounds the time where thousands of units are a token too long; past that, a
 # unit in doubt is left out uncounted
 _MAX_FAILED_TRIALS = 1000
+# characters that are counted for units in doubt, for each of the input and besides: bounds the time
+# where many are in doubt and each takes a count of the whole output
+_COUNTED_CHARS, _COUNTED_CHARS_AT_LEAST = 20, 1_000_000
 
 
 class BudgetPacker:
@@ -48,6 +52,7 @@ class BudgetPacker:
         self.renderer, self.counter = renderer, counter
         self.mandatory = mandatory
         everything = range(len(renderer.units))
+        self._input_chars = sum(len(passage.text) for passage in renderer.passages)
         self.unit_tokens = counter.count_many([renderer.text_with_space(u) for u in everything])
         self._prefix_tokens_cache: dict[str, int] = {}
         for u in everything:
@@ -80,18 +85,22 @@ class BudgetPacker:
         self._too_long: set[int] = set()
         self._uncounted_groups = 0  # groups taken by estimate since the last count
         self._trials_left = _MAX_FAILED_TRIALS
+        self._chars_left = _COUNTED_CHARS * self._input_chars + _COUNTED_CHARS_AT_LEAST
 
     def offer(self, u: int, careful: bool = False) -> bool:
         """Takes a unit, with its header or lead-in, if it fits and no kept one is nearly the same.
 
         Args:
-            careful: count the joined text before the unit is taken, however sure the estimate is.
+            careful: count the joined text before the unit is taken, however sure the estimate is,
+                unless too much was counted already.
 
         Returns:
             Whether the unit was taken.
         """
+        check_interruption()
         if u in self.kept_units:
             return False
+        careful = careful and self._trials_left > 0
         room, doubt = self.limit - self.used_tokens, _DOUBT_TOKENS + self._uncounted_groups
         # the cheap half of the estimate first: most units end here once the budget is nearly full
         fewest = self.unit_tokens[u] - self._elision_tokens
@@ -127,6 +136,7 @@ class BudgetPacker:
         """Offers the units until none fits: what was given back or elided may have made room."""
         while any([self.offer(u, careful=True) for u in eligible]):
             pass
+        self.enforce_limit()
 
     def is_near_duplicate(self, u: int) -> bool:
         """Whether `rules.dedup` leaves a unit out because a kept one has nearly the same words."""
@@ -153,7 +163,10 @@ class BudgetPacker:
 
     def count_tokens(self, chosen: Collection[int]) -> int:
         """The tokens of these units as rendered and joined."""
-        return self.counter.count(self.renderer.text(chosen))
+        check_interruption()
+        text = self.renderer.text(chosen)
+        self._chars_left -= len(text)
+        return self.counter.count(text)
 
     def unit_with_leads(self, u: int) -> tuple[int, ...]:
         """The units to take together: a unit, after its table's header or lead-in unless kept."""
@@ -205,11 +218,13 @@ class BudgetPacker:
 
     def _take_if_it_fits(self, u: int) -> bool:
         """Takes a unit if it fits by the count of the joined text; returns whether it did."""
+        if self._chars_left <= 0:
+            self._trials_left = 0
         if not self._trials_left or u in self._too_long:
             return False
         group = self.unit_with_leads(u)
         # in another order than the input's, a unit's neighbours in the output are other ones
-        reordered = self.renderer.rules.order != "original"
+        reordered = self.renderer.rules.order != "original" and len(self.renderer.passages) > 1
         if reordered or self.used_tokens + self._count_added_tokens(group) <= self.limit:
             tokens = self.count_tokens(self.kept_units | set(group))
             if tokens <= self.limit:

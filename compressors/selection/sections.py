@@ -24,7 +24,7 @@ class Sections:
     Attributes:
         leads: for each table row, the header above it, with nothing but rows between; for the first
             piece of code after a line that ends with a colon, that line; for a default value, the
-            unit before it, which names what it is a value of.
+            nearest unit before it that is none, which names what it is a value of.
     """
 
     def __init__(self, units: Sequence[Unit], passages: Sequence[Passage] = ()) -> None:
@@ -77,8 +77,12 @@ class Sections:
 
 
 def _lead_ins(units: Sequence[Unit], passages: Sequence[Passage]) -> dict[int, int]:
-    """For code the line that introduces it, for a default value the unit before it."""
+    """For code the line that introduces it, for a default value the unit that it is of.
+
+    That is the unit before it or, where default values follow each other, before the first.
+    """
     leads: dict[int, int] = {}
+    last_valued = -1
     for u in range(1, len(units)):
         before, unit = units[u - 1], units[u]
         if before.passage != unit.passage:
@@ -89,8 +93,12 @@ def _lead_ins(units: Sequence[Unit], passages: Sequence[Passage]) -> dict[int, i
         valued = unit.kind in ("sentence", "list_item", "html") and _VALUE.match(
             text, *unit.visible
         )
-        if introduced or (valued and before.kind != "table_row"):
+        if introduced or (valued and before.kind != "table_row" and last_valued != u - 1):
             leads[u] = u - 1
+        elif valued and u - 1 in leads:
+            leads[u] = leads[u - 1]
+        if valued:
+            last_valued = u
     return leads
 
 

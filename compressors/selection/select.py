@@ -208,7 +208,10 @@ def _make_selection(
             f"none of {len(candidates)} units reaches the threshold {floor:g}; nothing is kept"
         )
     elif not packer.kept_units:
-        shortest = packer.fewest_tokens(eligible)
+        # a heading alone would be given back
+        shortest = packer.fewest_tokens(
+            [u for u in eligible if u not in packer.sections] or eligible
+        )
         raise BudgetTooSmall(
             f"the shortest unit has {shortest} tokens as rendered and the budget is "
             f"{int(packer.limit)}; raise the budget"

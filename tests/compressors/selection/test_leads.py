@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tamis.compressors.rules import Budget, Rules
+from tamis.compressors.selection.sections import Sections
 from tamis.compressors.selection.select import select
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
@@ -68,3 +69,12 @@ def test_a_threshold_takes_the_place_of_the_floor() -> None:
     budget = Budget(threshold=0.002)
     got = select([PASSAGE], UNITS, values, [0.0], budget, Rules(), words(), calibrated=True)
     assert len(got.units) == len(UNITS)
+
+
+def test_default_values_in_a_row_are_all_of_the_unit_before_the_first() -> None:
+    text = (
+        "- `timeout`: how long.\n- Default: `30`\n- Default: `60` on Windows\n- Default: `90` else"
+    )
+    passages = [Passage(text)]
+    sections = Sections(units_of(passages), passages)
+    assert sections.leads == {1: 0, 2: 0, 3: 0}

@@ -18,6 +18,8 @@ from tamis.compressors.selection.rendering import render
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BudgetTooSmall
+from tamis.probes.interruption import interruptible
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
 from tamis.probes.tokens import TextTokenizer
 from tests.compressors.selection.select_kit import PLAIN, SENTENCES, pairs, words
@@ -264,3 +266,38 @@ def test_a_long_text_that_is_mostly_kept_is_counted_a_few_times() -> None:
     assert got.tokens == metered.count(got.text) > 0.79 * metered.count(passages[0].text)
     # 12 if each doubt were settled by counting the unit in doubt, too
     assert chars < 10 * len(passages[0].text)
+
+
+TABLE = "| a | b |\n|---|---|\n" + "".join(f"| keys {i} | b |\n" for i in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        (TABLE, Rules(order="score")),
+        ("".join(f"# Keys {i} of it\n\n" for i in range(2000)), Rules(fill=True)),
+        ("".join(f"Defaults to {i} seconds.\n" for i in range(2000)), PLAIN),
+    ],
+)
+def test_what_is_counted_for_units_in_doubt_is_bounded(text: str, rules: Rules) -> None:
+    passages = [Passage(text), Passage("Nothing is said here.")]
+    units = units_of(passages)
+    values = [random.Random(u).random() for u in range(len(units))]
+    metered = Metered(pairs()._plain, "metered")
+    got = select(passages, units, values, [0.0, 1.0], Budget(ratio=0.37), rules, metered)
+    assert got.tokens > 0.3 * metered.count(text)
+    assert metered.chars < 50 * len(text) + 1_000_000
+
+
+def test_a_selection_stops_where_the_work_is_to_end() -> None:
+    passages = [Passage("1. " * 2000)]
+    units, calls = split(passages), 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 500:
+            raise TimeoutError
+
+    with interruptible(check), pytest.raises(TimeoutError):
+        select(passages, units, [1.0] * 2000, [0.0], Budget(900), PLAIN, pairs())

@@ -12,6 +12,7 @@ from tamis.compressors.selection.near_duplicates import NearDuplicates
 from tamis.compressors.selection.select import select
 from tamis.compressors.types import SelectedUnits
 from tamis.probes.errors import BadInput, BudgetTooSmall
+from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage, Unit
 from tests.compressors.selection.select_kit import PLAIN, pairs, select_words
 from tests.compressors.selection.test_rendering import split
@@ -172,8 +173,17 @@ def test_a_row_after_other_text_belongs_to_no_header() -> None:
 def test_the_budget_error_counts_a_row_with_its_header() -> None:
     passages, units = table()
     only = units[:1] + units[2:3]
+    with pytest.raises(BudgetTooSmall, match="shortest unit has 11 tokens"):
+        select_words(passages, [1, 2], 7, units=only)  # the header alone would fit
+    assert select_words(passages, [1, 2], 11, units=only).tokens == 11
+
+
+def test_the_budget_error_names_a_budget_that_works() -> None:
+    passages = [Passage("# Setup\n\nThe keys are rotated every ninety days.\n")]
+    units = units_of(passages)
     with pytest.raises(BudgetTooSmall, match="shortest unit has 7 tokens"):
-        select_words(passages, [1, 2], 6, units=only)
+        select_words(passages, [0.1, 0.8], 6, units=units)
+    assert select_words(passages, [0.1, 0.8], 7, units=units).units == (1,)
 
 
 def test_a_threshold_keeps_all_that_reach_it_and_what_is_mandatory() -> None:
