@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from operator import index as index_of
 from typing import Any
 
 from tamis.probes.errors import BadInput
@@ -19,7 +20,7 @@ _KEEP_TAG = re.compile(r"</?keep>")
 
 
 def question_text(
-    question: str, instruction: str | None = None, history: Sequence[str] = ()
+    question: str, instruction: str | None = None, history: Sequence[str] | None = ()
 ) -> str:
     """Joins history, instruction and question, one per line, into the text that the proxy reads.
 
@@ -30,7 +31,9 @@ def question_text(
         BadInput: one of them is not text, or the question is empty.
     """
     check_question(question, COMPRESSION_REASON)
-    if isinstance(history, str) or not all(isinstance(turn, str) for turn in history):
+    history = () if history is None else history
+    is_list = isinstance(history, Sequence) and not isinstance(history, str)
+    if not is_list or not all(isinstance(turn, str) for turn in history):
         raise BadInput("history is a list of earlier turns, each a text, the oldest first")
     if instruction is not None and not isinstance(instruction, str):
         raise BadInput(f"instruction is {type(instruction).__name__}; give a text")
@@ -73,6 +76,7 @@ def to_passage(given: Passage | str | Mapping[str, Any], index: int) -> Passage:
     if isinstance(given, Passage):
         if not isinstance(given.text, str):
             raise BadInput(f"passage {index} has the text {given.text!r:.80}; give a string")
+        _parse_keep({"keep": given.keep, "min_tokens": given.min_tokens}, index)
         return given
     if isinstance(given, str):
         return Passage(given)
@@ -118,8 +122,8 @@ def _parse_keep(given: Mapping[str, Any], index: int) -> tuple[tuple[tuple[int, 
         BadInput: they are not whole numbers.
     """
     try:
-        spans = tuple((int(a), int(b)) for a, b in given.get("keep") or ())
-        return spans, int(given.get("min_tokens") or 0)
+        spans = tuple((index_of(a), index_of(b)) for a, b in given.get("keep") or ())
+        return spans, index_of(given.get("min_tokens") or 0)
     except (TypeError, ValueError) as error:
         raise BadInput(
             f"passage {index}: 'keep' or 'min_tokens' cannot be read ({error}); "

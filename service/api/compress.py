@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -196,15 +197,15 @@ def counter_of(
         return _proxy_counter(proxy, root)
     if tokenizer == ESTIMATE:
         return estimating_tokenizer()
-    path = Path(tokenizer)
-    if not path.exists() and str(tokenizer) in NAMES:
+    exists = os.path.exists(tokenizer)  # no error for a name that is too long for a file
+    if not exists and str(tokenizer) in NAMES:
         return named_tokenizer(str(tokenizer))
-    if not path.exists():
+    if not exists:
         raise UnknownTokenizer(
-            f"there is no tokenizer {str(tokenizer)!r}; give 'proxy', 'estimate', a tokenizer.json "
-            f"or a folder with one, or one of {', '.join(NAMES)}"
+            f"there is no tokenizer {str(tokenizer)!r:.80}; give 'proxy', 'estimate', a "
+            f"tokenizer.json or a folder with one, or one of {', '.join(NAMES)}"
         )
-    return tokenizer_of_file(path)
+    return tokenizer_of_file(Path(tokenizer))
 
 
 def _given_counter(given: Any) -> TextTokenizer:

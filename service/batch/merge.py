@@ -29,7 +29,8 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
         partial: whether parts may be missing.
 
     Raises:
-        BadInput: parts are missing or damaged, or the name stands for another format.
+        BadInput: parts are missing or damaged, or the name is one of theirs or stands for another
+            format.
     """
     plan, outputs = open_batch(outs)
     if ("parquet" in plan.suffix) != target.endswith(".parquet") or not target.endswith(
@@ -39,6 +40,13 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
             f"the parts are {plan.suffix} and {target} is not; name a file that ends in "
             f"{'.parquet' if plan.suffix == 'parquet' else '.jsonl, .jsonl.gz or .jsonl.zst'}"
         )
+    own = {
+        _resolved(f"{output.url.rstrip('/')}/{plan.part_file(part)}")
+        for output in outputs
+        for part in plan.parts
+    }
+    if _resolved(target) in own:
+        raise BadInput(f"{target} is a part of what is merged; name another file")
     found = locate_parts(plan, outputs)
     missing = [plan.part_file(part) for part in plan.parts if part.index not in found]
     if missing and not partial:
@@ -54,6 +62,12 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
         else:
             _write_lines(stream, pieces, plan, target)
     return sum(part.rows for part, _, _ in parts)
+
+
+def _resolved(url: str) -> str:
+    """A path without links, or a URL as it is."""
+    fs, path = remote.filesystem(url)
+    return str(Path(path).resolve()) if remote.is_local(fs) else url
 
 
 def _read_intact(

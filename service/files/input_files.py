@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from tamis.probes.errors import BadInput
@@ -116,15 +116,22 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     home = folder.rstrip("/")
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
-    rows = [(name, kind) for name in shown if (kind := kind_of(name)) not in (None, "texts")]
-    texts = tuple(name for name in shown if kind_of(name) == "texts")
+    if remote.is_local(
+        fs
+    ):  # a link to nothing, a pipe and the like cannot be read twice, or at all
+        odd = {name for name in shown if not (Path(home) / name).is_file()}
+    else:
+        odd = set()
+    files = [name for name in shown if name not in odd]
+    rows = [(name, kind) for name in files if (kind := kind_of(name)) not in (None, "texts")]
+    texts = tuple(name for name in files if kind_of(name) == "texts")
     if not rows and not texts:
         raise BadInput(
             f"{given} holds no JSON Lines, Parquet or text among its {len(names)} files; "
             "name another folder"
         )
     base = given.rstrip("/")
-    passed_over = tuple(name for name in shown if kind_of(name) is None)
+    passed_over = tuple(name for name in shown if name in odd or kind_of(name) is None)
     for name, kind in rows:
         assert kind is not None
         yield InputFile(f"{base}/{name}", kind, (), passed_over)

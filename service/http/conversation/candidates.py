@@ -200,8 +200,10 @@ class Conversation:
     def _last_user_text(self) -> str:
         asked = [text for t, text in self._asked_texts() if t.message == self._asks]
         text = "\n".join(part for part in asked if part.strip())
-        if len(text) <= QUESTION_CHARS or not self.candidates:
+        if len(text) <= QUESTION_CHARS:
             return text
+        if not self.candidates:
+            return ""  # nothing is compressed, so nothing is asked
         self.warnings.append(
             f"the last message of the user has {len(text):,} characters; its first and last "
             f"{QUESTION_CHARS // 2:,} were read as the question: give query to ask another"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tamis.compressors.types import Compressed
 from tamis.probes.errors import BadInput
@@ -37,6 +37,12 @@ class Span(StrictRequest):
     score: Annotated[
         float | None, Field(description="Not used: a span may be sent as it was returned.")
     ] = None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Span:
+        if self.end < self.start:
+            raise ValueError(f"the span ends at {self.end}, before its start at {self.start}")
+        return self
 
 
 class ExpandRequest(StrictRequest):

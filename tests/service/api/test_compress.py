@@ -136,6 +136,8 @@ def test_wrong_names_and_options_are_refused_even_where_all_would_fit(built):
         ({"method": "attention_sorting"}, BadInput),
         ({"colour": 1}, BadInput),
         ({"tokenizer": "gpt-9"}, UnknownTokenizer),
+        ({"tokenizer": "g" * 5000}, UnknownTokenizer),
+        ({"history": 5}, BadInput),
     ):
         with pytest.raises(error):
             tamis.compress(ASKED, TEXTS, max_tokens=10_000, proxy=reader, **wrong)

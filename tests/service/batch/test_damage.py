@@ -122,6 +122,11 @@ def test_columns_that_nobody_asks_for_need_not_be_readable(free, tmp_path):
     target = tmp_path / "all.parquet"
     assert tamis("batch", "merge", tmp_path / "out", "-o", target).exit_code == 0
     assert pq.read_table(target).num_rows == 2
+    own = next((tmp_path / "out").glob("*.parquet"))
+    refused = tamis("batch", "merge", tmp_path / "out", "-o", tmp_path / "out/../out" / own.name)
+    assert refused.exit_code == 2
+    assert "is a part of what is merged" in " ".join(refused.stderr.split())
+    assert tamis("batch", "verify", tmp_path / "out").exit_code == 0
 
 
 def _same(one: pa.Table, other: pa.Table) -> bool:

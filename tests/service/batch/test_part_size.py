@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tamis.service.batch.part_size import (
     BYTES_A_TOKEN,
     MAX_BYTES,
@@ -31,3 +33,11 @@ def test_the_input_counts_files_of_rows_and_texts(tmp_path):
     (tmp_path / "a.txt").write_text("x" * 70)
     size = lines.stat().st_size
     assert input_bytes(find_input_files([str(tmp_path)])) == size + 70
+
+
+def test_what_is_no_regular_file_is_passed_over_and_named(tmp_path):
+    (tmp_path / "a.txt").write_text("Text.")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (found,) = find_input_files([str(tmp_path)])
+    assert (found.names, found.passed_over) == (("a.txt",), ("gone.txt", "pipe.txt"))

@@ -69,7 +69,7 @@ def test_offsets_come_and_go_in_the_unit_of_the_caller(service, unit):
         ({"spans": []}, "spans"),
         ({"spans": [{**SPAN, "index": 1}]}, "a span is of document 1; there are 1"),
         ({"spans": [{**SPAN, "end": 999}]}, "beyond the text"),
-        ({"spans": [{**SPAN, "start": 30, "end": 4}]}, "touches no unit"),
+        ({"spans": [{**SPAN, "start": 30, "end": 4}]}, "before its start at 30"),
         ({"spans": [{**SPAN, "stop": 4}]}, "did you mean 'end'?"),
         ({"spans": [SPAN] * 101}, "101 spans were given and 100 is the most"),
         ({"neighbours": -1}, "neighbours"),

@@ -255,6 +255,13 @@ def test_a_long_last_turn_is_a_question_by_its_ends(service):
     assert found["messages"][2] == pasted
 
 
+def test_a_long_turn_without_anything_to_compress_passes(service):
+    talk = [{"role": "user", "content": "Please look. " * 1_000}]
+    found = compressed(service, talk)
+    assert found["messages"] == talk
+    assert any("long enough to compress" in warning for warning in found["warnings"])
+
+
 def test_system_texts_are_marked_in_sentences(service):
     page = " ".join(f"Room {i} is painted in spring." for i in range(80))
     talk = [{"role": "system", "content": f"{page} Keys are amber."}, {**ASKS, "content": "amber?"}]
