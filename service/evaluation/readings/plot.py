@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from tamis.service.evaluation.readings.figures import COLUMNS
 
 _COLOURS = dict(zip(COLUMNS, ("#56B4E9", "#0072B2", "#E69F00", "#000000"), strict=True))
 _ROW_INCHES = 0.28
+_FOLDERS = re.compile(r"=[^=,]*/")
+"""Before the name of an option's file."""
 
 
 def draw_readings(sets: Mapping[str, Any], share: str, path: Path) -> None:
@@ -39,7 +42,8 @@ def _draw_panel(axes: Any, name: str, of: Mapping[str, Any], share: str) -> None
         at = [i for i, reading in enumerate(readings) if column in of["rows"][reading]]
         kept = [of["rows"][readings[i]][column]["kept"][share] for i in at]
         axes.plot(kept, at, "o", color=colour, label=column, markersize=4)
-    axes.set_yticks(range(len(readings)), readings, fontsize=8)
+    shown = [_FOLDERS.sub("=", reading) for reading in readings]
+    axes.set_yticks(range(len(readings)), shown, fontsize=8)
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"gold kept at {float(share):.0%} of the tokens", fontsize=8)
     axes.set_title(f"{name} ({of['questions']} questions)", fontsize=9)
