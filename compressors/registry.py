@@ -20,7 +20,7 @@ DEFAULT_ENCODER = "minilm-l6"
 
 
 METHODS: FolderRegistry[Any, MethodInfo] = FolderRegistry(
-    "method", "tamis.compressors.methods", MethodInfo
+    "method", "compressors/methods", MethodInfo
 )
 
 

@@ -24,13 +24,13 @@ class FolderRegistry(Generic[Entry, Info]):
 
     Attributes:
         kind: what messages call an entry; the last line of its file says it with a capital.
-        package: the folder's name as a package.
         folder: where the files are listed.
     """
 
-    def __init__(self, kind: str, package: str, info: type[Info]) -> None:
-        self.kind, self.package, self._info = kind, package, info
-        self.folder = Path(__file__).parents[1].joinpath(*package.split(".")[1:])
+    def __init__(self, kind: str, place: str, info: type[Info]) -> None:
+        """`place` is the folder below that of tamis, such as `probes/readings`."""
+        self.kind, self._place, self._info = kind, place, info
+        self.folder = Path(__file__).parents[1] / place
 
     def names(self) -> list[str]:
         """The names of all entries, in order."""
@@ -59,7 +59,7 @@ class FolderRegistry(Generic[Entry, Info]):
             UnknownMethod: with the nearest name there is.
         """
         self.check(name)
-        module = importlib.import_module(f"{self.package}.{name}")
+        module = importlib.import_module(f"tamis.{self._place.replace('/', '.')}.{name}")
         found: Entry = getattr(module, self.kind.capitalize())
         return found
 

@@ -49,5 +49,5 @@ class Pooling:
 
 
 POOLINGS: FolderRegistry[type[Pooling], PoolingInfo] = FolderRegistry(
-    "pooling", "tamis.probes.poolings", PoolingInfo
+    "pooling", "probes/poolings", PoolingInfo
 )

@@ -6,5 +6,5 @@ from tamis.probes.folder_registry import FolderRegistry
 from tamis.probes.kv_cache.eviction import EvictionClass, EvictionInfo
 
 EVICTIONS: FolderRegistry[EvictionClass, EvictionInfo] = FolderRegistry(
-    "eviction", "tamis.probes.kv_cache.evictions", EvictionInfo
+    "eviction", "probes/kv_cache/evictions", EvictionInfo
 )

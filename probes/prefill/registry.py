@@ -11,5 +11,5 @@ if TYPE_CHECKING:
     from tamis.probes.prefill.contract import Pattern
 
 PATTERNS: FolderRegistry[type[Pattern], PatternInfo] = FolderRegistry(
-    "pattern", "tamis.probes.patterns", PatternInfo
+    "pattern", "probes/patterns", PatternInfo
 )

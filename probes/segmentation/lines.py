@@ -39,7 +39,7 @@ def lines_of(text: str, start: int = 0, stop: int | None = None) -> Lines:
         sizes = map(len, cut[first : first + _ROWS_AT_A_TIME])
         starts += islice(accumulate(sizes, initial=starts[-1]), 1, None)
     rows = [row.rstrip() for row in cut]
-    if start == 0 and rows:
+    if start == 0 and rows and rows[0] != "\ufeff":
         rows[0] = rows[0].removeprefix("\ufeff")  # a mark of the encoding hides no first block
     return Lines(starts[: len(cut)], rows)
 

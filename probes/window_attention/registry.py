@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tamis.probes.window_attention.contract import Reading
 
 READINGS: FolderRegistry[type[Reading], ReadingInfo] = FolderRegistry(
-    "reading", "tamis.probes.readings", ReadingInfo
+    "reading", "probes/readings", ReadingInfo
 )
 
 

@@ -19,7 +19,7 @@ from tamis.retrieval.kv.shared_selector import (
 from tamis.retrieval.kv.types import check_vectors
 
 SELECTORS: FolderRegistry[Any, SelectorInfo] = FolderRegistry(
-    "selector", "tamis.retrieval.kv.selectors", SelectorInfo
+    "selector", "retrieval/kv/selectors", SelectorInfo
 )
 """Of `SelectorClass` or, where `info.needs` is not empty, of `SharedSelectorClass`."""
 

@@ -13,13 +13,13 @@ _DECLARED_WITHIN = 4096
 
 
 def decode_text(data: bytes, name: str, encoding: str) -> str:
-    """Bytes as text, without the mark of the encoding that some programs write first.
+    """Bytes as text.
 
     Raises:
         BadInput: they are not in the encoding, with the offset; or the encoding is unknown.
     """
     try:
-        return data.decode(encoding).removeprefix("\ufeff")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         byte = data[error.start : error.start + 1].hex()
         raise BadInput(

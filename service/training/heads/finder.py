@@ -53,5 +53,5 @@ class HeadFinder:
 
 
 FINDERS: FolderRegistry[type[HeadFinder], FinderInfo] = FolderRegistry(
-    "finder", "tamis.service.training.finders", FinderInfo
+    "finder", "service/training/finders", FinderInfo
 )

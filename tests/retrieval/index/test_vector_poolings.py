@@ -42,7 +42,7 @@ def test_every_pooling_can_be_named_and_the_mean_needs_no_name():
 def test_unknown_vectors_and_poolings_are_refused():
     with pytest.raises(BadInput, match="no vectors 'glove'"):
         index_settings(model=False, vectors="glove")
-    with pytest.raises(BadInput, match="give one of all_layers"):
+    with pytest.raises(BadInput, match="there are: all_layers"):
         index_settings(model=False, vectors="minilm:median")
 
 

@@ -71,7 +71,7 @@ def cut(reader, case=CASE):
 
 
 def decode(reader, ids):
-    return reader.proxy.layout._raw_tokenizer.decode(list(ids))
+    return reader.proxy.layout.tokenizer._plain.decode(list(ids), skip_special_tokens=True)
 
 
 def test_packs_are_full_in_order_and_units_are_where_their_text_is(reader):

@@ -149,7 +149,7 @@ Method = Two
 def test_a_method_that_needs_both_models_reads_with_the_given_proxy(tmp_path, monkeypatch):
     (tmp_path / "two_models_of_a_test.py").write_text(TWO_MODELS)
     proxy, encoder = tiny.save("llama", tmp_path / "llama"), object()
-    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(registry.METHODS, "folder", tmp_path)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "DEFAULT_ENCODER", encoder)
     built = build_panel(["two_models_of_a_test"], str(proxy), tmp_path / "kept")
