@@ -178,10 +178,9 @@ def _is_numbered_title(rows: Sequence[str], at: int) -> bool:
     below = rows[at + 1] if at + 1 < len(rows) else ""
     if below and (len(row) >= _FULL_LINE_CHARS or is_continued(row, below)):
         return False
-    depth = len(number[1].rstrip(".").split("."))
     next_row = next((rows[i] for i in range(at + 1, len(rows)) if rows[i]), "")
     last_row = next((rows[i] for i in range(at - 1, -1, -1) if rows[i]), "")
-    return bool(next_row) and depth not in map(_title_depth, (next_row, last_row))
+    return bool(next_row) and _title_depth(row) not in map(_title_depth, (next_row, last_row))
 
 
 def _title_depth(row: str) -> int:

@@ -116,7 +116,7 @@ def _vectors_name(vectors: str) -> str:
     name, _, pooling = vectors.partition(":")
     if name not in VECTORS:
         raise BadInput(f"there are no vectors {name!r}; choose from {', '.join(VECTORS)}")
-    POOLINGS.load(pooling or DEFAULT_POOLING)()
+    POOLINGS.check(pooling or DEFAULT_POOLING)
     return VECTORS[name] + (f":{pooling}" if pooling not in ("", DEFAULT_POOLING) else "")
 
 

@@ -41,11 +41,11 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
             f"{'.parquet' if plan.suffix == 'parquet' else '.jsonl, .jsonl.gz or .jsonl.zst'}"
         )
     own = {
-        _resolved(f"{output.url.rstrip('/')}/{plan.part_file(part)}")
+        _real_path(f"{output.url.rstrip('/')}/{plan.part_file(part)}")
         for output in outputs
         for part in plan.parts
     }
-    if _resolved(target) in own:
+    if _real_path(target) in own:
         raise BadInput(f"{target} is a part of what is merged; name another file")
     found = locate_parts(plan, outputs)
     missing = [plan.part_file(part) for part in plan.parts if part.index not in found]
@@ -64,7 +64,7 @@ def merge_batch(outs: Sequence[str], target: str, *, partial: bool = False) -> i
     return sum(part.rows for part, _, _ in parts)
 
 
-def _resolved(url: str) -> str:
+def _real_path(url: str) -> str:
     """A path without links, or a URL as it is."""
     fs, path = remote.filesystem(url)
     return str(Path(path).resolve()) if remote.is_local(fs) else url

@@ -116,12 +116,10 @@ def _folder_files(fs: Any, folder: str, given: str, out: str | None) -> Iterator
     home = folder.rstrip("/")
     names = [str(name)[len(home) + 1 :] for name in sorted(fs.find(folder))]
     shown = [name for name in names if not any(p.startswith((".", "_")) for p in name.split("/"))]
-    if remote.is_local(
-        fs
-    ):  # a link to nothing, a pipe and the like cannot be read twice, or at all
+    odd = set[str]()
+    if remote.is_local(fs):
+        # a link to nothing, a pipe and the like cannot be read twice, or at all
         odd = {name for name in shown if not (Path(home) / name).is_file()}
-    else:
-        odd = set()
     files = [name for name in shown if name not in odd]
     rows = [(name, kind) for name in files if (kind := kind_of(name)) not in (None, "texts")]
     texts = tuple(name for name in files if kind_of(name) == "texts")

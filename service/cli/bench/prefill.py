@@ -80,7 +80,7 @@ def prefill(
     check_images(png)
     chosen = parse_list(names, "patterns") if names else PATTERNS.names()
     for name in chosen:
-        PATTERNS.load(name)
+        PATTERNS.check(name)
     lengths = parse_sizes(tokens.replace("_", ""))
     file = parse_record_file(data)
     reader = load_proxy(proxy, layers)

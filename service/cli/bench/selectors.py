@@ -96,7 +96,7 @@ def selectors(
 
     chosen = parse_list(names, "selectors") if names else selector_registry.SELECTORS.names()
     for name in chosen:
-        selector_registry.SELECTORS.load(name)
+        selector_registry.SELECTORS.check(name)
     read = parse_heads(parse_list(heads, "heads"))
     lengths = tuple(parse_sizes(tokens.replace("_", "")))
     settings = SelectorSettings(lengths, tuple(chosen), read, window, queries, recall)

@@ -115,7 +115,7 @@ def parse_candidates(
         name, _, oracle = policy.partition(":")
         if oracle and policy != f"sage:{ORACLE}":
             raise BadInput(f"policy is {policy!r}; only sage:{ORACLE} looks at the question")
-        EVICTIONS.load(name)
+        EVICTIONS.check(name)
         for share in shares:
             found.append(Candidate(policy, share))
             if policy in stand_ins:
