@@ -22,7 +22,15 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, count_tokens, placement_of
+from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
+from tamis.probes.attention.kv_layers import (
+    KVLayers,
+    SeparateKVLayer,
+    StoredKVLayer,
+    count_columns,
+    count_tokens,
+    placement_of,
+)
 from tamis.probes.attention.recorder import KVLayer, StopForward
 from tamis.probes.attention.rows import group_rows, group_rows_fp32
 from tamis.probes.attention.thin_layer import Vectors
@@ -65,15 +73,27 @@ class _Tile:
     start: int
     window_masks: dict[int, Tensor] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
+    _layer: int = -1
+    _kept: list[SeparateKVLayer] = field(default_factory=list)
 
     @property
     def question_tokens(self) -> int:
         """The length R of the question piece, the same for all prompts."""
         return self.prompts[0].question_tokens
 
-    def kept(self, layer: int) -> list[StoredKVLayer]:
-        """What is kept of each passage in a layer."""
-        return [prompt.passage_kv[layer] for prompt in self.prompts]
+    def kept(self, layer: int, dtype: torch.dtype) -> list[SeparateKVLayer]:
+        """What is kept of each passage in a layer; what was coded is decoded once."""
+        if self._layer != layer:
+            stored = [prompt.passage_kv[layer] for prompt in self.prompts]
+            coded = [one for one in stored if isinstance(one, CodedKVLayer)]
+            decoded = iter(decode_layers(coded, dtype))
+            self._kept = [next(decoded) if isinstance(s, CodedKVLayer) else s for s in stored]
+            self._layer = layer
+        return self._kept
+
+    def drop_decoded(self) -> None:
+        """Frees what `kept` decoded: only the tile in hand is held decoded."""
+        self._layer, self._kept = -1, []
 
 
 class CachedAttention:
@@ -124,6 +144,7 @@ class CachedAttention:
                 tile.weights.append(rows[..., start:].clone())
             if layer != self.last:
                 outs.append(self._weighted_values(tile, layer, grown, v, sums))
+            tile.drop_decoded()
         if layer == self.last:
             raise StopForward
         return torch.cat(outs)[None]
@@ -165,7 +186,7 @@ class CachedAttention:
         """
         T, H, R, d = q.shape
         dtype = q.dtype if blocked.is_faster(q) else torch.float32
-        kept = tile.kept(layer)
+        kept = tile.kept(layer, q.dtype)
         passages = [one.keys for one in kept]
         keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, passages)
         heads, columns = keys.shape[1:3]
@@ -184,7 +205,7 @@ class CachedAttention:
     ) -> Tensor:
         """The values, weighted by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
-        passages = [one.values for one in tile.kept(layer)]
+        passages = [one.values for one in tile.kept(layer, v.dtype)]
         values = self._lay_out("values", v.dtype, self.opening[layer].values, v, passages)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
         out = out.view(T, H, R, -1)
@@ -248,6 +269,6 @@ def _group_tile_rows(
 
 def _spread(weights: Tensor, layer: StoredKVLayer) -> Tensor:
     """Weights of a layer's columns, then padding, `[H, R', C]`, of its tokens."""
-    own = weights[..., : layer.keys.shape[1]]
+    own = weights[..., : count_columns(layer)]
     placement = placement_of(layer)
     return own if placement is None else placement.spread(own)

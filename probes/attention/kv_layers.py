@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tamis.probes.attention.coded_layer import CodedKVLayer
 from tamis.probes.attention.int8 import Int8KVLayer
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
@@ -19,8 +20,11 @@ from tamis.probes.prompt import Prompt
 ExactKVLayers = tuple[KVLayer, ...]
 """Keys and values of some tokens, layer by layer."""
 
-StoredKVLayer = KVLayer | Int8KVLayer | ThinKVLayer
-"""Keys and values of some tokens in one layer: exact, in 8 bits, or thinned."""
+SeparateKVLayer = KVLayer | Int8KVLayer | ThinKVLayer
+"""Keys and values of some tokens in one layer, apart: exact, in 8 bits, or thinned."""
+
+StoredKVLayer = SeparateKVLayer | CodedKVLayer
+"""The same, or coded together."""
 
 KVLayers = Sequence[StoredKVLayer]
 """Keys and values of some tokens, layer by layer."""
@@ -29,7 +33,14 @@ KVLayers = Sequence[StoredKVLayer]
 def count_tokens(layers: KVLayers) -> int:
     """The number of tokens whose keys these are, or of which they were thinned."""
     first = layers[0]
-    return first.tokens if isinstance(first, ThinKVLayer) else first.keys.shape[1]
+    if isinstance(first, ThinKVLayer | CodedKVLayer):
+        return first.tokens
+    return first.keys.shape[1]
+
+
+def count_columns(layer: StoredKVLayer) -> int:
+    """The number of keys a head has of a passage: its tokens, where none was left out."""
+    return layer.tokens if isinstance(layer, CodedKVLayer) else int(layer.keys.shape[1])
 
 
 def placement_of(layer: StoredKVLayer) -> Placement | None:
@@ -88,7 +99,7 @@ def move_kv(layers: KVLayers, device: str | torch.device) -> KVLayers:
 
 
 def _move_layer(layer: StoredKVLayer, device: str | torch.device) -> StoredKVLayer:
-    if isinstance(layer, ThinKVLayer):
+    if isinstance(layer, ThinKVLayer | CodedKVLayer):
         return layer.to(device)
     if isinstance(layer, Int8KVLayer):
         return Int8KVLayer(layer.keys.to(device), layer.values.to(device))

@@ -8,6 +8,7 @@ same, and rebuilds the rows whenever `weight` is read.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from platform import machine
 from typing import Any
 
@@ -44,6 +45,22 @@ def _has_bf16_blocks() -> bool:
 
 
 _HAS_BF16_BLOCKS = _has_bf16_blocks()
+
+
+@lru_cache(maxsize=1)
+def cpu_capabilities() -> dict[str, Any]:
+    """What the processor can do, by torch's names; empty in a torch that does not say."""
+    look_up = getattr(torch.cpu, "get_capabilities", None)
+    return dict(look_up()) if look_up is not None else {}
+
+
+def multiplies_int8(device: torch.device) -> bool:
+    """Whether a device multiplies int8 and sums exactly: x86 with VNNI.
+
+    Without it, oneDNN adds pairs of products in 16 bits, which saturate.
+    """
+    has_vnni = bool(cpu_capabilities().get("avx512_vnni"))
+    return device.type == "cpu" and has_vnni and hasattr(torch, "_int_mm")
 
 
 def can_fuse(states: Tensor) -> bool:

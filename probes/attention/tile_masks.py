@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.kv_layers import StoredKVLayer, count_tokens, placement_of
+from tamis.probes.attention.kv_layers import (
+    StoredKVLayer,
+    count_columns,
+    count_tokens,
+    placement_of,
+)
 
 _NEVER_SEEN = 1 << 30  # a position that no token attends to
 
@@ -48,7 +53,7 @@ class TileMasks:
         else:
             logits[..., self._opening : start].masked_fill_(self._causal_mask(R), -torch.inf)
         for prompt, layer in zip(logits, kept, strict=True):
-            stop = start + layer.keys.shape[1]
+            stop = start + count_columns(layer)
             if window is None and stop < prompt.shape[-1]:
                 prompt[..., stop:] = -torch.inf
             if (placement := placement_of(layer)) is not None:
@@ -57,7 +62,7 @@ class TileMasks:
 
     def _window_mask(self, kept: Sequence[StoredKVLayer], R: int, window: int) -> Tensor:
         """0 where a token sees a column within a window, else -inf: `[T, 1 or Hkv, R, C]`."""
-        h, columns = self._opening, max(layer.keys.shape[1] for layer in kept)
+        h, columns = self._opening, max(count_columns(layer) for layer in kept)
         masks = []
         for layer in kept:
             placement, length = placement_of(layer), count_tokens([layer])

@@ -27,6 +27,7 @@ import torch
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
+from tamis.probes.kv_cache.codec import KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
 from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
@@ -80,12 +81,15 @@ class PassageCache:
         storage: `exact`, or `int8` for half the bytes, or `thin` for a seventh, each at a loss: a
             passage's first reading is exact, later ones are of what was kept. Figures:
             docs/log/kept-passages.md#2026-11-24-storage-in-8-bits and
-            docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits.
+            docs/log/thin.md#2026-11-27-keys-and-values-coded-together.
+        codec: of `thin`, a file of `tamis cache fit`; by default the one that ships for the model
+            that reads. A model without one is kept in 2 bits a component, which loses more.
         max_disk_bytes: of the folder.
         source: looked at for what is in neither; its entries are of this storage.
 
     Raises:
-        BadInput: an invalid limit or storage, or a folder that cannot be written.
+        BadInput: an invalid limit or storage, a codec without `thin`, or a folder that cannot be
+            written. BadModelFile: the codec cannot be read.
     """
 
     def __init__(
@@ -95,13 +99,17 @@ class PassageCache:
         storage: Storage = "exact",
         max_disk_bytes: int = 16 << 30,
         source: PassageSource | None = None,
+        codec: KVCodec | str | Path | None = None,
     ) -> None:
         for name, value in (("max_bytes", max_bytes), ("max_disk_bytes", max_disk_bytes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(f"{name} is {value!r}; give a whole number of bytes, at least 1")
         if storage not in STORAGES:
             raise BadInput(f"storage is {storage!r}; give one of {', '.join(STORAGES)}")
+        if codec is not None and storage != "thin":
+            raise BadInput(f"a codec is given, and storage is {storage!r}; give storage='thin'")
         self.max_bytes, self.storage, self.source = max_bytes, storage, source
+        self.codec = KVCodec.load(Path(codec)) if isinstance(codec, str | Path) else codec
         self.files = (
             CacheFiles(Path(folder), max_disk_bytes).prepare() if folder is not None else None
         )
@@ -180,17 +188,42 @@ class PassageCache:
             return key in self._entries
 
     def put(
-        self, key: str, kept: Sequence[KVLayer], about: dict[str, str], may_go_on: bool = False
+        self,
+        key: str,
+        kept: Sequence[KVLayer],
+        about: dict[str, str],
+        may_go_on: bool = False,
+        codec: KVCodec | None = None,
+        first: int = 0,
     ) -> None:
         """Stores an entry; replaces one of the same key, which may have fewer layers.
 
         Args:
             may_go_on: whether deeper layers may follow as an entry of their own.
+            codec: of the model, see `codec_for`. first: the model's layer that the first one is.
         """
-        entry = store_layers(kept, self.storage, may_go_on)
+        entry = store_layers(kept, self.storage, may_go_on, codec, first)
         self._store_in_memory(key, entry)
-        if self.files and not self.files.store(key, entry, about | {"storage": self.storage}):
+        about = about | {"storage": self.storage}
+        if self.files and not self.files.store(key, entry, about, codec):
             self._count("unwritten")
+
+    def codec_for(self, proxy: Proxy) -> KVCodec | None:
+        """What codes the passages of a proxy here; None where they are not coded.
+
+        A codec is for one length of the template's opening, which keys are rotated by.
+
+        Raises:
+            ProbeMismatch: the cache was given the codec of another model.
+        """
+        if self.storage != "thin":
+            return None
+        codec = self.codec
+        if codec is not None:
+            codec.check(proxy.card)
+        else:
+            codec = shipped_codec(proxy.card)
+        return codec if codec and codec.card.opening == len(proxy.layout.opening) else None
 
     def stats(self) -> CacheStats:
         """The current counts and sizes."""
@@ -264,6 +297,7 @@ class CachedReader:
 
     Raises:
         BadInput: the cache has a folder, and the proxy has no revision, which file names need.
+        ProbeMismatch: the cache has a codec of another model.
     """
 
     def __init__(self, proxy: Proxy, cache: PassageCache) -> None:
@@ -277,17 +311,29 @@ class CachedReader:
             )
         self.can_pause = proxy.can_pause
         self._metadata = {"model": proxy.card.name, "revision": proxy.card.revision}
-        self._model = fingerprint(proxy, cache.storage)
+        self.codec = cache.codec_for(proxy)
+        self._coded = fingerprint(proxy, cache.storage, self.codec)
+        self._uncoded = fingerprint(proxy, cache.storage)
 
     def with_template(self, template: Template) -> CachedReader:
         """The same model and cache with another template."""
         return CachedReader(self.proxy.with_template(template), self.cache)
 
-    def key(self, prompt: Prompt) -> str:
-        """The cache key of a prompt's passage: 64 hex digits over model, template and tokens."""
-        digest = self._model.copy()
+    def key(self, prompt: Prompt, want: Want | None = None) -> str:
+        """The cache key of a prompt's passage: 64 hex digits over model, template and tokens.
+
+        Args:
+            want: of the reading. One that is deeper than the codec is kept without it, under a key
+                of its own, so that it does not take the place of the coded entry.
+        """
+        digest = (self._coded if self._codes(want) else self._uncoded).copy()
         digest.update(array("q", prompt.passage.ids).tobytes())
         return str(digest.hexdigest())
+
+    def _codes(self, want: Want | None) -> bool:
+        if self.codec is None:
+            return False
+        return want is None or self.codec.covers(0, want.depth, want.pause)
 
     def read(self, prompts: Sequence[Prompt], want: Want) -> Iterator[Signal]:
         """Like `Proxy.read`; `Signal.cached_tokens` is the number of tokens that did not run.
@@ -297,7 +343,7 @@ class CachedReader:
         """
         batch = _CacheBatch(self.proxy.batch_tokens)
         for prompt in prompts:
-            key = self.key(prompt)
+            key = self.key(prompt, want)
             if key in batch.uncached:  # the same passage again: read the first, then use the cache
                 yield from self._run(batch, want)
                 batch = _CacheBatch(self.proxy.batch_tokens)
@@ -331,7 +377,9 @@ class CachedReader:
             if prompt.passage.ids:
                 metadata = self._metadata | {"tokens": str(len(prompt.passage.ids))}
                 name = rest_key(key, prompt.first_layer) if prompt.paused else key
-                self.cache.put(name, layers, metadata, want.pause)
+                first = prompt.first_layer if prompt.paused else 0
+                codec = self.codec if self._codes(want) else None
+                self.cache.put(name, layers, metadata, want.pause, codec, first)
         cached = [batch.prompts[i] for i in batch.cached]
         cached_signals = self.proxy.read_cached(cached, list(batch.cached.values()), want)
         signals |= zip(batch.cached, cached_signals, strict=True)

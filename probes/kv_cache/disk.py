@@ -24,7 +24,12 @@ from pathlib import Path
 from tamis.probes.atomic_file import TEMPORARY_GLOB, atomic_path
 from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.kv_cache.serialization import describe_file, deserialize, serialize
+from tamis.probes.kv_cache.codec import CodecMissing, KVCodec
+from tamis.probes.kv_cache.serialization import (
+    describe_file,
+    deserialize,
+    serialize,
+)
 
 _STALE_S = 3600  # a temporary file this old was left behind by a killed process
 _CHECK_EVERY = 64  # writes after which the folder is measured again: other processes write, too
@@ -97,9 +102,15 @@ class CacheFiles:
         self._touch(file)
         return layers
 
-    def store(self, key: str, layers: KVLayers, metadata: Mapping[str, str]) -> bool:
+    def store(
+        self,
+        key: str,
+        layers: KVLayers,
+        metadata: Mapping[str, str],
+        codec: KVCodec | None = None,
+    ) -> bool:
         """Writes an entry, and makes room for it; False if it cannot be written."""
-        data = serialize(key, layers, metadata)
+        data = serialize(key, layers, metadata, codec)
         if len(data) > self.max_bytes:
             return False
         with self._writing:
@@ -126,6 +137,8 @@ class CacheFiles:
                 yield None
             except FileNotFoundError:
                 yield None  # another process deleted it
+            except CodecMissing:
+                yield None  # it is another's, and whole
             except (BadModelFile, OSError) as error:
                 yield DamagedFile(file, str(error))
 

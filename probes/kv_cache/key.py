@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+from tamis.probes.kv_cache.codec import KVCodec
 from tamis.probes.kv_cache.serialization import FORMAT
 from tamis.probes.kv_cache.storage import Storage, storage_identity
 from tamis.probes.model.proxy import Proxy
@@ -37,7 +38,7 @@ def rest_key(key: str, first: int) -> str:
     return hashlib.sha256(f"{key} from layer {first}".encode()).hexdigest()
 
 
-def fingerprint(proxy: Proxy, storage: Storage) -> Any:
+def fingerprint(proxy: Proxy, storage: Storage, codec: KVCodec | None = None) -> Any:
     """A SHA-256 object over everything but the passage's tokens; with those added, it is the key.
 
     The number of layers that the proxy was loaded with is left out: deeper layers do not affect the
@@ -50,7 +51,7 @@ def fingerprint(proxy: Proxy, storage: Storage) -> Any:
     config = proxy.body.config.to_dict()
     identity = {
         "format": FORMAT,
-        "storage": storage_identity(storage),
+        "storage": storage_identity(storage, codec),
         "transformers": version("transformers"),
         "revision": revision,
         "config": {name: value for name, value in config.items() if name not in _NOT_THE_MODEL},

@@ -7,6 +7,7 @@ with the digits of the digest itself replaced by zeros.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,26 +16,43 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tamis.probes.attention.coded_layer import CodedKVLayer
 from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
-from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
+from tamis.probes.attention.kv_layers import KVLayers, SeparateKVLayer
 from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.errors import BadModelFile
+from tamis.probes.kv_cache.codec import KVCodec, find_codec
 from tamis.probes.kv_cache.storage import has_values
 
 FORMAT = "tamis-passage-2"
 """2: without the values of the last layer where no reading uses them."""
 _PARTS = ("keys", "values")
+_CODED = "coded"
 _ZEROS = "0" * 64
 _MARK = b'"sha256":"'
 _HEADER_BYTES = 8192  # the digest is in the header; foreign files are not searched further
 
 
-def serialize(key: str, layers: KVLayers, metadata: Mapping[str, str]) -> bytes:
-    """The bytes of an entry's file."""
+def serialize(
+    key: str, layers: KVLayers, metadata: Mapping[str, str], codec: KVCodec | None = None
+) -> bytes:
+    """The bytes of an entry's file.
+
+    Args:
+        codec: that coded the layers, where they are coded.
+    """
     header = {**metadata, "format": FORMAT, "key": key, "sha256": _ZEROS}
-    data = bytearray(save(_to_tensors(layers), header))
+    coded = [layer for layer in layers if isinstance(layer, CodedKVLayer)]
+    if coded and codec is not None:
+        first = codec.layers.index(coded[0].code)
+        header |= {"codec": codec.digest, "first": str(first), "layers": str(len(coded))}
+        header["tokens"] = str(coded[0].tokens)
+        tensors = {_CODED: torch.cat([layer.packed.flatten() for layer in coded]).cpu()}
+    else:
+        tensors = _to_tensors(layers)
+    data = bytearray(save(tensors, header))
     at = data.index(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     data[at : at + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
@@ -44,7 +62,8 @@ def deserialize(data: bytes, key: str) -> KVLayers:
     """An entry from the bytes of its file.
 
     Raises:
-        BadModelFile: not an entry, damaged, or of another key.
+        BadModelFile: not an entry, damaged, or of another key. CodecMissing: it is whole, and by a
+            codec that is not here.
     """
     at = data.find(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     if at < len(_MARK):
@@ -59,9 +78,21 @@ def deserialize(data: bytes, key: str) -> KVLayers:
     if f'"format":"{FORMAT}"'.encode() not in data[:_HEADER_BYTES]:
         raise BadModelFile("it is whole, and of another version of tamis: delete it")
     try:
-        return _to_layers(load(data))
-    except (SafetensorError, KeyError, ValueError, IndexError) as error:
+        tensors = load(data)
+        if _CODED not in tensors:
+            return _to_layers(tensors)
+        header = _header(data)
+        first, tokens, layers = (int(header[name]) for name in ("first", "tokens", "layers"))
+        return find_codec(header["codec"]).join(first, tensors[_CODED], tokens, layers)
+    except (SafetensorError, KeyError, ValueError, IndexError, RuntimeError) as error:
         raise BadModelFile(f"it is whole, and no kept passage: {error}") from error
+
+
+def _header(data: bytes) -> dict[str, str]:
+    """The metadata in the header of a safetensors file, which begins with its length."""
+    length = int.from_bytes(data[:8], "little")
+    found: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return found
 
 
 def describe_file(file: Path) -> str:
@@ -124,7 +155,7 @@ def _to_vectors(tensors: Mapping[str, Tensor], part: str) -> list[Vectors]:
     ]
 
 
-def _layer(keys: Vectors, values: Vectors) -> StoredKVLayer:
+def _layer(keys: Vectors, values: Vectors) -> SeparateKVLayer:
     if isinstance(keys, Tensor) and isinstance(values, Tensor):
         return KVLayer(keys, values)
     if isinstance(keys, Int8Vectors) and isinstance(values, Int8Vectors):
@@ -132,7 +163,7 @@ def _layer(keys: Vectors, values: Vectors) -> StoredKVLayer:
     return ThinKVLayer(keys, values)
 
 
-def _without_values(layer: StoredKVLayer) -> StoredKVLayer:
+def _without_values(layer: SeparateKVLayer) -> SeparateKVLayer:
     """The last layer, whose values are not in the file."""
     empty = torch.empty(layer.keys.shape[0], 0, layer.keys.shape[2])
     if isinstance(layer, KVLayer):

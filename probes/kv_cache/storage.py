@@ -1,11 +1,15 @@
 """How passages are kept: exact, in 8 bits, or thin; what no reading uses is never kept.
 
+`thin` is coded by the model's codec, where it has one that covers the layers, and in 2 bits a
+component where not.
+
 A forward pass ends with the attention rows of its deepest layer, before they weigh any value, and
 an entry serves readings of as many layers as it has, or fewer: so the values of its last layer are
 not kept, unless a reading paused there and may go on. That loses nothing and saves a fortieth of
 the bytes in 20 layers.
 
-What each storage costs and saves: docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits.
+What each storage costs and saves: docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits and
+docs/log/thin.md#2026-11-27-keys-and-values-coded-together.
 """
 
 from __future__ import annotations
@@ -13,31 +17,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from tamis.probes.attention.coded_layer import CodedKVLayer
 from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
 from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer
+from tamis.probes.kv_cache.codec import KVCodec
 
 Storage = Literal["exact", "int8", "thin"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 KEY_BITS, VALUE_BITS = 2, 2
-"""Bits of a component in `thin`, by channel:
+"""Bits of a component in `thin` without a codec, by channel:
 docs/log/thin.md#2026-11-26-what-nothing-reads-and-bits."""
 
 
-def storage_identity(storage: Storage) -> str:
+def storage_identity(storage: Storage, codec: KVCodec | None) -> str:
     """What tells entries of a storage, and of its settings, from others in a cache key."""
-    return f"thin k{KEY_BITS} v{VALUE_BITS} channel" if storage == "thin" else storage
+    if storage != "thin":
+        return storage
+    own = "" if codec is None else f", codec {codec.digest}"
+    return f"thin k{KEY_BITS} v{VALUE_BITS} channel{own}"
 
 
-def store_layers(layers: Sequence[KVLayer], storage: Storage, may_go_on: bool = False) -> KVLayers:
+def store_layers(
+    layers: Sequence[KVLayer],
+    storage: Storage,
+    may_go_on: bool = False,
+    codec: KVCodec | None = None,
+    first: int = 0,
+) -> KVLayers:
     """A passage as it is kept: in the storage's numbers, without the values of the last layer.
 
     Args:
         may_go_on: whether deeper layers may follow, which need those values.
+        codec: of the model. first: the model's layer that the first of these is.
     """
+    stop = first + len(layers)
+    if storage == "thin" and codec is not None and codec.covers(first, stop, may_go_on):
+        return codec.encode(layers, first)
     *others, last = layers
     heads, _, size = last.values.shape
     read = layers
@@ -62,11 +81,13 @@ def thin_layer(layer: KVLayer, key_bits: int, value_bits: int) -> ThinKVLayer:
 
 def has_values(layer: StoredKVLayer) -> bool:
     """Whether the values of a layer were kept."""
+    if isinstance(layer, CodedKVLayer):
+        return layer.code.has_values
     return layer.values.shape[1] > 0
 
 
 def layer_bytes(layer: StoredKVLayer) -> int:
     """The bytes of a layer in memory."""
-    if isinstance(layer, ThinKVLayer):
+    if isinstance(layer, ThinKVLayer | CodedKVLayer):
         return layer.nbytes
     return layer.keys.nbytes + layer.values.nbytes

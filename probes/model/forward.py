@@ -6,6 +6,7 @@ configuration are used. Transformers' code is the oracle in the tests. The pass 
     one row of tokens       packed prompts are `[N, D]` from the first layer to the last
     few passes over memory  norm, rotation and gate as `ops` implements them
     packed weights          in the layout that oneDNN multiplies, see `attention.linear_kernels`
+    whole numbers           behind attention, where they are faster, see `int8_feed_forward`
     attention only          it ends with the attention of the last layer; there is no output
 
 Any other model, and one with hooks, is run by transformers.
@@ -31,6 +32,7 @@ from tamis.probes.attention.linear_kernels import (
 )
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
+from tamis.probes.model.int8_feed_forward import Int8FeedForward
 from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
 
 AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
@@ -93,31 +95,37 @@ class _Layer:
     down: Product
     scale: float
     window: int | None
+    int8: Int8FeedForward | None
 
     def add_feed_forward(self, states: Tensor, attended: Tensor) -> None:
         """Applies everything after attention to a tile of states `[N, D]`, in place."""
+        if self.int8 is not None:
+            self.int8.add(states, attended)
+            return
         states.add_(self.out(attended))
         states.add_(self.down(swiglu(self.post_attention_norm(states), self.gate, self.up)))
 
     @classmethod
-    def from_module(cls, layer: Any) -> _Layer:
-        """From the modules of a layer; weights are shared, not copied."""
+    def from_module(cls, layer: Any, in_int8: bool) -> _Layer:
+        """From the modules of a layer; weights are shared, but for copies in int8."""
         attn = layer.self_attn
         (out,), (gate,), (up,), (down,) = (
             make_products(getattr(layer, part), names) for part, names in _PROJECTIONS[1:]
         )
+        norm = _rms_norm(layer.post_attention_layernorm)
         return cls(
             _rms_norm(layer.input_layernorm),
             make_products(attn, _QKV),
             _rms_norm(attn.q_norm) if hasattr(attn, "q_norm") else None,
             _rms_norm(attn.k_norm) if hasattr(attn, "k_norm") else None,
             out,
-            _rms_norm(layer.post_attention_layernorm),
+            norm,
             gate,
             up,
             down,
             float(attn.scaling),
             getattr(attn, "sliding_window", None),
+            Int8FeedForward.quantize(out, norm, gate, up, down) if in_int8 else None,
         )
 
 
@@ -127,21 +135,25 @@ class Forward:
     Args:
         model: one that `is_supported`.
         owned: nobody else uses it, so its linear layers may be replaced by packed ones.
+        in_int8: multiply what follows attention in int8, if those products have no biases.
     """
 
-    def __init__(self, model: Any, owned: bool) -> None:
+    def __init__(self, model: Any, owned: bool, in_int8: bool = False) -> None:
         self.model = model
         config, attn = model.config, model.layers[0].self_attn
         self.size = int(attn.head_dim)
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
+        self.in_int8 = in_int8 and not _has_biases(model)
         if owned and can_fuse(model.embed_tokens.weight):
+            # products that are computed in int8 do not need their weights in oneDNN's layout
+            in_bf16 = _PROJECTIONS[:1] if self.in_int8 else _PROJECTIONS
             for layer in model.layers:
-                for part, names in _PROJECTIONS:
+                for part, names in in_bf16:
                     pack(getattr(layer, part), names)
         raise_malloc_threshold()
         self._parts = _parts(model)
-        self.layers = [_Layer.from_module(layer) for layer in model.layers]
+        self.layers = [_Layer.from_module(layer, self.in_int8) for layer in model.layers]
 
     def is_current(self) -> bool:
         """Whether the model still has the modules and weights that this was built from."""
@@ -224,11 +236,11 @@ class ForwardRunner:
 
     Args:
         model: a `Decoder`, or a decoder of transformers.
-        owned: as for `Forward`.
+        owned, in_int8: as for `Forward`.
     """
 
-    def __init__(self, model: Any, owned: bool) -> None:
-        self.model, self.owned = model, owned
+    def __init__(self, model: Any, owned: bool, in_int8: bool = False) -> None:
+        self.model, self.owned, self.in_int8 = model, owned, in_int8
         self._forward: Forward | None = None
         self._lock = threading.Lock()
 
@@ -238,7 +250,7 @@ class ForwardRunner:
         if not is_supported(model):
             return None
         if forward is None or forward.model is not model or not forward.is_current():
-            forward = self._forward = Forward(model, self.owned)
+            forward = self._forward = Forward(model, self.owned, self.in_int8)
         return forward
 
     def run(
@@ -287,6 +299,16 @@ def _rms_norm(module: Any) -> RmsNorm:
 def _norm_heads(norm: RmsNorm, states: Tensor) -> Tensor:
     """Normalises the vector of each head and token: `[N, heads, d]`."""
     return norm(states.reshape(-1, states.shape[-1])).view(states.shape)
+
+
+def _has_biases(model: Any) -> bool:
+    """Whether a product behind attention has a bias."""
+    return any(
+        getattr(getattr(layer, part), name).bias is not None
+        for layer in model.layers
+        for part, names in _PROJECTIONS[1:]
+        for name in names
+    )
 
 
 def _parts(model: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from tamis.probes.attention.linear_kernels import cpu_capabilities
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -114,7 +115,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype != "auto":
         raise BadInput(f"dtype is {dtype!r}; give auto or one of {', '.join(sorted(_DTYPES))}")
     if device.type == "cpu":
-        cpu = torch.cpu.get_capabilities()
+        cpu = cpu_capabilities()
         return torch.bfloat16 if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else torch.float32
     has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if has_bf16 else torch.float16

@@ -20,6 +20,7 @@ from tamis.probes.attention.recorder import Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import ForwardRunner
+from tamis.probes.model.int8_feed_forward import is_faster
 from tamis.probes.model.loading import attention_shape, folder_revision, guess_template, load_folder
 from tamis.probes.prompt import Layout, Paused, Prompt, Template, token_batches
 from tamis.probes.signal import Signal, Want
@@ -44,13 +45,14 @@ class Proxy:
         template: Template,
         batch_tokens: int | None = None,
         owned: bool = False,
+        in_int8: bool = False,
     ) -> None:
         if any(getattr(module, "is_causal", True) is False for module in model.modules()):
             raise ProxyUnsupported(
                 f"{type(model).__name__} lets tokens see what follows them; "
                 "choose a decoder such as Llama, Qwen or Gemma 3"
             )
-        self._runner = ForwardRunner(model.eval(), owned)
+        self._runner = ForwardRunner(model.eval(), owned, in_int8)
         self.card = card
         self.depth = int(model.config.num_hidden_layers)
         self.layout = Layout(tokenizer, template, card.name, owned)
@@ -82,6 +84,14 @@ class Proxy:
         """The dtype of the weights; attention rows are always returned in fp32."""
         dtype: torch.dtype = next(self.body.parameters()).dtype
         return dtype
+
+    @property
+    def arithmetic(self) -> str:
+        """What products are computed in, such as `torch.bfloat16`; scores depend on it a little."""
+        forward = self._runner.own_forward()
+        if forward is not None and forward.in_int8:
+            return f"{self.dtype}, int8 after attention"
+        return str(self.dtype)
 
     @property
     def config(self) -> Any:
@@ -116,7 +126,9 @@ class Proxy:
             folder: the model.
             layers: how many layers to load; None, or more than there are, for all. The weights of
                 the others stay on disk.
-            dtype: `auto` is bf16 where the processor multiplies it, else fp32.
+            dtype: `auto` is bf16 where the processor multiplies it, else fp32; and what follows
+                attention is multiplied in int8 where that is faster (VNNI without AMX). With
+                `bf16` it is not.
             device: `auto` is CUDA, then MPS, then CPU.
             card: name and revision for probes; by default the folder's name and its weights' hash.
             template: by default chatml where the tokenizer has its tokens, else plain.
@@ -130,7 +142,8 @@ class Proxy:
         model, tokenizer, whole = load_folder(folder, layers, dtype, device)
         card = card or ModelCard(folder.resolve().name, folder_revision(folder), *whole)
         template = template or guess_template(tokenizer)
-        return cls(model, tokenizer, card, template, batch_tokens, owned=True)
+        in_int8 = dtype == "auto" and is_faster(next(model.parameters()))
+        return cls(model, tokenizer, card, template, batch_tokens, owned=True, in_int8=in_int8)
 
     @classmethod
     def from_model(

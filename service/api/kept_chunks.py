@@ -21,6 +21,7 @@ from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadIndex
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.kv_cache.codec import shipped_codec
 from tamis.probes.kv_cache.serialization import serialize
 from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
 from tamis.probes.model.proxy import Proxy
@@ -85,7 +86,8 @@ class ChunkKeeper:
                 continue
             own = [KVLayer(one.keys[:, start:], one.values[:, start:]) for one in layers]
             key = self._reader.key(prompt)
-            yield key, serialize(key, store_layers(own, STORAGE), about)
+            codec = self._reader.codec
+            yield key, serialize(key, store_layers(own, STORAGE, codec=codec), about, codec)
 
 
 def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:
         "revision": proxy.card.revision,
         "template": proxy.layout.template.name,
         "layers": layers or proxy.card.layers,
-        "storage": storage_identity(STORAGE),
+        "storage": storage_identity(STORAGE, shipped_codec(proxy.card)),
     }
 
 
@@ -114,16 +116,17 @@ def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeepe
             this tamis keeps chunks otherwise.
     """
     kv = settings.kv or {}
-    if kv["storage"] != storage_identity(STORAGE):
-        raise BadIndex(
-            f"the index keeps chunks as {kv['storage']} and this tamis as "
-            f"{storage_identity(STORAGE)}; build the index again with --overwrite"
-        )
     proxy = zoo.load_proxy(kv["model"], layers=kv["layers"], root=root)
     if proxy.card.revision != kv["revision"]:
         raise BadIndex(
             f"the index keeps chunks as {kv['model']} at {kv['revision'][:12]} reads them, and "
             f"here it is at {proxy.card.revision[:12]}; build the index again with --overwrite"
+        )
+    storage = storage_identity(STORAGE, shipped_codec(proxy.card))
+    if kv["storage"] != storage:
+        raise BadIndex(
+            f"the index keeps chunks as {kv['storage']} and this tamis as "
+            f"{storage}; build the index again with --overwrite"
         )
     return ChunkKeeper(proxy, kv["layers"], settings.language)
 

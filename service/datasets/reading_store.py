@@ -38,7 +38,7 @@ class StoreKey:
 
     Attributes:
         kind: what is read, such as `signals`.
-        model, revision, dtype: of the model that reads.
+        model, revision: of the model that reads. dtype: what it computes in.
         template: of its prompts.
         options: all else that a reading depends on, in words.
         version: of what is read and how it is stored: raised whenever either changes.
@@ -56,7 +56,8 @@ class StoreKey:
     def of_reader(cls, kind: str, reader: Any, options: str = "", version: int = 1) -> StoreKey:
         """The key of what a proxy reads, whether or not it keeps passages in memory."""
         card, template = reader.card, reader.layout.template.name
-        dtype = str(getattr(getattr(reader, "proxy", reader), "dtype", "")).removeprefix("torch.")
+        proxy = getattr(reader, "proxy", reader)
+        dtype = str(getattr(proxy, "arithmetic", "")).removeprefix("torch.")
         return cls(kind, card.name, card.revision, dtype, template, options, version)
 
 

@@ -266,7 +266,7 @@ def _machine_facts(proxy: Proxy) -> dict[str, Any]:
         "device": str(proxy.device),
         "processor": _processor_name(),
         "threads": torch.get_num_threads(),
-        "dtype": str(proxy.dtype).removeprefix("torch."),
+        "dtype": proxy.arithmetic.removeprefix("torch."),
         "torch": torch.__version__,
         "proxy": proxy.card.name,
         "layers": proxy.depth,

@@ -1,4 +1,4 @@
-"""`tamis cache`: shows, checks and clears the passage cache on disk."""
+"""`tamis cache`: shows, checks and clears the passage cache on disk; fits how it is coded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
+from tamis.service.cli.commands import cache_fit
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder
 
@@ -34,11 +35,12 @@ A damaged file is never served, verified or not: it is found when it is read, an
 EXIT_DAMAGED = EXIT_REMAINING = 1
 
 app = typer.Typer(
-    help="Show, check and clear the passages that are kept on disk.",
+    help="Show, check and clear the passages that are kept on disk, and fit how they are kept.",
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+app.command("fit", epilog=cache_fit.EPILOG)(cache_fit.fit)
 Folder = Annotated[
     Path | None,
     typer.Option(

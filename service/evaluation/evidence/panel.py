@@ -197,7 +197,7 @@ def proxy_facts(reader: CachedReader) -> dict[str, Any]:
         "name": proxy.card.name,
         "revision": proxy.card.revision,
         "layers": proxy.depth,
-        "dtype": str(proxy.dtype).removeprefix("torch."),
+        "dtype": proxy.arithmetic.removeprefix("torch."),
         "device": proxy.device.type,
         "template": proxy.layout.template.name,
     }

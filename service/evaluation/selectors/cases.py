@@ -153,7 +153,7 @@ class StateCapture:
     def _shard_name(self, ids: Sequence[int]) -> str:
         """A digest of everything that the states depend on, beside the head."""
         card, template = self.proxy.card, self.proxy.layout.template
-        facts = (card.revision, template, self.proxy.dtype, self.window, tuple(ids))
+        facts = (card.revision, template, self.proxy.arithmetic, self.window, tuple(ids))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
 

@@ -13,6 +13,7 @@ from tamis.probes.attention.kv_layers import KVLayers
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
 from tamis.probes.errors import BadInput
+from tamis.probes.kv_cache.codec import shipped_codec
 from tamis.probes.kv_cache.eviction import EvictionPlan
 from tamis.probes.kv_cache.eviction_registry import EVICTIONS
 from tamis.probes.kv_cache.passage_rows import PassageRows
@@ -67,7 +68,8 @@ class Candidate:
         """What it keeps of a passage, from its exact layers."""
         clock = time.process_time()
         if self.policy in ("exact", "int8", "thin"):
-            stored = store_layers(kept, self.policy)  # type: ignore[arg-type]
+            codec = shipped_codec(rows.proxy.card)
+            stored = store_layers(kept, self.policy, codec=codec)  # type: ignore[arg-type]
             return _whole(stored, clock)
         if found := _BITS.fullmatch(self.policy):
             bits = int(found[1]), int(found[2])

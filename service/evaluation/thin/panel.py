@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.methods.question_rows import QuestionRows
+from tamis.probes.attention.coded_layer import CodedKVLayer, decode_layers
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.attention.thin_layer import ThinKVLayer
 from tamis.probes.kv_cache.cache import CachedReader
@@ -181,6 +182,8 @@ def _attend(
 
 def _dense(layer: Any) -> tuple[Tensor, Tensor]:
     """Keys and values of a layer in fp32, whatever they are kept as."""
+    if isinstance(layer, CodedKVLayer):
+        (layer,) = decode_layers([layer], torch.float32)
     parts = []
     for part in (layer.keys, layer.values):
         if not isinstance(part, Tensor):

@@ -83,7 +83,7 @@ def measure_thin(
     return {
         "rows": found,
         "verdict": verdict(found),
-        "dtype": str(proxy.dtype),
+        "dtype": proxy.arithmetic,
         "questions": {name: len(counts.gold) for name, counts in tallies.items()},
         "gold": {name: sum(counts.gold) for name, counts in tallies.items()},
         "tokens": next(iter(panel.measures.values())).tokens,

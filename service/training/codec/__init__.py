@@ -1,0 +1,1 @@
+"""Fitting the codec of a model: `tamis cache fit`."""
