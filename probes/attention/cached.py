@@ -83,11 +83,14 @@ class _Tile:
 
     def kept(self, layer: int, dtype: torch.dtype) -> list[SeparateKVLayer]:
         """What is kept of each passage in a layer; what was coded is decoded once."""
+        stored = [prompt.passage_kv[layer] for prompt in self.prompts]
+        coded = [one for one in stored if isinstance(one, CodedKVLayer)]
+        separate = [one for one in stored if not isinstance(one, CodedKVLayer)]
+        if not coded:
+            return separate
         if self._layer != layer:
-            stored = [prompt.passage_kv[layer] for prompt in self.prompts]
-            coded = [one for one in stored if isinstance(one, CodedKVLayer)]
-            decoded = iter(decode_layers(coded, dtype))
-            self._kept = [next(decoded) if isinstance(s, CodedKVLayer) else s for s in stored]
+            decoded, others = iter(decode_layers(coded, dtype)), iter(separate)
+            self._kept = [next(decoded if isinstance(s, CodedKVLayer) else others) for s in stored]
             self._layer = layer
         return self._kept
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from tamis.probes.attention.coded_layer import CodedKVLayer
-from tamis.probes.attention.int8 import Int8KVLayer
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.rounding.int8 import Int8KVLayer
 from tamis.probes.attention.thin_layer import Placement, ThinKVLayer
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Prompt

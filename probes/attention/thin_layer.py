@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tamis.probes.attention.int8 import Int8Vectors
-from tamis.probes.attention.low_bits import LowBitVectors
+from tamis.probes.attention.rounding.int8 import Int8Vectors
+from tamis.probes.attention.rounding.low_bits import LowBitVectors
 
 Vectors = Tensor | Int8Vectors | LowBitVectors
 """Vectors `[Hkv, C, d]`: exact, in 8 bits, or in fewer."""

@@ -17,10 +17,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tamis.probes.attention.coded_layer import CodedKVLayer
-from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.kv_layers import KVLayers, SeparateKVLayer
-from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.rounding.int8 import Int8KVLayer, Int8Vectors
+from tamis.probes.attention.rounding.low_bits import LowBitVectors
 from tamis.probes.attention.thin_layer import ThinKVLayer, Vectors
 from tamis.probes.errors import BadModelFile
 from tamis.probes.kv_cache.codec import KVCodec, find_codec

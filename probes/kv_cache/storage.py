@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from tamis.probes.attention.coded_layer import CodedKVLayer
-from tamis.probes.attention.int8 import Int8KVLayer, Int8Vectors
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer
-from tamis.probes.attention.low_bits import LowBitVectors
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.rounding.int8 import Int8KVLayer, Int8Vectors
+from tamis.probes.attention.rounding.low_bits import LowBitVectors
 from tamis.probes.attention.thin_layer import ThinKVLayer
 from tamis.probes.kv_cache.codec import KVCodec
 

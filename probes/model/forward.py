@@ -6,7 +6,7 @@ configuration are used. Transformers' code is the oracle in the tests. The pass 
     one row of tokens       packed prompts are `[N, D]` from the first layer to the last
     few passes over memory  norm, rotation and gate as `ops` implements them
     packed weights          in the layout that oneDNN multiplies, see `attention.linear_kernels`
-    whole numbers           behind attention, where they are faster, see `int8_feed_forward`
+    whole numbers           behind attention, where they are faster, see `ops`
     attention only          it ends with the attention of the last layer; there is no output
 
 Any other model, and one with hooks, is run by transformers.
@@ -32,8 +32,7 @@ from tamis.probes.attention.linear_kernels import (
 )
 from tamis.probes.errors import ProxyUnsupported
 from tamis.probes.model.decoder import HIDDEN_ACT, Decoder
-from tamis.probes.model.int8_feed_forward import Int8FeedForward
-from tamis.probes.model.ops import RmsNorm, Rotation, swiglu
+from tamis.probes.model.ops import Int8FeedForward, RmsNorm, Rotation, swiglu
 
 AttentionFunction = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
 """From layer, query `[1, H, N, d]`, key, value, scale and window to `[1, N, H, d]`."""

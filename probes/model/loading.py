@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from tamis.probes.attention.linear_kernels import cpu_capabilities
+from tamis.probes.attention.linear_kernels import cpu_capabilities, multiplies_int8
 from tamis.probes.errors import (
     BadInput,
     BadModelFile,
@@ -25,6 +25,8 @@ _DTYPES = {
     **dict.fromkeys(("fp16", "float16"), torch.float16),
     **dict.fromkeys(("fp32", "float32"), torch.float32),
 }
+INT8 = "int8"
+"""The name of bf16 with the products behind attention in int8."""
 
 
 def load_folder(
@@ -112,8 +114,15 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         return dtype
     if dtype in _DTYPES:
         return _DTYPES[dtype]
+    if dtype == INT8:
+        if not multiplies_int8(device):
+            raise BadInput(
+                f"dtype is int8 and {device} does not multiply it (x86 with VNNI does); give auto"
+            )
+        return torch.bfloat16
     if dtype != "auto":
-        raise BadInput(f"dtype is {dtype!r}; give auto or one of {', '.join(sorted(_DTYPES))}")
+        known = ", ".join(sorted((*_DTYPES, INT8)))
+        raise BadInput(f"dtype is {dtype!r}; give auto or one of {known}")
     if device.type == "cpu":
         cpu = cpu_capabilities()
         return torch.bfloat16 if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else torch.float32

@@ -1,8 +1,17 @@
-"""The element-wise steps between the products of a layer: norm, rotation and gate.
+"""The steps of a layer besides attention: norm, rotation, gate, and what follows attention in int8.
 
-On a CPU in bf16 they are bound by memory, so each makes few passes over few bytes. Elsewhere they
-are torch's own operations. Costs of the alternatives:
+On a CPU in bf16 element-wise steps are bound by memory, so each makes few passes over few bytes.
+Elsewhere they are torch's own operations. Costs of the alternatives:
 docs/log/speed.md#2026-11-24-our-own-forward-pass.
+
+    states [N, I] ─ each token's largest ─► int8 [N, I] · scale [N, 1] ┐
+    weight [O, I] ─ each row's largest ───► int8 [I, O] · scale [O] ───┴─► int32 [N, O] ─► fp32
+
+Processors with VNNI multiply int8 at twice the rate of bf16. Each token's states and each output of
+a weight have a scale of their own (LLM.int8(), arXiv 2208.07339, §2.1). Departure: outlying
+channels are not multiplied apart; at the sizes of a proxy no channel needs it. Query, key and value
+stay in bf16: they are a seventh of the work, and rounding them moves scores most. Figures:
+docs/log/speed.md#2026-11-27-int8-after-attention.
 """
 
 from __future__ import annotations
@@ -14,10 +23,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
-from tamis.probes.attention.linear_kernels import Product, can_fuse
+from tamis.probes.attention.linear_kernels import (
+    Product,
+    can_fuse,
+)
 
 _EPS_SHARE = 2.0**-12
 """The largest share of a squared norm at which `eps` is ignored: an eighth of bf16's step."""
+_MAX_CODE = 127
+_TINY = 1e-12
 
 
 class RmsNorm:
@@ -88,3 +102,72 @@ def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     if can_fuse(states):
         return up.multiply(states, gate.silu(states))
     return silu(gate(states), inplace=True).mul_(up(states))
+
+
+BLOCK_TOKENS = 256
+"""Tokens whose products and element-wise steps are done together, so that they stay in cache; of
+several threads, four times as many, since each waits for the others at every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Weight:
+    """A weight as integers from -127 to 127.
+
+    Attributes:
+        codes: `[I, O]` int8. scale: `[O]` fp32; a column is its codes times its scale.
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+    @classmethod
+    def quantize(cls, product: Product) -> Int8Weight:
+        """The weight of a product without a bias."""
+        weight = product.weight.detach()
+        codes, scale = quantize_rows(weight.to_dense() if weight.is_mkldnn else weight)
+        return cls(codes.T.contiguous(), scale[:, 0])
+
+
+def quantize_rows(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row of `[N, I]` as integers from -127 to 127, and its scale `[N, 1]` fp32."""
+    largest = torch.linalg.vector_norm(states, torch.inf, 1, keepdim=True, dtype=torch.float32)
+    scale = largest.mul_(1 / _MAX_CODE).clamp_min_(_TINY)
+    return torch.div(states, scale).round_().to(torch.int8), scale
+
+
+def multiply(codes: Tensor, scale: Tensor, weight: Int8Weight) -> Tensor:
+    """Quantized rows `[N, I]` times a weight: `[N, O]` fp32."""
+    sums: Tensor = torch._int_mm(codes, weight.codes)
+    return torch.mul(sums, weight.scale).mul_(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8FeedForward:
+    """A layer from its attention on: output projection, norm, SwiGLU (arXiv 2002.05202, §2)."""
+
+    out: Int8Weight
+    norm: RmsNorm
+    gate: Int8Weight
+    up: Int8Weight
+    down: Int8Weight
+
+    @classmethod
+    def quantize(
+        cls, out: Product, norm: RmsNorm, gate: Product, up: Product, down: Product
+    ) -> Int8FeedForward:
+        """From a layer's products, which have no biases; their weights stay beside these."""
+        weights = [Int8Weight.quantize(product) for product in (out, gate, up, down)]
+        return cls(weights[0], norm, *weights[1:])
+
+    def add(self, states: Tensor, attended: Tensor) -> None:
+        """Adds what follows attention to states `[N, D]`, in place."""
+        size = BLOCK_TOKENS if torch.get_num_threads() == 1 else 4 * BLOCK_TOKENS
+        blocks = (torch.split(part, size) for part in (states, attended))
+        for some, own in zip(*blocks, strict=True):
+            some.add_(multiply(*quantize_rows(own), self.out))
+            codes, scale = quantize_rows(self.norm(some))
+            hidden = silu(multiply(codes, scale, self.gate), inplace=True)
+            hidden.mul_(torch._int_mm(codes, self.up.codes)).mul_(self.up.scale)
+            codes, own_scale = quantize_rows(hidden)
+            # the states' scale is the same for all of a token's gated units, so it comes last
+            some.add_(multiply(codes, own_scale.mul_(scale), self.down))

@@ -20,8 +20,13 @@ from tamis.probes.attention.recorder import Recorder, use_recorder
 from tamis.probes.card import ModelCard
 from tamis.probes.errors import BadInput, ProxyUnsupported
 from tamis.probes.model.forward import ForwardRunner
-from tamis.probes.model.int8_feed_forward import is_faster
-from tamis.probes.model.loading import attention_shape, folder_revision, guess_template, load_folder
+from tamis.probes.model.loading import (
+    INT8,
+    attention_shape,
+    folder_revision,
+    guess_template,
+    load_folder,
+)
 from tamis.probes.prompt import Layout, Paused, Prompt, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
@@ -126,9 +131,9 @@ class Proxy:
             folder: the model.
             layers: how many layers to load; None, or more than there are, for all. The weights of
                 the others stay on disk.
-            dtype: `auto` is bf16 where the processor multiplies it, else fp32; and what follows
-                attention is multiplied in int8 where that is faster (VNNI without AMX). With
-                `bf16` it is not.
+            dtype: `auto` is bf16 where the processor multiplies it, else fp32. `int8` is bf16 with
+                what follows attention in int8: faster on processors with VNNI, and refused on
+                others.
             device: `auto` is CUDA, then MPS, then CPU.
             card: name and revision for probes; by default the folder's name and its weights' hash.
             template: by default chatml where the tokenizer has its tokens, else plain.
@@ -142,7 +147,7 @@ class Proxy:
         model, tokenizer, whole = load_folder(folder, layers, dtype, device)
         card = card or ModelCard(folder.resolve().name, folder_revision(folder), *whole)
         template = template or guess_template(tokenizer)
-        in_int8 = dtype == "auto" and is_faster(next(model.parameters()))
+        in_int8 = dtype == INT8
         return cls(model, tokenizer, card, template, batch_tokens, owned=True, in_int8=in_int8)
 
     @classmethod

@@ -57,7 +57,8 @@ class StoreKey:
         """The key of what a proxy reads, whether or not it keeps passages in memory."""
         card, template = reader.card, reader.layout.template.name
         proxy = getattr(reader, "proxy", reader)
-        dtype = str(getattr(proxy, "arithmetic", "")).removeprefix("torch.")
+        dtype = str(getattr(proxy, "arithmetic", getattr(proxy, "dtype", "")))
+        dtype = dtype.removeprefix("torch.")
         return cls(kind, card.name, card.revision, dtype, template, options, version)
 
 

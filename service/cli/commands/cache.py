@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tamis.probes.errors import BadInput
 from tamis.probes.hub.cache_dir import passages_folder
-from tamis.service.cli.commands import cache_fit
 from tamis.service.cli.display.errors import report_errors
 from tamis.service.cli.options.model_folder import RootFolder
+from tamis.service.cli.probe import codec
 
 if TYPE_CHECKING:
     from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-app.command("fit", epilog=cache_fit.EPILOG)(cache_fit.fit)
+app.command("fit", epilog=codec.EPILOG)(codec.fit)
 Folder = Annotated[
     Path | None,
     typer.Option(

@@ -23,8 +23,7 @@ from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
 from tamis.service.datasets.record_files import RecordFile, ReportProgress
-from tamis.service.datasets.records import passages_of
-from tamis.service.evaluation.evidence.tally import load_gold_records
+from tamis.service.datasets.records import load_records, passages_of
 
 TOKENS_PER_PASSAGE = 120
 PLACES_PER_PASSAGE = 4
@@ -81,7 +80,9 @@ def read_samples(
     draw = random.Random(seed)
     sampler = _Sampler(proxy, seed)
     for file in files:
-        records, _ = load_gold_records(file.path, file.limit, seed)
+        every = load_records(file.path)
+        count = min(file.limit or len(every), len(every))
+        records = [every[n * len(every) // count] for n in range(count)]  # of all articles
         for n, record in enumerate(records):
             passages = [p for p in passages_of(record) if p.text.strip()]
             if passages:

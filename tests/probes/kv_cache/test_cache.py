@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tamis.probes.attention import blocked
-from tamis.probes.attention.int8 import Int8Vectors
+from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy

@@ -7,8 +7,13 @@ import math
 import pytest
 import torch
 
-from tamis.probes.attention.low_bits import LowBitVectors, pack_codes, packed_bytes, unpack_codes
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.rounding.low_bits import (
+    LowBitVectors,
+    pack_codes,
+    packed_bytes,
+    unpack_codes,
+)
 from tamis.probes.kv_cache.eviction import EvictionPlan
 from tamis.probes.kv_cache.thinning import thin_layers, unit_of_tokens
 from tests.probes import tiny

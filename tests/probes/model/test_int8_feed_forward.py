@@ -9,17 +9,17 @@ from torch.nn.functional import silu
 
 from tamis.probes.attention import linear_kernels
 from tamis.probes.attention.linear_kernels import Product, pack_weight
+from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.key import fingerprint
-from tamis.probes.model import int8_feed_forward, proxy
 from tamis.probes.model.forward import Forward
-from tamis.probes.model.int8_feed_forward import (
+from tamis.probes.model.ops import (
     BLOCK_TOKENS,
     Int8FeedForward,
     Int8Weight,
+    RmsNorm,
     multiply,
     quantize_rows,
 )
-from tamis.probes.model.ops import RmsNorm
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
 from tests.probes.model.forward_kit import WANT, prompts
@@ -114,12 +114,20 @@ def folder(tmp_path):
     return tiny.save("llama", tmp_path)
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_auto_is_int8_where_it_is_faster_and_bf16_is_bf16(fast, folder, monkeypatch):
-    monkeypatch.setattr(proxy, "is_faster", lambda states: fast)
-    auto, plain = (Proxy.from_folder(folder, dtype=d, device="cpu") for d in ("auto", "bf16"))
-    assert auto.arithmetic == f"{auto.dtype}{', int8 after attention' if fast else ''}"
-    assert plain.arithmetic == "torch.bfloat16"
+def test_int8_is_asked_for_by_name_and_refused_where_it_would_be_wrong(folder, monkeypatch):
+    for has_vnni in (True, False):
+        monkeypatch.setattr(
+            linear_kernels, "cpu_capabilities", lambda has=has_vnni: {"avx512_vnni": has}
+        )
+        auto = Proxy.from_folder(folder, device="cpu")
+        assert auto.arithmetic == str(auto.dtype)
+        if not has_vnni:
+            with pytest.raises(BadInput, match="does not multiply it"):
+                Proxy.from_folder(folder, dtype="int8", device="cpu")
+            continue
+        int8 = Proxy.from_folder(folder, dtype="int8", device="cpu")
+        assert int8.arithmetic == "torch.bfloat16, int8 after attention"
+        assert int8.dtype == torch.bfloat16
 
 
 def test_readings_in_int8_are_near_exact_ones_and_kept_under_the_same_keys(folder):
@@ -139,18 +147,3 @@ def test_readings_in_int8_are_near_exact_ones_and_kept_under_the_same_keys(folde
     assert float((readings[0] - readings[2]).norm() / readings[2].norm()) < 0.1
     # so an index that was made on another processor stays warm
     assert fingerprint(int8, "exact").digest() == fingerprint(bf16, "exact").digest()
-
-
-@pytest.mark.parametrize(
-    ("flags", "found"),
-    [
-        ({"avx512_vnni": True}, True),
-        ({"avx512_vnni": True, "amx_int8": True}, False),
-        ({}, False),
-    ],
-)
-def test_int8_is_for_processors_with_vnni_and_without_tiles(flags, found, monkeypatch):
-    for module in (int8_feed_forward, linear_kernels):
-        monkeypatch.setattr(module, "cpu_capabilities", lambda: flags)
-    monkeypatch.setattr(int8_feed_forward, "can_fuse", lambda states: True)
-    assert int8_feed_forward.is_faster(draw(1, 1)) is found
