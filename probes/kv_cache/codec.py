@@ -178,12 +178,13 @@ def find_codec(digest: str) -> KVCodec:
     Raises:
         CodecMissing: there is none.
     """
-    if digest not in _codecs:
-        for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
-            _shipped(path.stem.replace("--", "/"))
-    if (found := _codecs.get(digest)) is None:
-        raise CodecMissing(f"it is whole, and coded by the codec {digest}, which is not here")
-    return found
+    if (found := _codecs.get(digest)) is not None:
+        return found
+    for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
+        found = _shipped(path.stem.replace("--", "/"))
+        if found is not None and found.digest == digest:
+            return found
+    raise CodecMissing(f"it is whole, and coded by the codec {digest}, which is not here")
 
 
 @lru_cache(maxsize=8)
