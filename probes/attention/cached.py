@@ -73,30 +73,21 @@ class _Tile:
     start: int
     window_masks: dict[int, Tensor] = field(default_factory=dict)
     weights: list[Tensor] = field(default_factory=list)
-    _layer: int = -1
-    _kept: list[SeparateKVLayer] = field(default_factory=list)
 
     @property
     def question_tokens(self) -> int:
         """The length R of the question piece, the same for all prompts."""
         return self.prompts[0].question_tokens
 
-    def kept(self, layer: int, dtype: torch.dtype) -> list[SeparateKVLayer]:
-        """What is kept of each passage in a layer; what was coded is decoded once."""
+    def decode_layer(self, layer: int, dtype: torch.dtype) -> list[SeparateKVLayer]:
+        """What is kept of each passage in a layer, keys and values apart."""
         stored = [prompt.passage_kv[layer] for prompt in self.prompts]
         coded = [one for one in stored if isinstance(one, CodedKVLayer)]
         separate = [one for one in stored if not isinstance(one, CodedKVLayer)]
         if not coded:
             return separate
-        if self._layer != layer:
-            decoded, others = iter(decode_layers(coded, dtype)), iter(separate)
-            self._kept = [next(decoded if isinstance(s, CodedKVLayer) else others) for s in stored]
-            self._layer = layer
-        return self._kept
-
-    def drop_decoded(self) -> None:
-        """Frees what `kept` decoded: only the tile in hand is held decoded."""
-        self._layer, self._kept = -1, []
+        decoded, others = iter(decode_layers(coded, dtype)), iter(separate)
+        return [next(decoded if isinstance(one, CodedKVLayer) else others) for one in stored]
 
 
 class CachedAttention:
@@ -140,14 +131,14 @@ class CachedAttention:
         outs = []
         for tile in self._tiles:
             q, k, v = (_tile_states(part[0], tile) for part in (query, key, value))
-            grown, sums = self._softmax(tile, layer, q, k, scale, window)
+            kept = tile.decode_layer(layer, q.dtype)
+            grown, sums = self._softmax(tile, kept, layer, q, k, scale, window)
             if layer in self.layers:
                 rows = _group_tile_rows(grown, sums, tile.prompts[0].first_row, self.groups)
                 start = self._opening_tokens + tile.question_tokens
                 tile.weights.append(rows[..., start:].clone())
             if layer != self.last:
-                outs.append(self._weighted_values(tile, layer, grown, v, sums))
-            tile.drop_decoded()
+                outs.append(self._weighted_values(kept, layer, grown, v, sums))
         if layer == self.last:
             raise StopForward
         return torch.cat(outs)[None]
@@ -181,7 +172,14 @@ class CachedAttention:
         yield _Tile(run, start)
 
     def _softmax(
-        self, tile: _Tile, layer: int, q: Tensor, k: Tensor, scale: float, window: int | None
+        self,
+        tile: _Tile,
+        kept: Sequence[SeparateKVLayer],
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        scale: float,
+        window: int | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Softmax `[T, H, R, C]` and None; in fp32 unnormalised, and its sums `[T, H, R, 1]`.
 
@@ -189,7 +187,6 @@ class CachedAttention:
         """
         T, H, R, d = q.shape
         dtype = q.dtype if blocked.is_faster(q) else torch.float32
-        kept = tile.kept(layer, q.dtype)
         passages = [one.keys for one in kept]
         keys = self._lay_out("keys", dtype, self.opening[layer].keys, k, passages)
         heads, columns = keys.shape[1:3]
@@ -204,11 +201,16 @@ class CachedAttention:
         return grown, grown.sum(-1, keepdim=True)
 
     def _weighted_values(
-        self, tile: _Tile, layer: int, grown: Tensor, v: Tensor, sums: Tensor | None
+        self,
+        kept: Sequence[SeparateKVLayer],
+        layer: int,
+        grown: Tensor,
+        v: Tensor,
+        sums: Tensor | None,
     ) -> Tensor:
         """The values, weighted by the softmax `grown / sums`: `[T·R, H, d]`."""
         T, H, R, columns = grown.shape
-        passages = [one.values for one in tile.kept(layer, v.dtype)]
+        passages = [one.values for one in kept]
         values = self._lay_out("values", v.dtype, self.opening[layer].values, v, passages)
         out = grown.to(v.dtype).view(T, values.shape[1], -1, columns) @ values
         out = out.view(T, H, R, -1)

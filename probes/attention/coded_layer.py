@@ -25,14 +25,13 @@ from torch import Tensor
 
 from tamis.probes.attention.linear_kernels import multiplies_int8
 from tamis.probes.attention.recorder import KVLayer
+from tamis.probes.attention.rounding.int8 import Int8Vectors
 
 RUN = 8
 """Directions share their number of bits in runs of so many, so that codes fill whole bytes."""
 MAX_BITS = 7
 """Of a code, so that codes are numbers of int8."""
-_MAX_INT8 = 127
 _KEPT_ANGLES = 64
-_TINY = 1e-12
 _BYTES = torch.arange(256, dtype=torch.uint8)
 _SHIFTS = torch.arange(RUN, dtype=torch.uint8)
 _BITS_OF_BYTE = _BYTES[:, None] >> _SHIFTS & 1
@@ -190,13 +189,11 @@ class LayerCode:
             in_steps, half = self.steps[:, None] * self.synthesis, (2.0**self.bits - 1) / 2
             scale = torch.ones(len(self.mean))
             if in_int8:
-                scale = (in_steps.abs().amax(0) / _MAX_INT8).clamp_min(_TINY)
-                in_steps = (in_steps / scale).round()
+                columns = Int8Vectors.quantize(in_steps.T)
+                in_steps, scale = columns.codes.T.contiguous(), columns.scales[:, 0]
             # exact in the middle of all levels, whatever was rounded
             middle = self.mean + (self.lows + self.steps * half) @ self.synthesis
-            zero = middle - half @ in_steps * scale
-            if in_int8:
-                in_steps = in_steps.to(torch.int8)
+            zero = middle - half @ in_steps.float() * scale
             parts = table.view(torch.int64)[:, 0], torch.cat(places).int(), in_steps, scale, zero
             self._decoders[device, in_int8] = _Decoder(*(part.to(device) for part in parts))
         return self._decoders[device, in_int8]

@@ -164,7 +164,7 @@ def codec_of(tensors: Mapping[str, Tensor], card: CodecCard) -> KVCodec:
 
 def shipped_codec(card: ModelCard) -> KVCodec | None:
     """The codec that ships for a model; None where there is none for this revision."""
-    codec = _shipped(card.name)
+    codec = _load_shipped(card.name)
     return codec if codec is not None and codec.card.revision == card.revision else None
 
 
@@ -181,14 +181,14 @@ def find_codec(digest: str) -> KVCodec:
     if (found := _codecs.get(digest)) is not None:
         return found
     for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
-        found = _shipped(path.stem.replace("--", "/"))
+        found = _load_shipped(path.stem.replace("--", "/"))
         if found is not None and found.digest == digest:
             return found
     raise CodecMissing(f"it is whole, and coded by the codec {digest}, which is not here")
 
 
 @lru_cache(maxsize=8)
-def _shipped(name: str) -> KVCodec | None:
+def _load_shipped(name: str) -> KVCodec | None:
     path = WEIGHTS_FOLDER / f"{name.replace('/', '--')}.safetensors"
     return KVCodec.load(path) if path.is_file() else None
 

@@ -23,15 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
-from tamis.probes.attention.linear_kernels import (
-    Product,
-    can_fuse,
-)
+from tamis.probes.attention.linear_kernels import Product, can_fuse
+from tamis.probes.attention.rounding.int8 import Int8Vectors
 
 _EPS_SHARE = 2.0**-12
 """The largest share of a squared norm at which `eps` is ignored: an eighth of bf16's step."""
-_MAX_CODE = 127
-_TINY = 1e-12
+BLOCK_TOKENS = 256
+"""Tokens whose products and element-wise steps are done together, so that they stay in cache; of
+several threads, four times as many, since each waits for the others at every step."""
 
 
 class RmsNorm:
@@ -104,11 +103,6 @@ def swiglu(states: Tensor, gate: Product, up: Product) -> Tensor:
     return silu(gate(states), inplace=True).mul_(up(states))
 
 
-BLOCK_TOKENS = 256
-"""Tokens whose products and element-wise steps are done together, so that they stay in cache; of
-several threads, four times as many, since each waits for the others at every step."""
-
-
 @dataclass(frozen=True, slots=True)
 class Int8Weight:
     """A weight as integers from -127 to 127.
@@ -124,21 +118,14 @@ class Int8Weight:
     def quantize(cls, product: Product) -> Int8Weight:
         """The weight of a product without a bias."""
         weight = product.weight.detach()
-        codes, scale = quantize_rows(weight.to_dense() if weight.is_mkldnn else weight)
-        return cls(codes.T.contiguous(), scale[:, 0])
+        rows = Int8Vectors.quantize(weight.to_dense() if weight.is_mkldnn else weight)
+        return cls(rows.codes.T.contiguous(), rows.scales[:, 0])
 
 
-def quantize_rows(states: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row of `[N, I]` as integers from -127 to 127, and its scale `[N, 1]` fp32."""
-    largest = torch.linalg.vector_norm(states, torch.inf, 1, keepdim=True, dtype=torch.float32)
-    scale = largest.mul_(1 / _MAX_CODE).clamp_min_(_TINY)
-    return torch.div(states, scale).round_().to(torch.int8), scale
-
-
-def multiply(codes: Tensor, scale: Tensor, weight: Int8Weight) -> Tensor:
-    """Quantized rows `[N, I]` times a weight: `[N, O]` fp32."""
-    sums: Tensor = torch._int_mm(codes, weight.codes)
-    return torch.mul(sums, weight.scale).mul_(scale)
+def multiply(states: Int8Vectors, weight: Int8Weight) -> Tensor:
+    """States `[N, I]` times a weight: `[N, O]` fp32."""
+    sums: Tensor = torch._int_mm(states.codes, weight.codes)
+    return torch.mul(sums, weight.scale).mul_(states.scales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +151,11 @@ class Int8FeedForward:
         size = BLOCK_TOKENS if torch.get_num_threads() == 1 else 4 * BLOCK_TOKENS
         blocks = (torch.split(part, size) for part in (states, attended))
         for some, own in zip(*blocks, strict=True):
-            some.add_(multiply(*quantize_rows(own), self.out))
-            codes, scale = quantize_rows(self.norm(some))
-            hidden = silu(multiply(codes, scale, self.gate), inplace=True)
-            hidden.mul_(torch._int_mm(codes, self.up.codes)).mul_(self.up.scale)
-            codes, own_scale = quantize_rows(hidden)
+            some.add_(multiply(Int8Vectors.quantize(own), self.out))
+            normed = Int8Vectors.quantize(self.norm(some))
+            hidden = silu(multiply(normed, self.gate), inplace=True)
+            hidden.mul_(torch._int_mm(normed.codes, self.up.codes)).mul_(self.up.scale)
+            gated = Int8Vectors.quantize(hidden)
             # the states' scale is the same for all of a token's gated units, so it comes last
-            some.add_(multiply(codes, own_scale.mul_(scale), self.down))
+            gated.scales.mul_(normed.scales)
+            some.add_(multiply(gated, self.down))

@@ -28,10 +28,11 @@ class Int8Vectors:
     @classmethod
     def quantize(cls, vectors: Tensor) -> Int8Vectors:
         """Rounds each vector (of a head and token) to steps of 1/127 of its largest component."""
-        exact = vectors.float()
-        scales = exact.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        scales = scales / _MAX_CODE
-        return cls((exact / scales).round_().to(torch.int8), scales)
+        largest = torch.linalg.vector_norm(
+            vectors, torch.inf, -1, keepdim=True, dtype=torch.float32
+        )
+        scales = largest.clamp_min_(torch.finfo(torch.float32).tiny).div_(_MAX_CODE)
+        return cls(torch.div(vectors, scales).round_().to(torch.int8), scales)
 
     @property
     def shape(self) -> torch.Size:

@@ -116,7 +116,9 @@ class _Sampler:
         order = torch.randperm(tokens, generator=self._generator)
         some = order[:TOKENS_PER_PASSAGE]
         positions = torch.arange(tokens)
-        keys = [self._unrotated(n, one.keys[:, start:], positions) for n, one in enumerate(layers)]
+        keys = [
+            self._remove_rotation(n, one.keys[:, start:], positions) for n, one in enumerate(layers)
+        ]
         self._keys.append(torch.stack(keys)[:, :, some].half())
         self._values.append(torch.stack([one.values[:, start:][:, some] for one in layers]).half())
         (states,) = question_states(self.proxy, [prompt.question], range(self.depth), tokens)
@@ -132,7 +134,7 @@ class _Sampler:
     def _metric_at(self, states: Tensor, place: int) -> Tensor:
         """The mean outer product of states `[L, H, R, d]`, seen from a place: `[L, Hkv, d, d]`."""
         rows = torch.full((states.shape[2],), place)
-        seen = torch.stack([self._unrotated(n, one, rows) for n, one in enumerate(states)])
+        seen = torch.stack([self._remove_rotation(n, one, rows) for n, one in enumerate(states)])
         products = torch.einsum("lhrd,lhre->lhde", seen, seen) / seen.shape[2]
         layers, _, size, _ = products.shape
         return products.view(layers, self._kv_heads, -1, size, size).mean(2)
@@ -146,5 +148,5 @@ class _Sampler:
             metrics.append(torch.einsum("okgd,okge->kde", heads, heads) / heads.shape[2])
         return torch.stack(metrics)
 
-    def _unrotated(self, layer: int, states: Tensor, positions: Tensor) -> Tensor:
+    def _remove_rotation(self, layer: int, states: Tensor, positions: Tensor) -> Tensor:
         return remove_rotation(self.proxy.body, layer, states, positions)

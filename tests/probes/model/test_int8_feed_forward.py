@@ -9,6 +9,7 @@ from torch.nn.functional import silu
 
 from tamis.probes.attention import linear_kernels
 from tamis.probes.attention.linear_kernels import Product, pack_weight
+from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
 from tamis.probes.kv_cache.key import fingerprint
 from tamis.probes.model.forward import Forward
@@ -18,7 +19,6 @@ from tamis.probes.model.ops import (
     Int8Weight,
     RmsNorm,
     multiply,
-    quantize_rows,
 )
 from tamis.probes.model.proxy import Proxy
 from tests.probes import tiny
@@ -48,25 +48,25 @@ def feed_forward(own):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_rows_come_back_within_half_a_step_of_their_largest(dtype):
     states = draw(9, D).to(dtype) * torch.logspace(-6, 6, 9)[:, None].to(dtype)
-    codes, scale = quantize_rows(states)
-    assert codes.dtype == torch.int8
-    assert codes.abs().amax(1).tolist() == [127] * 9
+    rows = Int8Vectors.quantize(states)
+    assert rows.codes.dtype == torch.int8
+    assert rows.codes.abs().amax(1).tolist() == [127] * 9
     largest = states.abs().amax(1, keepdim=True).float()
-    assert ((codes * scale - states).abs() <= largest / 127 * 0.501).all()
+    assert ((rows.codes * rows.scales - states).abs() <= largest / 127 * 0.501).all()
 
 
 def test_a_row_of_zeros_stays_one():
-    codes, scale = quantize_rows(torch.zeros(2, D).bfloat16())
+    rows = Int8Vectors.quantize(torch.zeros(2, D).bfloat16())
     weight = Int8Weight.quantize(Product(torch.zeros(3, D), None))
-    assert torch.equal(multiply(codes, scale, weight), torch.zeros(2, 3))
+    assert torch.equal(multiply(rows, weight), torch.zeros(2, 3))
 
 
 def test_products_are_exact_sums_of_whole_numbers():
     weight = Int8Weight.quantize(Product(draw(F, D), None))
-    codes, scale = quantize_rows(draw(20, D, seed=1))
-    sums = codes.double() @ weight.codes.double()
-    expected = sums * weight.scale.double() * scale.double()
-    torch.testing.assert_close(multiply(codes, scale, weight).double(), expected)
+    rows = Int8Vectors.quantize(draw(20, D, seed=1))
+    sums = rows.codes.double() @ weight.codes.double()
+    expected = sums * weight.scale.double() * rows.scales.double()
+    torch.testing.assert_close(multiply(rows, weight).double(), expected)
 
 
 def test_a_packed_weight_is_the_weight():

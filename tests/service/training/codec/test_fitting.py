@@ -71,7 +71,7 @@ def fit(proxy, samples, bits):
 
 
 @pytest.fixture
-def saved(proxy, samples, tmp_path):
+def codec(proxy, samples, tmp_path):
     return fit(proxy, samples, 4).save(tmp_path / "codec.safetensors")
 
 
@@ -145,15 +145,15 @@ def test_what_no_question_sees_takes_hardly_a_bit(proxy, samples):
     assert changed["unseen"] < 0.5 * changed["seen"]
 
 
-def test_a_saved_codec_is_the_same_codec(proxy, saved, tmp_path):
+def test_a_saved_codec_is_the_same_codec(proxy, codec, tmp_path):
     again = KVCodec.load(tmp_path / "codec.safetensors")
-    assert again.card == saved.card
-    assert again.digest == saved.digest
+    assert again.card == codec.card
+    assert again.digest == codec.digest
     layer = KVLayer(*torch.randn(2, 2, 9, again.card.size))
-    assert torch.equal(again.layers[0].encode(layer).packed, saved.layers[0].encode(layer).packed)
+    assert torch.equal(again.layers[0].encode(layer).packed, codec.layers[0].encode(layer).packed)
 
 
-def test_warm_readings_are_near_exact_ones_in_a_fraction_of_the_bytes(proxy, saved, tmp_path):
+def test_warm_readings_are_near_exact_ones_in_a_fraction_of_the_bytes(proxy, codec, tmp_path):
     cache = PassageCache(
         storage="thin", codec=tmp_path / "codec.safetensors", folder=tmp_path / "p"
     )
@@ -162,19 +162,19 @@ def test_warm_readings_are_near_exact_ones_in_a_fraction_of_the_bytes(proxy, sav
     exact = weights(proxy, prompts)
     reader = CachedReader(proxy, cache)
     first = weights(reader, prompts)  # fills; exact
-    for cache_of in (cache, PassageCache(storage="thin", codec=saved, folder=tmp_path / "p")):
+    for cache_of in (cache, PassageCache(storage="thin", codec=codec, folder=tmp_path / "p")):
         warm = weights(CachedReader(proxy, cache_of), prompts)
         for plain, one, other in zip(exact, first, warm, strict=True):
             torch.testing.assert_close(one, plain)
             assert float((other - plain).norm() / plain.norm()) < 0.2
         assert cache_of.stats().hits >= 4
     tokens = sum(len(prompt.passage.ids) for prompt in prompts)
-    assert cache.stats().bytes == tokens * saved.card.figures["bytes"]
+    assert cache.stats().bytes == tokens * codec.card.figures["bytes"]
 
 
-def test_an_early_exit_is_coded(proxy, saved):
+def test_an_early_exit_is_coded(proxy, codec):
     prompts = make_prompts(proxy)[:2]
-    reader = CachedReader(proxy, PassageCache(storage="thin", codec=saved))
+    reader = CachedReader(proxy, PassageCache(storage="thin", codec=codec))
     two = replace(MEAN, layers=(0, 1))
     shallow = [s.weights for s in reader.read(prompts, two)]
     again = [s.weights for s in reader.read(prompts, two)]
@@ -184,7 +184,7 @@ def test_an_early_exit_is_coded(proxy, saved):
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
-def test_a_deeper_reading_leaves_the_coded_entry_as_it_is(saved, where, tmp_path, data):
+def test_a_deeper_reading_leaves_the_coded_entry_as_it_is(where, tmp_path, data):
     """The codec of two layers and a reading of four: each finds what it kept."""
     proxy = versioned_proxy()
     shallow = read(proxy, data)
@@ -211,10 +211,10 @@ def test_a_deeper_reading_leaves_the_coded_entry_as_it_is(saved, where, tmp_path
     torch.testing.assert_close(after, before)
 
 
-def test_a_template_with_another_opening_is_kept_without_the_codec(proxy, saved):
-    cache = PassageCache(storage="thin", codec=saved)
+def test_a_template_with_another_opening_is_kept_without_the_codec(proxy, codec):
+    cache = PassageCache(storage="thin", codec=codec)
     reader = CachedReader(proxy, cache)
-    assert reader.codec is saved
+    assert reader.codec is codec
     plain = reader.with_template(TEMPLATES["plain"])
     assert len(plain.layout.opening) != len(reader.layout.opening)
     assert plain.codec is None
@@ -224,26 +224,26 @@ def test_a_template_with_another_opening_is_kept_without_the_codec(proxy, saved)
     assert all(isinstance(layer, ThinKVLayer) for layer in kept)
 
 
-def test_a_codec_of_another_model_is_refused(saved, tmp_path):
+def test_a_codec_of_another_model_is_refused(codec, tmp_path):
     other = versioned_proxy(revision="r2")
     cache = PassageCache(storage="thin", codec=tmp_path / "codec.safetensors")
     with pytest.raises(ProbeMismatch, match=r"at r1, and the model is .* at r2"):
         CachedReader(other, cache)
     with pytest.raises(BadInput, match="storage='thin'"):
-        PassageCache(codec=saved)
+        PassageCache(codec=codec)
     assert shipped_codec(other.card) is None
 
 
 def test_entries_of_a_codec_that_is_gone_are_whole_and_not_served(
-    saved, proxy, tmp_path, monkeypatch
+    codec, proxy, tmp_path, monkeypatch
 ):
     folder = tmp_path / "p"
     prompts = make_prompts(proxy)[:1]
-    weights(CachedReader(proxy, PassageCache(storage="thin", codec=saved, folder=folder)), prompts)
-    assert find_codec(saved.digest) is saved
+    weights(CachedReader(proxy, PassageCache(storage="thin", codec=codec, folder=folder)), prompts)
+    assert find_codec(codec.digest) is codec
     monkeypatch.setattr(codecs, "_codecs", {})
     with pytest.raises(BadModelFile, match="is not here"):
-        find_codec(saved.digest)
+        find_codec(codec.digest)
     assert PassageCache(folder=folder, storage="thin").verify() == []
 
 
@@ -283,8 +283,8 @@ def test_logits_of_samples_are_those_of_the_model(proxy):
     place, rows = 5, states.shape[2]
     for n in range(tiny.LAYERS):
         key = layers[n].keys[:, opening + place]
-        straight = sampler._unrotated(n, key[:, None], torch.tensor([place]))[:, 0]
-        seen = sampler._unrotated(n, states[n], torch.full((rows,), place))
+        straight = sampler._remove_rotation(n, key[:, None], torch.tensor([place]))[:, 0]
+        seen = sampler._remove_rotation(n, states[n], torch.full((rows,), place))
         group = tiny.HEADS // tiny.KV_HEADS
         ours = torch.einsum("hrd,hd->hr", seen, straight.repeat_interleave(group, 0))
         theirs = torch.einsum("hrd,hd->hr", states[n], key.repeat_interleave(group, 0))
