@@ -8,13 +8,15 @@ linear, too, so a unit that was not read to the end has the score that units wit
 features have on average; no gold label has a part in it. Windows whose best unit is far below the
 best of the request are not read on: the gate of Round Attention (arXiv 2502.15294, §3) between
 two layers, with these departures: passages are judged by the default's own score, not by their
-mass; how many go on is decided by their distance from the best, not by a share; and before the
-first layer they are judged by their words.
+mass; those near the best go on, and of the others the best few; before the first layer passages
+are judged by their words; and behind the last one those that stopped are judged again, since a
+sentence that was read may name what another passage is about.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -32,20 +34,48 @@ PURPOSES = ("units", "documents", "isolated")
 """What is scored: units of a request, whole documents, or units by their own windows alone."""
 
 
+FLOOR_POWER = 0.625
+"""Of the number of windows: the more there are, the smaller the share that has to go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """After how many layers windows are judged, and which go on.
+
+    A stage behind the last layer judges those that stopped before, beside what was read: which of
+    them are read to the end after all.
 
     Attributes:
         depth: layers that were read; 0 for none, so that words decide.
         margin: how far below the request's best a window's best may be, in the unit of the score.
             Of isolated windows it is the score itself that a window needs.
         least: windows of a request from which on the stage pays.
+        floor: of N windows, ceil(floor · N^.625) go on whatever the margin says, the best first.
+
+    N and the best are those of the windows that are judged together: all of a request of up to
+    65,536 tokens, and each such group of a longer one.
     """
 
     depth: int
     margin: float
     least: int
+    floor: float = 0.0
+
+    def choose(self, best: Tensor, settled: Tensor, judged: Tensor) -> Tensor:
+        """Which windows go on, `[N]` bool: those that are settled, and the best of those judged.
+
+        Args:
+            best: the score of each window's best unit, `[N]`.
+            settled: windows that go on anyway and count, `[N]` bool. judged: those to choose from.
+        """
+        chosen = settled | (judged & (best >= best.max() - self.margin))
+        rest = judged & ~chosen
+        most = ceil(self.floor * len(best) ** FLOOR_POWER)
+        lacking = min(most - int(chosen.sum()), int(rest.sum()))
+        if lacking > 0:
+            ranked = best.masked_fill(~rest, -torch.inf).argsort(descending=True, stable=True)
+            chosen[ranked[:lacking]] = True
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +85,21 @@ class Gate:
     probe: LinearProbe
 
     def stages(self, purpose: str) -> list[Stage]:
-        """The stages by depth, from weights of rows (depth, margin, least)."""
+        """The stages by depth, from weights of rows (depth, margin, least, floor).
+
+        Raises:
+            BadModelFile: the rows are others.
+        """
         rows = self.probe.weights.get(f"stages_{purpose}")
-        if rows is None or rows.ndim != 2 or rows.shape[1] != 3:
-            raise BadModelFile(f"the gate's weight 'stages_{purpose}' is no list of stages")
-        return [Stage(int(depth), margin, int(least)) for depth, margin, least in rows.tolist()]
+        if rows is None or rows.ndim != 2 or rows.shape[1] != 4:
+            raise BadModelFile(
+                f"the gate's weight 'stages_{purpose}' is no list of stages; fit it anew: tamis "
+                "probe gate"
+            )
+        return [
+            Stage(int(depth), margin, int(least), floor)
+            for depth, margin, least, floor in rows.tolist()
+        ]
 
     def complete(self, known: Tensor, words: Tensor) -> Tensor:
         """The features of all layers, those that were not read estimated: `[U, 2·L·H]`.

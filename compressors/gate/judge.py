@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,9 +41,19 @@ class WindowJudge:
     tokens: Sequence[int] = ()
 
     def words(self, tokens: Sequence[int]) -> Tensor:
-        """The word features of all units, `[U, W]`."""
+        """The word features of all units, `[U, W]`; of isolated ones, each passage by itself."""
         self.tokens = tokens
+        if self.purpose == "isolated":
+            return torch.cat([self._words_of(p) for p in sorted({u.passage for u in self.units})])
         lexicon = Lexicon(self.question, self.passages, self.units)
+        return torch.from_numpy(word_features(self.question, lexicon, tokens))
+
+    def _words_of(self, passage: int) -> Tensor:
+        """The word features of one passage's units, as if there were no other: `[U', W]`."""
+        mine = [u for u, unit in enumerate(self.units) if unit.passage == passage]
+        units = [replace(self.units[u], passage=0) for u in mine]
+        lexicon = Lexicon(self.question, [self.passages[passage]], units)
+        tokens = [self.tokens[u] for u in mine]
         return torch.from_numpy(word_features(self.question, lexicon, tokens))
 
     def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:

@@ -1,7 +1,8 @@
 """Reads windows in stages: those that cannot matter end early, the others are read to the end.
 
-    all windows ─ by words ─► some ─ layers [0, l) ─► fewer ─ layers [l, L) ─► read
-                      └──────────────────┴─► features of deeper layers are estimated
+    all windows ─ by words ─► some ─ layers [0, l) ─► fewer ─ layers [l, L) ─► read ─┐
+                      └──────────────────┴─► estimated ◄─ judged again, beside these ◄┘
+                                                 └─ some ─ layers up to L ─► read
 
 What a window that goes on is found to hold does not depend on those that end: each is read in a
 prompt of its own, and goes on from the states at which it paused.
@@ -74,6 +75,8 @@ def read_in_stages(
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit)
     ask = reader.layout.question_tokens(question)
+    if (check_size := getattr(reader, "check_size", None)) is not None:
+        check_size(sum(len(window.tokens.ids) + len(ask.ids) for window in windows))
     tokens = tuple(b - a for window in windows for a, b in window.tokens.unit_spans)
     tokenised = time.perf_counter()
     words = plan.judge.words(tokens)
@@ -82,6 +85,8 @@ def read_in_stages(
     for group in token_batches(windows, GROUP_TOKENS, lambda window: len(window.tokens.ids)):
         groups.append(_Group.of(reader, ask, plan, words, group))
         groups[-1].read(stages)
+    depths = tuple(depth for group in groups for depth in group.unit_depths())
+    layers = plan.gate.probe.card.layers
     return Reading(
         torch.cat([group.features for group in groups]),
         tokens,
@@ -92,8 +97,8 @@ def read_in_stages(
             "read": (time.perf_counter() - tokenised) * 1e3,
         },
         sum(group.tokens_cached for group in groups),
-        depths=tuple(depth for group in groups for depth in group.unit_depths()),
-        layers=plan.gate.probe.card.layers,
+        depths=depths if min(depths) < layers else None,
+        layers=layers,
     )
 
 
@@ -103,7 +108,7 @@ class _Group:
 
     Attributes:
         known: of each window the features of the layers that were read, `[U, 2, l, H]`.
-        prompts: of each window, paused where its reading did.
+        prompts: of each window, paused where its reading did; none once it has been read.
         features: of all layers, those that were not read estimated: `[U, 2·L·H]`.
         tokens_read, tokens_cached: as in `Reading`.
     """
@@ -138,21 +143,35 @@ class _Group:
         return [one.shape[2] for one in self.known for _ in range(len(one))]
 
     def read(self, stages: Sequence[Stage]) -> None:
-        """Reads all windows to the first stage, and those that go on to the next."""
-        live = list(range(len(self.prompts)))
-        depth = 0
-        for stage in stages:
-            self._read_layers(live, depth, stage.depth, pause=True)
-            depth = stage.depth
-            self._complete()
-            live = self._choose(live, stage)
-        self._read_layers(live, depth, self.plan.gate.probe.card.layers, pause=False)
+        """Reads all windows to the first stage, those that go on to the next, and so to the end."""
+        layers = self.plan.gate.probe.card.layers
+        within = [stage for stage in stages if stage.depth < layers]
+        behind = [stage for stage in stages if stage.depth >= layers]
+        live = torch.ones(len(self.prompts), dtype=torch.bool)
+        for stage in within:
+            self._read_to(live, stage.depth)
+            live = self._choose(stage, torch.zeros_like(live), live)
+            if not behind:
+                for w in _places(~live):
+                    self.prompts[w] = replace(self.prompts[w], paused=None)
+        self._read_to(live, layers)
+        for stage in behind:
+            live = self._choose(stage, live, ~live)
+            self._read_to(live, layers)
+        self.prompts.clear()
+
+    def _read_to(self, live: Tensor, depth: int) -> None:
+        """Reads some windows on, each from where it paused, and estimates what is still deeper."""
+        for known in sorted({self.known[w].shape[2] for w in _places(live)}):
+            mine = [w for w in _places(live) if self.known[w].shape[2] == known]
+            self._read_layers(mine, known, depth)
         self._complete()
 
-    def _read_layers(self, live: Sequence[int], first: int, stop: int, pause: bool) -> None:
+    def _read_layers(self, live: Sequence[int], first: int, stop: int) -> None:
         """Reads the layers `[first, stop)` of some windows."""
         if stop == first:
             return
+        pause = stop < self.plan.gate.probe.card.layers
         want = Want(tuple(range(first, stop)), ("question_mean",), pause=pause)
         prompts = [self.prompts[w] for w in live]
         for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
@@ -183,13 +202,17 @@ class _Group:
                 parts[w] = part
         self.features = torch.cat(parts)
 
-    def _choose(self, live: Sequence[int], stage: Stage) -> list[int]:
-        """The windows that go on; the others give up the states at which they paused."""
+    def _choose(self, stage: Stage, settled: Tensor, judged: Tensor) -> Tensor:
+        """The windows that go on, as `Stage.choose` has them."""
         scores = self.plan.judge.scores(self.features, self.words, self.units)
         parts = torch.split(scores, [len(one) for one in self.known])
-        best = [float(part.max()) for part in parts]
-        least = stage.margin if self.plan.is_isolated else max(best) - stage.margin
-        chosen = [w for w in live if best[w] >= least]
-        for w in set(live) - set(chosen):
-            self.prompts[w] = replace(self.prompts[w], paused=None)
-        return chosen
+        best = torch.stack([part.max() for part in parts])
+        if self.plan.is_isolated:
+            return settled | (judged & (best >= stage.margin))
+        return stage.choose(best, settled, judged)
+
+
+def _places(which: Tensor) -> list[int]:
+    """The places that are true."""
+    places: list[int] = which.nonzero().flatten().tolist()
+    return places

@@ -67,8 +67,8 @@ class Fusion(ScoringMethod):
             ProxyMissing: a weight is given for the encoder, and it is not on this machine.
         """
         parts: dict[str, Scorer] = {
-            # the encoder has a part of its own here
-            "attention": QuestionRows.build(models, {"use_encoder": False}),
+            # the encoder has a part of its own here; z-scores are of what was read, not estimated
+            "attention": QuestionRows.build(models, {"use_encoder": False, "gate": False}),
             "lexical": Lexical(),
         }
         try:

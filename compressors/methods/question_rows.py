@@ -19,9 +19,10 @@ docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-context
 With `isolated=True` steps 4 to 6 are left out: a unit's score then depends on the question and its
 own window alone, and no passage can move the score of another.
 
-With a `gate` not every window is read to the end: those whose first layers show that they cannot
-matter stop there, and with `cascade` those of many that have too little to do with the question's
-words are not read (gate/estimates.py). Their units have the score that is expected of them.
+Of ten windows or more not every one is read to the end: with a `gate` those whose first layers show
+that they cannot matter stop there, and with `cascade` those that have too little to do with the
+question's words are not read at all (gate/estimates.py). Their units have the score that is
+expected of them.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class QuestionRows(TwoStepMethod):
         use_encoder: bool | Literal["auto"] = "auto",
         profile: HeadProfile | Path | str = "auto",
         encoder: Any = None,
-        gate: LinearProbe | Path | str | bool = False,
+        gate: LinearProbe | Path | str | bool = "auto",
         cascade: bool = True,
     ) -> None:
         """A method over one proxy.
@@ -125,9 +126,10 @@ class QuestionRows(TwoStepMethod):
             profile: without a probe, of this proxy's induction heads, or its path (`tamis heads
                 find --by induction`, which needs no labels); `auto` is the one that ships, if any.
             encoder: an `Encoder`; None for none.
-            gate: whether windows that cannot matter stop after the first layers: False never does,
-                True uses the gate that ships for the proxy and this depth, `auto` does where one
-                ships; or the path of one that `tamis probe gate` wrote.
+            gate: whether, of many windows, those that cannot matter stop after the first layers:
+                `auto` where a gate ships for the proxy and this depth, True likewise, and is
+                refused where none does; False never; or the path of one that `tamis probe gate`
+                wrote.
             cascade: whether a gate may also leave some of many windows unread, for their words; it
                 says from how many on.
 
@@ -266,7 +268,7 @@ class QuestionRows(TwoStepMethod):
         Raises:
             BadInput: one was asked for, and there is none to use.
         """
-        if gate is False or (gate == "auto" and self.probe is None):
+        if gate is False or (gate == "auto" and not self._has_shipped_probe()):
             return None
         from tamis.compressors.gate.estimates import choose_gate
 
@@ -279,6 +281,13 @@ class QuestionRows(TwoStepMethod):
                 f"{self.layers} layers and this probe; leave it out, or fit one: tamis probe gate"
             )
         return found
+
+    def _has_shipped_probe(self) -> bool:
+        """Whether margins of the gate that ships mean what they were chosen for."""
+        ships = shipped_probe("question_rows", self.reader.card.name, self.exit_layer)
+        if self.probe is None or ships is None:
+            return False
+        return self.probe is ships or self.probe.digest() == ships.digest()
 
     def _cosines(
         self, reading: Reading, question: str, passages: Sequence[Passage], units: Sequence[Unit]

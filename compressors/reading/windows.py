@@ -114,8 +114,7 @@ class Reading:
             score_ms: how long scoring took; None where it takes next to nothing.
         """
         each = tuple(values.tolist())
-        unread = {units[u].passage for u, depth in enumerate(self.depths or ()) if not depth}
-        unread -= {units[u].passage for u, depth in enumerate(self.depths or ()) if depth}
+        unread = sum(not depth for depth in self.depths or ())
         return Scores(
             each,
             best_unit_scores(each, units, passages),
@@ -127,15 +126,15 @@ class Reading:
             answerability,
             is_unlike,
             None if self.depths is None else int(self.is_whole.sum()),
-            (unread_warning(len(unread), passages),) if unread else (),
+            (unread_warning(unread, len(each)),) if unread else (),
         )
 
 
-def unread_warning(unread: int, passages: int) -> str:
-    """The warning of a request some of whose passages no model has read."""
+def unread_warning(unread: int, units: int) -> str:
+    """The warning of a request some of whose sentences no model has read."""
     return (
-        f"{unread} of {passages} passages were placed by their words and not read, for they share "
-        "too little with the question; cascade=false reads them all"
+        f"{unread} of {units} sentences were placed by their words and not read, for their "
+        "passages share too little with the question; without a gate all are read"
     )
 
 

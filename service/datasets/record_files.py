@@ -89,7 +89,7 @@ def answerable_records(file: RecordFile) -> list[Record]:
         return _limit_each_article(join_articles(rows), file.limit)
     if are_single_passages(rows):
         rows = add_distractors(rows)
-    return _sample(rows, file.limit)
+    return sample_records(rows, file.limit)
 
 
 def records_among(file: RecordFile, documents: int) -> list[Record]:
@@ -98,7 +98,7 @@ def records_among(file: RecordFile, documents: int) -> list[Record]:
     A file with fewer passages gives all it has.
     """
     rows = [r for r in load_records(file.path) if r.get("answerable", True) and gold_spans(r)]
-    chosen = _sample(rows, file.limit)
+    chosen = sample_records(rows, file.limit)
     passages = len({doc["text"] for record in rows for doc in record["docs"]})
     return [
         add_distractors([record], count, pool=rows)[0] if count > 0 else record
@@ -107,7 +107,7 @@ def records_among(file: RecordFile, documents: int) -> list[Record]:
     ]
 
 
-def _sample(records: list[Record], limit: int | None) -> list[Record]:
+def sample_records(records: list[Record], limit: int | None) -> list[Record]:
     """At most so many records, in their order; a higher limit adds to those of a lower one."""
     if not limit or limit >= len(records):
         return records
@@ -127,7 +127,7 @@ def unanswerable_records(file: RecordFile) -> list[Record]:
         return []
     if are_single_passages(rows):
         rows = add_distractors(rows)
-    return _sample([r for r in rows if not r.get("answerable", True)], file.limit)
+    return sample_records([r for r in rows if not r.get("answerable", True)], file.limit)
 
 
 def _limit_each_article(records: Sequence[Record], most: int | None) -> list[Record]:

@@ -58,7 +58,8 @@ class CompressionJob:
     """What to compress, and how.
 
     Attributes:
-        always_score: score the sentences although everything fits.
+        always_score: score the sentences although everything fits, each as far as it can be read:
+            the scores are what is asked for.
     """
 
     question: str
@@ -75,25 +76,29 @@ class TimedResult:
 
     Attributes:
         calibrated: whether scores are probabilities.
-        units_read, units: sentences that were read in time, and all of them.
+        units_read, units: sentences that were read to the end, and all of them.
+        is_late: whether the deadline came before all were read that should be.
     """
 
     result: Compressed
     calibrated: bool
     units_read: int
     units: int
+    is_late: bool
 
 
 @dataclass(slots=True)
 class DeadlineScorer:
     """Wraps a method for one request: at the deadline its scores are made of what was read so far.
 
-    The scores are kept, so that several selections cost one reading.
+    The scores are kept, so that several selections cost one reading. `is_late` says whether the
+    deadline came first; with a gate fewer units are read than there are, and that is not late.
     """
 
     scorer: Scorer
     units_read: int | None = None
     units: int = 0
+    is_late: bool = False
     kept_scores: Scores | None = None
 
     @property
@@ -143,6 +148,7 @@ class DeadlineScorer:
         units: Sequence[Unit],
     ) -> Scores:
         """The method's scores of the units that were read; the rest by their lexical rank."""
+        self.is_late = True
         lexical = Lexical().scores(question, passages, units)
         read = self._replay_scores(request, question, passages, units)
         self.units_read = 0 if read is None else len(read.values)
@@ -192,7 +198,7 @@ class PreparedJob:
 
     def with_question(self, question: str, scorer: Scorer) -> PreparedJob:
         """The same documents and rules for another question, which has scores of its own."""
-        own = DeadlineScorer(scorer)
+        own = DeadlineScorer(reading_everything(scorer) if self.job.always_score else scorer)
         compressor = copy(self.compressor)
         compressor.scorer = own
         compression = replace(self.compression, question=question, started=time.perf_counter())
@@ -211,7 +217,7 @@ def prepare_job(
     Raises:
         BadInput: and its subclasses, for what cannot be served.
     """
-    deadline_scorer = DeadlineScorer(scorer)
+    deadline_scorer = DeadlineScorer(reading_everything(scorer) if job.always_score else scorer)
     compressor = Compressor(deadline_scorer, name, counter, orderers)
     given = job.budget
     budget = given if isinstance(given, Budget) else Budget(threshold=ADAPTIVE_THRESHOLD)
@@ -246,6 +252,7 @@ def run_with_deadline(prepared: PreparedJob) -> TimedResult:
         scorer.kept_scores is not None and scorer.kept_scores.calibrated,
         units if scorer.units_read is None else scorer.units_read,
         units,
+        scorer.is_late,
     )
 
 

@@ -83,12 +83,7 @@ class EngineReader:
         if request.replaying:
             yield from _replay_signals(request, prompts)
             return
-        tokens = sum(map(len, prompts))
-        if tokens > self.max_request_tokens:
-            raise TooLarge(
-                f"the request has {tokens:,} tokens and at most {self.max_request_tokens:,} are "
-                "read; send fewer or shorter documents"
-            )
+        self.check_size(sum(map(len, prompts)))
         answers: SimpleQueue[Signal | Exception] = SimpleQueue()
         template = self.layout.template
         jobs = [
@@ -100,6 +95,18 @@ class EngineReader:
         self.queue.put(request, jobs)
         for job in jobs:
             yield request.wait_for(job)
+
+    def check_size(self, tokens: int) -> None:
+        """Checks the tokens of a request, which a reading in stages hands over in parts.
+
+        Raises:
+            TooLarge: more than one request may have.
+        """
+        if tokens > self.max_request_tokens:
+            raise TooLarge(
+                f"the request has {tokens:,} tokens and at most {self.max_request_tokens:,} are "
+                "read; send fewer or shorter documents"
+            )
 
     def _job_tokens(self, prompt: Prompt, want: Want) -> int:
         """Tokens that a job costs; of a part of the layers, the same share of the tokens."""

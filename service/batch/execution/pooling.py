@@ -60,6 +60,11 @@ class PooledReader:
         self._thread = threading.local()
         self._threads = ThreadPoolExecutor(MAX_ROWS, "tamis-row")
 
+    @property
+    def can_pause(self) -> bool:
+        """Whether the wrapped reader can; rows that pause at the same layers are read together."""
+        return getattr(self.reader, "can_pause", False)
+
     def with_template(self, template: Template) -> PooledReader:
         """The same model and the same group, with another template."""
         twin = copy(self)

@@ -93,7 +93,7 @@ def compress(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
-    gate: GateOption = "off",
+    gate: GateOption = "auto",
     cascade: Cascade = True,
     cache: opt.Cache = None,
     rules: Rules = DEFAULT_RULES,

@@ -84,7 +84,7 @@ def rerank(
     proxy: opt.Proxy = "auto",
     probe: opt.Probe = None,
     rank_probe: opt.RankProbe = None,
-    gate: GateOption = "off",
+    gate: GateOption = "auto",
     cascade: Cascade = True,
     as_object: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: scores, spans, counts.")

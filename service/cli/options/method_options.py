@@ -33,9 +33,10 @@ GateOption = Annotated[
     str,
     typer.Option(
         "--gate",
-        metavar="off|on|FILE",
-        help="Stop reading after the first layers what cannot matter, with many documents for a "
-        "third of the time: by the gate that ships, or by one that `tamis probe gate` wrote.",
+        metavar="auto|on|off|FILE",
+        help="Of ten windows or more (of up to 512 tokens), stop reading what cannot matter: by "
+        "the gate that ships for a proxy (auto; on refuses where none does), or by one that "
+        "`tamis probe gate` wrote. off reads everything.",
         rich_help_panel="Selection",
     ),
 ]
@@ -53,8 +54,8 @@ Cascade = Annotated[
 def gate_options(gate: str, cascade: bool) -> dict[str, Any]:
     """The method's options of `--gate` and `--cascade`, where they are not the default."""
     given: dict[str, Any] = {} if cascade else {"cascade": False}
-    if gate != "off":
-        given["gate"] = True if gate == "on" else Path(gate)
+    if gate != "auto":
+        given["gate"] = {"on": True, "off": False}.get(gate, Path(gate))
     return given
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import typer
 
 from tamis.service.cli.options.bench_options import RECORDS
-from tamis.service.cli.probe import evaluate, gate, headings, lists, lora, rank, train
+from tamis.service.cli.probe import evaluate, fit, gate, headings, lists, lora, rank, train
 
 app = typer.Typer(
     help="Fit, judge and look at the linear probes that weigh a proxy's heads.",
     no_args_is_help=True,
 )
 app.command("train", epilog=RECORDS)(train.train)
+app.command("fit", epilog=fit.EPILOG)(fit.fit)
 app.command("eval", epilog=RECORDS)(evaluate.evaluate)
 app.command("calibrate", epilog=RECORDS)(evaluate.calibrate)
 app.command("show")(evaluate.show)

@@ -115,7 +115,7 @@ def _read_cases(
     from tamis.service.training.probe.labelled_readings import RecordReader
 
     found = named_or_shipped_probe(probe, "question_rows", proxy)
-    method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found)
+    method = QuestionRows(cached_reader(load_proxy(proxy, found.card.layers)), found, gate=False)
     with file_bars() as report:
         files = name_distinctly([parse_record_file(name) for name in data])
         folder = readings_folder(cache)

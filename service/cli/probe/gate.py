@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,14 +29,16 @@ EPILOG = """
 **Examples**
 
 `tamis probe gate --data hotpotqa.jsonl.gz:40 --data fever.jsonl.gz:40 --documents 10,30
---stage units:4:4:4 --stage documents:4:6:4 --out gate.safetensors`
+--stage units:4:3:10:.95 --stage units:20:3:10:1.4 --stage documents:6:6:10 --out gate.safetensors`
 
 `tamis compress docs/ -q "How are keys rotated?" --max-tokens 500 --gate gate.safetensors`
 
-A **stage** is PURPOSE:DEPTH:MARGIN:LEAST. Of a request with at least LEAST windows, those whose
-best unit is more than MARGIN below the request's best after DEPTH layers end there; DEPTH 0 judges
-by words, before anything is read. The purpose is units, documents, or isolated, where MARGIN is
-the score itself that a window needs.
+A **stage** is PURPOSE:DEPTH:MARGIN:LEAST, maybe with :FLOOR. Of a request with at least LEAST
+windows, those whose best unit is more than MARGIN below the request's best after DEPTH layers end
+there, but for the best FLOOR × N^.625 of N windows; DEPTH 0 judges by words, before anything is
+read. With the number of layers that are read as DEPTH, those that ended are judged again beside
+what was read. The purpose is units, documents, or isolated, where MARGIN is the score itself that a
+window needs.
 """
 _SHARES = (0.1, 0.2)
 
@@ -75,6 +78,11 @@ def gate(
     method = registry.method_class(registry.DEFAULT)(reader, gate=False)
     if method.probe is None:
         raise BadInput(f"no probe ships for {proxy}, and a gate is judged by one")
+    if deep := [s for each in stages.values() for s in each if s.depth > method.layers]:
+        raise BadInput(
+            f"--stage has DEPTH {deep[0].depth}, and {method.layers} layers are read; give at most "
+            "that"
+        )
     folder = readings_folder(cache)
     records = RecordReader(method, folder, cosines=installed_encoder_source(folder))
     by_size = {}
@@ -109,16 +117,26 @@ def _parse_stages(given: Sequence[str]) -> dict[str, list[Any]]:
         purpose, *numbers = text.split(":")
         try:
             depth, margin, least = int(numbers[0]), float(numbers[1]), int(numbers[2])
+            floor = float(numbers[3]) if numbers[3:] else 0.0
+            if numbers[4:]:
+                raise ValueError("five numbers")
         except (ValueError, IndexError) as error:
             raise BadInput(
-                f"--stage is {text!r}; give PURPOSE:DEPTH:MARGIN:LEAST, such as units:4:4:4"
+                f"--stage is {text!r}; give PURPOSE:DEPTH:MARGIN:LEAST[:FLOOR], such as "
+                "units:4:3:10:.95"
             ) from error
-        if purpose not in PURPOSES or depth < 0 or least < 1 or len(numbers) != 3:
+        is_finite = math.isfinite(margin) and math.isfinite(floor)
+        if purpose not in PURPOSES or min(depth, floor) < 0 or least < 1 or not is_finite:
             raise BadInput(
                 f"--stage is {text!r}; PURPOSE is {', '.join(PURPOSES)}, DEPTH 0 or more, LEAST 1 "
-                "or more"
+                "or more, FLOOR 0 or more"
             )
-        found.setdefault(purpose, []).append(Stage(depth, margin, least))
+        if purpose == "isolated" and (floor or least > 1):
+            raise BadInput(
+                f"--stage is {text!r}; LEAST and FLOOR compare windows, and isolated ones are not "
+                "compared: give 1 and 0"
+            )
+        found.setdefault(purpose, []).append(Stage(depth, margin, least, floor))
     return {purpose: sorted(each, key=lambda s: s.depth) for purpose, each in found.items()}
 
 

@@ -83,7 +83,7 @@ def rank(
     reader = cached_reader(
         registry.load_proxy(proxy, registry.layers_needed("question_rows", proxy))
     )
-    method = registry.method_class("question_rows")(reader)
+    method = registry.method_class("question_rows")(reader, gate=False)
     lists = QueryLists(own.name, query_list, documents, depth)
     with file_bars() as report:
         reading = RankCaseReader(method, readings_folder(cache), report)

@@ -153,7 +153,7 @@ class _ContextTiming:
         return Budget(max(int(self.tokens * _KEEP_RATIO), 2 + max(counter.count_many(texts))))
 
     def _build_compressor(self, reader: Any) -> Compressor:
-        method = build_method(DEFAULT, proxy=reader, window_tokens=self.window_tokens)
+        method = build_method(DEFAULT, proxy=reader, window_tokens=self.window_tokens, gate=False)
         return Compressor(method, DEFAULT, self.proxy.layout.tokenizer)
 
     def _run_round(self, number: int) -> None:

@@ -71,7 +71,7 @@ def measure_thin(
     cache = PassageCache(_MEMORY_BYTES, plan.folder / "exact", max_disk_bytes=_DISK_BYTES)
     reader = CachedReader(proxy, cache)
     encoder = registry.DEFAULT_ENCODER
-    method = registry.build_method("question_rows", proxy=reader, encoder=encoder)
+    method = registry.build_method("question_rows", proxy=reader, encoder=encoder, gate=False)
     if method.probe is None:
         raise BadInput(f"no probe ships for {proxy_name}; name a proxy that has one")
     rows = bank_rows(method, reader, plan, report)

@@ -71,16 +71,19 @@ class _Reading:
 
     Attributes:
         cached: tokens that the passage cache had.
+        is_late: whether the deadline came before all were read that should be.
     """
 
     units: int = 0
     read: int = 0
     cached: int = 0
+    is_late: bool = False
 
     def add(self, scorer: DeadlineScorer) -> None:
         self.units += scorer.units
         self.read += scorer.units if scorer.units_read is None else scorer.units_read
         self.cached += scorer.kept_scores.tokens_cached if scorer.kept_scores else 0
+        self.is_late |= scorer.is_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,14 +215,13 @@ class ConversationCall:
         metrics = self.state.metrics
         metrics.observe_stages({"queue": queued.queue_ms, "forward": queued.forward_ms})
         metrics.cached_tokens.inc(reading.cached)
-        is_late = reading.read < reading.units
-        if is_late:
+        if reading.is_late:
             metrics.fallbacks.labels("partial").inc()
             prepared.warn(
                 f"{reading.read} of {reading.units} units were read in time; the others were "
                 "placed by their words"
             )
-        return build_answer(prepared.conversation, shortened, self.method, is_late)
+        return build_answer(prepared.conversation, shortened, self.method, reading.is_late)
 
     def _shorten_results(
         self, prepared: PreparedConversation, markers: Markers, reading: _Reading
@@ -228,7 +230,7 @@ class ConversationCall:
             _forget_completed()
             scorer = DeadlineScorer(self.state.methods.scorer(self.method))
             shortened, warnings = result.shorten(scorer, markers[result.candidate.text.pointer])
-            prepared.warn(*warnings)
+            prepared.warn(*warnings, *(scorer.kept_scores.warnings if scorer.kept_scores else ()))
             reading.add(scorer)
             yield shortened
 

@@ -140,7 +140,7 @@ class QuestionCall:
         waited = {"queue": queued.queue_ms, "forward": queued.forward_ms}
         metrics.observe_stages({**result.timings_ms, **waited})
         metrics.cached_tokens.inc(result.tokens_cached)
-        if timed_result.units_read < timed_result.units:
+        if timed_result.is_late:
             metrics.fallbacks.labels("partial").inc()
         card = (methods.reader.card.name, methods.reader.card.revision)
         counter = prepared.compression.counter

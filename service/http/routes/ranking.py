@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from tamis.compressors.inputs import question_text
+from tamis.compressors.method import reading_everything
 from tamis.compressors.pipeline.reranking import PreparedRanking, Reranker, prepare_ranking
 from tamis.compressors.types import Reranked
 from tamis.service.api.spans import ranking_attributes, set_attributes
@@ -69,7 +70,9 @@ async def rank_documents(
         return estimate_tokens(question, texts) if state.uses_proxy(method) else 0
 
     def work(prepared: PreparedRanking, queued: QueuedRequest) -> Reranked:
-        ranker = DeadlineRanker(state.methods.scorer(method))
+        scorer = state.methods.scorer(method)
+        # spans are chosen by probabilities, which were calibrated on whole readings
+        ranker = DeadlineRanker(reading_everything(scorer) if with_spans else scorer)
         found = Reranker(ranker, method).finish(prepared)
         if ranker.passages_read is not None:
             state.metrics.fallbacks.labels("partial").inc()

@@ -242,8 +242,9 @@ class ServedMethods:
         options: dict[str, Any] = {"isolated": True} if alone and can_isolate(method) else {}
         if self.settings.exit_layer and _has_option(method, "exit_layer"):
             options["exit_layer"] = self.settings.exit_layer
-        if self.settings.gate and _has_option(method, "gate"):
-            options |= {"gate": True, "cascade": self.settings.cascade}
+        if _has_option(method, "gate"):
+            gate: str | bool = "auto" if self.settings.gate else False
+            options |= {"gate": gate, "cascade": self.settings.cascade}
         options |= _options_of(method, self.settings)
         with self._building:
             key = (method, "isolated" in options)

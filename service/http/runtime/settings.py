@@ -76,9 +76,9 @@ class Settings:
         ge=1,
     )
     gate: bool = knob(
-        False,
-        "Stop reading after the first layers what cannot matter; only for proxies that ship with a "
-        "gate, such as the default one.",
+        True,
+        "Of ten windows or more, stop reading after the first layers what cannot matter; only for "
+        "proxies that ship with a gate, such as the default one.",
         "Model",
     )
     cascade: bool = knob(

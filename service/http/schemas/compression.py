@@ -182,8 +182,7 @@ class CompressionBuilder:
     ) -> Compression:
         """The answer with the requested parts; with `shadow`, its text is the input unchanged."""
         result, read = self.result, self.timed_result.units_read
-        is_late = read < self.timed_result.units and result.units_read is None
-        late = is_late and result.status == "ok"
+        late = self.timed_result.is_late and result.status == "ok"
         warnings = list(result.warnings)
         if late:
             warnings.append(

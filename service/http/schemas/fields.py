@@ -35,7 +35,7 @@ class RequestFields:
     warnings: str = REFUSED
 
 
-_WHOLE = "documents are read whole, in windows; nothing is cut off"
+_WHOLE = "documents are read in windows, however long; nothing is cut off"
 REASONS = {
     "max_tokens_per_doc": _WHOLE,
     "max_chunks_per_doc": _WHOLE,

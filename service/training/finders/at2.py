@@ -10,8 +10,7 @@ No label is read: any text with a question will do.
 
 Departures: masses are those of the question's rows, as everywhere in tamis, not of the answer's;
 they are divided by their standard deviation over all sentences, so that θ compares heads of any
-mean mass; 16 masks a question instead of 32; an L2 penalty; answers of 8 tokens, the likeliest
-one each time.
+mean mass; 16 masks a question instead of 32; an L2 penalty; and those of `masked_answers`.
 """
 
 from __future__ import annotations
@@ -24,15 +23,19 @@ import torch
 from torch import Tensor
 
 from tamis.probes.errors import BadInput
-from tamis.probes.model.edited_pass import final_states, token_losses, unembedding
 from tamis.probes.probing.head_scores import document_masses
-from tamis.probes.prompt import PassageTokens, Prompt, token_spans
-from tamis.probes.segmentation.segment import segment
+from tamis.probes.prompt import PassageTokens, Prompt
 from tamis.service.datasets.records import Record
 from tamis.service.training.heads.cases import want_all_layers
 from tamis.service.training.heads.finder import FinderInfo, HeadFinder, Progress
+from tamis.service.training.heads.masked_answers import (
+    MASKS,
+    TOKENS,
+    check_masks,
+    first_sentences,
+    logits_under_masks,
+)
 
-TOKENS, MASKS, ANSWER_TOKENS = 400, 16, 8
 L2, STEPS = 1e-3, 300
 
 
@@ -74,8 +77,7 @@ class At2(HeadFinder):
             BadInput: fewer than 4 masks or 16 tokens.
         """
         super().__init__(reader, seed)
-        if masks < 4 or tokens < 16:
-            raise BadInput(f"masks is {masks} and tokens {tokens}; give at least 4 and 16")
+        check_masks(masks, tokens)
         self.masks, self.tokens = masks, tokens
 
     def find(self, records: Sequence[Record], report: Progress) -> Tensor:
@@ -100,50 +102,16 @@ class At2(HeadFinder):
 
     def _answers(self, record: Record, chance: torch.Generator) -> MaskedAnswers | None:
         """The answer's probability under masks; None where nothing can be left out."""
-        ids, spans = self._sentences(record)
-        if len(spans) < 2:
+        sentences = first_sentences(self.reader, record, self.tokens)
+        if len(sentences.spans) < 2:
             return None
-        ask = self.reader.layout.question_tokens(record["question"])
-        prompt = Prompt(PassageTokens(tuple(ids), 0, tuple(spans)), ask)
+        question = record["question"]
+        ask = self.reader.layout.question_tokens(question)
+        prompt = Prompt(PassageTokens(sentences.ids, 0, sentences.spans), ask)
         (signal,) = self.reader.read([prompt], want_all_layers(self.reader))
-        masses = document_masses(signal, spans).flatten(1).T
-        answer = self._answer(ids, ask.ids)
-        kept = torch.randint(2, (self.masks, len(spans)), generator=chance)
-        logits = [
-            self._answer_logit(
-                [i for s, k in zip(spans, row, strict=True) if k for i in ids[slice(*s)]],
-                ask.ids,
-                answer,
-            )
-            for row in kept.tolist()
-        ]
-        return MaskedAnswers(masses, kept.float(), torch.tensor(logits))
-
-    def _sentences(self, record: Record) -> tuple[list[int], list[tuple[int, int]]]:
-        """Whole sentences of a record's documents, up to so many tokens, and their token spans."""
-        text = "\n\n".join(str(doc["text"]) for doc in record["docs"])
-        pieces = [(piece.start, piece.stop) for piece in segment(text)]
-        encoded = self.reader.layout.tokenizer.encode(text)
-        spans = [s for s in token_spans(encoded, pieces) if s[1] <= self.tokens]
-        return list(encoded.ids[: spans[-1][1]] if spans else ()), spans
-
-    def _answer(self, ids: Sequence[int], asked: Sequence[int]) -> list[int]:
-        """The likeliest tokens behind the whole prompt."""
-        rows = unembedding(self.reader)
-        prompt, answer = [*self.reader.layout.opening, *ids, *asked], list[int]()
-        for _ in range(ANSWER_TOKENS):
-            state = final_states(self.reader, [*prompt, *answer])[-1]
-            answer.append(int((state.to(rows.dtype) @ rows.T).argmax()))
-        return answer
-
-    def _answer_logit(
-        self, ids: Sequence[int], asked: Sequence[int], answer: Sequence[int]
-    ) -> float:
-        prompt = [*self.reader.layout.opening, *ids, *asked, *answer]
-        last = len(answer) + 1
-        states = final_states(self.reader, prompt)[-last:]
-        log_p = -token_losses(states, unembedding(self.reader), prompt[-last:]).double().sum()
-        return float(log_p - torch.log(-torch.expm1(log_p.clamp_max(-1e-9))))
+        masses = document_masses(signal, sentences.spans).flatten(1).T
+        kept, logits = logits_under_masks(self.reader, question, sentences, self.masks, chance)
+        return MaskedAnswers(masses, kept, logits)
 
 
 def fit_effects(found: Sequence[MaskedAnswers], l2: float = L2, steps: int = STEPS) -> Tensor:

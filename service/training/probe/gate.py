@@ -42,11 +42,12 @@ def fit_gate(
     """
     weights = {
         f"stages_{purpose}": torch.tensor(
-            [[stage.depth, stage.margin, stage.least] for stage in stages.get(purpose, ())]
-        ).reshape(-1, 3)
+            [[s.depth, s.margin, s.least, s.floor] for s in stages.get(purpose, ())]
+        ).reshape(-1, 4)
         for purpose in PURPOSES
     }
-    for depth in sorted({stage.depth for each in stages.values() for stage in each}):
+    depths = {stage.depth for each in stages.values() for stage in each}
+    for depth in sorted(depth for depth in depths if depth < card.layers):
         weights[f"layers_from_{depth}"] = fit_estimate(cases, card, depth)
     return LinearProbe(weights, card)
 
@@ -94,7 +95,7 @@ def read_case_in_stages(
     case: LabelledReading, gate: Gate, stages: Sequence[Stage], method: QuestionRows, purpose: str
 ) -> StagedCase:
     """A case that was read whole, as reading in stages would have left it."""
-    card, words = gate.probe.card, case.first[:, -_WORDS:]
+    card = gate.probe.card
     layers, window = by_layer(case, card), torch.tensor(list(_window_numbers(case)))
     assert method.probe is not None
     rank_probe = choose_rank_probe(method) if purpose == "documents" else None
@@ -102,18 +103,22 @@ def read_case_in_stages(
         *(method.probe, rank_probe, purpose, case.record["question"], passages_of(case.record)),
         *(request_units(case.record), case.tokens),
     )
+    words = judge.words(case.tokens)
     live = torch.ones(int(window.max()) + 1, dtype=torch.bool)
-    depths = torch.zeros(len(window), dtype=torch.int64)
-    for stage in stages:
-        if len(live) < stage.least:
-            continue
-        depths[live[window]] = stage.depth
-        features = _complete(gate, layers, words, depths)
+    depths = torch.zeros(len(live), dtype=torch.int64)
+    for stage in (stage for stage in stages if len(live) >= stage.least):
+        depths[live] = stage.depth
+        features = _complete(gate, layers, words, depths[window])
         scores = judge.scores(features, words, slice(0, len(window)))
         best = torch.full((len(live),), -torch.inf).scatter_reduce(0, window, scores, "amax")
-        least = stage.margin if purpose == "isolated" else best.max() - stage.margin
-        live &= best >= least
-    depths[live[window]] = card.layers
+        if purpose == "isolated":
+            live = live & (best >= stage.margin)
+        elif stage.depth < card.layers:
+            live = stage.choose(best, torch.zeros_like(live), live)
+        else:
+            live = stage.choose(best, live, ~live)
+    depths[live] = card.layers
+    depths = depths[window]
     tokens = torch.tensor(case.tokens, dtype=torch.float64)
     cost = float((tokens * depths).sum() / (tokens.sum() * card.layers))
     return StagedCase(_complete(gate, layers, words, depths), live[window], cost)

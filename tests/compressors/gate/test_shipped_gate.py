@@ -26,6 +26,12 @@ OTHERS = [
     "Whales sleep upright. They drift with the current. A calf stays close to its mother.",
     "The engine is cooled by water. A pump moves it. The pump is driven by a belt.",
     "Salt keeps meat for months. It draws the water out. Smoke adds a bitter taste.",
+    "Bees dance in the hive. The dance says how far the meadow is. A good one lasts a minute.",
+    "Glass is blown by hand. The pipe is hollow. It cools in an oven for a night.",
+    "Rice grows in flooded fields. Ducks eat the snails. The water is drained before harvest.",
+    "Owls turn their heads a long way. Their eyes cannot move. They hunt by ear.",
+    "The mill grinds oats. A belt lifts the sacks. Mice are kept out by two cats.",
+    "Ink is made of soot and gum. It is ground on a stone. Brushes are of goat hair.",
 ]
 PASSAGES = [Passage(text) for text in (*OTHERS[:4], ANSWER, *OTHERS[4:])]
 
@@ -48,7 +54,7 @@ def test_what_goes_on_has_the_attention_that_it_has_without_a_gate(proxy_folder)
     units = units_of(PASSAGES, "en")
     proxy = load_proxy(SHARP, 20)
     ships = shipped_probe("gate", SHARP)
-    narrow = {"stages_units": torch.tensor([[4.0, 0.0, 1.0]])}
+    narrow = {"stages_units": torch.tensor([[4.0, 0.0, 1.0, 0.0]])}
     gate = LinearProbe({**ships.weights, **narrow}, ships.card)
     plain, staged = (
         QuestionRows(proxy, gate=one).read(QUESTION, PASSAGES, units) for one in (False, gate)
@@ -65,7 +71,12 @@ def test_with_the_gate_the_answer_is_kept_and_its_document_is_first(proxy_folder
     texts = [passage.text for passage in PASSAGES]
     short = tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=True)
     assert "1792" in short.text
-    assert 0 < short.units_read <= len(short.units)
+    assert 0 < short.units_read < len(short.units)
+    assert (
+        short.units_read == tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP).units_read
+    )
+    whole = tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=False)
+    assert (whole.units_read, whole.text) == (None, short.text)
     ranked = tamis.rerank(QUESTION, texts, proxy=SHARP, gate=True)
     assert ranked.results[0].index == 4
     assert tamis.compress(QUESTION, texts, coverage=0.9, proxy=SHARP, gate=True).units_read is None

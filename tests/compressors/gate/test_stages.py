@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
-from tamis.compressors.gate.estimates import Gate
+from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.gate.judge import WindowJudge
+from tamis.compressors.gate.stages import _Group
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
@@ -38,7 +39,8 @@ FP32 = 1e-4
 def gate_probe(reader, *stages, seed=0):
     """A gate with these stages for every purpose, and small random estimates."""
     draw = torch.Generator().manual_seed(seed)
-    weights = {f"stages_{purpose}": stages for purpose in ("units", "documents", "isolated")}
+    rows = [[*stage, 0.0][:4] for stage in stages]  # without a floor unless it is given
+    weights = {f"stages_{purpose}": rows for purpose in ("units", "documents", "isolated")}
     for depth in (0, 1, 2, 3):
         shape = 2 * depth * H + W + 1, 2 * (L - depth) * H
         weights[f"layers_from_{depth}"] = 0.05 * torch.randn(*shape, generator=draw)
@@ -75,7 +77,7 @@ def test_a_stage_that_stops_nothing_changes_nothing(isolated):
     staged = method_of(proxy, [0, margin, 1], [2, margin, 1], isolated=isolated)
     plain, read = (m.read(QUESTION, PASSAGES, UNITS) for m in (whole, staged))
     torch.testing.assert_close(read.features, plain.features, atol=FP32, rtol=0)
-    assert read.depths == (L,) * len(UNITS)
+    assert read.depths is None
     assert (read.tokens, read.windows, read.tokens_read) == (
         *(plain.tokens, plain.windows, plain.tokens_read),
     )
@@ -125,16 +127,64 @@ def test_passages_left_out_by_their_words_are_not_read_and_said_to_be():
     scores = staged.scores(QUESTION, PASSAGES, UNITS)
     assert scores.windows == 1
     assert scores.units_read == 2
-    assert "3 of 4 passages were placed by their words and not read" in scores.warnings[0]
+    assert "6 of 8 sentences were placed by their words and not read" in scores.warnings[0]
     ranked = staged.rank(QUESTION, PASSAGES, UNITS)
     assert ranked.warnings == scores.warnings
     every = method_of(proxy, [0, 0.0, 1], cascade=False)
     assert every.scores(QUESTION, PASSAGES, UNITS).units_read is None
 
 
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_what_stopped_goes_on_after_all_from_where_it_paused(first):
+    """All of four windows are read in the end: 4 of them, whatever the margin, are 1.7 · 4^.625."""
+    proxy = tiny.proxy()
+    whole = method_of(proxy).read(QUESTION, PASSAGES, UNITS)
+    staged, counting = method_of(proxy, [first, 0.0, 1], [L, 0.0, 1, 1.7]), Counting(proxy)
+    staged.reader = counting
+    read = staged.read(QUESTION, PASSAGES, UNITS)
+    assert read.depths is None
+    torch.testing.assert_close(read.features, whole.features, atol=FP32, rtol=0)
+    assert read.tokens_read == whole.tokens_read
+    assert counting.token_layers == L * whole.tokens_read
+
+
+def test_what_was_read_decides_who_goes_on_after_all():
+    """Judged again, the best of those that stopped goes on, and only it."""
+    proxy = tiny.proxy()
+    once = method_of(proxy, [1, 0.0, 1]).read(QUESTION, PASSAGES, UNITS)
+    twice = method_of(proxy, [1, 0.0, 1], [L, 0.0, 1, 0.8]).read(QUESTION, PASSAGES, UNITS)
+    added = twice.is_whole & ~once.is_whole
+    probe = question_probe(proxy)
+    judge = WindowJudge(probe, None, "units", QUESTION, PASSAGES, UNITS)
+    words = judge.words(once.tokens)
+    scores = judge.scores(once.features, words, slice(0, len(UNITS)))
+    stopped = scores.masked_fill(once.is_whole, -torch.inf)
+    best = UNITS[int(stopped.argmax())].passage
+    assert {UNITS[u].passage for u in added.nonzero().flatten().tolist()} == {best}
+
+
+@pytest.mark.parametrize(
+    ("margin", "floor", "settled", "due"),
+    [
+        (1.0, 0.0, "00000", "10010"),
+        (0.0, 0.0, "00000", "10000"),
+        (0.0, 1.0, "00000", "10110"),  # 5^.625 is 2.7
+        (0.0, 1.0, "01100", "11100"),  # what is settled counts, and the best judged one is enough
+        (9.0, 0.0, "00000", "11110"),  # the last one is not judged
+        (0.0, 9.0, "00000", "11110"),
+    ],
+)
+def test_the_windows_that_go_on_by_hand(margin, floor, settled, due):
+    best = torch.tensor([3.0, 1.0, 1.5, 2.0, 9.0 - 7.9])
+    settled = torch.tensor([mark == "1" for mark in settled])
+    judged = ~settled & torch.tensor([True, True, True, True, False])
+    found = Stage(4, margin, 1, floor).choose(best, settled, judged)
+    assert "".join(str(int(mark)) for mark in found) == due
+
+
 def test_a_stage_waits_until_there_are_enough_windows():
     staged = method_of(tiny.proxy(), [2, 0.0, 5])
-    assert set(staged.read(QUESTION, PASSAGES, UNITS).depths) == {L}
+    assert staged.read(QUESTION, PASSAGES, UNITS).depths is None
     more = [*PASSAGES, Passage("One more. It is a test.")]
     assert set(staged.read(QUESTION, more, units_of(more, "en")).depths) == {2, L}
 
@@ -160,6 +210,23 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
     assert together.values == pytest.approx(alone, abs=FP32)
     none = method_of(proxy, [3, 1e9, 1], isolated=True).scores(QUESTION, PASSAGES, UNITS)
     assert none.units_read == 0
+    # nor what an isolated sentence is estimated to say
+    words = judge.words(read.tokens)
+    for p in range(4):
+        two = slice(2 * p, 2 * p + 2)
+        alone = WindowJudge(
+            whole.probe, None, "isolated", QUESTION, [PASSAGES[p]], units_of([PASSAGES[p]], "en")
+        )
+        assert torch.equal(words[two], alone.words(read.tokens[two]))
+
+
+def test_states_are_given_up_once_a_group_has_been_read(monkeypatch):
+    monkeypatch.setattr("tamis.compressors.gate.stages.GROUP_TOKENS", 40)
+    groups, of = [], _Group.of
+    monkeypatch.setattr(_Group, "of", lambda *given: groups.append(of(*given)) or groups[-1])
+    method_of(tiny.proxy(), [2, 0.0, 1], [L, 0.0, 1, 0.8]).read(QUESTION, PASSAGES, UNITS)
+    assert len(groups) > 1
+    assert not any(group.prompts for group in groups)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +277,7 @@ def test_many_windows_are_judged_in_groups(monkeypatch):
     whole = method_of(tiny.proxy()).read(QUESTION, PASSAGES, UNITS)
     read = staged.read(QUESTION, PASSAGES, UNITS)
     torch.testing.assert_close(read.features, whole.features, atol=FP32, rtol=0)
-    assert len(read.depths) == len(UNITS)
+    assert len(read.tokens) == len(UNITS)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`--gate` and `--cascade` reach the method, and a service with a gate needs one that ships."""
+"""`--gate` and `--cascade` reach the method, and so do the settings of a service."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tamis.probes.errors import BadInput
-from tamis.probes.scripted import ScriptedReader
+from tamis.compressors.gate import estimates
+from tamis.compressors.methods import question_rows
 from tamis.service.cli.app import app
 from tamis.service.cli.options.method_options import gate_options
 from tamis.service.http.runtime.methods import ServedMethods
 from tamis.service.http.runtime.settings import Settings
+from tests.compressors.gate.test_stages import gate_probe
+from tests.laws.methods import question_probe
+from tests.probes import tiny
 
 
 def test_what_is_left_at_its_default_is_not_given_to_the_method():
-    assert gate_options("off", True) == {}
+    assert gate_options("auto", True) == {}
+    assert gate_options("off", True) == {"gate": False}
     assert gate_options("on", True) == {"gate": True}
     assert gate_options("mine.safetensors", False) == {
         "gate": Path("mine.safetensors"),
@@ -35,9 +39,19 @@ def test_a_method_without_a_gate_refuses_one(command, tmp_path):
     assert "lexical has no option ['gate']" in done.output
 
 
-def test_a_service_with_a_gate_needs_one_that_ships():
-    reader = ScriptedReader.from_needles("a")
-    served = ServedMethods(Settings(gate=True, proxy="scripted"), reader)
-    with pytest.raises(BadInput, match="gate is True, and there is none for scripted"):
-        served.scorer("question_rows")
+def test_a_service_uses_the_gate_that_ships_for_its_proxy_unless_told_not_to(monkeypatch):
+    reader = tiny.proxy()
+    probe = question_probe(reader)
+    for name in ("choose_probe", "shipped_probe"):
+        monkeypatch.setattr(question_rows, name, lambda *_: probe)
+    gate = gate_probe(reader, [1, 0.5, 10])
+    monkeypatch.setattr(estimates, "choose_probe", lambda *_: gate)
+    for wanted in (True, False):
+        served = ServedMethods(Settings(gate=wanted, cascade=False, proxy="tiny"), reader)
+        method = served.scorer("question_rows")
+        assert (method.gate is not None) is wanted
+        assert method.cascade is False
+    monkeypatch.setattr(estimates, "choose_probe", lambda *_: None)
+    served = ServedMethods(Settings(proxy="tiny"), reader)
+    assert served.scorer("question_rows").gate is None
     assert served.scorer("lexical")

@@ -254,3 +254,28 @@ def test_a_source_is_a_file_and_maybe_a_limit():
     for none in ("a.jsonl:0", "a.jsonl:-3"):
         with pytest.raises(BadInput, match="at least 1 question"):
             parse_record_file(none)
+
+
+def test_fit_needs_no_label_and_goes_on_with_those_it_made(place, tmp_path):
+    rows = [
+        {"id": row["id"], "question": row["question"], "docs": [{"text": doc["text"]}]}
+        for row in example_records()
+        for doc in row["docs"][:1]
+    ]
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "own.safetensors"
+    words = ("--proxy", place / "llama", "--out", out, "--layers", 2, "--masks", 6)
+    words = ("probe", "fit", "--unlabelled", tmp_path / "plain.jsonl", *words)
+    done = tamis(*words, "--cache", place / "readings")
+    assert done.exit_code == 0, done.output
+    assert LinearProbe.load(out).card.trained_on[0]["name"] == "own"
+    labels = tmp_path / "own.labels.jsonl"
+    assert len(load_records(labels)) == len(rows)
+    before = labels.read_bytes()
+    assert tamis(*words, "--cache", place / "readings").exit_code == 0
+    assert labels.read_bytes() == before
+    few = tamis(
+        *words[:3], f"{tmp_path / 'plain.jsonl'}:3", *words[4:], "--labels", tmp_path / "few"
+    )
+    assert few.exit_code == 2
+    assert "a probe needs 10" in " ".join(few.stderr.split())

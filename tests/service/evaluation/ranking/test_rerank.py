@@ -17,6 +17,7 @@ from tamis.probes.errors import BadInput
 from tamis.service.datasets.qrels import load_corpus, load_queries
 from tamis.service.datasets.ranking_metrics import ndcg, recall
 from tamis.service.evaluation.ranking import rerank as bench
+from tests.compressors.features.test_rank_probe import rank_probe
 from tests.laws.methods import question_probe, scripted_reader
 from tests.service.cli.cli_kit import tamis
 from tests.service.evaluation.records import read, write
@@ -212,8 +213,9 @@ def test_a_document_without_a_score_comes_last_and_its_line_is_json(files):
     assert found["lexical"] == [["b", "a", "d", "c"]]
 
 
+@pytest.mark.parametrize("with_rank_probe", [False, True])
 def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
-    files, tmp_path, monkeypatch
+    files, tmp_path, monkeypatch, with_rank_probe
 ):
     reader = scripted_reader()
     reader.dtype = torch.float32
@@ -222,11 +224,11 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
     corpus = load_corpus(files[1], ["a", "b", "c", "d"])
     settings = bench.RerankSettings("question_rows", 4, None, "bm25", "scripted")
     probe = question_probe(reader)
+    ranks = rank_probe(reader) if with_rank_probe else None
 
     def ranked(given):
-        kept = bench.storing_reranker(
-            "question_rows", "scripted", {"probe": given}, tmp_path / "readings"
-        )
+        options = {"probe": given, "rank_probe": ranks}
+        kept = bench.storing_reranker("question_rows", "scripted", options, tmp_path / "readings")
         return list(bench.rerank_queries(queries[:1], corpus, kept, settings, None))
 
     (first,) = ranked(probe)
@@ -237,7 +239,8 @@ def test_readings_are_kept_for_the_next_probe_and_their_time_is_reported(
     assert reader.prompts_read == read
     assert again["own"] == first["own"] != other["own"]
     assert again["tokens_read"] == first["tokens_read"]
-    part = registry.build_method("question_rows", proxy=reader, probe=probe, use_encoder=False)
+    given = {"probe": probe, "rank_probe": ranks, "use_encoder": False}
+    part = registry.build_method("question_rows", proxy=reader, **given)
     monkeypatch.setattr(registry, "build_method", lambda *_, **__: Fusion({"attention": part}))
     fusion = bench.storing_reranker("fusion", "scripted", {}, tmp_path / "readings")
     (summed,) = bench.rerank_queries(

@@ -12,6 +12,7 @@ from tamis.probes.probing.fit import LabelledFeatures
 from tamis.service.training.finders import at2, duo, locos, maps, michel, pursuit
 from tamis.service.training.heads.cases import build_head_case
 from tamis.service.training.heads.finder import FINDERS
+from tamis.service.training.heads.masked_answers import answer_logit
 from tamis.service.training.heads.repeats import RepeatSum, random_words, repeat_scores
 from tests.probes.window_attention import kit
 from tests.service.evaluation.records import doc, record
@@ -271,14 +272,13 @@ def test_the_effects_of_an_additive_model_are_its_weights(seed):
 
 def test_an_answers_logit_is_that_of_its_probability_behind_what_is_kept():
     made = kit.proxy()
-    finder = at2.Finder(made, masks=4)
     ids, asked, answer = kit.ids_of(made, "a. b."), (5, 6), [7, 8]
     prompt = [*made.layout.opening, *ids, *asked, *answer]
     with torch.no_grad():
         states = final_states(made, prompt)
         p = torch.softmax(states @ unembedding(made).float().T, -1)
         due = p[-3, 7] * p[-2, 8]
-        found = finder._answer_logit(ids, asked, answer)
+        found = answer_logit(made, ids, asked, answer)
     assert found == pytest.approx(float(torch.logit(due.double())), abs=1e-3)
 
 

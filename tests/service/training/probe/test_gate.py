@@ -28,7 +28,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 from tests.service.evaluation.speed.test_documents import RECORDS
 
 W = len(WORD_FEATURES)
-STAGES = [Stage(1, 0.2, 1), Stage(3, 0.05, 1)]
+STAGES = [Stage(0, 0.4, 1, 1.0), Stage(1, 0.2, 1), Stage(3, 0.05, 1), Stage(4, 0.01, 1, 0.8)]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_case_as_if_read_in_stages_is_what_is_read_in_stages(method, cases):
         # kept readings are rounded to half precision
         torch.testing.assert_close(shown.features, read.features, atol=2e-2, rtol=0)
         tokens = torch.tensor(case.tokens).double()
-        depths = torch.tensor(read.depths).double()
+        depths = torch.tensor(read.depths or [4] * len(units)).double()
         assert shown.cost == pytest.approx(float((tokens * depths).sum() / tokens.sum() / 4))
         stopped += int((~read.is_whole).sum())
     assert stopped
@@ -109,10 +109,19 @@ def test_a_stage_that_stops_nothing_loses_nothing_and_costs_everything(method, c
     assert gate_table({"6": found}).row_count == 1
 
 
-def test_stages_are_written_as_four_words():
-    found = _parse_stages(["units:4:3.5:2", "units:0:6:30", "documents:4:2:1"])
-    assert found["units"] == [Stage(0, 6, 30), Stage(4, 3.5, 2)]
+def test_stages_are_written_as_four_words_or_five():
+    found = _parse_stages(["units:4:3.5:2:.95", "units:0:6:30", "documents:4:2:1"])
+    assert found["units"] == [Stage(0, 6, 30), Stage(4, 3.5, 2, 0.95)]
     assert found["documents"] == [Stage(4, 2, 1)]
-    for wrong in ("units:4", "rows:1:2:3", "units:a:1:1", "units:-1:1:1", "units:1:1:0"):
+    for wrong in (
+        "units:4",
+        "rows:1:2:3",
+        "units:a:1:1",
+        "units:-1:1:1",
+        "units:1:1:0",
+        "units:1:1:1:-1",
+        "units:1:1:1:1:1",
+        "isolated:1:1:1:1",
+    ):
         with pytest.raises(BadInput, match="--stage is"):
             _parse_stages([wrong])
