@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
+from tamis.compressors.gate import estimates
 from tamis.compressors.gate.estimates import Gate, Stage
 from tamis.compressors.gate.judge import WindowJudge
 from tamis.compressors.gate.stages import _Group
+from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
 from tamis.compressors.rules import Budget, Rules
@@ -19,7 +22,10 @@ from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.text import Passage
+from tamis.service.batch.execution.pooling import PooledReader
+from tamis.service.engine.deadline import CompressionJob, prepare_job, run_with_deadline
 from tamis.service.engine.engine import Engine, EngineBounds
+from tamis.service.engine.errors import TooLarge
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
@@ -281,8 +287,8 @@ def test_many_windows_are_judged_in_groups(monkeypatch):
 
 
 @contextmanager
-def engine_of(proxy):
-    engine = Engine(lambda: proxy, EngineBounds(batch_tokens=100))
+def engine_of(proxy, **bounds):
+    engine = Engine(lambda: proxy, EngineBounds(batch_tokens=100, **bounds))
     try:
         yield engine, engine.start()
     finally:
@@ -303,6 +309,64 @@ def test_the_service_reads_in_stages_unless_a_request_has_a_deadline(has_deadlin
         engine.release(request)
     assert found.values == pytest.approx(plain.values, abs=FP32)
     assert found.units_read == plain.units_read
+
+
+def job_of(**more):
+    return CompressionJob(
+        question=QUESTION, passages=PASSAGES, budget=Budget(max_tokens=20), rules=Rules(), **more
+    )
+
+
+def test_a_request_that_is_not_read_to_the_end_is_not_late_and_explaining_reads_it():
+    proxy = tiny.proxy()
+    staged, counter = method_of(proxy, [1, 0.0, 1]), proxy.layout.tokenizer
+    found = run_with_deadline(prepare_job(staged, "x", counter, job_of()))
+    assert found.units_read < found.units == len(UNITS)
+    assert not found.is_late
+    explained = run_with_deadline(prepare_job(staged, "x", counter, job_of(always_score=True)))
+    assert explained.units_read == len(UNITS)
+    want = method_of(proxy).scores(QUESTION, PASSAGES, UNITS).values
+    assert explained.result.scores == pytest.approx(want, abs=FP32)
+
+
+def test_a_request_has_its_limit_of_tokens_whatever_stages_leave_out():
+    proxy = tiny.proxy()
+    whole = method_of(proxy).read(QUESTION, PASSAGES, UNITS).tokens_read
+    for most in (whole, whole - 1):
+        with engine_of(proxy, max_request_tokens=most) as (engine, reader):
+            method = method_of(reader, [0, 0.0, 1])
+            request = engine.admit(1000)
+            with request.as_current():
+                if most == whole:
+                    assert method.scores(QUESTION, PASSAGES, UNITS).units_read < len(UNITS)
+                else:
+                    with pytest.raises(TooLarge, match=f"the request has {whole} tokens"):
+                        method.scores(QUESTION, PASSAGES, UNITS)
+            engine.release(request)
+
+
+def test_rows_of_a_batch_are_read_in_stages_as_single_calls_are():
+    proxy = tiny.proxy()
+    method, pooled = method_of(proxy, [1, 0.0, 1]), PooledReader(proxy)
+    shared = method_of(pooled, [1, 0.0, 1])
+    questions = [QUESTION, "Why are the hills green?", "What ripens?"]
+    found = pooled.run_together([partial(shared.scores, q, PASSAGES, UNITS) for q in questions])
+    for question, scores in zip(questions, found, strict=True):
+        want = method.scores(question, PASSAGES, UNITS)
+        assert scores.values == pytest.approx(want.values, abs=FP32)
+        assert scores.units_read == want.units_read < len(UNITS)
+
+
+def test_the_gate_that_ships_is_for_the_probe_that_ships(monkeypatch):
+    reader = tiny.proxy()
+    ships, gate = question_probe(reader), gate_probe(reader, [1, 0.5, 10])
+    monkeypatch.setattr(question_rows, "shipped_probe", lambda *_: ships)
+    monkeypatch.setattr(estimates, "choose_probe", lambda *_: gate)
+    assert QuestionRows(reader, ships).gate
+    assert QuestionRows(reader, question_probe(reader)).gate  # the same weights
+    other = question_probe(reader, seed=1)
+    assert QuestionRows(reader, other).gate is None
+    assert QuestionRows(reader, other, gate=True).gate
 
 
 def test_a_model_that_cannot_pause_is_read_to_the_end():
