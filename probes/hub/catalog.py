@@ -230,6 +230,14 @@ ZOO["smollm2-135m-sharp"] = replace(
     summary="smollm2-135m taught where to look, by adapters of 2 MB that ship with tamis",
 )
 
+ZOO["qwen2.5-coder-0.5b-sharp"] = replace(
+    ZOO["qwen2.5-coder-0.5b"],
+    name="qwen2.5-coder-0.5b-sharp",
+    base="qwen2.5-coder-0.5b",
+    adapters_sha256="73eceac663557601e173aaf25d036398a8ab4b074dc38d4c891b92549ccd5269",
+    summary="qwen2.5-coder-0.5b taught where to look, by adapters of 2 MB that ship with tamis",
+)
+
 
 def stored_entry(entry: ZooEntry) -> ZooEntry:
     """The entry whose files a model uses: its own, or its base's if it is sharpened."""
