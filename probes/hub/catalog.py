@@ -222,21 +222,17 @@ ZOO: dict[str, ZooEntry] = {
     )
 }
 
-ZOO["smollm2-135m-sharp"] = replace(
-    ZOO["smollm2-135m"],
-    name="smollm2-135m-sharp",
-    base="smollm2-135m",
-    adapters_sha256="9115ac44f4e775df184bbd1d396d1c29cbfd65522e70e1c82626e10a9bf50c31",
-    summary="smollm2-135m taught where to look, by adapters of 2 MB that ship with tamis",
-)
-
-ZOO["qwen2.5-coder-0.5b-sharp"] = replace(
-    ZOO["qwen2.5-coder-0.5b"],
-    name="qwen2.5-coder-0.5b-sharp",
-    base="qwen2.5-coder-0.5b",
-    adapters_sha256="73eceac663557601e173aaf25d036398a8ab4b074dc38d4c891b92549ccd5269",
-    summary="qwen2.5-coder-0.5b taught where to look, by adapters of 2 MB that ship with tamis",
-)
+for _base, _sha256 in (
+    ("smollm2-135m", "9115ac44f4e775df184bbd1d396d1c29cbfd65522e70e1c82626e10a9bf50c31"),
+    ("qwen2.5-coder-0.5b", "73eceac663557601e173aaf25d036398a8ab4b074dc38d4c891b92549ccd5269"),
+):
+    ZOO[f"{_base}-sharp"] = replace(
+        ZOO[_base],
+        name=f"{_base}-sharp",
+        base=_base,
+        adapters_sha256=_sha256,
+        summary=f"{_base} taught where to look, by adapters of 2 MB that ship with tamis",
+    )
 
 
 def stored_entry(entry: ZooEntry) -> ZooEntry:
