@@ -61,13 +61,18 @@ class Stage:
     least: int
     floor: float = 0.0
 
-    def choose(self, best: Tensor, settled: Tensor, judged: Tensor) -> Tensor:
+    def choose(
+        self, best: Tensor, settled: Tensor, judged: Tensor, is_isolated: bool = False
+    ) -> Tensor:
         """Which windows go on, `[N]` bool: those that are settled, and the best of those judged.
 
         Args:
             best: the score of each window's best unit, `[N]`.
             settled: windows that go on anyway and count, `[N]` bool. judged: those to choose from.
+            is_isolated: each by its own score, whatever the others have.
         """
+        if is_isolated:
+            return settled | (judged & (best >= self.margin))
         chosen = settled | (judged & (best >= best.max() - self.margin))
         rest = judged & ~chosen
         most = ceil(self.floor * len(best) ** FLOOR_POWER)

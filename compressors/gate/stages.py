@@ -207,9 +207,7 @@ class _Group:
         scores = self.plan.judge.scores(self.features, self.words, self.units)
         parts = torch.split(scores, [len(one) for one in self.known])
         best = torch.stack([part.max() for part in parts])
-        if self.plan.is_isolated:
-            return settled | (judged & (best >= stage.margin))
-        return stage.choose(best, settled, judged)
+        return stage.choose(best, settled, judged, self.plan.is_isolated)
 
 
 def _places(which: Tensor) -> list[int]:

@@ -69,6 +69,10 @@ class CompressionJob:
     language: str = AUTO
     always_score: bool = False
 
+    def deadline_scorer(self, scorer: Scorer) -> DeadlineScorer:
+        """A method as this job uses it."""
+        return DeadlineScorer(reading_everything(scorer) if self.always_score else scorer)
+
 
 @dataclass(frozen=True, slots=True)
 class TimedResult:
@@ -198,7 +202,7 @@ class PreparedJob:
 
     def with_question(self, question: str, scorer: Scorer) -> PreparedJob:
         """The same documents and rules for another question, which has scores of its own."""
-        own = DeadlineScorer(reading_everything(scorer) if self.job.always_score else scorer)
+        own = self.job.deadline_scorer(scorer)
         compressor = copy(self.compressor)
         compressor.scorer = own
         compression = replace(self.compression, question=question, started=time.perf_counter())
@@ -217,7 +221,7 @@ def prepare_job(
     Raises:
         BadInput: and its subclasses, for what cannot be served.
     """
-    deadline_scorer = DeadlineScorer(reading_everything(scorer) if job.always_score else scorer)
+    deadline_scorer = job.deadline_scorer(scorer)
     compressor = Compressor(deadline_scorer, name, counter, orderers)
     given = job.budget
     budget = given if isinstance(given, Budget) else Budget(threshold=ADAPTIVE_THRESHOLD)

@@ -111,12 +111,9 @@ def read_case_in_stages(
         features = _complete(gate, layers, words, depths[window])
         scores = judge.scores(features, words, slice(0, len(window)))
         best = torch.full((len(live),), -torch.inf).scatter_reduce(0, window, scores, "amax")
-        if purpose == "isolated":
-            live = live & (best >= stage.margin)
-        elif stage.depth < card.layers:
-            live = stage.choose(best, torch.zeros_like(live), live)
-        else:
-            live = stage.choose(best, live, ~live)
+        is_last = stage.depth >= card.layers
+        settled, judged = (live, ~live) if is_last else (torch.zeros_like(live), live)
+        live = stage.choose(best, settled, judged, purpose == "isolated")
     depths[live] = card.layers
     depths = depths[window]
     tokens = torch.tensor(case.tokens, dtype=torch.float64)
