@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from tamis.compressors.types import Ranks, Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.text import Passage, Unit
+
+if TYPE_CHECKING:
+    from tamis.probes.model.encoder import VectorSource
 
 MethodKind = Literal["compression", "reranking", "ordering"]
 Needs = Literal["nothing", "proxy", "encoder", "proxy+encoder"]
@@ -75,6 +78,11 @@ class ModelSource(Protocol):
         Raises:
             ProxyMissing: it is not on this machine.
         """
+        ...
+
+    @property
+    def vector_source(self) -> VectorSource | None:
+        """Where the encoder's vectors of known passages may be kept; None for nowhere."""
         ...
 
 
@@ -186,6 +194,15 @@ class Method:
             model: the proxy's name. options: the method's own, as given by the caller.
         """
         return None
+
+    @classmethod
+    def uses_encoder(cls, model: str, options: Mapping[str, Any]) -> bool:
+        """Whether the sentence encoder reads units, where it is installed.
+
+        Args:
+            model, options: as for `layers_needed`.
+        """
+        return cls.info.needs_encoder
 
     @classmethod
     def ships_for(cls, model: str) -> bool:

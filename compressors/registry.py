@@ -12,6 +12,7 @@ from tamis.probes.errors import BadInput
 from tamis.probes.folder_registry import FolderRegistry
 
 if TYPE_CHECKING:
+    from tamis.probes.model.encoder import VectorSource
     from tamis.probes.model.proxy import Proxy
 
 DEFAULT = "question_rows"
@@ -54,6 +55,12 @@ def layers_needed(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) 
     return layers
 
 
+def uses_encoder(name: str, proxy: str | Path = DEFAULT_PROXY, **options: Any) -> bool:
+    """Whether a method lets the sentence encoder read units, where it is installed."""
+    found: bool = method_class(name).uses_encoder(str(proxy), options)
+    return found
+
+
 def ships_for(name: str, proxy: str | Path = DEFAULT_PROXY) -> bool:
     """Whether all that a method has to know of a proxy ships with tamis: its probe, its heads."""
     try:
@@ -70,6 +77,7 @@ class InstalledModels:
         self, proxy: Proxy | Any | str | Path, encoder: Any | str, root: Path | None
     ) -> None:
         self.proxy, self.given_encoder, self.root = proxy, encoder, root
+        self.vector_source: VectorSource | None = None
 
     @property
     def proxy_name(self) -> str:

@@ -10,17 +10,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.terms import cached_words
 from tamis.probes.text import Passage, Unit
 
 
 class Collection:
     """Texts as bags of terms, with what BM25 needs to know about all of them."""
 
-    def __init__(self, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
-        self.bags = [Counter(words(text)) for text in texts]
+    def __init__(self, texts: Iterable[str], k1: float = 1.2, b: float = 0.75) -> None:
+        self._fill(map(cached_words, texts), k1, b)
+
+    @classmethod
+    def of_terms(
+        cls, texts: Iterable[Sequence[str]], k1: float = 1.2, b: float = 0.75
+    ) -> Collection:
+        """A collection of texts whose terms are known."""
+        collection = cls.__new__(cls)
+        collection._fill(texts, k1, b)
+        return collection
+
+    def _fill(self, texts: Iterable[Sequence[str]], k1: float, b: float) -> None:
+        self.bags = [Counter(terms) for terms in texts]
         self.k1, self.b = k1, b
         self.sizes = [sum(bag.values()) for bag in self.bags]
         self.mean_size = max(1.0, sum(self.sizes) / max(1, len(self.sizes)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tamis.compressors.features.bm25 import Collection
 from tamis.compressors.reading.windows import Reading
-from tamis.probes.segmentation.terms import stem, words
+from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
 RANK_WORDS = ("bm25", "covered", "title_covered", "log_tokens")
@@ -72,13 +72,13 @@ def word_shares(question: str, passages: Sequence[Passage]) -> np.ndarray:
     BM25 as a share of what a text of these words alone could reach; the share of the words, weighed
     by their idf among these passages, that title and text cover; the same for the title alone.
     """
-    terms = [stem(word) for word in words(question)]
-    titles = [[stem(word) for word in words(p.title or "")] for p in passages]
+    terms = [stem(word) for word in cached_words(question)]
+    titles = [[stem(word) for word in cached_words(p.title or "")] for p in passages]
     bodies = [
-        [*title, *(stem(word) for word in words(p.text))]
+        [*title, *(stem(word) for word in cached_words(p.text))]
         for title, p in zip(titles, passages, strict=True)
     ]
-    collection = Collection([" ".join(body) for body in bodies])
+    collection = Collection.of_terms(bodies)
     idf = {term: collection.idf(term) for term in terms}
     most = math.fsum(idf[t] * n for t, n in Counter(terms).items()) * (collection.k1 + 1) + _TINY
     whole = math.fsum(idf.values()) + _TINY

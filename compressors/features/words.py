@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.compressors.features.z_scores import z_scores
-from tamis.probes.segmentation.terms import stem, words
+from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
 Features = NDArray[np.float32]
@@ -48,39 +48,40 @@ _MISSING_NEIGHBOUR = -8.0
 
 
 class Lexicon:
-    """The stems of each unit and title of one request, and how rare each stem is in it."""
+    """The terms and stems of each unit and title of a request, and how rare each stem is in it."""
 
     def __init__(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> None:
         self.units = units
-        self.texts = visible_texts(passages, units)
-        self.titles = [passage.title or "" for passage in passages]
-        self.question = frozenset(map(stem, words(question)))
-        self.stems = [frozenset(map(stem, words(text))) for text in self.texts]
-        self.title_stems = [frozenset(map(stem, words(title))) for title in self.titles]
-        with_title = [
+        self.terms = [cached_words(text) for text in visible_texts(passages, units)]
+        self.title_terms = [cached_words(passage.title or "") for passage in passages]
+        self.question = frozenset(map(stem, cached_words(question)))
+        self.stems = [frozenset(map(stem, terms)) for terms in self.terms]
+        self.title_stems = [frozenset(map(stem, terms)) for terms in self.title_terms]
+        self.titled = [
             s | self.title_stems[u.passage] for s, u in zip(self.stems, units, strict=True)
         ]
-        self.titled = with_title
-        self._units_with = Counter(term for terms in with_title for term in terms)
+        units_with = Counter(s for stems in self.titled for s in stems)
+        self._idf = {s: self._idf_of(count) for s, count in units_with.items()}
+        self._idf_of_unknown = self._idf_of(0)
+
+    def _idf_of(self, units_with: int) -> float:
+        return math.log(1 + (len(self.units) - units_with + 0.5) / (units_with + 0.5))
 
     def weight(self, stems: frozenset[str]) -> float:
         """The sum of some stems' idf."""
-        total = len(self.units)
         # fsum: a set of words has another order in every process, and plain sums would differ
-        return math.fsum(
-            math.log(1 + (total - self._units_with[s] + 0.5) / (self._units_with[s] + 0.5))
-            for s in stems
-        )
+        return math.fsum(self._idf.get(s, self._idf_of_unknown) for s in stems)
 
 
 def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
     """Features of the words that each unit shares with the question: `[U, len(WORD_FEATURES)]`."""
-    units, terms = lexicon.units, words(question)
-    bm25 = np.array(Collection(lexicon.texts).score(terms))
-    titled_texts = [
-        f"{lexicon.titles[u.passage]} {text}" for u, text in zip(units, lexicon.texts, strict=True)
-    ]
-    titled = np.array(Collection(titled_texts).score(terms))
+    units, asked = lexicon.units, cached_words(question)
+    bm25 = np.array(Collection.of_terms(lexicon.terms).score(asked))
+    titled_terms = (
+        lexicon.title_terms[u.passage] + terms
+        for u, terms in zip(units, lexicon.terms, strict=True)
+    )
+    titled = np.array(Collection.of_terms(titled_terms).score(asked))
     whole = lexicon.weight(lexicon.question) + 1e-6
     place = np.array([unit.passage for unit in units])
     columns = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tamis.compressors.features.bm25 import Collection, visible_texts, whole_texts
 from tamis.compressors.method import MethodInfo, ScoringMethod, best_unit_scores
 from tamis.compressors.types import Ranks, Scores
-from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.terms import cached_words
 from tamis.probes.text import Passage, Unit
 
 
@@ -18,7 +18,7 @@ class Lexical(ScoringMethod):
 
     def scores(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Scores:
         """BM25 with k1 = 1.2 and b = 0.75; a passage ranks by its best unit."""
-        values = Collection(visible_texts(passages, units)).score(words(question))
+        values = Collection(visible_texts(passages, units)).score(cached_words(question))
         return Scores(tuple(values), best_unit_scores(values, units, len(passages)))
 
     def rank(self, question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> Ranks:
@@ -26,7 +26,7 @@ class Lexical(ScoringMethod):
 
         Whole passages rank better than their best units: .705 and .564 nDCG@10 on SciFact claims.
         """
-        values = Collection(whole_texts(passages)).score(words(question))
+        values = Collection(whole_texts(passages)).score(cached_words(question))
         return Ranks(tuple(values), self.scores(question, passages, units).values)
 
 

@@ -182,6 +182,13 @@ class QuestionRows(TwoStepMethod):
         return unfitted_layers(model, options.get("profile", "auto"))
 
     @classmethod
+    def uses_encoder(cls, model: str, options: Mapping[str, Any]) -> bool:
+        """Whether the sentence encoder reads a part of the units, where it is installed."""
+        if options.get("use_encoder", "auto") is False or options.get("isolated"):
+            return False
+        return _weighs_encoder(_probe_of(model, options))
+
+    @classmethod
     def build(cls, models: ModelSource, options: Mapping[str, Any]) -> Self:
         """The method with its proxy, and with the sentence encoder where it is installed.
 
@@ -192,17 +199,14 @@ class QuestionRows(TwoStepMethod):
                 for it. BadInput: an option is out of range.
         """
         encoder = None
-        probe = _probe_of(models.proxy_name, options)
         layers = cls.layers_needed(models.proxy_name, options)
-        wanted = options.get("use_encoder", "auto")
-        if wanted is not False and _weighs_encoder(probe) and not options.get("isolated"):
+        if cls.uses_encoder(models.proxy_name, options):
             try:
-                encoder = CachedEncoder(models.encoder())
+                encoder = CachedEncoder(models.encoder(), source=models.vector_source)
             except ProxyMissing:
-                if wanted is True:
+                if options.get("use_encoder") is True:
                     raise
-        reader = models.reader(layers)
-        return cls(reader, encoder=encoder, **options)
+        return cls(models.reader(layers), encoder=encoder, **options)
 
     @property
     def reading_key(self) -> str:
@@ -298,6 +302,13 @@ class QuestionRows(TwoStepMethod):
         z, _ = unit_scores(self.probe, texts, first_features(reading, question, texts.lexicon))
         candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
         shown = visible_texts(passages, units)
+        if isinstance(self.encoder, CachedEncoder):
+            texts_of: dict[int, list[str]] = {units[u].passage: [] for u in candidates.tolist()}
+            for unit, text in zip(units, shown, strict=True):
+                if unit.passage in texts_of:
+                    texts_of[unit.passage].append(text)
+            for each in texts_of.values():
+                self.encoder.recall(each)
         vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
         cosines = torch.full((len(units),), torch.nan)
         cosines[candidates] = vectors[1:] @ vectors[0]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from copy import copy
 from heapq import nsmallest
 
-from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.terms import cached_words
 
 _MIN_DUPLICATE_WORDS = 4
 _ROUNDING = 1e-9
@@ -24,7 +24,7 @@ class NearDuplicates:
 
     def __init__(self, texts: Iterable[str], share: float) -> None:
         self._share = share
-        self._words = [frozenset(words(text)) for text in texts]
+        self._words = [frozenset(cached_words(text)) for text in texts]
         self._texts_with = Counter(word for words in self._words for word in words)
         self._kept_by_word: dict[str, set[int]] = defaultdict(set)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
 from tamis.probes.attention.recorder import KVLayer
@@ -31,6 +32,7 @@ from tamis.probes.kv_cache.codec import KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
 from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
+from tamis.probes.kv_cache.unit_vectors import vectors_key
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import Signal, Want
@@ -68,6 +70,10 @@ class PassageSource(Protocol):
 
     def load(self, key: str) -> KVLayers | None:
         """An entry, checked; None if there is none."""
+        ...
+
+    def load_vectors(self, key: str) -> Tensor | None:
+        """The vectors of a passage's units, checked, `[U, D]`; None if there are none."""
         ...
 
 
@@ -173,6 +179,16 @@ class PassageCache:
             if first + len(found) < layers + may_go_on and not has_values(found[-1]):
                 return None
         return found
+
+    def find_vectors(self, encoder: str, texts: Sequence[str]) -> Tensor | None:
+        """The vectors of a passage's units that the source keeps, `[U, D]`; None if it has none.
+
+        Args:
+            encoder: as for `unit_vectors.vectors_key`. texts: of all units of the passage.
+        """
+        return (
+            None if self.source is None else self.source.load_vectors(vectors_key(encoder, texts))
+        )
 
     def _peek(self, key: str, device: str | torch.device) -> KVLayers | None:
         """An entry of any number of layers; nothing is counted."""

@@ -43,7 +43,7 @@ def serialize(
     Args:
         codec: that coded the layers, where they are coded.
     """
-    header = {**metadata, "format": FORMAT, "key": key, "sha256": _ZEROS}
+    header = dict(metadata)
     coded = [layer for layer in layers if isinstance(layer, CodedKVLayer)]
     if coded and codec is not None:
         first = codec.layers.index(coded[0].code)
@@ -52,18 +52,23 @@ def serialize(
         tensors = {_CODED: torch.cat([layer.packed.flatten() for layer in coded]).cpu()}
     else:
         tensors = _to_tensors(layers)
-    data = bytearray(save(tensors, header))
+    return seal(tensors, key, FORMAT, header)
+
+
+def seal(tensors: Mapping[str, Tensor], key: str, form: str, header: Mapping[str, str]) -> bytes:
+    """Tensors as a safetensors file whose header names the key and form, and holds a checksum."""
+    header = {**header, "format": form, "key": key, "sha256": _ZEROS}
+    data = bytearray(save(dict(tensors), header))
     at = data.index(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     data[at : at + len(_ZEROS)] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
 
 
-def deserialize(data: bytes, key: str) -> KVLayers:
-    """An entry from the bytes of its file.
+def check_seal(data: bytes, key: str, form: str) -> None:
+    """Checks every byte of what `seal` wrote.
 
     Raises:
-        BadModelFile: not an entry, damaged, or of another key. CodecMissing: it is whole, and by a
-            codec that is not here.
+        BadModelFile: it is not sealed, damaged, or of another key or form.
     """
     at = data.find(_MARK, 0, _HEADER_BYTES) + len(_MARK)
     if at < len(_MARK):
@@ -75,8 +80,18 @@ def deserialize(data: bytes, key: str) -> KVLayers:
         raise BadModelFile("it is damaged: its SHA-256 is not the one it was written with")
     if f'"key":"{key}"'.encode() not in data[:_HEADER_BYTES]:
         raise BadModelFile("it is whole, and another passage's: its key is not its name")
-    if f'"format":"{FORMAT}"'.encode() not in data[:_HEADER_BYTES]:
+    if f'"format":"{form}"'.encode() not in data[:_HEADER_BYTES]:
         raise BadModelFile("it is whole, and of another version of tamis: delete it")
+
+
+def deserialize(data: bytes, key: str) -> KVLayers:
+    """An entry from the bytes of its file.
+
+    Raises:
+        BadModelFile: not an entry, damaged, or of another key. CodecMissing: it is whole, and by a
+            codec that is not here.
+    """
+    check_seal(data, key, FORMAT)
     try:
         tensors = load(data)
         if _CODED not in tensors:

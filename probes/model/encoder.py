@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Tokenizer
@@ -14,9 +14,9 @@ from torch import Tensor
 from tamis.probes.errors import BadModelFile, ProxyMissing
 from tamis.probes.lru import LruCache
 from tamis.probes.model.bert import Bert, BertShape
-from tamis.probes.model.loading import choose_device, choose_dtype
+from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
-from tamis.probes.tokens import TextTokenizer
+from tamis.probes.tokens import TextTokenizer, shared_tokenizer
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
@@ -51,7 +51,10 @@ class Encoder:
         self.model = model
         self.tokenizer = TextTokenizer(tokenizer, name, owned)
         self._first, self._last = first, last
+        self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
+        self._folder: Path | None = None
+        self._revision: str | None = None
 
     def with_pooling(self, name: str) -> Encoder:
         """The same model with another pooling, a file of `probes/poolings/`.
@@ -60,6 +63,7 @@ class Encoder:
             BadInput: there is no such pooling.
         """
         twin = copy(self)
+        twin._pooling_name = name
         twin._pooling = POOLINGS.load(name)()
         return twin
 
@@ -85,12 +89,25 @@ class Encoder:
         kind = choose_dtype(dtype, where)
         try:
             model = Bert.from_folder(folder, kind, where)
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = shared_tokenizer(folder / "tokenizer.json")
         except BadModelFile:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             raise BadModelFile(f"{folder} cannot be loaded as an encoder: {error}") from error
-        return cls(model, tokenizer, folder.name, owned=True)
+        encoder = cls(model, tokenizer, folder.name, owned=True)
+        encoder._folder = folder
+        return encoder
+
+    @property
+    def identity(self) -> str | None:
+        """What its vectors depend on, weights and pooling; None where it was not loaded from files.
+
+        Raises:
+            BadModelFile: its files are gone.
+        """
+        if self._revision is None and self._folder is not None:
+            self._revision = folder_revision(self._folder)
+        return None if self._revision is None else f"{self._revision} {self._pooling_name}"
 
     @property
     def dimensions(self) -> int:
@@ -157,6 +174,14 @@ def _size(shape: BertShape) -> tuple[int, int]:
     return shape.layers, shape.heads
 
 
+class VectorSource(Protocol):
+    """Where vectors may be found that were kept, such as a cache of passages."""
+
+    def find_vectors(self, encoder: str, texts: Sequence[str]) -> Tensor | None:
+        """The vectors of all units of a passage, `[U, D]`; None where they are not kept."""
+        ...
+
+
 class CachedEncoder:
     """An encoder that encodes a text once, because passages come again and again.
 
@@ -164,10 +189,27 @@ class CachedEncoder:
         repeats: how many texts did not have to be encoded.
     """
 
-    def __init__(self, encoder: Any, max_bytes: int = VECTOR_BYTES) -> None:
-        """`max_bytes` bounds the texts and vectors that are kept; the least recently used go."""
-        self.encoder, self.repeats = encoder, 0
+    def __init__(
+        self, encoder: Any, max_bytes: int = VECTOR_BYTES, source: VectorSource | None = None
+    ) -> None:
+        """An encoder over another one.
+
+        Args:
+            max_bytes: of the texts and vectors that are kept; the least recently used go.
+            source: where `recall` looks.
+        """
+        self.encoder, self.source, self.repeats = encoder, source, 0
         self._vectors: LruCache[Tensor] = LruCache(max_bytes)
+
+    def recall(self, texts: Sequence[str]) -> None:
+        """Takes the vectors of all units of a passage from the source, if it keeps them."""
+        identity = getattr(self.encoder, "identity", None) if self.source else None
+        if identity is None or all(self._vectors.peek(text) is not None for text in texts):
+            return
+        assert self.source is not None
+        if (kept := self.source.find_vectors(identity, texts)) is not None:
+            for text, vector in zip(texts, kept, strict=True):
+                self._put(text, vector)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Vectors in the order of the texts, `[N, D]`."""
@@ -178,8 +220,11 @@ class CachedEncoder:
             return torch.as_tensor(self.encoder.encode([]))
         for text, vector in zip(new, self.encoder.encode(new) if new else (), strict=True):
             found[text] = vector
-            self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
+            self._put(text, vector)
         return torch.stack([vector for text in texts if (vector := found[text]) is not None])
+
+    def _put(self, text: str, vector: Tensor) -> None:
+        self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 
 from tamis.probes.interruption import check_interruption
+from tamis.probes.lru import LruCache
 
 _WORD = re.compile(r"[^\W_]+")
 # Han, kana, Thai, Lao, Khmer, Myanmar: written without spaces between words
@@ -25,6 +27,9 @@ _UNWRITTEN = re.compile(
 )
 _WORDS_BETWEEN_CHECKS = 4096
 _PIECE_CHARS = 256
+_CACHED_CHARS = 1 << 21
+_CACHED_STEMS = 1 << 15
+_cached: LruCache[tuple[str, ...]] = LruCache(_CACHED_CHARS)
 _SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 
 
@@ -45,6 +50,11 @@ def words(text: str) -> list[str]:
             check_interruption()
         terms.extend(_terms(match.group()))
     return terms
+
+
+def cached_words(text: str) -> tuple[str, ...]:
+    """`words` of a text that is asked for several times in a request, and comes again in others."""
+    return _cached.get(text, lambda: tuple(map(sys.intern, words(text))), lambda _: len(text))
 
 
 def _compose(text: str) -> str:
@@ -97,6 +107,7 @@ def _terms(word: str) -> list[str]:
     return terms + ([word[at:]] if at < len(word) else [])
 
 
+@lru_cache(_CACHED_STEMS)
 def stem(word: str) -> str:
     """A word without its most common English endings, so that `acted` matches `acting`."""
     for ending in ("ies", "ing", "ed", "es", "s", "ly"):

@@ -1,36 +1,42 @@
 """Chunks of an index kept as the default method reads them: `tamis index build --keep-kv`.
 
 chunk ─ units ─ windows ─► keys and values, thin ─► kv.bin            while an index is built
-question ─ search ─ chunks ─ the same windows ─► found by cache key     while it is asked
+          └──── encoder ─► vectors of units ───────► kv.bin
+question ─ search ─ chunks ─ the same windows, units ─► found by key     while it is asked
 
 Nothing of this depends on a question. A window is found by a hash of everything that its keys and
-values depend on (model, revision, template, storage, tokens); if anything differs, it is not found,
-and the chunk is read.
+values depend on (model, revision, template, storage, tokens), and the vectors of a chunk's units by
+a hash of encoder and texts; if anything differs, they are not found, and the chunk is read.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from tamis.compressors.features.bm25 import visible_texts
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
-from tamis.compressors.registry import DEFAULT, layers_needed
+from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER, layers_needed, uses_encoder
 from tamis.probes.attention.recorder import KVLayer
-from tamis.probes.errors import BadIndex
+from tamis.probes.errors import BadIndex, ProxyMissing
 from tamis.probes.hub import zoo
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.kv_cache.codec import shipped_codec
 from tamis.probes.kv_cache.serialization import serialize
 from tamis.probes.kv_cache.storage import Storage, storage_identity, store_layers
+from tamis.probes.kv_cache.unit_vectors import serialize_vectors, vectors_key
+from tamis.probes.model.encoder import Encoder
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage
+from tamis.probes.text import Passage, Unit
 from tamis.retrieval.index.kept_passages import KeptPassages
-from tamis.retrieval.index.models import QuestionModels
+from tamis.retrieval.index.models import QuestionModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.kept_windows import KeptWindow
 from tamis.retrieval.storage.manifest import IndexSettings
@@ -48,31 +54,52 @@ class ChunkKeeper:
 
     Args:
         layers: that readings use. language: of the chunks, which decides where units end.
+        encoder: whose vectors of units are kept, too; None for none.
     """
 
-    def __init__(self, proxy: Proxy, layers: int, language: str) -> None:
-        self.proxy, self.layers, self.language = proxy, layers, language
+    def __init__(
+        self, proxy: Proxy, layers: int, language: str, encoder: Encoder | None = None
+    ) -> None:
+        self.proxy, self.layers, self.language, self.encoder = proxy, layers, language, encoder
         self._reader = CachedReader(proxy, PassageCache(1, storage=STORAGE))
 
     def keep_chunks(
         self, texts: Sequence[str], titles: Sequence[str | None]
     ) -> Iterator[list[KeptWindow]]:
-        """The kept windows of each text under its title line, in order."""
+        """What is kept of each text under its title line, in order: windows, vectors of units."""
         passages = [Passage(text, title=title) for text, title in zip(texts, titles, strict=True)]
         units = units_of(passages, self.language)
         windows = split_windows(self.proxy.layout, passages, units, WINDOW_TOKENS)
         prompts = [Prompt(window.tokens, QuestionTokens((), 0)) for window in windows]
+        vectors = self._keep_vectors(visible_texts(passages, units), units, len(passages))
         kept: list[KeptWindow] = []
         at = 0
         for window, data in zip(windows, self._keep(prompts), strict=True):
             while at < window.passage:
-                yield kept
+                yield [*kept, *next(vectors)]
                 kept, at = [], at + 1
             if data is not None:
                 kept.append(data)
         while at < len(passages):
-            yield kept
+            yield [*kept, *next(vectors)]
             kept, at = [], at + 1
+
+    def _keep_vectors(
+        self, texts: Sequence[str], units: Sequence[Unit], passages: int
+    ) -> Iterator[list[KeptWindow]]:
+        """The entry with the vectors of each passage's units; none without an encoder or units."""
+        identity = self.encoder.identity if self.encoder else None
+        if self.encoder is None or identity is None:
+            yield from ([] for _ in range(passages))
+            return
+        vectors = self.encoder.encode(texts)
+        starts = [bisect_left(units, p, key=lambda unit: unit.passage) for p in range(passages + 1)]
+        for start, stop in pairwise(starts):
+            if start == stop:
+                yield []
+                continue
+            key = vectors_key(identity, texts[start:stop])
+            yield [(key, serialize_vectors(key, vectors[start:stop], identity))]
 
     def _keep(self, prompts: Sequence[Prompt]) -> Iterator[KeptWindow | None]:
         """The entry of each prompt's passage; None for one without tokens."""
@@ -105,15 +132,26 @@ def reading_settings(language: str, root: Path | None = None) -> dict[str, Any]:
         "template": proxy.layout.template.name,
         "layers": layers or proxy.card.layers,
         "storage": storage_identity(STORAGE, shipped_codec(proxy.card)),
+        "encoder": _installed_encoder(model, root),
     }
+
+
+def _installed_encoder(model: str, root: Path | None) -> str | None:
+    """The identity of the encoder that readings of a model use; None where none is installed."""
+    if not uses_encoder(DEFAULT, model):
+        return None
+    try:
+        return load_encoder(DEFAULT_ENCODER, root).identity
+    except ProxyMissing:
+        return None
 
 
 def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeeper:
     """The keeper of an index that keeps chunks.
 
     Raises:
-        ProxyMissing: its model is not on this machine. BadIndex: it is another revision there, or
-            this tamis keeps chunks otherwise.
+        ProxyMissing: its model or encoder is not on this machine. BadIndex: it is another revision
+            there, or this tamis keeps chunks otherwise.
     """
     kv = settings.kv or {}
     proxy = zoo.load_proxy(kv["model"], layers=kv["layers"], root=root)
@@ -128,7 +166,15 @@ def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeepe
             f"the index keeps chunks as {kv['storage']} and this tamis as "
             f"{storage}; build the index again with --overwrite"
         )
-    return ChunkKeeper(proxy, kv["layers"], settings.language)
+    encoder = None
+    if (identity := kv.get("encoder")) is not None:
+        encoder = load_encoder(DEFAULT_ENCODER, root)
+        if encoder.identity != identity:
+            raise BadIndex(
+                f"the index keeps vectors of {DEFAULT_ENCODER} at {identity} and here it is at "
+                f"{encoder.identity}; build the index again with --overwrite"
+            )
+    return ChunkKeeper(proxy, kv["layers"], settings.language, encoder)
 
 
 def cache_of(index: CorpusIndex) -> PassageCache | None:

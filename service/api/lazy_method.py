@@ -41,7 +41,7 @@ class PooledModels(InstalledModels):
         self, proxy: Any, encoder: Any, root: Path | None, cache: PassageCache | None
     ) -> None:
         super().__init__(proxy, encoder, root)
-        self.cache = cache
+        self.cache = self.vector_source = cache
 
     def reader(self, layers: int | None) -> Any:
         """A proxy of at least so many layers; passages in the cache are not read again."""

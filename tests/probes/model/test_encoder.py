@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from tamis.probes.errors import BadInput, BadModelFile, ProxyMissing
-from tamis.probes.model.encoder import Encoder
+from tamis.probes.model.encoder import CachedEncoder, Encoder
 from tamis.probes.pooling import POOLINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -188,6 +191,57 @@ def test_ditto_by_hand():
 def test_an_unknown_pooling_is_refused_with_those_there_are(encoder):
     with pytest.raises(BadInput, match="all_layers, ditto, last, mean, weighted_mean"):
         encoder.with_pooling("best")
+
+
+class OnePassage:
+    """A source that keeps one passage's vectors, as the first encoder of that identity had them."""
+
+    def __init__(self, encoder: Encoder, texts: list[str]) -> None:
+        self.known = (encoder.identity, texts)
+        self.vectors = encoder.encode(texts)
+
+    def find_vectors(self, encoder, texts):
+        return self.vectors if (encoder, texts) == self.known else None
+
+
+def count_encoded(encoder, monkeypatch) -> list[str]:
+    encoded: list[str] = []
+    monkeypatch.setattr(
+        encoder, "encode", lambda texts: encoded.extend(texts) or Encoder.encode(encoder, texts)
+    )
+    return encoded
+
+
+def test_a_passage_whose_vectors_are_kept_is_not_encoded(folder, monkeypatch):
+    encoder = Encoder.from_folder(folder, device="cpu", dtype="fp32")
+    source = OnePassage(encoder, TEXTS[:3])
+    encoded = count_encoded(encoder, monkeypatch)
+    cached = CachedEncoder(encoder, source=source)
+    cached.recall(TEXTS[:3])
+    cached.recall(TEXTS[3:5])  # not kept
+    vectors = cached.encode(TEXTS[:5])
+    assert encoded == TEXTS[3:5]
+    assert torch.equal(vectors[:3], source.vectors)
+
+
+def test_vectors_of_another_pooling_or_other_weights_are_not_recalled(
+    folder, tmp_path, monkeypatch
+):
+    encoder = Encoder.from_folder(folder, device="cpu", dtype="fp32")
+    source = OnePassage(encoder, TEXTS[:3])
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    weights = load_file(copied / "model.safetensors")
+    save_file({n: w + 1 for n, w in weights.items()}, copied / "model.safetensors")
+    for other in (
+        encoder.with_pooling("last"),
+        Encoder.from_folder(copied, device="cpu", dtype="fp32"),
+        Encoder(encoder.model, Tokenizer.from_file(str(folder / "tokenizer.json"))),
+    ):
+        encoded = count_encoded(other, monkeypatch)
+        cached = CachedEncoder(other, source=source)
+        cached.recall(TEXTS[:3])
+        cached.encode(TEXTS[:3])
+        assert encoded == TEXTS[:3]
 
 
 @pytest.mark.model

@@ -5,8 +5,10 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tamis.probes.segmentation.terms import words
+from tamis.probes.segmentation.terms import cached_words, words
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,19 @@ def test_one_word_has_one_term_however_it_is_encoded(form):
 )
 def test_words_without_marks_are_runs_of_letters_and_digits(text, terms):
     assert words(text) == terms
+
+
+_LETTERS = st.text(
+    st.characters(codec="utf-8") | st.sampled_from("eéE\u0301\u0307İ\u0591א ا\u064bоО\u0300かが語ภ")
+)
+
+
+@settings(max_examples=300)
+@given(_LETTERS, _LETTERS)
+def test_the_terms_of_a_titled_text_are_those_of_title_and_text(title, text):
+    assert words(f"{title} {text}") == [*cached_words(title), *cached_words(text)]
+
+
+def test_a_text_has_the_same_terms_the_second_time():
+    text = "Crème brûlée, twice over: 日本語"
+    assert cached_words(text) == cached_words(text) == tuple(words(text))

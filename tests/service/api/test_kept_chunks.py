@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tamis.compressors.reading.windows import read_windows, split_windows
 from tamis.probes.errors import BadIndex
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
+from tamis.probes.model.encoder import Encoder
 from tamis.probes.prompt import Prompt
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
@@ -21,7 +23,9 @@ from tamis.retrieval.index.store import CorpusIndex
 from tamis.retrieval.storage.chunks import CorpusDocument
 from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.verification import find_faults
-from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper
+from tamis.service.api.ask_context import ask_context
+from tamis.service.api.index import index_settings
+from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, load_keeper
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.service.cli.cli_kit import tamis
@@ -127,17 +131,22 @@ def test_a_damaged_byte_is_named_and_never_asked(home, models):
         read_chunks(CorpusIndex.open(home), models)
 
 
-@pytest.mark.model
-@pytest.mark.usefixtures("proxy_folder")
-def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
-    rows = tmp_path / "rows.jsonl"
+def write_corpus(folder: Path) -> Path:
+    rows = folder / "rows.jsonl"
     filler = "Nothing of note happened that year. People went about their work as before. "
     texts = {
         "harbour": filler * 3 + "The old harbour of Malo was closed in 1907. " + filler,
         "bread": "Bread was cheap then. A loaf cost two pennies. " + filler * 4,
+        "empty": " ",
     }
     rows.write_text("\n".join(json.dumps({"id": i, "text": t}) for i, t in texts.items()))
-    answers = {}
+    return rows
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
+    rows, answers = write_corpus(tmp_path), {}
     for kind, extra in {"cold": (), "warm": ("--keep-kv",)}.items():
         home = tmp_path / kind
         built = tamis("index", "build", rows, "-o", home, "--chunk-chars", 300, *extra)
@@ -152,3 +161,48 @@ def test_an_index_built_to_keep_its_chunks_answers_warm_and_alike(tmp_path):
     cold, warm = (answers[kind]["usage"] for kind in ("cold", "warm"))
     assert cold["cached_tokens"] == 0
     assert warm["cached_tokens"] + warm["read_tokens"] == cold["read_tokens"]
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder", "encoder_folder")
+def test_the_encoder_reads_no_unit_of_a_kept_chunk(tmp_path, monkeypatch):
+    encoded: list[str] = []
+    encode = Encoder.encode
+
+    def record(encoder, texts, *rest):
+        encoded.extend(texts)
+        return encode(encoder, texts, *rest)
+
+    rows = write_corpus(tmp_path)
+    question = "When was the old harbour of Malo closed?"
+    answers = {}
+    for kind, extra in {"cold": (), "warm": ("--keep-kv",)}.items():
+        home = tmp_path / kind
+        built = tamis("index", "build", rows, "-o", home, "--chunk-chars", 300, *extra)
+        assert built.exit_code == 0, built.output
+        with open_writer(home) as writer:  # merging reads nothing and keeps what was kept
+            writer.compact()
+        encoded.clear()
+        monkeypatch.setattr(Encoder, "encode", record)
+        answer = ask_context(home, question, max_tokens=40, gate=False)
+        answers[kind] = (answer, list(encoded))
+        monkeypatch.setattr(Encoder, "encode", encode)
+    (cold, read_cold), (warm, read_warm) = answers["cold"], answers["warm"]
+    assert read_warm == [question]
+    assert set(read_cold) > {question}
+    assert [c.text for c in warm.citations] == [c.text for c in cold.citations]
+    assert find_faults(tmp_path / "warm") == []
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("proxy_folder")
+def test_an_index_made_without_an_encoder_is_added_to_without_one(tmp_path, encoder_folder):
+    settings = index_settings(keep_kv=True)
+    assert settings.kv is not None
+    assert settings.kv["encoder"] == Encoder.from_folder(encoder_folder).identity
+    assert load_keeper(settings).encoder is not None
+    without = {name: value for name, value in settings.kv.items() if name != "encoder"}
+    for older in (without, {**without, "encoder": None}):  # made by an earlier version, or here
+        assert load_keeper(replace(settings, kv=older)).encoder is None
+    with pytest.raises(BadIndex, match=r"vectors of minilm-l6 at other .*--overwrite"):
+        load_keeper(replace(settings, kv={**settings.kv, "encoder": "other mean"}))
