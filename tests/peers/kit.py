@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.evidence.result_file import ResultFile
+from tamis.service.datasets.result_file import ResultFile
 from tamis.service.evaluation.peers.cases import load_peer_cases
 from tamis.service.evaluation.peers.registry import PEERS_FOLDER, PeerRegistry
 from tamis.service.evaluation.peers.run import PeerRunSettings

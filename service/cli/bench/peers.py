@@ -23,7 +23,7 @@ from tamis.service.cli.options.target_files import check_images
 
 if TYPE_CHECKING:
     from tamis.probes.tokens import TextTokenizer
-    from tamis.service.evaluation.evidence.result_file import ResultFile
+    from tamis.service.datasets.result_file import ResultFile
     from tamis.service.evaluation.peers.cases import PeerCase
     from tamis.service.evaluation.peers.registry import Peer, PeerRegistry
     from tamis.service.evaluation.peers.run import PeerRunSettings
@@ -153,7 +153,7 @@ def _choose_peers(
 
 def _open_results(out: Path | None, settings: Mapping[str, Any]) -> ResultFile:
     """The result rows; by default in a file for these settings, so that a run resumes."""
-    from tamis.service.evaluation.evidence.result_file import ResultFile
+    from tamis.service.datasets.result_file import ResultFile
 
     made = dict(settings) | {"tamis": version("tamis")}
     if out is None:

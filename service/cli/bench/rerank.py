@@ -77,7 +77,7 @@ def rerank(
     """Rerank candidates: nDCG@10 and recall@10 beside the first stage and MiniLM."""
     from tamis.service.api.rerank import reranker
     from tamis.service.datasets.qrels import load_corpus, load_queries
-    from tamis.service.evaluation.evidence.result_file import ResultFile
+    from tamis.service.datasets.result_file import ResultFile
     from tamis.service.evaluation.ranking import rerank as bench
 
     check_targets(out)

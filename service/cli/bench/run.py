@@ -42,8 +42,8 @@ def run_records(
     Example: tamis bench run dev.jsonl.gz --method lexical --keep 0.1 --out results.jsonl
     """
     from tamis.service.api.compress import compressor, counter_of
+    from tamis.service.datasets.result_file import ResultFile
     from tamis.service.evaluation.evidence import run as bench
-    from tamis.service.evaluation.evidence.result_file import ResultFile
 
     check_targets(out, gold_out)
     settings = bench.RunSettings(keep, method, distractors, seed, proxy, language)

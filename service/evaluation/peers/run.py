@@ -17,7 +17,7 @@ from typing import Any
 
 from tamis.probes.errors import BadInput
 from tamis.probes.tokens import TextTokenizer
-from tamis.service.evaluation.evidence.result_file import ResultFile
+from tamis.service.datasets.result_file import ResultFile
 from tamis.service.evaluation.peers.cases import PeerCase
 from tamis.service.evaluation.peers.process import PeerProcess
 from tamis.service.evaluation.peers.registry import Peer, PeerFailed, PeerRegistry

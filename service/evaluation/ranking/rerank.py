@@ -34,8 +34,8 @@ from tamis.service.datasets.qrels import JudgedQuery
 from tamis.service.datasets.ranking_metrics import ndcg, recall
 from tamis.service.datasets.record_files import file_sha256
 from tamis.service.datasets.records import read_jsonl
+from tamis.service.datasets.result_file import ResultFile, ResultRow
 from tamis.service.datasets.statistics import paired_bootstrap
-from tamis.service.evaluation.evidence.result_file import ResultFile, ResultRow
 from tamis.service.files.json_values import replace_non_finite
 
 CONFIDENCE = 0.9

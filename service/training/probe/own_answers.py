@@ -32,6 +32,7 @@ from tamis.service.datasets.records import (
     load_records,
     record_id,
 )
+from tamis.service.datasets.result_file import ResultFile
 from tamis.service.training.heads.masked_answers import (
     Sentences,
     check_masks,
@@ -48,6 +49,7 @@ LEAST_QUESTIONS = 10
 """With gold, that a probe is fitted on."""
 GOLD_SHARE = 0.5
 """Of the best effect: sentences above it are gold."""
+_LABELLED_FROM = "labelled_from"
 
 
 def sentence_effects(kept: Tensor, logits: Tensor, ridge: float = RIDGE) -> Tensor:
@@ -111,20 +113,21 @@ def label_file(
             question. tokens: of a record's text that are read, whole sentences from its beginning.
 
     Raises:
-        BadInput: too few masks or tokens, or a file that holds something else.
+        BadInput: too few masks or tokens, or a file that holds something else or other labels.
     """
     check_masks(masks, tokens)
-    maker = f"{reader.card.name} {reader.card.revision} masks {masks} tokens {tokens}"
-    done = _read_labels(labels, maker)
-    with labels.open("a", encoding="utf-8") as out:
-        for number, record in enumerate(records, 1):
-            if (key := _key(record)) not in done:
-                found = label_record(reader, record, masks, tokens)
-                done[key] = found | {"labelled_by": maker, "labelled_from": key}
-                out.write(json.dumps(done[key], ensure_ascii=False) + "\n")
-                out.flush()
-            report("answers", number, len(records))
-    return sum(any(doc["gold"] for doc in row["docs"]) for row in done.values())
+    if labels.suffix in (".gz", ".xz"):
+        raise BadInput(
+            f"{labels} would be packed, and labels are added line by line; name a .jsonl"
+        )
+    card = reader.card
+    settings = {"model": card.name, "revision": card.revision, "masks": masks, "tokens": tokens}
+    results = ResultFile(labels, settings, _LABELLED_FROM, "--labels")
+    for number, record in enumerate(records, 1):
+        if (key := _key(record)) not in results.done_keys:
+            results.append(label_record(reader, record, masks, tokens) | {_LABELLED_FROM: key})
+        report("answers", number, len(records))
+    return sum(any(doc["gold"] for doc in row["docs"]) for row in load_records(labels))
 
 
 def label_record(reader: Any, record: Record, masks: int, tokens: int) -> Record:
@@ -159,39 +162,6 @@ def _labelled_documents(
                 "sents": [list(sentences.places[s][1:]) for s in mine],
                 "gold": [i for i, s in enumerate(mine) if s in gold],
             }
-
-
-def _read_labels(labels: Path, maker: str) -> dict[str, Record]:
-    """The labelled records of a file, by what they were labelled from; a torn last line goes.
-
-    Raises:
-        BadInput: the file holds something else, or labels of another run.
-    """
-    if labels.suffix in (".gz", ".xz"):
-        raise BadInput(
-            f"{labels} would be packed, and labels are added line by line; name a .jsonl"
-        )
-    if not labels.exists():
-        return {}
-    lines = labels.read_bytes().split(b"\n")
-    found = {}
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            row = json.loads(line)
-            by, key = row["labelled_by"], row["labelled_from"]
-        except (ValueError, LookupError, TypeError):
-            by = key = None
-        if by != maker:
-            raise BadInput(
-                f"{labels}, line {number}: no label by {maker!r} but by {by!r:.80}; name another "
-                "file with --labels, or delete it"
-            )
-        found[key] = row
-    if lines[-1]:  # a run was stopped while it wrote a line
-        if not found:
-            raise BadInput(f"{labels} holds no labels; name another file with --labels")
-        labels.write_bytes(b"\n".join(lines[:-1]) + b"\n")
-    return found
 
 
 def _key(record: Mapping[str, Any]) -> str:

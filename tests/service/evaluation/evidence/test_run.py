@@ -14,8 +14,8 @@ from tamis.probes.tokens import TextTokenizer
 from tamis.service.cli.bench.app import app
 from tamis.service.cli.bench.evidence import usual_methods
 from tamis.service.cli.options.bench_options import RECORDS
+from tamis.service.datasets.result_file import ResultFile
 from tamis.service.evaluation.evidence import run as bench
-from tamis.service.evaluation.evidence.result_file import ResultFile
 from tests.service.cli.cli_kit import tamis as run
 from tests.service.evaluation.records import counting_folder, doc, people, read, record, write
 

@@ -105,7 +105,7 @@ def test_labels_of_another_run_are_not_mixed_in(tmp_path):
     rows = [record("r", "Who?", doc("Ann ran.", "Bob sat."))]
     labels = tmp_path / "labels.jsonl"
     label_file(kit.proxy(), rows, labels, masks=4, tokens=60, report=nothing)
-    with pytest.raises(BadInput, match="name another file with --labels"):
+    with pytest.raises(BadInput, match="name another --labels"):
         label_file(kit.proxy(), rows, labels, masks=5, tokens=60, report=nothing)
 
 

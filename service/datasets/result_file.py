@@ -24,17 +24,19 @@ class ResultFile:
         done_keys: the keys that have a line. failed: how many of the lines are errors.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], key: str = "id") -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], key: str = "id", option: str = "--out"
+    ) -> None:
         """Opens a new file, or one of the same settings; an incomplete last line is removed.
 
         Args:
-            key: the field that identifies a line.
+            key: the field that identifies a line. option: that names the file, for messages.
 
         Raises:
             BadInput: a file of other settings, a file without results, a device, or no such folder.
         """
         self.path, self._settings_path = path, path.with_name(f"{path.name}.meta.json")
-        self.key = key
+        self.key, self._option = key, option
         self.done_keys: set[str] = set()
         self.failed = 0
         try:
@@ -64,7 +66,7 @@ class ResultFile:
             self.path.touch()
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        way_out = "name another --out, or delete both files"
+        way_out = f"name another {self._option}, or delete both files"
         if not self._settings_path.is_file():
             name = self._settings_path.name
             raise BadInput(f"{self.path} is not empty and {name} is not beside it; {way_out}")
@@ -91,7 +93,7 @@ class ResultFile:
                 self._count_row({**row, self.key: str(row[self.key])})
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(
-                    f"{self.path}, line {number} is no result; name another --out"
+                    f"{self.path}, line {number} is no result; name another {self._option}"
                 ) from error
 
     def _count_row(self, row: ResultRow) -> None:
