@@ -16,6 +16,7 @@ from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
 RANK_WORDS = ("bm25", "covered", "title_covered", "log_tokens")
+_LONG_TOKENS = (120, 320)
 _TINY = 1e-9
 
 
@@ -34,6 +35,19 @@ def rank_features(
     length = torch.zeros(len(passages)).index_add(0, place, tokens).log1p()
     shares = torch.from_numpy(word_shares(question, passages))
     return torch.cat([whole, best, shares, length[:, None]], 1)
+
+
+def long_share(features: Tensor) -> float:
+    """How far documents are as long as abstracts, not as short as paragraphs: from 0 to 1.
+
+    By the mean number of tokens of one request's documents, on a log scale from 120 to 320.
+
+    Args:
+        features: of all documents of a request, `[P, F]`.
+    """
+    tokens = float(features[:, -1].expm1().mean())
+    low, high = (math.log(limit) for limit in _LONG_TOKENS)
+    return min(1.0, max(0.0, (math.log(max(tokens, 1.0)) - low) / (high - low)))
 
 
 def first_word_column(layers: int, heads: int) -> int:

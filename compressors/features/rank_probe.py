@@ -1,7 +1,8 @@
 """Ranks whole documents by the attention of the question's rows, their words and their best unit.
 
 Attention to the whole document and to its best unit, head by head, and the document's words are
-weighed by a linear probe, fitted listwise over the documents of a query. The unit scores of
+weighed by a linear probe, fitted listwise over the documents of a query; a second set of weights
+comes in as documents become as long as abstracts. The unit scores of
 `question_rows` are added with weights that were chosen, not fitted: the first step's evidence,
 summed over all units, and the log odds of the best unit after the second step, which finds
 documents that the question does not name.
@@ -18,7 +19,12 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.log_odds import log_odds
-from tamis.compressors.features.rank_features import RANK_WORDS, first_word_column, rank_features
+from tamis.compressors.features.rank_features import (
+    RANK_WORDS,
+    first_word_column,
+    long_share,
+    rank_features,
+)
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -26,6 +32,8 @@ from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
 
+LONG = "long_document"
+"""The weights that a probe adds for long documents, where it has them."""
 _MIN_PROBABILITY = 1e-9
 
 
@@ -107,9 +115,15 @@ def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -
 
 
 def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> Tensor:
-    """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`."""
+    """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`.
+
+    Where the documents are long, other heads count: `long_document` weighs them as far as they are.
+    """
     width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
-    return features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
+    scores = features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
+    if LONG in probe.weights:
+        scores = scores + long_share(features) * (features @ probe.weight(LONG, (width,)))
+    return scores
 
 
 def document_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:
