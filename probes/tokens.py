@@ -7,10 +7,8 @@ proxy, the *budget's* determines how many tokens the caller pays for. Both are `
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -26,8 +24,6 @@ _FEW_CHARS = 4096
 millisecond: starting the tokenizer's threads takes as long while the cores are busy."""
 _PORTION_TEXTS = 4096
 """So many texts are encoded at a time."""
-_SHARED_TOKENIZERS = 4
-_parsing = threading.Lock()
 
 
 def replace_surrogates(text: str) -> str:
@@ -53,37 +49,6 @@ class TokenizedText:
         return len(self.ids)
 
 
-def shared_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer of a file, for plain text; parsed once, as long as the file stays as it is.
-
-    Raises:
-        OSError: there is no such file. Exception: it is no tokenizer.
-    """
-    status = file.stat()
-    with _parsing:
-        return _parse_tokenizer(str(file), status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-@lru_cache(_SHARED_TOKENIZERS)
-def _parse_tokenizer(file: str, *state: int) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(file)
-    _encode_plain_text(tokenizer)
-    return tokenizer
-
-
-def _encode_plain_text(tokenizer: Tokenizer) -> None:
-    """Without padding, truncation and special tokens.
-
-    One that is so already is not touched: a thread may be encoding with it.
-    """
-    if tokenizer.padding is not None:
-        tokenizer.no_padding()
-    if tokenizer.truncation is not None:
-        tokenizer.no_truncation()
-    if not tokenizer.encode_special_tokens:
-        tokenizer.encode_special_tokens = True
-
-
 class TextTokenizer:
     """A tokenizer without special tokens: `<|im_end|>` in a document is ordinary text.
 
@@ -96,7 +61,9 @@ class TextTokenizer:
     def __init__(self, tokenizer: Tokenizer, name: str, owned: bool = False) -> None:
         """Wraps a copy of the tokenizer or, if `owned`, the tokenizer itself, which is modified."""
         plain = tokenizer if owned else Tokenizer.from_str(tokenizer.to_str())
-        _encode_plain_text(plain)
+        plain.no_padding()
+        plain.no_truncation()
+        plain.encode_special_tokens = True
         self._plain = plain
         self.name = name
 
@@ -110,7 +77,7 @@ class TextTokenizer:
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return cls(shared_tokenizer(file), name or str(path), owned=True)
+            return cls(Tokenizer.from_file(str(file)), name or str(path), owned=True)
         except Exception as error:  # the Rust side raises a bare Exception for any bad file
             raise UnknownTokenizer(
                 f"{file} cannot be read as a tokenizer ({error}); "

@@ -37,17 +37,22 @@ def rank_features(
     return torch.cat([whole, best, shares, length[:, None]], 1)
 
 
-def long_share(features: Tensor) -> float:
+def long_share(tokens: Tensor) -> float:
     """How far documents are as long as abstracts, not as short as paragraphs: from 0 to 1.
 
-    By the mean number of tokens of one request's documents, on a log scale from 120 to 320.
+    By the mean of their numbers of tokens, on a log scale from 120 to 320.
 
     Args:
-        features: of all documents of a request, `[P, F]`.
+        tokens: of all documents of a request, `[P]`.
     """
-    tokens = float(features[:, -1].expm1().mean())
     low, high = (math.log(limit) for limit in _LONG_TOKENS)
-    return min(1.0, max(0.0, (math.log(max(tokens, 1.0)) - low) / (high - low)))
+    mean = max(float(tokens.mean()), 1.0)
+    return min(1.0, max(0.0, (math.log(mean) - low) / (high - low)))
+
+
+def document_tokens(features: Tensor) -> Tensor:
+    """The tokens of each document, `[P]`, from `rank_features`."""
+    return features[:, -1].expm1()
 
 
 def first_word_column(layers: int, heads: int) -> int:

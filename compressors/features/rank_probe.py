@@ -21,6 +21,7 @@ from torch import Tensor
 from tamis.compressors.features.log_odds import log_odds
 from tamis.compressors.features.rank_features import (
     RANK_WORDS,
+    document_tokens,
     first_word_column,
     long_share,
     rank_features,
@@ -114,15 +115,21 @@ def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -
     return torch.stack([evidence, torch.from_numpy(best_odds).float()], 1)
 
 
-def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> Tensor:
+def document_scores(
+    probe: LinearProbe, features: Tensor, evidence: Tensor, tokens: Tensor | None = None
+) -> Tensor:
     """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`.
 
     Where the documents are long, other heads count: `long_document` weighs them as far as they are.
+
+    Args:
+        tokens: of all documents of the request, `[P]`, where the features are not of all.
     """
     width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
     scores = features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
     if LONG in probe.weights:
-        scores = scores + long_share(features) * (features @ probe.weight(LONG, (width,)))
+        of_all = document_tokens(features) if tokens is None else tokens
+        scores = scores + long_share(of_all) * (features @ probe.weight(LONG, (width,)))
     return scores
 
 

@@ -180,6 +180,11 @@ class PassageCache:
                 return None
         return found
 
+    @property
+    def may_have_vectors(self) -> bool:
+        """Whether there is a source, which alone may keep vectors of units."""
+        return self.source is not None
+
     def find_vectors(self, encoder: str, texts: Sequence[str]) -> Tensor | None:
         """The vectors of a passage's units that the source keeps, `[U, D]`; None if it has none.
 

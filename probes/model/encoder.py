@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from tamis.probes.lru import LruCache
 from tamis.probes.model.bert import Bert, BertShape
 from tamis.probes.model.loading import choose_device, choose_dtype, folder_revision
 from tamis.probes.pooling import DEFAULT_POOLING, POOLINGS
-from tamis.probes.tokens import TextTokenizer, shared_tokenizer
+from tamis.probes.tokens import TextTokenizer
 
 WINDOW_TOKENS = 256
 """[CLS], 254 word pieces, [SEP]: the longest input all-MiniLM-L6-v2 was trained on."""
@@ -54,6 +55,7 @@ class Encoder:
         self._pooling_name = DEFAULT_POOLING
         self._pooling = POOLINGS.load(DEFAULT_POOLING)()
         self._folder: Path | None = None
+        self._files: list[tuple[str, int, int]] = []
         self._revision: str | None = None
 
     def with_pooling(self, name: str) -> Encoder:
@@ -87,26 +89,29 @@ class Encoder:
             )
         where = choose_device(device)
         kind = choose_dtype(dtype, where)
+        files = _weights_files(folder)
         try:
             model = Bert.from_folder(folder, kind, where)
-            tokenizer = shared_tokenizer(folder / "tokenizer.json")
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except BadModelFile:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             raise BadModelFile(f"{folder} cannot be loaded as an encoder: {error}") from error
         encoder = cls(model, tokenizer, folder.name, owned=True)
-        encoder._folder = folder
+        encoder._folder, encoder._files = folder, files
         return encoder
 
     @property
     def identity(self) -> str | None:
-        """What its vectors depend on, weights and pooling; None where it was not loaded from files.
+        """What its vectors depend on, weights and pooling.
 
-        Raises:
-            BadModelFile: its files are gone.
+        None where it was not loaded from files, or they are no longer those that it was loaded
+        from.
         """
         if self._revision is None and self._folder is not None:
-            self._revision = folder_revision(self._folder)
+            with suppress(OSError, BadModelFile):
+                if _weights_files(self._folder) == self._files:
+                    self._revision = folder_revision(self._folder)
         return None if self._revision is None else f"{self._revision} {self._pooling_name}"
 
     @property
@@ -170,12 +175,23 @@ class Encoder:
         return total / len(chosen), diagonal
 
 
+def _weights_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of each file of weights."""
+    found = ((file.name, file.stat()) for file in sorted(folder.glob("*.safetensors")))
+    return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+
+
 def _size(shape: BertShape) -> tuple[int, int]:
     return shape.layers, shape.heads
 
 
 class VectorSource(Protocol):
     """Where vectors may be found that were kept, such as a cache of passages."""
+
+    @property
+    def may_have_vectors(self) -> bool:
+        """Whether it is worth asking, which needs the hash of the encoder's weights."""
+        ...
 
     def find_vectors(self, encoder: str, texts: Sequence[str]) -> Tensor | None:
         """The vectors of all units of a passage, `[U, D]`; None where they are not kept."""
@@ -203,10 +219,12 @@ class CachedEncoder:
 
     def recall(self, texts: Sequence[str]) -> None:
         """Takes the vectors of all units of a passage from the source, if it keeps them."""
-        identity = getattr(self.encoder, "identity", None) if self.source else None
-        if identity is None or all(self._vectors.peek(text) is not None for text in texts):
+        if self.source is None or not self.source.may_have_vectors:
             return
-        assert self.source is not None
+        if all(self._vectors.peek(text) is not None for text in texts):
+            return
+        if (identity := getattr(self.encoder, "identity", None)) is None:
+            return
         if (kept := self.source.find_vectors(identity, texts)) is not None:
             for text, vector in zip(texts, kept, strict=True):
                 self._put(text, vector)

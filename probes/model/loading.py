@@ -19,7 +19,6 @@ from tamis.probes.errors import (
 )
 from tamis.probes.model.decoder import read_config, read_decoder
 from tamis.probes.prompt import TEMPLATES, Template
-from tamis.probes.tokens import shared_tokenizer
 
 _DTYPES = {
     **dict.fromkeys(("bf16", "bfloat16"), torch.bfloat16),
@@ -61,7 +60,7 @@ def load_folder(
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
     with wrap_load_errors(folder):
-        return shared_tokenizer(folder / "tokenizer.json")
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def attention_shape(config: Any) -> tuple[int, int]:

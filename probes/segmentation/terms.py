@@ -27,9 +27,11 @@ _UNWRITTEN = re.compile(
 )
 _WORDS_BETWEEN_CHECKS = 4096
 _PIECE_CHARS = 256
-_CACHED_CHARS = 1 << 21
+_CACHED_BYTES = 1 << 25
+_TEXT_BYTES, _TERM_BYTES = 200, 48  # of an entry, and of a term in it, beside the text
 _CACHED_STEMS = 1 << 15
-_cached: LruCache[tuple[str, ...]] = LruCache(_CACHED_CHARS)
+_CACHED_STEM_CHARS = 64
+_cached: LruCache[tuple[str, ...]] = LruCache(_CACHED_BYTES)
 _SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 
 
@@ -54,7 +56,11 @@ def words(text: str) -> list[str]:
 
 def cached_words(text: str) -> tuple[str, ...]:
     """`words` of a text that is asked for several times in a request, and comes again in others."""
-    return _cached.get(text, lambda: tuple(map(sys.intern, words(text))), lambda _: len(text))
+    return _cached.get(
+        text,
+        lambda: tuple(map(sys.intern, words(text))),
+        lambda terms: _TEXT_BYTES + len(text) + _TERM_BYTES * len(terms),
+    )
 
 
 def _compose(text: str) -> str:
@@ -107,9 +113,17 @@ def _terms(word: str) -> list[str]:
     return terms + ([word[at:]] if at < len(word) else [])
 
 
-@lru_cache(_CACHED_STEMS)
 def stem(word: str) -> str:
     """A word without its most common English endings, so that `acted` matches `acting`."""
+    return _cached_stem(word) if len(word) <= _CACHED_STEM_CHARS else _cut_ending(word)
+
+
+@lru_cache(_CACHED_STEMS)
+def _cached_stem(word: str) -> str:
+    return _cut_ending(word)
+
+
+def _cut_ending(word: str) -> str:
     for ending in ("ies", "ing", "ed", "es", "s", "ly"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

@@ -1,8 +1,9 @@
 """Kept readings of a segment's chunks: what their windows need to be asked again, unread.
 
-kv.bin                      the entries of all windows one after the other, each with its SHA-256
+kv.bin                      the entries of all windows one after the other, each with its SHA-256;
+                            behind those of a chunk, one with the vectors of its units, if any
 kv_starts.npy [W + 1]       where each begins
-kv_keys.npy [W, 32] uint8   the cache key of each, see `probes/kv_cache/key.py`
+kv_keys.npy [W, 32] uint8   the cache key of each, see `probes/kv_cache/key.py`, `unit_vectors.py`
 kv_chunks.npy [C + 1]       where the windows of each chunk begin
 
 An entry is checked by its own checksum when it is used: the file is as large as all others together
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tamis.retrieval.storage.segment import Segment
 
 KeptWindow = tuple[str, bytes]
-"""The cache key of a window, 64 hex digits, and the bytes of its entry."""
+"""The key of a window, or of a chunk's vectors, 64 hex digits, and the bytes of its entry."""
 FILE = "kv.bin"
 _KEY_BYTES = 32
 

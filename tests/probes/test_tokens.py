@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Encoding
 
 from tamis.probes.errors import UnknownTokenizer
-from tamis.probes.tokens import TextTokenizer, replace_surrogates, shared_tokenizer
+from tamis.probes.tokens import TextTokenizer, replace_surrogates
 from tests.probes import tiny
 
 TOKENS = TextTokenizer(tiny.tokenizer(), "tiny")
@@ -121,21 +121,6 @@ def test_a_tokenizer_file_and_its_folder_load_the_same(tmp_path: Path) -> None:
     for path in (file, tmp_path, str(tmp_path)):
         assert TextTokenizer.from_file(path).encode(text) == TOKENS.encode(text)
     assert TextTokenizer.from_file(file, name="mine").name == "mine"
-
-
-def test_a_tokenizer_file_is_parsed_once_and_again_when_it_changes(tmp_path: Path) -> None:
-    file = tmp_path / "tokenizer.json"
-    tokenizer = tiny.tokenizer()
-    tokenizer.enable_padding(length=50)
-    tokenizer.enable_truncation(2)
-    tokenizer.save(str(file))
-    shared = shared_tokenizer(file)
-    assert shared_tokenizer(file) is shared
-    assert TextTokenizer.from_file(file).count("one two three four") > 2
-    tokenizer.add_tokens(["one two three four"])
-    tokenizer.save(str(file))
-    assert shared_tokenizer(file) is not shared
-    assert TextTokenizer.from_file(file).count("one two three four") == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"model": 3}'])

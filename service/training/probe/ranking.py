@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.rank_features import (
+    document_tokens,
     first_word_column,
     long_share,
     rank_features,
@@ -171,13 +172,17 @@ def _fit_uncalibrated_probe(
     repeated = [case for case in cases for _ in range(weights.get(case.source, 1))]
     both = [
         LabelledFeatures(
-            torch.cat([case.features, long_share(case.features) * case.features], 1), case.gold
+            torch.cat([case.features, _long_share(case) * case.features], 1), case.gold
         )
         for case in repeated
     ]
     document, long = fit_listwise(both, l2)[0].chunk(2)
     units = torch.tensor(UNIT_WEIGHTS)
     return LinearProbe({"document": document, LONG: long, "units": units}, card)
+
+
+def _long_share(case: RankCase) -> float:
+    return long_share(document_tokens(case.features))
 
 
 def _fit_calibration(

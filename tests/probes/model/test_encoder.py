@@ -197,6 +197,7 @@ class OnePassage:
     """A source that keeps one passage's vectors, as the first encoder of that identity had them."""
 
     def __init__(self, encoder: Encoder, texts: list[str]) -> None:
+        self.may_have_vectors = True
         self.known = (encoder.identity, texts)
         self.vectors = encoder.encode(texts)
 
@@ -242,6 +243,18 @@ def test_vectors_of_another_pooling_or_other_weights_are_not_recalled(
         cached.recall(TEXTS[:3])
         cached.encode(TEXTS[:3])
         assert encoded == TEXTS[:3]
+
+
+def test_an_encoder_whose_files_changed_has_no_identity(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    encoder = Encoder.from_folder(copied, device="cpu", dtype="fp32")
+    same = Encoder.from_folder(copied, device="cpu", dtype="fp32").identity
+    assert same == Encoder.from_folder(folder, device="cpu", dtype="fp32").identity is not None
+    weights = load_file(copied / "model.safetensors")
+    save_file({**weights, "more": torch.zeros(3)}, copied / "model.safetensors")
+    assert encoder.identity is None
+    (copied / "model.safetensors").unlink()
+    assert encoder.identity is None
 
 
 @pytest.mark.model

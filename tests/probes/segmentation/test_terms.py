@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis.probes.segmentation.terms import cached_words, words
+from tamis.probes.segmentation import terms
+from tamis.probes.segmentation.terms import cached_words, stem, words
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,9 @@ def test_the_terms_of_a_titled_text_are_those_of_title_and_text(title, text):
 def test_a_text_has_the_same_terms_the_second_time():
     text = "Crème brûlée, twice over: 日本語"
     assert cached_words(text) == cached_words(text) == tuple(words(text))
+
+
+def test_a_long_word_is_not_remembered():
+    before = terms._cached_stem.cache_info().currsize
+    assert stem("ab" * 40 + "ing") == "ab" * 40
+    assert terms._cached_stem.cache_info().currsize == before
