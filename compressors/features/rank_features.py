@@ -16,7 +16,6 @@ from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
 RANK_WORDS = ("bm25", "covered", "title_covered", "log_tokens")
-_LONG_TOKENS = (120, 320)
 _TINY = 1e-9
 
 
@@ -35,24 +34,6 @@ def rank_features(
     length = torch.zeros(len(passages)).index_add(0, place, tokens).log1p()
     shares = torch.from_numpy(word_shares(question, passages))
     return torch.cat([whole, best, shares, length[:, None]], 1)
-
-
-def long_share(tokens: Tensor) -> float:
-    """How far documents are as long as abstracts, not as short as paragraphs: from 0 to 1.
-
-    By the mean of their numbers of tokens, on a log scale from 120 to 320.
-
-    Args:
-        tokens: of all documents of a request, `[P]`.
-    """
-    low, high = (math.log(limit) for limit in _LONG_TOKENS)
-    mean = max(float(tokens.mean()), 1.0)
-    return min(1.0, max(0.0, (math.log(mean) - low) / (high - low)))
-
-
-def document_tokens(features: Tensor) -> Tensor:
-    """The tokens of each document, `[P]`, from `rank_features`."""
-    return features[:, -1].expm1()
 
 
 def first_word_column(layers: int, heads: int) -> int:

@@ -1,8 +1,7 @@
 """Ranks whole documents by the attention of the question's rows, their words and their best unit.
 
 Attention to the whole document and to its best unit, head by head, and the document's words are
-weighed by a linear probe, fitted listwise over the documents of a query; a second set of weights
-comes in as documents become as long as abstracts. The unit scores of
+weighed by a linear probe, fitted listwise over the documents of a query. The unit scores of
 `question_rows` are added with weights that were chosen, not fitted: the first step's evidence,
 summed over all units, and the log odds of the best unit after the second step, which finds
 documents that the question does not name.
@@ -19,13 +18,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.log_odds import log_odds
-from tamis.compressors.features.rank_features import (
-    RANK_WORDS,
-    document_tokens,
-    first_word_column,
-    long_share,
-    rank_features,
-)
+from tamis.compressors.features.rank_features import RANK_WORDS, first_word_column, rank_features
 from tamis.compressors.features.shipped_probes import choose_probe
 from tamis.compressors.types import Ranks
 from tamis.probes.errors import BadInput
@@ -33,8 +26,6 @@ from tamis.probes.probing.fit import Calibration
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
 
-LONG = "long_document"
-"""The weights that a probe adds for long documents, where it has them."""
 _MIN_PROBABILITY = 1e-9
 
 
@@ -115,22 +106,10 @@ def unit_evidence(first: Tensor, best: Sequence[float], units: Sequence[Unit]) -
     return torch.stack([evidence, torch.from_numpy(best_odds).float()], 1)
 
 
-def document_scores(
-    probe: LinearProbe, features: Tensor, evidence: Tensor, tokens: Tensor | None = None
-) -> Tensor:
-    """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`.
-
-    Where the documents are long, other heads count: `long_document` weighs them as far as they are.
-
-    Args:
-        tokens: of all documents of the request, `[P]`, where the features are not of all.
-    """
+def document_scores(probe: LinearProbe, features: Tensor, evidence: Tensor) -> Tensor:
+    """Scores `[P]` of documents from `rank_features` `[P, F]` and `unit_evidence` `[P, 2]`."""
     width = first_word_column(probe.card.layers, probe.card.heads) + len(RANK_WORDS)
-    scores = features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
-    if LONG in probe.weights:
-        of_all = document_tokens(features) if tokens is None else tokens
-        scores = scores + long_share(of_all) * (features @ probe.weight(LONG, (width,)))
-    return scores
+    return features @ probe.weight("document", (width,)) + evidence @ probe.weight("units", (2,))
 
 
 def document_probabilities(probe: LinearProbe, z: Tensor) -> Tensor:

@@ -56,12 +56,6 @@ class WindowJudge:
         tokens = [self.tokens[u] for u in mine]
         return torch.from_numpy(word_features(self.question, lexicon, tokens))
 
-    def _document_tokens(self) -> Tensor:
-        """The tokens of each passage of the request, `[P]`."""
-        place = torch.tensor([unit.passage for unit in self.units])
-        tokens = torch.tensor(self.tokens, dtype=torch.float32)
-        return torch.zeros(len(self.passages)).index_add(0, place, tokens)
-
     def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
         """The score of each of some consecutive units, `[U']`."""
         probe, units, tokens = self.probe, self.units[which], self.tokens[which]
@@ -82,6 +76,5 @@ class WindowJudge:
             self.rank_probe,
             rank_features(self.question, reading, self.passages, units),
             unit_evidence(first_step, best, units),
-            self._document_tokens(),
         )
         return documents[torch.tensor([unit.passage for unit in units])]

@@ -16,13 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.rank_features import (
-    document_tokens,
-    first_word_column,
-    long_share,
-    rank_features,
-)
-from tamis.compressors.features.rank_probe import LONG, document_scores, unit_evidence
+from tamis.compressors.features.rank_features import first_word_column, rank_features
+from tamis.compressors.features.rank_probe import document_scores, unit_evidence
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.fit import Calibration, LabelledFeatures, fit_calibration, fit_listwise
@@ -157,7 +152,7 @@ def fit_rank_probe(
         rows=("question_mean",),
         trained_on=tuple(trained_on),
     )
-    found = _fit_uncalibrated_probe(fitted, card, weights, l2)
+    found = _uncalibrated_probe(_fit_document_weights(fitted, weights, l2), card)
     slopes = _fit_calibration(fitted, card, weights, l2)
     found = replace(found, weights={**found.weights, "calibration": slopes})
     figures = {"l2": l2, "fitted": len(fitted), "weights": dict(weights)}
@@ -165,24 +160,16 @@ def fit_rank_probe(
     return replace(found, card=replace(card, figures=figures))
 
 
-def _fit_uncalibrated_probe(
-    cases: Sequence[RankCase], card: ProbeCard, weights: Mapping[str, int], l2: float
-) -> LinearProbe:
-    """A probe that ranks documents: weights for all of them, and those to add for long ones."""
+def _fit_document_weights(
+    cases: Sequence[RankCase], weights: Mapping[str, int], l2: float
+) -> Tensor:
     repeated = [case for case in cases for _ in range(weights.get(case.source, 1))]
-    both = [
-        LabelledFeatures(
-            torch.cat([case.features, _long_share(case) * case.features], 1), case.gold
-        )
-        for case in repeated
-    ]
-    document, long = fit_listwise(both, l2)[0].chunk(2)
-    units = torch.tensor(UNIT_WEIGHTS)
-    return LinearProbe({"document": document, LONG: long, "units": units}, card)
+    return fit_listwise([LabelledFeatures(case.features, case.gold) for case in repeated], l2)[0]
 
 
-def _long_share(case: RankCase) -> float:
-    return long_share(document_tokens(case.features))
+def _uncalibrated_probe(document: Tensor, card: ProbeCard) -> LinearProbe:
+    """A probe that ranks documents, not calibrated yet."""
+    return LinearProbe({"document": document, "units": torch.tensor(UNIT_WEIGHTS)}, card)
 
 
 def _fit_calibration(
@@ -191,8 +178,8 @@ def _fit_calibration(
     """The calibration of scores, each by a fit without the query's fold: `[4]`."""
     scores, golds = [], []
     for fold in sorted({case.fold for case in cases}):
-        others = [case for case in cases if case.fold != fold]
-        probe = _fit_uncalibrated_probe(others, card, weights, l2)
+        others = _fit_document_weights([case for case in cases if case.fold != fold], weights, l2)
+        probe = _uncalibrated_probe(others, card)
         own = [case for case in cases if case.fold == fold]
         scores += [case.score(probe) for case in own]
         golds += [case.gold for case in own]

@@ -12,12 +12,11 @@ from tamis.compressors.features.rank_features import (
     RANK_WORDS,
     best_unit_means,
     first_word_column,
-    long_share,
     passage_masses,
     rank_features,
     word_shares,
 )
-from tamis.compressors.features.rank_probe import LONG, document_scores, unit_evidence
+from tamis.compressors.features.rank_probe import unit_evidence
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows
@@ -91,27 +90,6 @@ def test_evidence_adds_up_and_the_best_unit_is_log_odds():
     evidence = unit_evidence(torch.tensor([1.0, 1.0, 2.0]), [0.5, 0.9], units)
     assert evidence[:, 0].tolist() == pytest.approx([1 + math.log(2), 2.0])
     assert evidence[:, 1].tolist() == pytest.approx([0, math.log(9)], abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "share"),
-    [((60, 180), 0), ((0, 0), 0), ((320, 320), 1), ((10, 5000), 1), ((100, 291.918), 0.5)],
-)
-def test_documents_are_long_by_the_mean_of_their_tokens(tokens, share):
-    """196 tokens lie in the middle of 120 and 320 on a log scale."""
-    assert long_share(torch.tensor(tokens, dtype=torch.float32)) == pytest.approx(share, abs=1e-5)
-
-
-@pytest.mark.parametrize(("tokens", "share"), [(100, 0), (195.959, 0.5), (400, 1)])
-def test_weights_for_long_documents_come_in_as_they_are_long(tokens, share):
-    probe = rank_probe(scripted_reader(), words=0.1)
-    width = first_word_column(LAYERS, HEADS) + len(RANK_WORDS)
-    torch.manual_seed(0)
-    features, evidence, long = torch.randn(4, width), torch.randn(4, 2), torch.randn(width)
-    features[:, -1] = math.log1p(tokens)
-    more = make_probe(scripted_reader(), "rank", {**probe.weights, LONG: long})
-    want = document_scores(probe, features, evidence) + share * features @ long
-    assert torch.allclose(document_scores(more, features, evidence), want, atol=1e-4)
 
 
 def test_a_documents_score_is_its_weighed_mass_plus_the_evidence_of_its_units(method):

@@ -9,12 +9,6 @@ from functools import partial
 import pytest
 import torch
 
-from tamis.compressors.features.rank_features import (
-    RANK_WORDS,
-    first_word_column,
-    rank_features,
-)
-from tamis.compressors.features.rank_probe import LONG
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
 from tamis.compressors.gate import estimates
 from tamis.compressors.gate.estimates import Gate, Stage
@@ -23,7 +17,6 @@ from tamis.compressors.gate.stages import _Group
 from tamis.compressors.methods import question_rows
 from tamis.compressors.methods.question_rows import QuestionRows
 from tamis.compressors.pipeline.compression import Compressor
-from tamis.compressors.reading.windows import Reading
 from tamis.compressors.rules import Budget, Rules
 from tamis.probes.errors import BadInput, BadModelFile
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -174,23 +167,6 @@ def test_what_was_read_decides_who_goes_on_after_all():
     stopped = scores.masked_fill(once.is_whole, -torch.inf)
     best = UNITS[int(stopped.argmax())].passage
     assert {UNITS[u].passage for u in added.nonzero().flatten().tolist()} == {best}
-
-
-def test_a_document_is_judged_as_long_as_those_of_the_whole_request():
-    """Each passage has 400 tokens: window by window, the weights for long documents count."""
-    proxy = tiny.proxy()
-    read = method_of(proxy).read(QUESTION, PASSAGES, UNITS)
-    width = first_word_column(proxy.card.layers, proxy.card.heads) + len(RANK_WORDS)
-    weights = {"document": torch.zeros(width), "units": [0, 0], LONG: torch.ones(width)}
-    ranks = make_probe(proxy, "rank", weights)
-    judge = WindowJudge(question_probe(proxy), ranks, "documents", QUESTION, PASSAGES, UNITS)
-    words = judge.words((200,) * len(UNITS))
-    for p in range(4):
-        two = slice(2 * p, 2 * p + 2)
-        one = Reading(read.features[two], (200, 200), 0, 0, {})
-        want = rank_features(QUESTION, one, PASSAGES, UNITS[two])[p].sum()
-        got = judge.scores(read.features[two], words[two], two)
-        assert got.tolist() == pytest.approx([float(want)] * 2, rel=1e-4)
 
 
 @pytest.mark.parametrize(
