@@ -63,6 +63,14 @@ def visible_texts(passages: Sequence[Passage], units: Sequence[Unit]) -> list[st
     return [passages[unit.passage].text[slice(*unit.visible)] for unit in units]
 
 
+def visible_texts_of_each(passages: Sequence[Passage], units: Sequence[Unit]) -> list[list[str]]:
+    """`visible_texts` of each passage's units, passage by passage."""
+    found: list[list[str]] = [[] for _ in passages]
+    for unit, text in zip(units, visible_texts(passages, units), strict=True):
+        found[unit.passage].append(text)
+    return found
+
+
 def whole_texts(passages: Sequence[Passage]) -> list[str]:
     """Each passage as one text, its title on a line before it."""
     return [f"{p.title}\n{p.text}" if p.title else p.text for p in passages]

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.bm25 import visible_texts
+from tamis.compressors.features.bm25 import visible_texts, visible_texts_of_each
 from tamis.compressors.features.coverage import conformal_threshold
 from tamis.compressors.features.rank_probe import (
     choose_rank_probe,
@@ -303,12 +303,9 @@ class QuestionRows(TwoStepMethod):
         candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
         shown = visible_texts(passages, units)
         if isinstance(self.encoder, CachedEncoder):
-            texts_of: dict[int, list[str]] = {units[u].passage: [] for u in candidates.tolist()}
-            for unit, text in zip(units, shown, strict=True):
-                if unit.passage in texts_of:
-                    texts_of[unit.passage].append(text)
-            for each in texts_of.values():
-                self.encoder.recall(each)
+            texts_of = visible_texts_of_each(passages, units)
+            for passage in sorted({units[u].passage for u in candidates.tolist()}):
+                self.encoder.recall(texts_of[passage])
         vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
         cosines = torch.full((len(units),), torch.nan)
         cosines[candidates] = vectors[1:] @ vectors[0]

@@ -191,9 +191,9 @@ class PassageCache:
         Args:
             encoder: as for `unit_vectors.vectors_key`. texts: of all units of the passage.
         """
-        return (
-            None if self.source is None else self.source.load_vectors(vectors_key(encoder, texts))
-        )
+        if self.source is None:
+            return None
+        return self.source.load_vectors(vectors_key(encoder, texts))
 
     def _peek(self, key: str, device: str | torch.device) -> KVLayers | None:
         """An entry of any number of layers; nothing is counted."""

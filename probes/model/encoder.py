@@ -227,7 +227,7 @@ class CachedEncoder:
             return
         if (kept := self.source.find_vectors(identity, texts)) is not None:
             for text, vector in zip(texts, kept, strict=True):
-                self._put(text, vector)
+                self._store_vector(text, vector)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Vectors in the order of the texts, `[N, D]`."""
@@ -238,10 +238,10 @@ class CachedEncoder:
             return torch.as_tensor(self.encoder.encode([]))
         for text, vector in zip(new, self.encoder.encode(new) if new else (), strict=True):
             found[text] = vector
-            self._put(text, vector)
+            self._store_vector(text, vector)
         return torch.stack([vector for text in texts if (vector := found[text]) is not None])
 
-    def _put(self, text: str, vector: Tensor) -> None:
+    def _store_vector(self, text: str, vector: Tensor) -> None:
         self._vectors.put(text, len(text) + 4 * len(vector), vector.clone())
 
 

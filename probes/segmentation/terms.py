@@ -118,13 +118,11 @@ def stem(word: str) -> str:
     return _cached_stem(word) if len(word) <= _CACHED_STEM_CHARS else _cut_ending(word)
 
 
-@lru_cache(_CACHED_STEMS)
-def _cached_stem(word: str) -> str:
-    return _cut_ending(word)
-
-
 def _cut_ending(word: str) -> str:
     for ending in ("ies", "ing", "ed", "es", "s", "ly"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
+
+
+_cached_stem = lru_cache(_CACHED_STEMS)(_cut_ending)

@@ -11,14 +11,14 @@ a hash of encoder and texts; if anything differs, they are not found, and the ch
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tamis.compressors.features.bm25 import visible_texts
+import torch
+
+from tamis.compressors.features.bm25 import visible_texts_of_each
 from tamis.compressors.reading.windows import WINDOW_TOKENS, split_windows
 from tamis.compressors.registry import DEFAULT, DEFAULT_ENCODER, layers_needed, uses_encoder
 from tamis.probes.attention.recorder import KVLayer
@@ -34,7 +34,7 @@ from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt, QuestionTokens
 from tamis.probes.segmentation.segment import units_of
 from tamis.probes.signal import Want
-from tamis.probes.text import Passage, Unit
+from tamis.probes.text import Passage
 from tamis.retrieval.index.kept_passages import KeptPassages
 from tamis.retrieval.index.models import QuestionModels, load_encoder
 from tamis.retrieval.index.store import CorpusIndex
@@ -71,7 +71,7 @@ class ChunkKeeper:
         units = units_of(passages, self.language)
         windows = split_windows(self.proxy.layout, passages, units, WINDOW_TOKENS)
         prompts = [Prompt(window.tokens, QuestionTokens((), 0)) for window in windows]
-        vectors = self._keep_vectors(visible_texts(passages, units), units, len(passages))
+        vectors = self._keep_vectors(visible_texts_of_each(passages, units))
         kept: list[KeptWindow] = []
         at = 0
         for window, data in zip(windows, self._keep(prompts), strict=True):
@@ -84,22 +84,17 @@ class ChunkKeeper:
             yield [*kept, *next(vectors)]
             kept, at = [], at + 1
 
-    def _keep_vectors(
-        self, texts: Sequence[str], units: Sequence[Unit], passages: int
-    ) -> Iterator[list[KeptWindow]]:
+    def _keep_vectors(self, texts_of: Sequence[Sequence[str]]) -> Iterator[list[KeptWindow]]:
         """The entry with the vectors of each passage's units; none without an encoder or units."""
         identity = self.encoder.identity if self.encoder else None
         if self.encoder is None or identity is None:
-            yield from ([] for _ in range(passages))
+            yield from ([] for _ in texts_of)
             return
-        vectors = self.encoder.encode(texts)
-        starts = [bisect_left(units, p, key=lambda unit: unit.passage) for p in range(passages + 1)]
-        for start, stop in pairwise(starts):
-            if start == stop:
-                yield []
-                continue
-            key = vectors_key(identity, texts[start:stop])
-            yield [(key, serialize_vectors(key, vectors[start:stop], identity))]
+        vectors = self.encoder.encode([text for texts in texts_of for text in texts])
+        parts = torch.split(vectors, [len(texts) for texts in texts_of])
+        for texts, own in zip(texts_of, parts, strict=True):
+            key = vectors_key(identity, texts)
+            yield [(key, serialize_vectors(key, own, identity))] if texts else []
 
     def _keep(self, prompts: Sequence[Prompt]) -> Iterator[KeptWindow | None]:
         """The entry of each prompt's passage; None for one without tokens."""

@@ -102,7 +102,7 @@ def heading_records(pages: Sequence[Page], name: str, limit: int, seed: int = 0)
     """
     sections = [section for number, page in enumerate(pages) for section in _sections(number, page)]
     words_of = [words(page.text[:20_000]) for page in pages]
-    by_words = Collection([" ".join(each) for each in words_of])
+    by_words = Collection.of_terms(words_of)
     order = sorted(sections, key=lambda s: _draw(f"{seed}:{name}:{pages[s.page].path}:{s.start}"))
     records: list[Record] = []
     asked: set[str] = set()
