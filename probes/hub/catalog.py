@@ -224,7 +224,7 @@ ZOO: dict[str, ZooEntry] = {
 
 for _base, _sha256 in (
     ("smollm2-135m", "9115ac44f4e775df184bbd1d396d1c29cbfd65522e70e1c82626e10a9bf50c31"),
-    ("qwen2.5-coder-0.5b", "73eceac663557601e173aaf25d036398a8ab4b074dc38d4c891b92549ccd5269"),
+    ("qwen2.5-coder-0.5b", "fbb13316637d780e09da3fa6c5c1a665d76fa43e543c3085dd7afca39ae8ce5e"),
 ):
     ZOO[f"{_base}-sharp"] = replace(
         ZOO[_base],
