@@ -301,12 +301,12 @@ class QuestionRows(TwoStepMethod):
         texts = RequestTexts.of(question, passages, units, reading.tokens)
         z, _ = unit_scores(self.probe, texts, first_features(reading, question, texts.lexicon))
         candidates = encoder_candidates(z, reading.tokens, reading.is_whole)
-        shown = visible_texts(passages, units)
+        chosen = [units[u] for u in candidates.tolist()]
         if isinstance(self.encoder, CachedEncoder):
             texts_of = visible_texts_of_each(passages, units)
-            for passage in sorted({units[u].passage for u in candidates.tolist()}):
+            for passage in sorted({unit.passage for unit in chosen}):
                 self.encoder.recall(texts_of[passage])
-        vectors = self.encoder.encode([question, *(shown[u] for u in candidates.tolist())])
+        vectors = self.encoder.encode([question, *visible_texts(passages, chosen)])
         cosines = torch.full((len(units),), torch.nan)
         cosines[candidates] = vectors[1:] @ vectors[0]
         return cosines
