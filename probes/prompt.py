@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+RowSpans = tuple[tuple[int, int], ...]
+"""Half-open spans of rows, counted from the question's first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,26 @@ class PassageTokens:
 
 @dataclass(frozen=True, slots=True)
 class QuestionTokens:
-    """The question piece of a prompt as tokens; its query rows are `[first_row, len(ids))`."""
+    """The question piece of a prompt as tokens; its query rows are `[first_row, len(ids))`.
+
+    Attributes:
+        sentences: the half-open span of tokens of each of the question's sentences; empty where it
+            has no two, or where nobody tells them apart.
+    """
 
     ids: tuple[int, ...]
     first_row: int
+    sentences: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of query rows."""
+        return len(self.ids) - self.first_row
+
+    @property
+    def sentence_rows(self) -> RowSpans:
+        """The span of rows of each sentence; empty where all rows count together."""
+        return tuple((a - self.first_row, b - self.first_row) for a, b in self.sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +168,24 @@ class Layout:
         """The same tokenizer with another template."""
         return Layout(self.tokenizer._plain, template, self.tokenizer.name)
 
-    def question_tokens(self, question: str) -> QuestionTokens:
+    def question_tokens(
+        self, question: str, sentences: Sequence[tuple[int, int]] = ()
+    ) -> QuestionTokens:
         """The question piece; its rows start at the question's own first token.
 
         A space precedes the question, so that its first word is tokenised as inside a line.
+
+        Args:
+            sentences: half-open code-point spans of the question, in order, whose rows can be told
+                apart later.
         """
-        ids = self.tokenizer.encode(f" {question}").ids
+        encoded, first_row = self.tokenizer.encode(f" {question}"), len(self._question_prefix)
+        shifted = [(start + 1, stop + 1) for start, stop in sentences]
+        spans = [(a, b) for a, b in token_spans(encoded, shifted) if a < b]
         return QuestionTokens(
-            (*self._question_prefix, *ids, *self._end), len(self._question_prefix)
+            (*self._question_prefix, *encoded.ids, *self._end),
+            first_row,
+            tuple((first_row + a, first_row + b) for a, b in spans) if len(spans) > 1 else (),
         )
 
     def passage_tokens(

@@ -124,8 +124,7 @@ class ScriptedReader:
             )
         for prompt in prompts:
             script = self._script_weights(prompt)
-            rows = len(prompt.question.ids) - prompt.question.first_row
-            share = self._share(want, rows)[..., None]
+            share = self._share(want, prompt.question)[..., None]
             weights = share * script + (1 - share) * script.mean()
             yield Signal(weights.float(), want.layers, want.rows)
 
@@ -145,12 +144,12 @@ class ScriptedReader:
         end = len(empty.ids) - empty.first_row - 1
         return bytes(tokens.ids[tokens.first_row + 1 : len(tokens.ids) - end]).decode()
 
-    def _share(self, want: Want, rows: int) -> Tensor:
+    def _share(self, want: Want, question: QuestionTokens) -> Tensor:
         """How closely each layer, head and row follows the script: `[L, H, R]`, up to 1."""
         layers, heads = self.card.layers, self.card.heads
         head = torch.arange(1, layers * heads + 1, dtype=torch.float64).view(layers, heads)
-        row = torch.arange(1, rows + 1, dtype=torch.float64) / rows
-        grouped = torch.cat([_group_row_shares(row, group) for group in want.rows])
+        row = torch.arange(1, question.rows + 1, dtype=torch.float64) / question.rows
+        grouped = torch.cat([_group_row_shares(row, group, question) for group in want.rows])
         return head[list(want.layers), :, None] / (layers * heads) * grouped
 
 
@@ -169,11 +168,13 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _group_row_shares(row: Tensor, group: RowGroup) -> Tensor:
+def _group_row_shares(row: Tensor, group: RowGroup, question: QuestionTokens) -> Tensor:
     """The shares `[R]` of a row group, as `Want.rows` names it."""
     if group == "question":
         return row
-    return row.mean(0, keepdim=True) if group == "question_mean" else row[-1:]
+    if group == "sentence_means" and question.sentences:
+        return torch.stack([row[a:b].mean() for a, b in question.sentence_rows])
+    return row[-1:] if group == "last" else row.mean(0, keepdim=True)
 
 
 def _occurrences(text: str, needles: Sequence[str]) -> Iterator[tuple[int, int]]:

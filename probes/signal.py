@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tamis.probes.prompt import Paused, Prompt
 
 Pool = Literal["sum", "mean", "max"]
-RowGroup = Literal["question", "question_mean", "last"]
+RowGroup = Literal["question", "question_mean", "sentence_means", "last"]
 """`question`: every row from the question's first token to the prompt's end. `question_mean`: their
-mean. `last`: the prompt's last row alone."""
+mean. `sentence_means`: of a question of several sentences, the mean of the rows of each; of another
+the mean of all. `last`: the prompt's last row alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Signal:
         weights: `[L, H, R, N]` fp32, softmax over the whole prompt, cut to the N passage tokens.
         layers: the L model layers, ascending.
         rows: the row groups as `Want.rows` names them; `question` stands for one entry of the R
-            axis per row, the others for one each.
+            axis per row, `sentence_means` for one per sentence, the others for one each.
         cached_tokens: how many of the prompt's tokens did not run because their keys and values
             were cached.
         paused: with what the prompt is read on; None unless `Want.pause`.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tamis.compressors.features.bm25 import Collection, visible_texts
 from tamis.compressors.features.z_scores import z_scores
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.segmentation.terms import cached_words, stem
 from tamis.probes.text import Passage, Unit
 
@@ -74,26 +75,48 @@ class Lexicon:
 
 
 def word_features(question: str, lexicon: Lexicon, tokens: Sequence[int]) -> Features:
-    """Features of the words that each unit shares with the question: `[U, len(WORD_FEATURES)]`."""
-    units, asked = lexicon.units, cached_words(question)
-    bm25 = np.array(Collection.of_terms(lexicon.terms).score(asked))
+    """Features of the words that each unit shares with the question: `[U, len(WORD_FEATURES)]`.
+
+    Of a question of several sentences each is compared alone, and a feature is the largest of
+    theirs: a body that says nothing of the answer takes little from the sentence that asks, and
+    sentences that share no word with any unit take nothing.
+    """
     titled_terms = (
         lexicon.title_terms[u.passage] + terms
-        for u, terms in zip(units, lexicon.terms, strict=True)
+        for u, terms in zip(lexicon.units, lexicon.terms, strict=True)
     )
-    titled = np.array(Collection.of_terms(titled_terms).score(asked))
-    whole = lexicon.weight(lexicon.question) + 1e-6
+    plain, titled = Collection.of_terms(lexicon.terms), Collection.of_terms(titled_terms)
+    known = frozenset().union(*lexicon.titled)
+    asked = [cached_words(question[a:b]) for a, b in question_sentences(question)]
+    asked = [terms for terms in asked if not known.isdisjoint(map(stem, terms))]
+    shared = [
+        _shared_words(terms, lexicon, plain, titled) for terms in asked or [cached_words(question)]
+    ]
+    lengths = np.log1p(np.array(tokens)).astype(np.float32)
+    return np.concatenate([np.maximum.reduce(shared), lengths[:, None]], 1)
+
+
+def _shared_words(
+    asked: Sequence[str], lexicon: Lexicon, plain: Collection, titled: Collection
+) -> Features:
+    """All of `WORD_FEATURES` but the last, for one sentence of the question.
+
+    Args:
+        asked: its terms. plain: the terms of each unit. titled: with those of its title.
+    """
+    units, stems = lexicon.units, frozenset(map(stem, asked))
+    bm25, with_title = np.array(plain.score(asked)), np.array(titled.score(asked))
+    whole = lexicon.weight(stems) + 1e-6
     place = np.array([unit.passage for unit in units])
     columns = (
         np.log1p(bm25),
         z_scores(bm25, _EPSILON),
-        np.log1p(titled),
-        z_scores(titled, _EPSILON),
-        [lexicon.weight(lexicon.question & s) / whole for s in lexicon.stems],
-        [lexicon.weight(lexicon.question & s) / whole for s in lexicon.titled],
-        [_shared_fraction(lexicon.title_stems[u.passage], lexicon.question) for u in units],
+        np.log1p(with_title),
+        z_scores(with_title, _EPSILON),
+        [lexicon.weight(stems & s) / whole for s in lexicon.stems],
+        [lexicon.weight(stems & s) / whole for s in lexicon.titled],
+        [_shared_fraction(lexicon.title_stems[u.passage], stems) for u in units],
         np.log1p(group_maximum(bm25, place)),
-        np.log1p(np.array(tokens)),
     )
     return np.stack([np.asarray(column, dtype=np.float32) for column in columns], 1)
 

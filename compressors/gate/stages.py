@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.gate.estimates import Gate, Stage
+from tamis.compressors.reading.question import question_sentences
 from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Signal, Want
@@ -74,7 +75,7 @@ def read_in_stages(
     """
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit)
-    ask = reader.layout.question_tokens(question)
+    ask = reader.layout.question_tokens(question, question_sentences(question))
     if (check_size := getattr(reader, "check_size", None)) is not None:
         check_size(sum(len(window.tokens.ids) + len(ask.ids) for window in windows))
     tokens = tuple(b - a for window in windows for a, b in window.tokens.unit_spans)
@@ -172,7 +173,7 @@ class _Group:
         if stop == first:
             return
         pause = stop < self.plan.gate.probe.card.layers
-        want = Want(tuple(range(first, stop)), ("question_mean",), pause=pause)
+        want = Want(tuple(range(first, stop)), ("sentence_means",), pause=pause)
         prompts = [self.prompts[w] for w in live]
         for w, signal in zip(live, self.reader.read(prompts, want), strict=True):
             prompt, known = self.prompts[w], self.known[w]

@@ -6,6 +6,9 @@ docs/log/reading-and-probe.md#2026-11-24-prompt-wording-features-and-loss, and f
 docs/log/reading-and-probe.md#2026-11-25-second-readings-packs-and-whole-contexts.
 
 1. rows: all rows from the question's first token to the prompt's end, averaged, not the last alone;
+   of a question of several sentences each sentence's rows, of which each head's largest mean
+   counts: one sentence asks, and the others are its body
+   (docs/log/reading-and-probe.md#2026-11-28-each-sentence-of-a-question-by-itself);
 2. passages are read alone, in windows of whole units, so none changes the features of another;
 3. features: log of a unit's attention mass per token, and of its best token, of each head, not
    renormalised inside the context;
@@ -79,8 +82,11 @@ _TINY = 1e-9
 
 
 def pool_question_rows(signal: Signal, spans: Sequence[tuple[int, int]]) -> Tensor:
-    """Log mean and log maximum of the question rows' attention to each unit: `[U, 2·L·H]`."""
-    mean, best = signal.pool(spans, "mean"), signal.pool(spans, "max")
+    """Log mean and log maximum of the question rows' attention to each unit: `[U, 2·L·H]`.
+
+    Where a signal has rows of several sentences, the largest of theirs, head by head.
+    """
+    mean, best = (signal.pool(spans, how).amax(-1) for how in ("mean", "max"))
     return torch.cat([mean.flatten(1), best.flatten(1)], 1).clamp_min(_TINY).log()
 
 
@@ -253,7 +259,7 @@ class QuestionRows(TwoStepMethod):
         if self.gate is not None and units and getattr(self.reader, "can_pause", False):
             stages = [s for s in self.gate.stages(purpose) if self.cascade or s.depth]
         if self.gate is None or not stages:
-            want = Want(tuple(range(self.layers)), ("question_mean",))
+            want = Want(tuple(range(self.layers)), ("sentence_means",))
             return read_windows(
                 self.reader, question, passages, units, want, pool_question_rows, self.window_tokens
             )

@@ -32,9 +32,10 @@ from tamis.probes.attention.kv_layers import (
     placement_of,
 )
 from tamis.probes.attention.recorder import KVLayer, StopForward
-from tamis.probes.attention.rows import group_rows, group_rows_fp32
+from tamis.probes.attention.rows import group_rows, group_rows_fp32, is_question_mean
 from tamis.probes.attention.thin_layer import Vectors
 from tamis.probes.attention.tile_masks import TileMasks
+from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
 
 TILE_BYTES = 2 << 20
@@ -53,11 +54,13 @@ class CachedPrompt:
             the template's opening.
         question_tokens: the length of its question piece, which runs.
         first_row: the index of the first of these tokens whose attention is recorded.
+        sentences: the rows of each sentence of the question; empty where it has no two.
     """
 
     passage_kv: KVLayers
     question_tokens: int
     first_row: int
+    sentences: RowSpans = ()
 
     @property
     def passage_tokens(self) -> int:
@@ -134,7 +137,7 @@ class CachedAttention:
             kept = tile.decode_layer(layer, q.dtype)
             grown, sums = self._softmax(tile, kept, layer, q, k, scale, window)
             if layer in self.layers:
-                rows = _group_tile_rows(grown, sums, tile.prompts[0].first_row, self.groups)
+                rows = _group_tile_rows(grown, sums, tile.prompts[0], self.groups)
                 start = self._opening_tokens + tile.question_tokens
                 tile.weights.append(rows[..., start:].clone())
             if layer != self.last:
@@ -247,9 +250,9 @@ class CachedAttention:
         return buffer[:size].view(shape)
 
 
-def _question_shape(prompt: CachedPrompt) -> tuple[int, int]:
+def _question_shape(prompt: CachedPrompt) -> tuple[int, int, RowSpans]:
     """What prompts of one tile must have in common."""
-    return prompt.question_tokens, prompt.first_row
+    return prompt.question_tokens, prompt.first_row, prompt.sentences
 
 
 def _tile_states(part: Tensor, tile: _Tile) -> Tensor:
@@ -260,16 +263,16 @@ def _tile_states(part: Tensor, tile: _Tile) -> Tensor:
 
 
 def _group_tile_rows(
-    grown: Tensor, sums: Tensor | None, first_row: int, groups: tuple[RowGroup, ...]
+    grown: Tensor, sums: Tensor | None, prompt: CachedPrompt, groups: tuple[RowGroup, ...]
 ) -> Tensor:
-    """The softmax `grown / sums` from `first_row` on, in row groups: `[T, H, R', C]` fp32."""
-    rows = grown[:, :, first_row:]
+    """The softmax `grown / sums` of a prompt's rows, in row groups: `[T, H, R', C]` fp32."""
+    rows = grown[:, :, prompt.first_row :]
     if sums is None:
-        return group_rows_fp32(rows, groups)
-    sums = sums[:, :, first_row:]
-    if groups == ("question_mean",):
+        return group_rows_fp32(rows, groups, prompt.sentences)
+    sums = sums[:, :, prompt.first_row :]
+    if is_question_mean(groups, prompt.sentences):
         return (sums.reciprocal() / sums.shape[2]).transpose(2, 3) @ rows
-    return group_rows(rows / sums, groups)
+    return group_rows(rows / sums, groups, prompt.sentences)
 
 
 def _spread(weights: Tensor, layer: StoredKVLayer) -> Tensor:

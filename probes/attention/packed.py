@@ -81,7 +81,9 @@ def _record(
     if recorder.record_queries:
         recorder.queries[s].append(rows)
     tail_mask = recorder.tail_mask(first + past, stop + past, k.shape[1], window, rows)
-    recorder.weights[s].append(softmax_row_groups(rows, k, tail_mask, recorder.groups))
+    recorder.weights[s].append(
+        softmax_row_groups(rows, k, tail_mask, recorder.groups, recorder.sentences_of(s))
+    )
 
 
 def _attend_in_blocks(
@@ -96,7 +98,9 @@ def _attend_in_blocks(
     few = 0 < stop - first <= blocked.MAX_ROWS
     if record and few and stop == q.shape[1] and not recorder.record_queries:
         output, weights = blocked.attend(q, k, v, scale, stop - first, with_output)
-        recorder.weights[s].append(group_rows_fp32(weights, recorder.groups))
+        recorder.weights[s].append(
+            group_rows_fp32(weights, recorder.groups, recorder.sentences_of(s))
+        )
         return output
     if record:
         _record(recorder, s, q, k, scale, None)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tamis.probes.attention.rows import causal_mask
+from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
 
 
@@ -66,6 +67,8 @@ class Recorder:
         lengths: new tokens of each packed sequence; None for a padded batch.
         past_kv: per packed sequence, its cached keys and values, layer by layer; None for none.
         groups: the row groups that recorded rows are reduced to before they are stored.
+        sentences: per sequence, the rows of each sentence of its question; None where no group
+            asks for them.
         keep_kv: store keys and values of the new tokens.
         kv_tokens: for how many of each sequence's new tokens; None for all.
         custom_attention: replaces the attention of `packed`.
@@ -82,6 +85,7 @@ class Recorder:
     lengths: Sequence[int] | None = None
     past_kv: Sequence[Sequence[KVLayer] | None] | None = None
     groups: tuple[RowGroup, ...] = ("question",)
+    sentences: Sequence[RowSpans] | None = None
     keep_kv: bool = False
     kv_tokens: Sequence[int] | None = None
     custom_attention: CustomAttention | None = None
@@ -96,6 +100,10 @@ class Recorder:
         self.weights = [[] for _ in self.row_spans]
         self.kv_layers = [[] for _ in self.row_spans]
         self.queries = [[] for _ in self.row_spans]
+
+    def sentences_of(self, s: int) -> RowSpans:
+        """The rows of each sentence of a sequence's question."""
+        return self.sentences[s] if self.sentences is not None else ()
 
     def tail_mask(
         self, start: int, stop: int, keys: int, window: int | None, like: Tensor

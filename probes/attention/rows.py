@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tamis.probes.prompt import RowSpans
 from tamis.probes.signal import RowGroup
 
 
@@ -35,25 +36,50 @@ def normalise_rows(weights: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
 
 
-def group_rows(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
-    """Rows `[..., R, N]` reduced to the given groups, in order: `[..., R', N]`."""
+def group_rows(weights: Tensor, groups: tuple[RowGroup, ...], sentences: RowSpans = ()) -> Tensor:
+    """Rows `[..., R, N]` reduced to the given groups, in order: `[..., R', N]`.
+
+    Args:
+        sentences: the rows of each sentence of the question; empty where it has no two.
+    """
     parts = {
         "question": lambda: weights,
         "question_mean": lambda: weights.mean(-2, keepdim=True),
+        "sentence_means": lambda: torch.stack(
+            [weights[..., a:b, :].mean(-2) for a, b in sentences], -2
+        ),
         "last": lambda: weights[..., -1:, :],
     }
-    return torch.cat([parts[group]() for group in groups], dim=-2)
+    return torch.cat([parts[group]() for group in _named_groups(groups, sentences)], dim=-2)
 
 
-def group_rows_fp32(weights: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def group_rows_fp32(
+    weights: Tensor, groups: tuple[RowGroup, ...], sentences: RowSpans = ()
+) -> Tensor:
     """Softmax rows `[..., R, N]` of any dtype, reduced to groups in fp32: `[..., R', N]`."""
-    if groups == ("question_mean",) and weights.shape[-2]:
+    if is_question_mean(groups, sentences) and weights.shape[-2]:
         return weights.sum(-2, keepdim=True, dtype=torch.float32).div_(weights.shape[-2])
-    return group_rows(weights.float(), groups)
+    return group_rows(weights.float(), groups, sentences)
+
+
+def is_question_mean(groups: tuple[RowGroup, ...], sentences: RowSpans = ()) -> bool:
+    """Whether the groups are the mean of all rows and nothing else, which is often faster."""
+    return _named_groups(groups, sentences) == ("question_mean",)
+
+
+def _named_groups(groups: tuple[RowGroup, ...], sentences: RowSpans) -> tuple[RowGroup, ...]:
+    """The groups of a question; without several sentences, its only one is the whole."""
+    if sentences:
+        return groups
+    return tuple("question_mean" if group == "sentence_means" else group for group in groups)
 
 
 def softmax_row_groups(
-    query: Tensor, key: Tensor, tail_mask: Tensor, groups: tuple[RowGroup, ...]
+    query: Tensor,
+    key: Tensor,
+    tail_mask: Tensor,
+    groups: tuple[RowGroup, ...],
+    sentences: RowSpans = (),
 ) -> Tensor:
     """Row groups of a softmax, fp32: scaled `query [H, R, d]`, `key [Hkv, N, d]` to `[H, R', N]`.
 
@@ -65,16 +91,18 @@ def softmax_row_groups(
     logits = query.reshape(key.shape[0], -1, d) @ key.float().transpose(1, 2)
     logits = logits.view(H, R, -1)
     logits[..., logits.shape[-1] - tail_mask.shape[1] :] += tail_mask
-    return softmax_groups(logits, groups)
+    return softmax_groups(logits, groups, sentences)
 
 
-def softmax_groups(logits: Tensor, groups: tuple[RowGroup, ...]) -> Tensor:
+def softmax_groups(
+    logits: Tensor, groups: tuple[RowGroup, ...], sentences: RowSpans = ()
+) -> Tensor:
     """Row groups of the softmax of logits `[..., R, N]`: `[..., R', N]`. Overwrites the logits.
 
     For the mean, the division by the sums is part of a matrix product and not a pass of its own.
     """
-    if groups != ("question_mean",) or not logits.shape[-2]:
-        return group_rows(logits.softmax(-1), groups)
+    if not is_question_mean(groups, sentences) or not logits.shape[-2]:
+        return group_rows(logits.softmax(-1), groups, sentences)
     grown = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
     sums = grown.sum(-1, keepdim=True)
     return (sums.reciprocal_() / logits.shape[-2]).transpose(-2, -1) @ grown

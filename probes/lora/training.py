@@ -10,7 +10,7 @@ from torch import Tensor
 from tamis.probes.attention.recorder import Recorder, StopForward, use_recorder
 from tamis.probes.attention.rows import causal_mask, group_rows, softmax_rows
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Prompt
+from tamis.probes.prompt import Prompt, RowSpans
 from tamis.probes.signal import Signal, Want
 
 
@@ -26,9 +26,13 @@ class _TrainingAttention:
     """
 
     def __init__(
-        self, lengths: Sequence[int], spans: Sequence[tuple[int, int]], want: Want
+        self,
+        lengths: Sequence[int],
+        spans: Sequence[tuple[int, int]],
+        sentences: Sequence[RowSpans],
+        want: Want,
     ) -> None:
-        self.lengths, self.spans, self.want = list(lengths), spans, want
+        self.lengths, self.spans, self.sentences, self.want = list(lengths), spans, sentences, want
         self.weights: list[list[Tensor]] = [[] for _ in lengths]
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
@@ -53,7 +57,7 @@ class _TrainingAttention:
                 start, stop = self.spans[s]
                 mask = causal_mask(start, stop, len(k[0]), window, k.device)
                 rows = softmax_rows(q[:, start:stop], k, mask, scale)
-                self.weights[s].append(group_rows(rows, self.want.rows))
+                self.weights[s].append(group_rows(rows, self.want.rows, self.sentences[s]))
             if layer < self.want.depth - 1:
                 outs.append(_mix_values(q * scale, k, v, self._mask(len(k[0]), window, k)))
         if not outs:
@@ -87,7 +91,8 @@ def read_with_grad(proxy: Proxy, prompts: Sequence[Prompt], want: Want) -> list[
         (len(opening) + len(p.passage.ids) + p.question.first_row, len(opening) + len(p))
         for p in prompts
     ]
-    attention = _TrainingAttention([len(ids) for ids in sequences], spans, want)
+    sentences = [p.question.sentence_rows for p in prompts]
+    attention = _TrainingAttention([len(ids) for ids in sequences], spans, sentences, want)
     ids = torch.tensor([token for sequence in sequences for token in sequence])
     positions = torch.cat([torch.arange(len(sequence)) for sequence in sequences])
     with use_recorder(Recorder(frozenset(), (), lengths=(), custom_attention=attention)):

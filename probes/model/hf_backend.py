@@ -182,7 +182,7 @@ def _record_padded(
         else:
             allowed = mask[b if mask.shape[0] > 1 else 0, 0, start:stop, : key.shape[2]]
         weights = softmax_rows(query[b, :, start:stop], key[b], allowed, scale)
-        recorder.weights[b].append(group_rows(weights, recorder.groups))
+        recorder.weights[b].append(group_rows(weights, recorder.groups, recorder.sentences_of(b)))
     if layer == recorder.stop_after:
         raise StopForward
 

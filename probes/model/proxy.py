@@ -27,7 +27,7 @@ from tamis.probes.model.loading import (
     guess_template,
     load_folder,
 )
-from tamis.probes.prompt import Layout, Paused, Prompt, Template, token_batches
+from tamis.probes.prompt import Layout, Paused, Prompt, RowSpans, Template, token_batches
 from tamis.probes.signal import Signal, Want
 
 
@@ -226,6 +226,7 @@ class Proxy:
                 want,
                 kv_tokens=[len(p.passage.ids) for p in batch] if keep_kv else None,
                 paused=[p.paused for p in batch if p.paused],
+                sentences=[p.question.sentence_rows for p in batch],
             )
             for s, prompt in enumerate(batch):
                 weights = torch.stack([w[..., opening_tokens:] for w in recorder.weights[s]])
@@ -265,7 +266,9 @@ class Proxy:
         start = 0
         for batch in _batches(prompts, self.batch_tokens, lambda p: len(p.question.ids)):
             cached_prompts = [
-                CachedPrompt(passage, len(p.question.ids), p.question.first_row)
+                CachedPrompt(
+                    passage, len(p.question.ids), p.question.first_row, p.question.sentence_rows
+                )
                 for p, passage in zip(batch, passages[start:], strict=False)
             ]
             start += len(batch)
@@ -305,6 +308,7 @@ class Proxy:
         record: bool = True,
         kv_tokens: Sequence[int] | None = None,
         paused: Sequence[Paused] = (),
+        sentences: Sequence[RowSpans] | None = None,
     ) -> tuple[Recorder, Sequence[Paused | None]]:
         """One forward pass over packed sequences; also returns where each of them pauses."""
         recorder = Recorder(
@@ -313,6 +317,7 @@ class Proxy:
             lengths=[len(sequence) for sequence in sequences],
             past_kv=past_kv,
             groups=want.rows,
+            sentences=sentences,
             keep_kv=want.keep_kv or kv_tokens is not None,
             kv_tokens=kv_tokens,
             stop_after=None if want.keep_kv or want.pause else want.depth - 1,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tamis.compressors.method import CaseReader
+from tamis.compressors.reading.question import question_sentences
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.text import Passage, Unit
 from tamis.service.datasets.reading_store import Entry, ReadingStore, StoreKey
@@ -25,9 +26,14 @@ def store_key(method: CaseReader, kind: str = "features") -> StoreKey:
 
 
 def case_identity(question: str, passages: Sequence[Passage], units: Sequence[Unit]) -> list[Any]:
-    """What tells a case from any other: question, titles and texts, and the units' spans."""
+    """What tells a case from any other: question, titles and texts, and the units' spans.
+
+    Of a question of several sentences also theirs, on which the reading depends.
+    """
     texts = [[passage.title, passage.text] for passage in passages]
-    return [question, texts, [[unit.passage, *unit.visible] for unit in units]]
+    sentences = question_sentences(question)
+    asked = [question, sentences] if len(sentences) > 1 else question
+    return [asked, texts, [[unit.passage, *unit.visible] for unit in units]]
 
 
 class CaseReadings:

@@ -39,7 +39,9 @@ class SignalReadings:
 
 def _identity(prompt: Prompt, want: Want) -> Sequence[Any]:
     read, ask = prompt.passage, prompt.question
-    return [read.ids, read.title_tokens, ask.ids, ask.first_row, want.layers, want.rows]
+    sentences = [ask.sentences] if "sentence_means" in want.rows else []
+    asked = [ask.ids, ask.first_row, *sentences]
+    return [read.ids, read.title_tokens, *asked, want.layers, want.rows]
 
 
 def _to_signal(entry: Entry, want: Want) -> TimedSignal:

@@ -17,7 +17,7 @@ from tamis.service.engine.errors import Refused
 from tamis.service.engine.queue import RequestQueue
 from tamis.service.engine.request import PromptJob
 
-_ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "last")
+_ROW_GROUPS: tuple[RowGroup, ...] = ("question", "question_mean", "sentence_means", "last")
 
 
 class EngineObserver(Protocol):
@@ -156,10 +156,9 @@ def slice_signal(signal: Signal, read: Want, want: Want, prompt: Prompt) -> Sign
     if read == want:
         return signal
     layers = [read.layers.index(layer) for layer in want.layers]
-    sizes = [
-        len(prompt.question.ids) - prompt.question.first_row if g == "question" else 1
-        for g in read.rows
-    ]
+    question = prompt.question
+    many = {"question": question.rows, "sentence_means": max(1, len(question.sentences))}
+    sizes = [many.get(group, 1) for group in read.rows]
     parts = dict(zip(read.rows, torch.split(signal.weights[layers], sizes, 2), strict=True))
     return Signal(
         torch.cat([parts[group] for group in want.rows], 2),

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.scripted import MAX_PASSAGE_MASS, ScriptedReader, byte_tokenizer
@@ -106,6 +107,20 @@ def test_row_groups_are_in_the_requested_order():
     torch.testing.assert_close(both.weights, expected)
     assert both.layers == (1, 2)
     assert both.rows == ("last", "question_mean")
+
+
+def test_rows_of_several_sentences_are_averaged_by_sentence():
+    reader = ScriptedReader.from_needles("b")
+    question = "Who? Or when?"
+    ask = reader.layout.question_tokens(question, question_sentences(question))
+    prompt = Prompt(reader.layout.passage_tokens("abc", [(0, 3)]), ask)
+    rows, means = (
+        next(reader.read([prompt], Want((1, 2), (group,)))).weights
+        for group in ("question", "sentence_means")
+    )
+    expected = [rows[:, :, a:b].mean(2) for a, b in ask.sentence_rows]
+    torch.testing.assert_close(means, torch.stack(expected, 2))
+    assert means.shape[2] == 2
 
 
 @pytest.mark.parametrize("text", ["needle", NASTY, "hay " * 500, "needle " * 300, ""])

@@ -37,7 +37,7 @@ class Student:
             first: gives examples to fit the heads to, where no probe ships for the proxy.
         """
         self.proxy, self.recipe = proxy, recipe
-        self.want = Want(tuple(range(recipe.depth)), ("question_mean",))
+        self.want = Want(tuple(range(recipe.depth)), ("sentence_means",))
         self.adapters: dict[str, LowRankLinear] = attach(
             proxy.model,
             recipe.adapted_layers,

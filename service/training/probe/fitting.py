@@ -126,7 +126,7 @@ def probe_card(
         template=proxy.layout.template.name,
         layers=layers,
         heads=proxy.card.heads,
-        rows=("question_mean",),
+        rows=("sentence_means",),
         trained_on=tuple(describe_file(file, _count_readings(file, cases)) for file in files),
     )
 

@@ -149,7 +149,7 @@ def fit_rank_probe(
         template=method.reader.layout.template.name,
         layers=method.layers,
         heads=method.reader.card.heads,
-        rows=("question_mean",),
+        rows=("sentence_means",),
         trained_on=tuple(trained_on),
     )
     found = _uncalibrated_probe(_fit_document_weights(fitted, weights, l2), card)

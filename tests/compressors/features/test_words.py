@@ -204,6 +204,23 @@ def test_each_word_feature_is_what_its_name_says():
     assert column["bm25_titled"] == pytest.approx([log1p(v) for v in titled], **close)
 
 
+def test_sentences_of_a_question_are_compared_one_by_one():
+    """A feature is the largest of theirs, so a body without a word in common changes none."""
+    units, tokens = units_of(BRIDGE), [1, 2, 3, 4, 5]
+
+    def features(question: str) -> torch.Tensor:
+        lexicon = Lexicon(question, BRIDGE, units)
+        return torch.from_numpy(word_features(question, lexicon, tokens))
+
+    alone = features(QUESTION)
+    torch.testing.assert_close(features(f"{QUESTION}\nZebras graze! Help?"), alone)
+    torch.testing.assert_close(features(f"Zebras graze. {QUESTION}"), alone)
+    other = "Who met Jane Roe?"
+    both = features(f"{QUESTION} {other}")
+    torch.testing.assert_close(both, torch.maximum(alone, features(other)))
+    assert not torch.allclose(both, alone)
+
+
 def texts() -> list[str]:
     return [BRIDGE[u.passage].text[slice(*u.visible)] for u in units_of(BRIDGE)]
 

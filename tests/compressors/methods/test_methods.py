@@ -23,6 +23,7 @@ from tamis.compressors.methods.lexical import Lexical
 from tamis.compressors.methods.question_rows import QuestionRows, pool_question_rows
 from tamis.compressors.methods.sentinel import Sentinel, pool_context_shares
 from tamis.compressors.reading.joining import join_passages
+from tamis.compressors.reading.question import question_sentences
 from tamis.compressors.reading.windows import read_windows
 from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
@@ -70,6 +71,34 @@ def test_question_rows_reads_all_question_rows_and_not_the_last_alone():
     )
     torch.testing.assert_close(reading, mean)
     assert not torch.allclose(reading, last, atol=0.1)
+
+
+TITLE_AND_BODY = "Where is the pin?\nWe moved house. Any help is welcome!"
+
+
+def test_of_a_title_and_its_body_each_head_counts_the_sentence_that_looks_most():
+    passages = [Passage("Hay. The pin."), Passage("More hay.")]
+    units, reader = units_of(passages), ScriptedReader.from_needles("pin")
+    sentences = question_sentences(TITLE_AND_BODY)
+    spans = reader.layout.question_tokens(TITLE_AND_BODY, sentences).sentence_rows
+    assert len(spans) == 3
+
+    def slow(signal: Signal, units: Sequence[tuple[int, int]]) -> Tensor:
+        each = [signal.weights[:, :, a:b].mean(2, keepdim=True) for a, b in spans]
+        pooled = [
+            pool_question_rows(Signal(rows, signal.layers, ("question_mean",)), units)
+            for rows in each
+        ]
+        return torch.stack(pooled).amax(0)
+
+    want = Want((0, 1, 2), ("question",))
+    due = read_windows(reader, TITLE_AND_BODY, passages, units, want, slow).features
+    found = QuestionRows(reader, None).read(TITLE_AND_BODY, passages, units).features
+    torch.testing.assert_close(found, due)
+    mean = read_windows(
+        reader, TITLE_AND_BODY, passages, units, Want((0, 1, 2)), pool_question_rows
+    )
+    assert not torch.allclose(found, mean.features, atol=0.1)
 
 
 def test_an_isolated_score_is_the_calibrated_sum_of_heads_and_length():

@@ -189,3 +189,11 @@ def test_row_groups_are_reduced_in_the_requested_order() -> None:
     assert torch.equal(group_rows(weights, ("last",)), torch.tensor([[[0.9, 0.1]]]))
     together = group_rows(weights, ("last", "question_mean", "question"))
     assert_close(together[0, :, 0], torch.tensor([0.9, 0.5, 0.2, 0.4, 0.9]))
+
+
+def test_the_rows_of_each_sentence_are_averaged_and_one_sentence_is_all_rows() -> None:
+    weights = torch.tensor([[[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]])
+    found = group_rows(weights, ("sentence_means", "last"), ((0, 2), (1, 2)))
+    assert_close(found[0, :, 0], torch.tensor([0.3, 0.4, 0.9]))
+    whole = group_rows(weights, ("sentence_means",))
+    assert torch.equal(whole, group_rows(weights, ("question_mean",)))

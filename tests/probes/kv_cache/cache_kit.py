@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
@@ -14,7 +15,7 @@ from tamis.probes.signal import Want
 from tests.probes import tiny
 
 FP32 = 1e-5
-WANT = Want((0, 1, 2, 3), ("question", "question_mean", "last"))
+WANT = Want((0, 1, 2, 3), ("question", "question_mean", "sentence_means", "last"))
 MEAN = Want((0, 1, 2, 3))
 TEXTS = (
     (None, "The cat sat on the mat. Then the dog came in."),
@@ -27,7 +28,7 @@ TEXTS = (
 
 
 def make_prompts(proxy, question="Who came in?", texts=TEXTS):
-    ask = proxy.layout.question_tokens(question)
+    ask = proxy.layout.question_tokens(question, question_sentences(question))
     return [
         Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask)
         for title, text in texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.attention import blocked
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
@@ -83,15 +84,19 @@ def test_cached_passages_have_equal_signals_in_tiles_of_any_size(kind, monkeypat
 
 def test_questions_of_any_length_are_read_in_one_batch():
     proxy, cache = versioned_proxy(), PassageCache()
-    reader, ask = CachedReader(proxy, cache), proxy.layout.question_tokens
+    reader = CachedReader(proxy, cache)
+
+    def ask(question):
+        return proxy.layout.question_tokens(question, question_sentences(question))
+
     weights(reader, make_prompts(proxy))
-    questions = ["Why?", "Why?", "Who in the end sat on the mat?", "", "Why?", "What?"]
+    questions = ["Why?", "Why?", "Who? Who sat on the mat?", "", "Who sat on the mat? Who?", "W?"]
     mixed = [Prompt(p.passage, ask(q)) for p, q in zip(make_prompts(proxy), questions, strict=True)]
     assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 
 @pytest.mark.parametrize("blocks", [True, False])
-@pytest.mark.parametrize("rows", ["question_mean", "question", "last"])
+@pytest.mark.parametrize("rows", ["question_mean", "question", "sentence_means", "last"])
 def test_in_bf16_cached_passages_read_like_uncached_ones(blocks, rows, monkeypatch):
     """Logits in bf16, where the processor is quick at them, and in fp32."""
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ from tamis.probes.signal import Want
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 
-WANT = Want((0, 1, 2, 3), ("question_mean",))
+WANT = Want((0, 1, 2, 3), ("question_mean", "sentence_means"))
 
 
 def prompts() -> list[Prompt]:
@@ -23,7 +23,7 @@ def prompts() -> list[Prompt]:
     return [
         Prompt(
             PassageTokens(tuple(tiny.ids(length, seed)), title, ((0, 5), (5, length - title))),
-            QuestionTokens(tuple(tiny.ids(asked, 9)), 3),
+            QuestionTokens(tuple(tiny.ids(asked, 9)), 3, ((3, 5), (5, 8)) if seed else ()),
         )
         for seed, (length, title, asked) in enumerate(sizes)
     ]

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
@@ -14,17 +15,17 @@ from tamis.probes.signal import Want
 from tests.probes import tiny
 
 OURS = ("llama", "qwen2", "qwen3")
-WANT = Want((0, 1, 3), ("question", "question_mean", "last"))
+WANT = Want((0, 1, 3), ("question", "question_mean", "sentence_means", "last"))
 
 
 def prompts(proxy: Proxy) -> list[Prompt]:
     asked = (("Cats sit. " * 3, "Who?"), ("It rains in the hills. " * 20, "Where?"), ("", "Why?"))
     # longer than the 512 keys that attention takes at once
-    asked += (("Emus hop over the low hills, very far. " * 18, "Who hops over the hills?"),)
+    asked += (("Emus hop over the low hills, very far. " * 18, "Who hops? In the hills. Far?"),)
     return [
         Prompt(
             proxy.layout.passage_tokens(text, [(0, len(text))], "On animals"),
-            proxy.layout.question_tokens(question),
+            proxy.layout.question_tokens(question, question_sentences(question)),
         )
         for text, question in asked
     ]

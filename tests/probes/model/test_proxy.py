@@ -184,7 +184,7 @@ def test_keys_of_another_passage_or_of_too_few_layers_are_refused() -> None:
     proxy = tiny.proxy()
     asked = prompts(proxy)
     kept = list(proxy.compute_kv(asked, WANT))
-    with pytest.raises(BadInput, match="6 prompts and 4 kept"):
+    with pytest.raises(BadInput, match="7 prompts and 4 kept"):
         list(proxy.read_cached(asked, kept[:4], WANT))
     with pytest.raises(BadInput, match=r"prompt 0 needs .* keep the passage again"):
         list(proxy.read_cached(asked, kept[::-1], WANT))

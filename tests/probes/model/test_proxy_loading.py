@@ -25,7 +25,7 @@ from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every tes
 @everywhere
 def test_layers_cut_off_on_disk_leave_the_others_as_they_were(kind: str, tmp_path: Path) -> None:
     folder = tiny.save(kind, tmp_path / kind)
-    want = Want((0, 1), ("question", "question_mean", "last"))
+    want = Want((0, 1), WANT.rows)
     cut = Proxy.from_folder(folder, layers=2, dtype="fp32", device="cpu")
     whole = Proxy.from_folder(folder, dtype=torch.float32, device="cpu")
     assert (len(cut.model.layers), len(whole.model.layers)) == (2, tiny.LAYERS)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from tamis.compressors.reading.question import question_sentences
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
@@ -27,7 +28,7 @@ def script() -> ScriptedReader:
 
 
 def prompts(reader, *texts: str, question: str = "why?"):
-    ask = reader.layout.question_tokens(question)
+    ask = reader.layout.question_tokens(question, question_sentences(question))
     return [Prompt(reader.layout.passage_tokens(text, [(0, len(text))]), ask) for text in texts]
 
 
@@ -38,20 +39,23 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
     wants = [
         Want((0, 1)),
         Want((1, 3), ("last", "question")),
-        Want((2,), ("question_mean", "last")),
+        Want((2,), ("sentence_means", "last")),
     ]
     texts = ["the thin cat. a bat in.", "a hat", "in the inn. the then."]
+    asked = ["a?", "the inn?", "a hat? the cat sat. in?"]
     engine = Engine(lambda: tiny_proxy(architecture), EngineBounds(batch_tokens=4096))
     reader = engine.start()
     alone = [
-        list(proxy.read(prompts(proxy, text), want))
-        for text, want in zip(texts, wants, strict=True)
+        list(proxy.read(prompts(proxy, text, question=question), want))
+        for text, want, question in zip(texts, wants, asked, strict=True)
     ]
 
     def ask(i: int):
         request = engine.admit(10)
         with request.as_current():
-            return list(reader.read(prompts(reader, texts[i % 3]), wants[i % 3]))
+            return list(
+                reader.read(prompts(reader, texts[i % 3], question=asked[i % 3]), wants[i % 3])
+            )
 
     with ThreadPoolExecutor(12) as pool:
         for i, signals in enumerate(pool.map(ask, range(24))):
@@ -63,12 +67,17 @@ def test_requests_read_together_see_what_each_sees_alone(architecture, one_threa
     engine.drain(5)
 
 
-def test_merged_wants_serve_each_want_and_a_slice_gives_it_back():
-    wants = [Want((0, 2), ("last",)), Want((1, 2), ("question", "question_mean"))]
+@pytest.mark.parametrize("question", ["Who came in?", "Who? We saw him. Or when?"])
+def test_merged_wants_serve_each_want_and_a_slice_gives_it_back(question):
+    wants = [
+        Want((0, 2), ("last",)),
+        Want((1, 2), ("question", "question_mean")),
+        Want((1,), ("sentence_means", "last")),
+    ]
     both = merge_wants(wants)
     assert both.layers == (0, 1, 2)
     reader = script()
-    (prompt,) = prompts(reader, "a b c")
+    (prompt,) = prompts(reader, "a b c", question=question)
     (whole,) = reader.read([prompt], both)
     for want in wants:
         (alone,) = reader.read([prompt], want)
