@@ -68,12 +68,18 @@ def train(
         typer.Option(help="sentinel only: published, or like-cases. Default: published."),
     ] = None,
     articles: Articles = None,
+    encoder: Annotated[
+        bool,
+        typer.Option(help="Also learn to weigh the sentence encoder's cosines."),
+    ] = True,
     cache: Cache = None,
 ) -> None:
     """Fit a probe on labelled questions; a fifth of the articles is held out for its figures.
 
     Where the sentence encoder is installed (`tamis models pull minilm-l6`), the probe also learns
-    to weigh its cosines. Sets of four domains or more are fitted so that it holds on others.
+    to weigh its cosines. A proxy that finds more than the encoder is better off with
+    `--no-encoder`; `tamis bench domains` tells. Sets of four domains or more are fitted so that it
+    holds on others.
 
     Example: tamis probe train --proxy ./my-model --data train.jsonl.gz --out my-probe.safetensors
     """
@@ -87,6 +93,7 @@ def train(
     if recipe is not None:
         _check_choice("recipe", recipe, ("published", "like-cases"))
     given = {"layers": layers, "read-layers": read_layers, "loss": loss, "l2": l2}
+    given["no-encoder"] = None if encoder else True
     if method == "sentinel":
         published = recipe != "like-cases"
         _refuse_unused(method, given | ({"articles": articles or None} if published else {}))
@@ -106,7 +113,7 @@ def train(
             reader = load_proxy(proxy, read_layers or layers)
             depth, loss = layers or max(1, reader.card.layers * 2 // 3), loss or "listwise"
             folder = readings_folder(cache)
-            cosines = installed_encoder_source(folder)
+            cosines = installed_encoder_source(folder) if encoder else None
             probe, _ = fit(reader, files, folder, depth, report, loss, l2, read_layers, cosines)
     written = probe.save(out)
     print_figures(probe.card.figures)

@@ -7,12 +7,16 @@ import json
 import pytest
 import torch
 
+from tamis.compressors.features.second_step import ENCODER
+from tamis.compressors.types import Scores
 from tamis.probes.errors import BadInput
 from tamis.probes.probing.linear import LinearProbe
 from tamis.service.cli.options.probe_options import parse_record_file
 from tamis.service.cli.probe.probe_plots import head_weights
+from tamis.service.datasets import score_sources
 from tamis.service.datasets.record_files import name_distinctly
 from tamis.service.datasets.records import load_records
+from tamis.service.datasets.score_sources import TimedScores
 from tests.laws.methods import make_probe, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
@@ -157,6 +161,10 @@ def test_sentinel_is_trained_and_shown(place):
         (["train", "--data", "{bad}", "--out", "{bad}/o"], "cannot be written"),
         (["train", "--data", "{bad}", "--out", "o", "--recipe", "published"], "not use --recipe"),
         (
+            ["train", "--data", "{bad}", "--out", "o", "--method", "sentinel", "--no-encoder"],
+            "sentinel does not use --no-encoder",
+        ),
+        (
             [
                 *("train", "--data", "{bad}", "--out", "o", "--method", "sentinel"),
                 *("--layers", "2", "--loss", "logistic", "--articles", "{bad}"),
@@ -200,6 +208,26 @@ def test_a_probe_is_written_under_the_whole_name_that_was_given(place, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written"):
         found.save(tmp_path / "file" / "v1")
+
+
+class LongestFirst:
+    """Cosines of an encoder that likes long units."""
+
+    def score_case(self, question, passages, units):
+        values = tuple(float(unit.stop - unit.start) for unit in units)
+        return TimedScores(Scores(values, (0.0,) * len(passages)), 1.0)
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-encoder"]])
+def test_the_encoder_is_weighed_unless_told_not_to(place, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr(score_sources, "installed_encoder_source", lambda folder: LongestFirst())
+    done = tamis(
+        *("probe", "train", "--proxy", place / "llama", "--data", place / "records.jsonl"),
+        *("--out", tmp_path / "mine", "--layers", 2, "--cache", place / "readings", *flags),
+    )
+    assert done.exit_code == 0, done.output
+    weighed = {name for name in LinearProbe.load(tmp_path / "mine").weights if ENCODER in name}
+    assert bool(weighed) == (not flags)
 
 
 def test_two_files_of_one_name_are_told_apart_on_the_card_and_in_the_figures(place, tmp_path):
