@@ -23,6 +23,9 @@ with fewer questions than asked for comes again, with other passages beside them
 `tamis probe lora --proxy ./my-model --data mine.jsonl --questions 500 --out sharp/ --png
 curve.png` the same command goes on where it was stopped
 
+`tamis probe lora --proxy ./my-model --data mine.jsonl --questions 800 --behind sharp/ --out
+sharper/` eight hundred more of the same file: what was given to `sharp/`, with another `--out`
+
 `tamis probe train --proxy sharp/ --data mine.jsonl --out sharp.safetensors` then fits its probe
 
 `tamis compress docs/ -q "Who?" --proxy sharp/ --probe sharp.safetensors`
@@ -69,6 +72,10 @@ def train_adapters(
     every: Annotated[
         int, typer.Option(min=1, help="Questions between judgements, each with a checkpoint.")
     ] = 250,
+    behind: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a finished run to go on with, on the questions it left."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Of the sharpened model; by default the folder's name.")
     ] = None,
@@ -76,10 +83,12 @@ def train_adapters(
 ) -> None:
     """Teach a proxy where to look: low-rank adapters on its attention projections.
 
-    Everything else stays frozen. Of a proxy that has adapters, training goes on, and those written
-    hold both. Questions come with their gold passages and hard ones beside; the loss is the one
-    the probe is fitted with. A fifth of the articles is held out for the curve. Adapters are
-    merged when the folder is loaded, so reading costs what it cost before.
+    Everything else stays frozen. Of a proxy that has adapters, new ones are trained above them, and
+    those written hold both. With `--behind` the same adapters learn on, with the moments of their
+    optimizer: the loss first rises with the rate, so judge at the end. Questions come with their
+    gold passages and hard ones beside; the loss is the one the probe is fitted with. A fifth of the
+    articles is held out for the curve. Adapters are merged when the folder is loaded, so reading
+    costs what it cost before.
     """
     from tamis.compressors.registry import load_proxy
     from tamis.probes.hub.zoo import adapters_of
@@ -102,7 +111,7 @@ def train_adapters(
         seed=seed,
     )
     files = [parse_record_file(given) for given in data]
-    run = build_training_run(reader, files, recipe, out, questions, judge, every)
+    run = build_training_run(reader, files, recipe, out, questions, judge, every, behind)
     with file_bars() as report:
         curve = run.run(report)
     learnt = trained_adapters(run, curve, name or out.resolve().name, _absolute_proxy(proxy))

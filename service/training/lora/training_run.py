@@ -44,6 +44,8 @@ class TrainingRun:
         held_out: examples on articles that are not learnt from.
         trained_on: the files, as an adapter's card describes them.
         validate_every: questions between two validations, each with a checkpoint.
+        behind: the folder of a finished run that this one goes on with; None to begin anew.
+        before: how many questions had been learnt from then.
     """
 
     proxy: Proxy
@@ -53,6 +55,8 @@ class TrainingRun:
     held_out: list[Example]
     trained_on: list[dict[str, Any]]
     validate_every: int = 250
+    behind: Path | None = None
+    before: int = 0
     student: Student = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
 
@@ -79,19 +83,16 @@ class TrainingRun:
     @property
     def fingerprint(self) -> str:
         """What must be the same for a run to go on from a checkpoint: model, recipe, questions."""
-        order = hashlib.sha256(
-            json.dumps([[d.source, d.record.get("id"), d.epoch] for d in self.draws]).encode()
-        ).hexdigest()
-        card = self.proxy.card
-        return json.dumps([card.name, card.revision, asdict(self.recipe), order])
+        return fingerprint_of(self.proxy, self.recipe, self.draws)
 
     def run(self, report: ReportTraining) -> list[dict[str, Any]]:
         """Trains from the last checkpoint to the end; returns the curve: a row per validation."""
         first_step = checkpoint.restore(
             self.folder, self.student.parameters(), self.optimizer, self.fingerprint
         )
-        curve = self._load_curve(first_step)
-        if not first_step:
+        learnt = self.before + first_step * self.recipe.batch
+        curve = self._load_curve(self.folder, learnt) if first_step else self._begin()
+        if not curve:
             self._validate(curve, 0, [], 0.0, report)
         losses: list[float] = []
         clock = time.perf_counter()
@@ -108,9 +109,17 @@ class TrainingRun:
                     self.optimizer,
                     step + 1,
                     self.fingerprint,
+                    (self.before, self.before + done),
                 )
                 losses, clock = [], time.perf_counter()
         return curve
+
+    def _begin(self) -> list[dict[str, Any]]:
+        """The curve so far: none, or of the run that this one goes on with, restored."""
+        if self.behind is None:
+            return []
+        checkpoint.restore_finished(self.behind, self.student.parameters(), self.optimizer)
+        return self._load_curve(self.behind, self.before)
 
     def _is_validation_due(self, before: int, done: int) -> bool:
         """Whether a multiple of `validate_every` lies between two counts, or the run is over."""
@@ -141,7 +150,7 @@ class TrainingRun:
         report: ReportTraining,
     ) -> None:
         row = {
-            "questions": done,
+            "questions": self.before + done,
             "loss": round(_mean(losses), 4) if losses else None,
             "held_out": evaluate_student(self.student, self.held_out, report),
             "seconds": round(seconds, 1),
@@ -152,14 +161,14 @@ class TrainingRun:
         with atomic_path(self.folder / CURVE) as temporary:
             temporary.write_text(lines, encoding="utf-8")
 
-    def _load_curve(self, step: int) -> list[dict[str, Any]]:
-        """The rows of earlier validations, up to the checkpoint."""
-        path = self.folder / CURVE
-        if not step or not path.is_file():
+    def _load_curve(self, folder: Path, questions: int) -> list[dict[str, Any]]:
+        """The rows of earlier validations, up to a number of questions."""
+        path = folder / CURVE
+        if not path.is_file():
             return []
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return [row for row in rows if row["questions"] <= step * self.recipe.batch]
+            return [row for row in rows if row["questions"] <= questions]
         except (ValueError, LookupError, TypeError) as error:
             raise BadModelFile(f"{path} is no curve ({error}); delete it to go on") from error
 
@@ -176,6 +185,7 @@ def build_training_run(
     questions: int | None = None,
     validate_on: int = 60,
     validate_every: int = 250,
+    behind: Path | None = None,
 ) -> TrainingRun:
     """A run over labelled files.
 
@@ -183,12 +193,25 @@ def build_training_run(
         questions: the most to learn from, of all files together; None for all drawn.
         validate_on: the most held-out questions of a validation, by turns from each file.
         validate_every: questions between two validations.
+        behind: the folder of a finished run on the same files and seed: this one begins with its
+            adapters, heads and moments, and with the question behind its last.
 
     Raises:
-        BadInput: too few articles to hold some out.
+        BadInput: too few articles to hold some out, or nothing is left behind the finished run.
+        BadModelFile: that run has no checkpoint that can be read.
     """
-    learnt, held_out = draw_records(files, recipe.seed)
-    learnt = learnt[:questions]
+    drawn, held_out = draw_records(files, recipe.seed)
+    before = 0
+    if behind is not None:
+        before = checkpoint.finished_questions(
+            behind, lambda first, stop: fingerprint_of(proxy, recipe, drawn[first:stop])
+        )
+        if before >= len(drawn):
+            raise BadInput(
+                f"all {len(drawn)} questions that --data draws are behind {behind}; to learn from "
+                "others, give that folder as --proxy"
+            )
+    learnt = drawn[before:][:questions]
     tried = [
         build_example(draw, proxy.layout, recipe)
         for draw in take_from_each_file(held_out, validate_on)
@@ -198,8 +221,20 @@ def build_training_run(
             f"none of {len(tried)} held-out questions has both gold and other units within "
             f"{recipe.question_tokens} tokens; nothing can be judged"
         )
-    used = [describe_file(file, sum(d.source == file.name for d in learnt)) for file in files]
-    return TrainingRun(proxy, recipe, folder, learnt, [e for e in tried if e], used, validate_every)
+    seen = drawn[: before + len(learnt)]
+    used = [describe_file(file, sum(d.source == file.name for d in seen)) for file in files]
+    examples = [e for e in tried if e]
+    return TrainingRun(
+        proxy, recipe, folder, learnt, examples, used, validate_every, behind, before
+    )
+
+
+def fingerprint_of(proxy: Proxy, recipe: LoraRecipe, draws: Sequence[Draw]) -> str:
+    """A run as text: the model, the recipe, and a hash of the questions in their order."""
+    order = hashlib.sha256(
+        json.dumps([[d.source, d.record.get("id"), d.epoch] for d in draws]).encode()
+    ).hexdigest()
+    return json.dumps([proxy.card.name, proxy.card.revision, asdict(recipe), order])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -76,6 +76,18 @@ def test_a_batch_that_goes_on_tells_adapters_from_their_model(place):
         assert resume_settings(job)["proxy revision"] == zoo.load_proxy(place / name).card.revision
 
 
+def test_a_run_goes_on_behind_a_finished_one(place):
+    words = ("--questions", 8, "--every", 8, "--judge", 4, "--rank", 2, "--behind", place / "sharp")
+    done = train_adapters(place, *words, "--out", place / "on")
+    assert done.exit_code == 0, done.output
+    card = Adapters.load(place / "on").card
+    assert [row["questions"] for row in card.figures["curve"]] == [0, 8, 16, 24]
+    assert [(s["name"], s["questions"]) for s in card.trained_on] == [("planted", 24)]
+    refused = train_adapters(place, *words, "--seed", 1, "--out", place / "other")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "no finished run on these questions" in refused.stderr
+
+
 def test_another_recipe_in_the_same_folder_is_refused(place):
     before = (place / "sharp/adapters.safetensors").read_bytes()
     done = train_adapters(place, "--questions", 16, "--rank", 3, "--out", place / "sharp")

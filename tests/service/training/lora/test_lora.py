@@ -136,6 +136,85 @@ def test_a_run_that_is_done_is_not_done_again(trained, source):
     assert reports == []
 
 
+def test_a_run_behind_another_goes_on_with_what_it_left(source, tmp_path):
+    """The next questions, the optimizer's moments, one curve; and the same again, the same."""
+    halves = [tmp_path / "first", tmp_path / "second"]
+    first = build_run(source, halves[0], questions=40)
+    begun = first.run(quiet)
+    second = build_training_run(
+        *(tiny.proxy(), [source], RECIPE, halves[1], 80),
+        validate_on=12,
+        validate_every=40,
+        behind=halves[0],
+    )
+    assert second.draws == draw_records([source], RECIPE.seed)[0][40:120]
+    assert [each["questions"] for each in second.trained_on] == [120]
+    curve = second.run(quiet)
+    assert [row["questions"] for row in curve] == [0, 40, 80, 120]
+    assert curve[:2] == begun
+    steps = {float(state["step"]) for state in second.optimizer.state.values()}
+    assert steps == {second.steps + first.steps}
+    third = build_training_run(
+        *(tiny.proxy(), [source], RECIPE, tmp_path / "third", 80),
+        validate_on=12,
+        behind=halves[0],
+    )
+    third.run(quiet)
+    for name, parameter in third.student.parameters().items():
+        assert torch.equal(parameter, second.student.parameters()[name]), name
+
+
+def test_a_run_that_goes_on_begins_where_the_other_ended(source, tmp_path):
+    first = build_run(source, tmp_path / "first", questions=40)
+    first.run(quiet)
+    still = replace(RECIPE, rate=0.0, head_rate=0.0)
+    on = build_training_run(
+        *(tiny.proxy(), [source], still, tmp_path / "on", 8),
+        validate_on=12,
+        behind=tmp_path / "first",
+    )
+    on.run(quiet)
+    for name, parameter in on.student.parameters().items():
+        assert torch.equal(parameter, first.student.parameters()[name]), name
+
+
+@pytest.mark.parametrize("change", [{"rank": 2}, {"seed": 1}, {"projections": "qkvo"}])
+def test_only_a_finished_run_on_these_questions_can_be_gone_on_with(source, tmp_path, change):
+    def behind(recipe=RECIPE, questions=8):
+        return build_training_run(
+            *(tiny.proxy(), [source], recipe, tmp_path / "on", questions),
+            validate_on=12,
+            behind=tmp_path / "first",
+        )
+
+    with pytest.raises(BadModelFile, match="cannot be read as a checkpoint"):
+        behind()
+
+    def until(name: str, done: int, total: int, note: str) -> None:
+        if name == "learning" and done > 10:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        build_run(source, tmp_path / "first", questions=16, every=8).run(until)
+    with pytest.raises(BadInput, match="no finished run on these questions"):
+        behind()
+    build_run(source, tmp_path / "first", questions=16, every=8).run(quiet)
+    assert behind().before == 16
+    with pytest.raises(BadInput, match="no finished run on these questions"):
+        behind(replace(RECIPE, **change))
+
+
+def test_a_run_that_has_drawn_everything_leaves_nothing(source, tmp_path):
+    alone = replace(source, limit=12)
+    build_run(alone, tmp_path / "first", questions=None, every=40).run(quiet)
+    with pytest.raises(BadInput, match=r"all 12 questions .* give that folder as --proxy"):
+        build_training_run(
+            *(tiny.proxy(), [alone], RECIPE, tmp_path / "on"),
+            validate_on=12,
+            behind=tmp_path / "first",
+        )
+
+
 @pytest.mark.parametrize("change", [{"rate": 1e-3}, {"rank": 2}, {"seed": 1}])
 def test_a_checkpoint_of_another_recipe_is_refused(trained, source, change):
     other = build_run(source, trained[0].folder, replace(RECIPE, **change))
