@@ -90,7 +90,7 @@ def test_questions_of_any_length_are_read_in_one_batch():
         return proxy.layout.question_tokens(question, question_sentences(question))
 
     weights(reader, make_prompts(proxy))
-    questions = ["Why?", "Why?", "Who? Who sat on the mat?", "", "Who sat on the mat? Who?", "W?"]
+    questions = ["Why?", "Why?", "", "Who? Who sat on the mat?", "Who sat on the mat? Who?", "W?"]
     mixed = [Prompt(p.passage, ask(q)) for p, q in zip(make_prompts(proxy), questions, strict=True)]
     assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
