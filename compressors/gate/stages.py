@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.gate.estimates import Gate, Stage
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.reading.windows import Reader, Reading, Window, split_windows
 from tamis.probes.prompt import Prompt, QuestionTokens, token_batches
 from tamis.probes.signal import Signal, Want
@@ -75,7 +75,7 @@ def read_in_stages(
     """
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit)
-    ask = reader.layout.question_tokens(question, question_sentences(question))
+    ask = tokenize_question(reader.layout, question)
     if (check_size := getattr(reader, "check_size", None)) is not None:
         check_size(sum(len(window.tokens.ids) + len(ask.ids) for window in windows))
     tokens = tuple(b - a for window in windows for a, b in window.tokens.unit_spans)

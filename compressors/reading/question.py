@@ -6,6 +6,7 @@ sentences asks is not known beforehand, so each is looked at on its own.
 
 from __future__ import annotations
 
+from tamis.probes.prompt import Layout, QuestionTokens
 from tamis.probes.segmentation.segment import segment
 
 MAX_SENTENCES = 16
@@ -26,3 +27,8 @@ def question_sentences(question: str) -> tuple[tuple[int, int], ...]:
         run = (start + stop - 2 * first) * MAX_SENTENCES // (2 * (last - first))
         runs[run] = runs.get(run, (start, stop))[0], stop
     return tuple(runs.values())
+
+
+def tokenize_question(layout: Layout, question: str) -> QuestionTokens:
+    """The question piece of a prompt, in which the rows of its sentences can be told apart."""
+    return layout.question_tokens(question, question_sentences(question))

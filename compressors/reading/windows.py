@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.method import best_unit_scores
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.types import Scores
 from tamis.probes.card import ModelCard
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
@@ -223,10 +223,7 @@ def read_windows(
     """
     clock = time.perf_counter()
     windows = split_windows(reader.layout, passages, units, limit, include_gaps)
-    questions = [
-        reader.layout.question_tokens(text, question_sentences(text))
-        for text in (question, *other_questions)
-    ]
+    questions = [tokenize_question(reader.layout, text) for text in (question, *other_questions)]
     tokenised = time.perf_counter()
     rows, tokens_read, tokens_cached = [], 0, 0
     for group in _window_groups(reader, windows, len(questions)):

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import TEMPLATES, Prompt
 from tamis.probes.scripted import MAX_PASSAGE_MASS, ScriptedReader, byte_tokenizer
@@ -112,7 +112,7 @@ def test_row_groups_are_in_the_requested_order():
 def test_rows_of_several_sentences_are_averaged_by_sentence():
     reader = ScriptedReader.from_needles("b")
     question = "Who? Or when?"
-    ask = reader.layout.question_tokens(question, question_sentences(question))
+    ask = tokenize_question(reader.layout, question)
     prompt = Prompt(reader.layout.passage_tokens("abc", [(0, 3)]), ask)
     rows, means = (
         next(reader.read([prompt], Want((1, 2), (group,)))).weights

@@ -135,7 +135,7 @@ class SelectorRun:
     ) -> tuple[dict[Head, Tensor], Tensor]:
         questions = take_evenly(load_questions(paths), MAX_QUESTIONS[kind])
         asks = [self.proxy.layout.question_tokens(question) for question in questions]
-        counts = torch.tensor([len(ask.ids) - ask.first_row for ask in asks])
+        counts = torch.tensor([ask.rows for ask in asks])
         states = self.capture.read_queries(
             asks, lambda n: on_step(f"{kind} questions", n, len(asks))
         )

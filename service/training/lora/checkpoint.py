@@ -92,7 +92,7 @@ def finished_questions(folder: Path, plan_of: Callable[[int, int], str]) -> int:
     """
     facts, _ = _read(folder / FILE)
     first, stop = facts["questions"]
-    if kept_fields(facts["plan"]) != kept_fields(plan_of(first, stop)):
+    if _kept_fields(facts["plan"]) != _kept_fields(plan_of(first, stop)):
         raise BadInput(
             f"{folder} is no finished run on these questions: give the same proxy, --data, --seed, "
             "layers and adapters, and let it come to its end first"
@@ -100,7 +100,7 @@ def finished_questions(folder: Path, plan_of: Callable[[int, int], str]) -> int:
     return int(stop)
 
 
-def kept_fields(fingerprint: str) -> list[Any]:
+def _kept_fields(fingerprint: str) -> list[Any]:
     """Of a run's fingerprint, what a run that goes on behind it must share: no rate, no batch."""
     name, revision, recipe, order = json.loads(fingerprint)
     free = ("rate", "head_rate", "batch", "warm", "clip")

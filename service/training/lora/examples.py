@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tamis.compressors.features.words import Lexicon, word_features
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.compressors.reading.windows import Window, split_windows
 from tamis.probes.errors import BadInput
 from tamis.probes.prompt import Layout, Prompt
@@ -108,7 +108,7 @@ def build_example(draw: Draw, layout: Layout, recipe: LoraRecipe) -> Example | N
     of = torch.tensor([u for window in kept for u in range(window.first, window.stop)])
     if not gold[of].any() or gold[of].all():
         return None
-    ask = layout.question_tokens(record["question"], question_sentences(record["question"]))
+    ask = tokenize_question(layout, record["question"])
     prompts = tuple(Prompt(window.tokens, ask) for window in kept)
     return Example(draw.source, prompts, words[of], tuple(tokens[u] for u in of.tolist()), gold[of])
 

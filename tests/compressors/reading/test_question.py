@@ -6,17 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.compressors.reading.question import MAX_SENTENCES, question_sentences
-from tamis.probes.prompt import Layout, QuestionTokens
+from tamis.compressors.reading.question import MAX_SENTENCES, question_sentences, tokenize_question
 from tests.probes import tiny
 
 
 def sentences(question: str) -> list[str]:
     return [question[a:b] for a, b in question_sentences(question)]
-
-
-def tokens(layout: Layout, question: str) -> QuestionTokens:
-    return layout.question_tokens(question, question_sentences(question))
 
 
 @given(st.text(alphabet=st.sampled_from("ab. ?!\n\t-#:{}|你。？\ud83d"), max_size=200))
@@ -57,7 +52,7 @@ def test_many_sentences_are_joined_to_runs_of_about_the_same_length(count):
 
 def test_rows_of_a_question_are_those_of_its_sentences_without_the_template():
     layout = tiny.proxy("llama").layout
-    ask = tokens(layout, "Who came in? It was dark.")
+    ask = tokenize_question(layout, "Who came in? It was dark.")
     (first, middle), (again, last) = ask.sentence_rows
     assert 0 <= first < middle <= again < last < ask.rows
     alone = [layout.tokenizer.encode(text).ids for text in ("Who came in?", "It was dark.")]
@@ -66,4 +61,4 @@ def test_rows_of_a_question_are_those_of_its_sentences_without_the_template():
 
 @pytest.mark.parametrize("question", ["", " ", "Who came in?", "\n\nWho came in?  "])
 def test_of_a_question_without_two_sentences_all_rows_count(question):
-    assert tokens(tiny.proxy("llama").layout, question).sentences == ()
+    assert tokenize_question(tiny.proxy("llama").layout, question).sentences == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.kv_cache.cache import CachedReader, PassageCache
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
@@ -28,7 +28,7 @@ TEXTS = (
 
 
 def make_prompts(proxy, question="Who came in?", texts=TEXTS):
-    ask = proxy.layout.question_tokens(question, question_sentences(question))
+    ask = tokenize_question(proxy.layout, question)
     return [
         Prompt(proxy.layout.passage_tokens(text, [(0, len(text))], title), ask)
         for title, text in texts

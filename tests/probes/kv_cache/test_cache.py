@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.attention import blocked
 from tamis.probes.attention.rounding.int8 import Int8Vectors
 from tamis.probes.errors import BadInput
@@ -84,14 +84,13 @@ def test_cached_passages_have_equal_signals_in_tiles_of_any_size(kind, monkeypat
 
 def test_questions_of_any_length_are_read_in_one_batch():
     proxy, cache = versioned_proxy(), PassageCache()
-    reader = CachedReader(proxy, cache)
-
-    def ask(question):
-        return proxy.layout.question_tokens(question, question_sentences(question))
-
+    reader, layout = CachedReader(proxy, cache), proxy.layout
     weights(reader, make_prompts(proxy))
     questions = ["Why?", "Why?", "", "Who? Who sat on the mat?", "Who sat on the mat? Who?", "W?"]
-    mixed = [Prompt(p.passage, ask(q)) for p, q in zip(make_prompts(proxy), questions, strict=True)]
+    mixed = [
+        Prompt(p.passage, tokenize_question(layout, q))
+        for p, q in zip(make_prompts(proxy), questions, strict=True)
+    ]
     assert_close(weights(reader, mixed, WANT), weights(proxy, mixed, WANT))
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.model.forward import is_supported
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import TEMPLATES, Prompt
@@ -25,7 +25,7 @@ def prompts(proxy: Proxy) -> list[Prompt]:
     return [
         Prompt(
             proxy.layout.passage_tokens(text, [(0, len(text))], "On animals"),
-            proxy.layout.question_tokens(question, question_sentences(question)),
+            tokenize_question(proxy.layout, question),
         )
         for text, question in asked
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.model.proxy import Proxy
 from tamis.probes.prompt import Prompt
 from tamis.probes.signal import Signal, Want
@@ -33,7 +33,7 @@ def prompts(proxy: Proxy, texts: Sequence[tuple[str | None, str, str]] = TEXTS) 
     return [
         Prompt(
             proxy.layout.passage_tokens(text, [(0, len(text))], title),
-            proxy.layout.question_tokens(question, question_sentences(question)),
+            tokenize_question(proxy.layout, question),
         )
         for title, text, question in texts
     ]

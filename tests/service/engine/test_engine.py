@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tamis.compressors.reading.question import question_sentences
+from tamis.compressors.reading.question import tokenize_question
 from tamis.probes.prompt import Prompt
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.signal import Want
@@ -28,7 +28,7 @@ def script() -> ScriptedReader:
 
 
 def prompts(reader, *texts: str, question: str = "why?"):
-    ask = reader.layout.question_tokens(question, question_sentences(question))
+    ask = tokenize_question(reader.layout, question)
     return [Prompt(reader.layout.passage_tokens(text, [(0, len(text))]), ask) for text in texts]
 
 
