@@ -21,6 +21,7 @@ from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
+from tamis.service.api.languages import Quality
 
 Reading = Literal["cold", "warm", "none"]
 TOP_K = 20
@@ -92,6 +93,7 @@ def ask_context(
     search: str = "auto",
     method: str = DEFAULT,
     proxy: Any = AUTO,
+    quality: Quality = "standard",
     rules: Rules = RULES,
     root: Path | None = None,
     cache: Any = None,
@@ -109,7 +111,7 @@ def ask_context(
         top_k: how many chunks of the index are read.
         where, by, search: as for `CorpusIndex.search`.
         cache: as for `tamis.compress`; by default what the index keeps.
-        method, proxy, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
+        method, proxy, quality, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
 
     Raises:
         BadInput: and its subclasses, for what cannot be served. BadIndex: the index is damaged.
@@ -136,6 +138,7 @@ def ask_context(
         max_tokens=max_tokens,
         method=method,
         proxy=proxy,
+        quality=quality,
         rules=rules,
         language=language_of(opened),
         root=root,

@@ -1,4 +1,4 @@
-"""Chooses the proxy for a language by shipped measurements.
+"""Chooses the proxy for a language and a quality by shipped measurements.
 
 `languages.json` holds the figures of `tamis bench languages`. This is the one place where a proxy
 is chosen, for the library, the command line, the service, the adapters and the batch.
@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from tamis.compressors.registry import DEFAULT, DEFAULT_PROXY
-from tamis.probes.errors import TamisError
+from tamis.probes.errors import BadInput, TamisError
 from tamis.probes.hub import zoo
 from tamis.probes.segmentation.language import AUTO, primary_subtag, resolve_language
 
@@ -24,6 +24,11 @@ FILE = Path(__file__).with_name("languages.json")
 SHARP = f"{DEFAULT_PROXY}-sharp"
 """The default proxy with LoRA adapters (`tamis probe lora`): nothing more is downloaded for it, and
 it reads English, the language of its training."""
+LARGE = "qwen2.5-coder-0.5b-sharp"
+"""The second size, taught as the default was: more of the evidence, in more time. It is fetched by
+`tamis models pull` alone."""
+Quality = Literal["standard", "best"]
+"""Which size reads where no proxy is named."""
 MEASURED_METHODS = ("question_rows", "fusion")
 """The methods that were measured; the others use the default proxy."""
 BUDGET = "0.2"
@@ -62,6 +67,7 @@ def choose_proxy(
     passages: Sequence[Any] = (),
     root: Path | None = None,
     probe: Any = AUTO,
+    quality: Any = "standard",
 ) -> ProxyChoice:
     """The proxy that reads a request: the one given, or under `auto` the best one installed.
 
@@ -72,11 +78,17 @@ def choose_proxy(
         root: the folder models are kept in.
         probe: the method's option. A given probe decides, for it fits one model only; None means
             no probe, which rules out the sharpened proxy: that needs its own probe.
+        quality: `best` reads English with the second size, whether or not it is installed; other
+            languages, in which that was not measured, are read as under `standard`.
 
     Returns:
         The choice. Where a better proxy is not installed, its warning states the measured loss and
         the command that installs it; where the language was not measured, it says so.
+
+    Raises:
+        BadInput: a quality that is not known, or `best` beside something else that chooses.
     """
+    check_quality(quality, method, proxy, probe)
     code = resolve_language(
         language, question if isinstance(question, str) else "", list(_texts(passages))
     )
@@ -84,6 +96,8 @@ def choose_proxy(
         return ProxyChoice(proxy, code)
     if probe is not None and probe != AUTO:
         return ProxyChoice(_model_of_probe(probe), code)
+    if quality == "best" and primary_subtag(code) == _ENGLISH:
+        return ProxyChoice(LARGE, code)
     if method not in MEASURED_METHODS or primary_subtag(code) == _ENGLISH:
         return ProxyChoice(DEFAULT_PROXY if probe is None else english_proxy(method), code)
     best = best_proxy(code)
@@ -142,6 +156,30 @@ def probe_option(options: Mapping[str, Any]) -> Any:
     A probe for sentences takes precedence over one that ranks documents.
     """
     return options.get("probe", options.get("rank_probe") or AUTO)
+
+
+def check_quality(quality: Any, method: str, proxy: Any, probe: Any) -> None:
+    """Checks that a quality is known, and that `best` has nothing beside it that chooses a model.
+
+    Args:
+        proxy, probe: as `choose_proxy` takes them.
+
+    Raises:
+        BadInput: it does not hold; the message says what to leave out.
+    """
+    if quality not in get_args(Quality):
+        raise BadInput(f"quality is {quality!r:.80}; give 'standard' or 'best'")
+    if quality == "standard":
+        return
+    if proxy != AUTO:
+        raise BadInput("proxy and quality both choose the model that reads; give one of them")
+    if probe is not None and probe != AUTO:
+        raise BadInput("a probe fits one model, so quality chooses none; give one of them")
+    if method not in MEASURED_METHODS:
+        raise BadInput(
+            f"quality='best' is for the methods {' and '.join(MEASURED_METHODS)}; leave it out for "
+            f"{method}"
+        )
 
 
 def _model_of_probe(probe: Any) -> str:

@@ -16,7 +16,7 @@ from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
 from tamis.service.api.compress import check_parts, identity_of
-from tamis.service.api.languages import choose_proxy, probe_option
+from tamis.service.api.languages import Quality, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
 from tamis.service.api.spans import ranking_attributes, traced
 
@@ -37,6 +37,7 @@ def rerank(
     first_stage: FirstStage | None = None,
     fuse: FusionMode | None = None,
     proxy: Any = AUTO,
+    quality: Quality = "standard",
     language: str = AUTO,
     root: Path | None = None,
     cache: PassageCache | None = None,
@@ -59,6 +60,7 @@ def rerank(
             `"fitted"`. Each result also has the score of either side alone.
         proxy: a zoo name, a folder, a hub id, or a loaded `Proxy`; `auto` is the one that was
             measured best in the language, of those on this machine.
+        quality: as for `tamis.compress`.
         language: of the documents, such as `de`; `auto` looks at them and at the question.
         root: the folder models are kept in; by default models/ in the folder that TAMIS_HOME names,
             or in the user's cache.
@@ -73,7 +75,7 @@ def rerank(
     check_keywords(options, method, rerank)
     documents = read_documents(documents)
     probe = probe_option(options)
-    choice = choose_proxy(proxy, method, language, question, documents, root, probe)
+    choice = choose_proxy(proxy, method, language, question, documents, root, probe, quality)
     result = reranker(method, choice.proxy, root=root, cache=cache, **options).rerank(
         question,
         documents,

@@ -181,8 +181,9 @@ def create_app(settings: Settings | None = None, reader: Reader | None = None) -
 
 
 def proxy_choice(settings: Settings) -> ProxyChoice:
-    """The proxy that a service reads with: the one in the settings, or chosen by their language."""
-    return choose_proxy(settings.proxy, settings.method, settings.language, "", (), settings.models)
+    """The proxy that a service reads with: the one named, or chosen by quality and language."""
+    given = settings.proxy, settings.method, settings.language
+    return choose_proxy(*given, "", (), settings.models, quality=settings.quality)
 
 
 def create_upstream(settings: Settings) -> Upstream | None:

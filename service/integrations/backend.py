@@ -135,11 +135,13 @@ class LocalBackend:
     """tamis in this process: the model is loaded at the first question, shared by all adapters.
 
     Args:
-        proxy, cache: as `tamis.compress` takes them. options: of the method.
+        proxy, cache, quality: as `tamis.compress` takes them. options: of the method.
     """
 
-    def __init__(self, proxy: Any = AUTO, cache: Any = None, **options: Any) -> None:
-        self.proxy = proxy
+    def __init__(
+        self, proxy: Any = AUTO, cache: Any = None, *, quality: Any = "standard", **options: Any
+    ) -> None:
+        self.proxy, self.quality = proxy, quality
         self._arguments = options | ({} if cache is None else {"cache": cache})
 
     def compress(
@@ -149,7 +151,7 @@ class LocalBackend:
         root = self._arguments.get("root")
         probe = self._arguments.get("probe", AUTO)
         choice = choose_proxy(
-            self.proxy, plan.method, plan.language, question, passages, root, probe
+            self.proxy, plan.method, plan.language, question, passages, root, probe, self.quality
         )
         counter = counter_of(plan.tokenizer, choice.proxy, root)
         budget = plan.budget
@@ -195,6 +197,7 @@ class LocalBackend:
             method=plan.method,
             language=plan.language,
             proxy=self.proxy,
+            quality=self.quality,
             **self._arguments,
         )
         scores = {r.index: to_probability(r.own, ranked.calibrated) for r in ranked.results}

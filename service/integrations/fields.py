@@ -27,6 +27,7 @@ from tamis.compressors.rules import MAX_TOKENS, Budget, rules_from
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
+from tamis.service.api.languages import Quality, check_quality
 from tamis.service.api.rule_fields import rule_fields
 from tamis.service.integrations.backend import (
     Backend,
@@ -52,8 +53,8 @@ OnError = Annotated[
 class BackendFields(BaseModel):
     """Where the work is done, and by which method.
 
-    In this process, with `proxy`, `cache` and `options`; or by a tamis server, with `base_url`,
-    `api_key` and `timeout_s`.
+    In this process, with `proxy` or `quality`, `cache` and `options`; or by a tamis server, with
+    `base_url`, `api_key` and `timeout_s`.
     """
 
     model_config = CONFIG
@@ -61,6 +62,7 @@ class BackendFields(BaseModel):
     method: str = Field(DEFAULT, description="how sentences are scored: see `tamis methods`")
     language: str = Field(AUTO, description="of the documents; auto looks at them")
     proxy: Any = Field(AUTO, description="a zoo name, a folder, a loaded Proxy; auto: by language")
+    quality: Quality = Field("standard", description="best: a larger model reads English")
     cache: Any = Field(None, description="a PassageCache: a document is read once, whoever asks")
     options: dict[str, Any] = Field({}, description="the method's own, such as probe")
     base_url: str | None = Field(None, description="of a tamis server; None is this process")
@@ -75,12 +77,17 @@ class BackendFields(BaseModel):
                 raise BadInput(
                     f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
                 )
+            check_quality(self.quality, self.method, self.proxy, self.options.get("probe", AUTO))
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
-        elif self.proxy != AUTO or self.cache is not None or self.options:
+        elif (
+            (self.proxy, self.quality) != (AUTO, "standard")
+            or self.cache is not None
+            or self.options
+        ):
             raise BadInput(
-                "proxy, cache and options are of this process and base_url is of a server, which "
-                "has its own; give one or the other"
+                "proxy, quality, cache and options are of this process and base_url is of a "
+                "server, which has its own; give one or the other"
             )
         return self
 
@@ -88,7 +95,7 @@ class BackendFields(BaseModel):
     def backend(self) -> Backend:
         """The backend for one request; constructing it loads no model and opens no connection."""
         if self.base_url is None:
-            return LocalBackend(self.proxy, self.cache, **self.options)
+            return LocalBackend(self.proxy, self.cache, quality=self.quality, **self.options)
         from tamis.service.integrations.remote import remote_backend
 
         key = self.api_key.get_secret_value() if self.api_key else None

@@ -18,21 +18,23 @@ SAMPLED_ROWS = 16
 SAMPLED_FILES = 4
 
 
-def choose_batch_proxy(job: BatchJob, inputs: Sequence[str], out: str | None = None) -> ProxyChoice:
+def choose_batch_proxy(
+    job: BatchJob, inputs: Sequence[str], out: str | None = None, quality: str = "standard"
+) -> ProxyChoice:
     """The proxy for a batch whose own is `auto`.
 
     A batch has one proxy, so that it can be resumed and compared; if its language is not named, it
     is that of some of its first rows. Sentences are still found in the language of each row.
 
     Raises:
-        BadInput: there is no input.
+        BadInput: there is no input, or a quality that cannot choose.
     """
     requests = list(_first_requests(job, inputs, out))
     question = "\n".join(request.question for request in requests)
     passages = [passage for request in requests for passage in request.passages]
     root = Path(job.root) if job.root else None
-    probe = job.probe or AUTO
-    return choose_proxy(job.proxy, job.method, job.language, question, passages, root, probe)
+    given = job.proxy, job.method, job.language
+    return choose_proxy(*given, question, passages, root, job.probe or AUTO, quality)
 
 
 def _first_requests(job: BatchJob, inputs: Sequence[str], out: str | None) -> Iterator[RowRequest]:

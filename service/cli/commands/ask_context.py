@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from tamis.service.cli.options.model_folder import RootFolder, models_folder
 
 if TYPE_CHECKING:
     from tamis.service.api.ask_context import AskedContext
+    from tamis.service.api.languages import Quality
 
 EPILOG = """
 **Examples**
@@ -43,6 +44,7 @@ def ask_context(
     search: Search = "auto",
     method: opt.Method = DEFAULT,
     proxy: opt.Proxy = AUTO,
+    quality: opt.Quality = "standard",
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +70,8 @@ def ask_context(
     models = models_folder(root)
     # the keys of an index are compared by the model that made them, whatever scores the sentences
     found = CorpusIndex.open(index, root=models)
-    choice = choose_proxy(proxy, method, language_of(found), question, (), models)
+    language = language_of(found)
+    choice = choose_proxy(proxy, method, language, question, (), models, quality=quality)
     fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
     kept = None
     if cache is not None or no_cache or found.manifest.settings.kv is None:
@@ -83,6 +86,7 @@ def ask_context(
         search=search,
         method=method,
         proxy=proxy,
+        quality=cast("Quality", quality),
         root=models,
         cache=kept,
     )

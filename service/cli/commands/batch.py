@@ -75,6 +75,7 @@ def run(
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = DEFAULT,
     proxy: opt.Proxy = "auto",
+    quality: opt.Quality = "standard",
     probe: opt.Probe = None,
     cache: opt.Cache = None,
     engine: bat.EngineOption = bat.EngineChoice.local,
@@ -138,7 +139,7 @@ def run(
         only_kept=only_kept,
     )
     check_job(job)
-    job = job_with_proxy(job, inputs, out)
+    job = job_with_proxy(job, inputs, out, quality)
     options = RunOptions(
         tuple(inputs),
         out,

@@ -91,6 +91,7 @@ def compress(
     tokenizer: opt.Tokenizer = "proxy",
     method: opt.Method = DEFAULT,
     proxy: opt.Proxy = "auto",
+    quality: opt.Quality = "standard",
     probe: opt.Probe = None,
     exit_layer: ExitLayer = None,
     gate: GateOption = "auto",
@@ -129,7 +130,9 @@ def compress(
 
     models = models_folder(root)
     options = _method_options(probe, isolated, exit_layer) | gate_options(gate, cascade)
-    choice = choose_proxy(proxy, method, language, query, found.passages, models, probe or AUTO)
+    choice = choose_proxy(
+        proxy, method, language, query, found.passages, models, probe or AUTO, quality
+    )
     scorer = LazyMethod(method, choice.proxy, models, cache=open_cache(cache), **options)
     fetch_default_proxy(scorer, tokenizer, offline)
     counter = counter_of(tokenizer, choice.proxy, models)

@@ -82,6 +82,7 @@ def rerank(
     first_stage: FirstStage = None,
     fuse: FuseBy = None,
     proxy: opt.Proxy = "auto",
+    quality: opt.Quality = "standard",
     probe: opt.Probe = None,
     rank_probe: opt.RankProbe = None,
     gate: GateOption = "auto",
@@ -117,7 +118,7 @@ def rerank(
     options |= gate_options(gate, cascade)
     models = models_folder(root)
     choice = choose_proxy(
-        proxy, method, language, query, found.passages, models, probe_option(options)
+        proxy, method, language, query, found.passages, models, probe_option(options), quality
     )
     lazy_method = LazyMethod(method, choice.proxy, models, use="reranking", **options)
     if lazy_method.info.needs_proxy:

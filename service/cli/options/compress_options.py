@@ -76,6 +76,15 @@ Proxy = Annotated[
         "machine that was measured best in the documents' language, see `tamis doctor`.",
     ),
 ]
+Quality = Annotated[
+    str,
+    typer.Option(
+        "--quality",
+        metavar="standard|best",
+        help="best reads English with a larger model: more of the evidence, in some 3.5 times the "
+        "time. Get it with `tamis models pull qwen2.5-coder-0.5b-sharp`.",
+    ),
+]
 Probe = Annotated[
     Path | None,
     typer.Option(

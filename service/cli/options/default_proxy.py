@@ -45,13 +45,17 @@ def fetch_default_proxy(method: LazyMethod, tokenizer: str, offline: bool) -> No
             zoo.pull(DEFAULT_PROXY, method.root, None, progress)
 
 
-def job_with_proxy(job: BatchJob, inputs: list[str], out: str) -> BatchJob:
-    """The job with a proxy, chosen by language if it is `auto`; prints the choice's warning."""
+def job_with_proxy(job: BatchJob, inputs: list[str], out: str, quality: str) -> BatchJob:
+    """The job with a proxy, chosen if it is `auto`; prints the choice's warning.
+
+    Raises:
+        BadInput: a quality that is not known, or `best` beside something else that chooses.
+    """
     from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
 
-    if job.proxy != AUTO:
+    if job.proxy != AUTO and quality == "standard":
         return job
-    choice = choose_batch_proxy(job, inputs, out)
+    choice = choose_batch_proxy(job, inputs, out, quality)
     if choice.warning:
         typer.echo(f"tamis: {choice.warning}", err=True)
     return replace(job, proxy=choice.proxy)

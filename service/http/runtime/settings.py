@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tamis.compressors.registry import DEFAULT
 from tamis.probes.errors import BadInput
+from tamis.service.api.languages import Quality
 from tamis.service.http.telemetry.choices import LogFormat, LogLevel, Traces
 
 PREFIX = "TAMIS_"
@@ -57,6 +58,12 @@ class Settings:
 
     proxy: str = knob(
         "auto", "The model that reads: a name, a folder, a hub id; auto: by language.", "Model"
+    )
+    quality: Quality = knob(
+        "standard",
+        "best: English is read by a larger model, some 3.5 times as long; `tamis models pull "
+        "qwen2.5-coder-0.5b-sharp` gets it.",
+        "Model",
     )
     language: str = knob("en", "Of most documents: it chooses the proxy under auto.", "Model")
     home: Path | None = knob(

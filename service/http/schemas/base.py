@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import LANGUAGE_CODE, check_language
 from tamis.service.api.arguments import suggest_name
+from tamis.service.http.runtime.settings import KNOBS, flag
 from tamis.service.http.schemas.fields import REASONS, REQUESTS
 
 MAX_NAME_CHARS, MAX_UNKNOWN_FIELDS, MAX_HEADER_CHARS = 80, 20, 4096
@@ -117,6 +118,9 @@ class StrictRequest(BaseModel):
                     meant = suggest_name(str(name), cls.model_fields, _SYNONYMS)
                     meant = meant and (cls.model_fields[meant].alias or meant)
                     hint = f"did you mean {meant!r}?" if meant else "it is not known"
+                    if any(knob.name == name for knob in KNOBS):
+                        setting = f"it is a setting of the service: tamis serve {flag(name)}"
+                        hint = f"{setting}; or {hint}" if meant else setting
                     shown = {"name": f"{name!r:.{MAX_NAME_CHARS}}", "hint": hint}
                     raise PydanticCustomError("unknown", "no field {name}; {hint}", shown)
         return given

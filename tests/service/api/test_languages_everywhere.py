@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub import model_store, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
@@ -20,7 +21,7 @@ from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis
 
-DEFAULT, OTHER = "smollm2-135m", "gemma3-270m"
+DEFAULT, OTHER, SECOND = "smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"
 NO_PROBE = {"probe": None}
 
 
@@ -131,6 +132,70 @@ def test_a_service_reads_with_the_proxy_of_its_language(models):
     assert proxy_choice(Settings(home=home)).proxy == languages.SHARP
     assert proxy_choice(Settings(home=home, language="zh")).proxy == OTHER
     assert proxy_choice(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
+
+
+@pytest.fixture(scope="module")
+def both_sizes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home") / "models"
+    install(DEFAULT, "llama", root)
+    install(SECOND, "qwen2", root)
+    return root
+
+
+@pytest.fixture
+def unadapted(monkeypatch):
+    """The second size without its adapters, which fit no tiny model."""
+    monkeypatch.setattr(languages, "LARGE", SECOND)
+
+
+def test_the_best_quality_reads_english_with_the_second_size(both_sizes, unadapted):
+    texts = [ENGLISH * 3, ENGLISH * 2]
+    result = compress("?", texts, ratio=0.5, quality="best", root=both_sizes, **NO_PROBE)
+    assert result.tokenizer == SECOND
+    named = compress("?", texts, ratio=0.5, proxy=SECOND, root=both_sizes, **NO_PROBE)
+    assert (result.text, result.scores) == (named.text, named.scores)
+    given = LocalBackend(quality="best", root=both_sizes, **NO_PROBE)
+    short = given.compress("?", result.passages, CompressionPlan(budget=languages_budget()))
+    assert short.model == SECOND
+    ranked = rerank("?", texts, quality="best", root=both_sizes, **NO_PROBE)
+    named = rerank("?", texts, proxy=SECOND, root=both_sizes, **NO_PROBE)
+    smaller = rerank("?", texts, root=both_sizes, **NO_PROBE)
+    assert ranked.results == named.results != smaller.results
+
+
+def test_batches_and_services_take_the_best_quality(both_sizes, tmp_path):
+    english = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
+    assert choose_batch_proxy(job(both_sizes), [english], quality="best").proxy == languages.LARGE
+    chinese = rows(tmp_path / "zh.jsonl", [CHINESE] * 5)
+    assert choose_batch_proxy(job(both_sizes), [chinese], quality="best").proxy == DEFAULT
+    served = Settings(home=both_sizes.parent, quality="best")
+    assert proxy_choice(served).proxy == languages.LARGE
+    with pytest.raises(BadInput, match="proxy and quality"):
+        proxy_choice(Settings(quality="best", proxy=DEFAULT))
+
+
+def test_without_the_second_size_the_best_quality_names_the_command(default_only, tmp_path):
+    """Nothing else reads, and nothing is fetched."""
+    pull = f"tamis models pull {SECOND}"  # or its sharpened form, which has no files of its own
+    texts = [ENGLISH * 3, ENGLISH * 2]
+    with pytest.raises(ProxyMissing, match=pull):
+        compress("?", texts, ratio=0.5, quality="best", root=default_only)
+    with pytest.raises(ProxyMissing, match=pull):
+        rerank("?", texts, quality="best", root=default_only)
+    page = tmp_path / "page.md"
+    page.write_text(ENGLISH * 3, "utf8")
+    lines = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
+    home = default_only.parent
+    for words in (
+        ("compress", page, "-q", "?"),
+        ("rerank", page, "-q", "?"),
+        ("batch", "run", lines, "-o", tmp_path / "out", "--max-tokens", "9"),
+        ("serve", "--port", "0"),
+    ):
+        at = "--home" if words[0] == "serve" else "--root"
+        done = tamis(*words, "--quality", "best", at, home)
+        assert done.exit_code == 2, words
+        assert pull in " ".join(done.stderr.split()), words
 
 
 @pytest.mark.model

@@ -39,6 +39,12 @@ def test_what_means_the_same_goes_before_what_looks_the_same(model, name, meant)
         model.model_validate({name: "x"})
 
 
+@pytest.mark.parametrize(("name", "option"), [("quality", "--quality"), ("proxy", "--proxy")])
+def test_a_setting_of_the_service_is_named_as_one(name, option):
+    with pytest.raises(ValidationError, match=f"no field '{name}'; .* tamis serve {option}"):
+        CompressRequest.model_validate({name: "best"})
+
+
 def test_what_means_nothing_here_is_no_field_of_another():
     with pytest.raises(ValidationError, match="no field 'zzz'; it is not known"):
         CompressRequest.model_validate({"zzz": 1})
