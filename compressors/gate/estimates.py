@@ -30,9 +30,8 @@ from tamis.probes.probing.linear import LinearProbe
 
 GATE = "gate"
 """What cards call it, in place of a method."""
-PURPOSES = ("units", "documents", "isolated")
-"""What is scored: units of a request, whole documents, or units by their own windows alone."""
-
+PURPOSES = ("units", "isolated")
+"""What is scored: units of a request, or units by their own windows alone."""
 
 FLOOR_POWER = 0.625
 """Of the number of windows: the more there are, the smaller the share that has to go on."""

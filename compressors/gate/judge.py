@@ -8,16 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.rank_features import rank_features
-from tamis.compressors.features.rank_probe import document_scores, unit_evidence
 from tamis.compressors.features.second_step import RequestTexts
-from tamis.compressors.features.unit_scores import (
-    isolated_features,
-    unit_probabilities,
-    unit_scores,
-)
+from tamis.compressors.features.unit_scores import isolated_features, unit_scores
 from tamis.compressors.features.words import Lexicon, word_features
-from tamis.compressors.method import best_unit_scores
 from tamis.compressors.reading.windows import Reading
 from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.text import Passage, Unit
@@ -28,12 +21,10 @@ class WindowJudge:
     """Scores the units of a request while it is read, by what is known and what is estimated.
 
     Attributes:
-        probe: of units. rank_probe: of documents; None where those are not judged.
-        purpose: one of `gate.estimates.PURPOSES`; documents are judged by their own probe.
+        probe: of units. purpose: one of `gate.estimates.PURPOSES`.
     """
 
     probe: LinearProbe
-    rank_probe: LinearProbe | None
     purpose: str
     question: str
     passages: Sequence[Passage]
@@ -66,15 +57,4 @@ class WindowJudge:
         first = torch.cat([features, words], 1)
         texts = RequestTexts.of(self.question, self.passages, units, tokens)
         z, _ = unit_scores(probe, texts, first)
-        if self.purpose == "units":
-            return z
-        each = tuple(unit_probabilities(probe, z).tolist())
-        best = best_unit_scores(each, units, len(self.passages))
-        assert self.rank_probe is not None
-        first_step = first @ probe.weight("first", (first.shape[1],))
-        documents = document_scores(
-            self.rank_probe,
-            rank_features(self.question, reading, self.passages, units),
-            unit_evidence(first_step, best, units),
-        )
-        return documents[torch.tensor([unit.passage for unit in units])]
+        return z

@@ -246,10 +246,10 @@ class QuestionRows(TwoStepMethod):
     def read_documents(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
     ) -> Reading:
-        """Reads every window as far as its passage may rank high; the encoder has no part in it."""
+        """As `read`, without the encoder where a rank probe is used: it was fitted without one."""
         if choose_rank_probe(self) is None:
             return self.read(question, passages, units)
-        return self._read_windows(question, passages, units, "documents")
+        return self._read_windows(question, passages, units, "units")
 
     def _read_windows(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
@@ -267,8 +267,7 @@ class QuestionRows(TwoStepMethod):
         from tamis.compressors.gate.stages import Plan, read_in_stages
 
         assert self.probe is not None
-        rank_probe = choose_rank_probe(self) if purpose == "documents" else None
-        judge = WindowJudge(self.probe, rank_probe, purpose, question, passages, units)
+        judge = WindowJudge(self.probe, purpose, question, passages, units)
         plan = Plan(self.gate, stages, purpose == "isolated", judge, pool_question_rows)
         return read_in_stages(self.reader, question, passages, units, plan, self.window_tokens)
 

@@ -29,7 +29,7 @@ EPILOG = """
 **Examples**
 
 `tamis probe gate --data hotpotqa.jsonl.gz:40 --data fever.jsonl.gz:40 --documents 10,30
---stage units:4:3:10:.95 --stage units:20:3:10:1.4 --stage documents:6:6:10 --out gate.safetensors`
+--stage units:4:3:10:.95 --stage units:20:3:10:1.4 --out gate.safetensors`
 
 `tamis compress docs/ -q "How are keys rotated?" --max-tokens 500 --gate gate.safetensors`
 
@@ -37,8 +37,8 @@ A **stage** is PURPOSE:DEPTH:MARGIN:LEAST, maybe with :FLOOR. Of a request with 
 windows, those whose best unit is more than MARGIN below the request's best after DEPTH layers end
 there, but for the best FLOOR × N^.625 of N windows; DEPTH 0 judges by words, before anything is
 read. With the number of layers that are read as DEPTH, those that ended are judged again beside
-what was read. The purpose is units, documents, or isolated, where MARGIN is the score itself that a
-window needs.
+what was read. The purpose is units, or isolated, where MARGIN is the score itself that a window
+needs.
 """
 _SHARES = (0.1, 0.2)
 

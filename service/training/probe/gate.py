@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamis.compressors.features.rank_probe import choose_rank_probe
 from tamis.compressors.features.unit_scores import unit_scores
 from tamis.compressors.features.words import WORD_FEATURES
 from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
@@ -98,9 +97,8 @@ def read_case_in_stages(
     card = gate.probe.card
     layers, window = by_layer(case, card), torch.tensor(list(_window_numbers(case)))
     assert method.probe is not None
-    rank_probe = choose_rank_probe(method) if purpose == "documents" else None
     judge = WindowJudge(
-        *(method.probe, rank_probe, purpose, case.record["question"], passages_of(case.record)),
+        *(method.probe, purpose, case.record["question"], passages_of(case.record)),
         *(request_units(case.record), case.tokens),
     )
     words = judge.words(case.tokens)

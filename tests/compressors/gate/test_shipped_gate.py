@@ -43,8 +43,6 @@ def test_a_gate_ships_for_the_default_proxy_alone():
         assert [stage.depth for stage in stages] == sorted({stage.depth for stage in stages})
         assert all(stage.margin > 0 for stage in stages)
     assert gate.stages("units")
-    assert gate.stages("documents")
-    assert gate.stages("documents")
     assert gate.probe.card.layers == shipped_probe("question_rows", SHARP).card.layers
     assert shipped_probe("gate", "smollm2-135m") is None
 
@@ -82,6 +80,44 @@ def test_with_the_gate_the_answer_is_kept_and_its_document_is_first(proxy_folder
     assert tamis.compress(QUESTION, texts, coverage=0.9, proxy=SHARP, gate=True).units_read is None
     with pytest.raises(BadInput, match="there is none for smollm2-135m-sharp at 16 layers"):
         tamis.compress(QUESTION, texts, max_tokens=16, proxy=SHARP, gate=True, exit_layer=16)
+
+
+HOPS = {
+    "Halden Bridge": "The Halden Bridge is a road bridge across the Tista. "
+    "It was designed by Erik Moe and opened to traffic in 1909.",
+    "Bridge of Sorrow": "The Bridge of Sorrow is a stone bridge of 1790. "
+    "Its architect was born in the town and died in the year of its opening.",
+    "Halden": "Halden is a town near the border. "
+    "In which year it was founded is disputed; its fortress was built by a military architect.",
+    "Halden Fortress": "The fortress above Halden was begun in 1661. "
+    "Its architect, Willem Coucheron, was born abroad.",
+    "Architect": "An architect is a person who plans buildings. "
+    "The architect of a bridge is mostly an engineer.",
+    "Long Bridge": "The Long Bridge was rebuilt in the year 1950. "
+    "The architect of the new bridge was born in 1912.",
+    "Cheese": "Cheese ripens for a year. Caves are cool. Milk is brought at dawn.",
+    "Erik Moe": "Erik Moe (1861 to 1932) was a Norwegian engineer who came from Bergen. "
+    "He worked for the railways.",
+    "Trams": "Trams run until midnight. On Sundays there are fewer.",
+    "Tista": "The Tista is a river in the south. Timber was floated on it for centuries.",
+    "Town Hall": "The town hall of Halden is by an architect who was born there in the year 1850.",
+    "Old Bridge": "The Old Bridge was the first in the county. In which year it fell is not known.",
+    "Whales": "Whales sleep upright. They drift with the current.",
+    "Bjorn Halden": "Bjorn Halden, born in 1950, is an architect. He plans a bridge every year.",
+}
+
+
+@pytest.mark.model
+def test_a_ranking_reads_whole_what_another_document_names(proxy_folder):
+    """The second hop shares no word with the question; what names it was read before."""
+    question = "In which year was the architect of the Halden Bridge born?"
+    passages = [Passage(text, title=title) for title, text in HOPS.items()]
+    method, units = QuestionRows(load_proxy(SHARP, 20)), units_of(passages, "en")
+    reading = method.read_documents(question, passages, units)
+    depths = {unit.passage: depth for unit, depth in zip(units, reading.depths, strict=True)}
+    assert depths[list(HOPS).index("Erik Moe")] == 20
+    assert min(depths.values()) < 20, "otherwise nothing was judged"
+    torch.testing.assert_close(reading.features, method.read(question, passages, units).features)
 
 
 def test_estimates_of_features_are_finite_and_no_further_than_those_of_the_fit():

@@ -11,7 +11,7 @@ import torch
 
 from tamis.compressors.features.words import WORD_FEATURES, Lexicon, word_features
 from tamis.compressors.gate import estimates
-from tamis.compressors.gate.estimates import Gate, Stage
+from tamis.compressors.gate.estimates import PURPOSES, Gate, Stage
 from tamis.compressors.gate.judge import WindowJudge
 from tamis.compressors.gate.stages import _Group
 from tamis.compressors.methods import question_rows
@@ -46,7 +46,7 @@ def gate_probe(reader, *stages, seed=0):
     """A gate with these stages for every purpose, and small random estimates."""
     draw = torch.Generator().manual_seed(seed)
     rows = [[*stage, 0.0][:4] for stage in stages]  # without a floor unless it is given
-    weights = {f"stages_{purpose}": rows for purpose in ("units", "documents", "isolated")}
+    weights = {f"stages_{purpose}": rows for purpose in PURPOSES}
     for depth in (0, 1, 2, 3):
         shape = 2 * depth * H + W + 1, 2 * (L - depth) * H
         weights[f"layers_from_{depth}"] = 0.05 * torch.randn(*shape, generator=draw)
@@ -161,7 +161,7 @@ def test_what_was_read_decides_who_goes_on_after_all():
     twice = method_of(proxy, [1, 0.0, 1], [L, 0.0, 1, 0.8]).read(QUESTION, PASSAGES, UNITS)
     added = twice.is_whole & ~once.is_whole
     probe = question_probe(proxy)
-    judge = WindowJudge(probe, None, "units", QUESTION, PASSAGES, UNITS)
+    judge = WindowJudge(probe, "units", QUESTION, PASSAGES, UNITS)
     words = judge.words(once.tokens)
     scores = judge.scores(once.features, words, slice(0, len(UNITS)))
     stopped = scores.masked_fill(once.is_whole, -torch.inf)
@@ -199,7 +199,7 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
     proxy = tiny.proxy()
     whole = method_of(proxy, isolated=True)
     read = whole.read(QUESTION, PASSAGES, UNITS)
-    judge = WindowJudge(whole.probe, None, "isolated", QUESTION, PASSAGES, UNITS)
+    judge = WindowJudge(whole.probe, "isolated", QUESTION, PASSAGES, UNITS)
     words = judge.words(read.tokens)
     estimated = Gate(gate_probe(proxy)).complete(by_layer(read)[:, :, :3], words)
     best = []
@@ -221,7 +221,7 @@ def test_no_passage_decides_whether_an_isolated_one_goes_on():
     for p in range(4):
         two = slice(2 * p, 2 * p + 2)
         alone = WindowJudge(
-            whole.probe, None, "isolated", QUESTION, [PASSAGES[p]], units_of([PASSAGES[p]], "en")
+            whole.probe, "isolated", QUESTION, [PASSAGES[p]], units_of([PASSAGES[p]], "en")
         )
         assert torch.equal(words[two], alone.words(read.tokens[two]))
 

@@ -110,12 +110,12 @@ def test_a_stage_that_stops_nothing_loses_nothing_and_costs_everything(method, c
 
 
 def test_stages_are_written_as_four_words_or_five():
-    found = _parse_stages(["units:4:3.5:2:.95", "units:0:6:30", "documents:4:2:1"])
+    found = _parse_stages(["units:4:3.5:2:.95", "units:0:6:30", "isolated:4:2:1"])
     assert found["units"] == [Stage(0, 6, 30), Stage(4, 3.5, 2, 0.95)]
-    assert found["documents"] == [Stage(4, 2, 1)]
+    assert found["isolated"] == [Stage(4, 2, 1)]
     for wrong in (
         "units:4",
-        "rows:1:2:3",
+        "documents:1:2:3",
         "units:a:1:1",
         "units:-1:1:1",
         "units:1:1:0",
