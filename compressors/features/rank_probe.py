@@ -37,7 +37,7 @@ def rank_with_probe(
     Args:
         method: a `QuestionRows`; its reading and its scores of units are used as they are.
     """
-    reading = method.read_documents(question, passages, units)
+    reading = method.read(question, passages, units)
     scores = method.score_reading(reading, question, passages, units)
     clock = time.perf_counter()
     probe = choose_rank_probe(method)

@@ -243,14 +243,6 @@ class QuestionRows(TwoStepMethod):
         timings = reading.timings_ms | {"encode": (time.perf_counter() - clock) * 1e3}
         return replace(reading, cosines=cosines, timings_ms=timings)
 
-    def read_documents(
-        self, question: str, passages: Sequence[Passage], units: Sequence[Unit]
-    ) -> Reading:
-        """As `read`, without the encoder where a rank probe is used: it was fitted without one."""
-        if choose_rank_probe(self) is None:
-            return self.read(question, passages, units)
-        return self._read_windows(question, passages, units, "units")
-
     def _read_windows(
         self, question: str, passages: Sequence[Passage], units: Sequence[Unit], purpose: str
     ) -> Reading:

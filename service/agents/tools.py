@@ -29,13 +29,14 @@ class AgentTools:
     """Compression, ranking, search, and what was left out.
 
     Attributes:
-        method: scores sentences and documents. proxy: the model that it reads with.
+        method: scores sentences and documents. proxy, quality: the model that it reads with.
         index: the folder of an index to search, if any.
         folder: files below it may be named instead of giving their text; None: no files.
     """
 
     method: str = DEFAULT
     proxy: str = "auto"
+    quality: Any = "standard"
     index: Path | None = None
     folder: Path | None = None
     _originals: LruCache[str] = field(default_factory=lambda: LruCache(STORE_CHARS))
@@ -67,6 +68,7 @@ class AgentTools:
             max_tokens=max_tokens,
             method=self.method,
             proxy=self.proxy,
+            quality=self.quality,
             tokenizer=tokenizer,
         )
         parts = [
@@ -104,7 +106,8 @@ class AgentTools:
         from tamis.service.api.rerank import rerank
 
         _check_documents(documents)
-        ranked = rerank(question, documents, top_n=top_n, method=self.method, proxy=self.proxy)
+        chosen: dict[str, Any] = {"method": self.method, "proxy": self.proxy}
+        ranked = rerank(question, documents, top_n=top_n, quality=self.quality, **chosen)
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 
     def search(self, question: str, k: int = 5) -> list[dict[str, Any]]:

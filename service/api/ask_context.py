@@ -21,7 +21,7 @@ from tamis.probes.text import Passage
 from tamis.retrieval.index.store import CorpusIndex, Hit
 from tamis.service.api.arguments import check_keywords
 from tamis.service.api.compress import compress
-from tamis.service.api.languages import Quality
+from tamis.service.api.languages import Quality, choose_proxy
 
 Reading = Literal["cold", "warm", "none"]
 TOP_K = 20
@@ -110,7 +110,7 @@ def ask_context(
         max_tokens: the most tokens of output, citations included.
         top_k: how many chunks of the index are read.
         where, by, search: as for `CorpusIndex.search`.
-        cache: as for `tamis.compress`; by default what the index keeps.
+        cache: as for `tamis.compress`; by default what the index keeps, if for this proxy.
         method, proxy, quality, rules, root, options: as for `tamis.compress`; `tokenizer`, too.
 
     Raises:
@@ -128,23 +128,28 @@ def ask_context(
     if not hits:
         timings = {"search": search_ms, "total": search_ms}
         return AskedContext("", (), (), 0, 0, None, timings, hits.keys_read)
+    passages = [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits]
+    probe = options.get("probe", AUTO)
+    choice = choose_proxy(
+        proxy, method, language_of(opened), question, passages, root, probe, quality
+    )
     if cache is None and opened.manifest.settings.kv is not None:
-        from tamis.service.api.kept_chunks import cache_of
+        from tamis.service.api.kept_chunks import cache_of, keeps_for
 
-        cache = cache_of(opened)
+        cache = cache_of(opened) if keeps_for(opened, choice.proxy) else None
     result = compress(
         question,
-        [Passage(hit.text, hit.id, hit.title_line, hit.metadata) for hit in hits],
+        passages,
         max_tokens=max_tokens,
         method=method,
-        proxy=proxy,
-        quality=quality,
+        proxy=choice.proxy,
         rules=rules,
-        language=language_of(opened),
+        language=choice.language,
         root=root,
         **({} if cache is None else {"cache": cache}),
         **options,
     )
+    result = choice.add_warning(result)
     timings = {"search": search_ms, **result.timings_ms}
     timings["total"] = (time.perf_counter() - clock) * 1e3
     return AskedContext(

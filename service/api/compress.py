@@ -96,7 +96,8 @@ def compress(
             measured best in the language, of those on this machine.
         quality: `best` reads English with a model of four times the size (`tamis models pull
             qwen2.5-coder-0.5b-sharp`): more of the evidence, in some 3.5 times the time. It
-            chooses the proxy, so give one of the two.
+            chooses the proxy of `question_rows` and `fusion`: beside a proxy, a probe or another
+            method it is refused.
         rules: protected patterns, neighbours, near-duplicates, order, citations, titles; also as a
             dict.
         language: of the passages, such as `de`; `auto` looks at them and at the question.

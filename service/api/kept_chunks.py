@@ -172,6 +172,17 @@ def load_keeper(settings: IndexSettings, root: Path | None = None) -> ChunkKeepe
     return ChunkKeeper(proxy, kv["layers"], settings.language, encoder)
 
 
+def keeps_for(index: CorpusIndex, proxy: Any) -> bool:
+    """Whether an index keeps its chunks as this proxy reads them.
+
+    Args:
+        proxy: a name, a folder, or a loaded one. Of a folder it is not known, so that it may.
+    """
+    kept = index.manifest.settings.kv
+    name = str(proxy) if isinstance(proxy, str | Path) else proxy.card.name
+    return kept is not None and (name == kept["model"] or name not in zoo.ZOO)
+
+
 def cache_of(index: CorpusIndex) -> PassageCache | None:
     """The cache over what an index keeps, one for all its states; None where it keeps nothing."""
     if index.manifest.settings.kv is None:

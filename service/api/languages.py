@@ -77,7 +77,7 @@ def choose_proxy(
         passages: as callers give them; items without text are ignored here and refused later.
         root: the folder models are kept in.
         probe: the method's option. A given probe decides, for it fits one model only; None means
-            no probe, which rules out the sharpened proxy: that needs its own probe.
+            no probe, which rules out the sharpened default: that needs its own probe.
         quality: `best` reads English with the second size, whether or not it is installed; other
             languages, in which that was not measured, are read as under `standard`.
 
@@ -117,6 +117,8 @@ def served_language_warning(
 ) -> str | None:
     """The warning of a service whose only proxy is not the best one for a request's language."""
     code = resolve_language(language, question, list(_texts(texts)))
+    if proxy == LARGE and method in MEASURED_METHODS and primary_subtag(code) != _ENGLISH:
+        return f"{proxy} was not measured in {code!r}; a service of another --proxy reads it"
     # the sharpened proxy was not measured in other languages; its base was
     proxy = DEFAULT_PROXY if proxy == SHARP else proxy
     if method not in MEASURED_METHODS or proxy not in load_measurements()["proxies"]:
@@ -158,7 +160,7 @@ def probe_option(options: Mapping[str, Any]) -> Any:
     return options.get("probe", options.get("rank_probe") or AUTO)
 
 
-def check_quality(quality: Any, method: str, proxy: Any, probe: Any) -> None:
+def check_quality(quality: Any, method: str, proxy: Any, probe: Any = AUTO) -> None:
     """Checks that a quality is known, and that `best` has nothing beside it that chooses a model.
 
     Args:

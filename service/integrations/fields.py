@@ -27,7 +27,7 @@ from tamis.compressors.rules import MAX_TOKENS, Budget, rules_from
 from tamis.probes.errors import BadInput
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
-from tamis.service.api.languages import Quality, check_quality
+from tamis.service.api.languages import Quality, check_quality, probe_option
 from tamis.service.api.rule_fields import rule_fields
 from tamis.service.integrations.backend import (
     Backend,
@@ -77,7 +77,7 @@ class BackendFields(BaseModel):
                 raise BadInput(
                     f"proxy is {type(self.proxy).__name__}; give a name, a folder or a loaded Proxy"
                 )
-            check_quality(self.quality, self.method, self.proxy, self.options.get("probe", AUTO))
+            check_quality(self.quality, self.method, self.proxy, probe_option(self.options))
             if self.api_key is not None:
                 raise BadInput("api_key is for a server; give base_url, too, or leave it out")
         elif (

@@ -11,7 +11,7 @@ import typer
 from tamis.compressors.registry import DEFAULT, method_info
 from tamis.probes.errors import BadInput
 from tamis.service.cli.display.errors import report_errors
-from tamis.service.cli.options.compress_options import Method, Proxy
+from tamis.service.cli.options.compress_options import Method, Proxy, Quality
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 EPILOG = """
@@ -48,6 +48,7 @@ def mcp(
     ] = None,
     method: Method = DEFAULT,
     proxy: Proxy = "auto",
+    quality: Quality = "standard",
     transport: Annotated[
         Transport, typer.Option("--transport", help="http is streamable HTTP, on this machine.")
     ] = Transport.stdio,
@@ -62,8 +63,10 @@ def mcp(
     """
     from tamis.service.agents.mcp_server import mcp_server
     from tamis.service.agents.tools import AgentTools
+    from tamis.service.api.languages import check_quality
 
     method_info(method)
+    check_quality(quality, method, proxy)
     if folder is not None and not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one that is there")
     if index is not None:
@@ -75,7 +78,7 @@ def mcp(
             f"{host} can be reached from outside, and this server asks for no key; serve it on "
             "127.0.0.1 behind something that does"
         )
-    server = mcp_server(AgentTools(method, proxy, index, folder))
+    server = mcp_server(AgentTools(method, proxy, quality, index, folder))
     if transport is Transport.stdio:
         server.run("stdio")
     else:

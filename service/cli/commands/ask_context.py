@@ -29,7 +29,8 @@ EPILOG = """
 A chunk that was read for one question is not read again for the next: `tamis cache stats` shows
 what is kept, `--no-cache` keeps nothing.
 
-An index built with `--keep-kv` reads no chunk at all: its answers say `warm`.
+An index built with `--keep-kv` reads no chunk at all: its answers say `warm`. It keeps them for the
+default proxy, so another one reads them.
 """
 
 
@@ -63,6 +64,7 @@ def ask_context(
     from tamis.retrieval.index.store import CorpusIndex
     from tamis.service.api.ask_context import ask_context as build_context
     from tamis.service.api.ask_context import language_of
+    from tamis.service.api.kept_chunks import keeps_for
     from tamis.service.api.languages import choose_proxy
     from tamis.service.api.lazy_method import LazyMethod
     from tamis.service.cli.options.default_proxy import fetch_default_proxy, open_default_cache
@@ -74,7 +76,7 @@ def ask_context(
     choice = choose_proxy(proxy, method, language, question, (), models, quality=quality)
     fetch_default_proxy(LazyMethod(method, choice.proxy, models), "proxy", offline)
     kept = None
-    if cache is not None or no_cache or found.manifest.settings.kv is None:
+    if cache is not None or no_cache or not keeps_for(found, choice.proxy):
         kept = open_default_cache(cache, no_cache, root)  # else what the index keeps
     result = build_context(
         found,

@@ -20,7 +20,6 @@ import numpy as np
 
 from tamis.compressors import registry
 from tamis.compressors.features.rank_fusion import FusionMode, fuse_ranks
-from tamis.compressors.features.rank_probe import choose_rank_probe
 from tamis.compressors.method import ReadingScorer
 from tamis.compressors.methods.fusion import Fusion
 from tamis.compressors.options import option_kinds
@@ -84,15 +83,8 @@ def storing_reranker(name: str, proxy: str, options: Mapping[str, Any], folder: 
     scorer: Any = method.parts["attention"] if isinstance(method, Fusion) else method
     if not isinstance(scorer, ReadingScorer):
         raise BadInput(f"{name} keeps no readings; leave --cache out")
-    for reads in ("read", "read_documents"):
-        if (read := getattr(scorer, reads, None)) is not None:
-            # a gate has other stages for documents
-            kind = "features"
-            if reads == "read_documents" and getattr(scorer, "gate", None) is not None:
-                ranks = choose_rank_probe(scorer)
-                kind += f" of documents by {ranks and ranks.digest()}"
-            key = store_key(scorer, kind)
-            setattr(scorer, reads, partial(_stored_reading, CaseReadings(folder, key), read))
+    stored: Any = scorer
+    stored.read = partial(_stored_reading, CaseReadings(folder, store_key(scorer)), scorer.read)
     return Reranker(method, name)
 
 

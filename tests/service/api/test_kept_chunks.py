@@ -25,7 +25,7 @@ from tamis.retrieval.storage.manifest import IndexSettings
 from tamis.retrieval.storage.verification import find_faults
 from tamis.service.api.ask_context import ask_context
 from tamis.service.api.index import index_settings
-from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, load_keeper
+from tamis.service.api.kept_chunks import STORAGE, ChunkKeeper, keeps_for, load_keeper
 from tests.probes.kv_cache.cache_kit import assert_close, versioned_proxy
 from tests.probes.tiny import one_thread  # noqa: F401 - a fixture for every test here
 from tests.service.cli.cli_kit import tamis
@@ -119,6 +119,18 @@ def test_another_model_finds_nothing(home, models):
         reader, "Who?", passages, units, WANT, lambda s, spans: s.pool(spans).flatten(1)
     )
     assert pooled.tokens_cached == 0 < pooled.tokens_read
+
+
+def test_what_is_kept_is_for_one_proxy_by_whatever_it_is_given(home, models):
+    """Another model of the zoo would be kept in fewer bits than it was measured with."""
+    index = CorpusIndex.open(home)
+    assert keeps_for(index, "tiny")
+    assert keeps_for(index, models.kv.proxy)
+    assert keeps_for(index, home / "a-folder"), "which may hold that model"
+    assert not keeps_for(index, "qwen2.5-coder-0.5b-sharp")
+    without = replace(index.manifest.settings, kv=None)
+    index.manifest = replace(index.manifest, settings=without)
+    assert not keeps_for(index, "tiny")
 
 
 def test_a_damaged_byte_is_named_and_never_asked(home, models):

@@ -191,6 +191,9 @@ def test_a_service_over_one_proxy_says_what_anothers_language_costs(table):
     assert "--proxy gemma3-270m" in warning
     assert served_language_warning("smollm2-135m", "question_rows", AUTO, "?", [ENGLISH]) is None
     assert served_language_warning("gemma3-270m", "question_rows", AUTO, "?", [CHINESE]) is None
+    large = served_language_warning(languages.LARGE, "question_rows", AUTO, "?", [CHINESE])
+    assert "not measured in 'zh'" in large
+    assert served_language_warning(languages.LARGE, "question_rows", AUTO, "?", [ENGLISH]) is None
     assert served_language_warning("tiny", "question_rows", AUTO, "?", [CHINESE]) is None
     assert served_language_warning("smollm2-135m", "lexical", AUTO, "?", [CHINESE]) is None
 

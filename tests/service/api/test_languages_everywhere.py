@@ -10,13 +10,15 @@ from tamis.probes.errors import BadInput, ProxyMissing
 from tamis.probes.hub import model_store, zoo
 from tamis.probes.segmentation.language import AUTO
 from tamis.service.api import languages
+from tamis.service.api.ask_context import ask_context
 from tamis.service.api.compress import compress
 from tamis.service.api.rerank import rerank
 from tamis.service.batch.execution.proxy_choice import choose_batch_proxy
 from tamis.service.batch.job import BatchJob
 from tamis.service.http.app import proxy_choice
 from tamis.service.http.runtime.settings import Settings
-from tamis.service.integrations.backend import CompressionPlan, LocalBackend
+from tamis.service.integrations.backend import CompressionPlan, LocalBackend, RankingPlan
+from tamis.service.integrations.fields import CompressionFields
 from tests.probes import tiny
 from tests.service.api.test_languages import CHINESE, ENGLISH, TABLE
 from tests.service.cli.cli_kit import tamis
@@ -158,6 +160,13 @@ def test_the_best_quality_reads_english_with_the_second_size(both_sizes, unadapt
     short = given.compress("?", result.passages, CompressionPlan(budget=languages_budget()))
     assert short.model == SECOND
     ranked = rerank("?", texts, quality="best", root=both_sizes, **NO_PROBE)
+    fields = CompressionFields(
+        quality="best", max_tokens=20, options={"root": both_sizes, **NO_PROBE}
+    )
+    scores = fields.backend.rank("?", texts, RankingPlan())
+    assert scores == LocalBackend(SECOND, root=both_sizes, **NO_PROBE).rank(
+        "?", texts, RankingPlan()
+    )
     named = rerank("?", texts, proxy=SECOND, root=both_sizes, **NO_PROBE)
     smaller = rerank("?", texts, root=both_sizes, **NO_PROBE)
     assert ranked.results == named.results != smaller.results
@@ -186,10 +195,15 @@ def test_without_the_second_size_the_best_quality_names_the_command(default_only
     page.write_text(ENGLISH * 3, "utf8")
     lines = rows(tmp_path / "en.jsonl", [ENGLISH] * 5)
     home = default_only.parent
+    index = tmp_path / "docs.index"
+    assert tamis("index", "build", page, "-o", index, "--no-model").exit_code == 0
+    with pytest.raises(ProxyMissing, match=pull):
+        ask_context(index, "keys", max_tokens=9, quality="best", root=default_only)
     for words in (
         ("compress", page, "-q", "?"),
         ("rerank", page, "-q", "?"),
         ("batch", "run", lines, "-o", tmp_path / "out", "--max-tokens", "9"),
+        ("ask-context", index, "-q", "keys"),
         ("serve", "--port", "0"),
     ):
         at = "--home" if words[0] == "serve" else "--root"
