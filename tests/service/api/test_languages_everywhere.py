@@ -27,25 +27,28 @@ DEFAULT, OTHER, SECOND = "smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"
 NO_PROBE = {"probe": None}
 
 
-def install(name, kind, root):
-    """A tiny model installed under a name of the zoo."""
-    folder = tiny.save(kind, root / name)
-    model_store.seal(folder, {"name": name, "revision": zoo.ZOO[name].revision})
+def install(factory, **kinds):
+    """A folder of models with tiny ones under names of the zoo."""
+    root = factory.mktemp("home") / "models"
+    for name, kind in kinds.items():
+        folder = tiny.save(kind, root / name)
+        model_store.seal(folder, {"name": name, "revision": zoo.ZOO[name].revision})
+    return root
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("home") / "models"
-    install(DEFAULT, "llama", root)
-    install(OTHER, "gemma3", root)
-    return root
+    return install(tmp_path_factory, **{DEFAULT: "llama", OTHER: "gemma3"})
 
 
 @pytest.fixture(scope="module")
 def default_only(tmp_path_factory):
-    root = tmp_path_factory.mktemp("home") / "models"
-    install(DEFAULT, "llama", root)
-    return root
+    return install(tmp_path_factory, **{DEFAULT: "llama"})
+
+
+@pytest.fixture(scope="module")
+def both_sizes(tmp_path_factory):
+    return install(tmp_path_factory, **{DEFAULT: "llama", SECOND: "qwen2"})
 
 
 @pytest.fixture(autouse=True)
@@ -134,14 +137,6 @@ def test_a_service_reads_with_the_proxy_of_its_language(models):
     assert proxy_choice(Settings(home=home)).proxy == languages.SHARP
     assert proxy_choice(Settings(home=home, language="zh")).proxy == OTHER
     assert proxy_choice(Settings(home=home, language="zh", proxy=DEFAULT)).proxy == DEFAULT
-
-
-@pytest.fixture(scope="module")
-def both_sizes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("home") / "models"
-    install(DEFAULT, "llama", root)
-    install(SECOND, "qwen2", root)
-    return root
 
 
 @pytest.fixture
