@@ -81,8 +81,8 @@ Quality = Annotated[
     typer.Option(
         "--quality",
         metavar="standard|best",
-        help="best reads English with a larger model, instead of --proxy: more of the evidence, in "
-        "some 3.5 times the time. Get it with `tamis models pull qwen2.5-coder-0.5b-sharp`.",
+        help="best: English is read by a larger model, some 3.5 times as long; `tamis models pull "
+        "qwen2.5-coder-0.5b-sharp` gets it.",
     ),
 ]
 Probe = Annotated[
