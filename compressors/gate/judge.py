@@ -50,9 +50,8 @@ class WindowJudge:
     def scores(self, features: Tensor, words: Tensor, which: slice) -> Tensor:
         """The score of each of some consecutive units, `[U']`."""
         probe, units, tokens = self.probe, self.units[which], self.tokens[which]
-        reading = Reading(features, tuple(tokens), 0, 0, {})
         if self.purpose == "isolated":
-            isolated = isolated_features(reading)
+            isolated = isolated_features(Reading(features, tuple(tokens), 0, 0, {}))
             return isolated @ probe.weight("alone", (isolated.shape[1],))
         first = torch.cat([features, words], 1)
         texts = RequestTexts.of(self.question, self.passages, units, tokens)

@@ -106,8 +106,14 @@ class AgentTools:
         from tamis.service.api.rerank import rerank
 
         _check_documents(documents)
-        chosen: dict[str, Any] = {"method": self.method, "proxy": self.proxy}
-        ranked = rerank(question, documents, top_n=top_n, quality=self.quality, **chosen)
+        ranked = rerank(
+            question,
+            documents,
+            top_n=top_n,
+            method=self.method,
+            proxy=self.proxy,
+            quality=self.quality,
+        )
         return [{"index": one.index, "score": round(one.score, 6)} for one in ranked.results]
 
     def search(self, question: str, k: int = 5) -> list[dict[str, Any]]:

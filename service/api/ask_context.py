@@ -134,9 +134,9 @@ def ask_context(
         proxy, method, language_of(opened), question, passages, root, probe, quality
     )
     if cache is None and opened.manifest.settings.kv is not None:
-        from tamis.service.api.kept_chunks import cache_of, keeps_for
+        from tamis.service.api.kept_chunks import cache_of
 
-        cache = cache_of(opened) if keeps_for(opened, choice.proxy) else None
+        cache = cache_of(opened, choice.proxy)
     result = compress(
         question,
         passages,

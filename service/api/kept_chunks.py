@@ -183,9 +183,9 @@ def keeps_for(index: CorpusIndex, proxy: Any) -> bool:
     return kept is not None and (name == kept["model"] or name not in zoo.ZOO)
 
 
-def cache_of(index: CorpusIndex) -> PassageCache | None:
-    """The cache over what an index keeps, one for all its states; None where it keeps nothing."""
-    if index.manifest.settings.kv is None:
+def cache_of(index: CorpusIndex, proxy: Any) -> PassageCache | None:
+    """The cache over what an index keeps, one for all its states; None unless it `keeps_for`."""
+    if not keeps_for(index, proxy):
         return None
     cache = _caches.setdefault(index.models, PassageCache(MEMORY_BYTES, storage=STORAGE))
     # entries are found by their content, so a question to an older state may use a newer one's

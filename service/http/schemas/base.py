@@ -115,15 +115,20 @@ class StrictRequest(BaseModel):
         if isinstance(given, dict):
             for name in given:
                 if name not in cls.model_fields and _field_with_alias(cls, name) is None:
-                    meant = suggest_name(str(name), cls.model_fields, _SYNONYMS)
-                    meant = meant and (cls.model_fields[meant].alias or meant)
-                    hint = f"did you mean {meant!r}?" if meant else "it is not known"
-                    if any(knob.name == name for knob in KNOBS):
-                        setting = f"it is a setting of the service: tamis serve {flag(name)}"
-                        hint = f"{setting}; or {hint}" if meant else setting
+                    hint = cls._hint_for(str(name))
                     shown = {"name": f"{name!r:.{MAX_NAME_CHARS}}", "hint": hint}
                     raise PydanticCustomError("unknown", "no field {name}; {hint}", shown)
         return given
+
+    @classmethod
+    def _hint_for(cls, name: str) -> str:
+        """What was probably meant by a field that is not known, and where a setting is given."""
+        hints = []
+        if any(knob.name == name for knob in KNOBS):
+            hints.append(f"it is a setting of the service: tamis serve {flag(name)}")
+        if meant := suggest_name(name, cls.model_fields, _SYNONYMS):
+            hints.append(f"did you mean {(cls.model_fields[meant].alias or meant)!r}?")
+        return "; or ".join(hints) or "it is not known"
 
 
 class LenientRequest(BaseModel):

@@ -140,12 +140,14 @@ def test_a_service_reads_with_the_proxy_of_its_language(models):
 
 
 @pytest.fixture
-def unadapted(monkeypatch):
+def second_size_without_adapters(monkeypatch):
     """The second size without its adapters, which fit no tiny model."""
     monkeypatch.setattr(languages, "LARGE", SECOND)
 
 
-def test_the_best_quality_reads_english_with_the_second_size(both_sizes, unadapted):
+def test_the_best_quality_reads_english_with_the_second_size(
+    both_sizes, second_size_without_adapters
+):
     texts = [ENGLISH * 3, ENGLISH * 2]
     result = compress("?", texts, ratio=0.5, quality="best", root=both_sizes, **NO_PROBE)
     assert result.tokenizer == SECOND
