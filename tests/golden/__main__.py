@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded: sums then have one order
 
 from tests.golden.record import main
 

@@ -69,18 +69,30 @@ class Row:
 
 
 SERVICES: dict[str, dict[str, Any]] = {
-    "plain": {"cache_bytes": 0, "retrieve_bytes": 1 << 20, "indexes": ("docs={folder}/docs.index",)},
+    "plain": {
+        "cache_bytes": 0,
+        "retrieve_bytes": 1 << 20,
+        "indexes": ("docs={folder}/docs.index",),
+    },
     "cached": {"result_cache_mb": 4},
     "isolated": {"isolated": True, "cache_bytes": 0, "gate": False, "cascade": False},
     "limited": {
-        "method": "lexical", "api_keys": ("team:0123456789abcdef",), "max_documents": 3,
-        "max_query_chars": 64, "max_request_tokens": 200, "max_body_bytes": 4096, "max_inputs": 2,
+        "method": "lexical",
+        "api_keys": ("team:0123456789abcdef",),
+        "max_documents": 3,
+        "max_query_chars": 64,
+        "max_request_tokens": 200,
+        "max_body_bytes": 4096,
+        "max_inputs": 2,
     },
     "upstream": {
-        "method": "lexical", "upstream": "{upstream}/v1", "upstream_retrieval_tags": ("context",),
+        "method": "lexical",
+        "upstream": "{upstream}/v1",
+        "upstream_retrieval_tags": ("context",),
     },
+    "base": {"proxy": "smollm2-135m", "method": "sentinel", "cache_bytes": 0},
     "decides": {"systemone_url": "{decisions}", "cache_bytes": 0},
-}  # fmt: skip
+}
 """The settings of each service that rows are sent to."""
 
 BATCH_ROWS = [
@@ -103,13 +115,16 @@ FILES: dict[str, str] = {
     "broken.json": "{not json",
     "event.json": json.dumps(
         {
-            "session_id": "s", "transcript_path": "/nowhere", "cwd": "/nowhere",
-            "hook_event_name": "PostToolUse", "tool_name": "Bash",
+            "session_id": "s",
+            "transcript_path": "/nowhere",
+            "cwd": "/nowhere",
+            "hook_event_name": "PostToolUse",
+            "tool_name": "Bash",
             "tool_input": {"command": "pytest"},
             "tool_response": {"stdout": LOG, "stderr": "", "interrupted": False},
         }
     ),
-}  # fmt: skip
+}
 """The files of the folder that commands run in."""
 
 _rows: list[Row] = []
@@ -135,7 +150,9 @@ def _rerank(name: str, quick: bool = False, documents: Any = None, **arguments: 
 def _post(
     path: str, name: str, body: Any = None, quick: bool = False, to: str = "plain", **more: Any
 ) -> None:
-    _add("http", f"{path} {name}".strip(), quick, to=to, method="POST", path=path, json=body, **more)
+    _add(
+        "http", f"{path} {name}".strip(), quick, to=to, method="POST", path=path, json=body, **more
+    )
 
 
 def _get(path: str, quick: bool = False, to: str = "plain", **more: Any) -> None:
@@ -157,9 +174,16 @@ def _cli(name: str, *words: str, quick: bool = False, **more: Any) -> None:
 
 # methods, by the library: all that score, all that rank, all that order
 for method in (
-    "question_rows", "ehpc", "embedding", "fusion", "infiniretri", "lead", "lexical",
-    "raw_attention", "sentinel",
-):  # fmt: skip
+    "question_rows",
+    "ehpc",
+    "embedding",
+    "fusion",
+    "infiniretri",
+    "lead",
+    "lexical",
+    "raw_attention",
+    "sentinel",
+):
     _library(f"method {method}", method in ("question_rows", "lead", "lexical"), method=method)
 for method in ("corehead", "icr", "qrhead", "question_rows", "fusion", "embedding", "lexical"):
     _rerank(f"method {method}", method == "lexical", method=method)
@@ -210,13 +234,17 @@ _library("isolated", isolated=True)
 _library("without the encoder", use_encoder=False)
 _library("without a probe", probe=None)
 _library("exit layer", exit_layer=12)
-_library("gate", documents=MANY, question="Which library validates data?")
-_library("no gate", documents=MANY, question="Which library validates data?", gate=False)
-_library("gate without a cascade", documents=MANY, question="Which library validates data?",
-         cascade=False)  # fmt: skip
+for name, options in {
+    "gate": {},
+    "no gate": {"gate": False},
+    "no cascade": {"cascade": False},
+}.items():
+    _library(name, documents=[*MANY, TEXTS[1]], question=OTHER_QUESTION, **options)
 _library("the plain proxy", proxy="smollm2-135m")
 _library("quality best without its model", quality="best")
-_library("instruction and history", instruction="Only rules.", history=["What is CORS?", "An origin."])
+_library(
+    "instruction and history", instruction="Only rules.", history=["What is CORS?", "An origin."]
+)
 _library("tokenizer estimate", tokenizer="estimate")
 _library("HTML", documents=[{"text": HTML, "format": "html"}], question="Which types are integers?")
 _library("raw HTML warns", documents=[HTML], question="Which types are integers?", method="lexical")
@@ -255,35 +283,72 @@ for name, wrong in {
 
 # what tools print
 _add("tool", "a log", True, text=LOG, arguments={"question": ASKS["content"], "call": "pytest"})
-_add("tool", "a log, read", text=LOG,
-     arguments={"question": ASKS["content"], "method": "question_rows", "max_tokens": 150})  # fmt: skip
-_add("tool", "JSON", True, text=json.dumps(ROWS[70:90]), arguments={"question": "Who is suspended?"})
+_add(
+    "tool",
+    "a log, read",
+    text=LOG,
+    arguments={"question": ASKS["content"], "method": "question_rows", "max_tokens": 150},
+)
+_add(
+    "tool", "JSON", True, text=json.dumps(ROWS[70:90]), arguments={"question": "Who is suspended?"}
+)
 _add("tool", "an error", text=LOG, arguments={"ratio": 0.0})
 
 # ask_context, over an index that a command builds
 _add("ask", "default", question=QUESTION, arguments={"max_tokens": 80})
-_add("ask", "words alone", True, question=QUESTION,
-     arguments={"max_tokens": 80, "by": ["bm25"], "method": "lexical", "top_k": 2})  # fmt: skip
+_add(
+    "ask",
+    "words alone",
+    True,
+    question=QUESTION,
+    arguments={"max_tokens": 80, "by": ["bm25"], "method": "lexical", "top_k": 2},
+)
 _add("ask", "where", question=QUESTION, arguments={"where": ["n<2"], "method": "lexical"})
 _add("ask", "error", question=QUESTION, arguments={"max_tokens": 0})
 
 # /v1/compress, in our own dialect
 _compress("default", True)
 for method in (
-    "ehpc", "embedding", "fusion", "infiniretri", "lead", "lexical", "raw_attention", "sentinel",
-):  # fmt: skip
+    "ehpc",
+    "embedding",
+    "fusion",
+    "infiniretri",
+    "lead",
+    "lexical",
+    "raw_attention",
+    "sentinel",
+):
     _compress(f"method {method}", method in ("lead", "lexical"), model=method)
 _compress("ratio", method="lexical", ratio=0.3)
 _compress("threshold", threshold=0.2)
 _compress("coverage", coverage=0.9)
 _compress("adaptive", adaptive={"min_ratio": 2.0, "max_ratio": 8.0})
 _compress("queries", query=None, queries=[QUESTION, OTHER_QUESTION], method="lexical")
-_compress("protect", True, method="lexical", protect={"regex": ["8080"], "numbers": True, "urls": True})
-_compress("keep and min_tokens", method="lexical", documents=[
-    {**DOCUMENTS[0], "keep": [[0, 9]]}, {**DOCUMENTS[2], "min_tokens": 20}, DOCUMENTS[1]
-], max_tokens=90)  # fmt: skip
-_compress("rules", True, method="lexical", separator=" | ", citations="({id})", titles=True,
-          elision="…", order="score", context_window=1, max_tokens=120)  # fmt: skip
+_compress(
+    "protect", True, method="lexical", protect={"regex": ["8080"], "numbers": True, "urls": True}
+)
+_compress(
+    "keep and min_tokens",
+    method="lexical",
+    documents=[
+        {**DOCUMENTS[0], "keep": [[0, 9]]},
+        {**DOCUMENTS[2], "min_tokens": 20},
+        DOCUMENTS[1],
+    ],
+    max_tokens=90,
+)
+_compress(
+    "rules",
+    True,
+    method="lexical",
+    separator=" | ",
+    citations="({id})",
+    titles=True,
+    elision="…",
+    order="score",
+    context_window=1,
+    max_tokens=120,
+)
 _compress("order of a method", order="attention_sorting", max_tokens=120)
 _compress("granularity", granularity="block", max_tokens=120)
 _compress("unanswerable", answerable_floor=0.999, unanswerable="nothing")
@@ -292,66 +357,184 @@ _compress("shadow", method="lexical", shadow=True)
 _compress("return little", method="lexical", **{"return": {"spans": False, "documents": False}})
 _compress("return no text", method="lexical", **{"return": {"text": False, "units": "kept"}})
 for unit in ("utf8", "utf16", "codepoint"):
-    _compress(f"offsets in {unit}", method="lexical", offset_unit=unit, documents=["\U0001f600 é. " + TEXTS[1]])
+    _compress(
+        f"offsets in {unit}",
+        method="lexical",
+        offset_unit=unit,
+        documents=["\U0001f600 é. " + TEXTS[1]],
+    )
 _compress("instruction and history", instruction="Only rules.", history=["What is CORS?"])
 _compress("tokenizer estimate", method="lexical", tokenizer="estimate")
+_compress("the plain proxy's sentinel", to="base")
+_compress("gate", documents=[*MANY, TEXTS[1]], query=OTHER_QUESTION)
+_compress("no gate, isolated", to="isolated", documents=[*MANY, TEXTS[1]], query=OTHER_QUESTION)
 _compress("isolated", to="isolated")
 _compress("systemone", to="decides", model="systemone")
 _compress("with a cache, first", to="cached")
 _compress("with a cache, the same", to="cached")
 _compress("with a cache, another question", to="cached", query=OTHER_QUESTION)
-_post("/v1/compress/batch", "", {"inputs": [
-    {"query": QUESTION, "documents": TEXTS, "max_tokens": 60, "method": "lexical"},
-    {"query": QUESTION, "documents": TEXTS[:1], "max_tokens": 60},
-    {"query": QUESTION, "documents": TEXTS, "max_tokens": 60, "method": "lexicl"},
-]}, True)  # fmt: skip
-_post("/v1/explain", "", {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 60, "selections": 6})
-_post("/v1/explain", "lexical", {"query": QUESTION, "documents": DOCUMENTS, "ratio": 0.3, "method": "lexical"}, True)
-_post("/v1/expand", "", {"documents": DOCUMENTS, "spans": [{"index": 0, "start": 80, "end": 90}]}, True)
+_post(
+    "/v1/compress/batch",
+    "",
+    {
+        "inputs": [
+            {"query": QUESTION, "documents": TEXTS, "max_tokens": 60, "method": "lexical"},
+            {"query": QUESTION, "documents": TEXTS[:1], "max_tokens": 60},
+            {"query": QUESTION, "documents": TEXTS, "max_tokens": 60, "method": "lexicl"},
+        ]
+    },
+    True,
+)
+_post(
+    "/v1/explain",
+    "",
+    {"query": QUESTION, "documents": DOCUMENTS, "max_tokens": 60, "selections": 6},
+)
+_post(
+    "/v1/explain",
+    "lexical",
+    {"query": QUESTION, "documents": DOCUMENTS, "ratio": 0.3, "method": "lexical"},
+    True,
+)
+_post(
+    "/v1/expand",
+    "",
+    {"documents": DOCUMENTS, "spans": [{"index": 0, "start": 80, "end": 90}]},
+    True,
+)
 _post("/v1/highlight", "", {"question": QUESTION, "context": TEXTS[1], "threshold": 0.1})
-_post("/v1/highlight", "inputs", {"inputs": [{"question": QUESTION, "context": t} for t in TEXTS[:2]]})
+_post(
+    "/v1/highlight", "inputs", {"inputs": [{"question": QUESTION, "context": t} for t in TEXTS[:2]]}
+)
 _post("/v1/search", "", {"query": QUESTION, "k": 3})
 _post("/v1/search", "words", {"query": QUESTION, "k": 2, "by": ["bm25"], "where": {"n": 1}}, True)
-_post("/v1/search", "exact", {"query": QUESTION, "k": 2, "by": ["keys"], "search": "exact", "index": "docs"})
+_post(
+    "/v1/search",
+    "exact",
+    {"query": QUESTION, "k": 2, "by": ["keys"], "search": "exact", "index": "docs"},
+)
 
 # the token company, Headroom, and texts that can be had again
 _SAFE = f"<ttc_safe>{TEXTS[0][:40]}</ttc_safe>{TEXTS[0][40:]} {TEXTS[1]}"
-_post("/v1/compress", "input", {"input": _SAFE, "query": QUESTION, "compression_settings": {"aggressiveness": 0.6}})
+_post(
+    "/v1/compress",
+    "input",
+    {"input": _SAFE, "query": QUESTION, "compression_settings": {"aggressiveness": 0.6}},
+)
 _post("/v1/compress", "input without a question", {"input": TEXTS[0]})
 _TALK = [ASKS, call("bash", {"command": "pytest"}), result(LOG)]
 _post("/v1/compress", "messages", {"messages": _TALK, "method": "lexical"}, True)
 _post("/v1/compress", "messages, read", {"messages": _TALK, "token_budget": 400})
-_post("/v1/compress", "messages of Anthropic", {"messages": [ASKS, *anthropic(LOG, "bash", {"command": "pytest"})], "model": "lexical", "ratio": 0.3})
-_post("/v1/compress", "messages, kept", {"messages": _TALK, "method": "lexical", "config": {"mode": "ccr", "target_ratio": 0.2}})
+_post(
+    "/v1/compress",
+    "messages of Anthropic",
+    {
+        "messages": [ASKS, *anthropic(LOG, "bash", {"command": "pytest"})],
+        "model": "lexical",
+        "ratio": 0.3,
+    },
+)
+_post(
+    "/v1/compress",
+    "messages, kept",
+    {"messages": _TALK, "method": "lexical", "config": {"mode": "ccr", "target_ratio": 0.2}},
+)
 _get("/v1/retrieve/{hash}", after="http: /v1/compress messages, kept")
-_get("/v1/retrieve/{hash}?lines=3-5", name="retrieve lines", after="http: /v1/compress messages, kept")
-_get("/v1/retrieve/{hash}?query=rotation&max_tokens=90", name="retrieve by query", after="http: /v1/compress messages, kept")
+_get(
+    "/v1/retrieve/{hash}?lines=3-5",
+    name="retrieve lines",
+    after="http: /v1/compress messages, kept",
+)
+_get(
+    "/v1/retrieve/{hash}?query=rotation&max_tokens=90",
+    name="retrieve by query",
+    after="http: /v1/compress messages, kept",
+)
 _get("/v1/retrieve/0123456789abcdef01234567", name="retrieve nothing")
 _post("/v1/compress", "messages with documents", {"messages": _TALK, "documents": TEXTS})
-_post("/v1/compress", "messages with tags", {"messages": [{"role": "user", "content": f"<context>{TEXTS[1]}</context> {QUESTION}"}], "method": "lexical", "ratio": 0.4, "config": {"retrieval_tags": ["context"], "min_tokens_to_compress": 10}})
+_post(
+    "/v1/compress",
+    "messages with tags",
+    {
+        "messages": [{"role": "user", "content": f"<context>{TEXTS[1]}</context> {QUESTION}"}],
+        "method": "lexical",
+        "ratio": 0.4,
+        "config": {"retrieval_tags": ["context"], "min_tokens_to_compress": 10},
+    },
+)
 
 # rerank, in every dialect
 _ASKED = {"query": QUESTION, "documents": TEXTS}
 _LEXICAL = _ASKED | {"model": "lexical"}
-_post("/v2/rerank", "Cohere", {**_ASKED, "model": "default", "top_n": 3, "relevant_spans": {"mode": "enabled", "max_spans": 2}})
-_post("/v2/rerank", "Cohere, other fields", {**_LEXICAL, "max_tokens_per_doc": 9, "return_documents": True, "x": 1}, True)
+_post(
+    "/v2/rerank",
+    "Cohere",
+    {
+        **_ASKED,
+        "model": "default",
+        "top_n": 3,
+        "relevant_spans": {"mode": "enabled", "max_spans": 2},
+    },
+)
+_post(
+    "/v2/rerank",
+    "Cohere, other fields",
+    {**_LEXICAL, "max_tokens_per_doc": 9, "return_documents": True, "x": 1},
+    True,
+)
 _post("/v2/rerank", "Cohere, icr", {**_ASKED, "model": "icr"})
 _post("/v2/rerank", "Cohere, corehead", {**_ASKED, "model": "corehead"})
 _post("/v2/rerank", "Cohere, qrhead", {**_ASKED, "model": "qrhead"})
-_post("/v2/rerank", "Cohere, spans without sentences", {**_ASKED, "model": "icr", "relevant_spans": {"mode": "enabled"}})
-_post("/v2/rerank", "rank_fields", {"query": QUESTION, "documents": DOCUMENTS, "rank_fields": ["title", "text"], "model": "lexical"})
+_post(
+    "/v2/rerank",
+    "Cohere, spans without sentences",
+    {**_ASKED, "model": "icr", "relevant_spans": {"mode": "enabled"}},
+)
+_post(
+    "/v2/rerank",
+    "rank_fields",
+    {
+        "query": QUESTION,
+        "documents": DOCUMENTS,
+        "rank_fields": ["title", "text"],
+        "model": "lexical",
+    },
+)
 _post("/v1/rerank", "Jina", {**_ASKED, "model": "default", "top_n": 2})
 _post("/v1/rerank", "Jina, lexical", _LEXICAL, True)
 _post("/v1/rerank", "Cohere v1", {**_LEXICAL, "max_chunks_per_doc": 3, "return_documents": True})
 _post("/v1/rerank", "Cohere v1 by its agent", _LEXICAL, headers={"user-agent": "cohere-python/5"})
 _post("/v1/rerank", "infinity", {**_LEXICAL, "raw_scores": True})
-_post("/v1/rerank", "Voyage", {**_LEXICAL, "top_k": 2, "truncation": True, "return_documents": True}, True)
+_post(
+    "/v1/rerank",
+    "Voyage",
+    {**_LEXICAL, "top_k": 2, "truncation": True, "return_documents": True},
+    True,
+)
 _post("/v1/rerank", "Voyage by its model", {**_ASKED, "model": "rerank-2.5"})
 _post("/v1/rerank", "SGLang", {**_LEXICAL, "instruct": "Find rules."})
-_post("/v1/rerank", "LibreChat", {"query": QUESTION, "candidates": [{"id": i, "text": t, "base_score": 0.1} for i, t in enumerate(TEXTS)], "profile": "p", "model": "lexical"}, True)
-for path in ("/v1/reranking", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks",
-             "/infinity/rerank", "/infinity/v1/rerank", "/reranking", "/rerank",
-             "/inference/v1/rerank"):  # fmt: skip
+_post(
+    "/v1/rerank",
+    "LibreChat",
+    {
+        "query": QUESTION,
+        "candidates": [{"id": i, "text": t, "base_score": 0.1} for i, t in enumerate(TEXTS)],
+        "profile": "p",
+        "model": "lexical",
+    },
+    True,
+)
+for path in (
+    "/v1/reranking",
+    "/v1/reranks",
+    "/reranks",
+    "/compatible-api/v1/reranks",
+    "/infinity/rerank",
+    "/infinity/v1/rerank",
+    "/reranking",
+    "/rerank",
+    "/inference/v1/rerank",
+):
     _post(path, "", _LEXICAL, path == "/infinity/rerank")
 _TEI = {"query": QUESTION, "texts": TEXTS}
 _post("/rerank", "TEI", {**_TEI, "return_text": True})
@@ -360,26 +543,63 @@ _post("/rerank", "TEI, nothing", {"query": QUESTION, "texts": []})
 _post("/predict", "one pair", {"inputs": [QUESTION, TEXTS[1]]})
 _post("/predict", "pairs", {"inputs": [[QUESTION, t] for t in TEXTS[:2]], "raw_scores": True})
 _post("/score", "vLLM", {"model": "default", "text_1": QUESTION, "text_2": TEXTS})
-_post("/score", "pairs", {"model": "lexical", "queries": [QUESTION, OTHER_QUESTION], "documents": TEXTS[:2]})
+_post(
+    "/score",
+    "pairs",
+    {"model": "lexical", "queries": [QUESTION, OTHER_QUESTION], "documents": TEXTS[:2]},
+)
 _post("/v1/score", "", {"model": "lexical", "data_1": QUESTION, "data_2": TEXTS[0]}, True)
-_post("/v1/ranking", "NIM", {"model": "lexical", "query": {"text": QUESTION}, "passages": [{"text": t} for t in TEXTS], "truncate": "END"}, True)
-_post("/v1/retrieval/lexical/reranking", "NIM", {"query": {"text": QUESTION}, "passages": [{"text": t} for t in TEXTS]})
+_post(
+    "/v1/ranking",
+    "NIM",
+    {
+        "model": "lexical",
+        "query": {"text": QUESTION},
+        "passages": [{"text": t} for t in TEXTS],
+        "truncate": "END",
+    },
+    True,
+)
+_post(
+    "/v1/retrieval/lexical/reranking",
+    "NIM",
+    {"query": {"text": QUESTION}, "passages": [{"text": t} for t in TEXTS]},
+)
 _post("/v1/inference/lexical", "DeepInfra", {"queries": [QUESTION], "documents": TEXTS})
 _post("/inference/lexical", "DeepInfra", {"queries": [QUESTION] * 4, "documents": TEXTS})
 _post("/rerank", "isolated", {**_TEI, "return_text": False}, to="isolated")
 
 # about the service
-for path in ("/livez", "/readyz", "/health", "/ping", "/version", "/models", "/v1/models",
-             "/v1/models/lexical", "/v1/cluster/auth", "/info", "/metrics", "/openapi.json",
-             "/v1/progress/unknown", "/"):  # fmt: skip
+for path in (
+    "/livez",
+    "/readyz",
+    "/health",
+    "/ping",
+    "/version",
+    "/models",
+    "/v1/models",
+    "/v1/models/lexical",
+    "/v1/cluster/auth",
+    "/info",
+    "/metrics",
+    "/openapi.json",
+    "/v1/progress/unknown",
+    "/",
+):
     _get(path, path in ("/livez", "/openapi.json", "/v1/models", "/info"))
 _post("/tokenize", "vLLM", {"prompt": TEXTS[0]})
-_post("/tokenize", "TEI", {"inputs": TEXTS[2:], "tokenizer": "estimate", "model": "m"})
+_post("/tokenize", "TEI", {"inputs": TEXTS[2:], "model": "m"})
 
 # errors of the service, each kind in its dialect
 _post("/v1/compress", "no JSON", None, True, content="{no")
 _post("/v1/compress", "empty body", None, content="")
-_post("/v1/compress", "no JSON by its type", None, content="a=b", headers={"content-type": "text/plain"})
+_post(
+    "/v1/compress",
+    "no JSON by its type",
+    None,
+    content="a=b",
+    headers={"content-type": "text/plain"},
+)
 for name, wrong in {
     "an unknown field": {"max_token": 5},
     "a setting": {"queue_tokens": 5},
@@ -393,9 +613,14 @@ for name, wrong in {
     "a blank question": {"query": " "},
     "query and queries": {"queries": ["a"]},
     "a span outside": {"documents": [{"text": "Short.", "keep": [[0, 99]]}]},
-    "passed through": {"method": "lexical", "on_error": "passthrough", "protect": {"regex": ["localhost"]}, "max_tokens": 3},
+    "not passed through": {
+        "method": "lexical",
+        "on_error": "passthrough",
+        "protect": {"regex": ["localhost"]},
+        "max_tokens": 3,
+    },
 }.items():
-    _compress(f"error {name}", name in ("an unknown field", "passed through"), **wrong)
+    _compress(f"error {name}", name in ("an unknown field", "not passed through"), **wrong)
 _post("/v2/rerank", "error of Cohere", {"query": "", "documents": TEXTS}, True)
 _post("/v1/rerank", "error of Jina", {"query": QUESTION})
 _post("/v1/rerank", "no text", {"query": QUESTION, "documents": [{"title": "t"}]})
@@ -411,13 +636,55 @@ _get("/v1/compress")
 _get("/v1/models/nobody")
 _KEY = {"authorization": "Bearer 0123456789abcdef"}
 _post("/v1/compress", "without a key", {"query": QUESTION, "documents": TEXTS[:1]}, to="limited")
-_post("/v1/compress", "with a wrong key", {"query": QUESTION, "documents": TEXTS[:1]}, to="limited", headers={"authorization": "Bearer wrong"})
-_post("/v1/compress", "with a key", {"query": QUESTION, "documents": TEXTS[:1], "max_tokens": 40}, to="limited", headers=_KEY)
-_post("/v1/compress", "too many documents", {"query": QUESTION, "documents": ["a"] * 4}, to="limited", headers=_KEY)
-_post("/v1/compress", "a long question", {"query": "why " * 20, "documents": ["a"]}, to="limited", headers=_KEY)
-_post("/v1/compress", "too many tokens", {"query": QUESTION, "documents": ["a b " * 400]}, to="limited", headers=_KEY)
-_post("/v1/compress", "a large body", {"query": QUESTION, "documents": ["a" * 5000]}, to="limited", headers=_KEY)
-_post("/rerank", "a large body to TEI", {"query": QUESTION, "texts": ["a" * 5000]}, to="limited", headers=_KEY)
+_post(
+    "/v1/compress",
+    "with a wrong key",
+    {"query": QUESTION, "documents": TEXTS[:1]},
+    to="limited",
+    headers={"authorization": "Bearer wrong"},
+)
+_post(
+    "/v1/compress",
+    "with a key",
+    {"query": QUESTION, "documents": TEXTS[:1], "max_tokens": 40},
+    to="limited",
+    headers=_KEY,
+)
+_post(
+    "/v1/compress",
+    "too many documents",
+    {"query": QUESTION, "documents": ["a"] * 4},
+    to="limited",
+    headers=_KEY,
+)
+_post(
+    "/v1/compress",
+    "a long question",
+    {"query": "why " * 20, "documents": ["a"]},
+    to="limited",
+    headers=_KEY,
+)
+_post(
+    "/v1/compress",
+    "too many tokens",
+    {"query": QUESTION, "documents": ["a b " * 400]},
+    to="limited",
+    headers=_KEY,
+)
+_post(
+    "/v1/compress",
+    "a large body",
+    {"query": QUESTION, "documents": ["a" * 5000]},
+    to="limited",
+    headers=_KEY,
+)
+_post(
+    "/rerank",
+    "a large body to TEI",
+    {"query": QUESTION, "texts": ["a" * 5000]},
+    to="limited",
+    headers=_KEY,
+)
 
 # chats that are sent on to a stand-in of the upstream service
 _CHAT = {"model": "m", "messages": [{"role": "user", "content": ASKS["content"]}, *_TALK[1:]]}
@@ -426,27 +693,121 @@ _post("/v1/chat/completions", "off", _CHAT, to="upstream", headers={"x-tamis": "
 _post("/v1/chat/completions", "a ratio", _CHAT, to="upstream", headers={"x-tamis-ratio": "0.1"})
 _post("/v1/chat/completions", "a bad ratio", _CHAT, to="upstream", headers={"x-tamis-ratio": "9"})
 _post("/v1/chat/completions", "refused there", {**_CHAT, "fail_with": 429}, to="upstream")
-_post("/v1/chat/completions", "retrieved", {"model": "m", "messages": [{"role": "user", "content": f"<context>{' '.join(TEXTS * 2)}</context> {QUESTION}"}]}, to="upstream")
-_post("/v1/messages", "Anthropic", {"model": "m", "max_tokens": 9, "system": "Be brief.", "messages": [ASKS, *anthropic(LOG, "bash", {"command": "pytest"})]}, to="upstream")
+_post(
+    "/v1/chat/completions",
+    "retrieved",
+    {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": f"<context>{' '.join(TEXTS * 2)}</context> {QUESTION}"}
+        ],
+    },
+    to="upstream",
+)
+_post(
+    "/v1/messages",
+    "Anthropic",
+    {
+        "model": "m",
+        "max_tokens": 9,
+        "system": "Be brief.",
+        "messages": [ASKS, *anthropic(LOG, "bash", {"command": "pytest"})],
+    },
+    to="upstream",
+)
 _get("/v1/files", to="upstream")
 
 # the command line
 _Q = ("-q", QUESTION)
 _cli("compress", "compress", "docs", *_Q, "--max-tokens", "60", "--json")
-_cli("compress text", "compress", "docs", *_Q, "--max-tokens", "60", "--method", "lexical", quick=True)
-_cli("compress, rules", "compress", "request.json", "--method", "lexical", "--max-tokens", "110",
-     "--citations", "({id}) ", "--titles", "--separator", r"\n--\n", "--elision", "…", "--order",
-     "score", "--context-window", "1", "--protect-numbers", "--quiet", quick=True)  # fmt: skip
+_cli(
+    "compress text",
+    "compress",
+    "docs",
+    *_Q,
+    "--max-tokens",
+    "60",
+    "--method",
+    "lexical",
+    quick=True,
+)
+_cli(
+    "compress, rules",
+    "compress",
+    "request.json",
+    "--method",
+    "lexical",
+    "--max-tokens",
+    "110",
+    "--citations",
+    "({id}) ",
+    "--titles",
+    "--separator",
+    r"\n--\n",
+    "--elision",
+    "…",
+    "--order",
+    "score",
+    "--context-window",
+    "1",
+    "--protect-numbers",
+    "--quiet",
+    quick=True,
+)
 _cli("compress, explained", "compress", "request.json", "--max-tokens", "60", "--explain-all")
-_cli("compress, gate and layer", "compress", "request.json", "--gate", "off", "--exit-layer", "12",
-     "--no-cascade", "--isolated", "--coverage", "0.8", "--json", "--quiet")  # fmt: skip
-_cli("compress, a page", "compress", "page.html", "-q", "Which types are integers?", "--ratio",
-     "0.2", "--method", "lexical", "--html", "heat.html", outputs=["heat.html"])  # fmt: skip
-_cli("compress, standard input", "compress", "-", *_Q, "--ratio", "0.3", "--method", "lexical",
-     stdin=TEXTS[1])  # fmt: skip
+_cli(
+    "compress, gate and layer",
+    "compress",
+    "request.json",
+    "--gate",
+    "off",
+    "--exit-layer",
+    "12",
+    "--no-cascade",
+    "--isolated",
+    "--coverage",
+    "0.8",
+    "--json",
+    "--quiet",
+)
+_cli(
+    "compress, a page",
+    "compress",
+    "page.html",
+    "-q",
+    "Which types are integers?",
+    "--ratio",
+    "0.2",
+    "--method",
+    "lexical",
+    "--html",
+    "heat.html",
+    outputs=["heat.html"],
+)
+_cli(
+    "compress, standard input",
+    "compress",
+    "-",
+    *_Q,
+    "--ratio",
+    "0.3",
+    "--method",
+    "lexical",
+    stdin=TEXTS[1],
+)
 _cli("rerank", "rerank", "request.json", "--json", "--quiet")
-_cli("rerank, fused", "rerank", "request.json", "--method", "lexical", "--first-stage", "order",
-     "--fuse", "rrf", quick=True)  # fmt: skip
+_cli(
+    "rerank, fused",
+    "rerank",
+    "request.json",
+    "--method",
+    "lexical",
+    "--first-stage",
+    "order",
+    "--fuse",
+    "rrf",
+    quick=True,
+)
 _cli("pipe", "pipe", "-q", "Why does it fail?", "--command", "pytest", stdin=LOG, quick=True)
 _cli("pipe, short", "pipe", stdin="nothing to do\n")
 _cli("pipe, bad option", "pipe", "--ratio", "7", stdin=LOG)
@@ -458,12 +819,40 @@ _cli("index search", "index", "search", "docs.index", *_Q, "--json")
 _cli("index verify", "index", "verify", "docs.index")
 _cli("ask-context", "ask-context", "docs.index", *_Q, "--max-tokens", "80", "--json")
 _cli("ask-context text", "ask-context", "docs.index", *_Q, "--method", "lexical")
-_cli("batch run", "batch", "run", "rows.jsonl", "-o", "out", "--max-tokens", "50", "--quiet",
-     outputs=["out/part-000000.jsonl"])  # fmt: skip
-_cli("batch run, lexical", "batch", "run", "rows.jsonl", "-o", "out2", "--ratio", "0.3", "--method",
-     "lexical", "--only-kept", "--prefix", "t_", "--part-rows", "2", quick=True,
-     outputs=["out2/part-000000.jsonl", "out2/part-000001.jsonl"])  # fmt: skip
-_cli("batch run, dry", "batch", "run", "rows.jsonl", "-o", "out3", "--dry-run", "--method", "lexical")
+_cli(
+    "batch run",
+    "batch",
+    "run",
+    "rows.jsonl",
+    "-o",
+    "out",
+    "--max-tokens",
+    "50",
+    "--quiet",
+    outputs=["out/part-000000.jsonl"],
+)
+_cli(
+    "batch run, lexical",
+    "batch",
+    "run",
+    "rows.jsonl",
+    "-o",
+    "out2",
+    "--ratio",
+    "0.3",
+    "--method",
+    "lexical",
+    "--only-kept",
+    "--prefix",
+    "t_",
+    "--part-rows",
+    "2",
+    quick=True,
+    outputs=["out2/part-000000.jsonl", "out2/part-000001.jsonl"],
+)
+_cli(
+    "batch run, dry", "batch", "run", "rows.jsonl", "-o", "out3", "--dry-run", "--method", "lexical"
+)
 _cli("methods", "methods", quick=True)
 _cli("version", "--version")
 for name, words in {
@@ -484,16 +873,27 @@ for name, words in {
 for name, fields in {
     "TamisCompressor": {"max_tokens": 60},
     "TamisCompressor, lexical": {
-        "max_tokens": 80, "method": "lexical", "order": "score", "top_n": 2, "title_key": "title"
+        "max_tokens": 80,
+        "method": "lexical",
+        "order": "score",
+        "top_n": 2,
+        "title_key": "title",
     },
     "TamisCompressor, shadow": {"ratio": 0.3, "method": "lexical", "shadow": True},
     "TamisCompressor, error": {"max_tokens": 5, "ratio": 0.5},
     "TamisDocumentTransformer": {"max_tokens": 60, "method": "lexical", "query": QUESTION},
     "TamisCrossEncoder": {},
     "TamisRetriever": {"max_tokens": 60, "method": "lexical", "index": "{folder}/docs.index"},
-}.items():  # fmt: skip
-    _add("langchain", name, name == "TamisCompressor, lexical", adapter=name.partition(",")[0],
-         fields=fields, question=QUESTION, documents=DOCUMENTS)  # fmt: skip
+}.items():
+    _add(
+        "langchain",
+        name,
+        name == "TamisCompressor, lexical",
+        adapter=name.partition(",")[0],
+        fields=fields,
+        question=QUESTION,
+        documents=DOCUMENTS,
+    )
 _add("help", "every command")
 
 REQUESTS: tuple[Row, ...] = tuple(_rows)
