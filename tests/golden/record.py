@@ -46,6 +46,10 @@ NATIVE_DTYPES = ("avx512_bf16", "amx_bf16", "avx512_vnni")
 """What a processor may have for numbers in fewer bits: the default would then be no float32."""
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "fastapi", "pydantic", "typer", "rich")
 
+COLUMNS = "1000"
+"""Of commands: a line that shows a duration would else break here or there."""
+ROWS = {row.name: row for row in REQUESTS}
+
 VOLATILE = {
     "clock": ("created", "timings", "timings_ms", "runtime_ms", "seconds", "total_time"),
     "identifier": ("id", "request_id"),
@@ -53,6 +57,7 @@ VOLATILE = {
     "timing header": (
         "x-compute-time", "x-total-time", "x-tokenization-time", "x-queue-time",
         "x-inference-time",
+        "retry-after",
     ),
 }  # fmt: skip
 """Fields and headers by the rule that takes them out; of an identifier only one that was drawn."""
@@ -65,6 +70,8 @@ PATTERNS = (
 """Parts of the messages of commands that differ from run to run."""
 METER = re.compile(r"(?m)^[^#\n].*\n")
 SHOWN_HEADERS = ("content-type", "allow", "www-authenticate", "retry-after")
+PADDING = re.compile(r"([ ─])\1+")
+"""Of a help text: one long option would move all others."""
 DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+(?:e-?[0-9]+)?")
 
 
@@ -86,6 +93,8 @@ class Session:
     def answer(self, row: Row) -> Any:
         """The answer to a row as JSON values, with what varies taken out."""
         if row.name not in self.answers:
+            if "after" in row.spec:
+                self.answer(ROWS[row.spec["after"]])
             found = getattr(self, f"_{row.kind}")(row.spec)
             self.answers[row.name] = self._strip(json.loads(json.dumps(found)))
         return self.answers[row.name]
@@ -140,9 +149,8 @@ class Session:
 
     def _http(self, spec: dict[str, Any]) -> Any:
         client, path = self._client(spec["to"]), spec["path"]
-        if "after" in spec:
-            kept = self.answer(next(row for row in REQUESTS if row.name == spec["after"]))
-            path = path.replace("{hash}", kept["body"]["ccr_hashes"][0])
+        if "hash_of" in spec:
+            path = path.replace("{hash}", self.answers[spec["hash_of"]]["body"]["ccr_hashes"][0])
         arguments = {name: spec[name] for name in ("json", "content", "headers") if spec.get(name)}
         if "content" in spec:
             arguments["content"] = spec["content"]
@@ -213,12 +221,14 @@ class Session:
             for flag in flags:
                 shown = self._run([*words, flag])
                 assert shown["exit"] == 0, shown
-                found[" ".join(["tamis", *words, flag])] = shown["stdout"].splitlines()
+                lines = PADDING.sub(r"\1\1", shown["stdout"]).splitlines()
+                found[" ".join(["tamis", *words, flag])] = [line.strip(" │") for line in lines]
         return found
 
     def _strip(self, value: Any, name: str = "") -> Any:
         """A value without what differs between two runs of the same tree."""
         rule = next((rule for rule, names in VOLATILE.items() if name in names), None)
+        rule = "clock" if name.endswith("_ms") and isinstance(value, int | float) else rule
         if rule == "identifier":
             drawn = isinstance(value, str) and DRAWN.fullmatch(value)
             return "<identifier>" if drawn else self._strip(value)
@@ -315,7 +325,7 @@ def terminal(words: list[str], stdin: str, folder: Path) -> Iterator[tuple[io.By
     sys.argv = words
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8", newline="")
     sys.stdout, sys.stderr = (io.TextIOWrapper(one, "utf-8", newline="") for one in (out, err))
-    os.environ |= {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    os.environ |= {"COLUMNS": COLUMNS, "TERM": "dumb", "NO_COLOR": "1"}
     os.chdir(folder)
     try:
         yield out, err
@@ -393,6 +403,10 @@ def differences(before: Any, after: Any, exact: bool, path: str = "") -> Iterato
     elif isinstance(before, list) and isinstance(after, list):
         yield from _different_elements(before, after, exact, path)
     elif not same(before, after, exact):
+        if isinstance(before, str) and isinstance(after, str):
+            pairs = enumerate(zip(before, after, strict=False))
+            start = next((index for index, (old, new) in pairs if old != new), 0)
+            before, after = before[max(0, start - 20) :], after[max(0, start - 20) :]
         yield f"~ {path}: {short(before)} → {short(after)}"
 
 
@@ -567,8 +581,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.action == "compare":
         return int(compare(rows, given.exact) > 0)
     clock = time.process_time()
+    known: dict[str, Any] = {}
+    if given.only:
+        machine, known = read_answers()
+        if machine != fingerprint():
+            parser.error("the record is of another machine, or of other packages; leave out --only")
     with session() as golden:
-        answers = {row.name: golden.answer(row) for row in REQUESTS}
+        answers = {row.name: golden.answer(row) for row in rows}
+    answers = {name: row["answer"] for name, row in known.items()} | answers
     write_answers(answers)
     took = time.process_time() - clock
     say(f"{len(answers)} answers, {ANSWERS.stat().st_size:,} bytes, {took:.0f} s of processor")

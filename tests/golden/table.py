@@ -58,7 +58,7 @@ class Row:
     """One request.
 
     Attributes:
-        spec: what is sent; of JSON values alone.
+        spec: what is sent; of JSON values alone. With `after`, the name of a row that goes before.
         quick: whether `make test` replays it.
     """
 
@@ -91,6 +91,8 @@ SERVICES: dict[str, dict[str, Any]] = {
         "upstream_retrieval_tags": ("context",),
     },
     "base": {"proxy": "smollm2-135m", "method": "sentinel", "cache_bytes": 0},
+    "broken": {"systemone_url": "http://127.0.0.1:9/v1/systemone"},
+    "rated": {"method": "lexical", "api_keys": ("team:0123456789abcdef",), "rate_limit": "1/hour"},
     "decides": {"systemone_url": "{decisions}", "cache_bytes": 0},
 }
 """The settings of each service that rows are sent to."""
@@ -160,12 +162,15 @@ def _get(path: str, quick: bool = False, to: str = "plain", **more: Any) -> None
     _add("http", f"GET {name}", quick, to=to, method="GET", path=path, **more)
 
 
-def _compress(name: str, quick: bool = False, to: str = "plain", **fields: Any) -> None:
+def _compress(
+    name: str, quick: bool = False, to: str = "plain", after: str = "", **fields: Any
+) -> None:
     body = {"query": QUESTION, "documents": DOCUMENTS, "return": {"units": "all"}} | fields
     body = {name: value for name, value in body.items() if value is not None}
     if not any(b in body for b in ("max_tokens", "ratio", "threshold", "coverage", "adaptive")):
         body["max_tokens"] = 60
-    _post("/v1/compress", name, body, quick, to)
+    more = {"after": f"http: /v1/compress {after}"} if after else {}
+    _post("/v1/compress", name, body, quick, to, **more)
 
 
 def _cli(name: str, *words: str, quick: bool = False, **more: Any) -> None:
@@ -371,8 +376,13 @@ _compress("no gate, isolated", to="isolated", documents=[*MANY, TEXTS[1]], query
 _compress("isolated", to="isolated")
 _compress("systemone", to="decides", model="systemone")
 _compress("with a cache, first", to="cached")
-_compress("with a cache, the same", to="cached")
-_compress("with a cache, another question", to="cached", query=OTHER_QUESTION)
+_compress("with a cache, the same", to="cached", after="with a cache, first")
+_compress(
+    "with a cache, another question",
+    to="cached",
+    after="with a cache, the same",
+    query=OTHER_QUESTION,
+)
 _post(
     "/v1/compress/batch",
     "",
@@ -439,16 +449,19 @@ _post(
     "messages, kept",
     {"messages": _TALK, "method": "lexical", "config": {"mode": "ccr", "target_ratio": 0.2}},
 )
-_get("/v1/retrieve/{hash}", after="http: /v1/compress messages, kept")
+_KEPT = "http: /v1/compress messages, kept"
+_get("/v1/retrieve/{hash}", after=_KEPT, hash_of=_KEPT)
 _get(
     "/v1/retrieve/{hash}?lines=3-5",
     name="retrieve lines",
-    after="http: /v1/compress messages, kept",
+    after="http: GET /v1/retrieve/{hash}",
+    hash_of=_KEPT,
 )
 _get(
     "/v1/retrieve/{hash}?query=rotation&max_tokens=90",
     name="retrieve by query",
-    after="http: /v1/compress messages, kept",
+    after="http: GET retrieve lines",
+    hash_of=_KEPT,
 )
 _get("/v1/retrieve/0123456789abcdef01234567", name="retrieve nothing")
 _post("/v1/compress", "messages with documents", {"messages": _TALK, "documents": TEXTS})
@@ -684,6 +697,20 @@ _post(
     {"query": QUESTION, "texts": ["a" * 5000]},
     to="limited",
     headers=_KEY,
+)
+
+_post("/v2/rerank", "the only one of an hour", _ASKED, to="rated", headers=_KEY)
+_post(
+    "/v2/rerank",
+    "too many in an hour",
+    _ASKED,
+    to="rated",
+    headers=_KEY,
+    after="http: /v2/rerank the only one of an hour",
+)
+_compress("error what decides is away", to="broken", model="systemone")
+_compress(
+    "what decides is away, passed through", to="broken", model="systemone", on_error="passthrough"
 )
 
 # chats that are sent on to a stand-in of the upstream service
