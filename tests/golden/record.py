@@ -63,11 +63,13 @@ VOLATILE = {
 """Fields and headers by the rule that takes them out; of an identifier only one that was drawn."""
 DRAWN = re.compile(r"(?:[a-z]+[-_])?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 PATTERNS = (
-    ("duration", re.compile(r"\b[0-9][0-9,.]*(?:e-?[0-9]+)? ?(?:ms|s|seconds|min)\b")),
+    ("duration", re.compile(r"\b[0-9][0-9,.]*(?:e-?[0-9]+)?\s{0,2}(?:ms|s|seconds|min)\b")),
     ("rate", re.compile(r"\b[0-9][0-9,.]* (?:tokens|rows|chunks)(?:/s| a second)")),
     ("bytes", re.compile(r"\b[0-9][0-9,.]* (?:bytes|kB|KB|MB|GB|KiB|MiB)\b")),
 )
 """Parts of the messages of commands that differ from run to run."""
+BROKEN = re.compile(r",\s+(\w+)\s+<duration>\s*")
+"""A line of durations, which breaks where they are long."""
 METER = re.compile(r"(?m)^[^#\n].*\n")
 SHOWN_HEADERS = ("content-type", "allow", "www-authenticate", "retry-after")
 PADDING = re.compile(r"([ ─])\1+")
@@ -249,8 +251,10 @@ class Session:
         for server in ("upstream", "decisions"):
             if server in self.__dict__:  # started
                 text = text.replace(getattr(self, server).url, f"<address of {server}>")
-        for rule, pattern in PATTERNS if name in ("stdout", "stderr") else ():
-            text = pattern.sub(f"<{rule}>", text)
+        if name in ("stdout", "stderr") or name.endswith(".html"):
+            for rule, pattern in PATTERNS:
+                text = pattern.sub(f"<{rule}>", text)
+            text = BROKEN.sub(r", \1 <duration> ", text)
         return METER.sub("", text) if text.startswith("# HELP") else text
 
 
