@@ -322,8 +322,7 @@ class CachedReader:
     """
 
     def __init__(self, proxy: Proxy, cache: PassageCache) -> None:
-        self.proxy, self.cache = proxy, cache
-        self.card, self.layout = proxy.card, proxy.layout
+        self.proxy, self.cache, self.layout = proxy, cache, proxy.layout
         if cache.files and proxy.card.revision == UNVERSIONED:
             raise BadInput(
                 f"{proxy.card.name} has no revision, so passages on disk could be taken for those "
@@ -331,10 +330,16 @@ class CachedReader:
                 "folder"
             )
         self.can_pause = proxy.can_pause
+        self._identify()
+
+    def _identify(self) -> None:
+        """Notes what the proxy is: its card, its codec, and what keys begin with."""
+        proxy, storage = self.proxy, self.cache.storage
+        self.card = proxy.card
         self._metadata = {"model": proxy.card.name, "revision": proxy.card.revision}
-        self.codec = cache.codec_for(proxy)
-        self._coded = fingerprint(proxy, cache.storage, self.codec)
-        self._uncoded = fingerprint(proxy, cache.storage)
+        self.codec = self.cache.codec_for(proxy)
+        self._coded = fingerprint(proxy, storage, self.codec)
+        self._uncoded = fingerprint(proxy, storage)
 
     def with_template(self, template: Template) -> CachedReader:
         """The same model and cache with another template."""
@@ -347,6 +352,8 @@ class CachedReader:
             want: of the reading. One that is deeper than the codec is kept without it, under a key
                 of its own, so that it does not take the place of the coded entry.
         """
+        if self.proxy.card is not self.card:  # adapters were merged into it meanwhile
+            self._identify()
         digest = (self._coded if self._codes(want) else self._uncoded).copy()
         digest.update(array("q", prompt.passage.ids).tobytes())
         return str(digest.hexdigest())
