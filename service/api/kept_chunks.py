@@ -5,8 +5,9 @@ chunk ─ units ─ windows ─► keys and values, thin ─► kv.bin          
 question ─ search ─ chunks ─ the same windows, units ─► found by key     while it is asked
 
 Nothing of this depends on a question. A window is found by a hash of everything that its keys and
-values depend on (model, revision, arithmetic, template, storage, tokens), and the vectors of a chunk's units by
-a hash of encoder and texts; if anything differs, they are not found, and the chunk is read.
+values depend on (model, revision, arithmetic, template, storage, tokens), and the vectors of a
+chunk's units by a hash of encoder and texts; if anything differs, they are not found, and the chunk
+is read.
 """
 
 from __future__ import annotations

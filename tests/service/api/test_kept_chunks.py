@@ -152,7 +152,9 @@ def test_chunks_read_in_another_arithmetic_are_not_found(tmp_path):
     prompts = [Prompt(w.tokens, ask) for w in split_windows(layout, passages, units)]
     for reader, is_warm in ((proxy, True), (int8, False)):
         cache = PassageCache(storage=STORAGE, source=source)
-        cached = [signal.cached_tokens for signal in CachedReader(reader, cache).read(prompts, WANT)]
+        cached = [
+            signal.cached_tokens for signal in CachedReader(reader, cache).read(prompts, WANT)
+        ]
         assert cached == [len(prompt.passage.ids) * is_warm for prompt in prompts]
 
 
