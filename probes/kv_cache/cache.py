@@ -28,7 +28,7 @@ from torch import Tensor
 from tamis.probes.attention.kv_layers import KVLayers, StoredKVLayer, move_kv
 from tamis.probes.attention.recorder import KVLayer
 from tamis.probes.errors import BadInput, BadModelFile
-from tamis.probes.kv_cache.codec import KVCodec, shipped_codec
+from tamis.probes.kv_cache.codec import CodecMissing, KVCodec, shipped_codec
 from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
 from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
@@ -50,6 +50,7 @@ class CacheStats:
         misses: passages not found.
         evicted: entries removed from memory to make room.
         dropped: damaged or foreign files that were deleted.
+        unread: entries on disk that could not be read at that moment; they stay.
         unwritten: entries that could not be written to disk.
     """
 
@@ -62,6 +63,7 @@ class CacheStats:
     misses: int = 0
     evicted: int = 0
     dropped: int = 0
+    unread: int = 0
     unwritten: int = 0
 
 
@@ -122,7 +124,7 @@ class PassageCache:
         self._entries: OrderedDict[str, KVLayers] = OrderedDict()
         self._bytes = 0
         self._counts = dict.fromkeys(
-            ("hits", "disk_hits", "misses", "evicted", "dropped", "unwritten"), 0
+            ("hits", "disk_hits", "misses", "evicted", "dropped", "unread", "unwritten"), 0
         )
         self._lock = threading.Lock()
 
@@ -246,9 +248,16 @@ class PassageCache:
             codec = shipped_codec(proxy.card)
         return codec if codec and codec.card.opening == len(proxy.layout.opening) else None
 
-    def stats(self) -> CacheStats:
-        """The current counts and sizes."""
-        files = self.files.size() if self.files else (0, 0)
+    def stats(self, with_files: bool = True) -> CacheStats:
+        """The current counts and sizes.
+
+        Args:
+            with_files: whether to measure the folder, which walks all of it.
+
+        Raises:
+            OSError: the folder cannot be listed at present.
+        """
+        files = self.files.size() if self.files and with_files else (0, 0)
         with self._lock:
             return CacheStats(len(self._entries), self._bytes, *files, **self._counts)
 
@@ -261,12 +270,15 @@ class PassageCache:
             self.files.clear()
 
     def verify(self, drop: bool = False) -> list[DamagedFile]:
-        """Reads and checks every file; returns the damaged ones, and deletes them if `drop`."""
+        """Reads and checks every file; returns the damaged ones, and deletes them if `drop`.
+
+        A file that cannot be read at present is among them, and is never deleted.
+        """
         if self.files is None:
             return []
         damaged = [one for one in self.files.check_files() if one]
         for one in damaged if drop else ():
-            self.files.drop(one.file.stem)
+            self.files.drop_damaged(one)
         return damaged
 
     def _load_from_disk(self, key: str, device: str | torch.device) -> KVLayers | None:
@@ -280,11 +292,17 @@ class PassageCache:
         return entry
 
     def _load_file(self, key: str) -> KVLayers | None:
-        """The entry of a file; one that is damaged is deleted, and counts as none."""
+        """The entry of a file; one that is damaged is deleted, and counts as none.
+
+        One that cannot be read at present counts as none, too, and stays.
+        """
         if self.files is None:
             return None
         try:
             return self.files.load(key)
+        except (OSError, CodecMissing):
+            self._count("unread")
+            return None
         except BadModelFile:
             self.files.drop(key)
             self._count("dropped")
