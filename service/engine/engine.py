@@ -139,7 +139,12 @@ class Engine:
         return self.queue.load()
 
     def drain(self, timeout_s: float) -> bool:
-        """Admits no more requests and waits for those admitted; whether all were served in time."""
+        """Admits no more requests and serves those that were admitted, whether they wait, tokenise or
+        are between two reads; those that are left at the limit are ended.
+
+        Returns:
+            Whether all were served in time.
+        """
         self.draining = True
         self.queue.close()
         served = self.queue.wait_until_empty(timeout_s)
@@ -166,7 +171,7 @@ class Engine:
                 if worker.ready.is_set() and worker.busy_since is None:
                     pause_s = 0.0
                 continue
-            if self._stop.is_set() or (self.draining and not worker.is_alive()):
+            if self._stop.is_set() or self.queue.is_finished:
                 return
             worker.abandon(WorkerDied("the model's thread died with this request; try again", 1.0))
             if self._stop.wait(pause_s):

@@ -33,7 +33,7 @@ class EngineObserver(Protocol):
 
 
 class Worker(threading.Thread):
-    """Loads the model, then reads batch after batch until the queue is closed.
+    """Loads the model, then reads batch after batch until the queue is finished.
 
     Attributes:
         ready: set when the model is loaded and warm. load_error: why it could not be loaded.
@@ -62,7 +62,7 @@ class Worker(threading.Thread):
         self._batch: list[PromptJob] = []
 
     def run(self) -> None:
-        """Loads the model and reads batches; returns when the queue is closed or on `abandon`."""
+        """Loads the model and reads batches; returns when the queue is finished or on `abandon`."""
         try:
             reader = self.load()
         except Exception as error:
