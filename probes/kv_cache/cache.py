@@ -33,8 +33,9 @@ from tamis.probes.kv_cache.disk import CacheFiles, DamagedFile
 from tamis.probes.kv_cache.key import UNVERSIONED, fingerprint, rest_key
 from tamis.probes.kv_cache.storage import STORAGES, Storage, has_values, layer_bytes, store_layers
 from tamis.probes.kv_cache.unit_vectors import vectors_key
+from tamis.probes.lru import LruCache
 from tamis.probes.model.proxy import Proxy
-from tamis.probes.prompt import Prompt, Template
+from tamis.probes.prompt import MAX_TWINS, Prompt, Template
 from tamis.probes.signal import Signal, Want
 
 
@@ -348,6 +349,7 @@ class CachedReader:
                 "folder"
             )
         self.can_pause = proxy.can_pause
+        self._twins = LruCache[CachedReader](MAX_TWINS)
         self._identify()
 
     def _identify(self) -> None:
@@ -360,8 +362,11 @@ class CachedReader:
         self._uncoded = fingerprint(proxy, storage)
 
     def with_template(self, template: Template) -> CachedReader:
-        """The same model and cache with another template."""
-        return CachedReader(self.proxy.with_template(template), self.cache)
+        """The same model and cache with another template; the latest few are kept."""
+        if template == self.layout.template:
+            return self
+        proxy = self.proxy.with_template(template)
+        return self._twins.get(proxy, lambda: CachedReader(proxy, self.cache), lambda _: 1)
 
     def key(self, prompt: Prompt, want: Want | None = None) -> str:
         """The cache key of a prompt's passage: 64 hex digits over model, template and tokens.

@@ -139,8 +139,9 @@ class Engine:
         return self.queue.load()
 
     def drain(self, timeout_s: float) -> bool:
-        """Admits no more requests and serves those that were admitted, whether they wait, tokenise or
-        are between two reads; those that are left at the limit are ended.
+        """Admits no more requests and serves those that were admitted.
+
+        They may wait, tokenise or be between two reads; those that are left at the limit are ended.
 
         Returns:
             Whether all were served in time.

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from tamis.compressors.reading.windows import Reader
-from tamis.probes.prompt import Prompt
+from tamis.probes.prompt import Prompt, Template
 from tamis.probes.signal import RowGroup, Signal, Want
 from tamis.service.engine.errors import Refused
 from tamis.service.engine.queue import RequestQueue
@@ -128,10 +128,10 @@ def _group_alike(jobs: Sequence[PromptJob]) -> Iterator[list[PromptJob]]:
 
     They have the same template and begin with the same layer; those that pause end with the same.
     """
-    groups: dict[tuple[str, int, int | None], list[PromptJob]] = {}
+    groups: dict[tuple[Template, int, int | None], list[PromptJob]] = {}
     for job in jobs:
         pause = job.want.depth if job.want.pause else None
-        key = job.template.name, job.prompt.first_layer, pause
+        key = job.template, job.prompt.first_layer, pause
         groups.setdefault(key, []).append(job)
     yield from groups.values()
 

@@ -1,4 +1,4 @@
-"""A drain serves what was admitted, also between two reads, refuses what comes, and ends in time."""
+"""A drain serves what was admitted, also between two reads, refuses what comes and ends in time."""
 
 from __future__ import annotations
 
