@@ -83,6 +83,10 @@ class Engine:
         while not self._worker.ready.wait(_POLL_S):
             if self._worker.load_error is not None:
                 raise self._worker.load_error
+            if not self._worker.is_alive() and not self._worker.ready.is_set():
+                raise self._worker.load_error or Unavailable(
+                    "the model's thread died while it loaded the model"
+                )
             if time.monotonic() > deadline:
                 raise Unavailable(f"the model was not loaded within {timeout_s:g} s")
         self._supervisor.start()

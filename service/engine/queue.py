@@ -20,6 +20,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tamis.service.engine.errors import Overloaded, TooLong, Unavailable
@@ -153,15 +154,28 @@ class RequestQueue:
             self._jobs.setdefault(request, deque()).extend(jobs)
             self._changed.notify_all()
 
-    def take(self, batch_tokens: int) -> list[PromptJob]:
-        """Waits for the next batch; an empty list once the queue is finished."""
+    def take(
+        self, batch_tokens: int, is_given_up: Callable[[], bool] = lambda: False
+    ) -> list[PromptJob]:
+        """Waits for the next batch; an empty list once the queue is finished.
+
+        Args:
+            is_given_up: whether the worker is; then it gets nothing. `wake` has it asked again.
+        """
         with self._changed:
             self.rate.end()  # a worker that died has left its batch
-            while not self._jobs and not self._is_finished():
+            while not self._jobs and not self._is_finished() and not is_given_up():
                 self._changed.wait()
+            if is_given_up():
+                return []
             batch = self._batch(batch_tokens)
             self.rate.begin(sum(job.tokens for job in batch))
             return batch
+
+    def wake(self) -> None:
+        """Has those who wait for a batch look whether they are given up."""
+        with self._changed:
+            self._changed.notify_all()
 
     def finish(self, job: PromptJob) -> None:
         """Releases the tokens reserved for a prompt that was read."""

@@ -38,7 +38,7 @@ class Worker(threading.Thread):
     Attributes:
         ready: set when the model is loaded and warm. load_error: why it could not be loaded.
         busy_since: when the current batch was begun; None between batches.
-        abandoned: set by the supervisor if the thread is stuck: its later answers are dropped.
+        fault: set by the supervisor if the thread is stuck or dead: its later answers are dropped.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Worker(threading.Thread):
         self.ready = threading.Event()
         self.load_error: Exception | None = None
         self.busy_since: float | None = None
-        self.abandoned = False
+        self.fault: Refused | None = None
         self._batch: list[PromptJob] = []
 
     def run(self) -> None:
@@ -69,16 +69,27 @@ class Worker(threading.Thread):
             self.load_error = error
             return
         self.ready.set()
-        while not self.abandoned:
-            self._batch = self.queue.take(self.batch_tokens)
+        while not self.is_given_up():
+            self._batch = self.queue.take(self.batch_tokens, self.is_given_up)
+            if self.fault is not None:  # meanwhile: `abandon` may not have seen this batch
+                self._fail_batch(self.fault)
+                return
             if not self._batch:
                 return
             self._process_batch(reader)
             self._batch = []
 
+    def is_given_up(self) -> bool:
+        """Whether the supervisor has given this thread up."""
+        return self.fault is not None
+
     def abandon(self, fault: Refused) -> None:
         """Fails all prompts of the current batch; later answers of this thread are dropped."""
-        self.abandoned = True
+        self.fault = fault
+        self._fail_batch(fault)
+        self.queue.wake()
+
+    def _fail_batch(self, fault: Refused) -> None:
         for job in self._batch:
             job.answers.put(fault)
             self.queue.finish(job)
@@ -116,7 +127,7 @@ class Worker(threading.Thread):
         self._answer(jobs, signals)
 
     def _answer(self, jobs: Sequence[PromptJob], answers: Iterable[Signal | Exception]) -> None:
-        if self.abandoned:
+        if self.is_given_up():
             return
         for job, answer in zip(jobs, answers, strict=True):
             self.queue.finish(job)
