@@ -34,9 +34,9 @@ from tamis.probes.tokenizers.named import (
 )
 from tamis.probes.tokens import FunctionTokenizer, TextTokenizer
 from tamis.service.api.arguments import check_keywords, read_documents, rules_of
-from tamis.service.api.built import Built
 from tamis.service.api.languages import Quality, choose_proxy
 from tamis.service.api.lazy_method import LazyMethod, ordering_methods
+from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import compression_attributes, traced
 from tamis.service.documents.document_text import raw_html_warning
 

@@ -14,10 +14,10 @@ from tamis.compressors.types import Reranked
 from tamis.probes.segmentation.language import AUTO
 from tamis.probes.text import Passage
 from tamis.service.api.arguments import check_keywords, read_documents
-from tamis.service.api.built import Built
 from tamis.service.api.compress import check_parts, identity_of
 from tamis.service.api.languages import Quality, choose_proxy, probe_option
 from tamis.service.api.lazy_method import LazyMethod
+from tamis.service.api.model_pool import Built
 from tamis.service.api.spans import ranking_attributes, traced
 
 if TYPE_CHECKING:

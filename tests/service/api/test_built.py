@@ -10,7 +10,7 @@ import pytest
 import tamis
 from tamis.probes.kv_cache.cache import PassageCache
 from tamis.service.api import compress, rerank
-from tamis.service.api.built import MAX_BUILT, Built
+from tamis.service.api.model_pool import MAX_BUILT, Built
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
 

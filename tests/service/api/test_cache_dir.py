@@ -15,7 +15,7 @@ from tamis.probes.errors import ProxyMissing
 from tamis.probes.hub import model_store, zoo
 from tamis.probes.hub.cache_dir import cache_home
 from tamis.service.api import compress, rerank
-from tamis.service.api.built import Built
+from tamis.service.api.model_pool import Built
 from tamis.service.integrations.langchain import TamisCompressor
 from tests.probes import tiny
 from tests.probes.hub import fake_wheel

@@ -25,8 +25,8 @@ from tamis.probes.probing.linear import LinearProbe
 from tamis.probes.scripted import ScriptedReader
 from tamis.probes.tokens import TextTokenizer
 from tamis.service.api import compress, lazy_method
-from tamis.service.api.built import Built
 from tamis.service.api.compress import counter_of
+from tamis.service.api.model_pool import Built
 from tests.laws.methods import ScriptedEncoder, question_probe
 from tests.probes import tiny
 from tests.probes.tiny import one_thread  # noqa: F401
